@@ -1,0 +1,123 @@
+//! Where a connection goes to or comes from.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// One end of a connection. TCP over IPv4 or IPv6; the representation is private so that other
+/// kinds (Unix sockets, PROXY headers) can join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(SocketAddr);
+
+impl Address {
+    /// The IP address, with an IPv4 address mapped into IPv6 given as IPv4.
+    pub fn ip(&self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    /// Whether the address is of this machine only.
+    pub fn is_loopback(&self) -> bool {
+        self.ip().is_loopback()
+    }
+
+    /// The address as std's type.
+    pub fn socket_addr(&self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        text.parse().map(Self).map_err(|_| AddressError { text: text.to_owned() })
+    }
+}
+
+/// A host and a port that may need a look-up: `example.org:9990`, `[::1]:9990`, `10.0.0.1:9990`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// A host name, or an IP address without brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+}
+
+impl Name {
+    /// The address itself, where the host is written as one and no look-up is needed.
+    pub fn as_address(&self) -> Option<Address> {
+        self.host.parse::<IpAddr>().ok().map(|ip| Address(SocketAddr::new(ip, self.port)))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for Name {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError { text: text.to_owned() };
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let host = match host.strip_prefix('[') {
+            Some(inner) => inner.strip_suffix(']').ok_or_else(wrong)?,
+            None if host.contains(':') => return Err(wrong()),
+            None => host,
+        };
+        let plain = |c: char| !c.is_control() && !c.is_whitespace();
+        if host.is_empty() || host.len() > 253 || !host.chars().all(plain) {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.into(), port })
+    }
+}
+
+impl From<Address> for Name {
+    fn from(address: Address) -> Self {
+        Self { host: address.ip().to_string().into(), port: address.port() }
+    }
+}
+
+/// A text that is not an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressError {
+    text: String,
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is not an address: write HOST:PORT, such as 127.0.0.1:9990, [::1]:9990 or \
+             example.org:9990",
+            self.text
+        )
+    }
+}
+
+impl std::error::Error for AddressError {}

@@ -1,0 +1,98 @@
+//! The one set of failures that an operation can end in.
+
+use std::fmt;
+use std::io;
+
+/// Why an operation failed, in terms that are the same on every system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The operation was cancelled by [`Lane::cancel`](crate::Lane::cancel).
+    Cancelled,
+    /// The peer, or this side, reset the connection.
+    Reset,
+    /// The connection was given up before it was taken (a peer that left the accept queue).
+    Aborted,
+    /// Nobody listens at the address.
+    Refused,
+    /// No route to the address.
+    Unreachable,
+    /// The system gave the connection up after its own time-out.
+    TimedOut,
+    /// The socket is not connected, or its sending side has been shut down.
+    NotConnected,
+    /// No file descriptor is free, in the process or in the system. Passing: try again later.
+    NoDescriptors,
+    /// No buffer or no memory in the system. Passing: try again later.
+    NoBuffers,
+    /// The address is in use.
+    AddressInUse,
+    /// The address cannot be used on this machine.
+    AddressNotAvailable,
+    /// The system denies it (a privileged port, a firewall rule, a sandbox).
+    Denied,
+    /// The name has no address, or could not be looked up.
+    NameNotFound,
+    /// The system cannot do this (an address family that is switched off, ...).
+    Unsupported,
+    /// Anything else: [`Error::code`] has the system's number.
+    Other,
+}
+
+/// A failed operation: what it means, and the system's own number for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Error {
+    /// What it means.
+    pub failure: Failure,
+    /// The system's error number; zero where there is none.
+    pub code: i32,
+}
+
+impl Error {
+    /// An error that has no system number.
+    pub fn new(failure: Failure) -> Self {
+        Self { failure, code: 0 }
+    }
+
+    /// Whether room may return by itself: the operation can be submitted again later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.failure, Failure::NoDescriptors | Failure::NoBuffers)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.failure {
+            Failure::Cancelled => "cancelled",
+            Failure::Reset => "connection reset",
+            Failure::Aborted => "connection given up before it was accepted",
+            Failure::Refused => "connection refused (nobody listens there)",
+            Failure::Unreachable => "no route to the address",
+            Failure::TimedOut => "the system gave the connection up",
+            Failure::NotConnected => "not connected",
+            Failure::NoDescriptors => "no file descriptor free (see `ulimit -n`)",
+            Failure::NoBuffers => "the system has no buffer or memory free",
+            Failure::AddressInUse => "address already in use",
+            Failure::AddressNotAvailable => "address not available on this machine",
+            Failure::Denied => "permission denied",
+            Failure::NameNotFound => "name not found",
+            Failure::Unsupported => "not supported by this system",
+            Failure::Other => "system error",
+        };
+        match self.code {
+            0 => f.write_str(text),
+            code => write!(f, "{text} (os error {code})"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error.code {
+            0 => io::Error::other(error),
+            code => io::Error::from_raw_os_error(code),
+        }
+    }
+}

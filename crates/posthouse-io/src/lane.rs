@@ -1,0 +1,116 @@
+//! A worker's end of the completion port.
+
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::buffer::Buffer;
+use crate::operation::{Completion, NewSocket, Op};
+use crate::port::Listener;
+#[cfg(target_os = "linux")]
+use crate::readiness;
+use crate::sim;
+use crate::token::{LaneId, Socket, Tag};
+
+/// What to cancel on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Pending receives only. Bytes that were already received are still delivered.
+    Receives,
+    /// Everything that is in flight on the socket.
+    Everything,
+}
+
+/// What an I/O worker holds while it runs a step: it takes completions and submits operations.
+///
+/// In the shared layout several workers have one each on the same queue.
+#[derive(Debug)]
+pub struct Lane {
+    pub(crate) kind: LaneKind,
+}
+
+#[derive(Debug)]
+pub(crate) enum LaneKind {
+    #[cfg(target_os = "linux")]
+    Pinned(readiness::PinnedLane),
+    #[cfg(target_os = "linux")]
+    Shared(readiness::SharedLane),
+    Simulated(sim::SimLane),
+}
+
+macro_rules! each {
+    ($self:expr, $lane:ident => $call:expr) => {
+        match &mut $self.kind {
+            #[cfg(target_os = "linux")]
+            LaneKind::Pinned($lane) => $call,
+            #[cfg(target_os = "linux")]
+            LaneKind::Shared($lane) => $call,
+            LaneKind::Simulated($lane) => $call,
+        }
+    };
+}
+
+impl Lane {
+    /// Which lane this is.
+    pub fn id(&mut self) -> LaneId {
+        each!(self, lane => lane.id())
+    }
+
+    /// Time since the port was opened, read once per step.
+    pub fn now(&mut self) -> Duration {
+        each!(self, lane => lane.now())
+    }
+
+    /// The next completion: from the lane's local queue first, then from the system. `None`: there
+    /// is none, or this step has had its share (256; in the shared layout 16).
+    pub fn next(&mut self) -> Option<Completion> {
+        each!(self, lane => lane.next())
+    }
+
+    /// Submits an operation. It never blocks and never fails: a failure is its completion.
+    pub fn submit(&mut self, tag: Tag, op: Op) {
+        each!(self, lane => lane.submit(tag, op));
+    }
+
+    /// Asks for the end of what is in flight on the socket. A request, not an operation: what it
+    /// ends completes with [`Failure::Cancelled`](crate::Failure::Cancelled), what was already done
+    /// completes as it did.
+    pub fn cancel(&mut self, socket: Socket, what: Cancel) {
+        each!(self, lane => lane.cancel(socket, what));
+    }
+
+    /// Ends this side's stream after what has been sent (the peer sees a clean end).
+    pub fn shutdown(&mut self, socket: Socket) {
+        each!(self, lane => lane.shutdown(socket));
+    }
+
+    /// Resets the connection: the peer sees a reset, unsent bytes are discarded, what is in flight
+    /// fails. The socket must still be closed.
+    pub fn reset(&mut self, socket: Socket) {
+        each!(self, lane => lane.reset(socket));
+    }
+
+    /// A new socket to connect with. It takes no handle before [`Op::Connect`] is submitted.
+    pub fn socket(&mut self) -> Socket {
+        each!(self, lane => lane.socket())
+    }
+
+    /// Registers an accepted socket with this lane.
+    pub fn adopt(&mut self, new: NewSocket) -> Socket {
+        each!(self, lane => lane.adopt(new))
+    }
+
+    /// Registers a listener with this lane.
+    pub fn adopt_listener(&mut self, listener: Listener) -> Socket {
+        each!(self, lane => lane.adopt_listener(listener))
+    }
+
+    /// This end's address; `None` where the system does not say (a socket that is gone).
+    pub fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        each!(self, lane => lane.local_address(socket))
+    }
+
+    /// Gives a buffer back to this lane without a lock (dropping it is right, too).
+    pub fn recycle(&mut self, buffer: Buffer) {
+        each!(self, lane => lane.recycle(buffer));
+    }
+}

@@ -1,0 +1,42 @@
+//! The completion port of Posthouse.
+//!
+//! Operations are submitted to a [`CompletionPort`] through a [`Lane`]; completions are taken from
+//! it by I/O workers, which are step functions that the port calls ([`CompletionPort::spawn`]).
+//! Every submitted operation ends in **exactly one terminal completion**, also when its submission
+//! fails or finishes at once, so there is one place where a result is seen and a resource is let
+//! go. An operation owns its memory until that completion.
+//!
+//! This is the only crate that knows an operating system, and the only one that may use `unsafe`.
+//! Which system does the work is decided in one place, [`CompletionPort::open`]:
+//!
+//! | backend | layouts | what it is |
+//! |---|---|---|
+//! | `readiness` | pinned, shared | epoll and non-blocking calls |
+//! | `simulation` | pinned, shared | a network in virtual time, driven by a seed ([`sim`]) |
+
+mod address;
+mod bell;
+mod buffer;
+mod error;
+mod lane;
+mod operation;
+mod port;
+#[cfg(target_os = "linux")]
+mod readiness;
+mod resolver;
+pub mod sim;
+mod sync;
+mod token;
+mod worker;
+
+pub use address::{Address, AddressError, Name};
+pub use bell::Bell;
+pub use buffer::Buffer;
+pub use error::{Error, Failure};
+pub use lane::{Cancel, Lane};
+pub use operation::{Completion, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment};
+pub use port::{
+    Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
+};
+pub use token::{LaneId, Socket, Tag};
+pub use worker::{Turn, on_worker};

@@ -1,0 +1,44 @@
+//! Small copyable names: of a lane, of a socket, of an operation.
+
+use std::fmt;
+
+/// One queue of completions. Lanes are numbered from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u16);
+
+impl LaneId {
+    /// The lane's number as an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What the submitter calls an operation; its completions carry it back, unread.
+///
+/// The port never looks inside: the framework packs slot, generation, operation and sequence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub u64);
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag({:#018x})", self.0)
+    }
+}
+
+/// A registered socket or listener: slot and generation in the port's table.
+///
+/// It is valid on the lane that registered it, from [`Lane::socket`](crate::Lane::socket),
+/// [`Lane::adopt`](crate::Lane::adopt) or [`Lane::adopt_listener`](crate::Lane::adopt_listener)
+/// until the terminal completion of its [`Op::Close`](crate::Op::Close). A stale one is recognised
+/// (a bug of the caller, asserted), never followed to another socket.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Socket {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({}.{})", self.slot, self.generation)
+    }
+}
