@@ -66,6 +66,17 @@ impl Lane {
         each!(self, lane => lane.next())
     }
 
+    /// Whether the step should end here although it has more to do. Only the simulation says so, to
+    /// let other workers interleave at places where real threads would; ask between two units of
+    /// work, and answer with [`Turn::Again`](crate::Turn::Again).
+    pub fn yields(&mut self) -> bool {
+        match &mut self.kind {
+            LaneKind::Simulated(lane) => lane.yields(),
+            #[cfg(target_os = "linux")]
+            LaneKind::Pinned(_) | LaneKind::Shared(_) => false,
+        }
+    }
+
     /// Submits an operation. It never blocks and never fails: a failure is its completion.
     pub fn submit(&mut self, tag: Tag, op: Op) {
         each!(self, lane => lane.submit(tag, op));

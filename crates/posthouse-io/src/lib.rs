@@ -37,6 +37,7 @@ pub use lane::{Cancel, Lane};
 pub use operation::{Completion, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment};
 pub use port::{
     Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
+    parallelism,
 };
 pub use token::{LaneId, Socket, Tag};
 pub use worker::{Turn, on_worker};

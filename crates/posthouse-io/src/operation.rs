@@ -1,6 +1,8 @@
 //! What can be submitted and what comes back: declared once for every backend.
 
 use std::sync::Arc;
+#[cfg(unix)]
+use std::time::Duration;
 
 use crate::address::{Address, Name};
 use crate::buffer::Buffer;
@@ -22,9 +24,10 @@ pub enum Op {
     /// stream, or [`Outcome::Failed`]. Several `Once` may be pending on one socket: the i-th
     /// submitted gets the i-th bytes, whatever the order in which their completions are taken.
     Receive(Socket, ReceiveMode),
-    /// Send the segments in order: [`Outcome::Sent`] with the number of bytes that went out, at
-    /// least one and possibly fewer than given, or [`Outcome::Failed`]. At most one is in flight
-    /// per socket (asserted). The gather is not empty (asserted).
+    /// Send the segments in order: [`Outcome::Sent`] with the number of bytes that went out, which
+    /// may be fewer than given, or [`Outcome::Failed`]. Zero bytes: the system has no room now
+    /// (`ENOBUFS`), nothing is lost, submit the gather again later. At most one is in flight per
+    /// socket (asserted). The gather is not empty (asserted).
     Send(Socket, Gather),
     /// Close the handle: [`Outcome::Closed`], always. Nothing else may be in flight on the socket
     /// (asserted): cancel, await, then close.
@@ -68,7 +71,7 @@ pub enum Outcome {
     Ended,
     /// So many bytes left; the memory comes back.
     Sent {
-        /// Bytes handed to the system, from the first segment on.
+        /// Bytes handed to the system, from the first segment on. Zero: try again later.
         bytes: usize,
         /// The operation's memory.
         gather: Gather,
@@ -88,6 +91,20 @@ pub struct NewSocket {
     /// The address of the other end.
     pub peer: Address,
     pub(crate) handle: NewHandle,
+}
+
+impl NewSocket {
+    /// Closes it so that the peer sees a reset; dropping it shows the peer a clean end.
+    pub fn refuse(self) {
+        match self.handle {
+            #[cfg(unix)]
+            NewHandle::Descriptor(fd) => {
+                // Where it fails the connection is gone already.
+                let _ = rustix::net::sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+            }
+            NewHandle::Simulated(stream) => stream.refuse(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -133,6 +150,13 @@ impl Gather {
             self.bytes += len;
             self.segments.push(segment);
         }
+    }
+
+    /// Takes all segments out, in order. Nothing of the first may have left (asserted).
+    pub fn drain(&mut self, take: impl FnMut(Segment)) {
+        assert!(self.offset == 0, "a gather that has partly left is not taken apart");
+        self.bytes = 0;
+        self.segments.drain(..).for_each(take);
     }
 
     /// Bytes that have not left.

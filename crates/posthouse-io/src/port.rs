@@ -138,6 +138,11 @@ pub struct Counters {
     pub buffers_free: usize,
 }
 
+/// How many workers this machine can run at once.
+pub fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// The completion port: `Clone + Send + Sync`; clones name the same port.
 #[derive(Clone, Debug)]
 pub struct CompletionPort {

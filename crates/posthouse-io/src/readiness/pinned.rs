@@ -1,0 +1,232 @@
+//! The pinned layout: a lane owns its sockets, its queue and its poller; nothing on its steady path
+//! is locked.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use super::Port;
+use super::completions::{Completions, Figures};
+use super::poller::{Alarm, Event, Poller};
+use super::record;
+use super::table::OwnedTable;
+use crate::address::Address;
+use crate::buffer::{Buffer, LanePool};
+use crate::lane::Cancel;
+use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
+use crate::port::Listener;
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::token::{LaneId, Socket, Tag};
+
+/// Events taken from the system in one call.
+const BATCH: usize = 256;
+/// Completions that one step takes.
+const SHARE: usize = 256;
+
+/// What other threads touch of a lane.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// One of [`RUNNING`], [`SLEEPING`], [`NOTIFIED`].
+    state: AtomicUsize,
+    alarm: Alarm,
+    /// Completions from other threads.
+    mail: Mutex<Vec<Completion>>,
+    pub(super) figures: Arc<Figures>,
+}
+
+const RUNNING: usize = 0;
+/// The worker waits, or is about to.
+const SLEEPING: usize = 1;
+/// Woken, and not yet aware of it.
+const NOTIFIED: usize = 2;
+
+impl Door {
+    pub(super) fn new(alarm: Alarm) -> Self {
+        let (state, mail) = (AtomicUsize::new(RUNNING), Mutex::default());
+        Self { state, alarm, mail, figures: Arc::default() }
+    }
+
+    /// Makes the worker run a step that begins after this call.
+    pub(super) fn wake(&self) {
+        if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
+            self.alarm.ring();
+        }
+    }
+
+    fn post(&self, completion: Completion) {
+        lock(&self.mail).push(completion);
+        self.wake();
+    }
+
+    /// False where a wake-up has come since the last sleep: there must be a step before the next.
+    fn fall_asleep(&self) -> bool {
+        let (ok, err) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.state.compare_exchange(RUNNING, SLEEPING, ok, err).is_ok()
+    }
+
+    /// Whether a wake-up has come. What follows sees what its caller did before it.
+    fn get_up(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != RUNNING
+            && self.state.swap(RUNNING, Ordering::AcqRel) == NOTIFIED
+    }
+}
+
+/// A worker's end of a pinned lane.
+pub(crate) struct PinnedLane {
+    id: LaneId,
+    port: Arc<Port>,
+    door: Arc<Door>,
+    poller: Poller,
+    table: OwnedTable,
+    /// Keys of the records to visit, each at most once.
+    due: VecDeque<u64>,
+    done: Completions,
+    buffers: LanePool,
+    now: Duration,
+    /// Completions that this step may still take.
+    share: usize,
+}
+
+/// What the seam asks for.
+impl PinnedLane {
+    pub(crate) fn id(&self) -> LaneId {
+        self.id
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.now
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        self.share = self.share.checked_sub(1)?;
+        loop {
+            if let Some(completion) = self.done.pop() {
+                return Some(completion);
+            }
+            let key = self.due.pop_front()?;
+            if let Some(record) = self.table.find(record::socket(key)) {
+                record.visit(&mut self.buffers, &mut self.done);
+                if record.list() {
+                    self.due.push_back(key);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+        self.door.figures.submitted();
+        let socket = match op {
+            Op::Resolve(name) => {
+                let door = Arc::downgrade(&self.door);
+                let post = move |completion| {
+                    if let Some(door) = door.upgrade() {
+                        door.post(completion);
+                    }
+                };
+                if let Some(completion) = self.port.resolver.look_up(tag, name, post) {
+                    self.done.put(completion);
+                }
+                return;
+            }
+            Op::Close(socket) => {
+                self.table.close(socket);
+                self.door.figures.closed();
+                return self.done.end(tag, Outcome::Closed);
+            }
+            Op::Accept(socket)
+            | Op::Connect(socket, _)
+            | Op::Receive(socket, _)
+            | Op::Send(socket, _) => socket,
+        };
+        let record = self.table.get(socket);
+        record.submit(tag, op, (socket, &self.poller), &mut self.done);
+        if record.list() {
+            self.due.push_back(record::key(socket));
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+        self.table.get(socket).cancel(what, &mut self.done);
+    }
+
+    pub(crate) fn shutdown(&mut self, socket: Socket) {
+        self.table.get(socket).shutdown();
+    }
+
+    pub(crate) fn reset(&mut self, socket: Socket) {
+        self.table.get(socket).reset(&mut self.done);
+    }
+
+    pub(crate) fn socket(&mut self) -> Socket {
+        self.door.figures.opened();
+        self.table.socket()
+    }
+
+    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
+        self.adopt_handle(new.handle)
+    }
+
+    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
+        self.adopt_handle(listener.handle)
+    }
+
+    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        self.table.find(socket).and_then(|record| record.local_address())
+    }
+
+    pub(crate) fn recycle(&mut self, buffer: Buffer) {
+        self.buffers.give_back(buffer);
+    }
+
+    fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
+        self.door.figures.opened();
+        self.table.adopt(super::descriptor(handle), &self.poller)
+    }
+}
+
+/// What the loop asks for.
+impl PinnedLane {
+    pub(super) fn new(id: LaneId, port: Arc<Port>, door: Arc<Door>, poller: Poller) -> Self {
+        Self {
+            id,
+            now: port.now(),
+            done: Completions::new(door.figures.clone()),
+            buffers: LanePool::new(port.pool.clone()),
+            port,
+            door,
+            poller,
+            table: OwnedTable::default(),
+            due: VecDeque::new(),
+            share: SHARE,
+        }
+    }
+
+    /// Between two steps: takes events, and waits for one where nothing else is to be done.
+    pub(super) fn wait(&mut self, sleep: Option<Duration>) {
+        let idle = self.done.is_empty() && self.due.is_empty();
+        let asleep = idle && sleep != Some(Duration::ZERO) && self.door.fall_asleep();
+        let limit = if asleep { self.port.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let Self { poller, table, due, .. } = self;
+        let waited = poller.wait::<BATCH>(limit, |event| {
+            let Event::Socket { key, news } = event else { return };
+            // A socket that has been closed since may still have an event on the way.
+            let Some(record) = table.find(record::socket(key)) else { return };
+            record.note(news);
+            if record.list() {
+                due.push_back(key);
+            }
+        });
+        waited.expect("a poller that worked goes on to work");
+        if self.door.get_up() {
+            lock(&self.door.mail).drain(..).for_each(|completion| self.done.put(completion));
+        }
+        self.now = self.port.now();
+        self.share = SHARE;
+    }
+}
+
+impl fmt::Debug for PinnedLane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedLane").field("id", &self.id).finish_non_exhaustive()
+    }
+}

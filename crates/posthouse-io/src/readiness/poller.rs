@@ -1,0 +1,107 @@
+//! The system's queue of readiness events, and the alarm that ends a wait for them.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
+
+/// What the events of the alarm carry in place of a socket's key.
+const ALARM: u64 = u64::MAX;
+
+/// An epoll instance. Everything in it is edge-triggered and registered once for its life.
+#[derive(Debug)]
+pub(super) struct Poller {
+    epoll: OwnedFd,
+}
+
+/// Ends a wait, from any thread.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    eventfd: OwnedFd,
+}
+
+/// A poller with its alarm, seen to work.
+pub(super) fn open() -> Result<(Poller, Alarm), Errno> {
+    let poller = Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
+    let alarm = Alarm { eventfd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? };
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&poller.epoll, &alarm.eventfd, epoll::EventData::new_u64(ALARM), flags)?;
+
+    // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
+    alarm.ring();
+    let mut rung = false;
+    poller.wait::<1>(Some(Duration::from_secs(1)), |event| rung |= matches!(event, Event::Alarm))?;
+    if rung { Ok((poller, alarm)) } else { Err(Errno::NOSYS) }
+}
+
+/// What a wait yields.
+pub(super) enum Event {
+    Alarm,
+    Socket { key: u64, news: News },
+}
+
+/// What has become of a socket since the last event.
+#[derive(Clone, Copy)]
+pub(super) struct News {
+    /// There may be something to read: data, a peer, the end, an error.
+    pub(super) readable: bool,
+    /// There may be room to send, a connect may have ended, or an error waits to be told.
+    pub(super) writable: bool,
+    /// Something follows the data that is queued now (the end, an error) or divides it (an urgent
+    /// mark): a read that comes short does not mean that nothing is left.
+    pub(super) not_only_data: bool,
+}
+
+impl Poller {
+    /// Registers a socket. Its present state is the first event.
+    pub(super) fn add(&self, fd: &OwnedFd, key: u64) -> Result<(), Errno> {
+        use epoll::EventFlags as E;
+        assert_ne!(key, ALARM, "a socket with the alarm's key");
+        let flags = E::IN | E::OUT | E::RDHUP | E::PRI | E::ET;
+        epoll::add(&self.epoll, fd.as_fd(), epoll::EventData::new_u64(key), flags)
+    }
+
+    /// Waits for events, at most `BATCH`; without a limit for ever. A signal ends it early.
+    pub(super) fn wait<const BATCH: usize>(
+        &self,
+        limit: Option<Duration>,
+        mut each: impl FnMut(Event),
+    ) -> Result<(), Errno> {
+        // A limit that the system's clock cannot express is as good as none.
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
+        match epoll::wait(&self.epoll, &mut room[..], limit.as_ref()) {
+            Ok((events, _)) => events.iter().for_each(|event| each(Event::from(*event))),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        Ok(())
+    }
+}
+
+impl Alarm {
+    /// Each ring is an edge, so nobody has to read the counter back. It would take 2^64 rings to
+    /// fill it, hence an error cannot happen.
+    pub(super) fn ring(&self) {
+        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+    }
+}
+
+impl From<epoll::Event> for Event {
+    fn from(event: epoll::Event) -> Self {
+        use epoll::EventFlags as E;
+        let (key, flags) = (event.data, event.flags);
+        if key.u64() == ALARM {
+            return Event::Alarm;
+        }
+        let not_only_data = flags.intersects(E::RDHUP | E::HUP | E::ERR | E::PRI);
+        let news = News {
+            readable: not_only_data || flags.contains(E::IN),
+            writable: flags.intersects(E::OUT | E::HUP | E::ERR),
+            not_only_data,
+        };
+        Event::Socket { key: key.u64(), news }
+    }
+}

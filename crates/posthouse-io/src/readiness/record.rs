@@ -1,0 +1,414 @@
+//! One registered socket: what is known of it, what waits on it, and how the two meet.
+//!
+//! The same for both layouts: pinned lanes own their records, in the shared layout each has a lock.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::completions::Completions;
+use super::poller::{News, Poller};
+use super::system::{self, Connecting};
+use crate::address::Address;
+use crate::buffer::LanePool;
+use crate::error::{Error, Failure};
+use crate::lane::Cancel;
+use crate::operation::{Completion, Gather, NewHandle, NewSocket, Op, Outcome, ReceiveMode};
+use crate::token::{Socket, Tag};
+
+/// Peers that one visit takes from an accept queue before other sockets have their turn.
+const ACCEPTS_PER_VISIT: usize = 16;
+
+/// A slot of the table of sockets.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one socket, and a record must stay small"
+)]
+pub(super) struct Record {
+    /// None: a socket that has not begun to connect, or a vacant slot.
+    fd: Option<OwnedFd>,
+    generation: u32,
+    input: Input,
+    /// The send that waits for room; boxed, because few sockets have one.
+    output: Option<Box<(Tag, Gather)>>,
+    /// What ended the connection. The system tells it to one call only, be it a send or a receive,
+    /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
+    broken: Option<Error>,
+    /// True exactly when the slot is taken.
+    live: bool,
+    /// True exactly when a read may yield something: no read has come back empty since the last
+    /// event.
+    readable: bool,
+    /// True exactly when room to send may be there, or a connect may have ended.
+    writable: bool,
+    /// True exactly when a short read does not show that the socket is empty: see
+    /// [`News::not_only_data`]. Never forgotten.
+    read_until_empty: bool,
+    /// True exactly when the record is on the list of those to visit.
+    listed: bool,
+    /// True exactly when this side has ended its stream.
+    sending_ended: bool,
+}
+
+const _: () = assert!(size_of::<Record>() <= 48, "the I/O record of an idle connection");
+
+/// What waits for a socket to become readable (or connected). These exclude each other.
+#[derive(Debug, Default)]
+enum Input {
+    #[default]
+    Nothing,
+    Connect(Tag),
+    Accept(Tag),
+    Stream(Tag),
+    Once(Tag),
+    /// At least one, in the order of their submission; there have been more.
+    #[expect(clippy::box_collection, reason = "a record must stay small, and this is rare")]
+    Several(Box<VecDeque<Tag>>),
+}
+
+/// The key of a socket in the system's queue.
+pub(super) fn key(socket: Socket) -> u64 {
+    u64::from(socket.generation) << 32 | u64::from(socket.slot)
+}
+
+/// The socket of a key.
+pub(super) fn socket(key: u64) -> Socket {
+    Socket { slot: key as u32, generation: (key >> 32) as u32 }
+}
+
+/// Taking, finding and giving up the slot.
+impl Record {
+    /// Takes a vacant slot for a socket that has no handle yet.
+    pub(super) fn occupy(&mut self, slot: u32) -> Socket {
+        assert!(!self.live, "a slot taken twice");
+        *self = Self { generation: self.generation, live: true, ..Self::default() };
+        Socket { slot, generation: self.generation }
+    }
+
+    /// Takes a vacant slot for a handle, and registers it. A failure to do so is kept for the
+    /// first operation: this is not the place where a failure is told.
+    pub(super) fn adopt(&mut self, slot: u32, fd: OwnedFd, poller: &Poller) -> Socket {
+        let socket = self.occupy(slot);
+        self.broken = poller.add(&fd, key(socket)).err().map(system::error);
+        self.fd = Some(fd);
+        socket
+    }
+
+    /// Whether this is the record of `socket`, and not of one that had or has the same slot.
+    pub(super) fn is(&self, socket: Socket) -> bool {
+        self.live && self.generation == socket.generation
+    }
+
+    /// Gives up the slot; the handle is closed where it is dropped.
+    pub(super) fn vacate(&mut self) -> Option<OwnedFd> {
+        assert!(
+            matches!(self.input, Input::Nothing) && self.output.is_none(),
+            "a socket closed with operations in flight: cancel, await, then close"
+        );
+        self.live = false;
+        self.generation = self.generation.wrapping_add(1);
+        self.fd.take()
+    }
+
+    pub(super) fn local_address(&self) -> Option<Address> {
+        self.fd.as_ref().and_then(system::local_address)
+    }
+}
+
+/// When to visit.
+impl Record {
+    /// Notes what an event says.
+    pub(super) fn note(&mut self, news: News) {
+        self.readable |= news.readable;
+        self.writable |= news.writable;
+        self.read_until_empty |= news.not_only_data;
+    }
+
+    /// Whether to put the record on the list of those to visit: there is something to do, and it
+    /// is not on it.
+    pub(super) fn list(&mut self) -> bool {
+        let connecting = matches!(self.input, Input::Connect(_));
+        let reading = !connecting && !matches!(self.input, Input::Nothing);
+        let writing = connecting || self.output.is_some();
+        let due = (self.readable && reading) || (self.writable && writing);
+        let list = due && !self.listed;
+        self.listed |= list;
+        list
+    }
+
+    /// Does what is due, for at most one buffer or a few accepted peers: whoever has more goes to
+    /// the back of the list.
+    pub(super) fn visit(&mut self, buffers: &mut LanePool, done: &mut Completions) {
+        self.listed = false;
+        if self.writable {
+            if let Input::Connect(tag) = self.input {
+                self.finish_connect(tag, done);
+            } else if let Some(output) = self.output.take() {
+                self.send(output.0, output.1, done);
+            }
+        }
+        if self.readable {
+            match self.input {
+                Input::Nothing | Input::Connect(_) => {}
+                Input::Accept(tag) => self.accept_some(tag, done),
+                Input::Stream(_) | Input::Once(_) | Input::Several(_) => {
+                    self.receive_one(buffers, done);
+                }
+            }
+        }
+    }
+}
+
+/// Operations, and what ends them early.
+impl Record {
+    /// Starts an operation on this socket.
+    pub(super) fn submit(
+        &mut self,
+        tag: Tag,
+        op: Op,
+        (socket, poller): (Socket, &Poller),
+        done: &mut Completions,
+    ) {
+        match op {
+            Op::Accept(_) => self.start_accept(tag, done),
+            Op::Connect(_, address) => self.start_connect(tag, address, (socket, poller), done),
+            Op::Receive(_, mode) => self.start_receive(tag, mode, done),
+            Op::Send(_, gather) => self.start_send(tag, gather, done),
+            Op::Close(_) | Op::Resolve(_) => unreachable!("done by the lane, not by the record"),
+        }
+    }
+
+    pub(super) fn cancel(&mut self, what: Cancel, done: &mut Completions) {
+        self.fail_all(Error::new(Failure::Cancelled), what, done);
+    }
+
+    pub(super) fn shutdown(&mut self) {
+        self.sending_ended = true;
+        if let Some(fd) = &self.fd {
+            system::end_sending(fd);
+        }
+    }
+
+    pub(super) fn reset(&mut self, done: &mut Completions) {
+        let error = *self.broken.insert(system::error(Errno::CONNRESET));
+        if let Some(fd) = &self.fd {
+            system::reset(fd);
+        }
+        self.fail_all(error, Cancel::Everything, done);
+    }
+
+    fn start_accept(&mut self, tag: Tag, done: &mut Completions) {
+        assert!(matches!(self.input, Input::Nothing), "one accept at a time");
+        if let Some(error) = self.broken {
+            return done.fail(tag, error);
+        }
+        self.input = Input::Accept(tag);
+        // Peers that came while nobody accepted gave their event then.
+        self.readable = true;
+    }
+
+    fn start_connect(
+        &mut self,
+        tag: Tag,
+        address: Address,
+        (socket, poller): (Socket, &Poller),
+        done: &mut Completions,
+    ) {
+        assert!(self.fd.is_none(), "a socket connects once");
+        if let Some(error) = self.broken {
+            return done.fail(tag, error);
+        }
+        let connected = system::connect(address).and_then(|(fd, state)| {
+            // Not before connect: an unconnected socket is reported as hung up.
+            poller.add(&fd, key(socket))?;
+            Ok((fd, state))
+        });
+        match connected {
+            Ok((fd, Connecting::Done)) => {
+                self.fd = Some(fd);
+                done.end(tag, Outcome::Connected);
+            }
+            Ok((fd, Connecting::InProgress)) => {
+                self.fd = Some(fd);
+                self.input = Input::Connect(tag);
+            }
+            Err(errno) => done.fail(tag, system::error(errno)),
+        }
+    }
+
+    fn finish_connect(&mut self, tag: Tag, done: &mut Completions) {
+        self.input = Input::Nothing;
+        let fd = self.fd.as_ref().expect("a socket that connects has a handle");
+        match system::connected(fd) {
+            Ok(()) => done.end(tag, Outcome::Connected),
+            Err(errno) => {
+                // What is left of the handle would tell a receive that the peer has ended.
+                self.fd = None;
+                self.broken = Some(system::error(Errno::NOTCONN));
+                done.fail(tag, system::error(errno));
+            }
+        }
+    }
+
+    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, done: &mut Completions) {
+        if !self.is_connected() {
+            return done.fail(tag, system::error(Errno::NOTCONN));
+        }
+        self.input = match (std::mem::take(&mut self.input), mode) {
+            (Input::Nothing, ReceiveMode::Stream) => Input::Stream(tag),
+            (Input::Nothing, ReceiveMode::Once) => Input::Once(tag),
+            (Input::Once(first), ReceiveMode::Once) => {
+                Input::Several(Box::new(VecDeque::from([first, tag])))
+            }
+            (Input::Several(mut tags), ReceiveMode::Once) => {
+                tags.push_back(tag);
+                Input::Several(tags)
+            }
+            _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
+        };
+        // No event will come any more, but a read tells what is left and then the end.
+        self.readable |= self.broken.is_some();
+    }
+
+    fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
+        assert!(!gather.is_empty(), "a send without bytes");
+        assert!(self.output.is_none(), "one send at a time on a socket");
+        match self.broken {
+            Some(error) => done.fail(tag, error),
+            None if self.is_connected() => self.send(tag, gather, done),
+            None => done.fail(tag, system::error(Errno::NOTCONN)),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.fd.is_some() && !matches!(self.input, Input::Connect(_))
+    }
+}
+
+/// Where an operation meets the system.
+impl Record {
+    fn accept_some(&mut self, tag: Tag, done: &mut Completions) {
+        let listener = self.fd.as_ref().expect("a listener has a handle");
+        for _ in 0..ACCEPTS_PER_VISIT {
+            match system::accept(listener) {
+                Ok((fd, peer)) => {
+                    let new = NewSocket { peer, handle: NewHandle::Descriptor(fd) };
+                    let outcome = Outcome::Accepted(Box::new(new));
+                    done.put(Completion { tag, more: true, outcome });
+                }
+                Err(Errno::AGAIN) => {
+                    self.readable = false;
+                    return;
+                }
+                Err(errno) if system::concerns_one_peer(errno) => {}
+                Err(errno) => {
+                    self.input = Input::Nothing;
+                    return done.fail(tag, system::error(errno));
+                }
+            }
+        }
+    }
+
+    fn receive_one(&mut self, buffers: &mut LanePool, done: &mut Completions) {
+        let fd = self.fd.as_ref().expect("a socket that receives has a handle");
+        let mut buffer = buffers.take();
+        let received = system::receive(fd, buffer.storage_mut());
+        if let Ok(bytes @ 1..) = received {
+            if bytes < buffer.capacity() && !self.read_until_empty {
+                self.readable = false;
+            }
+            buffer.set_filled(bytes);
+            return self.give_to_first_receive(Outcome::Received(buffer), done);
+        }
+        buffers.give_back(buffer);
+        match (received, self.broken) {
+            (_, Some(error)) => self.fail_all(error, Cancel::Receives, done),
+            (Ok(_), None) => {
+                while self.is_receiving() {
+                    self.end_first_receive(Outcome::Ended, done);
+                }
+            }
+            (Err(Errno::AGAIN), None) => self.readable = false,
+            (Err(errno), None) => {
+                let error = self.remember(system::error(errno));
+                self.fail_all(error, Cancel::Receives, done);
+            }
+        }
+    }
+
+    fn send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
+        let fd = self.fd.as_ref().expect("a socket that sends has a handle");
+        match system::send(fd, &gather) {
+            Ok(bytes) => done.end(tag, Outcome::Sent { bytes, gather }),
+            Err(Errno::AGAIN) => {
+                self.writable = false;
+                self.output = Some(Box::new((tag, gather)));
+            }
+            Err(errno) if system::error(errno).is_passing() => {
+                done.end(tag, Outcome::Sent { bytes: 0, gather });
+            }
+            Err(errno) => {
+                let error = match self.broken {
+                    Some(error) => error,
+                    // The peer's reset came after its end.
+                    None if errno == Errno::PIPE && !self.sending_ended => {
+                        self.remember(Error { failure: Failure::Reset, ..system::error(errno) })
+                    }
+                    None => self.remember(system::error(errno)),
+                };
+                done.fail(tag, error);
+            }
+        }
+    }
+
+    /// Keeps an error that the connection does not survive.
+    fn remember(&mut self, error: Error) -> Error {
+        if !error.is_passing() && error.failure != Failure::NotConnected {
+            self.broken = Some(error);
+        }
+        error
+    }
+
+    fn fail_all(&mut self, error: Error, what: Cancel, done: &mut Completions) {
+        while self.is_receiving() {
+            self.end_first_receive(Outcome::Failed(error), done);
+        }
+        if what == Cancel::Everything {
+            if let Input::Connect(tag) | Input::Accept(tag) = self.input {
+                self.input = Input::Nothing;
+                done.fail(tag, error);
+            }
+            if let Some(output) = self.output.take() {
+                done.fail(output.0, error);
+            }
+        }
+    }
+
+    fn is_receiving(&self) -> bool {
+        matches!(self.input, Input::Stream(_) | Input::Once(_) | Input::Several(_))
+    }
+
+    /// Data for the first receive; a stream goes on.
+    fn give_to_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
+        if let Input::Stream(tag) = self.input {
+            done.put(Completion { tag, more: true, outcome });
+        } else {
+            self.end_first_receive(outcome, done);
+        }
+    }
+
+    fn end_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
+        let (tag, rest) = match std::mem::take(&mut self.input) {
+            Input::Stream(tag) | Input::Once(tag) => (tag, Input::Nothing),
+            Input::Several(mut tags) => {
+                let first = tags.pop_front().expect("at least one receive");
+                (first, if tags.is_empty() { Input::Nothing } else { Input::Several(tags) })
+            }
+            Input::Nothing | Input::Connect(_) | Input::Accept(_) => unreachable!("no receive"),
+        };
+        self.input = rest;
+        done.end(tag, outcome);
+    }
+}

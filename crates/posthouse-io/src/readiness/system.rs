@@ -1,0 +1,167 @@
+//! The system calls on sockets, and what their errors mean: written once for both layouts.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    ipproto, sockopt,
+};
+
+use crate::address::Address;
+use crate::error::{Error, Failure};
+use crate::operation::Gather;
+use crate::port::ListenOptions;
+
+/// Segments that leave in one call, so that their array (1 KiB) fits the stack. The system takes
+/// 1,024; a longer gather leaves in several calls.
+const SEGMENTS_MAX: usize = 64;
+
+/// A bound and listening socket, and the address that it got.
+pub(super) fn listen(address: Address, options: ListenOptions) -> Result<(OwnedFd, Address), Errno> {
+    let address = address.socket_addr();
+    let fd = stream_socket(&address)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        // What `net.ipv6.bindv6only` says would otherwise decide whether IPv4 peers come in here.
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    // Accepted sockets inherit it: one call here instead of one for each peer.
+    sockopt::set_tcp_nodelay(&fd, options.no_delay)?;
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    let local = local_address(&fd).ok_or(Errno::AFNOSUPPORT)?;
+    Ok((fd, local))
+}
+
+/// How far a connect came at once.
+pub(super) enum Connecting {
+    Done,
+    InProgress,
+}
+
+/// A new socket on its way to `address`.
+pub(super) fn connect(address: Address) -> Result<(OwnedFd, Connecting), Errno> {
+    let address = address.socket_addr();
+    let fd = stream_socket(&address)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    match rustix::net::connect(&fd, &address) {
+        Ok(()) => Ok((fd, Connecting::Done)),
+        // An interrupted connect goes on by itself (connect(2)).
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, Connecting::InProgress)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What a connect in progress came to, once the socket is writable.
+pub(super) fn connected(fd: &OwnedFd) -> Result<(), Errno> {
+    sockopt::socket_error(fd)?
+}
+
+/// One peer from the accept queue.
+pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (fd, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    // A peer without an address left while it was being accepted.
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((fd, peer.into()))
+}
+
+/// Whether an error of accept is about the one peer that was at the head of the queue, and not
+/// about the listener. accept(2) asks to treat errors that are pending on the new socket so, and
+/// names these; EPERM is a firewall's word.
+pub(super) fn concerns_one_peer(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::TIMEDOUT
+            | Errno::PERM
+    )
+}
+
+/// Receives into `storage`; zero is the end of the stream.
+pub(super) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> {
+    retry_on_intr(|| Ok(rustix::net::recv(fd, &mut *storage, RecvFlags::empty())?.0))
+}
+
+/// Sends from the beginning of `gather`; the number of bytes that left.
+pub(super) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
+    let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+    let mut used = 0;
+    for (slot, slice) in slices.iter_mut().zip(gather.slices()) {
+        *slot = IoSlice::new(slice);
+        used += 1;
+    }
+    let mut no_control = SendAncillaryBuffer::default();
+    retry_on_intr(|| {
+        rustix::net::sendmsg(fd, &slices[..used], &mut no_control, SendFlags::NOSIGNAL)
+    })
+}
+
+/// Ends the sending side.
+pub(super) fn end_sending(fd: &OwnedFd) {
+    // It fails only where the connection is gone already, and then there is nothing to end.
+    let _ = rustix::net::shutdown(fd, Shutdown::Write);
+}
+
+/// Resets the connection and discards what was not sent.
+pub(super) fn reset(fd: &OwnedFd) {
+    if rustix::net::connect_unspec(fd).is_err() {
+        // Closing the socket will then do it.
+        let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+    }
+}
+
+/// This end's address.
+pub(super) fn local_address(fd: &OwnedFd) -> Option<Address> {
+    let address = rustix::net::getsockname(fd).ok()?;
+    SocketAddr::try_from(address).ok().map(Address::from)
+}
+
+/// What an error number means.
+pub(super) fn error(errno: Errno) -> Error {
+    let failure = match errno {
+        Errno::CONNRESET => Failure::Reset,
+        Errno::CONNABORTED => Failure::Aborted,
+        Errno::CONNREFUSED => Failure::Refused,
+        Errno::NETUNREACH
+        | Errno::HOSTUNREACH
+        | Errno::NETDOWN
+        | Errno::HOSTDOWN
+        | Errno::NONET => Failure::Unreachable,
+        Errno::TIMEDOUT => Failure::TimedOut,
+        Errno::NOTCONN | Errno::PIPE | Errno::DESTADDRREQ => Failure::NotConnected,
+        Errno::MFILE | Errno::NFILE => Failure::NoDescriptors,
+        // NOSPC: `fs.epoll.max_user_watches` is reached.
+        Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC => Failure::NoBuffers,
+        Errno::ADDRINUSE => Failure::AddressInUse,
+        Errno::ADDRNOTAVAIL => Failure::AddressNotAvailable,
+        Errno::ACCESS | Errno::PERM => Failure::Denied,
+        Errno::AFNOSUPPORT
+        | Errno::PROTONOSUPPORT
+        | Errno::NOPROTOOPT
+        | Errno::OPNOTSUPP
+        | Errno::NOSYS => Failure::Unsupported,
+        _ => Failure::Other,
+    };
+    Error { failure, code: errno.raw_os_error() }
+}
+
+fn stream_socket(address: &SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
+}

@@ -1,0 +1,221 @@
+//! How streams end: what arrives at an end, shutting down, resetting, closing, cancelling.
+
+use super::At;
+use super::port::Role;
+use super::stream::{Flight, Phase, Receive};
+use super::table::Body;
+use super::world::{Event, World};
+use crate::error::Failure;
+use crate::lane::Cancel;
+use crate::token::Socket;
+
+impl World {
+    // ---- what arrives ----
+
+    pub(super) fn arrive(&mut self, to: Socket, from: Socket, bytes: usize) {
+        match self.table.stream(to) {
+            Some(stream) if stream.phase == Phase::Open => {
+                stream.arrived += bytes;
+                assert!(stream.arrived <= stream.bytes.len(), "more arrived than was sent");
+                self.deliver(to, false);
+            }
+            _ => self.answer_with_reset(from),
+        }
+    }
+
+    pub(super) fn end_arrives(&mut self, to: Socket) {
+        if let Some(stream) = self.table.stream(to)
+            && stream.phase == Phase::Open
+        {
+            stream.ended = true;
+            self.deliver(to, false);
+        }
+    }
+
+    pub(super) fn reset_arrives(&mut self, to: Socket) {
+        let Some(stream) = self.table.stream(to) else { return };
+        if !matches!(stream.phase, Phase::Open | Phase::Connecting) {
+            return;
+        }
+        let queue = stream.queue;
+        // Windows discards what was received and not taken, Linux still gives it out.
+        let keep = self.random.coin();
+        self.become_reset(to, keep);
+        // Linux gives a queued peer that is gone to accept, others do not.
+        if let Some(queue) = queue
+            && self.random.coin()
+            && let Some(listener) = self.table.listener(queue)
+        {
+            listener.queue.retain(|waiting| *waiting != to);
+            self.table.remove(to);
+        }
+    }
+
+    /// Puts an end into the reset state and fails what is pending on it.
+    fn become_reset(&mut self, socket: Socket, keep_arrived: bool) {
+        self.sever(socket);
+        let Some(stream) = self.table.stream(socket) else { return };
+        stream.phase = Phase::Reset;
+        if keep_arrived {
+            stream.bytes.truncate(stream.arrived);
+        } else {
+            stream.discard();
+        }
+        let connect = stream.connect.take();
+        let send = stream.send.take();
+        if let Some(at) = self.table.lane(socket) {
+            if let Some(flight) = connect {
+                self.fail(at, socket, flight, Role::Connect, Failure::Reset, false);
+            }
+            if let Some((flight, _)) = send {
+                self.fail(at, socket, flight, Role::Send, Failure::Reset, false);
+            }
+        }
+        self.deliver(socket, false);
+    }
+
+    // ---- ending ----
+
+    pub(super) fn shutdown(&mut self, at: At, socket: Socket) {
+        let stream = self.own_stream(at, socket);
+        if stream.phase != Phase::Open || stream.shut {
+            return;
+        }
+        let send = stream.send.take();
+        self.end_stream(socket);
+        if let Some((flight, _)) = send {
+            self.fail(at, socket, flight, Role::Send, Failure::NotConnected, false);
+        }
+    }
+
+    /// Sends the end of the stream after what has been sent.
+    pub(super) fn end_stream(&mut self, socket: Socket) {
+        let Some(stream) = self.table.stream(socket) else { return };
+        if stream.shut || stream.phase != Phase::Open {
+            return;
+        }
+        stream.shut = true;
+        if let Some(peer) = stream.peer {
+            let when = self.arrival_in_order(peer);
+            self.schedule(when, Event::End { to: peer });
+        }
+    }
+
+    pub(super) fn reset(&mut self, at: At, socket: Socket) {
+        self.own_stream(at, socket);
+        self.reset_now(socket);
+    }
+
+    pub(super) fn reset_now(&mut self, socket: Socket) {
+        let Some(stream) = self.table.stream(socket) else { return };
+        if stream.phase != Phase::Reset {
+            self.send_reset(socket);
+            self.become_reset(socket, false);
+        }
+    }
+
+    /// Tells the other end that this one is gone. It may overtake what is on its way there, which
+    /// is then lost.
+    pub(super) fn send_reset(&mut self, socket: Socket) {
+        if let Some(peer) = self.sever(socket) {
+            let overtakes = self.random.coin();
+            let when = if overtakes { self.arrival() } else { self.arrival_in_order(peer) };
+            self.schedule(when, Event::Reset { to: peer });
+        }
+    }
+
+    /// Separates the two ends. What is on its way still arrives.
+    pub(super) fn sever(&mut self, socket: Socket) -> Option<Socket> {
+        let stream = self.table.stream(socket)?;
+        let (peer, there) = (stream.peer.take()?, stream.room());
+        let other = self.table.stream(peer)?;
+        (other.peer, other.room_left) = (None, there);
+        let here = other.room();
+        self.table.stream(socket)?.room_left = here;
+        Some(peer)
+    }
+
+    /// Lets go of a stream as closing does: cleanly, or with a reset where data is unread.
+    pub(super) fn detach(&mut self, socket: Socket) {
+        let Some(stream) = self.table.stream(socket) else { return };
+        match stream.phase {
+            Phase::Open if stream.arrived == 0 => {
+                self.end_stream(socket);
+                self.sever(socket);
+            }
+            Phase::Open | Phase::Connecting | Phase::Failed => self.send_reset(socket),
+            Phase::Fresh | Phase::Reset | Phase::Closed => {}
+        }
+        if let Some(stream) = self.table.stream(socket) {
+            stream.phase = Phase::Closed;
+            stream.discard();
+        }
+    }
+
+    // ---- cancelling ----
+
+    pub(super) fn cancel(&mut self, at: At, socket: Socket, what: Cancel) {
+        self.own(at, socket);
+        let before = self.number();
+        if self.random.chance(self.faults.cancel_late_ppm) {
+            self.tally.cancel_late += 1;
+            let when = self.now + self.random.time(&self.faults.completion_delay);
+            self.schedule(when, Event::Cancel { socket, what, before });
+        } else {
+            self.cancel_now(socket, what, before);
+        }
+    }
+
+    /// Ends what was submitted before the cancel, and nothing that was submitted after it.
+    pub(super) fn cancel_now(&mut self, socket: Socket, what: Cancel, before: u64) {
+        let Some(at) = self.table.lane(socket) else { return };
+        while let Some((flight, role)) = self.take_older(socket, what, before) {
+            self.fail(at, socket, flight, role, Failure::Cancelled, false);
+        }
+    }
+
+    fn take_older(&mut self, socket: Socket, what: Cancel, before: u64) -> Option<(Flight, Role)> {
+        let older = |flight: &Flight| flight.number < before;
+        let everything = what == Cancel::Everything;
+        match &mut self.table.entry(socket)?.body {
+            Body::Listener(listener) if everything => {
+                let flight = listener.accept.take_if(|flight| older(flight))?;
+                Some((flight, Role::Accept))
+            }
+            Body::Listener(_) => None,
+            Body::Stream(stream) => {
+                if let Some(receive) =
+                    stream.receives.pop_front_if(|r: &mut Receive| older(&r.flight))
+                {
+                    return Some((receive.flight, Role::Receive));
+                }
+                if !everything {
+                    return None;
+                }
+                if let Some((flight, _)) = stream.send.take_if(|(flight, _)| older(flight)) {
+                    return Some((flight, Role::Send));
+                }
+                let flight = stream.connect.take_if(|flight| older(flight))?;
+                stream.phase = Phase::Failed;
+                Some((flight, Role::Connect))
+            }
+        }
+    }
+
+    // ---- closing ----
+
+    pub(super) fn close(&mut self, at: At, socket: Socket, flight: Flight) {
+        // The close itself is one of them by now.
+        if self.own(at, socket).in_flight != 1 {
+            self.bug(&format!("{socket:?} is closed with operations in flight: {:?}", flight.tag));
+        }
+        self.own(at, socket).closing = true;
+        self.release(socket);
+        if self.at_once() {
+            self.closed(at, socket, flight.land(), true);
+        } else {
+            let when = self.later();
+            self.schedule(when, Event::Closed { at, socket, tag: flight.land() });
+        }
+    }
+}

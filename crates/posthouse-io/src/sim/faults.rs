@@ -1,0 +1,220 @@
+//! What can go wrong in a simulated network, how often, and how often it did.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::random::Random;
+
+/// The least that systems grant (Linux: 4608 bytes to send, 2304 to receive). Code may rely on a
+/// small message leaving while nothing else is on its way; narrower windows are for those who ask.
+const WINDOW_LEAST: usize = 4 * 1024;
+
+/// What can go wrong, and how often. Chances are in parts per million (`_ppm`) of the occasions
+/// that each field names; ranges are drawn from evenly, anew on each occasion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// One way through the network: for every piece of data, every step of a handshake, every end
+    /// and reset. Pieces of one direction never overtake each other.
+    pub delay: RangeInclusive<Duration>,
+    /// From the submission of an operation that could finish, to its completion, where it does not
+    /// finish at once.
+    pub completion_delay: RangeInclusive<Duration>,
+    /// A submission that can finish at once does so: its completion is there before the step ends.
+    pub immediate_ppm: u32,
+    /// Bytes that one direction of a connection holds before its sender has to wait (send buffer,
+    /// in flight and receive buffer together). At least 1. Drawn for each direction.
+    pub window_bytes: RangeInclusive<usize>,
+    /// A receive gets less than there is; a send's bytes travel in several pieces.
+    pub partial_receive_ppm: u32,
+    /// A send takes less than there is room for.
+    pub partial_send_ppm: u32,
+    /// A cancel takes effect later, so that what it is meant for can still finish first.
+    pub cancel_late_ppm: u32,
+    /// Shared layout: completions within so many places of the head of the queue can be taken
+    /// first, as if another worker had been quicker. 1: in order. Completions of one operation
+    /// never overtake each other.
+    pub reorder_span: usize,
+    /// A receive fails with `NoBuffers` and no byte is lost: at its submission, or (`Stream`) when
+    /// data is there. Submitting it again is right.
+    pub receive_no_buffers_ppm: u32,
+    /// A send comes back with zero bytes sent: the system has no buffer for it now.
+    pub send_no_buffers_ppm: u32,
+    /// An accepted peer or a connect finds no descriptor free and fails with `NoDescriptors`, and
+    /// so do all others of that port for some time. The peer stays in the accept queue.
+    pub no_descriptors_ppm: u32,
+    /// How long descriptors are short.
+    pub no_descriptors_time: RangeInclusive<Duration>,
+    /// A piece of data is lost and both ends see a reset.
+    pub reset_ppm: u32,
+    /// A connect ends in `Refused`, `Unreachable` or `TimedOut` though somebody listens.
+    pub connect_fails_ppm: u32,
+    /// A name look-up ends in `NameNotFound` though the name exists.
+    pub lookup_fails_ppm: u32,
+    /// How long a name look-up takes.
+    pub lookup_delay: RangeInclusive<Duration>,
+    /// A worker that goes to sleep wakes a little later without a reason.
+    pub wake_spurious_ppm: u32,
+    /// A wake-up arrives late.
+    pub wake_late_ppm: u32,
+    /// How late a wake-up arrives, and how soon a spurious one.
+    pub wake_delay: RangeInclusive<Duration>,
+    /// A step is asked to end between two units of its work ([`Lane::yields`](crate::Lane::yields)).
+    pub yield_ppm: u32,
+    /// Before a worker's step time jumps forward, as where a machine was suspended.
+    pub clock_jump_ppm: u32,
+    /// How far time jumps.
+    pub clock_jump: RangeInclusive<Duration>,
+}
+
+impl Faults {
+    /// A network that is only slow: every piece takes 100 µs, whatever can finish at once does,
+    /// windows are wide, order is kept.
+    pub fn none() -> Self {
+        let exactly = |us| Duration::from_micros(us)..=Duration::from_micros(us);
+        Self {
+            delay: exactly(100),
+            completion_delay: exactly(1),
+            immediate_ppm: 1_000_000,
+            window_bytes: 256 * 1024..=256 * 1024,
+            partial_receive_ppm: 0,
+            partial_send_ppm: 0,
+            cancel_late_ppm: 0,
+            reorder_span: 1,
+            receive_no_buffers_ppm: 0,
+            send_no_buffers_ppm: 0,
+            no_descriptors_ppm: 0,
+            no_descriptors_time: exactly(200_000),
+            reset_ppm: 0,
+            connect_fails_ppm: 0,
+            lookup_fails_ppm: 0,
+            lookup_delay: exactly(1000),
+            wake_spurious_ppm: 0,
+            wake_late_ppm: 0,
+            wake_delay: exactly(50),
+            yield_ppm: 0,
+            clock_jump_ppm: 0,
+            clock_jump: exactly(1_000_000),
+        }
+    }
+
+    /// What every network does on an ordinary day: delays, pieces, narrow windows, late and
+    /// spurious wake-ups, completions out of order. Nothing fails.
+    pub fn typical() -> Self {
+        let micros = |from, to| Duration::from_micros(from)..=Duration::from_micros(to);
+        Self {
+            delay: micros(20, 2000),
+            completion_delay: micros(0, 200),
+            immediate_ppm: 500_000,
+            window_bytes: WINDOW_LEAST..=128 * 1024,
+            partial_receive_ppm: 200_000,
+            partial_send_ppm: 200_000,
+            cancel_late_ppm: 300_000,
+            reorder_span: 8,
+            lookup_delay: micros(100, 50_000),
+            wake_spurious_ppm: 10_000,
+            wake_late_ppm: 100_000,
+            wake_delay: micros(1, 500),
+            yield_ppm: 50_000,
+            ..Self::none()
+        }
+    }
+
+    /// A mix drawn from a seed: each fault is absent, rare or frequent, each range narrow or wide.
+    /// Everything can fail in some seed.
+    pub fn from_seed(seed: u64) -> Self {
+        // Another stream than the world's own of the same seed.
+        let mut random = Random::new(seed ^ 0x6661_756c_7473);
+        let mut level = |rare: u32, frequent: u32| match random.below(4) {
+            0 | 1 => 0,
+            2 => rare,
+            _ => frequent,
+        };
+        let mut faults = Self {
+            partial_receive_ppm: level(50_000, 900_000),
+            partial_send_ppm: level(50_000, 900_000),
+            cancel_late_ppm: level(100_000, 800_000),
+            receive_no_buffers_ppm: level(2_000, 100_000),
+            send_no_buffers_ppm: level(2_000, 100_000),
+            no_descriptors_ppm: level(20_000, 300_000),
+            reset_ppm: level(200, 10_000),
+            connect_fails_ppm: level(50_000, 400_000),
+            lookup_fails_ppm: level(50_000, 400_000),
+            wake_spurious_ppm: level(5_000, 300_000),
+            wake_late_ppm: level(50_000, 700_000),
+            yield_ppm: level(20_000, 500_000),
+            clock_jump_ppm: level(100, 3_000),
+            ..Self::none()
+        };
+        let micros = |to: u64| Duration::ZERO..=Duration::from_micros(to);
+        let mut pick = |choices: &[u64]| choices[random.below(choices.len())];
+        faults.delay = micros(pick(&[50, 500, 5_000, 100_000]));
+        faults.completion_delay = micros(pick(&[0, 20, 500, 10_000]));
+        faults.immediate_ppm = pick(&[0, 100_000, 500_000, 1_000_000]) as u32;
+        faults.window_bytes = WINDOW_LEAST..=pick(&[4, 16, 256]) as usize * 1024;
+        faults.reorder_span = pick(&[1, 2, 8, 64]) as usize;
+        faults.no_descriptors_time = micros(pick(&[1_000, 150_000, 2_000_000]));
+        faults.lookup_delay = micros(pick(&[0, 1_000, 5_000_000]));
+        faults.wake_delay = micros(pick(&[1, 100, 20_000]));
+        faults.clock_jump = micros(pick(&[1_000, 1_000_000, 60_000_000]));
+        faults
+    }
+
+    /// The same without those faults that can end a connection or keep it from coming up: what a
+    /// test takes that wants to see every message arrive.
+    #[must_use]
+    pub fn without_losses(mut self) -> Self {
+        self.reset_ppm = 0;
+        self.connect_fails_ppm = 0;
+        self.lookup_fails_ppm = 0;
+        self.clock_jump_ppm = 0;
+        self
+    }
+}
+
+impl Default for Faults {
+    /// [`Faults::typical`].
+    fn default() -> Self {
+        Self::typical()
+    }
+}
+
+/// How often each fault happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Submissions that finished at once.
+    pub immediate: u64,
+    /// Submissions that could have, and did not.
+    pub delayed: u64,
+    /// Sends that met a full window.
+    pub window_full: u64,
+    /// Receives that got less than there was.
+    pub partial_receive: u64,
+    /// Sends that took less than there was room for.
+    pub partial_send: u64,
+    /// Cancels that took effect later.
+    pub cancel_late: u64,
+    /// Completions taken before an older one.
+    pub reordered: u64,
+    /// Receives that failed with `NoBuffers`.
+    pub receive_no_buffers: u64,
+    /// Sends that came back with nothing sent.
+    pub send_no_buffers: u64,
+    /// Accepts and connects that failed with `NoDescriptors`.
+    pub no_descriptors: u64,
+    /// Connections reset by chance.
+    pub reset: u64,
+    /// Connects that failed by chance.
+    pub connect_fails: u64,
+    /// Look-ups that failed by chance.
+    pub lookup_fails: u64,
+    /// Workers told to wake for no reason.
+    pub wake_spurious: u64,
+    /// Wake-ups that came late.
+    pub wake_late: u64,
+    /// Steps asked to end early.
+    pub yields: u64,
+    /// Jumps of the clock.
+    pub clock_jump: u64,
+    /// Connection attempts that found the accept queue full.
+    pub backlog_full: u64,
+}

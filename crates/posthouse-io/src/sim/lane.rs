@@ -1,0 +1,159 @@
+//! A worker's end of the world, for one step.
+
+use std::time::Duration;
+
+use super::port::{Delivery, Queued};
+use super::stream::Phase;
+use super::table::{Body, Owner};
+use super::world::World;
+use super::{At, Network, NewStream};
+use crate::address::Address;
+use crate::buffer::Buffer;
+use crate::lane::Cancel;
+use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
+use crate::port::Listener;
+use crate::sync::MutexGuard;
+use crate::token::{LaneId, Socket, Tag};
+
+#[derive(Debug)]
+pub(crate) struct SimLane {
+    network: Network,
+    worker: usize,
+    at: At,
+    now: Duration,
+    /// Completions that this step may still take.
+    left: usize,
+}
+
+impl SimLane {
+    pub(super) fn new(
+        network: Network,
+        worker: usize,
+        at: At,
+        now: Duration,
+        batch: usize,
+    ) -> Self {
+        Self { network, worker, at, now, left: batch }
+    }
+
+    /// The world, if this lane's worker is the one that runs.
+    fn enter(&self) -> MutexGuard<'_, World> {
+        let mut world = self.network.lock();
+        if world.running != Some(self.worker) {
+            world.bug("a lane is used outside of its worker's step");
+        }
+        world
+    }
+
+    pub(crate) fn id(&mut self) -> LaneId {
+        LaneId(self.at.lane as u16)
+    }
+
+    pub(crate) fn now(&mut self) -> Duration {
+        self.now
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        let mut world = self.enter();
+        if self.left == 0 {
+            return None;
+        }
+        let Queued { tag, more, result, .. } = world.take(self.at)?;
+        drop(world);
+        self.left -= 1;
+        let outcome = match result {
+            Delivery::Plain(outcome) => outcome,
+            Delivery::Accepted(stream, peer) => {
+                let handle = NewHandle::Simulated(NewStream::new(self.network.clone(), stream));
+                Outcome::Accepted(Box::new(NewSocket { peer, handle }))
+            }
+        };
+        Some(Completion { tag, more, outcome })
+    }
+
+    pub(crate) fn yields(&mut self) -> bool {
+        self.enter().yields()
+    }
+
+    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+        let mut world = self.enter();
+        let at = self.at;
+        match op {
+            Op::Accept(socket) => {
+                let flight = world.launch(at, tag, Some(socket));
+                world.accept(at, socket, flight);
+            }
+            Op::Connect(socket, address) => {
+                let flight = world.launch(at, tag, Some(socket));
+                world.connect(at, socket, flight, address);
+            }
+            Op::Receive(socket, mode) => {
+                let flight = world.launch(at, tag, Some(socket));
+                world.receive(at, socket, flight, mode);
+            }
+            Op::Send(socket, gather) => {
+                let flight = world.launch(at, tag, Some(socket));
+                world.send(at, socket, flight, gather);
+            }
+            Op::Close(socket) => {
+                let flight = world.launch(at, tag, Some(socket));
+                world.close(at, socket, flight);
+            }
+            Op::Resolve(name) => {
+                let flight = world.launch(at, tag, None);
+                world.resolve(at, flight.land(), name);
+            }
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+        self.enter().cancel(self.at, socket, what);
+    }
+
+    pub(crate) fn shutdown(&mut self, socket: Socket) {
+        self.enter().shutdown(self.at, socket);
+    }
+
+    pub(crate) fn reset(&mut self, socket: Socket) {
+        self.enter().reset(self.at, socket);
+    }
+
+    pub(crate) fn socket(&mut self) -> Socket {
+        let mut world = self.enter();
+        world.ports[self.at.port].sockets += 1;
+        world.new_stream(Owner::Lane(self.at), Phase::Fresh)
+    }
+
+    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
+        self.register(new.handle)
+    }
+
+    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
+        self.register(listener.handle)
+    }
+
+    fn register(&mut self, handle: NewHandle) -> Socket {
+        let mut world = self.enter();
+        let stream = match handle {
+            NewHandle::Simulated(stream) if stream.is_of(&self.network) => stream,
+            #[cfg(unix)]
+            NewHandle::Descriptor(_) => world.bug("a system's socket is brought into simulation"),
+            NewHandle::Simulated(_) => world.bug("a socket of another network is adopted"),
+        };
+        let socket = stream.into_socket();
+        world.ports[self.at.port].sockets += 1;
+        world.table.entry(socket).expect("a new stream is live").owner = Owner::Lane(self.at);
+        socket
+    }
+
+    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        match &self.enter().own(self.at, socket).body {
+            Body::Stream(stream) => stream.local,
+            Body::Listener(listener) => Some(listener.address()),
+        }
+    }
+
+    pub(crate) fn recycle(&mut self, buffer: Buffer) {
+        self.enter().lane(self.at).pool.give_back(buffer);
+    }
+}

@@ -1,0 +1,332 @@
+//! Coming together: listeners, connection attempts, accept queues, and names.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::port::{Queued, Role};
+use super::stream::{Flight, Phase};
+use super::table::{Body, Owner};
+use super::world::{Event, World};
+use super::{At, Nanos, nanos};
+use crate::address::{Address, Name};
+use crate::error::{Error, Failure};
+use crate::operation::Outcome;
+use crate::token::{Socket, Tag};
+
+/// How often a connection attempt knocks at a full accept queue before it times out, and how long
+/// it waits at first; each wait is twice the last (Linux: six times, from one second).
+const KNOCKS_MAX: u32 = 6;
+const KNOCK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Ports for connecting ends, and for listeners that ask for any.
+const EPHEMERAL_FIRST: u16 = 32_768;
+const CHOSEN_FIRST: u16 = 20_000;
+
+/// A bound listener.
+#[derive(Debug)]
+pub(super) struct Listening {
+    key: (IpAddr, u16),
+    pub(super) accept: Option<Flight>,
+    /// Connections that nobody has accepted yet.
+    pub(super) queue: VecDeque<Socket>,
+    backlog: usize,
+}
+
+impl Listening {
+    pub(super) fn address(&self) -> Address {
+        SocketAddr::from(self.key).into()
+    }
+}
+
+/// A host of the simulated network: its number is part of its addresses.
+pub(super) fn host(number: u16, like: IpAddr) -> IpAddr {
+    match like {
+        _ if like.is_loopback() => like,
+        IpAddr::V4(_) => {
+            let [high, low] = number.to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(10, 200, high, low))
+        }
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number)),
+    }
+}
+
+impl World {
+    // ---- listening ----
+
+    pub(super) fn listen(
+        &mut self,
+        address: Address,
+        backlog: u32,
+    ) -> io::Result<(Socket, Address)> {
+        let port = match address.port() {
+            0 => self.free_port(address.ip()),
+            port => port,
+        };
+        let key = (address.ip(), port);
+        if self.listening.contains_key(&key) {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "address already in use"));
+        }
+        let listener = Listening {
+            key,
+            accept: None,
+            queue: VecDeque::new(),
+            backlog: backlog.max(1) as usize,
+        };
+        let socket = self.table.insert(Owner::Nobody, Body::Listener(Box::new(listener)));
+        self.listening.insert(key, socket);
+        Ok((socket, SocketAddr::from(key).into()))
+    }
+
+    fn free_port(&mut self, ip: IpAddr) -> u16 {
+        loop {
+            let port = CHOSEN_FIRST + self.chosen;
+            self.chosen = (self.chosen + 1) % (EPHEMERAL_FIRST - CHOSEN_FIRST);
+            if !self.listening.contains_key(&(ip, port)) {
+                return port;
+            }
+        }
+    }
+
+    /// Who listens at an address: there itself, or at all addresses.
+    fn listener_at(&self, address: Address) -> Option<Socket> {
+        let any = match address.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        // A listener at all IPv6 addresses takes IPv4 connections, too.
+        [address.ip(), any, IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            .into_iter()
+            .find_map(|ip| self.listening.get(&(ip, address.port())).copied())
+    }
+
+    /// Closes a listener: whoever stands in its queue is reset.
+    fn unlisten(&mut self, socket: Socket) {
+        let Some(listener) = self.table.listener(socket) else { return };
+        let key = listener.key;
+        let queue = std::mem::take(&mut listener.queue);
+        if self.listening.get(&key) == Some(&socket) {
+            self.listening.remove(&key);
+        }
+        for waiting in queue {
+            self.send_reset(waiting);
+            self.table.remove(waiting);
+        }
+    }
+
+    // ---- accepting ----
+
+    pub(super) fn accept(&mut self, at: At, socket: Socket, flight: Flight) {
+        self.own(at, socket);
+        let Some(listener) = self.table.listener(socket) else {
+            self.bug(&format!("{:?} accepts on {socket:?}, which is a stream", flight.tag));
+        };
+        if listener.accept.is_some() {
+            self.bug(&format!("a second accept in flight on {socket:?}: {:?}", flight.tag));
+        }
+        listener.accept = Some(flight);
+        if listener.queue.is_empty() {
+            return;
+        }
+        if self.at_once() {
+            self.admit(socket, true);
+        } else {
+            let when = self.later();
+            self.schedule(when, Event::Admit { listener: socket });
+        }
+    }
+
+    /// Gives a pending accept those who stand in the queue.
+    pub(super) fn admit(&mut self, socket: Socket, at_once: bool) {
+        let Some(at) = self.table.lane(socket) else { return };
+        while let Some(listener) = self.table.listener(socket)
+            && let (Some(flight), Some(waiting)) =
+                (&listener.accept, listener.queue.front().copied())
+        {
+            let tag = flight.tag;
+            if self.are_descriptors_short(at) {
+                let Some(listener) = self.table.listener(socket) else { return };
+                let Some(flight) = listener.accept.take() else { return };
+                self.fail(at, socket, flight, Role::Accept, Failure::NoDescriptors, at_once);
+                return;
+            }
+            if let Some(listener) = self.table.listener(socket) {
+                listener.queue.pop_front();
+            }
+            let Some(stream) = self.table.stream(waiting) else { continue };
+            stream.queue = None;
+            let peer = stream.remote.expect("an accepted stream has a remote address");
+            self.complete(at, Queued::accepted(socket, tag, waiting, peer), at_once);
+        }
+    }
+
+    fn are_descriptors_short(&mut self, at: At) -> bool {
+        if self.now >= self.ports[at.port].short_until {
+            if !self.random.chance(self.faults.no_descriptors_ppm) {
+                return false;
+            }
+            let time = self.random.time(&self.faults.no_descriptors_time);
+            self.ports[at.port].short_until = self.now + time;
+        }
+        self.tally.no_descriptors += 1;
+        true
+    }
+
+    // ---- connecting ----
+
+    pub(super) fn connect(&mut self, at: At, socket: Socket, flight: Flight, address: Address) {
+        if self.own_stream(at, socket).phase != Phase::Fresh {
+            self.bug(&format!("{:?} connects {socket:?}, which has been used", flight.tag));
+        }
+        if self.are_descriptors_short(at) {
+            return self.fail(at, socket, flight, Role::Connect, Failure::NoDescriptors, true);
+        }
+        self.own_stream(at, socket).connect = Some(flight);
+        let source = host(self.ports[at.port].host, address.ip());
+        self.start_connecting(socket, source, address);
+    }
+
+    /// Sends a connection attempt on its way.
+    pub(super) fn start_connecting(&mut self, socket: Socket, source: IpAddr, address: Address) {
+        let port = EPHEMERAL_FIRST + self.ephemeral;
+        self.ephemeral = (self.ephemeral + 1) % (u16::MAX - EPHEMERAL_FIRST);
+        let Some(stream) = self.table.stream(socket) else { return };
+        stream.phase = Phase::Connecting;
+        stream.local = Some(Address::from(SocketAddr::new(source, port)));
+        stream.remote = Some(address);
+        let when = self.arrival();
+        self.schedule(when, Event::Knock { from: socket, attempt: 0 });
+    }
+
+    /// A connection attempt reaches the other side.
+    pub(super) fn knock(&mut self, from: Socket, attempt: u32) {
+        let Some(stream) = self.table.stream(from) else { return };
+        if stream.phase != Phase::Connecting {
+            return;
+        }
+        let (local, remote) = (stream.local, stream.remote);
+        let address = remote.expect("a connecting stream has a remote address");
+        if self.blackholes.contains(&address) {
+            return;
+        }
+        let Some(socket) = self.listener_at(address) else {
+            return self.refuse(from, Failure::Refused);
+        };
+        if self.random.chance(self.faults.connect_fails_ppm) {
+            self.tally.connect_fails += 1;
+            let ways = [Failure::Refused, Failure::Unreachable, Failure::TimedOut];
+            let failure = ways[self.random.below(ways.len())];
+            return self.refuse(from, failure);
+        }
+        let Some(listener) = self.table.listener(socket) else { return };
+        if listener.queue.len() >= listener.backlog {
+            self.tally.backlog_full += 1;
+            return self.knock_again(from, attempt);
+        }
+        let end = self.new_stream(Owner::Nobody, Phase::Open);
+        if let Some(stream) = self.table.stream(end) {
+            (stream.local, stream.remote) = (remote, local);
+            stream.peer = Some(from);
+            stream.queue = Some(socket);
+        }
+        if let Some(listener) = self.table.listener(socket) {
+            listener.queue.push_back(end);
+        }
+        let when = self.arrival_in_order(from);
+        if let Some(stream) = self.table.stream(from) {
+            stream.peer = Some(end);
+        }
+        self.schedule(when, Event::Connected { to: from });
+        let back: Nanos = self.arrival() - self.now;
+        self.schedule(when + back, Event::Admit { listener: socket });
+    }
+
+    fn knock_again(&mut self, from: Socket, attempt: u32) {
+        if attempt >= KNOCKS_MAX {
+            return self.refuse(from, Failure::TimedOut);
+        }
+        let when = self.arrival() + (nanos(KNOCK_AGAIN) << attempt);
+        self.schedule(when, Event::Knock { from, attempt: attempt + 1 });
+    }
+
+    fn refuse(&mut self, from: Socket, failure: Failure) {
+        let when = self.arrival();
+        self.schedule(when, Event::ConnectFailed { to: from, failure });
+    }
+
+    pub(super) fn connected(&mut self, to: Socket) {
+        let Some(stream) = self.table.stream(to) else { return };
+        if stream.phase != Phase::Connecting {
+            return;
+        }
+        stream.phase = Phase::Open;
+        let connect = stream.connect.take();
+        match (self.table.lane(to), connect) {
+            (Some(at), Some(Flight { tag, .. })) => {
+                let queued = Queued::new(Some(to), tag, Role::Connect, false, Outcome::Connected);
+                self.complete(at, queued, false);
+            }
+            _ => self.script_sends(to),
+        }
+    }
+
+    pub(super) fn connect_failed(&mut self, to: Socket, failure: Failure) {
+        let Some(stream) = self.table.stream(to) else { return };
+        if stream.phase != Phase::Connecting {
+            return;
+        }
+        stream.phase = Phase::Failed;
+        if let Some(flight) = stream.connect.take()
+            && let Some(at) = self.table.lane(to)
+        {
+            self.fail(at, to, flight, Role::Connect, failure, false);
+        }
+    }
+
+    // ---- letting go ----
+
+    /// Lets go of the stream or the listener behind a socket, as closing its handle does.
+    pub(super) fn release(&mut self, socket: Socket) {
+        if self.table.listener(socket).is_some() {
+            self.unlisten(socket);
+        } else {
+            self.detach(socket);
+        }
+    }
+
+    /// The same for what is registered with no lane: its slot is free at once.
+    pub(super) fn abandon(&mut self, socket: Socket) {
+        if self.table.entry(socket).is_some() {
+            self.release(socket);
+            self.table.remove(socket);
+        }
+    }
+
+    // ---- names ----
+
+    pub(super) fn resolve(&mut self, at: At, tag: Tag, name: Name) {
+        let range = match name.as_address() {
+            Some(_) => &self.faults.completion_delay,
+            None => &self.faults.lookup_delay,
+        };
+        let when = self.now + self.random.time(range);
+        self.schedule(when, Event::Resolved { at, tag, name });
+    }
+
+    pub(super) fn resolved(&mut self, at: At, tag: Tag, name: &Name) {
+        let outcome = match (name.as_address(), self.names.get(&name.host)) {
+            (Some(address), _) => Outcome::Resolved(vec![address]),
+            (None, Some(_)) if self.random.chance(self.faults.lookup_fails_ppm) => {
+                self.tally.lookup_fails += 1;
+                Outcome::Failed(Error::new(Failure::NameNotFound))
+            }
+            (None, Some(found)) => {
+                let address = |ip: &IpAddr| Address::from(SocketAddr::new(*ip, name.port));
+                Outcome::Resolved(found.iter().map(address).collect())
+            }
+            (None, None) => Outcome::Failed(Error::new(Failure::NameNotFound)),
+        };
+        self.complete(at, Queued::new(None, tag, Role::Resolve, false, outcome), false);
+    }
+}

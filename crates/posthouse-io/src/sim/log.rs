@@ -1,0 +1,65 @@
+//! What happened: as one number always, as lines on request.
+
+use super::{Nanos, duration};
+
+/// One kind of thing that happens in the world.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    Step,
+    Submitted,
+    Queued,
+    Taken,
+    Bytes,
+    Event,
+    Woken,
+    Asleep,
+    Ended,
+    Raw,
+    Random,
+    Jump,
+}
+
+/// The fingerprint and, where asked for, the lines.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    hash: u64,
+    lines: Option<Vec<String>>,
+}
+
+impl Log {
+    /// Starts or stops keeping lines; gives those that were kept.
+    pub(super) fn keep(&mut self, on: bool) -> Vec<String> {
+        std::mem::replace(&mut self.lines, on.then(Vec::new)).unwrap_or_default()
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn note(&mut self, now: Nanos, note: Note, a: u64, b: u64) {
+        self.mix(now);
+        self.mix(note as u64);
+        self.mix(a);
+        self.mix(b);
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{:?} {note:?} {a:#x} {b:#x}", duration(now)));
+        }
+    }
+
+    /// Content counts too: a hash map's order that slipped into a message is a divergence.
+    pub(super) fn bytes(&mut self, now: Nanos, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
+            self.mix(u64::from(*byte));
+        }
+        self.note(now, Note::Bytes, bytes.len() as u64, self.hash);
+    }
+
+    fn mix(&mut self, value: u64) {
+        // FNV's shape with a rotation, so that high bits reach low ones.
+        self.hash = (self.hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}

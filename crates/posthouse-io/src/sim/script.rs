@@ -1,0 +1,251 @@
+//! A peer played by a script: what attackers and foreign clients do.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::log::Note;
+use super::stream::Phase;
+use super::table::Owner;
+use super::world::World;
+use super::{Network, listener};
+use crate::address::Address;
+use crate::token::Socket;
+
+/// The script's side of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// What it wants to send and has no room for yet.
+    outbox: VecDeque<u8>,
+    /// What it has received and not looked at.
+    received: Vec<u8>,
+    stopped: bool,
+    /// End the stream when the outbox is empty.
+    finish: bool,
+}
+
+impl Script {
+    /// Whether it waits for room.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+}
+
+impl World {
+    fn script(&mut self, socket: Socket) -> Option<&mut Script> {
+        self.table.stream(socket)?.script.as_deref_mut()
+    }
+
+    /// Takes what has arrived, unless the script has stopped reading.
+    pub(super) fn script_receives(&mut self, socket: Socket) {
+        let Some(stream) = self.table.stream(socket) else { return };
+        let count = stream.arrived;
+        let Some(script) = stream.script.as_mut().filter(|script| !script.stopped) else { return };
+        if count > 0 {
+            let from = script.received.len();
+            script.received.extend(stream.bytes.iter().take(count));
+            self.log.bytes(self.now, &script.received[from..]);
+            self.consumed(socket, count);
+        }
+    }
+
+    /// Sends what there is room for, and then the end, if it was asked for.
+    pub(super) fn script_sends(&mut self, socket: Socket) {
+        let Some(stream) = self.table.stream(socket) else { return };
+        let peer = stream.peer;
+        let Some(mut script) = stream.script.take() else { return };
+        if stream.phase == Phase::Open && !stream.shut {
+            let count = script.outbox.len().min(self.room(socket));
+            if count > 0 {
+                self.put(peer, &script.outbox.make_contiguous()[..count]);
+                script.outbox.drain(..count);
+                self.carry(socket, peer, count);
+            }
+            if script.outbox.is_empty() && script.finish {
+                self.end_stream(socket);
+            }
+        }
+        if let Some(stream) = self.table.stream(socket) {
+            stream.script = Some(script);
+        }
+    }
+}
+
+/// A peer outside of any port, played by a test: it sends any bytes at any moment, reads or does
+/// not, and leaves as it likes. Dropping it closes it as a system closes a process's sockets.
+pub struct RawStream {
+    network: Network,
+    socket: Socket,
+}
+
+impl RawStream {
+    pub(super) fn dial(network: &Network, source: Option<IpAddr>, address: Address) -> Self {
+        let mut world = network.lock();
+        let socket = world.new_stream(Owner::Script, Phase::Fresh);
+        if let Some(stream) = world.table.stream(socket) {
+            stream.script = Some(Box::default());
+        }
+        // Host 0 is the scripts': ports count from 1.
+        let source = source.unwrap_or_else(|| listener::host(0, address.ip()));
+        world.start_connecting(socket, source, address);
+        drop(world);
+        Self { network: network.clone(), socket }
+    }
+
+    pub(super) fn accepted(network: &Network, socket: Socket) -> Self {
+        let mut world = network.lock();
+        if let Some(entry) = world.table.entry(socket) {
+            entry.owner = Owner::Script;
+        }
+        if let Some(stream) = world.table.stream(socket) {
+            stream.queue = None;
+            stream.script = Some(Box::default());
+        }
+        world.script_receives(socket);
+        drop(world);
+        Self { network: network.clone(), socket }
+    }
+
+    /// Sends bytes. They leave when the connection is up and as the other side makes room.
+    pub fn send(&self, bytes: &[u8]) {
+        let mut world = self.network.lock();
+        world.note(Note::Raw, 0, bytes.len() as u64);
+        if let Some(script) = world.script(self.socket) {
+            assert!(!script.finish, "the script has ended its stream");
+            script.outbox.extend(bytes);
+        }
+        world.script_sends(self.socket);
+    }
+
+    /// What has been received since the last call.
+    pub fn take_received(&self) -> Vec<u8> {
+        let mut world = self.network.lock();
+        world
+            .script(self.socket)
+            .map(|script| std::mem::take(&mut script.received))
+            .unwrap_or_default()
+    }
+
+    /// How many bytes have been received since the last [`take_received`](Self::take_received).
+    pub fn received_bytes(&self) -> usize {
+        self.network.lock().script(self.socket).map_or(0, |script| script.received.len())
+    }
+
+    /// How many bytes wait for the connection or for room.
+    pub fn unsent_bytes(&self) -> usize {
+        self.network.lock().script(self.socket).map_or(0, |script| script.outbox.len())
+    }
+
+    /// Ends this side's stream after what has been sent; the other direction goes on.
+    pub fn finish(&self) {
+        let mut world = self.network.lock();
+        world.note(Note::Raw, 1, 0);
+        if let Some(script) = world.script(self.socket) {
+            script.finish = true;
+        }
+        world.script_sends(self.socket);
+    }
+
+    /// Resets the connection.
+    pub fn reset(&self) {
+        let mut world = self.network.lock();
+        world.note(Note::Raw, 2, 0);
+        world.reset_now(self.socket);
+    }
+
+    /// Reads nothing any more: the other side's sends fill the window and then wait.
+    pub fn stop_reading(&self) {
+        if let Some(script) = self.network.lock().script(self.socket) {
+            script.stopped = true;
+        }
+    }
+
+    /// Reads again.
+    pub fn resume_reading(&self) {
+        let mut world = self.network.lock();
+        if let Some(script) = world.script(self.socket) {
+            script.stopped = false;
+        }
+        world.script_receives(self.socket);
+    }
+
+    /// Whether the connection is up, or has been.
+    pub fn is_connected(&self) -> bool {
+        self.phase().is_some_and(|phase| !matches!(phase, Phase::Connecting | Phase::Failed))
+    }
+
+    /// Whether the connection could not be made.
+    pub fn is_refused(&self) -> bool {
+        self.phase() == Some(Phase::Failed)
+    }
+
+    /// Whether the connection has been reset, by either side.
+    pub fn is_reset(&self) -> bool {
+        self.phase() == Some(Phase::Reset)
+    }
+
+    /// Whether the other side has ended its stream, and everything before the end is received.
+    pub fn is_ended(&self) -> bool {
+        let mut world = self.network.lock();
+        world.table.stream(self.socket).is_some_and(|stream| stream.ended && stream.arrived == 0)
+    }
+
+    /// This end's address: what the other side sees as its peer's.
+    pub fn local_address(&self) -> Address {
+        let mut world = self.network.lock();
+        let stream =
+            world.table.stream(self.socket).expect("a script's stream lives as long as it");
+        stream.local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)).into())
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        self.network.lock().table.stream(self.socket).map(|stream| stream.phase)
+    }
+}
+
+impl Drop for RawStream {
+    fn drop(&mut self) {
+        let mut world = self.network.lock();
+        world.note(Note::Raw, 3, 0);
+        world.abandon(self.socket);
+    }
+}
+
+impl fmt::Debug for RawStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawStream({:?})", self.socket)
+    }
+}
+
+/// A listener outside of any port, played by a test: a foreign server. Dropping it closes it.
+#[derive(Debug)]
+pub struct RawListener {
+    network: Network,
+    socket: Socket,
+    address: Address,
+}
+
+impl RawListener {
+    pub(super) fn new(network: Network, socket: Socket, address: Address) -> Self {
+        Self { network, socket, address }
+    }
+
+    /// The address it is bound to.
+    pub fn local_address(&self) -> Address {
+        self.address
+    }
+
+    /// The next peer, if one has come.
+    pub fn accept(&self) -> Option<RawStream> {
+        let mut world = self.network.lock();
+        let socket = world.table.listener(self.socket)?.queue.pop_front()?;
+        drop(world);
+        Some(RawStream::accepted(&self.network, socket))
+    }
+}
+
+impl Drop for RawListener {
+    fn drop(&mut self) {
+        self.network.lock().abandon(self.socket);
+    }
+}

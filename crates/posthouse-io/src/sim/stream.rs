@@ -1,0 +1,391 @@
+//! Streams: two byte pipes with delay and a window, and what is pending on either end.
+
+use std::collections::VecDeque;
+
+use super::port::{Queued, Role};
+use super::script::Script;
+use super::table::{Body, Entry, Owner};
+use super::world::{Event, World};
+use super::{At, Nanos};
+use crate::address::Address;
+use crate::error::{Error, Failure};
+use crate::operation::{Gather, Outcome, ReceiveMode};
+use crate::token::{Socket, Tag};
+
+/// Completions with bytes that one socket may have waiting: beyond it, data stays in the socket,
+/// as a system does that runs out of provided buffers.
+const RECEIVED_WAITING_MAX: u32 = 8;
+
+/// An operation that has been submitted and has no terminal completion yet. Not `Clone`: it is
+/// consumed by the one that gives it that.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) tag: Tag,
+    /// Operations are numbered in the order of their submission.
+    pub(super) number: u64,
+}
+
+impl Flight {
+    /// Its terminal completion is made: the tag goes into that.
+    pub(super) fn land(self) -> Tag {
+        self.tag
+    }
+}
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Fresh,
+    Connecting,
+    Open,
+    /// The connect failed or was cancelled.
+    Failed,
+    Reset,
+    /// Its owner has let it go.
+    Closed,
+}
+
+/// One end of a connection. What it receives is kept here, what it sends at the other end.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one end")]
+pub(super) struct Stream {
+    pub(super) phase: Phase,
+    /// The other end, while that can be reached.
+    pub(super) peer: Option<Socket>,
+    pub(super) local: Option<Address>,
+    pub(super) remote: Option<Address>,
+    /// The accept queue that it stands in.
+    pub(super) queue: Option<Socket>,
+
+    /// Bytes on their way here and not yet taken, in order; `arrived` of them can be received.
+    pub(super) bytes: VecDeque<u8>,
+    pub(super) arrived: usize,
+    /// How many bytes `bytes` may hold.
+    window: usize,
+    /// How many bytes can still leave after the other end has gone: nobody there makes room, the
+    /// answer to what leaves is a reset.
+    pub(super) room_left: usize,
+    /// When the last of what is on its way arrives: nothing may overtake it.
+    pub(super) last_arrival: Nanos,
+    /// The other side's end of stream has arrived.
+    pub(super) ended: bool,
+    /// This side has ended its stream.
+    pub(super) shut: bool,
+
+    pub(super) connect: Option<Flight>,
+    pub(super) receives: VecDeque<Receive>,
+    pub(super) send: Option<(Flight, Gather)>,
+    /// From a send's submission until its completion is taken.
+    pub(super) sending: bool,
+    /// An event of that kind is scheduled.
+    pub(super) deliver_due: bool,
+    pub(super) push_due: bool,
+    /// The script that plays this end, where it belongs to no port.
+    pub(super) script: Option<Box<Script>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Receive {
+    pub(super) flight: Flight,
+    mode: ReceiveMode,
+}
+
+impl Stream {
+    pub(super) fn new(phase: Phase, window: usize) -> Self {
+        Self {
+            phase,
+            peer: None,
+            local: None,
+            remote: None,
+            queue: None,
+            bytes: VecDeque::new(),
+            arrived: 0,
+            window,
+            room_left: 0,
+            last_arrival: 0,
+            ended: false,
+            shut: false,
+            connect: None,
+            receives: VecDeque::new(),
+            send: None,
+            sending: false,
+            deliver_due: false,
+            push_due: false,
+            script: None,
+        }
+    }
+
+    /// Why nothing can be sent on it, if so.
+    fn send_failure(&self) -> Option<Failure> {
+        match self.phase {
+            Phase::Open if !self.shut => None,
+            Phase::Reset => Some(Failure::Reset),
+            _ => Some(Failure::NotConnected),
+        }
+    }
+
+    /// Whether a receive has something to say.
+    pub(super) fn is_ready(&self) -> bool {
+        self.arrived > 0 || self.ended || self.phase == Phase::Reset
+    }
+
+    /// How many more bytes it can take.
+    pub(super) fn room(&self) -> usize {
+        self.window.saturating_sub(self.bytes.len())
+    }
+
+    pub(super) fn discard(&mut self) {
+        self.bytes.clear();
+        self.arrived = 0;
+    }
+}
+
+impl World {
+    pub(super) fn new_stream(&mut self, owner: Owner, phase: Phase) -> Socket {
+        let window = self.random.amount(&self.faults.window_bytes).max(1);
+        self.table.insert(owner, Body::Stream(Box::new(Stream::new(phase, window))))
+    }
+
+    // ---- receiving ----
+
+    pub(super) fn receive(&mut self, at: At, socket: Socket, flight: Flight, mode: ReceiveMode) {
+        let stream = self.own_stream(at, socket);
+        if matches!(stream.phase, Phase::Fresh | Phase::Connecting | Phase::Failed) {
+            return self.fail(at, socket, flight, Role::Receive, Failure::NotConnected, true);
+        }
+        if self.random.chance(self.faults.receive_no_buffers_ppm) {
+            self.tally.receive_no_buffers += 1;
+            return self.fail(at, socket, flight, Role::Receive, Failure::NoBuffers, true);
+        }
+        let stream = self.own_stream(at, socket);
+        let streaming = |receive: &Receive| receive.mode == ReceiveMode::Stream;
+        let alone = stream.receives.is_empty();
+        if !alone && (mode == ReceiveMode::Stream || stream.receives.iter().any(streaming)) {
+            self.bug(&format!("a stream of receives is not alone on {socket:?}: {:?}", flight.tag));
+        }
+        let stream = self.own_stream(at, socket);
+        stream.receives.push_back(Receive { flight, mode });
+        if stream.is_ready() && !stream.deliver_due {
+            if self.at_once() {
+                self.deliver(socket, true);
+            } else {
+                let when = self.later();
+                self.schedule(when, Event::Deliver { to: socket });
+                self.own_stream(at, socket).deliver_due = true;
+            }
+        }
+    }
+
+    /// Gives pending receives what has arrived: bytes, the end, or the reset.
+    pub(super) fn deliver(&mut self, to: Socket, at_once: bool) {
+        match self.table.entry(to) {
+            Some(Entry { owner: Owner::Lane(at), .. }) => {
+                let at = *at;
+                while self.deliver_one(to, at, at_once) {}
+            }
+            Some(Entry { owner: Owner::Script, .. }) => self.script_receives(to),
+            _ => {}
+        }
+    }
+
+    fn deliver_one(&mut self, to: Socket, at: At, at_once: bool) -> bool {
+        let Some(Entry { queued, body: Body::Stream(stream), .. }) = self.table.entry(to) else {
+            return false;
+        };
+        let Some(first) = stream.receives.front() else { return false };
+        let streaming = first.mode == ReceiveMode::Stream;
+        let outcome = if stream.arrived > 0 {
+            if *queued >= RECEIVED_WAITING_MAX {
+                return false;
+            }
+            let short = streaming && self.random.chance(self.faults.receive_no_buffers_ppm);
+            if short {
+                self.tally.receive_no_buffers += 1;
+                Outcome::Failed(Error::new(Failure::NoBuffers))
+            } else {
+                self.fill(to, at)
+            }
+        } else if stream.phase == Phase::Reset {
+            Outcome::Failed(Error::new(Failure::Reset))
+        } else if stream.ended {
+            Outcome::Ended
+        } else {
+            return false;
+        };
+        let Some(stream) = self.table.stream(to) else { return false };
+        let more = streaming && matches!(outcome, Outcome::Received(_));
+        let tag = if more {
+            stream.receives.front().map(|first| first.flight.tag)
+        } else {
+            stream.receives.pop_front().map(|first| first.flight.land())
+        };
+        let Some(tag) = tag else { return false };
+        let queued = Queued::new(Some(to), tag, Role::Receive, more, outcome);
+        self.complete(at, queued, at_once);
+        true
+    }
+
+    /// Moves arrived bytes into a buffer of the lane.
+    fn fill(&mut self, to: Socket, at: At) -> Outcome {
+        let mut buffer = self.lane(at).pool.take();
+        let stream = self.table.stream(to).expect("the caller holds it");
+        let most = stream.arrived.min(buffer.capacity());
+        let mut count = most;
+        if self.random.chance(self.faults.partial_receive_ppm) {
+            count = self.random.part(most);
+            self.tally.partial_receive += u64::from(count < most);
+        }
+        let (front, back) = stream.bytes.as_slices();
+        let first = count.min(front.len());
+        buffer.storage_mut()[..first].copy_from_slice(&front[..first]);
+        buffer.storage_mut()[first..count].copy_from_slice(&back[..count - first]);
+        buffer.set_filled(count);
+        self.log.bytes(self.now, &buffer);
+        self.consumed(to, count);
+        Outcome::Received(buffer)
+    }
+
+    /// Takes bytes off the pipe, which makes room for the sender.
+    pub(super) fn consumed(&mut self, to: Socket, count: usize) {
+        let Some(stream) = self.table.stream(to) else { return };
+        stream.bytes.drain(..count);
+        stream.arrived -= count;
+        if let Some(peer) = stream.peer {
+            let when = self.arrival();
+            self.push_later(peer, when);
+        }
+    }
+
+    // ---- sending ----
+
+    pub(super) fn send(&mut self, at: At, socket: Socket, flight: Flight, gather: Gather) {
+        if gather.is_empty() {
+            self.bug(&format!("{:?} sends nothing: an empty gather", flight.tag));
+        }
+        let stream = self.own_stream(at, socket);
+        if stream.sending {
+            self.bug(&format!("a second send in flight on {socket:?}: {:?}", flight.tag));
+        }
+        stream.sending = true;
+        if self.random.chance(self.faults.send_no_buffers_ppm) {
+            self.tally.send_no_buffers += 1;
+            let outcome = Outcome::Sent { bytes: 0, gather };
+            let queued = Queued::new(Some(socket), flight.land(), Role::Send, false, outcome);
+            return self.complete(at, queued, true);
+        }
+        self.own_stream(at, socket).send = Some((flight, gather));
+        if self.at_once() {
+            self.push(socket, true);
+        } else {
+            let when = self.later();
+            self.push_later(socket, when);
+        }
+    }
+
+    /// Lets a pending send, if there is one, look at the window at some time.
+    pub(super) fn push_later(&mut self, from: Socket, when: Nanos) {
+        let Some(stream) = self.table.stream(from) else { return };
+        let waiting = stream.send.is_some() || stream.script.as_ref().is_some_and(|s| s.is_busy());
+        if waiting && !stream.push_due {
+            stream.push_due = true;
+            self.schedule(when, Event::Push { from });
+        }
+    }
+
+    /// Lets a pending send put bytes on their way, as many as there is room for.
+    pub(super) fn push(&mut self, from: Socket, at_once: bool) {
+        let Some(at) = self.table.lane(from) else { return self.script_sends(from) };
+        let Some(stream) = self.table.stream(from) else { return };
+        let Some((flight, gather)) = stream.send.take() else { return };
+        if let Some(failure) = stream.send_failure() {
+            return self.fail(at, from, flight, Role::Send, failure, at_once);
+        }
+        let peer = stream.peer;
+        let room = self.room(from);
+        if room == 0 {
+            self.tally.window_full += 1;
+            if let Some(stream) = self.table.stream(from) {
+                stream.send = Some((flight, gather));
+            }
+            return;
+        }
+        let most = gather.len().min(room);
+        let mut count = most;
+        if self.random.chance(self.faults.partial_send_ppm) {
+            count = self.random.part(most);
+        }
+        self.tally.partial_send += u64::from(count < gather.len());
+        let mut left = count;
+        for slice in gather.slices() {
+            let part = &slice[..left.min(slice.len())];
+            self.put(peer, part);
+            left -= part.len();
+        }
+        self.carry(from, peer, count);
+        let outcome = Outcome::Sent { bytes: count, gather };
+        let queued = Queued::new(Some(from), flight.land(), Role::Send, false, outcome);
+        self.complete(at, queued, at_once);
+    }
+
+    /// How many bytes a stream can put on their way now.
+    pub(super) fn room(&mut self, from: Socket) -> usize {
+        let Some(stream) = self.table.stream(from) else { return 0 };
+        let (peer, room_left) = (stream.peer, stream.room_left);
+        match peer.and_then(|peer| self.table.stream(peer)) {
+            Some(peer) => peer.room(),
+            None => room_left,
+        }
+    }
+
+    /// Puts bytes into the pipe; [`carry`](Self::carry) brings them there.
+    pub(super) fn put(&mut self, peer: Option<Socket>, bytes: &[u8]) {
+        if let Some(peer) = peer.and_then(|peer| self.table.stream(peer)) {
+            peer.bytes.extend(bytes);
+        }
+    }
+
+    /// Brings `count` bytes to the other end, in one piece or several.
+    pub(super) fn carry(&mut self, from: Socket, peer: Option<Socket>, count: usize) {
+        let Some(to) = peer else {
+            // Nobody is there any more: the bytes bring a reset back.
+            if let Some(stream) = self.table.stream(from) {
+                stream.room_left -= count;
+            }
+            return self.answer_with_reset(from);
+        };
+        if self.random.chance(self.faults.reset_ppm) {
+            self.tally.reset += 1;
+            for end in [from, to] {
+                let when = self.arrival();
+                self.schedule(when, Event::Reset { to: end });
+            }
+            return;
+        }
+        let mut left = count;
+        while left > 0 {
+            let split = left > 1 && self.random.chance(self.faults.partial_receive_ppm);
+            let bytes = if split { self.random.part(left) } else { left };
+            left -= bytes;
+            let when = self.arrival_in_order(to);
+            self.schedule(when, Event::Arrive { to, from, bytes });
+        }
+    }
+
+    /// When something sent now arrives that may not overtake what was sent before.
+    pub(super) fn arrival_in_order(&mut self, to: Socket) -> Nanos {
+        let when = self.arrival();
+        match self.table.stream(to) {
+            Some(stream) => {
+                stream.last_arrival = stream.last_arrival.max(when);
+                stream.last_arrival
+            }
+            None => when,
+        }
+    }
+
+    pub(super) fn answer_with_reset(&mut self, to: Socket) {
+        let back = self.arrival() - self.now;
+        let when = self.arrival_in_order(to) + back;
+        self.schedule(when, Event::Reset { to });
+    }
+}

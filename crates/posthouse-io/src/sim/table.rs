@@ -1,0 +1,108 @@
+//! The world's sockets and listeners, by slot and generation.
+
+use super::At;
+use super::listener::Listening;
+use super::stream::Stream;
+use crate::token::Socket;
+
+/// Who holds a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// An accept queue, or a value that is not registered with a lane yet.
+    Nobody,
+    /// A script outside of any port.
+    Script,
+    Lane(At),
+}
+
+/// A taken slot.
+pub(super) struct Entry {
+    pub(super) owner: Owner,
+    /// Operations whose terminal completion has not been taken.
+    pub(super) in_flight: u32,
+    /// Completions of its operations that wait to be taken.
+    pub(super) queued: u32,
+    /// A `Close` has been submitted.
+    pub(super) closing: bool,
+    pub(super) body: Body,
+}
+
+pub(super) enum Body {
+    Stream(Box<Stream>),
+    Listener(Box<Listening>),
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+/// All of them. A freed slot is the next to be taken, so that a stale name meets another socket's
+/// slot as soon as it can.
+#[derive(Default)]
+pub(super) struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, owner: Owner, body: Body) -> Socket {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sockets")
+        });
+        let place = &mut self.slots[slot as usize];
+        place.entry = Some(Entry { owner, in_flight: 0, queued: 0, closing: false, body });
+        Socket { slot, generation: place.generation }
+    }
+
+    pub(super) fn remove(&mut self, socket: Socket) {
+        let place = &mut self.slots[socket.slot as usize];
+        assert!(place.generation == socket.generation, "a stale socket is removed");
+        assert!(place.entry.take().is_some(), "an empty slot is removed");
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(socket.slot);
+    }
+
+    /// The entry, unless the name is stale.
+    pub(super) fn entry(&mut self, socket: Socket) -> Option<&mut Entry> {
+        let place = self.slots.get_mut(socket.slot as usize)?;
+        place.entry.as_mut().filter(|_| place.generation == socket.generation)
+    }
+
+    /// The stream, unless the name is stale or a listener's.
+    pub(super) fn stream(&mut self, socket: Socket) -> Option<&mut Stream> {
+        match &mut self.entry(socket)?.body {
+            Body::Stream(stream) => Some(stream),
+            Body::Listener(_) => None,
+        }
+    }
+
+    /// The listener, unless the name is stale or a stream's.
+    pub(super) fn listener(&mut self, socket: Socket) -> Option<&mut Listening> {
+        match &mut self.entry(socket)?.body {
+            Body::Listener(listener) => Some(listener),
+            Body::Stream(_) => None,
+        }
+    }
+
+    /// The lane that a socket is registered with.
+    pub(super) fn lane(&mut self, socket: Socket) -> Option<At> {
+        match self.entry(socket)?.owner {
+            Owner::Lane(at) => Some(at),
+            Owner::Nobody | Owner::Script => None,
+        }
+    }
+
+    /// Every socket that a port has registered.
+    pub(super) fn of_port(&self, port: usize) -> Vec<Socket> {
+        let ours = |slot: &Slot| {
+            let owner = slot.entry.as_ref().map(|entry| entry.owner);
+            matches!(owner, Some(Owner::Lane(at)) if at.port == port)
+        };
+        let name =
+            |(i, slot): (usize, &Slot)| Socket { slot: i as u32, generation: slot.generation };
+        self.slots.iter().enumerate().filter(|(_, slot)| ours(slot)).map(name).collect()
+    }
+}

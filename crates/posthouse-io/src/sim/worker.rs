@@ -1,0 +1,285 @@
+//! Workers of the world: who can run, who sleeps, and how one step is run.
+
+use super::lane::SimLane;
+use super::log::Note;
+use super::port::SimPort;
+use super::world::{Event, World};
+use super::{At, Nanos, Network, duration, nanos};
+use crate::lane::{Lane, LaneKind};
+use crate::port::Layout;
+use crate::sync::{Arc, MutexGuard};
+use crate::worker::{IoStep, SideStep, Turn, run_step};
+
+/// What one step may take: as much as a real batch, and at random less, so that workers
+/// interleave at every completion.
+const BATCH_PINNED_MAX: usize = 256;
+const BATCH_SHARED_MAX: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Runnable,
+    Running,
+    /// With its place in `World::timers`, if it has a deadline.
+    Sleeping(Option<Nanos>),
+    Ended,
+}
+
+pub(super) enum Step {
+    Io(IoStep),
+    Side(SideStep),
+}
+
+/// What a worker is made of. It leaves the world while a step runs, and is dropped outside of it.
+pub(super) struct Soul {
+    step: Step,
+    port: Arc<SimPort>,
+}
+
+pub(super) struct Worker {
+    name: Box<str>,
+    port: usize,
+    at: Option<At>,
+    state: State,
+    soul: Option<Soul>,
+    /// Side workers: a wake-up came while it ran.
+    woken: bool,
+}
+
+impl World {
+    pub(super) fn start(&mut self, port: Arc<SimPort>, at: Option<At>, name: &str, step: Step) {
+        let worker = self.workers.len();
+        let number = port.number();
+        self.ports[number].workers += 1;
+        match at {
+            Some(at) => self.lane(at).started += 1,
+            None => self.ports[number].sides.push(worker),
+        }
+        self.workers.push(Worker {
+            name: name.into(),
+            port: number,
+            at,
+            state: State::Runnable,
+            soul: Some(Soul { step, port }),
+            woken: false,
+        });
+        self.runnable.push(worker);
+    }
+
+    // ---- waking ----
+
+    /// Makes a sleeping worker runnable; any other is left as it is.
+    pub(super) fn make_runnable(&mut self, worker: usize) {
+        let State::Sleeping(deadline) = self.workers[worker].state else { return };
+        if let Some(at) = deadline {
+            self.timers.remove(&(at, worker));
+        }
+        if let Some(at) = self.workers[worker].at {
+            self.lane(at).sleeping.retain(|sleeping| *sleeping != worker);
+        }
+        self.workers[worker].state = State::Runnable;
+        self.runnable.push(worker);
+        self.note(Note::Woken, worker as u64, 0);
+    }
+
+    /// A completion has been queued: a sleeping worker of the lane comes for it.
+    pub(super) fn call_for(&mut self, at: At) {
+        if let Some(worker) = self.any_sleeping(at) {
+            self.make_runnable(worker);
+        }
+    }
+
+    fn any_sleeping(&mut self, at: At) -> Option<usize> {
+        let sleeping = &self.ports[at.port].lanes[at.lane].sleeping;
+        match sleeping.len() {
+            0 => None,
+            1 => Some(sleeping[0]),
+            many => Some(sleeping[self.random.below(many)]),
+        }
+    }
+
+    pub(super) fn wake_lane(&mut self, at: At) {
+        if let Some(worker) = self.any_sleeping(at) {
+            return self.wake_soon(worker);
+        }
+        let running = self.running.is_some_and(|worker| self.workers[worker].at == Some(at));
+        let lane = self.lane(at);
+        // Someone who is about to run will see what the wake-up is for.
+        let about_to_run = lane.started - lane.ended - usize::from(running);
+        lane.woken |= about_to_run == 0;
+    }
+
+    pub(super) fn wake_sides(&mut self, port: usize) {
+        for i in 0..self.ports[port].sides.len() {
+            let worker = self.ports[port].sides[i];
+            match self.workers[worker].state {
+                State::Sleeping(_) => self.wake_soon(worker),
+                State::Running => self.workers[worker].woken = true,
+                State::Runnable | State::Ended => {}
+            }
+        }
+    }
+
+    /// Wakes a sleeping worker, or lets the wake-up arrive late.
+    fn wake_soon(&mut self, worker: usize) {
+        if self.random.chance(self.faults.wake_late_ppm) {
+            self.tally.wake_late += 1;
+            let when = self.now + self.random.time(&self.faults.wake_delay);
+            self.schedule(when, Event::Wake { worker });
+        } else {
+            self.make_runnable(worker);
+        }
+    }
+
+    pub(super) fn wake_worker_now(&mut self, worker: usize) {
+        self.make_runnable(worker);
+    }
+
+    // ---- running ----
+
+    fn maybe_jump(&mut self) {
+        if self.random.chance(self.faults.clock_jump_ppm) {
+            self.tally.clock_jump += 1;
+            let jump = self.random.time(&self.faults.clock_jump);
+            self.note(Note::Jump, jump, 0);
+            self.move_to(self.now + jump);
+        }
+    }
+
+    /// Takes a runnable worker, any of them, to run a step.
+    fn begin(&mut self) -> Option<(usize, Soul)> {
+        if self.runnable.is_empty() {
+            return None;
+        }
+        let chosen = self.random.below(self.runnable.len());
+        let worker = self.runnable.swap_remove(chosen);
+        let this = &mut self.workers[worker];
+        this.state = State::Running;
+        let soul = this.soul.take().expect("a runnable worker has its step");
+        self.running = Some(worker);
+        self.note(Note::Step, worker as u64, 0);
+        Some((worker, soul))
+    }
+
+    /// Puts a worker back after its step; gives what is to be dropped outside of the world.
+    fn finish(&mut self, worker: usize, turn: Turn, soul: Soul) -> Option<Soul> {
+        self.running = None;
+        let since = self.now;
+        if turn == Turn::Done {
+            self.end(worker);
+            return Some(soul);
+        }
+        self.workers[worker].soul = Some(soul);
+        let deadline = match turn {
+            Turn::Sleep(None) => Some(None),
+            // A deadline past the end of time is none.
+            Turn::Sleep(Some(time)) => {
+                Some(since.checked_add(nanos(time)).filter(|at| *at < Nanos::MAX))
+            }
+            Turn::Again | Turn::Done => None,
+        };
+        match deadline {
+            Some(deadline) if deadline != Some(since) && !self.is_called(worker) => {
+                self.sleep(worker, deadline);
+            }
+            _ => {
+                self.workers[worker].state = State::Runnable;
+                self.runnable.push(worker);
+            }
+        }
+        None
+    }
+
+    /// Whether there is a reason not to sleep: a wake-up that came meanwhile, or completions.
+    fn is_called(&mut self, worker: usize) -> bool {
+        let this = &mut self.workers[worker];
+        let woken = std::mem::take(&mut this.woken);
+        let Some(at) = this.at else { return woken };
+        let lane = self.lane(at);
+        std::mem::take(&mut lane.woken) || !lane.is_empty()
+    }
+
+    fn sleep(&mut self, worker: usize, deadline: Option<Nanos>) {
+        self.note(Note::Asleep, worker as u64, deadline.unwrap_or(Nanos::MAX));
+        self.workers[worker].state = State::Sleeping(deadline);
+        if let Some(at) = deadline {
+            self.timers.insert((at, worker));
+        }
+        if let Some(at) = self.workers[worker].at {
+            self.lane(at).sleeping.push(worker);
+        }
+        if self.random.chance(self.faults.wake_spurious_ppm) {
+            self.tally.wake_spurious += 1;
+            let when = self.now + self.random.time(&self.faults.wake_delay);
+            self.schedule(when, Event::Wake { worker });
+        }
+    }
+
+    fn end(&mut self, worker: usize) {
+        self.note(Note::Ended, worker as u64, 0);
+        self.workers[worker].state = State::Ended;
+        let (port, at) = (self.workers[worker].port, self.workers[worker].at);
+        self.ports[port].workers -= 1;
+        let Some(at) = at else { return };
+        let lane = self.lane(at);
+        lane.ended += 1;
+        if lane.has_no_worker_left() && !lane.is_empty() {
+            let name = self.workers[worker].name.clone();
+            self.bug(&format!("a lost completion: worker {name} ends and leaves it in its lane"));
+        }
+        // Whoever else shares the lane takes over what this one was woken for.
+        if lane.woken || !lane.is_empty() {
+            self.call_for(at);
+        }
+    }
+
+    /// Whether the step that runs should end early.
+    pub(super) fn yields(&mut self) -> bool {
+        let yes = self.random.chance(self.faults.yield_ppm);
+        self.tally.yields += u64::from(yes);
+        yes
+    }
+
+    /// A step's share of completions.
+    fn batch(&mut self, layout: Layout) -> usize {
+        let most = match layout {
+            Layout::Pinned => BATCH_PINNED_MAX,
+            Layout::Shared => BATCH_SHARED_MAX,
+        };
+        1 + self.random.below(most)
+    }
+}
+
+/// Dropped only where a step panics.
+struct Unwinding<'a>(&'a Network);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        self.0.lock().break_off();
+    }
+}
+
+impl Network {
+    /// Runs one step of one worker, with the world's lock released. False: nobody is runnable.
+    pub(super) fn run_worker(&self, mut world: MutexGuard<'_, World>) -> bool {
+        world.maybe_jump();
+        let Some((worker, mut soul)) = world.begin() else { return false };
+        let now = duration(world.now - soul.port.opened());
+        let at = world.workers[worker].at;
+        let batch = world.batch(soul.port.layout());
+        drop(world);
+        let unwinding = Unwinding(self);
+        let turn = match (&mut soul.step, at) {
+            (Step::Io(step), Some(at)) => {
+                let kind = SimLane::new(soul.port.network().clone(), worker, at, now, batch);
+                let mut lane = Lane { kind: LaneKind::Simulated(kind) };
+                run_step(|| step(&mut lane))
+            }
+            (Step::Side(step), _) => run_step(|| step(now)),
+            (Step::Io(_), None) => unreachable!("an I/O worker has a lane"),
+        };
+        std::mem::forget(unwinding);
+        let ended = self.lock().finish(worker, turn, soul);
+        drop(ended);
+        true
+    }
+}

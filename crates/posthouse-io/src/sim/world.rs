@@ -1,0 +1,320 @@
+//! The world behind a network: its clock, its events, its tables, and the checkers' voice.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::IpAddr;
+
+use super::faults::{Faults, Tally};
+use super::log::{Log, Note};
+use super::port::PortState;
+use super::random::Random;
+use super::table::Table;
+use super::worker::Worker;
+use super::{At, Nanos, duration};
+use crate::address::{Address, Name};
+use crate::error::Failure;
+use crate::lane::Cancel;
+use crate::token::{Socket, Tag};
+
+/// Everything there is, behind one lock. Nothing in it calls out: closures run, and values whose
+/// drop comes back here are dropped, with the lock released.
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) random: Random,
+    pub(super) faults: Faults,
+    pub(super) tally: Tally,
+    pub(super) log: Log,
+    pub(super) now: Nanos,
+    pub(super) events: BinaryHeap<Scheduled>,
+    /// Numbers events and operations: what is equal in time happens in this order.
+    sequence: u64,
+    /// Sleeping workers that have a deadline.
+    pub(super) timers: BTreeSet<(Nanos, usize)>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) runnable: Vec<usize>,
+    pub(super) running: Option<usize>,
+    /// Steps and events since time last moved or an operation last succeeded.
+    pub(super) idle: u64,
+    pub(super) ports: Vec<PortState>,
+    pub(super) table: Table,
+    pub(super) listening: BTreeMap<(IpAddr, u16), Socket>,
+    pub(super) blackholes: BTreeSet<Address>,
+    pub(super) names: BTreeMap<Box<str>, Vec<IpAddr>>,
+    /// Counts up: the ports of connecting ends, and those chosen for listeners.
+    pub(super) ephemeral: u16,
+    pub(super) chosen: u16,
+    /// What a checker found. Kept so that code above that catches panics cannot hide it.
+    bug: Option<String>,
+    /// A panic has ended a step: nothing adds up any more, and the first message is the one.
+    broken: bool,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A piece of data reaches `to`.
+    Arrive {
+        to: Socket,
+        from: Socket,
+        bytes: usize,
+    },
+    /// The end of the other side's stream reaches `to`.
+    End {
+        to: Socket,
+    },
+    /// A reset reaches `to`.
+    Reset {
+        to: Socket,
+    },
+    /// A connection attempt reaches the other side.
+    Knock {
+        from: Socket,
+        attempt: u32,
+    },
+    /// The answer to it comes back.
+    Connected {
+        to: Socket,
+    },
+    ConnectFailed {
+        to: Socket,
+        failure: Failure,
+    },
+    /// Pending receives of `to` look at what there is.
+    Deliver {
+        to: Socket,
+    },
+    /// A pending send of `from` looks at the window.
+    Push {
+        from: Socket,
+    },
+    /// A pending accept looks at the queue.
+    Admit {
+        listener: Socket,
+    },
+    /// A cancel takes effect on the operations that were older than it.
+    Cancel {
+        socket: Socket,
+        what: Cancel,
+        before: u64,
+    },
+    Closed {
+        at: At,
+        socket: Socket,
+        tag: Tag,
+    },
+    Resolved {
+        at: At,
+        tag: Tag,
+        name: Name,
+    },
+    Wake {
+        worker: usize,
+    },
+}
+
+impl Event {
+    /// What the log calls it: its kind and whom it concerns.
+    fn code(&self) -> (u64, u64) {
+        let socket = |s: &Socket| u64::from(s.slot) << 32 | u64::from(s.generation);
+        match self {
+            Self::Arrive { to, .. } => (0, socket(to)),
+            Self::End { to } => (1, socket(to)),
+            Self::Reset { to } => (2, socket(to)),
+            Self::Knock { from, .. } => (3, socket(from)),
+            Self::Connected { to } => (4, socket(to)),
+            Self::ConnectFailed { to, .. } => (5, socket(to)),
+            Self::Deliver { to } => (6, socket(to)),
+            Self::Push { from } => (7, socket(from)),
+            Self::Admit { listener } => (8, socket(listener)),
+            Self::Cancel { socket: s, .. } => (9, socket(s)),
+            Self::Closed { socket: s, .. } => (10, socket(s)),
+            Self::Resolved { tag, .. } => (11, tag.0),
+            Self::Wake { worker } => (12, *worker as u64),
+        }
+    }
+}
+
+/// An event in the heap: the earliest is the greatest.
+#[derive(Debug)]
+pub(super) struct Scheduled {
+    at: Nanos,
+    sequence: u64,
+    event: Event,
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        let localhost = IpAddr::from([127, 0, 0, 1]);
+        Self {
+            seed,
+            random: Random::new(seed),
+            faults,
+            tally: Tally::default(),
+            log: Log::default(),
+            now: 0,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            timers: BTreeSet::new(),
+            workers: Vec::new(),
+            runnable: Vec::new(),
+            running: None,
+            idle: 0,
+            ports: Vec::new(),
+            table: Table::default(),
+            listening: BTreeMap::new(),
+            blackholes: BTreeSet::new(),
+            names: BTreeMap::from([("localhost".into(), vec![localhost])]),
+            ephemeral: 0,
+            chosen: 0,
+            bug: None,
+            broken: false,
+        }
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    pub(super) fn schedule(&mut self, at: Nanos, event: Event) {
+        let sequence = self.number();
+        self.events.push(Scheduled { at, sequence, event });
+    }
+
+    /// When something sent now arrives.
+    pub(super) fn arrival(&mut self) -> Nanos {
+        self.now + self.random.time(&self.faults.delay)
+    }
+
+    /// When a submission that could finish now does, if not at once.
+    pub(super) fn later(&mut self) -> Nanos {
+        self.tally.delayed += 1;
+        self.now + self.random.time(&self.faults.completion_delay)
+    }
+
+    /// Whether a submission that can finish at once does so.
+    pub(super) fn at_once(&mut self) -> bool {
+        let yes = self.random.chance(self.faults.immediate_ppm);
+        self.tally.immediate += u64::from(yes);
+        yes
+    }
+
+    pub(super) fn note(&mut self, note: Note, a: u64, b: u64) {
+        self.log.note(self.now, note, a, b);
+    }
+
+    /// Whether an event's time has come.
+    pub(super) fn is_event_due(&self) -> bool {
+        self.events.peek().is_some_and(|next| next.at <= self.now)
+    }
+
+    /// Moves time to what happens next, unless that is after `limit`: then to `limit`.
+    pub(super) fn advance(&mut self, limit: Nanos) -> bool {
+        let event = self.events.peek().map(|next| next.at);
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let next = match (event, timer) {
+            (Some(event), Some(timer)) => event.min(timer),
+            (Some(at), None) | (None, Some(at)) => at,
+            // Nothing can happen any more: who waits with a limit waits until then.
+            (None, None) => {
+                self.now = if limit == Nanos::MAX { self.now } else { self.now.max(limit) };
+                return false;
+            }
+        };
+        if next > limit {
+            self.now = self.now.max(limit);
+            return false;
+        }
+        self.move_to(next);
+        true
+    }
+
+    /// Moves time forward, and wakes the workers whose deadline that passes.
+    pub(super) fn move_to(&mut self, now: Nanos) {
+        if now > self.now {
+            self.now = now;
+            self.idle = 0;
+        }
+        while let Some((at, worker)) = self.timers.first().copied()
+            && at <= self.now
+        {
+            self.make_runnable(worker);
+        }
+    }
+
+    /// Takes the next event and lets it happen.
+    pub(super) fn happen(&mut self) {
+        let Some(Scheduled { event, .. }) = self.events.pop() else { return };
+        let (kind, about) = event.code();
+        self.note(Note::Event, kind, about);
+        match event {
+            Event::Arrive { to, from, bytes } => self.arrive(to, from, bytes),
+            Event::End { to } => self.end_arrives(to),
+            Event::Reset { to } => self.reset_arrives(to),
+            Event::Knock { from, attempt } => self.knock(from, attempt),
+            Event::Connected { to } => self.connected(to),
+            Event::ConnectFailed { to, failure } => self.connect_failed(to, failure),
+            Event::Deliver { to } => {
+                if let Some(stream) = self.table.stream(to) {
+                    stream.deliver_due = false;
+                    self.deliver(to, false);
+                }
+            }
+            Event::Push { from } => {
+                if let Some(stream) = self.table.stream(from) {
+                    stream.push_due = false;
+                    self.push(from, false);
+                }
+            }
+            Event::Admit { listener } => self.admit(listener, false),
+            Event::Cancel { socket, what, before } => self.cancel_now(socket, what, before),
+            Event::Closed { at, socket, tag } => self.closed(at, socket, tag, false),
+            Event::Resolved { at, tag, name } => self.resolved(at, tag, &name),
+            Event::Wake { worker } => self.wake_worker_now(worker),
+        }
+    }
+
+    /// A checker's verdict: the framework above (or this backend) has a bug. Panics.
+    pub(super) fn bug(&mut self, text: &str) -> ! {
+        let text = format!("simulation, seed {}, at {:?}: {text}", self.seed, duration(self.now));
+        self.bug = Some(text.clone());
+        panic!("{text}");
+    }
+
+    /// A panic is on its way out of a step.
+    pub(super) fn break_off(&mut self) {
+        self.broken = true;
+    }
+
+    /// Whether the accounts can still be expected to add up.
+    pub(super) fn is_sound(&self) -> bool {
+        self.bug.is_none() && !self.broken && !std::thread::panicking()
+    }
+
+    /// Repeats a verdict that code above caught and went on from.
+    pub(super) fn repeat_bug(&self) {
+        if let Some(text) = &self.bug {
+            assert!(std::thread::panicking(), "{text} (said before, and caught)");
+        }
+    }
+}

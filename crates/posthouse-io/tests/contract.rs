@@ -1,0 +1,160 @@
+//! The contract of the completion port: one list of tests, run on every backend in both layouts.
+//!
+//! A test takes a [`Bed`]: a port with workers that do what the test tells them. It uses nothing
+//! but the crate's public interface, so a backend joins with one line at the end of this file.
+
+#[path = "contract/bed.rs"]
+mod bed;
+#[path = "contract/connecting.rs"]
+mod connecting;
+#[path = "contract/ending.rs"]
+mod ending;
+#[path = "contract/flow.rs"]
+mod flow;
+#[cfg(target_os = "linux")]
+#[path = "contract/linux.rs"]
+mod linux;
+#[path = "contract/load.rs"]
+mod load;
+#[path = "contract/names.rs"]
+mod names;
+#[path = "contract/receiving.rs"]
+mod receiving;
+#[path = "contract/sending.rs"]
+mod sending;
+#[path = "contract/waking.rs"]
+mod waking;
+
+use posthouse_io::sim::{Faults, Network};
+use posthouse_io::{Backend, Layout};
+
+use bed::Bed;
+
+/// The list, made into the tests of one backend: `$run` is given each in turn.
+macro_rules! contract {
+    ($backend:ident: $run:expr) => {
+        mod $backend {
+            use super::*;
+
+            contract! { @tests $run;
+                connecting {
+                    an_accepted_peer_has_the_address_of_the_connecting_end
+                    a_connect_to_where_nobody_listens_is_refused
+                    a_socket_that_never_connected_fails_what_is_submitted_on_it
+                    a_connect_that_is_cancelled_ends_once
+                    a_reset_ends_a_connect
+                    peers_that_come_while_nobody_accepts_are_accepted_later
+                    many_peers_at_once_are_all_accepted
+                    a_refused_peer_sees_a_reset_and_a_dropped_one_the_end
+                    a_closed_listener_makes_room_for_another_at_its_address
+                }
+                receiving {
+                    a_stream_of_receives_brings_every_byte_and_then_the_end
+                    a_single_receive_brings_one_buffer_and_no_more
+                    pending_receives_get_the_bytes_in_the_order_of_their_submission
+                    the_end_reaches_every_pending_receive_and_every_later_one
+                    cancelled_receives_leave_the_bytes_to_the_next
+                    all_pending_receives_are_cancelled_each_once
+                    a_cancel_amid_traffic_loses_no_byte
+                    a_buffer_dropped_on_another_thread_comes_back
+                    a_recycled_buffer_is_used_again
+                }
+                sending {
+                    what_was_sent_says_how_much_and_gives_the_memory_back
+                    segments_leave_in_their_order_however_many_there_are
+                    a_send_waits_for_a_peer_that_does_not_read_and_goes_on_when_it_does
+                    cancelling_receives_leaves_a_pending_send_alone
+                    a_reset_of_ones_own_ends_a_pending_send_and_pending_receives
+                    a_reset_by_the_peer_ends_a_pending_send_and_pending_receives
+                }
+                ending {
+                    a_shutdown_is_seen_as_the_end_after_all_bytes
+                    a_last_byte_and_the_end_in_one_breath_are_both_told
+                    a_half_closed_connection_still_carries_the_reply
+                    nothing_can_be_sent_after_a_shutdown
+                    a_reset_with_reads_pending_is_told_once
+                    a_reset_is_a_reset_for_whatever_is_submitted_after_it
+                    a_reset_that_a_send_meets_first_is_a_reset_for_the_reads_too
+                    bytes_before_a_reset_are_a_beginning_of_what_was_sent
+                    a_peer_that_closes_with_bytes_unread_is_not_silent
+                    a_connection_in_the_slot_of_another_gets_only_its_own
+                }
+                waking {
+                    a_wake_is_not_lost_whether_the_worker_sleeps_runs_or_goes_to_sleep
+                    workers_wake_each_other
+                    a_sleep_ends_when_its_time_is_over_and_not_before
+                    a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep
+                    side_workers_are_woken_and_sleep_their_time
+                    random_numbers_differ
+                }
+                names {
+                    an_address_needs_no_look_up
+                    localhost_is_this_machine
+                    a_name_that_does_not_exist_is_not_found
+                    many_look_ups_at_once_all_end
+                }
+                load {
+                    some_megabytes_go_both_ways_unchanged
+                    the_order_holds_with_several_receives_pending_and_several_workers
+                }
+            }
+        }
+    };
+    (@tests $run:expr; $($area:ident { $($test:ident)+ })+) => {
+        $($(
+            #[test]
+            fn $test() {
+                $run($area::$test);
+            }
+        )+)+
+    };
+}
+
+type Test = fn(&Bed);
+
+/// Runs a test on a real system.
+#[cfg(target_os = "linux")]
+fn real(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
+    let bed = Bed::new(backend.clone(), layout, io_workers);
+    test(&bed);
+    bed.finish();
+}
+
+/// Runs a test in simulated networks: half of them as networks are, half of them strange.
+fn simulated(layout: Layout, io_workers: usize, test: Test) {
+    for seed in 0..20 {
+        let faults = match seed % 2 {
+            0 => Faults::typical(),
+            // What passes by itself is for the framework to outlast; here it would hide what a
+            // test looks at.
+            _ => Faults {
+                receive_no_buffers_ppm: 0,
+                no_descriptors_ppm: 0,
+                ..Faults::from_seed(seed).without_losses()
+            },
+        };
+        let _told = TellSeed(seed);
+        let network = Network::with(seed, faults);
+        let bed = Bed::new(Backend::Simulation(network), layout, io_workers);
+        test(&bed);
+        bed.finish();
+    }
+}
+
+/// Names the seed of a test that fails.
+struct TellSeed(u64);
+
+impl Drop for TellSeed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("in the simulated network of seed {}", self.0);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+contract!(readiness_pinned: |test| real(&Backend::Readiness, Layout::Pinned, 3, test));
+#[cfg(target_os = "linux")]
+contract!(readiness_shared: |test| real(&Backend::Readiness, Layout::Shared, 4, test));
+contract!(simulation_pinned: |test| simulated(Layout::Pinned, 3, test));
+contract!(simulation_shared: |test| simulated(Layout::Shared, 4, test));

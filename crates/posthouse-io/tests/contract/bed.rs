@@ -1,0 +1,455 @@
+//! The test bed: a port whose workers do what the test tells them, so that a test reads from top
+//! to bottom although everything in it happens on lanes.
+//!
+//! A test submits an operation and gets its [`Tag`]; the bed keeps what is completed under that
+//! tag until the test asks. Every completion is checked as it comes: it must belong to an operation
+//! that was submitted and has not ended. [`Bed::finish`] checks that nothing is left.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use posthouse_io::{
+    Address, Backend, Bell, Buffer, Choice, Completion, CompletionPort, Drained, Failure, Gather,
+    Lane, LaneId, Layout, ListenOptions, Op, Options, Outcome, ReceiveMode, Segment, Socket, Tag,
+    Turn,
+};
+
+/// How long a test waits for anything: only a failing test waits that long. In simulation this is
+/// virtual time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Small, so that little data makes many completions.
+pub const BUFFER_BYTES: usize = 4096;
+
+type Command = Box<dyn FnOnce(&mut Lane) + Send>;
+
+/// What is done with the completions of an operation, on the worker that takes them.
+pub type Then = Box<dyn FnMut(&mut Lane, Completion) + Send>;
+
+/// One end of a connection, or a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    pub lane: LaneId,
+    pub socket: Socket,
+}
+
+/// A listener that accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    pub end: End,
+    pub address: Address,
+    pub accept: Tag,
+}
+
+pub struct Bed {
+    pub port: CompletionPort,
+    pub backend: Backend,
+    pub choice: Choice,
+    pub bell: Bell,
+    pub driver: Arc<Driver>,
+    /// Whether threads and time are real.
+    pub real: bool,
+}
+
+/// What the test and the workers share.
+pub struct Driver {
+    commands: Vec<Mutex<VecDeque<Command>>>,
+    operations: Mutex<Operations>,
+    tags: AtomicU64,
+    stop: AtomicBool,
+    bell: Bell,
+}
+
+#[derive(Default)]
+struct Operations {
+    known: HashMap<Tag, Operation>,
+    /// Operations without their terminal completion.
+    in_flight: usize,
+    /// The first completion that should not have been.
+    fault: Option<String>,
+}
+
+#[derive(Default)]
+struct Operation {
+    ended: bool,
+    kept: VecDeque<Completion>,
+    then: Option<Arc<Mutex<Then>>>,
+}
+
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bed {
+    /// A port with its workers.
+    pub fn new(backend: Backend, layout: Layout, io_workers: usize) -> Self {
+        let real = !matches!(backend, Backend::Simulation(_));
+        let options = Options {
+            backend: backend.clone(),
+            layout: Some(layout),
+            io_workers,
+            buffer_bytes: BUFFER_BYTES,
+            ..Options::default()
+        };
+        let (port, choice) = CompletionPort::open(options).expect("the port opens");
+        let bell = port.bell();
+        let driver = Arc::new(Driver {
+            commands: (0..port.lanes()).map(|_| Mutex::default()).collect(),
+            operations: Mutex::default(),
+            tags: AtomicU64::new(1),
+            stop: AtomicBool::new(false),
+            bell: bell.clone(),
+        });
+        for worker in 0..io_workers {
+            let lane = LaneId((worker % port.lanes()) as u16);
+            let (driver, port_of_worker) = (driver.clone(), port.clone());
+            let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
+            port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
+        }
+        Self { port, backend, choice, bell, driver, real }
+    }
+
+    /// Whether one worker takes all completions of a socket, so that they are seen in order.
+    pub fn sees_order(&self) -> bool {
+        self.choice.layout == Layout::Pinned || self.choice.io_workers == 1
+    }
+
+    /// The `n`-th lane, counting round and round.
+    pub fn lane(&self, n: usize) -> LaneId {
+        LaneId((n % self.port.lanes()) as u16)
+    }
+
+    /// Runs `call` on a worker of the lane and gives back what it returns.
+    pub fn on<R: Send + 'static>(
+        &self,
+        lane: LaneId,
+        call: impl FnOnce(&mut Lane) -> R + Send + 'static,
+    ) -> R {
+        let slot = Arc::new(Mutex::new(None));
+        let result = slot.clone();
+        self.post(lane, move |lane| *lock(&result) = Some(call(lane)));
+        self.until("a command to be run", || lock(&slot).take())
+    }
+
+    /// Has `call` run on a worker of the lane, and does not wait for it.
+    pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
+        self.driver.post(lane, call);
+        self.port.wake(lane);
+    }
+
+    /// Waits until `ready` gives something.
+    pub fn until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+        let value = self.bell.wait(Some(PATIENCE), || {
+            if let Some(fault) = &lock(&self.driver.operations).fault {
+                panic!("{fault}");
+            }
+            ready()
+        });
+        value.unwrap_or_else(|| panic!("waited in vain for {what}; {:?}", self.port.counters()))
+    }
+
+    pub fn submit(&self, lane: LaneId, op: Op) -> Tag {
+        let driver = self.driver.clone();
+        self.on(lane, move |lane| driver.submit(lane, op))
+    }
+
+    /// The next completion of an operation.
+    pub fn completion(&self, tag: Tag) -> Completion {
+        self.until(&format!("a completion of {tag:?}"), || self.driver.take_kept(tag))
+    }
+
+    /// The terminal completion of an operation, which must be the next.
+    #[track_caller]
+    pub fn outcome(&self, tag: Tag) -> Outcome {
+        let completion = self.completion(tag);
+        assert!(!completion.more, "a terminal completion: {completion:?}");
+        completion.outcome
+    }
+
+    /// The failure that an operation ends in.
+    #[track_caller]
+    pub fn failure(&self, tag: Tag) -> Failure {
+        match self.outcome(tag) {
+            Outcome::Failed(error) => error.failure,
+            other => panic!("a failure, not {other:?}"),
+        }
+    }
+
+    /// Listens at any port of this machine, and accepts.
+    pub fn listen(&self, lane: LaneId) -> Listening {
+        let any: Address = "127.0.0.1:0".parse().expect("an address");
+        let listener = self.port.listen(any, ListenOptions::default()).expect("a listener");
+        let address = listener.local_address();
+        let socket = self.on(lane, move |lane| lane.adopt_listener(listener));
+        let accept = self.submit(lane, Op::Accept(socket));
+        Listening { end: End { lane, socket }, address, accept }
+    }
+
+    /// Ends accepting, and closes the listener.
+    pub fn unlisten(&self, listening: Listening) {
+        self.cancel(listening.end);
+        assert_eq!(self.failure(listening.accept), Failure::Cancelled);
+        self.close(listening.end);
+    }
+
+    /// Begins to connect: the end, and the operation.
+    pub fn connect(&self, lane: LaneId, address: Address) -> (End, Tag) {
+        let driver = self.driver.clone();
+        self.on(lane, move |on| {
+            let socket = on.socket();
+            (End { lane, socket }, driver.submit(on, Op::Connect(socket, address)))
+        })
+    }
+
+    /// The next accepted peer, registered with `lane`.
+    pub fn accepted(&self, listening: Listening, lane: LaneId) -> (End, Address) {
+        let completion = self.completion(listening.accept);
+        assert!(completion.more, "accepting goes on: {completion:?}");
+        let Outcome::Accepted(new) = completion.outcome else {
+            panic!("a peer, not {:?}", completion.outcome)
+        };
+        let peer = new.peer;
+        let socket = self.on(lane, move |lane| lane.adopt(*new));
+        (End { lane, socket }, peer)
+    }
+
+    /// Two ends of a connection: on the first lane and on the last.
+    pub fn pair(&self) -> (End, End) {
+        let listening = self.listen(self.lane(0));
+        let pair = self.pair_by(listening);
+        self.unlisten(listening);
+        pair
+    }
+
+    /// The same, by a listener that is there.
+    pub fn pair_by(&self, listening: Listening) -> (End, End) {
+        let (near, connect) = self.connect(self.lane(0), listening.address);
+        let (far, _) = self.accepted(listening, self.lane(self.port.lanes() - 1));
+        assert!(matches!(self.outcome(connect), Outcome::Connected));
+        (near, far)
+    }
+
+    pub fn receive(&self, end: End, mode: ReceiveMode) -> Tag {
+        self.submit(end.lane, Op::Receive(end.socket, mode))
+    }
+
+    pub fn send(&self, end: End, bytes: &[u8]) -> Tag {
+        self.submit(end.lane, Op::Send(end.socket, gather(bytes)))
+    }
+
+    /// Sends all of `bytes`, in as many operations as it takes.
+    pub fn send_all(&self, end: End, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.outcome(self.send(end, bytes)) {
+                Outcome::Sent { bytes: sent, .. } => bytes = &bytes[sent..],
+                other => panic!("bytes sent, not {other:?}"),
+            }
+        }
+    }
+
+    /// Receives exactly as many bytes.
+    pub fn read(&self, end: End, count: usize) -> Vec<u8> {
+        let mut read = Vec::new();
+        while read.len() < count {
+            read.extend_from_slice(&self.bytes(self.receive(end, ReceiveMode::Once)));
+        }
+        assert_eq!(read.len(), count, "no more bytes than were expected");
+        read
+    }
+
+    /// Receives to the end of the stream.
+    pub fn read_to_end(&self, end: End) -> Vec<u8> {
+        let mut read = Vec::new();
+        loop {
+            match self.outcome(self.receive(end, ReceiveMode::Once)) {
+                Outcome::Received(buffer) => read.extend_from_slice(&buffer),
+                Outcome::Ended => return read,
+                other => panic!("bytes or the end, not {other:?}"),
+            }
+        }
+    }
+
+    /// The bytes that a single receive brings.
+    #[track_caller]
+    pub fn bytes(&self, tag: Tag) -> Buffer {
+        match self.outcome(tag) {
+            Outcome::Received(buffer) => buffer,
+            other => panic!("bytes, not {other:?}"),
+        }
+    }
+
+    pub fn shutdown(&self, end: End) {
+        self.on(end.lane, move |lane| lane.shutdown(end.socket));
+    }
+
+    pub fn reset(&self, end: End) {
+        self.on(end.lane, move |lane| lane.reset(end.socket));
+    }
+
+    pub fn cancel(&self, end: End) {
+        self.on(end.lane, move |lane| lane.cancel(end.socket, posthouse_io::Cancel::Everything));
+    }
+
+    pub fn cancel_receives(&self, end: End) {
+        self.on(end.lane, move |lane| lane.cancel(end.socket, posthouse_io::Cancel::Receives));
+    }
+
+    pub fn close(&self, end: End) {
+        let close = self.submit(end.lane, Op::Close(end.socket));
+        assert!(matches!(self.outcome(close), Outcome::Closed));
+    }
+
+    pub fn close_all(&self, ends: impl IntoIterator<Item = End>) {
+        ends.into_iter().for_each(|end| self.close(end));
+    }
+
+    /// Ends the workers, and checks that every operation has ended and nothing is left.
+    pub fn finish(self) {
+        self.until("every operation to end", || {
+            (lock(&self.driver.operations).in_flight == 0).then_some(())
+        });
+        self.driver.stop.store(true, Ordering::SeqCst);
+        (0..self.port.lanes()).for_each(|lane| self.port.wake(self.lane(lane)));
+        let drained = self.port.drain(PATIENCE);
+        assert_eq!(drained, Drained::default(), "every worker ends, and nothing is leaked");
+        // Completions that the test did not look at hold buffers and sockets.
+        lock(&self.driver.operations).known.clear();
+        let counters = self.port.counters();
+        assert_eq!(counters.submitted, counters.completed, "each operation ended once");
+        assert_eq!(counters.sockets, 0, "sockets are left");
+        assert_eq!(counters.buffers_used, 0, "buffers are left");
+    }
+}
+
+impl Driver {
+    /// Submits an operation whose completions are kept for the test.
+    pub fn submit(&self, lane: &mut Lane, op: Op) -> Tag {
+        self.begin(lane, op, None)
+    }
+
+    /// Submits an operation whose completions go to `then`.
+    pub fn submit_then(
+        &self,
+        lane: &mut Lane,
+        op: Op,
+        then: impl FnMut(&mut Lane, Completion) + Send + 'static,
+    ) -> Tag {
+        self.begin(lane, op, Some(Arc::new(Mutex::new(Box::new(then)))))
+    }
+
+    /// Wakes the test to look at its condition.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Has `call` run on a worker of the lane, once that is woken.
+    pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
+        lock(&self.commands[lane.index()]).push_back(Box::new(call));
+    }
+
+    fn begin(&self, lane: &mut Lane, op: Op, then: Option<Arc<Mutex<Then>>>) -> Tag {
+        let tag = Tag(self.tags.fetch_add(1, Ordering::Relaxed));
+        let mut operations = lock(&self.operations);
+        operations.in_flight += 1;
+        operations.known.insert(tag, Operation { then, ..Operation::default() });
+        drop(operations);
+        lane.submit(tag, op);
+        tag
+    }
+
+    fn take_kept(&self, tag: Tag) -> Option<Completion> {
+        let mut operations = lock(&self.operations);
+        let operation = operations.known.get_mut(&tag).expect("an operation of this test");
+        operation.kept.pop_front()
+    }
+
+    fn step(&self, lane: &mut Lane, port: &CompletionPort) -> Turn {
+        let id = lane.id();
+        loop {
+            let command = lock(&self.commands[id.index()]).pop_front();
+            let Some(command) = command else { break };
+            command(lane);
+            self.bell.ring();
+            if lane.yields() {
+                return Turn::Again;
+            }
+        }
+        while let Some(completion) = lane.next() {
+            self.take(lane, completion);
+            if lane.yields() {
+                return Turn::Again;
+            }
+        }
+        if self.stop.load(Ordering::SeqCst) {
+            // In the shared layout a wake-up reaches one worker, who passes it on.
+            port.wake(id);
+            return Turn::Done;
+        }
+        Turn::Sleep(None)
+    }
+
+    fn take(&self, lane: &mut Lane, completion: Completion) {
+        let mut operations = lock(&self.operations);
+        let Operations { known, in_flight, fault } = &mut *operations;
+        let operation = known.get_mut(&completion.tag);
+        let Some(operation) = operation.filter(|operation| !operation.ended) else {
+            let text = || format!("after the end of its operation, or without one: {completion:?}");
+            fault.get_or_insert_with(text);
+            return self.bell.ring();
+        };
+        let last = !completion.more;
+        *in_flight -= usize::from(last);
+        operation.ended = last;
+        match operation.then.clone() {
+            None => operation.kept.push_back(completion),
+            Some(then) => {
+                if last {
+                    known.remove(&completion.tag);
+                }
+                drop(operations);
+                lock(&then)(lane, completion);
+            }
+        }
+        self.bell.ring();
+    }
+}
+
+/// The bytes as one segment.
+pub fn gather(bytes: &[u8]) -> Gather {
+    let mut gather = Gather::default();
+    gather.push(Segment::Owned(bytes.to_vec()));
+    gather
+}
+
+/// Bytes that do not repeat within what a test sends, so that a displaced piece is seen.
+pub fn pattern(count: usize, salt: u64) -> Vec<u8> {
+    let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+/// Says where two long byte strings differ, instead of printing them.
+#[track_caller]
+pub fn assert_same(got: &[u8], expected: &[u8]) {
+    let differ = got.iter().zip(expected).position(|(a, b)| a != b);
+    assert!(
+        differ.is_none() && got.len() == expected.len(),
+        "{} bytes for {}, the first difference at {differ:?}",
+        got.len(),
+        expected.len(),
+    );
+}
+
+#[track_caller]
+pub fn assert_ended(outcome: &Outcome) {
+    assert!(matches!(outcome, Outcome::Ended), "the end, not {outcome:?}");
+}

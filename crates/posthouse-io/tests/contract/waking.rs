@@ -1,0 +1,157 @@
+//! Sleeping and waking: no wake-up is lost, a sleep ends in time, a step gets its share.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use posthouse_io::{Drained, LaneId, Layout, Op, Options, Outcome, ReceiveMode, Tag, Turn};
+
+use crate::bed::{Bed, lock};
+
+pub fn a_wake_is_not_lost_whether_the_worker_sleeps_runs_or_goes_to_sleep(bed: &Bed) {
+    let done = Arc::new(AtomicU64::new(0));
+    let rounds = if bed.real { 20_000 } else { 200 };
+    let mut posted = 0;
+    for round in 0..rounds {
+        // Some commands at a time, so that wake-ups also meet a worker that runs.
+        for _ in 0..=round % 4 {
+            let (done, driver) = (done.clone(), bed.driver.clone());
+            posted += 1;
+            bed.post(bed.lane(round), move |_| {
+                done.fetch_add(1, Ordering::SeqCst);
+                driver.ring();
+            });
+        }
+        bed.until("a wake-up", || (done.load(Ordering::SeqCst) == posted).then_some(()));
+    }
+}
+
+pub fn workers_wake_each_other(bed: &Bed) {
+    let rounds = if bed.real { 5_000 } else { 100 };
+    let turns = Arc::new(AtomicUsize::new(0));
+    let lanes = bed.port.lanes();
+    pass_on(bed.driver.clone(), bed.port.clone(), turns.clone(), rounds, LaneId(0), lanes);
+    bed.until("the ball to be passed on", || {
+        (turns.load(Ordering::SeqCst) == rounds).then_some(())
+    });
+}
+
+/// Posts a command to a lane, which posts one to the next, until there have been `rounds`.
+fn pass_on(
+    driver: Arc<crate::bed::Driver>,
+    port: posthouse_io::CompletionPort,
+    turns: Arc<AtomicUsize>,
+    rounds: usize,
+    to: LaneId,
+    lanes: usize,
+) {
+    let (next_driver, next_port) = (driver.clone(), port.clone());
+    driver.post(to, move |_| {
+        if turns.fetch_add(1, Ordering::SeqCst) + 1 < rounds {
+            let next = LaneId((to.index() + 1).rem_euclid(lanes) as u16);
+            pass_on(next_driver, next_port, turns, rounds, next, lanes);
+        }
+    });
+    port.wake(to);
+}
+
+/// A port of the same kind without workers.
+fn open(bed: &Bed, io_workers: usize) -> posthouse_io::CompletionPort {
+    let options = Options {
+        backend: bed.backend.clone(),
+        layout: Some(bed.choice.layout),
+        io_workers,
+        ..Options::default()
+    };
+    posthouse_io::CompletionPort::open(options).expect("the port opens").0
+}
+
+pub fn a_sleep_ends_when_its_time_is_over_and_not_before(bed: &Bed) {
+    const NAP: Duration = Duration::from_millis(3);
+    let port = open(bed, 1);
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = times.clone();
+    port.spawn(LaneId(0), "io", move |lane| {
+        let mut times = lock(&seen);
+        times.push(lane.now());
+        if times.len() == 5 { Turn::Done } else { Turn::Sleep(Some(NAP)) }
+    })
+    .expect("the worker starts");
+    assert_eq!(port.drain(Duration::from_secs(60)), Drained::default());
+    let times = lock(&times);
+    // A worker may wake for no reason, and then the step's time is not over.
+    let (first, last) = (times[0], times[4]);
+    assert!(last > first, "time passes while a worker sleeps: {times:?}");
+    if bed.real {
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= NAP), "{times:?}");
+    }
+    assert!(port.now() >= last);
+}
+
+pub fn a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep(bed: &Bed) {
+    const MANY: usize = 1000;
+    let port = open(bed, 1);
+    let share = if bed.choice.layout == Layout::Pinned { 256 } else { 16 };
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let seen = steps.clone();
+    let mut socket = None;
+    port.spawn(LaneId(0), "io", move |lane| {
+        let socket = *socket.get_or_insert_with(|| {
+            let socket = lane.socket();
+            for n in 0..MANY as u64 {
+                lane.submit(Tag(n), Op::Receive(socket, ReceiveMode::Once));
+            }
+            socket
+        });
+        let mut taken = 0;
+        while let Some(completion) = lane.next() {
+            taken += 1;
+            if matches!(completion.outcome, Outcome::Closed) {
+                return Turn::Done;
+            }
+        }
+        let mut steps = lock(&seen);
+        steps.push(taken);
+        if steps.iter().sum::<usize>() == MANY && taken > 0 {
+            lane.submit(Tag(MANY as u64), Op::Close(socket));
+        }
+        Turn::Sleep(None)
+    })
+    .expect("the worker starts");
+    assert_eq!(port.drain(Duration::from_secs(60)), Drained::default());
+    let steps = lock(&steps);
+    assert!(steps.iter().all(|taken| *taken <= share), "{steps:?}");
+    let counters = port.counters();
+    assert_eq!((counters.submitted, counters.completed, counters.sockets), (1001, 1001, 0));
+}
+
+pub fn side_workers_are_woken_and_sleep_their_time(bed: &Bed) {
+    const WAKES: u64 = 200;
+    let port = open(bed, 1);
+    let rounds = Arc::new(AtomicU64::new(0));
+    let (seen, bell) = (rounds.clone(), bed.bell.clone());
+    port.spawn_side("woken", move |_| {
+        let round = seen.fetch_add(1, Ordering::SeqCst);
+        bell.ring();
+        if round < WAKES { Turn::Sleep(None) } else { Turn::Done }
+    })
+    .expect("the worker starts");
+    let mut naps = 0;
+    port.spawn_side("timed", move |_| {
+        naps += 1;
+        if naps < 10 { Turn::Sleep(Some(Duration::from_micros(100))) } else { Turn::Done }
+    })
+    .expect("the worker starts");
+    for round in 0..=WAKES {
+        bed.until("a side worker's step", || {
+            (rounds.load(Ordering::SeqCst) > round).then_some(())
+        });
+        port.wake_sides();
+    }
+    assert_eq!(port.drain(Duration::from_secs(60)), Drained::default());
+}
+
+pub fn random_numbers_differ(bed: &Bed) {
+    let numbers: std::collections::BTreeSet<_> = (0..1000).map(|_| bed.port.random()).collect();
+    assert_eq!(numbers.len(), 1000);
+}

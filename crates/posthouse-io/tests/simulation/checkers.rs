@@ -1,0 +1,210 @@
+//! The checkers guard the code above the port: each one fires at the mistake that it is for.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use posthouse_io::sim::{Faults, Network};
+use posthouse_io::{CompletionPort, Gather, LaneId, Layout, Op, ReceiveMode, Tag, Turn};
+
+use crate::rig::{Rig, gather, options};
+
+/// What the world says to a mistake: its seed, the time, and what is wrong.
+fn verdict<T>(act: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(act()))).expect_err("a checker fires");
+    let text = payload.downcast_ref::<String>().cloned().expect("with a text");
+    assert!(text.starts_with("simulation, seed 7, at "), "{text}");
+    text
+}
+
+fn assert_says<T>(act: impl FnOnce() -> T, what: &str) {
+    let text = verdict(act);
+    assert!(text.contains(what), "{text:?} does not say {what:?}");
+}
+
+fn rig() -> Rig {
+    Rig::new(&Network::with(7, Faults::none()))
+}
+
+#[test]
+fn a_close_with_operations_in_flight_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    rig.submit(Op::Receive(socket, ReceiveMode::Once));
+    assert_says(|| rig.submit(Op::Close(socket)), "closed with operations in flight");
+}
+
+#[test]
+fn a_close_whose_cancelled_receive_was_not_awaited_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    rig.submit(Op::Receive(socket, ReceiveMode::Once));
+    let act = move |lane: &mut posthouse_io::Lane| {
+        lane.cancel(socket, posthouse_io::Cancel::Everything);
+        lane.submit(Tag(99), Op::Close(socket));
+    };
+    assert_says(|| rig.on_lane(act), "closed with operations in flight");
+}
+
+#[test]
+fn a_second_send_in_flight_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    let act = move |lane: &mut posthouse_io::Lane| {
+        lane.submit(Tag(90), Op::Send(socket, gather(b"a")));
+        lane.submit(Tag(91), Op::Send(socket, gather(b"b")));
+    };
+    assert_says(|| rig.on_lane(act), "a second send in flight");
+}
+
+#[test]
+fn an_empty_gather_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    assert_says(|| rig.submit(Op::Send(socket, Gather::default())), "an empty gather");
+}
+
+#[test]
+fn a_second_accept_in_flight_is_a_bug() {
+    let rig = rig();
+    let (_socket, _raw, accepting) = rig.pair();
+    assert_says(|| rig.submit(Op::Accept(accepting.listener)), "a second accept");
+}
+
+#[test]
+fn a_receive_beside_a_stream_of_receives_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    rig.submit(Op::Receive(socket, ReceiveMode::Stream));
+    let act = || rig.submit(Op::Receive(socket, ReceiveMode::Once));
+    assert_says(act, "not alone");
+}
+
+#[test]
+fn a_closed_socket_is_recognised_also_when_its_slot_is_taken_again() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    rig.close(&[socket]);
+    let _again = rig.on_lane(posthouse_io::Lane::socket);
+    assert_says(|| rig.submit(Op::Send(socket, gather(b"a"))), "stale");
+}
+
+#[test]
+fn a_socket_is_not_used_while_it_is_being_closed() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    let act = move |lane: &mut posthouse_io::Lane| {
+        lane.submit(Tag(90), Op::Close(socket));
+        lane.shutdown(socket);
+    };
+    assert_says(|| rig.on_lane(act), "being closed");
+}
+
+#[test]
+fn a_socket_of_another_port_is_a_bug() {
+    let one = rig();
+    let (socket, _raw, _) = one.pair();
+    let other_port = Rig::new(&one.network);
+    let act = || other_port.submit(Op::Receive(socket, ReceiveMode::Once));
+    assert_says(act, "not registered with this lane");
+}
+
+#[test]
+fn a_socket_of_another_network_is_a_bug() {
+    let (one, other) = (rig(), rig());
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = one.port.listen(address, posthouse_io::ListenOptions::default()).unwrap();
+    let act = || other.on_lane(move |lane| lane.adopt_listener(listener));
+    assert_says(act, "another network");
+}
+
+#[test]
+fn a_socket_connects_once() {
+    let rig = rig();
+    let (listener, address) = rig.listen("127.0.0.1:0");
+    let socket = rig.on_lane(posthouse_io::Lane::socket);
+    let connected = rig.perform(Op::Connect(socket, address));
+    assert!(matches!(connected, posthouse_io::Outcome::Connected), "{connected:?}");
+    assert_eq!(rig.on_lane(move |lane| lane.local_address(listener)), Some(address));
+    assert_says(|| rig.submit(Op::Connect(socket, address)), "has been used");
+}
+
+#[test]
+fn a_completion_that_nobody_can_take_any_more_is_a_bug() {
+    let rig = rig();
+    let (socket, raw, _) = rig.pair();
+    rig.submit(Op::Receive(socket, ReceiveMode::Once));
+    rig.end();
+    raw.send(b"too late");
+    assert_says(|| rig.network.settle(), "a lost completion");
+}
+
+#[test]
+fn a_worker_that_ends_before_it_has_taken_its_completions_is_a_bug() {
+    let network = Network::with(7, Faults::none());
+    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let step = |lane: &mut posthouse_io::Lane| {
+        let socket = lane.socket();
+        lane.submit(Tag(1), Op::Close(socket));
+        Turn::Done
+    };
+    port.spawn(LaneId(0), "hasty", step).unwrap();
+    assert_says(|| network.settle(), "a lost completion: worker hasty");
+}
+
+#[test]
+fn a_port_dropped_with_operations_in_flight_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    rig.submit(Op::Receive(socket, ReceiveMode::Once));
+    rig.end();
+    assert_says(|| rig, "dropped with 2 operations in flight");
+}
+
+#[test]
+fn a_verdict_that_was_caught_is_repeated() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    let act = move |lane: &mut posthouse_io::Lane| {
+        let act = AssertUnwindSafe(|| lane.submit(Tag(1), Op::Send(socket, Gather::default())));
+        catch_unwind(act).expect_err("the checker fires");
+    };
+    assert_says(|| rig.on_lane(act), "said before, and caught");
+}
+
+#[test]
+fn a_worker_that_spins_is_a_livelock() {
+    let network = Network::with(7, Faults::none());
+    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    port.spawn(LaneId(0), "spinner", |_| Turn::Again).unwrap();
+    assert_says(|| network.settle(), "livelock");
+}
+
+#[test]
+fn an_operation_that_fails_and_is_submitted_again_at_once_for_ever_is_a_livelock() {
+    let network = Network::with(7, Faults::none());
+    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let mut socket = None;
+    let step = move |lane: &mut posthouse_io::Lane| {
+        let socket = *socket.get_or_insert_with(|| lane.socket());
+        while lane.next().is_some() {}
+        lane.submit(Tag(1), Op::Receive(socket, ReceiveMode::Once));
+        Turn::Sleep(None)
+    };
+    port.spawn(LaneId(0), "stubborn", step).unwrap();
+    assert_says(|| network.settle(), "livelock");
+}
+
+#[test]
+fn a_worker_cannot_wait() {
+    let network = Network::with(7, Faults::none());
+    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let bell = port.bell();
+    let step = move |_: &mut posthouse_io::Lane| {
+        bell.wait(Some(Duration::from_secs(1)), || None::<()>);
+        Turn::Done
+    };
+    port.spawn(LaneId(0), "waiter", step).unwrap();
+    let payload = catch_unwind(AssertUnwindSafe(|| network.settle())).expect_err("it panics");
+    let text = payload.downcast_ref::<&str>().expect("with a text");
+    assert!(text.contains("cannot be done on one"), "{text}");
+}

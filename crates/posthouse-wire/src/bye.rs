@@ -1,0 +1,102 @@
+//! Bye: the last frame of a session, with the reason for the end. It is also the error frame.
+
+use std::time::Duration;
+
+use crate::{Framing, PAYLOAD_BYTES_MAX, Violation, kind};
+
+/// The longest text that is sent in a bye, and the most that is kept of a received one.
+pub const BYE_TEXT_BYTES_MAX: usize = 512;
+
+/// Bytes before the text: code u16, retry-after u32.
+const HEAD_BYTES: usize = 6;
+
+/// A bye as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bye {
+    /// The reason: see [`code`](crate::code).
+    pub code: u16,
+    /// How long the peer asks to wait before the next attempt; `None` if it did not say.
+    pub retry_after: Option<Duration>,
+    /// The peer's words, at most [`BYE_TEXT_BYTES_MAX`] bytes of them. Not escaped: they are the
+    /// peer's, and a log must treat them so.
+    pub text: String,
+}
+
+/// Appends a bye whose payload has at most `payload_bytes_max` bytes; the text is cut to that.
+pub(crate) fn encode_bye(
+    code: u16,
+    text: &str,
+    retry_after: Option<Duration>,
+    payload_bytes_max: usize,
+    out: &mut Vec<u8>,
+) {
+    let retry_after_ms = retry_after.map_or(0, |after| {
+        u32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+    });
+    let mut head = [0; HEAD_BYTES];
+    head[..2].copy_from_slice(&code.to_le_bytes());
+    head[2..].copy_from_slice(&retry_after_ms.to_le_bytes());
+    let room = payload_bytes_max.saturating_sub(HEAD_BYTES).min(BYE_TEXT_BYTES_MAX);
+    let text = &text[..text.floor_char_boundary(room)];
+    Framing::encode_native(kind::BYE, &head, text.as_bytes(), PAYLOAD_BYTES_MAX, out)
+        .expect("a bye is far below the largest frame");
+}
+
+pub(crate) fn parse_bye(payload: &[u8]) -> Result<Bye, Violation> {
+    let Some(([c0, c1, r0, r1, r2, r3], text)) = payload.split_first_chunk::<HEAD_BYTES>() else {
+        return Err(Violation::Malformed { kind: kind::BYE, why: "shorter than 6 bytes" });
+    };
+    let retry_after_ms = u32::from_le_bytes([*r0, *r1, *r2, *r3]);
+    let text = String::from_utf8_lossy(&text[..text.len().min(BYE_TEXT_BYTES_MAX)]);
+    Ok(Bye {
+        code: u16::from_le_bytes([*c0, *c1]),
+        retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms))),
+        text: text.into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code;
+
+    fn round_trip(code: u16, text: &str, after: Option<Duration>, max: usize) -> Bye {
+        let mut out = Vec::new();
+        encode_bye(code, text, after, max, &mut out);
+        assert!(out.len() - 5 <= max);
+        parse_bye(&out[5..]).unwrap()
+    }
+
+    #[test]
+    fn a_bye_is_read_as_it_was_said() {
+        let bye = round_trip(code::BUSY, "später", Some(Duration::from_secs(2)), 1 << 20);
+        let expected = Bye {
+            code: code::BUSY,
+            retry_after: Some(Duration::from_secs(2)),
+            text: "später".into(),
+        };
+        assert_eq!(bye, expected);
+        assert_eq!(round_trip(1000, "", None, 64).retry_after, None);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let text = "ä".repeat(600);
+        assert_eq!(round_trip(code::NORMAL, &text, None, 1 << 20).text.len(), 512);
+        assert_eq!(round_trip(code::NORMAL, &text, None, 65).text, "ä".repeat(29));
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_to_none() {
+        let after = |wait| round_trip(code::BUSY, "", Some(wait), 64).retry_after.unwrap();
+        assert_eq!(after(Duration::from_nanos(1)), Duration::from_millis(1));
+        assert_eq!(after(Duration::ZERO), Duration::from_millis(1));
+        assert_eq!(after(Duration::MAX), Duration::from_millis(u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn a_truncated_bye_is_malformed_and_a_strange_text_is_not() {
+        assert!(parse_bye(&[0; 5]).is_err());
+        assert_eq!(parse_bye(&[0, 0, 0, 0, 0, 0, 0xff]).unwrap().text, "\u{fffd}");
+    }
+}

@@ -1,0 +1,365 @@
+//! The reader: chunks as they arrive in, whole frames out.
+
+use std::fmt;
+
+use crate::framing::NATIVE_HEAD_BYTES;
+use crate::{Delimiter, Foreign, Framing, LengthField, code, work};
+
+/// What all connections of a listener, or one that was made, have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How messages are cut out of the stream.
+    pub framing: Framing,
+    /// The longest payload that is accepted.
+    pub payload_bytes_max: usize,
+}
+
+/// One whole message as it came off the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The kind; 0 in every framing but the native one.
+    pub kind: u8,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
+/// Why the stream cannot be read on. Where the next frame begins is lost, so this is the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// The payload is longer than the limit. Nothing was allocated for it.
+    TooLarge {
+        /// The payload's announced length; with lines and delimiters, what has come of it so far.
+        announced: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// The announced length does not even cover the header.
+    TooShort {
+        /// The value of the length field.
+        announced: u64,
+        /// The least that it may be.
+        least: u64,
+    },
+    /// The flags byte of a native frame is not zero.
+    BadFlags {
+        /// Its value.
+        flags: u8,
+    },
+    /// The stream begins as one of another protocol.
+    Foreign(Foreign),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { announced, max } => write!(
+                f,
+                "a message of {announced} bytes or more was announced, and at most {max} are \
+                 accepted; raise the limit, or send it in parts"
+            ),
+            Self::TooShort { announced, least } => write!(
+                f,
+                "a frame announced a length of {announced}, below its own header ({least}); is \
+                 the peer using the same framing?"
+            ),
+            Self::BadFlags { flags } => write!(
+                f,
+                "a frame has {flags:#04x} in its flags byte, which must be 0; is the peer using \
+                 the same framing?"
+            ),
+            Self::Foreign(foreign) => write!(f, "the stream {foreign}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl FrameError {
+    /// The code to say bye with.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::TooLarge { .. } => code::FRAME_TOO_LARGE,
+            _ => code::PROTOCOL_VIOLATION,
+        }
+    }
+
+    /// The words to say bye with: they tell a peer what it did, and nothing about this side.
+    pub fn text_for_peer(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "frame too large",
+            _ => "not a valid frame",
+        }
+    }
+}
+
+/// Cuts one stream into frames.
+///
+/// A frame that lies whole in the chunk is borrowed from it; one that is spread over several is
+/// assembled on the heap, and that memory grows only with bytes received and goes when the next
+/// frame is asked for. So call [`Reader::next`] until it gives `None`:
+///
+/// ```
+/// use posthouse_wire::{Framing, Reader, Rules};
+/// let rules = Rules { framing: Framing::Lines, payload_bytes_max: 1024 };
+/// let mut reader = Reader::new();
+/// let mut lines = Vec::new();
+/// for mut chunk in [&b"one\ntw"[..], b"o\r\n"] {
+///     while let Some(frame) = reader.next(&rules, 1024, &mut chunk).unwrap() {
+///         lines.push(frame.payload.to_vec());
+///     }
+/// }
+/// assert_eq!(lines, [b"one", b"two"]);
+/// ```
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// What has come of the partial frame; the whole frame while `handed_out`.
+    assembly: Vec<u8>,
+    /// How many bytes of the delimiter the assembly ends with.
+    matched: u8,
+    /// True exactly when the frame in `assembly` was given to the caller.
+    handed_out: bool,
+    /// True exactly when a whole frame has been seen, so foreign traffic is no longer looked for.
+    past_first: bool,
+}
+
+const _: () = assert!(size_of::<Reader>() <= 56);
+
+impl Reader {
+    /// A reader at the beginning of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next frame from `input` and moves it forward; `None` when all of `input` is taken
+    /// and no frame is complete. After an error the stream is at its end: drop the reader.
+    ///
+    /// A payload may have `payload_bytes_max` bytes, and no more than the rules allow either: the
+    /// argument is for a connection's own, smaller limit, such as before admission.
+    pub fn next<'r, 'i: 'r>(
+        &'r mut self,
+        rules: &Rules,
+        payload_bytes_max: usize,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Frame<'r>>, FrameError> {
+        self.release();
+        let max = payload_bytes_max.min(rules.payload_bytes_max);
+        match &rules.framing {
+            Framing::Native => self.next_announced(Head::Native, max, input),
+            Framing::Length(field) => self.next_announced(Head::Length(field), max, input),
+            Framing::Lines => self.next_ended(End::Line, max, input),
+            Framing::Delimiter(delimiter) => self.next_ended(End::At(delimiter), max, input),
+            Framing::Raw => Ok(next_raw(max, input)),
+        }
+    }
+
+    /// Bytes of a partial frame that are held; 0 between frames.
+    pub fn held(&self) -> usize {
+        if self.handed_out { 0 } else { self.assembly.len() }
+    }
+
+    /// Bytes of heap memory in use: never more than twice the bytes received of one frame, never
+    /// more than the frame announced, and none between frames.
+    pub fn allocated(&self) -> usize {
+        self.assembly.capacity()
+    }
+
+    /// True exactly when a frame has begun and is not complete.
+    pub fn is_partial(&self) -> bool {
+        self.held() > 0
+    }
+
+    /// The stream has ended. A last line without its `\n` is a message, as for every text tool; in
+    /// any other framing an unfinished frame is lost, and [`Reader::is_partial`] stays true.
+    pub fn finish(&mut self, rules: &Rules) -> Option<Frame<'_>> {
+        self.release();
+        if rules.framing != Framing::Lines || self.assembly.is_empty() {
+            return None;
+        }
+        self.handed_out = true;
+        let line = &self.assembly[..];
+        Some(Frame { kind: 0, payload: line.strip_suffix(b"\r").unwrap_or(line) })
+    }
+
+    /// A frame whose length stands in its head.
+    fn next_announced<'r, 'i: 'r>(
+        &'r mut self,
+        head: Head<'_>,
+        max: usize,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Frame<'r>>, FrameError> {
+        if self.assembly.is_empty() {
+            let frame_bytes = head.frame_bytes(input, max, !self.past_first)?;
+            if let Some((frame, rest)) = frame_bytes.and_then(|bytes| input.split_at_checked(bytes))
+            {
+                *input = rest;
+                self.past_first = true;
+                return Ok(Some(head.open(frame)));
+            }
+        }
+        loop {
+            let frame_bytes = head.frame_bytes(&self.assembly, max, !self.past_first)?;
+            if frame_bytes == Some(self.assembly.len()) {
+                self.past_first = true;
+                self.handed_out = true;
+                return Ok(Some(head.open(&self.assembly)));
+            }
+            if input.is_empty() {
+                return Ok(None);
+            }
+            // First the head alone: the size check comes before anything more is held.
+            let wanted = frame_bytes.unwrap_or(head.bytes());
+            let bytes = input.len().min(wanted - self.assembly.len());
+            self.hold(bytes, wanted, input);
+        }
+    }
+
+    /// A frame that goes on until its end is found.
+    fn next_ended<'r, 'i: 'r>(
+        &'r mut self,
+        end: End<'_>,
+        max: usize,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Frame<'r>>, FrameError> {
+        let found = end.find(&mut self.matched, input);
+        let bytes = found.unwrap_or(input.len());
+        // The bytes that belong to the end, or may turn out to, do not count.
+        let tail = input[..bytes].last().or(self.assembly.last());
+        let end_bytes = match (end, found) {
+            (End::At(delimiter), Some(_)) => delimiter.bytes().len(),
+            (End::At(_), None) => usize::from(self.matched),
+            (End::Line, None) => usize::from(tail == Some(&b'\r')),
+            (End::Line, Some(at)) => {
+                let before = at.checked_sub(2).map(|at| &input[at]).or(self.assembly.last());
+                1 + usize::from(before == Some(&b'\r'))
+            }
+        };
+        let frame_bytes = self.assembly.len() + bytes;
+        let payload_bytes = frame_bytes - end_bytes;
+        if payload_bytes > max {
+            return Err(FrameError::TooLarge { announced: payload_bytes as u64, max });
+        }
+        if found.is_some() && self.assembly.is_empty() {
+            let (frame, rest) = input.split_at(bytes);
+            *input = rest;
+            return Ok(Some(Frame { kind: 0, payload: &frame[..payload_bytes] }));
+        }
+        self.hold(bytes, if found.is_some() { frame_bytes } else { usize::MAX }, input);
+        if found.is_none() {
+            return Ok(None);
+        }
+        self.handed_out = true;
+        Ok(Some(Frame { kind: 0, payload: &self.assembly[..payload_bytes] }))
+    }
+
+    /// Moves `bytes` of `input` to the assembly of a frame of at most `frame_bytes_max`. Capacity
+    /// doubles, so the copying is linear, but never beyond what the frame can need.
+    fn hold(&mut self, bytes: usize, frame_bytes_max: usize, input: &mut &[u8]) {
+        let (taken, rest) = input.split_at(bytes);
+        *input = rest;
+        let (len, needed) = (self.assembly.len(), self.assembly.len() + bytes);
+        if needed > self.assembly.capacity() {
+            work::count(len);
+            self.assembly.reserve_exact(needed.max((2 * len).min(frame_bytes_max)) - len);
+        }
+        work::count(bytes);
+        self.assembly.extend_from_slice(taken);
+    }
+
+    /// Lets go of the frame that was handed out. Nothing is kept: an idle connection costs no heap.
+    fn release(&mut self) {
+        if self.handed_out {
+            self.handed_out = false;
+            self.assembly = Vec::new();
+        }
+    }
+}
+
+/// A head with a length in it.
+#[derive(Clone, Copy)]
+enum Head<'a> {
+    Native,
+    Length(&'a LengthField),
+}
+
+impl Head<'_> {
+    /// Bytes that must be there to know the length.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Native => 4,
+            Self::Length(field) => field.head_bytes(),
+        }
+    }
+
+    /// The size of the frame that `start` begins with, once that is known.
+    fn frame_bytes(
+        self,
+        start: &[u8],
+        max: usize,
+        is_first: bool,
+    ) -> Result<Option<usize>, FrameError> {
+        if start.len() < self.bytes() {
+            return Ok(None);
+        }
+        let Self::Length(field) = self else {
+            let checked = native_frame_bytes(start, max);
+            return match checked {
+                Err(error) if is_first => {
+                    Err(Foreign::guess(start).map_or(error, FrameError::Foreign))
+                }
+                Ok(_) if is_first && Foreign::is_short_tls_client_hello(start) => {
+                    Err(FrameError::Foreign(Foreign::Tls))
+                }
+                checked => checked.map(Some),
+            };
+        };
+        field.frame_bytes(start, max).map(Some)
+    }
+
+    fn open(self, frame: &[u8]) -> Frame<'_> {
+        match self {
+            Self::Native => Frame { kind: frame[4], payload: &frame[NATIVE_HEAD_BYTES..] },
+            Self::Length(field) => Frame { kind: 0, payload: &frame[usize::from(field.strip())..] },
+        }
+    }
+}
+
+fn native_frame_bytes(start: &[u8], max: usize) -> Result<usize, FrameError> {
+    let length = u32::from_le_bytes([start[0], start[1], start[2], 0]);
+    match (start[3], length.checked_sub(1)) {
+        (0, Some(payload)) if payload as usize <= max => Ok(NATIVE_HEAD_BYTES + payload as usize),
+        (0, Some(payload)) => Err(FrameError::TooLarge { announced: u64::from(payload), max }),
+        (0, None) => Err(FrameError::TooShort { announced: 0, least: 1 }),
+        (flags, _) => Err(FrameError::BadFlags { flags }),
+    }
+}
+
+/// An end that has to be looked for.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    Line,
+    At(&'a Delimiter),
+}
+
+impl End<'_> {
+    /// The position just after the end; `matched` carries the search from chunk to chunk.
+    fn find(self, matched: &mut u8, input: &[u8]) -> Option<usize> {
+        match self {
+            Self::Line => {
+                let end = input.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+                work::count(end.unwrap_or(input.len()));
+                end
+            }
+            Self::At(delimiter) => delimiter.find_end(matched, input),
+        }
+    }
+}
+
+/// What has arrived, in pieces of at most `max` (a limit of 0 counts as 1: bytes must move on).
+fn next_raw<'i>(max: usize, input: &mut &'i [u8]) -> Option<Frame<'i>> {
+    let (payload, rest) = input.split_at(input.len().min(max.max(1)));
+    *input = rest;
+    (!payload.is_empty()).then_some(Frame { kind: 0, payload })
+}
+
+#[cfg(test)]
+mod tests;

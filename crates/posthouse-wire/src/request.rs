@@ -1,0 +1,55 @@
+//! Requests and replies: messages with a number that says which answer belongs to which question.
+
+use crate::{EncodeError, Framing, kind};
+
+/// Bytes of a request before its payload: id u32, kind u8. They count toward the frame limit.
+pub const REQUEST_HEAD_BYTES: usize = 5;
+/// Bytes of a reply before its payload: id u32, status u8, kind u8. They count toward the limit.
+pub const REPLY_HEAD_BYTES: usize = 6;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Answered.
+    Ok = 0,
+    /// Not answered; the payload may say why, as text for people.
+    Refused = 1,
+}
+
+impl Status {
+    /// A status this version does not know counts as [`Status::Refused`].
+    pub(crate) fn from_wire(byte: u8) -> Self {
+        if byte == 0 { Self::Ok } else { Self::Refused }
+    }
+}
+
+/// Appends a whole request frame to `out`, or appends nothing and errors.
+///
+/// `payload_bytes_max` is [`crate::Session::send_limit`]; the head counts toward it.
+pub fn encode_request(
+    id: u32,
+    kind: u8,
+    payload: &[u8],
+    payload_bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let [a, b, c, d] = id.to_le_bytes();
+    Framing::encode_native(kind::REQUEST, &[a, b, c, d, kind], payload, payload_bytes_max, out)
+}
+
+/// Appends a whole reply frame to `out`, or appends nothing and errors.
+///
+/// `payload_bytes_max` is [`crate::Session::send_limit`]; the head counts toward it.
+pub fn encode_reply(
+    id: u32,
+    status: Status,
+    kind: u8,
+    payload: &[u8],
+    payload_bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let [a, b, c, d] = id.to_le_bytes();
+    let head = [a, b, c, d, status as u8, kind];
+    Framing::encode_native(kind::REPLY, &head, payload, payload_bytes_max, out)
+}

@@ -1,0 +1,112 @@
+//! The heartbeat: a ping when the peer is silent, the end when it stays so.
+
+use std::time::Duration;
+
+use crate::Violation;
+
+/// Shorter heartbeats count as this one, so that no peer can make a busy timer of us.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+
+/// The agreed heartbeat of one session and how long its peer has been silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heartbeat {
+    every: Duration,
+    heard: Duration,
+    /// Whole heartbeats of silence for which a ping has gone out: 0, 1 or 2.
+    pinged: u32,
+    /// The number in the last ping.
+    serial: u64,
+}
+
+impl Heartbeat {
+    pub(super) fn new(every: Duration, now: Duration) -> Self {
+        Self { every, heard: now, pinged: 0, serial: 0 }
+    }
+
+    pub(super) fn heard(&mut self, now: Duration) {
+        self.heard = now;
+        self.pinged = 0;
+    }
+
+    /// After one heartbeat of silence, after two, and at the end after two and a half.
+    pub(super) fn deadline(&self) -> Duration {
+        let silence = match self.pinged {
+            0 | 1 => self.every.saturating_mul(self.pinged + 1),
+            _ => self.silence_max(),
+        };
+        self.heard.saturating_add(silence)
+    }
+
+    /// The number of the ping to send now, if one is due.
+    pub(super) fn handle_deadline(&mut self, now: Duration) -> Result<Option<u64>, Violation> {
+        if now < self.deadline() {
+            return Ok(None);
+        }
+        let silence = now.saturating_sub(self.heard);
+        if silence >= self.silence_max() {
+            return Err(Violation::Silent { silence });
+        }
+        self.pinged = if silence < self.every.saturating_mul(2) { 1 } else { 2 };
+        self.serial += 1;
+        Ok(Some(self.serial))
+    }
+
+    fn silence_max(&self) -> Duration {
+        self.every.saturating_mul(5) / 2
+    }
+}
+
+/// The heartbeat of two sides that ask for these, 0 meaning none: the shorter one.
+pub(super) fn agree(ours_ms: u32, theirs_ms: u32) -> Option<Duration> {
+    let asked = [ours_ms, theirs_ms].into_iter().filter(|ms| *ms > 0).min()?;
+    Some(Duration::from_millis(u64::from(asked)).max(HEARTBEAT_MIN))
+}
+
+/// A heartbeat as it goes on the wire.
+pub(super) fn to_ms(heartbeat: Option<Duration>) -> u32 {
+    heartbeat
+        .filter(|every| !every.is_zero())
+        .map_or(0, |every| u32::try_from(every.as_millis().max(1)).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn silence_is_answered_with_two_pings_and_then_the_end() {
+        let mut heartbeat = Heartbeat::new(2 * SECOND, 10 * SECOND);
+        assert_eq!(heartbeat.deadline(), 12 * SECOND);
+        assert_eq!(heartbeat.handle_deadline(11 * SECOND), Ok(None));
+        assert_eq!(heartbeat.handle_deadline(12 * SECOND), Ok(Some(1)));
+        assert_eq!(heartbeat.deadline(), 14 * SECOND);
+        assert_eq!(heartbeat.handle_deadline(14 * SECOND), Ok(Some(2)));
+        assert_eq!(heartbeat.deadline(), 15 * SECOND);
+        let end = heartbeat.handle_deadline(15 * SECOND);
+        assert_eq!(end, Err(Violation::Silent { silence: 5 * SECOND }));
+    }
+
+    #[test]
+    fn a_sign_of_life_starts_the_count_again() {
+        let mut heartbeat = Heartbeat::new(2 * SECOND, Duration::ZERO);
+        assert_eq!(heartbeat.handle_deadline(4 * SECOND), Ok(Some(1)));
+        assert_eq!(heartbeat.deadline(), 5 * SECOND);
+        heartbeat.heard(5 * SECOND);
+        assert_eq!(heartbeat.deadline(), 7 * SECOND);
+        assert_eq!(heartbeat.handle_deadline(7 * SECOND), Ok(Some(2)));
+    }
+
+    #[test]
+    fn the_shorter_heartbeat_that_is_asked_for_is_agreed() {
+        assert_eq!(agree(0, 0), None);
+        assert_eq!(agree(0, 2000), Some(2 * SECOND));
+        assert_eq!(agree(1000, 0), Some(SECOND));
+        assert_eq!(agree(1000, 2000), Some(SECOND));
+        assert_eq!(agree(1, 2000), Some(HEARTBEAT_MIN));
+        assert_eq!(to_ms(Some(Duration::from_nanos(1))), 1);
+        assert_eq!(to_ms(Some(Duration::ZERO)), 0);
+        assert_eq!(to_ms(Some(Duration::MAX)), u32::MAX);
+    }
+}

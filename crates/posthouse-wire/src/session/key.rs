@@ -1,0 +1,109 @@
+//! The shared secret and the two proofs made with it.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Bytes of a proof.
+pub(super) const PROOF_BYTES: usize = 32;
+
+/// A secret that both sides hold. Its `Debug` tells nothing of it.
+#[derive(Clone)]
+pub struct Key(Box<[u8]>);
+
+/// Why bytes are no key: they are too few to be secret, or suspiciously many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyError {
+    /// How many there are.
+    pub len: usize,
+}
+
+impl Key {
+    /// The least number of bytes.
+    pub const BYTES_MIN: usize = 16;
+    /// The largest number of bytes.
+    pub const BYTES_MAX: usize = 1024;
+
+    /// Takes [`Key::BYTES_MIN`] to [`Key::BYTES_MAX`] bytes, ideally random ones.
+    pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
+        if (Self::BYTES_MIN..=Self::BYTES_MAX).contains(&bytes.len()) {
+            Ok(Self(bytes.into()))
+        } else {
+            Err(KeyError { len: bytes.len() })
+        }
+    }
+
+    /// What the connecting side sends to show that it holds the key.
+    pub(super) fn prove(
+        &self,
+        server_nonce: &[u8; 16],
+        client_nonce: &[u8; 16],
+    ) -> [u8; PROOF_BYTES] {
+        self.mac(b"posthouse prove 1", server_nonce, client_nonce).finalize().into_bytes().into()
+    }
+
+    /// Whether `proof` is what [`Key::prove`] gives; takes the same time wherever it differs.
+    pub(super) fn check_prove(
+        &self,
+        server_nonce: &[u8; 16],
+        client_nonce: &[u8; 16],
+        proof: &[u8],
+    ) -> bool {
+        self.mac(b"posthouse prove 1", server_nonce, client_nonce).verify_slice(proof).is_ok()
+    }
+
+    /// What the accepting side answers to show that it holds the key, too.
+    pub(super) fn welcome(
+        &self,
+        client_nonce: &[u8; 16],
+        server_nonce: &[u8; 16],
+    ) -> [u8; PROOF_BYTES] {
+        self.mac(b"posthouse welcome 1", client_nonce, server_nonce).finalize().into_bytes().into()
+    }
+
+    /// Whether `proof` is what [`Key::welcome`] gives; takes the same time wherever it differs.
+    pub(super) fn check_welcome(
+        &self,
+        client_nonce: &[u8; 16],
+        server_nonce: &[u8; 16],
+        proof: &[u8],
+    ) -> bool {
+        self.mac(b"posthouse welcome 1", client_nonce, server_nonce).verify_slice(proof).is_ok()
+    }
+
+    fn mac(&self, purpose: &[u8], first: &[u8; 16], second: &[u8; 16]) -> Hmac<Sha256> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.chain_update(purpose).chain_update(first).chain_update(second)
+    }
+}
+
+/// Takes the same time wherever two keys of the same length differ.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let differing = self.0.iter().zip(&other.0).fold(0, |bits, (a, b)| bits | (a ^ b));
+        self.0.len() == other.0.len() && differing == 0
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a key has {} to {} bytes, this one has {}; make one with 32 random bytes",
+            Key::BYTES_MIN,
+            Key::BYTES_MAX,
+            self.len
+        )
+    }
+}
+
+impl std::error::Error for KeyError {}

@@ -1,0 +1,135 @@
+//! The vectors of PROTOCOL.md are what the code writes and what it reads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use posthouse_wire::{
+    Bye, Event, Framing, HelloRule, Key, Reader, Rules, Session, SessionConfig, Status, code,
+    encode_reply, encode_request,
+};
+
+const CLIENT_NONCE: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const SERVER_NONCE: [u8; 16] = [16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
+const START: Duration = Duration::ZERO;
+
+/// The bytes of each vector, by name.
+fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
+    let text = include_str!("../../../PROTOCOL.md");
+    let (_, block) = text.split_once("```vectors\n").expect("there is a block of vectors");
+    let (block, _) = block.split_once("```").expect("the block ends");
+    let mut vectors = BTreeMap::new();
+    let mut name = "";
+    for line in block.lines() {
+        if let Some(heading) = line.strip_suffix(':') {
+            name = heading;
+            assert_eq!(vectors.insert(name, Vec::new()), None, "{name} is there twice");
+            continue;
+        }
+        let (hex, meaning) = line.split_once('#').expect("a line says what its bytes mean");
+        assert!(!meaning.trim().is_empty(), "{line}");
+        let bytes = hex.split_whitespace().map(|pair| u8::from_str_radix(pair, 16).expect(line));
+        vectors.get_mut(name).expect("a name comes first").extend(bytes);
+    }
+    vectors
+}
+
+fn configs() -> (SessionConfig, SessionConfig) {
+    let key = Some(Key::new(b"0123456789abcdef").unwrap());
+    let client = SessionConfig {
+        payload_bytes_max: 1 << 20,
+        heartbeat: Some(Duration::from_secs(15)),
+        key: key.clone(),
+        credential: b"device 7"[..].into(),
+        hello: HelloRule::Required,
+        control_replies_max: 64,
+    };
+    let server = SessionConfig {
+        payload_bytes_max: 1 << 16,
+        heartbeat: None,
+        key,
+        credential: Box::default(),
+        hello: HelloRule::Required,
+        control_replies_max: 64,
+    };
+    (client, server)
+}
+
+/// Hands the one frame that `bytes` are to `session`, and takes what it answers.
+fn hand<T>(
+    session: &mut Session,
+    config: &SessionConfig,
+    bytes: &[u8],
+    look: impl FnOnce(Event<'_>) -> T,
+) -> (T, Vec<u8>) {
+    let rules = Rules { framing: Framing::Native, payload_bytes_max: 1 << 20 };
+    let (mut reader, mut rest, mut out) = (Reader::new(), bytes, Vec::new());
+    let frame = reader.next(&rules, 1 << 20, &mut rest).unwrap().expect("a whole frame");
+    assert!(rest.is_empty(), "a vector is one frame");
+    let mut nonce = || SERVER_NONCE;
+    let event = session.handle_frame(config, START, &mut nonce, frame, &mut out).unwrap();
+    (look(event), out)
+}
+
+#[test]
+fn the_vectors_are_one_session_as_the_code_speaks_it() {
+    let mut vectors = vectors();
+    let mut vector = |name: &str| vectors.remove(name).unwrap_or_else(|| panic!("no {name}"));
+    let (client_config, server_config) = configs();
+    let (mut client, mut server) = (Session::connecting(), Session::accepted());
+    let nothing = |event: Event<'_>| assert_eq!(event, Event::Nothing);
+    let established = |event: Event<'_>| assert_eq!(event, Event::Established);
+
+    let mut hello = Vec::new();
+    client.start(&client_config, START, CLIENT_NONCE, &mut hello);
+    assert_eq!(hello, vector("hello"));
+    let ((), answer) = hand(&mut server, &server_config, &hello, nothing);
+    assert_eq!(answer, vector("server answer"));
+    let ((), prove) = hand(&mut client, &client_config, &answer, nothing);
+    assert_eq!(prove, vector("prove"));
+    let ((), welcome) = hand(&mut server, &server_config, &prove, established);
+    assert_eq!(welcome, vector("welcome"));
+    let ((), none) = hand(&mut client, &client_config, &welcome, established);
+    assert!(none.is_empty());
+    assert_eq!(&server.agreed().unwrap().credential[..], b"device 7");
+    assert_eq!(client.agreed().unwrap().peer_payload_bytes_max, 1 << 16);
+
+    let mut ping = Vec::new();
+    client.handle_deadline(client.deadline().unwrap(), &mut ping).unwrap();
+    assert_eq!(ping, vector("ping"));
+    let ((), answer) = hand(&mut server, &server_config, &ping, nothing);
+    assert_eq!(answer, vector("pong"));
+    hand(&mut client, &client_config, &answer, nothing);
+
+    for (name, kind, payload) in
+        [("text message", 0, &b"hello"[..]), ("empty message", 32, &b""[..])]
+    {
+        let mut message = Vec::new();
+        Framing::Native.encode(kind, payload, 1 << 16, &mut message).unwrap();
+        assert_eq!(message, vector(name));
+        hand(&mut server, &server_config, &message, |event| {
+            assert_eq!(event, Event::Message { kind, payload });
+        });
+    }
+
+    let (mut request, mut reply, mut bye) = (Vec::new(), Vec::new(), Vec::new());
+    encode_request(7, 33, b"time?", 1 << 16, &mut request).unwrap();
+    assert_eq!(request, vector("request"));
+    hand(&mut server, &server_config, &request, |event| {
+        assert_eq!(event, Event::Request { id: 7, kind: 33, payload: b"time?" });
+    });
+    encode_reply(7, Status::Ok, 33, b"noon", 1 << 20, &mut reply).unwrap();
+    assert_eq!(reply, vector("reply"));
+    hand(&mut client, &client_config, &reply, |event| {
+        let (status, payload) = (Status::Ok, &b"noon"[..]);
+        assert_eq!(event, Event::Reply { id: 7, status, kind: 33, payload });
+    });
+    let after = Some(Duration::from_secs(2));
+    assert!(server.bye(code::BUSY, "come back", after, &mut bye));
+    assert_eq!(bye, vector("bye"));
+    hand(&mut client, &client_config, &bye, |event| {
+        let (code, text) = (code::BUSY, "come back".to_owned());
+        assert_eq!(event, Event::Bye(Bye { code, retry_after: after, text }));
+    });
+
+    assert!(vectors.is_empty(), "not checked: {:?}", vectors.keys());
+}

@@ -1,0 +1,185 @@
+//! Any segmentation of any stream gives the same messages, in every framing; decoding is the
+//! inverse of encoding; and no bytes whatever make the reader panic or hold more than came.
+
+use posthouse_wire::{
+    DELIMITER_BYTES_MAX, Delimiter, EncodeError, Endian, FrameError, Framing, LengthField, Reader,
+    Rules,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+type Messages = Vec<(u8, Vec<u8>)>;
+
+/// Feeds `stream` in chunks of the given sizes, over and over, and checks what must hold at every
+/// step whatever the bytes are.
+fn read(rules: &Rules, stream: &[u8], sizes: &[usize]) -> (Messages, Option<FrameError>) {
+    let (mut reader, mut messages) = (Reader::new(), Messages::new());
+    let (mut rest, mut sizes) = (stream, sizes.iter().cycle());
+    while !rest.is_empty() {
+        let (mut chunk, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+        rest = after;
+        loop {
+            let before = chunk.len();
+            match reader.next(rules, rules.payload_bytes_max, &mut chunk) {
+                Ok(Some(frame)) => {
+                    assert!(frame.payload.len() <= rules.payload_bytes_max);
+                    messages.push((frame.kind, frame.payload.to_vec()));
+                    assert!(!reader.is_partial());
+                    assert!(chunk.len() < before);
+                }
+                Ok(None) => break,
+                Err(error) => return (messages, Some(error)),
+            }
+        }
+        assert!(chunk.is_empty());
+        let fed = stream.len() - rest.len();
+        assert!(reader.held() <= fed.min(rules.payload_bytes_max + DELIMITER_BYTES_MAX + 264));
+        assert!(reader.allocated() <= 2 * reader.held().max(4));
+        assert_eq!(reader.is_partial(), reader.held() > 0);
+    }
+    if let Some(frame) = reader.finish(rules) {
+        messages.push((frame.kind, frame.payload.to_vec()));
+    }
+    (messages, None)
+}
+
+fn length_field() -> impl Strategy<Value = LengthField> {
+    let width = prop::sample::select(vec![1_u8, 2, 3, 4, 8]);
+    let endian = prop::sample::select(vec![Endian::Big, Endian::Little]);
+    (0_u8..6, width, endian, -20_i32..20, any::<prop::sample::Index>()).prop_map(
+        |(offset, width, endian, adjust, strip)| {
+            let mut strips: Vec<u16> = (0..=u16::from(offset)).collect();
+            strips.push(u16::from(offset) + u16::from(width));
+            LengthField::new(offset, width, endian, adjust, *strip.get(&strips)).unwrap()
+        },
+    )
+}
+
+/// Framings that give the messages back one by one; few letters, so delimiters come close often.
+fn framing() -> impl Strategy<Value = Framing> {
+    prop_oneof![
+        Just(Framing::Native),
+        Just(Framing::Lines),
+        length_field().prop_map(Framing::Length),
+        vec(letter(), 1..5).prop_map(|bytes| Framing::Delimiter(Delimiter::new(&bytes).unwrap())),
+    ]
+}
+
+fn letter() -> impl Strategy<Value = u8> {
+    prop::sample::select(b"ab\r\n\0".to_vec())
+}
+
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    vec(1_usize..40, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_was_encoded_is_decoded_in_any_segmentation(
+        framing in framing(),
+        payloads in vec((any::<u8>(), vec(letter(), 0..60)), 0..12),
+        sizes in sizes(),
+    ) {
+        let rules = Rules { framing, payload_bytes_max: 50 };
+        let (mut stream, mut expected) = (Vec::new(), Messages::new());
+        for (kind, payload) in payloads {
+            let kind = if rules.framing == Framing::Native { kind } else { 0 };
+            let before = stream.len();
+            match rules.framing.encode(kind, &payload, 50, &mut stream) {
+                // A field that stays in the message is written by the encoder; the rest is kept.
+                Ok(()) => {
+                    let kept = kept_field(&rules.framing);
+                    let mut payload = payload;
+                    if let Some((field, strip)) = kept {
+                        let sent = &stream[before + strip..];
+                        payload[field.clone()].copy_from_slice(&sent[field]);
+                    }
+                    expected.push((kind, payload));
+                }
+                Err(error) => {
+                    prop_assert_eq!(stream.len(), before);
+                    match error {
+                        EncodeError::TooLarge { len, .. } => prop_assert!(len > 50),
+                        EncodeError::TooShort { len, min } => prop_assert!(len < min),
+                        EncodeError::ContainsDelimiter { at } => prop_assert!(at < payload.len()),
+                        other => prop_assert!(false, "{}", other),
+                    }
+                }
+            }
+        }
+        let whole = read(&rules, &stream, &[usize::MAX]);
+        prop_assert_eq!(&whole, &(expected, None));
+        prop_assert_eq!(read(&rules, &stream, &[1]), whole.clone());
+        prop_assert_eq!(read(&rules, &stream, &sizes), whole);
+    }
+
+    #[test]
+    fn an_echoed_message_makes_the_same_frame_again(
+        field in length_field(),
+        payload in vec(any::<u8>(), 0..60),
+    ) {
+        let rules = Rules { framing: Framing::Length(field), payload_bytes_max: 100 };
+        let mut stream = Vec::new();
+        if rules.framing.encode(0, &payload, 100, &mut stream).is_ok() {
+            let (messages, _) = read(&rules, &stream, &[usize::MAX]);
+            let mut echo = Vec::new();
+            rules.framing.encode(0, &messages[0].1, 100, &mut echo).unwrap();
+            prop_assert_eq!(echo, stream);
+        }
+    }
+
+    #[test]
+    fn garbage_gives_the_same_messages_and_the_same_end_in_any_segmentation(
+        framing in framing(),
+        garbage in vec(prop_oneof![letter(), Just(1), Just(5), any::<u8>()], 0..400),
+        sizes in sizes(),
+        payload_bytes_max in 0_usize..300,
+    ) {
+        let rules = Rules { framing, payload_bytes_max };
+        let whole = read(&rules, &garbage, &[usize::MAX]);
+        for sizes in [&[1][..], &sizes] {
+            let cut = read(&rules, &garbage, sizes);
+            prop_assert_eq!(&cut.0, &whole.0);
+            match (cut.1, whole.1) {
+                // Where no length is announced, how much had come when it was too much may differ.
+                (Some(FrameError::TooLarge { .. }), Some(FrameError::TooLarge { .. })) => {}
+                (cut, whole) => prop_assert_eq!(cut, whole),
+            }
+        }
+    }
+
+    #[test]
+    fn raw_passes_every_byte_on_in_order(
+        bytes in vec(any::<u8>(), 0..300),
+        sizes in sizes(),
+        payload_bytes_max in 1_usize..50,
+    ) {
+        let rules = Rules { framing: Framing::Raw, payload_bytes_max };
+        let (messages, error) = read(&rules, &bytes, &sizes);
+        prop_assert_eq!(error, None);
+        let joined: Vec<u8> = messages.into_iter().flat_map(|(_, payload)| payload).collect();
+        prop_assert_eq!(joined, bytes);
+    }
+
+    #[test]
+    fn a_framing_is_read_as_it_is_written(framing in framing()) {
+        prop_assert_eq!(framing.to_string().parse(), Ok(framing));
+    }
+
+    #[test]
+    fn any_text_is_a_framing_or_an_error_that_quotes_it(text in "(length:|delimiter:|)[ -~]{0,20}") {
+        if let Err(error) = text.parse::<Framing>() {
+            prop_assert!(error.to_string().len() > 30, "{}", error);
+        }
+    }
+}
+
+/// Where the length field lies in the message, if it stays in it, and how much is stripped.
+fn kept_field(framing: &Framing) -> Option<(std::ops::Range<usize>, usize)> {
+    let Framing::Length(field) = framing else { return None };
+    let (strip, at) = (usize::from(field.strip()), usize::from(field.offset()));
+    let from = at.checked_sub(strip)?;
+    Some((from..from + usize::from(field.width()), strip))
+}

@@ -1,0 +1,308 @@
+//! Two sessions talk over two streams that are cut and interleaved at random: they agree, or they
+//! end for the reason that their configurations give. Spoilt bytes never make them panic.
+
+use std::time::Duration;
+
+use posthouse_wire::{
+    Event, FrameError, Framing, HelloRule, Key, Reader, Rules, Session, SessionConfig, Status,
+    Violation, encode_reply, encode_request,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// What one side has seen, in order.
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Message(u8, Vec<u8>),
+    Request(u32),
+    Reply(u32, Vec<u8>),
+    Established,
+    Bye(u16),
+    Violation(Violation),
+}
+
+struct Side {
+    config: SessionConfig,
+    rules: Rules,
+    session: Session,
+    reader: Reader,
+    nonce: u8,
+    seen: Vec<Seen>,
+    /// Bytes on their way to the other side.
+    out: Vec<u8>,
+    closed: bool,
+    now: Duration,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Side {
+    fn new(config: SessionConfig, session: Session, nonce: u8) -> Self {
+        config.check().unwrap();
+        let payload_bytes_max = config.payload_bytes_max as usize;
+        let rules = Rules { framing: Framing::Native, payload_bytes_max };
+        let (reader, seen, out, sent) = (Reader::new(), Vec::new(), Vec::new(), Vec::new());
+        let (closed, now) = (false, Duration::ZERO);
+        let mut side = Self { config, rules, session, reader, nonce, seen, out, closed, now, sent };
+        side.session.start(&side.config, side.now, [nonce; 16], &mut side.out);
+        side
+    }
+
+    fn receive(&mut self, mut chunk: &[u8]) {
+        self.session.heard(self.now);
+        while !self.closed {
+            match self.step(&mut chunk) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(violation) => {
+                    let text = violation.text_for_peer();
+                    self.session.bye(violation.code(), text, None, &mut self.out);
+                    assert!(!violation.to_string().is_empty());
+                    self.seen.push(Seen::Violation(violation));
+                    self.closed = true;
+                }
+            }
+        }
+    }
+
+    /// Takes one frame; whether there was one.
+    fn step(&mut self, chunk: &mut &[u8]) -> Result<bool, Violation> {
+        let max = self.rules.payload_bytes_max;
+        let Some(frame) = self.reader.next(&self.rules, max, chunk)? else { return Ok(false) };
+        let (mut nonce, out) = (|| [self.nonce; 16], &mut self.out);
+        let event = self.session.handle_frame(&self.config, self.now, &mut nonce, frame, out)?;
+        self.seen.push(match event {
+            Event::Message { kind, payload } => Seen::Message(kind, payload.to_vec()),
+            Event::Request { id, kind, payload } => {
+                let max = self.session.send_limit(&self.config);
+                encode_reply(id, Status::Ok, kind, payload, max, &mut self.out).unwrap();
+                Seen::Request(id)
+            }
+            Event::Reply { id, status: _, kind: _, payload } => Seen::Reply(id, payload.to_vec()),
+            Event::Established => {
+                assert!(self.session.is_established(&self.config));
+                assert!(self.session.may_use_own_kinds());
+                Seen::Established
+            }
+            Event::Bye(bye) => {
+                self.closed = true;
+                Seen::Bye(bye.code)
+            }
+            Event::Nothing => return Ok(true),
+        });
+        Ok(true)
+    }
+
+    /// Sends a message if one may be sent now, and a request if that may.
+    fn send(&mut self, number: u8) {
+        if self.closed || !self.session.is_established(&self.config) {
+            return;
+        }
+        let max = self.session.send_limit(&self.config);
+        let kind = if self.session.own_kinds_are_reserved() { 32 } else { 8 };
+        Framing::Native.encode(kind, &[number], max, &mut self.out).unwrap();
+        self.sent.push(vec![number]);
+        if self.session.may_use_own_kinds() {
+            encode_request(u32::from(number), 0, b"?", max, &mut self.out).unwrap();
+        }
+    }
+
+    fn messages(&self) -> Vec<Vec<u8>> {
+        let message = |seen: &Seen| match seen {
+            Seen::Message(_, payload) if payload.len() == 1 => Some(payload.clone()),
+            _ => None,
+        };
+        self.seen.iter().filter_map(message).collect()
+    }
+
+    fn violation(&self) -> Option<&Violation> {
+        self.seen.iter().find_map(|seen| match seen {
+            Seen::Violation(violation) => Some(violation),
+            _ => None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Deliver { to_server: bool, bytes: usize },
+    Send { by_server: bool, number: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (any::<bool>(), 1_usize..50)
+            .prop_map(|(to_server, bytes)| Step::Deliver { to_server, bytes }),
+        1 => (any::<bool>(), any::<u8>())
+            .prop_map(|(by_server, number)| Step::Send { by_server, number }),
+    ]
+}
+
+/// A configuration and the letter that its key is made of, which the key itself does not tell.
+type Config = (SessionConfig, Option<u8>);
+
+fn config() -> impl Strategy<Value = Config> {
+    let key = prop::sample::select(vec![None, Some(b'k'), Some(b'l')]);
+    let hello =
+        prop::sample::select(vec![HelloRule::Never, HelloRule::Optional, HelloRule::Required]);
+    let heartbeat = prop::option::of((1_u64..100).prop_map(Duration::from_secs));
+    // No limit below 256: a credential of up to 99 bytes must fit into the hello.
+    (key, hello, heartbeat, 256_u32..5000, vec(any::<u8>(), 0..99)).prop_map(
+        |(letter, hello, heartbeat, payload_bytes_max, credential)| {
+            let config = SessionConfig {
+                payload_bytes_max,
+                heartbeat,
+                key: letter.map(|letter| Key::new(&[letter; 16]).unwrap()),
+                credential: credential.into(),
+                hello,
+                ..SessionConfig::default()
+            };
+            (config, letter)
+        },
+    )
+}
+
+fn deliver(client: &mut Side, server: &mut Side, to_server: bool, bytes: usize) {
+    let (from, to) = if to_server { (client, server) } else { (server, client) };
+    let bytes = bytes.min(from.out.len());
+    let chunk: Vec<u8> = from.out.drain(..bytes).collect();
+    to.receive(&chunk);
+    if from.out.is_empty() {
+        from.session.flushed();
+    }
+}
+
+fn drive(client: &mut Side, server: &mut Side, steps: &[Step]) {
+    for step in steps {
+        drive_one(client, server, *step);
+    }
+    while !client.out.is_empty() || !server.out.is_empty() {
+        deliver(client, server, true, usize::MAX);
+        deliver(client, server, false, usize::MAX);
+    }
+}
+
+/// Whether both know hello, and hold the same key or none.
+fn should_agree((client, client_key): &Config, (server, server_key): &Config) -> bool {
+    let says = |config: &SessionConfig| config.hello != HelloRule::Never || config.key.is_some();
+    says(client) && says(server) && client_key == server_key
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn two_sides_agree_exactly_when_their_configurations_do(
+        client_config in config(),
+        server_config in config(),
+        steps in vec(step(), 0..60),
+    ) {
+        let agree = should_agree(&client_config, &server_config);
+        let mut client = Side::new(client_config.0.clone(), Session::connecting(), 1);
+        let mut server = Side::new(server_config.0.clone(), Session::accepted(), 2);
+        drive(&mut client, &mut server, &steps);
+
+        let both = client.session.agreed().zip(server.session.agreed());
+        prop_assert_eq!(both.is_some(), agree, "{:?} {:?}", client.seen, server.seen);
+        if let Some((by_client, by_server)) = both {
+            prop_assert_eq!(by_client.heartbeat, by_server.heartbeat);
+            prop_assert_eq!((by_client.version, by_client.features), (1, 0));
+            prop_assert_eq!((by_server.version, by_server.features), (1, 0));
+            prop_assert_eq!(by_client.proven, client_config.1.is_some());
+            prop_assert_eq!(by_server.proven, client_config.1.is_some());
+            prop_assert_eq!(&by_server.credential, &client_config.0.credential);
+            prop_assert!(by_client.credential.is_empty());
+            prop_assert_eq!(by_client.peer_payload_bytes_max, server_config.0.payload_bytes_max);
+            prop_assert_eq!(by_server.peer_payload_bytes_max, client_config.0.payload_bytes_max);
+            // Nothing is lost, nothing comes twice, and it comes in order.
+            prop_assert_eq!(client.violation().or(server.violation()), None);
+            prop_assert_eq!(client.messages(), server.sent.clone());
+            prop_assert_eq!(server.messages(), client.sent.clone());
+            for (asked, answered) in [(&server, &client), (&client, &server)] {
+                let requests = asked.seen.iter().filter_map(|seen| match seen {
+                    Seen::Request(id) => Some(*id),
+                    _ => None,
+                });
+                let replies = answered.seen.iter().filter_map(|seen| match seen {
+                    Seen::Reply(id, payload) if payload == b"?" => Some(*id),
+                    _ => None,
+                });
+                prop_assert_eq!(requests.collect::<Vec<_>>(), replies.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn no_message_passes_before_the_proof(
+        client_config in config(),
+        server_config in config(),
+        steps in vec(step(), 0..60),
+    ) {
+        let mut client = Side::new(client_config.0.clone(), Session::connecting(), 1);
+        let mut server = Side::new(server_config.0.clone(), Session::accepted(), 2);
+        drive(&mut client, &mut server, &steps);
+        let proven = client_config.1 == server_config.1;
+        for side in [&client, &server] {
+            if side.config.key.is_some() {
+                let established = side.seen.iter().position(|seen| *seen == Seen::Established);
+                let first = side.seen.iter().position(|seen| {
+                    matches!(seen, Seen::Message(..) | Seen::Request(_) | Seen::Reply(..))
+                });
+                prop_assert_eq!(established.is_some(), proven);
+                prop_assert!(first.is_none_or(|first| Some(first) > established));
+            }
+        }
+    }
+
+    #[test]
+    fn spoilt_bytes_never_make_a_session_panic(
+        client_config in config(),
+        server_config in config(),
+        steps in vec(step(), 0..80),
+        spoils in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut client = Side::new(client_config.0, Session::connecting(), 1);
+        let mut server = Side::new(server_config.0, Session::accepted(), 2);
+        let mut spoils = spoils.into_iter();
+        for (at, step) in steps.iter().enumerate() {
+            drive_one(&mut client, &mut server, *step);
+            let side = if at % 2 == 0 { &mut client } else { &mut server };
+            if at % 8 == 0 && !side.out.is_empty() && let Some((index, value)) = spoils.next() {
+                let at = index.index(side.out.len());
+                side.out[at] = value;
+            }
+        }
+        drive(&mut client, &mut server, &[]);
+        for side in [&client, &server] {
+            let ends = side.seen.iter().filter(|seen| {
+                matches!(seen, Seen::Bye(_) | Seen::Violation(_))
+            });
+            prop_assert!(ends.count() <= 1);
+        }
+    }
+
+    #[test]
+    fn garbage_frames_never_make_a_session_panic(
+        config in config(),
+        connecting in any::<bool>(),
+        frames in vec((0_u8..40, vec(any::<u8>(), 0..80)), 0..20),
+    ) {
+        let session = if connecting { Session::connecting() } else { Session::accepted() };
+        let mut side = Side::new(config.0, session, 1);
+        for (kind, payload) in frames {
+            let mut bytes = Vec::new();
+            Framing::Native.encode(kind, &payload, 80, &mut bytes).unwrap();
+            side.receive(&bytes);
+        }
+        let ours = |seen: &Seen| matches!(seen, Seen::Violation(Violation::Frame(error))
+            if !matches!(error, FrameError::TooLarge { .. }));
+        prop_assert!(!side.seen.iter().any(ours));
+    }
+}
+
+fn drive_one(client: &mut Side, server: &mut Side, step: Step) {
+    match step {
+        Step::Deliver { to_server, bytes } => deliver(client, server, to_server, bytes),
+        Step::Send { by_server: true, number } => server.send(number),
+        Step::Send { by_server: false, number } => client.send(number),
+    }
+}

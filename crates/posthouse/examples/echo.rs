@@ -1,0 +1,19 @@
+//! The smallest server: it sends back what it gets. `cargo run --example echo`, then
+//! `cargo run --release -- bench 127.0.0.1:9990` in another terminal.
+
+use posthouse::{Endpoint, Handler, Message, Outcome, Peer};
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+        peer.send(message.kind(), message.payload());
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    Ok(Endpoint::builder(Echo).listen("127.0.0.1:9990").start()?.wait()?)
+}

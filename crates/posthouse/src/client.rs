@@ -1,0 +1,340 @@
+//! A blocking client, for programs that want to ask and wait.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use posthouse_io::sim::Network;
+
+use crate::builder::Builder;
+use crate::close::{Close, Outcome, Reason};
+use crate::endpoint::Endpoint;
+use crate::error::{ConnectError, RequestError, SendError, StartError, WouldDeadlock};
+use crate::handler::Handler;
+use crate::id::PeerId;
+use crate::message::Message;
+use crate::options::Options;
+use crate::peer::Peer;
+use crate::sync::{Arc, Mutex, lock};
+use crate::target::Target;
+
+/// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
+/// many connections write a [`Handler`] and use [`Endpoint::connect`].
+///
+/// Received messages wait in it until they are asked for, up to 1 MiB or 1024 of them; then it
+/// stops reading, and the server is slowed down.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use posthouse::Client;
+///
+/// let client = Client::connect("127.0.0.1:9990")?;
+/// client.send(0, b"hello")?;
+/// let reply = client.receive(Duration::from_secs(5))?;
+/// println!("{}", String::from_utf8_lossy(&reply.payload));
+/// client.close();
+/// # Ok::<(), posthouse::ClientError>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    endpoint: Endpoint<()>,
+    peer: PeerId,
+    inbox: Arc<Mutex<Inbox>>,
+}
+
+/// A message that a [`Client`] received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The kind; 0 in framings that have none.
+    pub kind: u8,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// Why a client's call has no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The connection did not come up.
+    Unreachable(Reason),
+    /// The connection ended.
+    Disconnected(Reason),
+    /// Nothing came in time. In simulation also: nothing can come any more.
+    TimedOut,
+    /// The message was not sent.
+    Send(SendError),
+    /// The request has no answer.
+    Request(RequestError),
+    /// The connection was not begun.
+    Connect(ConnectError),
+    /// The client's endpoint did not start.
+    Start(StartError),
+    /// The target is no address.
+    Address(posthouse_io::AddressError),
+    /// A callback cannot wait: it runs on the worker that it would wait for.
+    WouldDeadlock(WouldDeadlock),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Unreachable(reason) => write!(f, "not connected: {reason}"),
+            ClientError::Disconnected(reason) => write!(f, "disconnected: {reason}"),
+            ClientError::TimedOut => f.write_str("nothing came in time"),
+            ClientError::Send(error) => error.fmt(f),
+            ClientError::Request(error) => error.fmt(f),
+            ClientError::Connect(error) => error.fmt(f),
+            ClientError::Start(error) => error.fmt(f),
+            ClientError::Address(error) => error.fmt(f),
+            ClientError::WouldDeadlock(_) => {
+                f.write_str("a callback cannot wait: use Endpoint::connect and a handler there")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<SendError> for ClientError {
+    fn from(error: SendError) -> Self {
+        ClientError::Send(error)
+    }
+}
+
+impl From<posthouse_io::AddressError> for ClientError {
+    fn from(error: posthouse_io::AddressError) -> Self {
+        ClientError::Address(error)
+    }
+}
+
+const INBOX_MESSAGES_MAX: usize = 1024;
+const INBOX_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(Debug, Default)]
+struct Inbox {
+    messages: VecDeque<Received>,
+    bytes: usize,
+    /// True exactly while reading is paused because the inbox is full.
+    paused: bool,
+    connected: bool,
+    ended: Option<Reason>,
+    bell: Option<posthouse_io::Bell>,
+}
+
+impl Inbox {
+    fn is_full(&self) -> bool {
+        self.messages.len() >= INBOX_MESSAGES_MAX || self.bytes >= INBOX_BYTES_MAX
+    }
+}
+
+/// Puts what happens into the inbox and rings.
+struct Collect(Arc<Mutex<Inbox>>);
+
+impl Collect {
+    fn change(&self, change: impl FnOnce(&mut Inbox)) {
+        let bell = {
+            let mut inbox = lock(&self.0);
+            change(&mut inbox);
+            inbox.bell.clone()
+        };
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+    }
+}
+
+impl Handler for Collect {
+    type State = ();
+
+    fn connected(&self, _: &mut Peer<'_, ()>) -> Outcome {
+        self.change(|inbox| inbox.connected = true);
+        Ok(())
+    }
+
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+        if let Some(ticket) = message.ticket() {
+            peer.refuse(ticket, "this client answers no requests");
+            return Ok(());
+        }
+        self.change(|inbox| {
+            inbox.bytes += message.payload().len();
+            inbox
+                .messages
+                .push_back(Received { kind: message.kind(), payload: message.to_bytes() });
+            if inbox.is_full() {
+                inbox.paused = true;
+                peer.pause_reading();
+            }
+        });
+        Ok(())
+    }
+
+    fn writable(&self, _: &mut Peer<'_, ()>) -> Outcome {
+        self.change(|_| {});
+        Ok(())
+    }
+
+    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
+        self.change(|inbox| inbox.ended = Some(why.clone()));
+    }
+
+    fn unreachable(&self, _: &Endpoint<()>, _: PeerId, _: &Target, why: &Reason) {
+        self.change(|inbox| inbox.ended = Some(why.clone()));
+    }
+}
+
+impl Client {
+    /// Connects, with the default options.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no address, or the connection is not up within
+    /// [`connect_ms`](crate::Options::connect_ms).
+    pub fn connect(target: &str) -> Result<Self, ClientError> {
+        Self::connect_with(Target::parse(target)?, Options::default())
+    }
+
+    /// Connects to a target that says more, with options of its own.
+    pub fn connect_with(target: Target, options: Options) -> Result<Self, ClientError> {
+        Self::start(target, Options { io_workers: 1, ..options }, None)
+    }
+
+    pub(crate) fn start(
+        target: Target,
+        options: Options,
+        network: Option<Network>,
+    ) -> Result<Self, ClientError> {
+        if posthouse_io::on_worker() {
+            return Err(ClientError::WouldDeadlock(WouldDeadlock));
+        }
+        let inbox = Arc::<Mutex<Inbox>>::default();
+        let mut builder = Builder::new(Collect(inbox.clone())).options(options);
+        if let Some(network) = network {
+            builder = builder.network(network);
+        }
+        let endpoint = builder.start().map_err(ClientError::Start)?;
+        lock(&inbox).bell = Some(endpoint.bell().clone());
+        let peer = endpoint.connect(target).map_err(ClientError::Connect)?;
+        let client = Self { endpoint, peer, inbox };
+        let up = client.wait(None, |inbox| match &inbox.ended {
+            Some(reason) => Some(Err(ClientError::Unreachable(reason.clone()))),
+            None => inbox.connected.then_some(Ok(())),
+        });
+        up.unwrap_or(Err(ClientError::TimedOut))?;
+        Ok(client)
+    }
+
+    fn wait<T>(
+        &self,
+        timeout: Option<Duration>,
+        mut ready: impl FnMut(&mut Inbox) -> Option<T>,
+    ) -> Option<T> {
+        self.endpoint.bell().wait(timeout, || ready(&mut lock(&self.inbox)))
+    }
+
+    fn may_wait() -> Result<(), ClientError> {
+        match posthouse_io::on_worker() {
+            true => Err(ClientError::WouldDeadlock(WouldDeadlock)),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends a message; waits while the send queue is full.
+    pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), ClientError> {
+        Self::may_wait()?;
+        let sent = self.wait(None, |inbox| match self.endpoint.send(self.peer, kind, payload) {
+            Ok(()) => Some(Ok(())),
+            Err(SendError::QueueFull { .. } | SendError::Busy) => None,
+            Err(SendError::NotConnected) => Some(Err(ended(inbox))),
+            Err(error) => Some(Err(error.into())),
+        });
+        sent.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    /// The next message, in the order of their arrival; waits for it. What arrived before the end
+    /// of the connection is given before the end is told.
+    pub fn receive(&self, timeout: Duration) -> Result<Received, ClientError> {
+        Self::may_wait()?;
+        let mut resume = false;
+        let next = self.wait(Some(timeout), |inbox| {
+            if let Some(message) = inbox.messages.pop_front() {
+                inbox.bytes -= message.payload.len();
+                resume = inbox.paused
+                    && inbox.bytes < INBOX_BYTES_MAX / 2
+                    && inbox.messages.len() < INBOX_MESSAGES_MAX / 2;
+                inbox.paused &= !resume;
+                return Some(Ok(message));
+            }
+            inbox.ended.is_some().then(|| Err(ended(inbox)))
+        });
+        if resume {
+            // Refused only where the connection has ended: then there is nothing to resume.
+            let _ = self.endpoint.run(self.peer, |peer| {
+                peer.resume_reading();
+                Ok(())
+            });
+        }
+        next.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    /// Asks, and waits for the reply.
+    pub fn request(
+        &self,
+        kind: u8,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Received, ClientError> {
+        Self::may_wait()?;
+        let answer = Arc::<Mutex<Option<Result<Received, RequestError>>>>::default();
+        let (slot, bell) = (answer.clone(), self.endpoint.bell().clone());
+        let payload = payload.to_vec();
+        let asked = self.endpoint.run(self.peer, move |peer| {
+            peer.request(kind, &payload, timeout, move |_, reply| {
+                let reply = reply.map(|m| Received { kind: m.kind(), payload: m.to_bytes() });
+                *lock(&slot) = Some(reply);
+                bell.ring();
+                Ok(())
+            });
+            Ok(())
+        });
+        if asked == Err(SendError::NotConnected) {
+            return Err(ended(&mut lock(&self.inbox)));
+        }
+        asked?;
+        let reply = self.wait(None, |inbox| {
+            let answered = lock(&answer).take().map(|reply| reply.map_err(ClientError::Request));
+            answered.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
+        });
+        reply.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    /// The client's endpoint: for figures, or to look at the connection.
+    pub fn endpoint(&self) -> &Endpoint<()> {
+        &self.endpoint
+    }
+
+    /// The connection's id.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Closes gracefully and waits until everything is sent and the server has ended its side, for
+    /// at most [`close_timeout_ms`](crate::Options::close_timeout_ms). Dropping the client closes
+    /// as well, and does not wait.
+    pub fn close(self) {
+        // Refused only where the connection has ended already.
+        let _ = self.endpoint.close(self.peer, Close::gracefully());
+        let ended = Duration::from_millis(2 * self.endpoint.options().close_timeout_ms);
+        self.wait(Some(ended), |inbox| inbox.ended.is_some().then_some(()));
+        self.endpoint.shutdown(Duration::ZERO);
+        // Refused only in a callback, where nothing can be waited for.
+        let _ = self.endpoint.wait();
+    }
+}
+
+fn ended(inbox: &mut Inbox) -> ClientError {
+    match &inbox.ended {
+        Some(reason) => ClientError::Disconnected(reason.clone()),
+        None => ClientError::Send(SendError::NotConnected),
+    }
+}

@@ -1,0 +1,539 @@
+//! One connection: its state, and the one entry through which everything that happens to it comes.
+//!
+//! Whoever holds a `&mut Connection` is on its strand. The life of a connection is a [`Phase`];
+//! each phase says what may start. Closing is a join: nothing new is started, what is in flight is
+//! awaited, the handle is closed, the handler is told once, the slot is recycled.
+
+mod closing;
+mod deadlines;
+mod inbound;
+mod opening;
+mod receiving;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome, Socket};
+use posthouse_wire::Session;
+
+use crate::close::{Close, Outcome, Reason, ReasonKind};
+use crate::core::Core;
+use crate::error::RequestError;
+use crate::group::Members;
+use crate::id::{Operation, PeerId, pack};
+use crate::mailbox::{PeerPost, PeerTask};
+use crate::message::Message;
+use crate::output::{Output, Spares};
+use crate::peer::Peer;
+use crate::registry::Record;
+use crate::rules::ConnectionRules;
+use crate::sync::Arc;
+use crate::timers::Timers;
+use crate::watch::Watch;
+
+use inbound::Inbound;
+use opening::Plan;
+
+/// No framing adds more than this to a payload.
+const FRAME_OVERHEAD_BYTES_MAX: usize = 5;
+
+/// What a worker has for whoever runs on one of its strands.
+pub(crate) struct Context<'a, S> {
+    pub(crate) lane: &'a mut Lane,
+    pub(crate) core: &'a Arc<Core<S>>,
+    pub(crate) local: &'a mut Local,
+    /// The time, read once per turn.
+    pub(crate) now: Duration,
+}
+
+/// What a worker keeps for all connections that it runs.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) spares: Spares,
+    pub(crate) timers: Timers,
+    pub(crate) watch: Arc<Watch>,
+    /// Answers of the protocol, before they join a connection's output.
+    pub(crate) control: Vec<u8>,
+}
+
+/// Something that happens to a connection.
+pub(crate) enum Work<S> {
+    Completion {
+        operation: Operation,
+        sequence: u8,
+        more: bool,
+        outcome: IoOutcome,
+    },
+    Post(PeerPost<S>),
+    /// A deadline that was armed for this moment is over.
+    Deadline(Duration),
+    /// The endpoint shuts down: close gracefully, past the deadline by force.
+    Shutdown,
+    /// The last turn left something to deliver.
+    Continue,
+}
+
+impl<S> Work<S> {
+    /// The work that a completion is.
+    pub(crate) fn from_completion(completion: Completion) -> (PeerId, Self) {
+        let Completion { tag, more, outcome } = completion;
+        let (id, operation, sequence) = crate::id::unpack(tag);
+        (id, Work::Completion { operation, sequence, more, outcome })
+    }
+}
+
+/// What is left of a connection after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It waits for something.
+    Waits,
+    /// It has more to deliver: give it another turn, after others had theirs.
+    Unfinished,
+    /// It is gone: its slot has been released, drop it.
+    Gone,
+}
+
+/// Where a connection is in its life. It only ever moves down this list, except that an attempt to
+/// connect that failed goes back to `Connecting` with the next address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Nothing has been started.
+    New,
+    /// The target's name is being looked up.
+    Resolving,
+    /// A connect is in flight.
+    Connecting,
+    /// A failed attempt's socket is being closed; the next address follows.
+    Retrying,
+    /// The socket is up; hello, or its proof, is awaited. The handler knows of nothing.
+    Opening,
+    /// The handler knows the connection.
+    Open,
+    /// Closing gracefully: what is queued goes out, what comes in is discarded.
+    Draining,
+    /// This side's stream has ended; the peer's end is awaited.
+    Lingering,
+    /// What is in flight has been cancelled and is awaited.
+    Joining,
+    /// The handle is being closed.
+    Closing,
+    /// Gone.
+    Gone,
+}
+
+pub(crate) struct Connection<S> {
+    inbound: Inbound,
+    pub(crate) strand: Strand<S>,
+}
+
+/// Everything of a connection but its input, so that a callback can hold a message that borrows
+/// from the input and act on the rest.
+pub(crate) struct Strand<S> {
+    pub(crate) id: PeerId,
+    pub(crate) rules: Arc<ConnectionRules>,
+    pub(crate) state: S,
+    pub(crate) session: Session,
+    pub(crate) output: Output,
+    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) phase: Phase,
+    /// Rarely needed, so kept apart.
+    pub(crate) extras: Option<Box<Extras<S>>>,
+    socket: Option<Socket>,
+    /// True exactly while the handler has paused reading.
+    pub(crate) paused: bool,
+    /// True exactly from the moment the queue passed its high mark until it is below the low one.
+    pub(crate) over_high: bool,
+    /// True exactly while a turn is queued for what is left to deliver.
+    pub(crate) unfinished: bool,
+    /// True exactly while the handler has yet to admit the peer.
+    pub(crate) unadmitted: bool,
+    /// True exactly when `connected` has been called and `disconnected` has not.
+    told: bool,
+    outgoing: bool,
+    /// Asked for by a callback; acted on when it returns.
+    pub(crate) wanted_close: Option<Box<(Close, Reason)>>,
+    reason: Option<Box<Reason>>,
+    /// Operations in flight.
+    in_flight: u16,
+    /// The deadline of the phase: connecting, opening, admission, closing.
+    phase_deadline: Option<Duration>,
+    /// The earliest deadline that is armed with the worker; `MAX`: none.
+    armed: Duration,
+    /// A passing shortage: submit again at this time.
+    retry_at: Option<Duration>,
+    /// While output waits: when to look whether the peer took enough, and what had left before.
+    stall: Option<(Duration, u64)>,
+    /// Bytes of the queue that the gate knows of.
+    gated_bytes: usize,
+}
+
+/// What few connections have.
+pub(crate) struct Extras<S> {
+    plan: Option<Plan>,
+    pub(crate) groups: Vec<Arc<Members>>,
+    pub(crate) requests: BTreeMap<u32, PendingRequest<S>>,
+    next_request: u32,
+    pub(crate) tasks: BTreeMap<(Duration, u32), PeerTask<S>>,
+    next_task: u32,
+    /// Requests of the peer that have no reply yet.
+    pub(crate) open_tickets: std::collections::BTreeSet<u32>,
+}
+
+impl<S> Default for Extras<S> {
+    fn default() -> Self {
+        Self {
+            plan: None,
+            groups: Vec::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            open_tickets: std::collections::BTreeSet::new(),
+        }
+    }
+}
+
+/// What runs with a request's reply.
+pub(crate) type ReplyTask<S> =
+    Box<dyn FnOnce(&mut Peer<'_, S>, Result<Message<'_>, RequestError>) -> Outcome + Send>;
+
+pub(crate) struct PendingRequest<S> {
+    pub(crate) until: Duration,
+    pub(crate) then: ReplyTask<S>,
+}
+
+impl<S: Default + Send + 'static> Connection<S> {
+    pub(crate) fn new(id: PeerId, rules: Arc<ConnectionRules>, outgoing: bool) -> Self {
+        let session = if outgoing { Session::connecting() } else { Session::accepted() };
+        let strand = Strand {
+            id,
+            rules,
+            state: S::default(),
+            session,
+            output: Output::default(),
+            record: None,
+            phase: Phase::New,
+            extras: None,
+            socket: None,
+            paused: false,
+            over_high: false,
+            unfinished: false,
+            unadmitted: false,
+            told: false,
+            outgoing,
+            wanted_close: None,
+            reason: None,
+            in_flight: 0,
+            phase_deadline: None,
+            armed: Duration::MAX,
+            retry_at: None,
+            stall: None,
+            gated_bytes: 0,
+        };
+        Self { inbound: Inbound::default(), strand }
+    }
+
+    /// Applies one thing that happened. [`settle`](Self::settle) must follow, after this or after
+    /// several of them.
+    pub(crate) fn apply(&mut self, cx: &mut Context<'_, S>, work: Work<S>) {
+        match work {
+            Work::Completion { operation, sequence, more, outcome } => {
+                self.complete(cx, operation, sequence, more, outcome);
+            }
+            Work::Post(post) => self.take_post(cx, post),
+            Work::Deadline(at) => self.on_deadline(cx, at),
+            Work::Shutdown => self.strand.on_shutdown(cx),
+            Work::Continue => {
+                self.strand.unfinished = false;
+                self.deliver(cx);
+            }
+        }
+    }
+
+    fn complete(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        operation: Operation,
+        sequence: u8,
+        more: bool,
+        outcome: IoOutcome,
+    ) {
+        let strand = &mut self.strand;
+        if !more {
+            assert!(strand.in_flight > 0, "{}: a terminal completion too many", strand.id);
+            strand.in_flight -= 1;
+        }
+        match operation {
+            Operation::Receive => self.on_receive(cx, sequence, more, outcome),
+            Operation::Send => self.on_send(cx, outcome),
+            Operation::Resolve => strand.on_resolved(cx, outcome),
+            Operation::Connect => strand.on_connect(cx, outcome),
+            Operation::Close => strand.on_closed(cx),
+            Operation::Accept | Operation::CloseListener => unreachable!("a listener's operation"),
+        }
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+        let strand = &mut self.strand;
+        match outcome {
+            IoOutcome::Sent { bytes, gather } => {
+                if let Some(record) = &strand.record {
+                    record.sent_bytes(bytes);
+                }
+                let all = strand.output.sent(&mut cx.local.spares, bytes, gather);
+                if bytes == 0 {
+                    strand.retry_later(cx);
+                }
+                if all && strand.output.queued_bytes() == 0 {
+                    strand.stall = None;
+                    strand.session.flushed();
+                }
+                self.on_queue_shrunk(cx);
+            }
+            IoOutcome::Failed(error) => {
+                strand.output.failed();
+                strand.fail(cx, error);
+            }
+            other => unreachable!("a send ended in {other:?}"),
+        }
+    }
+
+    /// Below the low mark: the handler is told, and reading goes on.
+    fn on_queue_shrunk(&mut self, cx: &mut Context<'_, S>) {
+        let strand = &mut self.strand;
+        let low = cx.core.options.tuning.queue_low_bytes;
+        if strand.over_high && strand.output.queued_bytes() <= low {
+            strand.over_high = false;
+            if strand.phase == Phase::Open {
+                strand.call(cx, |handler, peer| handler.writable(peer));
+            }
+            self.deliver(cx);
+        }
+    }
+
+    fn take_post(&mut self, cx: &mut Context<'_, S>, post: PeerPost<S>) {
+        let strand = &mut self.strand;
+        match post {
+            PeerPost::Adopt { new, .. } => {
+                strand.adopt(cx, new);
+                strand.on_shutdown(cx);
+            }
+            PeerPost::Connect { target, .. } => {
+                strand.connect(cx, *target);
+                strand.on_shutdown(cx);
+            }
+            PeerPost::Frame(frame) => {
+                strand.gated_bytes += frame.len();
+                if strand.phase == Phase::Open {
+                    strand.output.push_owned(&mut cx.local.spares, frame);
+                    strand.sent_message();
+                    strand.check_high(cx.core);
+                }
+            }
+            PeerPost::SharedFrame(frame) => strand.send_shared(cx, &frame),
+            PeerPost::Run(task) => {
+                if strand.phase == Phase::Open {
+                    strand.call(cx, |_, peer| task(peer));
+                    self.deliver(cx);
+                }
+            }
+            PeerPost::Close(close) => {
+                let reason =
+                    Reason::new(ReasonKind::Closed, close.cause.clone().unwrap_or_default());
+                strand.close(cx, close, reason);
+            }
+        }
+    }
+
+    /// Starts what should be in flight now, publishes what others may know, arms the deadline.
+    pub(crate) fn settle(&mut self, cx: &mut Context<'_, S>) -> Fate {
+        self.strand.send_as_wanted(cx);
+        self.progress(cx);
+        if self.strand.phase == Phase::Gone {
+            return Fate::Gone;
+        }
+        self.strand.publish(cx);
+        self.arm(cx);
+        if self.has_more_to_deliver() { Fate::Unfinished } else { Fate::Waits }
+    }
+}
+
+impl<S: Default + Send + 'static> Strand<S> {
+    /// Runs a callback, with everything that goes with it: the watchdog can see it, a panic is
+    /// contained, and what it asked for happens after it.
+    pub(crate) fn call(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        callback: impl FnOnce(&dyn crate::Handler<State = S>, &mut Peer<'_, S>) -> Outcome,
+    ) {
+        let (core, now) = (cx.core, cx.now);
+        crate::sync::assert_none_held();
+        cx.local.watch.enter(self.id);
+        let spares = &mut cx.local.spares;
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            callback(&*core.handler, &mut Peer::new(self, core, spares, now))
+        }));
+        cx.local.watch.leave();
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(close)) => {
+                let cause = close.cause.clone().unwrap_or_default();
+                self.want_close(close, Reason::new(ReasonKind::Closed, cause));
+            }
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                cx.core.stats.panics.add(1);
+                tracing::error!(peer = %self.id, panic = text, "a callback panicked");
+                let close = Close::telling(8, "internal error");
+                self.want_close(close, Reason::new(ReasonKind::Panicked, text));
+            }
+        }
+        if let Some(wanted) = self.wanted_close.take() {
+            self.close(cx, wanted.0, wanted.1);
+        }
+    }
+
+    /// Asks for an end, once the callback that runs has returned. The first wish counts.
+    pub(crate) fn want_close(&mut self, close: Close, reason: Reason) {
+        if self.wanted_close.is_none() {
+            self.wanted_close = Some(Box::new((close, reason)));
+        }
+    }
+
+    pub(crate) fn extras(&mut self) -> &mut Extras<S> {
+        self.extras.get_or_insert_default()
+    }
+
+    /// The connection's gate; it is there as long as the connection.
+    pub(crate) fn gate<'a>(&self, cx: &Context<'a, S>) -> &'a crate::gate::Gate {
+        cx.core.registry.gate(self.id).expect("a connection has a gate")
+    }
+
+    /// True exactly when requests, replies and goodbyes can be sent.
+    pub(crate) fn has_hello(&self) -> bool {
+        self.rules.is_native() && self.session.may_use_own_kinds()
+    }
+
+    /// How the connection's peer is spoken to: whether kinds 4 to 31 are the protocol's own, and
+    /// its largest payload.
+    pub(crate) fn spoken(&self) -> (bool, usize) {
+        let hello = self.rules.is_native() && self.session.own_kinds_are_reserved();
+        let max = match self.rules.is_native() {
+            true => self.session.send_limit(&self.rules.session),
+            false => self.rules.wire.payload_bytes_max,
+        };
+        (hello, max)
+    }
+
+    pub(crate) fn sent_message(&mut self) {
+        if let Some(record) = &self.record {
+            record.sent_message();
+        }
+    }
+
+    /// Queues a frame of a group.
+    pub(crate) fn send_shared(&mut self, cx: &mut Context<'_, S>, frame: &Arc<[u8]>) {
+        let (_, payload_bytes_max) = self.spoken();
+        if frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES_MAX {
+            // The peer said that it takes no frame as large as this; the others get theirs.
+            return cx.core.stats.group_skips.add(1);
+        }
+        if self.phase == Phase::Open {
+            self.output.push_shared(&mut cx.local.spares, frame);
+            self.sent_message();
+            self.check_high(cx.core);
+            self.check_full(cx.core, frame.len());
+        }
+    }
+
+    /// Over the high mark an accepted peer is not read from. A connecting side goes on reading:
+    /// two ends that both stop would wait for each other for ever.
+    pub(crate) fn check_high(&mut self, core: &Core<S>) {
+        if self.output.queued_bytes() > core.options.tuning.queue_high_bytes {
+            self.over_high = true;
+        }
+    }
+
+    /// Over the maximum the peer is given up, unless this message is all that is queued.
+    pub(crate) fn check_full(&mut self, core: &Core<S>, last_bytes: usize) {
+        let queued = self.output.queued_bytes();
+        if queued > last_bytes && queued > core.options.send_queue_bytes {
+            let text = format!("{queued} bytes queued");
+            self.want_close(Close::abort(), Reason::new(ReasonKind::QueueFull, text));
+        }
+    }
+
+    /// True exactly when the next message may be handed to the handler.
+    fn takes_messages(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Opening)
+            && !self.paused
+            && (!self.over_high || self.outgoing)
+    }
+
+    fn submit(&mut self, cx: &mut Context<'_, S>, operation: Operation, sequence: u8, op: Op) {
+        self.in_flight += 1;
+        cx.lane.submit(pack(self.id, operation, sequence), op);
+    }
+
+    fn send_as_wanted(&mut self, cx: &mut Context<'_, S>) {
+        let sends = matches!(self.phase, Phase::Opening | Phase::Open | Phase::Draining);
+        let Some(socket) = self.socket else { return };
+        if !sends || !self.output.wants_send() || self.retry_at.is_some() {
+            return;
+        }
+        let gather = self.output.start(&mut cx.local.spares);
+        if self.stall.is_none() {
+            let until = cx.now + Duration::from_millis(cx.core.options.stall_ms);
+            let sent = self.record.as_ref().map_or(0, |record| record.bytes_sent());
+            self.stall = Some((until, sent));
+        }
+        self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
+    }
+
+    /// A shortage that passes: nothing is lost, the operation is submitted again soon.
+    fn retry_later(&mut self, cx: &mut Context<'_, S>) {
+        const RETRY: Duration = Duration::from_millis(10);
+        self.retry_at = Some(cx.now + RETRY);
+        cx.core.stats.shortages.add(1);
+    }
+
+    /// Lets the gate know what is queued.
+    fn publish(&mut self, cx: &Context<'_, S>) {
+        let queued = self.output.queued_bytes();
+        let known = std::mem::replace(&mut self.gated_bytes, queued);
+        if queued > known {
+            self.gate(cx).add(queued - known);
+        } else if known > queued {
+            self.gate(cx).release(known - queued);
+        }
+    }
+}
+
+/// What a panic said, where it said something.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
+impl<S> Extras<S> {
+    /// A number for the next request: one that no waiting request has.
+    pub(crate) fn next_request(&mut self) -> u32 {
+        loop {
+            self.next_request = self.next_request.wrapping_add(1);
+            if !self.requests.contains_key(&self.next_request) {
+                return self.next_request;
+            }
+        }
+    }
+
+    /// The number that [`next_request`](Self::next_request) gave last.
+    pub(crate) fn last_request(&self) -> u32 {
+        self.next_request
+    }
+
+    /// Adds something to do at a time; what is for the same time is done in order.
+    pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask<S>) {
+        self.tasks.insert((at, self.next_task), task);
+        self.next_task += 1;
+    }
+}

@@ -1,0 +1,167 @@
+//! How a connection ends: nothing new is started, what is in flight is awaited, the handle is
+//! closed, the handler is told once.
+
+use posthouse_io::{Cancel, Error, Failure, Op};
+
+use super::{Connection, Context, Phase, Strand};
+use crate::close::{Close, How, Reason, ReasonKind};
+use crate::error::RequestError;
+use crate::id::Operation;
+use crate::peer::Peer;
+
+impl<S: Default + Send + 'static> Connection<S> {
+    /// Takes the steps of closing that can be taken now, and keeps receiving.
+    pub(super) fn progress(&mut self, cx: &mut Context<'_, S>) {
+        if let Some(wanted) = self.strand.wanted_close.take() {
+            self.strand.close(cx, wanted.0, wanted.1);
+        }
+        if let (Phase::Opening | Phase::Open, Some(end)) = (self.strand.phase, self.inbound.end) {
+            let failed = matches!(end, super::inbound::End::Failed(_));
+            let stopped = !self.strand.takes_messages();
+            if self.inbound.held_chunks() == 0 && !self.strand.paused || failed && stopped {
+                self.on_end_delivered(cx, end);
+            }
+        }
+        let strand = &mut self.strand;
+        strand.send_as_wanted(cx);
+        if strand.phase == Phase::Draining && strand.output.queued_bytes() == 0 {
+            let socket = strand.socket.expect("a draining connection has a socket");
+            cx.lane.shutdown(socket);
+            strand.phase = Phase::Lingering;
+        }
+        if strand.phase == Phase::Lingering && self.inbound.end.is_some() {
+            strand.join(cx);
+        }
+        if self.strand.phase > Phase::Open {
+            self.discard_input(cx);
+        }
+        self.receive_as_wanted(cx);
+        self.strand.close_when_joined(cx);
+    }
+}
+
+impl<S: Default + Send + 'static> Strand<S> {
+    /// Begins the end. The first reason stays; an abort overtakes a graceful close.
+    pub(crate) fn close(&mut self, cx: &mut Context<'_, S>, close: Close, reason: Reason) {
+        if self.phase >= Phase::Joining {
+            return;
+        }
+        if self.reason.is_none() {
+            self.reason = Some(Box::new(reason));
+        }
+        self.gate(cx).shut();
+        match (self.phase, close.how) {
+            (Phase::Draining | Phase::Lingering, How::Gracefully { .. }) => {}
+            (Phase::Opening | Phase::Open, How::Gracefully { code, text, retry_after }) => {
+                if self.rules.is_native() {
+                    let mut control = std::mem::take(&mut cx.local.control);
+                    self.session.bye(code, &text, retry_after, &mut control);
+                    self.send_control(cx, control);
+                }
+                self.phase = Phase::Draining;
+                self.phase_deadline = Some(cx.now + cx.core.close_timeout());
+            }
+            _ => self.abort(cx),
+        }
+    }
+
+    /// Ends everything at once.
+    fn abort(&mut self, cx: &mut Context<'_, S>) {
+        if let Some(socket) = self.socket
+            && self.record.is_some()
+        {
+            cx.lane.reset(socket);
+        }
+        self.join(cx);
+    }
+
+    /// Waits for what is in flight, after asking for its end.
+    pub(super) fn join(&mut self, cx: &mut Context<'_, S>) {
+        if let Some(socket) = self.socket
+            && self.in_flight > 0
+        {
+            cx.lane.cancel(socket, Cancel::Everything);
+        }
+        self.phase = Phase::Joining;
+        self.phase_deadline = None;
+    }
+
+    fn close_when_joined(&mut self, cx: &mut Context<'_, S>) {
+        if self.phase != Phase::Joining || self.in_flight > 0 {
+            return;
+        }
+        match self.socket.take() {
+            Some(socket) => {
+                self.phase = Phase::Closing;
+                self.submit(cx, Operation::Close, 0, Op::Close(socket));
+            }
+            None => self.gone(cx),
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, cx: &mut Context<'_, S>) {
+        match self.phase {
+            Phase::Retrying => self.on_attempt_closed(cx),
+            Phase::Closing => self.gone(cx),
+            // An attempt's socket was being closed when the connection was given up.
+            Phase::Joining => {}
+            phase => unreachable!("closed while {phase:?}"),
+        }
+    }
+
+    /// The system failed an operation.
+    pub(super) fn fail(&mut self, cx: &mut Context<'_, S>, error: Error) {
+        let kind = match error.failure {
+            Failure::Reset | Failure::NotConnected | Failure::Aborted => ReasonKind::Reset,
+            Failure::TimedOut => ReasonKind::Silent,
+            _ => ReasonKind::System,
+        };
+        let text = if kind == ReasonKind::Reset { String::new() } else { error.to_string() };
+        self.close(cx, Close::abort(), Reason::new(kind, text));
+    }
+
+    /// Closes where the endpoint shuts down. A connection that is made after the others were told
+    /// asks by itself.
+    pub(super) fn on_shutdown(&mut self, cx: &mut Context<'_, S>) {
+        let Some(deadline) = cx.core.life.shutdown_deadline() else { return };
+        let close = match cx.now >= deadline {
+            true => Close::abort(),
+            false => Close::telling(posthouse_wire::code::GOING_AWAY, "the server shuts down"),
+        };
+        self.close(cx, close, Reason::new(ReasonKind::Shutdown, ""));
+    }
+
+    /// The join is done. Everything that waits for this connection is told, the handler last.
+    fn gone(&mut self, cx: &mut Context<'_, S>) {
+        assert_eq!(self.in_flight, 0, "{}: gone with operations in flight", self.id);
+        self.phase = Phase::Gone;
+        let unspecified = || Box::new(Reason::new(ReasonKind::Closed, ""));
+        let mut why = self.reason.take().unwrap_or_else(unspecified);
+        why.unsent_bytes = self.output.discard() as u64;
+        let mut extras = self.extras.take().unwrap_or_default();
+        while let Some((_, pending)) = extras.requests.pop_first() {
+            self.call(cx, |_, peer| (pending.then)(peer, Err(RequestError::Disconnected)));
+        }
+        for group in &extras.groups {
+            group.forget(self.id);
+        }
+        cx.core.everyone.forget(self.id);
+        if let Some(record) = self.record.as_ref().filter(|record| !record.outgoing) {
+            cx.core.accepting.left(record.peer.ip());
+        }
+        cx.core.stats.ended(&why, self.told);
+        tracing::debug!(peer = %self.id, reason = %why, "connection ended");
+        if std::mem::take(&mut self.told) {
+            self.call(cx, |handler, peer: &mut Peer<'_, S>| {
+                handler.disconnected(peer, &why);
+                Ok(())
+            });
+        } else if let Some(plan) = &extras.plan {
+            self.call(cx, |handler, peer| {
+                handler.unreachable(&peer.endpoint(), peer.id(), plan.target(), &why);
+                Ok(())
+            });
+        }
+        self.extras = None;
+    }
+}

@@ -1,0 +1,177 @@
+//! What a connection does when time passes. All its deadlines are one entry with the worker.
+
+use std::time::Duration;
+
+use posthouse_wire::PaceLimits;
+
+use super::{Connection, Context, Phase};
+use crate::close::{Close, Reason, ReasonKind};
+use crate::error::RequestError;
+use crate::rules::ConnectionRules;
+
+/// A peer must take, and send, at least so many bytes a second.
+const BYTES_PER_SECOND_MIN: u64 = 240;
+/// The rate of a frame counts from here on.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+
+impl<S: Default + Send + 'static> Connection<S> {
+    fn pace_limits(frame_ms: u64) -> PaceLimits {
+        PaceLimits {
+            frame_max: Duration::from_millis(frame_ms),
+            grace: RATE_GRACE,
+            bytes_per_second_min: BYTES_PER_SECOND_MIN,
+        }
+    }
+
+    fn heartbeat_deadline(&self) -> Option<Duration> {
+        let strand = &self.strand;
+        let alive = matches!(strand.phase, Phase::Opening | Phase::Open);
+        let native = ConnectionRules::is_native(&strand.rules);
+        (alive && native).then(|| strand.session.deadline()).flatten()
+    }
+
+    fn next_deadline(&self, frame_ms: u64) -> Option<Duration> {
+        let strand = &self.strand;
+        let live = strand.phase <= Phase::Open;
+        let pace = self.inbound.pace.as_ref().filter(|_| live && strand.takes_messages());
+        let extras = strand.extras.as_ref().filter(|_| live);
+        let requests = extras.and_then(|e| e.requests.values().map(|r| r.until).min());
+        let tasks = extras.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
+        [
+            strand.phase_deadline,
+            strand.retry_at,
+            strand.stall.map(|(at, _)| at).filter(|_| strand.phase < Phase::Joining),
+            self.heartbeat_deadline(),
+            pace.and_then(|pace| pace.deadline(&Self::pace_limits(frame_ms))),
+            requests,
+            tasks,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Arms the next deadline, unless an earlier one is armed: that one will look again.
+    pub(super) fn arm(&mut self, cx: &mut Context<'_, S>) {
+        if let Some(at) = self.next_deadline(cx.core.options.frame_ms)
+            && at < self.strand.armed
+        {
+            self.strand.armed = at;
+            cx.local.timers.arm(at, self.strand.id);
+        }
+    }
+
+    /// An armed deadline is over: does what is due.
+    pub(super) fn on_deadline(&mut self, cx: &mut Context<'_, S>, at: Duration) {
+        if at != self.strand.armed {
+            return; // an earlier one was armed after it, and has looked
+        }
+        self.strand.armed = Duration::MAX;
+        self.strand.retry_at.take_if(|at| *at <= cx.now);
+        if self.strand.phase_deadline.is_some_and(|at| at <= cx.now) {
+            self.strand.phase_deadline = None;
+            self.on_phase_deadline(cx);
+        }
+        self.check_heartbeat(cx);
+        self.check_pace(cx);
+        self.check_stall(cx);
+        self.expire_requests(cx);
+        self.run_tasks(cx);
+    }
+
+    fn on_phase_deadline(&mut self, cx: &mut Context<'_, S>) {
+        let strand = &mut self.strand;
+        let not_admitted = |text| Reason::new(ReasonKind::NotAdmitted, text);
+        match strand.phase {
+            Phase::Opening if !strand.outgoing => {
+                let reason = not_admitted("no hello, or no proof, in time");
+                strand.close(cx, Close::telling(5, "no hello in time"), reason);
+            }
+            Phase::Resolving | Phase::Connecting | Phase::Retrying | Phase::Opening => {
+                strand.connect_timed_out(cx);
+            }
+            Phase::Open if strand.unadmitted => {
+                let reason = not_admitted("not in time");
+                strand.close(cx, Close::telling(5, "not admitted in time"), reason);
+            }
+            Phase::Open if self.inbound.end.is_some() => {
+                let reason = Reason::new(ReasonKind::Ended, "before its requests were answered");
+                strand.close(cx, Close::gracefully(), reason);
+            }
+            Phase::Open => {
+                let silent = strand.record.as_ref().is_some_and(|r| r.messages_received() == 0);
+                if silent {
+                    let reason = Reason::new(ReasonKind::TooSlow, "no first message in time");
+                    strand.close(cx, Close::telling(7, "no first message in time"), reason);
+                }
+            }
+            Phase::Draining => {
+                strand.close(cx, Close::abort(), Reason::new(ReasonKind::TooSlow, ""));
+            }
+            Phase::Lingering => strand.join(cx),
+            Phase::New | Phase::Joining | Phase::Closing | Phase::Gone => {}
+        }
+    }
+
+    fn check_heartbeat(&mut self, cx: &mut Context<'_, S>) {
+        if self.heartbeat_deadline().is_none_or(|at| at > cx.now) {
+            return;
+        }
+        let mut control = std::mem::take(&mut cx.local.control);
+        let result = self.strand.session.handle_deadline(cx.now, &mut control);
+        self.strand.send_control(cx, control);
+        if let Err(violation) = result {
+            self.strand.on_violation(cx, &violation);
+        }
+    }
+
+    /// A frame that has begun must go on. While this side does not read, its time stands still.
+    fn check_pace(&mut self, cx: &mut Context<'_, S>) {
+        let limits = Self::pace_limits(cx.core.options.frame_ms);
+        let Some(pace) = &mut self.inbound.pace else { return };
+        if !self.strand.takes_messages() {
+            **pace = posthouse_wire::Pace::began(cx.now);
+        } else if let Err(violation) = pace.check(cx.now, &limits) {
+            self.strand.on_violation(cx, &violation);
+        }
+    }
+
+    /// A peer that does not take what is queued for it is given up.
+    fn check_stall(&mut self, cx: &mut Context<'_, S>) {
+        let strand = &mut self.strand;
+        let Some((_, sent_before)) = strand.stall.filter(|(at, _)| *at <= cx.now) else { return };
+        let sent = strand.record.as_ref().map_or(0, |record| record.bytes_sent());
+        let stall_ms = cx.core.options.stall_ms;
+        if sent - sent_before < BYTES_PER_SECOND_MIN * stall_ms / 1000 {
+            let text = format!("it took {} bytes in {stall_ms} ms", sent - sent_before);
+            strand.close(cx, Close::abort(), Reason::new(ReasonKind::TooSlow, text));
+        } else {
+            strand.stall = Some((cx.now + Duration::from_millis(stall_ms), sent));
+        }
+    }
+
+    fn expire_requests(&mut self, cx: &mut Context<'_, S>) {
+        while let Some(extras) = &mut self.strand.extras
+            && let Some(id) =
+                extras.requests.iter().find(|(_, r)| r.until <= cx.now).map(|(id, _)| *id)
+        {
+            let pending = extras.requests.remove(&id).expect("just found");
+            self.strand.call(cx, |_, peer| (pending.then)(peer, Err(RequestError::TimedOut)));
+        }
+    }
+
+    fn run_tasks(&mut self, cx: &mut Context<'_, S>) {
+        // A task that sets the next one for now gets its turn with the next deadline.
+        let last = self.strand.extras.as_ref().map_or(0, |extras| extras.next_task);
+        while self.strand.phase == Phase::Open
+            && let Some(extras) = &mut self.strand.extras
+            && let Some(((at, number), _)) = extras.tasks.first_key_value()
+            && *at <= cx.now
+            && *number < last
+        {
+            let task = extras.tasks.pop_first().expect("just seen").1;
+            self.strand.call(cx, |_, peer| task(peer));
+        }
+        self.deliver(cx);
+    }
+}

@@ -1,0 +1,106 @@
+//! What has been received and not yet delivered: chunks in order, and those that came early.
+
+use std::collections::VecDeque;
+
+use posthouse_io::{Buffer, Error, Outcome};
+use posthouse_wire::{Pace, Reader};
+
+/// The input of a connection. Idle it holds no buffer.
+#[derive(Debug, Default)]
+pub(super) struct Inbound {
+    pub(super) reader: Reader,
+    /// Boxed: most connections hold nothing most of the time.
+    held: Option<Box<Held>>,
+    /// How fast the frame that has begun arrives.
+    pub(super) pace: Option<Box<Pace>>,
+    /// Bytes that the reader's partial frame counts in the endpoint's budget.
+    pub(super) budgeted_bytes: usize,
+    /// The sequence number of the next receive to submit.
+    pub(super) next_submitted: u8,
+    /// The sequence number of the next receive to deliver.
+    next_delivered: u8,
+    /// Receives in flight.
+    pub(super) pending: u8,
+    /// True exactly when the receives in flight have been asked to end.
+    pub(super) cancelled: bool,
+    /// How the stream ended, once that is known; nothing follows what is held.
+    pub(super) end: Option<End>,
+}
+
+/// How the peer's stream ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Ended,
+    Failed(Error),
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    chunks: VecDeque<Chunk>,
+    early: Vec<(u8, Outcome)>,
+}
+
+/// A received buffer and how much of it has been delivered.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) buffer: Buffer,
+    pub(super) offset: usize,
+}
+
+impl Inbound {
+    /// Puts the outcome of a receive where its sequence number belongs: `Some` when it is its
+    /// turn. The window is as wide as receives may be pending.
+    pub(super) fn in_turn(&mut self, sequence: u8, outcome: Outcome) -> Option<Outcome> {
+        if sequence == self.next_delivered {
+            self.next_delivered = self.next_delivered.wrapping_add(1);
+            return Some(outcome);
+        }
+        let early = &mut self.held.get_or_insert_default().early;
+        assert!(early.len() < 32, "more early receives than can be pending");
+        early.push((sequence, outcome));
+        None
+    }
+
+    /// The next outcome that had come early and is now in turn.
+    pub(super) fn next_early(&mut self) -> Option<Outcome> {
+        let held = self.held.as_mut()?;
+        let place = held.early.iter().position(|(s, _)| *s == self.next_delivered)?;
+        self.next_delivered = self.next_delivered.wrapping_add(1);
+        let outcome = held.early.swap_remove(place).1;
+        self.forget_empty();
+        Some(outcome)
+    }
+
+    /// Adds received bytes behind what is held.
+    pub(super) fn hold(&mut self, buffer: Buffer) {
+        let chunk = Chunk { buffer, offset: 0 };
+        self.held.get_or_insert_default().chunks.push_back(chunk);
+    }
+
+    /// Puts a chunk back that was not delivered to its end.
+    pub(super) fn put_back(&mut self, chunk: Chunk) {
+        self.held.get_or_insert_default().chunks.push_front(chunk);
+    }
+
+    pub(super) fn next_chunk(&mut self) -> Option<Chunk> {
+        let chunk = self.held.as_mut()?.chunks.pop_front();
+        self.forget_empty();
+        chunk
+    }
+
+    fn forget_empty(&mut self) {
+        self.held.take_if(|held| held.chunks.is_empty() && held.early.is_empty());
+    }
+
+    /// Buffers that are held.
+    pub(super) fn held_chunks(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.chunks.len())
+    }
+
+    /// Lets go of everything that will not be delivered.
+    pub(super) fn discard(&mut self) {
+        self.held = None;
+        self.reader = Reader::default();
+        self.pace = None;
+    }
+}

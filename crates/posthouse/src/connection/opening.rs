@@ -1,0 +1,198 @@
+//! How a connection comes up: accepted, or connected after a look-up, then hello where it is due.
+
+use posthouse_io::{Address, Error, NewSocket, Op, Outcome as IoOutcome};
+
+use super::{Context, Phase, Strand};
+use crate::close::{Close, Reason, ReasonKind};
+use crate::id::Operation;
+use crate::registry::Record;
+use crate::sync::Arc;
+use crate::target::Target;
+use std::time::Duration;
+
+/// How an outgoing connection is being made.
+pub(crate) struct Plan {
+    target: Target,
+    addresses: Vec<Address>,
+    /// The address to try next.
+    next: usize,
+    /// Why the last attempt failed.
+    error: Option<Error>,
+}
+
+impl Plan {
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+impl<S: Default + Send + 'static> Strand<S> {
+    /// Takes an accepted socket over.
+    pub(super) fn adopt(&mut self, cx: &mut Context<'_, S>, new: NewSocket) {
+        let peer = new.peer;
+        let socket = cx.lane.adopt(new);
+        self.socket = Some(socket);
+        self.up(cx, peer);
+        let awaits_hello =
+            self.rules.is_native() && !self.session.is_established(&self.rules.session);
+        if awaits_hello {
+            self.phase = Phase::Opening;
+            self.phase_deadline = Some(cx.now + cx.core.close_timeout());
+        } else {
+            self.open(cx);
+        }
+    }
+
+    /// Begins an outgoing connection.
+    pub(super) fn connect(&mut self, cx: &mut Context<'_, S>, target: Target) {
+        let options = &cx.core.options;
+        self.phase_deadline = Some(cx.now + Duration::from_millis(options.connect_ms));
+        let name = target.name.clone();
+        let address = name.as_address();
+        let addresses = address.into_iter().collect();
+        self.extras().plan = Some(Plan { target, addresses, next: 0, error: None });
+        if address.is_some() {
+            self.attempt(cx);
+        } else {
+            self.phase = Phase::Resolving;
+            self.submit(cx, Operation::Resolve, 0, Op::Resolve(name));
+        }
+    }
+
+    fn plan(&mut self) -> &mut Plan {
+        self.extras().plan.as_mut().expect("an outgoing connection has a plan")
+    }
+
+    pub(super) fn on_resolved(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+        if self.phase != Phase::Resolving {
+            return; // closed meanwhile
+        }
+        match outcome {
+            IoOutcome::Resolved(addresses) => {
+                self.plan().addresses = addresses;
+                self.attempt(cx);
+            }
+            IoOutcome::Failed(error) => {
+                self.plan().error = Some(error);
+                self.give_up();
+            }
+            other => unreachable!("a look-up ended in {other:?}"),
+        }
+    }
+
+    /// Tries the next address; with none left the connection has failed.
+    fn attempt(&mut self, cx: &mut Context<'_, S>) {
+        let plan = self.plan();
+        let Some(address) = plan.addresses.get(plan.next).copied() else {
+            return self.give_up();
+        };
+        plan.next += 1;
+        let socket = cx.lane.socket();
+        self.socket = Some(socket);
+        self.phase = Phase::Connecting;
+        self.submit(cx, Operation::Connect, 0, Op::Connect(socket, address));
+    }
+
+    fn give_up(&mut self) {
+        let plan = self.plan();
+        let text = plan.error.map(|error| error.to_string()).unwrap_or_default();
+        self.reason = Some(Box::new(Reason::new(ReasonKind::Unreachable, text)));
+        self.phase = Phase::Joining;
+    }
+
+    pub(super) fn on_connect(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+        if self.phase != Phase::Connecting {
+            return; // cancelled: it is being joined
+        }
+        match outcome {
+            IoOutcome::Connected => self.on_connected(cx),
+            IoOutcome::Failed(error) => {
+                self.plan().error = Some(error);
+                let socket = self.socket.take().expect("a connect has a socket");
+                self.phase = Phase::Retrying;
+                self.submit(cx, Operation::Close, 0, Op::Close(socket));
+            }
+            other => unreachable!("a connect ended in {other:?}"),
+        }
+    }
+
+    /// The failed attempt's socket is closed.
+    pub(super) fn on_attempt_closed(&mut self, cx: &mut Context<'_, S>) {
+        self.attempt(cx);
+    }
+
+    fn on_connected(&mut self, cx: &mut Context<'_, S>) {
+        let plan = self.plan();
+        let address = plan.addresses[plan.next - 1];
+        self.up(cx, address);
+        self.phase = Phase::Opening;
+        if self.rules.is_native() {
+            let mut control = std::mem::take(&mut cx.local.control);
+            let nonce = crate::core::nonce(&cx.core.port);
+            self.session.start(&self.rules.session, cx.now, nonce, &mut control);
+            self.send_control(cx, control);
+        }
+        if !self.rules.is_native() || self.session.is_established(&self.rules.session) {
+            self.open(cx);
+        }
+    }
+
+    /// The socket is up: from here on it is counted, and can be asked about.
+    fn up(&mut self, cx: &mut Context<'_, S>, peer: Address) {
+        let socket = self.socket.expect("a connection that is up has a socket");
+        let addresses = (peer, cx.lane.local_address(socket));
+        let record = Arc::new(Record::new(self.id, addresses, self.outgoing, cx.now));
+        cx.core.registry.set_record(record.clone());
+        self.record = Some(record);
+    }
+
+    /// Hello, and its proof, are done.
+    pub(super) fn on_established(&mut self, cx: &mut Context<'_, S>) {
+        match self.phase {
+            Phase::Opening => self.open(cx),
+            Phase::Open => self.set_gate(cx),
+            _ => {}
+        }
+    }
+
+    fn set_gate(&self, cx: &Context<'_, S>) {
+        let (hello, payload_bytes_max) = self.spoken();
+        self.gate(cx).set_spoken(self.rules.index, hello, payload_bytes_max);
+    }
+
+    /// Tells the handler, and lets messages through.
+    pub(super) fn open(&mut self, cx: &mut Context<'_, S>) {
+        self.phase = Phase::Open;
+        self.told = true;
+        self.phase_deadline = None;
+        let options = &cx.core.options;
+        if self.rules.admission {
+            self.unadmitted = true;
+            self.phase_deadline = Some(cx.now + Duration::from_millis(options.admission_ms));
+        } else if options.first_message_ms > 0 && !self.outgoing {
+            self.phase_deadline = Some(cx.now + Duration::from_millis(options.first_message_ms));
+        }
+        self.set_gate(cx);
+        self.gate(cx).open();
+        cx.core.everyone.join(self.id);
+        cx.core.stats.connected.add(1);
+        self.call(cx, |handler, peer| handler.connected(peer));
+    }
+
+    /// The handler has admitted the peer.
+    pub(crate) fn admit(&mut self) {
+        if std::mem::take(&mut self.unadmitted) {
+            self.phase_deadline = None;
+        }
+    }
+
+    /// Nothing answered in time.
+    pub(super) fn connect_timed_out(&mut self, cx: &mut Context<'_, S>) {
+        let text = match self.phase {
+            Phase::Resolving => "the name was not looked up in time",
+            Phase::Opening => "connected, but no hello came in time (see Target::without_hello)",
+            _ => "no answer in time",
+        };
+        self.close(cx, Close::abort(), Reason::new(ReasonKind::Unreachable, text));
+    }
+}

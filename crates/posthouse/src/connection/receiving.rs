@@ -1,0 +1,351 @@
+//! From received bytes to the handler: in order, one message at a time, stoppable between any two.
+
+use posthouse_io::{Cancel, Op, Outcome as IoOutcome, ReceiveMode};
+use posthouse_wire::{Event, Frame, FrameError, Pace, Status, Violation};
+
+use super::inbound::{Chunk, End};
+use super::{Connection, Context, Phase, Strand};
+use crate::close::{Close, Reason, ReasonKind};
+use crate::core::Reads;
+use crate::error::RequestError;
+use crate::id::Operation;
+use crate::message::Message;
+use crate::rules::UNADMITTED_PAYLOAD_BYTES_MAX;
+
+/// Chunks that may wait while a connection has its turns; with more, receiving stops.
+const HELD_CHUNKS_MAX: usize = 2;
+
+/// What may still be delivered in this turn.
+struct Share {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What became of a chunk.
+enum Delivered {
+    /// All of it.
+    Whole,
+    /// Delivery stops here, for now.
+    Stopped,
+    /// Nothing more is delivered, ever.
+    Over,
+}
+
+impl<S: Default + Send + 'static> Connection<S> {
+    pub(super) fn on_receive(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        sequence: u8,
+        more: bool,
+        outcome: IoOutcome,
+    ) {
+        if !more {
+            self.inbound.pending -= 1;
+            self.inbound.cancelled &= self.inbound.pending > 0;
+        }
+        let mut next = match cx.core.reads {
+            Reads::Stream => Some(outcome),
+            Reads::Once(_) => self.inbound.in_turn(sequence, outcome),
+        };
+        while let Some(outcome) = next {
+            self.take_received(cx, outcome);
+            next = self.inbound.next_early();
+        }
+    }
+
+    fn take_received(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+        match outcome {
+            IoOutcome::Received(buffer) => {
+                self.strand.session.heard(cx.now);
+                if let Some(record) = &self.strand.record {
+                    record.received_bytes(buffer.len(), cx.now);
+                }
+                if self.inbound.held_chunks() == 0 {
+                    self.deliver_from(cx, Some(Chunk { buffer, offset: 0 }));
+                } else {
+                    self.inbound.hold(buffer);
+                }
+            }
+            IoOutcome::Ended => self.inbound.end = self.inbound.end.or(Some(End::Ended)),
+            IoOutcome::Failed(error) if error.failure == posthouse_io::Failure::Cancelled => {}
+            IoOutcome::Failed(error) if error.is_passing() => self.strand.retry_later(cx),
+            IoOutcome::Failed(error) => {
+                self.inbound.end = self.inbound.end.or(Some(End::Failed(error)));
+            }
+            other => unreachable!("a receive ended in {other:?}"),
+        }
+    }
+
+    /// Delivers what is held, as far as this turn's share and the handler let it.
+    pub(super) fn deliver(&mut self, cx: &mut Context<'_, S>) {
+        self.deliver_from(cx, None);
+    }
+
+    pub(super) fn has_more_to_deliver(&self) -> bool {
+        self.inbound.held_chunks() > 0 && self.strand.takes_messages()
+    }
+
+    fn deliver_from(&mut self, cx: &mut Context<'_, S>, mut first: Option<Chunk>) {
+        let tuning = &cx.core.options.tuning;
+        let mut share = Share { messages: tuning.turn_messages, bytes: tuning.turn_bytes };
+        while let Some(mut chunk) = first.take().or_else(|| self.inbound.next_chunk()) {
+            match self.deliver_chunk(cx, &mut chunk, &mut share) {
+                Delivered::Whole => cx.lane.recycle(chunk.buffer),
+                Delivered::Stopped => {
+                    self.inbound.put_back(chunk);
+                    break;
+                }
+                Delivered::Over => {
+                    cx.lane.recycle(chunk.buffer);
+                    self.inbound.discard();
+                    break;
+                }
+            }
+        }
+        self.account_assembly(cx);
+    }
+
+    fn deliver_chunk(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        chunk: &mut Chunk,
+        share: &mut Share,
+    ) -> Delivered {
+        let strand = &mut self.strand;
+        loop {
+            if strand.phase > Phase::Open {
+                return Delivered::Over;
+            }
+            if !strand.takes_messages() || share.messages == 0 || share.bytes == 0 {
+                return Delivered::Stopped;
+            }
+            let mut input = &chunk.buffer[chunk.offset..];
+            let before = input.len();
+            let limit = strand.payload_bytes_max();
+            let next = self.inbound.reader.next(&strand.rules.wire, limit, &mut input);
+            let used = before - input.len();
+            chunk.offset += used;
+            share.bytes = share.bytes.saturating_sub(used);
+            match next {
+                Ok(Some(frame)) => {
+                    share.messages -= 1;
+                    self.inbound.pace = None;
+                    strand.on_frame(cx, frame);
+                }
+                Ok(None) => {
+                    if self.inbound.reader.is_partial() {
+                        let begun = || Box::new(Pace::began(cx.now));
+                        self.inbound.pace.get_or_insert_with(begun).progress(used);
+                    }
+                    return Delivered::Whole;
+                }
+                Err(error) => strand.on_bad_frame(cx, &error),
+            }
+        }
+    }
+
+    /// Counts what the partial frame holds in the endpoint's budget; over it the peer is closed.
+    fn account_assembly(&mut self, cx: &mut Context<'_, S>) {
+        let held = self.inbound.reader.held();
+        let known = std::mem::replace(&mut self.inbound.budgeted_bytes, held);
+        if held != known && !cx.core.assembly.resize(known, held, cx.core.options.assembly_bytes) {
+            let text = "partly received frames hold as much memory as assembly_bytes allows";
+            self.strand.close(cx, Close::telling(6, "busy"), Reason::new(ReasonKind::Busy, text));
+            self.inbound.discard();
+            cx.core.assembly.resize(held, 0, usize::MAX);
+            self.inbound.budgeted_bytes = 0;
+        }
+    }
+
+    /// Lets go of what the partial frame holds.
+    pub(super) fn discard_input(&mut self, cx: &Context<'_, S>) {
+        self.inbound.discard();
+        let known = std::mem::take(&mut self.inbound.budgeted_bytes);
+        cx.core.assembly.resize(known, 0, usize::MAX);
+    }
+
+    /// The stream has ended and all of it has been delivered: what that means while open.
+    pub(super) fn on_end_delivered(&mut self, cx: &mut Context<'_, S>, end: End) {
+        match end {
+            End::Failed(error) => self.strand.fail(cx, error),
+            End::Ended => {
+                let strand = &mut self.strand;
+                if let Some(last) = self.inbound.reader.finish(&strand.rules.wire) {
+                    strand.on_frame(cx, last);
+                }
+                // A request may still be answered (half-close after a request), within a deadline.
+                let waiting = strand.extras.as_ref().is_some_and(|e| !e.open_tickets.is_empty());
+                if waiting && strand.phase == Phase::Open {
+                    strand.phase_deadline.get_or_insert(cx.now + cx.core.close_timeout());
+                    return;
+                }
+                let partial = self.inbound.reader.is_partial();
+                let text = if partial { "in the middle of a frame" } else { "" };
+                strand.close(cx, Close::gracefully(), Reason::new(ReasonKind::Ended, text));
+            }
+        }
+    }
+
+    /// Keeps as many receives in flight as the connection should have.
+    pub(super) fn receive_as_wanted(&mut self, cx: &mut Context<'_, S>) {
+        let (strand, inbound) = (&mut self.strand, &mut self.inbound);
+        let Some(socket) = strand.socket else { return };
+        let wants = match strand.phase {
+            Phase::Opening | Phase::Open => {
+                strand.takes_messages() && inbound.held_chunks() < HELD_CHUNKS_MAX
+            }
+            Phase::Draining | Phase::Lingering => true,
+            _ => return,
+        };
+        if inbound.end.is_some() {
+            return;
+        }
+        match cx.core.reads {
+            Reads::Stream if wants && inbound.pending == 0 && strand.retry_at.is_none() => {
+                inbound.pending = 1;
+                strand.submit(cx, Operation::Receive, 0, Op::Receive(socket, ReceiveMode::Stream));
+            }
+            Reads::Stream if !wants && inbound.pending > 0 && !inbound.cancelled => {
+                inbound.cancelled = true;
+                cx.lane.cancel(socket, Cancel::Receives);
+            }
+            Reads::Once(pending_max) if wants && strand.retry_at.is_none() => {
+                while inbound.pending < pending_max {
+                    let sequence = inbound.next_submitted;
+                    inbound.next_submitted = sequence.wrapping_add(1);
+                    inbound.pending += 1;
+                    let op = Op::Receive(socket, ReceiveMode::Once);
+                    strand.submit(cx, Operation::Receive, sequence, op);
+                }
+            }
+            Reads::Stream | Reads::Once(_) => {}
+        }
+    }
+}
+
+impl<S: Default + Send + 'static> Strand<S> {
+    /// The largest payload that is taken from the peer now.
+    fn payload_bytes_max(&self) -> usize {
+        let max = self.rules.wire.payload_bytes_max;
+        let trusted = self.phase == Phase::Open && !self.unadmitted;
+        if trusted || self.outgoing { max } else { max.min(UNADMITTED_PAYLOAD_BYTES_MAX) }
+    }
+
+    fn on_frame(&mut self, cx: &mut Context<'_, S>, frame: Frame<'_>) {
+        if !self.rules.is_native() {
+            return self.on_message(cx, frame.kind, frame.payload, None);
+        }
+        let mut control = std::mem::take(&mut cx.local.control);
+        let port = &cx.core.port;
+        let event = self.session.handle_frame(
+            &self.rules.session,
+            cx.now,
+            &mut || crate::core::nonce(port),
+            frame,
+            &mut control,
+        );
+        self.send_control(cx, control);
+        match event {
+            Ok(Event::Message { kind, payload }) => self.on_message(cx, kind, payload, None),
+            Ok(Event::Request { id, kind, payload }) => self.on_request(cx, id, kind, payload),
+            Ok(Event::Reply { id, status, kind, payload }) => {
+                self.on_reply(cx, id, status, kind, payload);
+            }
+            Ok(Event::Established) => self.on_established(cx),
+            Ok(Event::Bye(bye)) => {
+                let text = format!("it said goodbye with code {} {:?}", bye.code, bye.text);
+                self.close(cx, Close::gracefully(), Reason::new(ReasonKind::Ended, text));
+            }
+            Ok(Event::Nothing) => {}
+            Err(violation) => self.on_violation(cx, &violation),
+        }
+    }
+
+    /// Queues what the protocol answers, and keeps the scratch memory.
+    pub(super) fn send_control(&mut self, cx: &mut Context<'_, S>, mut control: Vec<u8>) {
+        if !control.is_empty() {
+            self.output.append(&mut cx.local.spares, |tail| tail.extend_from_slice(&control));
+            control.clear();
+        }
+        cx.local.control = control;
+    }
+
+    fn on_message(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        kind: u8,
+        payload: &[u8],
+        request: Option<u32>,
+    ) {
+        if self.phase == Phase::Opening {
+            self.open(cx);
+        }
+        if self.phase != Phase::Open {
+            return;
+        }
+        if let Some(record) = &self.record {
+            record.received_message();
+        }
+        cx.local.watch.kind(kind);
+        let request = request.map(|id| (self.id, id));
+        let message = Message { kind, payload, request };
+        self.call(cx, |handler, peer| handler.received(peer, message));
+    }
+
+    fn on_request(&mut self, cx: &mut Context<'_, S>, id: u32, kind: u8, payload: &[u8]) {
+        let max = cx.core.options.requests_max;
+        let open = &mut self.extras().open_tickets;
+        if open.len() >= max && !open.contains(&id) {
+            let (_, limit) = self.spoken();
+            let refusal = b"too many requests wait for their replies";
+            let _ = self.output.append(&mut cx.local.spares, |tail| {
+                posthouse_wire::encode_reply(id, Status::Refused, 0, refusal, limit, tail)
+            });
+            return;
+        }
+        open.insert(id);
+        self.on_message(cx, kind, payload, Some(id));
+    }
+
+    fn on_reply(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        id: u32,
+        status: Status,
+        kind: u8,
+        payload: &[u8],
+    ) {
+        let extras = self.extras.as_mut();
+        let Some(pending) = extras.and_then(|extras| extras.requests.remove(&id)) else {
+            // Its time-out has passed, and was told.
+            cx.core.stats.late_replies.add(1);
+            return;
+        };
+        let reply = match status {
+            Status::Ok => Ok(Message { kind, payload, request: None }),
+            Status::Refused => Err(RequestError::Refused(String::from_utf8_lossy(payload).into())),
+        };
+        cx.local.watch.kind(kind);
+        self.call(cx, |_, peer| (pending.then)(peer, reply));
+    }
+
+    fn on_bad_frame(&mut self, cx: &mut Context<'_, S>, error: &FrameError) {
+        let kind = ReasonKind::Protocol;
+        let close = Close::telling(error.code(), error.text_for_peer());
+        self.close(cx, close, Reason::new(kind, error.to_string()));
+    }
+
+    pub(super) fn on_violation(&mut self, cx: &mut Context<'_, S>, violation: &Violation) {
+        let kind = match violation {
+            Violation::Silent { .. } => ReasonKind::Silent,
+            _ if violation.code() == posthouse_wire::code::NOT_ADMITTED => ReasonKind::NotAdmitted,
+            _ if violation.code() == posthouse_wire::code::TOO_SLOW => ReasonKind::TooSlow,
+            _ => ReasonKind::Protocol,
+        };
+        let close = match kind {
+            ReasonKind::Silent => Close::abort(),
+            _ => Close::telling(violation.code(), violation.text_for_peer()),
+        };
+        self.close(cx, close, Reason::new(kind, violation.to_string()));
+    }
+}

@@ -1,0 +1,188 @@
+//! What all workers and handles of one endpoint share.
+
+use std::time::Duration;
+
+use posthouse_io::{Bell, Choice, CompletionPort, LaneId};
+
+use crate::accepting::Accepting;
+use crate::endpoint::Guard;
+use crate::error::SendError;
+use crate::group::{Groups, Members};
+use crate::handler::Handler;
+use crate::id::PeerId;
+use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
+use crate::options::Options;
+use crate::registry::Registry;
+use crate::rules::RulesTable;
+use crate::stats::Counts;
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
+use crate::worker::Strands;
+
+/// How connections receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Pinned: one receive that goes on.
+    Stream,
+    /// Shared: so many receives pending at once.
+    Once(u8),
+}
+
+pub(crate) struct Core<S> {
+    pub(crate) port: CompletionPort,
+    pub(crate) choice: Choice,
+    pub(crate) handler: Box<dyn Handler<State = S>>,
+    pub(crate) options: Options,
+    pub(crate) reads: Reads,
+    pub(crate) registry: Registry,
+    pub(crate) rules: RulesTable,
+    pub(crate) mailboxes: Box<[Mailbox<S>]>,
+    /// The connections, in the shared layout.
+    pub(crate) strands: Option<Strands<S>>,
+    pub(crate) accepting: Accepting,
+    pub(crate) groups: Groups,
+    pub(crate) everyone: Arc<Members>,
+    pub(crate) stats: Arc<Counts>,
+    pub(crate) assembly: Assembly,
+    pub(crate) life: Life,
+    pub(crate) guard: OnceLock<Weak<Guard<S>>>,
+}
+
+/// The endpoint's own life: running, shutting down until a deadline, over.
+pub(crate) struct Life {
+    /// Zero while it runs; then the deadline of the shutdown, in nanoseconds.
+    deadline_ns: AtomicU64,
+    /// Workers that have not ended.
+    workers: AtomicUsize,
+    /// True exactly when the last worker has ended.
+    over: Arc<AtomicBool>,
+    pub(crate) bell: Bell,
+}
+
+impl Life {
+    pub(crate) fn new(workers: usize, bell: Bell) -> Self {
+        Self {
+            deadline_ns: AtomicU64::new(0),
+            workers: AtomicUsize::new(workers),
+            over: Arc::default(),
+            bell,
+        }
+    }
+
+    /// The deadline of the shutdown, once it has begun.
+    pub(crate) fn shutdown_deadline(&self) -> Option<Duration> {
+        match self.deadline_ns.load(Ordering::SeqCst) {
+            0 => None,
+            ns => Some(Duration::from_nanos(ns)),
+        }
+    }
+
+    pub(crate) fn over(&self) -> &Arc<AtomicBool> {
+        &self.over
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
+/// The memory of partly received frames, over all connections.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    bytes: AtomicUsize,
+}
+
+impl Assembly {
+    /// One connection holds `to` bytes where it held `from`. `false`: that is more than `max` in
+    /// all; it is counted all the same.
+    pub(crate) fn resize(&self, from: usize, to: usize, max: usize) -> bool {
+        if to <= from {
+            self.bytes.fetch_sub(from - to, Ordering::Relaxed);
+            return true;
+        }
+        self.bytes.fetch_add(to - from, Ordering::Relaxed) + (to - from) <= max
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Sixteen unpredictable bytes.
+pub(crate) fn nonce(port: &CompletionPort) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    nonce[..8].copy_from_slice(&port.random().to_le_bytes());
+    nonce[8..].copy_from_slice(&port.random().to_le_bytes());
+    nonce
+}
+
+impl<S: Default + Send + 'static> Core<S> {
+    pub(crate) fn close_timeout(&self) -> Duration {
+        Duration::from_millis(self.options.close_timeout_ms)
+    }
+
+    /// Posts to a connection's strand; posts of one thread arrive in their order.
+    pub(crate) fn post(&self, id: PeerId, post: PeerPost<S>) -> Result<(), SendError> {
+        self.post_within(id, post, self.options.tuning.max_posts)
+    }
+
+    /// The same for posts that are bounded otherwise (one for each connection).
+    pub(crate) fn post_bounded(&self, id: PeerId, post: PeerPost<S>) -> Result<(), SendError> {
+        self.post_within(id, post, usize::MAX)
+    }
+
+    fn post_within(&self, id: PeerId, post: PeerPost<S>, max: usize) -> Result<(), SendError> {
+        if let Some(strands) = &self.strands {
+            if strands.post(id, post, max)? {
+                self.port.wake(LaneId(0));
+            }
+            return Ok(());
+        }
+        self.post_to_lane(self.registry.lane_of(id), Post::Peer(id, post), max)
+    }
+
+    pub(crate) fn post_to_lane(
+        &self,
+        lane: LaneId,
+        post: Post<S>,
+        max: usize,
+    ) -> Result<(), SendError> {
+        match self.mailboxes[lane.index()].push(post, max) {
+            Ok(()) => {
+                self.port.wake(lane);
+                Ok(())
+            }
+            Err(Refused::Full) => Err(SendError::Busy),
+            Err(Refused::Closed) => Err(SendError::NotConnected),
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        for lane in 0..self.mailboxes.len() {
+            self.port.wake(LaneId(lane as u16));
+        }
+    }
+
+    /// Begins the shutdown, or brings its deadline forward.
+    pub(crate) fn begin_shutdown(&self, timeout: Duration) {
+        let deadline = self.port.now().saturating_add(timeout).as_nanos();
+        let deadline = u64::try_from(deadline).unwrap_or(u64::MAX).max(1);
+        let earlier = |ns| (ns == 0 || deadline < ns).then_some(deadline);
+        let before =
+            self.life.deadline_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, earlier);
+        if before == Ok(0) {
+            tracing::info!(connections = self.registry.connections(), "the endpoint shuts down");
+        }
+        if before.is_ok() {
+            self.wake_all();
+        }
+    }
+
+    /// A worker has ended.
+    pub(crate) fn worker_ended(&self) {
+        if self.life.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.life.over.store(true, Ordering::Release);
+            self.port.wake_sides();
+            self.life.bell.ring();
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What another thread checks, and reserves in, before it posts to a connection.
+
+use crate::error::SendError;
+use crate::id::{GENERATION_BITS, GENERATION_MASK};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// One connection's gate. `state` packs, from the top: bytes queued or reserved (35 bits), open
+/// (1 bit), the generation (28 bits). So one compare-and-swap answers "is this still the
+/// connection that is meant, does it take messages, and is there room?".
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: AtomicU64,
+    /// Which rules the connection speaks by, with [`HELLO`] where own kinds are not the user's.
+    rules: AtomicU32,
+    /// The largest payload that its peer takes.
+    payload_bytes_max: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Gate>() == 16);
+
+const OPEN: u64 = 1 << GENERATION_BITS;
+const BYTES_SHIFT: u32 = GENERATION_BITS + 1;
+/// True exactly when hello was agreed.
+const HELLO: u32 = 1 << 31;
+
+/// What a sender learns from an open gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spoken {
+    pub(crate) rules: usize,
+    pub(crate) hello: bool,
+    pub(crate) payload_bytes_max: usize,
+}
+
+impl Gate {
+    /// The generation of the connection in the slot, or of the last one.
+    pub(crate) fn generation(&self) -> u32 {
+        self.state.load(Ordering::Relaxed) as u32 & GENERATION_MASK
+    }
+
+    /// Whether a slot of this generation has a connection: generations count takings and releases,
+    /// so the odd ones are connections.
+    pub(crate) fn in_use(generation: u32) -> bool {
+        generation % 2 == 1
+    }
+
+    /// The slot is taken, or released: a new generation, the gate shut. Returns the generation.
+    pub(crate) fn renew(&self) -> u32 {
+        let next = (self.generation() + 1) & GENERATION_MASK;
+        self.state.store(u64::from(next), Ordering::Release);
+        next
+    }
+
+    /// What the connection speaks; set before the gate opens, and again when hello is agreed.
+    pub(crate) fn set_spoken(&self, rules: usize, hello: bool, payload_bytes_max: usize) {
+        let rules = u32::try_from(rules).expect("few rules");
+        self.rules.store(rules | if hello { HELLO } else { 0 }, Ordering::Relaxed);
+        let max = u32::try_from(payload_bytes_max).unwrap_or(u32::MAX);
+        self.payload_bytes_max.store(max, Ordering::Relaxed);
+    }
+
+    /// From now on messages of other threads are taken.
+    pub(crate) fn open(&self) {
+        self.state.fetch_or(OPEN, Ordering::Release);
+    }
+
+    /// From now on no message of another thread is taken.
+    pub(crate) fn shut(&self) {
+        self.state.fetch_and(!OPEN, Ordering::AcqRel);
+    }
+
+    /// What an open connection of this generation speaks.
+    pub(crate) fn spoken(&self, generation: u32) -> Result<Spoken, SendError> {
+        let state = self.state.load(Ordering::Acquire);
+        if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
+            return Err(SendError::NotConnected);
+        }
+        let rules = self.rules.load(Ordering::Relaxed);
+        Ok(Spoken {
+            rules: (rules & !HELLO) as usize,
+            hello: rules & HELLO != 0,
+            payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed) as usize,
+        })
+    }
+
+    /// Reserves room for a message of another thread. A lone message always fits.
+    pub(crate) fn reserve(
+        &self,
+        generation: u32,
+        bytes: usize,
+        bytes_max: usize,
+    ) -> Result<(), SendError> {
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
+                return Err(SendError::NotConnected);
+            }
+            let queued = (state >> BYTES_SHIFT) as usize;
+            if queued > 0 && queued + bytes > bytes_max {
+                return Err(SendError::QueueFull { queued_bytes: queued });
+            }
+            let next = state + ((bytes as u64) << BYTES_SHIFT);
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(()),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// The strand queued so many bytes itself.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.state.fetch_add((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
+    }
+
+    /// So many bytes have left, or were discarded.
+    pub(crate) fn release(&self, bytes: usize) {
+        let before = self.state.fetch_sub((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
+        debug_assert!((before >> BYTES_SHIFT) as usize >= bytes, "released more than was queued");
+    }
+
+    /// Bytes queued or reserved.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        (self.state.load(Ordering::Relaxed) >> BYTES_SHIFT) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_takes_only_its_own_generation_while_it_is_open() {
+        let gate = Gate::default();
+        let first = gate.renew();
+        assert_eq!(gate.reserve(first, 1, 10), Err(SendError::NotConnected));
+        gate.open();
+        assert_eq!(gate.reserve(first, 4, 10), Ok(()));
+        assert_eq!(gate.reserve(first, 7, 10), Err(SendError::QueueFull { queued_bytes: 4 }));
+        gate.release(4);
+        assert_eq!(gate.reserve(first, 11, 10), Ok(()), "a lone message always fits");
+        gate.shut();
+        assert_eq!(gate.reserve(first, 1, 100), Err(SendError::NotConnected));
+        assert!(!Gate::in_use(gate.renew()), "released");
+        let second = gate.renew();
+        gate.open();
+        assert_eq!(gate.reserve(first, 1, 100), Err(SendError::NotConnected));
+        assert_eq!((gate.reserve(second, 1, 100), gate.queued_bytes()), (Ok(()), 1));
+    }
+
+    #[test]
+    fn generations_wrap_and_keep_their_parity() {
+        let gate = Gate::default();
+        gate.state.store(u64::from(GENERATION_MASK), Ordering::Relaxed);
+        assert!(Gate::in_use(gate.generation()));
+        assert_eq!((gate.renew(), gate.renew()), (0, 1));
+    }
+}

@@ -1,0 +1,75 @@
+//! What a user writes.
+
+use crate::close::{Outcome, Reason};
+use crate::endpoint::Endpoint;
+use crate::id::PeerId;
+use crate::message::Message;
+use crate::peer::Peer;
+use crate::target::Target;
+
+/// What happens on the connections of an endpoint. Only [`received`](Self::received) is required.
+///
+/// For one connection the callbacks come one at a time, in order: `connected` first,
+/// `disconnected` last and exactly once, nothing after it. Different connections run on different
+/// threads at the same time, so what they share in `self` must be `Sync`; what belongs to one
+/// connection goes into [`State`](Self::State), which needs no lock.
+///
+/// Callbacks run on I/O workers: keep them short. One that runs too long is named in the log
+/// ([`handler_overrun_ms`](crate::Options::handler_overrun_ms)). A panic in one closes that
+/// connection and nothing else (this needs `panic = "unwind"`, the default).
+///
+/// ```
+/// use posthouse::{Handler, Message, Outcome, Peer};
+///
+/// /// Answers each message with the number of messages so far.
+/// struct Count;
+///
+/// impl Handler for Count {
+///     type State = u64;
+///
+///     fn received(&self, peer: &mut Peer<'_, u64>, message: Message<'_>) -> Outcome {
+///         *peer.state() += 1;
+///         let count = peer.state().to_string();
+///         peer.send(message.kind(), count.as_bytes());
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// What belongs to one connection: made with `Default` when it begins, dropped when it ends.
+    type State: Default + Send + 'static;
+
+    /// A message, or a request where [`Message::ticket`] has a ticket.
+    fn received(&self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Outcome;
+
+    /// A connection is up: before anything else of it. Where the endpoint demands hello or a key,
+    /// the peer has passed.
+    fn connected(&self, peer: &mut Peer<'_, Self::State>) -> Outcome {
+        let _ = peer;
+        Ok(())
+    }
+
+    /// The send queue had been over its high-water mark and is now below the low one. Told once
+    /// for each time it was over.
+    fn writable(&self, peer: &mut Peer<'_, Self::State>) -> Outcome {
+        let _ = peer;
+        Ok(())
+    }
+
+    /// The connection is gone. What is sent here goes nowhere.
+    fn disconnected(&self, peer: &mut Peer<'_, Self::State>, why: &Reason) {
+        let _ = (peer, why);
+    }
+
+    /// A connection that [`Endpoint::connect`] began did not come up. `connected` has not been and
+    /// will not be called for it.
+    fn unreachable(
+        &self,
+        endpoint: &Endpoint<Self::State>,
+        id: PeerId,
+        target: &Target,
+        why: &Reason,
+    ) {
+        let _ = (endpoint, id, target, why);
+    }
+}

@@ -1,0 +1,155 @@
+//! What a connection has to send: replies collected in order, one gathered send in flight.
+
+use std::sync::Arc;
+
+use posthouse_io::{Gather, Segment};
+
+/// Small messages are collected in a tail of this size, then it is closed and another begun.
+const TAIL_BYTES: usize = 16 * 1024;
+/// A shared message smaller than this is copied: cheaper than a segment of its own.
+const COPY_BYTES_MAX: usize = 1024;
+/// Memory that a worker keeps for the next tails.
+const SPARES_MAX: usize = 64;
+
+/// Memory that a worker's connections take in turns.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    tails: Vec<Vec<u8>>,
+    gathers: Vec<Gather>,
+}
+
+impl Spares {
+    fn tail(&mut self) -> Vec<u8> {
+        self.tails.pop().unwrap_or_else(|| Vec::with_capacity(TAIL_BYTES))
+    }
+
+    /// Keeps the memory of a segment that has left, unless it is large or many are kept.
+    fn keep(&mut self, segment: Segment) {
+        if let Segment::Owned(mut bytes) = segment
+            && bytes.capacity() <= 2 * TAIL_BYTES
+            && self.tails.len() < SPARES_MAX
+        {
+            bytes.clear();
+            self.tails.push(bytes);
+        }
+    }
+}
+
+/// The send queue of one connection. Empty and idle it holds no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// Closed segments, in order, before the tail.
+    closed: Option<Box<Gather>>,
+    /// Where small messages are collected.
+    tail: Vec<u8>,
+    /// Bytes not yet handed to the system, in flight ones included.
+    queued_bytes: usize,
+    /// True exactly while a send is in flight.
+    sending: bool,
+}
+
+impl Output {
+    /// Bytes not yet handed to the system.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether a send should be submitted: something is queued and none is in flight.
+    pub(crate) fn wants_send(&self) -> bool {
+        !self.sending && self.queued_bytes > 0
+    }
+
+    /// Lets `encode` append to the tail, and counts what it appended.
+    pub(crate) fn append<T>(
+        &mut self,
+        spares: &mut Spares,
+        encode: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        if self.tail.capacity() == 0 {
+            self.tail = spares.tail();
+        }
+        let before = self.tail.len();
+        let result = encode(&mut self.tail);
+        self.queued_bytes += self.tail.len() - before;
+        if self.tail.len() >= TAIL_BYTES {
+            self.close_tail();
+        } else if self.tail.is_empty() {
+            spares.keep(Segment::Owned(std::mem::take(&mut self.tail)));
+        }
+        result
+    }
+
+    /// Queues a frame that others send, too.
+    pub(crate) fn push_shared(&mut self, spares: &mut Spares, frame: &Arc<[u8]>) {
+        if frame.len() <= COPY_BYTES_MAX {
+            return self.append(spares, |tail| tail.extend_from_slice(frame));
+        }
+        self.close_tail();
+        self.queued_bytes += frame.len();
+        self.closed.get_or_insert_default().push(Segment::Shared(frame.clone()));
+    }
+
+    /// Queues a frame that was encoded elsewhere.
+    pub(crate) fn push_owned(&mut self, spares: &mut Spares, frame: Vec<u8>) {
+        if frame.len() <= COPY_BYTES_MAX {
+            return self.append(spares, |tail| tail.extend_from_slice(&frame));
+        }
+        self.close_tail();
+        self.queued_bytes += frame.len();
+        self.closed.get_or_insert_default().push(Segment::Owned(frame));
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.closed.get_or_insert_default().push(Segment::Owned(tail));
+        }
+    }
+
+    /// Everything queued, as the one send that goes out next.
+    pub(crate) fn start(&mut self, spares: &mut Spares) -> Gather {
+        assert!(self.wants_send(), "a send is started only when one is wanted");
+        self.sending = true;
+        let mut gather = match self.closed.take() {
+            Some(closed) => *closed,
+            None => spares.gathers.pop().unwrap_or_default(),
+        };
+        if !self.tail.is_empty() {
+            gather.push(Segment::Owned(std::mem::take(&mut self.tail)));
+        }
+        gather
+    }
+
+    /// A send came back with so many bytes gone. What is left goes out before what was queued
+    /// since. Returns whether everything that was in flight has left.
+    pub(crate) fn sent(&mut self, spares: &mut Spares, bytes: usize, mut gather: Gather) -> bool {
+        assert!(self.sending, "a send completed that was not in flight");
+        self.sending = false;
+        self.queued_bytes -= bytes;
+        gather.advance(bytes, |segment| spares.keep(segment));
+        if gather.is_empty() {
+            if spares.gathers.len() < SPARES_MAX {
+                spares.gathers.push(gather);
+            }
+            return true;
+        }
+        if let Some(mut later) = self.closed.take() {
+            later.drain(|segment| gather.push(segment));
+        }
+        self.closed = Some(Box::new(gather));
+        false
+    }
+
+    /// The send in flight failed; its memory is gone.
+    pub(crate) fn failed(&mut self) {
+        assert!(self.sending, "a send failed that was not in flight");
+        self.sending = false;
+    }
+
+    /// Forgets what is queued and not in flight; returns how many bytes will never leave.
+    pub(crate) fn discard(&mut self) -> usize {
+        self.closed = None;
+        self.tail = Vec::new();
+        std::mem::take(&mut self.queued_bytes)
+    }
+}

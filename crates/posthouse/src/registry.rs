@@ -1,0 +1,286 @@
+//! Which connections there are: slots, their gates, and what other threads may know of them.
+
+use std::time::Duration;
+
+use posthouse_io::{Address, LaneId};
+
+use crate::gate::Gate;
+use crate::id::{PeerId, SLOT_BITS};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, lock};
+
+/// Slots in a segment of the table. Segments are made when first needed and never move.
+const SEGMENT: usize = 1024;
+
+/// The table of connections. A slot belongs to one lane for ever: `slot % lanes`.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    segments: Box<[OnceLock<Box<[Entry]>>]>,
+    lanes: Box<[LaneSlots]>,
+    connections: AtomicUsize,
+    connections_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    gate: Gate,
+    record: Mutex<Option<Arc<Record>>>,
+}
+
+#[derive(Debug, Default)]
+struct LaneSlots {
+    connections: AtomicUsize,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    free: Vec<u32>,
+    used: u32,
+}
+
+/// What other threads may know of a connection; its strand keeps it true.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) id: PeerId,
+    pub(crate) peer: Address,
+    pub(crate) local: Option<Address>,
+    pub(crate) outgoing: bool,
+    pub(crate) since: Duration,
+    heard_ns: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    messages_received: AtomicU64,
+    messages_sent: AtomicU64,
+}
+
+/// Counts in a record: written by one strand, so a load and a store serve, no locked instruction.
+fn count(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+impl Record {
+    pub(crate) fn new(
+        id: PeerId,
+        (peer, local): (Address, Option<Address>),
+        outgoing: bool,
+        now: Duration,
+    ) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            id,
+            peer,
+            local,
+            outgoing,
+            since: now,
+            heard_ns: AtomicU64::new(now.as_nanos() as u64),
+            bytes_received: zero(),
+            bytes_sent: zero(),
+            messages_received: zero(),
+            messages_sent: zero(),
+        }
+    }
+
+    pub(crate) fn received_bytes(&self, bytes: usize, now: Duration) {
+        count(&self.bytes_received, bytes as u64);
+        self.heard_ns.store(now.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent_bytes(&self, bytes: usize) {
+        count(&self.bytes_sent, bytes as u64);
+    }
+
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn messages_received(&self) -> u64 {
+        self.messages_received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn received_message(&self) {
+        count(&self.messages_received, 1);
+    }
+
+    pub(crate) fn sent_message(&self) {
+        count(&self.messages_sent, 1);
+    }
+}
+
+/// A connection as it was when it was asked for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Its id.
+    pub id: PeerId,
+    /// The address of the other end.
+    pub address: Address,
+    /// The address of this end, where the system says it.
+    pub local_address: Option<Address>,
+    /// Whether this side connected.
+    pub outgoing: bool,
+    /// How long the connection has been up.
+    pub age: Duration,
+    /// How long nothing has been received.
+    pub idle: Duration,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes handed to the system.
+    pub bytes_sent: u64,
+    /// Messages and requests handed to the handler.
+    pub messages_received: u64,
+    /// Messages, requests and replies queued for it.
+    pub messages_sent: u64,
+    /// Bytes queued for it and not yet handed to the system.
+    pub queued_bytes: usize,
+}
+
+impl Registry {
+    pub(crate) fn new(lanes: usize, connections_max: usize) -> Self {
+        // The accepting lane deals to the lane with fewest, so that a lane's slots stay near its
+        // share; all of them on one lane is what the table could need at the worst.
+        let slots = (connections_max * lanes).min(1 << SLOT_BITS) + lanes;
+        let lane = |_| LaneSlots::default();
+        Self {
+            segments: (0..slots.div_ceil(SEGMENT)).map(|_| OnceLock::new()).collect(),
+            lanes: (0..lanes).map(lane).collect(),
+            connections: AtomicUsize::new(0),
+            connections_max,
+        }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        // Sequentially consistent, as the update below: a worker that sees none left after the
+        // shutdown began is seen by whoever allocates later (it asks for the shutdown then).
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn connections_of(&self, lane: LaneId) -> usize {
+        self.lanes[lane.index()].connections.load(Ordering::SeqCst)
+    }
+
+    /// A slot on the lane with fewest connections. `None`: there are as many as there may be.
+    pub(crate) fn allocate(&self) -> Option<PeerId> {
+        let more = |n| (n < self.connections_max).then_some(n + 1);
+        self.connections.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
+        let load = |i: &usize| self.lanes[*i].connections.load(Ordering::Relaxed);
+        let lane = (0..self.lanes.len()).min_by_key(load).expect("at least one lane");
+        self.lanes[lane].connections.fetch_add(1, Ordering::SeqCst);
+        let slot = {
+            let mut slots = lock(&self.lanes[lane].slots);
+            slots.free.pop().unwrap_or_else(|| {
+                slots.used += 1;
+                (slots.used - 1) * self.lanes.len() as u32 + lane as u32
+            })
+        };
+        let segment = slot as usize / SEGMENT;
+        self.segments[segment].get_or_init(|| (0..SEGMENT).map(|_| Entry::default()).collect());
+        Some(PeerId::new(slot, self.entry(slot).expect("just made").gate.renew()))
+    }
+
+    /// Gives the slot of a connection that is gone to a later one.
+    pub(crate) fn release(&self, id: PeerId) {
+        let entry = self.entry(id.slot()).expect("a connection's slot");
+        assert_eq!(entry.gate.generation(), id.generation(), "a slot is released once");
+        *lock(&entry.record) = None;
+        entry.gate.renew();
+        let lane = &self.lanes[self.lane_of(id).index()];
+        lock(&lane.slots).free.push(id.slot());
+        lane.connections.fetch_sub(1, Ordering::SeqCst);
+        self.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn lane_of(&self, id: PeerId) -> LaneId {
+        LaneId((id.slot() as usize % self.lanes.len()) as u16)
+    }
+
+    /// The place of a slot among its lane's slots.
+    pub(crate) fn index_on_lane(&self, id: PeerId) -> usize {
+        id.slot() as usize / self.lanes.len()
+    }
+
+    fn entry(&self, slot: u32) -> Option<&Entry> {
+        self.segments.get(slot as usize / SEGMENT)?.get()?.get(slot as usize % SEGMENT)
+    }
+
+    /// The gate of a slot that has had a connection.
+    pub(crate) fn gate(&self, id: PeerId) -> Option<&Gate> {
+        self.entry(id.slot()).map(|entry| &entry.gate)
+    }
+
+    /// Whether the connection is there, up or not.
+    pub(crate) fn is_current(&self, id: PeerId) -> bool {
+        self.gate(id).is_some_and(|gate| gate.generation() == id.generation())
+    }
+
+    pub(crate) fn set_record(&self, record: Arc<Record>) {
+        let entry = self.entry(record.id.slot()).expect("a connection's slot");
+        *lock(&entry.record) = Some(record);
+    }
+
+    pub(crate) fn info(&self, id: PeerId, now: Duration) -> Option<PeerInfo> {
+        let entry = self.entry(id.slot())?;
+        let record = lock(&entry.record).clone().filter(|record| record.id == id)?;
+        Some(info(&record, entry.gate.queued_bytes(), now))
+    }
+
+    /// The ids of all connections, of one lane or of all, whatever they are at.
+    pub(crate) fn current(&self, lane: Option<LaneId>) -> Vec<PeerId> {
+        let segments = self.segments.iter().enumerate();
+        let made = segments.filter_map(|(n, segment)| Some((n, segment.get()?)));
+        made.flat_map(|(n, segment)| {
+            segment.iter().enumerate().filter_map(move |(place, entry)| {
+                let generation = entry.gate.generation();
+                let id = PeerId::new((n * SEGMENT + place) as u32, generation);
+                Gate::in_use(generation).then_some(id)
+            })
+        })
+        .filter(|id| lane.is_none_or(|lane| self.lane_of(*id) == lane))
+        .collect()
+    }
+
+    /// All connections that are up, one after the other.
+    pub(crate) fn infos(&self, now: Duration) -> Vec<PeerInfo> {
+        let entries = self.segments.iter().filter_map(OnceLock::get).flatten();
+        entries
+            .filter_map(|entry| {
+                let record = lock(&entry.record).clone()?;
+                Some(info(&record, entry.gate.queued_bytes(), now))
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn info(record: &Record, queued_bytes: usize, now: Duration) -> PeerInfo {
+    let heard = Duration::from_nanos(record.heard_ns.load(Ordering::Relaxed));
+    PeerInfo {
+        id: record.id,
+        address: record.peer,
+        local_address: record.local,
+        outgoing: record.outgoing,
+        age: now.saturating_sub(record.since),
+        idle: now.saturating_sub(heard),
+        bytes_received: record.bytes_received.load(Ordering::Relaxed),
+        bytes_sent: record.bytes_sent.load(Ordering::Relaxed),
+        messages_received: record.messages_received.load(Ordering::Relaxed),
+        messages_sent: record.messages_sent.load(Ordering::Relaxed),
+        queued_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_released_slot_is_used_again_under_another_id() {
+        let registry = Registry::new(2, 3);
+        let ids: Vec<_> = (0..3).map(|_| registry.allocate().unwrap()).collect();
+        assert_eq!(registry.allocate(), None, "three are as many as there may be");
+        assert_eq!(registry.connections_of(LaneId(0)), 2, "dealt to the lane with fewest");
+        registry.release(ids[0]);
+        let again = registry.allocate().unwrap();
+        assert_eq!(again.slot(), ids[0].slot());
+        assert_ne!(again, ids[0]);
+        assert!(registry.is_current(again) && !registry.is_current(ids[0]));
+    }
+}

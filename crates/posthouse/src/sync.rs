@@ -1,0 +1,62 @@
+//! The synchronisation primitives of the framework, in one place, so that a model checker or an
+//! instrumented build can put its own in.
+//!
+//! With debug assertions every lock is counted, and [`assert_none_held`] is asked before each
+//! callback: no lock of the framework is ever held over one.
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+
+use std::ops::{Deref, DerefMut};
+use std::sync::MutexGuard;
+
+/// A held lock.
+pub(crate) struct Held<'a, T: ?Sized> {
+    guard: MutexGuard<'a, T>,
+}
+
+/// Locks. No callback runs under any lock of the framework, so a lock is poisoned only by a bug of
+/// ours; what it guards is consistent at every step all the same.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> Held<'_, T> {
+    count(1);
+    Held { guard: mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner) }
+}
+
+impl<T: ?Sized> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        count(-1);
+    }
+}
+
+impl<T: ?Sized> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: ?Sized> DerefMut for Held<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static HELD: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(debug_assertions)]
+fn count(change: i32) {
+    HELD.set(HELD.get() + change);
+}
+
+#[cfg(not(debug_assertions))]
+fn count(_: i32) {}
+
+/// Panics where this thread holds a lock of the framework.
+pub(crate) fn assert_none_held() {
+    #[cfg(debug_assertions)]
+    assert_eq!(HELD.get(), 0, "a lock is held over a callback");
+}

@@ -1,0 +1,62 @@
+//! I/O workers: a step that the completion port calls, in two layouts.
+
+mod pinned;
+mod shared;
+mod tasks;
+
+pub(crate) use pinned::PinnedWorker;
+pub(crate) use shared::{SharedWorker, Strands};
+
+use std::time::Duration;
+
+use posthouse_io::Turn;
+
+use crate::connection::{Connection, Local, Work};
+use crate::id::PeerId;
+use crate::mailbox::PeerPost;
+use crate::output::Spares;
+use crate::sync::Arc;
+use crate::timers::Timers;
+use crate::watch::Watch;
+
+impl Local {
+    fn new(watch: Arc<Watch>) -> Self {
+        let (spares, timers) = (Spares::default(), Timers::default());
+        Self { spares, timers, watch, control: Vec::new() }
+    }
+}
+
+/// The connection that a post begins, where it begins one.
+fn begun<S: Default + Send + 'static>(id: PeerId, work: &Work<S>) -> Option<Box<Connection<S>>> {
+    let (rules, outgoing) = match work {
+        Work::Post(PeerPost::Adopt { rules, .. }) => (rules, false),
+        Work::Post(PeerPost::Connect { rules, .. }) => (rules, true),
+        _ => return None,
+    };
+    Some(Box::new(Connection::new(id, rules.clone(), outgoing)))
+}
+
+/// Sleeps until the earliest of these.
+fn sleep(now: Duration, deadlines: impl IntoIterator<Item = Option<Duration>>) -> Turn {
+    match deadlines.into_iter().flatten().min() {
+        Some(at) if at <= now => Turn::Again,
+        Some(at) => Turn::Sleep(Some(at - now)),
+        None => Turn::Sleep(None),
+    }
+}
+
+/// How far a worker is with the shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shutdown {
+    No,
+    /// Its connections have been told to close gracefully.
+    Graceful,
+    /// The deadline is over: they have been aborted.
+    Abort,
+}
+
+impl Shutdown {
+    fn at(now: Duration, deadline: Duration) -> Self {
+        if now >= deadline { Shutdown::Abort } else { Shutdown::Graceful }
+    }
+}

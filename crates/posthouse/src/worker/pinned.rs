@@ -1,0 +1,223 @@
+//! Pinned layout: a worker owns the connections of its lane outright, without a lock.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use posthouse_io::{Completion, Lane, LaneId, Turn};
+
+use super::Shutdown;
+use super::tasks::Tasks;
+use crate::connection::{Connection, Context, Fate, Local, Work};
+use crate::core::Core;
+use crate::group::{Broadcast, Members};
+use crate::id::PeerId;
+use crate::mailbox::{PeerPost, Post};
+use crate::sync::Arc;
+use crate::watch::Watch;
+
+pub(crate) struct PinnedWorker<S> {
+    core: Arc<Core<S>>,
+    lane: LaneId,
+    local: Local,
+    /// The lane's connections, by their place on the lane.
+    table: Vec<Option<Box<Connection<S>>>>,
+    /// Connections that have more to deliver.
+    unfinished: VecDeque<PeerId>,
+    /// Connections that posts went to, to be settled together.
+    touched: Vec<PeerId>,
+    posts: VecDeque<Post<S>>,
+    tasks: Tasks<S>,
+    shutdown: Shutdown,
+}
+
+impl<S: Default + Send + 'static> PinnedWorker<S> {
+    pub(crate) fn new(core: Arc<Core<S>>, lane: LaneId, watch: Arc<Watch>) -> Self {
+        Self {
+            core,
+            lane,
+            local: Local::new(watch),
+            table: Vec::new(),
+            unfinished: VecDeque::new(),
+            touched: Vec::new(),
+            posts: VecDeque::new(),
+            tasks: Tasks::default(),
+            shutdown: Shutdown::No,
+        }
+    }
+
+    /// One turn: completions, what earlier turns left, posts, deadlines, the shutdown.
+    pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
+        let now = lane.now();
+        self.listen(lane, now);
+        while let Some(completion) = lane.next() {
+            self.complete(lane, now, completion);
+            if lane.yields() {
+                return Turn::Again;
+            }
+        }
+        for _ in 0..self.unfinished.len() {
+            if let Some(id) = self.unfinished.pop_front() {
+                self.run(lane, now, id, Work::Continue);
+            }
+        }
+        self.take_posts(lane, now);
+        while let Some((at, id)) = self.local.timers.due(now) {
+            self.run(lane, now, id, Work::Deadline(at));
+        }
+        self.tasks.run(&self.core, now);
+        if self.advance_shutdown(lane, now) {
+            return Turn::Done;
+        }
+        if !self.unfinished.is_empty() {
+            return Turn::Again;
+        }
+        let look = self.accepts().then(|| self.core.accepting.next_look()).flatten();
+        let abort = match self.shutdown {
+            Shutdown::Graceful => self.core.life.shutdown_deadline(),
+            Shutdown::No | Shutdown::Abort => None,
+        };
+        super::sleep(now, [self.local.timers.next(), self.tasks.next(), look, abort])
+    }
+
+    fn accepts(&self) -> bool {
+        self.lane == LaneId(0)
+    }
+
+    fn listen(&self, lane: &mut Lane, now: Duration) {
+        if self.accepts() && self.core.accepting.next_look().is_some_and(|at| at <= now) {
+            self.core.accepting.look(&self.core, lane);
+        }
+    }
+
+    fn complete(&mut self, lane: &mut Lane, now: Duration, completion: Completion) {
+        let (id, operation, _) = crate::id::unpack(completion.tag);
+        if operation.is_listeners() {
+            let Completion { more, outcome, .. } = completion;
+            self.core.accepting.complete(&self.core, lane, (id, operation), more, outcome);
+            return;
+        }
+        let (id, work) = Work::from_completion(completion);
+        self.run(lane, now, id, work);
+    }
+
+    fn place(&mut self, id: PeerId) -> &mut Option<Box<Connection<S>>> {
+        let place = self.core.registry.index_on_lane(id);
+        if place >= self.table.len() {
+            self.table.resize_with(place + 1, || None);
+        }
+        &mut self.table[place]
+    }
+
+    /// Applies one thing to a connection and settles it.
+    fn run(&mut self, lane: &mut Lane, now: Duration, id: PeerId, work: Work<S>) {
+        self.apply(lane, now, id, work);
+        self.settle(lane, now, id);
+    }
+
+    fn apply(&mut self, lane: &mut Lane, now: Duration, id: PeerId, work: Work<S>) {
+        if let Some(connection) = super::begun(id, &work) {
+            let old = self.place(id).replace(connection);
+            assert!(old.is_none(), "{id}: a slot was given away twice");
+        }
+        let place = self.core.registry.index_on_lane(id);
+        // Posts and deadlines can be for a connection that is gone; they go with it.
+        if let Some(Some(connection)) = self.table.get_mut(place)
+            && connection.strand.id == id
+        {
+            let mut cx = Context { lane, core: &self.core, local: &mut self.local, now };
+            connection.apply(&mut cx, work);
+        } else {
+            assert!(
+                !matches!(work, Work::Completion { .. }),
+                "{id}: a completion for a connection that is gone"
+            );
+        }
+    }
+
+    fn settle(&mut self, lane: &mut Lane, now: Duration, id: PeerId) {
+        let place = self.core.registry.index_on_lane(id);
+        let Some(Some(connection)) = self.table.get_mut(place) else { return };
+        if connection.strand.id != id {
+            return;
+        }
+        let mut cx = Context { lane, core: &self.core, local: &mut self.local, now };
+        match connection.settle(&mut cx) {
+            Fate::Waits => {}
+            Fate::Unfinished => {
+                if !std::mem::replace(&mut connection.strand.unfinished, true) {
+                    self.unfinished.push_back(id);
+                }
+            }
+            Fate::Gone => {
+                self.table[place] = None;
+                self.core.registry.release(id);
+            }
+        }
+    }
+
+    fn take_posts(&mut self, lane: &mut Lane, now: Duration) {
+        let mut posts = std::mem::take(&mut self.posts);
+        self.core.mailboxes[self.lane.index()].take(&mut posts);
+        for post in posts.drain(..) {
+            match post {
+                Post::Peer(id, post) => self.apply_post(lane, now, id, post),
+                Post::Broadcast(members, broadcast) => {
+                    self.broadcast(lane, now, &members, &broadcast);
+                }
+                Post::At(at, task) => self.tasks.add(at, task),
+            }
+        }
+        self.posts = posts;
+        // All replies of the batch go out together, one send for each connection.
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched.drain(..) {
+            self.settle(lane, now, id);
+        }
+        self.touched = touched;
+    }
+
+    fn apply_post(&mut self, lane: &mut Lane, now: Duration, id: PeerId, post: PeerPost<S>) {
+        self.apply(lane, now, id, Work::Post(post));
+        self.touched.push(id);
+    }
+
+    fn broadcast(
+        &mut self,
+        lane: &mut Lane,
+        now: Duration,
+        members: &Members,
+        broadcast: &Broadcast,
+    ) {
+        for id in members.on_lane(self.lane) {
+            if let Some(frame) = self.core.frame_for(id, broadcast) {
+                self.apply_post(lane, now, id, PeerPost::SharedFrame(frame));
+            }
+        }
+    }
+
+    /// Closes the connections, first gracefully, past the deadline by force. Returns whether this
+    /// worker has ended: it has no connection, and nobody can post to it any more.
+    fn advance_shutdown(&mut self, lane: &mut Lane, now: Duration) -> bool {
+        let Some(deadline) = self.core.life.shutdown_deadline() else { return false };
+        let wanted = Shutdown::at(now, deadline);
+        self.tasks.clear();
+        if self.shutdown < wanted {
+            self.shutdown = wanted;
+            if self.accepts() {
+                self.core.accepting.look(&self.core, lane);
+            }
+            for id in self.core.registry.current(Some(self.lane)) {
+                self.run(lane, now, id, Work::Shutdown);
+            }
+        }
+        let listening = self.accepts() && !self.core.accepting.is_closed();
+        let alone = self.core.registry.connections_of(self.lane) == 0 && !listening;
+        if !alone || !self.core.mailboxes[self.lane.index()].close() {
+            return false;
+        }
+        self.core.worker_ended();
+        true
+    }
+}

@@ -1,0 +1,51 @@
+//! The endpoint's own timers: what runs on a worker, off every strand.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::endpoint::Endpoint;
+use crate::mailbox::EndpointTask;
+use crate::sync::Arc;
+
+/// Tasks by the time when they are due.
+pub(super) struct Tasks<S> {
+    waiting: BTreeMap<(Duration, u64), EndpointTask<S>>,
+    next: u64,
+}
+
+impl<S> Default for Tasks<S> {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<S: Default + Send + 'static> Tasks<S> {
+    pub(super) fn add(&mut self, at: Duration, task: EndpointTask<S>) {
+        self.waiting.insert((at, self.next), task);
+        self.next += 1;
+    }
+
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.waiting.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Runs what is due. A panic is contained and counted.
+    pub(super) fn run(&mut self, core: &Arc<Core<S>>, now: Duration) {
+        while self.next().is_some_and(|at| at <= now) {
+            let (_, task) = self.waiting.pop_first().expect("just seen");
+            let endpoint = Endpoint::of(core);
+            crate::sync::assert_none_held();
+            if catch_unwind(AssertUnwindSafe(|| task(&endpoint))).is_err() {
+                core.stats.panics.add(1);
+                tracing::error!("a task of Endpoint::after or every panicked");
+            }
+        }
+    }
+
+    /// The endpoint shuts down: what still waits is dropped unrun.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+}

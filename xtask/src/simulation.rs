@@ -1,0 +1,17 @@
+//! `cargo xtask sim`: the simulation campaign of the `posthouse` program, built in the profile that
+//! is fast and has every assertion on.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Outcome, workspace};
+
+pub(crate) fn run(words: &[String]) -> Outcome {
+    let mut command = command(&workspace::root());
+    workspace::succeed(command.args(words))
+}
+
+/// `posthouse sim`, ready for its options.
+pub(crate) fn command(root: &Path) -> Command {
+    workspace::cargo(root, &["run", "--profile", "sim", "--package", "posthouse-cli", "--", "sim"])
+}
