@@ -68,10 +68,12 @@ pub(crate) fn rustdoc_to_stand_in_for() -> Option<OsString> {
 pub(crate) fn stand_in(rustdoc: &OsStr, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut command = Command::new(rustdoc);
     command.args(arguments).env("RUSTC_BOOTSTRAP", "1").env_remove(STAND_IN);
-    match workspace::succeed(&mut command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
+    match command.status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        // rustdoc has said why.
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cannot run {}: {error}", rustdoc.display());
             ExitCode::FAILURE
         }
     }

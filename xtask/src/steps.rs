@@ -167,11 +167,10 @@ mod tests {
     #[test]
     fn tests_are_counted_from_both_streams_of_the_runner() {
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "echo 'test result: ok. 2 passed; 0 failed;'; \
-                              echo '     Summary [ 0.1s] 4 tests run: 3 passed, 1 failed' >&2; exit 4",
-        ]);
+        let script = "echo 'test result: ok. 2 passed; 0 failed;'
+                      echo '     Summary [ 0.1s] 4 tests run: 3 passed, 1 failed' >&2
+                      exit 4";
+        command.args(["-c", script]);
         let report = run(vec![Step { name: "tests".into(), work: Work::Tests(command) }]);
         assert_eq!(report.tally, Tally { passed: 5, failed: 1 });
         assert!(!report.succeeded());

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use crate::Outcome;
 
+/// Cargo puts this file into a directory that holds what it builds.
+const BUILT: &str = "CACHEDIR.TAG";
+
 /// The root of the workspace. `cargo run` says where this package is now; the place where it was
 /// compiled is only the fallback, because a copied tree may run a program built elsewhere.
 pub(crate) fn root() -> PathBuf {
@@ -16,24 +19,42 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The paths of all files of the workspace, relative to `root`, with `/` between their parts:
-/// what git follows, and what is new and not ignored.
+/// what git follows, and what is new and not ignored. Where git cannot say (an unpacked archive, a
+/// checkout of another user), it is all but what is built.
 pub(crate) fn files(root: &Path) -> Outcome<BTreeSet<String>> {
+    if let Some(files) = files_by_git(root) {
+        return Ok(files);
+    }
+    let mut files = BTreeSet::new();
+    walk(root, "", &mut files)
+        .map_err(|error| format!("cannot list the files of {}: {error}", root.display()))?;
+    Ok(files)
+}
+
+fn files_by_git(root: &Path) -> Option<BTreeSet<String>> {
     let output = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
-        .map_err(|error| format!("cannot run git to list the files: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("git cannot list the files of {}: {said}", root.display()));
-    }
-    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        .ok()?;
+    let listed = String::from_utf8_lossy(&output.stdout);
     // A file that was removed and not yet committed is still listed.
-    Ok(listed
-        .split('\0')
-        .filter(|path| !path.is_empty() && root.join(path).is_file())
-        .map(str::to_owned)
-        .collect())
+    let there = |path: &&str| !path.is_empty() && root.join(path).is_file();
+    output.status.success().then(|| listed.split('\0').filter(there).map(str::to_owned).collect())
+}
+
+fn walk(directory: &Path, prefix: &str, files: &mut BTreeSet<String>) -> std::io::Result<()> {
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = entry.file_type()?;
+        if kind.is_file() {
+            files.insert(format!("{prefix}{name}"));
+        } else if kind.is_dir() && name != ".git" && !entry.path().join(BUILT).exists() {
+            walk(&entry.path(), &format!("{prefix}{name}/"), files)?;
+        }
+    }
+    Ok(())
 }
 
 /// Cargo, to be run in `root`, without the variables by which the cargo that runs this program
@@ -85,6 +106,21 @@ mod tests {
     #[test]
     fn the_root_holds_the_manifest_of_this_package() {
         assert!(root().join("xtask/Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn without_git_the_sources_are_found_and_what_is_built_is_not() {
+        let place = env::temp_dir().join(format!("xtask-walk-{}", std::process::id()));
+        for file in ["Cargo.toml", ".ci/run", "src/target/a.rs", "built/CACHEDIR.TAG", ".git/HEAD"]
+        {
+            let file = place.join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        let mut walked = BTreeSet::new();
+        walk(&place, "", &mut walked).unwrap();
+        std::fs::remove_dir_all(&place).unwrap();
+        assert!(walked.iter().eq([".ci/run", "Cargo.toml", "src/target/a.rs"]), "{walked:?}");
     }
 
     #[test]

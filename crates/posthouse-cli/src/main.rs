@@ -1,1 +1,105 @@
-fn main() {}
+//! The `posthouse` program: serve, bench, demo, sim, doctor.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod completions;
+mod demo;
+mod doctor;
+mod echo;
+mod exposure;
+mod failure;
+mod key_file;
+mod logging;
+mod open_files;
+mod output;
+mod panics;
+mod pattern;
+mod plot;
+mod serve;
+mod settings;
+mod signals;
+mod simulate;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Outcome;
+
+const WELCOME: &str = "\
+Posthouse: a completion-port client/server framework, and this program to use it every day.
+
+  posthouse serve                   an echo server on 127.0.0.1:9990
+  posthouse bench 127.0.0.1:9990    a load on it that checks every echo
+
+`posthouse help` lists the other commands; `posthouse help COMMAND` explains one, with examples.
+";
+
+/// A completion-port client/server framework: an echo server, a load that checks every echo, a
+/// demonstration, the simulation campaign and a look at this machine.
+#[derive(Debug, Parser)]
+#[command(name = "posthouse", version, subcommand_required = false)]
+struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// What to log to stderr: a level (error, warn, info, debug, trace) or a filter such as
+    /// posthouse=debug. Also from POSTHOUSE_LOG; default: warn
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Bench(bench::Bench),
+    Demo(demo::Demo),
+    Sim(simulate::Simulate),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+}
+
+fn main() -> ExitCode {
+    match run(&Program::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // With stderr closed there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(program: &Program) -> Outcome {
+    let traced = matches!(&program.command, Some(Command::Sim(sim)) if sim.trace());
+    logging::start(program.log.as_deref(), traced)?;
+    match &program.command {
+        None => output::write(WELCOME),
+        Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Bench(bench)) => bench.run(),
+        Some(Command::Demo(demo)) => demo.run(),
+        Some(Command::Sim(sim)) => sim.run(),
+        Some(Command::Doctor(doctor)) => doctor.run(),
+        Some(Command::Completions(completions)) => completions.run::<Program>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Program::command().debug_assert();
+    }
+
+    #[test]
+    fn the_long_help_of_every_command_has_an_example() {
+        for command in Program::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("posthouse ") && help.contains("Example"), "{help}");
+        }
+    }
+}

@@ -187,7 +187,9 @@ impl Port {
     fn totals(&self) -> Totals {
         match &self.lanes {
             Lanes::Pinned(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
-            Lanes::Shared(core) => Totals::of(core.figures().iter().map(|figures: &Arc<Figures>| &**figures)),
+            Lanes::Shared(core) => {
+                Totals::of(core.figures().iter().map(|figures: &Arc<Figures>| &**figures))
+            }
         }
     }
 

@@ -135,3 +135,66 @@ impl fmt::Debug for LookUp {
         write!(f, "LookUp({})", self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    fn localhost() -> Name {
+        Name { host: "localhost".into(), port: 1 }
+    }
+
+    /// Occupies every thread of the resolver until the channel's other end is dropped.
+    fn occupy(resolver: &Resolver) -> Sender<()> {
+        let (release, released) = channel();
+        let released: Arc<Mutex<Receiver<()>>> = Arc::new(Mutex::new(released));
+        let (tell, told) = channel();
+        for _ in 0..THREADS_MAX {
+            let (tell, released) = (tell.clone(), released.clone());
+            let at_once = resolver.look_up(Tag(0), localhost(), move |_| {
+                tell.send(()).expect("the test waits");
+                let _ = lock(&released).recv();
+            });
+            assert!(at_once.is_none());
+            told.recv().expect("a thread takes it");
+        }
+        release
+    }
+
+    #[test]
+    fn look_ups_beyond_the_bound_fail_at_once_and_the_others_are_made() {
+        let resolver = Resolver::default();
+        let release = occupy(&resolver);
+        let (post, posted) = channel();
+        for n in 0..WAITING_MAX as u64 {
+            let post = post.clone();
+            let at_once =
+                resolver.look_up(Tag(n), localhost(), move |done| post.send(done).expect("read"));
+            assert!(at_once.is_none(), "there is room for {n}");
+        }
+        let one_more = resolver.look_up(Tag(999), localhost(), |_| panic!("not looked up"));
+        let Some(Completion { tag: Tag(999), more: false, outcome }) = one_more else {
+            panic!("a completion at once");
+        };
+        assert!(matches!(outcome, Outcome::Failed(e) if e.failure == Failure::NoBuffers));
+        drop((release, post));
+        assert_eq!(posted.iter().count(), WAITING_MAX, "each is posted once");
+    }
+
+    #[test]
+    fn dropping_the_resolver_ends_its_threads_and_forgets_what_waits() {
+        let resolver = Resolver::default();
+        let release = occupy(&resolver);
+        let (post, posted) = channel::<()>();
+        resolver.look_up(Tag(1), localhost(), move |_| post.send(()).expect("read"));
+        let shared = Arc::downgrade(&resolver.shared);
+        drop(resolver);
+        assert!(posted.recv().is_err(), "what waits is dropped, not looked up");
+        drop(release);
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+}

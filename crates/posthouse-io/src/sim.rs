@@ -1,7 +1,7 @@
 //! The simulated backend: the completion port in virtual time.
 //!
-//! A [`Network`] is a small world of hosts that one seed decides about: how long bytes travel, where
-//! they are cut, which worker runs next, what fails. Any number of ports (servers and clients) share
+//! A [`Network`] is a small world of hosts that one seed decides about: how long bytes travel,
+//! where they are cut, which worker runs next, what fails. Any number of ports (servers and clients) share
 //! it through [`Backend::Simulation`](crate::Backend::Simulation). There is no thread and no clock:
 //! whoever waits drives the world ([`Network::run_until`], a [`Bell`](crate::Bell),
 //! [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of one worker or one event at
@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::token::Socket;
 
+mod completions;
 mod ending;
 mod faults;
 mod lane;

@@ -3,10 +3,14 @@
 //! A test takes a [`Bed`]: a port with workers that do what the test tells them. It uses nothing
 //! but the crate's public interface, so a backend joins with one line at the end of this file.
 
+#![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
+
 #[path = "contract/bed.rs"]
 mod bed;
 #[path = "contract/connecting.rs"]
 mod connecting;
+#[path = "contract/driver.rs"]
+mod driver;
 #[path = "contract/ending.rs"]
 mod ending;
 #[path = "contract/flow.rs"]

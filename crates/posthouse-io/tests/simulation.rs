@@ -2,7 +2,13 @@
 
 #[path = "simulation/checkers.rs"]
 mod checkers;
+#[path = "simulation/faults.rs"]
+mod faults;
+#[path = "simulation/network.rs"]
+mod network;
 #[path = "simulation/rig.rs"]
 mod rig;
+#[path = "simulation/time.rs"]
+mod time;
 #[path = "simulation/traffic.rs"]
 mod traffic;

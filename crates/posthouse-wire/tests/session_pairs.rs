@@ -188,7 +188,7 @@ fn should_agree((client, client_key): &Config, (server, server_key): &Config) ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn two_sides_agree_exactly_when_their_configurations_do(

@@ -153,7 +153,7 @@ fn spawn<S: Default + Send + 'static>(
         let (core, watch) = (core.clone(), watch.clone());
         let port = core.port.clone();
         let spawned = if core.strands.is_some() {
-            let mut worker = SharedWorker::new(core.clone(), number, watch);
+            let mut worker = SharedWorker::new(core.clone(), watch);
             port.spawn(LaneId(0), &name, move |lane| worker.step(lane))
         } else {
             let lane = LaneId(number as u16);

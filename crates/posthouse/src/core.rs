@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::registry::Registry;
 use crate::rules::RulesTable;
 use crate::stats::Counts;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
+use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
 use crate::worker::Strands;
 
 /// How connections receive.
@@ -51,6 +51,8 @@ pub(crate) struct Core<S> {
 pub(crate) struct Life {
     /// Zero while it runs; then the deadline of the shutdown, in nanoseconds.
     deadline_ns: AtomicU64,
+    /// How far the connections of the shared lane have been told of it.
+    told: AtomicU8,
     /// Workers that have not ended.
     workers: AtomicUsize,
     /// True exactly when the last worker has ended.
@@ -62,6 +64,7 @@ impl Life {
     pub(crate) fn new(workers: usize, bell: Bell) -> Self {
         Self {
             deadline_ns: AtomicU64::new(0),
+            told: AtomicU8::new(0),
             workers: AtomicUsize::new(workers),
             over: Arc::default(),
             bell,
@@ -74,6 +77,11 @@ impl Life {
             0 => None,
             ns => Some(Duration::from_nanos(ns)),
         }
+    }
+
+    /// Whether the caller is the first to get as far with the shutdown, and so must tell it.
+    pub(crate) fn tells(&self, level: u8) -> bool {
+        self.told.fetch_max(level, Ordering::AcqRel) < level
     }
 
     pub(crate) fn over(&self) -> &Arc<AtomicBool> {

@@ -270,6 +270,11 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         Ok(())
     }
 
+    /// Whether everything of it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.core.life.is_over()
+    }
+
     pub(crate) fn bell(&self) -> &posthouse_io::Bell {
         &self.core.life.bell
     }

@@ -63,6 +63,11 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
         Some(crate::registry::info(record, self.queued_bytes(), self.now))
     }
 
+    /// Whether what is sent now is queued: false once this connection is closing.
+    pub fn is_open(&self) -> bool {
+        self.takes_output()
+    }
+
     /// Whether hello is agreed: then there are requests, heartbeats and goodbyes.
     pub fn has_hello(&self) -> bool {
         self.strand.has_hello()

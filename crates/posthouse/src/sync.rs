@@ -4,7 +4,9 @@
 //! With debug assertions every lock is counted, and [`assert_none_held`] is asked before each
 //! callback: no lock of the framework is ever held over one.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 pub(crate) use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use std::ops::{Deref, DerefMut};

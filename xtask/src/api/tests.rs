@@ -69,7 +69,8 @@ fn a_difference_shows_what_went_and_what_came() {
 fn data_types_are_listed_with_what_is_public_of_them() {
     let listing = listed(
         "data",
-        "#[derive(Clone)] #[non_exhaustive] pub struct Options { pub idle_ms_max: u64, own: u8 }
+        "#[derive(Clone, PartialEq)] #[non_exhaustive]
+         pub struct Options { pub idle_ms_max: u64, own: u8 }
          pub struct Token(pub u32, u16);
          pub struct Unit;
          #[must_use] pub enum Reason { Ended, Failed(u8, String), Late { after: u64 } }
@@ -86,6 +87,7 @@ fn data_types_are_listed_with_what_is_public_of_them() {
             "const data::LIMIT: u32 = 16u32",
             "#[non_exhaustive] struct data::Options",
             "impl Clone for data::Options",
+            "impl PartialEq for data::Options",
             "field data::Options::idle_ms_max: u64",
             "type data::Outcome<T = ()> = Result<T, Reason>",
             "#[must_use] enum data::Reason",

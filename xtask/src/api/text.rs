@@ -97,7 +97,9 @@ fn function(inner: &Value, path: &str) -> String {
 pub(super) fn implementation(inner: &Value, path: &str) -> Option<String> {
     let of = last_part(inner["trait"]["path"].as_str()?);
     let thread_safety = matches!(of, "Send" | "Sync");
-    if !inner["blanket_impl"].is_null() || (inner["is_synthetic"] == true && !thread_safety) {
+    let silent = inner["is_synthetic"] == true && !thread_safety;
+    // The last comes along with a derived `PartialEq`, and nobody can name it.
+    if silent || !inner["blanket_impl"].is_null() || of == "StructuralPartialEq" {
         return None;
     }
     let not = if inner["is_negative"] == true { "!" } else { "" };

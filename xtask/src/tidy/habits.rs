@@ -1,5 +1,6 @@
 //! Words and attributes that must not stand in a finished source.
 
+use super::paths;
 use super::source::{Source, words};
 use super::tree::Tree;
 use super::{Finding, Rule};
@@ -55,10 +56,10 @@ fn unfinished(tree: &Tree) -> Vec<Finding> {
 fn sleep(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
     for source in &tree.sources {
-        for at in source.words("sleep").filter(|&at| source.is_test(at)) {
-            if source.code[..at].ends_with("thread::") {
+        for named in paths::named(source).iter().filter(|named| source.is_test(named.at)) {
+            if named.path.ends_with("thread::sleep") {
                 let text = "a sleep in a test: wait for the condition, with a bound".into();
-                found.push(finding(source, at, text));
+                found.push(finding(source, named.at, text));
             }
         }
     }
@@ -128,6 +129,8 @@ mod tests {
         assert_eq!(sleep(&tree(sleeps)), []);
         assert_eq!(sleep(&tree(&format!("#[cfg(test)] mod tests {{ {sleeps} }}"))).len(), 1);
         assert_eq!(sleep(&Tree::of(&[("crates/posthouse/tests/echo.rs", sleeps)])).len(), 1);
+        let imported = "#[cfg(test)] mod tests { use std::thread::{self, sleep}; }";
+        assert_eq!(sleep(&tree(imported)).len(), 1);
         let other = "#[cfg(test)] mod tests { fn f() { lane.sleep(); } }";
         assert_eq!(sleep(&tree(other)), []);
     }

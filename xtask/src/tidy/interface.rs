@@ -162,8 +162,8 @@ mod tests {
             for number in 0..fields {
                 text +=
                     "    /// Doc, with: signs.\n    #[serde(default = \"x\", rename = \"y\")]\n";
-                text +=
-                    &["    pub field_", &number.to_string(), ": Map<A, Vec<(u8, u8)>>,\n"].concat();
+                text += &["    pub field_", &number.to_string(), ": Map<A, b::C<(u8, u8)>>,\n"]
+                    .concat();
             }
             text + "}\n"
         };

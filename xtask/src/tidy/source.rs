@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn comments_and_strings_are_not_code() {
         let text = "let a = \"one // two \\\" three\"; // four\n/* five /* six */ seven */ \
-                    let b = r#\"eight \"nine\"\"#; let c = br\"ten\"; let d = b\"\\\\\";";
+                    let b = r#\"eight \"nine\"\"#; let c = br\"ten\\\"; let d = b\"\\\\\";";
         let source = source(text);
         for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
         {

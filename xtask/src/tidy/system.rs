@@ -104,7 +104,7 @@ fn findings(source: &Source, allowed: impl Fn(&str) -> bool) -> Vec<Finding> {
 fn is_banned(path: &str, banned: &str, imported: bool) -> bool {
     let everything = imported
         && path.strip_suffix("::*").is_some_and(|module| {
-            banned.rsplit_once("::").is_some_and(|(parent, _)| parent == module && parent != "std")
+            banned.rsplit_once("::").is_some_and(|(parent, _)| parent == module)
         });
     everything || is_below(path, banned)
 }
@@ -144,6 +144,7 @@ mod tests {
             "use std::io::Read;",
             "use std::collections::{BTreeMap, HashMap};",
             "use std::collections::*;",
+            "use std::*;",
             "fn f() -> u64 { rand::random() }",
             "use std::hash::RandomState;",
             "use std::time::Instant as Clock; fn f() { Clock::now(); }",

@@ -32,7 +32,8 @@ pub(super) fn open() -> Result<(Poller, Alarm), Errno> {
     // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
     alarm.ring();
     let mut rung = false;
-    poller.wait::<1>(Some(Duration::from_secs(1)), |event| rung |= matches!(event, Event::Alarm))?;
+    poller
+        .wait::<1>(Some(Duration::from_secs(1)), |event| rung |= matches!(event, Event::Alarm))?;
     if rung { Ok((poller, alarm)) } else { Err(Errno::NOSYS) }
 }
 

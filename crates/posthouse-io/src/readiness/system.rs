@@ -21,7 +21,10 @@ use crate::port::ListenOptions;
 const SEGMENTS_MAX: usize = 64;
 
 /// A bound and listening socket, and the address that it got.
-pub(super) fn listen(address: Address, options: ListenOptions) -> Result<(OwnedFd, Address), Errno> {
+pub(super) fn listen(
+    address: Address,
+    options: ListenOptions,
+) -> Result<(OwnedFd, Address), Errno> {
     let address = address.socket_addr();
     let fd = stream_socket(&address)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
@@ -164,4 +167,33 @@ fn stream_socket(address: &SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accepted_socket_inherits_what_was_set_on_its_listener() {
+        for no_delay in [true, false] {
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let options = ListenOptions { no_delay, ..ListenOptions::default() };
+            let (listener, address) = listen(any, options).expect("a listener");
+            let (near, _) = connect(address).expect("a connection");
+            let (far, _) = accept(&listener).expect("a peer");
+            assert_eq!(sockopt::tcp_nodelay(&far), Ok(no_delay));
+            assert_eq!(sockopt::tcp_nodelay(&near), Ok(true));
+            assert_eq!(receive(&far, &mut [0]), Err(Errno::AGAIN), "it does not block");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_ipv4_to_others() {
+        let any: Address = "[::]:0".parse().expect("an address");
+        let Ok((_listener, address)) = listen(any, ListenOptions::default()) else {
+            return; // IPv6 is switched off on this machine.
+        };
+        let same_port = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        assert!(listen(same_port.into(), ListenOptions::default()).is_ok());
+    }
 }

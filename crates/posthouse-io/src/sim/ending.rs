@@ -1,7 +1,7 @@
 //! How streams end: what arrives at an end, shutting down, resetting, closing, cancelling.
 
 use super::At;
-use super::port::Role;
+use super::completions::Role;
 use super::stream::{Flight, Phase, Receive};
 use super::table::Body;
 use super::world::{Event, World};
@@ -26,6 +26,7 @@ impl World {
     pub(super) fn end_arrives(&mut self, to: Socket) {
         if let Some(stream) = self.table.stream(to)
             && stream.phase == Phase::Open
+            && !stream.broken
         {
             stream.ended = true;
             self.deliver(to, false);

@@ -58,7 +58,8 @@ pub struct Faults {
     pub wake_late_ppm: u32,
     /// How late a wake-up arrives, and how soon a spurious one.
     pub wake_delay: RangeInclusive<Duration>,
-    /// A step is asked to end between two units of its work ([`Lane::yields`](crate::Lane::yields)).
+    /// A step is asked to end between two units of its work: see
+    /// [`Lane::yields`](crate::Lane::yields).
     pub yield_ppm: u32,
     /// Before a worker's step time jumps forward, as where a machine was suspended.
     pub clock_jump_ppm: u32,
@@ -97,7 +98,7 @@ impl Faults {
         }
     }
 
-    /// What every network does on an ordinary day: delays, pieces, narrow windows, late and
+    /// What every network does on an ordinary day: delays, pieces, windows of any size, late and
     /// spurious wake-ups, completions out of order. Nothing fails.
     pub fn typical() -> Self {
         let micros = |from, to| Duration::from_micros(from)..=Duration::from_micros(to);
@@ -105,7 +106,7 @@ impl Faults {
             delay: micros(20, 2000),
             completion_delay: micros(0, 200),
             immediate_ppm: 500_000,
-            window_bytes: WINDOW_LEAST..=128 * 1024,
+            window_bytes: 16 * 1024..=256 * 1024,
             partial_receive_ppm: 200_000,
             partial_send_ppm: 200_000,
             cancel_late_ppm: 300_000,
@@ -217,4 +218,26 @@ pub struct Tally {
     pub clock_jump: u64,
     /// Connection attempts that found the accept queue full.
     pub backlog_full: u64,
+}
+
+impl Tally {
+    /// Everything that was not as smooth as it could be.
+    pub fn total(&self) -> u64 {
+        self.delayed
+            + self.window_full
+            + self.partial_receive
+            + self.partial_send
+            + self.cancel_late
+            + self.reordered
+            + self.receive_no_buffers
+            + self.send_no_buffers
+            + self.no_descriptors
+            + self.reset
+            + self.connect_fails
+            + self.lookup_fails
+            + self.wake_spurious
+            + self.wake_late
+            + self.clock_jump
+            + self.backlog_full
+    }
 }

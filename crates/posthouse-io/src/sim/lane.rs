@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::port::{Delivery, Queued};
+use super::completions::{Delivery, Queued};
 use super::stream::Phase;
 use super::table::{Body, Owner};
 use super::world::World;
@@ -155,5 +155,40 @@ impl SimLane {
 
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
         self.enter().lane(self.at).pool.give_back(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::port::{Layout, Options};
+    use crate::sim::SimPort;
+    use crate::sync::{Arc, Mutex, lock};
+    use crate::worker::Turn;
+    use crate::{Lane, lane::LaneKind};
+
+    #[test]
+    fn a_lane_used_outside_of_its_step_is_a_bug() {
+        // Only a lane that has left its step could be: no safe code outside of the crate can.
+        let network = Network::new(7);
+        let port = SimPort::open(network.clone(), Layout::Pinned, &Options::default());
+        let kept = Arc::new(Mutex::new(None));
+        let slot = kept.clone();
+        let step = move |lane: &mut Lane| {
+            let LaneKind::Simulated(SimLane { network, worker, at, now, left }) = &lane.kind else {
+                unreachable!("this is the simulation");
+            };
+            *lock(&slot) = Some(SimLane::new(network.clone(), *worker, *at, *now, *left));
+            Turn::Done
+        };
+        port.spawn(LaneId(0), "careless", Box::new(step)).unwrap();
+        network.settle();
+        let mut lane = lock(&kept).take().expect("the step has run");
+        let next = AssertUnwindSafe(|| lane.next());
+        let said = catch_unwind(next).expect_err("the checker fires");
+        let text = said.downcast_ref::<String>().expect("with a text");
+        assert!(text.contains("outside of its worker's step"), "{text}");
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::port::{Queued, Role};
+use super::completions::{Queued, Role};
 use super::stream::{Flight, Phase};
 use super::table::{Body, Owner};
 use super::world::{Event, World};

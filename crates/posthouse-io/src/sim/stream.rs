@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::port::{Queued, Role};
+use super::completions::{Queued, Role};
 use super::script::Script;
 use super::table::{Body, Entry, Owner};
 use super::world::{Event, World};
@@ -67,6 +67,8 @@ pub(super) struct Stream {
     pub(super) room_left: usize,
     /// When the last of what is on its way arrives: nothing may overtake it.
     pub(super) last_arrival: Nanos,
+    /// A piece on its way here was lost for ever: what follows it is a reset, never a clean end.
+    pub(super) broken: bool,
     /// The other side's end of stream has arrived.
     pub(super) ended: bool,
     /// This side has ended its stream.
@@ -103,6 +105,7 @@ impl Stream {
             window,
             room_left: 0,
             last_arrival: 0,
+            broken: false,
             ended: false,
             shut: false,
             connect: None,
@@ -355,6 +358,9 @@ impl World {
         };
         if self.random.chance(self.faults.reset_ppm) {
             self.tally.reset += 1;
+            if let Some(stream) = self.table.stream(to) {
+                stream.broken = true;
+            }
             for end in [from, to] {
                 let when = self.arrival();
                 self.schedule(when, Event::Reset { to: end });

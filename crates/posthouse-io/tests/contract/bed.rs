@@ -5,28 +5,23 @@
 //! tag until the test asks. Every completion is checked as it comes: it must belong to an operation
 //! that was submitted and has not ended. [`Bed::finish`] checks that nothing is left.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use posthouse_io::{
-    Address, Backend, Bell, Buffer, Choice, Completion, CompletionPort, Drained, Failure, Gather,
-    Lane, LaneId, Layout, ListenOptions, Op, Options, Outcome, ReceiveMode, Segment, Socket, Tag,
-    Turn,
+    Address, Backend, Bell, Buffer, Choice, Completion, CompletionPort, Drained, Error, Failure,
+    Gather, Lane, LaneId, Layout, ListenOptions, Op, Options, Outcome, ReceiveMode, Segment,
+    Socket, Tag,
 };
+
+use crate::driver::Driver;
 
 /// How long a test waits for anything: only a failing test waits that long. In simulation this is
 /// virtual time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Small, so that little data makes many completions.
 pub const BUFFER_BYTES: usize = 4096;
-
-type Command = Box<dyn FnOnce(&mut Lane) + Send>;
-
-/// What is done with the completions of an operation, on the worker that takes them.
-pub type Then = Box<dyn FnMut(&mut Lane, Completion) + Send>;
 
 /// One end of a connection, or a listener.
 #[derive(Clone, Copy, Debug)]
@@ -53,35 +48,6 @@ pub struct Bed {
     pub real: bool,
 }
 
-/// What the test and the workers share.
-pub struct Driver {
-    commands: Vec<Mutex<VecDeque<Command>>>,
-    operations: Mutex<Operations>,
-    tags: AtomicU64,
-    stop: AtomicBool,
-    bell: Bell,
-}
-
-#[derive(Default)]
-struct Operations {
-    known: HashMap<Tag, Operation>,
-    /// Operations without their terminal completion.
-    in_flight: usize,
-    /// The first completion that should not have been.
-    fault: Option<String>,
-}
-
-#[derive(Default)]
-struct Operation {
-    ended: bool,
-    kept: VecDeque<Completion>,
-    then: Option<Arc<Mutex<Then>>>,
-}
-
-pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Bed {
     /// A port with its workers.
     pub fn new(backend: Backend, layout: Layout, io_workers: usize) -> Self {
@@ -95,13 +61,7 @@ impl Bed {
         };
         let (port, choice) = CompletionPort::open(options).expect("the port opens");
         let bell = port.bell();
-        let driver = Arc::new(Driver {
-            commands: (0..port.lanes()).map(|_| Mutex::default()).collect(),
-            operations: Mutex::default(),
-            tags: AtomicU64::new(1),
-            stop: AtomicBool::new(false),
-            bell: bell.clone(),
-        });
+        let driver = Arc::new(Driver::new(port.lanes(), bell.clone()));
         for worker in 0..io_workers {
             let lane = LaneId((worker % port.lanes()) as u16);
             let (driver, port_of_worker) = (driver.clone(), port.clone());
@@ -142,9 +102,7 @@ impl Bed {
     /// Waits until `ready` gives something.
     pub fn until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         let value = self.bell.wait(Some(PATIENCE), || {
-            if let Some(fault) = &lock(&self.driver.operations).fault {
-                panic!("{fault}");
-            }
+            self.driver.check();
             ready()
         });
         value.unwrap_or_else(|| panic!("waited in vain for {what}; {:?}", self.port.counters()))
@@ -187,10 +145,17 @@ impl Bed {
         Listening { end: End { lane, socket }, address, accept }
     }
 
-    /// Ends accepting, and closes the listener.
+    /// Ends accepting, and closes the listener; peers that nobody has asked for are dropped.
     pub fn unlisten(&self, listening: Listening) {
         self.cancel(listening.end);
-        assert_eq!(self.failure(listening.accept), Failure::Cancelled);
+        let last = loop {
+            let completion = self.completion(listening.accept);
+            if !completion.more {
+                break completion.outcome;
+            }
+        };
+        let cancelled = |error: &Error| error.failure == Failure::Cancelled;
+        assert!(matches!(&last, Outcome::Failed(error) if cancelled(error)), "{last:?}");
         self.close(listening.end);
     }
 
@@ -259,18 +224,6 @@ impl Bed {
         read
     }
 
-    /// Receives to the end of the stream.
-    pub fn read_to_end(&self, end: End) -> Vec<u8> {
-        let mut read = Vec::new();
-        loop {
-            match self.outcome(self.receive(end, ReceiveMode::Once)) {
-                Outcome::Received(buffer) => read.extend_from_slice(&buffer),
-                Outcome::Ended => return read,
-                other => panic!("bytes or the end, not {other:?}"),
-            }
-        }
-    }
-
     /// The bytes that a single receive brings.
     #[track_caller]
     pub fn bytes(&self, tag: Tag) -> Buffer {
@@ -307,15 +260,13 @@ impl Bed {
 
     /// Ends the workers, and checks that every operation has ended and nothing is left.
     pub fn finish(self) {
-        self.until("every operation to end", || {
-            (lock(&self.driver.operations).in_flight == 0).then_some(())
-        });
-        self.driver.stop.store(true, Ordering::SeqCst);
+        self.until("every operation to end", || (self.driver.in_flight() == 0).then_some(()));
+        self.driver.stop();
         (0..self.port.lanes()).for_each(|lane| self.port.wake(self.lane(lane)));
         let drained = self.port.drain(PATIENCE);
         assert_eq!(drained, Drained::default(), "every worker ends, and nothing is leaked");
         // Completions that the test did not look at hold buffers and sockets.
-        lock(&self.driver.operations).known.clear();
+        self.driver.forget();
         let counters = self.port.counters();
         assert_eq!(counters.submitted, counters.completed, "each operation ended once");
         assert_eq!(counters.sockets, 0, "sockets are left");
@@ -323,97 +274,8 @@ impl Bed {
     }
 }
 
-impl Driver {
-    /// Submits an operation whose completions are kept for the test.
-    pub fn submit(&self, lane: &mut Lane, op: Op) -> Tag {
-        self.begin(lane, op, None)
-    }
-
-    /// Submits an operation whose completions go to `then`.
-    pub fn submit_then(
-        &self,
-        lane: &mut Lane,
-        op: Op,
-        then: impl FnMut(&mut Lane, Completion) + Send + 'static,
-    ) -> Tag {
-        self.begin(lane, op, Some(Arc::new(Mutex::new(Box::new(then)))))
-    }
-
-    /// Wakes the test to look at its condition.
-    pub fn ring(&self) {
-        self.bell.ring();
-    }
-
-    /// Has `call` run on a worker of the lane, once that is woken.
-    pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
-        lock(&self.commands[lane.index()]).push_back(Box::new(call));
-    }
-
-    fn begin(&self, lane: &mut Lane, op: Op, then: Option<Arc<Mutex<Then>>>) -> Tag {
-        let tag = Tag(self.tags.fetch_add(1, Ordering::Relaxed));
-        let mut operations = lock(&self.operations);
-        operations.in_flight += 1;
-        operations.known.insert(tag, Operation { then, ..Operation::default() });
-        drop(operations);
-        lane.submit(tag, op);
-        tag
-    }
-
-    fn take_kept(&self, tag: Tag) -> Option<Completion> {
-        let mut operations = lock(&self.operations);
-        let operation = operations.known.get_mut(&tag).expect("an operation of this test");
-        operation.kept.pop_front()
-    }
-
-    fn step(&self, lane: &mut Lane, port: &CompletionPort) -> Turn {
-        let id = lane.id();
-        loop {
-            let command = lock(&self.commands[id.index()]).pop_front();
-            let Some(command) = command else { break };
-            command(lane);
-            self.bell.ring();
-            if lane.yields() {
-                return Turn::Again;
-            }
-        }
-        while let Some(completion) = lane.next() {
-            self.take(lane, completion);
-            if lane.yields() {
-                return Turn::Again;
-            }
-        }
-        if self.stop.load(Ordering::SeqCst) {
-            // In the shared layout a wake-up reaches one worker, who passes it on.
-            port.wake(id);
-            return Turn::Done;
-        }
-        Turn::Sleep(None)
-    }
-
-    fn take(&self, lane: &mut Lane, completion: Completion) {
-        let mut operations = lock(&self.operations);
-        let Operations { known, in_flight, fault } = &mut *operations;
-        let operation = known.get_mut(&completion.tag);
-        let Some(operation) = operation.filter(|operation| !operation.ended) else {
-            let text = || format!("after the end of its operation, or without one: {completion:?}");
-            fault.get_or_insert_with(text);
-            return self.bell.ring();
-        };
-        let last = !completion.more;
-        *in_flight -= usize::from(last);
-        operation.ended = last;
-        match operation.then.clone() {
-            None => operation.kept.push_back(completion),
-            Some(then) => {
-                if last {
-                    known.remove(&completion.tag);
-                }
-                drop(operations);
-                lock(&then)(lane, completion);
-            }
-        }
-        self.bell.ring();
-    }
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The bytes as one segment.

@@ -3,17 +3,20 @@
 use posthouse_io::{Failure, Outcome, ReceiveMode};
 
 use crate::bed::{Bed, assert_ended, assert_same, pattern};
+use crate::flow::{Reader, Sender};
 
 pub fn a_shutdown_is_seen_as_the_end_after_all_bytes(bed: &Bed) {
     let (near, far) = bed.pair();
-    let sent = pattern(20_000, 9);
-    bed.send_all(near, &sent[..10_000]);
-    let pending = bed.receive(far, ReceiveMode::Once);
-    let mut got = bed.bytes(pending).to_vec();
-    bed.send_all(near, &sent[10_000..]);
+    let bytes = pattern(20_000, 9);
+    let sender = Sender::start(bed, near, &bytes);
+    let mut got = bed.bytes(bed.receive(far, ReceiveMode::Once)).to_vec();
+    let reader = Reader::start(bed, far, 1);
+    assert_eq!(sender.wait(bed), Ok(()));
     bed.shutdown(near);
-    got.extend_from_slice(&bed.read_to_end(far));
-    assert_same(&got, &sent);
+    let (rest, end) = reader.wait(bed);
+    got.extend(rest);
+    assert_same(&got, &bytes);
+    assert_eq!(end, Ok(()));
     bed.close_all([near, far]);
 }
 
@@ -30,10 +33,10 @@ pub fn a_last_byte_and_the_end_in_one_breath_are_both_told(bed: &Bed) {
                 lane.shutdown(near.socket);
                 send
             });
-            // In simulation a shutdown can come before a send that has not finished.
-            let sent = matches!(bed.outcome(send), Outcome::Sent { .. });
+            // A shutdown ends a send that has not finished.
+            let has_left = matches!(bed.outcome(send), Outcome::Sent { bytes: 1, .. });
             let stream = early.unwrap_or_else(|| bed.receive(far, ReceiveMode::Stream));
-            if sent {
+            if has_left {
                 let byte = bed.completion(stream);
                 assert!(matches!(&byte.outcome, Outcome::Received(b) if **b == *b"x"), "{byte:?}");
             }
@@ -45,12 +48,13 @@ pub fn a_last_byte_and_the_end_in_one_breath_are_both_told(bed: &Bed) {
 
 pub fn a_half_closed_connection_still_carries_the_reply(bed: &Bed) {
     let (near, far) = bed.pair();
-    bed.send_all(near, b"request");
-    bed.shutdown(near);
-    assert_eq!(bed.read_to_end(far), b"request");
-    bed.send_all(far, b"reply");
-    bed.shutdown(far);
-    assert_eq!(bed.read_to_end(near), b"reply");
+    for (from, to, text) in [(near, far, &b"request"[..]), (far, near, b"reply")] {
+        let sender = Sender::start(bed, from, text);
+        let reader = Reader::start(bed, to, 1);
+        assert_eq!(sender.wait(bed), Ok(()));
+        bed.shutdown(from);
+        assert_eq!(reader.wait(bed), (text.to_vec(), Ok(())));
+    }
     bed.close_all([near, far]);
 }
 
@@ -114,28 +118,28 @@ pub fn a_reset_that_a_send_meets_first_is_a_reset_for_the_reads_too(bed: &Bed) {
 }
 
 pub fn bytes_before_a_reset_are_a_beginning_of_what_was_sent(bed: &Bed) {
-    let (near, far) = bed.pair();
-    let sent = pattern(8_000, 10);
-    bed.send_all(near, &sent);
-    bed.reset(near);
-    let mut got = Vec::new();
-    loop {
-        match bed.outcome(bed.receive(far, ReceiveMode::Once)) {
-            Outcome::Received(buffer) => got.extend_from_slice(&buffer),
-            Outcome::Failed(error) => {
-                assert_eq!(error.failure, Failure::Reset, "a reset never looks like an end");
-                break;
-            }
-            other => panic!("bytes or a reset, not {other:?}"),
+    let bytes = pattern(200_000, 10);
+    for pieces in 0..10 {
+        let (near, far) = bed.pair();
+        let sender = Sender::start(bed, near, &bytes);
+        let mut got = Vec::new();
+        for _ in 0..pieces {
+            got.extend_from_slice(&bed.bytes(bed.receive(far, ReceiveMode::Once)));
         }
+        bed.reset(near);
+        let (rest, end) = Reader::start(bed, far, 2).wait(bed);
+        got.extend(rest);
+        assert_same(&got, &bytes[..got.len()]);
+        assert_eq!(end, Err(Failure::Reset), "a reset never looks like an end");
+        let sent = sender.wait(bed);
+        assert!(matches!(sent, Ok(()) | Err(Failure::Reset)), "{sent:?}");
+        bed.close_all([near, far]);
     }
-    assert_same(&got, &sent[..got.len()]);
-    bed.close_all([near, far]);
 }
 
 pub fn a_peer_that_closes_with_bytes_unread_is_not_silent(bed: &Bed) {
     let (near, far) = bed.pair();
-    bed.send_all(near, b"never read");
+    bed.send_all(near, b"!");
     bed.close(far);
     match bed.outcome(bed.receive(near, ReceiveMode::Once)) {
         Outcome::Ended => {}
@@ -150,17 +154,17 @@ pub fn a_connection_in_the_slot_of_another_gets_only_its_own(bed: &Bed) {
     for round in 0..50_u8 {
         let (near, far) = bed.pair_by(listening);
         let receive = bed.receive(far, ReceiveMode::Once);
-        bed.send_all(near, &[round; 3]);
+        let sender = Sender::start(bed, near, &[round; 1000]);
         let first = bed.bytes(receive);
         assert!(!first.is_empty() && first.iter().all(|byte| *byte == round), "{first:?}");
         drop(first);
         // Left behind: bytes on their way, and whatever events they cause.
-        bed.send_all(near, &[round; 100]);
         match round % 3 {
             0 => bed.reset(near),
             1 => bed.shutdown(near),
-            _ => {}
+            _ => bed.cancel(near),
         }
+        let _ = sender.wait(bed);
         bed.close_all([far, near]);
     }
     bed.unlisten(listening);

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use posthouse_io::{Failure, Gather, Lane, Op, Outcome, ReceiveMode};
 
-use crate::bed::{Bed, Driver, End, gather, lock};
+use crate::bed::{Bed, End, gather, lock};
+use crate::driver::Driver;
 
 /// Sends bytes until all have left or a send fails.
 pub struct Sender {
@@ -21,8 +22,12 @@ struct Sending {
 
 impl Sender {
     pub fn start(bed: &Bed, end: End, bytes: &[u8]) -> Self {
+        Self::start_gather(bed, end, gather(bytes))
+    }
+
+    pub fn start_gather(bed: &Bed, end: End, gather: Gather) -> Self {
         let state = Arc::new(Mutex::new(Sending::default()));
-        let (driver, shared, gather) = (bed.driver.clone(), state.clone(), gather(bytes));
+        let (driver, shared) = (bed.driver.clone(), state.clone());
         bed.on(end.lane, move |lane| send_on(&driver, lane, end, &shared, gather));
         Self { end, state }
     }

@@ -5,14 +5,13 @@ use std::sync::mpsc;
 use posthouse_io::{Failure, Outcome, ReceiveMode};
 
 use crate::bed::{Bed, assert_ended, assert_same, pattern};
+use crate::flow::{Reader, Sender};
 
 pub fn a_stream_of_receives_brings_every_byte_and_then_the_end(bed: &Bed) {
     let (near, far) = bed.pair();
     let stream = bed.receive(far, ReceiveMode::Stream);
     let sent = pattern(50_000, 1);
-    for piece in sent.chunks(7_000) {
-        bed.send_all(near, piece);
-    }
+    assert_eq!(Sender::start(bed, near, &sent).wait(bed), Ok(()));
     bed.shutdown(near);
     let mut got = Vec::new();
     loop {
@@ -40,40 +39,34 @@ pub fn a_stream_of_receives_brings_every_byte_and_then_the_end(bed: &Bed) {
 
 pub fn a_single_receive_brings_one_buffer_and_no_more(bed: &Bed) {
     let (near, far) = bed.pair();
-    bed.send_all(near, b"first");
-    let receive = bed.receive(far, ReceiveMode::Once);
-    let first = bed.bytes(receive).to_vec();
-    bed.send_all(near, b"second");
-    // What a second completion under the same tag would do, the bed would tell.
-    let rest = bed.read(far, 11 - first.len());
-    assert_eq!([first, rest].concat(), b"firstsecond");
+    for text in [b"first ", b"second"] {
+        let receive = bed.receive(far, ReceiveMode::Once);
+        let sender = Sender::start(bed, near, text);
+        // A second completion under the same tag would be told by the bed.
+        let first = bed.bytes(receive).to_vec();
+        let rest = bed.read(far, text.len() - first.len());
+        assert_eq!([first, rest].concat(), text);
+        assert_eq!(sender.wait(bed), Ok(()));
+    }
     bed.close_all([near, far]);
 }
 
 pub fn pending_receives_get_the_bytes_in_the_order_of_their_submission(bed: &Bed) {
     let (near, far) = bed.pair();
     let receives: Vec<_> = (0..8).map(|_| bed.receive(far, ReceiveMode::Once)).collect();
-    let sent = pattern(30_000, 2);
-    bed.send_all(near, &sent);
-    bed.shutdown(near);
+    let sent = pattern(50_000, 2);
+    let sender = Sender::start(bed, near, &sent);
     let mut got = Vec::new();
-    let mut ended = false;
     for receive in receives {
-        match bed.outcome(receive) {
-            Outcome::Received(buffer) => {
-                assert!(!ended, "no bytes after the end");
-                got.extend_from_slice(&buffer);
-            }
-            outcome => {
-                assert_ended(&outcome);
-                ended = true;
-            }
-        }
+        got.extend_from_slice(&bed.bytes(receive));
     }
-    if !ended {
-        got.extend_from_slice(&bed.read_to_end(far));
-    }
+    let reader = Reader::start(bed, far, 2);
+    assert_eq!(sender.wait(bed), Ok(()));
+    bed.shutdown(near);
+    let (rest, end) = reader.wait(bed);
+    got.extend(rest);
     assert_same(&got, &sent);
+    assert_eq!(end, Ok(()));
     bed.close_all([near, far]);
 }
 
@@ -95,8 +88,9 @@ pub fn cancelled_receives_leave_the_bytes_to_the_next(bed: &Bed) {
         let pending = bed.receive(far, mode);
         bed.cancel_receives(far);
         assert_eq!(bed.failure(pending), Failure::Cancelled);
-        bed.send_all(near, b"for the next");
+        let sender = Sender::start(bed, near, b"for the next");
         assert_eq!(bed.read(far, 12), b"for the next");
+        assert_eq!(sender.wait(bed), Ok(()));
     }
     bed.close_all([near, far]);
 }
@@ -114,11 +108,11 @@ pub fn all_pending_receives_are_cancelled_each_once(bed: &Bed) {
 
 pub fn a_cancel_amid_traffic_loses_no_byte(bed: &Bed) {
     let (near, far) = bed.pair();
-    let sent = pattern(4_000, 3);
+    let sent = pattern(40_000, 3);
+    let sender = Sender::start(bed, near, &sent);
     let mut got = Vec::new();
-    for piece in sent.chunks(100) {
+    for _ in 0..100 {
         let receive = bed.receive(far, ReceiveMode::Once);
-        bed.send_all(near, piece);
         bed.cancel_receives(far);
         match bed.outcome(receive) {
             Outcome::Received(buffer) => got.extend_from_slice(&buffer),
@@ -126,23 +120,29 @@ pub fn a_cancel_amid_traffic_loses_no_byte(bed: &Bed) {
             other => panic!("bytes or cancelled, not {other:?}"),
         }
     }
+    let reader = Reader::start(bed, far, 1);
+    assert_eq!(sender.wait(bed), Ok(()));
     bed.shutdown(near);
-    got.extend_from_slice(&bed.read_to_end(far));
+    let (rest, end) = reader.wait(bed);
+    got.extend(rest);
     assert_same(&got, &sent);
+    assert_eq!(end, Ok(()));
     bed.close_all([near, far]);
 }
 
 pub fn a_buffer_dropped_on_another_thread_comes_back(bed: &Bed) {
     let (near, far) = bed.pair();
     for _ in 0..10 {
-        bed.send_all(near, b"hold this");
-        let buffer = bed.bytes(bed.receive(far, ReceiveMode::Once));
+        let receive = bed.receive(far, ReceiveMode::Once);
+        let sender = Sender::start(bed, near, b"hold this");
+        let buffer = bed.bytes(receive);
         assert_eq!(bed.port.counters().buffers_used, 1);
-        let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::spawn(move || sender.send(buffer.len()));
-        let held = receiver.recv().expect("the thread looks at the buffer");
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || tell.send(buffer.len()));
+        let held = told.recv().expect("the thread looks at the buffer");
         thread.join().expect("the thread ends").expect("somebody listens");
         bed.read(far, 9 - held);
+        assert_eq!(sender.wait(bed), Ok(()));
         assert_eq!(bed.port.counters().buffers_used, 0);
     }
     bed.close_all([near, far]);

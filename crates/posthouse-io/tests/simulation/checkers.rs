@@ -66,8 +66,8 @@ fn an_empty_gather_is_a_bug() {
 #[test]
 fn a_second_accept_in_flight_is_a_bug() {
     let rig = rig();
-    let (_socket, _raw, accepting) = rig.pair();
-    assert_says(|| rig.submit(Op::Accept(accepting.listener)), "a second accept");
+    let (_socket, _raw, listener) = rig.pair();
+    assert_says(|| rig.submit(Op::Accept(listener)), "a second accept");
 }
 
 #[test]

@@ -55,7 +55,9 @@ impl Rig {
         let state = shared.clone();
         let step = move |lane: &mut Lane| {
             let jobs = std::mem::take(&mut state.lock().unwrap().jobs);
-            jobs.into_iter().for_each(|job| job(lane));
+            for job in jobs {
+                job(lane);
+            }
             while let Some(completion) = lane.next() {
                 state.lock().unwrap().completions.push_back(completion);
             }
@@ -88,6 +90,11 @@ impl Rig {
         };
         self.on_lane(move |lane| lane.submit(tag, op));
         tag
+    }
+
+    /// Virtual time that has passed since `before`.
+    pub(crate) fn since(&self, before: Duration) -> Duration {
+        self.network.now().checked_sub(before).expect("time does not go back")
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -130,13 +137,14 @@ impl Rig {
         (self.on_lane(move |lane| lane.adopt_listener(listener)), local)
     }
 
-    /// A scripted peer and the socket that was accepted for it; the accept stays in flight.
-    pub(crate) fn pair(&self) -> (Socket, RawStream, Accepting) {
+    /// The socket that was accepted for a scripted peer, that peer, and the listener, which goes on
+    /// accepting.
+    pub(crate) fn pair(&self) -> (Socket, RawStream, Socket) {
         let (listener, address) = self.listen("127.0.0.1:0");
         let accept = self.submit(Op::Accept(listener));
         let raw = self.network.dial(address);
         let Outcome::Accepted(new) = self.outcome(accept) else { panic!("accepted") };
-        (self.on_lane(move |lane| lane.adopt(*new)), raw, Accepting { listener, accept })
+        (self.on_lane(move |lane| lane.adopt(*new)), raw, listener)
     }
 
     /// Cancels what is in flight on sockets and closes them.
@@ -166,10 +174,4 @@ impl Rig {
         assert_eq!(counters.submitted, counters.completed, "{counters:?}");
         assert_eq!((counters.sockets, counters.buffers_used), (0, 0), "{counters:?}");
     }
-}
-
-/// A listener and the accept in flight on it.
-pub(crate) struct Accepting {
-    pub(crate) listener: Socket,
-    pub(crate) accept: Tag,
 }

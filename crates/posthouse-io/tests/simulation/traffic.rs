@@ -33,7 +33,6 @@ pub(crate) struct Result {
     /// Clients that got everything back.
     pub(crate) whole: usize,
     pub(crate) tally: posthouse_io::sim::Tally,
-    pub(crate) now: Duration,
 }
 
 /// The byte that a client sends at a position.
@@ -62,6 +61,7 @@ enum Piece {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 struct Peer {
     socket: Option<Socket>,
     is_connected: bool,
@@ -81,6 +81,7 @@ struct Peer {
     closed: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one side")]
 struct App {
     plan: Plan,
     /// A client's address to connect to; a server has none.
@@ -177,7 +178,7 @@ impl App {
             }
             Outcome::Closed => self.peers[i].closed = true,
             Outcome::Connected => {
-                (self.peers[i].is_connected, self.peers[i].is_sending) = (true, false)
+                (self.peers[i].is_connected, self.peers[i].is_sending) = (true, false);
             }
             Outcome::Failed(error) if kind == Kind::Connect as u64 => {
                 self.peers[i].is_sending = false;
@@ -376,7 +377,6 @@ pub(crate) fn run(plan: Plan, faults: Faults, trace: bool) -> Result {
         lines: network.trace(false),
         whole,
         tally: network.tally(),
-        now: network.now(),
     }
 }
 

@@ -61,6 +61,12 @@ impl Inbound {
         None
     }
 
+    /// Receives that may be submitted now, with so many in the window at most: those in flight and
+    /// those that came early count alike, so that one that is late stops the others.
+    pub(super) fn room(&self, window: u8) -> u8 {
+        window.saturating_sub(self.next_submitted.wrapping_sub(self.next_delivered))
+    }
+
     /// The next outcome that had come early and is now in turn.
     pub(super) fn next_early(&mut self) -> Option<Outcome> {
         let held = self.held.as_mut()?;

@@ -146,7 +146,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     /// Counts what the partial frame holds in the endpoint's budget; over it the peer is closed.
     fn account_assembly(&mut self, cx: &mut Context<'_, S>) {
-        let held = self.inbound.reader.held();
+        let held = self.inbound.reader.allocated();
         let known = std::mem::replace(&mut self.inbound.budgeted_bytes, held);
         if held != known && !cx.core.assembly.resize(known, held, cx.core.options.assembly_bytes) {
             let text = "partly received frames hold as much memory as assembly_bytes allows";
@@ -210,7 +210,7 @@ impl<S: Default + Send + 'static> Connection<S> {
                 cx.lane.cancel(socket, Cancel::Receives);
             }
             Reads::Once(pending_max) if wants && strand.retry_at.is_none() => {
-                while inbound.pending < pending_max {
+                while inbound.room(pending_max) > 0 {
                     let sequence = inbound.next_submitted;
                     inbound.next_submitted = sequence.wrapping_add(1);
                     inbound.pending += 1;

@@ -1,1 +1,244 @@
-//! x
+//! The framework's own campaign: a server and its clients under faults, every contract checked.
+//!
+//! One seed decides everything: the layout, workers, pending reads, limits, faults, what the
+//! clients do and when. `posthouse sim` runs seeds by the thousand.
+
+mod ledger;
+mod traffic;
+
+use std::fmt;
+use std::time::Duration;
+
+use posthouse_io::sim::Network;
+
+use crate::close::Close;
+use crate::endpoint::Endpoint;
+use crate::options::{Layout, Options, Tuning};
+use crate::sim::{Faults, RawStream, World};
+use crate::sync::Arc;
+use crate::target::Target;
+
+use ledger::Ledger;
+use traffic::{ClientSide, Dice, ServerSide};
+
+/// What a run did; sums over runs with [`merge`](Summary::merge).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Messages delivered to handlers.
+    pub messages: u64,
+    /// Requests answered, refused, timed out or ended by their connection.
+    pub requests: u64,
+    /// Times that a handler was told `connected`.
+    pub connections: u64,
+    /// Times that a handler was told `disconnected`.
+    pub disconnections: u64,
+    /// Faults that happened: resets, failed submissions, shortages, cut and reordered completions.
+    pub faults: u64,
+    /// Operations submitted to the simulated completion port.
+    pub operations: u64,
+    /// A hash over everything that happened.
+    pub fingerprint: u64,
+}
+
+impl Summary {
+    /// Adds another run's counts.
+    pub fn merge(&mut self, other: &Summary) {
+        self.messages += other.messages;
+        self.requests += other.requests;
+        self.connections += other.connections;
+        self.disconnections += other.disconnections;
+        self.faults += other.faults;
+        self.operations += other.operations;
+        self.fingerprint ^= other.fingerprint.rotate_left(1);
+    }
+}
+
+/// A contract that did not hold in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+const SERVER: &str = "10.0.0.1:9990";
+/// After this much virtual time whatever still lives has hung.
+const HUNG: Duration = Duration::from_secs(600);
+
+/// Runs one seed.
+///
+/// # Errors
+///
+/// The first contract that was broken.
+///
+/// # Panics
+///
+/// Where an assertion of the framework, or a checker of the simulated port, fires: that is a
+/// broken contract, too, and the panic's text says which.
+pub fn run(seed: u64) -> Result<Summary, Violation> {
+    let mut dice = Dice::new(seed);
+    let world = World { network: Network::with(seed, Faults::from_seed(seed)) };
+    let ledger = Arc::new(Ledger::default());
+    let options = options(&mut dice);
+    let server_side = ServerSide::new(ledger.clone(), dice.next());
+    let builder = Endpoint::builder(server_side).listen(SERVER).options(options);
+    let server = world.start(builder).expect("a simulated server starts");
+    let clients = start_clients(&world, &mut dice, &ledger);
+    let mut raws: Vec<RawStream> = Vec::new();
+    drive(&world, &mut dice, &ledger, &server, &clients, &mut raws);
+    if dice.one_in(3) {
+        world.run_for(Duration::from_secs(dice.below(60)));
+    }
+    let mut endpoints = clients;
+    let timeout = Duration::from_millis(dice.below(8_000));
+    if dice.one_in(2) {
+        for client in &endpoints {
+            client.shutdown(timeout);
+        }
+    }
+    server.shutdown(timeout);
+    world.run_until(Duration::from_secs(20), || None::<()>);
+    drop(raws);
+    for client in &endpoints {
+        client.shutdown(Duration::from_secs(1));
+    }
+    endpoints.insert(0, server);
+    finish(&world, &ledger, &endpoints)
+}
+
+/// A server's, or a client's, options: narrow limits are met often.
+fn options(dice: &mut Dice) -> Options {
+    let high = 1 + dice.below(40_000) as usize;
+    let tuning = Tuning {
+        pending_reads: 1 + dice.below(16) as usize,
+        receive_buffer_bytes: 1024 << dice.below(5),
+        queue_high_bytes: high,
+        queue_low_bytes: dice.below(high as u64) as usize,
+        turn_messages: 1 + dice.below(64) as usize,
+        turn_bytes: 1 + dice.below(40_000) as usize,
+        ..Tuning::default()
+    };
+    Options {
+        io_workers: 1 + dice.below(8) as usize,
+        layout: if dice.one_in(2) { Layout::Pinned } else { Layout::Shared },
+        max_connections: if dice.one_in(4) { 4 } else { 64 },
+        max_connections_per_address: if dice.one_in(4) { 2 } else { 0 },
+        send_queue_bytes: high + dice.below(100_000) as usize,
+        heartbeat_ms: if dice.one_in(2) { 0 } else { 100 + dice.below(5_000) },
+        close_timeout_ms: 1 + dice.below(3_000),
+        connect_ms: 100 + dice.below(10_000),
+        admission_ms: if dice.one_in(4) { 1 + dice.below(5_000) } else { 0 },
+        assembly_bytes: if dice.one_in(8) { 20_000 } else { 1 << 24 },
+        requests_max: 1 + dice.below(20) as usize,
+        tuning,
+        ..Options::default()
+    }
+}
+
+type ClientEndpoint = Endpoint<traffic::Line>;
+
+fn start_clients(world: &World, dice: &mut Dice, ledger: &Arc<Ledger>) -> Vec<ClientEndpoint> {
+    let clients = 1 + dice.below(2);
+    (0..clients)
+        .map(|_| {
+            let side = ClientSide::new(ledger.clone(), dice.next());
+            let builder = Endpoint::builder(side).options(options(dice));
+            world.start(builder).expect("a simulated client starts")
+        })
+        .collect()
+}
+
+/// Does, between the workers' steps, what threads outside would: connect, send, close, dial.
+fn drive(
+    world: &World,
+    dice: &mut Dice,
+    ledger: &Arc<Ledger>,
+    server: &Endpoint<traffic::Line>,
+    clients: &[ClientEndpoint],
+    rest: &mut Vec<RawStream>,
+) {
+    let mut raws = Vec::new();
+    for _ in 0..4 + dice.below(20) {
+        match dice.below(10) {
+            0..=3 => {
+                let target = Target::parse(SERVER).expect("an address");
+                let target = if dice.one_in(3) { target.without_hello() } else { target };
+                let _ = clients[dice.below(clients.len() as u64) as usize].connect(target);
+            }
+            4 | 5 => ledger.send_from_outside(server, dice),
+            6 => {
+                let everyone = server.everyone();
+                ledger.send_to_group(&everyone);
+            }
+            7 => {
+                if let Some(info) = server.peers().first() {
+                    let close = if dice.one_in(2) { Close::abort() } else { Close::gracefully() };
+                    let _ = server.close(info.id, close);
+                }
+            }
+            8 => raws.push(attack(world, dice)),
+            _ => {
+                if let Some(raw) = raws.pop() {
+                    match dice.below(4) {
+                        0 => raw.reset(),
+                        1 => raw.finish(),
+                        _ => raw.send(&dice.next().to_le_bytes()),
+                    }
+                    rest.push(raw);
+                }
+            }
+        }
+        world.run_for(Duration::from_micros(1 << dice.below(20)));
+    }
+    rest.append(&mut raws);
+}
+
+/// A peer that keeps to no protocol.
+fn attack(world: &World, dice: &mut Dice) -> RawStream {
+    let raw = world.dial(SERVER);
+    match dice.below(6) {
+        0 => raw.send(&[0xff; 9]),
+        1 => raw.send(&[0, 0, 0, 0, 9]),
+        2 => raw.send(&[0x10, 0, 0, 0, 9, 1]),
+        3 => raw.send(b"GET / HTTP/1.1\r\n\r\n"),
+        4 => raw.stop_reading(),
+        _ => raw.send(&dice.next().to_le_bytes()),
+    }
+    raw
+}
+
+/// Everything is told to end: it must, and nothing may be left.
+fn finish(
+    world: &World,
+    ledger: &Arc<Ledger>,
+    endpoints: &[ClientEndpoint],
+) -> Result<Summary, Violation> {
+    let idle = |endpoint: &ClientEndpoint| endpoint.is_over();
+    let over = world.run_until(HUNG, || endpoints.iter().all(idle).then_some(()));
+    if over.is_none() {
+        let left: Vec<String> = endpoints.iter().map(|e| format!("{:?}", e.stats())).collect();
+        return Err(Violation { text: format!("C3: the shutdown hangs: {}", left.join("; ")) });
+    }
+    for endpoint in endpoints {
+        let stats = endpoint.stats();
+        let rest = stats.connections + stats.sockets + stats.buffers_used + stats.assembly_bytes;
+        if rest > 0 || stats.operations_submitted != stats.operations_completed {
+            return Err(Violation { text: format!("C1, C3: something is left: {stats:?}") });
+        }
+        if stats.connected != stats.disconnected {
+            let text = format!("C6: connected and disconnected differ: {stats:?}");
+            return Err(Violation { text });
+        }
+    }
+    let mut summary = ledger.verdict().map_err(|text| Violation { text })?;
+    summary.operations = endpoints.iter().map(|e| e.stats().operations_submitted).sum();
+    summary.faults = world.network.tally().total();
+    summary.fingerprint = world.network.fingerprint();
+    Ok(summary)
+}

@@ -117,26 +117,21 @@ struct Running<S> {
 
 pub(crate) struct SharedWorker<S> {
     core: Arc<Core<S>>,
-    /// The first worker looks after the endpoint's own affairs.
-    number: usize,
     local: Local,
     tasks: Tasks<S>,
     running: Option<Running<S>>,
     /// Slots that this worker has entered and not begun to run.
     entered: VecDeque<u32>,
-    shutdown: Shutdown,
 }
 
 impl<S: Default + Send + 'static> SharedWorker<S> {
-    pub(crate) fn new(core: Arc<Core<S>>, number: usize, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(core: Arc<Core<S>>, watch: Arc<Watch>) -> Self {
         Self {
             core,
-            number,
             local: Local::new(watch),
             tasks: Tasks::default(),
             running: None,
             entered: VecDeque::new(),
-            shutdown: Shutdown::No,
         }
     }
 
@@ -302,8 +297,8 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
         let Some(deadline) = self.core.life.shutdown_deadline() else { return false };
         let wanted = Shutdown::at(now, deadline);
         self.tasks.clear();
-        if self.number == 0 && self.shutdown < wanted {
-            self.shutdown = wanted;
+        // Whichever worker sees it first: a wake-up wakes one of them, nobody knows which.
+        if self.core.life.tells(wanted as u8) {
             self.core.accepting.look(&self.core, lane);
             for id in self.core.registry.current(None) {
                 self.enter(id, Work::Shutdown);

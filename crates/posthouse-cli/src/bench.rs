@@ -1,0 +1,197 @@
+//! `posthouse bench`: a closed-loop load on an echo server that checks every echo.
+
+mod load;
+mod progress;
+mod report;
+mod tally;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use posthouse::{Endpoint, Framing, Options, Target};
+
+use crate::failure::{Failure, Outcome};
+use crate::pattern::Pattern;
+use crate::{key_file, open_files, output, signals};
+use load::{Load, Phase, Run};
+use progress::Progress;
+use report::Report;
+use tally::Tally;
+
+/// Load an echo server, check every echo, and measure.
+///
+/// Each connection keeps DEPTH messages in flight: when an echo is back, checked to the last byte,
+/// the next message leaves. Any server that echoes frames will do. With the native framing it opens
+/// with Posthouse's hello; a server that knows only the frames needs --no-hello. The exit code is 0
+/// only if every connection came up and stayed and every echo was right.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse bench 127.0.0.1:9990
+  posthouse bench 127.0.0.1:9990 --connections 1000 --size 1024 --depth 16 --seconds 30
+  posthouse bench 10.0.0.7:999 --no-hello              a server with plain native frames
+  posthouse bench localhost:7 --framing raw --json     any server that echoes bytes")]
+pub(crate) struct Bench {
+    /// The server, HOST:PORT
+    #[arg(value_name = "ADDR")]
+    target: Target,
+    /// Connections at the same time
+    #[arg(long, short, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+    /// Bytes of each message
+    #[arg(long, short, value_name = "BYTES", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=16_777_214))]
+    size: u32,
+    /// Messages in flight on each connection
+    #[arg(long, short, value_name = "D", default_value_t = 8,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    depth: u32,
+    /// How long to measure; a warm-up of a tenth, at most 1 s, comes before
+    #[arg(long, short = 't', value_name = "S", default_value_t = 5,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
+    /// length:offset=0,width=4,endian=big,adjust=0,strip=4
+    #[arg(long, default_value = "native")]
+    framing: Framing,
+    /// Open without a hello: for a server that knows native frames but not Posthouse
+    #[arg(long, conflicts_with = "key_file")]
+    no_hello: bool,
+    /// A file with the secret that the server demands
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Threads that make the load; 0: one for each core, at most 8
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    io_workers: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// More than any framing puts around a message, except a long delimiter or a header of many bytes:
+/// those have room in the default.
+const FRAME_HEAD_MAX: usize = 64;
+/// What one connection may have in flight: the largest send queue there can be.
+const IN_FLIGHT_BYTES_MAX: usize = 1 << 34;
+/// Connections that are being made at the same time: fewer than a backlog holds.
+const WAVE: u64 = 128;
+/// How long to wait, at the end, for the echoes still in flight.
+const LAST_ECHOES: Duration = Duration::from_secs(5);
+/// How long a graceful end of all connections may take.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How a load went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    /// The time that was measured.
+    time: Duration,
+    /// Connections that still waited for echoes when the time for the last ones was over.
+    unanswered: u64,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> Outcome {
+        let target = self.target()?;
+        let pattern = Pattern::new(&self.framing, self.size as usize)
+            .map_err(|why| Failure::usage(format!("--framing {}: {why}", self.framing)))?;
+        if (self.size as usize + FRAME_HEAD_MAX) * self.depth as usize > IN_FLIGHT_BYTES_MAX {
+            let text = "--size times --depth is over 16 GiB for each connection: make one smaller";
+            return Err(Failure::usage(text));
+        }
+        open_files::raise_limit();
+        let run = Arc::new(Run {
+            pattern,
+            depth: self.depth as usize,
+            stream: self.framing == Framing::Raw,
+            phase: load::PhaseCell::default(),
+            tally: Tally::new(Duration::from_secs(self.seconds)),
+            progress: Progress::default(),
+        });
+        let endpoint = Endpoint::builder(Load(run.clone())).options(self.options()).start()?;
+        let watched = run.clone();
+        signals::on_interrupt(move || watched.progress.interrupt())?;
+        self.connect(&endpoint, &target, &run.progress);
+        let measured = self.measure(&endpoint, &run)?;
+        endpoint.shutdown(CLOSING);
+        endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))?;
+
+        let report = Report::new(self, &run, measured);
+        if self.json {
+            output::json(&report)?
+        } else {
+            output::write(&report.text())?
+        }
+        report.verdict()
+    }
+
+    fn target(&self) -> Outcome<Target> {
+        let mut target = self.target.clone().framing(self.framing.clone());
+        let native = self.framing == Framing::Native;
+        if !native && (self.no_hello || self.key_file.is_some()) {
+            let text = "has neither hello nor keys: leave out --no-hello and --key-file";
+            return Err(Failure::usage(format!("the framing {} {text}", self.framing)));
+        }
+        if let Some(path) = &self.key_file {
+            target = target.key(key_file::read(path)?);
+        }
+        Ok(if self.no_hello { target.without_hello() } else { target })
+    }
+
+    fn options(&self) -> Options {
+        let frame = self.size as usize + FRAME_HEAD_MAX;
+        let defaults = Options::default();
+        let assembly = frame.saturating_mul(self.connections as usize).min(1 << 40);
+        Options {
+            io_workers: self.io_workers,
+            max_connections: self.connections as usize,
+            max_frame: defaults.max_frame.max(self.size as usize),
+            send_queue_bytes: defaults.send_queue_bytes.max(frame * self.depth as usize),
+            assembly_bytes: defaults.assembly_bytes.max(assembly),
+            ..defaults
+        }
+    }
+
+    /// Begins all connections, a wave at a time, and waits until each is up or has failed.
+    fn connect(&self, endpoint: &Endpoint<load::State>, target: &Target, progress: &Progress) {
+        for begun in 0..u64::from(self.connections) {
+            progress.wait(None, |p| p.interrupted || begun - p.settled() < WAVE);
+            if progress.look(|p| p.interrupted) {
+                return;
+            }
+            if let Err(error) = endpoint.connect(target.clone()) {
+                progress.change(|p| p.failed_to_connect(&error.to_string()));
+            }
+        }
+        let all = u64::from(self.connections);
+        progress.wait(None, |p| p.interrupted || p.settled() == all);
+    }
+
+    /// Starts the load on every connection, lets it run and come to rest.
+    fn measure(&self, endpoint: &Endpoint<load::State>, run: &Arc<Run>) -> Outcome<Measured> {
+        let progress = &run.progress;
+        for id in progress.look(|p| p.up.clone()) {
+            let load = run.clone();
+            let start = move |peer: &mut posthouse::Peer<'_, load::State>| {
+                load.start(peer);
+                Ok(())
+            };
+            // A connection that is gone by now was counted where its end was told.
+            if let Err(posthouse::SendError::Busy) = endpoint.run(id, start) {
+                return Err(Failure::runtime("too much posted work waits: use fewer connections"));
+            }
+        }
+        let over = |p: &progress::Counts| p.interrupted || p.alive() == 0;
+        let seconds = Duration::from_secs(self.seconds);
+        progress.wait(Some((seconds / 10).min(Duration::from_secs(1))), over);
+        let started = run.tally.start();
+        run.phase.set(Phase::Measuring);
+        progress.wait(Some(seconds), over);
+        run.phase.set(Phase::Ending);
+        let time = started.elapsed();
+        progress.wait(Some(LAST_ECHOES), |p| p.alive() <= p.idle);
+        Ok(Measured { time, unanswered: progress.look(|p| p.alive() - p.idle) })
+    }
+}

@@ -1,0 +1,121 @@
+//! What was done and verified, for a person and for a program.
+
+use serde::Serialize;
+
+use super::{CLIENTS, ECHO_BYTES, ECHOES, GROUP_MESSAGES, GROUPS, LEAVERS, REQUESTS, Results};
+use crate::failure::{Failure, Outcome};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    backend: &'static str,
+    elapsed_seconds: f64,
+    messages_per_second: f64,
+    checks: Vec<Check>,
+    /// What a handler saw that it should not have seen.
+    wrong: Vec<String>,
+    ok: bool,
+}
+
+/// A figure, and what it should be.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    expected: u64,
+    found: u64,
+}
+
+impl Report {
+    pub(crate) fn new(results: &Results) -> Self {
+        let counts = results.ledger.counts();
+        let checks = checks(results);
+        let elapsed_seconds = results.elapsed.as_secs_f64();
+        // Echoes and replies went both ways.
+        let messages = 2 * (counts.echoes + counts.replies + counts.joined) + counts.group_messages;
+        let ok = counts.wrong.is_empty() && checks.iter().all(|c| c.expected == c.found);
+        Self {
+            backend: results.backend,
+            elapsed_seconds,
+            messages_per_second: messages as f64 / elapsed_seconds,
+            checks,
+            wrong: counts.wrong,
+            ok,
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut out = format!(
+            "A server and {CLIENTS} clients in one process, on {}, for {:.2} s: \
+             {:.0} messages/s\n\n",
+            self.backend, self.elapsed_seconds, self.messages_per_second
+        );
+        for Check { what, expected, found } in &self.checks {
+            let verdict = if expected == found {
+                "ok".to_owned()
+            } else {
+                format!("WRONG: should be {expected}")
+            };
+            out += &format!("  {found:>8}  {what:<58} {verdict}\n");
+        }
+        for wrong in &self.wrong {
+            out += &format!("  wrong: {wrong}\n");
+        }
+        out
+    }
+
+    pub(crate) fn verdict(&self) -> Outcome {
+        if self.ok {
+            return Ok(());
+        }
+        let failed = self.checks.iter().filter(|check| check.expected != check.found).count();
+        let wrong = self.wrong.len();
+        Err(Failure::runtime(format!(
+            "the demonstration failed: {failed} counts and {wrong} events were not as they should \
+             be, see above; this is a bug of Posthouse or of this machine"
+        )))
+    }
+}
+
+fn checks(results: &Results) -> Vec<Check> {
+    let counts = results.ledger.counts();
+    let (clients, leavers) = (u64::from(CLIENTS), u64::from(LEAVERS));
+    let staying = clients - leavers;
+    let (server, visitors) = (&results.server, &results.clients);
+    let check = |what, found, expected| Check { what, expected, found };
+    assert_eq!(ECHO_BYTES, 200, "the text below says so");
+    assert_eq!(GROUPS, 4, "the text below says so");
+    vec![
+        check("clients connected", u64::from(counts.arrived), clients),
+        check(
+            "echoes of 200 bytes, each compared byte by byte",
+            counts.echoes,
+            staying * ECHOES + leavers * ECHOES / 2,
+        ),
+        check("requests answered, each reply compared", counts.replies, staying * REQUESTS),
+        check("clients joined one of 4 groups", counts.joined, staying),
+        check(
+            "group messages got, each once, in order, in its group",
+            counts.group_messages,
+            staying * GROUP_MESSAGES,
+        ),
+        check("clients that left abruptly, seen as resets", counts.resets, leavers),
+        check("clients that left properly, seen as ended", counts.ended, staying),
+        check("server: peers accepted", server.accepted, clients),
+        check("server: told connected", server.connected, clients),
+        check("server: told disconnected, once each", server.disconnected, clients),
+        check("clients: told disconnected, once each", visitors.disconnected, clients),
+        check(
+            "server: operations completed, of all submitted",
+            server.operations_completed,
+            server.operations_submitted,
+        ),
+        check(
+            "clients: operations completed, of all submitted",
+            visitors.operations_completed,
+            visitors.operations_submitted,
+        ),
+        check("connections left", (server.connections + visitors.connections) as u64, 0),
+        check("sockets left", (server.sockets + visitors.sockets) as u64, 0),
+        check("buffers left in use", (server.buffers_used + visitors.buffers_used) as u64, 0),
+        check("panics in callbacks", server.panics + visitors.panics, 0),
+    ]
+}

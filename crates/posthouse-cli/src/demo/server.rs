@@ -1,0 +1,46 @@
+//! The server of the demonstration.
+
+use std::sync::Arc;
+
+use posthouse::{Handler, Message, Outcome, Peer, Reason, ReasonKind};
+
+use super::kind;
+use super::ledger::Ledger;
+
+/// Echoes, answers requests, and lets clients into groups.
+pub(crate) struct Host(pub(crate) Arc<Ledger>);
+
+impl Handler for Host {
+    type State = ();
+
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+        match (message.kind(), message.ticket()) {
+            (kind::ECHO, None) => peer.send(kind::ECHO, message.payload()),
+            (kind::REVERSE, Some(ticket)) => {
+                let reversed: Vec<u8> = message.payload().iter().rev().copied().collect();
+                peer.reply(ticket, kind::REVERSE, &reversed);
+            }
+            (kind::JOIN, Some(ticket)) => {
+                let name = std::str::from_utf8(message.payload())?;
+                let group = peer.endpoint().group(name);
+                peer.join(&group);
+                peer.reply(ticket, kind::JOIN, b"");
+            }
+            (other, _) => self.0.change(|counts| {
+                counts.wrong(format!("the server got a message of kind {other}"));
+            }),
+        }
+        Ok(())
+    }
+
+    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
+        self.0.change(|counts| {
+            counts.gone_from_server += 1;
+            match why.kind() {
+                ReasonKind::Reset => counts.resets += 1,
+                ReasonKind::Ended => counts.ended += 1,
+                _ => counts.wrong(format!("a client's end surprised the server: {why}")),
+            }
+        });
+    }
+}

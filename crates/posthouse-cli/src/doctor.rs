@@ -1,0 +1,87 @@
+//! `posthouse doctor`: what works on this machine, and which of its limits matter.
+
+mod backends;
+mod machine;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::failure::{Failure, Outcome};
+use crate::output;
+use backends::Backends;
+use machine::Machine;
+
+/// Look at this machine: which backends work here, and which limits matter.
+///
+/// Each backend is tried with a real connection over loopback. Limits are read, never changed. The
+/// exit code is 0 if Posthouse can run here.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse doctor
+  posthouse doctor --json")]
+pub(crate) struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    version: &'static str,
+    backends: Backends,
+    machine: Vec<Finding>,
+}
+
+/// Something about this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    what: &'static str,
+    value: String,
+    verdict: Verdict,
+    /// What it means, and what to do where it is not good.
+    advice: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Good,
+    Low,
+    Unknown,
+}
+
+impl Doctor {
+    pub(crate) fn run(&self) -> Outcome {
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            backends: Backends::tried(),
+            machine: Machine::here().findings(),
+        };
+        if self.json {
+            output::json(&report)?
+        } else {
+            output::write(&report.text())?
+        }
+        match report.backends.auto() {
+            Ok(_) => Ok(()),
+            Err(why) => Err(Failure::runtime(format!("no backend works here: {why}"))),
+        }
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut out = format!("posthouse {}\n\nBackends\n{}", self.version, self.backends.text());
+        out += "\nThis machine\n";
+        for Finding { what, value, verdict, advice } in &self.machine {
+            let verdict = match verdict {
+                Verdict::Good => "good",
+                Verdict::Low => "LOW",
+                Verdict::Unknown => "unknown",
+            };
+            out += &format!("  {what:<14} {value:<34} {verdict:<8} {advice}\n");
+        }
+        out
+    }
+}

@@ -1,0 +1,113 @@
+//! Which backends and layouts work here: tried, not guessed.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use posthouse::{Endpoint, Framing, Options};
+use serde::Serialize;
+
+use crate::echo::Echo;
+
+/// Every backend that any version may have, in the order of preference.
+const BACKENDS: [&str; 3] = ["iocp", "uring", "readiness"];
+const LAYOUTS: [&str; 2] = ["pinned", "shared"];
+
+/// A round trip over loopback takes longer only where it never comes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize)]
+pub(super) struct Backends {
+    /// What `auto` takes.
+    auto: Option<&'static str>,
+    auto_error: Option<String>,
+    tried: Vec<Trial>,
+    /// Backends that this build of the program does not have.
+    absent: Vec<&'static str>,
+}
+
+/// One backend in one layout.
+#[derive(Debug, Serialize)]
+struct Trial {
+    backend: &'static str,
+    layout: &'static str,
+    works: bool,
+    error: Option<String>,
+}
+
+impl Backends {
+    /// Tries all of them.
+    pub(super) fn tried() -> Self {
+        let (auto, auto_error) = parted(round_trip(&Options::default()));
+        let mut backends = Self { auto, auto_error, tried: Vec::new(), absent: Vec::new() };
+        for backend in BACKENDS {
+            let mut options = Options::default();
+            if options.set("backend", backend).is_err() {
+                backends.absent.push(backend);
+                continue;
+            }
+            for layout in LAYOUTS {
+                let result = options
+                    .set("layout", layout)
+                    .map_err(|error| error.to_string())
+                    .and_then(|()| round_trip(&options));
+                let (works, error) = parted(result);
+                backends.tried.push(Trial { backend, layout, works: works.is_some(), error });
+            }
+        }
+        backends
+    }
+
+    /// What `auto` takes, or why it takes none.
+    pub(super) fn auto(&self) -> Result<&'static str, &str> {
+        self.auto.ok_or(self.auto_error.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut out = match self.auto() {
+            Ok(name) => format!(
+                "  auto takes {name}; `posthouse serve --log info` tells why when it starts\n"
+            ),
+            Err(why) => format!("  auto finds none: {why}\n"),
+        };
+        for Trial { backend, layout, error, .. } in &self.tried {
+            let found = error.as_deref().unwrap_or("works: echoed over loopback");
+            out += &format!("  {backend:<14} {layout:<10} {found}\n");
+        }
+        for backend in &self.absent {
+            out += &format!("  {backend:<14} {:<10} not in this version for this system\n", "");
+        }
+        out
+    }
+}
+
+fn parted<T>(result: Result<T, String>) -> (Option<T>, Option<String>) {
+    match result {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
+/// Starts an echo server, has one message echoed, and gives the name of the backend.
+fn round_trip(options: &Options) -> Result<&'static str, String> {
+    let endpoint = Endpoint::builder(Echo)
+        .listen_with("127.0.0.1:0", Framing::Raw)
+        .options(options.clone())
+        .start()
+        .map_err(|error| error.to_string())?;
+    let echoed = echo(&endpoint);
+    endpoint.shutdown(Duration::ZERO);
+    endpoint.wait().map_err(|error| error.to_string())?;
+    echoed.map(|()| endpoint.backend())
+}
+
+fn echo(endpoint: &Endpoint) -> Result<(), String> {
+    let address = endpoint.addresses()[0].socket_addr();
+    let failed = |error: std::io::Error| format!("it starts, but echoes nothing: {error}");
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let (sent, mut came) = (*b"posthouse", [0; 9]);
+    stream.write_all(&sent).map_err(failed)?;
+    stream.read_exact(&mut came).map_err(failed)?;
+    if came == sent { Ok(()) } else { Err("it starts, but echoes wrongly".into()) }
+}

@@ -1,0 +1,28 @@
+//! The secret that both sides prove to hold.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use posthouse::Key;
+
+use crate::failure::{Failure, Outcome};
+
+/// More than any key and its line end: reading stops there.
+const READ_BYTES_MAX: u64 = 64 * 1024;
+
+/// Reads a key: the file's bytes, without the white space at their end.
+pub(crate) fn read(path: &Path) -> Outcome<Key> {
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(READ_BYTES_MAX).read_to_end(&mut bytes)).map_err(
+        |error| {
+            Failure::usage(format!(
+                "cannot read the key file {shown}: {error}; make one with \
+                 `head -c 32 /dev/urandom | base64 > {shown}`"
+            ))
+        },
+    )?;
+    Key::new(bytes.trim_ascii_end())
+        .map_err(|error| Failure::usage(format!("the key file {shown}: {error}")))
+}

@@ -1,0 +1,58 @@
+//! Panics, caught and told in one line.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    /// True exactly while [`caught`] runs on this thread.
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static LAST: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs `work`; where it panics, the message and where it came from.
+///
+/// Meanwhile panics on this thread print nothing, those that something inside catches included.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(install);
+    CATCHING.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    CATCHING.set(false);
+    result.map_err(|_| LAST.take())
+}
+
+/// Keeps what a panic says where it will be caught here; elsewhere all stays as it was.
+fn install() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !CATCHING.get() {
+            return before(info);
+        }
+        let text = info.payload_as_str().unwrap_or("a panic without a text");
+        let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line()));
+        LAST.set(format!("panicked{}: {text}", place.unwrap_or_default()));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_its_text_and_its_place() {
+        let error = caught(|| panic!("the sky falls")).unwrap_err();
+        assert!(error.starts_with("panicked at ") && error.contains("panics.rs:"), "{error}");
+        assert!(error.ends_with(": the sky falls"), "{error}");
+        assert_eq!(caught(|| 5), Ok(5));
+    }
+
+    #[test]
+    fn of_two_panics_the_one_that_came_through_is_told() {
+        let error = caught(|| {
+            assert!(panic::catch_unwind(|| panic!("inner")).is_err());
+            panic!("outer");
+        });
+        assert!(error.unwrap_err().ends_with("outer"));
+    }
+}

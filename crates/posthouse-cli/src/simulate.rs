@@ -1,0 +1,257 @@
+//! `posthouse sim`: the framework's own campaign in the simulated network.
+
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use posthouse::sim::campaign::{self, Summary};
+use serde::Serialize;
+
+use crate::failure::{Failure, Outcome};
+use crate::{output, panics};
+
+/// Run whole servers and clients in a simulated network, one run for each seed.
+///
+/// A run is a pure function of its seed: clients, faults and timing come from it. Every contract of
+/// the framework is checked in every run. The campaign stops at the first failure, and prints its
+/// seed and the command that replays it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse sim --seeds 10000
+  posthouse sim --seeds 1 --from 417 --trace 2> log    replay seed 417 and keep its log
+  posthouse sim --seeds 100 --twice                    is every run the same the second time?")]
+pub(crate) struct Simulate {
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    from: u64,
+    /// Seeds that run at the same time; default: one for each core
+    #[arg(long, value_name = "J")]
+    jobs: Option<NonZero<usize>>,
+    /// Run every seed twice and compare the fingerprints of all that happened
+    #[arg(long)]
+    twice: bool,
+    /// Log everything to stderr, without times of day; one seed at a time
+    #[arg(long)]
+    trace: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Broken {
+    seed: u64,
+    what: String,
+}
+
+/// A campaign: what all its runs did.
+#[derive(Debug, Default)]
+struct Done {
+    seeds: u64,
+    sum: Summary,
+    failures: Vec<Broken>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    from: u64,
+    seeds: u64,
+    elapsed_seconds: f64,
+    seeds_per_second: f64,
+    messages: u64,
+    requests: u64,
+    connections: u64,
+    disconnections: u64,
+    faults: u64,
+    operations: u64,
+    /// Of all runs together: the same for every campaign over the same seeds.
+    fingerprint: String,
+    failures: Vec<Broken>,
+}
+
+impl Simulate {
+    /// Whether everything is logged.
+    pub(crate) fn trace(&self) -> bool {
+        self.trace
+    }
+
+    pub(crate) fn run(&self) -> Outcome {
+        let Some(end) = self.from.checked_add(self.seeds) else {
+            return Err(Failure::usage("--from and --seeds together go beyond the last seed"));
+        };
+        let jobs = match self.jobs {
+            _ if self.trace => 1,
+            Some(jobs) => jobs.get(),
+            None => thread::available_parallelism().map_or(1, NonZero::get),
+        };
+        let started = Instant::now();
+        let done = campaign(self.from..end, jobs, |seed| self.one(seed));
+        let report = Report::new(self.from, done, started.elapsed());
+        if self.json {
+            output::json(&report)?
+        } else {
+            output::write(&report.text())?
+        }
+        match report.failures.first() {
+            None => Ok(()),
+            Some(broken) => Err(Failure::runtime(format!(
+                "a contract is broken; replay it with: posthouse sim --seeds 1 --from {}{}",
+                broken.seed,
+                if self.twice { " --twice" } else { " --trace" }
+            ))),
+        }
+    }
+
+    /// One seed.
+    fn one(&self, seed: u64) -> Result<Summary, String> {
+        let summary = once(seed)?;
+        if self.twice {
+            let (first, second) = (summary.fingerprint, once(seed)?.fingerprint);
+            if first != second {
+                return Err(format!(
+                    "two runs differ (fingerprints {first:#018x} and {second:#018x}): something \
+                     in it is no function of the seed"
+                ));
+            }
+        }
+        Ok(summary)
+    }
+}
+
+fn once(seed: u64) -> Result<Summary, String> {
+    panics::caught(|| campaign::run(seed).map_err(|violation| violation.to_string()))?
+}
+
+/// Runs the seeds, in order, on so many threads; no new one once one has failed.
+fn campaign(
+    seeds: Range<u64>,
+    jobs: usize,
+    run: impl Fn(u64) -> Result<Summary, String> + Sync,
+) -> Done {
+    let next = AtomicU64::new(seeds.start);
+    let done = Mutex::new(Done::default());
+    let lock = || done.lock().expect("nothing under this lock panics");
+    let work = || {
+        while lock().failures.is_empty() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            let result = run(seed);
+            let mut done = lock();
+            done.seeds += 1;
+            match result {
+                Ok(summary) => done.sum.merge(&summary),
+                Err(what) => done.failures.push(Broken { seed, what }),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
+        }
+    });
+    let mut done = done.into_inner().expect("nothing under this lock panics");
+    done.failures.sort_by_key(|broken| broken.seed);
+    done
+}
+
+impl Report {
+    fn new(from: u64, done: Done, elapsed: Duration) -> Self {
+        let Done { seeds, sum, failures } = done;
+        let elapsed_seconds = elapsed.as_secs_f64();
+        Self {
+            from,
+            seeds,
+            elapsed_seconds,
+            seeds_per_second: seeds as f64 / elapsed_seconds,
+            messages: sum.messages,
+            requests: sum.requests,
+            connections: sum.connections,
+            disconnections: sum.disconnections,
+            faults: sum.faults,
+            operations: sum.operations,
+            fingerprint: format!("{:016x}", sum.fingerprint),
+            failures,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for Broken { seed, what } in &self.failures {
+            out += &format!("seed {seed}: {what}\n");
+        }
+        let verdict = match self.failures.len() {
+            0 => "all contracts hold".to_owned(),
+            failed => format!("{failed} failed"),
+        };
+        out += &format!(
+            "{} seeds from {} in {:.2} s, {:.0} a second: {verdict}\n",
+            self.seeds, self.from, self.elapsed_seconds, self.seeds_per_second
+        );
+        out += &format!(
+            "{} messages, {} requests, {} connections, {} disconnections, {} faults, \
+             {} operations; fingerprint {}\n",
+            self.messages,
+            self.requests,
+            self.connections,
+            self.disconnections,
+            self.faults,
+            self.operations,
+            self.fingerprint
+        );
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(seed: u64) -> Summary {
+        let mut summary = Summary::default();
+        (summary.messages, summary.fingerprint) = (seed, 1 << seed);
+        summary
+    }
+
+    #[test]
+    fn every_seed_runs_once_and_the_sums_are_the_same_whatever_the_number_of_jobs() {
+        let one = campaign(3..20, 1, |seed| Ok(summary(seed)));
+        assert_eq!((one.seeds, one.sum.messages), (17, (3..20).sum()));
+        assert_eq!(one.failures, []);
+        for jobs in [2, 7] {
+            let many = campaign(3..20, jobs, |seed| Ok(summary(seed)));
+            assert_eq!((many.seeds, many.sum), (one.seeds, one.sum));
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_the_campaign_and_names_its_seed() {
+        let run = |seed| if seed == 5 { Err("told twice".to_owned()) } else { Ok(summary(seed)) };
+        let done = campaign(0..50, 1, run);
+        assert_eq!(done.failures, [Broken { seed: 5, what: "told twice".into() }]);
+        assert_eq!(done.seeds, 6, "no seed after the failure");
+    }
+
+    #[test]
+    fn a_panic_in_a_run_is_a_failure_like_any_other() {
+        let run = |seed| {
+            panics::caught(|| {
+                assert_ne!(seed, 2, "oh");
+                summary(seed)
+            })
+        };
+        let failures = campaign(0..4, 1, run).failures;
+        assert_eq!(failures.len(), 1);
+        assert!(failures[0].seed == 2 && failures[0].what.contains("oh"), "{failures:?}");
+    }
+}

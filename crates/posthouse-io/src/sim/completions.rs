@@ -1,0 +1,169 @@
+//! Operations and their completions: the accounts, and the order in which they are taken.
+
+use super::At;
+use super::log::Note;
+use super::stream::Flight;
+use super::table::Body;
+use super::world::{Event, World};
+use crate::address::Address;
+use crate::error::{Error, Failure};
+use crate::operation::Outcome;
+use crate::port::Layout;
+use crate::token::{Socket, Tag};
+
+/// What an operation was, for its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Accept,
+    Connect,
+    Receive,
+    Send,
+    Close,
+    Resolve,
+}
+
+/// A completion that waits to be taken.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) socket: Option<Socket>,
+    pub(super) tag: Tag,
+    pub(super) role: Role,
+    pub(super) more: bool,
+    pub(super) result: Delivery,
+}
+
+/// What it brings. An accepted stream becomes a value that closes on drop only when it is taken:
+/// such a value must not be dropped inside the world.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    Plain(Outcome),
+    Accepted(Socket, Address),
+}
+
+impl Queued {
+    pub(super) fn new(
+        socket: Option<Socket>,
+        tag: Tag,
+        role: Role,
+        more: bool,
+        outcome: Outcome,
+    ) -> Self {
+        Self { socket, tag, role, more, result: Delivery::Plain(outcome) }
+    }
+
+    pub(super) fn accepted(listener: Socket, tag: Tag, stream: Socket, peer: Address) -> Self {
+        let result = Delivery::Accepted(stream, peer);
+        Self { socket: Some(listener), tag, role: Role::Accept, more: true, result }
+    }
+
+    fn is_failure(&self) -> bool {
+        matches!(self.result, Delivery::Plain(Outcome::Failed(_)))
+    }
+}
+
+impl World {
+    /// An operation is submitted.
+    pub(super) fn launch(&mut self, at: At, tag: Tag, socket: Option<Socket>) -> Flight {
+        if let Some(socket) = socket {
+            self.own(at, socket).in_flight += 1;
+        }
+        let port = &mut self.ports[at.port];
+        port.submitted += 1;
+        port.in_flight += 1;
+        self.note(Note::Submitted, tag.0, at.lane as u64);
+        Flight { tag, number: self.number() }
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        at: At,
+        socket: Socket,
+        flight: Flight,
+        role: Role,
+        failure: Failure,
+        at_once: bool,
+    ) {
+        let tag = flight.land();
+        let outcome = Outcome::Failed(Error::new(failure));
+        self.complete(at, Queued::new(Some(socket), tag, role, false, outcome), at_once);
+    }
+
+    /// Queues a completion and sees to it that a worker comes for it.
+    pub(super) fn complete(&mut self, at: At, queued: Queued, at_once: bool) {
+        self.note(Note::Queued, queued.tag.0, queued.role as u64);
+        let waiting = queued.socket.and_then(|socket| self.table.entry(socket)).map(|entry| {
+            entry.queued += 1;
+            entry.queued - 1
+        });
+        let port = &mut self.ports[at.port];
+        port.completed += u64::from(!queued.more);
+        let layout = port.layout;
+        let lane = &mut port.lanes[at.lane];
+        if lane.has_no_worker_left() {
+            let (tag, role) = (queued.tag, queued.role);
+            self.bug(&format!(
+                "a lost completion: {tag:?} ({role:?}), no worker of its lane is left"
+            ));
+        }
+        // The local queue is taken first: what follows something of its socket must not go there.
+        if at_once && layout == Layout::Pinned && waiting.is_none_or(|waiting| waiting == 0) {
+            lane.local.push_back(queued);
+        } else {
+            lane.queue.push_back(queued);
+        }
+        self.call_for(at);
+    }
+
+    /// Takes the next completion of a lane.
+    pub(super) fn take(&mut self, at: At) -> Option<Queued> {
+        let span = self.faults.reorder_span;
+        let port = &mut self.ports[at.port];
+        let lane = &mut port.lanes[at.lane];
+        let queued = match port.layout {
+            Layout::Pinned => lane.local.pop_front().or_else(|| lane.queue.pop_front())?,
+            Layout::Shared => {
+                let count = lane.queue.len().min(span.max(1));
+                let mut chosen = if count > 1 { self.random.below(count) } else { 0 };
+                // Those of one operation keep their order.
+                let tag = lane.queue.get(chosen)?.tag;
+                chosen = lane.queue.iter().position(|queued| queued.tag == tag)?;
+                self.tally.reordered += u64::from(chosen > 0);
+                lane.queue.remove(chosen)?
+            }
+        };
+        self.account(at, &queued);
+        Some(queued)
+    }
+
+    fn account(&mut self, at: At, queued: &Queued) {
+        self.note(Note::Taken, queued.tag.0, queued.role as u64);
+        if !queued.is_failure() {
+            self.idle = 0;
+        }
+        let port = &mut self.ports[at.port];
+        port.in_flight -= u64::from(!queued.more);
+        let Some(socket) = queued.socket else { return };
+        let now = self.now;
+        let entry = self.table.entry(socket).expect("a socket outlives its completions");
+        entry.queued -= 1;
+        entry.in_flight -= u32::from(!queued.more);
+        if queued.role == Role::Close {
+            self.table.remove(socket);
+            self.ports[at.port].sockets -= 1;
+            return;
+        }
+        let Body::Stream(stream) = &mut entry.body else { return };
+        if queued.role == Role::Send {
+            stream.sending = false;
+        }
+        if stream.is_ready() && !stream.receives.is_empty() && !stream.deliver_due {
+            stream.deliver_due = true;
+            self.schedule(now, Event::Deliver { to: socket });
+        }
+    }
+
+    pub(super) fn closed(&mut self, at: At, socket: Socket, tag: Tag, at_once: bool) {
+        let queued = Queued::new(Some(socket), tag, Role::Close, false, Outcome::Closed);
+        self.complete(at, queued, at_once);
+    }
+}

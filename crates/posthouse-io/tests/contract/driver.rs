@@ -1,0 +1,173 @@
+//! The worker's part of the test bed: it runs what the test posts, and keeps every completion for
+//! whoever waits for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use posthouse_io::{Bell, Completion, CompletionPort, Lane, LaneId, Op, Tag, Turn};
+
+use crate::bed::lock;
+
+type Command = Box<dyn FnOnce(&mut Lane) + Send>;
+
+/// What is done with the completions of an operation, on the worker that takes them.
+type Then = Box<dyn FnMut(&mut Lane, Completion) + Send>;
+
+/// What the test and the workers share.
+pub struct Driver {
+    commands: Vec<Mutex<VecDeque<Command>>>,
+    operations: Mutex<Operations>,
+    tags: AtomicU64,
+    stop: AtomicBool,
+    bell: Bell,
+}
+
+#[derive(Default)]
+struct Operations {
+    known: HashMap<Tag, Operation>,
+    /// Operations without their terminal completion.
+    in_flight: usize,
+    /// The first completion that should not have been.
+    fault: Option<String>,
+}
+
+#[derive(Default)]
+struct Operation {
+    ended: bool,
+    kept: VecDeque<Completion>,
+    then: Option<Arc<Mutex<Then>>>,
+}
+
+impl Driver {
+    pub fn new(lanes: usize, bell: Bell) -> Self {
+        Self {
+            commands: (0..lanes).map(|_| Mutex::default()).collect(),
+            operations: Mutex::default(),
+            tags: AtomicU64::new(1),
+            stop: AtomicBool::new(false),
+            bell,
+        }
+    }
+
+    /// Submits an operation whose completions are kept for the test.
+    pub fn submit(&self, lane: &mut Lane, op: Op) -> Tag {
+        self.begin(lane, op, None)
+    }
+
+    /// Submits an operation whose completions go to `then`.
+    pub fn submit_then(
+        &self,
+        lane: &mut Lane,
+        op: Op,
+        then: impl FnMut(&mut Lane, Completion) + Send + 'static,
+    ) -> Tag {
+        self.begin(lane, op, Some(Arc::new(Mutex::new(Box::new(then)))))
+    }
+
+    /// Wakes the test to look at its condition.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Has `call` run on a worker of the lane, once that is woken.
+    pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
+        lock(&self.commands[lane.index()]).push_back(Box::new(call));
+    }
+
+    fn begin(&self, lane: &mut Lane, op: Op, then: Option<Arc<Mutex<Then>>>) -> Tag {
+        let tag = Tag(self.tags.fetch_add(1, Ordering::Relaxed));
+        let mut operations = lock(&self.operations);
+        operations.in_flight += 1;
+        operations.known.insert(tag, Operation { then, ..Operation::default() });
+        drop(operations);
+        lane.submit(tag, op);
+        tag
+    }
+
+    /// The next completion that was kept of an operation.
+    pub fn take_kept(&self, tag: Tag) -> Option<Completion> {
+        let mut operations = lock(&self.operations);
+        let operation = operations.known.get_mut(&tag).expect("an operation of this test");
+        operation.kept.pop_front()
+    }
+
+    /// Panics where a completion came that should not have.
+    pub fn check(&self) {
+        if let Some(fault) = &lock(&self.operations).fault {
+            panic!("{fault}");
+        }
+    }
+
+    /// Operations without their terminal completion.
+    pub fn in_flight(&self) -> usize {
+        lock(&self.operations).in_flight
+    }
+
+    /// Drops completions that nobody asked for.
+    pub fn forget(&self) {
+        lock(&self.operations).known.clear();
+    }
+
+    /// Has each worker end when it wakes next.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// A worker's step.
+    pub fn step(&self, lane: &mut Lane, port: &CompletionPort) -> Turn {
+        let id = lane.id();
+        loop {
+            let command = lock(&self.commands[id.index()]).pop_front();
+            let Some(command) = command else { break };
+            command(lane);
+            self.bell.ring();
+            if lane.yields() {
+                return Turn::Again;
+            }
+        }
+        while let Some(completion) = lane.next() {
+            self.take(lane, completion);
+            if lane.yields() {
+                return Turn::Again;
+            }
+        }
+        if self.stop.load(Ordering::SeqCst) {
+            // In the shared layout a wake-up reaches one worker, who passes it on.
+            port.wake(id);
+            return Turn::Done;
+        }
+        Turn::Sleep(None)
+    }
+
+    fn take(&self, lane: &mut Lane, completion: Completion) {
+        if let Some((then, completion)) = self.keep(completion) {
+            lock(&then)(lane, completion);
+        }
+        // With no lock held: whoever waits looks at its condition behind the bell's own.
+        self.bell.ring();
+    }
+
+    /// Keeps a completion for the test, or gives it back with the one who wants it.
+    fn keep(&self, completion: Completion) -> Option<(Arc<Mutex<Then>>, Completion)> {
+        let mut operations = lock(&self.operations);
+        let Operations { known, in_flight, fault } = &mut *operations;
+        let operation = known.get_mut(&completion.tag);
+        let Some(operation) = operation.filter(|operation| !operation.ended) else {
+            let text = || format!("after the end of its operation, or without one: {completion:?}");
+            fault.get_or_insert_with(text);
+            return None;
+        };
+        let last = !completion.more;
+        *in_flight -= usize::from(last);
+        operation.ended = last;
+        let Some(then) = operation.then.clone() else {
+            operation.kept.push_back(completion);
+            return None;
+        };
+        if last {
+            known.remove(&completion.tag);
+        }
+        Some((then, completion))
+    }
+}

@@ -1,0 +1,266 @@
+//! Every fault that can be asked for really happens, and is counted.
+
+use std::time::Duration;
+
+use posthouse_io::sim::{Faults, Network, Tally};
+use posthouse_io::{Cancel, Failure, Lane, Layout, Op, Outcome, ReceiveMode};
+
+use crate::rig::{Rig, gather};
+use crate::traffic::{Plan, run};
+
+const ALWAYS: u32 = 1_000_000;
+
+fn rig(faults: Faults) -> Rig {
+    Rig::new(&Network::with(1, faults))
+}
+
+fn failure(outcome: &Outcome) -> Option<Failure> {
+    match outcome {
+        Outcome::Failed(error) => Some(error.failure),
+        _ => None,
+    }
+}
+
+/// What happens in a run of some traffic with these faults.
+fn tally(faults: Faults) -> Tally {
+    run(Plan { seed: 3, layout: Layout::Shared, clients: 4, bytes: 20_000 }, faults, false).tally
+}
+
+#[test]
+fn without_faults_nothing_is_counted() {
+    let expected = Tally { immediate: tally(Faults::none()).immediate, ..Tally::default() };
+    assert_eq!(tally(Faults::none()), expected);
+    assert!(expected.immediate > 0);
+}
+
+#[test]
+fn submissions_finish_at_once_or_later() {
+    let faults = Faults { immediate_ppm: 0, ..Faults::none() };
+    let tally = tally(faults);
+    assert!(tally.immediate == 0 && tally.delayed > 0, "{tally:?}");
+    // At once means before the step ends.
+    for (immediate_ppm, expected) in [(ALWAYS, true), (0, false)] {
+        let rig = rig(Faults { immediate_ppm, ..Faults::none() });
+        let (socket, _raw, _) = rig.pair();
+        let at_once = rig.on_lane(move |lane| {
+            lane.submit(posthouse_io::Tag(77), Op::Send(socket, gather(b"x")));
+            lane.next().is_some()
+        });
+        assert_eq!(at_once, expected);
+    }
+}
+
+#[test]
+fn receives_and_sends_are_partial_and_windows_fill() {
+    let partial = Faults {
+        partial_receive_ppm: ALWAYS,
+        partial_send_ppm: ALWAYS,
+        window_bytes: 1..=64,
+        ..Faults::none()
+    };
+    let tally = tally(partial);
+    assert!(tally.partial_receive > 100 && tally.partial_send > 100, "{tally:?}");
+    assert!(tally.window_full > 100, "{tally:?}");
+}
+
+#[test]
+fn completions_are_taken_out_of_order_in_the_shared_layout_only() {
+    let faults = Faults { reorder_span: 8, ..Faults::none() };
+    assert!(tally(faults.clone()).reordered > 10);
+    let pinned = Plan { seed: 3, layout: Layout::Pinned, clients: 4, bytes: 20_000 };
+    assert_eq!(run(pinned, faults, false).tally.reordered, 0);
+}
+
+#[test]
+fn a_cancel_can_come_too_late() {
+    let mut late = 0;
+    for seed in 0..50 {
+        let faults = Faults {
+            cancel_late_ppm: ALWAYS,
+            completion_delay: Duration::ZERO..=Duration::from_micros(200),
+            ..Faults::none()
+        };
+        let rig = Rig::new(&Network::with(seed, faults));
+        let (socket, raw, _) = rig.pair();
+        let receive = rig.submit(Op::Receive(socket, ReceiveMode::Once));
+        raw.send(b"x");
+        rig.on_lane(move |lane| lane.cancel(socket, Cancel::Everything));
+        match rig.outcome(receive) {
+            Outcome::Received(_) => late += 1,
+            outcome => assert_eq!(failure(&outcome), Some(Failure::Cancelled)),
+        }
+        assert_eq!(rig.network.tally().cancel_late, 1);
+    }
+    assert!((5..45).contains(&late), "{late} of 50 were late");
+}
+
+#[test]
+fn a_late_cancel_spares_what_was_submitted_after_it() {
+    let rig = rig(Faults { cancel_late_ppm: ALWAYS, ..Faults::none() });
+    let (socket, raw, _) = rig.pair();
+    rig.on_lane(move |lane| {
+        lane.submit(posthouse_io::Tag(100), Op::Receive(socket, ReceiveMode::Once));
+        lane.cancel(socket, Cancel::Receives);
+        lane.submit(posthouse_io::Tag(101), Op::Receive(socket, ReceiveMode::Once));
+    });
+    assert_eq!(failure(&rig.outcome(posthouse_io::Tag(100))), Some(Failure::Cancelled));
+    raw.send(b"x");
+    assert!(matches!(rig.outcome(posthouse_io::Tag(101)), Outcome::Received(_)));
+}
+
+#[test]
+fn receives_fail_for_want_of_buffers_and_lose_nothing() {
+    for mode in [ReceiveMode::Once, ReceiveMode::Stream] {
+        let rig = rig(Faults::none());
+        let (socket, raw, _) = rig.pair();
+        let receive = rig.submit(Op::Receive(socket, mode));
+        let short = Faults { receive_no_buffers_ppm: ALWAYS, ..Faults::none() };
+        rig.network.set_faults(short);
+        raw.send(b"kept");
+        rig.network.settle();
+        let outcome = rig.outcome(receive);
+        if mode == ReceiveMode::Stream {
+            assert_eq!(failure(&outcome), Some(Failure::NoBuffers));
+            assert_eq!(failure(&rig.receive(socket)), Some(Failure::NoBuffers));
+            assert_eq!(rig.network.tally().receive_no_buffers, 2);
+            rig.network.set_faults(Faults::none());
+            assert!(matches!(rig.receive(socket), Outcome::Received(b) if *b == *b"kept"));
+        } else {
+            assert!(matches!(outcome, Outcome::Received(_)), "it failed at its submission or not");
+        }
+    }
+}
+
+#[test]
+fn a_send_without_room_in_the_system_comes_back_whole() {
+    let rig = rig(Faults::none());
+    let (socket, raw, _) = rig.pair();
+    rig.network.set_faults(Faults { send_no_buffers_ppm: ALWAYS, ..Faults::none() });
+    let outcome = rig.send(socket, b"again");
+    let Outcome::Sent { bytes: 0, gather } = outcome else { panic!("nothing sent: {outcome:?}") };
+    assert_eq!((gather.len(), rig.network.tally().send_no_buffers), (5, 1));
+    rig.network.set_faults(Faults::none());
+    assert!(matches!(rig.perform(Op::Send(socket, gather)), Outcome::Sent { bytes: 5, .. }));
+    rig.network.settle();
+    assert_eq!(raw.take_received(), b"again");
+}
+
+#[test]
+fn descriptors_are_short_for_a_while_and_the_peer_waits() {
+    let ms = Duration::from_millis;
+    let short = Faults {
+        no_descriptors_ppm: ALWAYS,
+        no_descriptors_time: ms(100)..=ms(100),
+        ..Faults::none()
+    };
+    let rig = rig(short);
+    let (listener, address) = rig.listen("127.0.0.1:0");
+    let accept = rig.submit(Op::Accept(listener));
+    let _raw = rig.network.dial(address);
+    assert_eq!(failure(&rig.outcome(accept)), Some(Failure::NoDescriptors));
+    let socket = rig.on_lane(Lane::socket);
+    let connect = Op::Connect(socket, address);
+    assert_eq!(failure(&rig.perform(connect)), Some(Failure::NoDescriptors));
+    assert_eq!(rig.network.tally().no_descriptors, 2);
+    // The shortage lasts, whatever the chance of another.
+    rig.network.set_faults(Faults::none());
+    rig.network.run_until(Some(ms(50)), || None::<()>);
+    let accept = rig.submit(Op::Accept(listener));
+    assert_eq!(failure(&rig.outcome(accept)), Some(Failure::NoDescriptors));
+    rig.network.run_until(Some(ms(50)), || None::<()>);
+    let accept = rig.submit(Op::Accept(listener));
+    assert!(matches!(rig.outcome(accept), Outcome::Accepted(_)), "the peer has waited");
+    assert!(matches!(rig.perform(Op::Connect(socket, address)), Outcome::Connected));
+}
+
+#[test]
+fn connections_are_reset_by_chance() {
+    let rig = rig(Faults::none());
+    let (socket, raw, _) = rig.pair();
+    rig.network.set_faults(Faults { reset_ppm: ALWAYS, ..Faults::none() });
+    raw.send(b"lost");
+    assert_eq!(failure(&rig.receive(socket)), Some(Failure::Reset));
+    rig.network.settle();
+    assert!(raw.is_reset());
+    assert_eq!(rig.network.tally().reset, 1);
+}
+
+#[test]
+fn connects_and_look_ups_fail_by_chance() {
+    let faults = Faults { connect_fails_ppm: ALWAYS, lookup_fails_ppm: ALWAYS, ..Faults::none() };
+    let rig = rig(faults);
+    let (_listener, address) = rig.listen("127.0.0.1:0");
+    let mut seen = Vec::new();
+    for _ in 0..30 {
+        let socket = rig.on_lane(Lane::socket);
+        let outcome = rig.perform(Op::Connect(socket, address));
+        let failure = failure(&outcome).expect("it fails");
+        if !seen.contains(&failure) {
+            seen.push(failure);
+        }
+    }
+    assert_eq!((seen.len(), rig.network.tally().connect_fails), (3, 30));
+    let look_up = rig.perform(Op::Resolve("localhost:1".parse().unwrap()));
+    assert_eq!(failure(&look_up), Some(Failure::NameNotFound));
+    assert_eq!(rig.network.tally().lookup_fails, 1);
+}
+
+#[test]
+fn workers_wake_for_no_reason_and_late() {
+    let ms = Duration::from_millis;
+    let rig = rig(Faults::none());
+    rig.network.settle();
+    let (steps, before) = (rig.steps(), rig.network.now());
+    let late = Faults { wake_late_ppm: ALWAYS, wake_delay: ms(5)..=ms(5), ..Faults::none() };
+    rig.network.set_faults(late);
+    rig.on_lane(|_| ());
+    assert_eq!((rig.since(before), rig.steps()), (ms(5), steps + 1));
+    assert_eq!(rig.network.tally().wake_late, 1);
+    let spurious =
+        Faults { wake_spurious_ppm: ALWAYS, wake_delay: ms(5)..=ms(5), ..Faults::none() };
+    rig.network.set_faults(spurious);
+    rig.on_lane(|_| ());
+    let steps = rig.steps();
+    rig.network.run_until(Some(ms(51)), || None::<()>);
+    assert!(rig.steps() >= steps + 10, "{} steps", rig.steps() - steps);
+    assert!(rig.network.tally().wake_spurious >= 10);
+}
+
+#[test]
+fn steps_are_asked_to_end_early_and_the_clock_jumps() {
+    let rig = rig(Faults { yield_ppm: ALWAYS, ..Faults::none() });
+    assert!(rig.on_lane(Lane::yields));
+    let minute = Duration::from_mins(1);
+    let jump = Faults { clock_jump_ppm: ALWAYS, clock_jump: minute..=minute, ..Faults::none() };
+    rig.network.set_faults(jump);
+    let before = rig.network.now();
+    rig.on_lane(|_| ());
+    assert_eq!(rig.since(before), minute);
+    let tally = rig.network.tally();
+    assert_eq!((tally.clock_jump, tally.yields), (1, 1));
+}
+
+#[test]
+fn a_seeds_mix_differs_and_every_fault_is_in_some() {
+    let mixes: Vec<Faults> = (0..200).map(Faults::from_seed).collect();
+    assert!(mixes.iter().zip(&mixes[1..]).all(|(one, other)| one != other));
+    let chances: [fn(&Faults) -> u32; 13] = [
+        |f| f.immediate_ppm,
+        |f| f.partial_receive_ppm,
+        |f| f.partial_send_ppm,
+        |f| f.cancel_late_ppm,
+        |f| f.receive_no_buffers_ppm,
+        |f| f.send_no_buffers_ppm,
+        |f| f.no_descriptors_ppm,
+        |f| f.reset_ppm,
+        |f| f.connect_fails_ppm,
+        |f| f.lookup_fails_ppm,
+        |f| f.wake_spurious_ppm,
+        |f| f.wake_late_ppm,
+        |f| f.yield_ppm + f.clock_jump_ppm,
+    ];
+    for (i, chance) in chances.iter().enumerate() {
+        assert!(mixes.iter().any(|mix| chance(mix) > 0), "chance {i} is in some mix");
+        assert!(mixes.iter().any(|mix| chance(mix) == 0), "chance {i} is not in some mix");
+    }
+}

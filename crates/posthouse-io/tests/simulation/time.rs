@@ -1,0 +1,222 @@
+//! Time and workers: who runs when, and what moves the clock.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use posthouse_io::sim::{Faults, Network};
+use posthouse_io::{CompletionPort, Lane, LaneId, Layout, Op, Outcome, Tag, Turn};
+
+use crate::rig::{Rig, options};
+
+fn port(network: &Network, layout: Layout, workers: usize) -> CompletionPort {
+    CompletionPort::open(options(network, layout, workers)).unwrap().0
+}
+
+#[test]
+fn time_stands_still_while_a_worker_can_run() {
+    let network = Network::with(1, Faults::none());
+    let port = port(&network, Layout::Pinned, 1);
+    let left = Arc::new(AtomicUsize::new(1000));
+    let counter = left.clone();
+    port.spawn_side("sleeper", |_| Turn::Sleep(Some(Duration::from_micros(1)))).unwrap();
+    let step = move |_: &mut Lane| match counter.fetch_sub(1, Ordering::Relaxed) {
+        1 => Turn::Done,
+        _ => Turn::Again,
+    };
+    port.spawn(LaneId(0), "busy", step).unwrap();
+    while left.load(Ordering::Relaxed) > 0 {
+        assert!(network.step());
+        assert_eq!(network.now(), Duration::ZERO);
+    }
+    network.step();
+    network.step();
+    assert!(network.now() >= Duration::from_micros(1));
+}
+
+#[test]
+fn a_sleep_ends_at_its_deadline_and_not_before() {
+    let network = Network::with(1, Faults::none());
+    let port = port(&network, Layout::Pinned, 1);
+    let times = Arc::<Mutex<Vec<Duration>>>::default();
+    let seen = times.clone();
+    let step = move |lane: &mut Lane| {
+        seen.lock().unwrap().push(lane.now());
+        Turn::Sleep(Some(Duration::from_millis(7)))
+    };
+    port.spawn(LaneId(0), "ticker", step).unwrap();
+    network.run_until(Some(Duration::from_millis(30)), || None::<()>);
+    let millis: Vec<u128> = times.lock().unwrap().iter().map(Duration::as_millis).collect();
+    assert_eq!(millis, [0, 7, 14, 21, 28]);
+    assert_eq!(network.now(), Duration::from_millis(30), "a wait that ends in vain took its time");
+}
+
+#[test]
+fn a_ports_time_begins_when_it_is_opened() {
+    let network = Network::with(1, Faults::none());
+    network.run_until(Some(Duration::from_secs(5)), || None::<()>);
+    let port = port(&network, Layout::Pinned, 1);
+    network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+    assert_eq!((port.now(), network.now()), (Duration::from_secs(1), Duration::from_secs(6)));
+}
+
+#[test]
+fn a_wait_ends_early_where_nothing_can_happen_any_more() {
+    let rig = Rig::new(&Network::new(1));
+    rig.network.settle();
+    assert!(rig.network.run_until(None, || None::<()>).is_none());
+    assert!(!rig.network.step());
+}
+
+#[test]
+fn settling_lets_data_arrive_and_does_not_wait_for_deadlines() {
+    let network = Network::with(1, Faults::none());
+    let rig = Rig::new(&network);
+    let (_socket, raw, _) = rig.pair();
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let counter = ticks.clone();
+    let tick = move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Turn::Sleep(Some(Duration::from_secs(1)))
+    };
+    rig.port.spawn_side("heartbeat", tick).unwrap();
+    let before = network.now();
+    raw.send(b"x");
+    network.settle();
+    assert_eq!((ticks.load(Ordering::Relaxed), rig.since(before)), (1, us(100)));
+}
+
+fn us(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+#[test]
+fn a_wake_up_while_a_worker_runs_makes_its_next_sleep_return() {
+    for layout in [Layout::Pinned, Layout::Shared] {
+        let network = Network::with(1, Faults::none());
+        let port = port(&network, layout, 1);
+        let (waker, steps) = (port.clone(), Arc::new(AtomicUsize::new(0)));
+        let counter = steps.clone();
+        let step = move |lane: &mut Lane| {
+            if counter.fetch_add(1, Ordering::Relaxed) == 0 {
+                waker.wake(lane.id());
+                waker.wake(lane.id());
+            }
+            Turn::Sleep(None)
+        };
+        port.spawn(LaneId(0), "own", step).unwrap();
+        network.settle();
+        assert_eq!(steps.load(Ordering::Relaxed), 2, "{layout}: once, however often woken");
+        port.wake(LaneId(0));
+        port.wake(LaneId(0));
+        network.settle();
+        assert_eq!(steps.load(Ordering::Relaxed), 3, "{layout}: a sleeper wakes");
+    }
+}
+
+#[test]
+fn side_workers_sleep_until_their_time_or_until_they_are_woken() {
+    for seed in 0..20 {
+        let network = Network::new(seed);
+        let port = port(&network, Layout::Pinned, 1);
+        let steps = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let counter = steps.clone();
+            let mut first = true;
+            let step = move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                if std::mem::take(&mut first) { Turn::Sleep(None) } else { Turn::Done }
+            };
+            port.spawn_side("side", step).unwrap();
+        }
+        while steps.load(Ordering::Relaxed) < 3 {
+            network.step();
+        }
+        port.wake_sides();
+        let drained = port.drain(Duration::from_secs(1));
+        assert_eq!((drained.workers, steps.load(Ordering::Relaxed)), (0, 6));
+    }
+}
+
+#[test]
+fn completions_wake_as_many_shared_workers_as_there_are() {
+    let network = Network::with(1, Faults::none());
+    let port = port(&network, Layout::Shared, 4);
+    let taken = Arc::<Mutex<[usize; 4]>>::default();
+    let jobs = Arc::new(Mutex::new(true));
+    for worker in 0..4 {
+        let (taken, jobs) = (taken.clone(), jobs.clone());
+        let step = move |lane: &mut Lane| {
+            if std::mem::take(&mut *jobs.lock().unwrap()) {
+                for tag in 0..100 {
+                    lane.submit(Tag(tag), Op::Resolve("10.0.0.1:1".parse().unwrap()));
+                }
+            }
+            while let Some(completion) = lane.next() {
+                assert!(matches!(completion.outcome, Outcome::Resolved(_)));
+                taken.lock().unwrap()[worker] += 1;
+            }
+            Turn::Sleep(None)
+        };
+        port.spawn(LaneId(0), &format!("io-{worker}"), step).unwrap();
+    }
+    network.settle();
+    let taken = *taken.lock().unwrap();
+    assert_eq!(taken.iter().sum::<usize>(), 100);
+    assert!(taken.iter().all(|count| *count > 0), "{taken:?}: each has had some");
+}
+
+#[test]
+fn drain_says_which_workers_did_not_end() {
+    let network = Network::new(1);
+    let port = port(&network, Layout::Pinned, 2);
+    port.spawn(LaneId(0), "willing", |_| Turn::Done).unwrap();
+    port.spawn(LaneId(1), "stubborn", |_| Turn::Sleep(None)).unwrap();
+    let drained = port.drain(Duration::from_secs(3));
+    assert_eq!((drained.workers, drained.leaked), (1, 0));
+}
+
+#[test]
+fn a_step_can_open_and_drop_ports_and_drop_peers() {
+    let network = Network::new(5);
+    let outer = port(&network, Layout::Pinned, 1);
+    let other = network.clone();
+    let step = move |_: &mut Lane| {
+        let inner = port(&other, Layout::Shared, 1);
+        let address = "127.0.0.1:0".parse().unwrap();
+        drop(inner.listen(address, posthouse_io::ListenOptions::default()).unwrap());
+        inner.spawn(LaneId(0), "inner", |_| Turn::Done).unwrap();
+        Turn::Done
+    };
+    outer.spawn(LaneId(0), "outer", step).unwrap();
+    network.settle();
+    assert_eq!(outer.drain(Duration::from_secs(1)).workers, 0);
+}
+
+#[test]
+fn a_step_takes_no_more_than_its_share() {
+    let network = Network::with(1, Faults::none());
+    let port = port(&network, Layout::Shared, 1);
+    let steps = Arc::<Mutex<Vec<usize>>>::default();
+    let seen = steps.clone();
+    let mut first = true;
+    let step = move |lane: &mut Lane| {
+        if std::mem::take(&mut first) {
+            for tag in 0..1000 {
+                lane.submit(Tag(tag), Op::Resolve("10.0.0.1:1".parse().unwrap()));
+            }
+            return Turn::Sleep(Some(Duration::from_secs(1)));
+        }
+        let mut taken = 0;
+        while lane.next().is_some() {
+            taken += 1;
+        }
+        seen.lock().unwrap().push(taken);
+        Turn::Sleep(None)
+    };
+    port.spawn(LaneId(0), "io", step).unwrap();
+    network.settle();
+    let steps = steps.lock().unwrap();
+    assert_eq!(steps.iter().sum::<usize>(), 1000);
+    assert!(steps.iter().all(|taken| *taken <= 16), "{steps:?}");
+}

@@ -1,0 +1,238 @@
+//! What both sides of every connection saw, and whether it fits together.
+
+use std::collections::BTreeMap;
+
+use super::Summary;
+use super::traffic::{Dice, GROUP, Line, OUTSIDE, body};
+use crate::close::{Reason, ReasonKind};
+use crate::endpoint::Endpoint;
+use crate::group::Group;
+use crate::id::PeerId;
+use crate::sync::{Mutex, lock};
+
+/// Which side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Server,
+    Client(u64),
+}
+
+/// What one side saw of one connection.
+#[derive(Debug, Default)]
+struct Seen {
+    connected: bool,
+    disconnected: bool,
+    /// Messages of the peer's stream that arrived: exactly the numbers 0 to here.
+    received: u64,
+    sent: u64,
+    /// The connection's number, which the client gives and its messages carry.
+    line: Option<u64>,
+    /// Messages of other threads that were taken, and that arrived.
+    outside_sent: u64,
+    outside_received: u64,
+    group_last: Option<u64>,
+    reason: Option<(ReasonKind, u64)>,
+}
+
+/// The book of a run. A violation is written into it, not panicked: a panic in a callback would be
+/// contained by the framework.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    seen: BTreeMap<(Side, PeerId), Seen>,
+    violation: Option<String>,
+    summary: Summary,
+    asked: u64,
+    answered: u64,
+    group_sent: u64,
+}
+
+impl Ledger {
+    fn note(&self, side: Side, id: PeerId, note: impl FnOnce(&mut Seen) -> Option<String>) {
+        let mut inner = lock(&self.inner);
+        let seen = inner.seen.entry((side, id)).or_default();
+        let mut wrong = note(seen);
+        if wrong.is_none() && !seen.connected {
+            wrong = Some("C6: something before connected".to_owned());
+        }
+        if let Some(text) = wrong {
+            let text = format!("{text} ({side:?} {id})");
+            inner.violation.get_or_insert(text);
+        }
+    }
+
+    /// Something that is wrong by itself.
+    pub(super) fn wrong(&self, text: String) {
+        lock(&self.inner).violation.get_or_insert(text);
+    }
+
+    pub(super) fn connected(&self, side: Side, id: PeerId) {
+        lock(&self.inner).summary.connections += 1;
+        self.note(side, id, |seen| {
+            let again = seen.connected.then(|| "C6: connected twice".to_owned());
+            seen.connected = true;
+            again
+        });
+    }
+
+    pub(super) fn disconnected(&self, side: Side, id: PeerId, why: &Reason) {
+        lock(&self.inner).summary.disconnections += 1;
+        self.note(side, id, |seen| {
+            let again = seen.disconnected.then(|| "C6: disconnected twice".to_owned());
+            seen.disconnected = true;
+            seen.reason = Some((why.kind(), why.unsent_bytes()));
+            again
+        });
+    }
+
+    /// A callback other than `disconnected` ran.
+    pub(super) fn called(&self, side: Side, id: PeerId) {
+        self.note(side, id, |seen| {
+            seen.disconnected.then(|| "C6: a callback after disconnected".to_owned())
+        });
+    }
+
+    pub(super) fn sent(&self, side: Side, id: PeerId) {
+        self.note(side, id, |seen| {
+            seen.sent += 1;
+            None
+        });
+    }
+
+    /// Message `number` of the peer's stream arrived; it carries the connection's number.
+    pub(super) fn received(&self, side: Side, id: PeerId, line: u64, number: u64) {
+        lock(&self.inner).summary.messages += 1;
+        self.note(side, id, |seen| {
+            let expected = seen.received;
+            seen.received += 1;
+            if *seen.line.get_or_insert(line) != line {
+                return Some(format!("C6: a message of line {line} on another connection"));
+            }
+            (number != expected).then(|| format!("C5: message {number} where {expected} was due"))
+        });
+    }
+
+    pub(super) fn received_outside(&self, side: Side, id: PeerId, number: u64) {
+        lock(&self.inner).summary.messages += 1;
+        self.note(side, id, |seen| {
+            let expected = seen.outside_received;
+            seen.outside_received += 1;
+            (number != expected).then(|| format!("C5: outside {number} where {expected} was due"))
+        });
+    }
+
+    pub(super) fn received_group(&self, side: Side, id: PeerId, number: u64) {
+        lock(&self.inner).summary.messages += 1;
+        self.note(side, id, |seen| {
+            let last = seen.group_last.replace(number);
+            let wrong = last.is_some_and(|last| last >= number);
+            wrong.then(|| format!("C5: group message {number} after {last:?}"))
+        });
+    }
+
+    pub(super) fn asked(&self) {
+        lock(&self.inner).asked += 1;
+    }
+
+    pub(super) fn answered(&self) {
+        lock(&self.inner).answered += 1;
+    }
+
+    /// The number that the client side gave to its connection.
+    pub(super) fn line(&self, side: Side, id: PeerId, line: u64) {
+        self.note(side, id, |seen| {
+            seen.line = Some(line);
+            None
+        });
+    }
+
+    /// Sends as another thread would, to one of the server's peers.
+    pub(super) fn send_from_outside(&self, server: &Endpoint<Line>, dice: &mut Dice) {
+        let peers = server.peers();
+        if peers.is_empty() {
+            return;
+        }
+        let id = peers[dice.below(peers.len() as u64) as usize].id;
+        for _ in 0..dice.below(20) {
+            let number = match lock(&self.inner).seen.get(&(Side::Server, id)) {
+                Some(seen) if seen.connected => seen.outside_sent,
+                _ => return,
+            };
+            let payload = body(OUTSIDE, number, dice.below(3000) as usize);
+            if server.send(id, OUTSIDE, &payload).is_err() {
+                return;
+            }
+            if let Some(seen) = lock(&self.inner).seen.get_mut(&(Side::Server, id)) {
+                seen.outside_sent += 1;
+            }
+        }
+    }
+
+    /// Sends to a group; the numbers that its members get only grow.
+    pub(super) fn send_to_group(&self, group: &Group<Line>) {
+        let number = {
+            let mut inner = lock(&self.inner);
+            inner.group_sent += 1;
+            inner.group_sent
+        };
+        // Refused only when the posts are at their bound: then nobody gets this number.
+        let _ = group.send(GROUP, &body(GROUP, number, 1500));
+    }
+
+    /// What all of it comes to, once everything has ended.
+    pub(super) fn verdict(&self) -> Result<Summary, String> {
+        let inner = lock(&self.inner);
+        if let Some(text) = &inner.violation {
+            return Err(text.clone());
+        }
+        if inner.asked != inner.answered {
+            let (asked, answered) = (inner.asked, inner.answered);
+            return Err(format!("C6: {asked} requests asked, {answered} told their end"));
+        }
+        let mut by_line: BTreeMap<u64, [Option<&Seen>; 2]> = BTreeMap::new();
+        for ((side, id), seen) in &inner.seen {
+            if seen.connected != seen.disconnected {
+                return Err(format!("C6: {side:?} {id} was not told disconnected"));
+            }
+            if let Some(line) = seen.line {
+                let pair = by_line.entry(line).or_default();
+                let place = usize::from(*side != Side::Server);
+                if pair[place].replace(seen).is_some() {
+                    return Err(format!("C6: line {line} on two connections of one side"));
+                }
+            }
+        }
+        for (line, pair) in by_line {
+            if let [Some(server), Some(client)] = pair {
+                pair_verdict(line, server, client)?;
+                pair_verdict(line, client, server)?;
+            }
+        }
+        let mut summary = inner.summary;
+        summary.requests = inner.asked;
+        Ok(summary)
+    }
+}
+
+/// Where one side saw the other's clean end, everything that the other sent has arrived.
+fn pair_verdict(line: u64, this: &Seen, other: &Seen) -> Result<(), String> {
+    if this.received > other.sent {
+        return Err(format!("C5: line {line}: {} of {} arrived", this.received, other.sent));
+    }
+    if this.outside_received > other.outside_sent {
+        return Err(format!("C5: line {line}: more outside messages arrived than were sent"));
+    }
+    let clean = matches!(this.reason, Some((ReasonKind::Ended, _)));
+    let whole = matches!(other.reason, Some((_, 0)));
+    let missing = other.sent - this.received;
+    if clean && whole && missing > 0 {
+        return Err(format!(
+            "C5: line {line}: {missing} messages lost before a clean end: {this:?}; {other:?}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! Where a scenario runs: real sockets or the simulation, pinned or shared.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use posthouse::sim::{self, World};
+use posthouse::{
+    Builder, Client, ClientError, Endpoint, Handler, Layout, Options, Stats, Target, Tuning,
+};
+
+use crate::raw::Raw;
+
+/// How long a test waits for anything: only a failing test waits that long. In simulation this is
+/// virtual time.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Seeds that a scenario runs with, in each layout.
+const SEEDS: std::ops::Range<u64> = 0..20;
+
+/// One place to run a scenario.
+pub struct Bed<'w> {
+    layout: Layout,
+    io_workers: usize,
+    pending_reads: usize,
+    /// `None`: real sockets and threads.
+    world: Option<&'w World>,
+}
+
+/// Runs the scenario on real sockets and in simulation.
+pub fn everywhere(scenario: impl Fn(&Bed<'_>)) {
+    on_real_sockets(&scenario);
+    in_simulation(&scenario);
+}
+
+/// Runs the scenario on real sockets, in both layouts.
+pub fn on_real_sockets(scenario: impl Fn(&Bed<'_>)) {
+    for (layout, io_workers, pending_reads) in [(Layout::Pinned, 2, 1), (Layout::Shared, 4, 4)] {
+        let bed = Bed { layout, io_workers, pending_reads, world: None };
+        eprintln!("on {bed:?}");
+        scenario(&bed);
+    }
+}
+
+/// Runs the scenario in simulation, in both layouts, with every seed.
+pub fn in_simulation(scenario: impl Fn(&Bed<'_>)) {
+    for (layout, io_workers, pending_reads) in [(Layout::Pinned, 2, 1), (Layout::Shared, 4, 4)] {
+        eprintln!("in simulation, {layout}");
+        sim::check(SEEDS, |world| {
+            scenario(&Bed { layout, io_workers, pending_reads, world: Some(world) });
+        });
+    }
+}
+
+impl fmt::Debug for Bed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let system = if self.world.is_some() { "simulation" } else { "readiness" };
+        write!(f, "{system} {} with {} workers", self.layout, self.io_workers)
+    }
+}
+
+impl<'w> Bed<'w> {
+    /// The same place with other numbers of workers and pending reads.
+    pub fn with(&self, io_workers: usize, pending_reads: usize) -> Self {
+        Self { io_workers, pending_reads, ..*self }
+    }
+
+    /// The simulated world; only for scenarios that run nowhere else.
+    pub fn world(&self) -> &'w World {
+        self.world.expect("a scenario for the simulation")
+    }
+
+    pub fn is_real(&self) -> bool {
+        self.world.is_none()
+    }
+
+    /// The options of this bed: its layout, and no limit per address.
+    pub fn options(&self) -> Options {
+        Options {
+            io_workers: self.io_workers,
+            layout: self.layout,
+            max_connections_per_address: 0,
+            tuning: Tuning { pending_reads: self.pending_reads, ..Tuning::default() },
+            ..Options::default()
+        }
+    }
+
+    /// An address to listen at.
+    pub fn address(&self) -> &'static str {
+        if self.is_real() { "127.0.0.1:0" } else { "10.0.0.1:9990" }
+    }
+
+    /// An IPv6 address to listen at.
+    pub fn address6(&self) -> &'static str {
+        if self.is_real() { "[::1]:0" } else { "[fd00::1:1]:9990" }
+    }
+
+    pub fn start<H: Handler>(&self, builder: Builder<H>) -> Endpoint<H::State> {
+        let started = match self.world {
+            Some(world) => world.start(builder),
+            None => builder.start(),
+        };
+        started.expect("the endpoint starts")
+    }
+
+    /// An endpoint that listens with this bed's options.
+    pub fn serve<H: Handler>(&self, handler: H) -> Endpoint<H::State> {
+        self.serve_with(handler, self.options())
+    }
+
+    pub fn serve_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H::State> {
+        self.start(Endpoint::builder(handler).listen(self.address()).options(options))
+    }
+
+    /// An endpoint that listens nowhere.
+    pub fn client_side<H: Handler>(&self, handler: H) -> Endpoint<H::State> {
+        self.start(Endpoint::builder(handler).options(self.options()))
+    }
+
+    /// A raw peer, connected to the endpoint's first listener.
+    pub fn dial<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Raw {
+        self.dial_at(endpoint.addresses()[0])
+    }
+
+    pub fn dial_at(&self, address: posthouse::Address) -> Raw {
+        match self.world {
+            Some(world) => Raw::simulated(world.dial(&address.to_string())),
+            None => Raw::real(address.socket_addr()),
+        }
+    }
+
+    /// A blocking client of the endpoint's first listener.
+    pub fn client<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Client {
+        self.client_with(target(endpoint), Options::default()).expect("the client connects")
+    }
+
+    pub fn client_with(&self, target: Target, options: Options) -> Result<Client, ClientError> {
+        match self.world {
+            Some(world) => world.client_with(target, options),
+            None => Client::connect_with(target, options),
+        }
+    }
+
+    /// Waits until `ready` gives something.
+    pub fn until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+        let value = match self.world {
+            Some(world) => world.run_until(PATIENCE, ready),
+            None => {
+                let until = Instant::now() + PATIENCE;
+                loop {
+                    let value = ready();
+                    if value.is_some() || Instant::now() > until {
+                        break value;
+                    }
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+            }
+        };
+        value.unwrap_or_else(|| panic!("waited in vain for {what} on {self:?}"))
+    }
+
+    /// Waits until the condition holds.
+    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        self.until(what, || holds().then_some(()));
+    }
+
+    /// Waits for bytes of a raw peer.
+    pub fn read(&self, raw: &mut Raw, bytes: usize) -> Vec<u8> {
+        self.wait_for(&format!("{bytes} bytes"), || raw.received().len() >= bytes);
+        raw.take(bytes)
+    }
+
+    /// Waits for the next frame of a raw peer.
+    pub fn read_frame(&self, raw: &mut Raw) -> (u8, Vec<u8>) {
+        self.until("a frame", || raw.take_frame())
+    }
+
+    /// Waits until the other side has ended a raw peer's stream, in whatever way.
+    pub fn wait_for_end(&self, raw: &mut Raw) {
+        self.wait_for("the end of the stream", || raw.is_over());
+    }
+
+    /// Ends the endpoint at once and sees that nothing of it is left; its last figures.
+    pub fn end<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Stats {
+        endpoint.shutdown(Duration::ZERO);
+        self.ended(endpoint)
+    }
+
+    /// Waits for an endpoint that ends and sees that nothing of it is left; its last figures.
+    pub fn ended<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Stats {
+        endpoint.wait().expect("no callback waits here");
+        let stats = endpoint.stats();
+        let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
+        assert_eq!(left, (0, 0, 0, 0), "left on {self:?}: {stats:?}");
+        assert_eq!(stats.operations_submitted, stats.operations_completed, "{self:?}: {stats:?}");
+        assert_eq!(stats.connected, stats.disconnected, "{self:?}: {stats:?}");
+        stats
+    }
+}
+
+/// The way to an endpoint's first listener.
+pub fn target<S: Default + Send + 'static>(endpoint: &Endpoint<S>) -> Target {
+    Target::parse(&endpoint.addresses()[0].to_string()).expect("an address")
+}

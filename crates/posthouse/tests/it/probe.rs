@@ -1,0 +1,239 @@
+//! A handler that keeps what it is told, checks the order in which it is told it (C6), and does
+//! what a test says.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use posthouse::{Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, Target, Ticket};
+
+/// What belongs to one connection.
+#[derive(Debug, Default)]
+pub struct Line {
+    pub count: u64,
+    pub tickets: Vec<Ticket>,
+}
+
+pub type AtPeer<'a> = &'a mut Peer<'a, Line>;
+type OnPeer = Box<dyn Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync>;
+type OnMessage = Box<dyn Fn(&mut Peer<'_, Line>, Message<'_>) -> Outcome + Send + Sync>;
+type OnEnd = Box<dyn Fn(&mut Peer<'_, Line>, &Reason) + Send + Sync>;
+type OnUnreachable = Box<dyn Fn(&Endpoint<Line>) + Send + Sync>;
+
+/// Something that the handler was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Connected(PeerId),
+    Received(PeerId, u8, Vec<u8>),
+    Writable(PeerId),
+    Disconnected(PeerId, Reason),
+    Unreachable(PeerId, Reason),
+}
+
+/// What a [`Probe`] has been told so far.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<Record>>);
+
+#[derive(Default)]
+struct Record {
+    told: Vec<Told>,
+    stages: HashMap<PeerId, Stage>,
+    faults: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Up,
+    /// A callback of the connection runs.
+    Inside,
+    Gone,
+}
+
+#[derive(Default)]
+pub struct Probe {
+    seen: Seen,
+    /// True exactly when messages are checked and not kept.
+    forgets_messages: bool,
+    connected: Option<OnPeer>,
+    received: Option<OnMessage>,
+    writable: Option<OnPeer>,
+    disconnected: Option<OnEnd>,
+    unreachable: Option<OnUnreachable>,
+}
+
+impl Probe {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sends back what it gets; answers requests with what they ask.
+    pub fn echo() -> Self {
+        Self::new().on_received(|peer, message| {
+            match message.ticket() {
+                Some(ticket) => peer.reply(ticket, message.kind(), message.payload()),
+                None => peer.send(message.kind(), message.payload()),
+            }
+            Ok(())
+        })
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen.clone()
+    }
+
+    /// For scenarios with many messages.
+    pub fn forgetting_messages(mut self) -> Self {
+        self.forgets_messages = true;
+        self
+    }
+
+    pub fn on_connected(
+        mut self,
+        call: impl Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        self.connected = Some(Box::new(call));
+        self
+    }
+
+    pub fn on_received(
+        mut self,
+        call: impl Fn(&mut Peer<'_, Line>, Message<'_>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        self.received = Some(Box::new(call));
+        self
+    }
+
+    pub fn on_writable(
+        mut self,
+        call: impl Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        self.writable = Some(Box::new(call));
+        self
+    }
+
+    pub fn on_disconnected(
+        mut self,
+        call: impl Fn(&mut Peer<'_, Line>, &Reason) + Send + Sync + 'static,
+    ) -> Self {
+        self.disconnected = Some(Box::new(call));
+        self
+    }
+
+    pub fn on_unreachable(
+        mut self,
+        call: impl Fn(&Endpoint<Line>) + Send + Sync + 'static,
+    ) -> Self {
+        self.unreachable = Some(Box::new(call));
+        self
+    }
+}
+
+impl Handler for Probe {
+    type State = Line;
+
+    fn connected(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+        let _inside = self.seen.enter(peer.id(), Some(Told::Connected(peer.id())), true);
+        self.connected.as_ref().map_or(Ok(()), |call| call(peer))
+    }
+
+    fn received(&self, peer: &mut Peer<'_, Line>, message: Message<'_>) -> Outcome {
+        let told = || Told::Received(peer.id(), message.kind(), message.to_bytes());
+        let told = (!self.forgets_messages).then(told);
+        let _inside = self.seen.enter(peer.id(), told, false);
+        self.received.as_ref().map_or(Ok(()), |call| call(peer, message))
+    }
+
+    fn writable(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+        let _inside = self.seen.enter(peer.id(), Some(Told::Writable(peer.id())), false);
+        self.writable.as_ref().map_or(Ok(()), |call| call(peer))
+    }
+
+    fn disconnected(&self, peer: &mut Peer<'_, Line>, why: &Reason) {
+        let told = Told::Disconnected(peer.id(), why.clone());
+        let mut inside = self.seen.enter(peer.id(), Some(told), false);
+        inside.after = Stage::Gone;
+        if let Some(call) = &self.disconnected {
+            call(peer, why);
+        }
+    }
+
+    fn unreachable(&self, endpoint: &Endpoint<Line>, id: PeerId, _: &Target, why: &Reason) {
+        let told = Told::Unreachable(id, why.clone());
+        let mut inside = self.seen.enter(id, Some(told), true);
+        inside.after = Stage::Gone;
+        if let Some(call) = &self.unreachable {
+            call(endpoint);
+        }
+    }
+}
+
+/// A callback that runs.
+struct Inside {
+    seen: Seen,
+    id: PeerId,
+    after: Stage,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.seen.lock().stages.insert(self.id, self.after);
+    }
+}
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, id: PeerId, told: Option<Told>, is_first: bool) -> Inside {
+        let mut record = self.lock();
+        let stage = record.stages.insert(id, Stage::Inside);
+        if stage != if is_first { None } else { Some(Stage::Up) } {
+            record.faults.push(format!("{told:?} of {id} while it is {stage:?}"));
+        }
+        record.told.extend(told);
+        Inside { seen: self.clone(), id, after: Stage::Up }
+    }
+
+    /// Everything so far.
+    pub fn told(&self) -> Vec<Told> {
+        let record = self.lock();
+        assert!(record.faults.is_empty(), "C6: {:?}", record.faults);
+        record.told.clone()
+    }
+
+    pub fn connected(&self) -> Vec<PeerId> {
+        let id = |told| if let Told::Connected(id) = told { Some(id) } else { None };
+        self.told().into_iter().filter_map(id).collect()
+    }
+
+    /// The messages so far: kind and payload.
+    pub fn messages(&self) -> Vec<(u8, Vec<u8>)> {
+        let message = |told| match told {
+            Told::Received(_, kind, payload) => Some((kind, payload)),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(message).collect()
+    }
+
+    pub fn writable(&self) -> usize {
+        self.told().iter().filter(|told| matches!(told, Told::Writable(_))).count()
+    }
+
+    /// Why connections have ended so far.
+    pub fn ends(&self) -> Vec<Reason> {
+        let end = |told| match told {
+            Told::Disconnected(_, why) => Some(why),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(end).collect()
+    }
+
+    /// Why connections have not come up so far.
+    pub fn unreachable(&self) -> Vec<Reason> {
+        let end = |told| match told {
+            Told::Unreachable(_, why) => Some(why),
+            _ => None,
+        };
+        self.told().into_iter().filter_map(end).collect()
+    }
+}
