@@ -96,7 +96,7 @@ impl Bench {
     pub(crate) fn run(&self) -> Outcome {
         let target = self.target()?;
         let pattern = Pattern::new(&self.framing, self.size as usize)
-            .map_err(|why| Failure::usage(format!("--framing {}: {why}", self.framing)))?;
+            .map_err(|why| Failure::usage(format!("--size {}: {why}", self.size)))?;
         if (self.size as usize + FRAME_HEAD_MAX) * self.depth as usize > IN_FLIGHT_BYTES_MAX {
             let text = "--size times --depth is over 16 GiB for each connection: make one smaller";
             return Err(Failure::usage(text));
@@ -119,11 +119,7 @@ impl Bench {
         endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))?;
 
         let report = Report::new(self, &run, measured);
-        if self.json {
-            output::json(&report)?
-        } else {
-            output::write(&report.text())?
-        }
+        output::report(&report, self.json)?;
         report.verdict()
     }
 

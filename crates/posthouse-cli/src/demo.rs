@@ -102,11 +102,7 @@ impl Demo {
         settings::flag(&mut options, "layout", self.layout.as_deref())?;
         open_files::raise_limit();
         let report = Report::new(&perform(options)?);
-        if self.json {
-            output::json(&report)?
-        } else {
-            output::write(&report.text())?
-        }
+        output::report(&report, self.json)?;
         report.verdict()
     }
 }

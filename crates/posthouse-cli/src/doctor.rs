@@ -3,6 +3,8 @@
 mod backends;
 mod machine;
 
+use std::fmt;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -58,11 +60,7 @@ impl Doctor {
             backends: Backends::tried(),
             machine: Machine::here().findings(),
         };
-        if self.json {
-            output::json(&report)?
-        } else {
-            output::write(&report.text())?
-        }
+        output::report(&report, self.json)?;
         match report.backends.auto() {
             Ok(_) => Ok(()),
             Err(why) => Err(Failure::runtime(format!("no backend works here: {why}"))),
@@ -70,18 +68,19 @@ impl Doctor {
     }
 }
 
-impl Report {
-    fn text(&self) -> String {
-        let mut out = format!("posthouse {}\n\nBackends\n{}", self.version, self.backends.text());
-        out += "\nThis machine\n";
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "posthouse {}\n\nBackends\n{}", self.version, self.backends)?;
+        writeln!(f, "\nThis machine")?;
         for Finding { what, value, verdict, advice } in &self.machine {
             let verdict = match verdict {
                 Verdict::Good => "good",
                 Verdict::Low => "LOW",
                 Verdict::Unknown => "unknown",
             };
-            out += &format!("  {what:<14} {value:<34} {verdict:<8} {advice}\n");
+            let line = format!("  {what:<14} {value:<38} {verdict:<8} {advice}");
+            writeln!(f, "{}", line.trim_end())?;
         }
-        out
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The log: what the framework tells through `tracing`, on stderr.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
@@ -8,16 +8,23 @@ use crate::failure::{Failure, Outcome};
 
 const VARIABLE: &str = "POSTHOUSE_LOG";
 
-/// Starts the log: `--log` before `POSTHOUSE_LOG` before `warn`; everything where `traced`.
-///
-/// A traced log has no times, so that two of them can be compared line by line.
-pub(crate) fn start(option: Option<&str>, traced: bool) -> Outcome {
+/// What a command logs where nothing else is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// By this filter.
+    Plain(&'static str),
+    /// Everything, and without times, so that two logs can be compared line by line.
+    Traced,
+}
+
+/// Starts the log: `--log` before `POSTHOUSE_LOG` before what is usual for the command.
+pub(crate) fn start(option: Option<&str>, usual: Log) -> Outcome {
     let environment = std::env::var(VARIABLE).ok().filter(|filter| !filter.is_empty());
-    let (filter, source) = match (option, environment.as_deref()) {
-        (Some(filter), _) => (filter, "--log"),
-        (None, _) if traced => ("trace", "--trace"),
-        (None, Some(filter)) => (filter, VARIABLE),
-        (None, None) => ("warn", "the default"),
+    let (filter, source) = match (option, usual, environment.as_deref()) {
+        (Some(filter), ..) => (filter, "--log"),
+        (None, Log::Traced, _) => ("trace", "--trace"),
+        (None, _, Some(filter)) => (filter, VARIABLE),
+        (None, Log::Plain(filter), None) => (filter, "the default"),
     };
     let filter: EnvFilter = filter.parse().map_err(|error| {
         Failure::usage(format!(
@@ -28,7 +35,10 @@ pub(crate) fn start(option: Option<&str>, traced: bool) -> Outcome {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    let started = if traced { log.without_time().try_init() } else { log.try_init() };
+        .with_ansi(io::stderr().is_terminal());
+    let started = match usual {
+        Log::Traced => log.without_time().try_init(),
+        Log::Plain(_) => log.try_init(),
+    };
     started.map_err(|error| Failure::runtime(format!("cannot start the log: {error}")))
 }

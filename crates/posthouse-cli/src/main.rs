@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use failure::Outcome;
+use logging::Log;
 
 const WELCOME: &str = "\
 Posthouse: a completion-port client/server framework, and this program to use it every day.
@@ -44,8 +45,8 @@ struct Program {
     #[command(subcommand)]
     command: Option<Command>,
     /// What to log to stderr: a level (error, warn, info, debug, trace) or a filter such as
-    /// posthouse=debug. Also from POSTHOUSE_LOG; default: warn
-    #[arg(long, global = true, value_name = "FILTER")]
+    /// posthouse=debug. Also from POSTHOUSE_LOG; default: warn, in simulation off
+    #[arg(long, global = true, value_name = "FILTER", display_order = 100)]
     log: Option<String>,
 }
 
@@ -71,8 +72,11 @@ fn main() -> ExitCode {
 }
 
 fn run(program: &Program) -> Outcome {
-    let traced = matches!(&program.command, Some(Command::Sim(sim)) if sim.trace());
-    logging::start(program.log.as_deref(), traced)?;
+    let usual = match &program.command {
+        Some(Command::Sim(sim)) => sim.log(),
+        _ => Log::Plain("warn"),
+    };
+    logging::start(program.log.as_deref(), usual)?;
     match &program.command {
         None => output::write(WELCOME),
         Some(Command::Serve(serve)) => serve.run(),

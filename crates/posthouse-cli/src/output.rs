@@ -1,5 +1,6 @@
 //! What goes to stdout. A reader that went away (`posthouse demo | head -1`) is no failure.
 
+use std::fmt;
 use std::io::{self, Write as _};
 
 use serde::Serialize;
@@ -17,9 +18,12 @@ pub(crate) fn write(text: &str) -> Outcome {
     }
 }
 
-/// Writes one JSON object, and a line end.
-pub(crate) fn json(value: &impl Serialize) -> Outcome {
-    let text = serde_json::to_string_pretty(value)
+/// Writes what a command found: as one JSON object, or as text for a person.
+pub(crate) fn report(report: &(impl Serialize + fmt::Display), as_json: bool) -> Outcome {
+    if !as_json {
+        return write(&report.to_string());
+    }
+    let text = serde_json::to_string_pretty(report)
         .map_err(|error| Failure::runtime(format!("cannot write JSON: {error}")))?;
     write(&format!("{text}\n"))
 }

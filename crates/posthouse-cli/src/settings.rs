@@ -7,7 +7,7 @@ use posthouse::Options;
 
 use crate::failure::{Failure, Outcome};
 
-const LISTING: &str = "`posthouse serve --print-config` prints every option";
+const LISTING: &str = "`posthouse serve --print-config` lists all options";
 
 /// The options that a file gives, or the defaults where there is none.
 pub(crate) fn read(file: Option<&Path>) -> Outcome<Options> {

@@ -1,5 +1,6 @@
 //! `posthouse sim`: the framework's own campaign in the simulated network.
 
+use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -12,6 +13,7 @@ use posthouse::sim::campaign::{self, Summary};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
+use crate::logging::Log;
 use crate::{output, panics};
 
 /// Run whole servers and clients in a simulated network, one run for each seed.
@@ -28,7 +30,7 @@ Examples:
 pub(crate) struct Simulate {
     /// How many seeds
     #[arg(long, value_name = "N", default_value_t = 1000,
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = clap::value_parser!(u64).range(1..=u64::MAX))]
     seeds: u64,
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -79,9 +81,9 @@ struct Report {
 }
 
 impl Simulate {
-    /// Whether everything is logged.
-    pub(crate) fn trace(&self) -> bool {
-        self.trace
+    /// Usually nothing: what goes wrong in simulation was put in.
+    pub(crate) fn log(&self) -> Log {
+        if self.trace { Log::Traced } else { Log::Plain("off") }
     }
 
     pub(crate) fn run(&self) -> Outcome {
@@ -96,11 +98,7 @@ impl Simulate {
         let started = Instant::now();
         let done = campaign(self.from..end, jobs, |seed| self.one(seed));
         let report = Report::new(self.from, done, started.elapsed());
-        if self.json {
-            output::json(&report)?
-        } else {
-            output::write(&report.text())?
-        }
+        output::report(&report, self.json)?;
         match report.failures.first() {
             None => Ok(()),
             Some(broken) => Err(Failure::runtime(format!(
@@ -184,32 +182,28 @@ impl Report {
             failures,
         }
     }
+}
 
-    fn text(&self) -> String {
-        let mut out = String::new();
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Broken { seed, what } in &self.failures {
-            out += &format!("seed {seed}: {what}\n");
+            writeln!(f, "seed {seed}: {what}")?;
         }
-        let verdict = match self.failures.len() {
-            0 => "all contracts hold".to_owned(),
-            failed => format!("{failed} failed"),
-        };
-        out += &format!(
-            "{} seeds from {} in {:.2} s, {:.0} a second: {verdict}\n",
-            self.seeds, self.from, self.elapsed_seconds, self.seeds_per_second
-        );
-        out += &format!(
-            "{} messages, {} requests, {} connections, {} disconnections, {} faults, \
-             {} operations; fingerprint {}\n",
-            self.messages,
-            self.requests,
-            self.connections,
-            self.disconnections,
-            self.faults,
-            self.operations,
-            self.fingerprint
-        );
-        out
+        let Self { from, seeds, elapsed_seconds, seeds_per_second, .. } = self;
+        write!(f, "{seeds} seeds from {from} in {elapsed_seconds:.2} s, ")?;
+        write!(f, "{seeds_per_second:.0} a second: ")?;
+        match self.failures.len() {
+            0 => writeln!(f, "all contracts hold")?,
+            failed => writeln!(f, "{failed} failed")?,
+        }
+        let Self { messages, requests, connections, disconnections, faults, .. } = self;
+        let Self { operations, fingerprint, .. } = self;
+        writeln!(
+            f,
+            "{messages} messages, {requests} requests, {connections} connections, \
+             {disconnections} disconnections, {faults} faults, {operations} operations; \
+             fingerprint {fingerprint}"
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a thread outside the port waits for something that happens inside.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sim::Network;
 use crate::sync::{Arc, Condvar, Mutex, lock};
@@ -14,7 +14,8 @@ pub struct Bell {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Real(Arc<(Mutex<()>, Condvar)>),
+    /// How often it was rung.
+    Real(Arc<(Mutex<u64>, Condvar)>),
     Simulated(Network),
 }
 
@@ -30,8 +31,7 @@ impl Bell {
     /// Wakes every waiter to look at its condition again.
     pub fn ring(&self) {
         if let Kind::Real(pair) = &self.kind {
-            // Taken so that a waiter is either before its look at the condition or asleep.
-            drop(lock(&pair.0));
+            *lock(&pair.0) += 1;
             pair.1.notify_all();
         }
     }
@@ -47,21 +47,21 @@ impl Bell {
         match &self.kind {
             Kind::Simulated(network) => network.run_until(timeout, ready),
             Kind::Real(pair) => {
-                let until = timeout.and_then(|t| std::time::Instant::now().checked_add(t));
-                let mut guard = lock(&pair.0);
+                let (rung, again) = &**pair;
+                let until = timeout.and_then(|t| Instant::now().checked_add(t));
                 loop {
+                    // Counted before the look, so that a ring during it is not slept through; and
+                    // no lock is held over `ready`, which takes locks that ringers may hold.
+                    let seen = *lock(rung);
                     if let Some(value) = ready() {
                         return Some(value);
                     }
-                    let Some(until) = until else {
-                        guard = pair.1.wait(guard).unwrap_or_else(|e| e.into_inner());
-                        continue;
-                    };
-                    let left = until.saturating_duration_since(std::time::Instant::now());
-                    if left.is_zero() {
-                        return None;
+                    let asleep = |rung: &mut u64| *rung == seen;
+                    match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                        None => drop(again.wait_while(lock(rung), asleep)),
+                        Some(Duration::ZERO) => return None,
+                        Some(left) => drop(again.wait_timeout_while(lock(rung), left, asleep)),
                     }
-                    guard = pair.1.wait_timeout(guard, left).unwrap_or_else(|e| e.into_inner()).0;
                 }
             }
         }

@@ -50,7 +50,8 @@ pub enum ReceiveMode {
 pub struct Completion {
     /// The tag that the operation was submitted with.
     pub tag: Tag,
-    /// `false`: this is the operation's one terminal completion.
+    /// `false`: this is the operation's one terminal completion. It is taken last; in the shared
+    /// layout another worker can still be busy with one that it took before.
     pub more: bool,
     /// What happened.
     pub outcome: Outcome,

@@ -168,6 +168,7 @@ macro_rules! each {
 
 impl CompletionPort {
     /// Opens a port, and says which backend it got and why.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one port")]
     pub fn open(options: Options) -> io::Result<(Self, Choice)> {
         assert!((1..=256).contains(&options.io_workers), "1 to 256 I/O workers");
         let layout = options.layout.unwrap_or(Layout::Pinned);

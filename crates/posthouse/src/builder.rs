@@ -167,7 +167,8 @@ fn spawn<S: Default + Send + 'static>(
             return Err(StartError::System(error));
         }
     }
-    if core.options.handler_overrun_ms > 0 {
+    // In simulation no time passes while a callback runs: there is nothing to watch.
+    if core.options.handler_overrun_ms > 0 && core.choice.backend != "simulation" {
         let limit = Duration::from_millis(core.options.handler_overrun_ms);
         let over = core.life.over().clone();
         let mut watchdog = Watchdog::new(watches, limit, core.stats.clone(), over);

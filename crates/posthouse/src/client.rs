@@ -109,6 +109,8 @@ impl From<posthouse_io::AddressError> for ClientError {
 
 const INBOX_MESSAGES_MAX: usize = 1024;
 const INBOX_BYTES_MAX: usize = 1024 * 1024;
+/// How often a send looks whether the posted work that was too much has been done.
+const BUSY_LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct Inbox {
@@ -242,13 +244,18 @@ impl Client {
     /// Sends a message; waits while the send queue is full.
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), ClientError> {
         Self::may_wait()?;
-        let sent = self.wait(None, |inbox| match self.endpoint.send(self.peer, kind, payload) {
+        let mut send = |inbox: &mut Inbox| match self.endpoint.send(self.peer, kind, payload) {
             Ok(()) => Some(Ok(())),
             Err(SendError::QueueFull { .. } | SendError::Busy) => None,
             Err(SendError::NotConnected) => Some(Err(ended(inbox))),
             Err(error) => Some(Err(error.into())),
-        });
-        sent.unwrap_or(Err(ClientError::TimedOut))
+        };
+        loop {
+            // The bell rings when there is room; nobody rings for the end of `Busy`.
+            if let Some(sent) = self.wait(Some(BUSY_LOOK), &mut send) {
+                return sent;
+            }
+        }
     }
 
     /// The next message, in the order of their arrival; waits for it. What arrived before the end

@@ -10,7 +10,7 @@ mod inbound;
 mod opening;
 mod receiving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome, Socket};
@@ -173,10 +173,13 @@ pub(crate) struct Extras<S> {
     pub(crate) groups: Vec<Arc<Members>>,
     pub(crate) requests: BTreeMap<u32, PendingRequest<S>>,
     next_request: u32,
-    pub(crate) tasks: BTreeMap<(Duration, u32), PeerTask<S>>,
-    next_task: u32,
+    pub(crate) tasks: BTreeMap<(Duration, u64), PeerTask<S>>,
+    next_task: u64,
     /// Requests of the peer that have no reply yet.
-    pub(crate) open_tickets: std::collections::BTreeSet<u32>,
+    pub(crate) open_tickets: BTreeSet<u32>,
+    /// What a server said before it answered our hello.
+    early: VecDeque<(u8, Vec<u8>)>,
+    early_bytes: usize,
 }
 
 impl<S> Default for Extras<S> {
@@ -188,7 +191,9 @@ impl<S> Default for Extras<S> {
             next_request: 0,
             tasks: BTreeMap::new(),
             next_task: 0,
-            open_tickets: std::collections::BTreeSet::new(),
+            open_tickets: BTreeSet::new(),
+            early: VecDeque::new(),
+            early_bytes: 0,
         }
     }
 }
@@ -288,7 +293,6 @@ impl<S: Default + Send + 'static> Connection<S> {
                     strand.stall = None;
                     strand.session.flushed();
                 }
-                self.on_queue_shrunk(cx);
             }
             IoOutcome::Failed(error) => {
                 strand.output.failed();
@@ -298,12 +302,15 @@ impl<S: Default + Send + 'static> Connection<S> {
         }
     }
 
-    /// Below the low mark: the handler is told, and reading goes on.
-    fn on_queue_shrunk(&mut self, cx: &mut Context<'_, S>) {
+    /// Lets the gate know what has left. Below the low mark, where the queue was over the high one
+    /// or another thread found it full, the handler is told, and reading goes on.
+    fn make_room(&mut self, cx: &mut Context<'_, S>) {
+        let refused = self.strand.publish(cx);
         let strand = &mut self.strand;
         let low = cx.core.options.tuning.queue_low_bytes;
-        if strand.over_high && strand.output.queued_bytes() <= low {
+        if (strand.over_high || refused) && strand.output.queued_bytes() <= low {
             strand.over_high = false;
+            strand.gate(cx).forget_refusal();
             if strand.phase == Phase::Open {
                 strand.call(cx, |handler, peer| handler.writable(peer));
             }
@@ -347,6 +354,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     /// Starts what should be in flight now, publishes what others may know, arms the deadline.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_, S>) -> Fate {
+        self.make_room(cx);
         self.strand.send_as_wanted(cx);
         self.progress(cx);
         if self.strand.phase == Phase::Gone {
@@ -497,15 +505,15 @@ impl<S: Default + Send + 'static> Strand<S> {
         cx.core.stats.shortages.add(1);
     }
 
-    /// Lets the gate know what is queued.
-    fn publish(&mut self, cx: &Context<'_, S>) {
+    /// Lets the gate know what is queued. Returns whether something has left for which another
+    /// thread waits.
+    fn publish(&mut self, cx: &Context<'_, S>) -> bool {
         let queued = self.output.queued_bytes();
         let known = std::mem::replace(&mut self.gated_bytes, queued);
         if queued > known {
             self.gate(cx).add(queued - known);
-        } else if known > queued {
-            self.gate(cx).release(known - queued);
         }
+        known > queued && self.gate(cx).release(known - queued)
     }
 }
 

@@ -113,6 +113,7 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         // Asked after the slot was taken: a shutdown that begins later waits for this connection.
         if self.core.life.shutdown_deadline().is_some() {
             self.core.registry.release(id);
+            self.core.wake_all(); // a worker may have waited for this slot
             return Err(ConnectError::Shutdown);
         }
         let rules = self.core.rules.for_target(&target, &self.core.options);
@@ -140,8 +141,8 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         let bytes = frame.len();
         gate.reserve(peer.generation(), bytes, self.core.options.send_queue_bytes)?;
         let posted = self.core.post(peer, PeerPost::Frame(frame));
-        if posted.is_err() && gate.generation() == peer.generation() {
-            gate.release(bytes);
+        if posted.is_err() {
+            gate.give_back(peer.generation(), bytes);
         }
         posted
     }

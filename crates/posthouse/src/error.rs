@@ -13,6 +13,7 @@ pub enum SendError {
     /// The connection is gone, closing, or not up yet.
     NotConnected,
     /// The peer does not read fast enough: the send queue has no room for this message now.
+    /// [`Handler::writable`](crate::Handler::writable) tells when to try again.
     QueueFull {
         /// Bytes in the queue.
         queued_bytes: usize,
@@ -44,7 +45,8 @@ impl fmt::Display for Unsendable {
                 "kind {kind} is the protocol's own once hello is agreed: use 0 to 3 or 32 to 255"
             ),
             Unsendable::NoHello => f.write_str(
-                "requests need an agreed hello: the peer opened without one, or the framing has none",
+                "requests need an agreed hello: the peer opened without one, or the framing has \
+                 none",
             ),
         }
     }

@@ -4,9 +4,9 @@ use crate::error::SendError;
 use crate::id::{GENERATION_BITS, GENERATION_MASK};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// One connection's gate. `state` packs, from the top: bytes queued or reserved (35 bits), open
-/// (1 bit), the generation (28 bits). So one compare-and-swap answers "is this still the
-/// connection that is meant, does it take messages, and is there room?".
+/// One connection's gate. `state` packs, from the top: bytes queued or reserved (34 bits), refused
+/// (1 bit), open (1 bit), the generation (28 bits). So one compare-and-swap answers "is this still
+/// the connection that is meant, does it take messages, and is there room?".
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
@@ -19,7 +19,9 @@ pub(crate) struct Gate {
 const _: () = assert!(size_of::<Gate>() == 16);
 
 const OPEN: u64 = 1 << GENERATION_BITS;
-const BYTES_SHIFT: u32 = GENERATION_BITS + 1;
+/// True exactly when a message found no room since the handler was told of room.
+const REFUSED: u64 = 1 << (GENERATION_BITS + 1);
+const BYTES_SHIFT: u32 = GENERATION_BITS + 2;
 /// True exactly when hello was agreed.
 const HELLO: u32 = 1 << 31;
 
@@ -95,16 +97,30 @@ impl Gate {
                 return Err(SendError::NotConnected);
             }
             let queued = (state >> BYTES_SHIFT) as usize;
-            if queued > 0 && queued + bytes > bytes_max {
-                return Err(SendError::QueueFull { queued_bytes: queued });
-            }
-            let next = state + ((bytes as u64) << BYTES_SHIFT);
+            let full = queued > 0 && queued + bytes > bytes_max;
+            // Marked while something is queued: when that leaves, the mark is seen.
+            let next = match full {
+                true => state | REFUSED,
+                false => state + ((bytes as u64) << BYTES_SHIFT),
+            };
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
+                Ok(_) if full => return Err(SendError::QueueFull { queued_bytes: queued }),
                 Ok(_) => return Ok(()),
                 Err(now) => state = now,
             }
         }
+    }
+
+    /// Gives back what another thread reserved and could not post, unless the connection is gone
+    /// and the reservation with it.
+    pub(crate) fn give_back(&self, generation: u32, bytes: usize) {
+        let less = |state: u64| {
+            let same = state as u32 & GENERATION_MASK == generation;
+            same.then(|| state - ((bytes as u64) << BYTES_SHIFT))
+        };
+        // An error is the connection that is gone.
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }
 
     /// The strand queued so many bytes itself.
@@ -112,10 +128,16 @@ impl Gate {
         self.state.fetch_add((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
     }
 
-    /// So many bytes have left, or were discarded.
-    pub(crate) fn release(&self, bytes: usize) {
+    /// So many bytes have left, or were discarded. Returns whether a message has found no room.
+    pub(crate) fn release(&self, bytes: usize) -> bool {
         let before = self.state.fetch_sub((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
         debug_assert!((before >> BYTES_SHIFT) as usize >= bytes, "released more than was queued");
+        before & REFUSED != 0
+    }
+
+    /// The handler is about to be told of room.
+    pub(crate) fn forget_refusal(&self) {
+        self.state.fetch_and(!REFUSED, Ordering::Relaxed);
     }
 
     /// Bytes queued or reserved.
@@ -136,7 +158,12 @@ mod tests {
         gate.open();
         assert_eq!(gate.reserve(first, 4, 10), Ok(()));
         assert_eq!(gate.reserve(first, 7, 10), Err(SendError::QueueFull { queued_bytes: 4 }));
-        gate.release(4);
+        assert!(gate.release(4), "a message found no room");
+        gate.forget_refusal();
+        assert_eq!(gate.reserve(first, 1, 10), Ok(()));
+        gate.give_back(first + 2, 1);
+        assert_eq!(gate.queued_bytes(), 1, "another connection's reservation");
+        gate.give_back(first, 1);
         assert_eq!(gate.reserve(first, 11, 10), Ok(()), "a lone message always fits");
         gate.shut();
         assert_eq!(gate.reserve(first, 1, 100), Err(SendError::NotConnected));

@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::error::{SendError, Unsendable};
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
+use crate::rules::ConnectionRules;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 
 /// A set of connections that messages can be sent to: `Clone + Send + Sync`.
@@ -47,8 +48,10 @@ pub(crate) struct Groups {
 /// A message to a group: a frame for each of the endpoint's rules.
 pub(crate) struct Broadcast {
     /// By the rules' index; `None` where they cannot carry the message.
-    pub(crate) frames: Vec<Option<Arc<[u8]>>>,
-    pub(crate) except: Option<PeerId>,
+    frames: Vec<Option<Arc<[u8]>>>,
+    /// Held, so that no index is given to other rules while the message is on its way.
+    _rules: Vec<Arc<ConnectionRules>>,
+    except: Option<PeerId>,
 }
 
 impl Members {
@@ -152,8 +155,9 @@ impl<S: Default + Send + 'static> Group<S> {
         if posthouse_wire::is_own_kind(kind) {
             return Err(Unsendable::OwnKind(kind).into());
         }
-        let frames = self.encode(kind, payload)?;
-        let broadcast = Arc::new(Broadcast { frames, except });
+        let rules = self.core.rules.all();
+        let frames = encode(&rules, kind, payload)?;
+        let broadcast = Arc::new(Broadcast { frames, _rules: rules, except });
         let core = &self.core;
         if core.strands.is_some() {
             return self.fan_out(&broadcast);
@@ -182,24 +186,30 @@ impl<S: Default + Send + 'static> Group<S> {
         Ok(())
     }
 
-    fn encode(&self, kind: u8, payload: &[u8]) -> Result<Vec<Option<Arc<[u8]>>>, SendError> {
-        let mut last = None;
-        let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
-        for rules in self.core.rules.all() {
-            let mut out = Vec::with_capacity(payload.len() + 16);
-            let limits = (false, posthouse_wire::PAYLOAD_BYTES_MAX);
-            frames.push(match rules.encode(kind, payload, limits, &mut out) {
-                Ok(()) => Some(out.into()),
-                Err(error) => {
-                    last = Some(error);
-                    None
-                }
-            });
-        }
-        match last {
-            Some(error) if frames.iter().all(Option::is_none) => Err(error.into()),
-            _ => Ok(frames),
-        }
+}
+
+/// The message as each of the rules frames it.
+fn encode(
+    rules: &[Arc<ConnectionRules>],
+    kind: u8,
+    payload: &[u8],
+) -> Result<Vec<Option<Arc<[u8]>>>, SendError> {
+    let mut last = None;
+    let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
+    for rules in rules {
+        let mut out = Vec::with_capacity(payload.len() + 16);
+        let limits = (false, posthouse_wire::PAYLOAD_BYTES_MAX);
+        frames.push(match rules.encode(kind, payload, limits, &mut out) {
+            Ok(()) => Some(out.into()),
+            Err(error) => {
+                last = Some(error);
+                None
+            }
+        });
+    }
+    match last {
+        Some(error) if frames.iter().all(Option::is_none) => Err(error.into()),
+        _ => Ok(frames),
     }
 }
 

@@ -49,8 +49,8 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The send queue had been over its high-water mark and is now below the low one. Told once
-    /// for each time it was over.
+    /// The send queue had been over its high-water mark, or too full for a message of another
+    /// thread, and is now below the low one. Told once for each time.
     fn writable(&self, peer: &mut Peer<'_, Self::State>) -> Outcome {
         let _ = peer;
         Ok(())

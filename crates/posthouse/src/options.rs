@@ -169,7 +169,12 @@ options! {
 /// The smallest and largest value of every number that has bounds.
 macro_rules! bounds {
     ($options:expr, $( $($field:ident).+: $min:expr => $max:expr, )+) => {
-        $( check(stringify!($($field).+), $options.$($field).+ as u64, $min as u64, $max as u64)?; )+
+        $( check(
+            stringify!($($field).+),
+            $options.$($field).+ as u64,
+            $min as u64,
+            $max as u64,
+        )?; )+
     };
 }
 
@@ -193,7 +198,7 @@ impl Options {
             io_workers: 0 => 64,
             max_connections: 1 => 1_000_000,
             max_frame: posthouse_wire::PEER_PAYLOAD_BYTES_MIN => posthouse_wire::PAYLOAD_BYTES_MAX,
-            send_queue_bytes: 1 => 1u64 << 34,
+            send_queue_bytes: 1 => 1u64 << 33,
             assembly_bytes: 1 => BYTES_MAX,
             admission_ms: 0 => MS_MAX,
             first_message_ms: 0 => MS_MAX,

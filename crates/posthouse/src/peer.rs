@@ -190,8 +190,11 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
     }
 
     fn answer(&mut self, ticket: &Ticket, status: Status, kind: u8, payload: &[u8]) {
+        if ticket.peer != self.strand.id {
+            return;
+        }
         let open = self.strand.extras.as_mut().is_some_and(|e| e.open_tickets.remove(&ticket.id));
-        if ticket.peer != self.strand.id || !open || !self.takes_output() {
+        if !open || !self.takes_output() {
             return;
         }
         let (_, max) = self.strand.spoken();
@@ -242,12 +245,12 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
     /// Lifts the limits of a peer that is not admitted (16 KiB frames, a deadline), where
     /// [`admission_ms`](crate::Options::admission_ms) sets them.
     pub fn admit(&mut self) {
-        self.strand.admit();
+        self.strand.admit(self.core, self.now);
     }
 
     /// Delivers no further message of this peer until [`resume_reading`](Self::resume_reading).
-    /// What it sends stays with the system, so that the peer is slowed down. Heartbeats are not
-    /// answered meanwhile: a pause longer than the peer's patience ends the connection.
+    /// What it sends stays with the system, so that the peer is slowed down. Its pings are not
+    /// answered meanwhile, but it is sent pings: it hears of this side, and is not called silent.
     pub fn pause_reading(&mut self) {
         self.strand.paused = true;
     }

@@ -29,6 +29,8 @@
 
 pub mod campaign;
 
+use std::io;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -110,6 +112,33 @@ impl World {
     /// Where the text is no address.
     pub fn dial(&self, address: &str) -> RawStream {
         self.network.dial(address.parse().expect("an address such as 10.0.0.1:9990"))
+    }
+
+    /// The same, from a host of its own: what is counted by address counts it apart.
+    ///
+    /// # Panics
+    ///
+    /// Where the text is no address.
+    pub fn dial_from(&self, source: IpAddr, address: &str) -> RawStream {
+        self.network.dial_from(source, address.parse().expect("an address such as 10.0.0.1:9990"))
+    }
+
+    /// A raw listener, for a server that keeps to no protocol.
+    ///
+    /// # Panics
+    ///
+    /// Where the text is no address.
+    pub fn serve(&self, address: &str) -> io::Result<RawListener> {
+        self.network.serve(address.parse().expect("an address such as 10.0.0.1:9990"))
+    }
+
+    /// From now on attempts to connect to the address vanish, as behind a firewall.
+    ///
+    /// # Panics
+    ///
+    /// Where the text is no address.
+    pub fn blackhole(&self, address: &str) {
+        self.network.blackhole(address.parse().expect("an address such as 10.0.0.1:9990"));
     }
 
     /// Lets everything happen that is on its way: until no worker has something to do and no byte

@@ -9,7 +9,7 @@ use crate::stats::Counts;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
 /// What a worker runs now, published with relaxed stores: no clock is read and nothing is locked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watch {
     /// Counts callbacks; odd exactly while one runs.
     turn: AtomicU64,
@@ -19,6 +19,13 @@ pub(crate) struct Watch {
 
 /// Stands for "no message": the callback is not `received`.
 const NO_KIND: u64 = u64::MAX;
+
+impl Default for Watch {
+    fn default() -> Self {
+        let (turn, peer) = (AtomicU64::default(), AtomicU64::default());
+        Self { turn, peer, kind: AtomicU64::new(NO_KIND) }
+    }
+}
 
 impl Watch {
     pub(crate) fn enter(&self, peer: PeerId) {

@@ -16,8 +16,6 @@ use crate::pattern::{self, Pattern};
 
 /// The kind of every message. Text messages of IOCPS have it, and framings without kinds, too.
 const KIND: u8 = 0;
-/// The kind of a hello: what a server without hello echoes first.
-const HELLO: u8 = 4;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -124,10 +122,10 @@ impl Run {
         }
         let oldest = state.oldest();
         let Some(sent) = state.sent.front().copied() else {
-            return Err(self.unasked(state, came));
+            return Err(unasked(state, came));
         };
         if came.ticket().is_some() || came.kind() != KIND {
-            return Err(self.unasked(state, came));
+            return Err(unasked(state, came));
         }
         self.pattern.write(state.number, oldest, expected);
         if let Some(difference) = pattern::difference(expected, came.payload()) {
@@ -191,16 +189,12 @@ impl Run {
         };
         format!("connection {connection}, echo of message {oldest}: {what}")
     }
+}
 
-    #[expect(clippy::unused_self, reason = "it belongs to the checks around it")]
-    fn unasked(&self, state: &State, came: &Message<'_>) -> String {
-        let (connection, kind, bytes) = (state.number, came.kind(), came.payload().len());
-        let hint = match (kind, state.oldest()) {
-            (HELLO, 0) => "; the server echoed the hello: it needs --no-hello",
-            _ => "",
-        };
-        format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours{hint}")
-    }
+/// What came and is no echo, in words.
+fn unasked(state: &State, came: &Message<'_>) -> String {
+    let (connection, kind, bytes) = (state.number, came.kind(), came.payload().len());
+    format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours")
 }
 
 /// The handler.
@@ -237,14 +231,20 @@ impl Handler for Load {
         let state = peer.state();
         // What still waits when we shut down is counted before.
         let expected = state.failed || state.idle || why.kind() == ReasonKind::Shutdown;
-        let why = (!expected).then(|| why.to_string());
-        self.0.progress.change(|counts| counts.gone(state.idle, why.as_deref()));
+        self.0.progress.change(|counts| {
+            counts.gone(state.idle);
+            if !expected {
+                counts.lost(why);
+            }
+        });
     }
 
     fn unreachable(&self, _: &Endpoint<State>, _: PeerId, _: &Target, why: &Reason) {
         // Only an interruption shuts down while connections are being made.
         if why.kind() != ReasonKind::Shutdown {
-            self.0.progress.change(|counts| counts.failed_to_connect(&why.to_string()));
+            // The reason names what a program would do about it; here it is a flag.
+            let why = why.to_string().replace("see Target::without_hello", "try --no-hello");
+            self.0.progress.change(|counts| counts.failed_to_connect(&why));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use posthouse::PeerId;
+use posthouse::{Fault, PeerId, Reason};
 
 /// Different reasons, or mismatches, that are told one by one; the rest is counted.
 const EXAMPLES_MAX: usize = 8;
@@ -28,6 +28,8 @@ pub(crate) struct Counts {
     pub(crate) unreachable: Reasons,
     /// Connections that ended before the load did, by reason.
     pub(crate) lost: Reasons,
+    /// Of those: by the peer's fault.
+    pub(crate) lost_by_peer: u64,
     /// Echoes that were not what was sent.
     pub(crate) mismatches: u64,
     /// What was wrong with the first of them.
@@ -69,13 +71,16 @@ impl Counts {
         self.unreachable.add(why);
     }
 
-    /// A connection ended; `why` where it should not have.
-    pub(crate) fn gone(&mut self, was_idle: bool, why: Option<&str>) {
+    /// A connection ended.
+    pub(crate) fn gone(&mut self, was_idle: bool) {
         self.ended += 1;
         self.idle -= u64::from(was_idle);
-        if let Some(why) = why {
-            self.lost.add(why);
-        }
+    }
+
+    /// One that should not have ended yet did.
+    pub(crate) fn lost(&mut self, why: &Reason) {
+        self.lost.add(&why.to_string());
+        self.lost_by_peer += u64::from(why.fault() == Fault::Peer);
     }
 
     pub(crate) fn mismatch(&mut self, what: String) {
@@ -131,14 +136,5 @@ mod tests {
         assert_eq!(reasons.total, 40);
         assert_eq!(reasons.texts.len(), EXAMPLES_MAX);
         assert_eq!(reasons.texts["reason 0"], 21);
-    }
-
-    #[test]
-    fn an_end_that_was_expected_is_no_loss() {
-        let mut counts = Counts { idle: 1, ..Counts::default() };
-        counts.gone(true, None);
-        assert_eq!((counts.ended, counts.idle, counts.lost.total), (1, 0, 0));
-        counts.gone(false, Some("reset"));
-        assert_eq!((counts.ended, counts.idle, counts.lost.total), (2, 0, 1));
     }
 }

@@ -1,6 +1,6 @@
 //! What a load found, for a person, for a program, and as an exit code.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 
 use hdrhistogram::Histogram;
@@ -32,6 +32,9 @@ pub(crate) struct Report {
     interrupted: bool,
     #[serde(skip)]
     measured: Shard,
+    /// Whether to draw: on a terminal only.
+    #[serde(skip)]
+    pictures: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +52,8 @@ struct Errors {
     not_connected_reasons: Vec<String>,
     lost: u64,
     lost_reasons: Vec<String>,
+    /// Of the lost ones: those that the server ended, or broke the protocol on.
+    lost_by_peer: u64,
     mismatches: u64,
     mismatch_examples: Vec<String>,
     /// Connections that still waited for echoes when the time for the last ones was over.
@@ -66,6 +71,10 @@ impl Latency {
             p99_9: at(99.9),
             max: us(histogram.max()),
         }
+    }
+
+    fn all(&self) -> [f64; 5] {
+        [self.p50, self.p90, self.p99, self.p99_9, self.max]
     }
 }
 
@@ -103,90 +112,48 @@ impl Report {
                 not_connected_reasons: counted(&counts.unreachable),
                 lost: counts.lost.total,
                 lost_reasons: counted(&counts.lost),
+                lost_by_peer: counts.lost_by_peer,
                 mismatches: counts.mismatches,
                 mismatch_examples: counts.examples.clone(),
                 unanswered: how.unanswered,
             },
             interrupted: counts.interrupted,
             measured,
+            pictures: io::stdout().is_terminal(),
         })
     }
 
-    /// For a person: a picture only on a terminal.
-    pub(crate) fn text(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write(&mut out, io::stdout().is_terminal());
-        out
-    }
-
-    fn write(&self, out: &mut String, pictures: bool) -> std::fmt::Result {
-        let Self { connected, connections, size_bytes, depth, .. } = self;
-        writeln!(
-            out,
-            "{connected} of {connections} connections to {}, {} framing, {size_bytes} bytes, \
-             {depth} in flight on each",
-            self.address, self.framing
-        )?;
-        let ended = if self.interrupted { ", interrupted" } else { "" };
-        writeln!(
-            out,
-            "messages    {} in {:.2} s{ended}, each checked",
-            self.messages, self.seconds
-        )?;
-        writeln!(
-            out,
-            "rate        {:.0} messages/s, {:.2} MB/s each way",
-            self.messages_per_second, self.megabytes_per_second
-        )?;
-        let Latency { p50, p90, p99, p99_9, max } = self.latency_us;
-        writeln!(
-            out,
-            "latency     p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
-            time(p50),
-            time(p90),
-            time(p99),
-            time(p99_9),
-            time(max)
-        )?;
-        if pictures && self.messages > 0 {
-            self.draw(out)?;
-        }
-        self.errors.write(out)
-    }
-
-    fn draw(&self, out: &mut String) -> std::fmt::Result {
+    fn draw(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slots = &self.measured.slots;
         let last = slots.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
-        writeln!(out, "over time   {}", plot::columns(&slots[..last.min(SLOTS)]))?;
+        writeln!(f, "over time   {}", plot::columns(&slots[..last.min(SLOTS)]))?;
         let rows = distribution(&self.measured.latency);
         let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1);
         for (up_to_us, count) in rows {
             let share = 100.0 * count as f64 / self.messages as f64;
             let bar = plot::bar(count, most, 40);
-            writeln!(out, "  <= {:>8} {share:>6.2} % {bar}", time(up_to_us))?;
+            writeln!(f, "  <= {:>8} {share:>6.2} % {bar}", time(up_to_us))?;
         }
         Ok(())
     }
 
     /// Success only if everything that was asked for was done and right.
     pub(crate) fn verdict(&self) -> Outcome {
-        let errors = &self.errors;
-        let address = &self.address;
-        let text = if errors.mismatches > 0 {
-            let count = errors.mismatches;
-            format!("{address} echoed {count} messages wrongly: see the lines above")
+        let (errors, address) = (&self.errors, &self.address);
+        let text = if let Some(first) = errors.mismatch_examples.first() {
+            format!("{address} sent {} wrong echoes, first: {first}", errors.mismatches)
         } else if self.connected == 0 && self.interrupted {
             "interrupted before a connection was up".to_owned()
         } else if self.connected == 0 {
             let reasons = errors.not_connected_reasons.join("; ");
-            format!("no connection to {address} came up ({reasons}): is a server listening there?")
-        } else if errors.not_connected + errors.lost + errors.unanswered > 0 {
-            format!(
-                "with {address}: {} connections did not come up, {} ended early, {} waited in vain \
-                 for echoes",
-                errors.not_connected, errors.lost, errors.unanswered
-            )
+            format!("no connection to {address} came up: {reasons}")
+        } else if let Some(parts) = errors.of_connections() {
+            let hint = if self.messages == 0 && errors.lost_by_peer > 0 {
+                format!("; does it echo messages of the framing {}?", self.framing)
+            } else {
+                String::new()
+            };
+            format!("of {} connections to {address} {parts}{hint}", self.connections)
         } else if self.messages == 0 && !self.interrupted {
             format!("{address} echoed nothing in the measured time: measure for longer")
         } else {
@@ -196,13 +163,61 @@ impl Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connected, connections, size_bytes, depth, .. } = self;
+        writeln!(
+            f,
+            "{connected} of {connections} connections to {}, {} framing, {size_bytes} bytes, \
+             {depth} in flight on each",
+            self.address, self.framing
+        )?;
+        let ended = if self.interrupted { ", interrupted" } else { "" };
+        if self.messages == 0 {
+            writeln!(f, "messages    none{ended}")?;
+            return self.errors.fmt(f);
+        }
+        writeln!(f, "messages    {} in {:.2} s{ended}, each checked", self.messages, self.seconds)?;
+        writeln!(
+            f,
+            "rate        {:.0} messages/s, {:.2} MB/s each way",
+            self.messages_per_second, self.megabytes_per_second
+        )?;
+        let [p50, p90, p99, p99_9, max] = self.latency_us.all().map(time);
+        writeln!(f, "latency     p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p99_9}  max {max}")?;
+        if self.pictures {
+            self.draw(f)?;
+        }
+        self.errors.fmt(f)
+    }
+}
+
 impl Errors {
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+    /// How many connections failed in which way; nothing where none did.
+    fn of_connections(&self) -> Option<String> {
+        let parts: Vec<String> = [
+            (self.not_connected, "did not come up", &self.not_connected_reasons),
+            (self.lost, "ended early", &self.lost_reasons),
+            (self.unanswered, "waited in vain for echoes", &Vec::new()),
+        ]
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, reasons)| match reasons.first() {
+            Some(reason) => format!("{count} {what} ({reason})"),
+            None => format!("{count} {what}"),
+        })
+        .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = self.not_connected + self.lost + self.mismatches + self.unanswered;
         if sum == 0 {
-            return writeln!(out, "errors      none");
+            return writeln!(f, "errors      none");
         }
-        writeln!(out, "errors      {sum}")?;
+        writeln!(f, "errors      {sum}")?;
         for (count, what, lines) in [
             (self.not_connected, "connections did not come up", &self.not_connected_reasons),
             (self.lost, "connections ended early", &self.lost_reasons),
@@ -210,8 +225,8 @@ impl Errors {
             (self.unanswered, "connections waited in vain for echoes at the end", &Vec::new()),
         ] {
             if count > 0 {
-                writeln!(out, "  {count} {what}")?;
-                lines.iter().try_for_each(|line| writeln!(out, "    {line}"))?;
+                writeln!(f, "  {count} {what}")?;
+                lines.iter().try_for_each(|line| writeln!(f, "    {line}"))?;
             }
         }
         Ok(())
@@ -227,16 +242,17 @@ fn time(us: f64) -> String {
     }
 }
 
-/// Messages with a latency up to each of 1, 2, 5, 10, 20, 50, .. microseconds, without the empty
-/// rows before the first and after the last.
+/// Messages with a latency up to each of 1, 1.5, 2, 3, 5, 7, 10, 15, .. microseconds, without the
+/// empty rows before the first and after the last.
 fn distribution(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
-    let bounds = (0..9).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+    let bounds_ns =
+        (2..10).flat_map(|power| [10, 15, 20, 30, 50, 70].map(|digits| digits * 10_u64.pow(power)));
     let mut rows = Vec::new();
     let mut below = 0;
-    for us in bounds {
-        let up_to = histogram.count_between(0, us * 1000);
+    for ns in bounds_ns {
+        let up_to = histogram.count_between(0, ns);
         if up_to > below || (!rows.is_empty() && up_to < histogram.len()) {
-            rows.push((us as f64, up_to - below));
+            rows.push((ns as f64 / 1000.0, up_to - below));
         }
         below = up_to;
     }
@@ -254,9 +270,9 @@ mod tests {
             histogram.record(us * 1000).unwrap();
         }
         let rows = distribution(&histogram);
-        let expected = [(5, 2), (10, 0), (20, 0), (50, 3), (100, 0), (200, 0), (500, 1)]
-            .map(|(us, n)| (f64::from(us), n));
-        assert_eq!(rows, expected);
+        let nonempty: Vec<_> = rows.iter().filter(|(_, count)| *count > 0).copied().collect();
+        assert_eq!(nonempty, [(3.0, 1), (5.0, 1), (30.0, 1), (50.0, 2), (500.0, 1)]);
+        assert_eq!((rows[0], rows[rows.len() - 1]), (nonempty[0], nonempty[4]));
     }
 
     #[test]

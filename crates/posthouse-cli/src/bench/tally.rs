@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn every_message_counts_once_in_its_slot_whatever_its_shard() {
-        let tally = Tally::new(Duration::from_secs(60));
+        let tally = Tally::new(Duration::from_mins(1));
         let ms = Duration::from_millis;
         tally.record(0, Instant::now(), Instant::now());
         let start = tally.start();

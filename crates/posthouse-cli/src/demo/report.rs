@@ -1,5 +1,7 @@
 //! What was done and verified, for a person and for a program.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{CLIENTS, ECHO_BYTES, ECHOES, GROUP_MESSAGES, GROUPS, LEAVERS, REQUESTS, Results};
@@ -42,26 +44,6 @@ impl Report {
         }
     }
 
-    pub(crate) fn text(&self) -> String {
-        let mut out = format!(
-            "A server and {CLIENTS} clients in one process, on {}, for {:.2} s: \
-             {:.0} messages/s\n\n",
-            self.backend, self.elapsed_seconds, self.messages_per_second
-        );
-        for Check { what, expected, found } in &self.checks {
-            let verdict = if expected == found {
-                "ok".to_owned()
-            } else {
-                format!("WRONG: should be {expected}")
-            };
-            out += &format!("  {found:>8}  {what:<58} {verdict}\n");
-        }
-        for wrong in &self.wrong {
-            out += &format!("  wrong: {wrong}\n");
-        }
-        out
-    }
-
     pub(crate) fn verdict(&self) -> Outcome {
         if self.ok {
             return Ok(());
@@ -70,8 +52,27 @@ impl Report {
         let wrong = self.wrong.len();
         Err(Failure::runtime(format!(
             "the demonstration failed: {failed} counts and {wrong} events were not as they should \
-             be, see above; this is a bug of Posthouse or of this machine"
+             be; please report it with the lines above"
         )))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "A server and {CLIENTS} clients in one process, on {}, for {:.2} s: {:.0} messages/s\n",
+            self.backend, self.elapsed_seconds, self.messages_per_second
+        )?;
+        for Check { what, expected, found } in &self.checks {
+            write!(f, "  {found:>8}  {what:<58} ")?;
+            if expected == found {
+                writeln!(f, "ok")?;
+            } else {
+                writeln!(f, "WRONG: should be {expected}")?;
+            }
+        }
+        self.wrong.iter().try_for_each(|wrong| writeln!(f, "  WRONG: {wrong}"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which backends and layouts work here: tried, not guessed.
 
+use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -62,22 +63,25 @@ impl Backends {
     pub(super) fn auto(&self) -> Result<&'static str, &str> {
         self.auto.ok_or(self.auto_error.as_deref().unwrap_or_default())
     }
+}
 
-    pub(super) fn text(&self) -> String {
-        let mut out = match self.auto() {
-            Ok(name) => format!(
-                "  auto takes {name}; `posthouse serve --log info` tells why when it starts\n"
-            ),
-            Err(why) => format!("  auto finds none: {why}\n"),
-        };
+impl fmt::Display for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.auto() {
+            Ok(name) => writeln!(
+                f,
+                "  auto takes {name}; `posthouse serve --log info` tells why when it starts"
+            )?,
+            Err(why) => writeln!(f, "  auto finds none: {why}")?,
+        }
         for Trial { backend, layout, error, .. } in &self.tried {
             let found = error.as_deref().unwrap_or("works: echoed over loopback");
-            out += &format!("  {backend:<14} {layout:<10} {found}\n");
+            writeln!(f, "  {backend:<14} {layout:<10} {found}")?;
         }
         for backend in &self.absent {
-            out += &format!("  {backend:<14} {:<10} not in this version for this system\n", "");
+            writeln!(f, "  {backend:<14} {:<10} not in this version for this system", "")?;
         }
-        out
+        Ok(())
     }
 }
 

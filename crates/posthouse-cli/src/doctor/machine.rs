@@ -247,6 +247,6 @@ mod tests {
         assert_eq!(open_files("Max processes 1 2 processes\n"), None);
         assert_eq!(page_bytes("Size: 4 kB\nKernelPageSize:        4 kB\n"), Some(4096));
         assert_eq!(numbers("32768\t60999\n"), [32_768, 60_999]);
-        assert_eq!(numbers("none"), []);
+        assert!(numbers("none").is_empty());
     }
 }

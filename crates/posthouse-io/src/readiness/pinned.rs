@@ -98,9 +98,9 @@ impl PinnedLane {
     }
 
     pub(crate) fn next(&mut self) -> Option<Completion> {
-        self.share = self.share.checked_sub(1)?;
-        loop {
+        while self.share > 0 {
             if let Some(completion) = self.done.pop() {
+                self.share -= 1;
                 return Some(completion);
             }
             let key = self.due.pop_front()?;
@@ -111,6 +111,7 @@ impl PinnedLane {
                 }
             }
         }
+        None
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {

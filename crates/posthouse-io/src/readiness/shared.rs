@@ -125,17 +125,22 @@ impl SharedLane {
     }
 
     pub(crate) fn next(&mut self) -> Option<Completion> {
-        self.share = self.share.checked_sub(1)?;
-        loop {
-            match self.take_work()? {
-                Work::Completion(completion) => return Some(completion),
+        while self.share > 0 {
+            let completion = match self.take_work()? {
+                Work::Completion(completion) => completion,
                 Work::Mail(completion) => {
                     self.done.figures().completed();
-                    return Some(completion);
+                    completion
                 }
-                Work::Visit(key) => self.visit(key),
-            }
+                Work::Visit(key) => {
+                    self.visit(key);
+                    continue;
+                }
+            };
+            self.share -= 1;
+            return Some(completion);
         }
+        None
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {

@@ -102,10 +102,18 @@ pub(super) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> 
 
 /// Sends from the beginning of `gather`; the number of bytes that left.
 pub(super) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
+    let mut segments = gather.slices();
+    let first = segments.next().unwrap_or_default();
+    let Some(second) = segments.next() else {
+        // What most sends are: it needs no array.
+        return retry_on_intr(|| rustix::net::send(fd, first, SendFlags::NOSIGNAL));
+    };
     let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
-    let mut used = 0;
-    for (slot, slice) in slices.iter_mut().zip(gather.slices()) {
-        *slot = IoSlice::new(slice);
+    slices[0] = IoSlice::new(first);
+    slices[1] = IoSlice::new(second);
+    let mut used = 2;
+    for (slot, segment) in slices[2..].iter_mut().zip(segments) {
+        *slot = IoSlice::new(segment);
         used += 1;
     }
     let mut no_control = SendAncillaryBuffer::default();

@@ -46,6 +46,8 @@ pub struct Bed {
     pub driver: Arc<Driver>,
     /// Whether threads and time are real.
     pub real: bool,
+    /// Whether one worker takes all completions of a socket, so that they are seen in order.
+    pub sees_order: bool,
 }
 
 impl Bed {
@@ -61,19 +63,15 @@ impl Bed {
         };
         let (port, choice) = CompletionPort::open(options).expect("the port opens");
         let bell = port.bell();
-        let driver = Arc::new(Driver::new(port.lanes(), bell.clone()));
+        let sees_order = layout == Layout::Pinned || io_workers == 1;
+        let driver = Arc::new(Driver::new(port.lanes(), bell.clone(), sees_order));
         for worker in 0..io_workers {
             let lane = LaneId((worker % port.lanes()) as u16);
             let (driver, port_of_worker) = (driver.clone(), port.clone());
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }
-        Self { port, backend, choice, bell, driver, real }
-    }
-
-    /// Whether one worker takes all completions of a socket, so that they are seen in order.
-    pub fn sees_order(&self) -> bool {
-        self.choice.layout == Layout::Pinned || self.choice.io_workers == 1
+        Self { port, backend, choice, bell, driver, real, sees_order }
     }
 
     /// The `n`-th lane, counting round and round.

@@ -21,6 +21,8 @@ pub struct Driver {
     tags: AtomicU64,
     stop: AtomicBool,
     bell: Bell,
+    /// Whether one worker takes all completions of a socket.
+    sees_order: bool,
 }
 
 #[derive(Default)]
@@ -40,13 +42,14 @@ struct Operation {
 }
 
 impl Driver {
-    pub fn new(lanes: usize, bell: Bell) -> Self {
+    pub fn new(lanes: usize, bell: Bell, sees_order: bool) -> Self {
         Self {
             commands: (0..lanes).map(|_| Mutex::default()).collect(),
             operations: Mutex::default(),
             tags: AtomicU64::new(1),
             stop: AtomicBool::new(false),
             bell,
+            sees_order,
         }
     }
 
@@ -153,14 +156,17 @@ impl Driver {
         let mut operations = lock(&self.operations);
         let Operations { known, in_flight, fault } = &mut *operations;
         let operation = known.get_mut(&completion.tag);
-        let Some(operation) = operation.filter(|operation| !operation.ended) else {
+        // One worker can still be on its way here when another is here with what it took later.
+        let late = |operation: &Operation| !self.sees_order && completion.more && operation.ended;
+        let belongs = |operation: &&mut Operation| !operation.ended || late(operation);
+        let Some(operation) = operation.filter(belongs) else {
             let text = || format!("after the end of its operation, or without one: {completion:?}");
             fault.get_or_insert_with(text);
             return None;
         };
         let last = !completion.more;
         *in_flight -= usize::from(last);
-        operation.ended = last;
+        operation.ended |= last;
         let Some(then) = operation.then.clone() else {
             operation.kept.push_back(completion);
             return None;

@@ -120,7 +120,10 @@ impl<S: Default + Send + 'static> Connection<S> {
         let mut control = std::mem::take(&mut cx.local.control);
         let result = self.strand.session.handle_deadline(cx.now, &mut control);
         self.strand.send_control(cx, control);
-        if let Err(violation) = result {
+        if !self.strand.takes_messages() {
+            // What is not listened to is not silent. The pings go on, so that the peer hears us.
+            self.strand.session.heard(cx.now);
+        } else if let Err(violation) = result {
             self.strand.on_violation(cx, &violation);
         }
     }
@@ -161,7 +164,7 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     fn run_tasks(&mut self, cx: &mut Context<'_, S>) {
-        // A task that sets the next one for now gets its turn with the next deadline.
+        // A task that sets another one without a delay gets its turn with the next deadline.
         let last = self.strand.extras.as_ref().map_or(0, |extras| extras.next_task);
         while self.strand.phase == Phase::Open
             && let Some(extras) = &mut self.strand.extras

@@ -103,9 +103,13 @@ impl Inbound {
         self.held.as_ref().map_or(0, |held| held.chunks.len())
     }
 
-    /// Lets go of everything that will not be delivered.
+    /// Lets go of everything that will not be delivered. What came early stays: it is in the
+    /// sequence that leads to the end of the stream.
     pub(super) fn discard(&mut self) {
-        self.held = None;
+        if let Some(held) = &mut self.held {
+            held.chunks.clear();
+        }
+        self.forget_empty();
         self.reader = Reader::default();
         self.pace = None;
     }

@@ -4,6 +4,7 @@ use posthouse_io::{Address, Error, NewSocket, Op, Outcome as IoOutcome};
 
 use super::{Context, Phase, Strand};
 use crate::close::{Close, Reason, ReasonKind};
+use crate::core::Core;
 use crate::id::Operation;
 use crate::registry::Record;
 use crate::sync::Arc;
@@ -164,14 +165,12 @@ impl<S: Default + Send + 'static> Strand<S> {
     pub(super) fn open(&mut self, cx: &mut Context<'_, S>) {
         self.phase = Phase::Open;
         self.told = true;
-        self.phase_deadline = None;
-        let options = &cx.core.options;
-        if self.rules.admission {
-            self.unadmitted = true;
-            self.phase_deadline = Some(cx.now + Duration::from_millis(options.admission_ms));
-        } else if options.first_message_ms > 0 && !self.outgoing {
-            self.phase_deadline = Some(cx.now + Duration::from_millis(options.first_message_ms));
-        }
+        self.unadmitted = self.rules.admission;
+        let admission = Duration::from_millis(cx.core.options.admission_ms);
+        self.phase_deadline = match self.unadmitted {
+            true => Some(cx.now + admission),
+            false => self.first_message_deadline(cx.core, cx.now),
+        };
         self.set_gate(cx);
         self.gate(cx).open();
         cx.core.everyone.join(self.id);
@@ -180,10 +179,17 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// The handler has admitted the peer.
-    pub(crate) fn admit(&mut self) {
+    pub(crate) fn admit(&mut self, core: &Core<S>, now: Duration) {
         if std::mem::take(&mut self.unadmitted) {
-            self.phase_deadline = None;
+            self.phase_deadline = self.first_message_deadline(core, now);
         }
+    }
+
+    /// Until when the first message must be there, where it is not and where that is asked for.
+    fn first_message_deadline(&self, core: &Core<S>, now: Duration) -> Option<Duration> {
+        let ms = core.options.first_message_ms;
+        let silent = self.record.as_ref().is_some_and(|r| r.messages_received() == 0);
+        (ms > 0 && silent && !self.outgoing).then(|| now + Duration::from_millis(ms))
     }
 
     /// Nothing answered in time.

@@ -15,6 +15,9 @@ use crate::rules::UNADMITTED_PAYLOAD_BYTES_MAX;
 /// Chunks that may wait while a connection has its turns; with more, receiving stops.
 const HELD_CHUNKS_MAX: usize = 2;
 
+/// What a message that has to wait costs beside its payload.
+const EARLY_MESSAGE_BYTES: usize = 64;
+
 /// What may still be delivered in this turn.
 struct Share {
     messages: usize,
@@ -25,7 +28,7 @@ struct Share {
 enum Delivered {
     /// All of it.
     Whole,
-    /// Delivery stops here, for now.
+    /// Delivery stops here; the rest is kept.
     Stopped,
     /// Nothing more is delivered, ever.
     Over,
@@ -118,6 +121,10 @@ impl<S: Default + Send + 'static> Connection<S> {
             }
             if !strand.takes_messages() || share.messages == 0 || share.bytes == 0 {
                 return Delivered::Stopped;
+            }
+            if strand.deliver_early(cx) {
+                share.messages -= 1;
+                continue;
             }
             let mut input = &chunk.buffer[chunk.offset..];
             let before = input.len();
@@ -253,7 +260,8 @@ impl<S: Default + Send + 'static> Strand<S> {
             }
             Ok(Event::Established) => self.on_established(cx),
             Ok(Event::Bye(bye)) => {
-                let text = format!("it said goodbye with code {} {:?}", bye.code, bye.text);
+                // Not escaped here: the reason's Display does it.
+                let text = format!("it said goodbye with code {} \"{}\"", bye.code, bye.text);
                 self.close(cx, Close::gracefully(), Reason::new(ReasonKind::Ended, text));
             }
             Ok(Event::Nothing) => {}
@@ -278,10 +286,13 @@ impl<S: Default + Send + 'static> Strand<S> {
         request: Option<u32>,
     ) {
         if self.phase == Phase::Opening {
-            self.open(cx);
+            return self.keep_early(cx, kind, payload);
         }
         if self.phase != Phase::Open {
             return;
+        }
+        if !self.unadmitted {
+            self.phase_deadline = None; // the first message's: here it is
         }
         if let Some(record) = &self.record {
             record.received_message();
@@ -290,6 +301,31 @@ impl<S: Default + Send + 'static> Strand<S> {
         let request = request.map(|id| (self.id, id));
         let message = Message { kind, payload, request };
         self.call(cx, |handler, peer| handler.received(peer, message));
+    }
+
+    /// A server that greets at once does so before it has read our hello. The handler is told of a
+    /// connection that can do all that hello brings, so the greeting waits for the answer.
+    fn keep_early(&mut self, cx: &mut Context<'_, S>, kind: u8, payload: &[u8]) {
+        let max = self.rules.wire.payload_bytes_max + EARLY_MESSAGE_BYTES;
+        let extras = self.extras();
+        extras.early_bytes += payload.len() + EARLY_MESSAGE_BYTES;
+        if extras.early_bytes <= max {
+            return extras.early.push_back((kind, payload.to_vec()));
+        }
+        let text = "it sent more than max_frame before it answered the hello";
+        self.close(cx, Close::abort(), Reason::new(ReasonKind::Protocol, text));
+    }
+
+    /// Hands over the next message that came before the answer. `false`: there is none.
+    fn deliver_early(&mut self, cx: &mut Context<'_, S>) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
+        let Some(early) = self.extras.as_mut().and_then(|extras| extras.early.pop_front()) else {
+            return false;
+        };
+        self.on_message(cx, early.0, &early.1, None);
+        true
     }
 
     fn on_request(&mut self, cx: &mut Context<'_, S>, id: u32, kind: u8, payload: &[u8]) {

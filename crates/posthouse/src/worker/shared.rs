@@ -305,10 +305,9 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
             }
         }
         let alone = self.core.registry.connections() == 0 && self.core.accepting.is_closed();
-        if !alone || !self.entered.is_empty() {
+        if !alone || !self.entered.is_empty() || !self.core.mailboxes[0].close() {
             return false;
         }
-        self.core.mailboxes[0].close();
         self.core.worker_ended();
         // The others may sleep without a deadline.
         self.core.port.wake(LaneId(0));

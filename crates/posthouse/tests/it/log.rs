@@ -1,7 +1,7 @@
 //! What reaches the log.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -36,7 +36,7 @@ pub fn keep() {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
             .with_ansi(false)
-            .with_writer(Arc::new(Keep))
+            .with_writer(Keep)
             .finish();
         tracing::subscriber::set_global_default(subscriber).expect("nobody else keeps a log");
     });

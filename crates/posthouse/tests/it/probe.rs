@@ -13,7 +13,6 @@ pub struct Line {
     pub tickets: Vec<Ticket>,
 }
 
-pub type AtPeer<'a> = &'a mut Peer<'a, Line>;
 type OnPeer = Box<dyn Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync>;
 type OnMessage = Box<dyn Fn(&mut Peer<'_, Line>, Message<'_>) -> Outcome + Send + Sync>;
 type OnEnd = Box<dyn Fn(&mut Peer<'_, Line>, &Reason) + Send + Sync>;
@@ -194,46 +193,46 @@ impl Seen {
         Inside { seen: self.clone(), id, after: Stage::Up }
     }
 
-    /// Everything so far.
-    pub fn told(&self) -> Vec<Told> {
+    /// What of all that was told so far is looked for, in order. Fails where the order was wrong.
+    fn pick<T>(&self, pick: impl Fn(&Told) -> Option<T>) -> Vec<T> {
         let record = self.lock();
         assert!(record.faults.is_empty(), "C6: {:?}", record.faults);
-        record.told.clone()
+        record.told.iter().filter_map(pick).collect()
+    }
+
+    /// Everything so far.
+    pub fn told(&self) -> Vec<Told> {
+        self.pick(|told| Some(told.clone()))
+    }
+
+    /// How much so far.
+    pub fn len(&self) -> usize {
+        self.lock().told.len()
     }
 
     pub fn connected(&self) -> Vec<PeerId> {
-        let id = |told| if let Told::Connected(id) = told { Some(id) } else { None };
-        self.told().into_iter().filter_map(id).collect()
+        self.pick(|told| if let Told::Connected(id) = told { Some(*id) } else { None })
     }
 
     /// The messages so far: kind and payload.
     pub fn messages(&self) -> Vec<(u8, Vec<u8>)> {
-        let message = |told| match told {
-            Told::Received(_, kind, payload) => Some((kind, payload)),
+        self.pick(|told| match told {
+            Told::Received(_, kind, payload) => Some((*kind, payload.clone())),
             _ => None,
-        };
-        self.told().into_iter().filter_map(message).collect()
+        })
     }
 
     pub fn writable(&self) -> usize {
-        self.told().iter().filter(|told| matches!(told, Told::Writable(_))).count()
+        self.pick(|told| matches!(told, Told::Writable(_)).then_some(())).len()
     }
 
     /// Why connections have ended so far.
     pub fn ends(&self) -> Vec<Reason> {
-        let end = |told| match told {
-            Told::Disconnected(_, why) => Some(why),
-            _ => None,
-        };
-        self.told().into_iter().filter_map(end).collect()
+        self.pick(|told| if let Told::Disconnected(_, why) = told { Some(why.clone()) } else { None })
     }
 
     /// Why connections have not come up so far.
     pub fn unreachable(&self) -> Vec<Reason> {
-        let end = |told| match told {
-            Told::Unreachable(_, why) => Some(why),
-            _ => None,
-        };
-        self.told().into_iter().filter_map(end).collect()
+        self.pick(|told| if let Told::Unreachable(_, why) = told { Some(why.clone()) } else { None })
     }
 }

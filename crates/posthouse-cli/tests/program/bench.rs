@@ -1,0 +1,174 @@
+//! `posthouse bench`.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::echo::{self, Manner};
+use super::support::{Ended, run, serve};
+
+/// A short load as JSON.
+fn bench(address: SocketAddr, arguments: &[&str]) -> Ended {
+    let address = address.to_string();
+    let words = ["bench", &address, "--seconds", "1", "--json"];
+    run(words.iter().chain(arguments))
+}
+
+#[track_caller]
+fn count(ended: &Ended, pointer: &str) -> u64 {
+    let json = ended.json();
+    let value = json.pointer(pointer).and_then(serde_json::Value::as_u64);
+    value.unwrap_or_else(|| panic!("no count at {pointer} in {json:#}"))
+}
+
+#[test]
+fn a_load_on_serve_is_verified_and_reported_as_json() {
+    let (_server, address) = serve(&[]);
+    let ended =
+        bench(address, &["--connections", "20", "--size", "1000", "--depth", "4"]).expect(0);
+    assert_eq!(ended.stderr, "");
+    let json = ended.json();
+    assert_eq!(json["address"], address.to_string());
+    assert_eq!((&json["connections"], &json["connected"]), (&20.into(), &20.into()));
+    assert_eq!((&json["size_bytes"], &json["depth"]), (&1000.into(), &4.into()));
+    let number = |pointer: &str| json.pointer(pointer).unwrap().as_f64().unwrap();
+    assert!(number("/messages") > 0.0, "{json:#}");
+    let rate = number("/messages") / number("/seconds");
+    assert!((number("/messages_per_second") - rate).abs() < 1.0, "{json:#}");
+    assert!((number("/megabytes_per_second") - rate * 1000.0 / 1e6).abs() < 0.01, "{json:#}");
+    let mut last = 0.0;
+    for name in ["p50", "p90", "p99", "p99_9", "max"] {
+        let latency = number(&format!("/latency_us/{name}"));
+        assert!(latency > 0.0 && latency >= last, "{json:#}");
+        last = latency;
+    }
+    for name in ["not_connected", "lost", "mismatches", "unanswered"] {
+        assert_eq!(count(&ended, &format!("/errors/{name}")), 0);
+    }
+}
+
+#[test]
+fn a_load_in_every_framing_is_verified() {
+    for framing in [
+        "native",
+        "lines",
+        "raw",
+        "delimiter:\\r\\n",
+        "length:width=2",
+        "length:offset=1,width=3,endian=little,strip=0",
+    ] {
+        let (_server, address) = serve(&["--framing", framing, "--layout", "shared"]);
+        for size in ["1", "33", "20000"] {
+            // A message that holds its length field has at least its four bytes.
+            let size = if framing.ends_with("strip=0") && size == "1" { "4" } else { size };
+            let words = ["--framing", framing, "--connections", "3", "--size", size];
+            let ended = bench(address, &words).expect(0);
+            assert!(count(&ended, "/messages") > 0, "{framing}, {size} bytes: {ended:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_plain_native_echo_server_needs_no_hello_and_its_absence_is_hinted_at() {
+    let address = echo::start(Manner::Right);
+    let ended = bench(address, &["--no-hello", "--connections", "3"]).expect(0);
+    assert!(count(&ended, "/messages") > 0);
+    let ended = bench(address, &["--connections", "1"]).expect(1);
+    ended.says(&["no connection", "no hello", "try --no-hello"]);
+}
+
+#[test]
+fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
+    // In the payload of the tenth frame of 5 + 64 bytes: its byte 45.
+    let address = echo::start(Manner::CorruptsByte(9 * 69 + 50));
+    let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
+    assert_eq!(count(&ended, "/errors/mismatches"), 1);
+    ended.says(&["1 wrong echo", "connection 0, echo of message 9", "byte 45 is"]);
+
+    let address = echo::start(Manner::CorruptsByte(1000));
+    let ended = bench(address, &["--framing", "raw", "--connections", "1"]).expect(1);
+    assert_eq!(count(&ended, "/errors/mismatches"), 1);
+    ended.says(&["1 wrong echo", "connection 0, stream"]);
+}
+
+#[test]
+fn echoes_in_the_wrong_order_fail_the_run() {
+    let address = echo::start(Manner::SwapsFrames);
+    let words = ["--no-hello", "--connections", "1", "--depth", "2"];
+    let ended = bench(address, &words).expect(1);
+    ended.says(&["echo of message 0: message 1 came before it"]);
+}
+
+#[test]
+fn connections_that_end_early_fail_the_run_with_their_reason() {
+    let address = echo::start(Manner::EndsAfter(5000));
+    let ended = bench(address, &["--no-hello", "--connections", "3"]).expect(1);
+    assert_eq!(count(&ended, "/errors/lost"), 3);
+    ended.says(&["of 3 connections", "3 ended early", "the peer"]);
+}
+
+#[test]
+fn a_server_that_never_answers_fails_the_run() {
+    let address = echo::start(Manner::Silent);
+    let ended = bench(address, &["--framing", "lines", "--connections", "2"]).expect(1);
+    assert_eq!((count(&ended, "/messages"), count(&ended, "/errors/unanswered")), (0, 2));
+    ended.says(&["2 waited in vain"]);
+}
+
+#[test]
+fn nobody_listening_is_told_with_the_reason() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = bench(address, &["--connections", "7"]).expect(1);
+    assert_eq!(count(&ended, "/errors/not_connected"), 7);
+    ended.says(&["no connection", &address.to_string(), "7 x", "refused"]);
+}
+
+#[test]
+fn messages_that_cannot_be_are_refused_before_anything_is_sent() {
+    let none: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let words = ["--framing", "length:width=1", "--size", "256"];
+    bench(none, &words).expect(2).says(&["--size 256", "255"]);
+    bench(none, &["--framing", "raw", "--no-hello"]).expect(2).says(&["--no-hello"]);
+    let words = ["--size", "1000000", "--depth", "1000000"];
+    bench(none, &words).expect(2).says(&["16 GiB"]);
+}
+
+#[test]
+fn a_report_for_people_has_the_figures_and_in_a_pipe_no_pictures() {
+    let (_server, address) = serve(&[]);
+    let ended = run(["bench", &address.to_string(), "-c", "5", "-t", "1"]).expect(0);
+    for part in ["5 of 5 connections", "messages/s", "MB/s", "p99.9", "errors      none"] {
+        assert!(ended.stdout.contains(part), "{part} is missing: {ended:#?}");
+    }
+    assert!(ended.stdout.is_ascii(), "{ended:#?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_load_ends_early_and_reports() {
+    use std::io::{Read as _, Write as _};
+
+    use super::support::{PATIENCE, Program};
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let words = ["bench", &address, "--no-hello", "-c", "1", "-t", "3600", "--json"];
+    let program = Program::start(words);
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 4096];
+    let mut chunks = 0;
+    loop {
+        let count = stream.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        stream.write_all(&buffer[..count]).unwrap();
+        chunks += 1;
+        // The load runs: time to end it.
+        if chunks == 10 {
+            program.signal(rustix::process::Signal::INT);
+        }
+    }
+    drop(stream);
+    let ended = program.finish().expect(0);
+    assert_eq!(ended.json()["interrupted"], true);
+}

@@ -1,0 +1,104 @@
+//! The other commands.
+
+use std::process::{Command, Stdio};
+
+use super::support::run;
+
+#[test]
+fn without_a_command_the_two_most_useful_ones_are_shown() {
+    let ended = run::<&str>([]).expect(0);
+    for part in ["posthouse serve", "posthouse bench", "posthouse help"] {
+        assert!(ended.stdout.contains(part), "{ended:#?}");
+    }
+    run(["gallop"]).expect(2);
+}
+
+#[test]
+fn the_demonstration_succeeds_in_both_layouts() {
+    for layout in ["pinned", "shared"] {
+        let ended = run(["demo", "--layout", layout, "--json"]).expect(0);
+        let json = ended.json();
+        assert_eq!(json["ok"], true, "{json:#}");
+        let checks = json["checks"].as_array().unwrap();
+        assert!(checks.len() > 10, "{json:#}");
+        assert!(checks.iter().all(|check| check["found"] == check["expected"]), "{json:#}");
+        assert_eq!(ended.stderr, "");
+    }
+    let text = run(["demo"]).expect(0).stdout;
+    assert!(text.contains("seen as resets") && !text.contains("WRONG"), "{text}");
+    run(["demo", "--layout", "round"]).expect(2).says(&["--layout round", "pinned"]);
+}
+
+#[test]
+fn simulated_seeds_pass_and_are_the_same_whatever_the_number_of_jobs() {
+    let words = ["sim", "--seeds", "5", "--from", "3", "--json"];
+    let one = run(words.into_iter().chain(["--jobs", "1"])).expect(0).json();
+    let more = run(words.into_iter().chain(["--jobs", "3", "--twice"])).expect(0).json();
+    assert_eq!(one["seeds"], 5, "{one:#}");
+    assert!(one["messages"].as_u64().unwrap() > 0, "{one:#}");
+    assert_eq!(one["failures"].as_array().unwrap().len(), 0, "{one:#}");
+    for name in ["fingerprint", "messages", "connections", "operations"] {
+        assert_eq!(one[name], more[name], "{name}");
+    }
+    let text = run(["sim", "--seeds", "2"]).expect(0);
+    assert!(text.stdout.contains("a second: all contracts hold"), "{text:#?}");
+    assert_eq!(text.stderr, "", "faults that were put in are no warnings");
+}
+
+#[test]
+fn a_trace_of_one_seed_is_the_same_every_time() {
+    let trace = || run(["sim", "--seeds", "1", "--from", "4", "--trace"]).expect(0).stderr;
+    let first = trace();
+    assert!(first.contains("completion port open"), "{first}");
+    assert_eq!(first, trace());
+}
+
+#[test]
+fn the_doctor_tells_what_works_and_what_limits() {
+    let json = run(["doctor", "--json"]).expect(0).json();
+    assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+    let tried = json["backends"]["tried"].as_array().unwrap();
+    assert!(tried.len() >= 2 && tried.iter().all(|trial| trial["works"] == true), "{json:#}");
+    assert!(tried.iter().any(|trial| trial["backend"] == json["backends"]["auto"]), "{json:#}");
+    let found: Vec<_> = json["machine"].as_array().unwrap().iter().collect();
+    for what in ["kernel", "cores", "open files", "somaxconn", "local ports", "io_uring"] {
+        assert!(found.iter().any(|finding| finding["what"] == what), "{what}: {json:#}");
+    }
+    let text = run(["doctor"]).expect(0).stdout;
+    assert!(text.contains("auto takes") && text.contains("This machine"), "{text}");
+}
+
+#[test]
+fn completions_are_written_for_a_shell_and_refused_for_what_is_none() {
+    let script = run(["completions", "bash"]).expect(0).stdout;
+    assert!(script.contains("posthouse") && script.contains("--print-config"), "{script}");
+    run(["completions", "abacus"]).expect(2);
+}
+
+#[test]
+fn the_log_goes_to_stderr_by_option_and_by_environment() {
+    let ended = run(["demo", "--json", "--log", "info"]).expect(0);
+    assert!(ended.stderr.contains("completion port open"), "{ended:#?}");
+    assert_eq!(ended.json()["ok"], true);
+    run(["demo", "--log", "a=b="]).expect(2).says(&["--log", "no log filter", "posthouse=debug"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+        .args(["demo", "--json"])
+        .env("POSTHOUSE_LOG", "info")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("completion port open"));
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+        .arg("doctor")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}

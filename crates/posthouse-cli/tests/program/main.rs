@@ -1,0 +1,8 @@
+//! The built program, used as its user uses it.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod commands;
+mod echo;
+mod serve;
+mod support;

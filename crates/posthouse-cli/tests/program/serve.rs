@@ -1,0 +1,199 @@
+//! `posthouse serve`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::support::{Program, TemporaryFile, connect, frame, run, serve};
+
+/// Sends bytes, and fails unless these come back.
+#[track_caller]
+fn exchange(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
+    stream.write_all(sent).unwrap();
+    let mut came = vec![0; expected.len()];
+    stream.read_exact(&mut came).unwrap();
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn native_frames_come_back_with_their_kind_and_payload_however_they_were_cut() {
+    let (_server, address) = serve(&[]);
+    let mut stream = connect(address);
+    stream.set_nodelay(true).unwrap();
+    for kind in [0, 1, 4, 31, 255] {
+        let frame = frame(kind, b"hello");
+        exchange(&mut stream, &frame, &frame);
+    }
+    exchange(&mut stream, &frame(9, b""), &frame(9, b""));
+    let large = frame(40, &vec![7; 300_000]);
+    exchange(&mut stream, &large, &large);
+    let small = frame(3, b"in pieces");
+    for byte in &small {
+        stream.write_all(&[*byte]).unwrap();
+    }
+    exchange(&mut stream, &[], &small);
+}
+
+#[test]
+fn lines_come_back_as_lines_and_raw_bytes_as_they_are() {
+    let (_server, address) = serve(&["--framing", "lines"]);
+    exchange(&mut connect(address), b"one\ntwo\r\n\n", b"one\ntwo\n\n");
+    let (_server, address) = serve(&["--framing", "raw"]);
+    exchange(&mut connect(address), b"\x00no bounds", b"\x00no bounds");
+}
+
+#[test]
+fn other_framings_echo_in_both_layouts() {
+    for layout in ["pinned", "shared"] {
+        let (_server, address) = serve(&["--framing", "length:width=2", "--layout", layout]);
+        exchange(&mut connect(address), b"\x00\x03abc\x00\x00", b"\x00\x03abc\x00\x00");
+        let (_server, address) = serve(&["--framing", "delimiter:||", "--layout", layout]);
+        exchange(&mut connect(address), b"a|b||c||", b"a|b||c||");
+    }
+}
+
+#[test]
+fn every_listener_is_announced_in_one_line_and_echoes() {
+    let words = ["serve", "--listen", "127.0.0.1:0", "--listen", "[::1]:0"];
+    let mut server = Program::start(words);
+    let line = server.line();
+    let addresses: Vec<SocketAddr> =
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(addresses.len(), 3, "two listeners, and one to try: {line}");
+    assert!(line.ends_with(&format!("try: posthouse bench {}", addresses[0])), "{line}");
+    for address in &addresses[..2] {
+        exchange(&mut connect(*address), &frame(0, b"x"), &frame(0, b"x"));
+    }
+}
+
+#[test]
+fn the_printed_configuration_can_be_given_back_and_each_source_counts_more_than_the_last() {
+    let printed = run(["serve", "--print-config", "--set", "tuning.backlog=77"]).expect(0).stdout;
+    let file = TemporaryFile::new("printed.toml", &printed);
+    let again = run(["serve", "--print-config", "--config", file.text()]).expect(0).stdout;
+    assert_eq!(again, printed);
+
+    let file = TemporaryFile::new("sources.toml", "io_workers = 1\nmax_connections = 1\n");
+    let words = ["serve", "--print-config", "--config", file.text()];
+    let more = ["--set", "io_workers=2", "--set", "max_frame=222", "--max-frame", "333"];
+    let merged = run(words.into_iter().chain(more)).expect(0).stdout;
+    for line in ["io_workers = 2", "max_connections = 1", "max_frame = 333"] {
+        assert!(merged.lines().any(|other| other == line), "{line} is missing in {merged}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_file_line_option_and_what_to_do() {
+    for (number, (text, parts)) in [
+        ("\nmax_conections = 4", &["line 2", "max_conections", "--print-config"][..]),
+        ("max_frame = 0", &["line 1", "max_frame", "must be"]),
+        ("layout = \"round\"", &["line 1", "layout", "round", "pinned"]),
+        ("[tuning]\nbacklog = \"x\"", &["line 2", "backlog", "invalid type"]),
+        ("a = [", &["line 1", "a = ["]),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let file = TemporaryFile::new(&format!("wrong-{number}.toml"), text);
+        let ended = run(["serve", "--config", file.text()]).expect(2);
+        ended.says(parts);
+        ended.says(&[file.text()]);
+    }
+    run(["serve", "--config", "/nowhere/x.toml"])
+        .expect(2)
+        .says(&["/nowhere/x.toml", "cannot read"]);
+    run(["serve", "--set", "layout"]).expect(2).says(&["--set layout", "NAME=VALUE"]);
+    run(["serve", "--set", "colour=red"]).expect(2).says(&["colour", "no such option"]);
+    run(["serve", "--io-workers", "99"]).expect(2).says(&["--io-workers 99", "0 to 64"]);
+}
+
+#[test]
+fn it_goes_beyond_this_machine_only_with_a_key_or_when_told() {
+    let beyond = ["serve", "--listen", "0.0.0.0:0"];
+    run(beyond).expect(2).says(&["0.0.0.0:0", "other machines", "--key-file", "--open"]);
+    run(["serve", "--listen", "[::]:0", "--framing", "lines"]).expect(2).says(&["--open"]);
+    let mut open = Program::start(beyond.into_iter().chain(["--open"]));
+    assert!(open.line().starts_with("listening on 0.0.0.0:"));
+
+    let short = TemporaryFile::new("short.key", "0123456789abcde\n\n");
+    let keyed =
+        |file: &TemporaryFile| [&beyond[..], &["--key-file", file.text()]].concat().join(" ");
+    run(keyed(&short).split(' ')).expect(2).says(&[short.text(), "16 to 1024", "15"]);
+    let long = TemporaryFile::new("long.key", &"k".repeat(1025));
+    run(keyed(&long).split(' ')).expect(2).says(&[long.text(), "16 to 1024"]);
+    let right = TemporaryFile::new("right.key", "0123456789abcdef\n");
+    let mut server = Program::start(keyed(&right).split(' '));
+    assert!(server.line().ends_with("--key-file FILE"));
+}
+
+#[test]
+fn a_key_is_demanded_of_every_peer() {
+    let key = TemporaryFile::new("demanded.key", "a secret of many bytes \n");
+    // White space at the end is no part of the key.
+    let same = TemporaryFile::new("demanded-same.key", "a secret of many bytes");
+    let other = TemporaryFile::new("demanded-other.key", "another secret of many bytes");
+    let (_server, address) = serve(&["--key-file", key.text()]);
+    let address = address.to_string();
+    let bench = ["bench", &address, "-c", "2", "-t", "1"];
+    run(bench.into_iter().chain(["--key-file", same.text()])).expect(0);
+    let ended = run(bench.into_iter().chain(["--key-file", other.text()])).expect(1);
+    ended.says(&["no connection", "not admitted"]);
+    run(bench).expect(1).says(&["no connection", "no key is configured here"]);
+}
+
+#[test]
+fn an_address_in_use_is_told_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    run(["serve", "--listen", &address]).expect(1).says(&[&address, "choose another port"]);
+}
+
+#[cfg(unix)]
+mod signals {
+    use rustix::process::Signal;
+
+    use super::*;
+
+    /// Waits for the end of the stream.
+    fn drained(stream: &mut TcpStream) {
+        assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_signal_drains_and_ends_with_success_and_one_line_was_all_it_said() {
+        for signal in [Signal::TERM, Signal::INT] {
+            let (server, address) = serve(&[]);
+            let mut stream = connect(address);
+            exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
+            server.signal(signal);
+            drained(&mut stream);
+            drop(stream);
+            let ended = server.finish().expect(0);
+            assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+        }
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once_though_a_peer_holds_on() {
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+            // Drains for longer than the test waits.
+            let (server, address) = serve(&["--set", "close_timeout_ms=3600000"]);
+            let mut stream = connect(address);
+            exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
+            server.signal(Signal::TERM);
+            drained(&mut stream);
+            server.signal(signal);
+            server.finish().expect(code);
+            drop(stream);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_holds_on_is_given_up_when_the_time_is_over() {
+        let (server, address) = serve(&["--set", "close_timeout_ms=50"]);
+        let mut stream = connect(address);
+        exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
+        server.signal(Signal::TERM);
+        server.finish().expect(0);
+        drop(stream);
+    }
+}

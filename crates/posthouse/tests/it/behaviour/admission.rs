@@ -1,0 +1,149 @@
+//! Admission: small limits and a deadline until the handler lifts them.
+
+use std::time::Duration;
+
+use posthouse::{Options, ReasonKind};
+
+use crate::bed::{Bed, everywhere, in_simulation};
+use crate::probe::Probe;
+use crate::raw::{bye, frame, frame_head, hello};
+
+/// Admits whoever says the word; answers everybody.
+fn gatekeeper() -> Probe {
+    Probe::new().on_received(|peer, message| {
+        if message.payload() == b"please" {
+            peer.admit();
+        }
+        let size = message.payload().len().to_string();
+        peer.send(message.kind(), size.as_bytes());
+        Ok(())
+    })
+}
+
+fn options(bed: &Bed<'_>) -> Options {
+    Options { admission_ms: 10_000, ..bed.options() }
+}
+
+#[test]
+fn a_peer_that_is_not_admitted_in_time_is_closed() {
+    in_simulation(|bed| {
+        let probe = gatekeeper();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, options(bed));
+        let mut stranger = bed.dial(&server);
+        let mut told = bed.dial(&server);
+        let mut friend = bed.dial(&server);
+        told.send(&hello(0, 1 << 20));
+        friend.send(&frame(0, b"please"));
+        bed.wait_for("all three", || seen.connected().len() == 3 && seen.messages().len() == 1);
+        let since = bed.world().now();
+        // Talking does not help.
+        bed.world().run_for(Duration::from_secs(9));
+        assert!(seen.ends().is_empty(), "there is time left");
+        stranger.send(&frame(0, b"hello"));
+        bed.wait_for("the end of two", || seen.ends().len() == 2);
+        assert!(bed.world().now() - since < Duration::from_secs(12));
+        assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::NotAdmitted));
+        assert_eq!(bed.read_frame(&mut told).0, 4);
+        let (kind, body) = bed.read_frame(&mut told);
+        assert_eq!((kind, bye(&body).0), (5, 5));
+        bed.world().run_for(Duration::from_secs(60));
+        friend.send(&frame(0, b"still here"));
+        bed.wait_for("the friend's message", || seen.messages().len() == 3);
+        drop((stranger, told, friend));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn small_frames_before_admission_and_large_ones_after() {
+    everywhere(|bed| {
+        let probe = gatekeeper();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, options(bed));
+        let mut raw = bed.dial(&server);
+        raw.send(&frame(0, &[1; 16 * 1024]));
+        assert_eq!(bed.read_frame(&mut raw).1, b"16384");
+        // Admitted by the first, the second of the same chunk is taken.
+        let mut both = frame(0, b"please");
+        both.extend(frame(0, &[1; 16 * 1024 + 1]));
+        raw.send(&both);
+        assert_eq!(bed.read_frame(&mut raw).1, b"6");
+        assert_eq!(bed.read_frame(&mut raw).1, b"16385");
+        let mut stranger = bed.dial(&server);
+        stranger.send(&frame_head(0, 16 * 1024 + 1));
+        bed.wait_for_end(&mut stranger);
+        drop(stranger);
+        bed.wait_for("its end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::Protocol);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_peer_that_must_say_hello_has_small_frames_until_then() {
+    everywhere(|bed| {
+        let options = Options { hello: posthouse::Hello::Required, ..bed.options() };
+        let server = bed.serve_with(Probe::echo(), options);
+        let mut stranger = bed.dial(&server);
+        stranger.send(&frame_head(4, 16 * 1024 + 1));
+        bed.wait_for_end(&mut stranger);
+        let mut raw = bed.dial(&server);
+        let mut both = hello(0, 1 << 20);
+        both.extend(frame(0, &[1; 16 * 1024 + 1]));
+        raw.send(&both);
+        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(bed.read_frame(&mut raw).1.len(), 16 * 1024 + 1);
+        drop((raw, stranger));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_peer_that_sends_no_first_message_in_time_is_closed() {
+    in_simulation(|bed| {
+        let probe = Probe::echo();
+        let seen = probe.seen();
+        let options = Options { first_message_ms: 2_000, ..bed.options() };
+        let server = bed.serve_with(probe, options);
+        let mut mute = bed.dial(&server);
+        let mut polite = bed.dial(&server);
+        let mut talker = bed.dial(&server);
+        polite.send(&hello(0, 1 << 20));
+        talker.send(&frame(0, b"hello"));
+        bed.wait_for("all three", || seen.connected().len() == 3);
+        let since = bed.world().now();
+        bed.wait_for("the end of two", || seen.ends().len() == 2);
+        assert!(bed.world().now() - since < Duration::from_secs(3));
+        for why in seen.ends() {
+            assert!(why.to_string().contains("no first message"), "{why}");
+        }
+        bed.wait_for_end(&mut mute);
+        bed.world().run_for(Duration::from_secs(600));
+        talker.send(&frame(0, b"still here"));
+        bed.wait_for("the talker's message", || seen.messages().len() == 2);
+        drop((mute, polite, talker));
+        bed.end(&server);
+    });
+}
+
+/// Both deadlines: who is admitted at once must still say something.
+#[test]
+fn an_admitted_peer_must_send_its_first_message_in_time() {
+    in_simulation(|bed| {
+        let probe = Probe::new().on_connected(|peer| {
+            peer.admit();
+            Ok(())
+        });
+        let seen = probe.seen();
+        let options = Options { first_message_ms: 2_000, ..options(bed) };
+        let server = bed.serve_with(probe, options);
+        let raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        bed.world().run_for(Duration::from_secs(8));
+        assert_eq!(seen.ends().len(), 1);
+        drop(raw);
+        bed.end(&server);
+    });
+}

@@ -1,0 +1,185 @@
+//! Connections that this side begins.
+
+use std::time::Duration;
+
+use posthouse::{Close, ConnectError, Options, ReasonKind, SendError, Target};
+
+use crate::bed::{everywhere, in_simulation, on_real_sockets, target};
+use crate::probe::{Probe, Told};
+
+fn to(text: &str) -> Target {
+    Target::parse(text).expect("a target")
+}
+
+#[test]
+fn a_name_is_looked_up() {
+    everywhere(|bed| {
+        let address = if bed.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
+        let builder =
+            posthouse::Endpoint::builder(Probe::echo()).listen(address).options(bed.options());
+        let server = bed.start(builder);
+        let name = to(&format!("localhost:{}", server.addresses()[0].port()));
+        // On some machines the name has an IPv6 address, too, where nobody listens.
+        let client = bed.client_with(name, Options::default()).expect("localhost has an address");
+        client.send(0, b"hello").expect("it is up");
+        assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+        client.close();
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_name_that_nobody_has_is_unreachable() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let endpoint = bed.client_side(probe);
+        endpoint.connect(to("nowhere.example:1")).expect("there is room");
+        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
+        assert_eq!(seen.unreachable()[0].kind(), ReasonKind::Unreachable);
+        bed.end(&endpoint);
+    });
+}
+
+#[test]
+fn a_refused_connection_is_told_once_as_unreachable() {
+    everywhere(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let endpoint = bed.client_side(probe);
+        let free = if bed.is_real() {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            free.local_addr().expect("a bound socket").to_string()
+        } else {
+            "10.0.0.9:1".to_owned()
+        };
+        let id = endpoint.connect(to(&free)).expect("there is room");
+        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
+        let why = seen.unreachable()[0].clone();
+        assert_eq!(why.kind(), ReasonKind::Unreachable);
+        assert!(why.to_string().contains("refused"), "{why}");
+        bed.wait_for("its slot", || endpoint.stats().connections == 0);
+        assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected));
+        assert_eq!(endpoint.close(id, Close::abort()), Err(SendError::NotConnected));
+        bed.end(&endpoint);
+        assert_eq!(seen.told().len(), 1, "nothing but that");
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_answers_times_out() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let options = Options { connect_ms: 3_000, ..bed.options() };
+        let endpoint = bed.start(posthouse::Endpoint::builder(probe).options(options));
+        bed.world().blackhole("10.0.0.9:1");
+        endpoint.connect(to("10.0.0.9:1")).expect("there is room");
+        bed.world().run_for(Duration::from_millis(2_900));
+        assert!(seen.told().is_empty(), "there is time left");
+        bed.world().run_for(Duration::from_millis(200));
+        let why = seen.unreachable();
+        assert_eq!(why.len(), 1);
+        assert!(why[0].to_string().contains("no answer in time"), "{}", why[0]);
+        bed.end(&endpoint);
+    });
+}
+
+/// A server that takes connections and says nothing: what a plain server is to one with hello.
+#[test]
+fn a_hello_that_is_never_answered_times_out() {
+    on_real_sockets(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let options = Options { connect_ms: 200, ..bed.options() };
+        let endpoint = bed.start(posthouse::Endpoint::builder(probe).options(options));
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = mute.local_addr().expect("a bound socket").to_string();
+        endpoint.connect(to(&address)).expect("there is room");
+        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
+        let why = seen.unreachable()[0].to_string();
+        assert!(why.contains("no hello came in time") && why.contains("without_hello"), "{why}");
+        bed.end(&endpoint);
+        assert_eq!(seen.told().len(), 1);
+    });
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let endpoint = bed.client_side(probe);
+        let mute = bed.world().serve("10.0.0.9:1").expect("a free address");
+        endpoint.connect(to("10.0.0.9:1")).expect("there is room");
+        let peer = bed.until("its peer", || mute.accept());
+        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
+        bed.wait_for("the reset", || peer.is_reset());
+        bed.end(&endpoint);
+        assert_eq!(seen.told().len(), 1);
+    });
+}
+
+#[test]
+fn a_connection_that_is_being_made_can_be_given_up() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let endpoint = bed.client_side(probe);
+        bed.world().blackhole("10.0.0.9:1");
+        for place in ["10.0.0.9:1", "a.name.example:1"] {
+            let id = endpoint.connect(to(place)).expect("there is room");
+            assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected), "not yet");
+            assert_eq!(endpoint.close(id, Close::gracefully()), Ok(()));
+        }
+        bed.wait_for("the end of both", || seen.unreachable().len() == 2);
+        bed.end(&endpoint);
+        assert_eq!(seen.told().len(), 2);
+    });
+}
+
+#[test]
+fn a_connection_is_not_begun_where_it_cannot_be() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::new());
+        let options = Options { max_connections: 1, ..bed.options() };
+        let endpoint = bed.start(posthouse::Endpoint::builder(Probe::new()).options(options));
+        let long = target(&server).credential(vec![0; 1025]);
+        assert_eq!(endpoint.connect(long), Err(ConnectError::CredentialTooLong));
+        let most = target(&server).credential(vec![0; 1024]);
+        assert!(endpoint.connect(most).is_ok());
+        assert_eq!(endpoint.connect(target(&server)), Err(ConnectError::TooMany));
+        endpoint.shutdown(Duration::ZERO);
+        bed.ended(&endpoint);
+        assert_eq!(endpoint.connect(target(&server)), Err(ConnectError::Shutdown));
+        bed.end(&server);
+    });
+}
+
+/// A server that greets at once says so before it has read the hello: the greeting waits, so that
+/// `connected` finds a connection with hello.
+#[test]
+fn connected_comes_after_hello_even_where_the_server_greets_first() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::echo().on_connected(|peer| {
+            peer.send(33, b"welcome");
+            peer.send(34, b"to you");
+            Ok(())
+        }));
+        let probe = Probe::new().on_connected(|peer| {
+            assert!(peer.has_hello(), "C6: told before hello");
+            peer.request(50, b"?", Duration::from_secs(30), |peer, reply| {
+                peer.state().count = reply.expect("an answer").payload().len() as u64;
+                peer.send(35, b"asked");
+                Ok(())
+            });
+            Ok(())
+        });
+        let seen = probe.seen();
+        let client = bed.client_side(probe);
+        let id = client.connect(target(&server)).expect("there is room");
+        bed.wait_for("the greeting and the echo", || seen.messages().len() == 3);
+        let expected = [(33, &b"welcome"[..]), (34, b"to you"), (35, b"asked")];
+        assert_eq!(seen.messages(), expected.map(|(kind, body)| (kind, body.to_vec())));
+        assert_eq!(seen.told()[0], Told::Connected(id));
+        assert_eq!(client.stats().panics, 0);
+        bed.end(&client);
+        bed.end(&server);
+    });
+}

@@ -1,0 +1,177 @@
+//! Heartbeats: who is gone is given up, who is silent is not.
+
+use std::time::Duration;
+
+use posthouse::{Options, ReasonKind, Tuning};
+
+use crate::bed::{in_simulation, target};
+use crate::probe::Probe;
+use crate::raw::{frame, hello};
+
+/// T5. The default heartbeat is what must hold.
+#[test]
+fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(0, 1 << 20));
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        raw.stop_reading();
+        let since = bed.world().now();
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        let time = bed.world().now() - since;
+        assert!(time <= Duration::from_secs(30), "after {time:?}");
+        assert!(time >= Duration::from_secs(20), "too early, after {time:?}");
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent);
+        bed.wait_for("its slot", || server.stats().connections == 0);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_silent_honest_peer_stays_for_ever() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let client = bed.client(&server);
+        bed.world().run_for(Duration::from_secs(3600));
+        assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+        client.send(0, b"still here").expect("it is up");
+        bed.wait_for("the message", || seen.messages().len() == 1);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_plain_peer_is_asked_for_no_sign_of_life() {
+    in_simulation(|bed| {
+        let probe = Probe::echo();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        bed.world().run_for(Duration::from_secs(3600));
+        assert!(raw.received().is_empty(), "nothing of Posthouse's own");
+        raw.send(&frame(0, b"hello"));
+        assert_eq!(bed.read_frame(&mut raw), (0, b"hello".to_vec()));
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// The peer is not silent: it is not listened to.
+#[test]
+fn a_peer_that_is_not_read_from_is_not_called_silent() {
+    in_simulation(|bed| {
+        let probe = Probe::new().on_received(|peer, message| {
+            if message.kind() == 1 {
+                peer.pause_reading();
+            }
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(10_000, 1 << 20));
+        raw.send(&frame(1, b"pause"));
+        raw.send(&frame(2, b"later"));
+        bed.wait_for("the pause", || seen.messages().len() == 1);
+        let id = seen.connected()[0];
+        bed.world().run_for(Duration::from_secs(120));
+        assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+        let resume = |peer: &mut posthouse::Peer<'_, crate::probe::Line>| {
+            peer.resume_reading();
+            Ok(())
+        };
+        server.run(id, resume).expect("it is up");
+        bed.wait_for("the rest", || seen.messages().len() == 2);
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent, "now it is");
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// The same where it is the full queue that stops reading: the peer takes what it is sent, slowly.
+#[test]
+fn a_slow_reader_is_not_called_silent() {
+    in_simulation(|bed| {
+        let probe = Probe::new().on_received(|peer, _| {
+            peer.send(1, &vec![0; 600_000]);
+            Ok(())
+        });
+        let seen = probe.seen();
+        let tuning = Tuning { queue_low_bytes: 0, ..bed.options().tuning };
+        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(10_000, 1 << 20));
+        raw.send(&frame(0, b"give"));
+        bed.wait_for("the message", || seen.messages().len() == 1);
+        raw.stop_reading();
+        // Some 16 KiB and more every 8 seconds: far above the least rate.
+        for _ in 0..40 {
+            bed.world().run_for(Duration::from_secs(8));
+            raw.resume_reading();
+            bed.world().run_for(Duration::from_micros(100));
+            raw.stop_reading();
+            raw.send(&frame(16, &[0; 8]));
+            assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+            if server.stats().connections == 0 || server.peers()[0].queued_bytes == 0 {
+                break;
+            }
+        }
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn both_ends_ask_and_the_smaller_heartbeat_counts() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(1_000, 1 << 20));
+        let (kind, answer) = bed.read_frame(&mut raw);
+        assert_eq!((kind, &answer[18..22]), (4, &1_000u32.to_le_bytes()[..]));
+        // It is asked for a sign of life, answers, and is asked again.
+        for _ in 0..5 {
+            let (kind, body) = bed.read_frame(&mut raw);
+            assert_eq!(kind, 16);
+            raw.send_frame(17, &body);
+        }
+        let since = bed.world().now();
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert!(bed.world().now() - since < Duration::from_secs(4));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_client_gives_up_a_server_that_vanished() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let client = bed.client_side(probe);
+        let server = bed.serve(Probe::new());
+        let id = client.connect(target(&server)).expect("there is room");
+        bed.wait_for("the connection", || seen.connected().len() == 1);
+        // The server's machine is gone: nothing comes any more, and no end either.
+        let pause = |peer: &mut posthouse::Peer<'_, crate::probe::Line>| {
+            peer.pause_reading();
+            Ok(())
+        };
+        let (peer, since) = (server.peers()[0].id, bed.world().now());
+        server.run(peer, pause).expect("it is up");
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert!(bed.world().now() - since <= Duration::from_secs(30));
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent);
+        assert!(client.send(id, 0, b"").is_err());
+        bed.end(&server);
+        bed.end(&client);
+    });
+}

@@ -1,0 +1,161 @@
+//! Messages, there and back.
+
+use std::time::Duration;
+
+use posthouse::{Options, Target, Tuning};
+
+use crate::bed::{Bed, everywhere, target};
+use crate::probe::Probe;
+use crate::raw::frame;
+
+/// A payload that shows where it was cut or mixed up.
+pub fn payload(number: usize, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
+}
+
+fn echo_options(bed: &Bed<'_>, max_frame: usize) -> Options {
+    // The peer sends all before it reads: the queue must take everything that comes back.
+    let tuning = Tuning { queue_high_bytes: 1 << 26, ..bed.options().tuning };
+    Options { max_frame, send_queue_bytes: 1 << 26, tuning, ..bed.options() }
+}
+
+/// Sends the messages cut at every so many bytes, and expects them back.
+fn echo(bed: &Bed<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame: usize) {
+    let probe = Probe::echo();
+    let seen = probe.seen();
+    let server = bed.serve_with(probe, echo_options(bed, max_frame));
+    let mut raw = bed.dial(&server);
+    let stream: Vec<u8> = messages.iter().flat_map(|(kind, body)| frame(*kind, body)).collect();
+    for piece in stream.chunks(cut) {
+        raw.send(piece);
+    }
+    for (number, message) in messages.iter().enumerate() {
+        let (kind, body) = bed.read_frame(&mut raw);
+        assert_eq!(kind, message.0, "message {number}");
+        assert!(body == message.1, "message {number} of {} bytes is another", message.1.len());
+    }
+    assert!(seen.messages() == messages, "the handler saw the same");
+    drop(raw);
+    bed.end(&server);
+}
+
+#[test]
+fn messages_of_every_size_come_back_in_order() {
+    everywhere(|bed| {
+        let max = if bed.is_real() { 1 << 20 } else { 70_000 };
+        let sizes = [0, 1, 2, 0, 250, 4_091, 16_384, 65_531, 65_536, 3, max, 0];
+        let messages: Vec<_> =
+            sizes.iter().enumerate().map(|(n, size)| (n as u8, payload(n, *size))).collect();
+        echo(bed, &messages, usize::MAX, max);
+    });
+}
+
+#[test]
+fn the_largest_payload_of_the_protocol_passes() {
+    crate::bed::on_real_sockets(|bed| {
+        let largest = (1 << 24) - 2;
+        echo(bed, &[(1, payload(1, largest)), (2, payload(2, 1))], usize::MAX, largest);
+    });
+}
+
+#[test]
+fn where_the_stream_is_cut_means_nothing() {
+    everywhere(|bed| {
+        let messages: Vec<_> = (0..40).map(|n| (n as u8, payload(n, n * n))).collect();
+        for cut in [1, 2, 3, 5, 7, 64, 1000] {
+            echo(bed, &messages, if bed.is_real() { cut } else { cut + 60 }, 1 << 20);
+        }
+    });
+}
+
+#[test]
+fn all_kinds_of_a_plain_peer_are_the_applications() {
+    everywhere(|bed| {
+        let messages: Vec<_> = (0..=255).map(|kind| (kind, vec![kind])).collect();
+        echo(bed, &messages, 1000, 1 << 20);
+    });
+}
+
+#[test]
+fn a_client_with_hello_has_all_kinds_but_the_protocols_own() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::echo());
+        let client = bed.client(&server);
+        for kind in (0..4).chain(32..=255) {
+            client.send(kind, &[kind]).expect("an application's kind");
+        }
+        for kind in (0..4).chain(32..=255) {
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
+        }
+        for kind in 4..32 {
+            client.send(kind, &[]).expect_err("one of the protocol's own");
+        }
+        assert!(client.request(7, b"?", Duration::from_secs(30)).is_ok(), "it is all in order");
+        client.close();
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_client_without_hello_has_all_kinds() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::echo());
+        let plain = target(&server).without_hello();
+        let client = bed.client_with(plain, Options::default()).expect("it connects");
+        for kind in 0..=255 {
+            client.send(kind, &[kind]).expect("any kind");
+        }
+        for kind in 0..=255 {
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
+        }
+        client.close();
+        bed.end(&server);
+    });
+}
+
+/// A send that does not fit the queue now waits until it does.
+#[test]
+fn a_clients_send_waits_for_room_however_the_queue_is_filled() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::new());
+        let (high, max) = (200_000, 210_000);
+        let tuning = Tuning { queue_high_bytes: high, ..Tuning::default() };
+        let options = Options { send_queue_bytes: max, tuning, ..Options::default() };
+        let client = bed.client_with(target(&server), options).expect("it connects");
+        // Always too much for what is there already, and never over the high mark.
+        for number in 0..20 {
+            client.send(0, &payload(number, 150_000)).expect("the server reads");
+        }
+        client.close();
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
+    everywhere(|bed| {
+        let probe = Probe::echo();
+        let seen = probe.seen();
+        let builder = posthouse::Endpoint::builder(probe)
+            .listen(bed.address())
+            .listen(bed.address6())
+            .options(bed.options());
+        let server = bed.start(builder);
+        assert_eq!(server.addresses().len(), 2);
+        for address in server.addresses() {
+            let to = Target::parse(&address.to_string()).expect("an address");
+            let client = bed.client_with(to, Options::default()).expect("it connects");
+            client.send(3, b"hello").expect("it is up");
+            assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+            client.close();
+        }
+        let itself = server.connect(target(&server)).expect("there is room");
+        bed.wait_for("both ends", || seen.connected().len() == 4);
+        assert!(server.peer(itself).expect("it is up").outgoing);
+        assert_eq!(server.peers().iter().filter(|info| info.outgoing).count(), 1);
+        bed.end(&server);
+        seen.told();
+    });
+}
