@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use posthouse::{Endpoint, Framing, Options, Target};
+use posthouse::{Endpoint, Framing, Options, Peer, SendError, Target, Tuning};
 
 use crate::failure::{Failure, Outcome};
 use crate::pattern::Pattern;
@@ -49,10 +49,9 @@ pub(crate) struct Bench {
     #[arg(long, short, value_name = "D", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     depth: u32,
-    /// How long to measure; a warm-up of a tenth, at most 1 s, comes before
-    #[arg(long, short = 't', value_name = "S", default_value_t = 5,
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
+    /// How long to measure, in seconds; a warm-up of a tenth, at most 1 s, comes before
+    #[arg(long, short = 't', value_name = "S", default_value = "5", value_parser = seconds)]
+    seconds: Duration,
     /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
     /// length:offset=0,width=4,endian=big,adjust=0,strip=4
     #[arg(long, default_value = "native")]
@@ -83,6 +82,12 @@ const LAST_ECHOES: Duration = Duration::from_secs(5);
 /// How long a graceful end of all connections may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// A time from a tenth of a second to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    number.map(Duration::from_secs_f64).ok_or_else(|| "write 0.1 to 86400".to_owned())
+}
+
 /// How a load went.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
@@ -107,7 +112,7 @@ impl Bench {
             depth: self.depth as usize,
             stream: self.framing == Framing::Raw,
             phase: load::PhaseCell::default(),
-            tally: Tally::new(Duration::from_secs(self.seconds)),
+            tally: Tally::new(self.seconds),
             progress: Progress::default(),
         });
         let endpoint = Endpoint::builder(Load(run.clone())).options(self.options()).start()?;
@@ -139,6 +144,8 @@ impl Bench {
     fn options(&self) -> Options {
         let frame = self.size as usize + FRAME_HEAD_MAX;
         let defaults = Options::default();
+        // Every connection is told to start by a post.
+        let max_posts = defaults.tuning.max_posts.max(2 * self.connections as usize);
         let assembly = frame.saturating_mul(self.connections as usize).min(1 << 40);
         Options {
             io_workers: self.io_workers,
@@ -146,6 +153,7 @@ impl Bench {
             max_frame: defaults.max_frame.max(self.size as usize),
             send_queue_bytes: defaults.send_queue_bytes.max(frame * self.depth as usize),
             assembly_bytes: defaults.assembly_bytes.max(assembly),
+            tuning: Tuning { max_posts, ..defaults.tuning },
             ..defaults
         }
     }
@@ -170,21 +178,23 @@ impl Bench {
         let progress = &run.progress;
         for id in progress.look(|p| p.up.clone()) {
             let load = run.clone();
-            let start = move |peer: &mut posthouse::Peer<'_, load::State>| {
+            let start = move |peer: &mut Peer<'_, load::State>| {
                 load.start(peer);
                 Ok(())
             };
-            // A connection that is gone by now was counted where its end was told.
-            if let Err(posthouse::SendError::Busy) = endpoint.run(id, start) {
-                return Err(Failure::runtime("too much posted work waits: use fewer connections"));
+            match endpoint.run(id, start) {
+                // One that is gone by now was counted where its end was told.
+                Ok(()) | Err(SendError::NotConnected) => {}
+                Err(error) => {
+                    return Err(Failure::runtime(format!("cannot start the load: {error}")));
+                }
             }
         }
         let over = |p: &progress::Counts| p.interrupted || p.alive() == 0;
-        let seconds = Duration::from_secs(self.seconds);
-        progress.wait(Some((seconds / 10).min(Duration::from_secs(1))), over);
+        progress.wait(Some((self.seconds / 10).min(Duration::from_secs(1))), over);
         let started = run.tally.start();
         run.phase.set(Phase::Measuring);
-        progress.wait(Some(seconds), over);
+        progress.wait(Some(self.seconds), over);
         run.phase.set(Phase::Ending);
         let time = started.elapsed();
         progress.wait(Some(LAST_ECHOES), |p| p.alive() <= p.idle);

@@ -53,7 +53,7 @@ pub(crate) struct Serve {
     /// Options from a TOML file; what it leaves out has its default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One option, over the file; flags of their own count more
+    /// Set one option; it counts more than --config, and less than a flag of its own
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// Print the options that would be in force, as TOML, and exit

@@ -79,6 +79,7 @@ macro_rules! contract {
                     a_reset_with_reads_pending_is_told_once
                     a_reset_is_a_reset_for_whatever_is_submitted_after_it
                     a_reset_that_a_send_meets_first_is_a_reset_for_the_reads_too
+                    a_send_to_a_peer_that_is_gone_fails_with_a_reset
                     bytes_before_a_reset_are_a_beginning_of_what_was_sent
                     a_peer_that_closes_with_bytes_unread_is_not_silent
                     a_connection_in_the_slot_of_another_gets_only_its_own
@@ -100,6 +101,7 @@ macro_rules! contract {
                 load {
                     some_megabytes_go_both_ways_unchanged
                     the_order_holds_with_several_receives_pending_and_several_workers
+                    steps_that_take_one_completion_and_sleep_leave_nothing_behind
                 }
             }
         }

@@ -131,7 +131,8 @@ pub(crate) struct Connection<S> {
 pub(crate) struct Strand<S> {
     pub(crate) id: PeerId,
     pub(crate) rules: Arc<ConnectionRules>,
-    pub(crate) state: S,
+    /// Made in the first callback that asks for it: its `default` is the user's code, too.
+    pub(crate) state: Option<S>,
     pub(crate) session: Session,
     pub(crate) output: Output,
     pub(crate) record: Option<Arc<Record>>,
@@ -159,12 +160,16 @@ pub(crate) struct Strand<S> {
     phase_deadline: Option<Duration>,
     /// The earliest deadline that is armed with the worker; `MAX`: none.
     armed: Duration,
+    /// The one that was the earliest before: it still is armed, and need not be again.
+    armed_before: Duration,
     /// A passing shortage: submit again at this time.
     retry_at: Option<Duration>,
     /// While output waits: when to look whether the peer took enough, and what had left before.
     stall: Option<(Duration, u64)>,
     /// Bytes of the queue that the gate knows of.
     gated_bytes: usize,
+    /// Bytes that other threads sent and that came when the connection was closing.
+    late_bytes: u64,
 }
 
 /// What few connections have.
@@ -213,7 +218,7 @@ impl<S: Default + Send + 'static> Connection<S> {
         let strand = Strand {
             id,
             rules,
-            state: S::default(),
+            state: None,
             session,
             output: Output::default(),
             record: None,
@@ -231,9 +236,11 @@ impl<S: Default + Send + 'static> Connection<S> {
             in_flight: 0,
             phase_deadline: None,
             armed: Duration::MAX,
+            armed_before: Duration::MAX,
             retry_at: None,
             stall: None,
             gated_bytes: 0,
+            late_bytes: 0,
         };
         Self { inbound: Inbound::default(), strand }
     }
@@ -329,14 +336,7 @@ impl<S: Default + Send + 'static> Connection<S> {
                 strand.connect(cx, *target);
                 strand.on_shutdown(cx);
             }
-            PeerPost::Frame(frame) => {
-                strand.gated_bytes += frame.len();
-                if strand.phase == Phase::Open {
-                    strand.output.push_owned(&mut cx.local.spares, frame);
-                    strand.sent_message();
-                    strand.check_high(cx.core);
-                }
-            }
+            PeerPost::Frame(frame) => strand.send_posted(cx, frame),
             PeerPost::SharedFrame(frame) => strand.send_shared(cx, &frame),
             PeerPost::Run(task) => {
                 if strand.phase == Phase::Open {
@@ -437,6 +437,29 @@ impl<S: Default + Send + 'static> Strand<S> {
         if let Some(record) = &self.record {
             record.sent_message();
         }
+    }
+
+    /// Queues a frame that another thread encoded, and reserved room for.
+    fn send_posted(&mut self, cx: &mut Context<'_, S>, frame: Vec<u8>) {
+        self.gated_bytes += frame.len();
+        if self.phase != Phase::Open {
+            self.late_bytes += frame.len() as u64;
+            return;
+        }
+        let (hello, payload_bytes_max) = self.spoken();
+        let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
+        if self.rules.is_native() && (too_large || hello && posthouse_wire::is_own_kind(frame[4])) {
+            // It could be sent when it was encoded; hello was agreed since.
+            let text = "a message was on its way when hello was agreed, and is not allowed since";
+            self.want_close(
+                Close::telling(8, "internal error"),
+                Reason::new(ReasonKind::Unsendable, text),
+            );
+            return;
+        }
+        self.output.push_owned(&mut cx.local.spares, frame);
+        self.sent_message();
+        self.check_high(cx.core);
     }
 
     /// Queues a frame of a group.

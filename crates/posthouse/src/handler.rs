@@ -36,7 +36,8 @@ use crate::target::Target;
 /// }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// What belongs to one connection: made with `Default` when it begins, dropped when it ends.
+    /// What belongs to one connection: made with `Default` when it is first asked for, dropped when
+    /// the connection ends.
     type State: Default + Send + 'static;
 
     /// A message, or a request where [`Message::ticket`] has a ticket.

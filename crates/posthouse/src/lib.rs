@@ -71,3 +71,8 @@ pub use posthouse_wire::{Framing, FramingError, Key, KeyError};
 pub use registry::PeerInfo;
 pub use stats::Stats;
 pub use target::Target;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -44,7 +44,7 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
 
     /// What belongs to this connection.
     pub fn state(&mut self) -> &mut S {
-        &mut self.strand.state
+        self.strand.state.get_or_insert_default()
     }
 
     /// Its id, with which other threads can send to it.

@@ -8,7 +8,7 @@ use super::support::{Ended, run, serve};
 /// A short load as JSON.
 fn bench(address: SocketAddr, arguments: &[&str]) -> Ended {
     let address = address.to_string();
-    let words = ["bench", &address, "--seconds", "1", "--json"];
+    let words = ["bench", &address, "--seconds", "0.3", "--json"];
     run(words.iter().chain(arguments))
 }
 
@@ -134,7 +134,7 @@ fn messages_that_cannot_be_are_refused_before_anything_is_sent() {
 #[test]
 fn a_report_for_people_has_the_figures_and_in_a_pipe_no_pictures() {
     let (_server, address) = serve(&[]);
-    let ended = run(["bench", &address.to_string(), "-c", "5", "-t", "1"]).expect(0);
+    let ended = run(["bench", &address.to_string(), "-c", "5", "-t", "0.3"]).expect(0);
     for part in ["5 of 5 connections", "messages/s", "MB/s", "p99.9", "errors      none"] {
         assert!(ended.stdout.contains(part), "{part} is missing: {ended:#?}");
     }

@@ -205,8 +205,6 @@ impl Record {
             return done.fail(tag, error);
         }
         self.input = Input::Accept(tag);
-        // Peers that came while nobody accepted gave their event then.
-        self.readable = true;
     }
 
     fn start_connect(
@@ -410,5 +408,37 @@ impl Record {
         };
         self.input = rest;
         done.end(tag, outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Pool;
+    use crate::sync::Arc;
+
+    #[test]
+    fn what_could_not_be_registered_fails_its_first_operation() {
+        let (poller, _alarm) = super::super::poller::open().expect("a poller");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let (listener, address) =
+            system::listen(any, crate::ListenOptions::default()).expect("one");
+        let (near, _) = system::connect(address).expect("a connection");
+        let twin = near.try_clone().expect("a descriptor");
+        drop(listener);
+
+        // The system refuses to register a descriptor twice.
+        poller.add(&near, 1).expect("registered");
+        let mut buffers = LanePool::new(Pool::new(16, 1));
+        let mut done = Completions::new(Arc::default());
+        let mut record = Record::default();
+        let socket = record.adopt(0, near, &poller);
+        record.submit(Tag(1), Op::Receive(socket, ReceiveMode::Once), (socket, &poller), &mut done);
+        assert!(record.list(), "no event will come: it must be visited without");
+        record.visit(&mut buffers, &mut done);
+        let failed = done.pop().expect("a completion");
+        assert!(matches!(failed.outcome, Outcome::Failed(_)) && !failed.more, "{failed:?}");
+        assert!(done.pop().is_none() && !record.list());
+        drop((record.vacate(), twin));
     }
 }

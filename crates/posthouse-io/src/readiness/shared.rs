@@ -43,7 +43,8 @@ struct Queue {
     sleepers: usize,
     /// True exactly when a wake-up has come and no step has begun since.
     notified: bool,
-    /// True exactly when the alarm was rung and nobody has got up since.
+    /// True exactly when the alarm is rung (or about to be) and nobody has heard it yet. Whoever
+    /// does looks at the queue next.
     alarmed: bool,
 }
 
@@ -254,10 +255,11 @@ impl SharedLane {
         waited.expect("a poller that worked goes on to work");
         self.core.change(|queue| {
             queue.sleepers -= usize::from(asleep);
-            // A step begins now, whoever the alarm was meant for.
-            queue.alarmed &= !(asleep || rung);
+            queue.alarmed &= !rung;
+            // A step begins now, whoever was meant.
             queue.notified = false;
             queue.due.extend(&due[..listed]);
+            // These events may have been about to wake somebody.
             queue.len() > 1 && queue.calls()
         });
         self.now = self.port.now();

@@ -2,7 +2,7 @@
 //! whoever waits for it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use posthouse_io::{Bell, Completion, CompletionPort, Lane, LaneId, Op, Tag, Turn};
@@ -21,6 +21,8 @@ pub struct Driver {
     tags: AtomicU64,
     stop: AtomicBool,
     bell: Bell,
+    /// Completions that a step takes, at most.
+    taken_max: AtomicUsize,
     /// Whether one worker takes all completions of a socket.
     sees_order: bool,
 }
@@ -49,6 +51,7 @@ impl Driver {
             tags: AtomicU64::new(1),
             stop: AtomicBool::new(false),
             bell,
+            taken_max: AtomicUsize::new(usize::MAX),
             sees_order,
         }
     }
@@ -112,6 +115,11 @@ impl Driver {
         lock(&self.operations).known.clear();
     }
 
+    /// From now on a step takes so many completions and leaves the others to later steps.
+    pub fn take_at_most(&self, count: usize) {
+        self.taken_max.store(count, Ordering::SeqCst);
+    }
+
     /// Has each worker end when it wakes next.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
@@ -129,7 +137,8 @@ impl Driver {
                 return Turn::Again;
             }
         }
-        while let Some(completion) = lane.next() {
+        for _ in 0..self.taken_max.load(Ordering::SeqCst) {
+            let Some(completion) = lane.next() else { break };
             self.take(lane, completion);
             if lane.yields() {
                 return Turn::Again;

@@ -117,6 +117,24 @@ pub fn a_reset_that_a_send_meets_first_is_a_reset_for_the_reads_too(bed: &Bed) {
     }
 }
 
+pub fn a_send_to_a_peer_that_is_gone_fails_with_a_reset(bed: &Bed) {
+    let (near, far) = bed.pair();
+    bed.close(near);
+    let receive = bed.receive(far, ReceiveMode::Once);
+    assert_ended(&bed.outcome(receive));
+    loop {
+        match bed.outcome(bed.send(far, b"is anybody there?")) {
+            Outcome::Sent { .. } => {}
+            Outcome::Failed(error) => {
+                assert_eq!(error.failure, Failure::Reset);
+                break;
+            }
+            other => panic!("bytes sent or a reset, not {other:?}"),
+        }
+    }
+    bed.close(far);
+}
+
 pub fn bytes_before_a_reset_are_a_beginning_of_what_was_sent(bed: &Bed) {
     let bytes = pattern(200_000, 10);
     for pieces in 0..10 {

@@ -44,3 +44,8 @@ pub fn the_order_holds_with_several_receives_pending_and_several_workers(bed: &B
         assert!(overtaken > 0, "several workers took completions out of order");
     }
 }
+
+pub fn steps_that_take_one_completion_and_sleep_leave_nothing_behind(bed: &Bed) {
+    bed.driver.take_at_most(1);
+    carry(bed, 3, if bed.real { 256 << 10 } else { 20 << 10 }, 2);
+}

@@ -64,11 +64,17 @@ pub fn a_send_waits_for_a_peer_that_does_not_read_and_goes_on_when_it_does(bed: 
 
 pub fn cancelling_receives_leaves_a_pending_send_alone(bed: &Bed) {
     let (near, far) = bed.pair();
-    let sender = Sender::start(bed, near, &more_than_fits(bed));
+    let bytes = more_than_fits(bed);
+    let filling = Sender::start(bed, near, &bytes);
+    filling.cancel(bed);
+    let rest = Sender::start(bed, near, &bytes[filling.sent()..]);
     let receive = bed.receive(near, ReceiveMode::Once);
     bed.cancel_receives(near);
     assert_eq!(bed.failure(receive), Failure::Cancelled);
-    sender.cancel(bed);
+    let reader = Reader::start(bed, far, 1);
+    assert_eq!(rest.wait(bed), Ok(()));
+    bed.shutdown(near);
+    assert_eq!(reader.wait(bed).0.len(), bytes.len());
     bed.close_all([near, far]);
 }
 

@@ -34,6 +34,15 @@ fn a_close_with_operations_in_flight_is_a_bug() {
 }
 
 #[test]
+fn a_close_with_one_of_two_operations_ended_is_a_bug() {
+    let rig = rig();
+    let (socket, _raw, _) = rig.pair();
+    rig.submit(Op::Receive(socket, ReceiveMode::Once));
+    rig.send(socket, b"this one ends");
+    assert_says(|| rig.submit(Op::Close(socket)), "closed with operations in flight");
+}
+
+#[test]
 fn a_close_whose_cancelled_receive_was_not_awaited_is_a_bug() {
     let rig = rig();
     let (socket, _raw, _) = rig.pair();
@@ -176,7 +185,7 @@ fn a_worker_that_spins_is_a_livelock() {
     let network = Network::with(7, Faults::none());
     let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
     port.spawn(LaneId(0), "spinner", |_| Turn::Again).unwrap();
-    assert_says(|| network.settle(), "livelock");
+    assert_says(|| network.settle(), "livelock: workers spin");
 }
 
 #[test]
@@ -191,7 +200,7 @@ fn an_operation_that_fails_and_is_submitted_again_at_once_for_ever_is_a_livelock
         Turn::Sleep(None)
     };
     port.spawn(LaneId(0), "stubborn", step).unwrap();
-    assert_says(|| network.settle(), "livelock");
+    assert_says(|| network.settle(), "livelock: workers spin");
 }
 
 #[test]

@@ -90,7 +90,25 @@ fn a_reset_fails_what_is_pending_and_what_comes_later() {
 }
 
 #[test]
-fn a_reset_can_overtake_data_and_can_discard_what_was_not_taken() {
+fn a_reset_can_overtake_data() {
+    let (mut first, mut second) = (0, 0);
+    for seed in 0..100 {
+        let rig = Rig::new(&Network::new(seed));
+        let (socket, raw, _) = rig.pair();
+        // It takes the data as soon as that is there.
+        let receive = rig.submit(Op::Receive(socket, ReceiveMode::Once));
+        raw.send(b"last words");
+        raw.reset();
+        *match rig.outcome(receive) {
+            Outcome::Received(_) => &mut second,
+            _ => &mut first,
+        } += 1;
+    }
+    assert!(first > 10 && second > 10, "first {first} times, second {second} times");
+}
+
+#[test]
+fn a_reset_can_discard_what_was_not_taken() {
     let (mut kept, mut lost) = (0, 0);
     for seed in 0..100 {
         let rig = Rig::new(&Network::new(seed));
@@ -141,6 +159,80 @@ fn data_sent_to_a_closed_peer_brings_a_reset_back() {
     assert!(matches!(rig.send(socket, b"anybody there?"), Outcome::Sent { .. }));
     rig.network.settle();
     assert_eq!(failure(&rig.send(socket, b"and now?")), Some(Failure::Reset));
+}
+
+#[test]
+fn data_on_its_way_to_an_end_that_closes_brings_a_reset_back() {
+    let rig = Rig::new(&quiet(1));
+    let (socket, raw, _) = rig.pair();
+    raw.send(b"too late");
+    assert!(matches!(rig.perform(Op::Close(socket)), Outcome::Closed));
+    assert_eq!(rig.network.tally().immediate, 1, "it was closed before the data came");
+    rig.network.settle();
+    assert!(raw.is_reset());
+}
+
+#[test]
+fn a_peer_that_is_gone_makes_no_room() {
+    let faults = Faults { window_bytes: 10..=10, ..Faults::none() };
+    let rig = Rig::new(&Network::with(1, faults));
+    let (socket, raw, _) = rig.pair();
+    drop(raw);
+    assert!(matches!(rig.send(socket, &[1; 25]), Outcome::Sent { bytes: 10, .. }));
+    assert_eq!(failure(&rig.send(socket, &[1; 15])), Some(Failure::Reset));
+}
+
+#[test]
+fn a_stream_of_receives_keeps_its_order_where_others_lose_theirs() {
+    let faults = Faults {
+        partial_receive_ppm: 1_000_000,
+        reorder_span: 64,
+        immediate_ppm: 0,
+        ..Faults::none()
+    };
+    let rig = Rig::with(&Network::with(1, faults), Layout::Shared);
+    let (socket, raw, _) = rig.pair();
+    let (other, other_raw, _) = rig.pair();
+    let tags = [socket, other].map(|end| rig.submit(Op::Receive(end, ReceiveMode::Stream)));
+    let sent: Vec<u8> = (0..200).collect();
+    for raw in [&raw, &other_raw] {
+        raw.send(&sent);
+        raw.finish();
+    }
+    let mut received = [Vec::new(), Vec::new()];
+    let mut open = 2;
+    while open > 0 {
+        let completion = rig.completion().expect("it goes on to the end");
+        let which = usize::from(completion.tag == tags[1]);
+        match completion.outcome {
+            Outcome::Received(buffer) => received[which].extend_from_slice(&buffer),
+            Outcome::Ended => open -= 1,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    assert_eq!(received, [sent.clone(), sent]);
+    assert!(rig.network.tally().reordered > 0);
+}
+
+#[test]
+fn a_connection_reset_by_chance_never_looks_ended() {
+    for seed in 0..100 {
+        let faults = Faults { reset_ppm: 200_000, ..Faults::typical() };
+        let network = Network::new(seed);
+        let rig = Rig::new(&network);
+        let (socket, raw, _) = rig.pair();
+        network.set_faults(faults);
+        for _ in 0..10 {
+            raw.send(b"piece");
+        }
+        raw.finish();
+        let (bytes, end) = read_out(&rig, socket);
+        match failure(&end) {
+            None => assert_eq!(bytes.len(), 50, "seed {seed}: ended, and not whole"),
+            Some(failure) => assert_eq!(failure, Failure::Reset),
+        }
+        assert!(b"piece".repeat(10).starts_with(&bytes));
+    }
 }
 
 #[test]

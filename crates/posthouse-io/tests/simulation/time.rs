@@ -139,6 +139,22 @@ fn side_workers_sleep_until_their_time_or_until_they_are_woken() {
 }
 
 #[test]
+fn a_side_worker_woken_while_it_runs_runs_again() {
+    let network = Network::with(1, Faults::none());
+    let port = port(&network, Layout::Pinned, 1);
+    let (waker, mut steps) = (port.clone(), 0);
+    let step = move |_| {
+        steps += 1;
+        if steps == 1 {
+            waker.wake_sides();
+        }
+        if steps == 2 { Turn::Done } else { Turn::Sleep(None) }
+    };
+    port.spawn_side("own", step).unwrap();
+    assert_eq!(port.drain(Duration::from_secs(1)).workers, 0);
+}
+
+#[test]
 fn completions_wake_as_many_shared_workers_as_there_are() {
     let network = Network::with(1, Faults::none());
     let port = port(&network, Layout::Shared, 4);

@@ -137,7 +137,9 @@ impl<S: Default + Send + 'static> Strand<S> {
         self.phase = Phase::Gone;
         let unspecified = || Box::new(Reason::new(ReasonKind::Closed, ""));
         let mut why = self.reason.take().unwrap_or_else(unspecified);
-        why.unsent_bytes = self.output.discard() as u64;
+        // What other threads reserved and what has not come yet will not come any more.
+        let reserved = self.gate(cx).queued_bytes() - self.gated_bytes;
+        why.unsent_bytes = (self.output.discard() + reserved) as u64 + self.late_bytes;
         let mut extras = self.extras.take().unwrap_or_default();
         while let Some((_, pending)) = extras.requests.pop_first() {
             self.call(cx, |_, peer| (pending.then)(peer, Err(RequestError::Disconnected)));
@@ -163,5 +165,11 @@ impl<S: Default + Send + 'static> Strand<S> {
             });
         }
         self.extras = None;
+        // What the user's values do when they are dropped is contained like a callback.
+        let state = self.state.take();
+        self.call(cx, |_, _| {
+            drop((state, extras));
+            Ok(())
+        });
     }
 }

@@ -56,17 +56,20 @@ impl<S: Default + Send + 'static> Connection<S> {
         if let Some(at) = self.next_deadline(cx.core.options.frame_ms)
             && at < self.strand.armed
         {
-            self.strand.armed = at;
+            self.strand.armed_before = std::mem::replace(&mut self.strand.armed, at);
             cx.local.timers.arm(at, self.strand.id);
         }
     }
 
     /// An armed deadline is over: does what is due.
     pub(super) fn on_deadline(&mut self, cx: &mut Context<'_, S>, at: Duration) {
+        if at == self.strand.armed_before {
+            self.strand.armed_before = Duration::MAX; // of another worker, which was quicker
+        }
         if at != self.strand.armed {
             return; // an earlier one was armed after it, and has looked
         }
-        self.strand.armed = Duration::MAX;
+        self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
         if self.strand.phase_deadline.is_some_and(|at| at <= cx.now) {
             self.strand.phase_deadline = None;
@@ -121,7 +124,8 @@ impl<S: Default + Send + 'static> Connection<S> {
         let result = self.strand.session.handle_deadline(cx.now, &mut control);
         self.strand.send_control(cx, control);
         if !self.strand.takes_messages() {
-            // What is not listened to is not silent. The pings go on, so that the peer hears us.
+            // What is not listened to is not silent; what it asks is not answered. So it is sent
+            // a ping in each heartbeat: it hears of us.
             self.strand.session.heard(cx.now);
         } else if let Err(violation) = result {
             self.strand.on_violation(cx, &violation);

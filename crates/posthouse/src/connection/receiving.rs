@@ -59,7 +59,9 @@ impl<S: Default + Send + 'static> Connection<S> {
     fn take_received(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
         match outcome {
             IoOutcome::Received(buffer) => {
-                self.strand.session.heard(cx.now);
+                if self.strand.takes_messages() {
+                    self.strand.session.heard(cx.now);
+                }
                 if let Some(record) = &self.strand.record {
                     record.received_bytes(buffer.len(), cx.now);
                 }
@@ -261,7 +263,8 @@ impl<S: Default + Send + 'static> Strand<S> {
             Ok(Event::Established) => self.on_established(cx),
             Ok(Event::Bye(bye)) => {
                 // Not escaped here: the reason's Display does it.
-                let text = format!("it said goodbye with code {} \"{}\"", bye.code, bye.text);
+                let colon = if bye.text.is_empty() { "" } else { ": " };
+                let text = format!("it said goodbye with code {}{colon}{}", bye.code, bye.text);
                 self.close(cx, Close::gracefully(), Reason::new(ReasonKind::Ended, text));
             }
             Ok(Event::Nothing) => {}

@@ -42,7 +42,8 @@ fn a_peer_that_is_not_admitted_in_time_is_closed() {
         assert!(seen.ends().is_empty(), "there is time left");
         stranger.send(&frame(0, b"hello"));
         bed.wait_for("the end of two", || seen.ends().len() == 2);
-        assert!(bed.world().now() - since < Duration::from_secs(12));
+        // They do not leave by themselves, which a graceful close waits for.
+        assert!(bed.world().now() - since < Duration::from_secs(16));
         assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::NotAdmitted));
         assert_eq!(bed.read_frame(&mut told).0, 4);
         let (kind, body) = bed.read_frame(&mut told);
@@ -115,7 +116,7 @@ fn a_peer_that_sends_no_first_message_in_time_is_closed() {
         bed.wait_for("all three", || seen.connected().len() == 3);
         let since = bed.world().now();
         bed.wait_for("the end of two", || seen.ends().len() == 2);
-        assert!(bed.world().now() - since < Duration::from_secs(3));
+        assert!(bed.world().now() - since < Duration::from_secs(8));
         for why in seen.ends() {
             assert!(why.to_string().contains("no first message"), "{why}");
         }

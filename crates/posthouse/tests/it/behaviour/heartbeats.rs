@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, ReasonKind, Tuning};
+use posthouse::{Options, ReasonKind, Target, Tuning};
 
-use crate::bed::{in_simulation, target};
+use crate::bed::in_simulation;
 use crate::probe::Probe;
-use crate::raw::{frame, hello};
+use crate::raw::{Raw, frame, hello};
 
 /// T5. The default heartbeat is what must hold.
 #[test]
@@ -157,21 +157,47 @@ fn a_client_gives_up_a_server_that_vanished() {
         let probe = Probe::new();
         let seen = probe.seen();
         let client = bed.client_side(probe);
-        let server = bed.serve(Probe::new());
-        let id = client.connect(target(&server)).expect("there is room");
+        let listener = bed.world().serve("10.0.0.9:1").expect("a free address");
+        let to = Target::parse("10.0.0.9:1").expect("an address");
+        let id = client.connect(to).expect("there is room");
+        let mut server = Raw::simulated(bed.until("the client", || listener.accept()));
+        assert_eq!(bed.read_frame(&mut server).0, 4);
+        let mut answer = hello(0, 1 << 20);
+        answer[5 + 38] = 0x80;
+        server.send(&answer);
         bed.wait_for("the connection", || seen.connected().len() == 1);
-        // The server's machine is gone: nothing comes any more, and no end either.
-        let pause = |peer: &mut posthouse::Peer<'_, crate::probe::Line>| {
-            peer.pause_reading();
-            Ok(())
-        };
-        let (peer, since) = (server.peers()[0].id, bed.world().now());
-        server.run(peer, pause).expect("it is up");
+        let since = bed.world().now();
         bed.wait_for("the end", || seen.ends().len() == 1);
         assert!(bed.world().now() - since <= Duration::from_secs(30));
         assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent);
         assert!(client.send(id, 0, b"").is_err());
-        bed.end(&server);
         bed.end(&client);
+    });
+}
+
+/// Who is paused hears of the other side all the same, and does not give it up.
+#[test]
+fn a_pause_may_be_longer_than_the_peers_patience() {
+    in_simulation(|bed| {
+        let probe = Probe::new().on_received(|peer, _| {
+            peer.pause_reading();
+            peer.after(Duration::from_secs(300), |peer| {
+                peer.resume_reading();
+                Ok(())
+            });
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let client = bed.client(&server);
+        client.send(0, b"pause").expect("it is up");
+        client.send(0, b"later").expect("it is up");
+        bed.wait_for("the first", || seen.messages().len() == 1);
+        bed.world().run_for(Duration::from_secs(299));
+        assert_eq!(seen.messages().len(), 1);
+        bed.world().run_for(Duration::from_secs(2));
+        assert_eq!(seen.messages().len(), 2);
+        assert!(seen.ends().is_empty());
+        bed.end(&server);
     });
 }
