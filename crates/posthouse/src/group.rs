@@ -185,7 +185,6 @@ impl<S: Default + Send + 'static> Group<S> {
         }
         Ok(())
     }
-
 }
 
 /// The message as each of the rules frames it.

@@ -259,23 +259,19 @@ impl SharedLane {
             // A step begins now, whoever was meant.
             queue.notified = false;
             queue.due.extend(&due[..listed]);
-            // These events may have been about to wake somebody.
+            // One piece of work this worker takes itself. For more it calls a sleeper, who gets up
+            // and does the same. (These events may have been about to wake one themselves.)
             queue.len() > 1 && queue.calls()
         });
         self.now = self.port.now();
         self.share = SHARE;
     }
 
-    /// Takes a piece of work. Whoever leaves some behind calls a sleeper, who does the same.
     fn take_work(&mut self) -> Option<Work> {
-        let mut work = None;
-        self.core.change(|queue| {
-            work = (queue.completions.pop_front().map(Work::Completion))
-                .or_else(|| queue.mail.pop_front().map(Work::Mail))
-                .or_else(|| queue.due.pop_front().map(Work::Visit));
-            queue.len() > 0 && queue.calls()
-        });
-        work
+        let mut queue = lock(&self.core.queue);
+        (queue.completions.pop_front().map(Work::Completion))
+            .or_else(|| queue.mail.pop_front().map(Work::Mail))
+            .or_else(|| queue.due.pop_front().map(Work::Visit))
     }
 
     fn visit(&mut self, key: u64) {

@@ -281,6 +281,21 @@ fn a_send_that_waits_for_room_is_cancelled_or_reset() {
 }
 
 #[test]
+fn a_shutdown_fails_a_send_that_waits_for_room() {
+    let faults = Faults { window_bytes: 100..=100, ..Faults::none() };
+    let rig = Rig::new(&Network::with(1, faults));
+    let (socket, raw, _) = rig.pair();
+    raw.stop_reading();
+    rig.send(socket, &[7; 100]);
+    let waiting = rig.submit(Op::Send(socket, gather(b"more")));
+    rig.on_lane(move |lane| lane.shutdown(socket));
+    assert_eq!(failure(&rig.outcome(waiting)), Some(Failure::NotConnected));
+    raw.resume_reading();
+    rig.network.settle();
+    assert_eq!((raw.received_bytes(), raw.is_ended()), (100, true));
+}
+
+#[test]
 fn cancelling_receives_leaves_the_bytes_and_the_send() {
     let faults = Faults { window_bytes: 10..=10, ..Faults::none() };
     let rig = Rig::new(&Network::with(1, faults));

@@ -228,11 +228,15 @@ impl Seen {
 
     /// Why connections have ended so far.
     pub fn ends(&self) -> Vec<Reason> {
-        self.pick(|told| if let Told::Disconnected(_, why) = told { Some(why.clone()) } else { None })
+        self.pick(
+            |told| if let Told::Disconnected(_, why) = told { Some(why.clone()) } else { None },
+        )
     }
 
     /// Why connections have not come up so far.
     pub fn unreachable(&self) -> Vec<Reason> {
-        self.pick(|told| if let Told::Unreachable(_, why) = told { Some(why.clone()) } else { None })
+        self.pick(
+            |told| if let Told::Unreachable(_, why) = told { Some(why.clone()) } else { None },
+        )
     }
 }

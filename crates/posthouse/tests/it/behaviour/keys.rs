@@ -17,10 +17,8 @@ const RIGHT: &[u8] = b"0123456789abcdef";
 fn guarded(bed: &Bed<'_>) -> (Endpoint<Line>, Seen) {
     let probe = Probe::echo();
     let seen = probe.seen();
-    let builder = Endpoint::builder(probe)
-        .listen(bed.address())
-        .key(key(RIGHT))
-        .options(bed.options());
+    let builder =
+        Endpoint::builder(probe).listen(bed.address()).key(key(RIGHT)).options(bed.options());
     (bed.start(builder), seen)
 }
 

@@ -182,7 +182,10 @@ fn a_request_that_cannot_be_made_is_told_at_once_and_closes_nothing() {
         let id = client.connect(target(&server)).expect("there is room");
         bed.wait_for("the connection", || !seen.connected().is_empty());
         bed.wait_for("two answers", || answers.lock().unwrap().len() == 2);
-        assert_eq!(*answers.lock().unwrap(), [Err(RequestError::TooMany), Err(RequestError::TooMany)]);
+        assert_eq!(
+            *answers.lock().unwrap(),
+            [Err(RequestError::TooMany), Err(RequestError::TooMany)]
+        );
         assert!(client.peer(id).is_some(), "C8: the connection is as it was");
         bed.end(&client);
         bed.end(&server);
