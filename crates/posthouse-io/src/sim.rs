@@ -1,12 +1,13 @@
 //! The simulated backend: the completion port in virtual time.
 //!
 //! A [`Network`] is a small world of hosts that one seed decides about: how long bytes travel,
-//! where they are cut, which worker runs next, what fails. Any number of ports (servers and clients) share
-//! it through [`Backend::Simulation`](crate::Backend::Simulation). There is no thread and no clock:
-//! whoever waits drives the world ([`Network::run_until`], a [`Bell`](crate::Bell),
-//! [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of one worker or one event at
-//! a time, and time moves only when no worker can run. A run is a pure function of its seed
-//! and of what the driving thread does; [`Network::fingerprint`] tells two runs apart.
+//! where they are cut, which worker runs next, what fails. Any number of ports (servers and
+//! clients) share it through [`Backend::Simulation`](crate::Backend::Simulation). There is no
+//! thread and no clock: whoever waits drives the world ([`Network::run_until`], a
+//! [`Bell`](crate::Bell), [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of one
+//! worker or one event at a time, and time moves only when no worker can run. A run is a pure
+//! function of its seed and of what the driving thread does; [`Network::fingerprint`] tells two
+//! runs apart.
 //!
 //! The world is also a checker of the code above it. It panics, naming its seed and the time, where
 //! a socket is closed with operations in flight or used after, a second send is submitted, a

@@ -8,6 +8,8 @@ mod faults;
 mod network;
 #[path = "simulation/rig.rs"]
 mod rig;
+#[path = "simulation/streams.rs"]
+mod streams;
 #[path = "simulation/time.rs"]
 mod time;
 #[path = "simulation/traffic.rs"]

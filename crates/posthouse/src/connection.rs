@@ -34,8 +34,8 @@ use crate::watch::Watch;
 use inbound::Inbound;
 use opening::Plan;
 
-/// No framing adds more than this to a payload.
-const FRAME_OVERHEAD_BYTES_MAX: usize = 5;
+/// The native framing adds so much to a payload.
+const FRAME_OVERHEAD_BYTES: usize = 5;
 
 /// What a worker has for whoever runs on one of its strands.
 pub(crate) struct Context<'a, S> {
@@ -447,7 +447,7 @@ impl<S: Default + Send + 'static> Strand<S> {
             return;
         }
         let (hello, payload_bytes_max) = self.spoken();
-        let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES_MAX;
+        let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES;
         if self.rules.is_native() && (too_large || hello && posthouse_wire::is_own_kind(frame[4])) {
             // It could be sent when it was encoded; hello was agreed since.
             let text = "a message was on its way when hello was agreed, and is not allowed since";
@@ -465,7 +465,8 @@ impl<S: Default + Send + 'static> Strand<S> {
     /// Queues a frame of a group.
     pub(crate) fn send_shared(&mut self, cx: &mut Context<'_, S>, frame: &Arc<[u8]>) {
         let (_, payload_bytes_max) = self.spoken();
-        if frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES_MAX {
+        let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES;
+        if self.rules.is_native() && too_large {
             // The peer said that it takes no frame as large as this; the others get theirs.
             return cx.core.stats.group_skips.add(1);
         }

@@ -159,31 +159,36 @@ impl<S: Default + Send + 'static> Group<S> {
         let frames = encode(&rules, kind, payload)?;
         let broadcast = Arc::new(Broadcast { frames, _rules: rules, except });
         let core = &self.core;
-        if core.strands.is_some() {
-            return self.fan_out(&broadcast);
+        let max = core.options.tuning.max_posts;
+        if let Some(strands) = &core.strands {
+            let members = self.members.on_lane(LaneId(0));
+            if members.iter().any(|id| strands.posts(*id) >= max) {
+                return Err(SendError::Busy);
+            }
+            self.fan_out(members, &broadcast);
+            return Ok(());
+        }
+        if core.mailboxes.iter().any(|mailbox| mailbox.len() >= max) {
+            return Err(SendError::Busy);
         }
         for lane in (0..core.mailboxes.len()).map(|lane| LaneId(lane as u16)) {
             let post = Post::Broadcast(self.members.clone(), broadcast.clone());
-            match core.post_to_lane(lane, post, core.options.tuning.max_posts) {
-                Ok(()) | Err(SendError::NotConnected) => {}
-                Err(error) => return Err(error),
-            }
+            // There was room a moment ago, and the lanes before have it: one more for each thread
+            // that broadcasts. Refused only where the lane has ended.
+            let _ = core.post_to_lane(lane, post, usize::MAX);
         }
         Ok(())
     }
 
     /// Shared layout: into each member's inbox, here and now, so that the order of one thread's
     /// calls is the order of arrival.
-    fn fan_out(&self, broadcast: &Broadcast) -> Result<(), SendError> {
-        for id in self.members.on_lane(LaneId(0)) {
+    fn fan_out(&self, members: Vec<PeerId>, broadcast: &Broadcast) {
+        for id in members {
             if let Some(frame) = self.core.frame_for(id, broadcast) {
-                match self.core.post(id, PeerPost::SharedFrame(frame)) {
-                    Ok(()) | Err(SendError::NotConnected) => {}
-                    Err(error) => return Err(error),
-                }
+                // As above: one more for each thread. Refused only where the member has ended.
+                let _ = self.core.post_bounded(id, PeerPost::SharedFrame(frame));
             }
         }
-        Ok(())
     }
 }
 

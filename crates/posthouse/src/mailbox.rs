@@ -86,6 +86,11 @@ impl<S> Mailbox<S> {
         Ok(())
     }
 
+    /// How many posts wait.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.inner).posts.len()
+    }
+
     /// Exchanges what has been posted for an empty queue.
     pub(crate) fn take(&self, empty: &mut VecDeque<Post<S>>) {
         debug_assert!(empty.is_empty());

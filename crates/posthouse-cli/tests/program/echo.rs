@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use super::support::PATIENCE;
 
@@ -17,25 +18,29 @@ pub(crate) enum Manner {
     SwapsFrames,
     /// Ends the stream after so many bytes.
     EndsAfter(usize),
-    /// Reads, and says nothing.
-    Silent,
+    /// Says nothing on the first connection, and ends the others when they are silent.
+    Uneven,
 }
+
+/// How long others than the first connection may be silent.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// Starts a server; its threads end with their connections, or with the test.
 pub(crate) fn start(manner: Manner) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
             // The connection's end is the client's business.
-            thread::spawn(move || drop(serve(stream, manner)));
+            thread::spawn(move || drop(serve(stream, number, manner)));
         }
     });
     address
 }
 
-fn serve(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn serve(mut stream: TcpStream, number: usize, manner: Manner) -> std::io::Result<()> {
+    let others = matches!(manner, Manner::Uneven) && number > 0;
+    stream.set_read_timeout(Some(if others { SILENCE } else { PATIENCE }))?;
     stream.set_nodelay(true)?;
     if matches!(manner, Manner::SwapsFrames) {
         return swap(&stream);
@@ -54,7 +59,7 @@ fn serve(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
                 stream.write_all(bytes)?;
             }
             Manner::EndsAfter(at) if before + count > at => return Ok(()),
-            Manner::Silent => {}
+            Manner::Uneven if number == 0 => {}
             _ => stream.write_all(bytes)?,
         }
         before += count;

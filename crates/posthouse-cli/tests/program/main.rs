@@ -4,5 +4,6 @@
 mod bench;
 mod commands;
 mod echo;
+mod foreign;
 mod serve;
 mod support;

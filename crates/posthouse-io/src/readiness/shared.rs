@@ -298,7 +298,8 @@ struct Call<'a> {
 }
 
 /// Moves what has been completed, and a record that is due, to the queue. One piece of work this
-/// worker takes itself; for more it calls a sleeper.
+/// worker takes itself, as soon as it comes back for more (a call would add a system call to each
+/// send that completes at once); for more than one it calls a sleeper.
 fn queue_up(core: &Core, done: &mut Completions, due: Option<u64>) {
     if done.is_empty() && due.is_none() {
         return;

@@ -270,7 +270,9 @@ impl World {
             self.bug(&format!("a second send in flight on {socket:?}: {:?}", flight.tag));
         }
         stream.sending = true;
-        if self.random.chance(self.faults.send_no_buffers_ppm) {
+        // A stream that cannot send says so, whatever room there is.
+        let can_send = stream.send_failure().is_none();
+        if can_send && self.random.chance(self.faults.send_no_buffers_ppm) {
             self.tally.send_no_buffers += 1;
             let outcome = Outcome::Sent { bytes: 0, gather };
             let queued = Queued::new(Some(socket), flight.land(), Role::Send, false, outcome);

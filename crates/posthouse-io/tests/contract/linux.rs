@@ -295,15 +295,16 @@ fn a_worker_that_is_busy_leaves_the_rest_of_its_batch_to_others() {
 #[test]
 fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
     const WORKERS: usize = 4;
+    const HANDLERS: usize = 2 * WORKERS;
     let bed = Bed::new(Backend::Readiness, Layout::Shared, WORKERS);
-    // Of those who meet, one is the command itself: it does not come to take completions.
+    // In the second round the command itself is one of those who meet: its worker does not come
+    // to take completions.
     for in_command in [false, true] {
         let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
         let (driver, all_met) = (bed.driver.clone(), met.clone());
-        let handlers = WORKERS - usize::from(in_command);
         let socket = bed.on(LaneId(0), move |lane| {
             let socket = lane.socket();
-            for _ in 0..handlers {
+            for _ in 0..HANDLERS {
                 let (meeting, met) = (meeting.clone(), met.clone());
                 // It ends at its submission: the socket is not connected.
                 let op = Op::Receive(socket, ReceiveMode::Once);
@@ -316,7 +317,7 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
             }
             socket
         });
-        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == handlers).then_some(()));
+        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == HANDLERS).then_some(()));
         bed.close(End { lane: LaneId(0), socket });
     }
     bed.finish();

@@ -387,7 +387,12 @@ fn plan(seed: u64, layout: Layout) -> Plan {
 fn every_byte_comes_back(layout: Layout) {
     for seed in 0..1000 {
         let plan = plan(seed, layout);
-        let result = run(plan, Faults::from_seed(seed).without_losses(), false);
+        let mut faults = Faults::from_seed(seed).without_losses();
+        if seed.is_multiple_of(3) {
+            // Narrower than any system's: nearly every send meets a full window.
+            faults.window_bytes = 1..=64;
+        }
+        let result = run(plan, faults, false);
         assert_eq!(result.whole, plan.clients, "seed {seed}, {layout}: every client has all");
     }
 }

@@ -85,6 +85,11 @@ impl<S> Strands<S> {
         Ok(true)
     }
 
+    /// How much waits in the connection's inbox.
+    pub(crate) fn posts(&self, id: PeerId) -> usize {
+        lock(self.slot(id.slot())).inbox.len()
+    }
+
     /// Leaves work in the inbox. Returns whether the caller must run the slot.
     fn deliver(&self, id: PeerId, work: Work<S>) -> bool {
         let mut slot = lock(self.slot(id.slot()));

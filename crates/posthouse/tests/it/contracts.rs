@@ -1,1 +1,10 @@
+//! What an endpoint promises: the contracts by their numbers.
 
+mod anywhere;
+mod closing;
+mod containment;
+mod errors;
+mod flow;
+mod once;
+mod order;
+mod remains;

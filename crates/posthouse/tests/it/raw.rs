@@ -27,7 +27,10 @@ enum End {
 
 impl Raw {
     pub fn real(address: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(address).expect("somebody listens");
+        Self::accepted(TcpStream::connect(address).expect("somebody listens"))
+    }
+
+    pub fn accepted(tcp: TcpStream) -> Self {
         tcp.set_nodelay(true).expect("a connected socket");
         tcp.set_nonblocking(true).expect("a connected socket");
         Self::new(Stream::Real { tcp, outbox: VecDeque::new(), finish: false, end: None })

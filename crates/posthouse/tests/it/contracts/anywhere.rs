@@ -1,0 +1,329 @@
+//! C9: every call is safe from every thread and every callback.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use posthouse::{
+    Client, ClientError, Close, Endpoint, Peer, PeerId, RequestError, Target, WouldDeadlock,
+};
+
+use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets, target};
+use crate::probe::{Line, Probe};
+use crate::raw::{frame, hello};
+
+/// Where a call can be made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Connected,
+    Received,
+    Writable,
+    Disconnected,
+    Unreachable,
+    Reply,
+    After,
+    Run,
+    EndpointAfter,
+    Every,
+}
+
+const PLACES: [Place; 10] = [
+    Place::Connected,
+    Place::Received,
+    Place::Writable,
+    Place::Disconnected,
+    Place::Unreachable,
+    Place::Reply,
+    Place::After,
+    Place::Run,
+    Place::EndpointAfter,
+    Place::Every,
+];
+
+/// What is done there, with the endpoint and a connection of it, be it up or not.
+type Deed = Arc<dyn Fn(&Endpoint<Line>, Option<PeerId>) + Send + Sync>;
+
+/// Does it once in that place, on an endpoint that has a raw peer and a connection to itself, and
+/// hands the endpoint over. The world goes on until it is done.
+fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Line> {
+    let done = Arc::new(Mutex::new(false));
+    let mark = done.clone();
+    let once: Deed = Arc::new(move |endpoint, id| {
+        if !std::mem::replace(&mut *mark.lock().expect("no panic"), true) {
+            deed(endpoint, id);
+        }
+    });
+    let at = move |wanted: Place| {
+        let once = once.clone();
+        move |endpoint: &Endpoint<Line>, id: Option<PeerId>| {
+            if wanted == place {
+                once(endpoint, id);
+            }
+        }
+    };
+    let probe = probe_with(&at);
+    let seen = probe.seen();
+    let server = bed.serve(probe);
+    let mut raw = bed.dial(&server);
+    raw.send(&hello(0, 1 << 20));
+    raw.send(&frame(40, b"hello"));
+    // Refused where one of the deeds was a shutdown.
+    let _ = server.connect(target(&server));
+    let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
+    let _ = server.connect(Target::parse(nowhere).expect("an address"));
+    let call = at(Place::EndpointAfter);
+    let _ = server.after(Duration::ZERO, move |endpoint| call(endpoint, None));
+    let call = at(Place::Every);
+    let _ = server.every(Duration::from_millis(1), move |endpoint| {
+        call(endpoint, None);
+        ControlFlow::Break(())
+    });
+    bed.wait_for("the first message", || {
+        raw.received();
+        seen.len() >= 2 || *done.lock().expect("no panic")
+    });
+    if let Some(id) = seen.connected().first() {
+        let call = at(Place::Run);
+        // Refused where the connection has been closed.
+        let _ = server.run(*id, move |peer| {
+            call(&peer.endpoint(), Some(peer.id()));
+            Ok(())
+        });
+    }
+    if place == Place::Disconnected {
+        raw.finish();
+    }
+    bed.wait_for(&format!("{place:?}"), || {
+        raw.received();
+        *done.lock().expect("no panic")
+    });
+    server
+}
+
+/// A probe that does it where it is asked to.
+fn probe_with<D>(at: &impl Fn(Place) -> D) -> Probe
+where
+    D: Fn(&Endpoint<Line>, Option<PeerId>) + Clone + Send + Sync + 'static,
+{
+    let (connected, received) = (at(Place::Connected), at(Place::Received));
+    let (writable, disconnected) = (at(Place::Writable), at(Place::Disconnected));
+    let (unreachable, reply, after) = (at(Place::Unreachable), at(Place::Reply), at(Place::After));
+    Probe::new()
+        .on_connected(move |peer| {
+            connected(&peer.endpoint(), Some(peer.id()));
+            let after = after.clone();
+            peer.after(Duration::from_millis(1), move |peer| {
+                after(&peer.endpoint(), Some(peer.id()));
+                Ok(())
+            });
+            Ok(())
+        })
+        .on_received(move |peer, message| {
+            received(&peer.endpoint(), Some(peer.id()));
+            if let Some(ticket) = message.ticket() {
+                peer.refuse(ticket, "no");
+                return Ok(());
+            }
+            let reply = reply.clone();
+            peer.request(1, b"?", Duration::from_millis(5), move |peer, _| {
+                reply(&peer.endpoint(), Some(peer.id()));
+                Ok(())
+            });
+            (0..50).for_each(|_| peer.send(41, &[0; 10_000]));
+            Ok(())
+        })
+        .on_writable(move |peer| {
+            writable(&peer.endpoint(), Some(peer.id()));
+            Ok(())
+        })
+        .on_disconnected(move |peer, _| disconnected(&peer.endpoint(), Some(peer.id())))
+        .on_unreachable(move |endpoint| unreachable(endpoint, None))
+}
+
+/// Every call but those that wait.
+fn everything(endpoint: &Endpoint<Line>, id: Option<PeerId>) {
+    let _ = (endpoint.stats(), endpoint.peers(), endpoint.now(), endpoint.addresses().len());
+    let group = endpoint.group("some");
+    let _ = (group.send(50, b"to some"), endpoint.everyone().send(50, b"to all"), group.len());
+    let others = endpoint.peers().into_iter().map(|info| info.id);
+    for id in others.chain(id) {
+        let _ = (endpoint.peer(id), endpoint.send(id, 50, b"to one"));
+        let group = group.clone();
+        let _ = endpoint.run(id, move |peer: &mut Peer<'_, Line>| {
+            peer.join(&group);
+            peer.leave(&group);
+            let _ = (peer.info(), peer.random(), peer.now(), peer.queued_bytes());
+            Ok(())
+        });
+        let _ = endpoint.everyone().send_except(id, 50, b"to others");
+    }
+    let _ = endpoint.connect(target(endpoint));
+    let _ = endpoint.after(Duration::ZERO, |endpoint| {
+        let _ = endpoint.stats();
+    });
+    if let Some(id) = id {
+        let _ = endpoint.close(id, Close::telling(1_000, "enough"));
+    }
+}
+
+#[test]
+fn every_call_is_safe_in_every_callback() {
+    everywhere(|bed| {
+        for place in PLACES {
+            let server = do_in(bed, place, Arc::new(everything));
+            assert_eq!(bed.end(&server).panics, 0, "{place:?}");
+        }
+    });
+}
+
+#[test]
+fn a_shutdown_from_any_callback_returns_and_ends_the_endpoint() {
+    everywhere(|bed| {
+        for place in PLACES {
+            let deed: Deed = Arc::new(|endpoint, _| endpoint.shutdown(Duration::from_secs(1)));
+            let server = do_in(bed, place, deed);
+            assert_eq!(bed.ended(&server).panics, 0, "{place:?}");
+        }
+    });
+}
+
+#[test]
+fn waiting_in_a_callback_is_an_error() {
+    everywhere(|bed| {
+        for place in PLACES {
+            let (told, answers) = mpsc::channel();
+            let told = Mutex::new(told);
+            let deed: Deed = Arc::new(move |endpoint, _| {
+                let wait = endpoint.wait();
+                let client = Client::connect("127.0.0.1:1");
+                let told = told.lock().expect("no panic");
+                told.send((wait, client)).expect("the test listens");
+            });
+            let server = do_in(bed, place, deed);
+            let (wait, client) = answers.try_recv().expect("it was done");
+            assert_eq!(wait, Err(WouldDeadlock), "{place:?}");
+            assert!(matches!(client, Err(ClientError::WouldDeadlock(_))), "{place:?}: {client:?}");
+            bed.end(&server);
+        }
+    });
+}
+
+/// The last handle is dropped where nobody could wait for the end.
+#[test]
+fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
+    everywhere(|bed| {
+        let last: Arc<Mutex<Option<Endpoint<Line>>>> = Arc::default();
+        let (kept, alive) = (last.clone(), Arc::new(()));
+        let gone = Arc::downgrade(&alive);
+        let probe = Probe::new().on_received(move |_, _| {
+            let _ = &alive;
+            drop(kept.lock().expect("no panic").take());
+            Ok(())
+        });
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        *last.lock().expect("no panic") = Some(server);
+        raw.send(&frame(0, b"go"));
+        bed.wait_for_end(&mut raw);
+        drop(raw);
+        // The handler goes with the last worker.
+        bed.wait_for("the end", || gone.strong_count() == 0);
+        assert!(last.lock().expect("no panic").is_none());
+    });
+}
+
+#[test]
+fn dropping_the_last_handle_outside_is_a_shutdown_too() {
+    everywhere(|bed| {
+        let alive = Arc::new(());
+        let gone = Arc::downgrade(&alive);
+        let probe = Probe::new().on_received(move |_, _| {
+            let _ = &alive;
+            Ok(())
+        });
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&frame(0, b"hello"));
+        let group = server.group("held on to");
+        drop((server, group));
+        bed.wait_for_end(&mut raw);
+        drop(raw);
+        bed.wait_for("the end", || gone.strong_count() == 0);
+    });
+}
+
+/// All calls from many threads at once, while peers come and go, and while it ends.
+#[test]
+fn every_call_is_safe_from_many_threads_also_while_it_ends() {
+    on_real_sockets(|bed| {
+        let options = posthouse::Options { max_connections: 32, ..bed.options() };
+        let server = bed.serve_with(Probe::echo().forgetting_messages(), options);
+        let (stop, stopped) = (std::sync::atomic::AtomicBool::new(false), &bed);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let id = server.peers().first().map(|info| info.id);
+                        everything(&server, id);
+                    }
+                });
+            }
+            for _ in 0..100 {
+                let mut raw = stopped.dial(&server);
+                raw.send(&frame(40, b"hello"));
+                stopped.wait_for("a greeting or the end", || {
+                    !raw.received().is_empty() || raw.is_over()
+                });
+            }
+            server.shutdown(Duration::from_millis(500));
+            server.wait().expect("no callback waits here");
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(bed.ended(&server).panics, 0);
+    });
+}
+
+/// A later call can only bring the end forward, and it is heeded at once.
+#[test]
+fn a_shutdown_can_be_cut_short() {
+    everywhere(|bed| {
+        let options = posthouse::Options { close_timeout_ms: 3_600_000, ..bed.options() };
+        let server = bed.serve_with(Probe::new(), options);
+        let mut raws: Vec<_> = (0..5).map(|_| bed.dial(&server)).collect();
+        bed.wait_for("the peers", || server.stats().connected == 5);
+        server.shutdown(Duration::from_secs(3_600));
+        for raw in &mut raws {
+            bed.wait_for_end(raw);
+        }
+        assert_eq!(server.stats().connections, 5, "they have not ended their side");
+        server.shutdown(Duration::from_secs(7_200));
+        server.shutdown(Duration::ZERO);
+        bed.ended(&server);
+        drop(raws);
+    });
+}
+
+#[test]
+fn a_request_that_the_end_overtakes_is_told_so() {
+    in_simulation(|bed| {
+        let server = bed.serve(Probe::new());
+        let answers: Arc<Mutex<Vec<RequestError>>> = Arc::default();
+        let kept = answers.clone();
+        let probe = Probe::new().on_connected(move |peer| {
+            let kept = kept.clone();
+            peer.request(1, b"?", Duration::from_secs(3_600), move |peer, reply| {
+                kept.lock().expect("no panic").push(reply.expect_err("nobody answers"));
+                peer.endpoint().shutdown(Duration::ZERO);
+                Ok(())
+            });
+            Ok(())
+        });
+        let client = bed.client_side(probe);
+        client.connect(target(&server)).expect("there is room");
+        bed.wait_for("the connection", || client.stats().connected == 1);
+        client.shutdown(Duration::from_secs(1));
+        bed.ended(&client);
+        assert_eq!(*answers.lock().expect("no panic"), [RequestError::Disconnected]);
+        bed.end(&server);
+    });
+}

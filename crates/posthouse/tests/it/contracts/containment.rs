@@ -1,0 +1,232 @@
+//! C7: what goes wrong in a callback stays with its connection, and one that runs too long is
+//! named while it does.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use posthouse::{Endpoint, Fault, Handler, Message, Options, Outcome, Peer, ReasonKind};
+
+use crate::bed::{Bed, everywhere, on_real_sockets};
+use crate::log;
+use crate::probe::Probe;
+use crate::raw::{frame, hello};
+
+/// A bystander's connection works.
+fn others_live<S: Default + Send + 'static>(bed: &Bed<'_>, server: &Endpoint<S>) {
+    let client = bed.client(server);
+    client.send(60, b"hello").expect("it is up");
+    assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+    client.close();
+}
+
+#[test]
+fn a_panic_in_a_callback_closes_that_connection_only() {
+    everywhere(|bed| {
+        for place in ["received", "run", "after", "reply", "writable"] {
+            let probe = Probe::new().on_received(move |peer, message| {
+                match (message.payload(), place) {
+                    (b"panic", "received") => panic!("in received"),
+                    (b"panic", "after") => peer.after(Duration::ZERO, |_| panic!("in after")),
+                    (b"panic", "reply") => {
+                        peer.request(0, b"", Duration::from_millis(1), |_, _| panic!("in reply"));
+                    }
+                    (b"panic", "writable") => peer.send(0, &[0; 500_000]),
+                    (payload, _) => peer.send(message.kind(), payload),
+                }
+                Ok(())
+            });
+            let probe = probe.on_writable(|_| panic!("in writable"));
+            let seen = probe.seen();
+            let server = bed.serve(probe);
+            let mut raw = bed.dial(&server);
+            raw.send(&hello(0, 1 << 20));
+            raw.send(&frame(40, b"panic"));
+            bed.wait_for("the message", || seen.messages().len() == 1);
+            if place == "run" {
+                server.run(seen.connected()[0], |_| panic!("in run")).expect("it is up");
+            }
+            bed.wait_for_end(&mut raw);
+            assert!(!raw.is_reset(), "a graceful close");
+            drop(raw);
+            bed.wait_for("the end", || seen.ends().len() == 1);
+            let why = seen.ends()[0].clone();
+            assert_eq!((why.kind(), why.fault()), (ReasonKind::Panicked, Fault::Bug));
+            assert!(why.to_string().contains(&format!("in {place}")), "{why}");
+            others_live(bed, &server);
+            assert_eq!(bed.end(&server).panics, 1, "{place}");
+        }
+    });
+}
+
+#[test]
+fn a_panic_in_connected_or_disconnected_is_contained() {
+    everywhere(|bed| {
+        let first = Arc::new(Mutex::new(true));
+        let probe = Probe::echo()
+            .on_connected(move |_| {
+                // The lock is let go before the panic.
+                let first = std::mem::take(&mut *first.lock().expect("not held"));
+                assert!(!first, "in connected");
+                Ok(())
+            })
+            .on_disconnected(|_, _| panic!("in disconnected"));
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        bed.wait_for_end(&mut raw);
+        drop(raw);
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::Panicked);
+        others_live(bed, &server);
+        bed.wait_for("the other end", || server.stats().connections == 0);
+        assert_eq!(bed.end(&server).panics, 3, "one in connected, two in disconnected");
+        assert_eq!(seen.ends().len(), 2);
+    });
+}
+
+#[test]
+fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
+    everywhere(|bed| {
+        let probe = Probe::echo().on_unreachable(|_| panic!("in unreachable"));
+        let server = bed.serve(probe);
+        let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
+        server.connect(posthouse::Target::parse(nowhere).expect("an address")).expect("room");
+        server.after(Duration::ZERO, |_| panic!("in a task")).expect("it runs");
+        server.every(Duration::from_millis(1), |_| panic!("in another")).expect("it runs");
+        bed.wait_for("three panics", || server.stats().panics == 3);
+        others_live(bed, &server);
+        assert_eq!(bed.end(&server).panics, 3);
+    });
+}
+
+/// A state whose making and dropping fail.
+struct Fragile;
+
+impl Default for Fragile {
+    fn default() -> Self {
+        panic!("in the state's default")
+    }
+}
+
+#[derive(Default)]
+struct FailsLate(u8);
+
+impl Drop for FailsLate {
+    fn drop(&mut self) {
+        assert!(self.0 == 0, "in the state's drop");
+    }
+}
+
+struct WithFragile;
+
+impl Handler for WithFragile {
+    type State = Fragile;
+
+    fn received(&self, peer: &mut Peer<'_, Fragile>, message: Message<'_>) -> Outcome {
+        if message.payload() == b"touch" {
+            peer.state();
+        }
+        peer.send(message.kind(), message.payload());
+        Ok(())
+    }
+}
+
+struct WithFailsLate;
+
+impl Handler for WithFailsLate {
+    type State = FailsLate;
+
+    fn received(&self, peer: &mut Peer<'_, FailsLate>, message: Message<'_>) -> Outcome {
+        peer.state().0 = u8::from(message.payload() == b"touch");
+        peer.send(message.kind(), message.payload());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_of_the_state_is_contained_too() {
+    fn check<H: Handler>(bed: &Bed<'_>, handler: H) {
+        let server = bed.serve(handler);
+        let mut raw = bed.dial(&server);
+        raw.send(&frame(0, b"touch"));
+        raw.finish();
+        bed.wait_for_end(&mut raw);
+        bed.wait_for("the end", || server.stats().connections == 0);
+        others_live(bed, &server);
+        assert_eq!(bed.end(&server).panics, 1);
+    }
+    everywhere(|bed| {
+        check(bed, WithFragile);
+        check(bed, WithFailsLate);
+    });
+}
+
+#[test]
+fn a_callback_that_runs_too_long_is_named_while_it_runs() {
+    log::keep();
+    on_real_sockets(|bed| {
+        log::clear();
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let probe = Probe::new().on_received(move |peer, message| {
+            if message.kind() == 77 {
+                // Until the test lets it go on.
+                let _ = held.lock().expect("no panic").recv();
+            }
+            peer.send(message.kind(), message.payload());
+            Ok(())
+        });
+        let options = Options { handler_overrun_ms: 20, ..bed.options() };
+        let server = bed.serve_with(probe, options);
+        // Pinned: dealt to a worker each.
+        let (mut raw, mut other) = (bed.dial(&server), bed.dial(&server));
+        bed.wait_for("both", || server.stats().connected == 2);
+        raw.send(&frame(77, b"long"));
+        bed.wait_for("the overrun", || server.stats().overruns == 1);
+        bed.wait_for("its line", || !log::lines("runs too long").is_empty());
+        let lines = log::lines("runs too long");
+        assert!(lines.len() == 1 && lines[0].contains("77"), "{lines:?}");
+        assert!(raw.received().is_empty(), "it still runs");
+        other.send(&frame(1, b"hello"));
+        assert_eq!(bed.read_frame(&mut other), (1, b"hello".to_vec()));
+        release.send(()).expect("it waits");
+        assert_eq!(bed.read_frame(&mut raw), (77, b"long".to_vec()));
+        assert_eq!(server.stats().overruns, 1, "named once");
+        drop((raw, other));
+        bed.end(&server);
+    });
+}
+
+/// In the shared layout a long callback holds up nobody else, however many there are.
+#[test]
+fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
+    on_real_sockets(|bed| {
+        if bed.options().layout != posthouse::Layout::Shared {
+            return;
+        }
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let probe = Probe::new().on_received(move |peer, message| {
+            if message.kind() == 77 {
+                let _ = held.lock().expect("no panic").recv();
+            }
+            peer.send(message.kind(), message.payload());
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&frame(77, b"long"));
+        bed.wait_for("the message", || seen.messages().len() == 1);
+        for _ in 0..50 {
+            others_live(bed, &server);
+        }
+        // What is posted to the connection waits; to whoever posts it makes no difference.
+        server.send(seen.connected()[0], 1, b"later").expect("it is up");
+        release.send(()).expect("it waits");
+        assert_eq!(bed.read_frame(&mut raw), (77, b"long".to_vec()));
+        assert_eq!(bed.read_frame(&mut raw), (1, b"later".to_vec()));
+        drop(raw);
+        bed.end(&server);
+    });
+}

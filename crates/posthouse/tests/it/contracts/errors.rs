@@ -1,0 +1,218 @@
+//! C8: errors of `send` are synchronous, and leave the connection as it was.
+
+use std::time::Duration;
+
+use posthouse::{Endpoint, Framing, Options, PeerId, SendError, Tuning, Unsendable};
+
+use crate::bed::{Bed, everywhere, in_simulation, target};
+use crate::probe::{Line, Probe};
+use crate::raw::{Raw, frame, hello};
+
+/// The connection works: nothing of what was refused is in the way.
+fn still_works(bed: &Bed<'_>, server: &Endpoint<Line>, peer: PeerId, raw: &mut Raw) {
+    server.send(peer, 1, b"still here").expect("it is as it was");
+    assert_eq!(bed.read_frame(raw), (1, b"still here".to_vec()), "and nothing before it");
+    assert!(server.peer(peer).is_some());
+}
+
+fn with_peer(bed: &Bed<'_>, options: Options) -> (Endpoint<Line>, PeerId, Raw) {
+    let probe = Probe::new();
+    let seen = probe.seen();
+    let server = bed.serve_with(probe, options);
+    let raw = bed.dial(&server);
+    bed.wait_for("the peer", || seen.connected().len() == 1);
+    let peer = seen.connected()[0];
+    (server, peer, raw)
+}
+
+#[test]
+fn a_message_that_is_too_large_is_refused() {
+    everywhere(|bed| {
+        let options = Options { max_frame: 1_000, ..bed.options() };
+        let (server, peer, mut raw) = with_peer(bed, options);
+        let too_large = server.send(peer, 0, &[0; 1_001]);
+        assert!(matches!(too_large, Err(SendError::Unsendable(Unsendable::Frame(_)))));
+        still_works(bed, &server, peer, &mut raw);
+        server.send(peer, 2, &[0; 1_000]).expect("it just fits");
+        assert_eq!(bed.read_frame(&mut raw), (2, vec![0; 1_000]));
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn what_the_peer_takes_counts_once_it_has_said_so() {
+    everywhere(|bed| {
+        let (server, peer, mut raw) = with_peer(bed, bed.options());
+        server.send(peer, 20, &[0; 5_000]).expect("a plain peer so far");
+        assert_eq!(bed.read_frame(&mut raw), (20, vec![0; 5_000]));
+        raw.send(&hello(0, 100));
+        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        // The gate is told in the same turn as the answer leaves, or right after it.
+        bed.wait_for("the new limit", || server.send(peer, 20, &[]).is_err());
+        assert_eq!(server.send(peer, 20, &[]), Err(Unsendable::OwnKind(20).into()));
+        let too_large = server.send(peer, 0, &[0; 101]);
+        assert!(matches!(too_large, Err(SendError::Unsendable(Unsendable::Frame(_)))));
+        still_works(bed, &server, peer, &mut raw);
+        assert!(server.everyone().send(0, &[0; 101]).is_ok(), "others might take it");
+        bed.wait_for("the skip", || server.stats().group_skips == 1);
+        still_works(bed, &server, peer, &mut raw);
+        assert_eq!(server.everyone().send(20, &[]), Err(Unsendable::OwnKind(20).into()));
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// A frame that could be sent when it was encoded, and cannot since: hello came in between.
+#[test]
+fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let peer = seen.connected()[0];
+        raw.send(&hello(0, 1 << 20));
+        // At every moment of the hello's way, until it is refused.
+        while server.send(peer, 20, b"").is_ok() {
+            bed.world().run_for(Duration::from_micros(7));
+        }
+        bed.world().run_for(Duration::from_secs(1));
+        let mut answered = false;
+        while let Some((kind, _)) = raw.take_frame() {
+            assert!(!answered || kind == 5, "kind {kind} after the answer");
+            answered |= kind == 4;
+        }
+        assert!(answered);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_full_queue_refuses_and_keeps_what_it_has() {
+    everywhere(|bed| {
+        let size = if bed.is_real() { 16_000_000 } else { 600_000 };
+        let (max_frame, send_queue_bytes) = (size, size);
+        let options = Options { max_frame, send_queue_bytes, ..bed.options() };
+        let (server, peer, mut raw) = with_peer(bed, options);
+        raw.stop_reading();
+        server.send(peer, 0, &vec![0; size]).expect("a lone message always fits");
+        for more in [size, size - 1_000] {
+            match server.send(peer, 0, &vec![0; more]) {
+                Err(SendError::QueueFull { queued_bytes }) => assert!(queued_bytes > 1_000),
+                other => panic!("{other:?}"),
+            }
+        }
+        let small = server.send(peer, 3, b"there is room for this");
+        raw.resume_reading();
+        assert_eq!(bed.read_frame(&mut raw), (0, vec![0; size]));
+        if small.is_ok() {
+            assert_eq!(bed.read_frame(&mut raw), (3, b"there is room for this".to_vec()));
+        }
+        still_works(bed, &server, peer, &mut raw);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// The world stands still between two calls here, so nobody takes the posts away.
+#[test]
+fn too_much_posted_work_is_refused_as_busy() {
+    in_simulation(|bed| {
+        let tuning = Tuning { max_posts: 10, ..bed.options().tuning };
+        let (server, peer, mut raw) = with_peer(bed, Options { tuning, ..bed.options() });
+        for number in 0..10 {
+            server.send(peer, number, b"waits").expect("there is room");
+        }
+        assert_eq!(server.send(peer, 11, b"too much"), Err(SendError::Busy));
+        assert_eq!(server.run(peer, |_| panic!("refused")), Err(SendError::Busy));
+        for number in 0..10 {
+            assert_eq!(bed.read_frame(&mut raw), (number, b"waits".to_vec()));
+        }
+        bed.wait_for("room", || server.peers()[0].queued_bytes == 0);
+        still_works(bed, &server, peer, &mut raw);
+        drop(raw);
+        assert_eq!(bed.end(&server).panics, 0);
+    });
+}
+
+/// A refused group message reaches nobody.
+#[test]
+fn a_group_refuses_for_all_or_for_none() {
+    in_simulation(|bed| {
+        let tuning = Tuning { max_posts: 3, ..bed.options().tuning };
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let mut raws: Vec<Raw> = (0..3).map(|_| bed.dial(&server)).collect();
+        bed.wait_for("the peers", || seen.connected().len() == 3);
+        // One member's way is full.
+        let first = seen.connected()[2];
+        while server.send(first, 9, b"").is_ok() {}
+        assert_eq!(server.everyone().send(1, b"for all"), Err(SendError::Busy));
+        bed.world().run_for(Duration::from_secs(1));
+        let mut got = 0;
+        for raw in &mut raws {
+            while let Some((kind, _)) = raw.take_frame() {
+                got += usize::from(kind == 1);
+            }
+        }
+        assert_eq!(got, 0, "nobody gets it");
+        drop(raws);
+        bed.end(&server);
+    });
+}
+
+/// In a callback there is nobody to tell: the connection is closed, and says why.
+#[test]
+fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
+    everywhere(|bed| {
+        for (case, framing) in
+            [("large", Framing::Native), ("kind", Framing::Lines), ("line", Framing::Lines)]
+        {
+            let probe = Probe::new().on_received(|peer, message| {
+                match message.payload() {
+                    b"large" => peer.send(0, &[0; 1_001]),
+                    b"kind" => peer.send(7, b""),
+                    _ => peer.send(0, b"a\nb"),
+                }
+                Ok(())
+            });
+            let seen = probe.seen();
+            let options = Options { max_frame: 1_000, ..bed.options() };
+            let native = framing == Framing::Native;
+            let builder =
+                Endpoint::builder(probe).listen_with(bed.address(), framing).options(options);
+            let server = bed.start(builder);
+            let mut raw = bed.dial(&server);
+            let line = [case.as_bytes(), b"\n"].concat();
+            raw.send(&if native { frame(0, case.as_bytes()) } else { line });
+            bed.wait_for_end(&mut raw);
+            drop(raw);
+            bed.wait_for("the end", || seen.ends().len() == 1);
+            assert_eq!(seen.ends()[0].kind(), posthouse::ReasonKind::Unsendable, "{case}");
+            bed.end(&server);
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_is_not_up_takes_nothing() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::new());
+        let client = bed.client_side(Probe::new());
+        let id = client.connect(target(&server)).expect("there is room");
+        // Up, or not yet: never an error of another kind.
+        let early = client.send(id, 0, b"hello");
+        assert!(matches!(early, Ok(()) | Err(SendError::NotConnected)), "{early:?}");
+        bed.end(&client);
+        assert_eq!(client.send(id, 0, b"hello"), Err(SendError::NotConnected));
+        assert_eq!(client.run(id, |_| Ok(())), Err(SendError::NotConnected));
+        let late = client.after(Duration::ZERO, |_| panic!("it has ended"));
+        assert_eq!(late, Err(SendError::NotConnected));
+        assert_eq!(client.everyone().send(0, b""), Ok(()), "to nobody");
+        bed.end(&server);
+    });
+}

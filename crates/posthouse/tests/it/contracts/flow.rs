@@ -1,0 +1,250 @@
+//! C5 and C8: reading stops and goes on, and no queue grows without bound.
+
+use std::time::Duration;
+
+use posthouse::{Endpoint, Options, Peer, ReasonKind, SendError, Target, Tuning};
+
+use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
+use crate::probe::{Line, Probe};
+use crate::raw::{Raw, frame};
+
+fn resume(peer: &mut Peer<'_, Line>) -> posthouse::Outcome {
+    peer.resume_reading();
+    Ok(())
+}
+
+#[test]
+fn a_pause_stops_between_any_two_messages_of_one_chunk() {
+    everywhere(|bed| {
+        let probe = Probe::new().on_received(|peer, _| {
+            peer.pause_reading();
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        let stream: Vec<u8> = (0..50u8).flat_map(|number| frame(number, &[number; 3])).collect();
+        raw.send(&stream);
+        raw.finish();
+        for number in 0..50u8 {
+            let so_far = usize::from(number) + 1;
+            bed.wait_for("the next message", || seen.messages().len() >= so_far);
+            // A run is behind what was delivered: what would come all the same has come.
+            let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
+            server.run(id, move |_| {
+                let _ = done.send(());
+                Ok(())
+            }).expect("it is up");
+            bed.wait_for("the run", || wait.try_recv().is_ok());
+            assert_eq!(seen.messages().len(), so_far, "one message for each resume");
+            assert_eq!(seen.messages()[so_far - 1], (number, vec![number; 3]));
+            assert!(seen.ends().is_empty(), "the end comes after the messages");
+            server.run(id, resume).expect("it is up");
+        }
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_pause_in_connected_holds_everything_back() {
+    everywhere(|bed| {
+        let probe = Probe::new().on_connected(|peer| {
+            peer.pause_reading();
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&frame(0, b"held back"));
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let mut other = bed.dial(&server);
+        other.send(&frame(0, b"the same"));
+        bed.wait_for("another", || seen.connected().len() == 2);
+        assert!(seen.messages().is_empty());
+        server.run(seen.connected()[0], resume).expect("it is up");
+        bed.wait_for("the message", || seen.messages() == [(0, b"held back".to_vec())]);
+        drop((raw, other));
+        bed.end(&server);
+    });
+}
+
+/// Every message of the peer brings a reply of 10,000 bytes.
+fn tenfold() -> Probe {
+    Probe::new().forgetting_messages().on_received(|peer, _| {
+        peer.state().count += 1;
+        let number = peer.state().count.to_le_bytes();
+        let mut reply = vec![0; 10_000];
+        reply[..8].copy_from_slice(&number);
+        peer.send(0, &reply);
+        Ok(())
+    })
+}
+
+/// T6. The peer that does not read is not read from: its own sends come to a stop.
+#[test]
+fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
+    everywhere(|bed| {
+        let probe = tenfold();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.stop_reading();
+        // Far more than all buffers on the way take.
+        let messages = if bed.is_real() { 1_500 } else { 150 };
+        let question = if bed.is_real() { 20_000 } else { 5_000 };
+        for _ in 0..messages {
+            raw.send(&frame(0, &vec![1; question]));
+        }
+        bed.wait_for("a full queue", || {
+            raw.unsent();
+            server.peers().first().is_some_and(|info| info.queued_bytes > 256 * 1024)
+        });
+        // Nothing more is delivered: the most that one turn can add to the mark.
+        if !bed.is_real() {
+            bed.world().run_for(Duration::from_secs(5));
+        }
+        let info = server.peers()[0].clone();
+        assert!(info.queued_bytes < 256 * 1024 + 20_010, "{info:?}");
+        assert!(raw.unsent() > 0, "the peer's own sends have stopped");
+        assert_eq!(seen.writable(), 0);
+        raw.resume_reading();
+        for number in 1..=messages as u64 {
+            let (_, body) = bed.read_frame(&mut raw);
+            assert_eq!(body[..8], number.to_le_bytes(), "everything comes, in order");
+        }
+        assert!(seen.writable() >= 1, "told when there was room");
+        assert!(seen.ends().is_empty());
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn writable_is_told_once_for_each_time_that_the_queue_was_over_its_mark() {
+    in_simulation(|bed| {
+        let probe = Probe::new().on_received(|peer, _| {
+            (0..40).for_each(|_| peer.send(0, &[0; 10_000]));
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        for round in 1..=3 {
+            raw.send(&frame(0, b"fill"));
+            for _ in 0..40 {
+                bed.read_frame(&mut raw);
+            }
+            bed.wait_for("room", || seen.writable() == round);
+        }
+        bed.world().run_for(Duration::from_secs(1));
+        assert_eq!(seen.writable(), 3);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_sender_that_was_refused_is_told_when_to_try_again() {
+    everywhere(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        // The queue never passes its high mark: only the refusal makes somebody wait.
+        let size = if bed.is_real() { 16_000_000 } else { 500_000 };
+        let tuning =
+            Tuning { queue_high_bytes: size + 5, queue_low_bytes: 1_000, ..bed.options().tuning };
+        let options = Options { send_queue_bytes: size + 5, tuning, ..bed.options() };
+        let server = bed.serve_with(probe, Options { max_frame: size, ..options });
+        let mut raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        raw.stop_reading();
+        let id = seen.connected()[0];
+        server.send(id, 0, &vec![0; size]).expect("there is room");
+        let again = server.send(id, 1, &vec![0; size]);
+        assert!(matches!(again, Err(SendError::QueueFull { .. })), "{again:?}");
+        raw.resume_reading();
+        bed.wait_for("room", || {
+            raw.received();
+            seen.writable() == 1
+        });
+        server.send(id, 1, b"now").expect("there is room");
+        bed.read(&mut raw, size + 5);
+        assert_eq!(bed.read_frame(&mut raw), (1, b"now".to_vec()));
+        drop(raw);
+        bed.end(&server);
+        assert_eq!(seen.writable(), 1, "once");
+    });
+}
+
+/// A server that is played by the test.
+fn against(bed: &Bed<'_>, probe: Probe) -> (Endpoint<Line>, Raw) {
+    let client = bed.client_side(probe);
+    if bed.is_real() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket");
+        let to = Target::parse(&address.to_string()).expect("an address");
+        client.connect(to.without_hello()).expect("there is room");
+        let (tcp, _) = listener.accept().expect("the client comes");
+        (client, Raw::accepted(tcp))
+    } else {
+        let listener = bed.world().serve("10.0.0.9:1").expect("a free address");
+        let to = Target::parse("10.0.0.9:1").expect("an address");
+        client.connect(to.without_hello()).expect("there is room");
+        let raw = Raw::simulated(bed.until("the client", || listener.accept()));
+        (client, raw)
+    }
+}
+
+/// Two ends that both stop reading would wait for ever: the connecting one gives up instead.
+#[test]
+fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
+    everywhere(|bed| {
+        let probe = tenfold();
+        let seen = probe.seen();
+        let (client, mut server) = against(bed, probe);
+        server.stop_reading();
+        for _ in 0..2_000 {
+            server.send(&frame(0, b"question"));
+        }
+        bed.wait_for("the end", || {
+            server.unsent();
+            seen.ends().len() == 1
+        });
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::QueueFull);
+        assert!(seen.ends()[0].unsent_bytes() > 1 << 20, "{}", seen.ends()[0]);
+        drop(server);
+        bed.end(&client);
+    });
+}
+
+/// T7. Members of a group that do not read are closed by their own bound.
+#[test]
+fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
+    on_real_sockets(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raws: Vec<Raw> = (0..4).map(|_| bed.dial(&server)).collect();
+        bed.wait_for("the peers", || seen.connected().len() == 4);
+        raws[0].stop_reading();
+        let everyone = server.everyone();
+        let mut received = [0; 4];
+        for number in 0..400u32 {
+            let mut body = vec![0; 100_000];
+            body[..4].copy_from_slice(&number.to_le_bytes());
+            everyone.send(0, &body).expect("those who read have room");
+            for (place, raw) in raws.iter_mut().enumerate().skip(1) {
+                let (_, body) = bed.read_frame(raw);
+                assert_eq!(body[..4], number.to_le_bytes(), "member {place}");
+                received[place] += 1;
+            }
+        }
+        assert_eq!(received, [0, 400, 400, 400]);
+        bed.wait_for("the end of one", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::QueueFull);
+        assert_eq!(everyone.len(), 3);
+        drop(raws);
+        bed.end(&server);
+    });
+}

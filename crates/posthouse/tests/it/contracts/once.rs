@@ -1,0 +1,179 @@
+//! C6: `connected` first, `disconnected` once and last; an id names one connection for ever.
+
+use std::time::Duration;
+
+use posthouse::{Close, Options, ReasonKind, SendError, Tuning};
+
+use crate::bed::{everywhere, in_simulation};
+use crate::probe::Probe;
+use crate::raw::{Raw, frame, hello};
+
+/// Peers that come and go in every way, for a while. The probe checks what is told, and when.
+#[test]
+fn every_connection_is_told_once_and_in_order_however_it_ends() {
+    everywhere(|bed| {
+        let probe = Probe::new()
+            .forgetting_messages()
+            .on_connected(|peer| {
+                peer.send(0, b"welcome");
+                Ok(())
+            })
+            .on_received(|peer, message| match message.payload() {
+                b"bye" => Err(Close::gracefully()),
+                b"abort" => Err(Close::abort()),
+                payload => {
+                    peer.send(message.kind(), payload);
+                    Ok(())
+                }
+            });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let rounds = if bed.is_real() { 300 } else { 40 };
+        let mut stay: Vec<Raw> = Vec::new();
+        for round in 0..rounds {
+            let mut raw = bed.dial(&server);
+            let words: [&[u8]; 3] = [b"bye", b"abort", b"hello"];
+            raw.send(&frame(1, words[round % 3]));
+            match round % 7 {
+                0 => raw.reset(),
+                1 => drop(raw),
+                2 => raw.send(&[0, 0, 0, 0]),
+                3 => raw.finish(),
+                _ => {
+                    raw.send(&frame(1, &vec![0; round * 50]));
+                    stay.push(raw);
+                }
+            }
+        }
+        match bed.is_real() {
+            true => bed.wait_for("all peers", || server.stats().accepted == rounds as u64),
+            // Who leaves the accept queue at once has never been there.
+            false => bed.world().run_for(Duration::from_secs(1)),
+        }
+        stay.drain(..).for_each(|mut raw| raw.finish());
+        bed.wait_for("the end of all", || server.stats().connections == 0);
+        let stats = bed.end(&server);
+        assert_eq!(stats.connected, stats.accepted, "{stats:?}");
+        assert!(stats.connected >= rounds as u64 / 2, "{stats:?}");
+        assert_eq!(seen.connected().len() as u64, stats.connected);
+        assert_eq!(seen.ends().len() as u64, stats.connected);
+    });
+}
+
+#[test]
+fn an_id_of_a_gone_connection_never_names_another() {
+    everywhere(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        // One slot: each connection gets the last one's.
+        let server = bed.serve_with(probe, Options { max_connections: 1, ..bed.options() });
+        let mut gone = Vec::new();
+        for round in 1..=10 {
+            let mut raw = bed.dial(&server);
+            bed.wait_for("the peer", || seen.connected().len() == round);
+            let id = seen.connected()[round - 1];
+            for old in &gone {
+                assert_ne!(*old, id);
+                assert_eq!(server.send(*old, 0, b"for another"), Err(SendError::NotConnected));
+                assert_eq!(server.run(*old, |_| panic!()), Err(SendError::NotConnected));
+                assert_eq!(server.close(*old, Close::abort()), Err(SendError::NotConnected));
+                assert!(server.peer(*old).is_none());
+            }
+            server.send(id, 0, b"for you").expect("it is up");
+            assert_eq!(bed.read_frame(&mut raw), (0, b"for you".to_vec()));
+            drop(raw);
+            bed.wait_for("its end", || server.stats().connections == 0);
+            gone.push(id);
+        }
+        bed.end(&server);
+    });
+}
+
+/// What was on its way to a connection when it ended goes with it, even if the next one has its
+/// slot by then.
+#[test]
+fn posts_that_are_overtaken_by_the_end_reach_nobody() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, Options { max_connections: 1, ..bed.options() });
+        let first = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let id = seen.connected()[0];
+        server.close(id, Close::abort()).expect("it is up");
+        // The worker has not seen it: all of this is taken, and none of it is sent.
+        for _ in 0..5 {
+            server.send(id, 0, b"too late").expect("nobody knows yet");
+        }
+        server.run(id, |_| panic!("a closure of a connection that is gone")).expect("the same");
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].unsent_bytes(), 5 * 13, "what was left unsent is told");
+        drop(first);
+        let mut second = bed.dial(&server);
+        bed.wait_for("another", || seen.connected().len() == 2);
+        server.send(seen.connected()[1], 0, b"for you").expect("it is up");
+        assert_eq!(bed.read_frame(&mut second), (0, b"for you".to_vec()));
+        assert_eq!(server.peers()[0].queued_bytes, 0);
+        drop(second);
+        assert_eq!(bed.end(&server).panics, 0);
+    });
+}
+
+#[test]
+fn what_was_left_unsent_is_told() {
+    everywhere(|bed| {
+        let size = 20 << 20;
+        let probe = Probe::new().on_received(move |peer, message| {
+            if message.payload() == b"abort" {
+                return Err(Close::abort());
+            }
+            peer.send(0, &vec![0; 10 << 20]);
+            peer.send(0, &vec![0; 10 << 20]);
+            Ok(())
+        });
+        let seen = probe.seen();
+        let tuning = Tuning { queue_high_bytes: 1 << 28, ..bed.options().tuning };
+        let (max_frame, send_queue_bytes) = (10 << 20, 1 << 28);
+        let options = Options { max_frame, send_queue_bytes, tuning, ..bed.options() };
+        let server = bed.serve_with(probe, options);
+        let mut raw = bed.dial(&server);
+        raw.stop_reading();
+        raw.send(&frame(0, b"fill"));
+        raw.send(&frame(0, b"abort"));
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        let why = seen.ends()[0].clone();
+        assert_eq!(why.kind(), ReasonKind::Closed);
+        assert!(why.unsent_bytes() > 0 && why.unsent_bytes() <= size + 10, "{why}");
+        assert!(why.to_string().contains("bytes unsent"), "{why}");
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// Timers of a connection and closures sent to it do not outlive it.
+#[test]
+fn nothing_runs_after_disconnected() {
+    in_simulation(|bed| {
+        let late = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = late.clone();
+        let probe = Probe::new().on_connected(move |peer| {
+            let count = count.clone();
+            peer.after(Duration::from_secs(5), move |_| {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            });
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(1_000, 1 << 20));
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        drop(raw);
+        bed.wait_for("its end", || seen.ends().len() == 1);
+        bed.world().run_for(Duration::from_secs(60));
+        assert_eq!(late.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(seen.told().len(), 2);
+        bed.end(&server);
+    });
+}

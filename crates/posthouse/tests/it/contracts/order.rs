@@ -1,0 +1,181 @@
+//! C5: the order of messages, whatever the number of workers and of pending reads.
+
+use std::time::Duration;
+
+use posthouse::{Close, Endpoint, Group, Options, PeerId, Tuning};
+
+use crate::bed::{Bed, everywhere, on_real_sockets, target};
+use crate::probe::{Line, Probe};
+use crate::raw::{Raw, frame};
+
+/// The number that a message carries.
+fn number(payload: &[u8]) -> u64 {
+    u64::from_le_bytes(payload[..8].try_into().expect("a number in front"))
+}
+
+/// A message that carries a number, of a size that changes.
+fn numbered(number: u64) -> Vec<u8> {
+    let mut body = number.to_le_bytes().to_vec();
+    body.resize(8 + (number as usize * 37) % 300, 1);
+    body
+}
+
+fn roomy(bed: &Bed<'_>) -> Options {
+    // Small buffers and turns: many completions, many turns.
+    let tuning = Tuning {
+        receive_buffer_bytes: 1024,
+        turn_messages: 5,
+        queue_high_bytes: 1 << 26,
+        ..bed.options().tuning
+    };
+    Options { send_queue_bytes: 1 << 26, tuning, ..bed.options() }
+}
+
+#[test]
+fn messages_arrive_in_order_with_sixteen_workers_and_sixteen_pending_reads() {
+    everywhere(|bed| {
+        let bed = bed.with(16, 16);
+        let probe = Probe::new().forgetting_messages().on_received(|peer, message| {
+            let expected = peer.state().count;
+            peer.state().count += 1;
+            if number(message.payload()) != expected {
+                return Err(Close::abort());
+            }
+            peer.send(0, message.payload());
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, roomy(&bed));
+        let (peers, messages) = if bed.is_real() { (16, 3_000) } else { (3, 150) };
+        let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
+        let stream: Vec<u8> = (0..messages).flat_map(|n| frame(0, &numbered(n))).collect();
+        for (turn, piece) in stream.chunks(stream.len() / 50 + 1).enumerate() {
+            for raw in &mut raws {
+                let (first, rest) = piece.split_at(piece.len() * (turn % 7) / 7);
+                raw.send(first);
+                raw.send(rest);
+            }
+        }
+        for raw in &mut raws {
+            for expected in 0..messages {
+                let (_, body) = bed.read_frame(raw);
+                assert_eq!(body, numbered(expected), "an echo out of order on {bed:?}");
+            }
+        }
+        assert!(seen.ends().is_empty(), "a message out of order: {:?}", seen.ends());
+        drop(raws);
+        bed.end(&server);
+    });
+}
+
+/// All ways for one thread to send, in turns.
+fn send_in_some_way(server: &Endpoint<Line>, group: &Group<Line>, peer: PeerId, next: u64) {
+    let body = numbered(next);
+    let sent = match next % 4 {
+        0 => server.send(peer, 0, &body),
+        1 => group.send(0, &body),
+        2 => server.everyone().send(0, &body),
+        _ => server.run(peer, move |peer| {
+            peer.send(0, &body);
+            Ok(())
+        }),
+    };
+    sent.expect("there is room");
+}
+
+fn joining() -> Probe {
+    Probe::new().on_connected(|peer| {
+        let group = peer.endpoint().group("all");
+        peer.join(&group);
+        Ok(())
+    })
+}
+
+#[test]
+fn what_one_thread_sends_in_any_way_leaves_in_the_order_of_its_calls() {
+    everywhere(|bed| {
+        let probe = joining();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, roomy(bed));
+        let mut raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let (peer, group) = (seen.connected()[0], server.group("all"));
+        let messages = if bed.is_real() { 5_000 } else { 300 };
+        for next in 0..messages {
+            send_in_some_way(&server, &group, peer, next);
+            if next % 50 == 0 && !bed.is_real() {
+                bed.world().run_for(Duration::from_micros(30));
+            }
+        }
+        for expected in 0..messages {
+            assert_eq!(bed.read_frame(&mut raw).1, numbered(expected), "on {bed:?}");
+        }
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn each_of_several_threads_keeps_its_own_order() {
+    on_real_sockets(|bed| {
+        let probe = joining();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, roomy(bed));
+        let mut raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let (peer, group) = (seen.connected()[0], server.group("all"));
+        const EACH: u64 = 1_000;
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (server, group) = (&server, &group);
+                scope.spawn(move || {
+                    for next in 0..EACH {
+                        send_in_some_way(server, group, peer, thread << 32 | next);
+                    }
+                });
+            }
+        });
+        let mut next = [0; 4];
+        for _ in 0..4 * EACH {
+            let got = number(&bed.read_frame(&mut raw).1);
+            let (thread, number) = ((got >> 32) as usize, got & 0xffff_ffff);
+            assert_eq!(number, next[thread], "thread {thread}");
+            next[thread] += 1;
+        }
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// Both sides at once, requests between messages.
+#[test]
+fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
+    everywhere(|bed| {
+        let probe = Probe::new().on_received(|peer, message| {
+            if let Some(ticket) = message.ticket() {
+                peer.reply(ticket, 1, message.payload());
+            }
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, roomy(bed));
+        let client = Probe::new().on_connected(|peer| {
+            for next in 0..200 {
+                if next % 3 == 0 {
+                    peer.request(0, &numbered(next), Duration::from_secs(60), |_, _| Ok(()));
+                } else {
+                    peer.send(0, &numbered(next));
+                }
+            }
+            Ok(())
+        });
+        let client = bed.client_side(client);
+        client.connect(target(&server)).expect("there is room");
+        bed.wait_for("all of them", || seen.len() > 200);
+        for (expected, (_, body)) in seen.messages().into_iter().enumerate() {
+            assert_eq!(body, numbered(expected as u64));
+        }
+        bed.end(&client);
+        bed.end(&server);
+    });
+}

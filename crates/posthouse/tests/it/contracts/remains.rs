@@ -1,0 +1,116 @@
+//! C3: what is left of an endpoint that has ended. Nothing.
+
+use std::fs;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use posthouse::{Endpoint, Options};
+
+use crate::bed::{Bed, everywhere, on_real_sockets, target};
+use crate::probe::Probe;
+use crate::raw::frame;
+
+/// How many threads and descriptors this process has.
+fn held() -> (usize, usize) {
+    let count = |place| fs::read_dir(place).expect("a Linux system").count();
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+/// An endpoint with a bit of everything.
+fn busy(bed: &Bed<'_>) -> Endpoint<crate::probe::Line> {
+    let probe = Probe::echo().forgetting_messages().on_connected(|peer| {
+        let group = peer.endpoint().group("all");
+        peer.join(&group);
+        peer.after(Duration::from_secs(3_600), |_| Ok(()));
+        Ok(())
+    });
+    let server = bed.serve(probe);
+    server.connect(target(&server)).expect("there is room");
+    server.after(Duration::from_secs(3_600), |_| {}).expect("it runs");
+    bed.wait_for("both ends", || server.stats().connected == 2);
+    server
+}
+
+#[test]
+fn no_thread_and_no_descriptor_is_left() {
+    if std::env::var_os("NEXTEST").is_none() {
+        return; // other tests run in this process
+    }
+    on_real_sockets(|bed| {
+        let before = held();
+        for how in ["at once", "gracefully", "by dropping it"] {
+            let server = busy(bed);
+            let mut raws: Vec<_> = (0..10).map(|_| bed.dial(&server)).collect();
+            raws.iter_mut().for_each(|raw| raw.send(&frame(0, &vec![0; 100_000])));
+            server.group("all").send(0, b"hello").expect("there is room");
+            match how {
+                "at once" => server.shutdown(Duration::ZERO),
+                "gracefully" => server.shutdown(Duration::from_millis(200)),
+                _ => {}
+            }
+            if how != "by dropping it" {
+                bed.ended(&server);
+            }
+            drop((server, raws));
+            bed.wait_for(&format!("the last of it, {how}: {before:?}"), || held() == before);
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_that_does_not_start_leaves_nothing() {
+    if std::env::var_os("NEXTEST").is_none() {
+        return; // other tests run in this process
+    }
+    on_real_sockets(|bed| {
+        let before = held();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("a bound socket");
+        let builder =
+            Endpoint::builder(Probe::new()).listen("127.0.0.1:0").listen(address);
+        let error = builder.options(bed.options()).start().expect_err("it is taken");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let options = Options { io_workers: 65, ..bed.options() };
+        Endpoint::builder(Probe::new()).options(options).start().expect_err("out of bounds");
+        drop(taken);
+        assert_eq!(held(), before);
+    });
+}
+
+#[test]
+fn the_next_endpoint_gets_the_same_port() {
+    everywhere(|bed| {
+        let first = busy(bed);
+        let address = first.addresses()[0].to_string();
+        let mut raw = bed.dial(&first);
+        raw.send(&frame(0, b"hello"));
+        assert_eq!(bed.read_frame(&mut raw).1, b"hello");
+        bed.end(&first);
+        let builder = Endpoint::builder(Probe::echo()).listen(&address).options(bed.options());
+        let second = bed.start(builder);
+        let mut again = bed.dial(&second);
+        again.send(&frame(0, b"hello"));
+        assert_eq!(bed.read_frame(&mut again).1, b"hello");
+        drop((raw, again));
+        bed.end(&second);
+    });
+}
+
+#[test]
+fn nobody_is_accepted_once_the_shutdown_has_begun() {
+    on_real_sockets(|bed| {
+        let options = Options { close_timeout_ms: 60_000, ..bed.options() };
+        let server = bed.serve_with(Probe::new(), options);
+        let address = server.addresses()[0].socket_addr();
+        let mut stays = bed.dial(&server);
+        bed.wait_for("the peer", || server.stats().connected == 1);
+        server.shutdown(Duration::from_secs(60));
+        bed.wait_for_end(&mut stays);
+        bed.wait_for("a refusal", || match TcpStream::connect(address) {
+            Ok(_) => false, // queued by the system before the listener was closed
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        });
+        assert_eq!(server.stats().connected, 1);
+        bed.end(&server);
+    });
+}
