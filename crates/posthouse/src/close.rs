@@ -174,11 +174,40 @@ impl fmt::Display for Reason {
         };
         f.write_str(text)?;
         if !self.detail.is_empty() {
-            write!(f, ": {}", self.detail.escape_debug())?;
+            write!(f, ": {}", Escaped(&self.detail))?;
         }
         if self.unsent_bytes > 0 {
             write!(f, " ({} bytes unsent)", self.unsent_bytes)?;
         }
         Ok(())
+    }
+}
+
+/// A text of somebody else's, for a log: what could move the cursor, or turn the direction of
+/// writing, is escaped; the rest, quotes included, stays as it is.
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            // Marks, embeddings, overrides and isolates of bidirectional text.
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                write!(f, "{}", c.escape_unicode())
+            }
+            c => write!(f, "{c}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_cannot_forge_a_line_of_the_log_and_reads_well() {
+        let reason = Reason::new(ReasonKind::Ended, "\"bye\"\r\nERROR \u{202e}x\u{1b}[2J");
+        let text = "the peer ended the connection: \"bye\"\\r\\nERROR \\u{202e}x\\u{1b}[2J";
+        assert_eq!(reason.to_string(), text);
     }
 }

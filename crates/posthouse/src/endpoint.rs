@@ -14,7 +14,7 @@ use crate::group::Group;
 use crate::handler::Handler;
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
-use crate::options::Options;
+use crate::options::{Layout, Options};
 use crate::peer::Peer;
 use crate::registry::PeerInfo;
 use crate::stats::Stats;
@@ -95,6 +95,19 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     /// The name of the backend that does the I/O.
     pub fn backend(&self) -> &'static str {
         self.core.choice.backend
+    }
+
+    /// Why this backend does it.
+    pub fn backend_reason(&self) -> &str {
+        &self.core.choice.reason
+    }
+
+    /// How connections and workers come together: pinned or shared.
+    pub fn layout(&self) -> Layout {
+        match self.core.choice.layout {
+            posthouse_io::Layout::Pinned => Layout::Pinned,
+            posthouse_io::Layout::Shared => Layout::Shared,
+        }
     }
 
     /// The options that it runs with.

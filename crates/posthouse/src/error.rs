@@ -175,7 +175,9 @@ impl fmt::Display for RequestError {
         match self {
             RequestError::TimedOut => f.write_str("no reply in time"),
             RequestError::Disconnected => f.write_str("the connection ended before the reply"),
-            RequestError::Refused(text) => write!(f, "the peer refused: {}", text.escape_debug()),
+            RequestError::Refused(text) => {
+                write!(f, "the peer refused: {}", crate::close::Escaped(text))
+            }
             RequestError::NotSent(error) => write!(f, "the request was not sent: {error}"),
             RequestError::TooMany => f.write_str("too many requests wait for their replies"),
         }

@@ -132,7 +132,8 @@ impl Report {
         for (up_to_us, count) in rows {
             let share = 100.0 * count as f64 / self.messages as f64;
             let bar = plot::bar(count, most, 40);
-            writeln!(f, "  <= {:>8} {share:>6.2} % {bar}", time(up_to_us))?;
+            let row = format!("  <= {:>8} {share:>6.2} % {bar}", time(up_to_us));
+            writeln!(f, "{}", row.trim_end())?;
         }
         Ok(())
     }

@@ -20,11 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize)]
 pub(super) struct Backends {
     /// What `auto` takes.
-    auto: Option<&'static str>,
+    auto: Option<Taken>,
     auto_error: Option<String>,
     tried: Vec<Trial>,
     /// Backends that this build of the program does not have.
     absent: Vec<&'static str>,
+}
+
+/// What an endpoint runs on, and why.
+#[derive(Debug, Serialize)]
+pub(super) struct Taken {
+    backend: &'static str,
+    layout: String,
+    reason: String,
 }
 
 /// One backend in one layout.
@@ -60,18 +68,17 @@ impl Backends {
     }
 
     /// What `auto` takes, or why it takes none.
-    pub(super) fn auto(&self) -> Result<&'static str, &str> {
-        self.auto.ok_or(self.auto_error.as_deref().unwrap_or_default())
+    pub(super) fn auto(&self) -> Result<&Taken, &str> {
+        self.auto.as_ref().ok_or(self.auto_error.as_deref().unwrap_or_default())
     }
 }
 
 impl fmt::Display for Backends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.auto() {
-            Ok(name) => writeln!(
-                f,
-                "  auto takes {name}; `posthouse serve --log info` tells why when it starts"
-            )?,
+            Ok(Taken { backend, layout, reason }) => {
+                writeln!(f, "  auto takes {backend}, {layout}: {reason}")?;
+            }
             Err(why) => writeln!(f, "  auto finds none: {why}")?,
         }
         for Trial { backend, layout, error, .. } in &self.tried {
@@ -92,8 +99,8 @@ fn parted<T>(result: Result<T, String>) -> (Option<T>, Option<String>) {
     }
 }
 
-/// Starts an echo server, has one message echoed, and gives the name of the backend.
-fn round_trip(options: &Options) -> Result<&'static str, String> {
+/// Starts an echo server, has one message echoed, and says on what it ran.
+fn round_trip(options: &Options) -> Result<Taken, String> {
     let endpoint = Endpoint::builder(Echo)
         .listen_with("127.0.0.1:0", Framing::Raw)
         .options(options.clone())
@@ -102,7 +109,11 @@ fn round_trip(options: &Options) -> Result<&'static str, String> {
     let echoed = echo(&endpoint);
     endpoint.shutdown(Duration::ZERO);
     endpoint.wait().map_err(|error| error.to_string())?;
-    echoed.map(|()| endpoint.backend())
+    echoed.map(|()| Taken {
+        backend: endpoint.backend(),
+        layout: endpoint.layout().to_string(),
+        reason: endpoint.backend_reason().to_owned(),
+    })
 }
 
 fn echo(endpoint: &Endpoint) -> Result<(), String> {

@@ -23,7 +23,7 @@ pub(crate) enum Manner {
 }
 
 /// How long others than the first connection may be silent.
-const SILENCE: Duration = Duration::from_millis(200);
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Starts a server; its threads end with their connections, or with the test.
 pub(crate) fn start(manner: Manner) -> SocketAddr {

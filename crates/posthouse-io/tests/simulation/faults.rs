@@ -146,6 +146,14 @@ fn a_send_without_room_in_the_system_comes_back_whole() {
 }
 
 #[test]
+fn a_stream_that_cannot_send_says_so_whatever_room_there_is() {
+    let rig = rig(Faults { send_no_buffers_ppm: ALWAYS, ..Faults::none() });
+    let (socket, _raw, _) = rig.pair();
+    rig.on_lane(move |lane| lane.reset(socket));
+    assert_eq!(failure(&rig.send(socket, b"x")), Some(Failure::Reset));
+}
+
+#[test]
 fn descriptors_are_short_for_a_while_and_the_peer_waits() {
     let ms = Duration::from_millis;
     let short = Faults {

@@ -183,6 +183,27 @@ impl Ledger {
         let _ = group.send(GROUP, &body(GROUP, number, 1500));
     }
 
+    /// With both ends up and nothing failing any more, everything that was sent has arrived.
+    pub(super) fn nothing_is_stuck(&self) -> Result<(), String> {
+        let inner = lock(&self.inner);
+        for (line, [server, client]) in inner.pairs()? {
+            if server.disconnected || client.disconnected {
+                continue;
+            }
+            for (this, other) in [(server, client), (client, server)] {
+                let stuck = other.sent - this.received;
+                let outside = other.outside_sent - this.outside_received;
+                if stuck + outside > 0 {
+                    return Err(format!(
+                        "C4: line {line}: {stuck} messages and {outside} of other threads are \
+                         stuck: {this:?}; {other:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What all of it comes to, once everything has ended.
     pub(super) fn verdict(&self) -> Result<Summary, String> {
         let inner = lock(&self.inner);
@@ -193,28 +214,35 @@ impl Ledger {
             let (asked, answered) = (inner.asked, inner.answered);
             return Err(format!("C6: {asked} requests asked, {answered} told their end"));
         }
-        let mut by_line: BTreeMap<u64, [Option<&Seen>; 2]> = BTreeMap::new();
         for ((side, id), seen) in &inner.seen {
             if seen.connected != seen.disconnected {
                 return Err(format!("C6: {side:?} {id} was not told disconnected"));
             }
-            if let Some(line) = seen.line {
-                let pair = by_line.entry(line).or_default();
-                let place = usize::from(*side != Side::Server);
-                if pair[place].replace(seen).is_some() {
-                    return Err(format!("C6: line {line} on two connections of one side"));
-                }
-            }
         }
-        for (line, pair) in by_line {
-            if let [Some(server), Some(client)] = pair {
-                pair_verdict(line, server, client)?;
-                pair_verdict(line, client, server)?;
-            }
+        for (line, [server, client]) in inner.pairs()? {
+            pair_verdict(line, server, client)?;
+            pair_verdict(line, client, server)?;
         }
         let mut summary = inner.summary;
         summary.requests = inner.asked;
         Ok(summary)
+    }
+}
+
+impl Inner {
+    /// What the server and the client saw of each line that both know.
+    fn pairs(&self) -> Result<Vec<(u64, [&Seen; 2])>, String> {
+        let mut by_line: BTreeMap<u64, [Option<&Seen>; 2]> = BTreeMap::new();
+        for ((side, _), seen) in &self.seen {
+            if let Some(line) = seen.line {
+                let place = usize::from(*side != Side::Server);
+                if by_line.entry(line).or_default()[place].replace(seen).is_some() {
+                    return Err(format!("C6: line {line} on two connections of one side"));
+                }
+            }
+        }
+        let pairs = by_line.into_iter();
+        Ok(pairs.filter_map(|(line, pair)| Some((line, [pair[0]?, pair[1]?]))).collect())
     }
 }
 

@@ -31,10 +31,12 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
             bed.wait_for("the next message", || seen.messages().len() >= so_far);
             // A run is behind what was delivered: what would come all the same has come.
             let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
-            server.run(id, move |_| {
-                let _ = done.send(());
-                Ok(())
-            }).expect("it is up");
+            server
+                .run(id, move |_| {
+                    let _ = done.send(());
+                    Ok(())
+                })
+                .expect("it is up");
             bed.wait_for("the run", || wait.try_recv().is_ok());
             assert_eq!(seen.messages().len(), so_far, "one message for each resume");
             assert_eq!(seen.messages()[so_far - 1], (number, vec![number; 3]));

@@ -66,8 +66,7 @@ fn an_endpoint_that_does_not_start_leaves_nothing() {
         let before = held();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("a bound socket");
-        let builder =
-            Endpoint::builder(Probe::new()).listen("127.0.0.1:0").listen(address);
+        let builder = Endpoint::builder(Probe::new()).listen("127.0.0.1:0").listen(address);
         let error = builder.options(bed.options()).start().expect_err("it is taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
         let options = Options { io_workers: 65, ..bed.options() };
