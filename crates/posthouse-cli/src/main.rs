@@ -40,7 +40,17 @@ Posthouse: a completion-port client/server framework, and this program to use it
 /// A completion-port client/server framework: an echo server, a load that checks every echo, a
 /// demonstration, the simulation campaign and a look at this machine.
 #[derive(Debug, Parser)]
-#[command(name = "posthouse", version, subcommand_required = false)]
+#[command(
+    name = "posthouse",
+    version,
+    subcommand_required = false,
+    after_help = "\
+Start with:
+  posthouse demo                     everything at once, verified
+  posthouse serve                    an echo server on 127.0.0.1:9990
+  posthouse bench 127.0.0.1:9990     a load on it that checks every echo
+A server of your own is a few lines with the crate of the same name."
+)]
 struct Program {
     #[command(subcommand)]
     command: Option<Command>,

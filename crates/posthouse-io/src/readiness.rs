@@ -1,9 +1,9 @@
 //! The readiness backend: epoll, edge-triggered, and non-blocking calls.
 //!
-//! A socket is registered once for its life, and then only its record changes: what the events said
-//! ([`record::Record::note`]) and what waits on it. A record that has both is visited from
-//! [`Lane::next`](crate::Lane::next), for one buffer at a time. Receive buffers are taken when there
-//! is something to read, so an idle connection holds none.
+//! A socket is registered once for its life, and then only its record changes: what the events
+//! said ([`record::Record::note`]) and what waits on it. A record that has both is visited from
+//! [`Lane::next`](crate::Lane::next), for one buffer at a time. Receive buffers are taken when
+//! there is something to read, so an idle connection holds none.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -169,7 +169,9 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_framing_or_an_error_that_quotes_it(text in "(length:|delimiter:|)[ -~]{0,20}") {
+    fn any_text_is_a_framing_or_an_error_that_quotes_it(
+        text in "(length:|delimiter:|)[ -~]{0,20}",
+    ) {
         if let Err(error) = text.parse::<Framing>() {
             prop_assert!(error.to_string().len() > 30, "{}", error);
         }

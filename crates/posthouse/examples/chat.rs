@@ -1,6 +1,6 @@
 //! A chat room: the first message is a name, every other one goes to all.
 //!
-//! `cargo run --example chat`, then `nc 127.0.0.1 9991` in two terminals.
+//! `cargo run -p posthouse --example chat`, then `nc 127.0.0.1 9991` in two terminals.
 
 use posthouse::{Endpoint, Framing, Handler, Message, Outcome, Peer, Reason};
 

@@ -1,4 +1,4 @@
-//! The smallest server: it sends back what it gets. `cargo run --example echo`, then
+//! The smallest server: it sends back what it gets. `cargo run -p posthouse --example echo`, then
 //! `cargo run --release -- bench 127.0.0.1:9990` in another terminal.
 
 use posthouse::{Endpoint, Handler, Message, Outcome, Peer};

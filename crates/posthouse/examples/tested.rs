@@ -1,6 +1,6 @@
 //! A handler tested in simulation: a counter that must not lose a click, whatever the network does.
 //!
-//! `cargo run --example tested` runs it under three hundred seeds. In your crate `main` would be a
+//! `cargo run -p posthouse --example tested` runs it under three hundred seeds. In your crate `main` would be a
 //! `#[test]`; a failure prints its seed, and `POSTHOUSE_SEED=N` replays it.
 
 use std::sync::Arc;

@@ -21,6 +21,8 @@ use crate::target::Target;
 /// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
 /// many connections write a [`Handler`] and use [`Endpoint::connect`].
 ///
+/// It refuses requests of the server: a program that answers some is an [`Endpoint`], too.
+///
 /// Received messages wait in it until they are asked for, up to 1 MiB or 1024 of them; then it
 /// stops reading, and the server is slowed down.
 ///
@@ -52,7 +54,6 @@ pub struct Received {
 }
 
 /// Why a client's call has no result.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The connection did not come up.
@@ -73,6 +74,13 @@ pub enum ClientError {
     Address(posthouse_io::AddressError),
     /// A callback cannot wait: it runs on the worker that it would wait for.
     WouldDeadlock(WouldDeadlock),
+}
+
+/// As `Display`: it is what `fn main() -> Result` prints.
+impl fmt::Debug for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for ClientError {

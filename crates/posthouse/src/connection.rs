@@ -340,8 +340,11 @@ impl<S: Default + Send + 'static> Connection<S> {
             PeerPost::SharedFrame(frame) => strand.send_shared(cx, &frame),
             PeerPost::Run(task) => {
                 if strand.phase == Phase::Open {
+                    let stopped = !strand.takes_messages();
                     strand.call(cx, |_, peer| task(peer));
-                    self.deliver(cx);
+                    if stopped {
+                        self.deliver(cx);
+                    }
                 }
             }
             PeerPost::Close(close) => {

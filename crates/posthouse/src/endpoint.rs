@@ -14,6 +14,7 @@ use crate::group::Group;
 use crate::handler::Handler;
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
+use crate::message::Ticket;
 use crate::options::{Layout, Options};
 use crate::peer::Peer;
 use crate::registry::PeerInfo;
@@ -160,12 +161,17 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         posted
     }
 
-    /// Runs something on a connection's strand, where its state can be reached.
+    /// Runs something on a connection's strand, where its state can be reached: to give it a
+    /// request ([`Peer::request`]), to look at its state, to do two things in one turn.
+    ///
+    /// **A connection that ends before it is its turn drops the task unrun**, with everything that
+    /// was moved into it: do not move in what must not be lost.
     ///
     /// # Errors
     ///
     /// [`SendError::NotConnected`] where the connection is not up, [`SendError::Busy`] where too
-    /// much posted work waits. A connection that ends before it is its turn drops it unrun.
+    /// much posted work waits.
+    #[doc(alias = "spawn")]
     pub fn run(
         &self,
         peer: PeerId,
@@ -174,6 +180,34 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         let gate = self.core.registry.gate(peer).ok_or(SendError::NotConnected)?;
         gate.spoken(peer.generation())?;
         self.core.post(peer, PeerPost::Run(Box::new(task)))
+    }
+
+    /// Answers a request, from any thread and any callback: what [`Peer::reply`] does on the strand
+    /// of the connection that asked.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotConnected`] where the connection that asked is gone, [`SendError::Busy`]
+    /// where too much posted work waits.
+    pub fn reply(&self, ticket: Ticket, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+        let payload = payload.to_vec();
+        self.run(ticket.peer(), move |peer| {
+            peer.reply(ticket, kind, &payload);
+            Ok(())
+        })
+    }
+
+    /// Refuses a request, from any thread and any callback.
+    ///
+    /// # Errors
+    ///
+    /// As [`reply`](Self::reply).
+    pub fn refuse(&self, ticket: Ticket, text: &str) -> Result<(), SendError> {
+        let text = text.to_owned();
+        self.run(ticket.peer(), move |peer| {
+            peer.refuse(ticket, &text);
+            Ok(())
+        })
     }
 
     /// Closes a connection, or gives up one that is being made.
@@ -234,6 +268,8 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     /// # Errors
     ///
     /// As [`after`](Self::after).
+    #[doc(alias = "timer")]
+    #[doc(alias = "interval")]
     pub fn every(
         &self,
         period: Duration,

@@ -83,7 +83,6 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 /// Why an endpoint did not start. Nothing is left running.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
     /// A listen address that is none.
@@ -99,6 +98,13 @@ pub enum StartError {
     Options(crate::options::OptionsError),
     /// The completion port, or a worker, could not be made.
     System(io::Error),
+}
+
+/// As `Display`: it is what `fn main() -> Result` prints.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for StartError {

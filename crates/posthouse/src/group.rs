@@ -142,6 +142,7 @@ impl<S: Default + Send + 'static> Group<S> {
     ///
     /// Where no framing of the endpoint can carry it, or too much posted work waits. Then nobody
     /// gets it.
+    #[doc(alias = "broadcast")]
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         self.broadcast(None, kind, payload)
     }

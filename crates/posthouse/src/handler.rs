@@ -14,6 +14,31 @@ use crate::target::Target;
 /// threads at the same time, so what they share in `self` must be `Sync`; what belongs to one
 /// connection goes into [`State`](Self::State), which needs no lock.
 ///
+/// A closure that a callback leaves behind (a reply's, a timer's) cannot borrow `self`; keep what
+/// they share in an `Arc`, and clone that:
+///
+/// ```
+/// # use std::sync::{Arc, Mutex};
+/// # use std::time::Duration;
+/// # use posthouse::{Handler, Message, Outcome, Peer};
+/// #[derive(Clone, Default)]
+/// struct Scores(Arc<Mutex<Vec<u64>>>);
+///
+/// impl Handler for Scores {
+///     type State = u64;
+///
+///     fn received(&self, peer: &mut Peer<'_, u64>, _: Message<'_>) -> Outcome {
+///         *peer.state() += 1;
+///         let scores = self.clone();
+///         peer.after(Duration::from_secs(1), move |peer| {
+///             scores.0.lock().unwrap().push(*peer.state());
+///             Ok(())
+///         });
+///         Ok(())
+///     }
+/// }
+/// ```
+///
 /// Callbacks run on I/O workers: keep them short. One that runs too long is named in the log
 /// ([`handler_overrun_ms`](crate::Options::handler_overrun_ms)). A panic in one closes that
 /// connection and nothing else (this needs `panic = "unwind"`, the default).

@@ -33,8 +33,9 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The right to answer one request, with [`Peer::reply`](crate::Peer::reply). It can be kept and
-/// used in a later callback of the same connection.
+/// The right to answer one request: with [`Peer::reply`](crate::Peer::reply) in a callback of the
+/// connection that asked, with [`Endpoint::reply`](crate::Endpoint::reply) from anywhere else. It
+/// can be kept, moved to a thread, and used later.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket {
     pub(crate) peer: PeerId,

@@ -132,6 +132,7 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
     /// });
     /// # }
     /// ```
+    #[doc(alias = "ask")]
     pub fn request(
         &mut self,
         kind: u8,
@@ -205,7 +206,9 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
     }
 
     /// Runs `then` on this connection's strand after this time, unless the connection is gone by
-    /// then. About 100 bytes each while they wait.
+    /// then. About 100 bytes each while they wait. It is not taken back: let it look at the state,
+    /// and do nothing where it is no longer wanted.
+    #[doc(alias = "timer")]
     pub fn after(
         &mut self,
         delay: Duration,

@@ -57,7 +57,9 @@ pub struct World {
 const SEED_VARIABLE: &str = "POSTHOUSE_SEED";
 
 /// Runs a scenario once for each seed, with [`Faults::typical`]: delays, cut and reordered
-/// completions, narrow windows. When it panics, the seed and the way to replay it are printed.
+/// completions, narrow windows, but nothing that ends a connection. For resets, failing connects
+/// and shortages say `world.faults(Faults::from_seed(world.seed()))` in the scenario. When it
+/// panics, the seed and the way to replay it are printed.
 ///
 /// With `POSTHOUSE_SEED=N` in the environment it runs seed N only.
 pub fn check(seeds: Range<u64>, scenario: impl Fn(&World)) {

@@ -32,8 +32,8 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "window_of_pending",
         breaks: "C8: the window is bounded by receives in flight, not by distance",
         file: "crates/posthouse/src/connection/inbound.rs",
-        find: r"        window.saturating_sub(self.next_submitted.wrapping_sub(self.next_delivered))",
-        replace: r"        window.saturating_sub(self.pending)",
+        find: r"window.saturating_sub(self.next_submitted.wrapping_sub(self.next_delivered))",
+        replace: r"window.saturating_sub(self.pending)",
     },
     Mistake {
         name: "told_twice",
@@ -47,16 +47,18 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "not_told",
         breaks: "C6: requests that wait are not told the end",
         file: "crates/posthouse/src/connection/closing.rs",
-        find: r"        while let Some((_, pending)) = extras.requests.pop_first() {",
-        replace: r"        while let Some((_, pending)) = extras.requests.pop_first().filter(|_| false) {",
+        find: r"= extras.requests.pop_first() {",
+        replace: r"= extras.requests.pop_first().filter(|_| false) {",
     },
     Mistake {
         name: "lock_over_callback",
         breaks: "C9: a lock is held over a callback",
         file: "crates/posthouse/src/worker/shared.rs",
         find: r"                connection.apply(&mut cx, work);",
-        replace: r"                let _held = lock(&strands.ready);
-                connection.apply(&mut cx, work);",
+        replace: r"                let core = self.core.clone();
+                let held = lock(&Self::strands(&core).ready);
+                connection.apply(&mut cx, work);
+                drop(held);",
     },
     Mistake {
         name: "closed_with_operations_in_flight",
@@ -73,13 +75,11 @@ pub(super) const PLANTED: &[Mistake] = &[
         replace: r"        if bytes > 0 {",
     },
     Mistake {
-        name: "stale_id_followed",
-        breaks: "C6: a post for a gone connection reaches the next one in its slot",
-        file: "crates/posthouse/src/worker/pinned.rs",
-        find: r"            && connection.strand.id == id
-        {",
-        replace: r"            && (connection.strand.id == id || matches!(work, Work::Post(_)))
-        {",
+        name: "over_high_for_ever",
+        breaks: "C8: a peer that was once over the high mark is never read from again",
+        file: "crates/posthouse/src/connection.rs",
+        find: r"            strand.over_high = false;",
+        replace: r"            let _ = strand.over_high;",
     },
     Mistake {
         name: "assembly_not_returned",
@@ -94,8 +94,8 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "end_overtakes_data",
         breaks: "C5: the end of the stream is acted on before what is held",
         file: "crates/posthouse/src/connection/closing.rs",
-        find: r"            if self.inbound.held_chunks() == 0 && !self.strand.paused || failed && stopped {",
-        replace: r"            if !self.strand.paused || failed && stopped {",
+        find: r"self.inbound.held_chunks() == 0 && !self.strand.paused || failed && stopped",
+        replace: r"!self.strand.paused || failed && stopped",
     },
     Mistake {
         name: "reply_to_another_request",

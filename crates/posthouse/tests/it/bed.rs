@@ -179,6 +179,15 @@ impl<'w> Bed<'w> {
         self.wait_for("the end of the stream", || raw.is_over());
     }
 
+    /// Sees that an honest peer is served by an endpoint that echoes.
+    pub fn serves<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) {
+        let client = self.client(endpoint);
+        client.send(60, b"honest").expect("it is up");
+        let reply = client.receive(PATIENCE).expect("a reply");
+        assert_eq!((reply.kind, &reply.payload[..]), (60, &b"honest"[..]));
+        client.close();
+    }
+
     /// Ends the endpoint at once and sees that nothing of it is left; its last figures.
     pub fn end<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Stats {
         endpoint.shutdown(Duration::ZERO);

@@ -6,6 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use posthouse::sim::RawStream;
 
+use crate::bed::PATIENCE;
+
 /// A stream of bytes and nothing more. What it sends waits here until the other side takes it;
 /// both go on whenever the test looks.
 pub struct Raw {
@@ -78,15 +80,18 @@ impl Raw {
         }
     }
 
-    /// Resets the connection. On a real socket there must be something that is not read: a close
-    /// is a reset then, and std has no other way to ask for one.
+    /// Resets the connection. On a real socket there must be something that is not read (see
+    /// [`stop_reading`](Self::stop_reading)): a close is a reset then, and std has no other way to
+    /// ask for one.
     pub fn reset(self) {
         match self.stream {
             Stream::Simulated(stream) => stream.reset(),
             Stream::Real { tcp, .. } => {
                 tcp.set_nonblocking(false).expect("a socket");
-                // Fails where the other side was quicker.
-                let _ = tcp.peek(&mut [0]);
+                tcp.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                // Fails at once where the other side was quicker with a reset.
+                let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
+                assert_ne!(told, Err(ErrorKind::WouldBlock), "nothing came that could be unread");
             }
         }
     }

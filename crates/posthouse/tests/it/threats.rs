@@ -1,1 +1,8 @@
+//! What broken peers and attackers do. In every row the endpoint stays up, its memory stays
+//! bounded, honest peers are served, and one clear reason says what happened.
 
+mod ends;
+mod floods;
+mod frames;
+mod limits;
+mod slowness;

@@ -257,7 +257,11 @@ fn dropping_the_last_handle_outside_is_a_shutdown_too() {
 fn every_call_is_safe_from_many_threads_also_while_it_ends() {
     on_real_sockets(|bed| {
         let options = posthouse::Options { max_connections: 32, ..bed.options() };
-        let server = bed.serve_with(Probe::echo().forgetting_messages(), options);
+        let probe = Probe::new().forgetting_messages().on_connected(|peer| {
+            peer.send(51, b"welcome");
+            Ok(())
+        });
+        let server = bed.serve_with(probe, options);
         let (stop, stopped) = (std::sync::atomic::AtomicBool::new(false), &bed);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -4,20 +4,12 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use posthouse::{Endpoint, Fault, Handler, Message, Options, Outcome, Peer, ReasonKind};
+use posthouse::{Fault, Handler, Message, Options, Outcome, Peer, ReasonKind};
 
 use crate::bed::{Bed, everywhere, on_real_sockets};
 use crate::log;
 use crate::probe::Probe;
 use crate::raw::{frame, hello};
-
-/// A bystander's connection works.
-fn others_live<S: Default + Send + 'static>(bed: &Bed<'_>, server: &Endpoint<S>) {
-    let client = bed.client(server);
-    client.send(60, b"hello").expect("it is up");
-    assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
-    client.close();
-}
 
 #[test]
 fn a_panic_in_a_callback_closes_that_connection_only() {
@@ -52,7 +44,7 @@ fn a_panic_in_a_callback_closes_that_connection_only() {
             let why = seen.ends()[0].clone();
             assert_eq!((why.kind(), why.fault()), (ReasonKind::Panicked, Fault::Bug));
             assert!(why.to_string().contains(&format!("in {place}")), "{why}");
-            others_live(bed, &server);
+            bed.serves(&server);
             assert_eq!(bed.end(&server).panics, 1, "{place}");
         }
     });
@@ -77,7 +69,7 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
         drop(raw);
         bed.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), ReasonKind::Panicked);
-        others_live(bed, &server);
+        bed.serves(&server);
         bed.wait_for("the other end", || server.stats().connections == 0);
         assert_eq!(bed.end(&server).panics, 3, "one in connected, two in disconnected");
         assert_eq!(seen.ends().len(), 2);
@@ -94,7 +86,7 @@ fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
         server.after(Duration::ZERO, |_| panic!("in a task")).expect("it runs");
         server.every(Duration::from_millis(1), |_| panic!("in another")).expect("it runs");
         bed.wait_for("three panics", || server.stats().panics == 3);
-        others_live(bed, &server);
+        bed.serves(&server);
         assert_eq!(bed.end(&server).panics, 3);
     });
 }
@@ -152,7 +144,7 @@ fn a_panic_of_the_state_is_contained_too() {
         raw.finish();
         bed.wait_for_end(&mut raw);
         bed.wait_for("the end", || server.stats().connections == 0);
-        others_live(bed, &server);
+        bed.serves(&server);
         assert_eq!(bed.end(&server).panics, 1);
     }
     everywhere(|bed| {
@@ -219,7 +211,7 @@ fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
         raw.send(&frame(77, b"long"));
         bed.wait_for("the message", || seen.messages().len() == 1);
         for _ in 0..50 {
-            others_live(bed, &server);
+            bed.serves(&server);
         }
         // What is posted to the connection waits; to whoever posts it makes no difference.
         server.send(seen.connected()[0], 1, b"later").expect("it is up");

@@ -99,24 +99,25 @@ fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
         for _ in 0..messages {
             raw.send(&frame(0, &vec![1; question]));
         }
-        bed.wait_for("a full queue", || {
-            raw.unsent();
-            server.peers().first().is_some_and(|info| info.queued_bytes > 256 * 1024)
-        });
-        // Nothing more is delivered: the most that one turn can add to the mark.
-        if !bed.is_real() {
-            bed.world().run_for(Duration::from_secs(5));
+        match bed.is_real() {
+            true => bed.wait_for("a full queue", || {
+                raw.unsent();
+                server.peers().first().is_some_and(|info| info.queued_bytes > 200_000)
+            }),
+            false => bed.world().run_for(Duration::from_secs(5)),
         }
         let info = server.peers()[0].clone();
-        assert!(info.queued_bytes < 256 * 1024 + 20_010, "{info:?}");
+        assert!(info.queued_bytes > 64 * 1024, "over the low mark it stays stopped: {info:?}");
+        assert!(info.queued_bytes < 256 * 1024 + 10_006, "one message over the mark: {info:?}");
+        assert!(info.messages_received < messages as u64, "{info:?}");
         assert!(raw.unsent() > 0, "the peer's own sends have stopped");
-        assert_eq!(seen.writable(), 0);
+        let before = seen.writable();
         raw.resume_reading();
         for number in 1..=messages as u64 {
             let (_, body) = bed.read_frame(&mut raw);
             assert_eq!(body[..8], number.to_le_bytes(), "everything comes, in order");
         }
-        assert!(seen.writable() >= 1, "told when there was room");
+        assert!(seen.writable() > before, "told when there was room");
         assert!(seen.ends().is_empty());
         drop(raw);
         bed.end(&server);
@@ -214,7 +215,7 @@ fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
             seen.ends().len() == 1
         });
         assert_eq!(seen.ends()[0].kind(), ReasonKind::QueueFull);
-        assert!(seen.ends()[0].unsent_bytes() > 1 << 20, "{}", seen.ends()[0]);
+        assert!(seen.ends()[0].unsent_bytes() > 0, "{}", seen.ends()[0]);
         drop(server);
         bed.end(&client);
     });

@@ -32,6 +32,7 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
         let mut stay: Vec<Raw> = Vec::new();
         for round in 0..rounds {
             let mut raw = bed.dial(&server);
+            raw.stop_reading();
             let words: [&[u8]; 3] = [b"bye", b"abort", b"hello"];
             raw.send(&frame(1, words[round % 3]));
             match round % 7 {
@@ -40,6 +41,7 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
                 2 => raw.send(&[0, 0, 0, 0]),
                 3 => raw.finish(),
                 _ => {
+                    raw.resume_reading();
                     raw.send(&frame(1, &vec![0; round * 50]));
                     stay.push(raw);
                 }
@@ -54,7 +56,7 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
         bed.wait_for("the end of all", || server.stats().connections == 0);
         let stats = bed.end(&server);
         assert_eq!(stats.connected, stats.accepted, "{stats:?}");
-        assert!(stats.connected >= rounds as u64 / 2, "{stats:?}");
+        assert!(stats.connected == rounds as u64 || !bed.is_real(), "{stats:?}");
         assert_eq!(seen.connected().len() as u64, stats.connected);
         assert_eq!(seen.ends().len() as u64, stats.connected);
     });

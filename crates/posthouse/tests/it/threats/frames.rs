@@ -1,0 +1,248 @@
+//! Frames that may not be: T1, T2, T12, T13, T25, and other protocols' traffic.
+
+use std::fs;
+
+use posthouse::{Endpoint, Options, ReasonKind, RequestError};
+
+use crate::bed::{Bed, everywhere, on_real_sockets};
+use crate::log;
+use crate::probe::{Line, Probe, Seen};
+use crate::raw::{Raw, bye, frame, frame_head, hello};
+
+fn echo(bed: &Bed<'_>, options: Options) -> (Endpoint<Line>, Seen) {
+    let probe = Probe::echo();
+    let seen = probe.seen();
+    (bed.serve_with(probe, options), seen)
+}
+
+/// A peer sends this and is closed, for a reason with these words.
+fn refuses(bed: &Bed<'_>, bytes: &[u8], words: &str) {
+    let (server, seen) = echo(bed, bed.options());
+    let mut raw = bed.dial(&server);
+    raw.send(bytes);
+    bed.wait_for_end(&mut raw);
+    drop(raw);
+    bed.wait_for("the end", || seen.ends().len() == 1);
+    let why = seen.ends()[0].clone();
+    assert_eq!(why.kind(), ReasonKind::Protocol, "{why}");
+    assert!(why.to_string().contains(words), "{why:?} should say {words:?}");
+    assert!(seen.messages().is_empty(), "nothing of it reaches the handler");
+    bed.serves(&server);
+    assert_eq!(bed.end(&server).peer_faults, 1);
+}
+
+/// T1.
+#[test]
+fn a_length_that_cannot_be_is_refused_before_anything_is_allocated() {
+    everywhere(|bed| {
+        refuses(bed, &[0xff, 0xff, 0xff, 0xff], "flags");
+        refuses(bed, &frame_head(0, (1 << 20) + 1), "1048577 bytes");
+        refuses(bed, &[0xff, 0xff, 0xff, 0], "16777214 bytes");
+        refuses(bed, &[0, 0, 0, 0], "below its own header");
+    });
+}
+
+#[test]
+fn the_traffic_of_other_protocols_is_named() {
+    log::keep();
+    everywhere(|bed| {
+        refuses(bed, b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n", "HTTP");
+        refuses(bed, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03random", "TLS");
+        refuses(bed, b"SSH-2.0-OpenSSH_9.9\r\n", "SSH");
+        refuses(bed, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY");
+        for name in ["HTTP", "TLS", "SSH", "PROXY"] {
+            assert!(!log::lines(name).is_empty(), "{name} reaches the log");
+        }
+    });
+}
+
+/// The memory of this process, in bytes.
+fn resident_bytes() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").expect("a Linux system");
+    let pages = statm.split(' ').nth(1).expect("the resident pages");
+    pages.parse::<usize>().expect("a number") * 4096
+}
+
+/// T2. Each of them announces a frame of a mebibyte and sends one byte of it.
+#[test]
+fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
+    everywhere(|bed| {
+        let peers = if bed.is_real() { 2_000 } else { 100 };
+        let (server, _) = echo(bed, bed.options());
+        let before = resident_bytes();
+        let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
+        raws.iter_mut().for_each(|raw| raw.send(&[frame_head(0, 1 << 20), vec![1]].concat()));
+        bed.wait_for("all of it", || {
+            let received: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
+            received == 6 * peers as u64
+        });
+        bed.wait_for("rest", || server.stats().buffers_used == 0);
+        let stats = server.stats();
+        assert!(stats.assembly_bytes >= 6 * peers, "{stats:?}");
+        assert!(stats.assembly_bytes <= 64 * peers, "{stats:?}");
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
+        bed.serves(&server);
+        drop(raws);
+        bed.wait_for("the end of all", || server.stats().assembly_bytes == 0);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
+    everywhere(|bed| {
+        let options = Options { assembly_bytes: 100_000, ..bed.options() };
+        let (server, seen) = echo(bed, options);
+        let mut raws: Vec<Raw> = (0..5).map(|_| bed.dial(&server)).collect();
+        for raw in &mut raws {
+            raw.send(&frame_head(0, 40_000));
+            raw.send(&vec![1; 30_000]);
+        }
+        bed.wait_for("the end of some", || {
+            let alive: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
+            raws.iter_mut().for_each(|raw| drop(raw.is_over()));
+            // All that is left has come, and fits.
+            !raws.iter_mut().all(|raw| !raw.is_over()) && alive > 0
+        });
+        raws.retain_mut(|raw| !raw.is_over());
+        bed.wait_for("the end of the same", || {
+            raws.retain_mut(|raw| !raw.is_over());
+            server.stats().connections == raws.len() && server.stats().assembly_bytes <= 100_000
+        });
+        assert!(!raws.is_empty(), "those within the budget stay");
+        assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::Busy), "{:?}", seen.ends());
+        bed.serves(&server);
+        drop(raws);
+        bed.end(&server);
+    });
+}
+
+/// T12. One frame of farewell at most, and then the end.
+#[test]
+fn a_frame_that_may_not_come_is_answered_with_one_bye() {
+    everywhere(|bed| {
+        let mut old = hello(0, 1 << 20);
+        old[5 + 8..5 + 10].fill(0);
+        let cases: [(&str, Vec<u8>, u16); 8] = [
+            ("an unknown critical kind", frame(10, b""), 3),
+            ("a second hello", hello(0, 1 << 20), 3),
+            ("a proof that nobody asked for", frame(6, &[0; 32]), 3),
+            ("a request without its head", frame(8, &[0; 4]), 3),
+            ("a reply without its head", frame(9, &[0; 5]), 3),
+            ("a bye without its head", frame(5, &[0; 5]), 3),
+            ("a short ping", frame(16, &[0; 7]), 3),
+            ("a frame over the limit", frame_head(40, (1 << 20) + 1), 2),
+        ];
+        for (what, bytes, code) in cases {
+            let (server, _) = echo(bed, bed.options());
+            let mut raw = bed.dial(&server);
+            raw.send(&[hello(0, 1 << 20), bytes, frame(10, b""), frame(40, b"ignored")].concat());
+            assert_eq!(bed.read_frame(&mut raw).0, 4, "{what}");
+            let (kind, body) = bed.read_frame(&mut raw);
+            assert_eq!((kind, bye(&body).0), (5, code), "{what}");
+            bed.wait_for_end(&mut raw);
+            assert!(raw.received().is_empty(), "{what}: nothing after the bye");
+            drop(raw);
+            bed.serves(&server);
+            bed.end(&server);
+        }
+        let (server, _) = echo(bed, bed.options());
+        let mut raw = bed.dial(&server);
+        raw.send(&old);
+        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        let (kind, body) = bed.read_frame(&mut raw);
+        assert_eq!((kind, bye(&body).0), (5, 4), "a version that nobody speaks");
+        bed.wait_for_end(&mut raw);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn an_unknown_kind_that_may_be_skipped_is_skipped() {
+    everywhere(|bed| {
+        let (server, seen) = echo(bed, bed.options());
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(0, 1 << 20));
+        (18..32).for_each(|kind| raw.send(&frame(kind, b"from a later version")));
+        raw.send(&frame(17, &[0; 8]));
+        raw.send(&frame(9, &[7, 0, 0, 0, 0, 0]));
+        raw.send(&frame(40, b"hello"));
+        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(bed.read_frame(&mut raw), (40, b"hello".to_vec()));
+        assert_eq!(seen.messages().len(), 1);
+        assert_eq!(server.stats().late_replies, 1, "a reply that nobody waits for");
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_malformed_hello_is_refused() {
+    everywhere(|bed| {
+        let whole = hello(0, 1 << 20);
+        let mut answer = whole.clone();
+        answer[5 + 38] = 0x80;
+        let mut tiny = whole.clone();
+        tiny[5 + 14..5 + 18].copy_from_slice(&63u32.to_le_bytes());
+        let mut greedy = whole.clone();
+        greedy[5 + 39..5 + 41].copy_from_slice(&1025u16.to_le_bytes());
+        let cut = frame(4, &whole[5..5 + 40]);
+        for bytes in [answer, tiny, greedy, cut] {
+            let (server, seen) = echo(bed, bed.options());
+            let mut raw = bed.dial(&server);
+            raw.send(&bytes);
+            bed.wait_for_end(&mut raw);
+            drop(raw);
+            bed.wait_for("the end", || seen.ends().len() == 1);
+            assert_eq!(seen.ends()[0].kind(), ReasonKind::Protocol);
+            bed.serves(&server);
+            bed.end(&server);
+        }
+    });
+}
+
+/// T13.
+#[test]
+fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
+    on_real_sockets(|bed| {
+        let (server, seen) = echo(bed, bed.options());
+        let mut raw = bed.dial(&server);
+        let body: Vec<u8> = (0..50_000u32).map(|at| (at * 7) as u8).collect();
+        frame(40, &body).iter().for_each(|byte| raw.send(&[*byte]));
+        assert_eq!(bed.read_frame(&mut raw), (40, body));
+        assert_eq!(seen.messages().len(), 1);
+        assert_eq!(server.stats().assembly_bytes, 0);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// T25. What a peer says is never written to a log as it is.
+#[test]
+fn control_characters_of_a_peer_do_not_reach_the_log() {
+    log::keep();
+    let evil = "\x1b[31mred\nforged line\r\0\u{202e}";
+    let clean = |text: &str| text.chars().all(|c| !c.is_control() && c != '\u{202e}');
+    everywhere(|bed| {
+        log::clear();
+        let (server, seen) = echo(bed, bed.options());
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(0, 1 << 20));
+        let mut body = vec![0; 6];
+        body.extend(evil.as_bytes());
+        raw.send(&frame(5, &body));
+        bed.wait_for_end(&mut raw);
+        drop(raw);
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        let why = seen.ends()[0].to_string();
+        assert!(why.contains("forged line") && clean(&why), "{why:?}");
+        assert!(!why.contains("\\\\"), "escaped once: {why}");
+        bed.wait_for("the log", || !log::lines("forged line").is_empty());
+        assert!(log::lines("forged line").iter().all(|line| clean(line)));
+        bed.end(&server);
+    });
+    let refused = RequestError::Refused(evil.into()).to_string();
+    assert!(refused.contains("forged line") && clean(&refused), "{refused:?}");
+}

@@ -1,0 +1,107 @@
+//! More peers than there may be: T27.
+
+use std::net::IpAddr;
+
+use posthouse::{Options, SendError};
+
+use crate::bed::{everywhere, in_simulation};
+use crate::log;
+use crate::probe::Probe;
+use crate::raw::{Raw, frame};
+
+/// T27.
+#[test]
+fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
+    log::keep();
+    everywhere(|bed| {
+        log::clear();
+        let probe = Probe::echo();
+        let seen = probe.seen();
+        let server = bed.serve_with(probe, Options { max_connections: 10, ..bed.options() });
+        let mut honest: Vec<Raw> = (0..10).map(|_| bed.dial(&server)).collect();
+        bed.wait_for("the honest", || server.stats().connected == 10);
+        let mut storm: Vec<Raw> = (0..100).map(|_| bed.dial(&server)).collect();
+        for raw in &mut storm {
+            bed.wait_for("a reset", || raw.is_reset());
+        }
+        let stats = server.stats();
+        assert_eq!((stats.refused, stats.accepted, stats.connections), (100, 10, 10), "{stats:?}");
+        for raw in &mut honest {
+            raw.send(&frame(60, b"still here"));
+            assert_eq!(bed.read_frame(raw), (60, b"still here".to_vec()));
+        }
+        let lines = log::lines("refused");
+        assert!((1..=5).contains(&lines.len()), "a line a second: {lines:?}");
+        assert!(lines[0].contains("max_connections"), "{}", lines[0]);
+        assert_eq!((seen.connected().len(), seen.ends().len()), (10, 0));
+        // A place that becomes free is given to the next.
+        drop(honest.pop());
+        bed.wait_for("a free place", || server.stats().connections == 9);
+        bed.serves(&server);
+        drop((honest, storm));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn connections_of_one_address_are_bounded_and_counted_down_again() {
+    in_simulation(|bed| {
+        let probe = Probe::echo();
+        let seen = probe.seen();
+        let options = Options { max_connections_per_address: 3, ..bed.options() };
+        let server = bed.serve_with(probe, options);
+        let one: IpAddr = "192.0.2.1".parse().expect("an address");
+        let two: IpAddr = "192.0.2.2".parse().expect("an address");
+        let dial = |from| Raw::simulated(bed.world().dial_from(from, "10.0.0.1:9990"));
+        for round in 1..=3 {
+            let first: Vec<Raw> = (0..3).map(|_| dial(one)).collect();
+            bed.wait_for("three of one", || server.stats().connections == 3);
+            let mut too_many = dial(one);
+            bed.wait_for("a reset", || too_many.is_reset());
+            let other = dial(two);
+            bed.wait_for("another's", || server.stats().connections == 4);
+            assert_eq!(server.stats().refused, round);
+            drop((first, other));
+            bed.wait_for("their end", || server.stats().connections == 0);
+        }
+        assert_eq!(seen.connected().len(), 12);
+        bed.end(&server);
+    });
+}
+
+/// This machine's own connections are not limited by address, unless the program says no more.
+#[test]
+fn loopback_is_exempt_from_the_limit_of_one_address() {
+    everywhere(|bed| {
+        let options = Options { max_connections_per_address: 1, ..bed.options() };
+        let address = if bed.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
+        let builder = posthouse::Endpoint::builder(Probe::echo()).listen(address).options(options);
+        let server = bed.start(builder);
+        let raws: Vec<Raw> = (0..20).map(|_| bed.dial(&server)).collect();
+        bed.wait_for("all of them", || server.stats().connected == 20);
+        drop(raws);
+        bed.end(&server);
+    });
+}
+
+/// A slot counts from the moment it is taken: connections that are being made count, too.
+#[test]
+fn connections_that_are_being_made_count() {
+    in_simulation(|bed| {
+        let options = Options { max_connections: 2, ..bed.options() };
+        let server = bed.serve_with(Probe::echo(), options);
+        bed.world().blackhole("10.0.0.9:1");
+        let to = posthouse::Target::parse("10.0.0.9:1").expect("an address");
+        let pending = server.connect(to).expect("there is room");
+        assert_eq!(server.send(pending, 0, b""), Err(SendError::NotConnected));
+        let first = bed.dial(&server);
+        bed.wait_for("one", || server.stats().connected == 1);
+        let mut second = bed.dial(&server);
+        bed.wait_for("a reset", || second.is_reset());
+        server.close(pending, posthouse::Close::abort()).expect("it is being made");
+        bed.wait_for("a free place", || server.stats().connections == 1);
+        bed.serves(&server);
+        drop((first, second));
+        bed.end(&server);
+    });
+}
