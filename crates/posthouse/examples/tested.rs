@@ -1,7 +1,7 @@
 //! A handler tested in simulation: a counter that must not lose a click, whatever the network does.
 //!
-//! `cargo run -p posthouse --example tested` runs it under three hundred seeds. In your crate `main` would be a
-//! `#[test]`; a failure prints its seed, and `POSTHOUSE_SEED=N` replays it.
+//! `cargo run -p posthouse --example tested` runs it under three hundred seeds. In your crate
+//! `main` would be a `#[test]`; a failure prints its seed, and `POSTHOUSE_SEED=N` replays it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +45,7 @@ fn main() {
                 assert_eq!(reply.payload, expected.to_le_bytes());
             }
             // Nothing more comes, however long one waits: time is virtual.
-            let end = client.receive(Duration::from_secs(60));
+            let end = client.receive(Duration::from_mins(1));
             assert!(matches!(end, Err(ClientError::TimedOut)), "{end:?}");
         }
         assert_eq!(all.load(Ordering::Relaxed), 15);

@@ -226,9 +226,11 @@ impl Client {
         lock(&inbox).bell = Some(endpoint.bell().clone());
         let peer = endpoint.connect(target).map_err(ClientError::Connect)?;
         let client = Self { endpoint, peer, inbox };
+        // Up, even if it has ended since: what came before the end is there to be received.
         let up = client.wait(None, |inbox| match &inbox.ended {
+            _ if inbox.connected => Some(Ok(())),
             Some(reason) => Some(Err(ClientError::Unreachable(reason.clone()))),
-            None => inbox.connected.then_some(Ok(())),
+            None => None,
         });
         up.unwrap_or(Err(ClientError::TimedOut))?;
         Ok(client)
@@ -283,13 +285,20 @@ impl Client {
             inbox.ended.is_some().then(|| Err(ended(inbox)))
         });
         if resume {
-            // Refused only where the connection has ended: then there is nothing to resume.
-            let _ = self.endpoint.run(self.peer, |peer| {
-                peer.resume_reading();
-                Ok(())
-            });
+            self.resume_reading();
         }
         next.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    fn resume_reading(&self) {
+        let resume = |peer: &mut Peer<'_, ()>| {
+            peer.resume_reading();
+            Ok(())
+        };
+        // Any other refusal is a connection that has ended: then there is nothing to resume.
+        while self.endpoint.run(self.peer, resume) == Err(SendError::Busy) {
+            self.wait(Some(BUSY_LOOK), |_| None::<()>);
+        }
     }
 
     /// Asks, and waits for the reply.

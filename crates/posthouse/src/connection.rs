@@ -128,6 +128,7 @@ pub(crate) struct Connection<S> {
 
 /// Everything of a connection but its input, so that a callback can hold a message that borrows
 /// from the input and act on the rest.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each said what it means")]
 pub(crate) struct Strand<S> {
     pub(crate) id: PeerId,
     pub(crate) rules: Arc<ConnectionRules>,
@@ -319,7 +320,7 @@ impl<S: Default + Send + 'static> Connection<S> {
             strand.over_high = false;
             strand.gate(cx).forget_refusal();
             if strand.phase == Phase::Open {
-                strand.call(cx, |handler, peer| handler.writable(peer));
+                strand.call(cx, super::handler::Handler::writable);
             }
             self.deliver(cx);
         }

@@ -29,7 +29,7 @@ use crate::target::Target;
 pub struct Endpoint<S = ()> {
     core: Arc<Core<S>>,
     /// `None`: a handle made while the last one was being dropped; it keeps nothing running.
-    _guard: Option<Arc<Guard<S>>>,
+    guard: Option<Arc<Guard<S>>>,
 }
 
 /// Dropped with the last handle.
@@ -49,7 +49,7 @@ impl<S> Drop for Guard<S> {
 
 impl<S> Clone for Endpoint<S> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), _guard: self._guard.clone() }
+        Self { core: self.core.clone(), guard: self.guard.clone() }
     }
 }
 
@@ -79,12 +79,12 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         });
         let set = core.guard.set(Arc::downgrade(&guard));
         assert!(set.is_ok(), "an endpoint has one first handle");
-        Self { core, _guard: Some(guard) }
+        Self { core, guard: Some(guard) }
     }
 
     /// A handle made inside.
     pub(crate) fn of(core: &Arc<Core<S>>) -> Self {
-        Self { core: core.clone(), _guard: core.guard.get().and_then(Weak::upgrade) }
+        Self { core: core.clone(), guard: core.guard.get().and_then(Weak::upgrade) }
     }
 
     /// The addresses that it listens on, in the order in which they were given, with the ports

@@ -171,11 +171,16 @@ macro_rules! bounds {
     ($options:expr, $( $($field:ident).+: $min:expr => $max:expr, )+) => {
         $( check(
             stringify!($($field).+),
-            $options.$($field).+ as u64,
-            $min as u64,
-            $max as u64,
+            number($options.$($field).+),
+            number($min),
+            number($max),
         )?; )+
     };
+}
+
+/// Options count in several widths; bounds are compared in one.
+fn number(value: impl TryInto<u64>) -> u64 {
+    value.try_into().unwrap_or(u64::MAX)
 }
 
 fn check(name: &str, value: u64, min: u64, max: u64) -> Result<(), OptionsError> {

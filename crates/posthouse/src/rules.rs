@@ -79,7 +79,7 @@ impl RulesTable {
         options: &Options,
     ) -> Arc<ConnectionRules> {
         let wire = Rules { framing: framing.clone(), payload_bytes_max: options.max_frame };
-        let mut entries = self.entries.write().unwrap_or_else(|e| e.into_inner());
+        let mut entries = self.entries.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let like = |rules: &&Arc<ConnectionRules>| {
             rules.wire == wire && rules.session == session && rules.admission == admission
         };
@@ -100,12 +100,12 @@ impl RulesTable {
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<Arc<ConnectionRules>> {
-        self.entries.read().unwrap_or_else(|e| e.into_inner()).get(index).cloned()
+        self.entries.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(index).cloned()
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> Vec<Arc<ConnectionRules>> {
-        self.entries.read().unwrap_or_else(|e| e.into_inner()).clone()
+        self.entries.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 

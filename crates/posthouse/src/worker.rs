@@ -40,7 +40,7 @@ fn begun<S: Default + Send + 'static>(id: PeerId, work: &Work<S>) -> Option<Box<
 fn sleep(now: Duration, deadlines: impl IntoIterator<Item = Option<Duration>>) -> Turn {
     match deadlines.into_iter().flatten().min() {
         Some(at) if at <= now => Turn::Again,
-        Some(at) => Turn::Sleep(Some(at - now)),
+        Some(at) => Turn::Sleep(Some(at.saturating_sub(now))),
         None => Turn::Sleep(None),
     }
 }

@@ -57,9 +57,11 @@ fn a_trace_of_one_seed_is_the_same_every_time() {
 fn the_doctor_tells_what_works_and_what_limits() {
     let json = run(["doctor", "--json"]).expect(0).json();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+    let auto = &json["backends"]["auto"];
+    assert!(auto["reason"].is_string(), "{json:#}");
     let tried = json["backends"]["tried"].as_array().unwrap();
     assert!(tried.len() >= 2 && tried.iter().all(|trial| trial["works"] == true), "{json:#}");
-    assert!(tried.iter().any(|trial| trial["backend"] == json["backends"]["auto"]), "{json:#}");
+    assert!(tried.iter().any(|trial| trial["backend"] == auto["backend"]), "{json:#}");
     let found: Vec<_> = json["machine"].as_array().unwrap().iter().collect();
     for what in ["kernel", "cores", "open files", "somaxconn", "local ports", "io_uring"] {
         assert!(found.iter().any(|finding| finding["what"] == what), "{what}: {json:#}");

@@ -41,9 +41,9 @@ pub(super) fn listen(
     Ok((fd, local))
 }
 
-/// A peer that vanishes while nothing is sent to it is noticed after 25 s, whatever it speaks: asked
-/// after 10 s of silence, three times, every 5 s. (While something is sent, the system asks no such
-/// questions, and the framework's own bound on stalled output counts.)
+/// A peer that vanishes while nothing is sent to it is noticed after 25 s, whatever it speaks:
+/// asked after 10 s of silence, three times, every 5 s. (While something is sent, the system asks
+/// no such questions, and the framework's own bound on stalled output counts.)
 fn keep_alive(fd: &OwnedFd) -> Result<(), Errno> {
     sockopt::set_socket_keepalive(fd, true)?;
     sockopt::set_tcp_keepidle(fd, Duration::from_secs(10))?;

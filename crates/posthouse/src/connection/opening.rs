@@ -175,7 +175,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         self.gate(cx).open();
         cx.core.everyone.join(self.id);
         cx.core.stats.connected.add(1);
-        self.call(cx, |handler, peer| handler.connected(peer));
+        self.call(cx, super::super::handler::Handler::connected);
     }
 
     /// The handler has admitted the peer.

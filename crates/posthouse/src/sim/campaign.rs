@@ -71,7 +71,7 @@ const SERVER: &str = "10.0.0.1:9990";
 /// Within this much virtual time everything arrives once nothing fails any more.
 const CALM: Duration = Duration::from_secs(100);
 /// After this much virtual time whatever still lives has hung.
-const HUNG: Duration = Duration::from_secs(600);
+const HUNG: Duration = Duration::from_mins(10);
 
 /// Runs one seed.
 ///

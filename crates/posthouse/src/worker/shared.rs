@@ -21,9 +21,11 @@ const SEGMENT: usize = 1024;
 /// Things that a worker does for one connection before others have their turn.
 const TURN_WORKS: usize = 64;
 
+type Segment<S> = OnceLock<Box<[Mutex<Slot<S>>]>>;
+
 /// All connections of the shared lane.
 pub(crate) struct Strands<S> {
-    segments: Box<[OnceLock<Box<[Mutex<Slot<S>>]>>]>,
+    segments: Box<[Segment<S>]>,
     /// Slots that have something in their inbox and nobody who runs them.
     ready: Mutex<VecDeque<u32>>,
 }

@@ -3,7 +3,16 @@
 //! A scenario takes a [`bed::Bed`] and is run on each: readiness in both layouts, and, where no
 //! real socket has to be there, the simulation in both layouts with twenty seeds each.
 
+#![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
+#![allow(
+    clippy::duration_suboptimal_units,
+    clippy::unchecked_time_subtraction,
+    clippy::large_stack_arrays,
+    clippy::needless_for_each,
+    clippy::single_match_else,
+    reason = "a test says times and sizes in the units of what it tests"
+)]
 
 mod bed;
 mod log;

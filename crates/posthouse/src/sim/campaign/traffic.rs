@@ -187,26 +187,26 @@ impl Common {
             Ok(())
         });
     }
-
-    fn answer(&self, peer: &mut Peer<'_, Line>, message: &Message<'_>) {
-        let Some(ticket) = message.ticket() else { return };
-        let odd = message.payload().len() + peer.now().subsec_micros() as usize;
-        let reply = message.to_bytes();
-        match odd % 8 {
-            0 => peer.refuse(ticket, "not now"),
-            1 => {
-                let delay = Duration::from_millis(odd as u64 % 50);
-                peer.after(delay, move |peer| {
-                    peer.reply(ticket, ASK, &reply);
-                    Ok(())
-                });
-            }
-            2 => {}
-            _ => peer.reply(ticket, ASK, &reply),
-        }
-    }
 }
 
+/// Replies to a request in one of the ways there are.
+fn answer(peer: &mut Peer<'_, Line>, message: &Message<'_>) {
+    let Some(ticket) = message.ticket() else { return };
+    let odd = message.payload().len() + peer.now().subsec_micros() as usize;
+    let reply = message.to_bytes();
+    match odd % 8 {
+        0 => peer.refuse(ticket, "not now"),
+        1 => {
+            let delay = Duration::from_millis(odd as u64 % 50);
+            peer.after(delay, move |peer| {
+                peer.reply(ticket, ASK, &reply);
+                Ok(())
+            });
+        }
+        2 => {}
+        _ => peer.reply(ticket, ASK, &reply),
+    }
+}
 /// The server: answers, and does what comes to its mind.
 pub(super) struct ServerSide(Common);
 
@@ -227,7 +227,7 @@ impl Handler for ServerSide {
 
     fn received(&self, peer: &mut Peer<'_, Line>, message: Message<'_>) -> Outcome {
         self.0.take(peer, &message);
-        self.0.answer(peer, &message);
+        answer(peer, &message);
         if message.kind() == STREAM {
             self.0.send(peer, message.payload().len() - 16);
         }
@@ -273,7 +273,7 @@ impl Handler for ClientSide {
 
     fn received(&self, peer: &mut Peer<'_, Line>, message: Message<'_>) -> Outcome {
         self.common.take(peer, &message);
-        self.common.answer(peer, &message);
+        answer(peer, &message);
         if message.kind() == STREAM && peer.state().sent < 60 {
             let bytes = (peer.state().sent * 37 % 3000) as usize;
             self.common.send(peer, bytes);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, Target, Tuning};
+use posthouse::{ClientError, Options, Target, Tuning};
 
 use crate::bed::{Bed, everywhere, target};
 use crate::probe::Probe;
@@ -172,5 +172,53 @@ fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
         assert_eq!(server.peers().iter().filter(|info| info.outgoing).count(), 1);
         bed.end(&server);
         seen.told();
+    });
+}
+
+/// However soon the server leaves: what it said before is received before the end is told.
+#[test]
+fn a_client_gets_what_came_before_the_end() {
+    everywhere(|bed| {
+        let probe = Probe::new().on_connected(|peer| {
+            (0..10).for_each(|number| peer.send(40 + number, &[number; 100]));
+            Err(posthouse::Close::gracefully())
+        });
+        let options = Options { hello: posthouse::Hello::Required, ..bed.options() };
+        let server = bed.serve_with(probe, options);
+        for _ in 0..if bed.is_real() { 30 } else { 1 } {
+            let client = bed.client(&server);
+            for number in 0..10 {
+                let message = client.receive(Duration::from_secs(30)).expect("it was sent");
+                assert_eq!((message.kind, message.payload), (40 + number, vec![number; 100]));
+            }
+            let end = client.receive(Duration::from_secs(30));
+            assert!(matches!(end, Err(ClientError::Disconnected(_))), "{end:?}");
+            client.close();
+        }
+        bed.end(&server);
+    });
+}
+
+/// A client that receives little by little slows the server down, and loses nothing.
+#[test]
+fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
+    everywhere(|bed| {
+        let messages = if bed.is_real() { 5_000 } else { 2_500 };
+        let probe = Probe::new().forgetting_messages().on_received(move |peer, _| {
+            (0..messages).for_each(|number: u32| peer.send(0, &number.to_le_bytes()));
+            Ok(())
+        });
+        let server = bed.serve(probe);
+        // Few posts may wait, so that asking for more is refused now and then.
+        let tuning = Tuning { max_posts: 1, ..Tuning::default() };
+        let options = Options { tuning, ..Options::default() };
+        let client = bed.client_with(target(&server), options).expect("it connects");
+        client.send(0, b"go").expect("it is up");
+        for number in 0..messages {
+            let message = client.receive(Duration::from_secs(30)).expect("it was sent");
+            assert_eq!(message.payload, number.to_le_bytes());
+        }
+        client.close();
+        bed.end(&server);
     });
 }

@@ -8,6 +8,7 @@ use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame};
 
+#[expect(clippy::unnecessary_wraps, reason = "it is a task")]
 fn resume(peer: &mut Peer<'_, Line>) -> posthouse::Outcome {
     peer.resume_reading();
     Ok(())

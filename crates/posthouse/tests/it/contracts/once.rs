@@ -1,5 +1,7 @@
 //! C6: `connected` first, `disconnected` once and last; an id names one connection for ever.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use posthouse::{Close, Options, ReasonKind, SendError, Tuning};
@@ -152,16 +154,65 @@ fn what_was_left_unsent_is_told() {
     });
 }
 
+/// Every byte that was taken has been handed to the system or is told as unsent, whatever the end
+/// overtook on its way.
+#[test]
+fn what_was_taken_was_sent_or_is_told_as_unsent() {
+    everywhere(|bed| {
+        let told = Arc::new(AtomicU64::new(0));
+        let sum = told.clone();
+        let probe = Probe::new()
+            .on_connected(|peer| {
+                peer.send(0, b"welcome");
+                Ok(())
+            })
+            .on_disconnected(move |peer, why| {
+                let sent = peer.info().expect("it was up").bytes_sent;
+                sum.store(sent + why.unsent_bytes(), Ordering::SeqCst);
+            });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        for round in 1..=if bed.is_real() { 30 } else { 3 } {
+            let mut raw = bed.dial(&server);
+            raw.stop_reading();
+            bed.wait_for("the peer", || seen.connected().len() == round);
+            let id = seen.connected()[round - 1];
+            let taken = AtomicU64::new(12);
+            let send = || match server.send(id, 0, &[0; 95]) {
+                Ok(()) => drop(taken.fetch_add(100, Ordering::SeqCst)),
+                Err(SendError::NotConnected) => {}
+                Err(error) => panic!("{error:?}"),
+            };
+            if bed.is_real() {
+                std::thread::scope(|scope| {
+                    (0..2).for_each(|_| drop(scope.spawn(|| (0..300).for_each(|_| send()))));
+                    raw.reset();
+                });
+            } else {
+                raw.reset();
+                for _ in 0..200 {
+                    send();
+                    bed.world().run_for(Duration::from_micros(11));
+                }
+            }
+            bed.wait_for("the end", || server.stats().connections == 0);
+            let (taken, told) = (taken.load(Ordering::SeqCst), told.load(Ordering::SeqCst));
+            assert_eq!(taken, told, "taken and told on {bed:?}");
+        }
+        bed.end(&server);
+    });
+}
+
 /// Timers of a connection and closures sent to it do not outlive it.
 #[test]
 fn nothing_runs_after_disconnected() {
     in_simulation(|bed| {
-        let late = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let late = Arc::new(AtomicU64::new(0));
         let count = late.clone();
         let probe = Probe::new().on_connected(move |peer| {
             let count = count.clone();
             peer.after(Duration::from_secs(5), move |_| {
-                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                count.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             });
             Ok(())
@@ -174,7 +225,7 @@ fn nothing_runs_after_disconnected() {
         drop(raw);
         bed.wait_for("its end", || seen.ends().len() == 1);
         bed.world().run_for(Duration::from_secs(60));
-        assert_eq!(late.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(late.load(Ordering::SeqCst), 0);
         assert_eq!(seen.told().len(), 2);
         bed.end(&server);
     });

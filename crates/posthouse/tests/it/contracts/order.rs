@@ -13,10 +13,12 @@ fn number(payload: &[u8]) -> u64 {
     u64::from_le_bytes(payload[..8].try_into().expect("a number in front"))
 }
 
-/// A message that carries a number, of a size that changes.
+/// A message that carries a number, of a size that changes: some are large enough to be queued
+/// by themselves.
 fn numbered(number: u64) -> Vec<u8> {
     let mut body = number.to_le_bytes().to_vec();
-    body.resize(8 + (number as usize * 37) % 300, 1);
+    let large = if number % 7 == 3 { 2_000 } else { 0 };
+    body.resize(8 + (number as usize * 37) % 300 + large, 1);
     body
 }
 
@@ -117,6 +119,7 @@ fn what_one_thread_sends_in_any_way_leaves_in_the_order_of_its_calls() {
 
 #[test]
 fn each_of_several_threads_keeps_its_own_order() {
+    const EACH: u64 = 1_000;
     on_real_sockets(|bed| {
         let probe = joining();
         let seen = probe.seen();
@@ -124,7 +127,6 @@ fn each_of_several_threads_keeps_its_own_order() {
         let mut raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         let (peer, group) = (seen.connected()[0], server.group("all"));
-        const EACH: u64 = 1_000;
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (server, group) = (&server, &group);

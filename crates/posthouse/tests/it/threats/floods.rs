@@ -214,8 +214,10 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
         }
         bed.wait_for("the end of all", || server.stats().connections == 0);
         assert_eq!(bed.end(&server).panics, 0);
-        assert!(seen.ends().iter().all(|why| {
-            matches!(why.kind(), ReasonKind::Reset | ReasonKind::Ended)
-        }));
+        assert!(
+            seen.ends()
+                .iter()
+                .all(|why| { matches!(why.kind(), ReasonKind::Reset | ReasonKind::Ended) })
+        );
     });
 }

@@ -101,7 +101,9 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
         }
         bed.wait_for("the end of some", || {
             let alive: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
-            raws.iter_mut().for_each(|raw| drop(raw.is_over()));
+            raws.iter_mut().for_each(|raw| {
+                let _ = raw.is_over();
+            });
             // All that is left has come, and fits.
             !raws.iter_mut().all(|raw| !raw.is_over()) && alive > 0
         });
