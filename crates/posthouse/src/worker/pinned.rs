@@ -15,6 +15,10 @@ use crate::mailbox::{PeerPost, Post};
 use crate::sync::Arc;
 use crate::watch::Watch;
 
+/// Posts seen to in one turn, before the connections have theirs again: a thread that posts without
+/// end must not keep peers waiting.
+const TURN_POSTS: usize = 1024;
+
 pub(crate) struct PinnedWorker<S> {
     core: Arc<Core<S>>,
     lane: LaneId,
@@ -25,6 +29,7 @@ pub(crate) struct PinnedWorker<S> {
     unfinished: VecDeque<PeerId>,
     /// Connections that posts went to, to be settled together.
     touched: Vec<PeerId>,
+    /// Posts taken from the mailbox and not yet seen to.
     posts: VecDeque<Post<S>>,
     tasks: Tasks<S>,
     shutdown: Shutdown,
@@ -68,7 +73,7 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
         if self.advance_shutdown(lane, now) {
             return Turn::Done;
         }
-        if !self.unfinished.is_empty() {
+        if !self.unfinished.is_empty() || !self.posts.is_empty() {
             return Turn::Again;
         }
         let look = self.accepts().then(|| self.core.accepting.next_look()).flatten();
@@ -156,9 +161,11 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
     }
 
     fn take_posts(&mut self, lane: &mut Lane, now: Duration) {
-        let mut posts = std::mem::take(&mut self.posts);
-        self.core.mailboxes[self.lane.index()].take(&mut posts);
-        for post in posts.drain(..) {
+        if self.posts.is_empty() {
+            self.core.mailboxes[self.lane.index()].take(&mut self.posts);
+        }
+        for _ in 0..TURN_POSTS {
+            let Some(post) = self.posts.pop_front() else { break };
             match post {
                 Post::Peer(id, post) => self.apply_post(lane, now, id, post),
                 Post::Broadcast(members, broadcast) => {
@@ -167,7 +174,6 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
                 Post::At(at, task) => self.tasks.add(at, task),
             }
         }
-        self.posts = posts;
         // All replies of the batch go out together, one send for each connection.
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
@@ -214,7 +220,7 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
         }
         let listening = self.accepts() && !self.core.accepting.is_closed();
         let alone = self.core.registry.connections_of(self.lane) == 0 && !listening;
-        if !alone || !self.core.mailboxes[self.lane.index()].close() {
+        if !alone || !self.posts.is_empty() || !self.core.mailboxes[self.lane.index()].close() {
             return false;
         }
         self.core.worker_ended();

@@ -272,7 +272,7 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
                     }
                 });
             }
-            for _ in 0..100 {
+            for _ in 0..30 {
                 let mut raw = stopped.dial(&server);
                 raw.send(&frame(40, b"hello"));
                 stopped.wait_for("a greeting or the end", || {
