@@ -26,7 +26,7 @@ The chores of Posthouse.
 Usage: cargo xtask <command> [options]
 
   test [--seeds N] [--ci]     formatting, lints, documentation, rules, interface, every test,
-                              examples, then a simulation campaign of N seeds (default 2000);
+                              examples, then a simulation campaign of N seeds (default 5000);
                               with --ci nothing may be missing on the machine
   ci                          test --ci, as the build machine runs it
   tidy [--list]               hold the rules of the source tree, or list them

@@ -7,7 +7,7 @@ use crate::workspace::{self, cargo};
 use crate::{Outcome, api, optional, simulation, tidy};
 
 /// Seeds of the campaign at the end: enough to notice a broken change, short enough to wait for.
-pub(crate) const SEEDS_DEFAULT: u64 = 2000;
+pub(crate) const SEEDS_DEFAULT: u64 = 5000;
 
 pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
     if ci {
