@@ -10,14 +10,13 @@ use posthouse_io::{
 
 use crate::core::Core;
 use crate::id::{Operation, PeerId, pack};
+use crate::log_limit::LogLimit;
 use crate::mailbox::PeerPost;
 use crate::rules::ConnectionRules;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 /// After a shortage of descriptors accepting pauses for so long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Refusals are logged so often at most.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The listeners of an endpoint. They belong to the first lane; the lock is taken when a peer
 /// comes, never for a message.
@@ -25,6 +24,8 @@ pub(crate) struct Accepting {
     addresses: Vec<Address>,
     rules: Vec<Arc<ConnectionRules>>,
     state: Mutex<State>,
+    refusals_logged: LogLimit,
+    pauses_logged: LogLimit,
     /// When a worker of the first lane should look at the listeners, in nanoseconds.
     look_ns: AtomicU64,
 }
@@ -32,8 +33,6 @@ pub(crate) struct Accepting {
 struct State {
     listeners: Vec<Listening>,
     by_address: BTreeMap<IpAddr, usize>,
-    logged: Option<Duration>,
-    unlogged: u64,
 }
 
 enum Listening {
@@ -57,8 +56,15 @@ impl Accepting {
         let (listeners, rules) =
             listeners.into_iter().map(|(l, r)| (Listening::Bound(l), r)).unzip();
         let by_address = BTreeMap::new();
-        let state = Mutex::new(State { listeners, by_address, logged: None, unlogged: 0 });
-        Self { addresses, rules, state, look_ns: AtomicU64::new(0) }
+        let state = Mutex::new(State { listeners, by_address });
+        Self {
+            addresses,
+            rules,
+            state,
+            refusals_logged: LogLimit::default(),
+            pauses_logged: LogLimit::default(),
+            look_ns: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn addresses(&self) -> &[Address] {
@@ -112,16 +118,18 @@ impl Accepting {
 
     fn on_failed<S>(&self, core: &Core<S>, lane: &mut Lane, number: usize, error: Error) {
         let mut state = lock(&self.state);
-        if let Listening::Open { armed, retry_at, .. } = &mut state.listeners[number] {
-            *armed = false;
-            if error.failure != Failure::Cancelled {
-                *retry_at = lane.now() + PAUSE;
-                self.look_ns.fetch_min(retry_at.as_nanos() as u64, Ordering::AcqRel);
-                core.stats.accept_pauses.add(1);
-                if state.may_log(lane.now()) {
-                    tracing::warn!(%error, pause_ms = PAUSE.as_millis(), "accepting pauses");
-                }
-            }
+        let Listening::Open { armed, retry_at, .. } = &mut state.listeners[number] else { return };
+        *armed = false;
+        if error.failure == Failure::Cancelled {
+            return;
+        }
+        *retry_at = lane.now() + PAUSE;
+        self.look_ns.fetch_min(retry_at.as_nanos() as u64, Ordering::AcqRel);
+        drop(state);
+        core.stats.accept_pauses.add(1);
+        if let Some(others_since) = self.pauses_logged.may_log(lane.now()) {
+            let pause_ms = PAUSE.as_millis();
+            tracing::warn!(%error, pause_ms, others_since, "accepting pauses");
         }
     }
 
@@ -161,13 +169,12 @@ impl Accepting {
                 }
             }
             Err(why) => {
+                drop(state);
                 core.stats.refused.add(1);
                 let peer = new.peer;
                 new.refuse();
-                if state.may_log(now) {
-                    let others = std::mem::take(&mut state.unlogged);
-                    drop(state);
-                    tracing::warn!(%peer, why, others_since = others, "a peer was refused");
+                if let Some(others_since) = self.refusals_logged.may_log(now) {
+                    tracing::warn!(%peer, why, others_since, "a peer was refused");
                 }
             }
         }
@@ -187,19 +194,6 @@ impl Accepting {
                 state.by_address.remove(&ip);
             }
         }
-    }
-}
-
-impl State {
-    /// Whether something about accepting may be logged now; counts what is not.
-    fn may_log(&mut self, now: Duration) -> bool {
-        let may = self.logged.is_none_or(|at| now >= at + LOG_INTERVAL);
-        if may {
-            self.logged = Some(now);
-        } else {
-            self.unlogged += 1;
-        }
-        may
     }
 }
 

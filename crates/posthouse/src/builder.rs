@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::group::{Groups, Members};
 use crate::handler::Handler;
+use crate::log_limit::LogLimit;
 use crate::mailbox::Mailbox;
 use crate::options::Options;
 use crate::registry::Registry;
@@ -112,6 +113,7 @@ impl<H: Handler> Builder<H> {
             stats: Arc::default(),
             assembly: Assembly::default(),
             life: Life::new(workers, port.bell()),
+            faults_logged: LogLimit::default(),
             guard: OnceLock::new(),
             handler: Box::new(self.handler),
             options: self.options,

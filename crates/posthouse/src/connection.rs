@@ -322,7 +322,6 @@ impl<S: Default + Send + 'static> Connection<S> {
             if strand.phase == Phase::Open {
                 strand.call(cx, super::handler::Handler::writable);
             }
-            self.deliver(cx);
         }
     }
 
@@ -341,11 +340,7 @@ impl<S: Default + Send + 'static> Connection<S> {
             PeerPost::SharedFrame(frame) => strand.send_shared(cx, &frame),
             PeerPost::Run(task) => {
                 if strand.phase == Phase::Open {
-                    let stopped = !strand.takes_messages();
                     strand.call(cx, |_, peer| task(peer));
-                    if stopped {
-                        self.deliver(cx);
-                    }
                 }
             }
             PeerPost::Close(close) => {

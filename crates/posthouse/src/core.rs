@@ -10,6 +10,7 @@ use crate::error::SendError;
 use crate::group::{Groups, Members};
 use crate::handler::Handler;
 use crate::id::PeerId;
+use crate::log_limit::LogLimit;
 use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
 use crate::options::Options;
 use crate::registry::Registry;
@@ -44,6 +45,8 @@ pub(crate) struct Core<S> {
     pub(crate) stats: Arc<Counts>,
     pub(crate) assembly: Assembly,
     pub(crate) life: Life,
+    /// Connections that were closed for what their peers did.
+    pub(crate) faults_logged: LogLimit,
     pub(crate) guard: OnceLock<Weak<Guard<S>>>,
 }
 

@@ -40,6 +40,7 @@ mod gate;
 mod group;
 mod handler;
 mod id;
+mod log_limit;
 mod mailbox;
 mod message;
 mod options;

@@ -4,7 +4,7 @@
 use posthouse_io::{Cancel, Error, Failure, Op};
 
 use super::{Connection, Context, Phase, Strand};
-use crate::close::{Close, How, Reason, ReasonKind};
+use crate::close::{Close, Fault, How, Reason, ReasonKind};
 use crate::error::RequestError;
 use crate::id::Operation;
 use crate::peer::Peer;
@@ -131,6 +131,22 @@ impl<S: Default + Send + 'static> Strand<S> {
         self.close(cx, close, Reason::new(ReasonKind::Shutdown, ""));
     }
 
+    /// What accepted peers do wrong is worth a warning, as often as peers may cause one.
+    fn log_end(&self, cx: &Context<'_, S>, why: &Reason) {
+        let address = self.record.as_ref().map(|record| tracing::field::display(record.peer));
+        let wrong = !matches!(why.kind(), ReasonKind::Ended | ReasonKind::Reset)
+            && matches!(why.fault(), Fault::Peer | Fault::System);
+        if wrong
+            && !self.outgoing
+            && let Some(others_since) = cx.core.faults_logged.may_log(cx.now)
+        {
+            let peer = self.id;
+            tracing::warn!(%peer, address, reason = %why, others_since, "connection given up");
+        } else {
+            tracing::debug!(peer = %self.id, address, reason = %why, "connection ended");
+        }
+    }
+
     /// The join is done. Everything that waits for this connection is told, the handler last.
     fn gone(&mut self, cx: &mut Context<'_, S>) {
         assert_eq!(self.in_flight, 0, "{}: gone with operations in flight", self.id);
@@ -152,7 +168,7 @@ impl<S: Default + Send + 'static> Strand<S> {
             cx.core.accepting.left(record.peer.ip());
         }
         cx.core.stats.ended(&why, self.told);
-        tracing::debug!(peer = %self.id, reason = %why, "connection ended");
+        self.log_end(cx, &why);
         if std::mem::take(&mut self.told) {
             self.call(cx, |handler, peer: &mut Peer<'_, S>| {
                 handler.disconnected(peer, &why);

@@ -179,6 +179,5 @@ impl<S: Default + Send + 'static> Connection<S> {
             let task = extras.tasks.pop_first().expect("just seen").1;
             self.strand.call(cx, |_, peer| task(peer));
         }
-        self.deliver(cx);
     }
 }

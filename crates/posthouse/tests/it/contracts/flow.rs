@@ -1,5 +1,6 @@
 //! C5 and C8: reading stops and goes on, and no queue grows without bound.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use posthouse::{Endpoint, Options, Peer, ReasonKind, SendError, Target, Tuning};
@@ -39,6 +40,9 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
                 })
                 .expect("it is up");
             bed.wait_for("the run", || wait.try_recv().is_ok());
+            if number == 49 && !bed.is_real() {
+                bed.world().run_for(Duration::from_secs(1));
+            }
             assert_eq!(seen.messages().len(), so_far, "one message for each resume");
             assert_eq!(seen.messages()[so_far - 1], (number, vec![number; 3]));
             assert!(seen.ends().is_empty(), "the end comes after the messages");
@@ -249,6 +253,71 @@ fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
         assert_eq!(seen.ends()[0].kind(), ReasonKind::QueueFull);
         assert_eq!(everyone.len(), 3);
         drop(raws);
+        bed.end(&server);
+    });
+}
+
+/// What is posted to a connection does not give it turns that others should have.
+#[test]
+fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
+    on_real_sockets(|bed| {
+        let bed = bed.with(1, 4);
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
+            peer.state().count += 1;
+            if message.kind() == 1 {
+                // Until everything has been sent and posted.
+                let _ = held.lock().expect("no panic").recv();
+            }
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        raw.send(&[frame(1, b"hold"), frame(2, b"").repeat(8_000)].concat());
+        bed.wait_for("the peer", || seen.connected().len() == 1 && raw.unsent() == 0);
+        let (told, counts) = mpsc::channel();
+        for _ in 0..100 {
+            let told = told.clone();
+            let note = move |peer: &mut Peer<'_, Line>| {
+                let _ = told.send(peer.state().count);
+                Ok(())
+            };
+            server.run(seen.connected()[0], note).expect("it is up");
+        }
+        release.send(()).expect("it waits");
+        let counts: Vec<u64> =
+            (0..100).map(|_| bed.until("a closure", || counts.try_recv().ok())).collect();
+        assert!(counts[99] - counts[0] <= 256, "from {} to {}", counts[0], counts[99]);
+        drop(raw);
+        bed.end(&server);
+    });
+}
+
+/// The peer's end is told in its turn, too: not while nothing may be delivered.
+#[test]
+fn an_end_waits_for_the_end_of_a_pause() {
+    in_simulation(|bed| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let mut raw = bed.dial(&server);
+        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let id = seen.connected()[0];
+        let pause = |peer: &mut Peer<'_, Line>| {
+            peer.pause_reading();
+            Ok(())
+        };
+        server.run(id, pause).expect("it is up");
+        bed.world().run_for(Duration::from_millis(10));
+        raw.finish();
+        bed.world().run_for(Duration::from_secs(1));
+        assert!(seen.ends().is_empty());
+        server.run(id, resume).expect("it is up");
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), ReasonKind::Ended);
+        drop(raw);
         bed.end(&server);
     });
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use posthouse::{Endpoint, Options, ReasonKind, RequestError};
 
-use crate::bed::{Bed, everywhere, on_real_sockets};
+use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
 use crate::log;
 use crate::probe::{Line, Probe, Seen};
 use crate::raw::{Raw, bye, frame, frame_head, hello};
@@ -51,7 +51,10 @@ fn the_traffic_of_other_protocols_is_named() {
         refuses(bed, b"SSH-2.0-OpenSSH_9.9\r\n", "SSH");
         refuses(bed, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY");
         for name in ["HTTP", "TLS", "SSH", "PROXY"] {
-            assert!(!log::lines(name).is_empty(), "{name} reaches the log");
+            let lines = log::lines(name);
+            // Each endpoint here warns of its first.
+            let warned = |line: &String| line.contains("WARN") && line.contains("address=");
+            assert!(lines.iter().any(warned), "{name} reaches the log: {lines:?}");
         }
     });
 }
@@ -247,4 +250,21 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
     });
     let refused = RequestError::Refused(evil.into()).to_string();
     assert!(refused.contains("forged line") && clean(&refused), "{refused:?}");
+}
+
+/// Nobody fills a disk with what is logged about him; the counter has them all.
+#[test]
+fn many_faults_are_logged_once_a_second() {
+    log::keep();
+    in_simulation(|bed| {
+        log::clear();
+        let (server, seen) = echo(bed, bed.options());
+        let mut raws: Vec<Raw> = (0..100).map(|_| bed.dial(&server)).collect();
+        raws.iter_mut().for_each(|raw| raw.send(&[0; 4]));
+        bed.wait_for("the end of all", || seen.ends().len() == 100);
+        let warned = log::lines("connection given up").len();
+        assert!((1..=8).contains(&warned), "{warned} lines");
+        drop(raws);
+        assert_eq!(bed.end(&server).peer_faults, 100);
+    });
 }
