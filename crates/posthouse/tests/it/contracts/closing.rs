@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, Fault, Options, ReasonKind, Tuning};
+use posthouse::{Close, Fault, Options, ReasonKind, SendError, Tuning};
 
 use crate::bed::{everywhere, in_simulation};
 use crate::probe::Probe;
@@ -131,6 +131,37 @@ fn a_graceful_close_can_be_cut_short() {
         assert!(seen.ends()[0].to_string().contains("the first"), "{}", seen.ends()[0]);
         drop(raw);
         bed.end(&server);
+    });
+}
+
+/// From its beginning on a close takes nothing more, from whatever thread.
+#[test]
+fn a_connection_that_is_closing_takes_nothing() {
+    everywhere(|bed| {
+        let probe = Probe::new().on_received(|peer, _| {
+            let id = peer.id();
+            assert!(peer.is_open());
+            peer.close(Close::gracefully());
+            assert!(!peer.is_open());
+            // This callback is still a part of the open connection's life.
+            let _ = peer.endpoint().send(id, 9, b"too late");
+            Ok(())
+        });
+        let seen = probe.seen();
+        let options = Options { close_timeout_ms: 3_600_000, ..bed.options() };
+        let server = bed.serve_with(probe, options);
+        let mut raw = bed.dial(&server);
+        raw.send(&frame(0, b"go"));
+        bed.wait_for_end(&mut raw);
+        let id = seen.connected()[0];
+        assert_eq!(server.stats().connections, 1, "the peer has not ended its side");
+        assert_eq!(server.send(id, 0, b"too late"), Err(SendError::NotConnected));
+        assert_eq!(server.run(id, |_| panic!("too late")), Err(SendError::NotConnected));
+        assert!(raw.received().is_empty());
+        drop(raw);
+        bed.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].unsent_bytes(), 13, "the one that was taken");
+        assert_eq!(bed.end(&server).panics, 0);
     });
 }
 

@@ -203,6 +203,41 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
     });
 }
 
+/// A group has those members that are up: who ends leaves by itself, who left is not in it.
+#[test]
+fn a_group_forgets_who_is_gone() {
+    everywhere(|bed| {
+        let probe = Probe::new().on_connected(|peer| {
+            let (red, blue) = (peer.endpoint().group("red"), peer.endpoint().group("blue"));
+            peer.join(&red);
+            peer.join(&red);
+            peer.join(&blue);
+            peer.leave(&blue);
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = bed.serve(probe);
+        let (red, blue) = (server.group("red"), server.group("blue"));
+        let mut raws: Vec<Raw> = (0..3).map(|_| bed.dial(&server)).collect();
+        bed.wait_for("the peers", || seen.connected().len() == 3);
+        bed.wait_for("the members", || (red.len(), server.everyone().len()) == (3, 3));
+        assert!(blue.is_empty());
+        blue.send(0, b"to nobody").expect("there is room");
+        red.send_except(seen.connected()[0], 1, b"to two").expect("there is room");
+        red.send(2, b"to all").expect("there is room");
+        let mut first = Vec::new();
+        for raw in &mut raws {
+            first.push(bed.read_frame(raw).0);
+        }
+        first.sort_unstable();
+        assert_eq!(first, [1, 1, 2]);
+        drop(raws);
+        bed.wait_for("their end", || server.stats().connections == 0);
+        assert_eq!((red.len(), server.everyone().len()), (0, 0));
+        bed.end(&server);
+    });
+}
+
 /// Timers of a connection and closures sent to it do not outlive it.
 #[test]
 fn nothing_runs_after_disconnected() {
