@@ -1,40 +1,42 @@
 //! Receive buffers: pooled, safe, back in the pool when dropped.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 
+use crate::memory::Memory;
+use crate::port::Options;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
 /// Bytes that were received. Dropping it, on any thread, gives the memory back to its pool;
 /// [`Lane::recycle`](crate::Lane::recycle) does the same without a lock.
 pub struct Buffer {
-    storage: Box<[u8]>,
+    /// There until the buffer is taken apart.
+    memory: Option<Memory>,
     filled: usize,
-    pool: Option<Arc<Pool>>,
+    pool: Arc<Pool>,
 }
 
 impl Buffer {
     /// How many bytes of memory it holds, whatever number of them is filled.
     pub fn capacity(&self) -> usize {
-        self.storage.len()
+        self.memory.as_ref().map_or(0, Memory::len)
     }
 
     /// The whole memory, to receive into.
     pub(crate) fn storage_mut(&mut self) -> &mut [u8] {
-        &mut self.storage
+        self.memory.as_mut().expect("a buffer has memory").bytes_mut()
     }
 
     /// Says how many bytes have been received into it.
     pub(crate) fn set_filled(&mut self, filled: usize) {
-        assert!(filled <= self.storage.len(), "more bytes received than the buffer holds");
+        assert!(filled <= self.capacity(), "more bytes received than the buffer holds");
         self.filled = filled;
     }
 
-    fn into_storage(mut self) -> Box<[u8]> {
-        if let Some(pool) = self.pool.take() {
-            pool.outstanding.fetch_sub(1, Ordering::Relaxed);
-        }
-        std::mem::take(&mut self.storage)
+    fn into_memory(mut self) -> Memory {
+        self.pool.outstanding.fetch_sub(1, Ordering::Relaxed);
+        self.memory.take().expect("a buffer has memory")
     }
 }
 
@@ -42,22 +44,22 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.storage[..self.filled]
+        &self.memory.as_ref().expect("a buffer has memory").bytes()[..self.filled]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            pool.outstanding.fetch_sub(1, Ordering::Relaxed);
-            pool.keep(std::mem::take(&mut self.storage));
+        if let Some(memory) = self.memory.take() {
+            self.pool.outstanding.fetch_sub(1, Ordering::Relaxed);
+            self.pool.keep(memory);
         }
     }
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} of {} bytes)", self.filled, self.storage.len())
+        write!(f, "Buffer({} of {} bytes)", self.filled, self.capacity())
     }
 }
 
@@ -66,17 +68,23 @@ impl fmt::Debug for Buffer {
 pub(crate) struct Pool {
     buffer_bytes: usize,
     free_max: usize,
-    free: Mutex<Vec<Box<[u8]>>>,
+    free: Mutex<Vec<Memory>>,
     outstanding: AtomicUsize,
+    /// Where released memory is watched: what was released, the oldest first.
+    guarded: Option<Mutex<VecDeque<Memory>>>,
 }
 
+/// Released memory that is watched, at most; beyond it the oldest goes back to the system.
+const WATCHED_MAX: usize = 2048;
+
 impl Pool {
-    pub(crate) fn new(buffer_bytes: usize, free_max: usize) -> Arc<Self> {
+    pub(crate) fn of(options: &Options) -> Arc<Self> {
         Arc::new(Self {
-            buffer_bytes,
-            free_max,
-            free: Mutex::new(Vec::new()),
+            buffer_bytes: options.buffer_bytes,
+            free_max: options.buffers_free_max,
+            free: Mutex::default(),
             outstanding: AtomicUsize::new(0),
+            guarded: options.guard_buffers.then(Mutex::default),
         })
     }
 
@@ -90,11 +98,31 @@ impl Pool {
         lock(&self.free).len()
     }
 
-    fn keep(&self, storage: Box<[u8]>) {
+    fn keep(&self, memory: Memory) {
+        if let Some(watched) = &self.guarded {
+            return watch(&mut lock(watched), memory);
+        }
         let mut free = lock(&self.free);
         if free.len() < self.free_max {
-            free.push(storage);
+            free.push(memory);
         }
+    }
+
+    fn new_memory(&self) -> Memory {
+        #[cfg(unix)]
+        if self.guarded.is_some() {
+            return Memory::guarded(self.buffer_bytes);
+        }
+        Memory::heap(self.buffer_bytes)
+    }
+}
+
+/// Nobody may touch what was released, and it is not used again: a late write is found out.
+fn watch(watched: &mut VecDeque<Memory>, mut memory: Memory) {
+    memory.release();
+    watched.push_back(memory);
+    if watched.len() > WATCHED_MAX {
+        watched.pop_front();
     }
 }
 
@@ -102,7 +130,7 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct LanePool {
     pool: Arc<Pool>,
-    free: Vec<Box<[u8]>>,
+    free: Vec<Memory>,
 }
 
 /// A lane keeps few and hot buffers; the rest goes to the shared pool.
@@ -115,20 +143,48 @@ impl LanePool {
 
     /// An empty buffer: from the lane, from the shared pool, or new.
     pub(crate) fn take(&mut self) -> Buffer {
-        let storage = self
-            .free
+        let memory = self.take_memory();
+        self.lend(memory, 0)
+    }
+
+    /// Memory that nobody holds yet: for an operation to fill, one day.
+    pub(crate) fn take_memory(&mut self) -> Memory {
+        self.free
             .pop()
             .or_else(|| lock(&self.pool.free).pop())
-            .unwrap_or_else(|| vec![0; self.pool.buffer_bytes].into_boxed_slice());
+            .unwrap_or_else(|| self.pool.new_memory())
+    }
+
+    /// A buffer of memory that an operation has filled.
+    pub(crate) fn lend(&self, memory: Memory, filled: usize) -> Buffer {
+        assert!(filled <= memory.len(), "more bytes received than the buffer holds");
         self.pool.outstanding.fetch_add(1, Ordering::Relaxed);
-        Buffer { storage, filled: 0, pool: Some(self.pool.clone()) }
+        Buffer { memory: Some(memory), filled, pool: self.pool.clone() }
     }
 
     pub(crate) fn give_back(&mut self, buffer: Buffer) {
-        let ours = buffer.pool.as_ref().is_some_and(|pool| Arc::ptr_eq(pool, &self.pool));
-        if ours && self.free.len() < LANE_FREE_MAX.min(self.pool.free_max) {
-            self.free.push(buffer.into_storage());
+        let ours = Arc::ptr_eq(&buffer.pool, &self.pool);
+        if ours && self.has_room() {
+            let memory = buffer.into_memory();
+            self.free.push(memory);
         }
+    }
+
+    /// Takes memory back that no operation filled.
+    pub(crate) fn give_back_memory(&mut self, memory: Memory) {
+        if self.has_room() {
+            self.free.push(memory);
+        } else {
+            self.pool.keep(memory);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.free.len() < LANE_FREE_MAX.min(self.pool.free_max) && self.pool.guarded.is_none()
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 }
 
@@ -136,9 +192,14 @@ impl LanePool {
 mod tests {
     use super::*;
 
+    fn pool(guard_buffers: bool) -> Arc<Pool> {
+        let (buffer_bytes, buffers_free_max) = (16, 1);
+        Pool::of(&Options { buffer_bytes, buffers_free_max, guard_buffers, ..Options::default() })
+    }
+
     #[test]
     fn a_dropped_buffer_is_reused_and_the_pool_keeps_no_more_than_it_may() {
-        let pool = Pool::new(16, 1);
+        let pool = pool(false);
         let mut lane = LanePool::new(pool.clone());
         let (a, b) = (lane.take(), lane.take());
         assert_eq!(pool.outstanding(), 2);
@@ -149,5 +210,32 @@ mod tests {
         assert_eq!((pool.outstanding(), pool.free()), (1, 0));
         lane.give_back(again);
         assert_eq!((pool.outstanding(), lane.free.len()), (0, 1));
+    }
+
+    /// The kernel is who writes late; it is told so instead of overwriting what is another's now.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_cannot_write_into_a_released_buffer_that_is_guarded() {
+        let mut lane = LanePool::new(pool(true));
+        for recycled in [true, false] {
+            let mut buffer = lane.take();
+            let (start, len) = (buffer.storage_mut().as_mut_ptr(), buffer.capacity());
+            let zero = std::fs::File::open("/dev/zero").expect("a file of zeroes");
+            let read = || {
+                use std::os::fd::AsRawFd;
+                // SAFETY: the kernel checks the range: pages that may not be written to are an
+                // error, which is what this test is about.
+                unsafe { libc::read(zero.as_raw_fd(), start.cast(), len) }
+            };
+            assert_eq!(read(), 16, "while it is held");
+            if recycled {
+                lane.give_back(buffer);
+            } else {
+                drop(buffer);
+            }
+            assert_eq!(read(), -1, "after it is released");
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
+        }
+        assert_eq!(lane.pool.outstanding(), 0);
     }
 }

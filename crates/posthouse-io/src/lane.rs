@@ -10,6 +10,10 @@ use crate::port::Listener;
 use crate::readiness;
 use crate::sim;
 use crate::token::{LaneId, Socket, Tag};
+#[cfg(target_os = "linux")]
+use crate::uring;
+#[cfg(target_os = "linux")]
+use crate::worker::{IoStep, Turn, run_step};
 
 /// What to cancel on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(crate) enum LaneKind {
     Pinned(readiness::PinnedLane),
     #[cfg(target_os = "linux")]
     Shared(readiness::SharedLane),
+    #[cfg(target_os = "linux")]
+    Uring(uring::UringLane),
     Simulated(sim::SimLane),
 }
 
@@ -44,6 +50,8 @@ macro_rules! each {
             LaneKind::Pinned($lane) => $call,
             #[cfg(target_os = "linux")]
             LaneKind::Shared($lane) => $call,
+            #[cfg(target_os = "linux")]
+            LaneKind::Uring($lane) => $call,
             LaneKind::Simulated($lane) => $call,
         }
     };
@@ -74,7 +82,7 @@ impl Lane {
         match &mut self.kind {
             LaneKind::Simulated(lane) => lane.yields(),
             #[cfg(target_os = "linux")]
-            LaneKind::Pinned(_) | LaneKind::Shared(_) => false,
+            LaneKind::Pinned(_) | LaneKind::Shared(_) | LaneKind::Uring(_) => false,
         }
     }
 
@@ -124,5 +132,25 @@ impl Lane {
     /// Gives a buffer back to this lane without a lock (dropping it is right, too).
     pub fn recycle(&mut self, buffer: Buffer) {
         each!(self, lane => lane.recycle(buffer));
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Lane {
+    /// The loop of an I/O worker.
+    pub(crate) fn run(mut self, mut step: IoStep) {
+        loop {
+            let sleep = match run_step(|| step(&mut self)) {
+                Turn::Again => Some(Duration::ZERO),
+                Turn::Sleep(sleep) => sleep,
+                Turn::Done => return,
+            };
+            match &mut self.kind {
+                LaneKind::Pinned(lane) => lane.wait(sleep),
+                LaneKind::Shared(lane) => lane.wait(sleep),
+                LaneKind::Uring(lane) => lane.wait(sleep),
+                LaneKind::Simulated(_) => unreachable!("a simulated lane has no thread"),
+            }
+        }
     }
 }

@@ -11,14 +11,21 @@
 //!
 //! | backend | layouts | what it is |
 //! |---|---|---|
+//! | `uring` | pinned | io_uring, one ring for each worker |
 //! | `readiness` | pinned, shared | epoll and non-blocking calls |
 //! | `simulation` | pinned, shared | a network in virtual time, driven by a seed ([`sim`]) |
 
 mod address;
 mod bell;
 mod buffer;
+mod completions;
+#[cfg(target_os = "linux")]
+mod door;
 mod error;
+#[cfg(target_os = "linux")]
+mod host;
 mod lane;
+mod memory;
 mod operation;
 mod port;
 #[cfg(target_os = "linux")]
@@ -26,7 +33,15 @@ mod readiness;
 mod resolver;
 pub mod sim;
 mod sync;
+#[cfg(target_os = "linux")]
+mod system;
+#[cfg(target_os = "linux")]
+mod table;
+#[cfg(target_os = "linux")]
+mod threads;
 mod token;
+#[cfg(target_os = "linux")]
+mod uring;
 mod worker;
 
 pub use address::{Address, AddressError, Name};

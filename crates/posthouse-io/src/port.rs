@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::bell::Bell;
+#[cfg(target_os = "linux")]
+use crate::host::Host;
 use crate::lane::Lane;
 use crate::operation::NewHandle;
-#[cfg(target_os = "linux")]
-use crate::readiness;
 use crate::sim;
 use crate::sync::Arc;
 use crate::token::LaneId;
+#[cfg(target_os = "linux")]
+use crate::uring;
 use crate::worker::Turn;
 
 /// Which system does the work.
@@ -21,7 +23,9 @@ pub enum Backend {
     /// The best that this machine offers, probed with a real operation.
     #[default]
     Auto,
-    /// epoll and non-blocking calls.
+    /// io_uring (Linux), in the pinned layout only.
+    Uring,
+    /// epoll and non-blocking calls (Linux).
     Readiness,
     /// A network in virtual time.
     Simulation(sim::Network),
@@ -50,7 +54,7 @@ impl fmt::Display for Layout {
 pub struct Options {
     /// Which system does the work.
     pub backend: Backend,
-    /// `None`: what suits the backend (pinned for readiness and simulation).
+    /// `None`: what suits the backend (pinned).
     pub layout: Option<Layout>,
     /// I/O workers, 1 to 256. Pinned: as many lanes.
     pub io_workers: usize,
@@ -58,6 +62,9 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Free receive buffers kept for later, at most.
     pub buffers_free_max: usize,
+    /// For tests: every receive buffer is on pages of its own, a released one is never used again
+    /// and cannot be touched, not even by the kernel. Slow; two pages or more for each buffer.
+    pub guard_buffers: bool,
 }
 
 impl Default for Options {
@@ -68,7 +75,15 @@ impl Default for Options {
             io_workers: 1,
             buffer_bytes: 64 * 1024,
             buffers_free_max: 1024,
+            guard_buffers: false,
         }
+    }
+}
+
+impl Options {
+    fn choice(&self, backend: &'static str, reason: String) -> Choice {
+        let layout = self.layout.unwrap_or(Layout::Pinned);
+        Choice { backend, layout, io_workers: self.io_workers, reason }
     }
 }
 
@@ -152,7 +167,7 @@ pub struct CompletionPort {
 #[derive(Clone, Debug)]
 enum PortKind {
     #[cfg(target_os = "linux")]
-    Readiness(Arc<readiness::Port>),
+    Real(Arc<Host>),
     Simulated(Arc<sim::SimPort>),
 }
 
@@ -160,7 +175,7 @@ macro_rules! each {
     ($self:expr, $port:ident => $call:expr) => {
         match &$self.kind {
             #[cfg(target_os = "linux")]
-            PortKind::Readiness($port) => $call,
+            PortKind::Real($port) => $call,
             PortKind::Simulated($port) => $call,
         }
     };
@@ -171,29 +186,48 @@ impl CompletionPort {
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one port")]
     pub fn open(options: Options) -> io::Result<(Self, Choice)> {
         assert!((1..=256).contains(&options.io_workers), "1 to 256 I/O workers");
+        if let Backend::Simulation(network) = &options.backend {
+            let layout = options.layout.unwrap_or(Layout::Pinned);
+            let kind = PortKind::Simulated(sim::SimPort::open(network.clone(), layout, &options));
+            return Ok((Self { kind }, options.choice("simulation", "asked for".to_owned())));
+        }
+        Self::open_real(&options)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_real(options: &Options) -> io::Result<(Self, Choice)> {
+        let real = |host| Self { kind: PortKind::Real(host) };
         let layout = options.layout.unwrap_or(Layout::Pinned);
-        let (kind, backend, reason) = match &options.backend {
-            Backend::Simulation(network) => {
-                let port = sim::SimPort::open(network.clone(), layout, &options);
-                (PortKind::Simulated(port), "simulation", "asked for".to_owned())
-            }
-            #[cfg(target_os = "linux")]
-            Backend::Auto | Backend::Readiness => {
-                let port = readiness::Port::open(layout, &options)?;
-                let reason = match options.backend {
-                    Backend::Auto => "the only backend of this version for this system",
-                    _ => "asked for",
-                };
-                (PortKind::Readiness(port), "readiness", reason.to_owned())
-            }
-            #[cfg(not(target_os = "linux"))]
-            Backend::Auto | Backend::Readiness => {
-                let text = "this version has no backend for this system but simulation";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-            }
+        let readiness = |why: String| {
+            let host = Host::on_readiness(layout, options)?;
+            Ok((real(host), options.choice("readiness", why)))
         };
-        let choice = Choice { backend, layout, io_workers: options.io_workers, reason };
-        Ok((Self { kind }, choice))
+        match &options.backend {
+            Backend::Readiness => readiness("asked for".to_owned()),
+            Backend::Auto if layout == Layout::Shared => {
+                readiness("io_uring has no shared layout".to_owned())
+            }
+            Backend::Uring if layout == Layout::Shared => {
+                let text = "the uring backend has no shared layout: ask for the pinned one, or for \
+                            the readiness backend";
+                Err(io::Error::new(io::ErrorKind::Unsupported, text))
+            }
+            Backend::Auto => match uring::probe().and_then(|()| Host::on_uring(options)) {
+                Ok(host) => Ok((real(host), options.choice("uring", "probed: it works".into()))),
+                Err(why) => readiness(format!("no io_uring: {why}")),
+            },
+            Backend::Uring => {
+                let host = uring::probe().and_then(|()| Host::on_uring(options))?;
+                Ok((real(host), options.choice("uring", "asked for".to_owned())))
+            }
+            Backend::Simulation(_) => unreachable!("not a real one"),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_real(_: &Options) -> io::Result<(Self, Choice)> {
+        let text = "this version has no backend for this system but simulation";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 
     /// How many lanes there are: the I/O workers when pinned, one when shared.

@@ -126,6 +126,15 @@ fn real(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
     bed.finish();
 }
 
+/// The same with every buffer on pages of its own that nobody may touch once it is released: not
+/// even the kernel, whose late write no other tool notices.
+#[cfg(target_os = "linux")]
+fn guarded(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
+    let bed = Bed::guarded(backend.clone(), layout, io_workers);
+    test(&bed);
+    bed.finish();
+}
+
 /// Runs a test in simulated networks: half of them as networks are, half of them strange.
 fn simulated(layout: Layout, io_workers: usize, test: Test) {
     for seed in 0..20 {
@@ -158,6 +167,12 @@ impl Drop for TellSeed {
     }
 }
 
+#[cfg(target_os = "linux")]
+contract!(uring: |test| real(&Backend::Uring, Layout::Pinned, 3, test));
+#[cfg(target_os = "linux")]
+contract!(uring_guarded: |test| guarded(&Backend::Uring, Layout::Pinned, 3, test));
+#[cfg(target_os = "linux")]
+contract!(readiness_guarded: |test| guarded(&Backend::Readiness, Layout::Shared, 4, test));
 #[cfg(target_os = "linux")]
 contract!(readiness_pinned: |test| real(&Backend::Readiness, Layout::Pinned, 3, test));
 #[cfg(target_os = "linux")]

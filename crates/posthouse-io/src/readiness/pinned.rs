@@ -5,17 +5,18 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use super::Port;
-use super::completions::{Completions, Figures};
-use super::poller::{Alarm, Event, Poller};
-use super::record;
-use super::table::OwnedTable;
+use super::poller::{Event, Poller};
+use super::record::{self, Record};
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
+use crate::completions::Completions;
+use crate::door::Door;
+use crate::host::{self, Host};
 use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::Arc;
+use crate::table::Table;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events taken from the system in one call.
@@ -23,61 +24,13 @@ const BATCH: usize = 256;
 /// Completions that one step takes.
 const SHARE: usize = 256;
 
-/// What other threads touch of a lane.
-#[derive(Debug)]
-pub(super) struct Door {
-    /// One of [`RUNNING`], [`SLEEPING`], [`NOTIFIED`].
-    state: AtomicUsize,
-    alarm: Alarm,
-    /// Completions from other threads.
-    mail: Mutex<Vec<Completion>>,
-    pub(super) figures: Arc<Figures>,
-}
-
-const RUNNING: usize = 0;
-/// The worker waits, or is about to.
-const SLEEPING: usize = 1;
-/// Woken, and not yet aware of it.
-const NOTIFIED: usize = 2;
-
-impl Door {
-    pub(super) fn new(alarm: Alarm) -> Self {
-        let (state, mail) = (AtomicUsize::new(RUNNING), Mutex::default());
-        Self { state, alarm, mail, figures: Arc::default() }
-    }
-
-    /// Makes the worker run a step that begins after this call.
-    pub(super) fn wake(&self) {
-        if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
-            self.alarm.ring();
-        }
-    }
-
-    fn post(&self, completion: Completion) {
-        lock(&self.mail).push(completion);
-        self.wake();
-    }
-
-    /// False where a wake-up has come since the last sleep: there must be a step before the next.
-    fn fall_asleep(&self) -> bool {
-        let (ok, err) = (Ordering::AcqRel, Ordering::Relaxed);
-        self.state.compare_exchange(RUNNING, SLEEPING, ok, err).is_ok()
-    }
-
-    /// Whether a wake-up has come. What follows sees what its caller did before it.
-    fn get_up(&self) -> bool {
-        self.state.load(Ordering::Relaxed) != RUNNING
-            && self.state.swap(RUNNING, Ordering::AcqRel) == NOTIFIED
-    }
-}
-
 /// A worker's end of a pinned lane.
 pub(crate) struct PinnedLane {
     id: LaneId,
-    port: Arc<Port>,
+    host: Arc<Host>,
     door: Arc<Door>,
     poller: Poller,
-    table: OwnedTable,
+    table: Table<Record>,
     /// Keys of the records to visit, each at most once.
     due: VecDeque<u64>,
     done: Completions,
@@ -124,13 +77,14 @@ impl PinnedLane {
                         door.post(completion);
                     }
                 };
-                if let Some(completion) = self.port.resolver.look_up(tag, name, post) {
+                if let Some(completion) = self.host.resolver.look_up(tag, name, post) {
                     self.done.put(completion);
                 }
                 return;
             }
             Op::Close(socket) => {
-                self.table.close(socket);
+                drop(self.table.get(socket).vacate());
+                self.table.release(socket.slot);
                 self.door.figures.closed();
                 return self.done.end(tag, Outcome::Closed);
             }
@@ -181,32 +135,34 @@ impl PinnedLane {
 
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
         self.door.figures.opened();
-        self.table.adopt(super::descriptor(handle), &self.poller)
+        let socket = self.table.socket();
+        self.table.get(socket).adopt(socket, host::descriptor(handle), &self.poller);
+        socket
     }
 }
 
 /// What the loop asks for.
 impl PinnedLane {
-    pub(super) fn new(id: LaneId, port: Arc<Port>, door: Arc<Door>, poller: Poller) -> Self {
+    pub(crate) fn new(id: LaneId, host: Arc<Host>, door: Arc<Door>, poller: Poller) -> Self {
         Self {
             id,
-            now: port.now(),
+            now: host.now(),
             done: Completions::new(door.figures.clone()),
-            buffers: LanePool::new(port.pool.clone()),
-            port,
+            buffers: LanePool::new(host.pool.clone()),
+            host,
             door,
             poller,
-            table: OwnedTable::default(),
+            table: Table::default(),
             due: VecDeque::new(),
             share: SHARE,
         }
     }
 
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
-    pub(super) fn wait(&mut self, sleep: Option<Duration>) {
+    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         let idle = self.done.is_empty() && self.due.is_empty();
         let asleep = idle && sleep != Some(Duration::ZERO) && self.door.fall_asleep();
-        let limit = if asleep { self.port.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         let Self { poller, table, due, .. } = self;
         let waited = poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, news } = event else { return };
@@ -219,9 +175,9 @@ impl PinnedLane {
         });
         waited.expect("a poller that worked goes on to work");
         if self.door.get_up() {
-            lock(&self.door.mail).drain(..).for_each(|completion| self.done.put(completion));
+            self.door.take_mail(&mut self.done);
         }
-        self.now = self.port.now();
+        self.now = self.host.now();
         self.share = SHARE;
     }
 }

@@ -1,33 +1,29 @@
-//! The system's queue of readiness events, and the alarm that ends a wait for them.
+//! The system's queue of readiness events.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
+
+use crate::door::Alarm;
 
 /// What the events of the alarm carry in place of a socket's key.
 const ALARM: u64 = u64::MAX;
 
 /// An epoll instance. Everything in it is edge-triggered and registered once for its life.
 #[derive(Debug)]
-pub(super) struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
-}
-
-/// Ends a wait, from any thread.
-#[derive(Debug)]
-pub(super) struct Alarm {
-    eventfd: OwnedFd,
 }
 
 /// A poller with its alarm, seen to work.
 pub(super) fn open() -> Result<(Poller, Alarm), Errno> {
     let poller = Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
-    let alarm = Alarm { eventfd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? };
+    let alarm = Alarm::new()?;
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    epoll::add(&poller.epoll, &alarm.eventfd, epoll::EventData::new_u64(ALARM), flags)?;
+    epoll::add(&poller.epoll, alarm.descriptor(), epoll::EventData::new_u64(ALARM), flags)?;
 
     // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
     alarm.ring();
@@ -79,14 +75,6 @@ impl Poller {
             Err(errno) => return Err(errno),
         }
         Ok(())
-    }
-}
-
-impl Alarm {
-    /// Each ring is an edge, so nobody has to read the counter back. It would take 2^64 rings to
-    /// fill it, hence an error cannot happen.
-    pub(super) fn ring(&self) {
-        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 }
 

@@ -7,14 +7,15 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::completions::Completions;
 use super::poller::{News, Poller};
-use super::system::{self, Connecting};
 use crate::address::Address;
 use crate::buffer::LanePool;
+use crate::completions::Completions;
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
 use crate::operation::{Completion, Gather, NewHandle, NewSocket, Op, Outcome, ReceiveMode};
+use crate::system::{self, Connecting};
+use crate::table::Slot;
 use crate::token::{Socket, Tag};
 
 /// Peers that one visit takes from an accept queue before other sockets have their turn.
@@ -78,27 +79,25 @@ pub(super) fn socket(key: u64) -> Socket {
     Socket { slot: key as u32, generation: (key >> 32) as u32 }
 }
 
-/// Taking, finding and giving up the slot.
-impl Record {
-    /// Takes a vacant slot for a socket that has no handle yet.
-    pub(super) fn occupy(&mut self, slot: u32) -> Socket {
+impl Slot for Record {
+    fn occupy(&mut self, slot: u32) -> Socket {
         assert!(!self.live, "a slot taken twice");
         *self = Self { generation: self.generation, live: true, ..Self::default() };
         Socket { slot, generation: self.generation }
     }
 
-    /// Takes a vacant slot for a handle, and registers it. A failure to do so is kept for the
-    /// first operation: this is not the place where a failure is told.
-    pub(super) fn adopt(&mut self, slot: u32, fd: OwnedFd, poller: &Poller) -> Socket {
-        let socket = self.occupy(slot);
+    fn is(&self, socket: Socket) -> bool {
+        self.live && self.generation == socket.generation
+    }
+}
+
+/// The handle.
+impl Record {
+    /// Gives the socket its handle, and registers it. A failure to do so is kept for the first
+    /// operation: this is not the place where a failure is told.
+    pub(super) fn adopt(&mut self, socket: Socket, fd: OwnedFd, poller: &Poller) {
         self.broken = poller.add(&fd, key(socket)).err().map(system::error);
         self.fd = Some(fd);
-        socket
-    }
-
-    /// Whether this is the record of `socket`, and not of one that had or has the same slot.
-    pub(super) fn is(&self, socket: Socket) -> bool {
-        self.live && self.generation == socket.generation
     }
 
     /// Gives up the slot; the handle is closed where it is dropped.
@@ -422,17 +421,18 @@ mod tests {
         let (poller, _alarm) = super::super::poller::open().expect("a poller");
         let any = "127.0.0.1:0".parse().expect("an address");
         let (listener, address) =
-            system::listen(any, crate::ListenOptions::default()).expect("one");
+            system::listen(any, crate::ListenOptions::default(), system::NON_BLOCKING).expect("one");
         let (near, _) = system::connect(address).expect("a connection");
         let twin = near.try_clone().expect("a descriptor");
         drop(listener);
 
         // The system refuses to register a descriptor twice.
         poller.add(&near, 1).expect("registered");
-        let mut buffers = LanePool::new(Pool::new(16, 1));
+        let mut buffers = LanePool::new(Pool::of(&crate::Options::default()));
         let mut done = Completions::new(Arc::default());
         let mut record = Record::default();
-        let socket = record.adopt(0, near, &poller);
+        let socket = record.occupy(0);
+        record.adopt(socket, near, &poller);
         record.submit(Tag(1), Op::Receive(socket, ReceiveMode::Once), (socket, &poller), &mut done);
         assert!(record.list(), "no event will come: it must be visited without");
         record.visit(&mut buffers, &mut done);

@@ -1,17 +1,18 @@
 //! The shared layout: all workers wait on one poller and take from one queue.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use std::{fmt, io};
 
-use super::Port;
-use super::completions::{Completions, Figures};
-use super::poller::{Alarm, Event, Poller};
+use super::poller::{self, Event, Poller};
 use super::record::{self, Record};
 use super::table::SharedTable;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
+use crate::completions::{Completions, Figures};
+use crate::door::Alarm;
+use crate::host::{self, Host};
 use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
@@ -24,7 +25,7 @@ const SHARE: usize = 16;
 
 /// What the workers have in common. Of its locks, a record's comes before the queue's.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(crate) struct Core {
     poller: Poller,
     alarm: Alarm,
     table: SharedTable,
@@ -63,13 +64,14 @@ impl Queue {
 }
 
 impl Core {
-    pub(super) fn new(poller: Poller, alarm: Alarm) -> Self {
+    pub(crate) fn open() -> io::Result<Self> {
+        let (poller, alarm) = poller::open()?;
         let (queue, figures) = (Mutex::default(), Mutex::default());
-        Self { poller, alarm, table: SharedTable::new(), queue, figures }
+        Ok(Self { poller, alarm, table: SharedTable::new(), queue, figures })
     }
 
     /// Makes a worker run a step that begins after this call.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.change(|queue| {
             queue.notified = true;
             queue.calls()
@@ -90,14 +92,14 @@ impl Core {
         });
     }
 
-    pub(super) fn figures(&self) -> MutexGuard<'_, Vec<Arc<Figures>>> {
+    pub(crate) fn figures(&self) -> MutexGuard<'_, Vec<Arc<Figures>>> {
         lock(&self.figures)
     }
 }
 
 /// A worker's end of the shared lane.
 pub(crate) struct SharedLane {
-    port: Arc<Port>,
+    host: Arc<Host>,
     core: Arc<Core>,
     /// What the call of the moment completes, on its way to the queue.
     done: Completions,
@@ -154,7 +156,7 @@ impl SharedLane {
                         core.post(completion);
                     }
                 };
-                if let Some(completion) = self.port.resolver.look_up(tag, name, post) {
+                if let Some(completion) = self.host.resolver.look_up(tag, name, post) {
                     self.done.put(completion);
                 }
                 return queue_up(&self.core, &mut self.done, None);
@@ -210,28 +212,28 @@ impl SharedLane {
 
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
         self.done.figures().opened();
-        let fd: OwnedFd = super::descriptor(handle);
+        let fd: OwnedFd = host::descriptor(handle);
         self.core.table.adopt(fd, &self.core.poller)
     }
 }
 
 /// What the loop asks for, and the way of the work.
 impl SharedLane {
-    pub(super) fn new(port: Arc<Port>, core: Arc<Core>) -> Self {
+    pub(crate) fn new(host: Arc<Host>, core: Arc<Core>) -> Self {
         let figures: Arc<Figures> = Arc::default();
         core.figures().push(figures.clone());
         Self {
-            now: port.now(),
-            buffers: LanePool::new(port.pool.clone()),
+            now: host.now(),
+            buffers: LanePool::new(host.pool.clone()),
             done: Completions::new(figures),
-            port,
+            host,
             core,
             share: SHARE,
         }
     }
 
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
-    pub(super) fn wait(&mut self, sleep: Option<Duration>) {
+    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         let asleep = {
             // Whoever adds work holds the lock: it comes before this look, or finds a sleeper.
             let mut queue = lock(&self.core.queue);
@@ -239,7 +241,7 @@ impl SharedLane {
             queue.sleepers += usize::from(idle);
             idle
         };
-        let limit = if asleep { self.port.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         let mut due = [0; BATCH];
         let (mut listed, mut rung) = (0, false);
         let waited = self.core.poller.wait::<BATCH>(limit, |event| {
@@ -263,7 +265,7 @@ impl SharedLane {
             // and does the same. (These events may have been about to wake one themselves.)
             queue.len() > 1 && queue.calls()
         });
-        self.now = self.port.now();
+        self.now = self.host.now();
         self.share = SHARE;
     }
 

@@ -1,59 +1,12 @@
-//! The tables of records: a plain one for a lane that owns its sockets, and one that grows under
-//! the feet of several workers.
+//! The table of records that grows under the feet of several workers.
 
 use std::os::fd::OwnedFd;
 
 use super::poller::Poller;
 use super::record::Record;
 use crate::sync::{Mutex, MutexGuard, OnceLock, lock};
+use crate::table::{STALE, Slot};
 use crate::token::Socket;
-
-/// What a caller did wrong who names a socket that is closed, or of another lane.
-const STALE: &str = "a stale socket: it has been closed, or belongs to another lane";
-
-/// The records of a pinned lane.
-#[derive(Debug, Default)]
-pub(super) struct OwnedTable {
-    records: Vec<Record>,
-    free: Vec<u32>,
-}
-
-impl OwnedTable {
-    /// A record for a socket without a handle.
-    pub(super) fn socket(&mut self) -> Socket {
-        let slot = self.free_slot();
-        self.records[slot as usize].occupy(slot)
-    }
-
-    /// A record for a handle.
-    pub(super) fn adopt(&mut self, fd: OwnedFd, poller: &Poller) -> Socket {
-        let slot = self.free_slot();
-        self.records[slot as usize].adopt(slot, fd, poller)
-    }
-
-    /// The record of `socket`, which the caller believes to be open.
-    pub(super) fn get(&mut self, socket: Socket) -> &mut Record {
-        self.find(socket).expect(STALE)
-    }
-
-    /// The record of `socket`, unless it has been closed meanwhile.
-    pub(super) fn find(&mut self, socket: Socket) -> Option<&mut Record> {
-        self.records.get_mut(socket.slot as usize).filter(|record| record.is(socket))
-    }
-
-    /// Closes the handle; the name is stale from now on.
-    pub(super) fn close(&mut self, socket: Socket) {
-        drop(self.get(socket).vacate());
-        self.free.push(socket.slot);
-    }
-
-    fn free_slot(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.records.push(Record::default());
-            u32::try_from(self.records.len() - 1).expect("fewer than 2^32 sockets")
-        })
-    }
-}
 
 /// Records of the first segment; each further segment has twice as many as the one before.
 const FIRST_SEGMENT: u32 = 64;
@@ -89,7 +42,10 @@ impl SharedTable {
     /// A record for a handle.
     pub(super) fn adopt(&self, fd: OwnedFd, poller: &Poller) -> Socket {
         let slot = self.free_slot();
-        lock(self.slot(slot)).adopt(slot, fd, poller)
+        let mut record = lock(self.slot(slot));
+        let socket = record.occupy(slot);
+        record.adopt(socket, fd, poller);
+        socket
     }
 
     /// The record of `socket`, which the caller believes to be open.
@@ -166,7 +122,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a stale socket")]
     fn a_socket_closed_twice_is_a_bug_of_the_caller() {
-        let mut table = OwnedTable::default();
+        let table = SharedTable::new();
         let socket = table.socket();
         table.close(socket);
         table.close(socket);

@@ -133,7 +133,7 @@ impl SimPort {
             Layout::Pinned => options.io_workers,
             Layout::Shared => 1,
         };
-        let pool = Pool::new(options.buffer_bytes, options.buffers_free_max);
+        let pool = Pool::of(options);
         let mut world = network.lock();
         let number = world.open_port(layout, lanes, &pool);
         let opened = world.now;

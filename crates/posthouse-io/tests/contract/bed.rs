@@ -46,6 +46,8 @@ pub struct Bed {
     pub driver: Arc<Driver>,
     /// Whether threads and time are real.
     pub real: bool,
+    /// Whether released buffers are used again.
+    pub reuses: bool,
     /// Whether one worker takes all completions of a socket, so that they are seen in order.
     pub sees_order: bool,
 }
@@ -53,14 +55,27 @@ pub struct Bed {
 impl Bed {
     /// A port with its workers.
     pub fn new(backend: Backend, layout: Layout, io_workers: usize) -> Self {
-        let real = !matches!(backend, Backend::Simulation(_));
-        let options = Options {
-            backend: backend.clone(),
-            layout: Some(layout),
+        Self::with(Options { backend, layout: Some(layout), io_workers, ..Options::default() })
+    }
+
+    /// The same, and no released buffer may be touched.
+    pub fn guarded(backend: Backend, layout: Layout, io_workers: usize) -> Self {
+        let layout = Some(layout);
+        Self::with(Options {
+            backend,
+            layout,
             io_workers,
-            buffer_bytes: BUFFER_BYTES,
+            guard_buffers: true,
             ..Options::default()
-        };
+        })
+    }
+
+    fn with(options: Options) -> Self {
+        let options = Options { buffer_bytes: BUFFER_BYTES, ..options };
+        let (backend, io_workers) = (options.backend.clone(), options.io_workers);
+        let layout = options.layout.expect("a layout");
+        let reuses = !options.guard_buffers;
+        let real = !matches!(backend, Backend::Simulation(_));
         let (port, choice) = CompletionPort::open(options).expect("the port opens");
         let bell = port.bell();
         let sees_order = layout == Layout::Pinned || io_workers == 1;
@@ -71,7 +86,7 @@ impl Bed {
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }
-        Self { port, backend, choice, bell, driver, real, sees_order }
+        Self { port, backend, choice, bell, driver, real, reuses, sees_order }
     }
 
     /// The `n`-th lane, counting round and round.

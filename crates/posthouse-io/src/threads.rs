@@ -10,7 +10,7 @@ use crate::worker::{SideStep, Turn, run_step};
 
 /// The threads of a port.
 #[derive(Debug, Default)]
-pub(super) struct Threads {
+pub(crate) struct Threads {
     shared: Arc<Shared>,
 }
 
@@ -42,7 +42,7 @@ impl Drop for Ended {
 
 impl Threads {
     /// Starts a thread. Whatever `work` owns is dropped before the work counts as ended.
-    pub(super) fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let worker = name.to_owned();
         lock(&self.shared.state).working += 1;
         let ended = Ended { shared: self.shared.clone() };
@@ -61,7 +61,7 @@ impl Threads {
     }
 
     /// Waits for the end of all threads, for at most `timeout`, and joins them; how many work on.
-    pub(super) fn join(&self, timeout: Duration) -> usize {
+    pub(crate) fn join(&self, timeout: Duration) -> usize {
         let state = lock(&self.shared.state);
         let (mut state, _) = self
             .shared
@@ -93,19 +93,19 @@ impl fmt::Display for PanicText<'_> {
 
 /// What side workers sleep on.
 #[derive(Debug, Default)]
-pub(super) struct Sides {
+pub(crate) struct Sides {
     wakes: Mutex<u64>,
     changed: Condvar,
 }
 
 impl Sides {
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         *lock(&self.wakes) += 1;
         self.changed.notify_all();
     }
 
     /// Runs a side worker to its end.
-    pub(super) fn run(&self, started: Instant, mut step: SideStep) {
+    pub(crate) fn run(&self, started: Instant, mut step: SideStep) {
         loop {
             // Read before the step: what is woken for during the step is not slept through.
             let seen = *lock(&self.wakes);

@@ -1,4 +1,4 @@
-//! The system calls on sockets, and what their errors mean: written once for both layouts.
+//! The system calls on sockets, and what their errors mean: written once for all backends.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -20,13 +20,19 @@ use crate::port::ListenOptions;
 /// 1,024; a longer gather leaves in several calls.
 const SEGMENTS_MAX: usize = 64;
 
+/// What readiness needs: a call that would wait fails with `EAGAIN`.
+pub(crate) const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK;
+/// What a ring needs: on a non-blocking socket it would hand `EAGAIN` on instead of waiting.
+pub(crate) const BLOCKING: SocketFlags = SocketFlags::empty();
+
 /// A bound and listening socket, and the address that it got.
-pub(super) fn listen(
+pub(crate) fn listen(
     address: Address,
     options: ListenOptions,
+    blocking: SocketFlags,
 ) -> Result<(OwnedFd, Address), Errno> {
     let address = address.socket_addr();
-    let fd = stream_socket(&address)?;
+    let fd = stream_socket(&address, blocking)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     if address.is_ipv6() {
         // What `net.ipv6.bindv6only` says would otherwise decide whether IPv4 peers come in here.
@@ -52,17 +58,15 @@ fn keep_alive(fd: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// How far a connect came at once.
-pub(super) enum Connecting {
+pub(crate) enum Connecting {
     Done,
     InProgress,
 }
 
 /// A new socket on its way to `address`.
-pub(super) fn connect(address: Address) -> Result<(OwnedFd, Connecting), Errno> {
+pub(crate) fn connect(address: Address) -> Result<(OwnedFd, Connecting), Errno> {
     let address = address.socket_addr();
-    let fd = stream_socket(&address)?;
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    keep_alive(&fd)?;
+    let fd = connecting_socket(&address, NON_BLOCKING)?;
     match rustix::net::connect(&fd, &address) {
         Ok(()) => Ok((fd, Connecting::Done)),
         // An interrupted connect goes on by itself (connect(2)).
@@ -71,13 +75,24 @@ pub(super) fn connect(address: Address) -> Result<(OwnedFd, Connecting), Errno> 
     }
 }
 
+/// A socket that can connect to `address`.
+pub(crate) fn connecting_socket(
+    address: &SocketAddr,
+    blocking: SocketFlags,
+) -> Result<OwnedFd, Errno> {
+    let fd = stream_socket(address, blocking)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    keep_alive(&fd)?;
+    Ok(fd)
+}
+
 /// What a connect in progress came to, once the socket is writable.
-pub(super) fn connected(fd: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn connected(fd: &OwnedFd) -> Result<(), Errno> {
     sockopt::socket_error(fd)?
 }
 
 /// One peer from the accept queue.
-pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
+pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (fd, peer) = rustix::net::acceptfrom_with(listener, flags)?;
     // A peer without an address left while it was being accepted.
@@ -88,7 +103,7 @@ pub(super) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
 /// Whether an error of accept is about the one peer that was at the head of the queue, and not
 /// about the listener. accept(2) asks to treat errors that are pending on the new socket so, and
 /// names these; EPERM is a firewall's word.
-pub(super) fn concerns_one_peer(errno: Errno) -> bool {
+pub(crate) fn concerns_one_peer(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::CONNABORTED
@@ -108,12 +123,12 @@ pub(super) fn concerns_one_peer(errno: Errno) -> bool {
 }
 
 /// Receives into `storage`; zero is the end of the stream.
-pub(super) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> {
     retry_on_intr(|| Ok(rustix::net::recv(fd, &mut *storage, RecvFlags::empty())?.0))
 }
 
 /// Sends from the beginning of `gather`; the number of bytes that left.
-pub(super) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
+pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
     let mut segments = gather.slices();
     let first = segments.next().unwrap_or_default();
     let Some(second) = segments.next() else {
@@ -135,27 +150,33 @@ pub(super) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
 }
 
 /// Ends the sending side.
-pub(super) fn end_sending(fd: &OwnedFd) {
+pub(crate) fn end_sending(fd: &OwnedFd) {
     // It fails only where the connection is gone already, and then there is nothing to end.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
 
 /// Resets the connection and discards what was not sent.
-pub(super) fn reset(fd: &OwnedFd) {
+pub(crate) fn reset(fd: &OwnedFd) {
     if rustix::net::connect_unspec(fd).is_err() {
         // Closing the socket will then do it.
         let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
     }
 }
 
+/// The other end's address; none where it has left.
+pub(crate) fn peer_address(fd: &OwnedFd) -> Option<Address> {
+    let address = rustix::net::getpeername(fd).ok()??;
+    SocketAddr::try_from(address).ok().map(Address::from)
+}
+
 /// This end's address.
-pub(super) fn local_address(fd: &OwnedFd) -> Option<Address> {
+pub(crate) fn local_address(fd: &OwnedFd) -> Option<Address> {
     let address = rustix::net::getsockname(fd).ok()?;
     SocketAddr::try_from(address).ok().map(Address::from)
 }
 
 /// What an error number means.
-pub(super) fn error(errno: Errno) -> Error {
+pub(crate) fn error(errno: Errno) -> Error {
     let failure = match errno {
         Errno::CONNRESET => Failure::Reset,
         Errno::CONNABORTED => Failure::Aborted,
@@ -183,9 +204,9 @@ pub(super) fn error(errno: Errno) -> Error {
     Error { failure, code: errno.raw_os_error() }
 }
 
-fn stream_socket(address: &SocketAddr) -> Result<OwnedFd, Errno> {
+fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let flags = blocking | SocketFlags::CLOEXEC;
     rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
 }
 
@@ -198,7 +219,7 @@ mod tests {
         for no_delay in [true, false] {
             let any = "127.0.0.1:0".parse().expect("an address");
             let options = ListenOptions { no_delay, ..ListenOptions::default() };
-            let (listener, address) = listen(any, options).expect("a listener");
+            let (listener, address) = listen(any, options, NON_BLOCKING).expect("a listener");
             let (near, _) = connect(address).expect("a connection");
             let (far, _) = accept(&listener).expect("a peer");
             assert_eq!(sockopt::tcp_nodelay(&far), Ok(no_delay));
@@ -210,17 +231,17 @@ mod tests {
     #[test]
     fn an_ipv6_listener_leaves_ipv4_to_others() {
         let any: Address = "[::]:0".parse().expect("an address");
-        let Ok((_listener, address)) = listen(any, ListenOptions::default()) else {
+        let Ok((_listener, address)) = listen(any, ListenOptions::default(), NON_BLOCKING) else {
             return; // IPv6 is switched off on this machine.
         };
         let same_port = SocketAddr::from(([0, 0, 0, 0], address.port()));
-        assert!(listen(same_port.into(), ListenOptions::default()).is_ok());
+        assert!(listen(same_port.into(), ListenOptions::default(), NON_BLOCKING).is_ok());
     }
 
     #[test]
     fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (listener, address) = listen(any, ListenOptions::default()).expect("a listener");
+        let (listener, address) = listen(any, ListenOptions::default(), NON_BLOCKING).expect("a listener");
         let (near, _) = connect(address).expect("a connection");
         let far = loop {
             match accept(&listener) {

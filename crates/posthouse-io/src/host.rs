@@ -1,0 +1,210 @@
+//! A completion port on a real system: the clock, the threads, the look-ups, the buffers, and the
+//! lanes of whichever backend was chosen.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::bell::Bell;
+use crate::buffer::Pool;
+use crate::completions::{Figures, Totals};
+use crate::door::Door;
+use crate::lane::{Lane, LaneKind};
+use crate::operation::NewHandle;
+use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
+use crate::readiness::{self, Poller};
+use crate::resolver::Resolver;
+use crate::sync::{Arc, Mutex, lock};
+use crate::system;
+use crate::threads::{Sides, Threads};
+use crate::token::LaneId;
+use crate::uring::{self, Ring};
+use crate::worker::{IoStep, SideStep};
+
+/// A port of this machine. Its threads keep it alive until their workers are done.
+#[derive(Debug)]
+pub(crate) struct Host {
+    started: Instant,
+    lanes: Lanes,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) resolver: Resolver,
+    threads: Threads,
+    sides: Arc<Sides>,
+    bell: Bell,
+}
+
+/// What workers take completions from.
+#[derive(Debug)]
+pub(crate) enum Lanes {
+    Readiness(Vec<Seat<Poller>>),
+    ReadinessShared(Arc<readiness::Core>),
+    Uring(Vec<Seat<Ring>>),
+}
+
+/// A pinned lane's place for its worker.
+#[derive(Debug)]
+pub(crate) struct Seat<T> {
+    door: Arc<Door>,
+    /// What the worker waits with, until it takes it.
+    source: Mutex<Option<T>>,
+}
+
+impl<T> Seat<T> {
+    pub(crate) fn new(door: Door, source: T) -> Self {
+        Self { door: Arc::new(door), source: Mutex::new(Some(source)) }
+    }
+
+    fn take(&self) -> (Arc<Door>, T) {
+        let source = lock(&self.source).take().expect("one worker to a pinned lane");
+        (self.door.clone(), source)
+    }
+}
+
+impl Host {
+    /// A port on readiness.
+    pub(crate) fn on_readiness(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
+        let lanes = match layout {
+            Layout::Pinned => Lanes::Readiness(readiness::seats(options.io_workers)?),
+            Layout::Shared => Lanes::ReadinessShared(Arc::new(readiness::Core::open()?)),
+        };
+        Ok(Self::new(lanes, Pool::of(options)))
+    }
+
+    /// A port on rings, in the pinned layout.
+    pub(crate) fn on_uring(options: &Options) -> io::Result<Arc<Self>> {
+        let pool = Pool::of(options);
+        let seats = uring::seats(options.io_workers, &pool)?;
+        Ok(Self::new(Lanes::Uring(seats), pool))
+    }
+
+    fn new(lanes: Lanes, pool: Arc<Pool>) -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            lanes,
+            pool,
+            resolver: Resolver::default(),
+            threads: Threads::default(),
+            sides: Arc::default(),
+            bell: Bell::real(),
+        })
+    }
+
+    pub(crate) fn lanes(&self) -> usize {
+        match &self.lanes {
+            Lanes::Readiness(seats) => seats.len(),
+            Lanes::Uring(seats) => seats.len(),
+            Lanes::ReadinessShared(_) => 1,
+        }
+    }
+
+    pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let blocking = match &self.lanes {
+            Lanes::Readiness(_) | Lanes::ReadinessShared(_) => system::NON_BLOCKING,
+            Lanes::Uring(_) => system::BLOCKING,
+        };
+        let (fd, local) = system::listen(address, options, blocking)?;
+        Ok(Listener { handle: NewHandle::Descriptor(fd), local })
+    }
+
+    pub(crate) fn spawn(self: &Arc<Self>, id: LaneId, name: &str, step: IoStep) -> io::Result<()> {
+        assert!(id.index() < self.lanes(), "no such lane");
+        let host = self.clone();
+        match &self.lanes {
+            Lanes::ReadinessShared(core) => {
+                let core = core.clone();
+                let lane = move || LaneKind::Shared(readiness::SharedLane::new(host, core));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+            Lanes::Readiness(seats) => {
+                let (door, poller) = seats[id.index()].take();
+                let lane =
+                    move || LaneKind::Pinned(readiness::PinnedLane::new(id, host, door, poller));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+            Lanes::Uring(seats) => {
+                let (door, ring) = seats[id.index()].take();
+                let lane = move || LaneKind::Uring(uring::UringLane::new(id, host, door, ring));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+        }
+    }
+
+    pub(crate) fn spawn_side(&self, name: &str, step: SideStep) -> io::Result<()> {
+        let (sides, started) = (self.sides.clone(), self.started);
+        self.threads.start(name, move || sides.run(started, step))
+    }
+
+    pub(crate) fn wake(&self, lane: LaneId) {
+        match &self.lanes {
+            Lanes::Readiness(seats) => seats[lane.index()].door.wake(),
+            Lanes::Uring(seats) => seats[lane.index()].door.wake(),
+            Lanes::ReadinessShared(core) => core.wake(),
+        }
+    }
+
+    pub(crate) fn wake_sides(&self) {
+        self.sides.wake();
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    #[expect(clippy::unused_self, reason = "the seam's signature: the simulation needs it")]
+    pub(crate) fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        let filled = rustix::io::retry_on_intr(|| {
+            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        });
+        // getrandom(2): up to 256 bytes always come whole.
+        assert_eq!(filled, Ok(bytes.len()), "the system gives random bytes");
+        u64::from_ne_bytes(bytes)
+    }
+
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let totals = self.totals();
+        Counters {
+            submitted: totals.submitted,
+            completed: totals.completed,
+            sockets: totals.sockets(),
+            buffers_used: self.pool.outstanding(),
+            buffers_free: self.pool.free(),
+        }
+    }
+
+    pub(crate) fn drain(&self, timeout: Duration) -> Drained {
+        let workers = self.threads.join(timeout);
+        // Each lane has awaited, before it went, what the system still held. What its user never
+        // saw completed is counted all the same: it is the same mistake on every backend.
+        Drained { workers, leaked: self.totals().in_flight() }
+    }
+
+    fn totals(&self) -> Totals {
+        match &self.lanes {
+            Lanes::Readiness(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
+            Lanes::Uring(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
+            Lanes::ReadinessShared(core) => {
+                Totals::of(core.figures().iter().map(|figures: &Arc<Figures>| &**figures))
+            }
+        }
+    }
+
+    /// What is left of a sleep that a step asked for when it was `then`.
+    pub(crate) fn left_of(&self, sleep: Option<Duration>, then: Duration) -> Option<Duration> {
+        let until = then.checked_add(sleep?)?;
+        Some(until.saturating_sub(self.now()))
+    }
+}
+
+/// The descriptor of a handle that comes from this machine.
+pub(crate) fn descriptor(handle: NewHandle) -> OwnedFd {
+    match handle {
+        NewHandle::Descriptor(fd) => fd,
+        NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
+    }
+}

@@ -1,0 +1,102 @@
+//! The memory behind a receive buffer: what the system may write into while an operation has it.
+
+use std::ptr::NonNull;
+use std::{fmt, slice};
+
+/// A piece of memory. It is named by an address, not held as a reference, because the kernel
+/// writes into it on its own time; whoever owns the value decides who looks at the bytes.
+pub(crate) struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Heap,
+    /// On pages of its own, that nobody may touch while the memory is released.
+    #[cfg(unix)]
+    Guarded,
+}
+
+// SAFETY: a `Memory` is the only owner of its bytes, as a `Box<[u8]>` is of its.
+unsafe impl Send for Memory {}
+// SAFETY: a shared `Memory` gives out shared slices only.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// From the heap, zeroed.
+    pub(crate) fn heap(len: usize) -> Self {
+        let bytes = Box::into_raw(vec![0u8; len].into_boxed_slice());
+        let start = NonNull::new(bytes.cast::<u8>()).expect("a box is not null");
+        Self { start, len, kind: Kind::Heap }
+    }
+
+    /// On pages of its own, zeroed.
+    #[cfg(unix)]
+    pub(crate) fn guarded(len: usize) -> Self {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address that the system chooses touches no other memory.
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, access, flags) };
+        let start = start.expect("memory for a guarded buffer").cast::<u8>();
+        Self { start: NonNull::new(start).expect("not null"), len, kind: Kind::Guarded }
+    }
+
+    /// Says that nobody may touch it any more. On guarded pages, whoever does is found out: a
+    /// thread faults, and the kernel's write fails with `EFAULT`.
+    pub(crate) fn release(&mut self) {
+        #[cfg(unix)]
+        if self.kind == Kind::Guarded {
+            use rustix::mm::{MprotectFlags, mprotect};
+            // SAFETY: the pages are this value's own, and `&mut self` shows that no slice of them
+            // is alive. They are given back to the system by `drop`, which needs no access.
+            unsafe { mprotect(self.start.as_ptr().cast(), self.len, MprotectFlags::empty()) }
+                .expect("pages of one's own can be protected");
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// For the system to write to.
+    pub(crate) fn start(&mut self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` initialised bytes that this value owns. While an operation has the memory,
+        // its backend keeps the value and asks for no slice.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; `&mut self` makes the slice the only one.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        match self.kind {
+            Kind::Heap => {
+                let bytes = std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.len);
+                // SAFETY: made by `Box::into_raw` in `heap` with this address and length.
+                drop(unsafe { Box::from_raw(bytes) });
+            }
+            #[cfg(unix)]
+            Kind::Guarded => {
+                // SAFETY: mapped by `guarded` with this address and length, and nobody's else.
+                let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+                debug_assert!(unmapped.is_ok(), "a mapping of one's own can be given back");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memory({} bytes, {:?})", self.len, self.kind)
+    }
+}

@@ -1,0 +1,85 @@
+//! Whether this machine has what the backend takes: found out by doing it, once, on a small ring.
+//!
+//! A version number would not tell: sandboxes refuse the setup, or let it pass and refuse what
+//! comes after.
+
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use io_uring::opcode;
+use io_uring::types::{CancelBuilder, Fd};
+
+use super::group::GROUP;
+use super::request::{Kind, Request};
+use super::ring::{Completed, Ring};
+use crate::buffer::Pool;
+use crate::port::Options;
+
+/// How long a kernel that works may take for what is done at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes a byte through a ring as a lane would: a receive that goes on, a provided buffer, a cancel
+/// by descriptor. The error says what was refused and why that may be.
+pub(crate) fn probe() -> io::Result<()> {
+    let pool = Pool::of(&Options { buffer_bytes: 64, ..Options::default() });
+    let mut ring = Ring::open(&pool)?;
+    ring.enable().map_err(|error| refused("enabling a ring", &error))?;
+    let (mut near, far) = UnixStream::pair()?;
+    let outcome = receive_one(&mut ring, &mut near, &far);
+    let drained = ring.drain(drop);
+    outcome?;
+    if !drained {
+        return Err(io::Error::other("a ring did not end what it was asked to end"));
+    }
+    Ok(())
+}
+
+fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::Result<()> {
+    let (group, pool) = ring.buffers();
+    group.fill(pool);
+    let fd = Fd(far.as_raw_fd());
+    near.write_all(b"x")?;
+    let receive = opcode::RecvMulti::new(fd, GROUP).build();
+    // SAFETY: the memory is the buffer group's; the handle is the caller's, who drains the ring
+    // before it goes.
+    unsafe { ring.push(Request::of_lane(Kind::Receive), receive) };
+    let received = next(ring)?;
+    if let Err(errno) = received.result {
+        return Err(refused("a receive that goes on (multishot)", &errno.into()));
+    }
+    if !received.more || received.buffer.is_none() {
+        return Err(io::Error::other("its multishot receive does not go on (Linux 6.1 is needed)"));
+    }
+    let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all()).build();
+    // SAFETY: a cancel names no memory.
+    unsafe { ring.push(Request::of_lane(Kind::Cancel), cancel) };
+    for _ in 0..2 {
+        let ended = next(ring)?;
+        if let (Kind::Cancel, Err(errno)) = (ended.request.kind, ended.result) {
+            return Err(refused("a cancel by descriptor", &errno.into()));
+        }
+    }
+    Ok(())
+}
+
+fn next(ring: &mut Ring) -> io::Result<Completed> {
+    ring.enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
+    ring.next().ok_or_else(|| io::Error::other("a ring does not complete what it was given"))
+}
+
+/// Says what was refused, and what that usually means.
+pub(super) fn refused(what: &str, error: &io::Error) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "this kernel has none, or a sandbox hides it",
+        Some(libc::EPERM | libc::EACCES) => {
+            "the sysctl kernel.io_uring_disabled or a sandbox (seccomp) denies it"
+        }
+        Some(libc::EINVAL) => "this kernel is too old: Linux 6.1 is needed",
+        Some(libc::ENOMEM) => "no locked memory is left: see `ulimit -l`",
+        Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: see `ulimit -n`",
+        _ => "unexpected",
+    };
+    io::Error::new(error.kind(), format!("{what} is refused: {error}; {hint}"))
+}

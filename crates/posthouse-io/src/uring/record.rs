@@ -1,0 +1,561 @@
+//! One registered socket: its state, its operations, and what the kernel has in flight for them.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{opcode, squeue};
+use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
+
+use super::group::GROUP;
+use super::request::{Kind, Request};
+use super::ring::{Completed, Ring};
+use super::sending::{Sending, Spares};
+use crate::address::Address;
+use crate::completions::Completions;
+use crate::error::{Error, Failure};
+use crate::lane::Cancel;
+use crate::operation::{Completion, Gather, NewHandle, NewSocket, Outcome, ReceiveMode};
+use crate::system;
+use crate::table::Slot;
+use crate::token::{Socket, Tag};
+
+/// A slot of the table of sockets.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about one socket, and a record must stay small"
+)]
+pub(super) struct Record {
+    /// None: a socket that has not begun to connect, one that is being closed, or a vacant slot.
+    fd: Option<OwnedFd>,
+    generation: u32,
+    input: Input,
+    /// The send in flight, with the memory that it uses.
+    sending: Option<Box<Sending>>,
+    /// What ended the connection. The system tells it to one call only, be it a send or a receive,
+    /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
+    broken: Option<Error>,
+    /// Requests in flight that name this socket, cancels included.
+    requests: u16,
+    /// True exactly when the slot is taken.
+    live: bool,
+    /// True exactly when the socket has a connection, or had one.
+    connected: bool,
+    /// True exactly while the kernel has a request that serves `input`.
+    armed: bool,
+    /// True exactly when that request has been asked to end.
+    asked_to_end: bool,
+    /// True exactly when this side has ended its stream.
+    sending_ended: bool,
+    /// True exactly when the record is on the list of those that wait for buffers.
+    pub(super) starved: bool,
+}
+
+const _: () = assert!(size_of::<Record>() <= 48, "the I/O record of an idle connection");
+
+/// What waits for something to come from the socket. These exclude each other.
+#[derive(Debug, Default)]
+enum Input {
+    #[default]
+    Nothing,
+    Connect(Box<Connect>),
+    Accept(Tag),
+    Receive(Receive),
+    /// At least one, in the order of their submission; there have been more. The kernel serves the
+    /// first.
+    Receives(Box<VecDeque<Receive>>),
+    Close(Tag),
+}
+
+#[derive(Debug)]
+struct Connect {
+    tag: Tag,
+    address: SocketAddrAny,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Receive {
+    tag: Tag,
+    mode: ReceiveMode,
+    cancelled: bool,
+}
+
+/// What a record works with.
+pub(super) struct Hands<'a> {
+    pub(super) ring: &'a mut Ring,
+    pub(super) done: &'a mut Completions,
+    pub(super) spares: &'a mut Spares,
+    /// Receives of a stream may go on by themselves.
+    pub(super) multishot: bool,
+}
+
+impl Slot for Record {
+    fn occupy(&mut self, slot: u32) -> Socket {
+        assert!(!self.live, "a slot taken twice");
+        *self = Self { generation: self.generation, live: true, ..Self::default() };
+        Socket { slot, generation: self.generation }
+    }
+
+    fn is(&self, socket: Socket) -> bool {
+        self.live && self.generation == socket.generation
+    }
+}
+
+/// The handle, and the requests that name it.
+impl Record {
+    pub(super) fn adopt(&mut self, fd: OwnedFd) {
+        self.fd = Some(fd);
+        self.connected = true;
+    }
+
+    pub(super) fn local_address(&self) -> Option<Address> {
+        self.fd.as_ref().and_then(system::local_address)
+    }
+
+    /// The socket that has the slot now.
+    pub(super) fn socket(&self, slot: u32) -> Socket {
+        Socket { slot, generation: self.generation }
+    }
+
+    /// A completion has come: counts it, and checks that it is this socket's.
+    pub(super) fn count(&mut self, completed: Completed) {
+        assert!(
+            self.live && completed.request.is_for(self.generation),
+            "a completion for a socket that is gone"
+        );
+        self.requests -= u16::from(!completed.more);
+    }
+
+    fn raw(&self) -> Fd {
+        Fd(self.fd.as_ref().expect("a socket in use has a handle").as_raw_fd())
+    }
+
+    /// Queues a request that names this socket.
+    ///
+    /// # Safety
+    ///
+    /// The memory that `entry` names must stay until its last completion. (The handle does: it is
+    /// closed when no request names it.)
+    unsafe fn push(&mut self, socket: Socket, kind: Kind, entry: squeue::Entry, ring: &mut Ring) {
+        self.requests += 1;
+        // SAFETY: the memory by this function's own contract, the handle by its note.
+        unsafe { ring.push(Request::new(kind, socket), entry) };
+    }
+
+    /// Asks for the end of requests.
+    fn push_cancel(&mut self, socket: Socket, which: CancelBuilder, ring: &mut Ring) {
+        let entry = opcode::AsyncCancel2::new(which).build();
+        // SAFETY: a cancel names no memory.
+        unsafe { self.push(socket, Kind::Cancel, entry, ring) };
+    }
+}
+
+/// Operations, and what ends them early.
+impl Record {
+    pub(super) fn start_accept(&mut self, socket: Socket, tag: Tag, hands: &mut Hands<'_>) {
+        assert!(matches!(self.input, Input::Nothing), "one accept at a time");
+        self.input = Input::Accept(tag);
+        self.arm_accept(socket, hands);
+    }
+
+    pub(super) fn start_connect(
+        &mut self,
+        socket: Socket,
+        tag: Tag,
+        address: Address,
+        hands: &mut Hands<'_>,
+    ) {
+        assert!(self.fd.is_none(), "a socket connects once");
+        if let Some(error) = self.broken {
+            return hands.done.fail(tag, error);
+        }
+        let address = address.socket_addr();
+        match system::connecting_socket(&address, system::BLOCKING) {
+            Ok(fd) => self.fd = Some(fd),
+            Err(errno) => return hands.done.fail(tag, system::error(errno)),
+        }
+        let connect = Box::new(Connect { tag, address: address.into() });
+        let (start, len) = (connect.address.as_ptr().cast(), connect.address.addr_len());
+        self.input = Input::Connect(connect);
+        self.armed = true;
+        let entry = opcode::Connect::new(self.raw(), start, len).build();
+        // SAFETY: the address is in a box that the record keeps until the completion.
+        unsafe { self.push(socket, Kind::Connect, entry, hands.ring) };
+    }
+
+    pub(super) fn start_receive(
+        &mut self,
+        socket: Socket,
+        tag: Tag,
+        mode: ReceiveMode,
+        hands: &mut Hands<'_>,
+    ) {
+        if !self.connected {
+            return hands.done.fail(tag, system::error(Errno::NOTCONN));
+        }
+        let receive = Receive { tag, mode, cancelled: false };
+        // What has been cancelled ends soon, and the next one begins then.
+        let follows = |last: &Receive| {
+            last.cancelled || (last.mode, mode) == (ReceiveMode::Once, ReceiveMode::Once)
+        };
+        self.input = match std::mem::take(&mut self.input) {
+            Input::Nothing => Input::Receive(receive),
+            Input::Receive(first) if follows(&first) => {
+                Input::Receives(Box::new(VecDeque::from([first, receive])))
+            }
+            Input::Receives(mut all) if all.back().is_none_or(follows) => {
+                all.push_back(receive);
+                Input::Receives(all)
+            }
+            _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
+        };
+        self.arm_receive(socket, hands);
+    }
+
+    pub(super) fn start_send(
+        &mut self,
+        socket: Socket,
+        tag: Tag,
+        gather: Gather,
+        hands: &mut Hands<'_>,
+    ) {
+        assert!(!gather.is_empty(), "a send without bytes");
+        assert!(self.sending.is_none(), "one send at a time on a socket");
+        if let Some(error) = self.broken {
+            return hands.done.fail(tag, error);
+        }
+        if !self.connected {
+            return hands.done.fail(tag, system::error(Errno::NOTCONN));
+        }
+        let sending = hands.spares.take(tag, gather);
+        let entry = sending.entry(self.raw());
+        self.sending = Some(sending);
+        // SAFETY: what the entry names is in the box, or owned by the gather in it; the record
+        // keeps the box until the completion and changes nothing in it.
+        unsafe { self.push(socket, Kind::Send, entry, hands.ring) };
+    }
+
+    /// Closes the handle, once no request names it any more.
+    pub(super) fn start_close(&mut self, socket: Socket, tag: Tag, hands: &mut Hands<'_>) {
+        assert!(
+            matches!(self.input, Input::Nothing) && self.sending.is_none(),
+            "a socket closed with operations in flight: cancel, await, then close"
+        );
+        self.input = Input::Close(tag);
+        self.close_when_free(socket, hands.ring);
+    }
+
+    /// Closes the handle of a socket that is to be closed and that nothing names any more.
+    pub(super) fn close_when_free(&mut self, socket: Socket, ring: &mut Ring) {
+        if self.requests == 0
+            && matches!(self.input, Input::Close(_))
+            && let Some(fd) = self.fd.take()
+        {
+            let entry = opcode::Close::new(Fd(fd.into_raw_fd())).build();
+            // SAFETY: it names no memory, and the handle is the request's own from here on.
+            unsafe { self.push(socket, Kind::Close, entry, ring) };
+        }
+    }
+
+    /// The terminal completion of a close, where the handle is closed; then the slot is vacant.
+    pub(super) fn closed(&mut self) -> Option<Tag> {
+        let Input::Close(tag) = self.input else { return None };
+        if self.requests > 0 || self.fd.is_some() {
+            return None;
+        }
+        self.input = Input::Nothing;
+        self.live = false;
+        self.generation = self.generation.wrapping_add(1);
+        Some(tag)
+    }
+
+    pub(super) fn cancel(&mut self, socket: Socket, what: Cancel, hands: &mut Hands<'_>) {
+        for receive in self.receives() {
+            receive.cancelled = true;
+        }
+        let receiving = matches!(self.input, Input::Receive(_) | Input::Receives(_));
+        match what {
+            Cancel::Everything if self.armed || self.sending.is_some() => {
+                self.asked_to_end = self.armed;
+                self.push_cancel(socket, CancelBuilder::fd(self.raw()).all(), hands.ring);
+            }
+            Cancel::Receives if self.armed && receiving && !self.asked_to_end => {
+                self.asked_to_end = true;
+                let request = Request::new(Kind::Receive, socket).to_bits();
+                self.push_cancel(socket, CancelBuilder::user_data(request), hands.ring);
+            }
+            _ => {}
+        }
+        self.end_cancelled(hands.done);
+    }
+
+    pub(super) fn shutdown(&mut self, ring: &mut Ring) {
+        self.sending_ended = true;
+        if self.sending.is_some() {
+            // What is queued goes out before the end.
+            ring.submit().expect(super::lane::WORKS);
+        }
+        if let Some(fd) = &self.fd {
+            system::end_sending(fd);
+        }
+    }
+
+    pub(super) fn reset(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        let error = *self.broken.insert(system::error(Errno::CONNRESET));
+        let Some(fd) = &self.fd else { return };
+        system::reset(fd);
+        if self.armed || self.sending.is_some() {
+            self.asked_to_end = self.armed;
+            self.push_cancel(socket, CancelBuilder::fd(self.raw()).all(), hands.ring);
+        }
+        if !self.armed {
+            self.end_all(Outcome::Failed, error, hands.done);
+        }
+    }
+}
+
+/// Requests of the kernel, as the operations need them.
+impl Record {
+    fn arm_accept(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        self.armed = true;
+        self.asked_to_end = false;
+        let entry = opcode::AcceptMulti::new(self.raw()).flags(libc::SOCK_CLOEXEC).build();
+        // SAFETY: it names no memory.
+        unsafe { self.push(socket, Kind::Accept, entry, hands.ring) };
+    }
+
+    /// Has the kernel serve the first receive, where it does not serve one already.
+    pub(super) fn arm_receive(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        if self.armed || self.starved {
+            return;
+        }
+        let Some(first) = self.receives().next().copied() else { return };
+        self.armed = true;
+        self.asked_to_end = false;
+        let entry = match first.mode {
+            ReceiveMode::Stream if hands.multishot => {
+                opcode::RecvMulti::new(self.raw(), GROUP).build()
+            }
+            ReceiveMode::Stream | ReceiveMode::Once => {
+                let (anywhere, all) = (std::ptr::null_mut(), 0);
+                let entry = opcode::Recv::new(self.raw(), anywhere, all).buf_group(GROUP).build();
+                entry.flags(squeue::Flags::BUFFER_SELECT)
+            }
+        };
+        // SAFETY: the memory is the buffer group's, and stays until a completion names it.
+        unsafe { self.push(socket, Kind::Receive, entry, hands.ring) };
+    }
+
+    /// The receives, the first first.
+    fn receives(&mut self) -> impl Iterator<Item = &mut Receive> {
+        let (one, more) = match &mut self.input {
+            Input::Receive(one) => (Some(one), None),
+            Input::Receives(all) => (None, Some(all.iter_mut())),
+            _ => (None, None),
+        };
+        one.into_iter().chain(more.into_iter().flatten())
+    }
+
+    fn end_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
+        let (first, rest) = match std::mem::take(&mut self.input) {
+            Input::Receive(first) => (first, Input::Nothing),
+            Input::Receives(mut all) => {
+                let first = all.pop_front().expect("at least one receive");
+                (first, if all.is_empty() { Input::Nothing } else { Input::Receives(all) })
+            }
+            _ => unreachable!("no receive"),
+        };
+        self.input = rest;
+        done.end(first.tag, outcome);
+    }
+
+    /// Ends the cancelled ones that the kernel does not serve.
+    fn end_cancelled(&mut self, done: &mut Completions) {
+        if !self.armed {
+            while self.receives().next().is_some_and(|first| first.cancelled) {
+                let error = Error::new(Failure::Cancelled);
+                self.end_first_receive(Outcome::Failed(error), done);
+            }
+        }
+    }
+
+    /// Ends all receives in the same way.
+    fn end_all<T: Copy>(&mut self, outcome: fn(T) -> Outcome, value: T, done: &mut Completions) {
+        while self.receives().next().is_some() {
+            self.end_first_receive(outcome(value), done);
+        }
+    }
+
+    /// Keeps an error that the connection does not survive.
+    fn remember(&mut self, error: Error) -> Error {
+        if !error.is_passing() && error.failure != Failure::NotConnected {
+            self.broken = Some(error);
+        }
+        error
+    }
+}
+
+/// What requests came to.
+impl Record {
+    pub(super) fn on_accept(
+        &mut self,
+        socket: Socket,
+        completed: Completed,
+        hands: &mut Hands<'_>,
+    ) {
+        self.armed = completed.more;
+        let Input::Accept(tag) = self.input else {
+            unreachable!("the kernel accepts where an accept waits")
+        };
+        if let Some(fd) = accepted(completed) {
+            // A peer without an address has left already.
+            if let Some(peer) = system::peer_address(&fd) {
+                let new = NewSocket { peer, handle: NewHandle::Descriptor(fd) };
+                let outcome = Outcome::Accepted(Box::new(new));
+                hands.done.put(Completion { tag, more: true, outcome });
+            }
+        }
+        if self.armed {
+            return;
+        }
+        match completed.result {
+            _ if self.asked_to_end => {
+                self.input = Input::Nothing;
+                hands.done.fail(tag, Error::new(Failure::Cancelled));
+            }
+            Err(errno) if !system::concerns_one_peer(errno) => {
+                self.input = Input::Nothing;
+                hands.done.fail(tag, failure(errno));
+            }
+            _ => self.arm_accept(socket, hands),
+        }
+    }
+
+    pub(super) fn on_connect(&mut self, completed: Completed, hands: &mut Hands<'_>) {
+        self.armed = false;
+        let Input::Connect(connect) = std::mem::take(&mut self.input) else {
+            unreachable!("the kernel connects where a connect waits")
+        };
+        let error = match (completed.result, self.broken) {
+            (Ok(_), None) => {
+                self.connected = true;
+                return hands.done.end(connect.tag, Outcome::Connected);
+            }
+            (result, Some(error)) => {
+                // Reset while it connected.
+                if let (Ok(_), Some(fd)) = (result, &self.fd) {
+                    system::reset(fd);
+                }
+                error
+            }
+            (Err(errno), None) => failure(errno),
+        };
+        self.broken.get_or_insert(system::error(Errno::NOTCONN));
+        hands.done.fail(connect.tag, error);
+    }
+
+    /// Returns whether the socket waits for buffers.
+    pub(super) fn on_receive(
+        &mut self,
+        socket: Socket,
+        completed: Completed,
+        hands: &mut Hands<'_>,
+    ) -> bool {
+        self.armed = completed.more;
+        let (group, pool) = hands.ring.buffers();
+        let memory = completed.buffer.map(|number| group.take(number));
+        let mut out_of_buffers = false;
+        match (completed.result, memory) {
+            (Ok(filled @ 1..), Some(memory)) => {
+                let outcome = Outcome::Received(pool.lend(memory, filled));
+                self.give_to_first_receive(outcome, hands.done);
+            }
+            (result, memory) => {
+                if let Some(memory) = memory {
+                    pool.give_back_memory(memory);
+                }
+                out_of_buffers = self.on_receive_without_data(result, hands.done);
+            }
+        }
+        if !self.armed {
+            self.end_cancelled(hands.done);
+            if out_of_buffers && self.receives().next().is_some() {
+                self.starved = true;
+                return true;
+            }
+            self.arm_receive(socket, hands);
+        }
+        false
+    }
+
+    /// Returns whether that was for want of a buffer.
+    fn on_receive_without_data(
+        &mut self,
+        result: Result<usize, Errno>,
+        done: &mut Completions,
+    ) -> bool {
+        match (result, self.broken) {
+            (Err(Errno::NOBUFS), _) => return true,
+            (_, Some(error)) => self.end_all(Outcome::Failed, error, done),
+            // It is asked again, as far as anybody still wants to know.
+            (Err(Errno::INTR | Errno::AGAIN | Errno::CANCELED), None) => {}
+            (Ok(_), None) => self.end_all(|()| Outcome::Ended, (), done),
+            (Err(errno), None) => {
+                let error = self.remember(system::error(errno));
+                self.end_all(Outcome::Failed, error, done);
+            }
+        }
+        false
+    }
+
+    /// Data for the first receive; a stream goes on.
+    fn give_to_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
+        let first = *self.receives().next().expect("the kernel receives where a receive waits");
+        match first.mode {
+            ReceiveMode::Stream => done.put(Completion { tag: first.tag, more: true, outcome }),
+            ReceiveMode::Once => self.end_first_receive(outcome, done),
+        }
+    }
+
+    pub(super) fn on_send(&mut self, completed: Completed, hands: &mut Hands<'_>) {
+        let sending = self.sending.take().expect("the kernel sends what a send gave it");
+        let (tag, gather) = hands.spares.keep(sending);
+        match (completed.result, self.broken) {
+            (Ok(bytes), _) => hands.done.end(tag, Outcome::Sent { bytes, gather }),
+            (Err(_), Some(error)) => hands.done.fail(tag, error),
+            (Err(Errno::INTR | Errno::AGAIN), None) => {
+                hands.done.end(tag, Outcome::Sent { bytes: 0, gather });
+            }
+            (Err(errno), None) if failure(errno).is_passing() => {
+                hands.done.end(tag, Outcome::Sent { bytes: 0, gather });
+            }
+            // The peer's reset came after its end.
+            (Err(Errno::PIPE), None) if !self.sending_ended => {
+                let error = Error { failure: Failure::Reset, ..system::error(Errno::PIPE) };
+                hands.done.fail(tag, self.remember(error));
+            }
+            (Err(Errno::CANCELED), None) => hands.done.fail(tag, failure(Errno::CANCELED)),
+            (Err(errno), None) => hands.done.fail(tag, self.remember(system::error(errno))),
+        }
+    }
+}
+
+/// The descriptor that a completed accept brings.
+pub(super) fn accepted(completed: Completed) -> Option<OwnedFd> {
+    if completed.request.kind != Kind::Accept {
+        return None;
+    }
+    let descriptor = i32::try_from(completed.result.ok()?).expect("the kernel counts in i32");
+    // SAFETY: the kernel has just made the descriptor for this process, and tells it once.
+    Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// What the kernel's error means.
+fn failure(errno: Errno) -> Error {
+    match errno {
+        Errno::CANCELED => Error::new(Failure::Cancelled),
+        errno => system::error(errno),
+    }
+}

@@ -1,0 +1,86 @@
+//! What the kernel is given with a request and gives back with its completions.
+
+use crate::token::Socket;
+
+/// A request to the kernel: what it is, and the socket that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) kind: Kind,
+    pub(super) slot: u32,
+    /// The low bits of the slot's generation: enough to notice a completion that comes for a
+    /// socket that is gone, which would be a bug, for no socket is closed before its last one.
+    generation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Accept,
+    Connect,
+    Receive,
+    Send,
+    Cancel,
+    Close,
+    /// The wait for the lane's alarm; it is for no socket.
+    Alarm,
+    /// Asks for the end of everything, when the lane goes.
+    CancelAll,
+}
+
+const KINDS: [Kind; 8] = [
+    Kind::Accept,
+    Kind::Connect,
+    Kind::Receive,
+    Kind::Send,
+    Kind::Cancel,
+    Kind::Close,
+    Kind::Alarm,
+    Kind::CancelAll,
+];
+
+const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+impl Request {
+    pub(super) fn new(kind: Kind, socket: Socket) -> Self {
+        Self { kind, slot: socket.slot, generation: socket.generation & GENERATION_MASK }
+    }
+
+    /// A request that is for no socket.
+    pub(super) fn of_lane(kind: Kind) -> Self {
+        Self { kind, slot: u32::MAX, generation: 0 }
+    }
+
+    /// Whether it was made for the socket that has the slot now.
+    pub(super) fn is_for(self, generation: u32) -> bool {
+        self.generation == generation & GENERATION_MASK
+    }
+
+    /// As the 64 bits that the kernel carries: slot, generation, kind.
+    pub(super) fn to_bits(self) -> u64 {
+        let kind = self.kind as u64;
+        u64::from(self.slot) << 32 | u64::from(self.generation) << 8 | kind
+    }
+
+    pub(super) fn from_bits(bits: u64) -> Self {
+        let kind = KINDS[usize::from(bits as u8)];
+        Self { kind, slot: (bits >> 32) as u32, generation: (bits as u32) >> 8 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_comes_back_as_it_was() {
+        for (number, kind) in KINDS.into_iter().enumerate() {
+            assert_eq!(kind as usize, number, "the table is in order");
+            let socket = Socket { slot: 0x1234_5678, generation: 0xffab_cdef };
+            let request = Request::new(kind, socket);
+            assert_eq!(Request::from_bits(request.to_bits()), request);
+            assert!(request.is_for(socket.generation) && !request.is_for(socket.generation + 1));
+        }
+        let alarm = Request::of_lane(Kind::Alarm);
+        assert_eq!(Request::from_bits(alarm.to_bits()), alarm);
+    }
+}

@@ -1,0 +1,241 @@
+//! The queues that a lane shares with the kernel.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use rustix::io::Errno;
+
+use super::group::Group;
+use super::probe::refused;
+use super::request::{Kind, Request};
+use crate::buffer::{LanePool, Pool};
+use crate::sync::Arc;
+
+/// Requests that wait for the next call. A step takes at most 256 completions and queues one or two
+/// requests for each, so a call between is rare.
+const SUBMISSIONS: u32 = 1024;
+/// Completions that wait to be taken. More are kept by the kernel until there is room.
+const COMPLETIONS: u32 = 8192;
+
+/// How long a lane that goes waits for what the kernel still has.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long to wait where the kernel has no memory for a request.
+const SHORTAGE: Duration = Duration::from_millis(1);
+
+/// A ring with its buffers.
+pub(crate) struct Ring {
+    /// Dropped by hand: after a drain, or never.
+    queues: ManuallyDrop<Queues>,
+    /// Requests that found the submission queue full, in order.
+    waiting: VecDeque<squeue::Entry>,
+    /// Requests whose last completion has not been taken.
+    in_flight: usize,
+}
+
+struct Queues {
+    io: IoUring,
+    group: Group,
+    buffers: LanePool,
+}
+
+/// One completion.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completed {
+    pub(super) request: Request,
+    /// What the call would have returned.
+    pub(super) result: Result<usize, Errno>,
+    /// True exactly when the request goes on.
+    pub(super) more: bool,
+    /// The number of the buffer that it brings.
+    pub(super) buffer: Option<u16>,
+}
+
+impl Ring {
+    /// A ring that nobody has entered yet. It works for the thread that [`enable`](Self::enable)s
+    /// it, and for no other.
+    pub(crate) fn open(pool: &Arc<Pool>) -> io::Result<Self> {
+        let io = builder()
+            .build(SUBMISSIONS)
+            .map_err(|error| refused("setting up a ring", &error))?;
+        // SAFETY: `Ring` releases the group before it drops the queues, or drops neither.
+        let group = unsafe { Group::register(&io.submitter()) }
+            .map_err(|error| refused("registering buffers with a ring", &error))?;
+        let queues = Queues { io, group, buffers: LanePool::new(pool.clone()) };
+        Ok(Self { queues: ManuallyDrop::new(queues), waiting: VecDeque::new(), in_flight: 0 })
+    }
+
+    /// Makes this thread the ring's own.
+    pub(super) fn enable(&self) -> io::Result<()> {
+        self.queues.io.submitter().register_enable_rings()
+    }
+
+    /// Queues a request.
+    ///
+    /// # Safety
+    ///
+    /// The memory and the descriptor that `entry` names must stay as they are until the last
+    /// completion of `request` has been taken.
+    pub(super) unsafe fn push(&mut self, request: Request, entry: squeue::Entry) {
+        let entry = entry.user_data(request.to_bits());
+        self.in_flight += 1;
+        // SAFETY: by this function's own contract.
+        if !self.waiting.is_empty() || unsafe { self.queues.io.submission().push(&entry) }.is_err()
+        {
+            self.waiting.push_back(entry);
+        }
+    }
+
+    /// The next completion that the kernel has put into the queue.
+    #[expect(clippy::should_implement_trait, reason = "a ring is no iterator: more comes later")]
+    pub(super) fn next(&mut self) -> Option<Completed> {
+        let entry = self.queues.io.completion().next()?;
+        let more = cqueue::more(entry.flags());
+        self.in_flight -= usize::from(!more);
+        Some(Completed {
+            request: Request::from_bits(entry.user_data()),
+            result: usize::try_from(entry.result())
+                .map_err(|_| Errno::from_raw_os_error(-entry.result())),
+            more,
+            buffer: cqueue::buffer_select(entry.flags()),
+        })
+    }
+
+    /// Whether a completion waits to be taken.
+    pub(super) fn has_next(&mut self) -> bool {
+        !self.queues.io.completion().is_empty()
+    }
+
+    /// The group of buffers, and the pool that its memory comes from.
+    pub(super) fn buffers(&mut self) -> (&mut Group, &mut LanePool) {
+        let queues = &mut *self.queues;
+        (&mut queues.group, &mut queues.buffers)
+    }
+
+    /// Hands over everything that is queued, without waiting.
+    pub(super) fn submit(&mut self) -> io::Result<()> {
+        self.enter(Some(Duration::ZERO))
+    }
+
+    /// Hands over what is queued and waits for a completion, for at most `limit`; without one for
+    /// ever.
+    pub(super) fn enter(&mut self, mut limit: Option<Duration>) -> io::Result<()> {
+        while !self.move_waiting() {
+            if !self.call(Some(Duration::ZERO))? {
+                // The kernel takes nothing now. What it has completed is to be seen to first.
+                limit = Some(Duration::ZERO);
+                break;
+            }
+        }
+        if !self.call(limit)? && !self.has_next() {
+            // It has no memory for a request, and nothing completes by which it would get some.
+            self.wait(0, Some(SHORTAGE))?;
+        }
+        Ok(())
+    }
+
+    /// Moves what waits into the submission queue; false where not all of it has room.
+    fn move_waiting(&mut self) -> bool {
+        while let Some(entry) = self.waiting.front() {
+            // SAFETY: `push` was given this entry under the same contract.
+            if unsafe { self.queues.io.submission().push(entry) }.is_err() {
+                return false;
+            }
+            self.waiting.pop_front();
+        }
+        true
+    }
+
+    /// One system call, or none where there is nothing to say and nothing to wait for. False: the
+    /// kernel did not take what is queued.
+    fn call(&mut self, limit: Option<Duration>) -> io::Result<bool> {
+        let queue = self.queues.io.submission();
+        let (queued, news) = (queue.len(), queue.taskrun() || queue.cq_overflow());
+        drop(queue);
+        if queued == 0 && !news && limit == Some(Duration::ZERO) {
+            return Ok(true);
+        }
+        self.wait(u32::try_from(queued).expect("the queue is short"), limit)
+    }
+
+    fn wait(&mut self, queued: u32, limit: Option<Duration>) -> io::Result<bool> {
+        let want = u32::from(limit != Some(Duration::ZERO));
+        // A limit that the system's clock cannot express is as good as none.
+        let limit = limit.filter(|limit| want > 0 && limit.as_secs() < 1 << 32);
+        let time = limit.map(Timespec::from);
+        let mut args = SubmitArgs::new();
+        if let Some(time) = &time {
+            args = args.timespec(time);
+        }
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
+        // SAFETY: the argument is the structure that EXT_ARG announces.
+        let entered =
+            unsafe { self.queues.io.submitter().enter(queued, want, flags, Some(&args)) };
+        match entered.as_ref().map_err(io::Error::raw_os_error) {
+            Ok(_) => Ok(true),
+            // The time is over, or a signal came: what was queued had been taken before.
+            Err(Some(libc::ETIME | libc::EINTR)) => Ok(true),
+            // No memory for a request, or for a completion that found the queue full.
+            Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM)) => Ok(false),
+            Err(_) => entered.map(|_| true),
+        }
+    }
+
+    /// Ends everything that is in flight and awaits it. `see` is shown what completes meanwhile.
+    /// False: after some time the kernel still has something.
+    pub(super) fn drain(&mut self, mut see: impl FnMut(Completed)) -> bool {
+        let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+        // SAFETY: a cancel names no memory.
+        unsafe { self.push(Request::of_lane(Kind::CancelAll), everything) };
+        let until = Instant::now() + DRAIN_MAX;
+        loop {
+            while let Some(completed) = self.next() {
+                see(completed);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if self.in_flight == 0 {
+                return true;
+            }
+            if left.is_zero() || self.enter(Some(left)).is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            // The kernel may still write: the queues and the buffers are leaked, never freed.
+            return;
+        }
+        let Queues { io, group, .. } = &mut *self.queues;
+        group.release(&io.submitter());
+        // SAFETY: this is the only place that drops the queues, and nothing uses them after it.
+        unsafe { ManuallyDrop::drop(&mut self.queues) };
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ring({} in flight)", self.in_flight)
+    }
+}
+
+/// One thread enters a ring, and completions are made up when that thread asks for them, not in the
+/// middle of what it does.
+fn builder() -> io_uring::Builder {
+    let mut builder = IoUring::builder();
+    builder
+        .dontfork()
+        .setup_r_disabled()
+        .setup_cqsize(COMPLETIONS)
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all();
+    builder
+}
