@@ -20,7 +20,8 @@ use crate::worker::Turn;
 /// Which system does the work.
 #[derive(Clone, Debug, Default)]
 pub enum Backend {
-    /// The best that this machine offers, probed with a real operation.
+    /// What the environment variable `POSTHOUSE_BACKEND` names (`auto`, `uring`, `readiness`);
+    /// without it the best that this machine offers, probed with a real operation.
     #[default]
     Auto,
     /// io_uring (Linux), in the pinned layout only.
@@ -76,6 +77,26 @@ impl Default for Options {
             buffer_bytes: 64 * 1024,
             buffers_free_max: 1024,
             guard_buffers: false,
+        }
+    }
+}
+
+/// Names the backend where the options leave it to the port.
+#[cfg(target_os = "linux")]
+const VARIABLE: &str = "POSTHOUSE_BACKEND";
+
+/// What the environment asks for.
+#[cfg(target_os = "linux")]
+fn environment() -> io::Result<Backend> {
+    let Some(value) = std::env::var_os(VARIABLE) else { return Ok(Backend::Auto) };
+    match value.to_str() {
+        Some("auto" | "") => Ok(Backend::Auto),
+        Some("uring") => Ok(Backend::Uring),
+        Some("readiness") => Ok(Backend::Readiness),
+        _ => {
+            let value = value.display();
+            let text = format!("{VARIABLE}={value}: must be auto, uring or readiness");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         }
     }
 }
@@ -198,12 +219,20 @@ impl CompletionPort {
     fn open_real(options: &Options) -> io::Result<(Self, Choice)> {
         let real = |host| Self { kind: PortKind::Real(host) };
         let layout = options.layout.unwrap_or(Layout::Pinned);
+        let backend = match &options.backend {
+            Backend::Auto => &environment()?,
+            forced => forced,
+        };
+        let asked_for = match &options.backend {
+            Backend::Auto => format!("{VARIABLE} asks for it"),
+            _ => "asked for".to_owned(),
+        };
         let readiness = |why: String| {
             let host = Host::on_readiness(layout, options)?;
             Ok((real(host), options.choice("readiness", why)))
         };
-        match &options.backend {
-            Backend::Readiness => readiness("asked for".to_owned()),
+        match backend {
+            Backend::Readiness => readiness(asked_for),
             Backend::Auto if layout == Layout::Shared => {
                 readiness("io_uring has no shared layout".to_owned())
             }
@@ -218,7 +247,7 @@ impl CompletionPort {
             },
             Backend::Uring => {
                 let host = uring::probe().and_then(|()| Host::on_uring(options))?;
-                Ok((real(host), options.choice("uring", "asked for".to_owned())))
+                Ok((real(host), options.choice("uring", asked_for)))
             }
             Backend::Simulation(_) => unreachable!("not a real one"),
         }

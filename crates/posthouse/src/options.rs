@@ -46,6 +46,8 @@ pub enum Backend {
     /// The best that the machine offers, probed with a real operation at the start.
     #[default]
     Auto,
+    /// io_uring (Linux 6.1 or newer, where nothing denies it), in the pinned layout.
+    Uring,
     /// epoll and non-blocking calls (Linux).
     Readiness,
 }
@@ -90,7 +92,8 @@ options! {
         /// Threads that carry the I/O and run the callbacks, 1 to 64. 0: one for each core, at
         /// most 8.
         pub io_workers: usize = 0,
-        /// Which system does the I/O: "auto" or "readiness".
+        /// Which system does the I/O: "auto", "uring" or "readiness". With "auto" the environment
+        /// variable POSTHOUSE_BACKEND decides, where it is set.
         pub backend: Backend = Backend::Auto,
         /// How connections and workers come together: "auto", "pinned" or "shared".
         pub layout: Layout = Layout::Auto,
@@ -245,6 +248,7 @@ impl Options {
             backend: match (network, self.backend) {
                 (Some(network), _) => Io::Simulation(network),
                 (None, Backend::Auto) => Io::Auto,
+                (None, Backend::Uring) => Io::Uring,
                 (None, Backend::Readiness) => Io::Readiness,
             },
             layout: match self.layout {
@@ -255,6 +259,7 @@ impl Options {
             io_workers: self.io_workers_here(),
             buffer_bytes: self.tuning.receive_buffer_bytes,
             buffers_free_max: self.tuning.max_free_buffers,
+            guard_buffers: false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use posthouse::sim::{self, World};
 use posthouse::{
-    Builder, Client, ClientError, Endpoint, Handler, Layout, Options, Stats, Target, Tuning,
+    Backend, Builder, Client, ClientError, Endpoint, Handler, Layout, Options, Stats, Target, Tuning,
 };
 
 use crate::raw::Raw;
@@ -17,8 +17,16 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Seeds that a scenario runs with, in each layout.
 const SEEDS: std::ops::Range<u64> = 0..20;
 
+/// The real places: backend, layout, I/O workers, pending reads.
+const REAL: [(Backend, Layout, usize, usize); 3] = [
+    (Backend::Uring, Layout::Pinned, 2, 1),
+    (Backend::Readiness, Layout::Pinned, 2, 1),
+    (Backend::Readiness, Layout::Shared, 4, 4),
+];
+
 /// One place to run a scenario.
 pub struct Bed<'w> {
+    backend: Backend,
     layout: Layout,
     io_workers: usize,
     pending_reads: usize,
@@ -32,10 +40,10 @@ pub fn everywhere(scenario: impl Fn(&Bed<'_>)) {
     in_simulation(&scenario);
 }
 
-/// Runs the scenario on real sockets, in both layouts.
+/// Runs the scenario on real sockets, on every backend and in every layout that it has.
 pub fn on_real_sockets(scenario: impl Fn(&Bed<'_>)) {
-    for (layout, io_workers, pending_reads) in [(Layout::Pinned, 2, 1), (Layout::Shared, 4, 4)] {
-        let bed = Bed { layout, io_workers, pending_reads, world: None };
+    for (backend, layout, io_workers, pending_reads) in REAL {
+        let bed = Bed { backend, layout, io_workers, pending_reads, world: None };
         eprintln!("on {bed:?}");
         scenario(&bed);
     }
@@ -46,14 +54,15 @@ pub fn in_simulation(scenario: impl Fn(&Bed<'_>)) {
     for (layout, io_workers, pending_reads) in [(Layout::Pinned, 2, 1), (Layout::Shared, 4, 4)] {
         eprintln!("in simulation, {layout}");
         sim::check(SEEDS, |world| {
-            scenario(&Bed { layout, io_workers, pending_reads, world: Some(world) });
+            let (backend, world) = (Backend::Auto, Some(world));
+            scenario(&Bed { backend, layout, io_workers, pending_reads, world });
         });
     }
 }
 
 impl fmt::Debug for Bed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let system = if self.world.is_some() { "simulation" } else { "readiness" };
+        let system = if self.is_real() { format!("{:?}", self.backend) } else { "sim".into() };
         write!(f, "{system} {} with {} workers", self.layout, self.io_workers)
     }
 }
@@ -77,6 +86,7 @@ impl<'w> Bed<'w> {
     pub fn options(&self) -> Options {
         Options {
             io_workers: self.io_workers,
+            backend: self.backend,
             layout: self.layout,
             max_connections_per_address: 0,
             tuning: Tuning { pending_reads: self.pending_reads, ..Tuning::default() },
