@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (listener, address) = listen(any, ListenOptions::default(), NON_BLOCKING).expect("a listener");
+        let (listener, address) =
+            listen(any, ListenOptions::default(), NON_BLOCKING).expect("a listener");
         let (near, _) = connect(address).expect("a connection");
         let far = loop {
             match accept(&listener) {

@@ -421,7 +421,8 @@ mod tests {
         let (poller, _alarm) = super::super::poller::open().expect("a poller");
         let any = "127.0.0.1:0".parse().expect("an address");
         let (listener, address) =
-            system::listen(any, crate::ListenOptions::default(), system::NON_BLOCKING).expect("one");
+            system::listen(any, crate::ListenOptions::default(), system::NON_BLOCKING)
+                .expect("one");
         let (near, _) = system::connect(address).expect("a connection");
         let twin = near.try_clone().expect("a descriptor");
         drop(listener);

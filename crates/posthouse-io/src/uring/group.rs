@@ -96,7 +96,7 @@ impl Group {
     }
 
     /// Takes the group away from its ring, which must have no request in flight.
-    pub(super) fn release(&mut self, submitter: &Submitter<'_>) {
+    pub(super) fn release(submitter: &Submitter<'_>) {
         // It fails only where the ring does not know the group, and then nothing is to be done.
         let _ = submitter.unregister_buf_ring(GROUP);
     }

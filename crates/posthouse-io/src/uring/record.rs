@@ -65,6 +65,7 @@ enum Input {
     Receive(Receive),
     /// At least one, in the order of their submission; there have been more. The kernel serves the
     /// first.
+    #[expect(clippy::box_collection, reason = "a record must stay small, and this is rare")]
     Receives(Box<VecDeque<Receive>>),
     Close(Tag),
 }

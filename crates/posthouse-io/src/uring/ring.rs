@@ -58,9 +58,8 @@ impl Ring {
     /// A ring that nobody has entered yet. It works for the thread that [`enable`](Self::enable)s
     /// it, and for no other.
     pub(crate) fn open(pool: &Arc<Pool>) -> io::Result<Self> {
-        let io = builder()
-            .build(SUBMISSIONS)
-            .map_err(|error| refused("setting up a ring", &error))?;
+        let io =
+            builder().build(SUBMISSIONS).map_err(|error| refused("setting up a ring", &error))?;
         // SAFETY: `Ring` releases the group before it drops the queues, or drops neither.
         let group = unsafe { Group::register(&io.submitter()) }
             .map_err(|error| refused("registering buffers with a ring", &error))?;
@@ -90,7 +89,6 @@ impl Ring {
     }
 
     /// The next completion that the kernel has put into the queue.
-    #[expect(clippy::should_implement_trait, reason = "a ring is no iterator: more comes later")]
     pub(super) fn next(&mut self) -> Option<Completed> {
         let entry = self.queues.io.completion().next()?;
         let more = cqueue::more(entry.flags());
@@ -172,12 +170,10 @@ impl Ring {
         }
         let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
         // SAFETY: the argument is the structure that EXT_ARG announces.
-        let entered =
-            unsafe { self.queues.io.submitter().enter(queued, want, flags, Some(&args)) };
+        let entered = unsafe { self.queues.io.submitter().enter(queued, want, flags, Some(&args)) };
         match entered.as_ref().map_err(io::Error::raw_os_error) {
-            Ok(_) => Ok(true),
             // The time is over, or a signal came: what was queued had been taken before.
-            Err(Some(libc::ETIME | libc::EINTR)) => Ok(true),
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => Ok(true),
             // No memory for a request, or for a completion that found the queue full.
             Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM)) => Ok(false),
             Err(_) => entered.map(|_| true),
@@ -212,8 +208,7 @@ impl Drop for Ring {
             // The kernel may still write: the queues and the buffers are leaked, never freed.
             return;
         }
-        let Queues { io, group, .. } = &mut *self.queues;
-        group.release(&io.submitter());
+        Group::release(&self.queues.io.submitter());
         // SAFETY: this is the only place that drops the queues, and nothing uses them after it.
         unsafe { ManuallyDrop::drop(&mut self.queues) };
     }

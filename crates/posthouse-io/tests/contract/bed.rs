@@ -46,8 +46,6 @@ pub struct Bed {
     pub driver: Arc<Driver>,
     /// Whether threads and time are real.
     pub real: bool,
-    /// Whether released buffers are used again.
-    pub reuses: bool,
     /// Whether one worker takes all completions of a socket, so that they are seen in order.
     pub sees_order: bool,
 }
@@ -74,7 +72,6 @@ impl Bed {
         let options = Options { buffer_bytes: BUFFER_BYTES, ..options };
         let (backend, io_workers) = (options.backend.clone(), options.io_workers);
         let layout = options.layout.expect("a layout");
-        let reuses = !options.guard_buffers;
         let real = !matches!(backend, Backend::Simulation(_));
         let (port, choice) = CompletionPort::open(options).expect("the port opens");
         let bell = port.bell();
@@ -86,7 +83,7 @@ impl Bed {
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }
-        Self { port, backend, choice, bell, driver, real, reuses, sees_order }
+        Self { port, backend, choice, bell, driver, real, sees_order }
     }
 
     /// The `n`-th lane, counting round and round.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use posthouse::sim::{self, World};
 use posthouse::{
-    Backend, Builder, Client, ClientError, Endpoint, Handler, Layout, Options, Stats, Target, Tuning,
+    Backend, Builder, Client, ClientError, Endpoint, Handler, Layout, Options, Stats, Target,
+    Tuning,
 };
 
 use crate::raw::Raw;
