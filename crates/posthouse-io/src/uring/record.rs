@@ -466,7 +466,8 @@ impl Record {
     ) -> bool {
         self.armed = completed.more;
         let (group, pool) = hands.ring.buffers();
-        let memory = completed.buffer.map(|number| group.take(number));
+        let filled = completed.result.unwrap_or(0);
+        let memory = completed.buffer.map(|number| group.take(number, filled));
         let mut out_of_buffers = false;
         match (completed.result, memory) {
             (Ok(filled @ 1..), Some(memory)) => {
