@@ -17,6 +17,11 @@ pub fn address() -> SocketAddr {
     word.parse().unwrap_or_else(|_| panic!("`{word}` is not HOST:PORT"))
 }
 
+/// Whether the option `name` is among the arguments.
+pub fn flag(name: &str) -> bool {
+    std::env::args().any(|word| word == name)
+}
+
 /// The value of the option `name VALUE` among the arguments.
 pub fn option(name: &str) -> Option<String> {
     std::env::args().skip_while(|word| word != name).nth(1)

@@ -180,6 +180,11 @@ fn tokio_framed_echoes() {
 }
 
 #[test]
+fn tokio_framed_echoes_by_forward() {
+    echoes(env!("CARGO_BIN_EXE_tokio-framed"), &["--forward"]);
+}
+
+#[test]
 fn tokio_tuned_echoes() {
     echoes(env!("CARGO_BIN_EXE_tokio-tuned"), &[]);
 }

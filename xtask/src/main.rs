@@ -4,6 +4,7 @@
 
 mod api;
 mod arguments;
+mod bench;
 mod optional;
 mod planted;
 mod simulation;
@@ -37,6 +38,8 @@ Usage: cargo xtask <command> [options]
                               `posthouse sim`, built in the profile `sim`
   planted [NAME] [--seeds N]  put known mistakes in, one at a time, and show that the
                               simulation finds each of them (default 20000 seeds)
+  bench [--quick] [...]       Posthouse next to hand-written servers and other runtimes, by
+                              paired measurement; `bench --help` says what else
 ";
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
     match command {
         None | Some("help" | "--help" | "-h") => help(),
         Some("sim") => simulation::run(&words),
+        Some("bench") => bench::run(&words),
         Some(_) if help_wanted => help(),
         Some("test") => {
             let mut arguments = Arguments::new("test", words);

@@ -57,4 +57,3 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
         }
     }
 }
-

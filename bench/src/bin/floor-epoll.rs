@@ -7,6 +7,10 @@
 //! the receive buffer: what an echo server by hand can do, and no server whose replies differ from
 //! their requests. A short read ends a turn without another call, unless the peer's stream has
 //! ended. A peer that does not take its replies is not read from.
+//!
+//! Measured against this (40 pairs each, kernel 6.18): level-triggered 0.97 to 1.03, no difference;
+//! replies encoded into a buffer of their own 1.00 at 64 B x 1, 1.04 at 64 B x 64, 1.09 at
+//! 1 KiB x 16, 1.18 at 16 KiB x 4.
 
 #![forbid(unsafe_code)]
 
@@ -94,14 +98,12 @@ impl Server {
 
     fn turn(&mut self, slot: usize, flags: EventFlags) {
         let Some(connection) = &mut self.connections[slot] else { return };
-        connection.hung_up |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        match connection.turn(flags, &mut self.scratch) {
-            Ok(true) => {}
-            // Dropping the socket closes it and takes it out of the epoll.
-            Ok(false) | Err(_) => {
-                self.connections[slot] = None;
-                self.free.push(slot);
-            }
+        connection.hung_up |=
+            flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        // Dropping the socket closes it and takes it out of the epoll.
+        if !connection.turn(flags, &mut self.scratch).unwrap_or(false) {
+            self.connections[slot] = None;
+            self.free.push(slot);
         }
     }
 }

@@ -133,9 +133,7 @@ impl From<cqueue::Entry> for Completion {
         let (more, slot) = (cqueue::more(flags), entry.user_data() as u32);
         match entry.user_data() >> 32 {
             ACCEPT => Self::Accepted { result, more },
-            RECEIVE => {
-                Self::Received { slot, result, buffer: cqueue::buffer_select(flags), more }
-            }
+            RECEIVE => Self::Received { slot, result, buffer: cqueue::buffer_select(flags), more },
             SEND => Self::Sent { slot, result },
             CLOSE => Self::Closed { slot },
             _ => Self::Other,

@@ -1,1 +1,115 @@
-fn main(){}
+//! `cargo xtask bench`: measures every echo server of this package against a hand-written one, by
+//! the paired method (`pairs.rs`), and writes what it found.
+
+#![forbid(unsafe_code)]
+
+mod contender;
+mod load;
+mod machine;
+mod memory;
+mod pairs;
+mod pattern;
+mod plan;
+mod report;
+mod server;
+mod statistics;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use contender::Contender;
+use machine::{Busy, Machine};
+use plan::Plan;
+use report::Report;
+
+/// What can go wrong is told to the person at the terminal.
+type Outcome<T = ()> = Result<T, String>;
+
+const HELP: &str = "\
+Measures echo servers against a hand-written one on epoll, by paired slices.
+
+  --quick          fewer pairs: about two minutes, wide ranges
+  --pairs N        pairs of slices in each start order
+  --only TEXT      contenders whose name contains TEXT
+  --also NAME=PROGRAM ARGUMENTS
+                   one more contender: a program by its path, or one of this package
+  --work TEXT      kinds of work whose name contains TEXT
+  --results DIR    where the table, the numbers and the plot go; nowhere without it
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome {
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    if arguments.help {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let (start, busy) = (Instant::now(), Busy::now());
+    let plan = Plan::new(&arguments);
+    let machine = Machine::here();
+    server::come_first();
+    println!("{machine}");
+    println!("{} pairs of 50 ms for each row, start order swapped half-way\n", 2 * plan.pairs);
+    let mut report = Report::new(machine, &plan);
+    for work in plan.works() {
+        report.add_work(plan.measure(work)?);
+    }
+    if plan.with_memory {
+        report.add_memory(plan.measure_memory());
+    }
+    report.finish(start.elapsed(), Busy::now().share_of_others(busy));
+    print!("{}", report.ending());
+    if let Some(directory) = &arguments.results {
+        for path in report.write(directory)? {
+            println!("wrote {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Arguments {
+    help: bool,
+    quick: bool,
+    pairs: Option<usize>,
+    only: Option<String>,
+    work: Option<String>,
+    also: Vec<Contender>,
+    results: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
+        let mut arguments = Self::default();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match word.as_str() {
+                "--help" | "-h" => arguments.help = true,
+                "--quick" => arguments.quick = true,
+                "--pairs" => {
+                    let number = value()?.parse().ok().filter(|number| *number > 0);
+                    arguments.pairs = Some(number.ok_or("--pairs needs a number")?);
+                }
+                "--only" => arguments.only = Some(value()?),
+                "--also" => {
+                    let contender = Contender::parse(&value()?);
+                    arguments.also.push(contender.ok_or("--also needs NAME=PROGRAM")?);
+                }
+                "--work" => arguments.work = Some(value()?),
+                "--results" => arguments.results = Some(value()?.into()),
+                _ => return Err(format!("`{word}` is not understood; see --help")),
+            }
+        }
+        Ok(arguments)
+    }
+}

@@ -1,0 +1,159 @@
+//! Connections to one server, in one epoll, each with a stream that is checked byte for byte.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{
+    self as sys, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt,
+};
+use rustix::time::Timespec;
+
+use crate::Outcome;
+use crate::pattern::Pattern;
+
+/// Bytes moved in one call.
+const CALL_BYTES: usize = 256 * 1024;
+/// Connections from one source address.
+const FROM_ONE_ADDRESS: u32 = 2000;
+/// A server that is silent for this long has failed.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A connection and where its stream is, in bytes.
+#[derive(Debug)]
+pub(super) struct Stream {
+    socket: OwnedFd,
+    number: u32,
+    /// What may be sent; sent so far; received and checked so far.
+    allowed: u64,
+    sent: u64,
+    pub(super) received: u64,
+}
+
+pub(super) struct Sockets {
+    epoll: OwnedFd,
+    pub(super) streams: Vec<Stream>,
+    pattern: Pattern,
+    memory: Vec<u8>,
+    events: Vec<Event>,
+    /// Bytes that may be sent or were sent and have not come back.
+    outstanding: u64,
+}
+
+impl Sockets {
+    pub(super) fn open(address: SocketAddr, payload_bytes: usize, count: u32) -> Outcome<Self> {
+        let failed = |error: Errno| format!("cannot prepare connections: {error}");
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
+        let mut streams = Vec::new();
+        for number in 0..count {
+            let socket = connect(address, number / FROM_ONE_ADDRESS)
+                .map_err(|error| format!("cannot connect to {address}: {error}"))?;
+            ioctl_fionbio(&socket, true).map_err(failed)?;
+            let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            epoll::add(&epoll, &socket, EventData::new_u64(number.into()), interest)
+                .map_err(failed)?;
+            streams.push(Stream { socket, number, allowed: 0, sent: 0, received: 0 });
+        }
+        let pattern = Pattern::new(payload_bytes);
+        let memory = vec![0; CALL_BYTES + 2 * pattern.frame_bytes()];
+        let events = Vec::with_capacity(1024);
+        Ok(Self { epoll, streams, pattern, memory, events, outstanding: 0 })
+    }
+
+    pub(super) fn frame_bytes(&self) -> u64 {
+        self.pattern.frame_bytes() as u64
+    }
+
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// The connections that may have something, at once where `wait` is false.
+    pub(super) fn ready(&mut self, wait: bool) -> Outcome<Vec<Event>> {
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        let time = if wait { SILENCE_MAX } else { Duration::ZERO };
+        let time = Timespec::try_from(time).expect("a time that fits");
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&time)) {
+            Ok(0) if wait => Err(format!("the server is silent, {} bytes due", self.outstanding)),
+            Ok(_) | Err(Errno::INTR) => Ok(events),
+            Err(error) => Err(format!("cannot wait for echoes: {error}")),
+        }
+    }
+
+    /// Gives the memory of [`ready`](Self::ready) back.
+    pub(super) fn done(&mut self, events: Vec<Event>) {
+        self.events = events;
+    }
+
+    /// Allows the connection to send up to the end of `frames`, counted from its beginning, and
+    /// sends what the socket takes.
+    #[inline]
+    pub(super) fn send(&mut self, at: usize, frames: u64) -> Outcome {
+        let frame_bytes = self.pattern.frame_bytes() as u64;
+        let stream = &mut self.streams[at];
+        let allowed = stream.allowed.max(frames * frame_bytes);
+        self.outstanding += allowed - stream.allowed;
+        stream.allowed = allowed;
+        while stream.sent < stream.allowed {
+            // Whole frames are written; what was sent of the first one is left out.
+            let first = stream.sent / frame_bytes;
+            let skipped = (stream.sent % frame_bytes) as usize;
+            let room = (CALL_BYTES as u64 / frame_bytes).max(1);
+            let frames = (stream.allowed / frame_bytes - first).min(room);
+            let out = &mut self.memory[..(frames * frame_bytes) as usize];
+            self.pattern.write(stream.number, first, out);
+            match sys::send(&stream.socket, &out[skipped..], SendFlags::NOSIGNAL) {
+                Ok(sent) => stream.sent += sent as u64,
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(format!("cannot send to the server: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives and checks what is there; true when that was something.
+    #[inline]
+    pub(super) fn receive(&mut self, at: usize) -> Outcome<bool> {
+        let stream = &mut self.streams[at];
+        let before = stream.received;
+        loop {
+            let room = &mut self.memory[..CALL_BYTES];
+            let got = match sys::recv(&stream.socket, room, RecvFlags::empty()) {
+                Ok((_, 0)) => return Err("the server closed a connection".into()),
+                Ok((_, got)) => got,
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(format!("cannot receive from the server: {error}")),
+            };
+            if !self.pattern.is_at(stream.number, stream.received, &self.memory[..got]) {
+                return Err(format!("a wrong echo at byte {} or after", stream.received));
+            }
+            stream.received += got as u64;
+            self.outstanding = self
+                .outstanding
+                .checked_sub(got as u64)
+                .ok_or("the server sent more than it was asked")?;
+            if got < CALL_BYTES {
+                break;
+            }
+        }
+        Ok(stream.received > before)
+    }
+}
+
+/// A blocking connection from the source address of this number, 127.1.0.0 and upwards: one
+/// address has ports for some 28,000 connections.
+pub(crate) fn connect(server: SocketAddr, source: u32) -> io::Result<OwnedFd> {
+    let socket =
+        sys::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(SILENCE_MAX))?;
+    let [_, _, high, low] = source.to_be_bytes();
+    sys::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0)))?;
+    sys::connect(&socket, &server)?;
+    Ok(socket)
+}

@@ -1,0 +1,131 @@
+//! The paired method: two servers alive at once, load in alternating slices, the processor time of
+//! a server for each unit of work, and only ratios of neighbours compared.
+//!
+//! Absolute times of a machine move by a third from one minute to the next; they move for both
+//! servers of a pair alike.
+
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::contender::{Contender, FLOOR};
+use crate::load::{self, Load, Work};
+use crate::server::{NoServer, Server};
+use crate::statistics::{Ratio, median};
+
+/// How long the load stays on one server.
+const SLICE: Duration = Duration::from_millis(50);
+/// Pairs before those that count: caches, windows and memory settle.
+const PAIRS_BEFORE: usize = 2;
+/// The load's core is saturated when it idles less than this share of the time.
+const BUSY: f64 = 0.97;
+
+/// What one server did in all slices of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Side {
+    /// Processor nanoseconds of the server for each unit, slice by slice.
+    pub(crate) ns_per_unit: Vec<f64>,
+    /// Share of the slice's time that the load and the server were on their cores.
+    load_busy: Vec<f64>,
+    server_busy: Vec<f64>,
+    units_per_second: Vec<f64>,
+    pub(crate) latencies_ns: Vec<u32>,
+}
+
+impl Side {
+    fn append(&mut self, other: Self) {
+        self.ns_per_unit.extend(other.ns_per_unit);
+        self.load_busy.extend(other.load_busy);
+        self.server_busy.extend(other.server_busy);
+        self.units_per_second.extend(other.units_per_second);
+        self.latencies_ns.extend(other.latencies_ns);
+    }
+
+    pub(crate) fn ns(&self) -> f64 {
+        median(&self.ns_per_unit)
+    }
+
+    pub(crate) fn load_is_saturated(&self) -> bool {
+        median(&self.load_busy) > BUSY
+    }
+
+    pub(crate) fn server_share(&self) -> f64 {
+        median(&self.server_busy)
+    }
+
+    pub(crate) fn units_per_second(&self) -> f64 {
+        median(&self.units_per_second)
+    }
+
+    fn take(&mut self, server: &Server, load: &mut dyn Load) -> Outcome {
+        let before = server.cpu_ns_at_rest()?;
+        let slice = load.drive(SLICE)?;
+        let cpu_ns = (server.cpu_ns_at_rest()? - before) as f64;
+        if slice.units == 0 {
+            return Err("a slice without a single echo".into());
+        }
+        let wall_ns = slice.wall.as_nanos() as f64;
+        self.ns_per_unit.push(cpu_ns / slice.units as f64);
+        self.load_busy.push(slice.load_cpu.as_nanos() as f64 / wall_ns);
+        self.server_busy.push(cpu_ns / wall_ns);
+        self.units_per_second.push(slice.units as f64 * 1e9 / wall_ns);
+        self.latencies_ns.extend(slice.latencies_ns);
+        Ok(())
+    }
+}
+
+/// A contender against the floor, both start orders together.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) other: Side,
+    /// Contender over floor: the geometric mean of both orders' medians.
+    pub(crate) ratio: Ratio,
+    /// The same from sums over all slices: a check of the median, which ignores rare long slices.
+    pub(crate) ratio_of_sums: f64,
+}
+
+/// Runs `contender` against the floor, `pairs` pairs of slices in each start order.
+pub(crate) fn compare(
+    contender: Contender,
+    work: Work,
+    pairs: usize,
+) -> Result<Compared, NoServer> {
+    let (mut floor, mut other) = (Side::default(), Side::default());
+    let mut ratios = Vec::new();
+    for floor_first in [true, false] {
+        let (of_floor, of_other) = if floor_first {
+            run(FLOOR, contender, work, pairs)?
+        } else {
+            let (of_other, of_floor) = run(contender, FLOOR, work, pairs)?;
+            (of_floor, of_other)
+        };
+        let pairs = of_other.ns_per_unit.iter().zip(&of_floor.ns_per_unit);
+        ratios.push(Ratio::of(&pairs.map(|(other, floor)| other / floor).collect::<Vec<_>>()));
+        floor.append(of_floor);
+        other.append(of_other);
+    }
+    let sum = |side: &Side| side.ns_per_unit.iter().sum::<f64>();
+    let ratio_of_sums = sum(&other) / sum(&floor);
+    Ok(Compared { ratio: ratios[0].mean(ratios[1]), ratio_of_sums, other })
+}
+
+/// One run: `one` is started and driven first.
+fn run(one: Contender, two: Contender, work: Work, pairs: usize) -> Result<(Side, Side), NoServer> {
+    let servers = [Server::start(one)?, Server::start(two)?];
+    let mut sides = [Side::default(), Side::default()];
+    let failed = |who: Contender, text| NoServer::Failed(format!("{}: {text}", who.name));
+    let mut loads = Vec::new();
+    for (server, who) in servers.iter().zip([one, two]) {
+        loads.push(load::open(work, server.address).map_err(|text| failed(who, text))?);
+    }
+    for pair in 0..PAIRS_BEFORE + pairs {
+        if pair == PAIRS_BEFORE {
+            sides = [Side::default(), Side::default()];
+        }
+        for (at, who) in [one, two].into_iter().enumerate() {
+            let taken = sides[at].take(&servers[at], &mut *loads[at]);
+            taken.map_err(|text| failed(who, text))?;
+        }
+    }
+    let [one, two] = sides;
+    Ok((one, two))
+}

@@ -1,0 +1,132 @@
+//! An echo server as a process of its own on core 0, and what the system says it uses.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::Outcome;
+use crate::contender::Contender;
+
+const SERVER_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+const NICEST: i32 = -20;
+/// A server that has nothing to do is one whose counters stand still for this long.
+const STILL: Duration = Duration::from_micros(200);
+/// Rounds of [`STILL`] after which a server counts as never still: its timers tick.
+const STILL_ROUNDS_MAX: usize = 50;
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+/// Why there is no server.
+#[derive(Debug)]
+pub(crate) enum NoServer {
+    /// It says itself that it cannot run here: its row is left out, with this reason.
+    NotAvailable(String),
+    Failed(String),
+}
+
+impl Server {
+    pub(crate) fn start(contender: Contender) -> Result<Self, NoServer> {
+        let mut command = Command::new(program(contender.program));
+        command.arg("127.0.0.1:0").args(contender.arguments);
+        Self::start_command(command)
+    }
+
+    /// Starts `command`, which runs a server as a child or is one.
+    pub(crate) fn start_command(mut command: Command) -> Result<Self, NoServer> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // A child inherits the core on which it is started.
+        run_on(SERVER_CORE).map_err(NoServer::Failed)?;
+        let child = command.spawn();
+        run_on(LOAD_CORE).map_err(NoServer::Failed)?;
+        let mut child = child.map_err(|error| NoServer::Failed(format!("{command:?}: {error}")))?;
+        let mut line = String::new();
+        let read = child.stdout.as_mut().map(|out| BufReader::new(out).read_line(&mut line));
+        let address = line.trim().strip_prefix("listening ").map(str::parse);
+        if let (Some(Ok(_)), Some(Ok(address))) = (read, address) {
+            return Ok(Self { child, address });
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(match line.trim().strip_prefix("not available: ") {
+            Some(reason) => NoServer::NotAvailable(reason.to_owned()),
+            None => NoServer::Failed(format!("{command:?}: said `{}`", line.trim())),
+        })
+    }
+
+    /// Nanoseconds that its threads were on a processor, once they rest.
+    pub(crate) fn cpu_ns_at_rest(&self) -> Outcome<u64> {
+        let mut before = self.cpu_ns()?;
+        for _ in 0..STILL_ROUNDS_MAX {
+            thread::sleep(STILL);
+            let now = self.cpu_ns()?;
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Ok(before)
+    }
+
+    /// The first field of every thread's schedstat, summed up.
+    fn cpu_ns(&self) -> Outcome<u64> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let gone = |error| format!("{tasks}: {error}: the server has ended");
+        let mut sum = 0;
+        for task in fs::read_dir(&tasks).map_err(gone)? {
+            let path = task.map_err(gone)?.path().join("schedstat");
+            // A thread that ended between the listing and the reading has no file.
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let first = text.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+            sum += first.unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// Resident bytes.
+    pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path}: no VmRSS"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The path of a program that was built together with this one.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let runner = std::env::current_exe().expect("a program knows its path");
+    runner.with_file_name(name)
+}
+
+/// Puts this process and the servers that it starts before all others, where that is permitted:
+/// among its own session, and its session among all.
+pub(crate) fn come_first() {
+    let _ = setpriority_process(None, NICEST);
+    let _ = fs::write("/proc/self/autogroup", NICEST.to_string());
+}
+
+fn run_on(core: usize) -> Outcome {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set)
+        .map_err(|error| format!("cannot run on core {core}: {error}; two cores are needed"))
+}

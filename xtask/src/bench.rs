@@ -1,0 +1,45 @@
+//! `cargo xtask bench`: builds the workspace `bench` in its release profile and runs it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Outcome, workspace};
+
+/// Where the runner puts a result, unless the words say otherwise. A quick one is for a look, a
+/// full one is kept.
+const RESULTS: &str = "bench/results";
+const RESULTS_QUICK: &str = "results";
+
+pub(crate) fn run(words: &[String]) -> Outcome {
+    let root = workspace::root();
+    let target = workspace::target_directory(&root)?.join("bench");
+    workspace::succeed(&mut build(&root, &target))?;
+    let has = |name: &str| words.iter().any(|word| word == name);
+    let mut runner = Command::new(target.join("release/runner"));
+    runner.current_dir(&root).args(words);
+    if !has("--results") {
+        let results = if has("--quick") { target.join(RESULTS_QUICK) } else { root.join(RESULTS) };
+        runner.arg("--results").arg(results);
+    }
+    workspace::succeed(&mut runner)
+}
+
+/// All programs of the benchmark, with what its lock file says.
+fn build(root: &Path, target: &Path) -> Command {
+    let mut command = workspace::cargo(&root.join("bench"), &["build", "--release", "--locked"]);
+    command.arg("--target-dir").arg(target);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_benchmark_is_built_apart_with_its_own_lock_file() {
+        let command = build(Path::new("/w"), Path::new("/t/bench"));
+        assert_eq!(command.get_current_dir(), Some(Path::new("/w/bench")));
+        assert!(workspace::shown(&command).contains("--locked --target-dir /t/bench"));
+        assert!(workspace::root().join("bench/Cargo.lock").is_file());
+    }
+}
