@@ -80,11 +80,16 @@ impl Group {
         memory.expect("the kernel names a buffer that it had")
     }
 
+    /// Buffers that the kernel has.
+    pub(super) fn filled(&self) -> usize {
+        usize::from(ENTRIES) - self.vacant.len()
+    }
+
     /// Gives entries their memory again: all of them, or fewer where receives are large.
     pub(super) fn fill(&mut self, pool: &mut LanePool) {
         let wanted = HOT_BYTES / self.mean_bytes.max(1);
         let wanted = wanted.clamp(ENTRIES_MIN, usize::from(ENTRIES));
-        let missing = wanted.saturating_sub(usize::from(ENTRIES) - self.vacant.len());
+        let missing = wanted.saturating_sub(self.filled());
         if missing == 0 {
             return;
         }

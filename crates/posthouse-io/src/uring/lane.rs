@@ -1,5 +1,6 @@
 //! A worker's end of a ring.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(crate) struct UringLane {
     ring: Ring,
     table: Table<Record>,
     /// Sockets whose receive ended for want of a buffer: it begins again when there are some.
-    starved: Vec<Socket>,
+    starved: VecDeque<Socket>,
     done: Completions,
     spares: Spares,
     now: Duration,
@@ -154,7 +155,7 @@ impl UringLane {
             door,
             ring,
             table: Table::default(),
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             spares: Spares::default(),
             share: SHARE,
         };
@@ -165,7 +166,7 @@ impl UringLane {
     /// Between two steps: submits what the step queued, and waits where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         self.fill_buffers();
-        let idle = self.done.is_empty() && !self.ring.has_next();
+        let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
         let asleep = idle && sleep != Some(Duration::ZERO) && self.door.fall_asleep();
         let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         self.ring.enter(limit).expect(WORKS);
@@ -205,7 +206,7 @@ impl UringLane {
                     starved = record.on_receive(socket, completed, hands);
                 });
                 if starved {
-                    self.starved.push(socket);
+                    self.starved.push_back(socket);
                 }
             }
             Kind::Send => self.with(socket, |record, hands| record.on_send(completed, hands)),
@@ -226,11 +227,14 @@ impl UringLane {
         }
     }
 
-    /// Replaces the buffers that went out with data, and lets those receive that found none.
+    /// Replaces the buffers that went out with data, and lets as many receive, of those that found
+    /// none, as will find one now.
     fn fill_buffers(&mut self) {
         let (group, pool) = self.ring.buffers();
         group.fill(pool);
-        for socket in std::mem::take(&mut self.starved) {
+        let served = self.starved.len().min(group.filled());
+        for _ in 0..served {
+            let Some(socket) = self.starved.pop_front() else { break };
             if self.table.find(socket).is_some() {
                 self.with(socket, |record, hands| {
                     record.starved = false;
