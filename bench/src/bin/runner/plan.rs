@@ -15,6 +15,11 @@ const PAIRS_QUICK: usize = 5;
 /// Payload and depth, each with both numbers of connections.
 const ECHOES: [(usize, u32); 4] = [(64, 1), (64, 64), (1024, 16), (16 * 1024, 4)];
 const CONNECTIONS: [u32; 2] = [50, 1000];
+/// What a quick run leaves out: a window of so many frames outlasts a slice by far.
+const LONG: [Work; 2] = [
+    Work::Echo { payload_bytes: 64, depth: 64, connections: 1000 },
+    Work::Echo { payload_bytes: 1024, depth: 16, connections: 1000 },
+];
 const PACED: Work = Work::Paced { payload_bytes: 64, connections: 50, per_second: 20_000 };
 const COMINGS: Work = Work::Comings { payload_bytes: 64, at_a_time: 32 };
 
@@ -45,7 +50,10 @@ impl Plan {
                 .filter(|contender| fits(&arguments.only, contender.name))
                 .chain(arguments.also.iter().copied())
                 .collect(),
-            works: works.filter(|work| fits(&arguments.work, &work.name())).collect(),
+            works: works
+                .filter(|work| fits(&arguments.work, &work.name()))
+                .filter(|work| !arguments.quick || !LONG.contains(work))
+                .collect(),
         }
     }
 

@@ -31,7 +31,7 @@ impl Comings {
         let mut frame = vec![0; self.pattern.frame_bytes()];
         let mut sockets = Vec::new();
         for _ in 0..self.at_a_time {
-            let socket = connect(self.address, self.count % SOURCES)
+            let socket = connect(self.address, Some(self.count % SOURCES))
                 .map_err(|error| failed("connect", error))?;
             self.pattern.write(self.count, 0, &mut frame);
             send(&socket, &frame, SendFlags::NOSIGNAL)
