@@ -10,6 +10,7 @@ mod memory;
 mod pairs;
 mod pattern;
 mod plan;
+mod profile;
 mod report;
 mod server;
 mod statistics;
@@ -35,6 +36,7 @@ Measures echo servers against a hand-written one on epoll, by paired slices.
   --also NAME=PROGRAM ARGUMENTS
                    one more contender: a program by its path, or one of this package
   --work TEXT      kinds of work whose name contains TEXT
+  --profile        system calls, instructions and allocations instead (strace, valgrind)
   --results DIR    where the table, the numbers and the plot go; nowhere without it
 ";
 
@@ -52,6 +54,10 @@ fn run() -> Outcome {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     if arguments.help {
         print!("{HELP}");
+        return Ok(());
+    }
+    if arguments.profile {
+        profile::run(&arguments);
         return Ok(());
     }
     let (start, busy) = (Instant::now(), Busy::now());
@@ -81,6 +87,7 @@ fn run() -> Outcome {
 struct Arguments {
     help: bool,
     quick: bool,
+    profile: bool,
     pairs: Option<usize>,
     only: Option<String>,
     work: Option<String>,
@@ -96,6 +103,7 @@ impl Arguments {
             match word.as_str() {
                 "--help" | "-h" => arguments.help = true,
                 "--quick" => arguments.quick = true,
+                "--profile" => arguments.profile = true,
                 "--pairs" => {
                     let number = value()?.parse().ok().filter(|number| *number > 0);
                     arguments.pairs = Some(number.ok_or("--pairs needs a number")?);

@@ -94,6 +94,10 @@ impl Server {
         Ok(sum)
     }
 
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident bytes.
     pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
         let path = format!("/proc/{}/status", self.child.id());

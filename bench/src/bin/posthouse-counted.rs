@@ -1,0 +1,48 @@
+//! The server of `posthouse-echo` with an allocator that counts, for `--profile` only: a frame of
+//! the kind 255 is answered with the number of allocations so far, as u64 LE.
+
+#![forbid(unsafe_code)]
+
+use std::alloc::System;
+use std::error::Error;
+
+use posthouse::{Endpoint, Handler, Message, Options, Outcome, Peer};
+use posthouse_bench::listening;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// The kind that asks for the count.
+const COUNT: u8 = 255;
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+        if message.kind() == COUNT {
+            let stats = ALLOCATOR.stats();
+            let count = (stats.allocations + stats.reallocations) as u64;
+            peer.send(COUNT, &count.to_le_bytes());
+        } else {
+            peer.send(message.kind(), message.payload());
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    listening::tether()?;
+    let mut options = Options { io_workers: 1, max_connections: 20_000, ..Options::default() };
+    let backend = listening::option("--backend").unwrap_or_else(|| "readiness".into());
+    if let Err(error) = options.set("backend", &backend) {
+        println!("not available: {error}");
+        return Ok(());
+    }
+    let address = listening::address().to_string();
+    let endpoint = Endpoint::builder(Echo).options(options).listen(address).start()?;
+    listening::announce(endpoint.addresses()[0].socket_addr())?;
+    Ok(endpoint.wait()?)
+}
