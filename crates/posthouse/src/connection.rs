@@ -31,6 +31,7 @@ use crate::sync::Arc;
 use crate::timers::Timers;
 use crate::watch::Watch;
 
+pub(crate) use inbound::HeldSpares;
 use inbound::Inbound;
 use opening::Plan;
 
@@ -50,6 +51,7 @@ pub(crate) struct Context<'a, S> {
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) spares: Spares,
+    pub(crate) held: HeldSpares,
     pub(crate) timers: Timers,
     pub(crate) watch: Arc<Watch>,
     /// Answers of the protocol, before they join a connection's output.

@@ -13,14 +13,42 @@ const SPARES_MAX: usize = 64;
 
 /// Memory that a worker's connections take in turns.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept")]
 pub(crate) struct Spares {
     tails: Vec<Vec<u8>>,
     gathers: Vec<Gather>,
+    /// For queues that do not fit one tail; what is in them is empty.
+    boxes: Vec<Box<Gather>>,
 }
 
 impl Spares {
     fn tail(&mut self) -> Vec<u8> {
         self.tails.pop().unwrap_or_else(|| Vec::with_capacity(TAIL_BYTES))
+    }
+
+    fn gather(&mut self) -> Gather {
+        self.gathers.pop().unwrap_or_default()
+    }
+
+    fn boxed(&mut self, gather: Gather) -> Box<Gather> {
+        let mut boxed = self.boxes.pop().unwrap_or_default();
+        *boxed = gather;
+        boxed
+    }
+
+    fn unboxed(&mut self, mut boxed: Box<Gather>) -> Gather {
+        let gather = std::mem::take(&mut *boxed);
+        if self.boxes.len() < SPARES_MAX {
+            self.boxes.push(boxed);
+        }
+        gather
+    }
+
+    /// Keeps a gather that has left.
+    fn keep_gather(&mut self, gather: Gather) {
+        if self.gathers.len() < SPARES_MAX {
+            self.gathers.push(gather);
+        }
     }
 
     /// Keeps the memory of a segment that has left, unless it is large or many are kept.
@@ -72,7 +100,7 @@ impl Output {
         let result = encode(&mut self.tail);
         self.queued_bytes += self.tail.len() - before;
         if self.tail.len() >= TAIL_BYTES {
-            self.close_tail();
+            self.close_tail(spares);
         } else if self.tail.is_empty() {
             spares.keep(Segment::Owned(std::mem::take(&mut self.tail)));
         }
@@ -84,9 +112,9 @@ impl Output {
         if frame.len() <= COPY_BYTES_MAX {
             return self.append(spares, |tail| tail.extend_from_slice(frame));
         }
-        self.close_tail();
+        self.close_tail(spares);
         self.queued_bytes += frame.len();
-        self.closed.get_or_insert_default().push(Segment::Shared(frame.clone()));
+        self.closed(spares).push(Segment::Shared(frame.clone()));
     }
 
     /// Queues a frame that was encoded elsewhere.
@@ -94,15 +122,22 @@ impl Output {
         if frame.len() <= COPY_BYTES_MAX {
             return self.append(spares, |tail| tail.extend_from_slice(&frame));
         }
-        self.close_tail();
+        self.close_tail(spares);
         self.queued_bytes += frame.len();
-        self.closed.get_or_insert_default().push(Segment::Owned(frame));
+        self.closed(spares).push(Segment::Owned(frame));
     }
 
-    fn close_tail(&mut self) {
+    fn closed(&mut self, spares: &mut Spares) -> &mut Gather {
+        self.closed.get_or_insert_with(|| {
+            let gather = spares.gather();
+            spares.boxed(gather)
+        })
+    }
+
+    fn close_tail(&mut self, spares: &mut Spares) {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
-            self.closed.get_or_insert_default().push(Segment::Owned(tail));
+            self.closed(spares).push(Segment::Owned(tail));
         }
     }
 
@@ -111,8 +146,8 @@ impl Output {
         assert!(self.wants_send(), "a send is started only when one is wanted");
         self.sending = true;
         let mut gather = match self.closed.take() {
-            Some(closed) => *closed,
-            None => spares.gathers.pop().unwrap_or_default(),
+            Some(closed) => spares.unboxed(closed),
+            None => spares.gather(),
         };
         if !self.tail.is_empty() {
             gather.push(Segment::Owned(std::mem::take(&mut self.tail)));
@@ -128,15 +163,15 @@ impl Output {
         self.queued_bytes -= bytes;
         gather.advance(bytes, |segment| spares.keep(segment));
         if gather.is_empty() {
-            if spares.gathers.len() < SPARES_MAX {
-                spares.gathers.push(gather);
-            }
+            spares.keep_gather(gather);
             return true;
         }
-        if let Some(mut later) = self.closed.take() {
+        if let Some(later) = self.closed.take() {
+            let mut later = spares.unboxed(later);
             later.drain(|segment| gather.push(segment));
+            spares.keep_gather(later);
         }
-        self.closed = Some(Box::new(gather));
+        self.closed = Some(spares.boxed(gather));
         false
     }
 

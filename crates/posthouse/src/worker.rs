@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use posthouse_io::Turn;
 
-use crate::connection::{Connection, Local, Work};
+use crate::connection::{Connection, HeldSpares, Local, Work};
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
 use crate::output::Spares;
@@ -21,8 +21,8 @@ use crate::watch::Watch;
 
 impl Local {
     fn new(watch: Arc<Watch>) -> Self {
-        let (spares, timers) = (Spares::default(), Timers::default());
-        Self { spares, timers, watch, control: Vec::new() }
+        let (spares, held, timers) = <(Spares, HeldSpares, Timers)>::default();
+        Self { spares, held, timers, watch, control: Vec::new() }
     }
 }
 

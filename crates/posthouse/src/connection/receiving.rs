@@ -48,11 +48,11 @@ impl<S: Default + Send + 'static> Connection<S> {
         }
         let mut next = match cx.core.reads {
             Reads::Stream => Some(outcome),
-            Reads::Once(_) => self.inbound.in_turn(sequence, outcome),
+            Reads::Once(_) => self.inbound.in_turn(&mut cx.local.held, sequence, outcome),
         };
         while let Some(outcome) = next {
             self.take_received(cx, outcome);
-            next = self.inbound.next_early();
+            next = self.inbound.next_early(&mut cx.local.held);
         }
     }
 
@@ -68,7 +68,7 @@ impl<S: Default + Send + 'static> Connection<S> {
                 if self.inbound.held_chunks() == 0 {
                     self.deliver_from(cx, Some(Chunk { buffer, offset: 0 }));
                 } else {
-                    self.inbound.hold(buffer);
+                    self.inbound.hold(&mut cx.local.held, buffer);
                 }
             }
             IoOutcome::Ended => self.inbound.end = self.inbound.end.or(Some(End::Ended)),
@@ -93,16 +93,18 @@ impl<S: Default + Send + 'static> Connection<S> {
     fn deliver_from(&mut self, cx: &mut Context<'_, S>, mut first: Option<Chunk>) {
         let tuning = &cx.core.options.tuning;
         let mut share = Share { messages: tuning.turn_messages, bytes: tuning.turn_bytes };
-        while let Some(mut chunk) = first.take().or_else(|| self.inbound.next_chunk()) {
+        while let Some(mut chunk) =
+            first.take().or_else(|| self.inbound.next_chunk(&mut cx.local.held))
+        {
             match self.deliver_chunk(cx, &mut chunk, &mut share) {
                 Delivered::Whole => cx.lane.recycle(chunk.buffer),
                 Delivered::Stopped => {
-                    self.inbound.put_back(chunk);
+                    self.inbound.put_back(&mut cx.local.held, chunk);
                     break;
                 }
                 Delivered::Over => {
                     cx.lane.recycle(chunk.buffer);
-                    self.inbound.discard();
+                    self.inbound.discard(&mut cx.local.held);
                     break;
                 }
             }
@@ -121,7 +123,10 @@ impl<S: Default + Send + 'static> Connection<S> {
             if strand.phase > Phase::Open {
                 return Delivered::Over;
             }
-            if !strand.takes_messages() || share.messages == 0 || share.bytes == 0 {
+            // An empty chunk brings nothing: the reader only lets go of what it does not need.
+            let more = !chunk.is_empty() || strand.has_early();
+            let spent = share.messages == 0 || share.bytes == 0;
+            if more && (spent || !strand.takes_messages()) {
                 return Delivered::Stopped;
             }
             if strand.deliver_early(cx) {
@@ -160,15 +165,15 @@ impl<S: Default + Send + 'static> Connection<S> {
         if held != known && !cx.core.assembly.resize(known, held, cx.core.options.assembly_bytes) {
             let text = "partly received frames hold as much memory as assembly_bytes allows";
             self.strand.close(cx, Close::telling(6, "busy"), Reason::new(ReasonKind::Busy, text));
-            self.inbound.discard();
+            self.inbound.discard(&mut cx.local.held);
             cx.core.assembly.resize(held, 0, usize::MAX);
             self.inbound.budgeted_bytes = 0;
         }
     }
 
     /// Lets go of what the partial frame holds.
-    pub(super) fn discard_input(&mut self, cx: &Context<'_, S>) {
-        self.inbound.discard();
+    pub(super) fn discard_input(&mut self, cx: &mut Context<'_, S>) {
+        self.inbound.discard(&mut cx.local.held);
         let known = std::mem::take(&mut self.inbound.budgeted_bytes);
         cx.core.assembly.resize(known, 0, usize::MAX);
     }
@@ -317,6 +322,11 @@ impl<S: Default + Send + 'static> Strand<S> {
         }
         let text = "it sent more than max_frame before it answered the hello";
         self.close(cx, Close::abort(), Reason::new(ReasonKind::Protocol, text));
+    }
+
+    /// Whether messages that came before the answer wait.
+    fn has_early(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| !extras.early.is_empty())
     }
 
     /// Hands over the next message that came before the answer. `false`: there is none.
