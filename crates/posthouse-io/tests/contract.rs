@@ -22,6 +22,9 @@ mod linux;
 mod load;
 #[path = "contract/names.rs"]
 mod names;
+#[cfg(target_os = "linux")]
+#[path = "contract/own_process.rs"]
+mod own_process;
 #[path = "contract/receiving.rs"]
 mod receiving;
 #[path = "contract/sending.rs"]

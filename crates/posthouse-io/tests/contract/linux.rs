@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -15,35 +14,23 @@ use rustix::net::SendFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bed::{BUFFER_BYTES, Bed, End, Listening, PATIENCE, gather, lock};
+use crate::own_process::{descriptors, in_own_process, ring_mappings};
 
-const LAYOUTS: [Layout; 2] = [Layout::Pinned, Layout::Shared];
+/// Every backend of Linux in each of its layouts.
+const ALL: [(Backend, Layout); 3] = [
+    (Backend::Readiness, Layout::Pinned),
+    (Backend::Readiness, Layout::Shared),
+    (Backend::Uring, Layout::Pinned),
+];
 
-/// Runs a test in both layouts.
-fn on_both(test: impl Fn(&Bed)) {
-    for layout in LAYOUTS {
-        let bed = Bed::new(Backend::Readiness, layout, 4);
+/// Runs a test on each of them.
+fn on_all(test: impl Fn(&Bed)) {
+    for (backend, layout) in ALL {
+        eprintln!("on {backend:?}, {layout}");
+        let bed = Bed::new(backend, layout, 4);
         test(&bed);
         bed.finish();
     }
-}
-
-/// Runs the rest of the test of this name in a process of its own, because it changes or counts
-/// what belongs to the whole process. True: this is that process.
-fn in_own_process(test: &str) -> bool {
-    const MARK: &str = "POSTHOUSE_TEST_PROCESS";
-    if std::env::var_os(MARK).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().expect("the test program");
-    let output = Command::new(program)
-        .args(["--exact", &format!("linux::{test}"), "--nocapture", "--test-threads=1"])
-        .env(MARK, "1")
-        .output()
-        .expect("the test program runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
-    assert!(ran, "the test was found by its name");
-    false
 }
 
 /// A connection from a plain socket.
@@ -55,7 +42,7 @@ fn plain_peer(bed: &Bed, listening: Listening) -> (TcpStream, End) {
 
 #[test]
 fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
-    on_both(|bed| {
+    on_all(|bed| {
         let listening = bed.listen(bed.lane(0));
         for mode in [ReceiveMode::Once, ReceiveMode::Stream] {
             let (mut peer, end) = plain_peer(bed, listening);
@@ -85,10 +72,10 @@ fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
 
 #[test]
 fn without_descriptors_accepting_pauses_and_loses_nobody() {
-    if !in_own_process("without_descriptors_accepting_pauses_and_loses_nobody") {
+    if !in_own_process("linux::without_descriptors_accepting_pauses_and_loses_nobody") {
         return;
     }
-    on_both(|bed| {
+    on_all(|bed| {
         const PEERS: usize = 40;
         let listening = bed.listen(bed.lane(0));
         let peers: Vec<_> = (0..PEERS)
@@ -140,30 +127,29 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
 
 #[test]
 fn a_port_leaves_no_descriptor_behind() {
-    if !in_own_process("a_port_leaves_no_descriptor_behind") {
+    if !in_own_process("linux::a_port_leaves_no_descriptor_behind") {
         return;
     }
-    let open = || std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
-    let before = open();
-    on_both(|bed| {
-        // Sockets and a listener that nobody closes go with their lane.
+    let before = (descriptors(), 0);
+    let now = || (descriptors(), ring_mappings());
+    on_all(|bed| {
         let (near, far) = bed.pair();
         let listening = bed.listen(bed.lane(0));
         bed.cancel(listening.end);
         assert_eq!(bed.failure(listening.accept), Failure::Cancelled);
-        assert!(open() > before);
+        assert!(descriptors() > before.0);
+        assert_eq!(ring_mappings() > 0, matches!(bed.backend, Backend::Uring));
         bed.close_all([near, far, listening.end]);
     });
-    assert_eq!(open(), before);
+    assert_eq!(now(), before);
 
-    for layout in LAYOUTS {
-        let options = Options { layout: Some(layout), ..Options::default() };
-        let (port, choice) = CompletionPort::open(options).expect("the port opens");
-        assert_eq!(choice.backend, "readiness");
+    for (backend, layout) in ALL {
+        let options = Options { backend, layout: Some(layout), ..Options::default() };
+        let (port, _) = CompletionPort::open(options).expect("the port opens");
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let mut listener = port.listen(any, posthouse_io::ListenOptions::default()).ok();
         port.spawn(LaneId(0), "io", move |lane| {
-            // Left open, and left in flight: it is counted.
+            // Left open, and left in flight: it goes with its lane, and is counted.
             let listener = lane.adopt_listener(listener.take().expect("one step"));
             lane.submit(Tag(1), Op::Accept(listener));
             Turn::Done
@@ -172,13 +158,13 @@ fn a_port_leaves_no_descriptor_behind() {
         let drained = port.drain(PATIENCE);
         assert_eq!((drained.workers, drained.leaked), (0, 1));
         drop(port);
-        assert_eq!(open(), before);
+        assert_eq!(now(), before);
     }
 }
 
 #[test]
 fn an_idle_connection_holds_no_buffer() {
-    on_both(|bed| {
+    on_all(|bed| {
         let (near, far) = bed.pair();
         let single = bed.receive(near, ReceiveMode::Once);
         let stream = bed.receive(far, ReceiveMode::Stream);
@@ -193,7 +179,7 @@ fn an_idle_connection_holds_no_buffer() {
 
 #[test]
 fn a_connect_that_cannot_even_begin_fails_like_any_other() {
-    on_both(|bed| {
+    on_all(|bed| {
         let nowhere = "255.255.255.255:9".parse().expect("an address");
         let (end, connect) = bed.connect(bed.lane(0), nowhere);
         assert_eq!(bed.failure(connect), Failure::Unreachable);
@@ -204,7 +190,7 @@ fn a_connect_that_cannot_even_begin_fails_like_any_other() {
 #[test]
 fn wake_ups_from_many_threads_are_not_lost() {
     const EACH: usize = 10_000;
-    on_both(|bed| {
+    on_all(|bed| {
         let ran = Arc::new(AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for n in 0..4 {
@@ -327,8 +313,9 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
 
 #[test]
 fn a_worker_that_panics_has_ended_and_the_others_go_on() {
-    for layout in LAYOUTS {
-        let options = Options { layout: Some(layout), io_workers: 2, ..Options::default() };
+    for (backend, layout) in ALL {
+        let options = Options { backend, layout: Some(layout), ..Options::default() };
+        let options = Options { io_workers: 2, ..options };
         let (port, _) = CompletionPort::open(options).expect("the port opens");
         port.spawn(LaneId(0), "doomed", |_| panic!("a panic that this test is about"))
             .expect("the worker starts");
@@ -345,16 +332,19 @@ fn a_worker_that_panics_has_ended_and_the_others_go_on() {
 
 #[test]
 fn a_worker_that_does_not_end_is_counted_and_can_end_later() {
-    let (port, _) = CompletionPort::open(Options::default()).expect("the port opens");
-    let stop = Arc::new(AtomicUsize::new(0));
-    let seen = stop.clone();
-    port.spawn(LaneId(0), "io", move |_| match seen.load(Ordering::SeqCst) {
-        0 => Turn::Sleep(None),
-        _ => Turn::Done,
-    })
-    .expect("the worker starts");
-    assert_eq!(port.drain(Duration::from_millis(20)).workers, 1);
-    stop.store(1, Ordering::SeqCst);
-    port.wake(LaneId(0));
-    assert_eq!(port.drain(PATIENCE).workers, 0);
+    for (backend, layout) in ALL {
+        let options = Options { backend, layout: Some(layout), ..Options::default() };
+        let (port, _) = CompletionPort::open(options).expect("the port opens");
+        let stop = Arc::new(AtomicUsize::new(0));
+        let seen = stop.clone();
+        port.spawn(LaneId(0), "io", move |_| match seen.load(Ordering::SeqCst) {
+            0 => Turn::Sleep(None),
+            _ => Turn::Done,
+        })
+        .expect("the worker starts");
+        assert_eq!(port.drain(Duration::from_millis(20)).workers, 1);
+        stop.store(1, Ordering::SeqCst);
+        port.wake(LaneId(0));
+        assert_eq!(port.drain(PATIENCE).workers, 0);
+    }
 }
