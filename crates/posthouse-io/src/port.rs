@@ -12,6 +12,8 @@ use crate::lane::Lane;
 use crate::operation::NewHandle;
 use crate::sim;
 use crate::sync::Arc;
+#[cfg(target_os = "linux")]
+use crate::system;
 use crate::token::LaneId;
 #[cfg(target_os = "linux")]
 use crate::uring;
@@ -99,6 +101,12 @@ fn environment() -> io::Result<Backend> {
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         }
     }
+}
+
+/// The error, told in other words.
+#[cfg(target_os = "linux")]
+fn with_text(error: &io::Error, text: String) -> io::Error {
+    io::Error::new(error.kind(), text)
 }
 
 impl Options {
@@ -217,40 +225,59 @@ impl CompletionPort {
 
     #[cfg(target_os = "linux")]
     fn open_real(options: &Options) -> io::Result<(Self, Choice)> {
-        let real = |host| Self { kind: PortKind::Real(host) };
         let layout = options.layout.unwrap_or(Layout::Pinned);
-        let backend = match &options.backend {
-            Backend::Auto => &environment()?,
-            forced => forced,
+        let forced = match &options.backend {
+            Backend::Auto => environment()?,
+            forced => forced.clone(),
         };
-        let asked_for = match &options.backend {
-            Backend::Auto => format!("{VARIABLE} asks for it"),
-            _ => "asked for".to_owned(),
+        let by_environment = matches!(options.backend, Backend::Auto);
+        let asked_for = match by_environment {
+            true => format!("{VARIABLE} asks for it"),
+            false => "asked for".to_owned(),
         };
-        let readiness = |why: String| {
-            let host = Host::on_readiness(layout, options)?;
-            Ok((real(host), options.choice("readiness", why)))
+        let named = |error: io::Error| match by_environment {
+            true => with_text(&error, format!("{error} ({asked_for})")),
+            false => error,
         };
-        match backend {
-            Backend::Readiness => readiness(asked_for),
-            Backend::Auto if layout == Layout::Shared => {
-                readiness("io_uring has no shared layout".to_owned())
+        match (forced, layout) {
+            (Backend::Readiness, _) => {
+                Self::on_readiness(options, asked_for.clone()).map_err(named)
             }
-            Backend::Uring if layout == Layout::Shared => {
-                let text = "the uring backend has no shared layout: ask for the pinned one, or for \
-                            the readiness backend";
-                Err(io::Error::new(io::ErrorKind::Unsupported, text))
+            (Backend::Uring, _) => Self::on_uring(options, asked_for.clone()).map_err(named),
+            (Backend::Auto, Layout::Shared) => {
+                Self::on_readiness(options, "io_uring has no shared layout".to_owned())
             }
-            Backend::Auto => match uring::probe().and_then(|()| Host::on_uring(options)) {
-                Ok(host) => Ok((real(host), options.choice("uring", "probed: it works".into()))),
-                Err(why) => readiness(format!("no io_uring: {why}")),
-            },
-            Backend::Uring => {
-                let host = uring::probe().and_then(|()| Host::on_uring(options))?;
-                Ok((real(host), options.choice("uring", asked_for)))
+            (Backend::Auto, Layout::Pinned) => {
+                Self::on_uring(options, "probed: it works".to_owned()).or_else(|why| {
+                    Self::on_readiness(options, why.to_string())
+                        .map_err(|error| with_text(&error, format!("{error}; {why}")))
+                })
             }
-            Backend::Simulation(_) => unreachable!("not a real one"),
+            (Backend::Simulation(_), _) => unreachable!("not a real one"),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Choice)> {
+        let layout = options.layout.unwrap_or(Layout::Pinned);
+        let explained = |error: io::Error| {
+            with_text(&error, format!("no epoll: {}", system::explained(&error)))
+        };
+        let host = Host::on_readiness(layout, options).map_err(explained)?;
+        Ok((Self { kind: PortKind::Real(host) }, options.choice("readiness", why)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn on_uring(options: &Options, why: String) -> io::Result<(Self, Choice)> {
+        if options.layout == Some(Layout::Shared) {
+            let text = "the uring backend has no shared layout: ask for the pinned one, or for \
+                        the readiness backend";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let host = uring::probe()
+            .and_then(|()| Host::on_uring(options))
+            .map_err(|error| with_text(&error, format!("no io_uring: {error}")))?;
+        Ok((Self { kind: PortKind::Real(host) }, options.choice("uring", why)))
     }
 
     #[cfg(not(target_os = "linux"))]

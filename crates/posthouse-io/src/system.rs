@@ -175,6 +175,11 @@ pub(crate) fn local_address(fd: &OwnedFd) -> Option<Address> {
     SocketAddr::try_from(address).ok().map(Address::from)
 }
 
+/// What an error means, where it came with a number.
+pub(crate) fn explained(failed: &std::io::Error) -> String {
+    Errno::from_io_error(failed).map_or_else(|| failed.to_string(), |it| error(it).to_string())
+}
+
 /// What an error number means.
 pub(crate) fn error(errno: Errno) -> Error {
     let failure = match errno {

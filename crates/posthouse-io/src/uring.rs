@@ -39,10 +39,12 @@ use crate::sync::Arc;
 
 pub(crate) use self::lane::UringLane;
 pub(crate) use self::probe::probe;
+use self::probe::refused;
 pub(crate) use self::ring::Ring;
 
 /// The places of `count` lanes.
 pub(crate) fn seats(count: usize, pool: &Arc<Pool>) -> io::Result<Vec<Seat<Ring>>> {
-    let seat = |_| Ok(Seat::new(Door::new(Alarm::new()?), Ring::open(pool)?));
+    let alarm = || Alarm::new().map_err(|errno| refused("an eventfd", &errno.into()));
+    let seat = |_| Ok(Seat::new(Door::new(alarm()?), Ring::open(pool)?));
     (0..count).map(seat).collect()
 }

@@ -26,7 +26,8 @@ pub(crate) fn probe() -> io::Result<()> {
     let pool = Pool::of(&Options { buffer_bytes: 64, ..Options::default() });
     let mut ring = Ring::open(&pool)?;
     ring.enable().map_err(|error| refused("enabling a ring", &error))?;
-    let (mut near, far) = UnixStream::pair()?;
+    let (mut near, far) =
+        UnixStream::pair().map_err(|error| refused("a pair of sockets", &error))?;
     let outcome = receive_one(&mut ring, &mut near, &far);
     let drained = ring.drain(drop);
     outcome?;
@@ -45,13 +46,7 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     // SAFETY: the memory is the buffer group's; the handle is the caller's, who drains the ring
     // before it goes.
     unsafe { ring.push(Request::of_lane(Kind::Receive), receive) };
-    let received = next(ring)?;
-    if let Err(errno) = received.result {
-        return Err(refused("a receive that goes on (multishot)", &errno.into()));
-    }
-    if !received.more || received.buffer.is_none() {
-        return Err(io::Error::other("its multishot receive does not go on (Linux 6.1 is needed)"));
-    }
+    goes_on(next(ring)?)?;
     let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all()).build();
     // SAFETY: a cancel names no memory.
     unsafe { ring.push(Request::of_lane(Kind::Cancel), cancel) };
@@ -64,22 +59,55 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     Ok(())
 }
 
+/// What the first completion of the receive says of this kernel.
+fn goes_on(received: Completed) -> io::Result<()> {
+    let what = "a receive that goes on (multishot)";
+    match received {
+        Completed { result: Err(errno), .. } => Err(refused(what, &errno.into())),
+        Completed { more: true, buffer: Some(_), .. } => Ok(()),
+        _ => Err(io::Error::other(format!("{what} does not go on: Linux 6.1 is needed"))),
+    }
+}
+
 fn next(ring: &mut Ring) -> io::Result<Completed> {
     ring.enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
     ring.next().ok_or_else(|| io::Error::other("a ring does not complete what it was given"))
 }
 
-/// Says what was refused, and what that usually means.
+/// Says what was refused, what that usually means, and what to do about it.
 pub(super) fn refused(what: &str, error: &io::Error) -> io::Error {
     let hint = match error.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has none, or a sandbox hides it",
+        Some(libc::ENOSYS) => "this kernel has no io_uring, or a sandbox (seccomp) hides it",
         Some(libc::EPERM | libc::EACCES) => {
-            "the sysctl kernel.io_uring_disabled or a sandbox (seccomp) denies it"
+            "a sandbox (seccomp) or the sysctl kernel.io_uring_disabled denies it: allow it there"
         }
         Some(libc::EINVAL) => "this kernel is too old: Linux 6.1 is needed",
-        Some(libc::ENOMEM) => "no locked memory is left: see `ulimit -l`",
-        Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: see `ulimit -n`",
+        Some(libc::ENOMEM) => "no locked memory is left: raise `ulimit -l`",
+        Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: raise `ulimit -n`",
         _ => "unexpected",
     };
     io::Error::new(error.kind(), format!("{what} is refused: {error}; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// No sandbox can make such a kernel: it sees calls, and this is a request in the queue.
+    #[test]
+    fn a_kernel_without_multishot_receive_is_told_from_one_that_has_it() {
+        let (request, buffer) = (Request::of_lane(Kind::Receive), Some(0));
+        let good = Completed { request, result: Ok(1), more: true, buffer };
+        assert!(goes_on(good).is_ok());
+        for (bad, text) in [
+            (Completed { result: Err(Errno::INVAL), more: false, buffer: None, ..good }, "too old"),
+            (Completed { more: false, ..good }, "does not go on"),
+            (Completed { buffer: None, ..good }, "does not go on"),
+        ] {
+            let error = goes_on(bad).expect_err("an old kernel").to_string();
+            assert!(error.contains(text) && error.contains("Linux 6.1"), "{error}");
+        }
+    }
 }

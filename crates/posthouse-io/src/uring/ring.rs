@@ -107,6 +107,11 @@ impl Ring {
         !self.queues.io.completion().is_empty()
     }
 
+    /// Requests that the kernel has and has not ended: what is still queued it never took.
+    fn held(&mut self) -> usize {
+        self.in_flight - self.waiting.len() - self.queues.io.submission().len()
+    }
+
     /// The group of buffers, and the pool that its memory comes from.
     pub(super) fn buffers(&mut self) -> (&mut Group, &mut LanePool) {
         let queues = &mut *self.queues;
@@ -204,7 +209,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.in_flight > 0 {
+        if self.held() > 0 {
             // The kernel may still write: the queues and the buffers are leaked, never freed.
             return;
         }

@@ -1,0 +1,74 @@
+//! The backend that the environment names, for ports that leave it open.
+
+use posthouse_io::{Backend, Choice, CompletionPort, Layout, Options};
+
+use crate::own_process::in_own_process_with;
+use crate::says;
+
+fn opened(backend: Backend) -> std::io::Result<Choice> {
+    let options = Options { backend, ..Options::default() };
+    CompletionPort::open(options).map(|(_, choice)| choice)
+}
+
+fn chosen(backend: Backend) -> (&'static str, String) {
+    let choice = opened(backend).expect("the port opens");
+    (choice.backend, choice.reason)
+}
+
+#[test]
+fn without_a_word_the_best_is_taken() {
+    if in_own_process_with("environment::without_a_word_the_best_is_taken", None) {
+        let (backend, reason) = chosen(Backend::Auto);
+        assert_eq!(backend, "uring");
+        says(&reason, &["probed"]);
+    }
+}
+
+#[test]
+fn auto_takes_the_best() {
+    if in_own_process_with("environment::auto_takes_the_best", Some("auto")) {
+        let (backend, reason) = chosen(Backend::Auto);
+        assert_eq!(backend, "uring");
+        says(&reason, &["probed"]);
+    }
+}
+
+#[test]
+fn uring_is_forced_unless_another_is_asked_for() {
+    let test = "environment::uring_is_forced_unless_another_is_asked_for";
+    if in_own_process_with(test, Some("uring")) {
+        let (backend, reason) = chosen(Backend::Auto);
+        assert_eq!(backend, "uring");
+        says(&reason, &["POSTHOUSE_BACKEND"]);
+        assert_eq!(chosen(Backend::Readiness), ("readiness", "asked for".to_owned()));
+
+        // Forced, it does not fall back.
+        let layout = Some(Layout::Shared);
+        let error = CompletionPort::open(Options { layout, ..Options::default() });
+        let error = error.expect_err("no shared layout").to_string();
+        says(&error, &["POSTHOUSE_BACKEND", "shared", "pinned", "readiness"]);
+    }
+}
+
+#[test]
+fn readiness_is_forced_unless_another_is_asked_for() {
+    let test = "environment::readiness_is_forced_unless_another_is_asked_for";
+    if in_own_process_with(test, Some("readiness")) {
+        let (backend, reason) = chosen(Backend::Auto);
+        assert_eq!(backend, "readiness");
+        says(&reason, &["POSTHOUSE_BACKEND"]);
+        assert_eq!(chosen(Backend::Uring), ("uring", "asked for".to_owned()));
+    }
+}
+
+#[test]
+fn nonsense_is_refused_where_it_is_read() {
+    let test = "environment::nonsense_is_refused_where_it_is_read";
+    if in_own_process_with(test, Some("iocp")) {
+        let error = opened(Backend::Auto).expect_err("nonsense").to_string();
+        says(&error, &["POSTHOUSE_BACKEND=iocp", "auto", "uring", "readiness"]);
+        // Whoever asks for one does not read it.
+        assert_eq!(chosen(Backend::Uring).0, "uring");
+        assert_eq!(chosen(Backend::Readiness).0, "readiness");
+    }
+}

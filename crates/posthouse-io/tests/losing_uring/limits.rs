@@ -1,0 +1,86 @@
+//! Limits of the process.
+
+use std::os::fd::AsRawFd;
+
+use io_uring::IoUring;
+use posthouse_io::{Backend, Choice, CompletionPort, Options};
+use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+use rustix::thread::set_thread_res_uid;
+
+use crate::own_process::{descriptors, in_own_process, ring_mappings};
+use crate::{fallen_back, says};
+
+/// Locked memory is bounded for each user, and not for root. Not every kernel counts a ring as
+/// locked: then there is nothing to lose, and the port says uring.
+#[test]
+fn without_locked_memory() {
+    if !in_own_process("limits::without_locked_memory") {
+        return;
+    }
+    if !getuid().is_root() {
+        eprintln!("NOT TESTED: only root can become a user who may lock no memory");
+        return;
+    }
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Memlock, none).expect("the limit is lowered");
+    let nobody = rustix::process::Uid::from_raw(65_534);
+    set_thread_res_uid(nobody, nobody, nobody).expect("another user");
+    if a_ring_is_refused() {
+        let reason = fallen_back();
+        says(&reason, &["locked memory", "ulimit -l"]);
+        eprintln!("{reason}");
+        return;
+    }
+    let (port, choice) = CompletionPort::open(Options::default()).expect("the port opens");
+    eprintln!("NOT TESTED: this kernel gives a ring to who may lock no memory");
+    assert_eq!(choice.backend, "uring");
+    drop(port);
+}
+
+/// Whether the kernel refuses what the backend needs, asked without the backend.
+fn a_ring_is_refused() -> bool {
+    let ring: std::io::Result<IoUring> = IoUring::builder().setup_cqsize(8192).build(1024);
+    ring.is_err_and(|error| error.raw_os_error() == Some(libc::ENOMEM))
+}
+
+/// With few descriptors it opens on either backend, or says why not; nothing is left either way.
+#[test]
+fn without_descriptors() {
+    if !in_own_process("limits::without_descriptors") {
+        return;
+    }
+    let (mut failed, mut fell_back, mut worked) = (0, 0, 0);
+    for (io_workers, room) in [1, 3].into_iter().flat_map(|n| (0..10).map(move |room| (n, room))) {
+        for backend in [Backend::Auto, Backend::Uring] {
+            let options = Options { backend, io_workers, ..Options::default() };
+            match open_with_room_for(room, options) {
+                Ok(choice) if choice.backend == "uring" => worked += 1,
+                Ok(choice) => {
+                    says(&choice.reason, &["no io_uring: ", "ulimit -n"]);
+                    fell_back += 1;
+                }
+                Err(error) => {
+                    says(&error.to_string(), &["no io_uring: ", "ulimit -n"]);
+                    failed += 1;
+                }
+            }
+        }
+    }
+    // The probe needs three descriptors, and a lane two, on either backend.
+    assert_eq!((failed, fell_back, worked), (17, 1, 22));
+}
+
+/// Opens a port while the process may open so many more descriptors.
+fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Choice> {
+    let limit = getrlimit(Resource::Nofile);
+    let before = (descriptors(), ring_mappings());
+    // Closed again, so this is the next number that the system gives.
+    let next = std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd();
+    let next = u64::try_from(next).expect("a number");
+    let low = Rlimit { current: Some(next + room), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, low).expect("the limit is lowered");
+    let opened = CompletionPort::open(options).map(|(_, choice)| choice);
+    setrlimit(Resource::Nofile, limit).expect("the limit is raised");
+    assert_eq!((descriptors(), ring_mappings()), before, "left, with room for {room}");
+    opened
+}

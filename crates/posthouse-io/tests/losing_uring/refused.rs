@@ -1,0 +1,135 @@
+//! Calls that a sandbox refuses.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter_all_threads,
+};
+
+use crate::own_process::in_own_process;
+use crate::{fallen_back, forced, says};
+
+/// From linux/io_uring.h.
+const REGISTER_ENABLE_RINGS: u32 = 12;
+const REGISTER_PBUF_RING: u32 = 22;
+
+/// What to do about it, as far as every text says it.
+const WHAT_TO_DO: &str = "kernel.io_uring_disabled";
+const TOO_OLD: &str = "Linux 6.1";
+
+/// What a sandbox refuses.
+struct Refused {
+    call: libc::c_long,
+    /// Only this operation of `io_uring_register`.
+    only: Option<u32>,
+    errno: libc::c_int,
+}
+
+impl Refused {
+    /// Has the calls fail from now on, in all threads of this process and for good.
+    fn install(&self) {
+        let rule = |operation| {
+            let condition = SeccompCondition::new(
+                1,
+                SeccompCmpArgLen::Dword,
+                SeccompCmpOp::Eq,
+                u64::from(operation),
+            );
+            SeccompRule::new(vec![condition.expect("a condition")]).expect("a rule")
+        };
+        let rules = BTreeMap::from([(self.call, self.only.map(rule).into_iter().collect())]);
+        let refusal = SeccompAction::Errno(self.errno.cast_unsigned());
+        let machine = std::env::consts::ARCH.try_into().expect("a machine that has seccomp");
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, machine);
+        let program: BpfProgram =
+            filter.expect("a filter").try_into().expect("a program of the filter");
+        apply_filter_all_threads(&program).expect("a sandbox");
+    }
+}
+
+/// Refuses a call, and sees what a port makes of it.
+fn refuse(call: libc::c_long, only: Option<u32>, errno: libc::c_int, parts: &[&str]) {
+    Refused { call, only, errno }.install();
+    let error = forced();
+    says(&error, &["no io_uring: "]);
+    says(&error, parts);
+    assert_eq!(fallen_back(), error, "one text for both");
+    eprintln!("{error}");
+}
+
+#[test]
+fn setup_denied() {
+    if in_own_process("refused::setup_denied") {
+        let parts = ["setting up a ring", WHAT_TO_DO, "seccomp"];
+        refuse(libc::SYS_io_uring_setup, None, libc::EPERM, &parts);
+    }
+}
+
+#[test]
+fn setup_unknown() {
+    if in_own_process("refused::setup_unknown") {
+        let parts = ["setting up a ring", "this kernel has no io_uring", "sandbox"];
+        refuse(libc::SYS_io_uring_setup, None, libc::ENOSYS, &parts);
+    }
+}
+
+/// A kernel before 6.1 does not know the flags, and says so.
+#[test]
+fn setup_of_an_old_kernel() {
+    if in_own_process("refused::setup_of_an_old_kernel") {
+        let parts = ["setting up a ring", TOO_OLD];
+        refuse(libc::SYS_io_uring_setup, None, libc::EINVAL, &parts);
+    }
+}
+
+#[test]
+fn setup_without_locked_memory() {
+    if in_own_process("refused::setup_without_locked_memory") {
+        let parts = ["setting up a ring", "ulimit -l"];
+        refuse(libc::SYS_io_uring_setup, None, libc::ENOMEM, &parts);
+    }
+}
+
+/// The ring is there by then, with its descriptor and its memory: nothing of it may be left.
+#[test]
+fn enter_denied() {
+    if in_own_process("refused::enter_denied") {
+        let parts = ["entering a ring", WHAT_TO_DO, "seccomp"];
+        refuse(libc::SYS_io_uring_enter, None, libc::EPERM, &parts);
+    }
+}
+
+#[test]
+fn enter_unknown() {
+    if in_own_process("refused::enter_unknown") {
+        let parts = ["entering a ring", "this kernel has no io_uring", "sandbox"];
+        refuse(libc::SYS_io_uring_enter, None, libc::ENOSYS, &parts);
+    }
+}
+
+#[test]
+fn register_denied() {
+    if in_own_process("refused::register_denied") {
+        let parts = ["registering buffers", WHAT_TO_DO, "seccomp"];
+        refuse(libc::SYS_io_uring_register, None, libc::EPERM, &parts);
+    }
+}
+
+#[test]
+fn a_missing_feature() {
+    if in_own_process("refused::a_missing_feature") {
+        let parts = ["registering buffers", TOO_OLD];
+        let only = Some(REGISTER_PBUF_RING);
+        refuse(libc::SYS_io_uring_register, only, libc::EINVAL, &parts);
+    }
+}
+
+#[test]
+fn enabling_denied() {
+    if in_own_process("refused::enabling_denied") {
+        let parts = ["enabling a ring", WHAT_TO_DO, "seccomp"];
+        let only = Some(REGISTER_ENABLE_RINGS);
+        refuse(libc::SYS_io_uring_register, only, libc::EPERM, &parts);
+    }
+}
