@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use io_uring::opcode;
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::Fd;
 
 use super::group::GROUP;
 use super::request::{Kind, Request};
@@ -20,8 +20,8 @@ use crate::port::Options;
 /// How long a kernel that works may take for what is done at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Takes a byte through a ring as a lane would: a receive that goes on, a provided buffer, a cancel
-/// by descriptor. The error says what was refused and why that may be.
+/// Takes a byte through a ring as a lane would: a receive that goes on, a provided buffer, a
+/// cancel. The error says what was refused and why that may be.
 pub(crate) fn probe() -> io::Result<()> {
     let pool = Pool::of(&Options { buffer_bytes: 64, ..Options::default() });
     let mut ring = Ring::open(&pool)?;
@@ -47,13 +47,14 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     // before it goes.
     unsafe { ring.push(Request::of_lane(Kind::Receive), receive) };
     goes_on(next(ring)?)?;
-    let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all()).build();
+    let request = Request::of_lane(Kind::Receive).to_bits();
+    let cancel = opcode::AsyncCancel::new(request).build();
     // SAFETY: a cancel names no memory.
     unsafe { ring.push(Request::of_lane(Kind::Cancel), cancel) };
     for _ in 0..2 {
         let ended = next(ring)?;
         if let (Kind::Cancel, Err(errno)) = (ended.request.kind, ended.result) {
-            return Err(refused("a cancel by descriptor", &errno.into()));
+            return Err(refused("a cancel", &errno.into()));
         }
     }
     Ok(())

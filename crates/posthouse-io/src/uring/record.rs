@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
@@ -145,11 +145,29 @@ impl Record {
         unsafe { ring.push(Request::new(kind, socket), entry) };
     }
 
-    /// Asks for the end of requests.
-    fn push_cancel(&mut self, socket: Socket, which: CancelBuilder, ring: &mut Ring) {
-        let entry = opcode::AsyncCancel2::new(which).build();
+    /// Asks for the end of a request. It is named by its own number, which the kernel looks up;
+    /// for all of a descriptor it would go through every request of the ring (measured: with 9,000
+    /// of them, 270 us for each cancel).
+    fn push_cancel(&mut self, socket: Socket, which: Kind, ring: &mut Ring) {
+        let entry = opcode::AsyncCancel::new(Request::new(which, socket).to_bits()).build();
         // SAFETY: a cancel names no memory.
         unsafe { self.push(socket, Kind::Cancel, entry, ring) };
+    }
+
+    /// Asks for the end of whatever the kernel has in flight for this socket.
+    fn push_cancels(&mut self, socket: Socket, ring: &mut Ring) {
+        if self.armed {
+            self.asked_to_end = true;
+            let which = match self.input {
+                Input::Accept(_) => Kind::Accept,
+                Input::Connect(_) => Kind::Connect,
+                _ => Kind::Receive,
+            };
+            self.push_cancel(socket, which, ring);
+        }
+        if self.sending.is_some() {
+            self.push_cancel(socket, Kind::Send, ring);
+        }
     }
 }
 
@@ -278,16 +296,12 @@ impl Record {
         }
         let receiving = matches!(self.input, Input::Receive(_) | Input::Receives(_));
         match what {
-            Cancel::Everything if self.armed || self.sending.is_some() => {
-                self.asked_to_end = self.armed;
-                self.push_cancel(socket, CancelBuilder::fd(self.raw()).all(), hands.ring);
-            }
+            Cancel::Everything => self.push_cancels(socket, hands.ring),
             Cancel::Receives if self.armed && receiving && !self.asked_to_end => {
                 self.asked_to_end = true;
-                let request = Request::new(Kind::Receive, socket).to_bits();
-                self.push_cancel(socket, CancelBuilder::user_data(request), hands.ring);
+                self.push_cancel(socket, Kind::Receive, hands.ring);
             }
-            _ => {}
+            Cancel::Receives => {}
         }
         self.end_cancelled(hands.done);
     }
@@ -307,10 +321,7 @@ impl Record {
         let error = *self.broken.insert(system::error(Errno::CONNRESET));
         let Some(fd) = &self.fd else { return };
         system::reset(fd);
-        if self.armed || self.sending.is_some() {
-            self.asked_to_end = self.armed;
-            self.push_cancel(socket, CancelBuilder::fd(self.raw()).all(), hands.ring);
-        }
+        self.push_cancels(socket, hands.ring);
         if !self.armed {
             self.end_all(Outcome::Failed, error, hands.done);
         }
