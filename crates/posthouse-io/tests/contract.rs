@@ -29,6 +29,9 @@ mod own_process;
 mod receiving;
 #[path = "contract/sending.rs"]
 mod sending;
+#[cfg(target_os = "linux")]
+#[path = "contract/uring.rs"]
+mod uring_only;
 #[path = "contract/waking.rs"]
 mod waking;
 

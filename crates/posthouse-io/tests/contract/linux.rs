@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use posthouse_io::{
-    Address, Backend, CompletionPort, Failure, LaneId, Layout, Op, Options, Outcome, ReceiveMode,
-    Tag, Turn,
+    Address, Backend, CompletionPort, Failure, LaneId, Layout, ListenOptions, Op, Options, Outcome,
+    ReceiveMode, Tag, Turn,
 };
 use rustix::net::SendFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -147,7 +147,7 @@ fn a_port_leaves_no_descriptor_behind() {
         let options = Options { backend, layout: Some(layout), ..Options::default() };
         let (port, _) = CompletionPort::open(options).expect("the port opens");
         let any: Address = "127.0.0.1:0".parse().expect("an address");
-        let mut listener = port.listen(any, posthouse_io::ListenOptions::default()).ok();
+        let mut listener = port.listen(any, ListenOptions::default()).ok();
         port.spawn(LaneId(0), "io", move |lane| {
             // Left open, and left in flight: it goes with its lane, and is counted.
             let listener = lane.adopt_listener(listener.take().expect("one step"));
@@ -184,6 +184,24 @@ fn a_connect_that_cannot_even_begin_fails_like_any_other() {
         let (end, connect) = bed.connect(bed.lane(0), nowhere);
         assert_eq!(bed.failure(connect), Failure::Unreachable);
         bed.close(end);
+    });
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
+    on_all(|bed| {
+        let any: Address = "127.0.0.1:0".parse().expect("an address");
+        let no_room = ListenOptions { backlog: 0, ..ListenOptions::default() };
+        let full = bed.port.listen(any, no_room).expect("a listener");
+        let address = full.local_address();
+        let _first = TcpStream::connect(address.socket_addr()).expect("room for one");
+        let (one, connect) = bed.connect(bed.lane(0), address);
+        bed.cancel(one);
+        assert_eq!(bed.failure(connect), Failure::Cancelled);
+        let (other, connect) = bed.connect(bed.lane(0), address);
+        bed.reset(other);
+        assert_eq!(bed.failure(connect), Failure::Reset);
+        bed.close_all([one, other]);
     });
 }
 

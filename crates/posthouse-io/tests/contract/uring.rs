@@ -1,0 +1,381 @@
+//! What only rings have: a group of buffers that can be empty, queues that can be full, a kernel
+//! that holds memory.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex};
+
+use posthouse_io::{
+    Address, Backend, Cancel, Failure, Lane, Layout, ListenOptions, Op, Outcome, ReceiveMode,
+    Socket, Tag,
+};
+
+use crate::bed::{BUFFER_BYTES, Bed, End, Listening, PATIENCE, assert_same, gather, lock, pattern};
+use crate::driver::Driver;
+use crate::own_process::{descriptors, in_own_process, ring_mappings};
+
+/// Buffers that a ring is provided with.
+const GROUP: usize = 128;
+/// Completions that its queue holds: eight times as many as requests.
+const COMPLETIONS: usize = 8192;
+
+fn on_one_lane() -> Bed {
+    Bed::new(Backend::Uring, Layout::Pinned, 1)
+}
+
+/// A connection from a plain socket to lane 0.
+fn plain_peer(bed: &Bed, listening: Listening) -> (TcpStream, End) {
+    let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
+    let (end, _) = bed.accepted(listening, bed.lane(0));
+    (peer, end)
+}
+
+/// Submits an operation for each, all of them in one step.
+fn submit_all<T: Send + 'static>(
+    bed: &Bed,
+    each: Vec<T>,
+    op: impl Fn(T) -> Op + Send + 'static,
+) -> Vec<Tag> {
+    let driver = bed.driver.clone();
+    bed.on(bed.lane(0), move |lane| each.into_iter().map(|t| driver.submit(lane, op(t))).collect())
+}
+
+/// Adds what a stream brings until it is so much.
+fn read_stream(bed: &Bed, stream: Tag, bytes: &mut Vec<u8>, count: usize) {
+    while bytes.len() < count {
+        let completion = bed.completion(stream);
+        match (completion.outcome, completion.more) {
+            (Outcome::Received(buffer), true) => bytes.extend_from_slice(&buffer),
+            other => panic!("bytes of a stream that goes on, not {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn streams_go_on_after_the_group_of_buffers_was_empty() {
+    const PEERS: usize = 64;
+    const FIRST: usize = 8 * BUFFER_BYTES;
+    const ALL: usize = 32 * BUFFER_BYTES;
+    const _: () = assert!(PEERS * FIRST > 3 * GROUP * BUFFER_BYTES, "the group will be empty");
+    let bed = on_one_lane();
+    let listening = bed.listen(bed.lane(0));
+    let mut peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&bed, listening)).collect();
+    let sent: Vec<_> = (0..PEERS).map(|n| pattern(ALL, n as u64)).collect();
+    for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
+        peer.write_all(&bytes[..FIRST]).expect("sent");
+    }
+    let ends: Vec<_> = peers.iter().map(|(_, end)| *end).collect();
+    // All of it is there when the streams begin, and nobody gives a buffer back: the bed keeps
+    // what is completed, and what it has is more than the lane lets streams have for themselves.
+    let stream = |end: End| Op::Receive(end.socket, ReceiveMode::Stream);
+    let streams = submit_all(&bed, ends.clone(), stream);
+    let held = |count: usize| {
+        let held = || bed.port.counters().buffers_used;
+        bed.until("the buffers to be held", || (held() * BUFFER_BYTES >= count).then_some(()));
+    };
+    held(PEERS * FIRST);
+    std::thread::scope(|scope| {
+        for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
+            scope.spawn(|| peer.write_all(&bytes[FIRST..]).expect("sent"));
+        }
+    });
+    held(PEERS * ALL);
+    for (stream, sent) in streams.iter().zip(&sent) {
+        let mut got = Vec::new();
+        read_stream(&bed, *stream, &mut got, ALL);
+        assert_same(&got, sent);
+    }
+    // And they go on when the buffers are back.
+    for ((peer, end), stream) in peers.iter_mut().zip(&streams) {
+        peer.write_all(b"after").expect("sent");
+        let mut got = Vec::new();
+        read_stream(&bed, *stream, &mut got, 5);
+        assert_eq!(got, b"after");
+        bed.cancel(*end);
+        assert_eq!(bed.failure(*stream), Failure::Cancelled);
+    }
+    bed.close_all(ends);
+    bed.unlisten(listening);
+    bed.finish();
+}
+
+/// The two ends of so many connections, one pair after the other.
+fn many_pairs(bed: &Bed, listening: Listening, count: usize) -> Vec<End> {
+    /// Fewer than the system queues before they are accepted.
+    const WAVE: usize = 1000;
+    let (lane, address) = (bed.lane(0), listening.address);
+    let mut ends = Vec::new();
+    while ends.len() < 2 * count {
+        let wave = WAVE.min(count - ends.len() / 2);
+        let driver = bed.driver.clone();
+        let connects: Vec<(Socket, Tag)> = bed.on(lane, move |lane| {
+            let sockets: Vec<_> = (0..wave).map(|_| lane.socket()).collect();
+            let connect = |socket| (socket, driver.submit(lane, Op::Connect(socket, address)));
+            sockets.into_iter().map(connect).collect()
+        });
+        for (_, connect) in &connects {
+            assert!(matches!(bed.outcome(*connect), Outcome::Connected));
+        }
+        let accepted: Vec<_> = (0..wave)
+            .map(|_| match bed.completion(listening.accept).outcome {
+                Outcome::Accepted(new) => new,
+                other => panic!("a peer, not {other:?}"),
+            })
+            .collect();
+        ends.extend(bed.on(lane, move |on| {
+            let far = accepted.into_iter().map(|new| (new.peer, on.adopt(*new)));
+            let mut far: HashMap<Address, Socket> = far.collect();
+            let mut pairs = Vec::new();
+            for (near, _) in connects {
+                let local = on.local_address(near).expect("an address");
+                pairs.extend([near, far.remove(&local).expect("its other end")]);
+            }
+            pairs.into_iter().map(|socket| End { lane, socket }).collect::<Vec<_>>()
+        }));
+    }
+    ends
+}
+
+/// Nine thousand requests in one step, most of which are done as soon as they are handed over: the
+/// queue of requests is full eight times, and the queue of completions once.
+#[test]
+fn queues_that_are_full_lose_nothing() {
+    const PAIRS: usize = COMPLETIONS * 11 / 20;
+    const _: () = assert!(2 * PAIRS > COMPLETIONS, "one completion for each end");
+    let bed = on_one_lane();
+    let listening = bed.listen(bed.lane(0));
+    let ends = many_pairs(&bed, listening, PAIRS);
+    let number = |n: usize| n.to_le_bytes();
+
+    let numbered = ends.iter().copied().enumerate().collect();
+    let sends =
+        submit_all(&bed, numbered, move |(n, end)| Op::Send(end.socket, gather(&number(n))));
+    for send in sends {
+        assert!(matches!(bed.outcome(send), Outcome::Sent { bytes: 8, .. }));
+    }
+    let stream = |end: End| Op::Receive(end.socket, ReceiveMode::Stream);
+    let streams = submit_all(&bed, ends.clone(), stream);
+    for (n, stream) in streams.iter().enumerate() {
+        let mut got = Vec::new();
+        read_stream(&bed, *stream, &mut got, 8);
+        // What the other end of the pair sent.
+        assert_eq!(got, number(n ^ 1));
+    }
+    let cancelled = ends.clone();
+    bed.on(bed.lane(0), move |lane| {
+        for end in cancelled {
+            lane.cancel(end.socket, Cancel::Everything);
+        }
+    });
+    for stream in streams {
+        assert_eq!(bed.failure(stream), Failure::Cancelled);
+    }
+    for close in submit_all(&bed, ends, |end| Op::Close(end.socket)) {
+        assert!(matches!(bed.outcome(close), Outcome::Closed));
+    }
+    bed.unlisten(listening);
+    bed.finish();
+}
+
+#[test]
+fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
+    const THREADS: usize = 4;
+    const EACH: usize = 250;
+    let bed = on_one_lane();
+    let listening = bed.listen(bed.lane(0));
+    let mut accept = listening.accept;
+    let mut came = HashSet::new();
+    let address = listening.address.socket_addr();
+    let peers: Vec<_> = std::thread::scope(|scope| {
+        let storm: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let connect = |_| TcpStream::connect(address).expect("a connection");
+                scope.spawn(move || (0..EACH).map(connect).collect::<Vec<_>>())
+            })
+            .collect();
+        let mut rounds = 0;
+        while came.len() < THREADS * EACH {
+            rounds += 1;
+            let first = bed.completion(accept);
+            bed.cancel(listening.end);
+            let mut next = Some(first);
+            loop {
+                let completion = next.take().unwrap_or_else(|| bed.completion(accept));
+                match completion.outcome {
+                    Outcome::Accepted(new) => assert!(came.insert(new.peer), "{new:?} came twice"),
+                    Outcome::Failed(error) => {
+                        assert_eq!(error.failure, Failure::Cancelled);
+                        break;
+                    }
+                    other => panic!("a peer, not {other:?}"),
+                }
+            }
+            accept = bed.submit(listening.end.lane, Op::Accept(listening.end.socket));
+        }
+        eprintln!("accepted in {rounds} rounds");
+        storm.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+    });
+    let local = |peer: &TcpStream| Address::from(peer.local_addr().expect("an address"));
+    assert_eq!(came, peers.iter().map(local).collect());
+    bed.unlisten(Listening { accept, ..listening });
+    bed.finish();
+}
+
+/// The number that the next descriptor of this process gets.
+fn next_number() -> i32 {
+    std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd()
+}
+
+#[test]
+fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
+    const ROUNDS: usize = 200;
+    if !in_own_process("uring_only::a_handle_number_that_is_used_again_at_once_gets_only_its_own") {
+        return;
+    }
+    let bed = on_one_lane();
+    let listening = bed.listen(bed.lane(0));
+    let lane = bed.lane(0);
+    let (mut near, connect) = bed.connect(lane, listening.address);
+    assert!(matches!(bed.outcome(connect), Outcome::Connected));
+    let mut far = bed.accepted(listening, lane).0;
+    let mut used_again = 0;
+    for round in 0..ROUNDS {
+        let stream = bed.receive(near, ReceiveMode::Stream);
+        // Under way when the end comes.
+        let lost = bed.send(far, &vec![1; BUFFER_BYTES]);
+        let (address, driver) = (listening.address, bed.driver.clone());
+        let begun = Arc::new(Mutex::new(None));
+        let successor = begun.clone();
+        // Cancelled three times over, closed, and another in its place, with nothing in between.
+        bed.cancel_receives(near);
+        bed.on(lane, move |lane| {
+            (0..3).for_each(|_| lane.cancel(near.socket, Cancel::Everything));
+        });
+        while bed.completion(stream).more {}
+        bed.on(lane, move |on| {
+            let again = driver.clone();
+            driver.submit_then(on, Op::Close(near.socket), move |on, _| {
+                let number = next_number();
+                let socket = on.socket();
+                let connect = again.submit(on, Op::Connect(socket, address));
+                *lock(&successor) = Some((End { lane, socket }, connect, number));
+                again.ring();
+            });
+        });
+        let (next, connect, number) = bed.until("the next", || lock(&begun).take());
+        used_again += usize::from(number < next_number());
+        assert!(matches!(bed.outcome(connect), Outcome::Connected), "in round {round}");
+        let (peer, _) = bed.accepted(listening, lane);
+        bed.send_all(peer, &round.to_le_bytes());
+        assert_eq!(bed.read(next, 8), round.to_le_bytes());
+        let _ = bed.outcome(lost);
+        bed.close(far);
+        (near, far) = (next, peer);
+    }
+    assert_eq!(used_again, ROUNDS);
+    bed.close_all([near, far]);
+    bed.unlisten(listening);
+    bed.finish();
+}
+
+/// How a worker ends that has everything in flight.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    InAStepOfItsOwn,
+    BeforeTheKernelHasSeenAnything,
+    ByAPanic,
+}
+
+#[test]
+fn a_lane_that_goes_with_everything_in_flight_leaves_nothing() {
+    if !in_own_process("uring_only::a_lane_that_goes_with_everything_in_flight_leaves_nothing") {
+        return;
+    }
+    let before = (descriptors(), ring_mappings());
+    for guarded in [false, true] {
+        for end in
+            [Ending::InAStepOfItsOwn, Ending::BeforeTheKernelHasSeenAnything, Ending::ByAPanic]
+        {
+            let bed = match guarded {
+                false => Bed::new(Backend::Uring, Layout::Pinned, 1),
+                true => Bed::guarded(Backend::Uring, Layout::Pinned, 1),
+            };
+            leave(bed, end);
+            assert_eq!((descriptors(), ring_mappings()), before, "{end:?}, guarded: {guarded}");
+        }
+    }
+}
+
+/// Ends a lane with accepts, connects, receives and sends in flight, while peers go on sending.
+fn leave(bed: Bed, end: Ending) {
+    const PEERS: usize = 20;
+    let any: Address = "127.0.0.1:0".parse().expect("an address");
+    let full = bed.port.listen(any, ListenOptions { backlog: 0, ..ListenOptions::default() });
+    let full = full.expect("a listener that nobody accepts from");
+    let listening = bed.listen(bed.lane(0));
+    let peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&bed, listening)).collect();
+    let ends: Vec<End> = peers.iter().map(|(_, end)| *end).collect();
+    let nowhere = full.local_address();
+    let driver = bed.driver.clone();
+    let begin = move |lane: &mut Lane| begin_everything(&driver, lane, &ends, nowhere);
+    let stop = bed.driver.clone();
+    match end {
+        Ending::BeforeTheKernelHasSeenAnything => bed.post(bed.lane(0), move |lane| {
+            begin(lane);
+            stop.stop();
+        }),
+        Ending::InAStepOfItsOwn | Ending::ByAPanic => bed.on(bed.lane(0), begin),
+    }
+    std::thread::scope(|scope| {
+        for (mut peer, _) in peers {
+            peer.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+            // Until the other end is gone.
+            scope.spawn(move || while peer.write_all(&[7; BUFFER_BYTES]).is_ok() {});
+        }
+        let address = listening.address.socket_addr();
+        let late = |_| TcpStream::connect(address).expect("a connection");
+        let _late: Vec<_> = match end {
+            Ending::BeforeTheKernelHasSeenAnything => Vec::new(),
+            Ending::InAStepOfItsOwn | Ending::ByAPanic => {
+                let held = || (bed.port.counters().buffers_used > 0).then_some(());
+                bed.until("the streams to bring something", held);
+                // From here on peers are accepted and bytes received that nobody takes.
+                bed.driver.take_at_most(0);
+                let late = (0..5).map(late).collect();
+                (0..2).for_each(|_| bed.on(bed.lane(0), |_| ()));
+                late
+            }
+        };
+        match end {
+            Ending::InAStepOfItsOwn => {
+                bed.driver.stop();
+                bed.port.wake(bed.lane(0));
+            }
+            Ending::BeforeTheKernelHasSeenAnything => {}
+            Ending::ByAPanic => {
+                bed.post(bed.lane(0), |_| panic!("a panic that this test is about"));
+            }
+        }
+        let drained = bed.port.drain(PATIENCE);
+        assert_eq!(drained.workers, 0);
+        assert!(drained.leaked > PEERS as u64, "it was in flight: {drained:?}");
+        bed.driver.forget();
+    });
+    drop((bed, full));
+}
+
+/// Submits one of each kind on every socket, and connects that nobody answers.
+fn begin_everything(driver: &Driver, lane: &mut Lane, ends: &[End], nowhere: Address) {
+    const CONNECTS: usize = 5;
+    for end in ends {
+        driver.submit(lane, Op::Receive(end.socket, ReceiveMode::Stream));
+        // More than the system takes from us while the peer reads nothing.
+        driver.submit(lane, Op::Send(end.socket, gather(&vec![9; 1 << 20])));
+    }
+    for _ in 0..CONNECTS {
+        let socket = lane.socket();
+        driver.submit(lane, Op::Connect(socket, nowhere));
+    }
+}
