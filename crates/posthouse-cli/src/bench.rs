@@ -14,7 +14,7 @@ use posthouse::{Endpoint, Framing, Options, Peer, SendError, Target, Tuning};
 
 use crate::failure::{Failure, Outcome};
 use crate::pattern::Pattern;
-use crate::{key_file, open_files, output, signals};
+use crate::{key_file, open_files, output, settings, signals};
 use load::{Load, Phase, Run};
 use progress::Progress;
 use report::Report;
@@ -62,6 +62,8 @@ pub(crate) struct Bench {
     /// A file with the secret that the server demands
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    #[command(flatten)]
+    io: settings::IoFlags,
     /// Threads that make the load; 0: one for each core, at most 8
     #[arg(long, value_name = "N", default_value_t = 0)]
     io_workers: usize,
@@ -106,6 +108,8 @@ impl Bench {
             let text = "--size times --depth is over 16 GiB for each connection: make one smaller";
             return Err(Failure::usage(text));
         }
+        let mut options = self.options();
+        self.io.apply(&mut options)?;
         open_files::raise_limit();
         let run = Arc::new(Run {
             pattern,
@@ -115,7 +119,7 @@ impl Bench {
             tally: Tally::new(self.seconds),
             progress: Progress::default(),
         });
-        let endpoint = Endpoint::builder(Load(run.clone())).options(self.options()).start()?;
+        let endpoint = Endpoint::builder(Load(run.clone())).options(options).start()?;
         let watched = run.clone();
         signals::on_interrupt(move || watched.progress.interrupt())?;
         self.connect(&endpoint, &target, &run.progress);

@@ -31,12 +31,8 @@ Examples:
   posthouse demo --layout shared
   posthouse demo --json")]
 pub(crate) struct Demo {
-    /// Which system does the I/O; auto takes the best that this machine offers
-    #[arg(long)]
-    backend: Option<String>,
-    /// How connections and I/O workers come together: auto, pinned or shared
-    #[arg(long)]
-    layout: Option<String>,
+    #[command(flatten)]
+    io: settings::IoFlags,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -98,8 +94,7 @@ pub(crate) struct Results {
 impl Demo {
     pub(crate) fn run(&self) -> Outcome {
         let mut options = Options::default();
-        settings::flag(&mut options, "backend", self.backend.as_deref())?;
-        settings::flag(&mut options, "layout", self.layout.as_deref())?;
+        self.io.apply(&mut options)?;
         open_files::raise_limit();
         let report = Report::new(&perform(options)?);
         output::report(&report, self.json)?;

@@ -35,12 +35,8 @@ pub(crate) struct Serve {
     /// length:offset=0,width=4,endian=big,adjust=0,strip=4
     #[arg(long, default_value = "native")]
     framing: Framing,
-    /// Which system does the I/O; auto takes the best that this machine offers
-    #[arg(long)]
-    backend: Option<String>,
-    /// How connections and I/O workers come together: auto, pinned or shared
-    #[arg(long)]
-    layout: Option<String>,
+    #[command(flatten)]
+    io: settings::IoFlags,
     /// Threads that carry the I/O; 0: one for each core, at most 8
     #[arg(long, value_name = "N")]
     io_workers: Option<String>,
@@ -114,9 +110,8 @@ impl Serve {
     fn options(&self) -> Outcome<Options> {
         let mut options = settings::read(self.config.as_deref())?;
         settings::set(&mut options, &self.set)?;
+        self.io.apply(&mut options)?;
         for (name, value) in [
-            ("backend", &self.backend),
-            ("layout", &self.layout),
             ("io_workers", &self.io_workers),
             ("max_connections", &self.max_connections),
             ("max_frame", &self.max_frame),

@@ -3,11 +3,32 @@
 use std::fs;
 use std::path::Path;
 
+use clap::Args;
 use posthouse::Options;
 
 use crate::failure::{Failure, Outcome};
 
 const LISTING: &str = "`posthouse serve --print-config` lists all options";
+
+/// How the I/O is done: flags of every command that starts an endpoint.
+#[derive(Debug, Args)]
+pub(crate) struct IoFlags {
+    /// Which system does the I/O: auto, uring or readiness; auto takes the best that this machine
+    /// offers, or what the environment variable POSTHOUSE_BACKEND names
+    #[arg(long)]
+    backend: Option<String>,
+    /// How connections and I/O workers come together: auto, pinned or shared
+    #[arg(long)]
+    layout: Option<String>,
+}
+
+impl IoFlags {
+    /// Changes the options that the flags stand for, where they are given.
+    pub(crate) fn apply(&self, options: &mut Options) -> Outcome {
+        flag(options, "backend", self.backend.as_deref())?;
+        flag(options, "layout", self.layout.as_deref())
+    }
+}
 
 /// The options that a file gives, or the defaults where there is none.
 pub(crate) fn read(file: Option<&Path>) -> Outcome<Options> {

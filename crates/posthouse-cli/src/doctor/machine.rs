@@ -154,14 +154,17 @@ impl Machine {
         finding("TCP buffers", value, Verdict::Low, text)
     }
 
+    /// What the sysctl says; whether it works is tried with the backends.
     fn io_uring(&self) -> Finding {
-        let value = match self.io_uring_disabled {
-            Some(0) => "allowed",
-            Some(1) => "allowed for a group only",
-            Some(2) => "forbidden",
-            _ => return finding("io_uring", "no sysctl", Verdict::Unknown, ""),
+        const WITHOUT: &str = "where it is forbidden, auto takes readiness: \
+                               `sysctl kernel.io_uring_disabled=0` allows it";
+        let (value, verdict, advice) = match self.io_uring_disabled {
+            Some(0) => ("allowed", Verdict::Good, "kernel.io_uring_disabled"),
+            Some(1) => ("allowed for a group only", Verdict::Low, WITHOUT),
+            Some(2) => ("forbidden", Verdict::Low, WITHOUT),
+            _ => ("no sysctl", Verdict::Unknown, ""),
         };
-        finding("io_uring", value, Verdict::Good, "kernel.io_uring_disabled")
+        finding("io_uring", value, verdict, advice)
     }
 }
 
@@ -234,6 +237,11 @@ mod tests {
         assert!(of("local ports").advice.starts_with("1000 connections"));
         assert_eq!(of("TCP memory").verdict, Verdict::Low);
         assert_eq!(of("TCP buffers").verdict, Verdict::Good);
+        for (disabled, verdict) in [(0, Verdict::Good), (1, Verdict::Low), (2, Verdict::Low)] {
+            let machine = Machine { io_uring_disabled: Some(disabled), ..machine.clone() };
+            assert_eq!(machine.io_uring().verdict, verdict);
+            assert!(machine.io_uring().advice.contains("kernel.io_uring_disabled"));
+        }
         let few = Machine { open_files: Some((1024, 4096)), ..machine };
         assert_eq!(few.files(16_384).verdict, Verdict::Low);
     }
