@@ -64,6 +64,9 @@ fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
             }
             assert_eq!(got, b"beforebehind");
             bed.cancel(end);
+            if mode == ReceiveMode::Stream {
+                assert_eq!(bed.failure(early), Failure::Cancelled);
+            }
             bed.close(end);
         }
         bed.unlisten(listening);
