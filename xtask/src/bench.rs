@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::steps::{Step, Work};
 use crate::{Outcome, workspace};
 
 /// Where the runner puts a result, unless the words say otherwise. A quick one is for a look, a
@@ -22,6 +23,25 @@ pub(crate) fn run(words: &[String]) -> Outcome {
         runner.arg("--results").arg(results);
     }
     workspace::succeed(&mut runner)
+}
+
+/// The lints and the tests of the benchmark, which is no part of the workspace.
+pub(crate) fn steps(root: &Path) -> Vec<Step> {
+    let target = root.join("target").join("bench");
+    let command = |words: &[&str]| {
+        let mut command = workspace::cargo(&root.join("bench"), words);
+        command.args(["--locked", "--target-dir"]).arg(&target);
+        command
+    };
+    let mut clippy = command(&["clippy", "--all-targets"]);
+    clippy.args(["--", "-D", "warnings"]);
+    vec![
+        Step { name: "clippy of the benchmark".into(), work: Work::Program(clippy) },
+        Step {
+            name: "tests of the benchmark".into(),
+            work: Work::Tests(command(&["test", "--bins", "--tests"])),
+        },
+    ]
 }
 
 /// All programs of the benchmark, with what its lock file says.

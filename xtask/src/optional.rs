@@ -3,7 +3,7 @@
 use std::env;
 use std::path::Path;
 
-use crate::Outcome;
+use crate::{Outcome, workspace};
 
 struct Part {
     /// The program that has to be found.
@@ -29,6 +29,22 @@ const PARTS: &[Part] = &[
         to_get_it: "apt-get install python3",
     },
 ];
+
+/// Set where tests may pass nothing over.
+pub(crate) const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
+
+/// A line where io_uring cannot be used here: found out by the program, which tries it.
+pub(crate) fn without_uring(root: &Path) -> Option<String> {
+    let mut doctor = workspace::cargo(root, &["run", "--quiet", "-p", "posthouse-cli", "--"]);
+    let output = doctor.arg("doctor").output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let takes = said.lines().find(|line| line.contains("auto takes"))?.trim();
+    (!takes.contains("auto takes uring")).then(|| {
+        format!(
+            "the tests of the io_uring backend passed over it ({takes}). `posthouse doctor` helps"
+        )
+    })
+}
 
 /// Whether the better test runner is there.
 pub(crate) fn nextest_is_present() -> bool {

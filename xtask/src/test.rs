@@ -4,24 +4,33 @@ use std::path::Path;
 
 use crate::steps::{self, Step, Work};
 use crate::workspace::{self, cargo};
-use crate::{Outcome, api, optional, simulation, tidy};
+use crate::{Outcome, api, bench, optional, simulation, tidy};
 
 /// Seeds of the campaign at the end: enough to notice a broken change, short enough to wait for.
 pub(crate) const SEEDS_DEFAULT: u64 = 5000;
+
+/// What passes nothing over.
+const WITH_ALL: &str = "cargo xtask test --ci";
 
 pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
     if ci {
         optional::require_all()?;
     }
-    let report = steps::run(plan(&workspace::root(), seeds));
-    print!("{}", report.text(&optional::missing()));
+    let root = workspace::root();
+    let report = steps::run(plan(&root, seeds, ci));
+    let mut notes = optional::missing();
+    if !ci {
+        notes.extend(optional::without_uring(&root));
+        notes.push(format!("the tests of the benchmark are run by `{WITH_ALL}` only"));
+    }
+    print!("{}", report.text(&notes));
     // The count is the last line: nothing may be said after it.
     if report.succeeded() { Ok(()) } else { Err(String::new()) }
 }
 
 /// The cheap and general first, the long and particular last. Lints and documentation share their
 /// dependencies in one build, all tests and examples in another, the campaign has the third.
-fn plan(root: &Path, seeds: u64) -> Vec<Step> {
+fn plan(root: &Path, seeds: u64, ci: bool) -> Vec<Step> {
     let step = |name: &str, work| Step { name: name.into(), work };
     let mut clippy = cargo(root, &["clippy", "--workspace", "--all-targets"]);
     clippy.args(["--", "-D", "warnings"]);
@@ -30,17 +39,25 @@ fn plan(root: &Path, seeds: u64) -> Vec<Step> {
     rustdoc.env("RUSTDOCFLAGS", "-D warnings");
     let mut simulation = simulation::command(root);
     simulation.args(["--seeds", &seeds.to_string()]);
-    vec![
+    let mut tests = cargo(root, tests_command(optional::nextest_is_present()));
+    let mut benchmark = Vec::new();
+    if ci {
+        tests.env(optional::NEED_ALL, "1");
+        benchmark = bench::steps(root);
+    }
+    let mut steps = vec![
         step("formatting", Work::Program(cargo(root, &["fmt", "--all", "--check"]))),
         step("clippy", Work::Program(clippy)),
         step("documentation", Work::Program(rustdoc)),
         step("tidy", Work::Chore(tidy::run)),
         step("public interface", Work::Chore(api::check)),
         step("doc tests", Work::Tests(cargo(root, &["test", "--workspace", "--doc"]))),
-        step("tests", Work::Tests(cargo(root, tests_command(optional::nextest_is_present())))),
+        step("tests", Work::Tests(tests)),
         step("examples", Work::Program(cargo(root, &["build", "--workspace", "--examples"]))),
-        step(&format!("simulation, {seeds} seeds"), Work::Program(simulation)),
-    ]
+    ];
+    steps.extend(benchmark);
+    steps.push(step(&format!("simulation, {seeds} seeds"), Work::Program(simulation)));
+    steps
 }
 
 /// Unit, property, contract and integration tests; all are run even when one fails.
@@ -58,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_campaign_comes_last_and_runs_the_seeds_asked_for() {
-        let steps = plan(Path::new("."), 77);
+        let steps = plan(Path::new("."), 77, false);
         let last = steps.last().unwrap();
         assert_eq!(last.name, "simulation, 77 seeds");
         let Work::Program(command) = &last.work else { panic!("the campaign is a program") };

@@ -127,6 +127,9 @@ type Test = fn(&Bed);
 /// Runs a test on a real system.
 #[cfg(target_os = "linux")]
 fn real(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
+    if !bed::is_here(backend) {
+        return;
+    }
     let bed = Bed::new(backend.clone(), layout, io_workers);
     test(&bed);
     bed.finish();
@@ -136,6 +139,9 @@ fn real(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
 /// even the kernel, whose late write no other tool notices.
 #[cfg(target_os = "linux")]
 fn guarded(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
+    if !bed::is_here(backend) {
+        return;
+    }
     let bed = Bed::guarded(backend.clone(), layout, io_workers);
     test(&bed);
     bed.finish();

@@ -210,7 +210,10 @@ impl UringLane {
                 }
             }
             Kind::Send => self.with(socket, |record, hands| record.on_send(completed, hands)),
-            Kind::Cancel | Kind::Close | Kind::Alarm | Kind::CancelAll => {}
+            Kind::CancelInput | Kind::CancelSend => {
+                self.with(socket, |record, hands| record.on_cancel(socket, completed, hands.ring));
+            }
+            Kind::Close | Kind::Alarm | Kind::CancelAll => {}
         }
         if !completed.more {
             self.with(socket, |record, hands| record.close_when_free(socket, hands.ring));

@@ -50,10 +50,10 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     let request = Request::of_lane(Kind::Receive).to_bits();
     let cancel = opcode::AsyncCancel::new(request).build();
     // SAFETY: a cancel names no memory.
-    unsafe { ring.push(Request::of_lane(Kind::Cancel), cancel) };
+    unsafe { ring.push(Request::of_lane(Kind::CancelInput), cancel) };
     for _ in 0..2 {
         let ended = next(ring)?;
-        if let (Kind::Cancel, Err(errno)) = (ended.request.kind, ended.result) {
+        if let (Kind::CancelInput, Err(errno)) = (ended.request.kind, ended.result) {
             return Err(refused("a cancel", &errno.into()));
         }
     }

@@ -19,7 +19,10 @@ pub(super) enum Kind {
     Connect,
     Receive,
     Send,
-    Cancel,
+    /// Asks for the end of what waits for something to come.
+    CancelInput,
+    /// Asks for the end of a send.
+    CancelSend,
     Close,
     /// The wait for the lane's alarm; it is for no socket.
     Alarm,
@@ -27,12 +30,13 @@ pub(super) enum Kind {
     CancelAll,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Accept,
     Kind::Connect,
     Kind::Receive,
     Kind::Send,
-    Kind::Cancel,
+    Kind::CancelInput,
+    Kind::CancelSend,
     Kind::Close,
     Kind::Alarm,
     Kind::CancelAll,

@@ -15,6 +15,8 @@ const SPARES_MAX: usize = 256;
 pub(super) struct Sending {
     tag: Tag,
     gather: Gather,
+    /// True exactly when its end has been asked for.
+    asked_to_end: bool,
     header: libc::msghdr,
     segments: [libc::iovec; SEGMENTS_MAX],
 }
@@ -32,7 +34,22 @@ impl Sending {
         // SAFETY: `msghdr` is plain data: zero lengths and null pointers are an empty message.
         let header = unsafe { std::mem::zeroed() };
         let segments = [nothing; SEGMENTS_MAX];
-        Box::new(Self { tag: Tag(0), gather: Gather::default(), header, segments })
+        Box::new(Self {
+            tag: Tag(0),
+            gather: Gather::default(),
+            asked_to_end: false,
+            header,
+            segments,
+        })
+    }
+
+    /// Whether the caller is the first who asks for its end, and so must tell the kernel.
+    pub(super) fn ask_to_end(&mut self) -> bool {
+        !std::mem::replace(&mut self.asked_to_end, true)
+    }
+
+    pub(super) fn is_asked_to_end(&self) -> bool {
+        self.asked_to_end
     }
 
     /// The request that sends it on `fd`. It names memory of this box and of the gather in it.
@@ -56,6 +73,7 @@ impl Spares {
         let mut sending = self.boxes.pop().unwrap_or_else(Sending::new);
         sending.tag = tag;
         sending.gather = gather;
+        sending.asked_to_end = false;
         let Sending { gather, header, segments, .. } = &mut *sending;
         let mut used = 0;
         for (place, bytes) in segments.iter_mut().zip(gather.slices()) {

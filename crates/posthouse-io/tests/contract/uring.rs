@@ -12,7 +12,9 @@ use posthouse_io::{
     Socket, Tag,
 };
 
-use crate::bed::{BUFFER_BYTES, Bed, End, Listening, PATIENCE, assert_same, gather, lock, pattern};
+use crate::bed::{
+    BUFFER_BYTES, Bed, End, Listening, PATIENCE, assert_same, gather, is_here, lock, pattern,
+};
 use crate::driver::Driver;
 use crate::own_process::{descriptors, in_own_process, ring_mappings};
 
@@ -55,6 +57,9 @@ fn read_stream(bed: &Bed, stream: Tag, bytes: &mut Vec<u8>, count: usize) {
 
 #[test]
 fn streams_go_on_after_the_group_of_buffers_was_empty() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     const PEERS: usize = 64;
     const FIRST: usize = 8 * BUFFER_BYTES;
     const ALL: usize = 32 * BUFFER_BYTES;
@@ -142,6 +147,9 @@ fn many_pairs(bed: &Bed, listening: Listening, count: usize) -> Vec<End> {
 /// queue of requests is full eight times, and the queue of completions once.
 #[test]
 fn queues_that_are_full_lose_nothing() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     const PAIRS: usize = COMPLETIONS * 11 / 20;
     const _: () = assert!(2 * PAIRS > COMPLETIONS, "one completion for each end");
     let bed = on_one_lane();
@@ -181,6 +189,9 @@ fn queues_that_are_full_lose_nothing() {
 
 #[test]
 fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     const THREADS: usize = 4;
     const EACH: usize = 250;
     let bed = on_one_lane();
@@ -230,6 +241,9 @@ fn next_number() -> i32 {
 
 #[test]
 fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     const ROUNDS: usize = 200;
     if !in_own_process("uring_only::a_handle_number_that_is_used_again_at_once_gets_only_its_own") {
         return;
@@ -290,6 +304,9 @@ enum Ending {
 
 #[test]
 fn a_lane_that_goes_with_everything_in_flight_leaves_nothing() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     if !in_own_process("uring_only::a_lane_that_goes_with_everything_in_flight_leaves_nothing") {
         return;
     }

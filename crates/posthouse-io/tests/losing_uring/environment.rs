@@ -2,6 +2,7 @@
 
 use posthouse_io::{Backend, Choice, CompletionPort, Layout, Options};
 
+use crate::bed::is_here;
 use crate::own_process::in_own_process_with;
 use crate::says;
 
@@ -17,6 +18,9 @@ fn chosen(backend: Backend) -> (&'static str, String) {
 
 #[test]
 fn without_a_word_the_best_is_taken() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     if in_own_process_with("environment::without_a_word_the_best_is_taken", None) {
         let (backend, reason) = chosen(Backend::Auto);
         assert_eq!(backend, "uring");
@@ -26,6 +30,9 @@ fn without_a_word_the_best_is_taken() {
 
 #[test]
 fn auto_takes_the_best() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     if in_own_process_with("environment::auto_takes_the_best", Some("auto")) {
         let (backend, reason) = chosen(Backend::Auto);
         assert_eq!(backend, "uring");
@@ -35,6 +42,9 @@ fn auto_takes_the_best() {
 
 #[test]
 fn uring_is_forced_unless_another_is_asked_for() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     let test = "environment::uring_is_forced_unless_another_is_asked_for";
     if in_own_process_with(test, Some("uring")) {
         let (backend, reason) = chosen(Backend::Auto);
@@ -52,6 +62,9 @@ fn uring_is_forced_unless_another_is_asked_for() {
 
 #[test]
 fn readiness_is_forced_unless_another_is_asked_for() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     let test = "environment::readiness_is_forced_unless_another_is_asked_for";
     if in_own_process_with(test, Some("readiness")) {
         let (backend, reason) = chosen(Backend::Auto);
@@ -63,6 +76,9 @@ fn readiness_is_forced_unless_another_is_asked_for() {
 
 #[test]
 fn nonsense_is_refused_where_it_is_read() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     let test = "environment::nonsense_is_refused_where_it_is_read";
     if in_own_process_with(test, Some("iocp")) {
         let error = opened(Backend::Auto).expect_err("nonsense").to_string();

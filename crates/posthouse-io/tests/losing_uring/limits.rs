@@ -7,6 +7,7 @@ use posthouse_io::{Backend, Choice, CompletionPort, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::thread::set_thread_res_uid;
 
+use crate::bed::is_here;
 use crate::own_process::{descriptors, in_own_process, ring_mappings};
 use crate::{fallen_back, says};
 
@@ -14,6 +15,9 @@ use crate::{fallen_back, says};
 /// locked: then there is nothing to lose, and the port says uring.
 #[test]
 fn without_locked_memory() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     if !in_own_process("limits::without_locked_memory") {
         return;
     }
@@ -46,6 +50,9 @@ fn a_ring_is_refused() -> bool {
 /// With few descriptors it opens on either backend, or says why not; nothing is left either way.
 #[test]
 fn without_descriptors() {
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     if !in_own_process("limits::without_descriptors") {
         return;
     }

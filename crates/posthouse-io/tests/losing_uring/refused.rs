@@ -7,6 +7,7 @@ use seccompiler::{
     SeccompRule, apply_filter_all_threads,
 };
 
+use crate::bed::is_here;
 use crate::own_process::in_own_process;
 use crate::{fallen_back, forced, says};
 
@@ -60,6 +61,9 @@ fn refuse(call: libc::c_long, only: Option<u32>, errno: libc::c_int, parts: &[&s
 
 #[test]
 fn setup_denied() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::setup_denied") {
         let parts = ["setting up a ring", WHAT_TO_DO, "seccomp"];
         refuse(libc::SYS_io_uring_setup, None, libc::EPERM, &parts);
@@ -68,6 +72,9 @@ fn setup_denied() {
 
 #[test]
 fn setup_unknown() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::setup_unknown") {
         let parts = ["setting up a ring", "this kernel has no io_uring", "sandbox"];
         refuse(libc::SYS_io_uring_setup, None, libc::ENOSYS, &parts);
@@ -77,6 +84,9 @@ fn setup_unknown() {
 /// A kernel before 6.1 does not know the flags, and says so.
 #[test]
 fn setup_of_an_old_kernel() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::setup_of_an_old_kernel") {
         let parts = ["setting up a ring", TOO_OLD];
         refuse(libc::SYS_io_uring_setup, None, libc::EINVAL, &parts);
@@ -85,6 +95,9 @@ fn setup_of_an_old_kernel() {
 
 #[test]
 fn setup_without_locked_memory() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::setup_without_locked_memory") {
         let parts = ["setting up a ring", "ulimit -l"];
         refuse(libc::SYS_io_uring_setup, None, libc::ENOMEM, &parts);
@@ -94,6 +107,9 @@ fn setup_without_locked_memory() {
 /// The ring is there by then, with its descriptor and its memory: nothing of it may be left.
 #[test]
 fn enter_denied() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::enter_denied") {
         let parts = ["entering a ring", WHAT_TO_DO, "seccomp"];
         refuse(libc::SYS_io_uring_enter, None, libc::EPERM, &parts);
@@ -102,6 +118,9 @@ fn enter_denied() {
 
 #[test]
 fn enter_unknown() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::enter_unknown") {
         let parts = ["entering a ring", "this kernel has no io_uring", "sandbox"];
         refuse(libc::SYS_io_uring_enter, None, libc::ENOSYS, &parts);
@@ -110,6 +129,9 @@ fn enter_unknown() {
 
 #[test]
 fn register_denied() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::register_denied") {
         let parts = ["registering buffers", WHAT_TO_DO, "seccomp"];
         refuse(libc::SYS_io_uring_register, None, libc::EPERM, &parts);
@@ -118,6 +140,9 @@ fn register_denied() {
 
 #[test]
 fn a_missing_feature() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::a_missing_feature") {
         let parts = ["registering buffers", TOO_OLD];
         let only = Some(REGISTER_PBUF_RING);
@@ -127,6 +152,9 @@ fn a_missing_feature() {
 
 #[test]
 fn enabling_denied() {
+    if !is_here(&posthouse_io::Backend::Uring) {
+        return;
+    }
     if in_own_process("refused::enabling_denied") {
         let parts = ["enabling a ring", WHAT_TO_DO, "seccomp"];
         let only = Some(REGISTER_ENABLE_RINGS);
