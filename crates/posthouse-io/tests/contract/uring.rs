@@ -57,13 +57,13 @@ fn read_stream(bed: &Bed, stream: Tag, bytes: &mut Vec<u8>, count: usize) {
 
 #[test]
 fn streams_go_on_after_the_group_of_buffers_was_empty() {
-    if !is_here(&Backend::Uring) {
-        return;
-    }
     const PEERS: usize = 64;
     const FIRST: usize = 8 * BUFFER_BYTES;
     const ALL: usize = 32 * BUFFER_BYTES;
     const _: () = assert!(PEERS * FIRST > 3 * GROUP * BUFFER_BYTES, "the group will be empty");
+    if !is_here(&Backend::Uring) {
+        return;
+    }
     let bed = on_one_lane();
     let listening = bed.listen(bed.lane(0));
     let mut peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&bed, listening)).collect();
@@ -147,11 +147,11 @@ fn many_pairs(bed: &Bed, listening: Listening, count: usize) -> Vec<End> {
 /// queue of requests is full eight times, and the queue of completions once.
 #[test]
 fn queues_that_are_full_lose_nothing() {
+    const PAIRS: usize = COMPLETIONS * 11 / 20;
+    const _: () = assert!(2 * PAIRS > COMPLETIONS, "one completion for each end");
     if !is_here(&Backend::Uring) {
         return;
     }
-    const PAIRS: usize = COMPLETIONS * 11 / 20;
-    const _: () = assert!(2 * PAIRS > COMPLETIONS, "one completion for each end");
     let bed = on_one_lane();
     let listening = bed.listen(bed.lane(0));
     let ends = many_pairs(&bed, listening, PAIRS);
@@ -189,11 +189,11 @@ fn queues_that_are_full_lose_nothing() {
 
 #[test]
 fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
+    const THREADS: usize = 4;
+    const EACH: usize = 250;
     if !is_here(&Backend::Uring) {
         return;
     }
-    const THREADS: usize = 4;
-    const EACH: usize = 250;
     let bed = on_one_lane();
     let listening = bed.listen(bed.lane(0));
     let mut accept = listening.accept;
@@ -241,10 +241,10 @@ fn next_number() -> i32 {
 
 #[test]
 fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
+    const ROUNDS: usize = 200;
     if !is_here(&Backend::Uring) {
         return;
     }
-    const ROUNDS: usize = 200;
     if !in_own_process("uring_only::a_handle_number_that_is_used_again_at_once_gets_only_its_own") {
         return;
     }
