@@ -5,6 +5,7 @@
 mod api;
 mod arguments;
 mod bench;
+mod churn;
 mod optional;
 mod planted;
 mod simulation;
@@ -36,6 +37,10 @@ Usage: cargo xtask <command> [options]
   sim [--seeds N] [--from S] [...]
                               the simulation campaign; everything is passed on to
                               `posthouse sim`, built in the profile `sim`
+  churn [--connections N] [...]
+                              many short connections on the real system, with random cancels,
+                              resets and half-closes: nothing may be left (default 20000);
+                              everything is passed on, see `cargo xtask churn --help`
   planted [NAME] [--seeds N]  put known mistakes in, one at a time, and show that the
                               simulation finds each of them (default 20000 seeds)
   bench [--quick] [...]       Posthouse next to hand-written servers and other runtimes, by
@@ -64,6 +69,7 @@ fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
     match command {
         None | Some("help" | "--help" | "-h") => help(),
         Some("sim") => simulation::run(&words),
+        Some("churn") => churn::run(&words),
         Some("bench") => bench::run(&words),
         Some(_) if help_wanted => help(),
         Some("test") => {

@@ -1,0 +1,108 @@
+//! The churn: millions of short connections with random cancels, resets and half-closes, and at the
+//! end nothing may be left. `cargo xtask churn` builds and runs it.
+
+#[path = "churn/campaign.rs"]
+mod campaign;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use campaign::{CONNECTIONS_MAX, Figure, Report, Settings};
+use posthouse_io::{Backend, Layout};
+
+const HELP: &str = "\
+Opens and ends many connections over loopback, with random cancels, resets and half-closes. Checks
+that every operation ends once, that bytes arrive as they were sent, and that nothing is left.
+
+  --connections N      how many (default 20000, at most 16000000)
+  --backend NAME       uring (default) or readiness
+  --layout NAME        pinned (default) or shared
+  --seed S             what happens on each connection (default 1); which thread does it when, and
+                       so what comes first, is another thing each time
+  --guarded            released buffers lie on pages that nobody can touch
+  --workers N          I/O workers (default 3)
+  --at-once N          connections at once (default 1024, at most 6000)
+  --minutes N          begin no more connections when this time is over
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let settings = match parse(words) {
+        Ok(settings) => settings,
+        Err(message) => {
+            eprintln!("churn: {message}\n\n{HELP}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{settings:?}");
+    let seed = settings.seed;
+    match campaign::run(settings) {
+        Ok(report) => {
+            print(&report);
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            eprintln!("FAILED, seed {seed}: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(words: Vec<String>) -> Result<Settings, String> {
+    let mut settings = Settings {
+        connections: 20_000,
+        backend: Backend::Uring,
+        layout: Layout::Pinned,
+        seed: 1,
+        guarded: false,
+        workers: 3,
+        at_once: 1024,
+        time_max: None,
+    };
+    let mut words = words.into_iter();
+    while let Some(option) = words.next() {
+        if option == "--guarded" {
+            settings.guarded = true;
+            continue;
+        }
+        let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
+        let number = |max: u64| match value.parse() {
+            Ok(number) if (1..=max).contains(&number) => Ok(number),
+            _ => Err(format!("{option} {value}: must be a number from 1 to {max}")),
+        };
+        match (option.as_str(), value.as_str()) {
+            ("--connections", _) => settings.connections = number(CONNECTIONS_MAX.into())? as u32,
+            ("--backend", "uring") => settings.backend = Backend::Uring,
+            ("--backend", "readiness") => settings.backend = Backend::Readiness,
+            ("--layout", "pinned") => settings.layout = Layout::Pinned,
+            ("--layout", "shared") => settings.layout = Layout::Shared,
+            ("--seed", _) => settings.seed = number(u64::MAX)?,
+            ("--workers", _) => settings.workers = number(64)? as u16,
+            ("--at-once", _) => settings.at_once = number(6000)? as u16,
+            ("--minutes", _) => {
+                settings.time_max = Some(Duration::from_mins(number(24 * 60)?));
+            }
+            _ => return Err(format!("{option} {value} is not understood")),
+        }
+    }
+    Ok(settings)
+}
+
+fn print(report: &Report) {
+    let Report { figures, took, memory_kib } = report;
+    let seconds = took.as_secs_f64();
+    let rate = |figure| figures.get(figure) as f64 / seconds;
+    print!("{figures}");
+    let [early, half, late] = memory_kib;
+    println!("memory in use: {early} KiB at 10 %, {half} KiB at 50 %, {late} KiB at 100 %");
+    println!("after it: no operation, socket, buffer, descriptor or ring mapping left");
+    println!(
+        "{seconds:.1} s: {:.0} connections/s, {:.0} operations/s",
+        rate(Figure::Clients),
+        rate(Figure::Completed),
+    );
+}

@@ -1,0 +1,421 @@
+//! A churn: many short connections over loopback, with everything that can happen to one, and a
+//! check of all that must be so whatever happens.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `script` | what the sides of a connection do: a function of seed and number |
+//! | `end` | one end of a connection, playing its part |
+//! | `receives` | an end's receives in their order |
+//! | `exchange` | the two ends' accounts, held against each other |
+//! | `worker` | a worker: connecting, accepting, handing completions to ends |
+//! | `house` | where a lane's ends live |
+//! | `tags`, `pattern`, `random` | names of operations, bytes to send, chance |
+//! | `figures`, `process` | what is counted, and what the process has of the system |
+
+mod end;
+mod exchange;
+mod figures;
+mod house;
+mod pattern;
+mod process;
+mod random;
+mod receives;
+mod script;
+mod tags;
+mod worker;
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use posthouse_io::{
+    Address, Backend, Bell, Buffer, CompletionPort, Counters, Drained, LaneId, Layout,
+    ListenOptions, NewSocket, Options, Turn,
+};
+
+use exchange::{Account, Exchanges, lock};
+pub(crate) use figures::{Figure, Figures};
+use house::{House, Post};
+use process::Holdings;
+use script::{Script, Side, Target};
+use worker::Worker;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// At most [`CONNECTIONS_MAX`].
+    pub(crate) connections: u32,
+    pub(crate) backend: Backend,
+    pub(crate) layout: Layout,
+    pub(crate) seed: u64,
+    pub(crate) guarded: bool,
+    pub(crate) workers: u16,
+    /// Connecting ends at once; as many accepting ones come with them, and each has a descriptor.
+    pub(crate) at_once: u16,
+    /// No connection begins when this time is over.
+    pub(crate) time_max: Option<Duration>,
+}
+
+/// Each connection goes to an address of its own in 127.0.0.0/8, by which the accepting end knows
+/// which one it is, and because of which ports do not run out.
+pub(crate) const CONNECTIONS_MAX: u32 = 16_000_000;
+const FIRST_ADDRESS: u32 = 0x7f01_0000;
+
+/// How often the campaign is looked at from outside.
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks at which nothing has been completed: half a minute. Looks and not time, because a machine
+/// that was suspended has not stood still.
+const LOOKS_IN_VAIN_MAX: u32 = 300;
+/// How long the workers may take to end.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// More than a process has descriptors on the machines that run this.
+const PLACES: u32 = 20_000;
+/// Buffers that are collected before another thread drops them.
+const DISCARDS: usize = 32;
+
+/// How memory may grow between the first tenth and the end: a quarter, and what is warmed up late.
+const GROWTH_MAX_KIB: u64 = 32 * 1024;
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) figures: Figures,
+    pub(crate) took: Duration,
+    /// KiB of memory in use when a tenth, a half and all of the connections were over.
+    pub(crate) memory_kib: [u64; 3],
+}
+
+/// What all workers share.
+struct Campaign {
+    settings: Settings,
+    port: CompletionPort,
+    bell: Bell,
+    exchanges: Exchanges,
+    houses: Vec<Arc<House>>,
+    /// Ports where peers are served, by lane; those where they are turned away; one with nobody.
+    serving: Vec<u16>,
+    turning_away: Vec<u16>,
+    nobody: u16,
+    /// The number of the next connection.
+    next: AtomicU32,
+    /// One more than the number of the last connection, unless the time is over before.
+    last: AtomicU32,
+    /// Ends that are not over, peers on their way to another lane included.
+    living: AtomicUsize,
+    clients_over: AtomicU32,
+    posts_open: AtomicUsize,
+    workers: AtomicUsize,
+    failed: AtomicBool,
+    faults: Mutex<Vec<String>>,
+    figures: Mutex<Figures>,
+    discards: Mutex<Vec<Buffer>>,
+    /// True exactly when nothing comes to the discards any more.
+    discards_end: AtomicBool,
+}
+
+/// Runs a campaign; the error says what was wrong.
+pub(crate) fn run(settings: Settings) -> Result<Report, String> {
+    assert!((1..=CONNECTIONS_MAX).contains(&settings.connections), "a number for an address");
+    let before = Holdings::now();
+    let started = Instant::now();
+    let campaign = Campaign::open(settings).map_err(|error| error.to_string())?;
+    campaign.start().map_err(|error| error.to_string())?;
+    let memory_kib = campaign.watch()?;
+    campaign.check_end()?;
+    let took = started.elapsed();
+    let figures = lock(&campaign.figures).clone();
+    campaign.check_figures(&figures)?;
+    drop(campaign);
+    let after = Holdings::now();
+    if after != before {
+        return Err(format!("not everything was given back: {before:?}, and now {after:?}"));
+    }
+    let [early, _, late] = memory_kib;
+    if late > early + early / 4 + GROWTH_MAX_KIB {
+        return Err(format!("memory grows with the connections, KiB: {memory_kib:?}"));
+    }
+    Ok(Report { figures, took, memory_kib })
+}
+
+impl Settings {
+    /// Whether one worker takes all completions of a socket.
+    fn is_ordered(&self) -> bool {
+        self.layout == Layout::Pinned
+    }
+}
+
+/// Beginning and end.
+impl Campaign {
+    fn open(settings: Settings) -> std::io::Result<Arc<Self>> {
+        let (port, _) = CompletionPort::open(Options {
+            backend: settings.backend.clone(),
+            layout: Some(settings.layout),
+            io_workers: settings.workers.into(),
+            buffer_bytes: 16 * 1024,
+            guard_buffers: settings.guarded,
+            ..Options::default()
+        })?;
+        let listen = || port.listen(any_port(), ListenOptions::default());
+        let (mut houses, mut serving, mut turning_away) = (Vec::new(), Vec::new(), Vec::new());
+        for lane in 0..port.lanes() {
+            let (serves, turns_away) = (listen()?, listen()?);
+            serving.push(serves.local_address().port());
+            turning_away.push(turns_away.local_address().port());
+            let posts = vec![Post::new(serves, true), Post::new(turns_away, false)];
+            houses.push(Arc::new(House::new(LaneId(lane as u16), PLACES, posts)));
+        }
+        // The port of a listener that is gone.
+        let nobody = listen()?.local_address().port();
+        let connections = settings.connections;
+        Ok(Arc::new(Self {
+            bell: port.bell(),
+            exchanges: Exchanges::new(settings.seed, settings.connections),
+            posts_open: AtomicUsize::new(2 * houses.len()),
+            workers: AtomicUsize::new(settings.workers.into()),
+            settings,
+            port,
+            houses,
+            serving,
+            turning_away,
+            nobody,
+            next: AtomicU32::new(0),
+            last: AtomicU32::new(connections),
+            living: AtomicUsize::new(0),
+            clients_over: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
+            faults: Mutex::default(),
+            figures: Mutex::default(),
+            discards: Mutex::default(),
+            discards_end: AtomicBool::new(false),
+        }))
+    }
+
+    fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        let side = self.clone();
+        self.port.spawn_side("discards", move |_| side.drop_discards())?;
+        for number in 0..usize::from(self.settings.workers) {
+            let house = self.houses[number % self.houses.len()].clone();
+            let lane = house.lane;
+            let mut worker = Worker::new(self.clone(), house, number as u64);
+            self.port.spawn(lane, &format!("churn-{number}"), move |lane| worker.step(lane))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the workers, and says how they come on; memory at a tenth, a half and the end.
+    fn watch(&self) -> Result<[u64; 3], String> {
+        let started = Instant::now();
+        let (mut tenths, mut memory_kib) = (0, [0; 3]);
+        let (mut completed, mut looks_in_vain) = (0, 0);
+        loop {
+            let ended = || (self.workers.load(Ordering::Acquire) == 0).then_some(());
+            let ended = self.bell.wait(Some(LOOK), ended).is_some();
+            let now = self.port.counters().completed;
+            while tenths < if ended { 10 } else { self.tenths(started.elapsed()) } {
+                tenths += 1;
+                let over = self.clients_over.load(Ordering::Relaxed);
+                let kib = process::memory_kib();
+                let seconds = started.elapsed().as_secs();
+                println!(
+                    "{tenths}0 %: {over} connections, {now} operations, {kib} KiB, {seconds} s"
+                );
+                match tenths {
+                    1 => memory_kib = [kib; 3],
+                    5 => memory_kib[1..].fill(kib),
+                    _ => memory_kib[2] = kib,
+                }
+            }
+            if ended {
+                break;
+            }
+            looks_in_vain = if now == completed { looks_in_vain + 1 } else { 0 };
+            completed = now;
+            if looks_in_vain > LOOKS_IN_VAIN_MAX {
+                return Err(format!("nothing is completed any more\n{}", self.describe()));
+            }
+        }
+        let faults = lock(&self.faults);
+        if faults.is_empty() { Ok(memory_kib) } else { Err(faults.join("\n")) }
+    }
+
+    /// How much is over of the connections or of the time, whichever is more; ends the beginning
+    /// of connections when it is the time.
+    fn tenths(&self, elapsed: Duration) -> u32 {
+        let over = self.clients_over.load(Ordering::Relaxed);
+        let of_connections = 10 * u64::from(over) / u64::from(self.settings.connections);
+        let of_time = self.settings.time_max.map_or(0, |max| {
+            if elapsed >= max {
+                self.last.fetch_min(self.next.load(Ordering::Acquire), Ordering::AcqRel);
+                self.wake_all();
+            }
+            10 * elapsed.as_millis() / max.as_millis()
+        });
+        of_connections.max(of_time as u64).min(9) as u32
+    }
+
+    /// Everything is over: nothing may be left.
+    fn check_end(&self) -> Result<(), String> {
+        self.discards_end.store(true, Ordering::Release);
+        self.port.wake_sides();
+        let drained = self.port.drain(DRAIN_MAX);
+        if drained != Drained::default() {
+            return Err(format!("after the end: {drained:?}"));
+        }
+        let counters = self.port.counters();
+        let Counters { submitted, completed, sockets, buffers_used, .. } = counters;
+        if submitted != completed || sockets > 0 || buffers_used > 0 {
+            return Err(format!("after the end something is left: {counters:?}"));
+        }
+        self.exchanges.finish()
+    }
+
+    /// The campaign's own books and the port's must say the same.
+    fn check_figures(&self, figures: &Figures) -> Result<(), String> {
+        let counters = self.port.counters();
+        let own = [Figure::Submitted, Figure::Completed].map(|figure| figures.get(figure));
+        if own != [counters.submitted, counters.completed] {
+            return Err(format!("submitted and completed {own:?} by own count, and {counters:?}"));
+        }
+        let last = self.last.load(Ordering::Acquire);
+        if figures.get(Figure::Clients) < last.into() {
+            return Err(format!("{} connections of {last}", figures.get(Figure::Clients)));
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let mut text = format!("{:?}\n", self.port.counters());
+        let load = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        let (living, posts) = (load(&self.living), load(&self.posts_open));
+        let next = self.next.load(Ordering::Relaxed);
+        let _ = writeln!(text, "{next} begun, {living} ends living, {posts} posts open");
+        self.houses.iter().for_each(|house| house.describe(&mut text));
+        text
+    }
+}
+
+/// What workers ask and tell.
+impl Campaign {
+    fn next_number(&self) -> Option<u32> {
+        // Counted first, so that the end is not seen between the two.
+        self.end_begins();
+        let number = self.next.fetch_add(1, Ordering::AcqRel);
+        if number < self.last.load(Ordering::Acquire) {
+            return Some(number);
+        }
+        self.next.fetch_sub(1, Ordering::AcqRel);
+        self.end_goes();
+        None
+    }
+
+    fn clients_of_lane(&self) -> usize {
+        if self.have_all_begun() {
+            return 0;
+        }
+        usize::from(self.settings.at_once) / self.houses.len()
+    }
+
+    fn end_begins(&self) {
+        self.living.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn end_goes(&self) {
+        if self.living.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_at_its_end() {
+            self.wake_all();
+        }
+    }
+
+    fn end_is_over(&self, number: u32, side: Side, account: Account) -> Result<(), String> {
+        self.exchanges.end(number, side, account)?;
+        if side == Side::Client {
+            self.clients_over.fetch_add(1, Ordering::Relaxed);
+        }
+        self.end_goes();
+        Ok(())
+    }
+
+    /// Whether there is no end, and none comes but from what listeners have in their queues.
+    fn is_at_its_end(&self) -> bool {
+        self.have_all_begun() && self.living.load(Ordering::Acquire) == 0
+    }
+
+    fn have_all_begun(&self) -> bool {
+        self.next.load(Ordering::Acquire) >= self.last.load(Ordering::Acquire)
+    }
+
+    fn is_over(&self) -> bool {
+        let closed = self.posts_open.load(Ordering::Acquire) == 0 && self.is_at_its_end();
+        closed || self.failed.load(Ordering::Acquire)
+    }
+
+    fn post_ends(&self) {
+        if self.posts_open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wake_all();
+        }
+    }
+
+    fn worker_ends(&self, figures: &Figures) {
+        lock(&self.figures).merge(figures);
+        self.workers.fetch_sub(1, Ordering::AcqRel);
+        // In the shared layout a wake-up reaches one worker: each wakes the next.
+        self.wake_all();
+        self.bell.ring();
+    }
+
+    fn fault(&self, what: String) {
+        lock(&self.faults).push(what);
+        self.failed.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.houses.iter().for_each(|house| self.port.wake(house.lane));
+    }
+
+    /// Gives a peer to any lane.
+    fn move_peer(&self, new: NewSocket, random: u64) {
+        let house = &self.houses[(random % self.houses.len() as u64) as usize];
+        lock(&house.moved).push(new);
+        self.port.wake(house.lane);
+    }
+
+    /// Has a buffer dropped on another thread.
+    fn discard(&self, buffer: Buffer) {
+        let mut discards = lock(&self.discards);
+        discards.push(buffer);
+        if discards.len() == DISCARDS {
+            self.port.wake_sides();
+        }
+    }
+
+    fn drop_discards(&self) -> Turn {
+        let end = self.discards_end.load(Ordering::Acquire);
+        drop(std::mem::take(&mut *lock(&self.discards)));
+        if end { Turn::Done } else { Turn::Sleep(None) }
+    }
+
+    fn address_of(&self, number: u32) -> Address {
+        let lane = number as usize % self.houses.len();
+        let port = match Script::of(self.settings.seed, number).target {
+            Target::Serving => self.serving[lane],
+            Target::TurningAway => self.turning_away[lane],
+            Target::Nobody => self.nobody,
+        };
+        SocketAddr::from((Ipv4Addr::from(FIRST_ADDRESS + number), port)).into()
+    }
+
+    fn number_of(address: Address) -> Result<u32, String> {
+        let number = match address.ip() {
+            IpAddr::V4(ip) => u32::from(ip).checked_sub(FIRST_ADDRESS),
+            IpAddr::V6(_) => None,
+        };
+        number.ok_or_else(|| format!("a peer was accepted at {address}"))
+    }
+}
+
+/// Any port, at every address of this machine.
+fn any_port() -> Address {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()
+}

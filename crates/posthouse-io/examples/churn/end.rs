@@ -1,0 +1,536 @@
+//! One end of a connection: it plays its part of the script and checks what comes.
+
+use posthouse_io::{
+    Buffer, Cancel, Completion, Error, Failure, Gather, Lane, Op, Outcome, ReceiveMode, Segment,
+    Socket,
+};
+
+use super::Campaign;
+use super::exchange::Account;
+use super::figures::{Figure, Figures};
+use super::pattern::Pattern;
+use super::random::Random;
+use super::receives::{Receives, Verdict};
+use super::script::{Mischief, Part, Script, Side, Target};
+use super::tags::{Kind, Name};
+
+/// What a check says: the error is a mistake of the port, in a sentence.
+pub(super) type Check<T = ()> = Result<T, String>;
+
+/// One end, from the connect or the accept to the completion of its close.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one end")]
+pub(super) struct End {
+    pub(super) number: u32,
+    pub(super) side: Side,
+    pub(super) account: Account,
+    name: Name,
+    socket: Socket,
+    part: Part,
+    polite: bool,
+    random: Random,
+    state: State,
+    events: u32,
+    cancels_left: u8,
+    receives: Receives,
+    outgoing: Outgoing,
+    incoming: Pattern,
+    /// Received bytes that are held for a while, with their offset.
+    kept: Option<(u32, Buffer)>,
+    /// True exactly when what is in flight has been asked to end for the last time.
+    let_go: bool,
+    /// True exactly when the connect has been asked to end.
+    connect_cancelled: bool,
+    /// True exactly when a receive has failed, other than by a cancel.
+    deaf: bool,
+    /// True exactly when it connects to where nobody listens.
+    nobody_listens: bool,
+    /// True exactly when this side has reset the connection.
+    reset: bool,
+    /// True exactly when a worker has the end on its list of those to visit.
+    pub(super) listed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Open,
+    /// Nothing is submitted any more; what is in flight is awaited.
+    Leaving,
+    Closing,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    pattern: Pattern,
+    /// Messages begun.
+    messages: u8,
+    /// Where the one that is being sent ends.
+    message_end: u32,
+    /// What a partial send left.
+    rest: Option<Gather>,
+    /// Bytes of the send in flight.
+    in_flight: Option<usize>,
+    /// True exactly when that send has been asked to end.
+    cancelled: bool,
+    /// True exactly when that send is of what found no room before.
+    stalled: bool,
+    /// True exactly when this side has ended its stream.
+    ended: bool,
+}
+
+/// What an end works with.
+pub(super) struct Hands<'a> {
+    pub(super) lane: &'a mut Lane,
+    pub(super) campaign: &'a Campaign,
+    pub(super) figures: &'a mut Figures,
+}
+
+/// What becomes of an end after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Wait,
+    /// It wants a visit in a later step.
+    Visit,
+    /// It is closed.
+    Over,
+}
+
+impl End {
+    pub(super) fn new(
+        seed: u64,
+        (number, side): (u32, Side),
+        name: Name,
+        socket: Socket,
+        ordered: bool,
+    ) -> Self {
+        let script = Script::of(seed, number);
+        let part = *script.part(side);
+        let (own, other) = match side {
+            Side::Client => (Side::Client, Side::Server),
+            Side::Server => (Side::Server, Side::Client),
+        };
+        Self {
+            number,
+            side,
+            account: Account::default(),
+            name,
+            socket,
+            polite: script.is_polite(),
+            random: Random::of([seed, number.into(), 8 + u64::from(side == Side::Server)]),
+            state: if side == Side::Client { State::Connecting } else { State::Open },
+            events: 0,
+            cancels_left: part.cancels,
+            receives: Receives::new(ordered, part.dawdles),
+            outgoing: Outgoing {
+                pattern: Pattern::of(seed, number, own),
+                messages: 0,
+                message_end: 0,
+                rest: None,
+                in_flight: None,
+                cancelled: false,
+                stalled: false,
+                ended: false,
+            },
+            incoming: Pattern::of(seed, number, other),
+            part,
+            kept: None,
+            let_go: false,
+            connect_cancelled: false,
+            deaf: false,
+            nobody_listens: script.target == Target::Nobody,
+            reset: false,
+            listed: false,
+        }
+    }
+
+    /// Something that belongs to this end has been completed.
+    pub(super) fn complete(
+        &mut self,
+        kind: Kind,
+        sequence: u16,
+        completion: Completion,
+        hands: &mut Hands<'_>,
+    ) -> Check<Next> {
+        let Completion { outcome, more, .. } = completion;
+        match (kind, outcome) {
+            (Kind::Connect, outcome) if self.state == State::Connecting && !more => {
+                self.connected(outcome, hands)?;
+            }
+            (Kind::Send, outcome) if !more => self.sent(outcome, hands)?,
+            (Kind::Receive, outcome) => {
+                let overtakes = self.receives.complete(sequence, more, outcome)?;
+                hands.figures.add(Figure::Overtaken, overtakes.into());
+                while let Some(verdict) = self.receives.next()? {
+                    self.received(verdict, hands)?;
+                }
+            }
+            (Kind::Close, Outcome::Closed) if self.state == State::Closing && !more => {
+                return Ok(Next::Over);
+            }
+            (kind, outcome) => return Err(format!("{kind:?} has come to {outcome:?}, {more}")),
+        }
+        self.proceed(hands)
+    }
+
+    /// Goes on with the script, after a completion or in a visit.
+    pub(super) fn proceed(&mut self, hands: &mut Hands<'_>) -> Check<Next> {
+        self.release(hands)?;
+        self.mischief(hands);
+        if self.state == State::Open {
+            self.cancel_now_and_then(hands);
+            let all_sent = self.send(hands);
+            self.receive(hands);
+            if all_sent {
+                self.end_stream(hands);
+            }
+            let over = self.account.ended && self.outgoing.ended;
+            if over && self.receives.is_empty() && self.outgoing.in_flight.is_none() {
+                self.state = State::Leaving;
+            }
+        }
+        self.events += 1;
+        if self.state == State::Leaving {
+            self.leave(hands);
+        }
+        let stalled = self.outgoing.stalled && self.outgoing.in_flight.is_some();
+        let stalled = stalled || self.part.dawdles && self.receives.is_empty();
+        let waits = !self.in_flight() || self.kept.is_some() || stalled || self.random.one_in(8);
+        Ok(if waits && self.state != State::Closing { Next::Visit } else { Next::Wait })
+    }
+
+    fn in_flight(&self) -> bool {
+        self.state == State::Connecting
+            || self.outgoing.in_flight.is_some()
+            || !self.receives.is_empty()
+    }
+}
+
+/// What goes wrong on purpose.
+impl End {
+    fn mischief(&mut self, hands: &mut Hands<'_>) {
+        let done = matches!(self.state, State::Leaving | State::Closing);
+        if done || self.events < self.part.mischief_at {
+            return;
+        }
+        match self.part.mischief {
+            Mischief::Reset => {
+                hands.figures.count(Figure::Resets);
+                hands.lane.reset(self.socket);
+                self.reset = true;
+                if self.state == State::Open {
+                    self.state = State::Leaving;
+                }
+            }
+            Mischief::Leave => {
+                hands.figures.count(Figure::Left);
+                self.cancel(Cancel::Everything, hands);
+                if self.state == State::Open {
+                    self.state = State::Leaving;
+                }
+            }
+            Mischief::CutShort if self.state == State::Open => {
+                if self.outgoing.in_flight.is_some() || self.outgoing.ended {
+                    return;
+                }
+                hands.figures.count(Figure::CutShort);
+                self.shut_down(hands);
+            }
+            Mischief::CutShort | Mischief::No => return,
+        }
+        self.part.mischief = Mischief::No;
+    }
+
+    fn cancel_now_and_then(&mut self, hands: &mut Hands<'_>) {
+        // A send that waits for room is rare: its cancel is not left to the budget.
+        let stalled = self.outgoing.stalled && self.outgoing.in_flight.is_some();
+        if !self.random.one_in(4) || (self.cancels_left == 0 && !stalled) {
+            return;
+        }
+        self.cancels_left = self.cancels_left.saturating_sub(1);
+        let everything = self.random.one_in(if stalled { 2 } else { 3 });
+        self.cancel(if everything { Cancel::Everything } else { Cancel::Receives }, hands);
+    }
+
+    fn cancel(&mut self, what: Cancel, hands: &mut Hands<'_>) {
+        self.receives.cancel();
+        if what == Cancel::Everything {
+            self.outgoing.cancelled = true;
+            self.connect_cancelled = true;
+            hands.figures.count(Figure::CancelsOfEverything);
+        } else {
+            hands.figures.count(Figure::CancelsOfReceives);
+        }
+        hands.lane.cancel(self.socket, what);
+    }
+
+    /// Ends what is in flight, and closes when nothing is.
+    fn leave(&mut self, hands: &mut Hands<'_>) {
+        if self.in_flight() {
+            if !self.let_go && !self.reset {
+                self.let_go = true;
+                self.cancel(Cancel::Everything, hands);
+            }
+            return;
+        }
+        if self.random.one_in(16) {
+            // With nothing to cancel.
+            self.cancel(Cancel::Everything, hands);
+        }
+        self.state = State::Closing;
+        self.kept = None;
+        self.submit(Kind::Close, 0, Op::Close(self.socket), hands);
+    }
+
+    /// A failure: may it be, after all that was done to this connection?
+    fn failed(&mut self, error: Error, cancelled: bool) -> Check {
+        let rude = !self.polite || self.reset;
+        let known = match error.failure {
+            Failure::Cancelled => cancelled,
+            Failure::Reset | Failure::NotConnected => rude,
+            _ => false,
+        };
+        if !known {
+            return Err(format!("it failed without a cause: {error}"));
+        }
+        if error.failure != Failure::Cancelled {
+            self.account.failed.get_or_insert(error.failure);
+            if self.state == State::Open {
+                self.state = State::Leaving;
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, kind: Kind, sequence: u16, op: Op, hands: &mut Hands<'_>) {
+        hands.figures.count(Figure::Submitted);
+        hands.lane.submit(self.name.tag(kind, sequence), op);
+    }
+}
+
+/// Connecting.
+impl End {
+    pub(super) fn connect(&mut self, to: posthouse_io::Address, hands: &mut Hands<'_>) {
+        self.submit(Kind::Connect, 0, Op::Connect(self.socket, to), hands);
+    }
+
+    fn connected(&mut self, outcome: Outcome, hands: &mut Hands<'_>) -> Check {
+        // A cancel may come too late.
+        let left = self.connect_cancelled || self.reset;
+        self.state = if left { State::Leaving } else { State::Open };
+        match outcome {
+            Outcome::Connected if self.nobody_listens => {
+                Err("connected to where nobody listens".to_owned())
+            }
+            Outcome::Connected => {
+                hands.figures.count(Figure::Connected);
+                Ok(())
+            }
+            Outcome::Failed(error) => {
+                self.state = State::Leaving;
+                if error.failure == Failure::Refused && self.nobody_listens {
+                    hands.figures.count(Figure::Refused);
+                    self.account.failed = Some(Failure::Refused);
+                    return Ok(());
+                }
+                hands.figures.count(Figure::ConnectsEnded);
+                self.failed(error, self.connect_cancelled)
+            }
+            other => Err(format!("a connect has come to {other:?}")),
+        }
+    }
+}
+
+/// Sending.
+impl End {
+    /// Sends what is next. False: not all has been sent.
+    fn send(&mut self, hands: &mut Hands<'_>) -> bool {
+        if self.outgoing.ended {
+            return true;
+        }
+        let waits = self.part.replies_last && !self.account.ended;
+        if self.outgoing.in_flight.is_some() || waits {
+            return false;
+        }
+        if self.account.sent == self.outgoing.message_end {
+            if self.outgoing.messages == self.part.messages {
+                return true;
+            }
+            self.outgoing.message_end += self.part.message_bytes(self.outgoing.messages);
+            self.outgoing.messages += 1;
+            hands.figures.count(Figure::Messages);
+        }
+        let rest = self.outgoing.rest.take();
+        self.outgoing.stalled = rest.is_some();
+        let gather = rest.unwrap_or_else(|| self.gather());
+        self.outgoing.in_flight = Some(gather.len());
+        self.outgoing.cancelled = false;
+        self.submit(Kind::Send, 0, Op::Send(self.socket, gather), hands);
+        false
+    }
+
+    /// What has not been sent of the message, in one piece or in several.
+    fn gather(&mut self) -> Gather {
+        let (from, until) = (self.account.sent, self.outgoing.message_end);
+        let bytes = self.outgoing.pattern.bytes(from, until);
+        let pieces = match self.random.below(32) {
+            0 => 100,
+            1..4 => self.random.between(2, 5),
+            _ => 1,
+        };
+        let mut gather = Gather::default();
+        if pieces == 1 {
+            gather.push(Segment::Owned(bytes));
+            return gather;
+        }
+        for piece in bytes.chunks(bytes.len().div_ceil(pieces as usize)) {
+            gather.push(match self.random.one_in(2) {
+                true => Segment::Shared(piece.into()),
+                false => Segment::Owned(piece.to_vec()),
+            });
+        }
+        gather
+    }
+
+    fn sent(&mut self, outcome: Outcome, hands: &mut Hands<'_>) -> Check {
+        let Some(length) = self.outgoing.in_flight.take() else {
+            return Err("a send is completed, and none is in flight".to_owned());
+        };
+        match outcome {
+            Outcome::Sent { bytes, mut gather } => {
+                if gather.len() != length || bytes > length {
+                    return Err(format!("{bytes} of {length} bytes sent, {} back", gather.len()));
+                }
+                gather.advance(bytes, drop);
+                self.account.sent += bytes as u32;
+                hands.figures.add(Figure::SentBytes, bytes as u64);
+                if gather.is_empty() {
+                    return Ok(());
+                }
+                hands.figures.count(Figure::SendsPartly);
+                let mut at = self.account.sent;
+                for piece in gather.slices() {
+                    if self.outgoing.pattern.first_difference(at, piece).is_some() {
+                        return Err("a send gave back other memory than it was given".to_owned());
+                    }
+                    at += piece.len() as u32;
+                }
+                self.outgoing.rest = Some(gather);
+                Ok(())
+            }
+            // On every system that is here, nothing of a cancelled send has left: it is sent again,
+            // and the other end would see it twice.
+            Outcome::Failed(error) => {
+                let cancelled = error.failure == Failure::Cancelled;
+                hands.figures.add(Figure::SendsCancelled, cancelled.into());
+                self.failed(error, self.outgoing.cancelled)
+            }
+            other => Err(format!("a send has come to {other:?}")),
+        }
+    }
+
+    fn end_stream(&mut self, hands: &mut Hands<'_>) {
+        if !self.outgoing.ended && (self.account.ended || !self.part.ends_last) {
+            self.shut_down(hands);
+        }
+    }
+
+    fn shut_down(&mut self, hands: &mut Hands<'_>) {
+        self.outgoing.ended = true;
+        hands.figures.add(Figure::HalfCloses, (!self.account.ended).into());
+        hands.lane.shutdown(self.socket);
+    }
+}
+
+/// Receiving.
+impl End {
+    /// Has as many receives in flight as it wants to have, unless it takes its time.
+    fn receive(&mut self, hands: &mut Hands<'_>) {
+        // Now and then once more after the end, which must then be told again.
+        let seldom = self.account.ended || self.part.dawdles;
+        if self.random.one_in(16) != seldom {
+            return;
+        }
+        while let Some((sequence, mode)) = self.receives.wanted(&mut self.random) {
+            self.submit(Kind::Receive, sequence, Op::Receive(self.socket, mode), hands);
+            if mode == ReceiveMode::Stream {
+                break;
+            }
+        }
+    }
+
+    fn received(&mut self, verdict: Verdict, hands: &mut Hands<'_>) -> Check {
+        match verdict {
+            Verdict { outcome: Outcome::Received(buffer), .. } => {
+                if self.account.ended || self.deaf {
+                    return Err(format!("{} bytes after the end", buffer.len()));
+                }
+                self.check(self.account.received, &buffer)?;
+                let offset = self.account.received;
+                self.account.received += buffer.len() as u32;
+                hands.figures.add(Figure::CheckedBytes, buffer.len() as u64);
+                self.let_go(offset, buffer, hands);
+                Ok(())
+            }
+            Verdict { outcome: Outcome::Ended, .. } => {
+                if self.deaf {
+                    return Err("a clean end after a failure".to_owned());
+                }
+                self.account.ended = true;
+                Ok(())
+            }
+            Verdict { outcome: Outcome::Failed(error), cancelled } => {
+                let ended = error.failure == Failure::Cancelled;
+                hands.figures.add(Figure::ReceivesCancelled, ended.into());
+                let reset = error.failure == Failure::Reset && !self.deaf && !self.reset;
+                hands.figures.add(Figure::FailedByReset, reset.into());
+                self.deaf |= !ended;
+                self.failed(error, cancelled)
+            }
+            Verdict { outcome, .. } => Err(format!("a receive has come to {outcome:?}")),
+        }
+    }
+
+    fn check(&self, offset: u32, bytes: &[u8]) -> Check {
+        match self.incoming.first_difference(offset, bytes) {
+            _ if bytes.is_empty() => Err("a receive without a byte".to_owned()),
+            None => Ok(()),
+            Some(at) => Err(format!(
+                "other bytes than were sent: at offset {} of the stream, {at} of {} in the buffer",
+                offset as usize + at,
+                bytes.len()
+            )),
+        }
+    }
+
+    /// A buffer goes one of its ways: recycled, dropped here, dropped elsewhere, kept.
+    fn let_go(&mut self, offset: u32, buffer: Buffer, hands: &mut Hands<'_>) {
+        match self.random.below(16) {
+            0 if self.kept.is_none() => {
+                hands.figures.count(Figure::KeptBuffers);
+                self.kept = Some((offset, buffer));
+            }
+            1 => {
+                hands.figures.count(Figure::DiscardedBuffers);
+                hands.campaign.discard(buffer);
+            }
+            2..6 => drop(buffer),
+            _ => {
+                hands.figures.count(Figure::RecycledBuffers);
+                hands.lane.recycle(buffer);
+            }
+        }
+    }
+
+    /// Lets the kept buffer go one day; it must be as it was.
+    fn release(&mut self, hands: &mut Hands<'_>) -> Check {
+        let over = matches!(self.state, State::Leaving | State::Closing);
+        if (over || self.random.one_in(4))
+            && let Some((offset, buffer)) = self.kept.take()
+        {
+            self.check(offset, &buffer).map_err(|what| format!("a buffer kept: {what}"))?;
+            hands.lane.recycle(buffer);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! What the two ends of a connection say of it when they are over, held against each other.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use posthouse_io::Failure;
+
+use super::script::{Mischief, Part, Script, Side, Target};
+
+/// What an end says when it is closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    /// Bytes that were confirmed as sent.
+    pub(super) sent: u32,
+    /// Bytes that came, each of them checked.
+    pub(super) received: u32,
+    /// True exactly when it has seen the end of the other side's stream.
+    pub(super) ended: bool,
+    /// Why it came to nothing, where it did.
+    pub(super) failed: Option<Failure>,
+}
+
+/// The connections that are going on, or whose second end is awaited, by their number. It has room
+/// for as many as can have begun while the slowest one is still there, so it does not grow.
+pub(super) struct Exchanges {
+    seed: u64,
+    entries: Box<[Mutex<Entry>]>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// None: vacant.
+    number: Option<u32>,
+    client: Half,
+    server: Half,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Half {
+    #[default]
+    Absent,
+    Running,
+    Over(Account),
+}
+
+const ENTRIES_MAX: u32 = 1 << 18;
+
+impl Exchanges {
+    pub(super) fn new(seed: u64, connections: u32) -> Self {
+        let entries = connections.clamp(1, ENTRIES_MAX);
+        Self { seed, entries: (0..entries).map(|_| Mutex::default()).collect() }
+    }
+
+    /// A client begins. False: the entry is still another's, try again later.
+    pub(super) fn begin(&self, number: u32) -> Result<bool, String> {
+        let mut entry = self.entry(number);
+        if !entry.vacate(self.seed)? {
+            return Ok(false);
+        }
+        *entry = Entry { number: Some(number), client: Half::Running, server: Half::Absent };
+        Ok(true)
+    }
+
+    /// A server has accepted.
+    pub(super) fn join(&self, number: u32) -> Result<(), String> {
+        let mut entry = self.entry(number);
+        match (entry.number == Some(number), entry.server) {
+            (true, Half::Absent) => {
+                entry.server = Half::Running;
+                Ok(())
+            }
+            _ => Err(format!("connection {number} accepted twice, or never begun: {entry:?}")),
+        }
+    }
+
+    /// One end is closed.
+    pub(super) fn end(&self, number: u32, side: Side, account: Account) -> Result<(), String> {
+        let mut entry = self.entry(number);
+        assert!(entry.number == Some(number), "an end of a connection that has not begun");
+        let half = match side {
+            Side::Client => &mut entry.client,
+            Side::Server => &mut entry.server,
+        };
+        *half = Half::Over(account);
+        if let (Half::Over(client), Half::Over(server)) = (entry.client, entry.server) {
+            entry.number = None;
+            return settle(number, &Script::of(self.seed, number), &client, &server);
+        }
+        Ok(())
+    }
+
+    /// Everything is over: nothing may be left but what its script explains.
+    pub(super) fn finish(&self) -> Result<(), String> {
+        for entry in &self.entries {
+            let mut entry = lock(entry);
+            if !entry.vacate(self.seed)? {
+                return Err(format!("a connection that is not over: {entry:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, number: u32) -> MutexGuard<'_, Entry> {
+        lock(&self.entries[number as usize % self.entries.len()])
+    }
+}
+
+impl Entry {
+    /// Makes room; false while the connection is going on.
+    fn vacate(&mut self, seed: u64) -> Result<bool, String> {
+        let Some(number) = self.number else { return Ok(true) };
+        match (self.client, self.server) {
+            (Half::Over(client), Half::Absent) => {
+                self.number = None;
+                settle_alone(number, &Script::of(seed, number), &client).map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Both ends are over.
+fn settle(number: u32, script: &Script, client: &Account, server: &Account) -> Result<(), String> {
+    let wrong = |what: &str| {
+        Err(format!(
+            "connection {number}: {what}\n  client: {client:?}\n  server: {server:?}\n  {script:?}"
+        ))
+    };
+    for (from, to) in [(client, server), (server, client)] {
+        if to.received > from.sent {
+            return wrong("more bytes came than were sent");
+        }
+        if to.ended && to.received != from.sent {
+            return wrong("the stream ended before all of it had come");
+        }
+    }
+    if script.target != Target::Serving {
+        return wrong("served, although it went elsewhere");
+    }
+    if script.is_polite() {
+        let whole = |account: &Account, part: &Part| {
+            let complete = part.mischief == Mischief::CutShort || account.sent == part.bytes();
+            account.ended && account.failed.is_none() && complete
+        };
+        if !whole(client, &script.client) || !whole(server, &script.server) {
+            return wrong("nobody was rude, and yet it did not come to its end");
+        }
+    }
+    Ok(())
+}
+
+/// The client is over, and no server has ever been there.
+fn settle_alone(number: u32, script: &Script, client: &Account) -> Result<(), String> {
+    if script.is_polite() || client.received > 0 {
+        return Err(format!("connection {number}: nobody served it: {client:?}\n  {script:?}"));
+    }
+    if script.target == Target::Nobody && (client.ended || client.sent > 0) {
+        return Err(format!("connection {number}: up, where nobody listens: {client:?}"));
+    }
+    Ok(())
+}
+
+pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

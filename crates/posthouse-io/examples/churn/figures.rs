@@ -1,0 +1,83 @@
+//! What is counted.
+
+use std::fmt;
+
+/// Declares the figures with the names under which they are printed.
+macro_rules! figures {
+    ($($figure:ident: $name:literal,)+) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Figure {
+            $(#[doc = $name] $figure,)+
+        }
+
+        const NAMES: &[&str] = &[$($name),+];
+    };
+}
+
+figures! {
+    Submitted: "operations submitted",
+    Completed: "operations completed",
+    Clients: "connecting ends",
+    Connected: "connected",
+    Refused: "connects refused",
+    ConnectsEnded: "connects cancelled or reset",
+    Served: "peers accepted and served",
+    Moved: "peers moved to another lane",
+    TurnedAway: "peers turned away",
+    AcceptsAgain: "accepts cancelled and armed again",
+    Messages: "messages sent",
+    SentBytes: "bytes sent",
+    CheckedBytes: "bytes checked",
+    SendsPartly: "sends that left partly",
+    SendsCancelled: "sends cancelled and submitted again",
+    ReceivesCancelled: "receives cancelled",
+    CancelsOfReceives: "cancels of receives",
+    CancelsOfEverything: "cancels of everything",
+    Resets: "resets",
+    FailedByReset: "ends that saw a reset",
+    Left: "ends that cancelled and closed",
+    HalfCloses: "streams ended while the other went on",
+    CutShort: "streams ended before their time",
+    Overtaken: "receives taken before an earlier one",
+    KeptBuffers: "buffers kept for a while",
+    DiscardedBuffers: "buffers dropped on another thread",
+    RecycledBuffers: "buffers recycled",
+}
+
+/// How often each has happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures([u64; NAMES.len()]);
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self([0; NAMES.len()])
+    }
+}
+
+impl Figures {
+    pub(super) fn count(&mut self, figure: Figure) {
+        self.add(figure, 1);
+    }
+
+    pub(super) fn add(&mut self, figure: Figure, number: u64) {
+        self.0[figure as usize] += number;
+    }
+
+    pub(crate) fn get(&self, figure: Figure) -> u64 {
+        self.0[figure as usize]
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, number)| *sum += number);
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, number) in NAMES.iter().zip(self.0) {
+            writeln!(f, "{number:>16}  {name}")?;
+        }
+        Ok(())
+    }
+}

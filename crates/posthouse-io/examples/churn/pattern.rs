@@ -1,0 +1,60 @@
+//! What is sent: bytes that only this direction of this connection has at this offset.
+
+use super::random::{Random, mix};
+use super::script::Side;
+
+/// The bytes of one direction of one connection.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    key: u64,
+}
+
+const WORD: usize = size_of::<u64>();
+
+impl Pattern {
+    /// What the `sender` of a connection sends.
+    pub(super) fn of(seed: u64, number: u32, sender: Side) -> Self {
+        let direction = u64::from(sender == Side::Server);
+        Self { key: Random::of([seed, number.into(), 2 + direction]).next() }
+    }
+
+    /// The bytes from one offset to another.
+    pub(super) fn bytes(&self, from: u32, until: u32) -> Vec<u8> {
+        let (from, until) = (from as usize, until as usize);
+        let words = from / WORD..until.div_ceil(WORD);
+        let mut bytes = Vec::with_capacity(words.len() * WORD);
+        for index in words {
+            bytes.extend_from_slice(&self.word(index));
+        }
+        bytes.drain(..from % WORD);
+        bytes.truncate(until - from);
+        bytes
+    }
+
+    /// Where `bytes`, which came at the offset `from`, are not what was sent.
+    pub(super) fn first_difference(&self, from: u32, bytes: &[u8]) -> Option<usize> {
+        let from = from as usize;
+        let head = bytes.len().min(from.next_multiple_of(WORD) - from);
+        let expected = &self.word(from / WORD)[from % WORD..];
+        if let Some(at) = difference(&bytes[..head], expected) {
+            return Some(at);
+        }
+        let mut at = head;
+        for piece in bytes[head..].chunks(WORD) {
+            let expected = self.word((from + at) / WORD);
+            if piece != &expected[..piece.len()] {
+                return difference(piece, &expected).map(|within| at + within);
+            }
+            at += piece.len();
+        }
+        None
+    }
+
+    fn word(&self, index: usize) -> [u8; WORD] {
+        mix(self.key.wrapping_add(index as u64)).to_le_bytes()
+    }
+}
+
+fn difference(bytes: &[u8], expected: &[u8]) -> Option<usize> {
+    bytes.iter().zip(expected).position(|(got, expected)| got != expected)
+}

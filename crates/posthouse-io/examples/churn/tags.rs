@@ -1,0 +1,54 @@
+//! The names of operations: where their completions go.
+
+use posthouse_io::Tag;
+
+/// What an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Connect,
+    Send,
+    Receive,
+    Close,
+    /// Of a listener.
+    Accept,
+    /// Of a listener.
+    Unlisten,
+}
+
+const KINDS: [Kind; 6] =
+    [Kind::Connect, Kind::Send, Kind::Receive, Kind::Close, Kind::Accept, Kind::Unlisten];
+
+/// Sequences count as far as this and begin again.
+pub(super) const SEQUENCE_MASK: u16 = 0x0fff;
+
+/// Who submitted: a place in the house, and which of its tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+const SLOT_BITS: u32 = 16;
+const GENERATION_MASK: u32 = 0x0fff_ffff;
+
+impl Name {
+    /// The tag of an operation: generation, slot, sequence, kind.
+    pub(super) fn tag(self, kind: Kind, sequence: u16) -> Tag {
+        assert!(self.slot >> SLOT_BITS == 0 && self.generation <= GENERATION_MASK);
+        let who = (u64::from(self.generation) << SLOT_BITS) | u64::from(self.slot);
+        let what = (u64::from(sequence & SEQUENCE_MASK) << 4) | kind as u64;
+        Tag((who << 16) | what)
+    }
+
+    pub(super) fn of(tag: Tag) -> (Self, Kind, u16) {
+        let slot = (tag.0 >> 16) as u32 & ((1 << SLOT_BITS) - 1);
+        let generation = (tag.0 >> (16 + SLOT_BITS)) as u32 & GENERATION_MASK;
+        let kind = KINDS[(tag.0 & 0xf) as usize];
+        (Self { slot, generation }, kind, (tag.0 >> 4) as u16 & SEQUENCE_MASK)
+    }
+
+    /// Whoever has the place next.
+    pub(super) fn successor(self) -> Self {
+        Self { generation: (self.generation + 1) & GENERATION_MASK, ..self }
+    }
+}

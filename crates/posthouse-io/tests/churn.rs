@@ -1,0 +1,64 @@
+//! The churn in small, on every backend of this machine: `cargo xtask churn` is the same in large.
+
+#![cfg(target_os = "linux")]
+
+#[path = "../examples/churn/campaign.rs"]
+mod campaign;
+
+use std::sync::{Mutex, PoisonError};
+
+use campaign::{Figure, Settings};
+use posthouse_io::{Backend, Layout};
+
+/// A campaign counts the descriptors of the whole process: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn churn(backend: Backend, layout: Layout, connections: u32, guarded: bool) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let report = campaign::run(Settings {
+        connections,
+        backend,
+        layout,
+        seed: 3,
+        guarded,
+        workers: 3,
+        at_once: 256,
+        time_max: None,
+    });
+    let report = report.unwrap_or_else(|what| panic!("{what}"));
+    println!("{}in {:?}, memory in KiB {:?}", report.figures, report.took, report.memory_kib);
+    for figure in [
+        Figure::Served,
+        Figure::Refused,
+        Figure::ConnectsEnded,
+        Figure::TurnedAway,
+        Figure::CheckedBytes,
+        Figure::ReceivesCancelled,
+        Figure::FailedByReset,
+        Figure::Left,
+        Figure::HalfCloses,
+    ] {
+        assert!(report.figures.get(figure) > 0, "{figure:?} has happened");
+    }
+}
+
+#[test]
+fn a_churn_leaves_nothing_on_uring() {
+    churn(Backend::Uring, Layout::Pinned, 2000, false);
+}
+
+/// Fewer, because each buffer that is received into is a new mapping.
+#[test]
+fn a_churn_leaves_nothing_on_uring_and_writes_nothing_late() {
+    churn(Backend::Uring, Layout::Pinned, 500, true);
+}
+
+#[test]
+fn a_churn_leaves_nothing_on_readiness_pinned() {
+    churn(Backend::Readiness, Layout::Pinned, 2000, false);
+}
+
+#[test]
+fn a_churn_leaves_nothing_on_readiness_shared() {
+    churn(Backend::Readiness, Layout::Shared, 2000, false);
+}
