@@ -188,18 +188,25 @@ impl Ring {
     /// Ends everything that is in flight and awaits it. `see` is shown what completes meanwhile.
     /// False: after some time the kernel still has something.
     pub(super) fn drain(&mut self, mut see: impl FnMut(Completed)) -> bool {
-        let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
-        // SAFETY: a cancel names no memory.
-        unsafe { self.push(Request::of_lane(Kind::CancelAll), everything) };
         let until = Instant::now() + DRAIN_MAX;
+        // The kernel does not find a request that is about to be tried again, so it is asked until
+        // nothing is left.
+        let mut asked = false;
         loop {
             while let Some(completed) = self.next() {
+                asked &= completed.request.kind != Kind::CancelAll;
                 see(completed);
             }
-            let left = until.saturating_duration_since(Instant::now());
             if self.in_flight == 0 {
                 return true;
             }
+            if !asked {
+                asked = true;
+                let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+                // SAFETY: a cancel names no memory.
+                unsafe { self.push(Request::of_lane(Kind::CancelAll), everything) };
+            }
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || self.enter(Some(left)).is_err() {
                 return false;
             }
