@@ -33,6 +33,18 @@ pub enum Failure {
     Denied,
     /// The name has no address, or could not be looked up.
     NameNotFound,
+    /// There is no such file or directory.
+    NotFound,
+    /// There is something of that name already.
+    Exists,
+    /// It is no regular file, or a link is in the way.
+    NotAFile,
+    /// Somebody else holds the lock.
+    Locked,
+    /// The disk, or a quota of the system, is full, or the file system takes no file so large.
+    NoSpace,
+    /// The disk failed to read or write.
+    Disk,
     /// The system cannot do this (an address family that is switched off, ...).
     Unsupported,
     /// Anything else: [`Error::code`] has the system's number.
@@ -76,6 +88,12 @@ impl fmt::Display for Error {
             Failure::AddressNotAvailable => "address not available on this machine",
             Failure::Denied => "permission denied",
             Failure::NameNotFound => "name not found",
+            Failure::NotFound => "no such file or directory",
+            Failure::Exists => "it exists already",
+            Failure::NotAFile => "not a regular file, or behind a link",
+            Failure::Locked => "locked by somebody else",
+            Failure::NoSpace => "no space left, or the file is too large for it",
+            Failure::Disk => "the disk failed",
             Failure::Unsupported => "not supported by this system",
             Failure::Other => "system error",
         };

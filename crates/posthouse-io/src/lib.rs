@@ -20,8 +20,11 @@ mod bell;
 mod buffer;
 mod completions;
 #[cfg(target_os = "linux")]
+mod disk;
+#[cfg(target_os = "linux")]
 mod door;
 mod error;
+mod file;
 #[cfg(target_os = "linux")]
 mod host;
 mod lane;
@@ -48,6 +51,7 @@ pub use address::{Address, AddressError, Name};
 pub use bell::Bell;
 pub use buffer::Buffer;
 pub use error::{Error, Failure};
+pub use file::{Directory, File, FileEntry, FileOp, FileOutcome, Metadata, PARTS_DIRECTORY, Usage};
 pub use lane::{Cancel, Lane};
 pub use operation::{Completion, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment};
 pub use port::{

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::address::{Address, Name};
 use crate::buffer::Buffer;
 use crate::error::Error;
+use crate::file::{FileOp, FileOutcome};
 use crate::sim;
 use crate::token::{Socket, Tag};
 
@@ -34,6 +35,8 @@ pub enum Op {
     Close(Socket),
     /// Look a name up: [`Outcome::Resolved`] with at least one address, or [`Outcome::Failed`].
     Resolve(Name),
+    /// Do something with files: [`Outcome::File`], or [`Outcome::Failed`].
+    File(Box<FileOp>),
 }
 
 /// How to receive.
@@ -81,6 +84,8 @@ pub enum Outcome {
     Closed,
     /// The addresses of a name.
     Resolved(Vec<Address>),
+    /// What came of an operation on files.
+    File(Box<FileOutcome>),
     /// It failed, or was cancelled. Memory that it owned has been let go.
     Failed(Error),
 }

@@ -23,6 +23,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::token::Socket;
 
 mod completions;
+mod disk;
 mod ending;
 mod faults;
 mod lane;
@@ -36,6 +37,8 @@ mod table;
 mod worker;
 mod world;
 
+pub use disk::Disk;
+pub(crate) use disk::{SimDirectory, SimFile};
 pub use faults::{Faults, Tally};
 pub(crate) use lane::SimLane;
 pub(crate) use port::SimPort;

@@ -175,7 +175,9 @@ impl Record {
             Op::Connect(_, address) => self.start_connect(tag, address, (socket, poller), done),
             Op::Receive(_, mode) => self.start_receive(tag, mode, done),
             Op::Send(_, gather) => self.start_send(tag, gather, done),
-            Op::Close(_) | Op::Resolve(_) => unreachable!("done by the lane, not by the record"),
+            Op::Close(_) | Op::Resolve(_) | Op::File(_) => {
+                unreachable!("done by the lane, not by the record")
+            }
         }
     }
 

@@ -149,6 +149,7 @@ impl SharedLane {
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
         self.done.figures().submitted();
         let socket = match op {
+            Op::File(op) => return self.file(tag, *op),
             Op::Resolve(name) => {
                 let core = Arc::downgrade(&self.core);
                 let post = move |completion| {
@@ -323,5 +324,13 @@ impl Drop for SharedLane {
 impl fmt::Debug for SharedLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedLane").finish_non_exhaustive()
+    }
+}
+
+impl SharedLane {
+    fn file(&mut self, tag: Tag, op: crate::file::FileOp) {
+        drop(op);
+        self.done.fail(tag, crate::error::Error::new(crate::error::Failure::Unsupported));
+        queue_up(&self.core, &mut self.done, None);
     }
 }

@@ -20,6 +20,7 @@ pub(super) enum Role {
     Send,
     Close,
     Resolve,
+    File,
 }
 
 /// A completion that waits to be taken.

@@ -103,6 +103,10 @@ impl SimLane {
                 let flight = world.launch(at, tag, None);
                 world.resolve(at, flight.land(), name);
             }
+            Op::File(op) => {
+                let flight = world.launch(at, tag, None);
+                world.file(at, flight.land(), *op);
+            }
         }
     }
 

@@ -72,6 +72,7 @@ impl UringLane {
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
         self.door.figures.submitted();
         match op {
+            Op::File(op) => self.file(tag, *op),
             Op::Resolve(name) => {
                 let door = Arc::downgrade(&self.door);
                 let post = move |completion| {
@@ -272,5 +273,12 @@ impl Drop for UringLane {
 impl fmt::Debug for UringLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UringLane").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl UringLane {
+    fn file(&mut self, tag: Tag, op: crate::file::FileOp) {
+        drop(op);
+        self.done.fail(tag, crate::error::Error::new(crate::error::Failure::Unsupported));
     }
 }

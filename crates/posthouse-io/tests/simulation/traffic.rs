@@ -203,7 +203,7 @@ impl App {
                 self.peers[i].failed |= !error.is_passing();
                 self.received(i, sequence, more, Piece::Nothing);
             }
-            Outcome::Resolved(_) => unreachable!(),
+            Outcome::Resolved(_) | Outcome::File(_) => unreachable!(),
         }
         self.go_on(lane, i);
     }
