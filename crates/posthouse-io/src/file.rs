@@ -143,6 +143,11 @@ pub enum FileOp {
         /// Age in ms from which on they go.
         age_ms: u64,
     },
+    /// Counts what lies beneath the directory: [`FileOutcome::Usage`].
+    Usage {
+        /// Beneath what.
+        directory: Directory,
+    },
     /// Lists the regular files beneath the directory, in all of it, in the order of their paths'
     /// bytes, those after `after`: [`FileOutcome::Listed`]. Parts, links and what is no file are
     /// left out.
@@ -187,6 +192,8 @@ pub enum FileOutcome {
     },
     /// What is known of the file.
     Metadata(Metadata),
+    /// What lies beneath the directory.
+    Usage(Usage),
     /// A part of a listing.
     Listed {
         /// In order.

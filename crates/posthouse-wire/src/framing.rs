@@ -163,13 +163,23 @@ impl Framing {
         payload_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let len = head.len() + body.len();
-        check_size(len, payload_bytes_max.min(PAYLOAD_BYTES_MAX))?;
-        let [a, b, c, flags] = (len as u32 + 1).to_le_bytes();
-        out.reserve(NATIVE_HEAD_BYTES + len);
-        out.extend_from_slice(&[a, b, c, flags, kind]);
+        Self::encode_native_head(kind, head.len() + body.len(), payload_bytes_max, out)?;
+        out.reserve(head.len() + body.len());
         out.extend_from_slice(head);
         out.extend_from_slice(body);
+        Ok(())
+    }
+
+    /// What comes before the payload of a native frame.
+    pub(crate) fn encode_native_head(
+        kind: u8,
+        payload_bytes: usize,
+        payload_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        check_size(payload_bytes, payload_bytes_max.min(PAYLOAD_BYTES_MAX))?;
+        let [a, b, c, flags] = (payload_bytes as u32 + 1).to_le_bytes();
+        out.extend_from_slice(&[a, b, c, flags, kind]);
         Ok(())
     }
 }

@@ -6,8 +6,17 @@ pub(crate) const PROVE: u8 = 6;
 pub(crate) const WELCOME: u8 = 7;
 pub(crate) const REQUEST: u8 = 8;
 pub(crate) const REPLY: u8 = 9;
+pub(crate) const OFFER: u8 = 10;
+pub(crate) const ACCEPT: u8 = 11;
+pub(crate) const CHUNK: u8 = 12;
+pub(crate) const CREDIT: u8 = 13;
+pub(crate) const DONE: u8 = 14;
+pub(crate) const ABORT: u8 = 15;
 pub(crate) const PING: u8 = 16;
 pub(crate) const PONG: u8 = 17;
+pub(crate) const GET: u8 = 18;
+pub(crate) const LIST: u8 = 19;
+pub(crate) const LISTED: u8 = 20;
 
 /// Whether `kind` is one of Posthouse's own (4 to 31) once hello is agreed.
 ///

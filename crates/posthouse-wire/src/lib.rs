@@ -9,11 +9,14 @@
 //! - [`Framing`]: how messages are cut out of a stream, and [`Framing::encode`], its inverse;
 //! - [`Reader`]: takes chunks as they come and gives whole [`Frame`]s;
 //! - [`Pace`]: how long a frame that has begun may take;
-//! - [`Session`]: hello, proof, heartbeat, requests and bye (native framing only).
+//! - [`Session`]: hello, proof, heartbeat, requests and bye (native framing only);
+//! - [`TransferFrame`], [`Outgoing`] and [`Incoming`]: files, and [`FileName`], what they may be
+//!   called.
 #![forbid(unsafe_code)]
 
 mod bye;
 pub mod code;
+mod file_name;
 mod foreign;
 mod framing;
 mod kind;
@@ -21,10 +24,12 @@ mod pace;
 mod reader;
 mod request;
 mod session;
+mod transfer;
 mod violation;
 mod work;
 
 pub use bye::{BYE_TEXT_BYTES_MAX, Bye};
+pub use file_name::{FILE_NAME_BYTES_MAX, FileName, FileNameError, part_name};
 pub use foreign::Foreign;
 pub use framing::{
     DELIMITER_BYTES_MAX, Delimiter, EncodeError, Endian, Framing, FramingError, LengthField,
@@ -37,5 +42,10 @@ pub use request::{REPLY_HEAD_BYTES, REQUEST_HEAD_BYTES, Status, encode_reply, en
 pub use session::{
     Agreed, CONTROL_REPLIES_MAX, CREDENTIAL_BYTES_MAX, ConfigError, Event, HEARTBEAT_MIN,
     HelloRule, Key, KeyError, PEER_PAYLOAD_BYTES_MIN, Session, SessionConfig,
+};
+pub use transfer::{
+    ABORT_TEXT_BYTES_MAX, CHUNK_HEAD_BYTES, Entries, Entry, FEATURE_TRANSFERS, Incoming, Next,
+    Outgoing, PrefixDiffers, TransferFrame, TransferViolation, abort_code, encode_chunk_head,
+    encode_listed,
 };
 pub use violation::Violation;

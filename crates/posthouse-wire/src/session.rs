@@ -9,7 +9,10 @@ mod key;
 use std::time::Duration;
 
 use crate::bye::{encode_bye, parse_bye};
-use crate::{Frame, Framing, PAYLOAD_BYTES_MAX, Status, Violation, is_own_kind, kind};
+use crate::{
+    FEATURE_TRANSFERS, Frame, Framing, PAYLOAD_BYTES_MAX, Status, Violation, is_own_kind, kind,
+    transfer,
+};
 
 pub use config::{
     CONTROL_REPLIES_MAX, CREDENTIAL_BYTES_MAX, ConfigError, HelloRule, PEER_PAYLOAD_BYTES_MIN,
@@ -169,6 +172,26 @@ impl Session {
     /// True exactly when this side may send requests, replies and all else of kinds 4 to 31 now.
     pub fn may_use_own_kinds(&self) -> bool {
         matches!(self.phase, Phase::Agreed(_)) && !self.over
+    }
+
+    /// True exactly when this side may send frames of file transfers now.
+    pub fn may_transfer(&self) -> bool {
+        let knows = |agreed: &Agreed| agreed.features & FEATURE_TRANSFERS != 0;
+        self.may_use_own_kinds() && self.agreed().is_some_and(knows)
+    }
+
+    /// The number of the first thing that this side begins among transfers; each later one's is
+    /// greater by two. The connecting side's are odd, the accepting side's even.
+    pub fn first_transfer_id(&self) -> u32 {
+        match self.side {
+            Side::Connecting => 1,
+            Side::Accepting => 2,
+        }
+    }
+
+    /// Whether this side has begun, or may begin, what has this number.
+    pub fn is_own_transfer(&self, id: u32) -> bool {
+        id % 2 == self.first_transfer_id() % 2
     }
 
     /// True exactly when a message of the user's may not have a kind of 4 to 31: this side has
@@ -420,8 +443,14 @@ impl Live {
                 encode_own(kind::PONG, payload, out);
                 Ok(Event::Nothing)
             }
-            kind if kind::is_critical(kind) => Err(Violation::UnknownKind { kind }),
-            _ => Ok(Event::Nothing),
+            kind => {
+                let transfers = self.agreed.features & FEATURE_TRANSFERS != 0;
+                match transfers.then(|| transfer::parse(frame)).transpose()?.flatten() {
+                    Some(frame) => Ok(Event::Transfer(frame)),
+                    None if kind::is_critical(kind) => Err(Violation::UnknownKind { kind }),
+                    None => Ok(Event::Nothing),
+                }
+            }
         }
     }
 }

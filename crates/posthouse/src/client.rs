@@ -8,6 +8,7 @@ use posthouse_io::sim::Network;
 
 use crate::builder::Builder;
 use crate::close::{Close, Outcome, Reason};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, RequestError, SendError, StartError, WouldDeadlock};
 use crate::handler::Handler;
@@ -17,6 +18,7 @@ use crate::options::Options;
 use crate::peer::Peer;
 use crate::sync::{Arc, Mutex, lock};
 use crate::target::Target;
+use crate::transfer::{FileEntry, Progress, Transfer, TransferError};
 
 /// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
 /// many connections write a [`Handler`] and use [`Endpoint::connect`].
@@ -66,6 +68,8 @@ pub enum ClientError {
     Send(SendError),
     /// The request has no answer.
     Request(RequestError),
+    /// The file did not get across.
+    Transfer(TransferError),
     /// The connection was not begun.
     Connect(ConnectError),
     /// The client's endpoint did not start.
@@ -91,6 +95,7 @@ impl fmt::Display for ClientError {
             ClientError::TimedOut => f.write_str("nothing came in time"),
             ClientError::Send(error) => error.fmt(f),
             ClientError::Request(error) => error.fmt(f),
+            ClientError::Transfer(error) => error.fmt(f),
             ClientError::Connect(error) => error.fmt(f),
             ClientError::Start(error) => error.fmt(f),
             ClientError::Address(error) => error.fmt(f),
@@ -127,6 +132,8 @@ struct Inbox {
     /// True exactly while reading is paused because the inbox is full.
     paused: bool,
     connected: bool,
+    /// Files that are over and not yet asked for.
+    transfers: Vec<Transfer>,
     ended: Option<Reason>,
     bell: Option<posthouse_io::Bell>,
 }
@@ -176,6 +183,11 @@ impl Handler for Collect {
                 peer.pause_reading();
             }
         });
+        Ok(())
+    }
+
+    fn transferred(&self, _: &mut Peer<'_, ()>, transfer: &Transfer) -> Outcome {
+        self.change(|inbox| inbox.transfers.push(transfer.clone()));
         Ok(())
     }
 
@@ -330,6 +342,95 @@ impl Client {
             answered.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
         });
         reply.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    /// Sends a file, and waits until the server has it whole, verified and on its disk; gives its
+    /// BLAKE3 hash. What the server has of it already is not sent again.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use posthouse::{Client, Directory};
+    /// let client = Client::connect("127.0.0.1:9990")?;
+    /// client.put(&Directory::open("outbox")?, "today.csv")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn put(&self, directory: &Directory, name: &str) -> Result<[u8; 32], ClientError> {
+        let (directory, name) = (directory.clone(), name.to_owned());
+        self.transfer(move |peer| peer.offer(&directory, &name))
+    }
+
+    /// Fetches a file into a directory, and waits until it is there, whole, verified and on the
+    /// disk; gives its BLAKE3 hash. What is there of it already is not sent again.
+    pub fn get(&self, name: &str, directory: &Directory) -> Result<[u8; 32], ClientError> {
+        let (directory, name) = (directory.clone(), name.to_owned());
+        self.transfer(move |peer| peer.get(&directory, &name))
+    }
+
+    fn transfer(
+        &self,
+        begin: impl FnOnce(&mut Peer<'_, ()>) -> Progress + Send + 'static,
+    ) -> Result<[u8; 32], ClientError> {
+        let begun = self.on_strand(begin)?;
+        let over = self.wait(None, |inbox| {
+            let mine = |transfer: &Transfer| *transfer.progress() == begun;
+            let place = inbox.transfers.iter().position(mine)?;
+            Some(inbox.transfers.swap_remove(place).result.map_err(ClientError::Transfer))
+        });
+        over.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    /// Everything that the server has, in the order of the names.
+    pub fn list(&self) -> Result<Vec<FileEntry>, ClientError> {
+        let mut all: Vec<FileEntry> = Vec::new();
+        loop {
+            let after = all.last().map(|entry| entry.name.to_string()).unwrap_or_default();
+            let page = Arc::<Mutex<Option<Result<Vec<FileEntry>, TransferError>>>>::default();
+            let (slot, bell) = (page.clone(), self.endpoint.bell().clone());
+            self.on_strand(move |peer| {
+                peer.list(&after, move |_, listed| {
+                    *lock(&slot) = Some(listed);
+                    bell.ring();
+                    Ok(())
+                });
+            })?;
+            let listed = self.wait(None, |inbox| {
+                let listed = lock(&page).take().map(|page| page.map_err(ClientError::Transfer));
+                listed.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
+            });
+            let entries = listed.unwrap_or(Err(ClientError::TimedOut))?;
+            // A server that begins again would have it go on for ever.
+            let last = all.last().map(|entry| &*entry.name).unwrap_or_default();
+            if entries.first().is_none_or(|first| *first.name <= *last) {
+                return Ok(all);
+            }
+            all.extend(entries);
+        }
+    }
+
+    /// Runs something on the connection's strand, and waits for what it gives.
+    fn on_strand<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Peer<'_, ()>) -> T + Send + 'static,
+    ) -> Result<T, ClientError> {
+        Self::may_wait()?;
+        let result = Arc::new(Mutex::new(None));
+        let (slot, bell) = (result.clone(), self.endpoint.bell().clone());
+        let posted = self.endpoint.run(self.peer, move |peer| {
+            let value = run(peer);
+            *lock(&slot) = Some(value);
+            bell.ring();
+            Ok(())
+        });
+        if posted == Err(SendError::NotConnected) {
+            return Err(ended(&mut lock(&self.inbox)));
+        }
+        posted?;
+        let value = self.wait(None, |inbox| {
+            let value = lock(&result).take().map(Ok);
+            value.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
+        });
+        value.unwrap_or(Err(ClientError::TimedOut))
     }
 
     /// The client's endpoint: for figures, or to look at the connection.

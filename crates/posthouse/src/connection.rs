@@ -9,6 +9,7 @@ mod deadlines;
 mod inbound;
 mod opening;
 mod receiving;
+mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::watch::Watch;
 pub(crate) use inbound::HeldSpares;
 use inbound::Inbound;
 use opening::Plan;
+pub(crate) use transfers::Errand;
+use transfers::Transfers;
 
 /// The native framing adds so much to a payload.
 const FRAME_OVERHEAD_BYTES: usize = 5;
@@ -188,6 +191,9 @@ pub(crate) struct Extras<S> {
     /// What a server said before it answered our hello.
     early: VecDeque<(u8, Vec<u8>)>,
     early_bytes: usize,
+    transfers: Option<Box<Transfers<S>>>,
+    /// What callbacks asked for files.
+    pub(crate) errands: VecDeque<Errand<S>>,
 }
 
 impl<S> Default for Extras<S> {
@@ -202,6 +208,8 @@ impl<S> Default for Extras<S> {
             open_tickets: BTreeSet::new(),
             early: VecDeque::new(),
             early_bytes: 0,
+            transfers: None,
+            errands: VecDeque::new(),
         }
     }
 }
@@ -284,6 +292,7 @@ impl<S: Default + Send + 'static> Connection<S> {
             Operation::Resolve => strand.on_resolved(cx, outcome),
             Operation::Connect => strand.on_connect(cx, outcome),
             Operation::Close => strand.on_closed(cx),
+            Operation::File => strand.on_file(cx, sequence, outcome),
             Operation::Accept | Operation::CloseListener => unreachable!("a listener's operation"),
         }
     }
@@ -318,7 +327,7 @@ impl<S: Default + Send + 'static> Connection<S> {
         let refused = self.strand.publish(cx);
         let strand = &mut self.strand;
         let low = cx.core.options.tuning.queue_low_bytes;
-        if (strand.over_high || refused) && strand.output.queued_bytes() <= low {
+        if (strand.over_high || refused) && strand.output.message_bytes() <= low {
             strand.over_high = false;
             strand.gate(cx).forget_refusal();
             if strand.phase == Phase::Open {
@@ -356,6 +365,7 @@ impl<S: Default + Send + 'static> Connection<S> {
     /// Starts what should be in flight now, publishes what others may know, arms the deadline.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_, S>) -> Fate {
         self.make_room(cx);
+        self.strand.run_transfers(cx);
         self.strand.send_as_wanted(cx);
         self.progress(cx);
         if self.strand.phase == Phase::Gone {
@@ -482,14 +492,14 @@ impl<S: Default + Send + 'static> Strand<S> {
     /// Over the high mark an accepted peer is not read from. A connecting side goes on reading:
     /// two ends that both stop would wait for each other for ever.
     pub(crate) fn check_high(&mut self, core: &Core<S>) {
-        if self.output.queued_bytes() > core.options.tuning.queue_high_bytes {
+        if self.output.message_bytes() > core.options.tuning.queue_high_bytes {
             self.over_high = true;
         }
     }
 
     /// Over the maximum the peer is given up, unless this message is all that is queued.
     pub(crate) fn check_full(&mut self, core: &Core<S>, last_bytes: usize) {
-        let queued = self.output.queued_bytes();
+        let queued = self.output.message_bytes();
         if queued > last_bytes && queued > core.options.send_queue_bytes {
             let text = format!("{queued} bytes queued");
             self.want_close(Close::abort(), Reason::new(ReasonKind::QueueFull, text));
@@ -533,7 +543,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     /// Lets the gate know what is queued. Returns whether something has left for which another
     /// thread waits.
     fn publish(&mut self, cx: &Context<'_, S>) -> bool {
-        let queued = self.output.queued_bytes();
+        let queued = self.output.message_bytes();
         let known = std::mem::replace(&mut self.gated_bytes, queued);
         if queued > known {
             self.gate(cx).add(queued - known);

@@ -6,6 +6,7 @@ use crate::id::PeerId;
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::target::Target;
+use crate::transfer::{Answer, Offer, Transfer, Wanted};
 
 /// What happens on the connections of an endpoint. Only [`received`](Self::received) is required.
 ///
@@ -79,6 +80,27 @@ pub trait Handler: Send + Sync + 'static {
     /// thread, and is now below the low one. Told once for each time.
     fn writable(&self, peer: &mut Peer<'_, Self::State>) -> Outcome {
         let _ = peer;
+        Ok(())
+    }
+
+    /// The peer offers a file. Where it goes, or why not: [`Answer::here`], [`Answer::refuse`].
+    /// Without this method every offer is refused.
+    fn offered(&self, peer: &mut Peer<'_, Self::State>, offer: &Offer<'_>) -> Answer {
+        let _ = (peer, offer);
+        Answer::refuse("no files are taken here")
+    }
+
+    /// The peer asks for a file, or what files there are. Where it comes from, or why not. Without
+    /// this method every wish is refused.
+    fn wanted(&self, peer: &mut Peer<'_, Self::State>, wanted: &Wanted<'_>) -> Answer {
+        let _ = (peer, wanted);
+        Answer::refuse("no files are given here")
+    }
+
+    /// A file has got across, or has not: once for each, whoever began it, before `disconnected`.
+    /// One that came in is whole, verified, on the disk and under its final name.
+    fn transferred(&self, peer: &mut Peer<'_, Self::State>, transfer: &Transfer) -> Outcome {
+        let _ = (peer, transfer);
         Ok(())
     }
 

@@ -66,10 +66,12 @@ pub(crate) enum Operation {
     Receive,
     Send,
     Close,
+    /// The sequence number is the place of a transfer.
+    File,
 }
 
 impl Operation {
-    const ALL: [Operation; 7] = [
+    const ALL: [Operation; 8] = [
         Operation::Accept,
         Operation::CloseListener,
         Operation::Resolve,
@@ -77,6 +79,7 @@ impl Operation {
         Operation::Receive,
         Operation::Send,
         Operation::Close,
+        Operation::File,
     ];
 
     /// Whether the operation belongs to a listener, not to a connection.

@@ -34,6 +34,7 @@ mod client;
 mod close;
 mod connection;
 mod core;
+mod directory;
 mod endpoint;
 mod error;
 mod gate;
@@ -53,12 +54,14 @@ mod stats;
 mod sync;
 mod target;
 mod timers;
+mod transfer;
 mod watch;
 mod worker;
 
 pub use builder::Builder;
 pub use client::{Client, ClientError, Received};
 pub use close::{Close, Fault, Outcome, Reason, ReasonKind};
+pub use directory::Directory;
 pub use endpoint::Endpoint;
 pub use error::{ConnectError, RequestError, SendError, StartError, Unsendable, WouldDeadlock};
 pub use group::Group;
@@ -72,6 +75,9 @@ pub use posthouse_wire::{Framing, FramingError, Key, KeyError};
 pub use registry::PeerInfo;
 pub use stats::Stats;
 pub use target::Target;
+pub use transfer::{
+    Answer, FileEntry, Offer, Progress, Transfer, TransferError, TransferErrorKind, Wanted,
+};
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -135,6 +135,13 @@ options! {
         pub close_timeout_ms: u64 = 5_000,
         /// Requests of one connection that may wait for their replies.
         pub requests_max: usize = 1024,
+        /// Files of one connection on their way at the same time, those that it begins and those
+        /// that its peer begins each, 0 to 100. 0: peers begin none. More wait here, and are told
+        /// to come later where the peer begins them.
+        pub transfers_max: usize = 16,
+        /// A peer that has said it will send a file, or was asked for one, and sends nothing of
+        /// any for so long, in ms, has this transfer given up.
+        pub offer_ms: u64 = 30_000,
         /// A callback that runs longer is named in the log while it runs, in ms. 0: never.
         pub handler_overrun_ms: u64 = 1_000,
         /// Knobs that only tuners touch.
@@ -164,6 +171,13 @@ options! {
         pub turn_bytes: usize = 64 * 1024,
         /// Posts that may wait for one lane before senders are told Busy.
         pub max_posts: usize = 65_536,
+        /// Bytes of a file in one frame, at most, 1 KiB to 8 MiB: a message waits for one of them.
+        /// Slow lines get smaller ones by themselves. Two are held for each file that goes out.
+        pub chunk_bytes: usize = 256 * 1024,
+        /// Bytes of files that a peer may have sent and this side not written, for one connection;
+        /// each of many files at once may have 128 KiB all the same. Held only while the disk is
+        /// slower than the line.
+        pub transfer_window_bytes: usize = 4 * 1024 * 1024,
         /// Connections that the system queues before they are accepted.
         pub backlog: u32 = 4_096,
     }
@@ -216,6 +230,8 @@ impl Options {
             connect_ms: 1 => MS_MAX,
             close_timeout_ms: 1 => MS_MAX,
             requests_max: 0 => 1_000_000,
+            transfers_max: 0 => 100,
+            offer_ms: 1 => MS_MAX,
             handler_overrun_ms: 0 => MS_MAX,
             tuning.pending_reads: 1 => 32,
             tuning.receive_buffer_bytes: 1024 => 1024 * 1024,
@@ -224,6 +240,8 @@ impl Options {
             tuning.turn_bytes: 1 => BYTES_MAX,
             tuning.queue_high_bytes: 1 => self.send_queue_bytes,
             tuning.queue_low_bytes: 0 => self.tuning.queue_high_bytes,
+            tuning.chunk_bytes: 1024 => 8 * 1024 * 1024,
+            tuning.transfer_window_bytes: 1024 => BYTES_MAX,
             tuning.max_posts: 1 => 1u64 << 30,
             tuning.backlog: 1 => 65_535,
         );

@@ -74,12 +74,26 @@ pub(crate) struct Output {
     queued_bytes: usize,
     /// True exactly while a send is in flight.
     sending: bool,
+    /// Of the queued bytes, how many have to leave until the last chunk of a file has left, and how
+    /// many of them are the chunk's.
+    bulk_end: u32,
+    bulk_bytes: u32,
 }
 
 impl Output {
     /// Bytes not yet handed to the system.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
+    }
+
+    /// Queued bytes of a file's chunk. There is one chunk at most: a message waits for no other.
+    pub(crate) fn bulk_bytes(&self) -> usize {
+        self.bulk_bytes.min(self.bulk_end) as usize
+    }
+
+    /// Queued bytes that are no file's: what the marks and bounds of the queue count.
+    pub(crate) fn message_bytes(&self) -> usize {
+        self.queued_bytes - self.bulk_bytes()
     }
 
     /// Whether a send should be submitted: something is queued and none is in flight.
@@ -127,6 +141,16 @@ impl Output {
         self.closed(spares).push(Segment::Owned(frame));
     }
 
+    /// Queues a chunk of a file, whose head has been queued. The one before has left.
+    pub(crate) fn push_bulk(&mut self, spares: &mut Spares, chunk: Vec<u8>) {
+        assert_eq!(self.bulk_bytes(), 0, "one chunk at a time");
+        self.close_tail(spares);
+        self.queued_bytes += chunk.len();
+        self.bulk_bytes = u32::try_from(chunk.len()).expect("a chunk is far smaller");
+        self.bulk_end = u32::try_from(self.queued_bytes).unwrap_or(u32::MAX);
+        self.closed(spares).push(Segment::Owned(chunk));
+    }
+
     fn closed(&mut self, spares: &mut Spares) -> &mut Gather {
         self.closed.get_or_insert_with(|| {
             let gather = spares.gather();
@@ -161,6 +185,7 @@ impl Output {
         assert!(self.sending, "a send completed that was not in flight");
         self.sending = false;
         self.queued_bytes -= bytes;
+        self.bulk_end = self.bulk_end.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
         gather.advance(bytes, |segment| spares.keep(segment));
         if gather.is_empty() {
             spares.keep_gather(gather);
@@ -185,6 +210,7 @@ impl Output {
     pub(crate) fn discard(&mut self) -> usize {
         self.closed = None;
         self.tail = Vec::new();
+        self.bulk_end = 0;
         std::mem::take(&mut self.queued_bytes)
     }
 }

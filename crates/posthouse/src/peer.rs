@@ -7,8 +7,9 @@ use posthouse_io::Address;
 use posthouse_wire::Status;
 
 use crate::close::{Close, Outcome, Reason, ReasonKind};
-use crate::connection::{PendingRequest, Phase, Strand};
+use crate::connection::{Errand, PendingRequest, Phase, Strand};
 use crate::core::Core;
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::{RequestError, SendError, Unsendable};
 use crate::group::Group;
@@ -17,6 +18,7 @@ use crate::message::{Message, Ticket};
 use crate::output::Spares;
 use crate::registry::PeerInfo;
 use crate::sync::Arc;
+use crate::transfer::{FileEntry, Progress, TransferError};
 
 /// One connection, inside one of its callbacks.
 pub struct Peer<'a, S> {
@@ -203,6 +205,68 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
             posthouse_wire::encode_reply(ticket.id, status, kind, payload, max, tail)
         });
         self.after_append(payload.len(), result.map_err(Unsendable::Frame));
+    }
+
+    /// Offers a file to the peer: a regular file beneath the directory, by its relative path, which
+    /// is also the name that the peer is told. It is opened and read as operations, so this does
+    /// not wait; how it ends, [`Handler::transferred`](crate::Handler::transferred) tells. More
+    /// than [`transfers_max`](crate::Options::transfers_max) wait for their turn, 4096 at most. On
+    /// a connection that is closing nothing happens.
+    ///
+    /// ```no_run
+    /// # fn example(peer: &mut posthouse::Peer<'_, ()>, outbox: &posthouse::Directory) {
+    /// let progress = peer.offer(outbox, "reports/today.csv");
+    /// # let _ = progress;
+    /// # }
+    /// ```
+    pub fn offer(&mut self, directory: &Directory, name: &str) -> Progress {
+        self.offer_as(directory, name, name)
+    }
+
+    /// The same under another name for the peer.
+    pub fn offer_as(&mut self, directory: &Directory, path: &str, name: &str) -> Progress {
+        let progress = Progress::new(name, false);
+        let (directory, name, watched) = (directory.clone(), path.into(), progress.clone());
+        self.run_errand(Errand::Offer { directory, name, progress: watched });
+        progress
+    }
+
+    /// Asks the peer for a file, to be received into the directory under the same name; how it
+    /// ends, [`Handler::transferred`](crate::Handler::transferred) tells. On a connection that is
+    /// closing nothing happens.
+    pub fn get(&mut self, directory: &Directory, name: &str) -> Progress {
+        self.get_as(directory, name, name)
+    }
+
+    /// The same, to be kept under another name.
+    pub fn get_as(&mut self, directory: &Directory, name: &str, keep_as: &str) -> Progress {
+        let progress = Progress::new(name, true);
+        let (directory, name, watched) = (directory.clone(), keep_as.into(), progress.clone());
+        self.run_errand(Errand::Get { directory, name, progress: watched });
+        progress
+    }
+
+    /// Asks the peer what files it has, and runs `then` with the first of them after the name
+    /// `after`, in order (empty: from the beginning). Go on after the last one; none is the end.
+    pub fn list(
+        &mut self,
+        after: &str,
+        then: impl FnOnce(&mut Peer<'_, S>, Result<Vec<FileEntry>, TransferError>) -> Outcome
+        + Send
+        + 'static,
+    ) {
+        self.run_errand(Errand::List { after: after.into(), then: Box::new(then) });
+    }
+
+    /// Gives a transfer of this connection up. What the receiver has stays for the next attempt.
+    pub fn cancel(&mut self, progress: &Progress) {
+        self.run_errand(Errand::Cancel(progress.clone()));
+    }
+
+    fn run_errand(&mut self, errand: Errand<S>) {
+        if self.takes_output() {
+            self.strand.extras().errands.push_back(errand);
+        }
     }
 
     /// Runs `then` on this connection's strand after this time, unless the connection is gone by

@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use posthouse_io::sim::Network;
-pub use posthouse_io::sim::{Faults, RawListener, RawStream};
+pub use posthouse_io::sim::{Disk, Faults, RawListener, RawStream};
 
 use crate::builder::Builder;
 use crate::client::{Client, ClientError};
@@ -105,6 +105,13 @@ impl World {
     pub fn client_with(&self, target: Target, options: Options) -> Result<Client, ClientError> {
         let options = Options { io_workers: 1, ..options };
         Client::start(target, options, Some(self.network.clone()))
+    }
+
+    /// The disk of this name; it is made when it is first asked for. [`Directory::on`] opens it.
+    ///
+    /// [`Directory::on`]: crate::Directory::on
+    pub fn disk(&self, name: &str) -> Disk {
+        self.network.disk(name)
     }
 
     /// A raw stream, for a peer that keeps to no protocol.

@@ -34,6 +34,8 @@ pub(crate) struct Counts {
     pub(crate) shortages: Counter,
     pub(crate) accept_pauses: Counter,
     pub(crate) group_skips: Counter,
+    pub(crate) transfers: Counter,
+    pub(crate) transfers_failed: Counter,
 }
 
 impl Counts {
@@ -76,6 +78,10 @@ pub struct Stats {
     pub accept_pauses: u64,
     /// Messages to a group that a member did not get, because it takes no frame so large.
     pub group_skips: u64,
+    /// Files that got across, verified, either way.
+    pub transfers: u64,
+    /// Files that did not.
+    pub transfers_failed: u64,
     /// Bytes that partly received frames hold.
     pub assembly_bytes: usize,
     /// Operations submitted to the completion port.
@@ -106,6 +112,8 @@ impl Stats {
             shortages: counts.shortages.get(),
             accept_pauses: counts.accept_pauses.get(),
             group_skips: counts.group_skips.get(),
+            transfers: counts.transfers.get(),
+            transfers_failed: counts.transfers_failed.get(),
             assembly_bytes: assembly,
             operations_submitted: io.submitted,
             operations_completed: io.completed,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Bye, Status};
+use crate::{Bye, Status, TransferFrame};
 
 /// What hello has settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum Event<'a> {
         /// Its content.
         payload: &'a [u8],
     },
+    /// A frame of a file transfer, where both sides know them.
+    Transfer(TransferFrame<'a>),
     /// Hello, and the proof where one is demanded, have just been completed.
     Established,
     /// The peer ends the session.

@@ -6,8 +6,8 @@ use super::config::{CREDENTIAL_BYTES_MAX, PEER_PAYLOAD_BYTES_MIN};
 
 /// The version this crate speaks.
 pub(super) const VERSION: u16 = 1;
-/// The features this crate has; none are defined in version 1.
-pub(super) const FEATURES: u32 = 0;
+/// The features this crate has.
+pub(super) const FEATURES: u32 = crate::FEATURE_TRANSFERS;
 
 /// What every hello begins with.
 const MAGIC: [u8; 8] = *b"POSTHOUS";

@@ -16,6 +16,7 @@ fn keyed(letter: u8) -> SessionConfig {
 /// What a frame led to, owned.
 #[derive(Debug, PartialEq)]
 enum Seen {
+    Transfer(u8),
     Message(u8, Vec<u8>),
     Request(u32),
     Reply(u32, Status),
@@ -38,6 +39,7 @@ fn hand(
         Event::Established => Seen::Established,
         Event::Bye(bye) => Seen::Bye(bye.code),
         Event::Nothing => Seen::Nothing,
+        Event::Transfer(frame) => Seen::Transfer(frame.kind()),
         Event::Reply { id, status, .. } => Seen::Reply(id, status),
     })
 }
@@ -273,13 +275,41 @@ fn each_own_kind_is_judged_once_hello_is_agreed() {
                 5 => Ok(Seen::Bye(code::NORMAL)),
                 8 => Ok(Seen::Request(0)),
                 9 => Ok(Seen::Reply(0, Status::Ok)),
-                10..=15 => Err(Violation::UnknownKind { kind: frame_kind }),
+                10..=15 | 18..=20 => {
+                    Err(Violation::Malformed { kind: frame_kind, why: "number 0" })
+                }
                 16..=31 => Ok(Seen::Nothing),
                 _ => Ok(Seen::Message(frame_kind, vec![0; 8])),
             };
             assert_eq!(seen, expected, "kind {frame_kind}");
             assert_eq!(kind_of(&out), (frame_kind == 16).then_some(17), "kind {frame_kind}");
         }
+    }
+}
+
+#[test]
+fn files_pass_only_where_both_sides_know_them() {
+    let config = config(HelloRule::Optional);
+    let get = [1, 0, 0, 0, b'a'];
+    let (mut client, mut server) = agreed(&config, &config);
+    for (session, first) in [(&mut client, 1), (&mut server, 2)] {
+        assert!(session.may_transfer());
+        assert_eq!(session.first_transfer_id(), first);
+        assert!(session.is_own_transfer(first + 2) && !session.is_own_transfer(first + 1));
+        let seen = hand(session, &config, kind::GET, &get, &mut Vec::new());
+        assert_eq!(seen, Ok(Seen::Transfer(kind::GET)));
+    }
+    // An older client's hello: it has no features.
+    let mut hello = started(&config).1;
+    hello[15..19].fill(0);
+    let mut server = Session::accepted();
+    hand_all(&mut server, &config, &hello).0.unwrap();
+    assert!(server.may_use_own_kinds() && !server.may_transfer());
+    for (frame_kind, expected) in [
+        (kind::OFFER, Err(Violation::UnknownKind { kind: kind::OFFER })),
+        (kind::GET, Ok(Seen::Nothing)),
+    ] {
+        assert_eq!(hand(&mut server, &config, frame_kind, &get, &mut Vec::new()), expected);
     }
 }
 

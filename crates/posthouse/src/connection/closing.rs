@@ -22,6 +22,9 @@ impl<S: Default + Send + 'static> Connection<S> {
                 self.on_end_delivered(cx, end);
             }
         }
+        if self.strand.phase > Phase::Open {
+            self.strand.end_transfers(cx);
+        }
         let strand = &mut self.strand;
         strand.send_as_wanted(cx);
         if strand.phase == Phase::Draining && strand.output.queued_bytes() == 0 {

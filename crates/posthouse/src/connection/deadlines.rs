@@ -30,7 +30,7 @@ impl<S: Default + Send + 'static> Connection<S> {
         (alive && native).then(|| strand.session.deadline()).flatten()
     }
 
-    fn next_deadline(&self, frame_ms: u64) -> Option<Duration> {
+    fn next_deadline(&self, (frame_ms, offer_ms): (u64, u64)) -> Option<Duration> {
         let strand = &self.strand;
         let live = strand.phase <= Phase::Open;
         let pace = self.inbound.pace.as_ref().filter(|_| live && strand.takes_messages());
@@ -45,6 +45,7 @@ impl<S: Default + Send + 'static> Connection<S> {
             pace.and_then(|pace| pace.deadline(&Self::pace_limits(frame_ms))),
             requests,
             tasks,
+            strand.transfers_deadline(offer_ms).filter(|_| live && strand.takes_messages()),
         ]
         .into_iter()
         .flatten()
@@ -53,7 +54,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     /// Arms the next deadline, unless an earlier one is armed: that one will look again.
     pub(super) fn arm(&mut self, cx: &mut Context<'_, S>) {
-        if let Some(at) = self.next_deadline(cx.core.options.frame_ms)
+        if let Some(at) = self.next_deadline((cx.core.options.frame_ms, cx.core.options.offer_ms))
             && at < self.strand.armed
         {
             self.strand.armed_before = std::mem::replace(&mut self.strand.armed, at);
@@ -80,6 +81,9 @@ impl<S: Default + Send + 'static> Connection<S> {
         self.check_stall(cx);
         self.expire_requests(cx);
         self.run_tasks(cx);
+        if self.strand.phase == Phase::Open && self.strand.takes_messages() {
+            self.strand.expire_transfers(cx);
+        }
     }
 
     fn on_phase_deadline(&mut self, cx: &mut Context<'_, S>) {

@@ -265,6 +265,7 @@ impl<S: Default + Send + 'static> Strand<S> {
             Ok(Event::Reply { id, status, kind, payload }) => {
                 self.on_reply(cx, id, status, kind, payload);
             }
+            Ok(Event::Transfer(frame)) => self.on_transfer_frame(cx, frame),
             Ok(Event::Established) => self.on_established(cx),
             Ok(Event::Bye(bye)) => {
                 // Not escaped here: the reason's Display does it.

@@ -11,6 +11,7 @@ use posthouse::{
 
 use crate::probe::Probe;
 use crate::raw::Raw;
+use crate::store::Store;
 
 /// How long a test waits for anything: only a failing test waits that long. In simulation this is
 /// virtual time.
@@ -146,6 +147,14 @@ impl<'w> Bed<'w> {
     /// An endpoint that listens nowhere.
     pub fn client_side<H: Handler>(&self, handler: H) -> Endpoint<H::State> {
         self.start(Endpoint::builder(handler).options(self.options()))
+    }
+
+    /// A place for files: in simulation the disk of this name.
+    pub fn store(&self, name: &str) -> Store {
+        match self.world {
+            Some(world) => Store::Simulated(world.disk(name)),
+            None => Store::real(),
+        }
     }
 
     /// A raw peer, connected to the endpoint's first listener.

@@ -18,7 +18,9 @@ mod bed;
 mod log;
 mod probe;
 mod raw;
+mod store;
 
 mod behaviour;
 mod contracts;
+mod files;
 mod threats;

@@ -1,0 +1,478 @@
+//! The frames of file transfers, once both sides have said in their hello that they know them.
+
+mod incoming;
+mod listed;
+mod outgoing;
+
+use std::fmt;
+
+use crate::{EncodeError, Frame, Framing, Violation, kind};
+
+pub use incoming::Incoming;
+pub use listed::{Entries, Entry, encode_listed};
+pub use outgoing::{Next, Outgoing, PrefixDiffers};
+
+/// The bit of a hello's features that says: this side transfers files.
+pub const FEATURE_TRANSFERS: u32 = 1;
+/// Bytes of a chunk's payload before the file's own.
+pub const CHUNK_HEAD_BYTES: usize = 4;
+/// The longest text of an abort that is sent, and the most that is kept of one.
+pub const ABORT_TEXT_BYTES_MAX: usize = 512;
+
+/// Why a transfer was given up: the code of an abort.
+pub mod abort_code {
+    /// One side does not want it any more.
+    pub const CANCELLED: u16 = 0;
+    /// The application said no; the text may say why.
+    pub const REFUSED: u16 = 1;
+    /// There is a file of that name with other content.
+    pub const EXISTS: u16 = 2;
+    /// What the receiver holds is not the beginning of this file, also the second time.
+    pub const PREFIX_DIFFERS: u16 = 3;
+    /// What arrived has another hash than what was sent.
+    pub const HASH_DIFFERS: u16 = 4;
+    /// Too many transfers, or somebody else sends this very file now: try later.
+    pub const BUSY: u16 = 5;
+    /// The disk, or a quota, is full.
+    pub const NO_SPACE: u16 = 6;
+    /// There is no such file.
+    pub const NOT_FOUND: u16 = 7;
+    /// A name that may not be.
+    pub const BAD_NAME: u16 = 8;
+    /// The file changed while it was sent.
+    pub const CHANGED: u16 = 9;
+    /// The disk failed.
+    pub const DISK: u16 = 10;
+    /// The other side broke the rules of this transfer.
+    pub const PROTOCOL: u16 = 11;
+    /// Nothing came for too long.
+    pub const EXPIRED: u16 = 12;
+    /// The connection is about to end.
+    pub const GOING_AWAY: u16 = 13;
+}
+
+/// One frame of a transfer. Names and texts are the peer's own bytes, unchecked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferFrame<'a> {
+    /// There is a file to send; said again for the same id: what you hold is not its beginning.
+    Offer {
+        /// Its number.
+        id: u32,
+        /// The get that it answers; 0: none.
+        answers: u32,
+        /// Bytes of the file, at most `i64::MAX`.
+        size: u64,
+        /// When it was modified, in ms since 1970.
+        modified_ms: Option<i64>,
+        /// Whether its owner may execute it.
+        executable: bool,
+        /// Its name.
+        name: &'a [u8],
+    },
+    /// Send it.
+    Accept {
+        /// The offer's number.
+        id: u32,
+        /// From where on; what is before it is there.
+        offset: u64,
+        /// Up to where it may be sent for now.
+        limit: u64,
+        /// BLAKE3 of what is there.
+        prefix: [u8; 32],
+    },
+    /// The next bytes of the file.
+    Chunk {
+        /// The offer's number.
+        id: u32,
+        /// At least one.
+        bytes: &'a [u8],
+    },
+    /// More may be sent.
+    Credit {
+        /// The offer's number.
+        id: u32,
+        /// Up to where.
+        limit: u64,
+    },
+    /// Of the sender: that was all. Of the receiver: it is all there, on the disk.
+    Done {
+        /// The offer's number.
+        id: u32,
+        /// BLAKE3 of the whole file.
+        hash: [u8; 32],
+    },
+    /// It is given up, be it an offer, a get or a list.
+    Abort {
+        /// Its number.
+        id: u32,
+        /// Why: see [`abort_code`].
+        code: u16,
+        /// For people.
+        text: &'a [u8],
+    },
+    /// Offer me this file.
+    Get {
+        /// The wish's number.
+        id: u32,
+        /// The file's name.
+        name: &'a [u8],
+    },
+    /// Tell me what files there are.
+    List {
+        /// The wish's number.
+        id: u32,
+        /// After which name to go on; empty: from the beginning.
+        after: &'a [u8],
+    },
+    /// The answer to that.
+    Listed {
+        /// The wish's number.
+        id: u32,
+        /// Whether others follow the last one.
+        more: bool,
+        /// In the order of the bytes of their names.
+        entries: Entries<'a>,
+    },
+}
+
+/// What is wrong with a peer's part in a transfer. It ends the transfer, not the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferViolation {
+    /// An accept that may not come now.
+    AcceptedTwice,
+    /// It says that it holds more than the file has, or limits what it has accepted already.
+    OffsetTooFar,
+    /// A chunk, or done, before the accept or after done.
+    OutOfTurn,
+    /// More than the credit allows.
+    BeyondCredit,
+    /// More than was offered.
+    BeyondSize,
+    /// Done, and not all has come.
+    TooFew {
+        /// Bytes that have come.
+        received: u64,
+        /// Bytes that were offered.
+        size: u64,
+    },
+    /// Its hash of the whole is not the one that it was told.
+    OtherHash,
+}
+
+impl fmt::Display for TransferViolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AcceptedTwice => f.write_str("accepted twice"),
+            Self::OffsetTooFar => f.write_str("accepted from beyond its end, or up to before it"),
+            Self::OutOfTurn => f.write_str("a frame out of turn"),
+            Self::BeyondCredit => f.write_str("more than the credit allowed"),
+            Self::BeyondSize => f.write_str("more bytes than were offered"),
+            Self::TooFew { received, size } => {
+                write!(f, "done after {received} of {size} bytes")
+            }
+            Self::OtherHash => f.write_str("confirmed with another hash"),
+        }
+    }
+}
+
+impl std::error::Error for TransferViolation {}
+
+const EXECUTABLE: u8 = 0x01;
+/// What stands for a time that is not said.
+const NO_TIME: i64 = i64::MIN;
+
+impl TransferFrame<'_> {
+    /// Its kind on the wire.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Self::Offer { .. } => kind::OFFER,
+            Self::Accept { .. } => kind::ACCEPT,
+            Self::Chunk { .. } => kind::CHUNK,
+            Self::Credit { .. } => kind::CREDIT,
+            Self::Done { .. } => kind::DONE,
+            Self::Abort { .. } => kind::ABORT,
+            Self::Get { .. } => kind::GET,
+            Self::List { .. } => kind::LIST,
+            Self::Listed { .. } => kind::LISTED,
+        }
+    }
+
+    /// Appends the frame, or appends nothing and errors. An abort's text is cut to fit. (For a
+    /// listing of one's own there is [`encode_listed`].)
+    ///
+    /// # Errors
+    ///
+    /// Where the payload is larger than `payload_bytes_max`.
+    pub fn encode(&self, payload_bytes_max: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let mut head = Head::new();
+        let body = match *self {
+            Self::Offer { id, answers, size, modified_ms, executable, name } => {
+                head.put(&id.to_le_bytes());
+                head.put(&answers.to_le_bytes());
+                head.put(&size.to_le_bytes());
+                head.put(&modified_ms.unwrap_or(NO_TIME).to_le_bytes());
+                head.put(&[u8::from(executable) * EXECUTABLE]);
+                name
+            }
+            Self::Accept { id, offset, limit, ref prefix } => {
+                head.put(&id.to_le_bytes());
+                head.put(&offset.to_le_bytes());
+                head.put(&limit.to_le_bytes());
+                head.put(prefix);
+                &[]
+            }
+            Self::Credit { id, limit } => {
+                head.put(&id.to_le_bytes());
+                head.put(&limit.to_le_bytes());
+                &[]
+            }
+            Self::Done { id, ref hash } => {
+                head.put(&id.to_le_bytes());
+                head.put(hash);
+                &[]
+            }
+            Self::Abort { id, code, text } => {
+                head.put(&id.to_le_bytes());
+                head.put(&code.to_le_bytes());
+                let room = payload_bytes_max.saturating_sub(head.len).min(ABORT_TEXT_BYTES_MAX);
+                cut(text, room)
+            }
+            Self::Chunk { id, bytes: body }
+            | Self::Get { id, name: body }
+            | Self::List { id, after: body } => {
+                head.put(&id.to_le_bytes());
+                body
+            }
+            Self::Listed { id, more, entries } => {
+                head.put(&id.to_le_bytes());
+                head.put(&[u8::from(more)]);
+                entries.bytes()
+            }
+        };
+        Framing::encode_native(self.kind(), head.bytes(), body, payload_bytes_max, out)
+    }
+}
+
+/// Appends what comes before a chunk's bytes, which the caller lets follow.
+///
+/// # Errors
+///
+/// Where the payload is larger than `payload_bytes_max`.
+pub fn encode_chunk_head(
+    id: u32,
+    bytes: usize,
+    payload_bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let payload_bytes = CHUNK_HEAD_BYTES + bytes;
+    Framing::encode_native_head(kind::CHUNK, payload_bytes, payload_bytes_max, out)?;
+    out.extend_from_slice(&id.to_le_bytes());
+    Ok(())
+}
+
+/// Reads a frame of a kind that belongs to transfers; `None`: the kind does not.
+pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Violation> {
+    let Frame { kind, payload } = frame;
+    if !matches!(kind, kind::OFFER..=kind::ABORT | kind::GET..=kind::LISTED) {
+        return Ok(None);
+    }
+    let malformed = |why| Violation::Malformed { kind, why };
+    let mut fields = Fields { rest: payload, kind };
+    let id = fields.u32()?;
+    if id == 0 {
+        return Err(malformed("number 0"));
+    }
+    let parsed = match kind {
+        kind::OFFER => {
+            let (answers, size) = (fields.u32()?, fields.u64()?);
+            let modified = i64::from_le_bytes(fields.take()?);
+            let [flags] = fields.take()?;
+            if size > i64::MAX as u64 {
+                return Err(malformed("a size that no file has"));
+            }
+            let modified_ms = (modified != NO_TIME).then_some(modified);
+            let executable = flags & EXECUTABLE != 0;
+            let name = fields.rest;
+            TransferFrame::Offer { id, answers, size, modified_ms, executable, name }
+        }
+        kind::ACCEPT => {
+            let (offset, limit, prefix) = (fields.u64()?, fields.u64()?, fields.take()?);
+            TransferFrame::Accept { id, offset, limit, prefix }
+        }
+        kind::CHUNK if fields.rest.is_empty() => return Err(malformed("no bytes")),
+        kind::CHUNK => TransferFrame::Chunk { id, bytes: fields.rest },
+        kind::CREDIT => TransferFrame::Credit { id, limit: fields.u64()? },
+        kind::DONE => TransferFrame::Done { id, hash: fields.take()? },
+        kind::ABORT => {
+            let code = u16::from_le_bytes(fields.take()?);
+            let text = &fields.rest[..fields.rest.len().min(ABORT_TEXT_BYTES_MAX)];
+            TransferFrame::Abort { id, code, text }
+        }
+        kind::GET => TransferFrame::Get { id, name: fields.rest },
+        kind::LIST => TransferFrame::List { id, after: fields.rest },
+        _ => {
+            let [flags] = fields.take()?;
+            let entries = Entries::parse(fields.rest).ok_or_else(|| malformed("cut short"))?;
+            TransferFrame::Listed { id, more: flags & 1 != 0, entries }
+        }
+    };
+    Ok(Some(parsed))
+}
+
+/// The part of a text that fits, ending between two characters.
+fn cut(text: &[u8], room: usize) -> &[u8] {
+    if text.len() <= room {
+        return text;
+    }
+    let continues = |byte: &u8| byte & 0xc0 == 0x80;
+    let mut end = room;
+    while end > 0 && text.get(end).is_some_and(continues) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The fixed fields of a frame: at most an accept's.
+struct Head {
+    bytes: [u8; 4 + 8 + 8 + 32],
+    len: usize,
+}
+
+impl Head {
+    fn new() -> Self {
+        Self { bytes: [0; 52], len: 0 }
+    }
+
+    fn put(&mut self, field: &[u8]) {
+        self.bytes[self.len..self.len + field.len()].copy_from_slice(field);
+        self.len += field.len();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// What is left to read.
+struct Fields<'a> {
+    rest: &'a [u8],
+    kind: u8,
+}
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Violation> {
+        let short = Violation::Malformed { kind: self.kind, why: "shorter than its fields" };
+        let (field, rest) = self.rest.split_first_chunk().ok_or(short)?;
+        self.rest = rest;
+        Ok(*field)
+    }
+
+    fn u32(&mut self) -> Result<u32, Violation> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Violation> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Vec<TransferFrame<'static>> {
+        let (prefix, hash) = ([7; 32], [9; 32]);
+        vec![
+            TransferFrame::Offer {
+                id: 1,
+                answers: 2,
+                size: 5 << 32,
+                modified_ms: Some(-3),
+                executable: true,
+                name: b"a/b",
+            },
+            TransferFrame::Offer {
+                id: u32::MAX,
+                answers: 0,
+                size: 0,
+                modified_ms: None,
+                executable: false,
+                name: b"",
+            },
+            TransferFrame::Accept { id: 3, offset: 1 << 40, limit: u64::MAX, prefix },
+            TransferFrame::Chunk { id: 4, bytes: b"bytes" },
+            TransferFrame::Credit { id: 5, limit: 1 << 50 },
+            TransferFrame::Done { id: 6, hash },
+            TransferFrame::Abort { id: 7, code: 0x0102, text: b"why" },
+            TransferFrame::Get { id: 8, name: b"name" },
+            TransferFrame::List { id: 9, after: b"" },
+        ]
+    }
+
+    /// The kind and the payload of the one frame in these bytes.
+    fn open(bytes: &[u8]) -> Frame<'_> {
+        assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
+        Frame { kind: bytes[4], payload: &bytes[5..] }
+    }
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written_and_a_cut_one_is_malformed() {
+        for frame in frames() {
+            let mut bytes = Vec::new();
+            frame.encode(1 << 20, &mut bytes).unwrap();
+            let Frame { kind, payload } = open(&bytes);
+            assert_eq!(parse(Frame { kind, payload }), Ok(Some(frame)));
+            let fixed = match frame {
+                TransferFrame::Offer { .. } => 25,
+                TransferFrame::Accept { .. } => 52,
+                TransferFrame::Done { .. } => 36,
+                TransferFrame::Credit { .. } => 12,
+                TransferFrame::Abort { .. } => 6,
+                TransferFrame::Chunk { .. } => 5,
+                _ => 4,
+            };
+            for len in 0..fixed {
+                assert!(parse(Frame { kind, payload: &payload[..len] }).is_err(), "{frame:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_malformed_and_what_is_no_transfer_is_left_alone() {
+        let zero = Frame { kind: kind::GET, payload: &[0, 0, 0, 0, b'a'] };
+        assert!(parse(zero).is_err());
+        let mut bytes = Vec::new();
+        frames()[0].encode(1 << 20, &mut bytes).unwrap();
+        let mut payload = bytes[5..].to_vec();
+        payload[15] = 0x80;
+        assert!(parse(Frame { kind: kind::OFFER, payload: &payload }).is_err());
+        for kind in [4, 9, 16, 17, 21, 31, 40] {
+            assert_eq!(parse(Frame { kind, payload: &payload }), Ok(None));
+        }
+    }
+
+    #[test]
+    fn an_abort_is_cut_to_fit_between_two_characters() {
+        let text = "ä".repeat(400);
+        for (room, kept) in [(1 << 20, 512), (64, 58), (7, 0), (9, 2)] {
+            let mut bytes = Vec::new();
+            let abort = TransferFrame::Abort { id: 1, code: 1, text: text.as_bytes() };
+            abort.encode(room, &mut bytes).unwrap();
+            let Ok(Some(TransferFrame::Abort { text, .. })) = parse(open(&bytes)) else { panic!() };
+            assert_eq!(text.len(), kept);
+            assert!(std::str::from_utf8(text).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_chunks_head_and_its_bytes_are_the_frame() {
+        let mut whole = Vec::new();
+        TransferFrame::Chunk { id: 9, bytes: b"hello" }.encode(64, &mut whole).unwrap();
+        let mut parts = Vec::new();
+        encode_chunk_head(9, 5, 64, &mut parts).unwrap();
+        parts.extend_from_slice(b"hello");
+        assert_eq!(parts, whole);
+        assert!(encode_chunk_head(9, 61, 64, &mut parts).is_err());
+        assert_eq!(parts, whole, "nothing was appended");
+    }
+}

@@ -1,0 +1,727 @@
+//! Files on a connection: what goes out, what comes in, what is asked for, and the one place where
+//! the system's answers about files are seen.
+//!
+//! Each transfer is a [`Job`] in a table; its place is the sequence number of its file operations,
+//! of which it has at most one in flight. A job that ends while one is in flight stays until that
+//! has come back. What callbacks ask for waits as an [`Errand`] until the turn settles, so that the
+//! table is never changed under a callback.
+
+mod listing;
+mod receiving;
+mod sending;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use posthouse_io::{Error, FileOp, FileOutcome, Op, Outcome as IoOutcome};
+use posthouse_wire::{FileName, TransferFrame, Violation, abort_code};
+
+use super::{Context, Phase, Strand};
+use crate::close::Outcome;
+use crate::directory::Directory;
+use crate::handler::Handler;
+use crate::id::Operation;
+use crate::peer::Peer;
+use crate::transfer::{
+    Answer, AnswerKind, FileEntry, Offer, Progress, Transfer, TransferError, TransferErrorKind,
+    Wanted,
+};
+
+use listing::Listing;
+use receiving::Receiving;
+use sending::Sending;
+
+/// Offers and wishes of this side that wait for their turn.
+const WAITING_MAX: usize = 4096;
+/// A chunk's size at first; it follows what the line carries.
+const CHUNK_BYTES_FIRST: usize = 64 * 1024;
+/// A chunk is never cut smaller for a slow line.
+const CHUNK_BYTES_MIN: usize = 4 * 1024;
+
+/// What runs with a listing.
+pub(crate) type ListTask<S> =
+    Box<dyn FnOnce(&mut Peer<'_, S>, Result<Vec<FileEntry>, TransferError>) -> Outcome + Send>;
+
+/// What a callback asked for.
+pub(crate) enum Errand<S> {
+    /// To offer a file.
+    Offer { directory: Directory, name: Box<str>, progress: Progress },
+    /// To ask for a file.
+    Get { directory: Directory, name: Box<str>, progress: Progress },
+    /// To ask what files there are.
+    List { after: Box<str>, then: ListTask<S> },
+    /// To give a transfer up.
+    Cancel(Progress),
+}
+
+/// All transfers of a connection.
+pub(crate) struct Transfers<S> {
+    jobs: Vec<Option<Box<Job>>>,
+    /// The places of jobs that have a number on the wire.
+    places: BTreeMap<u32, u8>,
+    /// Files that were asked for and are not offered yet.
+    gets: BTreeMap<u32, Getting>,
+    /// Listings that were asked for.
+    lists: BTreeMap<u32, Asking<S>>,
+    /// What waits because as much as may be is under way.
+    waiting: VecDeque<Errand<S>>,
+    /// Places that have a chunk to send, in turn.
+    ready: VecDeque<u8>,
+    /// The next number of this side's; 0: none has been given.
+    next_id: u32,
+    /// The greatest number that the peer has given.
+    last_peer_id: u32,
+    chunk_bytes: usize,
+    /// Since when a chunk is on its way out.
+    chunk_since: Option<Duration>,
+    /// When the peer last did something for a transfer.
+    heard: Duration,
+    /// True exactly when the connection has ended them all.
+    over: bool,
+}
+
+impl<S> Default for Transfers<S> {
+    fn default() -> Self {
+        Self {
+            jobs: Vec::new(),
+            places: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            next_id: 0,
+            last_peer_id: 0,
+            chunk_bytes: CHUNK_BYTES_FIRST,
+            chunk_since: None,
+            heard: Duration::ZERO,
+            over: false,
+        }
+    }
+}
+
+struct Getting {
+    directory: Directory,
+    /// Under what name it is kept.
+    name: FileName,
+    progress: Progress,
+    until: Duration,
+}
+
+struct Asking<S> {
+    then: ListTask<S>,
+    until: Duration,
+}
+
+/// Something under way that has files open, or opens them.
+struct Job {
+    /// Its number on the wire; 0 while it has none.
+    id: u32,
+    /// True exactly when it counts as the peer's: it offered, or it asked.
+    begun_by_peer: bool,
+    /// True exactly while an operation of it is in flight.
+    busy: bool,
+    work: Work,
+}
+
+enum Work {
+    Sending(Sending),
+    Receiving(Receiving),
+    Listing(Listing),
+    /// Nothing but the operation in flight.
+    Chore,
+}
+
+/// The strand and the worker, for whoever works on the table.
+struct Hands<'a, 'b, S> {
+    strand: &'a mut Strand<S>,
+    cx: &'a mut Context<'b, S>,
+}
+
+impl<S: Default + Send + 'static> Strand<S> {
+    /// Works on the transfers; they are out of the strand's reach meanwhile.
+    fn with_transfers<T>(
+        &mut self,
+        cx: &mut Context<'_, S>,
+        call: impl FnOnce(&mut Transfers<S>, &mut Hands<'_, '_, S>) -> T,
+    ) -> T {
+        let mut transfers = self.extras().transfers.take().unwrap_or_default();
+        let result = call(&mut transfers, &mut Hands { strand: self, cx });
+        self.extras().transfers = Some(transfers);
+        result
+    }
+
+    fn has_transfers(&self) -> bool {
+        let extras = self.extras.as_ref();
+        extras.is_some_and(|extras| extras.transfers.is_some() || !extras.errands.is_empty())
+    }
+
+    /// Does what callbacks asked for, and sends the next chunk where there is room.
+    pub(super) fn run_transfers(&mut self, cx: &mut Context<'_, S>) {
+        if self.has_transfers() && self.phase == Phase::Open {
+            self.with_transfers(cx, |transfers, hands| {
+                transfers.run_errands(hands);
+                transfers.feed(hands);
+            });
+        }
+    }
+
+    /// The connection ends: so does every transfer. What has been received is still written.
+    pub(super) fn end_transfers(&mut self, cx: &mut Context<'_, S>) {
+        if self.has_transfers() {
+            self.with_transfers(cx, |transfers, hands| transfers.end_all(hands));
+        }
+    }
+
+    /// A frame of a transfer.
+    pub(super) fn on_transfer_frame(&mut self, cx: &mut Context<'_, S>, frame: TransferFrame<'_>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let result = self.with_transfers(cx, |transfers, hands| transfers.take_frame(hands, frame));
+        if let Err(violation) = result {
+            self.on_violation(cx, &violation);
+        }
+    }
+
+    /// An operation on files has come back.
+    pub(super) fn on_file(&mut self, cx: &mut Context<'_, S>, place: u8, outcome: IoOutcome) {
+        let result = match outcome {
+            IoOutcome::File(outcome) => Ok(*outcome),
+            IoOutcome::Failed(error) => Err(error),
+            other => unreachable!("an operation on files ended in {other:?}"),
+        };
+        self.with_transfers(cx, |transfers, hands| transfers.take_file(hands, place, result));
+    }
+
+    /// When a transfer, or a wish, should be looked at again.
+    pub(super) fn transfers_deadline(&self, offer_ms: u64) -> Option<Duration> {
+        let transfers = self.extras.as_ref()?.transfers.as_ref()?;
+        transfers.deadline(Duration::from_millis(offer_ms))
+    }
+
+    /// Gives up what nothing came for.
+    pub(super) fn expire_transfers(&mut self, cx: &mut Context<'_, S>) {
+        let offer_ms = cx.core.options.offer_ms;
+        if self.transfers_deadline(offer_ms).is_some_and(|at| at <= cx.now) {
+            self.with_transfers(cx, |transfers, hands| transfers.expire(hands));
+        }
+    }
+}
+
+impl<S: Default + Send + 'static> Hands<'_, '_, S> {
+    /// Submits the next operation of a job.
+    fn submit(&mut self, place: u8, op: FileOp) {
+        self.strand.submit(self.cx, Operation::File, place, Op::File(Box::new(op)));
+    }
+
+    /// Queues a frame. False: it is larger than the peer takes.
+    fn say(&mut self, frame: TransferFrame<'_>) -> bool {
+        let (_, max) = self.strand.spoken();
+        let output = &mut self.strand.output;
+        output.append(&mut self.cx.local.spares, |tail| frame.encode(max, tail)).is_ok()
+    }
+
+    fn abort(&mut self, id: u32, error: &TransferError) {
+        let text = error.text_for_peer().as_bytes();
+        self.say(TransferFrame::Abort { id, code: error.code(), text });
+    }
+
+    fn refuse(&mut self, id: u32, code: u16, text: &str) {
+        self.say(TransferFrame::Abort { id, code, text: text.as_bytes() });
+    }
+
+    /// Tells the handler how a transfer ended.
+    fn tell(&mut self, progress: Progress, result: Result<[u8; 32], TransferError>) {
+        let peer = self.strand.id;
+        match &result {
+            Ok(_) => self.cx.core.stats.transfers.add(1),
+            Err(_) => self.cx.core.stats.transfers_failed.add(1),
+        }
+        let (incoming, bytes) = (progress.is_incoming(), progress.moved());
+        let name = crate::close::Escaped(progress.name()).to_string();
+        match &result {
+            Ok(_) => tracing::info!(%peer, name, incoming, bytes, "file transferred"),
+            Err(error) => {
+                tracing::debug!(%peer, name, incoming, bytes, %error, "file not transferred")
+            }
+        }
+        let transfer = Transfer { progress, result };
+        self.strand.call(self.cx, |handler, peer| handler.transferred(peer, &transfer));
+    }
+
+    /// Asks the handler; what it says counts unless the call failed.
+    fn ask(
+        &mut self,
+        call: impl FnOnce(&dyn Handler<State = S>, &mut Peer<'_, S>) -> Answer,
+    ) -> Answer {
+        let mut answer = Answer::refuse("internal error");
+        self.strand.call(self.cx, |handler, peer| {
+            answer = call(handler, peer);
+            Ok(())
+        });
+        answer
+    }
+
+    /// How much one chunk may carry to this peer.
+    fn chunk_bytes_max(&self) -> usize {
+        let (_, max) = self.strand.spoken();
+        let room = max - posthouse_wire::CHUNK_HEAD_BYTES;
+        room.min(self.cx.core.options.tuning.chunk_bytes)
+    }
+}
+
+impl<S: Default + Send + 'static> Transfers<S> {
+    // ---- the table ----
+
+    /// Enters a job whose first operation this is.
+    fn begin(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        by_peer: bool,
+        work: Work,
+        first: FileOp,
+    ) -> u8 {
+        let vacant = self.jobs.iter().position(Option::is_none);
+        let place = vacant.unwrap_or_else(|| {
+            self.jobs.push(None);
+            self.jobs.len() - 1
+        });
+        let job = Job { id: 0, begun_by_peer: by_peer, busy: true, work };
+        self.jobs[place] = Some(Box::new(job));
+        let place = u8::try_from(place).expect("transfers are bounded");
+        hands.submit(place, first);
+        place
+    }
+
+    fn job(&mut self, place: u8) -> &mut Job {
+        self.jobs[usize::from(place)].as_mut().expect("a job that is under way")
+    }
+
+    fn submit(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, op: FileOp) {
+        let job = self.job(place);
+        assert!(!job.busy, "one operation at a time for each transfer");
+        job.busy = true;
+        hands.submit(place, op);
+    }
+
+    /// How many jobs one side has begun.
+    fn under_way(&self, by_peer: bool) -> usize {
+        let jobs = self.jobs.iter().flatten();
+        let jobs = jobs.filter(|job| job.begun_by_peer == by_peer).count();
+        if by_peer { jobs } else { jobs + self.gets.len() }
+    }
+
+    /// A number for what this side begins.
+    fn next_id(&mut self, hands: &Hands<'_, '_, S>) -> u32 {
+        let id = match self.next_id {
+            0 => hands.strand.session.first_transfer_id(),
+            id => id,
+        };
+        self.next_id = id.saturating_add(2);
+        id
+    }
+
+    /// Takes a job's number off the wire; it stays until its operation has come back.
+    fn release(&mut self, place: u8) -> Work {
+        let job = self.jobs[usize::from(place)].as_mut().expect("a job that is under way");
+        self.places.remove(&job.id);
+        let work = std::mem::replace(&mut job.work, Work::Chore);
+        if !job.busy {
+            self.jobs[usize::from(place)] = None;
+        }
+        self.ready.retain(|other| *other != place);
+        work
+    }
+
+    fn take_file(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        result: Result<FileOutcome, Error>,
+    ) {
+        let job = self.job(place);
+        job.busy = false;
+        match &job.work {
+            Work::Sending(_) => self.on_sending(hands, place, result),
+            Work::Receiving(_) => self.on_receiving(hands, place, result),
+            Work::Listing(_) => self.on_listed(hands, place, result),
+            Work::Chore => self.jobs[usize::from(place)] = None,
+        }
+        self.run_waiting(hands);
+    }
+
+    // ---- what this side begins ----
+
+    fn run_errands(&mut self, hands: &mut Hands<'_, '_, S>) {
+        let extras = hands.strand.extras();
+        let mut errands = std::mem::take(&mut extras.errands);
+        while let Some(errand) = errands.pop_front() {
+            match errand {
+                Errand::Cancel(progress) => self.cancel(hands, &progress),
+                errand if !hands.strand.session.may_transfer() => {
+                    let kind = TransferErrorKind::Unsupported;
+                    self.fail_errand(hands, errand, TransferError::here(kind, ""));
+                }
+                errand if self.waiting.len() >= WAITING_MAX => {
+                    let text = "too many offers and wishes wait on this connection";
+                    let busy = TransferError::here(TransferErrorKind::Busy, text);
+                    self.fail_errand(hands, errand, busy);
+                }
+                errand => self.waiting.push_back(errand),
+            }
+        }
+        self.run_waiting(hands);
+    }
+
+    /// Begins what may be begun now. Listings do not count among the transfers.
+    fn run_waiting(&mut self, hands: &mut Hands<'_, '_, S>) {
+        let max = hands.cx.core.options.transfers_max.max(1);
+        while hands.strand.phase == Phase::Open && self.under_way(false) < max {
+            match self.waiting.pop_front() {
+                Some(Errand::Offer { directory, name, progress }) => {
+                    self.begin_offer(hands, &directory, &name, progress);
+                }
+                Some(Errand::Get { directory, name, progress }) => {
+                    self.begin_get(hands, directory, &name, progress);
+                }
+                Some(Errand::List { after, then }) => self.begin_list(hands, &after, then),
+                Some(Errand::Cancel(_)) => unreachable!("a cancel does not wait"),
+                None => return,
+            }
+        }
+    }
+
+    fn fail_errand(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        errand: Errand<S>,
+        error: TransferError,
+    ) {
+        match errand {
+            Errand::Offer { progress, .. } | Errand::Get { progress, .. } => {
+                hands.tell(progress, Err(error));
+            }
+            Errand::List { then, .. } => {
+                hands.strand.call(hands.cx, |_, peer| then(peer, Err(error)));
+            }
+            Errand::Cancel(_) => {}
+        }
+    }
+
+    fn begin_get(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        directory: Directory,
+        name: &str,
+        progress: Progress,
+    ) {
+        let name = match FileName::parse(name) {
+            Ok(name) => name,
+            Err(error) => {
+                let kind = TransferErrorKind::BadName;
+                return hands.tell(progress, Err(TransferError::here(kind, error.to_string())));
+            }
+        };
+        let id = self.next_id(hands);
+        let until = hands.cx.now + Duration::from_millis(hands.cx.core.options.offer_ms);
+        if hands.say(TransferFrame::Get { id, name: progress.name().as_bytes() }) {
+            self.gets.insert(id, Getting { directory, name, progress, until });
+        } else {
+            let text = "longer than the peer takes";
+            hands.tell(progress, Err(TransferError::here(TransferErrorKind::BadName, text)));
+        }
+    }
+
+    fn cancel(&mut self, hands: &mut Hands<'_, '_, S>, progress: &Progress) {
+        let error = || TransferError::here(TransferErrorKind::Cancelled, "");
+        let waits = |errand: &Errand<S>| match errand {
+            Errand::Offer { progress: it, .. } | Errand::Get { progress: it, .. } => it == progress,
+            _ => false,
+        };
+        if let Some(at) = self.waiting.iter().position(waits) {
+            self.waiting.remove(at);
+            return hands.tell(progress.clone(), Err(error()));
+        }
+        if let Some((id, _)) = self.gets.iter().find(|(_, get)| get.progress == *progress) {
+            let id = *id;
+            self.gets.remove(&id);
+            hands.abort(id, &error());
+            return hands.tell(progress.clone(), Err(error()));
+        }
+        if let Some(place) = self.place_of(|work| match work {
+            Work::Sending(sending) => sending.progress == *progress,
+            Work::Receiving(receiving) => receiving.is_open_for(progress),
+            _ => false,
+        }) {
+            self.end(hands, place, error(), true);
+        }
+    }
+
+    fn place_of(&self, mut is_it: impl FnMut(&Work) -> bool) -> Option<u8> {
+        let is_it = |job: &Option<Box<Job>>| job.as_ref().is_some_and(|job| is_it(&job.work));
+        self.jobs.iter().position(is_it).map(|place| place as u8)
+    }
+
+    /// A transfer ends without success; `say`: the peer is told.
+    fn end(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, error: TransferError, say: bool) {
+        match &self.job(place).work {
+            Work::Sending(_) => self.end_sending(hands, place, Err(error), say),
+            Work::Receiving(_) => self.end_receiving(hands, place, error, say),
+            Work::Listing(_) | Work::Chore => {
+                self.release(place);
+            }
+        }
+    }
+
+    /// The connection has ended.
+    fn end_all(&mut self, hands: &mut Hands<'_, '_, S>) {
+        let gone = || TransferError::here(TransferErrorKind::Disconnected, "");
+        let mut errands = std::mem::take(&mut hands.strand.extras().errands);
+        errands.append(&mut self.waiting);
+        if !std::mem::replace(&mut self.over, true) {
+            for place in 0..self.jobs.len() as u8 {
+                if self.jobs[usize::from(place)].is_some() {
+                    self.end(hands, place, gone(), false);
+                }
+            }
+            while let Some((_, get)) = self.gets.pop_first() {
+                hands.tell(get.progress, Err(gone()));
+            }
+            while let Some((_, list)) = self.lists.pop_first() {
+                hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(gone())));
+            }
+        }
+        for errand in errands {
+            self.fail_errand(hands, errand, gone());
+        }
+    }
+
+    // ---- what the peer says ----
+
+    fn take_frame(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        frame: TransferFrame<'_>,
+    ) -> Result<(), Violation> {
+        self.heard = hands.cx.now;
+        match frame {
+            TransferFrame::Offer { id, answers, size, modified_ms, executable, name } => {
+                if let Some(place) = self.places.get(&id).copied() {
+                    return self.offered_again(hands, place, frame.kind());
+                }
+                self.open_id(hands, id, frame.kind())?;
+                let name = match FileName::from_wire(name) {
+                    Ok(name) => name,
+                    Err(error) => {
+                        hands.refuse(id, abort_code::BAD_NAME, &error.to_string());
+                        return Ok(());
+                    }
+                };
+                let offer = Offer { name: name.as_str(), size, modified_ms, executable };
+                self.on_offer(hands, (id, answers), &offer);
+            }
+            TransferFrame::Get { id, name } => {
+                self.open_id(hands, id, frame.kind())?;
+                self.on_get(hands, id, name);
+            }
+            TransferFrame::List { id, after } => {
+                self.open_id(hands, id, frame.kind())?;
+                self.on_list(hands, id, after);
+            }
+            TransferFrame::Listed { id, entries, .. } => {
+                self.known_id(hands, id, frame.kind())?;
+                self.on_listing(hands, id, entries);
+            }
+            TransferFrame::Abort { id, code, text } => {
+                self.known_id(hands, id, frame.kind())?;
+                self.on_abort(hands, id, TransferError::of_peer(code, text));
+            }
+            TransferFrame::Accept { id, .. }
+            | TransferFrame::Chunk { id, .. }
+            | TransferFrame::Credit { id, .. }
+            | TransferFrame::Done { id, .. } => {
+                self.known_id(hands, id, frame.kind())?;
+                if let Some(place) = self.places.get(&id).copied() {
+                    self.on_transfer(hands, place, frame);
+                }
+            }
+        }
+        self.run_waiting(hands);
+        Ok(())
+    }
+
+    /// The peer begins something under a number of its own: a new one.
+    fn open_id(&mut self, hands: &Hands<'_, '_, S>, id: u32, kind: u8) -> Result<(), Violation> {
+        if hands.strand.session.is_own_transfer(id) || id <= self.last_peer_id {
+            return Err(Violation::OutOfState { kind });
+        }
+        self.last_peer_id = id;
+        Ok(())
+    }
+
+    /// The peer speaks of something that has been begun. It may be over.
+    fn known_id(&self, hands: &Hands<'_, '_, S>, id: u32, kind: u8) -> Result<(), Violation> {
+        let begun = match hands.strand.session.is_own_transfer(id) {
+            true => id < self.next_id,
+            false => id <= self.last_peer_id,
+        };
+        if begun { Ok(()) } else { Err(Violation::OutOfState { kind }) }
+    }
+
+    fn on_offer(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        (id, answers): (u32, u32),
+        offer: &Offer<'_>,
+    ) {
+        if let Some(get) = self.gets.remove(&answers) {
+            let Getting { directory, name, progress, .. } = get;
+            return self.begin_receiving(hands, (id, false), offer, (&directory, name), progress);
+        }
+        if answers != 0 {
+            // What was asked for is not wanted any more.
+            return hands.refuse(id, abort_code::CANCELLED, "");
+        }
+        if hands.strand.unadmitted {
+            return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
+        }
+        if self.under_way(true) >= hands.cx.core.options.transfers_max {
+            return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
+        }
+        let answer = hands.ask(|handler, peer| handler.offered(peer, offer));
+        let (directory, name) = match self.destination(hands, id, offer.name, answer) {
+            Some(destination) => destination,
+            None => return,
+        };
+        let progress = Progress::new(offer.name, true);
+        self.begin_receiving(hands, (id, true), offer, (&directory, name), progress);
+    }
+
+    /// Where a handler wants something to go to, or to come from; a no has been said.
+    fn destination(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        id: u32,
+        name: &str,
+        answer: Answer,
+    ) -> Option<(Directory, FileName)> {
+        match answer.0 {
+            AnswerKind::Refuse(text) => {
+                hands.refuse(id, abort_code::REFUSED, &text);
+                None
+            }
+            AnswerKind::Here { directory, name: other } => {
+                match FileName::parse(other.as_deref().unwrap_or(name)) {
+                    Ok(name) => Some((directory, name)),
+                    Err(error) => {
+                        hands.refuse(id, abort_code::BAD_NAME, &error.to_string());
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_get(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, name: &[u8]) {
+        let name = match FileName::from_wire(name) {
+            Ok(name) => name,
+            Err(error) => return hands.refuse(id, abort_code::BAD_NAME, &error.to_string()),
+        };
+        if hands.strand.unadmitted {
+            return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
+        }
+        if self.under_way(true) >= hands.cx.core.options.transfers_max {
+            return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
+        }
+        let wanted = Wanted::File(name.as_str());
+        let answer = hands.ask(|handler, peer| handler.wanted(peer, &wanted));
+        let Some((directory, source)) = self.destination(hands, id, name.as_str(), answer) else {
+            return;
+        };
+        let progress = Progress::new(name.as_str(), false);
+        self.begin_sending(hands, id, &directory, (&source, name.clone()), progress);
+    }
+
+    /// The peer gives something up.
+    fn on_abort(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, error: TransferError) {
+        if let Some(place) = self.places.get(&id).copied() {
+            return self.end(hands, place, error, false);
+        }
+        if let Some(get) = self.gets.remove(&id) {
+            return hands.tell(get.progress, Err(error));
+        }
+        if let Some(list) = self.lists.remove(&id) {
+            return hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(error)));
+        }
+        // A wish of its own, before it was answered.
+        let answers = |work: &Work| matches!(work, Work::Sending(it) if it.answers == id);
+        if let Some(place) = self.place_of(answers) {
+            self.end(hands, place, error, false);
+        }
+    }
+
+    /// What only the side that sends, or only the one that receives, may hear.
+    fn on_transfer(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, frame: TransferFrame<'_>) {
+        let result = match (&self.job(place).work, frame) {
+            (Work::Sending(_), TransferFrame::Accept { offset, limit, prefix, .. }) => {
+                self.on_accept(hands, place, offset, limit, prefix)
+            }
+            (Work::Sending(_), TransferFrame::Credit { limit, .. }) => {
+                self.on_credit(hands, place, limit)
+            }
+            (Work::Sending(_), TransferFrame::Done { hash, .. }) => {
+                self.on_confirmed(hands, place, hash)
+            }
+            (Work::Receiving(_), TransferFrame::Chunk { bytes, .. }) => {
+                self.on_chunk(hands, place, bytes)
+            }
+            (Work::Receiving(_), TransferFrame::Done { hash, .. }) => {
+                self.on_done(hands, place, hash)
+            }
+            _ => {
+                let text = "a frame of the other side's part of a transfer";
+                Err(TransferError::here(TransferErrorKind::Protocol, text))
+            }
+        };
+        if let Err(error) = result {
+            self.end(hands, place, error, true);
+        }
+    }
+
+    // ---- time ----
+
+    fn deadline(&self, patience: Duration) -> Option<Duration> {
+        let gets = self.gets.values().map(|get| get.until);
+        let lists = self.lists.values().map(|list| list.until);
+        let fed = self.jobs.iter().flatten().filter_map(|job| match &job.work {
+            Work::Receiving(receiving) => receiving.patience_ends(self.heard + patience),
+            _ => None,
+        });
+        gets.chain(lists).chain(fed).min()
+    }
+
+    fn expire(&mut self, hands: &mut Hands<'_, '_, S>) {
+        let now = hands.cx.now;
+        let expired = || TransferError::here(TransferErrorKind::Expired, "");
+        while let Some((id, _)) = self.gets.iter().find(|(_, get)| get.until <= now) {
+            let id = *id;
+            let get = self.gets.remove(&id).expect("just found");
+            hands.abort(id, &expired());
+            hands.tell(get.progress, Err(expired()));
+        }
+        while let Some((id, _)) = self.lists.iter().find(|(_, list)| list.until <= now) {
+            let id = *id;
+            let list = self.lists.remove(&id).expect("just found");
+            hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(expired())));
+        }
+        let fed = self.heard + Duration::from_millis(hands.cx.core.options.offer_ms);
+        let over = |work: &Work| match work {
+            Work::Receiving(it) => it.patience_ends(fed).is_some_and(|at| at <= now),
+            _ => false,
+        };
+        while let Some(place) = self.place_of(over) {
+            self.end(hands, place, expired(), true);
+        }
+        self.run_waiting(hands);
+    }
+}

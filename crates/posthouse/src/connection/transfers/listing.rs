@@ -1,0 +1,126 @@
+//! What files there are: asked of the peer, and answered.
+
+use std::time::Duration;
+
+use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
+use posthouse_wire::{Entries, Entry, FileName, TransferFrame, abort_code};
+
+use super::{Asking, Hands, ListTask, Transfers, Work};
+use crate::transfer::{AnswerKind, FileEntry, TransferError, TransferErrorKind, Wanted};
+
+/// Entries that one answer has at most; fewer where their names fill a frame.
+const ENTRIES_MAX: usize = 1024;
+/// Bytes that one answer has at most.
+const LISTED_BYTES_MAX: usize = 64 * 1024;
+
+/// A listing that the peer asked for, under this number.
+pub(super) struct Listing {
+    id: u32,
+    directory: posthouse_io::Directory,
+}
+
+impl<S: Default + Send + 'static> Transfers<S> {
+    pub(super) fn begin_list(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        after: &str,
+        then: ListTask<S>,
+    ) {
+        let id = self.next_id(hands);
+        let until = hands.cx.now + Duration::from_millis(hands.cx.core.options.offer_ms);
+        if hands.say(TransferFrame::List { id, after: after.as_bytes() }) {
+            self.lists.insert(id, Asking { then, until });
+        } else {
+            let error = TransferError::here(TransferErrorKind::BadName, "");
+            hands.strand.call(hands.cx, |_, peer| then(peer, Err(error)));
+        }
+    }
+
+    /// The peer's answer. Names that are none are left out.
+    pub(super) fn on_listing(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        id: u32,
+        entries: Entries<'_>,
+    ) {
+        let Some(list) = self.lists.remove(&id) else { return };
+        let entries = entries.filter_map(|entry| {
+            let name = FileName::from_wire(entry.name).ok()?;
+            let Entry { size, modified_ms, executable, .. } = entry;
+            Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
+        });
+        let entries = entries.collect();
+        hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Ok(entries)));
+    }
+
+    /// The peer asks.
+    pub(super) fn on_list(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, after: &[u8]) {
+        let Ok(after) = std::str::from_utf8(after) else {
+            return hands.refuse(id, abort_code::BAD_NAME, "not UTF-8");
+        };
+        if hands.strand.unadmitted {
+            return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
+        }
+        if self.under_way(true) >= hands.cx.core.options.transfers_max {
+            return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
+        }
+        match hands.ask(|handler, peer| handler.wanted(peer, &Wanted::List)).0 {
+            AnswerKind::Refuse(text) => hands.refuse(id, abort_code::REFUSED, &text),
+            AnswerKind::Here { directory, .. } => {
+                let directory = directory.io().clone();
+                let after = after.into();
+                let listing = Listing { id, directory: directory.clone() };
+                let list = FileOp::List { directory, after, entries_max: ENTRIES_MAX };
+                self.begin(hands, true, Work::Listing(listing), list);
+            }
+        }
+    }
+
+    pub(super) fn on_listed(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        result: Result<FileOutcome, Error>,
+    ) {
+        let Work::Listing(listing) = &self.job(place).work else {
+            unreachable!("a job that lists");
+        };
+        if let Ok(FileOutcome::Listed { entries, more: true }) = &result
+            && !entries.iter().any(|entry| FileName::parse(&entry.path).is_ok())
+            && let Some(last) = entries.last()
+        {
+            // Nothing that could be shown, and an empty answer would mean the end.
+            let (directory, after) = (listing.directory.clone(), last.path.clone());
+            let list = FileOp::List { directory, after, entries_max: ENTRIES_MAX };
+            return self.submit(hands, place, list);
+        }
+        let id = listing.id;
+        self.release(place);
+        match result {
+            Ok(FileOutcome::Listed { entries, more }) => listed(hands, id, &entries, more),
+            Ok(other) => unreachable!("a listing was answered {other:?}"),
+            Err(error) => hands.abort(id, &error.into()),
+        }
+    }
+}
+
+/// Says as many entries as a frame takes; `after` goes on from there.
+fn listed<S: Default + Send + 'static>(
+    hands: &mut Hands<'_, '_, S>,
+    id: u32,
+    entries: &[IoEntry],
+    more: bool,
+) {
+    // What could not be offered either is not shown.
+    let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
+    let entries = entries.map(|entry| Entry {
+        size: entry.metadata.bytes,
+        modified_ms: Some(entry.metadata.modified_ms),
+        executable: entry.metadata.executable,
+        name: entry.path.as_bytes(),
+    });
+    let (_, max) = hands.strand.spoken();
+    hands.strand.output.append(&mut hands.cx.local.spares, |tail| {
+        posthouse_wire::encode_listed(id, more, entries, max.min(LISTED_BYTES_MAX), tail);
+    });
+}

@@ -1,0 +1,590 @@
+//! A file that comes in: looked for, held against what is there, written, verified, published.
+
+use std::time::Duration;
+
+use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
+use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
+
+use super::{Hands, Transfers, Work};
+use crate::directory::{Directory, Reservation};
+use crate::transfer::{Offer, Progress, TransferError, TransferErrorKind};
+
+/// Bytes that are read at a time to compare what is there.
+const HELD_BYTES: usize = 256 * 1024;
+/// What is written is synced so often: the disk keeps up, and the end does not wait for all of it.
+const SYNC_BYTES: u64 = 64 << 20;
+/// Credit is never less, so that many transfers at once each go on.
+const WINDOW_BYTES_MIN: u64 = 128 * 1024;
+/// The other side compares what is there with its own at so many bytes a second, at least.
+const COMPARED_PER_SECOND: u64 = 8 << 20;
+/// Parts that nobody touched for a week go.
+const PART_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// A file that comes in.
+pub(super) struct Receiving {
+    progress: Option<Progress>,
+    name: FileName,
+    directory: Directory,
+    modified_ms: Option<i64>,
+    executable: bool,
+    /// The part's name: another for every name, size and time.
+    part: Box<str>,
+    file: Option<File>,
+    step: Step,
+    incoming: Incoming,
+    window_bytes: u64,
+    /// Received and not written.
+    queue: Gather,
+    /// Where the next read or write goes.
+    offset: u64,
+    /// How many bytes were there at first.
+    held: u64,
+    /// Bytes written since the last sync.
+    unsynced: u64,
+    /// True exactly when the sender's hash was right: what is written gets its final name.
+    verified: bool,
+    reservation: Option<Reservation>,
+    /// True exactly when the directory was counted anew for this file.
+    counted: bool,
+    /// The sender has at least until then.
+    patience: Duration,
+    /// What is left to do when it ends early.
+    leaving: Leaving,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Whether there is a file of the name is looked up.
+    Looking,
+    /// There is, of the same size: it is read.
+    HoldingFinal,
+    /// The part is being opened.
+    OpeningPart,
+    /// The directory is counted, because its quota seems used up.
+    Counting,
+    /// What the part holds is read.
+    HoldingPart,
+    /// What the part holds is of another file: it is cut.
+    Truncating,
+    /// Accepted: chunks come and are written. `of_final`: there is nothing to write.
+    Moving { of_final: bool },
+    /// The same, and the disk is asked to catch up.
+    Syncing,
+    /// It gets its final name.
+    Publishing,
+    /// It is over; what is in `leaving` is done, then it goes.
+    Leaving,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// What was received is written, for the next attempt.
+    Keep,
+    /// The part goes.
+    Remove,
+    /// Nothing.
+    Nothing,
+}
+
+impl Receiving {
+    pub(super) fn is_open_for(&self, progress: &Progress) -> bool {
+        self.progress.as_ref() == Some(progress)
+    }
+
+    /// Until when the sender may be silent, where it is its turn.
+    pub(super) fn patience_ends(&self, after_last: Duration) -> Option<Duration> {
+        let moving = matches!(self.step, Step::Moving { .. } | Step::Syncing);
+        let written = self.incoming.received() == self.offset;
+        (moving && !self.verified && written).then(|| after_last.max(self.patience))
+    }
+
+    fn file(&self) -> File {
+        self.file.clone().expect("a file that was opened")
+    }
+}
+
+/// The name of a part: the same for the same file, another for every other.
+fn part_name(offer: &Offer<'_>, name: &FileName) -> Box<str> {
+    posthouse_wire::part_name(name, offer.size, offer.modified_ms).into()
+}
+
+impl<S: Default + Send + 'static> Transfers<S> {
+    pub(super) fn begin_receiving(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        (id, by_peer): (u32, bool),
+        offer: &Offer<'_>,
+        (directory, name): (&Directory, FileName),
+        progress: Progress,
+    ) {
+        progress.set_size(offer.size);
+        let window_bytes = self.window_bytes(hands);
+        let path = name.as_str().into();
+        let receiving = Receiving {
+            progress: Some(progress),
+            part: part_name(offer, &name),
+            name,
+            directory: directory.clone(),
+            modified_ms: offer.modified_ms,
+            executable: offer.executable,
+            file: None,
+            step: Step::Looking,
+            incoming: Incoming::new(id, offer.size, window_bytes),
+            window_bytes,
+            queue: Gather::default(),
+            offset: 0,
+            held: 0,
+            unsynced: 0,
+            verified: false,
+            reservation: None,
+            counted: false,
+            patience: Duration::ZERO,
+            leaving: Leaving::Nothing,
+        };
+        if directory.is_expiry_due(hands.cx.now.as_millis() as u64) {
+            let directory = directory.io().clone();
+            let expire = FileOp::ExpireParts { directory, age_ms: PART_AGE_MS };
+            self.begin(hands, by_peer, Work::Chore, expire);
+        }
+        let open = FileOp::Open { directory: directory.io().clone(), path };
+        let place = self.begin(hands, by_peer, Work::Receiving(receiving), open);
+        self.job(place).id = id;
+        self.places.insert(id, place);
+    }
+
+    /// What one more transfer may have under way: all of them share what a connection may.
+    fn window_bytes(&self, hands: &Hands<'_, '_, S>) -> u64 {
+        let incoming = |job: &&Box<super::Job>| matches!(job.work, Work::Receiving(_));
+        let others = self.jobs.iter().flatten().filter(incoming).count() as u64;
+        let all = hands.cx.core.options.tuning.transfer_window_bytes as u64;
+        (all / (others + 1)).max(WINDOW_BYTES_MIN)
+    }
+
+    fn receiving(&mut self, place: u8) -> &mut Receiving {
+        match &mut self.job(place).work {
+            Work::Receiving(receiving) => receiving,
+            _ => unreachable!("a job that receives"),
+        }
+    }
+
+    /// An operation of a file that comes in has come back.
+    pub(super) fn on_receiving(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        result: Result<FileOutcome, Error>,
+    ) {
+        let step = self.receiving(place).step;
+        if step == Step::Leaving {
+            return self.on_leaving(hands, place, result);
+        }
+        let done = match (step, result) {
+            (Step::Looking, Ok(FileOutcome::Opened { file, metadata })) => {
+                self.on_final(hands, place, file, metadata.bytes)
+            }
+            (Step::Looking, Err(error)) if error.failure == Failure::NotFound => {
+                self.open_part(hands, place);
+                Ok(())
+            }
+            (Step::OpeningPart, Ok(FileOutcome::Part { file, bytes })) => {
+                self.on_part(hands, place, file, bytes)
+            }
+            (Step::Counting, Ok(FileOutcome::Usage(usage))) => {
+                self.receiving(place).directory.counted(usage);
+                self.reserve(hands, place)
+            }
+            (Step::HoldingFinal | Step::HoldingPart, Ok(FileOutcome::Read { memory })) => {
+                self.on_held(hands, place, &memory)
+            }
+            (Step::Truncating, Ok(FileOutcome::Done)) => {
+                self.restart(hands, place);
+                Ok(())
+            }
+            (Step::Moving { .. }, Ok(FileOutcome::Written { bytes, data })) => {
+                self.on_written(hands, place, bytes, data)
+            }
+            (Step::Syncing, Ok(FileOutcome::Done)) => {
+                self.receiving(place).step = Step::Moving { of_final: false };
+                self.write_on(hands, place);
+                Ok(())
+            }
+            (Step::Publishing, Ok(FileOutcome::Done)) => {
+                self.on_published(hands, place);
+                Ok(())
+            }
+            (Step::Publishing, Err(error)) if error.failure == Failure::Exists => {
+                self.receiving(place).leaving = Leaving::Remove;
+                Err(error.into())
+            }
+            (_, Err(error)) => Err(error.into()),
+            (step, Ok(other)) => unreachable!("{step:?} was answered {other:?}"),
+        };
+        if let Err(error) = done {
+            self.end_receiving(hands, place, error, true);
+        }
+    }
+
+    /// There is a file of that name. Of the same size it may be the same: the sender compares.
+    fn on_final(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        file: File,
+        bytes: u64,
+    ) -> Result<(), TransferError> {
+        let receiving = self.receiving(place);
+        if bytes != receiving.incoming.size() {
+            let text = format!("it has {bytes} bytes");
+            return Err(TransferError::here(TransferErrorKind::Exists, text));
+        }
+        receiving.file = Some(file);
+        receiving.held = bytes;
+        receiving.step = Step::HoldingFinal;
+        self.read_held(hands, place);
+        Ok(())
+    }
+
+    fn open_part(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let receiving = self.receiving(place);
+        receiving.step = Step::OpeningPart;
+        let (directory, name) = (receiving.directory.io().clone(), receiving.part.clone());
+        self.submit(hands, place, FileOp::OpenPart { directory, name });
+    }
+
+    fn on_part(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        file: File,
+        bytes: u64,
+    ) -> Result<(), TransferError> {
+        let receiving = self.receiving(place);
+        receiving.file = Some(file);
+        receiving.held = bytes;
+        self.reserve(hands, place)
+    }
+
+    /// Takes room for what is missing, then goes on with what is there.
+    fn reserve(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) -> Result<(), TransferError> {
+        let receiving = self.receiving(place);
+        let missing = receiving.incoming.size().saturating_sub(receiving.held);
+        let directory = receiving.directory.clone();
+        match directory.reserve(missing) {
+            Some(reservation) => receiving.reservation = Some(reservation),
+            None if directory.has_quota() && !receiving.counted => {
+                receiving.counted = true;
+                receiving.step = Step::Counting;
+                let count = FileOp::Usage { directory: directory.io().clone() };
+                self.submit(hands, place, count);
+                return Ok(());
+            }
+            None => {
+                let text = "the quota of the directory is used up";
+                return Err(TransferError::here(TransferErrorKind::NoSpace, text));
+            }
+        }
+        if receiving.held > receiving.incoming.size() {
+            self.truncate(hands, place);
+        } else {
+            receiving.step = Step::HoldingPart;
+            self.read_held(hands, place);
+        }
+        Ok(())
+    }
+
+    /// Reads on in what is there; at its end the transfer is accepted.
+    fn read_held(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let receiving = self.receiving(place);
+        let left = receiving.held - receiving.offset;
+        if left == 0 {
+            return self.accept(hands, place);
+        }
+        let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(HELD_BYTES);
+        let (file, offset) = (receiving.file(), receiving.offset);
+        self.submit(hands, place, FileOp::Read { file, offset, bytes, memory: Vec::new() });
+    }
+
+    fn on_held(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        memory: &[u8],
+    ) -> Result<(), TransferError> {
+        let receiving = self.receiving(place);
+        if memory.is_empty() {
+            let text = "what is there became shorter meanwhile";
+            return Err(TransferError::here(TransferErrorKind::Changed, text));
+        }
+        receiving.incoming.held(memory);
+        receiving.offset += memory.len() as u64;
+        self.read_held(hands, place);
+        Ok(())
+    }
+
+    fn accept(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let now = hands.cx.now;
+        let offer_ms = hands.cx.core.options.offer_ms;
+        let id = self.job(place).id;
+        let receiving = self.receiving(place);
+        receiving.step = Step::Moving { of_final: receiving.step == Step::HoldingFinal };
+        let (offset, limit, prefix) = receiving.incoming.accept();
+        let comparing = Duration::from_secs(offset / COMPARED_PER_SECOND);
+        receiving.patience = now + Duration::from_millis(offer_ms) + comparing;
+        if let Some(progress) = &receiving.progress {
+            progress.set_resumed_from(offset);
+        }
+        hands.say(TransferFrame::Accept { id, offset, limit, prefix });
+    }
+
+    /// The sender found that what is held is not the beginning of its file.
+    pub(super) fn offered_again(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        kind: u8,
+    ) -> Result<(), Violation> {
+        let Work::Receiving(receiving) = &self.job(place).work else {
+            return Err(Violation::OutOfState { kind });
+        };
+        let untouched = receiving.incoming.received() == receiving.held && receiving.held > 0;
+        match receiving.step {
+            Step::Moving { of_final: true } => {
+                let error = TransferError::here(TransferErrorKind::Exists, "");
+                self.end_receiving(hands, place, error, true);
+            }
+            Step::Moving { of_final: false } if untouched => self.truncate(hands, place),
+            _ => return Err(Violation::OutOfState { kind }),
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let receiving = self.receiving(place);
+        receiving.step = Step::Truncating;
+        let file = receiving.file();
+        self.submit(hands, place, FileOp::Truncate { file, bytes: 0 });
+    }
+
+    /// The part is empty: from the beginning.
+    fn restart(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let receiving = self.receiving(place);
+        let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
+        // What was held counts as room that is needed again.
+        if let Some(reservation) = &mut receiving.reservation {
+            reservation.extend(receiving.held.min(size));
+        }
+        receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
+        receiving.offset = 0;
+        receiving.held = 0;
+        self.accept(hands, place);
+    }
+
+    pub(super) fn on_chunk(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        bytes: &[u8],
+    ) -> Result<(), TransferError> {
+        let receiving = self.receiving(place);
+        if !matches!(receiving.step, Step::Moving { of_final: false } | Step::Syncing) {
+            let text = "a chunk of what was not accepted, or is there already";
+            return Err(TransferError::here(TransferErrorKind::Protocol, text));
+        }
+        receiving.incoming.chunk(bytes)?;
+        receiving.queue.push(Segment::Owned(bytes.to_vec()));
+        self.write_on(hands, place);
+        Ok(())
+    }
+
+    /// Writes what is queued, where nothing is being written. One write at a time: what is on the
+    /// disk is a beginning of the file at every moment, also when the process is killed.
+    fn write_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        if self.job(place).busy {
+            return;
+        }
+        let receiving = self.receiving(place);
+        if receiving.queue.is_empty() {
+            return self.publish_when_whole(hands, place);
+        }
+        let data = std::mem::take(&mut receiving.queue);
+        let (file, offset) = (receiving.file(), receiving.offset);
+        self.submit(hands, place, FileOp::Write { file, offset, data });
+    }
+
+    /// Some bytes are written; the rest of them goes before what came since.
+    fn wrote(&mut self, place: u8, bytes: usize, mut data: Gather) -> Result<(), TransferError> {
+        if bytes == 0 {
+            let text = "it takes no bytes";
+            return Err(TransferError::here(TransferErrorKind::Disk, text));
+        }
+        let receiving = self.receiving(place);
+        data.advance(bytes, drop);
+        receiving.queue.drain(|segment| data.push(segment));
+        receiving.queue = data;
+        receiving.offset += bytes as u64;
+        receiving.unsynced += bytes as u64;
+        Ok(())
+    }
+
+    fn on_written(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        bytes: usize,
+        data: Gather,
+    ) -> Result<(), TransferError> {
+        self.wrote(place, bytes, data)?;
+        let id = self.job(place).id;
+        let receiving = self.receiving(place);
+        if let Some(progress) = &receiving.progress {
+            progress.set_moved(receiving.offset);
+        }
+        if let Some(limit) = receiving.incoming.written(bytes as u64) {
+            hands.say(TransferFrame::Credit { id, limit });
+        }
+        let receiving = self.receiving(place);
+        if receiving.unsynced >= SYNC_BYTES {
+            receiving.unsynced = 0;
+            receiving.step = Step::Syncing;
+            let file = receiving.file();
+            self.submit(hands, place, FileOp::Sync { file });
+        } else {
+            self.write_on(hands, place);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_done(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        hash: [u8; 32],
+    ) -> Result<(), TransferError> {
+        let receiving = self.receiving(place);
+        if !matches!(receiving.step, Step::Moving { .. } | Step::Syncing) {
+            let text = "done with what was not accepted";
+            return Err(TransferError::here(TransferErrorKind::Protocol, text));
+        }
+        if !receiving.incoming.done(hash)? {
+            receiving.leaving = Leaving::Remove;
+            return Err(TransferError::here(TransferErrorKind::HashDiffers, ""));
+        }
+        receiving.verified = true;
+        self.write_on(hands, place);
+        Ok(())
+    }
+
+    fn publish_when_whole(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let receiving = self.receiving(place);
+        if !receiving.verified || !receiving.incoming.is_written() {
+            return;
+        }
+        if receiving.step == (Step::Moving { of_final: true }) {
+            return self.on_published(hands, place);
+        }
+        receiving.step = Step::Publishing;
+        let op = FileOp::Publish {
+            directory: receiving.directory.io().clone(),
+            part: receiving.part.clone(),
+            file: receiving.file(),
+            path: receiving.name.as_str().into(),
+            modified_ms: receiving.modified_ms,
+            executable: receiving.executable,
+        };
+        self.submit(hands, place, op);
+    }
+
+    /// It is there, whole, under its name: both sides hear of it, and the part's own name goes.
+    fn on_published(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        let id = self.job(place).id;
+        let receiving = self.receiving(place);
+        let hash = receiving.incoming.hash();
+        let size = receiving.incoming.size();
+        let of_final = receiving.step != Step::Publishing;
+        let progress = receiving.progress.take();
+        if let Some(reservation) = receiving.reservation.take() {
+            reservation.spend(size - receiving.held);
+        }
+        receiving.step = Step::Leaving;
+        receiving.leaving = if of_final { Leaving::Nothing } else { Leaving::Remove };
+        self.places.remove(&id);
+        hands.say(TransferFrame::Done { id, hash });
+        self.leave(hands, place);
+        if let Some(progress) = progress {
+            progress.set_moved(size);
+            hands.tell(progress, Ok(hash));
+        }
+    }
+
+    /// A file that comes in ends early; `say`: the peer is told.
+    pub(super) fn end_receiving(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        error: TransferError,
+        say: bool,
+    ) {
+        let id = self.job(place).id;
+        let receiving = self.receiving(place);
+        let Some(progress) = receiving.progress.take() else { return };
+        if receiving.leaving == Leaving::Nothing && !receiving.queue.is_empty() {
+            receiving.leaving = Leaving::Keep;
+        }
+        receiving.step = Step::Leaving;
+        self.places.remove(&id);
+        if say {
+            hands.abort(id, &error);
+        }
+        self.leave(hands, place);
+        hands.tell(progress, Err(error));
+    }
+
+    /// Does what is left of a file that is over, one operation after the other.
+    fn leave(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        if self.job(place).busy {
+            return;
+        }
+        let receiving = self.receiving(place);
+        match (receiving.leaving, receiving.file.clone()) {
+            (Leaving::Keep, Some(file)) if !receiving.queue.is_empty() => {
+                let (data, offset) = (std::mem::take(&mut receiving.queue), receiving.offset);
+                self.submit(hands, place, FileOp::Write { file, offset, data });
+            }
+            (Leaving::Remove, Some(file)) => {
+                receiving.leaving = Leaving::Nothing;
+                receiving.reservation = None;
+                let (directory, name) = (receiving.directory.io().clone(), receiving.part.clone());
+                self.submit(hands, place, FileOp::RemovePart { directory, name, file });
+            }
+            _ => {
+                if let Some(reservation) = receiving.reservation.take() {
+                    reservation.spend(receiving.offset.saturating_sub(receiving.held));
+                }
+                self.release(place);
+            }
+        }
+    }
+
+    fn on_leaving(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        result: Result<FileOutcome, Error>,
+    ) {
+        let outcome = match result {
+            Ok(FileOutcome::Written { bytes, data }) => self.wrote(place, bytes, data),
+            Ok(FileOutcome::Part { file, .. }) => {
+                // Opened too late: closed again, and with it its lock.
+                drop(file);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if outcome.is_err() {
+            let receiving = self.receiving(place);
+            receiving.queue = Gather::default();
+        }
+        self.leave(hands, place);
+    }
+}

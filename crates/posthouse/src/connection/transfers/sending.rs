@@ -1,0 +1,355 @@
+//! A file that goes out: opened, offered, read and sent as the receiver's credit allows.
+
+use std::time::Duration;
+
+use posthouse_io::{Error, File, FileOp, FileOutcome, Metadata};
+use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation};
+
+use super::{CHUNK_BYTES_MIN, Hands, Transfers, Work};
+use crate::directory::Directory;
+use crate::transfer::{Progress, TransferError, TransferErrorKind};
+
+/// A line that takes longer for a chunk gets smaller ones: a message waits for one of them.
+const CHUNK_TIME_MAX: Duration = Duration::from_millis(500);
+/// A line that takes less gets larger ones.
+const CHUNK_TIME_MIN: Duration = Duration::from_millis(50);
+
+/// A file that goes out.
+pub(super) struct Sending {
+    pub(super) progress: Progress,
+    /// The wish that it answers; 0: none.
+    pub(super) answers: u32,
+    name: FileName,
+    step: Step,
+    open: Option<Open>,
+    /// A chunk that has been read and hashed, and is sent next.
+    chunk: Option<Vec<u8>>,
+    /// True exactly when the receiver was told that what it held is not the file's beginning.
+    restarted: bool,
+}
+
+struct Open {
+    file: File,
+    metadata: Metadata,
+    outgoing: Outgoing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The file is being opened.
+    Opening,
+    /// Its answer is awaited.
+    Offered,
+    /// Read, compared and sent.
+    Moving,
+    /// All has been sent; whether the file is still what it was is looked up.
+    Checking,
+    /// Done has been said; the receiver's is awaited.
+    Said,
+}
+
+impl Sending {
+    fn open(&mut self) -> &mut Open {
+        self.open.as_mut().expect("a file that was opened")
+    }
+}
+
+impl From<TransferViolation> for TransferError {
+    fn from(violation: TransferViolation) -> Self {
+        TransferError::here(TransferErrorKind::Protocol, violation.to_string())
+    }
+}
+
+fn changed(text: &str) -> TransferError {
+    TransferError::here(TransferErrorKind::Changed, text)
+}
+
+impl<S: Default + Send + 'static> Transfers<S> {
+    /// Begins to offer a file of this side's own accord.
+    pub(super) fn begin_offer(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        directory: &Directory,
+        source: &str,
+        progress: Progress,
+    ) {
+        let names = (FileName::parse(source), FileName::parse(progress.name()));
+        match names {
+            (Ok(source), Ok(name)) => {
+                self.begin_sending(hands, 0, directory, (&source, name), progress);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let kind = TransferErrorKind::BadName;
+                hands.tell(progress, Err(TransferError::here(kind, error.to_string())));
+            }
+        }
+    }
+
+    pub(super) fn begin_sending(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        answers: u32,
+        directory: &Directory,
+        (source, name): (&FileName, FileName),
+        progress: Progress,
+    ) {
+        let sending = Sending {
+            progress,
+            answers,
+            name,
+            step: Step::Opening,
+            open: None,
+            chunk: None,
+            restarted: false,
+        };
+        let (directory, path) = (directory.io().clone(), source.as_str().into());
+        let open = FileOp::Open { directory, path };
+        self.begin(hands, answers != 0, Work::Sending(sending), open);
+    }
+
+    fn sending(&mut self, place: u8) -> &mut Sending {
+        match &mut self.job(place).work {
+            Work::Sending(sending) => sending,
+            _ => unreachable!("a job that sends"),
+        }
+    }
+
+    /// An operation of a file that goes out has come back.
+    pub(super) fn on_sending(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        result: Result<FileOutcome, Error>,
+    ) {
+        let done = match result {
+            Ok(FileOutcome::Opened { file, metadata }) => {
+                let outgoing = Outgoing::new(0, metadata.bytes, hands.chunk_bytes_max());
+                self.sending(place).open = Some(Open { file, metadata, outgoing });
+                self.sending(place).progress.set_size(metadata.bytes);
+                self.offer(hands, place)
+            }
+            Ok(FileOutcome::Read { memory }) => self.on_read(hands, place, memory),
+            Ok(FileOutcome::Metadata(now)) => self.on_checked(hands, place, now),
+            Ok(other) => unreachable!("a file that goes out was answered {other:?}"),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = done {
+            self.end_sending(hands, place, Err(error), true);
+        }
+    }
+
+    /// Says what there is to send. A second time for the same transfer: from its beginning.
+    fn offer(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) -> Result<(), TransferError> {
+        if self.job(place).id == 0 {
+            let id = self.next_id(hands);
+            self.job(place).id = id;
+            self.places.insert(id, place);
+        }
+        let id = self.job(place).id;
+        let chunk_bytes_max = hands.chunk_bytes_max();
+        let sending = self.sending(place);
+        sending.step = Step::Offered;
+        let open = sending.open.as_mut().expect("a file that was opened");
+        let Metadata { bytes, modified_ms, executable } = open.metadata;
+        open.outgoing = Outgoing::new(id, bytes, chunk_bytes_max);
+        let said = hands.say(TransferFrame::Offer {
+            id,
+            answers: sending.answers,
+            size: bytes,
+            modified_ms: Some(modified_ms),
+            executable,
+            name: sending.name.as_str().as_bytes(),
+        });
+        let too_long =
+            || TransferError::here(TransferErrorKind::BadName, "longer than the peer takes");
+        if said { Ok(()) } else { Err(too_long()) }
+    }
+
+    pub(super) fn on_accept(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        offset: u64,
+        limit: u64,
+        prefix: [u8; 32],
+    ) -> Result<(), TransferError> {
+        let sending = self.sending(place);
+        if sending.step != Step::Offered {
+            let text = "an accept for what was not offered";
+            return Err(TransferError::here(TransferErrorKind::Protocol, text));
+        }
+        sending.open().outgoing.accepted(offset, limit, prefix)?;
+        sending.progress.set_resumed_from(offset);
+        sending.step = Step::Moving;
+        self.read_on(hands, place)
+    }
+
+    pub(super) fn on_credit(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        limit: u64,
+    ) -> Result<(), TransferError> {
+        let sending = self.sending(place);
+        if let Step::Opening | Step::Offered = sending.step {
+            let text = "credit for what was not accepted";
+            return Err(TransferError::here(TransferErrorKind::Protocol, text));
+        }
+        sending.open().outgoing.credit(limit)?;
+        self.read_on(hands, place)
+    }
+
+    /// Does what comes next, where nothing is being done and no chunk waits.
+    fn read_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) -> Result<(), TransferError> {
+        let chunk_bytes = self.chunk_bytes;
+        let busy = self.job(place).busy;
+        let sending = self.sending(place);
+        if busy || sending.chunk.is_some() || sending.step != Step::Moving {
+            return Ok(());
+        }
+        let open = sending.open.as_mut().expect("a file that was opened");
+        let file = open.file.clone();
+        let op = match open.outgoing.next() {
+            Next::Wait => {
+                // Nothing more will be read: the prefix was compared and was all of it.
+                return Ok(());
+            }
+            Next::Prefix { offset, bytes } => {
+                FileOp::Read { file, offset, bytes, memory: Vec::new() }
+            }
+            Next::Chunk { offset, bytes } => {
+                let bytes = bytes.min(chunk_bytes);
+                FileOp::Read { file, offset, bytes, memory: Vec::new() }
+            }
+            Next::Done => {
+                sending.step = Step::Checking;
+                FileOp::Metadata { file }
+            }
+        };
+        self.submit(hands, place, op);
+        Ok(())
+    }
+
+    fn on_read(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        memory: Vec<u8>,
+    ) -> Result<(), TransferError> {
+        if memory.is_empty() {
+            return Err(changed("it became shorter"));
+        }
+        let sending = self.sending(place);
+        let open = sending.open.as_mut().expect("a file that was opened");
+        if let Next::Prefix { .. } = open.outgoing.next() {
+            if open.outgoing.prefix(&memory).is_ok() {
+                return self.read_on(hands, place);
+            }
+            if std::mem::replace(&mut sending.restarted, true) {
+                return Err(changed("what the other side holds is not its beginning"));
+            }
+            sending.progress.set_resumed_from(0);
+            return self.offer(hands, place);
+        }
+        open.outgoing.chunk(&memory);
+        sending.chunk = Some(memory);
+        self.ready.push_back(place);
+        self.feed(hands);
+        Ok(())
+    }
+
+    /// Queues the next chunk once the one before has left, and reads on behind it.
+    pub(super) fn feed(&mut self, hands: &mut Hands<'_, '_, S>) {
+        if hands.strand.output.bulk_bytes() > 0 {
+            return;
+        }
+        if let Some(since) = self.chunk_since.take() {
+            self.fit_chunks(hands.cx.now.saturating_sub(since), hands.chunk_bytes_max());
+        }
+        let Some(place) = self.ready.pop_front() else { return };
+        let id = self.job(place).id;
+        let sending = self.sending(place);
+        let chunk = sending.chunk.take().expect("a place that is ready has a chunk");
+        let sent = sending.open().outgoing.sent();
+        sending.progress.set_moved(sent);
+        let (_, max) = hands.strand.spoken();
+        let output = &mut hands.strand.output;
+        let head = output.append(&mut hands.cx.local.spares, |tail| {
+            posthouse_wire::encode_chunk_head(id, chunk.len(), max, tail)
+        });
+        assert_eq!(head, Ok(()), "a chunk is no larger than the peer takes");
+        output.push_bulk(&mut hands.cx.local.spares, chunk);
+        self.chunk_since = Some(hands.cx.now);
+        if let Err(error) = self.read_on(hands, place) {
+            self.end_sending(hands, place, Err(error), true);
+        }
+    }
+
+    /// The last chunk took so long to leave.
+    fn fit_chunks(&mut self, took: Duration, max: usize) {
+        if took > CHUNK_TIME_MAX {
+            self.chunk_bytes /= 2;
+        } else if took < CHUNK_TIME_MIN {
+            self.chunk_bytes *= 2;
+        }
+        self.chunk_bytes = self.chunk_bytes.max(CHUNK_BYTES_MIN).min(max);
+    }
+
+    /// All has been sent: if the file is what it was, so is what was sent.
+    fn on_checked(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        now: Metadata,
+    ) -> Result<(), TransferError> {
+        let id = self.job(place).id;
+        let sending = self.sending(place);
+        let open = sending.open.as_mut().expect("a file that was opened");
+        if (now.bytes, now.modified_ms) != (open.metadata.bytes, open.metadata.modified_ms) {
+            return Err(changed("its size or time is another than before"));
+        }
+        sending.step = Step::Said;
+        let hash = open.outgoing.done();
+        hands.say(TransferFrame::Done { id, hash });
+        Ok(())
+    }
+
+    pub(super) fn on_confirmed(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        hash: [u8; 32],
+    ) -> Result<(), TransferError> {
+        let sending = self.sending(place);
+        if sending.step != Step::Said {
+            let text = "it says done before it has all";
+            return Err(TransferError::here(TransferErrorKind::Protocol, text));
+        }
+        sending.open().outgoing.confirmed(hash)?;
+        let size = sending.open().metadata.bytes;
+        sending.progress.set_moved(size);
+        self.end_sending(hands, place, Ok(hash), false);
+        Ok(())
+    }
+
+    /// A file that goes out is over; `say`: the peer is told.
+    pub(super) fn end_sending(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        result: Result<[u8; 32], TransferError>,
+        say: bool,
+    ) {
+        let id = self.job(place).id;
+        let Work::Sending(sending) = self.release(place) else {
+            unreachable!("a job that sends");
+        };
+        if let (Err(error), true) = (&result, say) {
+            let id = if id == 0 { sending.answers } else { id };
+            if id != 0 {
+                hands.abort(id, error);
+            }
+        }
+        hands.tell(sending.progress, result);
+    }
+}

@@ -1,0 +1,176 @@
+//! A directory that files are received into and sent from.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::sim;
+use crate::sync::{Arc, Mutex, lock};
+
+/// A directory, opened as a capability: a peer's file is read or written beneath it and nowhere
+/// else, whatever its name says and whoever swaps links meanwhile. `Clone` names the same one.
+///
+/// A file that arrives is written to a part in `.posthouse`, a directory of its own beneath this
+/// one, verified, synced, and given its final name, which never replaces anything: it is there
+/// whole or not at all. A part that its peer left behind is gone on with when the same file comes
+/// again; parts that nobody touched for a week are removed.
+///
+/// ```no_run
+/// use posthouse::Directory;
+/// let inbox = Directory::open("inbox")?.with_quota(10 << 30, 100_000)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    io: posthouse_io::Directory,
+    quota: Option<Quota>,
+    /// When parts were last looked through for those that are too old, since the port's start.
+    expired_ms: Mutex<Option<u64>>,
+}
+
+/// What may lie beneath a directory.
+struct Quota {
+    bytes_max: u64,
+    files_max: u64,
+    used: Mutex<Used>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    /// What was there when it was last counted, and what has come since.
+    bytes: u64,
+    files: u64,
+    /// What transfers under way may still bring.
+    reserved_bytes: u64,
+    reserved_files: u64,
+}
+
+/// Parts are looked through so often.
+const EXPIRY_EVERY_MS: u64 = 60 * 60 * 1000;
+
+impl Directory {
+    /// Opens a directory. It blocks, and is for the start of a program.
+    ///
+    /// # Errors
+    ///
+    /// The system's, with the path: it is not there, is no directory, or may not be opened.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let io = posthouse_io::Directory::open(path).map_err(|error| {
+            let text = format!("cannot open the directory {}: {error}", path.display());
+            io::Error::new(error.kind(), text)
+        })?;
+        Ok(Self::of(io, None))
+    }
+
+    /// A directory on a simulated disk.
+    pub fn on(disk: &sim::Disk) -> Self {
+        Self::of(disk.directory(), None)
+    }
+
+    /// Bounds what lies beneath it: a file that would bring more is refused when it is offered,
+    /// before anything is written. Everything beneath it counts, and is counted now (and again
+    /// before a file is refused), which takes a while where there are many files.
+    ///
+    /// # Errors
+    ///
+    /// The system's, where what is there cannot be counted.
+    pub fn with_quota(self, bytes_max: u64, files_max: u64) -> io::Result<Self> {
+        let there = self.inner.io.usage()?;
+        let used = Used { bytes: there.bytes, files: there.files, ..Used::default() };
+        let quota = Quota { bytes_max, files_max, used: Mutex::new(used) };
+        Ok(Self::of(self.inner.io.clone(), Some(quota)))
+    }
+
+    fn of(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
+        Self { inner: Arc::new(Inner { io, quota, expired_ms: Mutex::new(None) }) }
+    }
+
+    pub(crate) fn io(&self) -> &posthouse_io::Directory {
+        &self.inner.io
+    }
+
+    /// Whether it is time to look for parts that are too old; the caller does.
+    pub(crate) fn is_expiry_due(&self, now_ms: u64) -> bool {
+        let mut last = lock(&self.inner.expired_ms);
+        let due = last.is_none_or(|last| now_ms.saturating_sub(last) >= EXPIRY_EVERY_MS);
+        if due {
+            *last = Some(now_ms);
+        }
+        due
+    }
+
+    /// Reserves room for so many bytes more and one file.
+    pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
+        if let Some(quota) = &self.inner.quota {
+            let mut used = lock(&quota.used);
+            let bytes_then = used.bytes.saturating_add(used.reserved_bytes).saturating_add(bytes);
+            let files_then = used.files.saturating_add(used.reserved_files).saturating_add(1);
+            if bytes_then > quota.bytes_max || files_then > quota.files_max {
+                return None;
+            }
+            used.reserved_bytes += bytes;
+            used.reserved_files += 1;
+        }
+        Some(Reservation { directory: self.clone(), bytes })
+    }
+
+    pub(crate) fn has_quota(&self) -> bool {
+        self.inner.quota.is_some()
+    }
+
+    /// What is there was counted anew. What transfers under way have written counts twice until
+    /// they end: rather too much than too little.
+    pub(crate) fn counted(&self, usage: posthouse_io::Usage) {
+        if let Some(quota) = &self.inner.quota {
+            let mut used = lock(&quota.used);
+            (used.bytes, used.files) = (usage.bytes, usage.files);
+        }
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
+
+/// Room for one file; what of it was not used returns when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    directory: Directory,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// So many more are needed than was thought.
+    pub(crate) fn extend(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(quota) = &self.directory.inner.quota {
+            lock(&quota.used).reserved_bytes += bytes;
+        }
+    }
+
+    /// So many bytes lie on the disk now, in a file of its own.
+    pub(crate) fn spend(self, bytes: u64) {
+        if let Some(quota) = &self.directory.inner.quota {
+            let mut used = lock(&quota.used);
+            used.bytes = used.bytes.saturating_add(bytes);
+            used.files = used.files.saturating_add(1);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(quota) = &self.directory.inner.quota {
+            let mut used = lock(&quota.used);
+            used.reserved_bytes -= self.bytes;
+            used.reserved_files -= 1;
+        }
+    }
+}

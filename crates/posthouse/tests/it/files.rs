@@ -1,0 +1,7 @@
+//! Files between peers.
+
+mod carrier;
+mod lies;
+mod names;
+mod resuming;
+mod sending;

@@ -1,0 +1,206 @@
+//! Peers that lie about files: T20, T21, T23.
+
+use posthouse::{Options, ReasonKind, TransferErrorKind, Tuning};
+
+use super::carrier::{failed, serve_with};
+use crate::bed::{Bed, everywhere, in_simulation};
+use crate::raw::Raw;
+use crate::store::content;
+
+const OFFER: u8 = 10;
+const ACCEPT: u8 = 11;
+const CHUNK: u8 = 12;
+const DONE: u8 = 14;
+const ABORT: u8 = 15;
+
+/// A hello that can transfer files.
+fn greet(bed: &Bed<'_>, raw: &mut Raw) {
+    let mut hello = crate::raw::hello(0, 1 << 20);
+    hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
+    raw.send(&hello);
+    let (kind, _) = bed.read_frame(raw);
+    assert_eq!(kind, 4, "the answer");
+}
+
+fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {
+    let mut payload = id.to_le_bytes().to_vec();
+    payload.extend_from_slice(&0_u32.to_le_bytes());
+    payload.extend_from_slice(&size.to_le_bytes());
+    payload.extend_from_slice(&1_700_000_000_000_i64.to_le_bytes());
+    payload.push(0);
+    payload.extend_from_slice(name);
+    payload
+}
+
+fn chunk(id: u32, bytes: &[u8]) -> Vec<u8> {
+    [&id.to_le_bytes()[..], bytes].concat()
+}
+
+/// The next abort for this id: its code and text.
+fn aborted(bed: &Bed<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
+    loop {
+        let (kind, payload) = bed.read_frame(raw);
+        if kind == ABORT && payload[..4] == id.to_le_bytes() {
+            let code = u16::from_le_bytes([payload[4], payload[5]]);
+            return (code, String::from_utf8_lossy(&payload[6..]).into_owned());
+        }
+        assert!(kind > 9, "a frame of a transfer: {kind}");
+    }
+}
+
+fn accepted(bed: &Bed<'_>, raw: &mut Raw) -> (u64, u64) {
+    let (kind, payload) = bed.read_frame(raw);
+    assert_eq!(kind, ACCEPT, "{payload:?}");
+    let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
+    (word(4), word(12))
+}
+
+fn few(bed: &Bed<'_>) -> Options {
+    let options = bed.options();
+    let tuning = Tuning { transfer_window_bytes: 1 << 20, ..options.tuning.clone() };
+    Options { tuning, transfers_max: 3, heartbeat_ms: 0, ..options }
+}
+
+/// T20.
+#[test]
+fn a_size_that_is_a_lie_gets_nobody_anywhere() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        let quota = there.directory().with_quota(1 << 30, 100).expect("counted");
+        let (server, log) = serve_with(bed, &quota, few(bed));
+        let mut raw = bed.dial(&server);
+        greet(bed, &mut raw);
+        // More than any disk has, within what can be said at all.
+        raw.send_frame(OFFER, &offer(1, i64::MAX as u64, b"huge"));
+        assert_eq!(aborted(bed, &mut raw, 1).0, 6);
+        // More than was offered.
+        raw.send_frame(OFFER, &offer(3, 10, b"ten"));
+        assert_eq!(accepted(bed, &mut raw), (0, 10));
+        raw.send_frame(CHUNK, &chunk(3, &[7; 11]));
+        assert_eq!(aborted(bed, &mut raw, 3).0, 11);
+        // Fewer.
+        raw.send_frame(OFFER, &offer(5, 10, b"ten again"));
+        assert_eq!(accepted(bed, &mut raw), (0, 10));
+        raw.send_frame(CHUNK, &chunk(5, &[7; 9]));
+        raw.send_frame(DONE, &[&5_u32.to_le_bytes()[..], &[0; 32]].concat());
+        assert_eq!(aborted(bed, &mut raw, 5).0, 11);
+        // As many, and another hash.
+        raw.send_frame(OFFER, &offer(7, 10, b"third ten"));
+        assert_eq!(accepted(bed, &mut raw), (0, 10));
+        raw.send_frame(CHUNK, &chunk(7, &[7; 10]));
+        raw.send_frame(DONE, &[&7_u32.to_le_bytes()[..], &[0; 32]].concat());
+        assert_eq!(aborted(bed, &mut raw, 7).0, 4);
+        // What still comes for something that is over is ignored.
+        raw.send_frame(CHUNK, &chunk(7, &[7; 10]));
+        raw.send_frame(OFFER, &offer(9, 0, b"empty"));
+        assert_eq!(accepted(bed, &mut raw), (0, 0));
+        assert!(there.files().is_empty());
+        assert!(log.transfers().iter().all(|transfer| failed(transfer).is_some()));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn an_offer_of_more_than_can_be_is_malformed() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        for size in [1 << 63, u64::MAX] {
+            let (server, log) = serve_with(bed, &there.directory(), few(bed));
+            let mut raw = bed.dial(&server);
+            greet(bed, &mut raw);
+            raw.send_frame(OFFER, &offer(1, size, b"huge"));
+            bed.wait_for("the end", || log.ends().len() == 1);
+            assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol);
+            bed.end(&server);
+        }
+    });
+}
+
+/// T21.
+#[test]
+fn the_receiver_alone_decides_where_to_go_on() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        let (server, log) = serve_with(bed, &there.directory(), few(bed));
+        let body = content(1, 100_000);
+        let mut raw = bed.dial(&server);
+        greet(bed, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 100_000, b"file"));
+        assert_eq!(accepted(bed, &mut raw), (0, 100_000));
+        raw.send_frame(CHUNK, &chunk(1, &body[..60_000]));
+        bed.wait_for("it on the disk", || there.parts().iter().any(|p| p.len() == 60_000));
+        raw.finish();
+        bed.wait_for_end(&mut raw);
+        // Another comes, says the same, and has other bytes.
+        let mut other = bed.dial(&server);
+        greet(bed, &mut other);
+        other.send_frame(OFFER, &offer(1, 100_000, b"file"));
+        assert_eq!(accepted(bed, &mut other), (60_000, 100_000));
+        other.send_frame(CHUNK, &chunk(1, &content(2, 40_000)));
+        other.send_frame(DONE, &[&1_u32.to_le_bytes()[..], &[9; 32]].concat());
+        assert_eq!(aborted(bed, &mut other, 1).0, 4, "the hash is of the whole");
+        bed.wait_for("the part gone", || there.parts().is_empty());
+        assert!(there.files().is_empty());
+        let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
+        let expected =
+            [Some(TransferErrorKind::Disconnected), Some(TransferErrorKind::HashDiffers)];
+        assert_eq!(kinds, expected);
+        bed.end(&server);
+    });
+}
+
+/// T23.
+#[test]
+fn offers_beyond_the_bound_are_refused_and_those_never_fed_expire() {
+    in_simulation(|bed| {
+        let there = bed.store("there");
+        let options = Options { offer_ms: 2000, ..few(bed) };
+        let (server, log) = serve_with(bed, &there.directory(), options);
+        let mut raw = bed.dial(&server);
+        greet(bed, &mut raw);
+        for number in 0..100_u32 {
+            let name = format!("file {number}");
+            raw.send_frame(OFFER, &offer(2 * number + 1, 10, name.as_bytes()));
+        }
+        let mut busy = 0;
+        let mut expired = 0;
+        while busy + expired < 100 {
+            let (kind, payload) = bed.read_frame(&mut raw);
+            match (kind, payload.get(4)) {
+                (ABORT, Some(5)) => busy += 1,
+                (ABORT, Some(12)) => expired += 1,
+                (ACCEPT, _) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((busy, expired), (97, 3));
+        let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
+        assert_eq!(kinds, [Some(TransferErrorKind::Expired); 3]);
+        // There is room again.
+        raw.send_frame(OFFER, &offer(999, 0, b"late"));
+        assert_eq!(accepted(bed, &mut raw), (0, 0));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn frames_of_what_was_never_begun_end_the_connection() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        let attempts: [(u8, Vec<u8>); 4] = [
+            (CHUNK, chunk(1, b"x")),
+            (DONE, [&2_u32.to_le_bytes()[..], &[0; 32]].concat()),
+            (OFFER, offer(2, 10, b"of the other side's numbers")),
+            (ABORT, [&7_u32.to_le_bytes()[..], &[0; 2]].concat()),
+        ];
+        for (kind, payload) in attempts {
+            let (server, log) = serve_with(bed, &there.directory(), few(bed));
+            let mut raw = bed.dial(&server);
+            greet(bed, &mut raw);
+            raw.send_frame(kind, &payload);
+            bed.wait_for("the end", || log.ends().len() == 1);
+            assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol, "kind {kind}");
+            bed.end(&server);
+        }
+    });
+}

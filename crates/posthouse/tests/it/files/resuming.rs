@@ -1,0 +1,186 @@
+//! What is there already is not sent again, and is never mixed with another file.
+
+use std::time::Duration;
+
+use posthouse::{ClientError, Close, Options, TransferErrorKind, Tuning};
+
+use super::carrier::{Carrier, failed, serve, serve_with, visit};
+use crate::bed::{Bed, everywhere, target};
+use crate::store::{Store, content};
+
+fn narrow(bed: &Bed<'_>) -> Options {
+    let options = bed.options();
+    let tuning =
+        Tuning { chunk_bytes: 4096, transfer_window_bytes: 65_536, ..options.tuning.clone() };
+    Options { tuning, ..options }
+}
+
+/// Sends a file and cuts the connection when so much of it is over; what the receiver holds then.
+fn cut_at(bed: &Bed<'_>, (here, there): (&Store, &Store), bytes: u64, by_sender: bool) -> u64 {
+    let directory = there.directory();
+    let carrier = Carrier::new().taking(directory).on_received(|_| Err(Close::abort()));
+    let received = carrier.log.clone();
+    let server = bed.serve_with(carrier, narrow(bed));
+    let directory = here.directory();
+    let sender = Carrier::new().on_connected(move |peer| {
+        let progress = peer.offer(&directory, "file");
+        cut_when(peer, progress, bytes, by_sender);
+        Ok(())
+    });
+    let sent = sender.log.clone();
+    let visitor = bed.start(posthouse::Endpoint::builder(sender).options(narrow(bed)));
+    visitor.connect(target(&server)).expect("there is room");
+    assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Disconnected));
+    bed.wait_for("the end", || received.ends().len() == 1);
+    let told = received.transfers();
+    assert_eq!(told.len(), 1, "the receiver was told once");
+    assert_eq!(failed(&told[0]), Some(TransferErrorKind::Disconnected));
+    bed.end(&visitor);
+    bed.end(&server);
+    assert!(there.files().is_empty(), "nothing has the final name");
+    there.parts().iter().map(|part| part.len() as u64).sum()
+}
+
+fn cut_when(
+    peer: &mut posthouse::Peer<'_, ()>,
+    progress: posthouse::Progress,
+    bytes: u64,
+    by_sender: bool,
+) {
+    peer.after(Duration::from_micros(100), move |peer| {
+        if progress.moved() < bytes {
+            cut_when(peer, progress, bytes, by_sender);
+        } else if by_sender {
+            peer.close(Close::abort());
+        } else {
+            peer.send(40, b"you cut it");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_that_was_cut_goes_on_where_it_was_whoever_cut_it() {
+    everywhere(|bed| {
+        for by_sender in [true, false] {
+            let (here, there) = (bed.store("here"), bed.store(&format!("there {by_sender}")));
+            let whole = content(3, 3_000_000);
+            here.write("file", &whole);
+            let held = cut_at(bed, (&here, &there), 500_000, by_sender);
+            assert!(held > 0 && held < 3_000_000, "{held} bytes were kept");
+            let (server, log) = serve(bed, &there.directory());
+            let client = bed.client(&server);
+            client.put(&here.directory(), "file").expect("it arrives");
+            client.close();
+            let progress = log.wait(bed, 1).progress().clone();
+            assert_eq!(progress.resumed_from(), held, "not a byte of it came again");
+            assert!(there.read("file").expect("it is there") == whole);
+            assert!(there.parts().is_empty());
+            bed.end(&server);
+        }
+    });
+}
+
+#[test]
+fn another_file_of_the_same_name_and_size_begins_anew() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        here.write("file", &content(3, 3_000_000));
+        cut_at(bed, (&here, &there), 500_000, true);
+        // The same name, size and time, and other bytes: only the hash can tell.
+        let other = content(4, 3_000_000);
+        here.rewrite("file", &other);
+        let (server, log) = serve(bed, &there.directory());
+        let client = bed.client(&server);
+        client.put(&here.directory(), "file").expect("it arrives");
+        client.close();
+        assert_eq!(log.wait(bed, 1).progress().resumed_from(), 0);
+        assert!(there.read("file").expect("it is there") == other);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        here.write("same", &content(1, 200_000));
+        there.write("same", &content(1, 200_000));
+        here.write("other", &content(1, 200_000));
+        there.write("other", &content(2, 200_000));
+        here.write("longer", &content(1, 200_000));
+        there.write("longer", &content(1, 200));
+        let (server, log) = serve(bed, &there.directory());
+        let client = bed.client(&server);
+        client.put(&here.directory(), "same").expect("it is there");
+        assert_eq!(log.wait(bed, 1).progress().resumed_from(), 200_000, "nothing was sent");
+        for (name, seed, bytes) in [("other", 2, 200_000), ("longer", 1, 200)] {
+            let error = client.put(&here.directory(), name).unwrap_err();
+            let ClientError::Transfer(error) = error else { panic!("{error}") };
+            assert_eq!(error.kind(), TransferErrorKind::Exists, "{error}");
+            assert!(there.read(name).expect("still there") == content(seed, bytes), "{name}");
+        }
+        client.close();
+        bed.end(&server);
+        assert!(there.parts().is_empty());
+    });
+}
+
+#[test]
+fn one_of_two_who_send_the_same_name_wins_and_the_other_is_told() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let mut visitors = Vec::new();
+        for seed in [1, 2] {
+            let here = bed.store(&format!("here {seed}"));
+            here.write("file", &content(seed, 400_000));
+            let directory = here.directory();
+            let (visitor, sent) = visit(bed, &server, move |peer| {
+                let _ = peer.offer(&directory, "file");
+                Ok(())
+            });
+            visitors.push((visitor, sent, here, seed));
+        }
+        let results: Vec<_> =
+            visitors.iter().map(|(_, sent, _, seed)| (failed(&sent.wait(bed, 1)), *seed)).collect();
+        let winners: Vec<u64> =
+            results.iter().filter(|(error, _)| error.is_none()).map(|(_, seed)| *seed).collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        assert!(results.iter().any(|(error, _)| matches!(
+            error,
+            Some(TransferErrorKind::Exists | TransferErrorKind::Busy)
+        )));
+        assert!(there.read("file").expect("one of them") == content(winners[0], 400_000));
+        log.wait(bed, 2);
+        for (visitor, ..) in &visitors {
+            bed.end(visitor);
+        }
+        bed.end(&server);
+        assert_eq!(there.files(), ["file"]);
+    });
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
+    everywhere(|bed| {
+        for (name, bytes) in [("shorter", 1000), ("longer", 5_000_000)] {
+            let (here, there) = (bed.store("here"), bed.store(&format!("there {name}")));
+            here.write(name, &content(1, 3_000_000));
+            let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+            let directory = here.directory();
+            let (visitor, sent) = visit(bed, &server, move |peer| {
+                let _ = peer.offer(&directory, name);
+                Ok(())
+            });
+            bed.wait_for("some of it", || !there.parts().is_empty());
+            here.resize(name, bytes);
+            assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Changed));
+            let other = log.wait(bed, 1);
+            assert_eq!(failed(&other), Some(TransferErrorKind::Changed));
+            assert!(there.files().is_empty());
+            bed.end(&visitor);
+            bed.end(&server);
+        }
+    });
+}

@@ -1,0 +1,246 @@
+//! Files that go out and files that are asked for.
+
+use std::time::Duration;
+
+use posthouse::{ClientError, Options, TransferErrorKind, Tuning};
+
+use super::carrier::{Carrier, failed, serve, serve_with, visit};
+use crate::bed::{Bed, everywhere, target};
+use crate::store::content;
+
+/// Chunks and windows so small that a file of some KiB takes many of them.
+fn narrow(bed: &Bed<'_>) -> Options {
+    let options = bed.options();
+    let tuning =
+        Tuning { chunk_bytes: 1024, transfer_window_bytes: 4096, ..options.tuning.clone() };
+    Options { tuning, ..options }
+}
+
+#[test]
+fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        let (server, log) = serve(bed, &there.directory());
+        for (number, bytes) in [0, 1, 1000, 65_536, 300_001].into_iter().enumerate() {
+            let name = format!("deep/down/file {number}");
+            let sent = content(number as u64, bytes);
+            here.write(&name, &sent);
+            let client = bed.client(&server);
+            let hash = client.put(&here.directory(), &name).expect("it arrives");
+            assert!(there.read(&name).expect("it is there") == sent, "{name} has its content");
+            let incoming = log.wait(bed, number + 1);
+            assert!(incoming.is_incoming());
+            assert_eq!((incoming.result(), incoming.name()), (Ok(&hash), &*name));
+            let back = bed.store("back");
+            assert_eq!(client.get(&name, &back.directory()).expect("it comes back"), hash);
+            assert!(back.read(&name).expect("it is there") == sent, "{name} came back");
+            client.close();
+            log.wait(bed, number + 1);
+            assert!(there.parts().is_empty() && back.parts().is_empty(), "no part is left");
+            log.forget_outgoing();
+        }
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        let (server, log) = serve(bed, &there.directory());
+        let count = 40;
+        for number in 0..count {
+            here.write(&format!("n{number}"), &content(number, 100 * number as usize));
+        }
+        let directory = here.directory();
+        let (visitor, sent) = visit(bed, &server, move |peer| {
+            for number in 0..count {
+                let _ = peer.offer(&directory, &format!("n{number}"));
+            }
+            Ok(())
+        });
+        sent.wait(bed, count as usize);
+        log.wait(bed, count as usize);
+        assert!(sent.transfers().iter().chain(&log.transfers()).all(|t| t.result().is_ok()));
+        let mut names: Vec<String> = log.transfers().iter().map(|t| t.name().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, there.files());
+        for number in 0..count {
+            let read = there.read(&format!("n{number}")).expect("it is there");
+            assert!(read == content(number, 100 * number as usize), "n{number}");
+        }
+        assert_eq!(bed.end(&visitor).transfers, count);
+        assert_eq!(bed.end(&server).transfers, count);
+        assert_eq!((sent.transfers().len(), log.transfers().len()), (40, 40));
+    });
+}
+
+#[test]
+fn messages_pass_while_a_file_is_on_its_way() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        here.write("long", &content(1, 200_000));
+        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let directory = here.directory();
+        let carrier = Carrier::new().on_connected(move |peer| {
+            let progress = peer.offer(&directory, "long");
+            follow(peer, progress);
+            Ok(())
+        });
+        let visitor = bed.start(posthouse::Endpoint::builder(carrier).options(narrow(bed)));
+        visitor.connect(target(&server)).expect("there is room");
+        log.wait(bed, 1);
+        let order = log.order();
+        let end = order.iter().position(|line| line == "transferred long").expect("its end");
+        assert!(end > 3, "{end} messages came before the file's end: {order:?}");
+        assert!(there.read("long").expect("it is there") == content(1, 200_000));
+        bed.end(&visitor);
+        bed.end(&server);
+    });
+}
+
+/// Says a word each time that some of the file is over.
+fn follow(peer: &mut posthouse::Peer<'_, ()>, progress: posthouse::Progress) {
+    peer.after(Duration::from_micros(200), move |peer| {
+        peer.send(40, format!("{} bytes are over", progress.moved()).as_bytes());
+        if progress.moved() < 150_000 {
+            follow(peer, progress);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn who_takes_and_gives_nothing_says_so() {
+    everywhere(|bed| {
+        let here = bed.store("here");
+        here.write("a", b"a");
+        let server = bed.serve(Carrier::new());
+        let client = bed.client(&server);
+        let no = |error: ClientError, words: &str| match error {
+            ClientError::Transfer(error) => {
+                assert_eq!(error.kind(), TransferErrorKind::Refused);
+                assert!(error.is_by_peer() && error.to_string().contains(words), "{error}");
+            }
+            other => panic!("{other}"),
+        };
+        no(client.put(&here.directory(), "a").unwrap_err(), "no room for a");
+        no(client.get("b", &here.directory()).unwrap_err(), "nothing for File");
+        no(client.list().unwrap_err(), "nothing for List");
+        client.close();
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn what_is_not_there_is_not_found_on_either_side() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        let (server, log) = serve(bed, &there.directory());
+        let client = bed.client(&server);
+        for by_peer in [false, true] {
+            let error = match by_peer {
+                false => client.put(&here.directory(), "no").unwrap_err(),
+                true => client.get("no", &here.directory()).unwrap_err(),
+            };
+            let ClientError::Transfer(error) = error else { panic!("{error}") };
+            assert_eq!(error.kind(), TransferErrorKind::NotFound);
+            assert_eq!(error.is_by_peer(), by_peer, "{error}");
+        }
+        client.close();
+        bed.end(&server);
+        assert!(log.transfers().iter().all(|transfer| !transfer.is_incoming()));
+        assert!(here.files().is_empty() && there.files().is_empty());
+    });
+}
+
+#[test]
+fn a_listing_names_every_file_once_in_order() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        // More than one answer takes.
+        let mut names: Vec<String> =
+            (0..1500).map(|n| format!("{}/{:0>60}", ["a", "a-b", "b"][n % 3], n)).collect();
+        for name in &names {
+            there.write(name, name.as_bytes());
+        }
+        names.sort();
+        let (server, _) = serve(bed, &there.directory());
+        let client = bed.client(&server);
+        let listed = client.list().expect("a list");
+        let listed_names: Vec<&str> = listed.iter().map(|entry| &*entry.name).collect();
+        assert_eq!(listed_names, names);
+        assert!(listed.iter().all(|entry| entry.size == entry.name.len() as u64));
+        client.close();
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_plain_peer_is_offered_nothing() {
+    everywhere(|bed| {
+        let here = bed.store("here");
+        here.write("a", b"a");
+        let directory = here.directory();
+        let carrier = Carrier::new().on_received(move |peer| {
+            let _ = peer.offer(&directory, "a");
+            Ok(())
+        });
+        let log = carrier.log.clone();
+        let server = bed.serve(carrier);
+        let mut raw = bed.dial(&server);
+        raw.send_frame(40, b"I say no hello");
+        let transfer = log.wait(bed, 1);
+        assert_eq!(failed(&transfer), Some(TransferErrorKind::Unsupported));
+        assert!(raw.received().is_empty());
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        here.write("long", &content(1, 2_000_000));
+        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let directory = here.directory();
+        let (visitor, sent) = visit(bed, &server, move |peer| {
+            let progress = peer.offer(&directory, "long");
+            peer.after(Duration::from_millis(3), move |peer| {
+                peer.cancel(&progress);
+                peer.send(40, b"after it");
+                Ok(())
+            });
+            Ok(())
+        });
+        assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Cancelled));
+        bed.wait_for("the message after it", || log.order().iter().any(|m| m == "after it"));
+        assert!(there.files().is_empty());
+        assert!(log.transfers().len() <= 1);
+        bed.end(&visitor);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() {
+    everywhere(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        for (name, bytes) in [("a", 600), ("b", 600), ("c", 300)] {
+            here.write(name, &content(7, bytes));
+        }
+        let directory = there.directory().with_quota(1000, 2).expect("counted");
+        let (server, _) = serve(bed, &directory);
+        let client = bed.client(&server);
+        client.put(&here.directory(), "a").expect("there is room");
+        let error = client.put(&here.directory(), "b").unwrap_err();
+        let ClientError::Transfer(error) = error else { panic!("{error}") };
+        assert_eq!(error.kind(), TransferErrorKind::NoSpace, "{error}");
+        client.put(&here.directory(), "c").expect("there is room for this one");
+        there.remove("a");
+        client.put(&here.directory(), "b").expect("there is room again");
+        client.close();
+        bed.end(&server);
+        assert_eq!(there.files(), ["b", "c"]);
+    });
+}

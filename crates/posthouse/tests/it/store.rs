@@ -1,0 +1,148 @@
+//! Where a scenario's files are: a directory of this machine, or a simulated disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use posthouse::Directory;
+use posthouse::sim::Disk;
+
+/// A place for files; a real one is removed with it.
+pub enum Store {
+    Real(PathBuf),
+    Simulated(Disk),
+}
+
+impl Store {
+    pub fn real() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("posthouse-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("a directory for the test");
+        Self::Real(path)
+    }
+
+    pub fn directory(&self) -> Directory {
+        match self {
+            Self::Real(path) => Directory::open(path).expect("it is there"),
+            Self::Simulated(disk) => Directory::on(disk),
+        }
+    }
+
+    /// The path of a real one.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Real(path) => path,
+            Self::Simulated(_) => panic!("a scenario for real files"),
+        }
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        match self {
+            Self::Real(root) => {
+                let path = root.join(name);
+                fs::create_dir_all(path.parent().expect("beneath the root")).expect("room");
+                fs::write(path, bytes).expect("room");
+            }
+            Self::Simulated(disk) => disk.write(name, bytes),
+        }
+    }
+
+    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Real(root) => fs::read(root.join(name)).ok(),
+            Self::Simulated(disk) => disk.read(name),
+        }
+    }
+
+    /// Other bytes, as many, in a file whose time stays.
+    pub fn rewrite(&self, name: &str, bytes: &[u8]) {
+        match self {
+            Self::Real(root) => {
+                let path = root.join(name);
+                let modified = fs::metadata(&path).and_then(|m| m.modified()).expect("there");
+                fs::write(&path, bytes).expect("room");
+                let file = fs::File::options().write(true).open(&path).expect("there");
+                file.set_modified(modified).expect("its owner may");
+            }
+            Self::Simulated(disk) => disk.rewrite(name, bytes),
+        }
+    }
+
+    /// Makes a file shorter, or longer by zeros.
+    pub fn resize(&self, name: &str, bytes: u64) {
+        match self {
+            Self::Real(root) => {
+                let file = fs::File::options().write(true).open(root.join(name));
+                file.and_then(|file| file.set_len(bytes)).expect("there");
+            }
+            Self::Simulated(disk) => disk.truncate(name, bytes),
+        }
+    }
+
+    pub fn remove(&self, name: &str) {
+        match self {
+            Self::Real(root) => fs::remove_file(root.join(name)).expect("it is there"),
+            Self::Simulated(disk) => disk.remove(name),
+        }
+    }
+
+    /// The final files, in order.
+    pub fn files(&self) -> Vec<String> {
+        match self {
+            Self::Real(root) => {
+                let mut files = Vec::new();
+                walk(root, root, &mut files);
+                files.retain(|file| !file.starts_with(".posthouse"));
+                files.sort();
+                files
+            }
+            Self::Simulated(disk) => disk.files(),
+        }
+    }
+
+    /// What the parts hold.
+    pub fn parts(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Real(root) => {
+                let Ok(parts) = fs::read_dir(root.join(".posthouse")) else { return Vec::new() };
+                parts.map(|part| fs::read(part.expect("read").path()).expect("read")).collect()
+            }
+            Self::Simulated(disk) => disk.parts().into_iter().map(|(_, bytes)| bytes).collect(),
+        }
+    }
+}
+
+fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).expect("it is there") {
+        let path = entry.expect("read").path();
+        if path.is_dir() && !path.is_symlink() {
+            walk(root, &path, files);
+        } else {
+            let name = path.strip_prefix(root).expect("beneath it");
+            files.push(name.to_str().expect("UTF-8").to_owned());
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Self::Real(path) = self {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Bytes that no two files share, and that repeat nowhere.
+pub fn content(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
+    let mut content = Vec::with_capacity(bytes + 8);
+    while content.len() < bytes {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let word = (state ^ state >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        content.extend_from_slice(&(word ^ word >> 32).to_le_bytes());
+    }
+    content.truncate(bytes);
+    content
+}
