@@ -196,7 +196,7 @@ impl Network {
     }
 
     /// Runs until no worker can run and nothing is on its way: no data, no connection attempt, no
-    /// look-up, no late wake-up. Deadlines of sleeping workers pass only while something is on its
+    /// look-up, no operation on files, no late wake-up. Deadlines of sleeping workers pass only while something is on its
     /// way after them; at most an hour passes.
     pub fn settle(&self) {
         let limit = self.lock().now.saturating_add(nanos(SETTLE_MAX));

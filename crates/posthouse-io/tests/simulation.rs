@@ -2,6 +2,10 @@
 
 #[path = "simulation/checkers.rs"]
 mod checkers;
+#[path = "simulation/desk.rs"]
+mod desk;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/network.rs"]
