@@ -2,6 +2,8 @@
 
 #[path = "simulation/checkers.rs"]
 mod checkers;
+#[path = "simulation/crashes.rs"]
+mod crashes;
 #[path = "simulation/desk.rs"]
 mod desk;
 #[path = "simulation/disk.rs"]
@@ -18,3 +20,5 @@ mod streams;
 mod time;
 #[path = "simulation/traffic.rs"]
 mod traffic;
+#[path = "simulation/transfers.rs"]
+mod transfers;

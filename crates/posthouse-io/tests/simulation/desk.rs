@@ -25,10 +25,6 @@ pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
     }
 }
 
-fn done(outcome: FileOutcome) {
-    assert!(matches!(outcome, FileOutcome::Done), "{outcome:?}");
-}
-
 impl Desk {
     pub(crate) fn new(faults: Faults) -> Self {
         Self::on(&Network::with(1, faults))
@@ -64,6 +60,14 @@ impl Desk {
     pub(crate) fn perform(&self, op: FileOp) -> Result<FileOutcome> {
         let tag = self.submit(op);
         result(self.rig.outcome(tag))
+    }
+
+    /// Performs what has no other outcome than that it is done.
+    fn do_it(&self, op: FileOp) -> Result<()> {
+        match self.perform(op)? {
+            FileOutcome::Done => Ok(()),
+            other => panic!("{other:?}"),
+        }
     }
 
     // ---- each operation ----
@@ -116,19 +120,22 @@ impl Desk {
         }
     }
 
-    pub(crate) fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) {
-        let mut written = 0;
+    /// Writes all; gives how many writes that took.
+    pub(crate) fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) -> usize {
+        let (mut written, mut writes) = (0, 0);
         while written < bytes.len() {
             written += self.write(file, offset + written as u64, &bytes[written..]).unwrap();
+            writes += 1;
         }
+        writes
     }
 
     pub(crate) fn truncate(&self, file: &File, bytes: u64) -> Result<()> {
-        self.perform(FileOp::Truncate { file: file.clone(), bytes }).map(done)
+        self.do_it(FileOp::Truncate { file: file.clone(), bytes })
     }
 
     pub(crate) fn sync(&self, file: &File) -> Result<()> {
-        self.perform(FileOp::Sync { file: file.clone() }).map(done)
+        self.do_it(FileOp::Sync { file: file.clone() })
     }
 
     pub(crate) fn metadata(&self, file: &File) -> Result<Metadata> {
@@ -150,17 +157,17 @@ impl Desk {
     }
 
     pub(crate) fn publish(&self, part: &str, file: &File, path: &str) -> Result<()> {
-        self.perform(self.publish_op(part, file, path)).map(done)
+        self.do_it(self.publish_op(part, file, path))
     }
 
     pub(crate) fn remove_part(&self, name: &str, file: &File) -> Result<()> {
         let (directory, file) = (self.directory.clone(), file.clone());
-        self.perform(FileOp::RemovePart { directory, name: name.into(), file }).map(done)
+        self.do_it(FileOp::RemovePart { directory, name: name.into(), file })
     }
 
     pub(crate) fn expire(&self, age_ms: u64) -> Result<()> {
         let directory = self.directory.clone();
-        self.perform(FileOp::ExpireParts { directory, age_ms }).map(done)
+        self.do_it(FileOp::ExpireParts { directory, age_ms })
     }
 
     pub(crate) fn list(&self, after: &str, entries_max: usize) -> Result<(Vec<FileEntry>, bool)> {

@@ -266,8 +266,10 @@ fn usage_counts_parts_too() {
     desk.disk.write("a/b", b"12345");
     let file = desk.part_with("p", b"123");
     assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+    desk.publish("p", &file, "f").unwrap();
+    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 11, files: 3 }, "names count");
     desk.remove_part("p", &file).unwrap();
-    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 5, files: 1 });
+    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a disk holds: its files, their names, and which of them are open. Each operation here has
 //! its whole effect at once; when it takes place is `work`'s to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Content;
 use super::names::{Found, Inode, Names};
@@ -121,8 +121,9 @@ impl Volume {
 
     // ---- open files ----
 
-    /// Opens a file: a new number in the table.
+    /// Opens a file: a new number in the table, which loses those that are closed.
     fn open_inode(&mut self, inode: Inode, is_part: bool) -> File {
+        self.collect();
         let id = FileId { disk: self.number, number: self.next() };
         let clones = Arc::new(());
         let open = OpenFile {
@@ -198,7 +199,6 @@ impl Volume {
     }
 
     pub(super) fn open_part(&mut self, name: &str, now_ms: i64) -> Result<FileOutcome, Failure> {
-        self.collect();
         let path = part_path(name);
         let found = match self.names.look(&path) {
             Some(Found::File(inode)) if self.is_locked(inode) => return Err(Failure::Locked),
@@ -375,10 +375,10 @@ impl Volume {
             return u64::MAX;
         }
         self.collect();
-        let is_open = |inode| self.open.values().any(|open| open.inode == inode);
-        let takes_room = |inode| self.names.of(inode).next().is_some() || is_open(inode);
-        let files = self.files.iter().filter(|(inode, _)| takes_room(**inode));
-        let used: u64 = files.map(|(_, body)| body.content.len() as u64).sum();
+        let named = self.names.files().map(|(_, inode)| inode);
+        let open = self.open.values().map(|open| open.inode);
+        let files: BTreeSet<Inode> = named.chain(open).collect();
+        let used: u64 = files.iter().map(|inode| self.files[inode].content.len() as u64).sum();
         self.capacity_bytes.saturating_sub(used)
     }
 
