@@ -2,7 +2,8 @@
 //!
 //! A [`Network`] is a small world of hosts that one seed decides about: how long bytes travel,
 //! where they are cut, which worker runs next, what fails. Any number of ports (servers and
-//! clients) share it through [`Backend::Simulation`](crate::Backend::Simulation). There is no
+//! clients) share it through [`Backend::Simulation`](crate::Backend::Simulation), and any number of
+//! disks ([`Network::disk`]), which can fill, fail, and lose what was not synced. There is no
 //! thread and no clock: whoever waits drives the world ([`Network::run_until`], a
 //! [`Bell`](crate::Bell), [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of one
 //! worker or one event at a time, and time moves only when no worker can run. A run is a pure
@@ -10,8 +11,9 @@
 //! runs apart.
 //!
 //! The world is also a checker of the code above it. It panics, naming its seed and the time, where
-//! a socket is closed with operations in flight or used after, a second send is submitted, a
-//! completion can no longer be taken, a port is dropped with operations in flight, or workers spin.
+//! a socket is closed with operations in flight or used after, a second send is submitted, a file
+//! is changed beside another operation on it or where others see it, a completion can no longer be
+//! taken, a port is dropped with operations in flight, or workers spin.
 
 use std::fmt;
 use std::io;
@@ -196,8 +198,8 @@ impl Network {
     }
 
     /// Runs until no worker can run and nothing is on its way: no data, no connection attempt, no
-    /// look-up, no late wake-up. Deadlines of sleeping workers pass only while something is on its
-    /// way after them; at most an hour passes.
+    /// look-up, no operation on files, no late wake-up. Deadlines of sleeping workers pass only
+    /// while something is on its way after them; at most an hour passes.
     pub fn settle(&self) {
         let limit = self.lock().now.saturating_add(nanos(SETTLE_MAX));
         for _ in 0..STEPS_MAX {

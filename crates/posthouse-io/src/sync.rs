@@ -2,7 +2,7 @@
 //! lock-counting build can put its own in.
 
 pub(crate) use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 
 /// Locks; a panic elsewhere does not make the data behind the lock unusable, because every critical
 /// section in this crate leaves it consistent at each step.

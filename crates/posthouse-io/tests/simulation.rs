@@ -2,6 +2,12 @@
 
 #[path = "simulation/checkers.rs"]
 mod checkers;
+#[path = "simulation/crashes.rs"]
+mod crashes;
+#[path = "simulation/desk.rs"]
+mod desk;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/network.rs"]
@@ -14,3 +20,5 @@ mod streams;
 mod time;
 #[path = "simulation/traffic.rs"]
 mod traffic;
+#[path = "simulation/transfers.rs"]
+mod transfers;

@@ -1,6 +1,7 @@
 //! Operations and their completions: the accounts, and the order in which they are taken.
 
 use super::At;
+use super::disk::FileId;
 use super::log::Note;
 use super::stream::Flight;
 use super::table::Body;
@@ -27,6 +28,8 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) socket: Option<Socket>,
+    /// The open file that its operation was about.
+    pub(super) file: Option<FileId>,
     pub(super) tag: Tag,
     pub(super) role: Role,
     pub(super) more: bool,
@@ -49,12 +52,12 @@ impl Queued {
         more: bool,
         outcome: Outcome,
     ) -> Self {
-        Self { socket, tag, role, more, result: Delivery::Plain(outcome) }
+        Self { socket, file: None, tag, role, more, result: Delivery::Plain(outcome) }
     }
 
     pub(super) fn accepted(listener: Socket, tag: Tag, stream: Socket, peer: Address) -> Self {
         let result = Delivery::Accepted(stream, peer);
-        Self { socket: Some(listener), tag, role: Role::Accept, more: true, result }
+        Self { socket: Some(listener), file: None, tag, role: Role::Accept, more: true, result }
     }
 
     fn is_failure(&self) -> bool {
@@ -143,6 +146,9 @@ impl World {
         }
         let port = &mut self.ports[at.port];
         port.in_flight -= u64::from(!queued.more);
+        if let Some(file) = queued.file {
+            self.file_landed(file);
+        }
         let Some(socket) = queued.socket else { return };
         let now = self.now;
         let entry = self.table.entry(socket).expect("a socket outlives its completions");

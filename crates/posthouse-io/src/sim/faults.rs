@@ -52,6 +52,19 @@ pub struct Faults {
     pub lookup_fails_ppm: u32,
     /// How long a name look-up takes.
     pub lookup_delay: RangeInclusive<Duration>,
+    /// From the submission of an operation on files to its completion, where it does not finish at
+    /// once. None waits for another.
+    pub disk_delay: RangeInclusive<Duration>,
+    /// A read of a file gets less than there is.
+    pub read_short_ppm: u32,
+    /// A write to a file takes less than there is room for.
+    pub write_short_ppm: u32,
+    /// A write to a file fails with `NoSpace` though there is room, or the opening or publishing of
+    /// a part does.
+    pub disk_full_ppm: u32,
+    /// An operation on files fails with `Disk` and has changed nothing; but a publication that
+    /// fails can have given the final name, which a crash can still take away.
+    pub disk_fails_ppm: u32,
     /// A worker that goes to sleep wakes a little later without a reason.
     pub wake_spurious_ppm: u32,
     /// A wake-up arrives late.
@@ -89,6 +102,11 @@ impl Faults {
             connect_fails_ppm: 0,
             lookup_fails_ppm: 0,
             lookup_delay: exactly(1000),
+            disk_delay: exactly(500),
+            read_short_ppm: 0,
+            write_short_ppm: 0,
+            disk_full_ppm: 0,
+            disk_fails_ppm: 0,
             wake_spurious_ppm: 0,
             wake_late_ppm: 0,
             wake_delay: exactly(50),
@@ -112,6 +130,9 @@ impl Faults {
             cancel_late_ppm: 300_000,
             reorder_span: 8,
             lookup_delay: micros(100, 50_000),
+            disk_delay: micros(20, 5_000),
+            read_short_ppm: 100_000,
+            write_short_ppm: 100_000,
             wake_spurious_ppm: 10_000,
             wake_late_ppm: 100_000,
             wake_delay: micros(1, 500),
@@ -157,17 +178,25 @@ impl Faults {
         faults.lookup_delay = micros(pick(&[0, 1_000, 5_000_000]));
         faults.wake_delay = micros(pick(&[1, 100, 20_000]));
         faults.clock_jump = micros(pick(&[1_000, 1_000_000, 60_000_000]));
+        // Drawn last: what a seed means for everything else is as it was before there were disks.
+        faults.disk_delay = micros(pick(&[0, 500, 20_000, 1_000_000]));
+        faults.read_short_ppm = pick(&[0, 0, 50_000, 900_000]) as u32;
+        faults.write_short_ppm = pick(&[0, 0, 50_000, 900_000]) as u32;
+        faults.disk_full_ppm = pick(&[0, 0, 2_000, 50_000]) as u32;
+        faults.disk_fails_ppm = pick(&[0, 0, 2_000, 50_000]) as u32;
         faults
     }
 
-    /// The same without those faults that can end a connection or keep it from coming up: what a
-    /// test takes that wants to see every message arrive.
+    /// The same without those faults that can end a connection or a transfer, or keep it from
+    /// coming up: what a test takes that wants to see every message and every file arrive.
     #[must_use]
     pub fn without_losses(mut self) -> Self {
         self.reset_ppm = 0;
         self.connect_fails_ppm = 0;
         self.lookup_fails_ppm = 0;
         self.clock_jump_ppm = 0;
+        self.disk_full_ppm = 0;
+        self.disk_fails_ppm = 0;
         self
     }
 }
@@ -208,6 +237,16 @@ pub struct Tally {
     pub connect_fails: u64,
     /// Look-ups that failed by chance.
     pub lookup_fails: u64,
+    /// Reads of files that got less than there was.
+    pub read_short: u64,
+    /// Writes to files that took less than there was room for.
+    pub write_short: u64,
+    /// Operations on files that failed with `NoSpace` by chance.
+    pub disk_full: u64,
+    /// Operations on files that failed with `Disk` by chance.
+    pub disk_fails: u64,
+    /// Writes and names that crashes of disks have lost, or kept in part.
+    pub disk_lost: u64,
     /// Workers told to wake for no reason.
     pub wake_spurious: u64,
     /// Wake-ups that came late.
@@ -235,6 +274,11 @@ impl Tally {
             + self.reset
             + self.connect_fails
             + self.lookup_fails
+            + self.read_short
+            + self.write_short
+            + self.disk_full
+            + self.disk_fails
+            + self.disk_lost
             + self.wake_spurious
             + self.wake_late
             + self.clock_jump

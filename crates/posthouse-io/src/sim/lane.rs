@@ -105,7 +105,7 @@ impl SimLane {
             }
             Op::File(op) => {
                 let flight = world.launch(at, tag, None);
-                world.file(at, flight.land(), *op);
+                world.file(at, flight, op);
             }
         }
     }

@@ -17,6 +17,8 @@ pub(super) enum Note {
     Raw,
     Random,
     Jump,
+    File,
+    Disk,
 }
 
 /// The fingerprint and, where asked for, the lines.

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::IpAddr;
 
+use super::disk::{Volume, Work};
 use super::faults::{Faults, Tally};
 use super::log::{Log, Note};
 use super::port::PortState;
@@ -37,6 +38,7 @@ pub(super) struct World {
     pub(super) idle: u64,
     pub(super) ports: Vec<PortState>,
     pub(super) table: Table,
+    pub(super) disks: Vec<Volume>,
     pub(super) listening: BTreeMap<(IpAddr, u16), Socket>,
     pub(super) blackholes: BTreeSet<Address>,
     pub(super) names: BTreeMap<Box<str>, Vec<IpAddr>>,
@@ -110,6 +112,8 @@ pub(super) enum Event {
     Wake {
         worker: usize,
     },
+    /// Something of an operation on files takes effect.
+    File(Box<Work>),
 }
 
 impl Event {
@@ -130,6 +134,7 @@ impl Event {
             Self::Closed { socket: s, .. } => (10, socket(s)),
             Self::Resolved { tag, .. } => (11, tag.0),
             Self::Wake { worker } => (12, *worker as u64),
+            Self::File(work) => (13, work.tag().0),
         }
     }
 }
@@ -181,6 +186,7 @@ impl World {
             idle: 0,
             ports: Vec::new(),
             table: Table::default(),
+            disks: Vec::new(),
             listening: BTreeMap::new(),
             blackholes: BTreeSet::new(),
             names: BTreeMap::from([("localhost".into(), vec![localhost])]),
@@ -291,6 +297,7 @@ impl World {
             Event::Closed { at, socket, tag } => self.closed(at, socket, tag, false),
             Event::Resolved { at, tag, name } => self.resolved(at, tag, &name),
             Event::Wake { worker } => self.wake_worker_now(worker),
+            Event::File(work) => self.work(*work),
         }
     }
 

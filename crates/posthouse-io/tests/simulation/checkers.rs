@@ -4,8 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use posthouse_io::sim::{Faults, Network};
-use posthouse_io::{CompletionPort, Gather, LaneId, Layout, Op, ReceiveMode, Tag, Turn};
+use posthouse_io::{
+    CompletionPort, File, FileOp, Gather, LaneId, Layout, Op, ReceiveMode, Tag, Turn,
+};
 
+use crate::desk::Desk;
 use crate::rig::{Rig, gather, options};
 
 /// What the world says to a mistake: its seed, the time, and what is wrong.
@@ -167,6 +170,143 @@ fn a_port_dropped_with_operations_in_flight_is_a_bug() {
     rig.submit(Op::Receive(socket, ReceiveMode::Once));
     rig.end();
     assert_says(|| rig, "dropped with 2 operations in flight");
+}
+
+/// A port with a part open, on the disk that it has it on.
+fn with_part() -> (Desk, File) {
+    let desk = Desk::on(&Network::with(7, Faults::none()));
+    let file = desk.part_with("p", b"part");
+    (desk, file)
+}
+
+#[test]
+fn operations_on_files_about_nothing_are_bugs() {
+    let (desk, file) = with_part();
+    assert_says(|| desk.submit(Desk::read_op(&file, 0, 0)), "a read of nothing");
+    let (desk, file) = with_part();
+    assert_says(|| desk.submit(Desk::write_op(&file, 0, b"")), "a write of nothing");
+    let (desk, _) = with_part();
+    assert_says(|| desk.list("", 0), "a list of nothing");
+}
+
+#[test]
+fn a_path_that_leads_out_or_nowhere_is_a_bug() {
+    for path in ["", "/a", "a/", "a//b", ".", "a/./b", "..", "a/../b", "a\0b"] {
+        let (desk, _) = with_part();
+        assert_says(|| desk.open(path), "is no path");
+        let (desk, file) = with_part();
+        assert_says(|| desk.publish("p", &file, path), "is no path");
+        let (desk, _) = with_part();
+        assert_says(|| desk.part(path), "is no name of a part");
+    }
+    let (desk, file) = with_part();
+    assert_says(|| desk.remove_part("a/b", &file), "is no name of a part");
+}
+
+#[test]
+fn a_file_opened_for_reading_is_not_changed() {
+    let acts: [fn(&Desk, &File) -> bool; 4] = [
+        |desk, file| desk.write(file, 0, b"x").is_ok(),
+        |desk, file| desk.truncate(file, 0).is_ok(),
+        |desk, file| desk.publish("f", file, "g").is_ok(),
+        |desk, file| desk.remove_part("f", file).is_ok(),
+    ];
+    for act in acts {
+        let (desk, _) = with_part();
+        desk.disk.write("f", b"x");
+        let (file, _) = desk.open("f").unwrap();
+        assert_says(|| act(&desk, &file), "opened for reading");
+    }
+}
+
+#[test]
+fn a_part_that_others_see_is_not_changed() {
+    let acts: [fn(&Desk, &File) -> bool; 2] = [
+        |desk, file| desk.write(file, 0, b"x").is_ok(),
+        |desk, file| desk.truncate(file, 0).is_ok(),
+    ];
+    for act in acts {
+        let (desk, file) = with_part();
+        desk.publish("p", &file, "name").unwrap();
+        assert_says(|| act(&desk, &file), "has its final name");
+    }
+}
+
+#[test]
+fn nothing_is_in_flight_beside_a_change_of_a_file() {
+    let read = |file: &File| Desk::read_op(file, 0, 1);
+    let write = |file: &File| Desk::write_op(file, 0, b"x");
+    let truncate = |file: &File| FileOp::Truncate { file: file.clone(), bytes: 0 };
+    let sync = |file: &File| FileOp::Sync { file: file.clone() };
+    // Also where the first has finished and nobody has taken that.
+    for immediate_ppm in [0, 1_000_000] {
+        for pair in 0..4 {
+            let (desk, file) = with_part();
+            desk.set_faults(Faults { immediate_ppm, ..Faults::none() });
+            let [first, second] = match pair {
+                0 => [write(&file), read(&file)],
+                1 => [read(&file), write(&file)],
+                2 => [truncate(&file), write(&file)],
+                _ => [sync(&file), truncate(&file)],
+            };
+            let act = move |lane: &mut posthouse_io::Lane| {
+                lane.submit(Tag(90), Op::File(Box::new(first)));
+                lane.submit(Tag(91), Op::File(Box::new(second)));
+            };
+            assert_says(|| desk.rig.on_lane(act), "a second operation in flight");
+        }
+    }
+}
+
+#[test]
+fn reads_of_one_file_and_writes_of_two_are_no_bug() {
+    let (desk, file) = with_part();
+    desk.set_faults(Faults { immediate_ppm: 0, ..Faults::none() });
+    let second = desk.part("q").unwrap().0;
+    desk.disk.write("f", b"x");
+    let (read, _) = desk.open("f").unwrap();
+    for op in [
+        Desk::read_op(&read, 0, 1),
+        Desk::read_op(&read, 1, 1),
+        FileOp::Metadata { file: read.clone() },
+        Desk::write_op(&file, 0, b"x"),
+        Desk::write_op(&second, 0, b"x"),
+    ] {
+        desk.submit(op);
+    }
+    drop((file, second, read));
+    desk.rig.end_clean();
+}
+
+#[test]
+fn files_and_directories_of_other_disks_are_bugs() {
+    let (desk, file) = with_part();
+    let directory = desk.rig.network.disk("other").directory();
+    let act = || desk.submit(FileOp::RemovePart { directory, name: "p".into(), file });
+    assert_says(act, "different disks");
+    let (one, (two, _)) = (with_part().0, with_part());
+    let (directory, age_ms) = (one.directory.clone(), 0);
+    assert_says(|| two.submit(FileOp::ExpireParts { directory, age_ms }), "another network");
+    let ((_one, file), (two, _)) = (with_part(), with_part());
+    assert_says(|| two.sync(&file), "another network");
+    #[cfg(target_os = "linux")]
+    {
+        let (desk, _) = with_part();
+        let directory = posthouse_io::Directory::open(std::path::Path::new(".")).unwrap();
+        let act = || desk.submit(FileOp::ExpireParts { directory, age_ms });
+        assert_says(act, "a system's directory");
+    }
+}
+
+#[test]
+fn a_part_that_nobody_can_take_any_more_does_not_hang_the_verdict() {
+    let (desk, _) = with_part();
+    desk.set_faults(Faults { immediate_ppm: 0, ..Faults::none() });
+    let directory = desk.directory.clone();
+    desk.submit(FileOp::OpenPart { directory, name: "q".into() });
+    desk.rig.end();
+    assert_says(|| desk.rig.network.settle(), "a lost completion");
+    drop(desk);
 }
 
 #[test]

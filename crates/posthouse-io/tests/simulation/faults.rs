@@ -5,6 +5,7 @@ use std::time::Duration;
 use posthouse_io::sim::{Faults, Network, Tally};
 use posthouse_io::{Cancel, Failure, Lane, Layout, Op, Outcome, ReceiveMode};
 
+use crate::desk::Desk;
 use crate::rig::{Rig, gather};
 use crate::traffic::{Plan, run};
 
@@ -214,6 +215,93 @@ fn connects_and_look_ups_fail_by_chance() {
 }
 
 #[test]
+fn reads_and_writes_of_files_are_short() {
+    let short = Faults { read_short_ppm: ALWAYS, write_short_ppm: ALWAYS, ..Faults::none() };
+    let desk = Desk::new(short);
+    let content: Vec<u8> = (0..=255).collect();
+    let (file, _) = desk.part("p").unwrap();
+    let writes = desk.write_all(&file, 0, &content);
+    let (mut read, mut reads) = (Vec::new(), 0);
+    while read.len() < content.len() {
+        let piece = desk.read(&file, read.len() as u64, content.len()).unwrap();
+        assert!(!piece.is_empty(), "nothing is the end of the file");
+        read.extend(piece);
+        reads += 1;
+    }
+    assert!(read == content && reads > 3 && writes > 3, "{reads} reads, {writes} writes");
+    let tally = desk.rig.network.tally();
+    assert!(tally.read_short > 2 && tally.write_short > 2, "{tally:?}");
+}
+
+#[test]
+fn a_disk_is_full_by_chance_for_what_takes_room() {
+    let desk = Desk::new(Faults::none());
+    desk.disk.write("f", b"x");
+    let file = desk.part_with("p", b"x");
+    desk.set_faults(Faults { disk_full_ppm: ALWAYS, ..Faults::none() });
+    assert_eq!(desk.write(&file, 0, b"y"), Err(Failure::NoSpace));
+    assert_eq!(desk.part("q").map(|_| ()), Err(Failure::NoSpace));
+    assert_eq!(desk.publish("p", &file, "g"), Err(Failure::NoSpace));
+    assert_eq!(desk.rig.network.tally().disk_full, 3);
+    assert_eq!(desk.read(&file, 0, 9).unwrap(), b"x");
+    desk.truncate(&file, 0).unwrap();
+    desk.sync(&file).unwrap();
+    desk.remove_part("p", &file).unwrap();
+    assert!(desk.open("f").is_ok() && desk.list("", 1).is_ok() && desk.expire(0).is_ok());
+}
+
+#[test]
+fn every_operation_on_files_can_fail() {
+    let desk = Desk::new(Faults::none());
+    desk.disk.write("f", b"x");
+    let file = desk.part_with("p", b"x");
+    desk.set_faults(Faults { disk_fails_ppm: ALWAYS, ..Faults::none() });
+    let before = (desk.disk.files(), desk.disk.parts());
+    let fails = Err::<(), _>(Failure::Disk);
+    assert_eq!(desk.open("f").map(|_| ()), fails);
+    assert_eq!(desk.part("q").map(|_| ()), fails);
+    assert_eq!(desk.truncate(&file, 0), fails);
+    assert_eq!(desk.read(&file, 0, 1).map(|_| ()), fails);
+    assert_eq!(desk.write(&file, 0, b"y").map(|_| ()), fails);
+    assert_eq!(desk.sync(&file), fails);
+    assert_eq!(desk.metadata(&file).map(|_| ()), fails);
+    assert_eq!(desk.publish("p", &file, "g"), fails);
+    assert_eq!(desk.remove_part("p", &file), fails);
+    assert_eq!(desk.expire(0), fails);
+    assert_eq!(desk.list("", 1).map(|_| ()), fails);
+    assert_eq!((desk.disk.files(), desk.disk.parts()), before);
+    assert_eq!(desk.rig.network.tally().disk_fails, 11);
+}
+
+#[test]
+fn a_publication_that_fails_can_have_given_the_name() {
+    let (mut with, mut without) = (0, 0);
+    for seed in 0..100 {
+        let desk = Desk::on(&Network::with(seed, Faults::none()));
+        let file = desk.part_with("p", b"whole");
+        desk.set_faults(Faults { disk_fails_ppm: ALWAYS / 3, ..Faults::none() });
+        if desk.publish("p", &file, "f") == Err(Failure::Disk) {
+            let content = desk.disk.read("f");
+            with += u64::from(content.as_deref() == Some(b"whole"));
+            without += u64::from(content.is_none());
+        }
+    }
+    assert!(with > 10 && without > 10, "{with} with the name, {without} without");
+}
+
+#[test]
+fn without_losses_no_operation_on_files_fails() {
+    for seed in 0..100 {
+        let faults = Faults::from_seed(seed).without_losses();
+        let desk = Desk::on(&Network::with(seed, faults));
+        let file = desk.part_with("p", &[7; 500]);
+        desk.publish("p", &file, "f").unwrap();
+        desk.remove_part("p", &file).unwrap();
+        assert_eq!(desk.disk.read("f").unwrap(), [7; 500]);
+    }
+}
+
+#[test]
 fn workers_wake_for_no_reason_and_late() {
     let ms = Duration::from_millis;
     let rig = rig(Faults::none());
@@ -252,7 +340,7 @@ fn steps_are_asked_to_end_early_and_the_clock_jumps() {
 fn a_seeds_mix_differs_and_every_fault_is_in_some() {
     let mixes: Vec<Faults> = (0..200).map(Faults::from_seed).collect();
     assert!(mixes.iter().zip(&mixes[1..]).all(|(one, other)| one != other));
-    let chances: [fn(&Faults) -> u32; 13] = [
+    let chances: [fn(&Faults) -> u32; 17] = [
         |f| f.immediate_ppm,
         |f| f.partial_receive_ppm,
         |f| f.partial_send_ppm,
@@ -266,6 +354,10 @@ fn a_seeds_mix_differs_and_every_fault_is_in_some() {
         |f| f.wake_spurious_ppm,
         |f| f.wake_late_ppm,
         |f| f.yield_ppm + f.clock_jump_ppm,
+        |f| f.read_short_ppm,
+        |f| f.write_short_ppm,
+        |f| f.disk_full_ppm,
+        |f| f.disk_fails_ppm,
     ];
     for (i, chance) in chances.iter().enumerate() {
         assert!(mixes.iter().any(|mix| chance(mix) > 0), "chance {i} is in some mix");

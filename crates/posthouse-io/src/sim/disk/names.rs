@@ -1,0 +1,162 @@
+//! What files are called: now, and as a crash would leave it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use crate::error::Failure;
+use crate::sim::random::Random;
+
+/// A file of the disk: names lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Inode(pub(super) u64);
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    File(Inode),
+    Directory,
+}
+
+/// All paths of a disk.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// As they are found.
+    now: Tree,
+    /// As they are on the disk for certain.
+    synced: Tree,
+    /// What makes the second the first, in order.
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tree {
+    files: BTreeMap<Box<str>, Inode>,
+    directories: BTreeSet<Box<str>>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Made(Box<str>),
+    Linked(Box<str>, Inode),
+    Unlinked(Box<str>),
+}
+
+impl Change {
+    fn path(&self) -> &str {
+        match self {
+            Self::Made(path) | Self::Linked(path, _) | Self::Unlinked(path) => path,
+        }
+    }
+}
+
+/// The directories on the way to a path, from the outermost on.
+fn way(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at])
+}
+
+impl Tree {
+    /// False: it has no place, because a directory on the way to it is not there.
+    fn apply(&mut self, change: &Change) -> bool {
+        if !way(change.path()).all(|directory| self.directories.contains(directory)) {
+            return false;
+        }
+        match change {
+            Change::Made(path) => {
+                self.directories.insert(path.clone());
+            }
+            Change::Linked(path, inode) => {
+                self.files.insert(path.clone(), *inode);
+            }
+            Change::Unlinked(path) => {
+                self.files.remove(path);
+            }
+        }
+        true
+    }
+}
+
+impl Names {
+    pub(super) fn look(&self, path: &str) -> Option<Found> {
+        let file = self.now.files.get(path).map(|inode| Found::File(*inode));
+        file.or_else(|| self.now.directories.contains(path).then_some(Found::Directory))
+    }
+
+    /// All files, in the order of their paths' bytes.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, Inode)> {
+        self.now.files.iter().map(|(path, inode)| (&**path, *inode))
+    }
+
+    /// Those whose paths come after this one; all, where it is empty.
+    pub(super) fn files_after(&self, path: &str) -> impl Iterator<Item = (&str, Inode)> {
+        let after = if path.is_empty() { Bound::Unbounded } else { Bound::Excluded(path) };
+        let range = self.now.files.range::<str, _>((after, Bound::Unbounded));
+        range.map(|(path, inode)| (&**path, *inode))
+    }
+
+    /// The paths of a file.
+    pub(super) fn of(&self, inode: Inode) -> impl Iterator<Item = &str> {
+        self.files().filter(move |(_, other)| *other == inode).map(|(path, _)| path)
+    }
+
+    /// Makes the directories on the way to a path, those that are not there.
+    pub(super) fn make_way(&mut self, path: &str) -> Result<(), Failure> {
+        for directory in way(path) {
+            match self.look(directory) {
+                Some(Found::Directory) => {}
+                Some(Found::File(_)) => return Err(Failure::NotAFile),
+                None => self.change(Change::Made(directory.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a file a path, which is free and has a way to it.
+    pub(super) fn link(&mut self, path: &str, inode: Inode) {
+        self.change(Change::Linked(path.into(), inode));
+    }
+
+    pub(super) fn unlink(&mut self, path: &str) {
+        self.change(Change::Unlinked(path.into()));
+    }
+
+    fn change(&mut self, change: Change) {
+        assert!(self.now.apply(&change), "the way to {:?} is there", change.path());
+        self.unsynced.push(change);
+    }
+
+    /// Brings what has become of a path, and of the way to it, to the disk.
+    pub(super) fn sync(&mut self, path: &str) {
+        let concerns = |change: &mut Change| {
+            let other = change.path();
+            path == other || way(path).any(|directory| directory == other)
+        };
+        for change in self.unsynced.extract_if(.., concerns) {
+            assert!(self.synced.apply(&change), "a directory is synced before what is in it");
+        }
+    }
+
+    pub(super) fn sync_all(&mut self) {
+        self.unsynced.clear();
+        self.synced.clone_from(&self.now);
+    }
+
+    /// What was not synced is kept or lost. Gives how many changes were lost.
+    pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
+        let mut lost = 0;
+        for change in std::mem::take(&mut self.unsynced) {
+            let kept = random.coin() && self.synced.apply(&change);
+            lost += u64::from(!kept);
+        }
+        self.now.clone_from(&self.synced);
+        lost
+    }
+
+    /// The files that a path leads to, or could lead to after a crash.
+    pub(super) fn reachable(&self) -> BTreeSet<Inode> {
+        let linked = self.unsynced.iter().filter_map(|change| match change {
+            Change::Linked(_, inode) => Some(inode),
+            Change::Made(_) | Change::Unlinked(_) => None,
+        });
+        self.now.files.values().chain(self.synced.files.values()).chain(linked).copied().collect()
+    }
+}

@@ -1,0 +1,355 @@
+//! Operations on files: what is wrong with them, how long they take, and what goes wrong.
+
+use super::volume::Finished;
+use super::{FileId, SimDirectory, SimFile};
+use crate::error::{Error, Failure};
+use crate::file::{Directory, File, FileOp, FileOutcome};
+use crate::operation::{Gather, Outcome};
+use crate::sim::completions::{Queued, Role};
+use crate::sim::log::Note;
+use crate::sim::stream::Flight;
+use crate::sim::world::{Event, World};
+use crate::sim::{At, Nanos};
+use crate::token::Tag;
+
+/// An operation on files that is in flight.
+#[derive(Debug)]
+pub(crate) struct Work {
+    account: Account,
+    op: Box<FileOp>,
+    moment: Moment,
+}
+
+/// Whose it is, and what it is about.
+#[derive(Debug)]
+struct Account {
+    at: At,
+    flight: Flight,
+    disk: usize,
+    file: Option<FileId>,
+    /// What the log calls it.
+    kind: u64,
+}
+
+/// When something of an operation takes effect.
+#[derive(Debug)]
+enum Moment {
+    /// A publication links the final name, and ends then.
+    Link(Nanos),
+    /// It ends.
+    End,
+}
+
+impl Work {
+    pub(crate) fn tag(&self) -> Tag {
+        self.account.flight.tag
+    }
+}
+
+/// What an operation goes through.
+fn through(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
+    match op {
+        FileOp::Open { directory, .. }
+        | FileOp::OpenPart { directory, .. }
+        | FileOp::ExpireParts { directory, .. }
+        | FileOp::List { directory, .. } => (Some(directory), None),
+        FileOp::Truncate { file, .. }
+        | FileOp::Read { file, .. }
+        | FileOp::Write { file, .. }
+        | FileOp::Sync { file }
+        | FileOp::Metadata { file } => (None, Some(file)),
+        FileOp::Publish { directory, file, .. } | FileOp::RemovePart { directory, file, .. } => {
+            (Some(directory), Some(file))
+        }
+    }
+}
+
+fn kind(op: &FileOp) -> u64 {
+    match op {
+        FileOp::Open { .. } => 0,
+        FileOp::OpenPart { .. } => 1,
+        FileOp::Truncate { .. } => 2,
+        FileOp::Read { .. } => 3,
+        FileOp::Write { .. } => 4,
+        FileOp::Sync { .. } => 5,
+        FileOp::Metadata { .. } => 6,
+        FileOp::Publish { .. } => 7,
+        FileOp::RemovePart { .. } => 8,
+        FileOp::ExpireParts { .. } => 9,
+        FileOp::List { .. } => 10,
+    }
+}
+
+/// What the log says came of it.
+fn figure(result: &Result<FileOutcome, Failure>) -> u64 {
+    match result {
+        Ok(FileOutcome::Opened { metadata, .. } | FileOutcome::Metadata(metadata)) => {
+            metadata.bytes
+        }
+        Ok(FileOutcome::Part { bytes, .. }) => *bytes,
+        Ok(FileOutcome::Read { memory }) => memory.len() as u64,
+        Ok(FileOutcome::Written { bytes, .. }) => *bytes as u64,
+        Ok(FileOutcome::Listed { entries, .. }) => entries.len() as u64,
+        Ok(FileOutcome::Done) => 0,
+        Err(failure) => FAILED | *failure as u64,
+    }
+}
+
+const FAILED: u64 = 1 << 63;
+const LINKED: u64 = 1 << 62;
+
+fn is_changing(op: &FileOp) -> bool {
+    matches!(op, FileOp::Write { .. } | FileOp::Truncate { .. })
+}
+
+/// Whether it is a path beneath a directory.
+pub(super) fn is_path(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
+}
+
+fn is_name(name: &str) -> bool {
+    is_path(name) && !name.contains('/')
+}
+
+/// What is wrong with an operation, whatever it goes through.
+fn mistake(op: &FileOp) -> Option<String> {
+    let path = |path: &str| (!is_path(path)).then(|| format!("{path:?} is no path"));
+    let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is no name of a part"));
+    match op {
+        FileOp::Open { path: of, .. } => path(of),
+        FileOp::OpenPart { name: of, .. } | FileOp::RemovePart { name: of, .. } => name(of),
+        FileOp::Publish { part, path: of, .. } => name(part).or_else(|| path(of)),
+        FileOp::Read { bytes: 0, .. } => Some("a read of nothing".to_owned()),
+        FileOp::Write { data, .. } if data.is_empty() => Some("a write of nothing".to_owned()),
+        FileOp::List { entries_max: 0, .. } => Some("a list of nothing".to_owned()),
+        _ => None,
+    }
+}
+
+/// The file of an operation that has been found to be of this world.
+fn own(file: &File) -> &SimFile {
+    file.simulated().expect("it was looked at when it was submitted")
+}
+
+impl World {
+    /// Virtual time, as files are dated.
+    pub(super) fn now_ms(&self) -> i64 {
+        i64::try_from(self.now / 1_000_000).unwrap_or(i64::MAX)
+    }
+
+    // ---- submitting ----
+
+    pub(crate) fn file(&mut self, at: At, flight: Flight, op: Box<FileOp>) {
+        let tag = flight.tag;
+        if let Some(mistake) = mistake(&op) {
+            self.bug(&format!("{tag:?}: {mistake}"));
+        }
+        let (directory, file) = through(&op);
+        let directory = directory.map(|directory| self.own_directory(tag, directory).disk);
+        let file = file.map(|file| self.own_file(tag, file));
+        if let Some(file) = file {
+            self.check_file(tag, file, &op);
+        }
+        let file = file.map(|file| file.id);
+        let disk = directory.or(file.map(|file| file.disk)).expect("it goes through something");
+        if file.is_some_and(|file| file.disk != disk) {
+            self.bug(&format!("{tag:?}: a file and a directory of different disks"));
+        }
+        if let Some(file) = file
+            && !self.disks[disk].begin(file, is_changing(&op))
+        {
+            self.bug(&format!("{tag:?}: a second operation in flight on a file that changes"));
+        }
+        let account = Account { at, flight, disk, file, kind: kind(&op) };
+        self.start_work(Work { account, op, moment: Moment::End });
+    }
+
+    /// A directory of a disk of this world.
+    fn own_directory<'a>(&mut self, tag: Tag, directory: &'a Directory) -> &'a SimDirectory {
+        let Some(directory) = directory.simulated() else {
+            self.bug(&format!("{tag:?}: a system's directory is brought into simulation"));
+        };
+        if !self.disks.get(directory.disk).is_some_and(|disk| disk.is_of(&directory.world)) {
+            self.bug(&format!("{tag:?}: a directory of another network is used"));
+        }
+        directory
+    }
+
+    /// A file of a disk of this world, as far as that can be said of one that is dead.
+    fn own_file<'a>(&mut self, tag: Tag, file: &'a File) -> &'a SimFile {
+        let Some(file) = file.simulated() else {
+            self.bug(&format!("{tag:?}: a system's file is brought into simulation"));
+        };
+        if self.disks.get(file.id.disk).is_none_or(|disk| disk.is_foreign(file)) {
+            self.bug(&format!("{tag:?}: a file of another network is used"));
+        }
+        file
+    }
+
+    fn check_file(&mut self, tag: Tag, file: &SimFile, op: &FileOp) {
+        let is_for_parts = matches!(op, FileOp::Publish { .. } | FileOp::RemovePart { .. });
+        if (is_changing(op) || is_for_parts) && !file.is_part {
+            self.bug(&format!("{tag:?}: a file opened for reading is treated as a part"));
+        }
+        if is_changing(op) && self.disks[file.id.disk].is_published(file) {
+            self.bug(&format!("{tag:?}: a part that has its final name is changed"));
+        }
+    }
+
+    /// Lets an operation take effect at once, or says when it will.
+    fn start_work(&mut self, mut work: Work) {
+        let publishes = matches!(*work.op, FileOp::Publish { .. });
+        if self.at_once() {
+            return match if publishes { self.link_work(&work) } else { Ok(()) } {
+                Ok(()) => self.finish_work(work, true),
+                Err(failure) => self.land_work(work.account, Err(failure), true),
+            };
+        }
+        self.tally.delayed += 1;
+        let takes = self.random.time(&self.faults.disk_delay);
+        let end = self.now + takes;
+        let mut when = end;
+        if publishes {
+            work.moment = Moment::Link(end);
+            when = self.now + self.random.below(takes as usize + 1) as Nanos;
+        }
+        self.schedule(when, Event::File(Box::new(work)));
+    }
+
+    // ---- taking effect ----
+
+    /// The moment of an operation has come.
+    pub(crate) fn work(&mut self, mut work: Work) {
+        let Moment::Link(end) = work.moment else { return self.finish_work(work, false) };
+        match self.link_work(&work) {
+            Ok(()) => {
+                work.moment = Moment::End;
+                self.schedule(end, Event::File(Box::new(work)));
+            }
+            Err(failure) => self.land_work(work.account, Err(failure), false),
+        }
+    }
+
+    /// The first moment of a publication.
+    fn link_work(&mut self, work: &Work) -> Result<(), Failure> {
+        let Account { disk, kind, .. } = work.account;
+        self.fate(disk, &work.op)?;
+        let FileOp::Publish { file, path, modified_ms, executable, .. } = &*work.op else {
+            unreachable!("only a publication links");
+        };
+        let modified_ms = modified_ms.unwrap_or(self.now_ms());
+        let finished = Finished { path, modified_ms, executable: *executable };
+        self.disks[disk].link(own(file), &finished)?;
+        self.note(Note::File, kind, LINKED);
+        Ok(())
+    }
+
+    fn finish_work(&mut self, work: Work, at_once: bool) {
+        let Work { account, op, .. } = work;
+        let fate = self.fate(account.disk, &op);
+        let result = fate.and_then(|()| self.perform(account.disk, *op));
+        self.land_work(account, result, at_once);
+    }
+
+    fn land_work(&mut self, account: Account, result: Result<FileOutcome, Failure>, at_once: bool) {
+        let Account { at, flight, file, kind, .. } = account;
+        self.note(Note::File, kind, figure(&result));
+        let outcome = match result {
+            Ok(outcome) => Outcome::File(Box::new(outcome)),
+            Err(failure) => Outcome::Failed(Error::new(failure)),
+        };
+        let queued = Queued::new(None, flight.land(), Role::File, false, outcome);
+        self.complete(at, Queued { file, ..queued }, at_once);
+    }
+
+    /// The completion of an operation on an open file has been taken.
+    pub(crate) fn file_landed(&mut self, file: FileId) {
+        self.disks[file.disk].end(file);
+    }
+
+    /// Whether an operation fails, whatever it is meant to do.
+    fn fate(&mut self, disk: usize, op: &FileOp) -> Result<(), Failure> {
+        let (directory, file) = through(op);
+        let disk = &self.disks[disk];
+        let before_crash = directory
+            .and_then(Directory::simulated)
+            .is_some_and(|directory| directory.epoch != disk.epoch);
+        if before_crash || file.is_some_and(|file| disk.is_dead(own(file))) {
+            return Err(Failure::Disk);
+        }
+        if self.random.chance(self.faults.disk_fails_ppm) {
+            self.tally.disk_fails += 1;
+            return Err(Failure::Disk);
+        }
+        let takes_room =
+            matches!(op, FileOp::Write { .. } | FileOp::OpenPart { .. } | FileOp::Publish { .. });
+        if takes_room && self.random.chance(self.faults.disk_full_ppm) {
+            self.tally.disk_full += 1;
+            return Err(Failure::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, number: usize, op: FileOp) -> Result<FileOutcome, Failure> {
+        let now_ms = self.now_ms();
+        let disk = &mut self.disks[number];
+        match op {
+            FileOp::Open { path, .. } => disk.open(&path),
+            FileOp::OpenPart { name, .. } => disk.open_part(&name, now_ms),
+            FileOp::Truncate { file, bytes } => disk.truncate(own(&file), bytes, now_ms),
+            FileOp::Read { file, offset, bytes, memory } => {
+                self.read_file(number, own(&file), offset, bytes, memory)
+            }
+            FileOp::Write { file, offset, data } => {
+                self.write_file(number, own(&file), offset, data)
+            }
+            FileOp::Sync { file } => disk.sync(own(&file)),
+            FileOp::Metadata { file } => disk.metadata(own(&file)),
+            FileOp::Publish { path, .. } => Ok(disk.sync_name(&path)),
+            FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
+            FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ms)),
+            FileOp::List { after, entries_max, .. } => Ok(disk.list(&after, entries_max)),
+        }
+    }
+
+    fn read_file(
+        &mut self,
+        disk: usize,
+        file: &SimFile,
+        offset: u64,
+        bytes: usize,
+        mut memory: Vec<u8>,
+    ) -> Result<FileOutcome, Failure> {
+        let there = self.disks[disk].read(file, offset)?;
+        let most = there.len().min(bytes);
+        let mut count = most;
+        if most > 0 && self.random.chance(self.faults.read_short_ppm) {
+            count = self.random.part(most);
+            self.tally.read_short += u64::from(count < most);
+        }
+        memory.clear();
+        memory.extend_from_slice(&there[..count]);
+        self.log.bytes(self.now, &memory);
+        Ok(FileOutcome::Read { memory })
+    }
+
+    fn write_file(
+        &mut self,
+        disk: usize,
+        file: &SimFile,
+        offset: u64,
+        data: Gather,
+    ) -> Result<FileOutcome, Failure> {
+        let most = self.disks[disk].writable(file, offset, data.len())?;
+        let mut count = most;
+        if self.random.chance(self.faults.write_short_ppm) {
+            count = self.random.part(most);
+            self.tally.write_short += u64::from(count < most);
+        }
+        let bytes: Vec<u8> = data.slices().flatten().copied().take(count).collect();
+        self.log.bytes(self.now, &bytes);
+        let now_ms = self.now_ms();
+        self.disks[disk].write(file, offset, bytes, now_ms)?;
+        Ok(FileOutcome::Written { bytes: count, data })
+    }
+}

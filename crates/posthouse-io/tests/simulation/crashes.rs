@@ -1,0 +1,293 @@
+//! Crashes of simulated disks: what was synced or published is there, of the rest anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use posthouse_io::sim::{Faults, Network};
+use posthouse_io::{Failure, FileOp, Usage};
+
+use crate::desk::Desk;
+
+const SEEDS: u64 = 2000;
+
+fn desk(seed: u64) -> Desk {
+    Desk::on(&Network::with(seed, Faults::none()))
+}
+
+/// What has become of a write in a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Kept,
+    Torn,
+    Lost,
+    /// Lost, and zeros are there because what follows was kept.
+    Hole,
+}
+
+/// What has become of a write of ten such bytes past the synced end.
+fn fate(content: &[u8], offset: usize, byte: u8) -> Fate {
+    let there = content.get(offset..).unwrap_or_default();
+    let there = &there[..there.len().min(10)];
+    let kept = there.iter().take_while(|other| **other == byte).count();
+    assert!(there[kept..].iter().all(|other| *other == 0), "{there:?}: nobody has written that");
+    match kept {
+        10 => Fate::Kept,
+        0 if there.is_empty() => Fate::Lost,
+        0 => Fate::Hole,
+        _ => Fate::Torn,
+    }
+}
+
+#[test]
+fn any_of_the_writes_that_were_not_synced_are_kept_lost_or_torn() {
+    let mut seen = BTreeMap::<[Fate; 3], u64>::new();
+    for seed in 0..SEEDS {
+        let desk = desk(seed);
+        let file = desk.part_with("p", b"synced");
+        desk.sync(&file).unwrap();
+        for (i, byte) in (*b"abc").into_iter().enumerate() {
+            desk.write_all(&file, 6 + 10 * i as u64, &[byte; 10]);
+        }
+        desk.disk.crash();
+        let [(name, content)] = &desk.disk.parts()[..] else { panic!("seed {seed}: it is lost") };
+        assert_eq!((&**name, &content[..6]), ("p", &b"synced"[..]), "seed {seed}");
+        let fates = [(6, b'a'), (16, b'b'), (26, b'c')].map(|(at, byte)| fate(content, at, byte));
+        *seen.entry(fates).or_default() += 1;
+    }
+    let count = |wanted: &dyn Fn(&[Fate; 3]) -> bool| {
+        seen.iter().filter(|(fates, _)| wanted(fates)).map(|(_, count)| count).sum::<u64>()
+    };
+    for i in 0..3 {
+        assert!(count(&|fates| fates[i] == Fate::Kept) > SEEDS / 5, "{seen:?}");
+        assert!(count(&|fates| fates[i] == Fate::Torn) > SEEDS / 20, "{seen:?}");
+        let lost = |fates: &[Fate; 3]| matches!(fates[i], Fate::Lost | Fate::Hole);
+        assert!(count(&lost) > SEEDS / 5, "{seen:?}");
+    }
+    let subsets: BTreeSet<_> = seen.keys().map(|fates| fates.map(|f| f == Fate::Kept)).collect();
+    assert_eq!(subsets.len(), 8, "every subset is kept in some seed");
+    assert!(count(&|fates| fates[0] == Fate::Hole) > SEEDS / 5, "{seen:?}");
+}
+
+#[test]
+fn what_was_written_over_and_cut_is_as_it_is_or_as_it_was() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let desk = desk(seed);
+        let file = desk.part_with("p", b"oldold");
+        desk.sync(&file).unwrap();
+        desk.write_all(&file, 0, b"NEW");
+        desk.truncate(&file, 4).unwrap();
+        desk.disk.crash();
+        seen.insert(desk.disk.parts().remove(0).1);
+    }
+    let expected = ["NEWold", "NEWo", "NEdold", "NEdo", "Nldold", "Nldo", "oldold", "oldo"];
+    assert_eq!(seen, expected.map(|text| text.as_bytes().to_vec()).into());
+}
+
+#[test]
+fn a_part_that_was_not_synced_can_lose_its_name() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let desk = desk(seed);
+        let synced = desk.part_with("synced", b"x");
+        desk.sync(&synced).unwrap();
+        let _one = desk.part_with("one", b"x");
+        let _other = desk.part_with("other", b"x");
+        desk.disk.crash();
+        seen.insert(desk.part_names());
+    }
+    let seen: Vec<String> = seen.into_iter().map(|names| names.join(" ")).collect();
+    assert_eq!(seen, ["one other synced", "one synced", "other synced", "synced"]);
+}
+
+#[test]
+fn parts_that_were_removed_can_come_back_as_they_were_synced() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let desk = desk(seed);
+        let removed = desk.part_with("removed", b"removed");
+        desk.sync(&removed).unwrap();
+        desk.remove_part("removed", &removed).unwrap();
+        let file = desk.part_with("expired", b"expired");
+        desk.sync(&file).unwrap();
+        drop(file);
+        desk.rig.network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+        desk.expire(1).unwrap();
+        assert_eq!(desk.part_names(), [""; 0]);
+        desk.disk.crash();
+        for (name, content) in desk.disk.parts() {
+            assert_eq!(name.as_bytes(), content, "seed {seed}");
+        }
+        seen.insert(desk.part_names().len());
+    }
+    assert_eq!(seen, [0, 1, 2].into());
+}
+
+#[test]
+fn what_was_published_is_there_whole_however_its_part_fares() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let desk = desk(seed);
+        let file = desk.part_with("p", b"published");
+        desk.publish("p", &file, "a/b/c").unwrap();
+        desk.remove_part("p", &file).unwrap();
+        desk.disk.crash();
+        seen.insert(desk.part_names().len());
+        drop(file);
+        let desk = desk.again();
+        assert_eq!(desk.disk.read("a/b/c").as_deref(), Some(&b"published"[..]), "seed {seed}");
+        let (file, bytes) = desk.part("p").unwrap();
+        assert_eq!(bytes, 0, "seed {seed}: what others see is no part any more");
+        desk.write_all(&file, 0, b"other");
+        assert_eq!(desk.disk.read("a/b/c").as_deref(), Some(&b"published"[..]), "seed {seed}");
+    }
+    assert_eq!(seen, [0, 1].into(), "its own name is gone, or back");
+}
+
+#[test]
+fn a_crash_can_come_between_the_two_moments_of_a_publication() {
+    let (mut completed, mut linked, mut not_linked, mut no_directory) = (0, 0, 0, 0);
+    for seed in 0..SEEDS {
+        let desk = desk(seed);
+        let file = desk.part_with("p", b"published");
+        let ms = Duration::from_millis;
+        let slow = Faults { immediate_ppm: 0, disk_delay: ms(1)..=ms(10), ..Faults::none() };
+        desk.set_faults(slow);
+        let publish = desk.submit(desk.publish_op("p", &file, "directory/name"));
+        desk.rig.network.run_until(Some(ms(seed % 12)), || None::<()>);
+        desk.disk.crash();
+        let content = desk.disk.read("directory/name");
+        let (tag, result) = desk.next().expect("it completes");
+        assert_eq!(tag, publish);
+        match result {
+            Ok(_) => {
+                completed += 1;
+                assert!(content.is_some(), "seed {seed}: it is on the disk");
+            }
+            Err(failure) => assert_eq!(failure, Failure::Disk, "seed {seed}"),
+        }
+        assert_eq!(desk.disk.read("directory/name"), content, "seed {seed}: dead hands do nothing");
+        match content {
+            Some(content) => {
+                linked += 1;
+                assert_eq!(content, b"published", "seed {seed}: whole or not at all");
+            }
+            None => not_linked += 1,
+        }
+        drop(file);
+        let desk = desk.again();
+        no_directory += u64::from(desk.open("directory").map(|_| ()) == Err(Failure::NotFound));
+    }
+    let counts = [completed, linked - completed, not_linked, no_directory];
+    assert!(counts.iter().all(|count| *count > SEEDS / 20), "{counts:?}");
+    assert!(no_directory < not_linked, "{counts:?}: a directory can be there without its file");
+}
+
+#[test]
+fn a_sync_that_has_completed_has_synced() {
+    let mut completed = 0;
+    for seed in 0..500 {
+        let desk = desk(seed);
+        let file = desk.part_with("p", b"content");
+        let ms = Duration::from_millis;
+        let slow = Faults { immediate_ppm: 0, disk_delay: ms(1)..=ms(10), ..Faults::none() };
+        desk.set_faults(slow);
+        desk.submit(FileOp::Sync { file });
+        desk.rig.network.run_until(Some(ms(seed % 12)), || None::<()>);
+        desk.disk.crash();
+        if desk.next().expect("it completes").1.is_ok() {
+            completed += 1;
+            assert_eq!(desk.disk.parts(), [("p".to_owned(), b"content".to_vec())], "seed {seed}");
+        }
+    }
+    assert!((50..450).contains(&completed), "{completed} syncs have completed");
+}
+
+#[test]
+fn what_was_opened_before_a_crash_is_dead() {
+    for immediate_ppm in [1_000_000, 0] {
+        let desk = Desk::new(Faults { immediate_ppm, ..Faults::none() });
+        desk.disk.write("f", b"read");
+        let (part, (file, _)) = (desk.part_with("p", b"part"), desk.open("f").unwrap());
+        desk.sync(&part).unwrap();
+        desk.disk.crash();
+        let before = (desk.disk.parts(), desk.disk.files());
+        let dead = Err::<(), _>(Failure::Disk);
+        assert_eq!(desk.read(&file, 0, 1).map(|_| ()), dead);
+        assert_eq!(desk.metadata(&file).map(|_| ()), dead);
+        assert_eq!(desk.write(&part, 0, b"dead").map(|_| ()), dead);
+        assert_eq!(desk.truncate(&part, 0), dead);
+        assert_eq!(desk.sync(&part), dead);
+        assert_eq!(desk.publish("p", &part, "g"), dead);
+        assert_eq!(desk.remove_part("p", &part), dead);
+        assert_eq!(desk.open("f").map(|_| ()), dead);
+        assert_eq!(desk.part("p").map(|_| ()), dead);
+        assert_eq!(desk.list("", 1).map(|_| ()), dead);
+        assert_eq!(desk.expire(0), dead);
+        assert_eq!((desk.disk.parts(), desk.disk.files()), before);
+        assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+        // A new directory does not bring the old file back to life, nor does the old one help.
+        let desk = desk.again();
+        assert_eq!(desk.remove_part("p", &part), dead);
+        let (again, bytes) = desk.part("p").unwrap();
+        assert_eq!((bytes, desk.sync(&part), desk.sync(&again)), (4, dead, Ok(())));
+    }
+}
+
+#[test]
+fn what_is_in_flight_at_a_crash_has_no_effect() {
+    let desk = Desk::new(Faults::none());
+    let names = ["one", "three", "two"];
+    let [one, three, two] = names.map(|name| desk.part_with(name, b"before"));
+    desk.disk.sync_all();
+    desk.set_faults(Faults { immediate_ppm: 0, ..Faults::none() });
+    let directory = desk.directory.clone();
+    desk.submit(Desk::write_op(&one, 0, b"after!"));
+    desk.submit(FileOp::Truncate { file: two, bytes: 0 });
+    desk.submit(FileOp::OpenPart { directory: directory.clone(), name: "four".into() });
+    desk.submit(FileOp::RemovePart { directory, name: "three".into(), file: three });
+    desk.disk.crash();
+    for _ in 0..4 {
+        assert_eq!(desk.next().unwrap().1.map(|_| ()), Err(Failure::Disk));
+    }
+    assert_eq!(desk.disk.parts(), names.map(|name| (name.to_owned(), b"before".to_vec())));
+}
+
+#[test]
+fn a_crash_frees_locks() {
+    let desk = Desk::new(Faults::none());
+    let file = desk.part_with("p", b"x");
+    desk.sync(&file).unwrap();
+    desk.disk.crash();
+    let desk = desk.again();
+    let (again, bytes) = desk.part("p").unwrap();
+    assert_eq!(bytes, 1);
+    drop(file);
+    assert_eq!(desk.part("p").map(|_| ()), Err(Failure::Locked), "the dead one held nothing");
+    drop(again);
+    assert!(desk.part("p").is_ok());
+}
+
+#[test]
+fn what_a_system_has_written_in_its_own_time_is_there() {
+    for seed in 0..50 {
+        let desk = desk(seed);
+        let file = desk.part_with("p", b"content");
+        let gone = desk.part_with("gone", b"content");
+        desk.remove_part("gone", &gone).unwrap();
+        desk.disk.sync_all();
+        desk.disk.crash();
+        assert_eq!(desk.disk.parts(), [("p".to_owned(), b"content".to_vec())], "seed {seed}");
+        assert_eq!(desk.rig.network.tally().disk_lost, 0);
+        drop(file);
+    }
+}
+
+#[test]
+fn a_crash_of_one_disk_is_none_of_another() {
+    let desk = Desk::new(Faults::none());
+    let file = desk.part_with("p", b"not synced");
+    desk.rig.network.disk("other").crash();
+    assert_eq!(desk.read(&file, 0, 99).unwrap(), b"not synced");
+    assert_eq!(desk.sync(&file), Ok(()));
+}

@@ -1,0 +1,185 @@
+//! A port and a disk that a test does one operation after the other on.
+
+use posthouse_io::sim::{Disk, Faults, Network};
+use posthouse_io::{
+    Completion, Directory, Failure, File, FileEntry, FileOp, FileOutcome, Metadata, Op, Outcome,
+    Tag,
+};
+
+use crate::rig::{Rig, gather};
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+pub(crate) struct Desk {
+    pub(crate) rig: Rig,
+    pub(crate) disk: Disk,
+    pub(crate) directory: Directory,
+}
+
+/// What came of an operation on files.
+pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
+    match outcome {
+        Outcome::File(outcome) => Ok(*outcome),
+        Outcome::Failed(error) => Err(error.failure),
+        other => panic!("no outcome of an operation on files: {other:?}"),
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(faults: Faults) -> Self {
+        Self::on(&Network::with(1, faults))
+    }
+
+    pub(crate) fn on(network: &Network) -> Self {
+        let disk = network.disk("disk");
+        Self { rig: Rig::new(network), directory: disk.directory(), disk }
+    }
+
+    /// A port that comes after a crash.
+    pub(crate) fn again(self) -> Self {
+        let network = self.rig.network.clone();
+        self.rig.end_clean();
+        Self::on(&network)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.rig.network.set_faults(faults);
+    }
+
+    pub(crate) fn submit(&self, op: FileOp) -> Tag {
+        self.rig.submit(Op::File(Box::new(op)))
+    }
+
+    /// The next completion's tag and what came of it.
+    pub(crate) fn next(&self) -> Option<(Tag, Result<FileOutcome>)> {
+        let Completion { tag, more, outcome } = self.rig.completion()?;
+        assert!(!more, "an operation on files has one completion");
+        Some((tag, result(outcome)))
+    }
+
+    pub(crate) fn perform(&self, op: FileOp) -> Result<FileOutcome> {
+        let tag = self.submit(op);
+        result(self.rig.outcome(tag))
+    }
+
+    /// Performs what has no other outcome than that it is done.
+    fn do_it(&self, op: FileOp) -> Result<()> {
+        match self.perform(op)? {
+            FileOutcome::Done => Ok(()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    // ---- each operation ----
+
+    pub(crate) fn open(&self, path: &str) -> Result<(File, Metadata)> {
+        let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
+        match self.perform(op)? {
+            FileOutcome::Opened { file, metadata } => Ok((file, metadata)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn part(&self, name: &str) -> Result<(File, u64)> {
+        let op = FileOp::OpenPart { directory: self.directory.clone(), name: name.into() };
+        match self.perform(op)? {
+            FileOutcome::Part { file, bytes } => Ok((file, bytes)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A part with these bytes in it, not synced.
+    pub(crate) fn part_with(&self, name: &str, bytes: &[u8]) -> File {
+        let (file, _) = self.part(name).unwrap();
+        self.write_all(&file, 0, bytes);
+        file
+    }
+
+    pub(crate) fn read_op(file: &File, offset: u64, bytes: usize) -> FileOp {
+        FileOp::Read { file: file.clone(), offset, bytes, memory: b"old".to_vec() }
+    }
+
+    pub(crate) fn read(&self, file: &File, offset: u64, bytes: usize) -> Result<Vec<u8>> {
+        match self.perform(Self::read_op(file, offset, bytes))? {
+            FileOutcome::Read { memory } => Ok(memory),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn write_op(file: &File, offset: u64, bytes: &[u8]) -> FileOp {
+        FileOp::Write { file: file.clone(), offset, data: gather(bytes) }
+    }
+
+    pub(crate) fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> Result<usize> {
+        match self.perform(Self::write_op(file, offset, bytes))? {
+            FileOutcome::Written { bytes: written, data } => {
+                assert!(data.slices().flatten().eq(bytes), "the memory comes back");
+                Ok(written)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes all; gives how many writes that took.
+    pub(crate) fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) -> usize {
+        let (mut written, mut writes) = (0, 0);
+        while written < bytes.len() {
+            written += self.write(file, offset + written as u64, &bytes[written..]).unwrap();
+            writes += 1;
+        }
+        writes
+    }
+
+    pub(crate) fn truncate(&self, file: &File, bytes: u64) -> Result<()> {
+        self.do_it(FileOp::Truncate { file: file.clone(), bytes })
+    }
+
+    pub(crate) fn sync(&self, file: &File) -> Result<()> {
+        self.do_it(FileOp::Sync { file: file.clone() })
+    }
+
+    pub(crate) fn metadata(&self, file: &File) -> Result<Metadata> {
+        match self.perform(FileOp::Metadata { file: file.clone() })? {
+            FileOutcome::Metadata(metadata) => Ok(metadata),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn publish_op(&self, part: &str, file: &File, path: &str) -> FileOp {
+        FileOp::Publish {
+            directory: self.directory.clone(),
+            part: part.into(),
+            file: file.clone(),
+            path: path.into(),
+            modified_ms: None,
+            executable: false,
+        }
+    }
+
+    pub(crate) fn publish(&self, part: &str, file: &File, path: &str) -> Result<()> {
+        self.do_it(self.publish_op(part, file, path))
+    }
+
+    pub(crate) fn remove_part(&self, name: &str, file: &File) -> Result<()> {
+        let (directory, file) = (self.directory.clone(), file.clone());
+        self.do_it(FileOp::RemovePart { directory, name: name.into(), file })
+    }
+
+    pub(crate) fn expire(&self, age_ms: u64) -> Result<()> {
+        let directory = self.directory.clone();
+        self.do_it(FileOp::ExpireParts { directory, age_ms })
+    }
+
+    pub(crate) fn list(&self, after: &str, entries_max: usize) -> Result<(Vec<FileEntry>, bool)> {
+        let directory = self.directory.clone();
+        match self.perform(FileOp::List { directory, after: after.into(), entries_max })? {
+            FileOutcome::Listed { entries, more } => Ok((entries, more)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The parts' names.
+    pub(crate) fn part_names(&self) -> Vec<String> {
+        self.disk.parts().into_iter().map(|(name, _)| name).collect()
+    }
+}
