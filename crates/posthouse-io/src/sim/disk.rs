@@ -77,6 +77,22 @@ impl Disk {
         assert!(changed, "there is no file at {path}");
     }
 
+    /// Puts other bytes into a final file, on the disk, and leaves its time as it was.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such file.
+    pub fn rewrite(&self, path: &str, bytes: &[u8]) {
+        let mut world = self.noted(7, bytes.len());
+        let disk = &mut world.disks[self.number];
+        let modified_ms = disk.modified_ms(path);
+        let modified_ms = modified_ms.unwrap_or_else(|| panic!("there is no file at {path}"));
+        disk.change(path, modified_ms, |content| {
+            content.cut(0);
+            content.write(0, bytes.to_vec());
+        });
+    }
+
     /// Removes a file; false: there is none. Who has it open keeps it.
     pub fn remove(&self, path: &str) -> bool {
         self.noted(3, 0).disks[self.number].take_away(path)

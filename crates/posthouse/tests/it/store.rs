@@ -77,14 +77,18 @@ impl Store {
                 let file = fs::File::options().write(true).open(root.join(name));
                 file.and_then(|file| file.set_len(bytes)).expect("there");
             }
-            Self::Simulated(disk) => disk.truncate(name, bytes),
+            Self::Simulated(disk) => {
+                let len = disk.read(name).expect("there").len() as u64;
+                disk.append(name, &vec![0; bytes.saturating_sub(len) as usize]);
+                disk.truncate(name, bytes);
+            }
         }
     }
 
     pub fn remove(&self, name: &str) {
         match self {
             Self::Real(root) => fs::remove_file(root.join(name)).expect("it is there"),
-            Self::Simulated(disk) => disk.remove(name),
+            Self::Simulated(disk) => assert!(disk.remove(name), "it is there"),
         }
     }
 

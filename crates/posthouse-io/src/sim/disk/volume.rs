@@ -415,6 +415,12 @@ impl Volume {
         Ok(())
     }
 
+    /// When a final file was modified.
+    pub(super) fn modified_ms(&mut self, path: &str) -> Option<i64> {
+        let Some(Found::File(inode)) = self.names.look(path) else { return None };
+        Some(self.body(inode).modified_ms)
+    }
+
     /// Changes a file in its place, on the disk. False: there is none.
     pub(super) fn change(
         &mut self,

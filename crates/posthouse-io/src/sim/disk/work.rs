@@ -52,6 +52,7 @@ fn through(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
         FileOp::Open { directory, .. }
         | FileOp::OpenPart { directory, .. }
         | FileOp::ExpireParts { directory, .. }
+        | FileOp::Usage { directory }
         | FileOp::List { directory, .. } => (Some(directory), None),
         FileOp::Truncate { file, .. }
         | FileOp::Read { file, .. }
@@ -77,6 +78,7 @@ fn kind(op: &FileOp) -> u64 {
         FileOp::RemovePart { .. } => 8,
         FileOp::ExpireParts { .. } => 9,
         FileOp::List { .. } => 10,
+        FileOp::Usage { .. } => 11,
     }
 }
 
@@ -90,6 +92,7 @@ fn figure(result: &Result<FileOutcome, Failure>) -> u64 {
         Ok(FileOutcome::Read { memory }) => memory.len() as u64,
         Ok(FileOutcome::Written { bytes, .. }) => *bytes as u64,
         Ok(FileOutcome::Listed { entries, .. }) => entries.len() as u64,
+        Ok(FileOutcome::Usage(usage)) => usage.bytes,
         Ok(FileOutcome::Done) => 0,
         Err(failure) => FAILED | *failure as u64,
     }
@@ -308,6 +311,7 @@ impl World {
             FileOp::Publish { path, .. } => Ok(disk.sync_name(&path)),
             FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
             FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ms)),
+            FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),
             FileOp::List { after, entries_max, .. } => Ok(disk.list(&after, entries_max)),
         }
     }
