@@ -1,21 +1,287 @@
 //! Files and directories of this machine.
+//!
+//! Work on them blocks, so it is done on a few threads of its own, and what it came to is posted
+//! back to the lane. (A ring does some of it itself: `uring/files.rs`.) Operations that are in
+//! flight together are carried out in no particular order.
+//!
+//! Whoever can write to the directory may swap names in it at any time. So a name is looked up
+//! once, beneath a directory that is open, and what counts is what was opened: its kind, its
+//! owner, its inode.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `folder` | a directory that was opened to work beneath it, and opening files |
+//! | `parts` | unfinished files: their directory, their locks, their end |
+//! | `publishing` | giving a part its final name |
+//! | `listing` | walks of all that lies beneath |
 
-use std::io;
-use std::path::Path;
+mod folder;
+mod listing;
+mod parts;
+mod publishing;
 
-use crate::file::Usage;
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
 
-/// A directory of this machine.
+use rustix::fs::{FileType, Mode, Stat};
+use rustix::io::{Errno, retry_on_intr};
+
+pub(crate) use self::folder::Folder;
+use self::publishing::Finished;
+use crate::crew::Crew;
+use crate::error::{Error, Failure};
+use crate::file::{Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, Metadata};
+use crate::operation::{Completion, Gather, Outcome};
+use crate::sync::Arc;
+use crate::system;
+use crate::token::Tag;
+
+/// Operations that run at a time; each has a thread. A disk does several at once faster than one
+/// after the other, and one that waits for a slow sync does not hold up the others.
+const THREADS_MAX: usize = 4;
+/// How many wait is for whoever submits them to bound: each holds memory and a place in a transfer
+/// already, and a part that could not be removed for want of room here would stay.
+const WAITING_MAX: usize = usize::MAX;
+/// Segments that are written in one call; a longer gather is written in several operations.
+pub(crate) const SEGMENTS_MAX: usize = 64;
+/// Where the longest file that the system can think of ends.
+const OFFSET_MAX: u64 = i64::MAX as u64;
+/// How often something is tried that somebody else thwarts by changing names.
+const TRIES_MAX: usize = 16;
+
+/// Carries out operations on files.
 #[derive(Debug)]
-pub(crate) struct Folder;
+pub(crate) struct Disk {
+    crew: Crew,
+}
 
-impl Folder {
-    pub(crate) fn open(_: &Path) -> io::Result<Self> {
-        Ok(Self)
+impl Default for Disk {
+    fn default() -> Self {
+        Self { crew: Crew::new("posthouse-disk", THREADS_MAX, WAITING_MAX) }
+    }
+}
+
+impl Disk {
+    /// Has the operation carried out and posts its completion from another thread; or gives it at
+    /// once, where there is no thread. What may not be submitted is found here, on the thread of
+    /// the one who did it.
+    pub(crate) fn take_on(
+        &self,
+        tag: Tag,
+        op: Box<FileOp>,
+        post: impl FnOnce(Completion) + Send + 'static,
+    ) -> Option<Completion> {
+        check(&op);
+        let work = move || {
+            system::outlive_file_size_limit();
+            let outcome = match perform(*op) {
+                Ok(outcome) => Outcome::File(Box::new(outcome)),
+                Err(error) => Outcome::Failed(error),
+            };
+            post(Completion { tag, more: false, outcome });
+        };
+        if self.crew.take_on(work) {
+            return None;
+        }
+        let outcome = Outcome::Failed(Error::new(Failure::NoBuffers));
+        Some(Completion { tag, more: false, outcome })
+    }
+}
+
+/// Asserts what the seam demands of an operation.
+pub(crate) fn check(op: &FileOp) {
+    let (directory, file) = match op {
+        FileOp::Open { directory, path } => {
+            check_path(path);
+            (Some(directory), None)
+        }
+        FileOp::OpenPart { directory, name } => {
+            check_name(name);
+            (Some(directory), None)
+        }
+        FileOp::Publish { directory, part, file, path, .. } => {
+            check_name(part);
+            check_path(path);
+            (Some(directory), Some(file))
+        }
+        FileOp::RemovePart { directory, name, file } => {
+            check_name(name);
+            (Some(directory), Some(file))
+        }
+        FileOp::List { directory, entries_max, .. } => {
+            assert!(*entries_max > 0, "a list of nothing");
+            (Some(directory), None)
+        }
+        FileOp::ExpireParts { directory, .. } => (Some(directory), None),
+        FileOp::Read { file, bytes, .. } => {
+            assert!(*bytes > 0, "a read of nothing");
+            (None, Some(file))
+        }
+        FileOp::Write { file, data, .. } => {
+            assert!(!data.is_empty(), "a write without bytes");
+            (None, Some(file))
+        }
+        FileOp::Truncate { file, .. } | FileOp::Sync { file } | FileOp::Metadata { file } => {
+            (None, Some(file))
+        }
+    };
+    let _ = (directory.map(Directory::folder), file.map(File::descriptor));
+}
+
+fn check_path(path: &str) {
+    let sound = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    assert!(path.split('/').all(sound), "a path that is no path beneath a directory: {path:?}");
+}
+
+fn check_name(name: &str) {
+    check_path(name);
+    assert!(!name.contains('/'), "the name of a part is one part of a path: {name:?}");
+}
+
+/// Carries out an operation. It blocks.
+fn perform(op: FileOp) -> Result<FileOutcome, Error> {
+    let done = |()| FileOutcome::Done;
+    match op {
+        FileOp::Open { directory, path } => directory.folder().open_file(&path),
+        FileOp::OpenPart { directory, name } => directory.folder().open_part(&name),
+        FileOp::Truncate { file, bytes } => truncate(file.descriptor(), bytes).map(done),
+        FileOp::Read { file, offset, bytes, memory } => {
+            let memory = read(file.descriptor(), offset, bytes, memory)?;
+            Ok(FileOutcome::Read { memory })
+        }
+        FileOp::Write { file, offset, data } => {
+            let bytes = write(file.descriptor(), offset, &data)?;
+            Ok(FileOutcome::Written { bytes, data })
+        }
+        FileOp::Sync { file } => Ok(sync(file.descriptor()).map(done)?),
+        FileOp::Metadata { file } => {
+            Ok(FileOutcome::Metadata(metadata(&rustix::fs::fstat(file.descriptor())?)))
+        }
+        FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
+            let finished = Finished { path: &path, modified_ms, executable };
+            directory.folder().publish(&part, file.descriptor(), &finished).map(done)
+        }
+        FileOp::RemovePart { directory, name, file } => {
+            directory.folder().remove_part(&name, file.descriptor()).map(done)
+        }
+        FileOp::ExpireParts { directory, age_ms } => {
+            directory.folder().expire_parts(age_ms).map(done)
+        }
+        FileOp::List { directory, after, entries_max } => {
+            directory.folder().list(&after, entries_max)
+        }
+    }
+}
+
+/// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
+pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
+    offset.checked_add(bytes as u64).is_some_and(|end| end <= OFFSET_MAX)
+}
+
+fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
+    if bytes > OFFSET_MAX {
+        return Err(Errno::FBIG.into());
+    }
+    Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
+}
+
+/// Reads at most `bytes` into `memory`, which gets no other bytes.
+fn read(file: &OwnedFd, offset: u64, bytes: usize, mut memory: Vec<u8>) -> Result<Vec<u8>, Error> {
+    memory.clear();
+    let reachable = OFFSET_MAX.saturating_sub(offset);
+    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
+    if bytes == 0 {
+        return Ok(memory);
+    }
+    memory.reserve(bytes);
+    let read = retry_on_intr(|| {
+        let room = &mut memory.spare_capacity_mut()[..bytes];
+        rustix::io::pread(file, room, offset).map(|(filled, _)| filled.len())
+    })?;
+    // SAFETY: the system has written so many bytes to the beginning of the vector, and the room
+    // that it was given for them lies in it.
+    unsafe { memory.set_len(read) };
+    Ok(memory)
+}
+
+/// Writes from the beginning of `data`; the number of bytes that were written.
+fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize, Error> {
+    if !is_within_a_file(offset, data.len()) {
+        return Err(Errno::FBIG.into());
+    }
+    let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+    let mut used = 0;
+    for (slot, segment) in slices.iter_mut().zip(data.slices()) {
+        *slot = IoSlice::new(segment);
+        used += 1;
+    }
+    Ok(retry_on_intr(|| rustix::io::pwritev(file, &slices[..used], offset))?)
+}
+
+/// Waits until everything written is on the disk. Its length must be, too, and when it was
+/// modified: so this is more than the data.
+fn sync(file: &OwnedFd) -> Result<(), Errno> {
+    retry_on_intr(|| rustix::fs::fsync(file))
+}
+
+/// What is known of a file.
+fn metadata(stat: &Stat) -> Metadata {
+    let (seconds, rest) = (stat.st_mtime, stat.st_mtime_nsec.cast_signed());
+    Metadata {
+        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
+        executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
+    }
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// What tells a file from every other that there is now.
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl Directory {
+    fn folder(&self) -> &Folder {
+        match &self.kind {
+            DirectoryKind::Real(folder) => folder,
+            DirectoryKind::Simulated(_) => panic!("a directory of a simulated disk on a real port"),
+        }
+    }
+}
+
+impl File {
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        match &self.kind {
+            FileKind::Real(descriptor) => descriptor,
+            FileKind::Simulated(_) => panic!("a file of a simulated disk on a real port"),
+        }
     }
 
-    #[expect(clippy::unused_self, reason = "not there yet")]
-    pub(crate) fn usage(&self) -> io::Result<Usage> {
-        Ok(Usage::default())
+    fn real(descriptor: OwnedFd) -> Self {
+        Self { kind: FileKind::Real(Arc::new(descriptor)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_refused(check: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+        std::panic::catch_unwind(check).is_err()
+    }
+
+    #[test]
+    fn a_path_that_could_lead_elsewhere_is_a_bug_of_who_submits_it() {
+        for path in ["", "/a", "a/", "a//b", ".", "..", "a/..", "a/./b", "../a", "a\0b"] {
+            assert!(is_refused(|| check_path(path)), "{path:?}");
+        }
+        for path in ["a", "a/b", "...", ".a", "a b", "a\\..\\b", "C:"] {
+            assert!(!is_refused(|| check_path(path)), "{path:?}");
+        }
+        assert!(is_refused(|| check_name("a/b")));
+        assert!(!is_refused(|| check_name("a")));
     }
 }

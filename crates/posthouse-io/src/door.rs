@@ -44,6 +44,16 @@ impl Door {
         self.wake();
     }
 
+    /// Posts a completion from another thread, unless the lane has gone.
+    pub(crate) fn poster(door: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
+        let door = Arc::downgrade(door);
+        move |completion| {
+            if let Some(door) = door.upgrade() {
+                door.post(completion);
+            }
+        }
+    }
+
     /// False where a wake-up has come since the last sleep: there must be a step before the next.
     pub(crate) fn fall_asleep(&self) -> bool {
         let (ok, err) = (Ordering::AcqRel, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! A completion port on a real system: the clock, the threads, the look-ups, the buffers, and the
-//! lanes of whichever backend was chosen.
+//! A completion port on a real system: the clock, the threads, the look-ups, the files, the
+//! buffers, and the lanes of whichever backend was chosen.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::bell::Bell;
 use crate::buffer::Pool;
 use crate::completions::{Figures, Totals};
+use crate::disk::Disk;
 use crate::door::Door;
 use crate::lane::{Lane, LaneKind};
 use crate::operation::NewHandle;
@@ -29,6 +30,7 @@ pub(crate) struct Host {
     lanes: Lanes,
     pub(crate) pool: Arc<Pool>,
     pub(crate) resolver: Resolver,
+    pub(crate) disk: Disk,
     threads: Threads,
     sides: Arc<Sides>,
     bell: Bell,
@@ -84,6 +86,7 @@ impl Host {
             lanes,
             pool,
             resolver: Resolver::default(),
+            disk: Disk::default(),
             threads: Threads::default(),
             sides: Arc::default(),
             bell: Bell::real(),

@@ -19,6 +19,7 @@ mod address;
 mod bell;
 mod buffer;
 mod completions;
+mod crew;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]

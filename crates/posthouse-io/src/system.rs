@@ -1,6 +1,7 @@
-//! The system calls on sockets, and what their errors mean: written once for all backends.
+//! The system calls on sockets, and what errors mean: written once for all backends.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -194,11 +195,17 @@ pub(crate) fn error(errno: Errno) -> Error {
         Errno::TIMEDOUT => Failure::TimedOut,
         Errno::NOTCONN | Errno::PIPE | Errno::DESTADDRREQ => Failure::NotConnected,
         Errno::MFILE | Errno::NFILE => Failure::NoDescriptors,
-        // NOSPC: `fs.epoll.max_user_watches` is reached.
-        Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC => Failure::NoBuffers,
+        Errno::NOBUFS | Errno::NOMEM => Failure::NoBuffers,
         Errno::ADDRINUSE => Failure::AddressInUse,
         Errno::ADDRNOTAVAIL => Failure::AddressNotAvailable,
-        Errno::ACCESS | Errno::PERM => Failure::Denied,
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => Failure::Denied,
+        // NOTDIR: a file stands where a directory would have to.
+        Errno::NOENT | Errno::NOTDIR => Failure::NotFound,
+        Errno::EXIST => Failure::Exists,
+        // LOOP: a link that is not followed. XDEV: a way out of the directory.
+        Errno::LOOP | Errno::XDEV | Errno::ISDIR => Failure::NotAFile,
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Failure::NoSpace,
+        Errno::IO => Failure::Disk,
         Errno::AFNOSUPPORT
         | Errno::PROTONOSUPPORT
         | Errno::NOPROTOOPT
@@ -207,6 +214,26 @@ pub(crate) fn error(errno: Errno) -> Error {
         _ => Failure::Other,
     };
     Error { failure, code: errno.raw_os_error() }
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        error(errno)
+    }
+}
+
+/// Lets this thread's writes beyond the limit of this process on the length of files (`ulimit -f`)
+/// fail with `EFBIG`, and no more. The system sends the thread a signal, too, that ends the whole
+/// process unless the thread holds it off.
+pub(crate) fn outlive_file_size_limit() {
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: the set is initialised by the first call and only read by the others; this thread's
+    // own mask is all that is changed. A signal that exists and a set that is valid: none fails.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), std::ptr::null_mut());
+    }
 }
 
 fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd, Errno> {

@@ -5,7 +5,7 @@
 //! needs to be right is kept here, in four rules:
 //!
 //! - Memory that a request uses stays where it is until the request's last completion. It belongs
-//!   to the socket's record (a send), or to the buffer group.
+//!   to the socket's record (a send), to the operation on a file, or to the buffer group.
 //! - A socket is closed when no request names it any more: cancels are counted, too.
 //! - Requests are carried out in the order in which they were queued. One that finds the queue
 //!   full waits in the lane; none is lost.
@@ -17,11 +17,13 @@
 //! | `lane` | a worker's end: operations in, completions out |
 //! | `record` | one socket: its state and what is in flight on it |
 //! | `sending` | the memory of a send |
+//! | `files` | reads, writes and syncs of files, and their memory |
 //! | `ring` | the queues that are shared with the kernel |
 //! | `group` | the buffers that the kernel receives into |
 //! | `request` | how completions find back |
 //! | `probe` | whether this machine has what it takes |
 
+mod files;
 mod group;
 mod lane;
 mod probe;

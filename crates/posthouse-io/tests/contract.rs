@@ -13,6 +13,15 @@ mod connecting;
 mod driver;
 #[path = "contract/ending.rs"]
 mod ending;
+#[cfg(target_os = "linux")]
+#[path = "contract/files.rs"]
+mod files;
+#[cfg(target_os = "linux")]
+#[path = "contract/files_linux.rs"]
+mod files_linux;
+#[cfg(target_os = "linux")]
+#[path = "contract/files_planted.rs"]
+mod files_planted;
 #[path = "contract/flow.rs"]
 mod flow;
 #[cfg(target_os = "linux")]
@@ -25,6 +34,9 @@ mod names;
 #[cfg(target_os = "linux")]
 #[path = "contract/own_process.rs"]
 mod own_process;
+#[cfg(target_os = "linux")]
+#[path = "contract/place.rs"]
+mod place;
 #[path = "contract/receiving.rs"]
 mod receiving;
 #[path = "contract/sending.rs"]
@@ -122,6 +134,39 @@ macro_rules! contract {
     };
 }
 
+/// The list of those on files.
+#[cfg(target_os = "linux")]
+macro_rules! contract_of_files {
+    ($backend:ident: $run:expr) => {
+        mod $backend {
+            use super::*;
+
+            contract! { @tests $run;
+                files {
+                    a_file_is_read_back_in_pieces_to_its_end
+                    a_read_gives_the_memory_back_with_nothing_else_in_it
+                    a_part_is_written_in_pieces_and_published_whole
+                    what_is_known_of_a_file_is_what_was_said_when_it_was_published
+                    a_name_is_given_once_and_never_replaced
+                    of_two_that_want_a_name_at_once_one_gets_it
+                    many_that_make_the_same_directories_all_succeed
+                    a_part_is_its_holders_until_the_last_handle_is_dropped
+                    a_part_of_which_several_want_to_be_the_holder_has_one
+                    holders_of_one_name_follow_each_other_and_each_publishes_its_own
+                    a_part_is_cut_and_goes_on_from_there
+                    a_part_is_removed_by_its_own_file_only
+                    a_part_that_was_published_is_not_written_to_again
+                    parts_that_nobody_holds_expire
+                    what_is_not_there_is_not_found
+                    a_list_is_in_the_order_of_whole_paths
+                    everything_that_lies_beneath_is_counted
+                    many_operations_at_once_all_end
+                }
+            }
+        }
+    };
+}
+
 type Test = fn(&Bed);
 
 /// Runs a test on a real system.
@@ -191,3 +236,10 @@ contract!(readiness_pinned: |test| real(&Backend::Readiness, Layout::Pinned, 3, 
 contract!(readiness_shared: |test| real(&Backend::Readiness, Layout::Shared, 4, test));
 contract!(simulation_pinned: |test| simulated(Layout::Pinned, 3, test));
 contract!(simulation_shared: |test| simulated(Layout::Shared, 4, test));
+
+#[cfg(target_os = "linux")]
+contract_of_files!(files_uring: |test| real(&Backend::Uring, Layout::Pinned, 3, test));
+#[cfg(target_os = "linux")]
+contract_of_files!(files_pinned: |test| real(&Backend::Readiness, Layout::Pinned, 3, test));
+#[cfg(target_os = "linux")]
+contract_of_files!(files_shared: |test| real(&Backend::Readiness, Layout::Shared, 4, test));

@@ -70,15 +70,17 @@ impl PinnedLane {
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
         self.door.figures.submitted();
         let socket = match op {
-            Op::File(op) => return self.file(tag, *op),
             Op::Resolve(name) => {
-                let door = Arc::downgrade(&self.door);
-                let post = move |completion| {
-                    if let Some(door) = door.upgrade() {
-                        door.post(completion);
-                    }
-                };
-                if let Some(completion) = self.host.resolver.look_up(tag, name, post) {
+                if let Some(completion) =
+                    self.host.resolver.look_up(tag, name, Door::poster(&self.door))
+                {
+                    self.done.put(completion);
+                }
+                return;
+            }
+            Op::File(op) => {
+                if let Some(completion) = self.host.disk.take_on(tag, op, Door::poster(&self.door))
+                {
                     self.done.put(completion);
                 }
                 return;
@@ -186,12 +188,5 @@ impl PinnedLane {
 impl fmt::Debug for PinnedLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PinnedLane").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl PinnedLane {
-    fn file(&mut self, tag: Tag, op: crate::file::FileOp) {
-        drop(op);
-        self.done.fail(tag, crate::error::Error::new(crate::error::Failure::Unsupported));
     }
 }

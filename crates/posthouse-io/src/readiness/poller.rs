@@ -57,7 +57,9 @@ impl Poller {
         use epoll::EventFlags as E;
         assert_ne!(key, ALARM, "a socket with the alarm's key");
         let flags = E::IN | E::OUT | E::RDHUP | E::PRI | E::ET;
-        epoll::add(&self.epoll, fd.as_fd(), epoll::EventData::new_u64(key), flags)
+        let added = epoll::add(&self.epoll, fd.as_fd(), epoll::EventData::new_u64(key), flags);
+        // `fs.epoll.max_user_watches` is reached: elsewhere the number is about a disk.
+        added.map_err(|errno| if errno == Errno::NOSPC { Errno::NOBUFS } else { errno })
     }
 
     /// Waits for events, at most `BATCH`; without a limit for ever. A signal ends it early.

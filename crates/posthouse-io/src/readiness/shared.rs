@@ -92,6 +92,16 @@ impl Core {
         });
     }
 
+    /// Posts a completion from another thread, unless the port has gone.
+    fn poster(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
+        let core = Arc::downgrade(core);
+        move |completion| {
+            if let Some(core) = core.upgrade() {
+                core.post(completion);
+            }
+        }
+    }
+
     pub(crate) fn figures(&self) -> MutexGuard<'_, Vec<Arc<Figures>>> {
         lock(&self.figures)
     }
@@ -149,15 +159,17 @@ impl SharedLane {
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
         self.done.figures().submitted();
         let socket = match op {
-            Op::File(op) => return self.file(tag, *op),
             Op::Resolve(name) => {
-                let core = Arc::downgrade(&self.core);
-                let post = move |completion| {
-                    if let Some(core) = core.upgrade() {
-                        core.post(completion);
-                    }
-                };
-                if let Some(completion) = self.host.resolver.look_up(tag, name, post) {
+                if let Some(completion) =
+                    self.host.resolver.look_up(tag, name, Core::poster(&self.core))
+                {
+                    self.done.put(completion);
+                }
+                return queue_up(&self.core, &mut self.done, None);
+            }
+            Op::File(op) => {
+                if let Some(completion) = self.host.disk.take_on(tag, op, Core::poster(&self.core))
+                {
                     self.done.put(completion);
                 }
                 return queue_up(&self.core, &mut self.done, None);
@@ -324,13 +336,5 @@ impl Drop for SharedLane {
 impl fmt::Debug for SharedLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedLane").finish_non_exhaustive()
-    }
-}
-
-impl SharedLane {
-    fn file(&mut self, tag: Tag, op: crate::file::FileOp) {
-        drop(op);
-        self.done.fail(tag, crate::error::Error::new(crate::error::Failure::Unsupported));
-        queue_up(&self.core, &mut self.done, None);
     }
 }

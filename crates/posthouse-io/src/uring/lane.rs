@@ -8,6 +8,7 @@ use std::time::Duration;
 use io_uring::opcode;
 use io_uring::types::Fd;
 
+use super::files::{self, Ended, Files};
 use super::record::{self, Hands, Record};
 use super::request::{Kind, Request};
 use super::ring::{Completed, Ring};
@@ -15,12 +16,15 @@ use super::sending::Spares;
 use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::completions::Completions;
+use crate::disk;
 use crate::door::Door;
+use crate::file::FileOp;
 use crate::host::{self, Host};
 use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
 use crate::sync::Arc;
+use crate::system;
 use crate::table::Table;
 use crate::token::{LaneId, Socket, Tag};
 
@@ -38,6 +42,7 @@ pub(crate) struct UringLane {
     door: Arc<Door>,
     ring: Ring,
     table: Table<Record>,
+    files: Files,
     /// Sockets whose receive ended for want of a buffer: it begins again when there are some.
     starved: VecDeque<Socket>,
     done: Completions,
@@ -72,18 +77,15 @@ impl UringLane {
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
         self.door.figures.submitted();
         match op {
-            Op::File(op) => self.file(tag, *op),
             Op::Resolve(name) => {
-                let door = Arc::downgrade(&self.door);
-                let post = move |completion| {
-                    if let Some(door) = door.upgrade() {
-                        door.post(completion);
-                    }
-                };
-                if let Some(completion) = self.host.resolver.look_up(tag, name, post) {
+                if let Some(completion) =
+                    self.host.resolver.look_up(tag, name, Door::poster(&self.door))
+                {
                     self.done.put(completion);
                 }
             }
+            Op::File(op) if files::is_for_ring(&op) => self.start_file(tag, op),
+            Op::File(op) => self.hand_to_disk(tag, op),
             Op::Accept(socket) => {
                 self.with(socket, |record, hands| record.start_accept(socket, tag, hands));
             }
@@ -136,6 +138,19 @@ impl UringLane {
         self.ring.buffers().1.give_back(buffer);
     }
 
+    fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
+        disk::check(&op);
+        let (slot, entry) = self.files.begin(tag, op);
+        // SAFETY: what the entry names stays until `complete` frees its place, or is leaked.
+        unsafe { self.ring.push(Request::of_file(slot), entry) };
+    }
+
+    fn hand_to_disk(&mut self, tag: Tag, op: Box<FileOp>) {
+        if let Some(completion) = self.host.disk.take_on(tag, op, Door::poster(&self.door)) {
+            self.done.put(completion);
+        }
+    }
+
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
         let socket = self.socket();
         self.table.get(socket).adopt(host::descriptor(handle));
@@ -148,6 +163,8 @@ impl UringLane {
     /// The lane of this thread, and of no other.
     pub(crate) fn new(id: LaneId, host: Arc<Host>, door: Arc<Door>, ring: Ring) -> Self {
         ring.enable().expect("a ring that was opened can be enabled, once");
+        // The kernel can write to a file on behalf of this thread while this thread submits.
+        system::outlive_file_size_limit();
         let mut lane = Self {
             id,
             now: host.now(),
@@ -156,6 +173,7 @@ impl UringLane {
             door,
             ring,
             table: Table::default(),
+            files: Files::default(),
             starved: VecDeque::new(),
             spares: Spares::default(),
             share: SHARE,
@@ -189,6 +207,7 @@ impl UringLane {
         match kind {
             Kind::Alarm if !completed.more => return self.arm_alarm(),
             Kind::Alarm | Kind::CancelAll => return,
+            Kind::File => return self.end_file(completed),
             _ => {}
         }
         let record = self.table.at(slot);
@@ -214,11 +233,19 @@ impl UringLane {
             Kind::CancelInput | Kind::CancelSend => {
                 self.with(socket, |record, hands| record.on_cancel(socket, completed, hands.ring));
             }
-            Kind::Close | Kind::Alarm | Kind::CancelAll => {}
+            Kind::Close | Kind::Alarm | Kind::CancelAll | Kind::File => {}
         }
         if !completed.more {
             self.with(socket, |record, hands| record.close_when_free(socket, hands.ring));
             self.end_close(slot);
+        }
+    }
+
+    fn end_file(&mut self, completed: Completed) {
+        match self.files.end(completed.request.slot, completed.result) {
+            Ended::With(tag, Ok(outcome)) => self.done.end(tag, Outcome::File(Box::new(outcome))),
+            Ended::With(tag, Err(error)) => self.done.fail(tag, error),
+            Ended::Undone(tag, op) => self.hand_to_disk(tag, op),
         }
     }
 
@@ -266,6 +293,7 @@ impl Drop for UringLane {
         if !drained {
             tracing::error!(lane = self.id.0, "the system held on to operations: memory leaked");
             std::mem::forget(std::mem::take(&mut self.table));
+            std::mem::forget(std::mem::take(&mut self.files));
         }
     }
 }
@@ -273,12 +301,5 @@ impl Drop for UringLane {
 impl fmt::Debug for UringLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UringLane").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl UringLane {
-    fn file(&mut self, tag: Tag, op: crate::file::FileOp) {
-        drop(op);
-        self.done.fail(tag, crate::error::Error::new(crate::error::Failure::Unsupported));
     }
 }

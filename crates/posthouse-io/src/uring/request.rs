@@ -2,7 +2,7 @@
 
 use crate::token::Socket;
 
-/// A request to the kernel: what it is, and the socket that it is for.
+/// A request to the kernel: what it is, and the socket (or the file's place) that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) kind: Kind,
@@ -28,9 +28,11 @@ pub(super) enum Kind {
     Alarm,
     /// Asks for the end of everything, when the lane goes.
     CancelAll,
+    /// A read, write or sync of a file; the slot is its place among those in flight.
+    File,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Accept,
     Kind::Connect,
     Kind::Receive,
@@ -40,6 +42,7 @@ const KINDS: [Kind; 9] = [
     Kind::Close,
     Kind::Alarm,
     Kind::CancelAll,
+    Kind::File,
 ];
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
@@ -52,6 +55,11 @@ impl Request {
     /// A request that is for no socket.
     pub(super) fn of_lane(kind: Kind) -> Self {
         Self { kind, slot: u32::MAX, generation: 0 }
+    }
+
+    /// A request that is for the file in this place.
+    pub(super) fn of_file(slot: u32) -> Self {
+        Self { kind: Kind::File, slot, generation: 0 }
     }
 
     /// Whether it was made for the socket that has the slot now.
@@ -84,7 +92,8 @@ mod tests {
             assert_eq!(Request::from_bits(request.to_bits()), request);
             assert!(request.is_for(socket.generation) && !request.is_for(socket.generation + 1));
         }
-        let alarm = Request::of_lane(Kind::Alarm);
-        assert_eq!(Request::from_bits(alarm.to_bits()), alarm);
+        for request in [Request::of_lane(Kind::Alarm), Request::of_file(0x1234_5678)] {
+            assert_eq!(Request::from_bits(request.to_bits()), request);
+        }
     }
 }

@@ -1,0 +1,205 @@
+//! Giving a part its final name, so that it is there whole or not at all.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fchmod, fstat,
+    futimens, linkat, mkdirat,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::folder::{Folder, beneath, look};
+use super::parts::{leads_to, unlink};
+use super::{TRIES_MAX, identity, sync};
+use crate::error::{Error, Failure};
+use crate::sync::{OnceLock, lock};
+
+/// Directories that are remembered; past that they are found out again.
+const DURABLE_MAX: usize = 4096;
+
+/// What a part becomes.
+pub(super) struct Finished<'a> {
+    pub(super) path: &'a str,
+    pub(super) modified_ms: Option<i64>,
+    pub(super) executable: bool,
+}
+
+/// A directory on the way to a name.
+struct Level {
+    directory: OwnedFd,
+    identity: (u64, u64),
+    /// Whether its own name is known to be on the disk.
+    durable: bool,
+}
+
+impl Folder {
+    /// Gives the open file of a part its final name, and returns when that is on the disk. Nothing
+    /// is ever replaced.
+    pub(super) fn publish(
+        &self,
+        part: &str,
+        file: &OwnedFd,
+        finished: &Finished<'_>,
+    ) -> Result<(), Error> {
+        let (way, name) = match finished.path.rsplit_once('/') {
+            Some((way, name)) => (self.go(way)?, name),
+            None => (Vec::new(), finished.path),
+        };
+        let directory = way.last().map_or(&self.root, |level| &level.directory);
+        if look(directory, name)?.is_some() {
+            // Linking will say so, too; but a part that stays one is left as it is.
+            return Err(Errno::EXIST.into());
+        }
+        finish(file, finished)?;
+        self.link(part, file, directory, name)?;
+        self.sync_way(&way)
+    }
+
+    /// Opens the directories on the way, one beneath the other, making those that are not there.
+    fn go(&self, way: &str) -> Result<Vec<Level>, Error> {
+        let mut levels: Vec<Level> = Vec::new();
+        for name in way.split('/') {
+            let from = levels.last().map_or(&self.root, |level| &level.directory);
+            let directory = enter(from, name)?;
+            let identity = identity(&fstat(&directory)?);
+            let durable = lock(&self.durable).contains(&identity);
+            levels.push(Level { directory, identity, durable });
+        }
+        Ok(levels)
+    }
+
+    /// Links exactly the open file, whatever the part's name leads to by now.
+    fn link(
+        &self,
+        part: &str,
+        file: &OwnedFd,
+        directory: &OwnedFd,
+        name: &str,
+    ) -> Result<(), Error> {
+        // To who did not open the file, and before Linux 6.10 to all but the privileged, the first
+        // says that there is no such file; the second does where `/proc` is not mounted.
+        let mut linked = linkat(file, "", directory, name, AtFlags::EMPTY_PATH);
+        if linked == Err(Errno::NOENT) {
+            let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+            linked = linkat(CWD, descriptor, directory, name, AtFlags::SYMLINK_FOLLOW);
+        }
+        match linked {
+            Err(Errno::NOENT | Errno::NOTDIR) => self.link_by_name(part, file, directory, name),
+            linked => linked.map_err(link_error),
+        }
+    }
+
+    /// Links what the part's name leads to, where that is the open file, before and after.
+    fn link_by_name(
+        &self,
+        part: &str,
+        file: &OwnedFd,
+        directory: &OwnedFd,
+        name: &str,
+    ) -> Result<(), Error> {
+        let gone = Error::from(Errno::NOENT);
+        let parts = self.parts()?.ok_or(gone)?;
+        let stat = fstat(file)?;
+        if !leads_to(&parts, part, &stat)? {
+            return Err(gone);
+        }
+        linkat(&parts, part, directory, name, AtFlags::empty()).map_err(link_error)?;
+        if !leads_to(directory, name, &stat)? {
+            unlink(directory, name)?;
+            return Err(gone);
+        }
+        Ok(())
+    }
+
+    /// Waits until the new name is on the disk, and those of the directories on the way to it.
+    /// Who found a directory there does not know whether the one who made it has waited: so each
+    /// name is waited for once.
+    fn sync_way(&self, way: &[Level]) -> Result<(), Error> {
+        let mut new_inside = true;
+        for level in way.iter().rev() {
+            if new_inside {
+                sync_directory(&level.directory)?;
+            }
+            new_inside = !level.durable;
+        }
+        if new_inside {
+            sync_directory(&self.root)?;
+        }
+        let mut durable = lock(&self.durable);
+        if durable.len() + way.len() > DURABLE_MAX {
+            durable.clear();
+        }
+        durable.extend(way.iter().map(|level| level.identity));
+        Ok(())
+    }
+}
+
+/// Opens a directory, or makes it.
+fn enter(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
+    for _ in 0..TRIES_MAX {
+        match beneath(from, name, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(directory) => return Ok(directory),
+            Err(Errno::NOENT) => {}
+            Err(errno @ Errno::NOTDIR) => {
+                return Err(Error { failure: Failure::Exists, code: errno.raw_os_error() });
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        match mkdirat(from, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
+            // Another can have been first.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::NOENT.into())
+}
+
+/// What a file gets before others can see it.
+fn finish(file: &OwnedFd, finished: &Finished<'_>) -> Result<(), Error> {
+    let modified = match finished.modified_ms {
+        Some(ms) => {
+            let nanoseconds = ms.rem_euclid(1000) * 1_000_000;
+            Timespec { tv_sec: ms.div_euclid(1000), tv_nsec: nanoseconds }
+        }
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    let accessed = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    futimens(file, &Timestamps { last_access: accessed, last_modification: modified })?;
+    let all = match finished.executable {
+        true => 0o777,
+        false => 0o666,
+    };
+    fchmod(file, Mode::from_raw_mode(all & !umask()))?;
+    Ok(sync(file)?)
+}
+
+/// The permissions that this process withholds from files that it makes. The call that tells them
+/// changes them, and so another thread's file could be made without: the system's own report is
+/// read instead, once.
+fn umask() -> u32 {
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o022)
+    })
+}
+
+/// Waits until the names in a directory are on the disk.
+fn sync_directory(directory: &OwnedFd) -> Result<(), Error> {
+    let readable = beneath(directory.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    match retry_on_intr(|| rustix::fs::fsync(&readable)) {
+        // A file system that has nothing to wait for.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// What an error of linking means: its `EXDEV` is about no link.
+fn link_error(errno: Errno) -> Error {
+    match errno {
+        // The directory is another file system's.
+        Errno::XDEV => Error { failure: Failure::Unsupported, code: errno.raw_os_error() },
+        errno => errno.into(),
+    }
+}

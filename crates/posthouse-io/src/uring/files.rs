@@ -1,0 +1,121 @@
+//! Reads, writes and syncs of files, as requests of a ring.
+//!
+//! The rest of the operations on files goes to the disk's threads, as on any backend: the kernel
+//! would hand what opens, links, removes or waits for a directory to threads of its own, which is
+//! no gain, and a path takes several such calls in a row.
+
+use std::os::fd::AsRawFd;
+
+use io_uring::types::Fd;
+use io_uring::{opcode, squeue};
+use rustix::io::Errno;
+
+use crate::disk::{SEGMENTS_MAX, is_within_a_file};
+use crate::error::Error;
+use crate::file::{FileOp, FileOutcome};
+use crate::token::Tag;
+
+/// Bytes that one request reads or writes, at most: what the kernel does in one call.
+const BYTES_MAX: usize = 0x7fff_f000;
+
+/// The operations that the kernel has. Each keeps the memory and the file that its request names,
+/// which stay where they are: the memory is the heap's, whoever owns it.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    slots: Vec<Option<Request>>,
+    vacant: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Request {
+    tag: Tag,
+    op: Box<FileOp>,
+    /// Where the segments of a write lie.
+    segments: Vec<libc::iovec>,
+}
+
+/// What a request came to.
+pub(super) enum Ended {
+    With(Tag, Result<FileOutcome, Error>),
+    /// The kernel did not do it without waiting, or was disturbed: the disk's threads will.
+    Undone(Tag, Box<FileOp>),
+}
+
+/// Whether a ring carries the operation out. What lies beyond the end of any file is for the
+/// threads to refuse: a ring would take the last of all offsets for a file's own position.
+pub(super) fn is_for_ring(op: &FileOp) -> bool {
+    match op {
+        FileOp::Read { offset, bytes, .. } => is_within_a_file(*offset, *bytes),
+        FileOp::Write { offset, data, .. } => is_within_a_file(*offset, data.len()),
+        FileOp::Sync { .. } => true,
+        _ => false,
+    }
+}
+
+impl Files {
+    /// Keeps an operation: its place, and the request that carries it out. The request names
+    /// memory and a file that stay as they are until the place is [freed](Self::end).
+    pub(super) fn begin(&mut self, tag: Tag, op: Box<FileOp>) -> (u32, squeue::Entry) {
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 operations")
+        });
+        let place = &mut self.slots[slot as usize];
+        assert!(place.is_none(), "a place taken twice");
+        let request = place.insert(Request { tag, op, segments: Vec::new() });
+        (slot, request.entry())
+    }
+
+    /// Takes out an operation whose request the kernel has ended.
+    pub(super) fn end(&mut self, slot: u32, result: Result<usize, Errno>) -> Ended {
+        let request = self.slots[slot as usize].take().expect("the kernel ends what it was given");
+        self.vacant.push(slot);
+        let Request { tag, op, .. } = request;
+        match result {
+            Err(Errno::INTR | Errno::AGAIN) => Ended::Undone(tag, op),
+            Err(errno) => Ended::With(tag, Err(errno.into())),
+            Ok(bytes) => Ended::With(tag, Ok(outcome(*op, bytes))),
+        }
+    }
+}
+
+impl Request {
+    fn entry(&mut self) -> squeue::Entry {
+        match &mut *self.op {
+            FileOp::Read { file, offset, bytes, memory } => {
+                memory.clear();
+                memory.reserve(*bytes);
+                let bytes = u32::try_from((*bytes).min(BYTES_MAX)).expect("below 2^31");
+                let fd = Fd(file.descriptor().as_raw_fd());
+                opcode::Read::new(fd, memory.as_mut_ptr(), bytes).offset(*offset).build()
+            }
+            FileOp::Write { file, offset, data } => {
+                let place = |bytes: &[u8]| libc::iovec {
+                    iov_base: bytes.as_ptr().cast_mut().cast(),
+                    iov_len: bytes.len(),
+                };
+                self.segments = data.slices().take(SEGMENTS_MAX).map(place).collect();
+                let (start, count) = (self.segments.as_ptr(), self.segments.len());
+                let count = u32::try_from(count).expect("at most 64");
+                let fd = Fd(file.descriptor().as_raw_fd());
+                opcode::Writev::new(fd, start, count).offset(*offset).build()
+            }
+            FileOp::Sync { file } => opcode::Fsync::new(Fd(file.descriptor().as_raw_fd())).build(),
+            op => unreachable!("for the disk's threads: {op:?}"),
+        }
+    }
+}
+
+/// What an operation came to that was carried out.
+fn outcome(op: FileOp, bytes: usize) -> FileOutcome {
+    match op {
+        FileOp::Read { mut memory, .. } => {
+            // SAFETY: the kernel has written so many bytes to the beginning of the vector, and no
+            // more than it had been given room for.
+            unsafe { memory.set_len(bytes) };
+            FileOutcome::Read { memory }
+        }
+        FileOp::Write { data, .. } => FileOutcome::Written { bytes, data },
+        _ => FileOutcome::Done,
+    }
+}

@@ -1,0 +1,259 @@
+//! A directory for a test, and the operations on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use posthouse_io::{
+    Directory, Failure, File, FileEntry, FileOp, FileOutcome, Gather, LaneId, Metadata, Op,
+    Outcome, Segment, Tag,
+};
+
+use crate::bed::{Bed, gather};
+
+/// A directory that a test works in.
+pub struct Place<'a> {
+    pub bed: &'a Bed,
+    pub directory: Directory,
+    path: PathBuf,
+    _temporary: Option<Temporary>,
+}
+
+/// A directory that is removed when this is dropped.
+pub struct Temporary(pub PathBuf);
+
+impl Temporary {
+    pub fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("posthouse-test-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("a new directory");
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("left behind: {}: {error}", self.0.display());
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    /// An empty one, that goes with this value.
+    pub fn new(bed: &'a Bed) -> Self {
+        let temporary = Temporary::new();
+        let place = Self::at(bed, &temporary.0);
+        Self { _temporary: Some(temporary), ..place }
+    }
+
+    /// One that is there, and stays.
+    pub fn at(bed: &'a Bed, path: &Path) -> Self {
+        let directory = Directory::open(path).expect("the directory opens");
+        Self { bed, directory, path: path.to_owned(), _temporary: None }
+    }
+
+    /// A path of this machine beneath the directory.
+    pub fn path(&self, beneath: &str) -> PathBuf {
+        self.path.join(beneath)
+    }
+
+    pub fn submit(&self, op: FileOp) -> Tag {
+        self.submit_on(self.bed.lane(0), op)
+    }
+
+    pub fn submit_on(&self, lane: LaneId, op: FileOp) -> Tag {
+        self.bed.submit(lane, Op::File(Box::new(op)))
+    }
+
+    #[track_caller]
+    pub fn outcome(&self, tag: Tag) -> Result<FileOutcome, Failure> {
+        match self.bed.outcome(tag) {
+            Outcome::File(outcome) => Ok(*outcome),
+            Outcome::Failed(error) => Err(error.failure),
+            other => panic!("what came of a file, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn run(&self, op: FileOp) -> Result<FileOutcome, Failure> {
+        self.outcome(self.submit(op))
+    }
+
+    #[track_caller]
+    fn done(&self, op: FileOp) -> Result<(), Failure> {
+        match self.run(op)? {
+            FileOutcome::Done => Ok(()),
+            other => panic!("done, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn open(&self, path: &str) -> Result<(File, Metadata), Failure> {
+        match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
+            FileOutcome::Opened { file, metadata } => Ok((file, metadata)),
+            other => panic!("a file, not {other:?}"),
+        }
+    }
+
+    pub fn part_op(&self, name: &str) -> FileOp {
+        FileOp::OpenPart { directory: self.directory.clone(), name: name.into() }
+    }
+
+    #[track_caller]
+    pub fn part(&self, name: &str) -> Result<(File, u64), Failure> {
+        match self.run(self.part_op(name))? {
+            FileOutcome::Part { file, bytes } => Ok((file, bytes)),
+            other => panic!("a part, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn read(&self, file: &File, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
+        let (file, memory) = (file.clone(), Vec::new());
+        match self.run(FileOp::Read { file, offset, bytes, memory })? {
+            FileOutcome::Read { memory } => Ok(memory),
+            other => panic!("bytes, not {other:?}"),
+        }
+    }
+
+    /// Everything in a file, read in pieces.
+    #[track_caller]
+    pub fn read_all(&self, file: &File) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let piece = self.read(file, all.len() as u64, 64 << 10).expect("a read");
+            if piece.is_empty() {
+                return all;
+            }
+            all.extend_from_slice(&piece);
+        }
+    }
+
+    #[track_caller]
+    pub fn content(&self, path: &str) -> Vec<u8> {
+        self.read_all(&self.open(path).expect("the file is there").0)
+    }
+
+    /// Writes all of it, in as many operations as it takes.
+    #[track_caller]
+    pub fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.write_gather(file, offset, gather(bytes))
+    }
+
+    #[track_caller]
+    pub fn write_gather(
+        &self,
+        file: &File,
+        mut offset: u64,
+        mut data: Gather,
+    ) -> Result<(), Failure> {
+        while !data.is_empty() {
+            let before = data.len();
+            match self.run(FileOp::Write { file: file.clone(), offset, data })? {
+                FileOutcome::Written { bytes, data: mut back } => {
+                    assert_eq!(back.len(), before, "the memory comes back as it was");
+                    assert!(bytes > 0, "a write that ends writes something");
+                    back.advance(bytes, drop);
+                    (offset, data) = (offset + bytes as u64, back);
+                }
+                other => panic!("bytes written, not {other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    #[track_caller]
+    pub fn truncate(&self, file: &File, bytes: u64) -> Result<(), Failure> {
+        self.done(FileOp::Truncate { file: file.clone(), bytes })
+    }
+
+    #[track_caller]
+    pub fn sync(&self, file: &File) -> Result<(), Failure> {
+        self.done(FileOp::Sync { file: file.clone() })
+    }
+
+    #[track_caller]
+    pub fn metadata(&self, file: &File) -> Metadata {
+        match self.run(FileOp::Metadata { file: file.clone() }) {
+            Ok(FileOutcome::Metadata(metadata)) => metadata,
+            other => panic!("what is known of the file, not {other:?}"),
+        }
+    }
+
+    pub fn publish_op(&self, part: &str, file: &File, path: &str) -> FileOp {
+        FileOp::Publish {
+            directory: self.directory.clone(),
+            part: part.into(),
+            file: file.clone(),
+            path: path.into(),
+            modified_ms: None,
+            executable: false,
+        }
+    }
+
+    #[track_caller]
+    pub fn publish(&self, part: &str, file: &File, path: &str) -> Result<(), Failure> {
+        self.done(self.publish_op(part, file, path))
+    }
+
+    #[track_caller]
+    pub fn remove_part(&self, name: &str, file: &File) -> Result<(), Failure> {
+        let (directory, file) = (self.directory.clone(), file.clone());
+        self.done(FileOp::RemovePart { directory, name: name.into(), file })
+    }
+
+    #[track_caller]
+    pub fn expire_parts(&self, age_ms: u64) -> Result<(), Failure> {
+        self.done(FileOp::ExpireParts { directory: self.directory.clone(), age_ms })
+    }
+
+    /// A file with this content, as a transfer would make it.
+    #[track_caller]
+    pub fn make(&self, path: &str, content: &[u8]) {
+        let (file, bytes) = self.part("making").expect("a part");
+        assert_eq!(bytes, 0);
+        self.write(&file, 0, content).expect("written");
+        self.sync(&file).expect("synced");
+        self.publish("making", &file, path).expect("published");
+        self.remove_part("making", &file).expect("removed");
+    }
+
+    #[track_caller]
+    pub fn list(&self, after: &str, entries_max: usize) -> (Vec<FileEntry>, bool) {
+        let (directory, after) = (self.directory.clone(), after.into());
+        match self.run(FileOp::List { directory, after, entries_max }) {
+            Ok(FileOutcome::Listed { entries, more }) => (entries, more),
+            other => panic!("a list, not {other:?}"),
+        }
+    }
+
+    /// The paths of all files.
+    #[track_caller]
+    pub fn paths(&self) -> Vec<String> {
+        let (entries, more) = self.list("", usize::MAX);
+        assert!(!more);
+        entries.into_iter().map(|entry| entry.path.into()).collect()
+    }
+}
+
+/// The names in a directory of this machine, sorted.
+pub fn names_in(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).expect("a directory");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.expect("a name").file_name().into_string().expect("a text")
+    };
+    let mut names: Vec<_> = entries.map(name).collect();
+    names.sort();
+    names
+}
+
+/// The pieces as one gather.
+pub fn gather_of(pieces: &[&[u8]]) -> Gather {
+    let mut gather = Gather::default();
+    for piece in pieces {
+        gather.push(Segment::Owned(piece.to_vec()));
+    }
+    gather
+}
