@@ -112,7 +112,9 @@ pub(crate) fn check(op: &FileOp) {
             assert!(*entries_max > 0, "a list of nothing");
             (Some(directory), None)
         }
-        FileOp::ExpireParts { directory, .. } => (Some(directory), None),
+        FileOp::ExpireParts { directory, .. } | FileOp::Usage { directory } => {
+            (Some(directory), None)
+        }
         FileOp::Read { file, bytes, .. } => {
             assert!(*bytes > 0, "a read of nothing");
             (None, Some(file))
@@ -166,6 +168,13 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
         }
         FileOp::ExpireParts { directory, age_ms } => {
             directory.folder().expire_parts(age_ms).map(done)
+        }
+        FileOp::Usage { directory } => {
+            let usage = directory.folder().usage().map_err(|error| {
+                let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+                Error::from(errno)
+            })?;
+            Ok(FileOutcome::Usage(usage))
         }
         FileOp::List { directory, after, entries_max } => {
             directory.folder().list(&after, entries_max)

@@ -230,7 +230,7 @@ pub struct FileEntry {
 pub struct Usage {
     /// Bytes of all regular files, parts included.
     pub bytes: u64,
-    /// How many there are.
+    /// How many there are, without parts.
     pub files: u64,
 }
 

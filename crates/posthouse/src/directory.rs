@@ -155,12 +155,12 @@ impl Reservation {
         }
     }
 
-    /// So many bytes lie on the disk now, in a file of its own.
-    pub(crate) fn spend(self, bytes: u64) {
+    /// So many bytes lie on the disk now, in so many files that are whole.
+    pub(crate) fn spend(self, bytes: u64, files: u64) {
         if let Some(quota) = &self.directory.inner.quota {
             let mut used = lock(&quota.used);
             used.bytes = used.bytes.saturating_add(bytes);
-            used.files = used.files.saturating_add(1);
+            used.files = used.files.saturating_add(files);
         }
     }
 }

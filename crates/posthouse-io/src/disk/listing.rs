@@ -49,7 +49,12 @@ fn add_up(directory: &OwnedFd, usage: &mut Usage, depth: usize) -> Result<(), Er
             }
             FileType::Directory if depth < DEPTH_MAX => {
                 if let Some(inner) = enter(directory, name)? {
+                    let files = usage.files;
                     add_up(&inner, usage, depth + 1)?;
+                    if depth == 1 && name.to_bytes() == PARTS_DIRECTORY.as_bytes() {
+                        // What is unfinished takes room, and is no file yet.
+                        usage.files = files;
+                    }
                 }
             }
             _ => {}

@@ -31,6 +31,8 @@ use listing::Listing;
 use receiving::Receiving;
 use sending::Sending;
 
+/// Places in the table: their numbers fit a byte, with some to spare.
+const JOBS_MAX: usize = 240;
 /// Offers and wishes of this side that wait for their turn.
 const WAITING_MAX: usize = 4096;
 /// A chunk's size at first; it follows what the line carries.
@@ -129,6 +131,17 @@ enum Work {
     Listing(Listing),
     /// Nothing but the operation in flight.
     Chore,
+}
+
+impl Job {
+    /// Whether nothing is left of it but work for the disk.
+    fn is_over(&self) -> bool {
+        match &self.work {
+            Work::Sending(_) | Work::Listing(_) => false,
+            Work::Receiving(receiving) => receiving.is_over(),
+            Work::Chore => true,
+        }
+    }
 }
 
 /// The strand and the worker, for whoever works on the table.
@@ -304,10 +317,16 @@ impl<S: Default + Send + 'static> Transfers<S> {
         hands.submit(place, op);
     }
 
+    /// Whether one side may begin one more. What is over and waits for the disk does not count, up
+    /// to the places that there are.
+    fn has_room(&self, by_peer: bool, max: usize) -> bool {
+        self.jobs.iter().flatten().count() < JOBS_MAX && self.under_way(by_peer) < max
+    }
+
     /// How many jobs one side has begun.
     fn under_way(&self, by_peer: bool) -> usize {
-        let jobs = self.jobs.iter().flatten();
-        let jobs = jobs.filter(|job| job.begun_by_peer == by_peer).count();
+        let counts = |job: &&Box<Job>| job.begun_by_peer == by_peer && !job.is_over();
+        let jobs = self.jobs.iter().flatten().filter(counts).count();
         if by_peer { jobs } else { jobs + self.gets.len() }
     }
 
@@ -376,7 +395,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// Begins what may be begun now. Listings do not count among the transfers.
     fn run_waiting(&mut self, hands: &mut Hands<'_, '_, S>) {
         let max = hands.cx.core.options.transfers_max.max(1);
-        while hands.strand.phase == Phase::Open && self.under_way(false) < max {
+        while hands.strand.phase == Phase::Open && self.has_room(false, max) {
             match self.waiting.pop_front() {
                 Some(Errand::Offer { directory, name, progress }) => {
                     self.begin_offer(hands, &directory, &name, progress);
@@ -585,7 +604,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if hands.strand.unadmitted {
             return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
-        if self.under_way(true) >= hands.cx.core.options.transfers_max {
+        if !self.has_room(true, hands.cx.core.options.transfers_max) {
             return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
         }
         let answer = hands.ask(|handler, peer| handler.offered(peer, offer));
@@ -630,7 +649,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if hands.strand.unadmitted {
             return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
-        if self.under_way(true) >= hands.cx.core.options.transfers_max {
+        if !self.has_room(true, hands.cx.core.options.transfers_max) {
             return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
         }
         let wanted = Wanted::File(name.as_str());

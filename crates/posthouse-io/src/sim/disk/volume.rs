@@ -362,9 +362,9 @@ impl Volume {
     /// Counts names, as a walk does: a published part that is not removed yet has two.
     pub(super) fn usage(&self) -> Usage {
         let mut usage = Usage::default();
-        for (_, inode) in self.names.files() {
+        for (path, inode) in self.names.files() {
             usage.bytes += self.files[&inode].content.len() as u64;
-            usage.files += 1;
+            usage.files += u64::from(part_name(path).is_none());
         }
         usage
     }

@@ -61,7 +61,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if hands.strand.unadmitted {
             return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
-        if self.under_way(true) >= hands.cx.core.options.transfers_max {
+        if !self.has_room(true, hands.cx.core.options.transfers_max) {
             return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
         }
         match hands.ask(|handler, peer| handler.wanted(peer, &Wanted::List)).0 {

@@ -91,11 +91,26 @@ impl Receiving {
         self.progress.as_ref() == Some(progress)
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.step == Step::Leaving
+    }
+
     /// Until when the sender may be silent, where it is its turn.
     pub(super) fn patience_ends(&self, after_last: Duration) -> Option<Duration> {
         let moving = matches!(self.step, Step::Moving { .. } | Step::Syncing);
         let written = self.incoming.received() == self.offset;
         (moving && !self.verified && written).then(|| after_last.max(self.patience))
+    }
+
+    /// What of it is worth keeping when it ends early: not an empty part.
+    fn what_stays(&self) -> Leaving {
+        let of_final = matches!(self.step, Step::HoldingFinal | Step::Moving { of_final: true });
+        match (self.queue.is_empty(), self.held.max(self.offset)) {
+            _ if of_final || self.file.is_none() => Leaving::Nothing,
+            (false, _) => Leaving::Keep,
+            (true, 0) if self.step != Step::Syncing => Leaving::Remove,
+            (true, _) => Leaving::Nothing,
+        }
     }
 
     fn file(&self) -> File {
@@ -503,7 +518,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let of_final = receiving.step != Step::Publishing;
         let progress = receiving.progress.take();
         if let Some(reservation) = receiving.reservation.take() {
-            reservation.spend(size - receiving.held);
+            reservation.spend(size - receiving.held, 1);
         }
         receiving.step = Step::Leaving;
         receiving.leaving = if of_final { Leaving::Nothing } else { Leaving::Remove };
@@ -527,8 +542,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let id = self.job(place).id;
         let receiving = self.receiving(place);
         let Some(progress) = receiving.progress.take() else { return };
-        if receiving.leaving == Leaving::Nothing && !receiving.queue.is_empty() {
-            receiving.leaving = Leaving::Keep;
+        if receiving.leaving == Leaving::Nothing {
+            receiving.leaving = receiving.what_stays();
         }
         receiving.step = Step::Leaving;
         self.places.remove(&id);
@@ -558,7 +573,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
             _ => {
                 if let Some(reservation) = receiving.reservation.take() {
-                    reservation.spend(receiving.offset.saturating_sub(receiving.held));
+                    reservation.spend(receiving.offset.saturating_sub(receiving.held), 0);
                 }
                 self.release(place);
             }

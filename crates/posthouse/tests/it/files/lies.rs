@@ -109,6 +109,8 @@ fn an_offer_of_more_than_can_be_is_malformed() {
             let mut raw = bed.dial(&server);
             greet(bed, &mut raw);
             raw.send_frame(OFFER, &offer(1, size, b"huge"));
+            bed.wait_for_end(&mut raw);
+            drop(raw);
             bed.wait_for("the end", || log.ends().len() == 1);
             assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol);
             bed.end(&server);
@@ -198,6 +200,8 @@ fn frames_of_what_was_never_begun_end_the_connection() {
             let mut raw = bed.dial(&server);
             greet(bed, &mut raw);
             raw.send_frame(kind, &payload);
+            bed.wait_for_end(&mut raw);
+            drop(raw);
             bed.wait_for("the end", || log.ends().len() == 1);
             assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol, "kind {kind}");
             bed.end(&server);
