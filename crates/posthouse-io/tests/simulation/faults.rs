@@ -220,6 +220,8 @@ fn reads_and_writes_of_files_are_short() {
     let desk = Desk::new(short);
     let content: Vec<u8> = (0..=255).collect();
     let (file, _) = desk.part("p").unwrap();
+    let written = desk.write(&file, 0, &content).unwrap();
+    assert_eq!(desk.read(&file, written as u64, 1).unwrap(), b"", "no more than it says");
     let writes = desk.write_all(&file, 0, &content);
     let (mut read, mut reads) = (Vec::new(), 0);
     while read.len() < content.len() {
@@ -228,9 +230,9 @@ fn reads_and_writes_of_files_are_short() {
         read.extend(piece);
         reads += 1;
     }
-    assert!(read == content && reads > 3 && writes > 3, "{reads} reads, {writes} writes");
+    assert!(read == content && reads > 1 && writes > 1, "{reads} reads, {writes} writes");
     let tally = desk.rig.network.tally();
-    assert!(tally.read_short > 2 && tally.write_short > 2, "{tally:?}");
+    assert!(tally.read_short > 1 && tally.write_short > 1, "{tally:?}");
 }
 
 #[test]
