@@ -33,28 +33,32 @@ impl Folder {
     /// Adds all regular files up.
     pub(super) fn add_up(&self, usage: &mut Usage) -> Result<(), Errno> {
         let root = beneath(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        add_up(&root, usage, 1)
+        add_up(&root, usage, (1, false))
     }
 }
 
-fn add_up(directory: &OwnedFd, usage: &mut Usage, depth: usize) -> Result<(), Errno> {
+/// Adds up what is in a directory. What is unfinished takes room and is no file yet; a part that
+/// has its final name already is counted there.
+fn add_up(
+    directory: &OwnedFd,
+    usage: &mut Usage,
+    (depth, unfinished): (usize, bool),
+) -> Result<(), Errno> {
     each_name(directory, |entry| {
         let name = entry.file_name();
         match kind(directory, entry)? {
             FileType::RegularFile => {
-                if let Some(stat) = look(directory, name)? {
-                    usage.files += 1;
+                if let Some(stat) = look(directory, name)?
+                    && (!unfinished || stat.st_nlink == 1)
+                {
+                    usage.files += u64::from(!unfinished);
                     usage.bytes = usage.bytes.saturating_add(metadata(&stat).bytes);
                 }
             }
             FileType::Directory if depth < DEPTH_MAX => {
                 if let Some(inner) = enter(directory, name)? {
-                    let files = usage.files;
-                    add_up(&inner, usage, depth + 1)?;
-                    if depth == 1 && name.to_bytes() == PARTS_DIRECTORY.as_bytes() {
-                        // What is unfinished takes room, and is no file yet.
-                        usage.files = files;
-                    }
+                    let parts = depth == 1 && name.to_bytes() == PARTS_DIRECTORY.as_bytes();
+                    add_up(&inner, usage, (depth + 1, unfinished || parts))?;
                 }
             }
             _ => {}

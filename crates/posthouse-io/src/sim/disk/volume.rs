@@ -363,8 +363,12 @@ impl Volume {
     pub(super) fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         for (path, inode) in self.names.files() {
-            usage.bytes += self.files[&inode].content.len() as u64;
-            usage.files += u64::from(part_name(path).is_none());
+            let is_part = part_name(path).is_some();
+            // A part that has its final name already is counted there.
+            if !is_part || self.names.of(inode).count() == 1 {
+                usage.bytes += self.files[&inode].content.len() as u64;
+            }
+            usage.files += u64::from(!is_part);
         }
         usage
     }
