@@ -75,7 +75,7 @@ pub enum TransferFrame<'a> {
         id: u32,
         /// From where on; what is before it is there.
         offset: u64,
-        /// Up to where it may be sent for now.
+        /// Up to where it may be sent before more credit comes.
         limit: u64,
         /// BLAKE3 of what is there.
         prefix: [u8; 32],

@@ -371,9 +371,9 @@ impl Client {
         &self,
         begin: impl FnOnce(&mut Peer<'_, ()>) -> Progress + Send + 'static,
     ) -> Result<[u8; 32], ClientError> {
-        let begun = self.on_strand(begin)?;
+        let progress = self.on_strand(begin)?;
         let over = self.wait(None, |inbox| {
-            let mine = |transfer: &Transfer| *transfer.progress() == begun;
+            let mine = |transfer: &Transfer| *transfer.progress() == progress;
             let place = inbox.transfers.iter().position(mine)?;
             Some(inbox.transfers.swap_remove(place).result.map_err(ClientError::Transfer))
         });

@@ -6,6 +6,7 @@
 //! has come back. What callbacks ask for waits as an [`Errand`] until the turn settles, so that the
 //! table is never changed under a callback.
 
+mod frames;
 mod listing;
 mod receiving;
 mod sending;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use posthouse_io::{Error, FileOp, FileOutcome, Op, Outcome as IoOutcome};
-use posthouse_wire::{FileName, TransferFrame, Violation, abort_code};
+use posthouse_wire::{FileName, TransferFrame};
 
 use super::{Context, Phase, Strand};
 use crate::close::Outcome;
@@ -22,10 +23,7 @@ use crate::directory::Directory;
 use crate::handler::Handler;
 use crate::id::Operation;
 use crate::peer::Peer;
-use crate::transfer::{
-    Answer, AnswerKind, FileEntry, Offer, Progress, Transfer, TransferError, TransferErrorKind,
-    Wanted,
-};
+use crate::transfer::{Answer, FileEntry, Progress, Transfer, TransferError, TransferErrorKind};
 
 use listing::Listing;
 use receiving::Receiving;
@@ -181,7 +179,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     /// The connection ends: so does every transfer. What has been received is still written.
     pub(super) fn end_transfers(&mut self, cx: &mut Context<'_, S>) {
         if self.has_transfers() {
-            self.with_transfers(cx, |transfers, hands| transfers.end_all(hands));
+            self.with_transfers(cx, Transfers::end_all);
         }
     }
 
@@ -216,7 +214,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     pub(super) fn expire_transfers(&mut self, cx: &mut Context<'_, S>) {
         let offer_ms = cx.core.options.offer_ms;
         if self.transfers_deadline(offer_ms).is_some_and(|at| at <= cx.now) {
-            self.with_transfers(cx, |transfers, hands| transfers.expire(hands));
+            self.with_transfers(cx, Transfers::expire);
         }
     }
 }
@@ -255,7 +253,7 @@ impl<S: Default + Send + 'static> Hands<'_, '_, S> {
         match &result {
             Ok(_) => tracing::info!(%peer, name, incoming, bytes, "file transferred"),
             Err(error) => {
-                tracing::debug!(%peer, name, incoming, bytes, %error, "file not transferred")
+                tracing::debug!(%peer, name, incoming, bytes, %error, "file not transferred");
             }
         }
         let transfer = Transfer { progress, result };
@@ -284,8 +282,6 @@ impl<S: Default + Send + 'static> Hands<'_, '_, S> {
 }
 
 impl<S: Default + Send + 'static> Transfers<S> {
-    // ---- the table ----
-
     /// Enters a job whose first operation this is.
     fn begin(
         &mut self,
@@ -325,8 +321,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     /// How many jobs one side has begun.
     fn under_way(&self, by_peer: bool) -> usize {
-        let counts = |job: &&Box<Job>| job.begun_by_peer == by_peer && !job.is_over();
-        let jobs = self.jobs.iter().flatten().filter(counts).count();
+        let jobs = self.jobs.iter().flatten();
+        let jobs = jobs.filter(|job| job.begun_by_peer == by_peer && !job.is_over()).count();
         if by_peer { jobs } else { jobs + self.gets.len() }
     }
 
@@ -369,8 +365,6 @@ impl<S: Default + Send + 'static> Transfers<S> {
         self.run_waiting(hands);
     }
 
-    // ---- what this side begins ----
-
     fn run_errands(&mut self, hands: &mut Hands<'_, '_, S>) {
         let extras = hands.strand.extras();
         let mut errands = std::mem::take(&mut extras.errands);
@@ -379,12 +373,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 Errand::Cancel(progress) => self.cancel(hands, &progress),
                 errand if !hands.strand.session.may_transfer() => {
                     let kind = TransferErrorKind::Unsupported;
-                    self.fail_errand(hands, errand, TransferError::here(kind, ""));
+                    fail_errand(hands, errand, TransferError::here(kind, ""));
                 }
                 errand if self.waiting.len() >= WAITING_MAX => {
                     let text = "too many offers and wishes wait on this connection";
                     let busy = TransferError::here(TransferErrorKind::Busy, text);
-                    self.fail_errand(hands, errand, busy);
+                    fail_errand(hands, errand, busy);
                 }
                 errand => self.waiting.push_back(errand),
             }
@@ -407,23 +401,6 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 Some(Errand::Cancel(_)) => unreachable!("a cancel does not wait"),
                 None => return,
             }
-        }
-    }
-
-    fn fail_errand(
-        &mut self,
-        hands: &mut Hands<'_, '_, S>,
-        errand: Errand<S>,
-        error: TransferError,
-    ) {
-        match errand {
-            Errand::Offer { progress, .. } | Errand::Get { progress, .. } => {
-                hands.tell(progress, Err(error));
-            }
-            Errand::List { then, .. } => {
-                hands.strand.call(hands.cx, |_, peer| then(peer, Err(error)));
-            }
-            Errand::Cancel(_) => {}
         }
     }
 
@@ -511,203 +488,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
         }
         for errand in errands {
-            self.fail_errand(hands, errand, gone());
+            fail_errand(hands, errand, gone());
         }
     }
-
-    // ---- what the peer says ----
-
-    fn take_frame(
-        &mut self,
-        hands: &mut Hands<'_, '_, S>,
-        frame: TransferFrame<'_>,
-    ) -> Result<(), Violation> {
-        self.heard = hands.cx.now;
-        match frame {
-            TransferFrame::Offer { id, answers, size, modified_ms, executable, name } => {
-                if let Some(place) = self.places.get(&id).copied() {
-                    return self.offered_again(hands, place, frame.kind());
-                }
-                self.open_id(hands, id, frame.kind())?;
-                let name = match FileName::from_wire(name) {
-                    Ok(name) => name,
-                    Err(error) => {
-                        hands.refuse(id, abort_code::BAD_NAME, &error.to_string());
-                        return Ok(());
-                    }
-                };
-                let offer = Offer { name: name.as_str(), size, modified_ms, executable };
-                self.on_offer(hands, (id, answers), &offer);
-            }
-            TransferFrame::Get { id, name } => {
-                self.open_id(hands, id, frame.kind())?;
-                self.on_get(hands, id, name);
-            }
-            TransferFrame::List { id, after } => {
-                self.open_id(hands, id, frame.kind())?;
-                self.on_list(hands, id, after);
-            }
-            TransferFrame::Listed { id, entries, .. } => {
-                self.known_id(hands, id, frame.kind())?;
-                self.on_listing(hands, id, entries);
-            }
-            TransferFrame::Abort { id, code, text } => {
-                self.known_id(hands, id, frame.kind())?;
-                self.on_abort(hands, id, TransferError::of_peer(code, text));
-            }
-            TransferFrame::Accept { id, .. }
-            | TransferFrame::Chunk { id, .. }
-            | TransferFrame::Credit { id, .. }
-            | TransferFrame::Done { id, .. } => {
-                self.known_id(hands, id, frame.kind())?;
-                if let Some(place) = self.places.get(&id).copied() {
-                    self.on_transfer(hands, place, frame);
-                }
-            }
-        }
-        self.run_waiting(hands);
-        Ok(())
-    }
-
-    /// The peer begins something under a number of its own: a new one.
-    fn open_id(&mut self, hands: &Hands<'_, '_, S>, id: u32, kind: u8) -> Result<(), Violation> {
-        if hands.strand.session.is_own_transfer(id) || id <= self.last_peer_id {
-            return Err(Violation::OutOfState { kind });
-        }
-        self.last_peer_id = id;
-        Ok(())
-    }
-
-    /// The peer speaks of something that has been begun. It may be over.
-    fn known_id(&self, hands: &Hands<'_, '_, S>, id: u32, kind: u8) -> Result<(), Violation> {
-        let begun = match hands.strand.session.is_own_transfer(id) {
-            true => id < self.next_id,
-            false => id <= self.last_peer_id,
-        };
-        if begun { Ok(()) } else { Err(Violation::OutOfState { kind }) }
-    }
-
-    fn on_offer(
-        &mut self,
-        hands: &mut Hands<'_, '_, S>,
-        (id, answers): (u32, u32),
-        offer: &Offer<'_>,
-    ) {
-        if let Some(get) = self.gets.remove(&answers) {
-            let Getting { directory, name, progress, .. } = get;
-            return self.begin_receiving(hands, (id, false), offer, (&directory, name), progress);
-        }
-        if answers != 0 {
-            // What was asked for is not wanted any more.
-            return hands.refuse(id, abort_code::CANCELLED, "");
-        }
-        if hands.strand.unadmitted {
-            return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
-        }
-        if !self.has_room(true, hands.cx.core.options.transfers_max) {
-            return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
-        }
-        let answer = hands.ask(|handler, peer| handler.offered(peer, offer));
-        let (directory, name) = match self.destination(hands, id, offer.name, answer) {
-            Some(destination) => destination,
-            None => return,
-        };
-        let progress = Progress::new(offer.name, true);
-        self.begin_receiving(hands, (id, true), offer, (&directory, name), progress);
-    }
-
-    /// Where a handler wants something to go to, or to come from; a no has been said.
-    fn destination(
-        &mut self,
-        hands: &mut Hands<'_, '_, S>,
-        id: u32,
-        name: &str,
-        answer: Answer,
-    ) -> Option<(Directory, FileName)> {
-        match answer.0 {
-            AnswerKind::Refuse(text) => {
-                hands.refuse(id, abort_code::REFUSED, &text);
-                None
-            }
-            AnswerKind::Here { directory, name: other } => {
-                match FileName::parse(other.as_deref().unwrap_or(name)) {
-                    Ok(name) => Some((directory, name)),
-                    Err(error) => {
-                        hands.refuse(id, abort_code::BAD_NAME, &error.to_string());
-                        None
-                    }
-                }
-            }
-        }
-    }
-
-    fn on_get(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, name: &[u8]) {
-        let name = match FileName::from_wire(name) {
-            Ok(name) => name,
-            Err(error) => return hands.refuse(id, abort_code::BAD_NAME, &error.to_string()),
-        };
-        if hands.strand.unadmitted {
-            return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
-        }
-        if !self.has_room(true, hands.cx.core.options.transfers_max) {
-            return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
-        }
-        let wanted = Wanted::File(name.as_str());
-        let answer = hands.ask(|handler, peer| handler.wanted(peer, &wanted));
-        let Some((directory, source)) = self.destination(hands, id, name.as_str(), answer) else {
-            return;
-        };
-        let progress = Progress::new(name.as_str(), false);
-        self.begin_sending(hands, id, &directory, (&source, name.clone()), progress);
-    }
-
-    /// The peer gives something up.
-    fn on_abort(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, error: TransferError) {
-        if let Some(place) = self.places.get(&id).copied() {
-            return self.end(hands, place, error, false);
-        }
-        if let Some(get) = self.gets.remove(&id) {
-            return hands.tell(get.progress, Err(error));
-        }
-        if let Some(list) = self.lists.remove(&id) {
-            return hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(error)));
-        }
-        // A wish of its own, before it was answered.
-        let answers = |work: &Work| matches!(work, Work::Sending(it) if it.answers == id);
-        if let Some(place) = self.place_of(answers) {
-            self.end(hands, place, error, false);
-        }
-    }
-
-    /// What only the side that sends, or only the one that receives, may hear.
-    fn on_transfer(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, frame: TransferFrame<'_>) {
-        let result = match (&self.job(place).work, frame) {
-            (Work::Sending(_), TransferFrame::Accept { offset, limit, prefix, .. }) => {
-                self.on_accept(hands, place, offset, limit, prefix)
-            }
-            (Work::Sending(_), TransferFrame::Credit { limit, .. }) => {
-                self.on_credit(hands, place, limit)
-            }
-            (Work::Sending(_), TransferFrame::Done { hash, .. }) => {
-                self.on_confirmed(hands, place, hash)
-            }
-            (Work::Receiving(_), TransferFrame::Chunk { bytes, .. }) => {
-                self.on_chunk(hands, place, bytes)
-            }
-            (Work::Receiving(_), TransferFrame::Done { hash, .. }) => {
-                self.on_done(hands, place, hash)
-            }
-            _ => {
-                let text = "a frame of the other side's part of a transfer";
-                Err(TransferError::here(TransferErrorKind::Protocol, text))
-            }
-        };
-        if let Err(error) = result {
-            self.end(hands, place, error, true);
-        }
-    }
-
-    // ---- time ----
 
     fn deadline(&self, patience: Duration) -> Option<Duration> {
         let gets = self.gets.values().map(|get| get.until);
@@ -742,5 +525,21 @@ impl<S: Default + Send + 'static> Transfers<S> {
             self.end(hands, place, expired(), true);
         }
         self.run_waiting(hands);
+    }
+}
+
+fn fail_errand<S: Default + Send + 'static>(
+    hands: &mut Hands<'_, '_, S>,
+    errand: Errand<S>,
+    error: TransferError,
+) {
+    match errand {
+        Errand::Offer { progress, .. } | Errand::Get { progress, .. } => {
+            hands.tell(progress, Err(error));
+        }
+        Errand::List { then, .. } => {
+            hands.strand.call(hands.cx, |_, peer| then(peer, Err(error)));
+        }
+        Errand::Cancel(_) => {}
     }
 }

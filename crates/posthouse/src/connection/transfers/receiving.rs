@@ -169,8 +169,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     /// What one more transfer may have under way: all of them share what a connection may.
     fn window_bytes(&self, hands: &Hands<'_, '_, S>) -> u64 {
-        let incoming = |job: &&Box<super::Job>| matches!(job.work, Work::Receiving(_));
-        let others = self.jobs.iter().flatten().filter(incoming).count() as u64;
+        let jobs = self.jobs.iter().flatten();
+        let others = jobs.filter(|job| matches!(job.work, Work::Receiving(_))).count() as u64;
         let all = hands.cx.core.options.tuning.transfer_window_bytes as u64;
         (all / (others + 1)).max(WINDOW_BYTES_MIN)
     }

@@ -181,7 +181,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         sending.open().outgoing.accepted(offset, limit, prefix)?;
         sending.progress.set_resumed_from(offset);
         sending.step = Step::Moving;
-        self.read_on(hands, place)
+        self.read_on(hands, place);
+        Ok(())
     }
 
     pub(super) fn on_credit(
@@ -196,24 +197,22 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return Err(TransferError::here(TransferErrorKind::Protocol, text));
         }
         sending.open().outgoing.credit(limit)?;
-        self.read_on(hands, place)
+        self.read_on(hands, place);
+        Ok(())
     }
 
     /// Does what comes next, where nothing is being done and no chunk waits.
-    fn read_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) -> Result<(), TransferError> {
+    fn read_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let chunk_bytes = self.chunk_bytes;
         let busy = self.job(place).busy;
         let sending = self.sending(place);
         if busy || sending.chunk.is_some() || sending.step != Step::Moving {
-            return Ok(());
+            return;
         }
         let open = sending.open.as_mut().expect("a file that was opened");
         let file = open.file.clone();
         let op = match open.outgoing.next() {
-            Next::Wait => {
-                // Nothing more will be read: the prefix was compared and was all of it.
-                return Ok(());
-            }
+            Next::Wait => return,
             Next::Prefix { offset, bytes } => {
                 FileOp::Read { file, offset, bytes, memory: Vec::new() }
             }
@@ -227,7 +226,6 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
         };
         self.submit(hands, place, op);
-        Ok(())
     }
 
     fn on_read(
@@ -243,7 +241,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let open = sending.open.as_mut().expect("a file that was opened");
         if let Next::Prefix { .. } = open.outgoing.next() {
             if open.outgoing.prefix(&memory).is_ok() {
-                return self.read_on(hands, place);
+                self.read_on(hands, place);
+                return Ok(());
             }
             if std::mem::replace(&mut sending.restarted, true) {
                 return Err(changed("what the other side holds is not its beginning"));
@@ -280,9 +279,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         assert_eq!(head, Ok(()), "a chunk is no larger than the peer takes");
         output.push_bulk(&mut hands.cx.local.spares, chunk);
         self.chunk_since = Some(hands.cx.now);
-        if let Err(error) = self.read_on(hands, place) {
-            self.end_sending(hands, place, Err(error), true);
-        }
+        self.read_on(hands, place);
     }
 
     /// The last chunk took so long to leave.

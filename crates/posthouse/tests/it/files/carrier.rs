@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use posthouse::{
-    Answer, Directory, Endpoint, Handler, Message, Offer, Options, Outcome, Peer, PeerId, Reason,
-    Transfer, TransferErrorKind, Wanted,
+    Answer, Directory, Endpoint, Handler, Message, Offer, Options, Outcome, Peer, Reason, Transfer,
+    TransferErrorKind, Wanted,
 };
 
 use crate::bed::{Bed, target};
@@ -20,7 +20,6 @@ struct Kept {
     transfers: Vec<Transfer>,
     /// Messages and ends of transfers, in order.
     order: Vec<String>,
-    connected: Vec<PeerId>,
     ends: Vec<Reason>,
 }
 
@@ -71,7 +70,6 @@ impl Handler for Carrier {
     type State = ();
 
     fn connected(&self, peer: &mut Peer<'_, ()>) -> Outcome {
-        self.log.0.lock().unwrap().connected.push(peer.id());
         self.connected.as_ref().map_or(Ok(()), |call| call(peer))
     }
 
@@ -118,10 +116,6 @@ impl Log {
 
     pub fn ends(&self) -> Vec<Reason> {
         self.0.lock().unwrap().ends.clone()
-    }
-
-    pub fn connected(&self) -> Vec<PeerId> {
-        self.0.lock().unwrap().connected.clone()
     }
 
     /// Keeps only what came in.
