@@ -64,7 +64,12 @@ fn is_here(backend: Backend) -> bool {
     }
     let options = Options { backend, io_workers: 1, ..Options::default() };
     match Endpoint::builder(Probe::new()).options(options).start() {
-        Ok(_) => true,
+        Ok(endpoint) => {
+            // Gone before anything is counted.
+            endpoint.shutdown(Duration::ZERO);
+            endpoint.wait().expect("no callback waits here");
+            true
+        }
         Err(why) => {
             eprintln!("passed over: {why}");
             false
