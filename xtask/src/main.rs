@@ -6,6 +6,7 @@ mod api;
 mod arguments;
 mod bench;
 mod churn;
+mod kills;
 mod optional;
 mod planted;
 mod simulation;
@@ -41,6 +42,9 @@ Usage: cargo xtask <command> [options]
                               many short connections on the real system, with random cancels,
                               resets and half-closes: nothing may be left (default 20000);
                               everything is passed on, see `cargo xtask churn --help`
+  kills [BACKEND] [--kills N] [--seed S]
+                              a file sent while the sender, then the receiver, is killed again
+                              and again (default 100 times): whole or absent, and resumed
   planted [NAME] [--seeds N]  put known mistakes in, one at a time, and show that the
                               simulation finds each of them (default 20000 seeds)
   bench [--quick] [...]       Posthouse next to hand-written servers and other runtimes, by
@@ -72,6 +76,7 @@ fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
         Some("churn") => churn::run(&words),
         Some("bench") => bench::run(&words),
         Some(_) if help_wanted => help(),
+        Some("kills") => kills::run(words),
         Some("test") => {
             let mut arguments = Arguments::new("test", words);
             let ci = arguments.flag("--ci");
