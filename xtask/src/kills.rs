@@ -19,7 +19,7 @@ const FILE_BYTES: usize = 96 << 20;
 /// The largest chunk, by default of the option.
 const CHUNK_BYTES: u64 = 256 * 1024;
 /// Longer than anything takes that has not hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) fn run(words: Vec<String>) -> Outcome {
     let mut arguments = Arguments::new("kills", words);

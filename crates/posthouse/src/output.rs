@@ -6,10 +6,15 @@ use posthouse_io::{Gather, Segment};
 
 /// Small messages are collected in a tail of this size, then it is closed and another begun.
 const TAIL_BYTES: usize = 16 * 1024;
+/// What has grown further is not kept as a tail.
+const TAIL_BYTES_MAX: usize = 2 * TAIL_BYTES;
 /// A shared message smaller than this is copied: cheaper than a segment of its own.
 const COPY_BYTES_MAX: usize = 1024;
 /// Memory that a worker keeps for the next tails.
 const SPARES_MAX: usize = 64;
+/// Memory that it keeps for the next pieces of files, each of this size at most.
+const PIECES_MAX: usize = 8;
+const PIECE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Memory that a worker's connections take in turns.
 #[derive(Debug, Default)]
@@ -19,6 +24,8 @@ pub(crate) struct Spares {
     gathers: Vec<Gather>,
     /// For queues that do not fit one tail; what is in them is empty.
     boxes: Vec<Box<Gather>>,
+    /// For pieces of files.
+    pieces: Vec<Vec<u8>>,
 }
 
 impl Spares {
@@ -51,14 +58,23 @@ impl Spares {
         }
     }
 
-    /// Keeps the memory of a segment that has left, unless it is large or many are kept.
-    fn keep(&mut self, segment: Segment) {
-        if let Segment::Owned(mut bytes) = segment
-            && bytes.capacity() <= 2 * TAIL_BYTES
-            && self.tails.len() < SPARES_MAX
-        {
+    /// Memory for a piece of a file, empty.
+    pub(crate) fn piece(&mut self) -> Vec<u8> {
+        self.pieces.pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a segment that is not needed any more, unless it is very large or many
+    /// are kept.
+    pub(crate) fn keep(&mut self, segment: Segment) {
+        let Segment::Owned(mut bytes) = segment else { return };
+        let (kept, kept_max) = match bytes.capacity() <= TAIL_BYTES_MAX {
+            true => (&mut self.tails, SPARES_MAX),
+            false if bytes.capacity() > PIECE_BYTES_MAX => return,
+            false => (&mut self.pieces, PIECES_MAX),
+        };
+        if kept.len() < kept_max {
             bytes.clear();
-            self.tails.push(bytes);
+            kept.push(bytes);
         }
     }
 }

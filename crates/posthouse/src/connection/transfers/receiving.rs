@@ -406,7 +406,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return Err(TransferError::here(TransferErrorKind::Protocol, text));
         }
         receiving.incoming.chunk(bytes)?;
-        receiving.queue.push(Segment::Owned(bytes.to_vec()));
+        let mut piece = hands.cx.local.spares.piece();
+        piece.extend_from_slice(bytes);
+        receiving.queue.push(Segment::Owned(piece));
         self.write_on(hands, place);
         Ok(())
     }
@@ -427,13 +429,18 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Some bytes are written; the rest of them goes before what came since.
-    fn wrote(&mut self, place: u8, bytes: usize, mut data: Gather) -> Result<(), TransferError> {
+    fn wrote(
+        &mut self,
+        hands: &mut Hands<'_, '_, S>,
+        place: u8,
+        (bytes, mut data): (usize, Gather),
+    ) -> Result<(), TransferError> {
         if bytes == 0 {
             let text = "it takes no bytes";
             return Err(TransferError::here(TransferErrorKind::Disk, text));
         }
         let receiving = self.receiving(place);
-        data.advance(bytes, drop);
+        data.advance(bytes, |segment| hands.cx.local.spares.keep(segment));
         receiving.queue.drain(|segment| data.push(segment));
         receiving.queue = data;
         receiving.offset += bytes as u64;
@@ -448,7 +455,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         bytes: usize,
         data: Gather,
     ) -> Result<(), TransferError> {
-        self.wrote(place, bytes, data)?;
+        self.wrote(hands, place, (bytes, data))?;
         let id = self.job(place).id;
         let receiving = self.receiving(place);
         if let Some(progress) = &receiving.progress {
@@ -587,7 +594,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         result: Result<FileOutcome, Error>,
     ) {
         let outcome = match result {
-            Ok(FileOutcome::Written { bytes, data }) => self.wrote(place, bytes, data),
+            Ok(FileOutcome::Written { bytes, data }) => self.wrote(hands, place, (bytes, data)),
             Ok(FileOutcome::Part { file, .. }) => {
                 // Opened too late: closed again, and with it its lock.
                 drop(file);

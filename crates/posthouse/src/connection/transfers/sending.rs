@@ -211,14 +211,15 @@ impl<S: Default + Send + 'static> Transfers<S> {
         }
         let open = sending.open.as_mut().expect("a file that was opened");
         let file = open.file.clone();
+        let spares = &mut hands.cx.local.spares;
         let op = match open.outgoing.next() {
             Next::Wait => return,
             Next::Prefix { offset, bytes } => {
-                FileOp::Read { file, offset, bytes, memory: Vec::new() }
+                FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
             Next::Chunk { offset, bytes } => {
                 let bytes = bytes.min(chunk_bytes);
-                FileOp::Read { file, offset, bytes, memory: Vec::new() }
+                FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
             Next::Done => {
                 sending.step = Step::Checking;
