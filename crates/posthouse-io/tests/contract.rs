@@ -16,6 +16,12 @@ mod ending;
 #[cfg(target_os = "linux")]
 #[path = "contract/files.rs"]
 mod files;
+#[cfg(target_os = "linux")]
+#[path = "contract/files_linux.rs"]
+mod files_linux;
+#[cfg(target_os = "linux")]
+#[path = "contract/files_planted.rs"]
+mod files_planted;
 #[path = "contract/flow.rs"]
 mod flow;
 #[cfg(target_os = "linux")]
@@ -146,6 +152,7 @@ macro_rules! contract_of_files {
                     many_that_make_the_same_directories_all_succeed
                     a_part_is_its_holders_until_the_last_handle_is_dropped
                     a_part_of_which_several_want_to_be_the_holder_has_one
+                    holders_of_one_name_follow_each_other_and_each_publishes_its_own
                     a_part_is_cut_and_goes_on_from_there
                     a_part_is_removed_by_its_own_file_only
                     a_part_that_was_published_is_not_written_to_again

@@ -24,7 +24,7 @@ const ALL: [(Backend, Layout); 3] = [
 ];
 
 /// Runs a test on each of them.
-fn on_all(test: impl Fn(&Bed)) {
+pub fn on_all(test: impl Fn(&Bed)) {
     for (backend, layout) in ALL.into_iter().filter(|(backend, _)| is_here(backend)) {
         eprintln!("on {backend:?}, {layout}");
         let bed = Bed::new(backend, layout, 4);

@@ -10,27 +10,48 @@ use posthouse_io::{
 
 use crate::bed::{Bed, gather};
 
-/// An empty directory that goes with this value.
+/// A directory that a test works in.
 pub struct Place<'a> {
     pub bed: &'a Bed,
     pub directory: Directory,
-    pub path: PathBuf,
+    path: PathBuf,
+    _temporary: Option<Temporary>,
 }
 
-impl<'a> Place<'a> {
-    pub fn new(bed: &'a Bed) -> Self {
+/// A directory that is removed when this is dropped.
+pub struct Temporary(pub PathBuf);
+
+impl Temporary {
+    pub fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("posthouse-test-{}-{count}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).expect("a new directory");
-        Self::at(bed, path)
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("left behind: {}: {error}", self.0.display());
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    /// An empty one, that goes with this value.
+    pub fn new(bed: &'a Bed) -> Self {
+        let temporary = Temporary::new();
+        let place = Self::at(bed, &temporary.0);
+        Self { _temporary: Some(temporary), ..place }
     }
 
-    /// The same with a directory that is there.
-    pub fn at(bed: &'a Bed, path: PathBuf) -> Self {
-        let directory = Directory::open(&path).expect("the directory opens");
-        Self { bed, directory, path }
+    /// One that is there, and stays.
+    pub fn at(bed: &'a Bed, path: &Path) -> Self {
+        let directory = Directory::open(path).expect("the directory opens");
+        Self { bed, directory, path: path.to_owned(), _temporary: None }
     }
 
     /// A path of this machine beneath the directory.
@@ -215,12 +236,6 @@ impl<'a> Place<'a> {
         assert!(!more);
         entries.into_iter().map(|entry| entry.path.into()).collect()
     }
-
-    /// Whether a directory of this machine has nothing in it but these.
-    #[track_caller]
-    pub fn has_only(&self, beneath: &str, names: &[&str]) {
-        assert_eq!(names_in(&self.path(beneath)), names);
-    }
 }
 
 /// The names in a directory of this machine, sorted.
@@ -237,14 +252,8 @@ pub fn names_in(path: &Path) -> Vec<String> {
 /// The pieces as one gather.
 pub fn gather_of(pieces: &[&[u8]]) -> Gather {
     let mut gather = Gather::default();
-    pieces.iter().for_each(|piece| gather.push(Segment::Owned(piece.to_vec())));
-    gather
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            eprintln!("left behind: {}: {error}", self.path.display());
-        }
+    for piece in pieces {
+        gather.push(Segment::Owned(piece.to_vec()));
     }
+    gather
 }

@@ -1,0 +1,481 @@
+//! Files where a real system sets limits: full disks, permissions, sandboxes, old kernels.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use posthouse_io::{Backend, Directory, Failure, File, FileOp, PARTS_DIRECTORY};
+use rustix::process::{Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter_all_threads,
+};
+
+use crate::bed::{Bed, PATIENCE, assert_same, pattern};
+use crate::linux::on_all;
+use crate::own_process::{descriptors, in_own_process};
+use crate::place::{Place, Temporary};
+
+/// A small file system in memory; none where this machine does not let us have one.
+struct Mounted {
+    directory: Temporary,
+}
+
+impl Mounted {
+    fn new(options: &str) -> Option<Self> {
+        let directory = Temporary::new();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "posthouse-test"]).arg(&directory.0);
+        match mount.output() {
+            Ok(output) if output.status.success() => Some(Self { directory }),
+            other => {
+                eprintln!("NOT TESTED: only who may mount can fill a disk ({other:?})");
+                None
+            }
+        }
+    }
+
+    fn remount(&self, options: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,{options}")]).arg(&self.directory.0);
+        assert!(mount.status().expect("mount runs").success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.directory.0).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("left mounted: {}", self.directory.0.display());
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_ends_a_write_and_leaves_nothing_by_half() {
+    on_all(|bed| {
+        let Some(disk) = Mounted::new("size=1m") else { return };
+        let place = Place::at(bed, &disk.directory.0);
+        let content = pattern(3 << 20, 1);
+        place.make("before", &content[..100_000]);
+        let (file, _) = place.part("part").expect("a part");
+        assert_eq!(place.write(&file, 0, &content), Err(Failure::NoSpace));
+        let held = place.metadata(&file).bytes as usize;
+        assert!((1..1 << 20).contains(&held), "{held} bytes found room");
+        assert_same(&place.read_all(&file), &content[..held]);
+        assert_eq!(place.paths(), ["before"]);
+        assert_same(&place.content("before"), &content[..100_000]);
+        // When there is room again it goes on.
+        place.truncate(&file, 1000).expect("cut");
+        place.write(&file, 1000, &content[1000..500_000]).expect("there is room");
+        place.sync(&file).expect("synced");
+        place.publish("part", &file, "after").expect("published");
+        assert_same(&place.content("after"), &content[..500_000]);
+    });
+}
+
+#[test]
+fn a_disk_without_room_for_names_fails_what_needs_one() {
+    on_all(|bed| {
+        let Some(disk) = Mounted::new("size=1m,nr_inodes=6") else { return };
+        let place = Place::at(bed, &disk.directory.0);
+        let (file, _) = place.part("0").expect("a part");
+        place.write(&file, 0, b"content").expect("written");
+        let mut more = (1..10).map(|n| (n, place.part(&n.to_string())));
+        let failed = more.find_map(|(n, part)| Some((n, part.err()?)));
+        let (n, failure) = failed.expect("no room in the end");
+        assert_eq!(failure, Failure::NoSpace);
+        assert_eq!(place.publish("0", &file, "a/b/c/name"), Err(Failure::NoSpace));
+        assert_eq!(place.paths(), [""; 0]);
+        for used in 1..n {
+            let (file, _) = place.part(&used.to_string()).expect("a part");
+            place.remove_part(&used.to_string(), &file).expect("removed");
+        }
+        place.publish("0", &file, "a/name").expect("there is room");
+        assert_eq!(place.content("a/name"), b"content");
+    });
+}
+
+#[test]
+fn a_disk_that_is_read_only_denies_what_would_change_it() {
+    on_all(|bed| {
+        let Some(disk) = Mounted::new("size=1m") else { return };
+        let place = Place::at(bed, &disk.directory.0);
+        place.make("name", b"content");
+        disk.remount("ro");
+        assert_eq!(place.part("part").err(), Some(Failure::Denied));
+        assert_eq!(place.content("name"), b"content");
+        assert_eq!(place.paths(), ["name"]);
+    });
+}
+
+#[test]
+fn a_limit_on_the_length_of_files_fails_a_write_and_ends_no_process() {
+    const LIMIT: usize = 100_000;
+    if !in_own_process(
+        "files_linux::a_limit_on_the_length_of_files_fails_a_write_and_ends_no_process",
+    ) {
+        return;
+    }
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let low = Rlimit { current: Some(LIMIT as u64), maximum };
+    setrlimit(Resource::Fsize, low).expect("the limit is lowered");
+    on_all(|bed| {
+        let place = Place::new(bed);
+        let content = pattern(3 * LIMIT, 2);
+        let (file, _) = place.part("part").expect("a part");
+        assert_eq!(place.write(&file, 0, &content), Err(Failure::NoSpace));
+        assert_same(&place.read_all(&file), &content[..LIMIT]);
+        assert_eq!(place.truncate(&file, 2 * LIMIT as u64), Err(Failure::NoSpace));
+        place.publish("part", &file, "name").expect("published");
+        assert_same(&place.content("name"), &content[..LIMIT]);
+    });
+}
+
+#[test]
+fn no_descriptor_and_no_thread_is_left_behind() {
+    if !in_own_process("files_linux::no_descriptor_and_no_thread_is_left_behind") {
+        return;
+    }
+    let before = descriptors();
+    on_all(|bed| {
+        let place = Place::new(bed);
+        // Those of the port before end on their own, and this one has none before there is work.
+        no_disk_threads();
+        place.make("a/b/c", b"content");
+        let opens = (0..40).map(|n| {
+            let (directory, path) = (place.directory.clone(), "a/b/c".into());
+            place.submit_on(bed.lane(n), FileOp::Open { directory, path })
+        });
+        for tag in opens.collect::<Vec<_>>() {
+            assert!(place.outcome(tag).is_ok());
+        }
+        assert!((1..=4).contains(&disk_threads()), "{}", disk_threads());
+    });
+    no_disk_threads();
+    assert_eq!(descriptors(), before);
+}
+
+/// Waits until the threads of a port that is gone have ended.
+fn no_disk_threads() {
+    let until = std::time::Instant::now() + PATIENCE;
+    while disk_threads() > 0 {
+        assert!(std::time::Instant::now() < until, "threads are left");
+        std::thread::yield_now();
+    }
+}
+
+/// Threads of this process that work on files.
+fn disk_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
+    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    // The system keeps the first 15 characters of a name.
+    tasks.flatten().filter_map(name).filter(|name| name.trim_end() == "posthouse-disk-").count()
+}
+
+#[test]
+fn files_and_directories_get_the_permissions_that_the_process_gives() {
+    if !in_own_process(
+        "files_linux::files_and_directories_get_the_permissions_that_the_process_gives",
+    ) {
+        return;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+    on_all(|bed| {
+        let place = Place::new(bed);
+        let mode = |path: &str| {
+            let metadata = std::fs::symlink_metadata(place.path(path)).expect("it is there");
+            metadata.permissions().mode() & 0o7777
+        };
+        let (file, _) = place.part("part").expect("a part");
+        assert_eq!(mode(PARTS_DIRECTORY), 0o700);
+        assert_eq!(mode(&format!("{PARTS_DIRECTORY}/part")), 0o600);
+        place.publish("part", &file, "a/plain").expect("published");
+        assert_eq!((mode("a"), mode("a/plain")), (0o750, 0o640));
+        let mut publish = place.publish_op("part", &file, "a/program");
+        if let FileOp::Publish { executable, .. } = &mut publish {
+            *executable = true;
+        }
+        place.run(publish).expect("published");
+        assert_eq!(mode("a/program"), 0o750);
+    });
+}
+
+/// Everything that a transfer does.
+fn works(place: &Place<'_>) {
+    let content = pattern(200_000, 3);
+    place.make("way/deep/name", &content);
+    assert_same(&place.content("way/deep/name"), &content);
+    assert_eq!(place.paths(), ["way/deep/name"]);
+    let (file, _) = place.part("part").expect("a part");
+    assert_eq!(place.publish("part", &file, "way/deep/name"), Err(Failure::Exists));
+    place.remove_part("part", &file).expect("removed");
+    assert_eq!(place.publish("part", &file, "way/gone"), Err(Failure::NotFound));
+    place.expire_parts(0).expect("expired");
+}
+
+#[test]
+fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
+    if !in_own_process(
+        "files_linux::who_has_no_privilege_can_do_everything_in_a_directory_of_his_own",
+    ) {
+        return;
+    }
+    if !geteuid().is_root() {
+        eprintln!("NOT TESTED: only root can become somebody else");
+        return;
+    }
+    let roots = Temporary::new();
+    std::fs::write(roots.0.join("readable"), b"content").expect("a file");
+    std::fs::write(roots.0.join("private"), b"content").expect("a file");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(roots.0.join("private"), private).expect("permissions");
+    std::fs::create_dir(roots.0.join("closed")).expect("a directory");
+    let closed = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(roots.0.join("closed"), closed).expect("permissions");
+    let theirs = Temporary::new();
+    std::os::unix::fs::chown(&theirs.0, Some(65_534), None).expect("given away");
+    let (root, nobody) = (Uid::from_raw(0), Uid::from_raw(65_534));
+    rustix::thread::set_thread_res_uid(nobody, nobody, root).expect("another user");
+    on_all(|bed| {
+        let place = Place::at(bed, &theirs.0);
+        works(&place);
+        std::fs::remove_dir_all(theirs.0.join("way")).expect("removed");
+        let place = Place::at(bed, &roots.0);
+        assert_eq!(place.content("readable"), b"content");
+        assert_eq!(place.open("private").err(), Some(Failure::Denied));
+        assert_eq!(place.open("closed/file").err(), Some(Failure::Denied));
+        assert_eq!(place.part("part").err(), Some(Failure::Denied));
+        // What may not be read is no part of a list, and does not end it.
+        assert_eq!(place.paths(), ["private", "readable"]);
+        assert_eq!(place.directory.usage().expect("usage").files, 2);
+    });
+    rustix::thread::set_thread_res_uid(root, root, root).expect("root again, to tidy up");
+}
+
+/// Has a call fail from now on where the bits of its fifth argument are set, in all threads of
+/// this process and for good.
+fn refuse(refused: &[(libc::c_long, Option<u64>)], errno: libc::c_int) {
+    let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> = BTreeMap::new();
+    for (call, bits) in refused {
+        let rules = rules.entry(*call).or_default();
+        if let Some(bits) = bits {
+            let (length, masked) = (SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(*bits));
+            let condition = SeccompCondition::new(4, length, masked, *bits);
+            let rule = SeccompRule::new(vec![condition.expect("a condition")]);
+            rules.push(rule.expect("a rule"));
+        }
+    }
+    let refusal = SeccompAction::Errno(errno.cast_unsigned());
+    let machine = std::env::consts::ARCH.try_into().expect("a machine that has seccomp");
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, machine);
+    let program: BpfProgram =
+        filter.expect("a filter").try_into().expect("a program of the filter");
+    apply_filter_all_threads(&program).expect("a sandbox");
+}
+
+const BY_DESCRIPTOR: u64 = libc::AT_EMPTY_PATH as u64;
+const BY_PROC: u64 = libc::AT_SYMLINK_FOLLOW as u64;
+
+/// Writes to the part, and puts another file in its place.
+fn swap_part(place: &Place<'_>, file: &File) {
+    place.write(file, 0, b"right").expect("written");
+    let parts = place.path(PARTS_DIRECTORY);
+    std::fs::rename(parts.join("part"), parts.join("moved")).expect("moved");
+    std::fs::write(parts.join("part"), b"wrong").expect("planted");
+}
+
+#[test]
+fn a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough() {
+    if in_own_process(
+        "files_linux::a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough",
+    ) {
+        refuse(&[(libc::SYS_linkat, Some(BY_DESCRIPTOR))], libc::ENOENT);
+        on_all(|bed| {
+            let place = Place::new(bed);
+            works(&place);
+            // Still it is the open file that counts, not the name.
+            let (file, _) = place.part("part").expect("a part");
+            swap_part(&place, &file);
+            place.publish("part", &file, "name").expect("published");
+            assert_eq!(place.content("name"), b"right");
+        });
+    }
+}
+
+#[test]
+fn a_system_without_proc_is_good_enough() {
+    if in_own_process("files_linux::a_system_without_proc_is_good_enough") {
+        let both = [BY_DESCRIPTOR, BY_PROC].map(|bits| (libc::SYS_linkat, Some(bits)));
+        refuse(&both, libc::ENOENT);
+        on_all(|bed| {
+            let place = Place::new(bed);
+            works(&place);
+            // Here the part's name is all there is to go by: it must still be the file's.
+            let (file, _) = place.part("part").expect("a part");
+            swap_part(&place, &file);
+            assert_eq!(place.publish("part", &file, "name"), Err(Failure::NotFound));
+            assert_eq!(place.open("name").err(), Some(Failure::NotFound));
+            place.publish("moved", &file, "name").expect("published");
+            assert_eq!(place.content("name"), b"right");
+        });
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_resolve_beneath_is_told() {
+    if in_own_process("files_linux::a_kernel_that_cannot_resolve_beneath_is_told") {
+        refuse(&[(libc::SYS_openat2, None)], libc::ENOSYS);
+        on_all(|bed| {
+            let place = Place::new(bed);
+            assert_eq!(place.open("name").err(), Some(Failure::Unsupported));
+            assert_eq!(place.part("part").err(), Some(Failure::Unsupported));
+            let error = place.directory.usage().expect_err("no way beneath");
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
+        });
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_told_and_no_name_is_given() {
+    if in_own_process("files_linux::a_disk_that_fails_is_told_and_no_name_is_given") {
+        refuse(&[(libc::SYS_fsync, None), (libc::SYS_pread64, None)], libc::EIO);
+        on_all(|bed| {
+            let place = Place::new(bed);
+            let (file, _) = place.part("part").expect("a part");
+            place.write(&file, 0, b"content").expect("written");
+            assert_eq!(place.publish("part", &file, "way/name"), Err(Failure::Disk));
+            assert_eq!(place.open("way/name").err(), Some(Failure::NotFound));
+            // A ring makes no such calls.
+            if !matches!(bed.backend, Backend::Uring) {
+                assert_eq!(place.sync(&file), Err(Failure::Disk));
+                assert_eq!(place.read(&file, 0, 10), Err(Failure::Disk));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_list_leaves_out_what_has_no_text_for_a_name_or_lies_too_deep() {
+    on_all(|bed| {
+        let place = Place::new(bed);
+        place.make("a", b"");
+        let no_text = std::ffi::OsStr::from_bytes(b"not \xff text");
+        std::fs::create_dir(place.path("").join(no_text)).expect("a directory");
+        std::fs::write(place.path("").join(no_text).join("in it"), b"1234").expect("a file");
+        std::fs::write(place.path("b\u{7f}"), b"").expect("a file");
+        std::fs::write(place.path("").join(no_text).with_extension("file"), b"").expect("a file");
+        let deep = "d/".repeat(63);
+        std::fs::create_dir_all(place.path(&deep).join("d")).expect("directories");
+        std::fs::write(place.path(&deep).join("last"), b"1").expect("a file");
+        std::fs::write(place.path(&deep).join("d/beyond"), b"2").expect("a file");
+        assert_eq!(place.paths(), ["a".to_owned(), "b\u{7f}".to_owned(), format!("{deep}last")]);
+        let usage = place.directory.usage().expect("usage");
+        assert_eq!((usage.files, usage.bytes), (5, 5), "they take room all the same");
+    });
+}
+
+#[test]
+fn a_large_directory_is_listed_in_pieces() {
+    const FILES: usize = 5000;
+    let large = Temporary::new();
+    let mut expected: Vec<String> = (0..FILES).map(|n| format!("{n}")).collect();
+    for (n, name) in expected.iter().enumerate() {
+        std::fs::write(large.0.join(name), vec![0; n % 3]).expect("a file");
+        // Empty ones: names that are read and yield no entry.
+        std::fs::create_dir(large.0.join(format!("{name}-"))).expect("a directory");
+    }
+    std::fs::create_dir(large.0.join("zz")).expect("a directory");
+    std::fs::write(large.0.join("zz/last"), b"").expect("a file");
+    expected.push("zz/last".to_owned());
+    expected.sort();
+    on_all(|bed| {
+        let place = Place::at(bed, &large.0);
+        assert_eq!(place.paths(), expected);
+        let (entries, more) = place.list("3", 3000);
+        let start = expected.iter().position(|name| name == "3").expect("it is there") + 1;
+        let got: Vec<_> = entries.iter().map(|entry| &*entry.path).collect();
+        assert_eq!(
+            (got, more),
+            (
+                expected[start..].iter().map(|it| &**it).take(3000).collect(),
+                expected.len() - start > 3000
+            )
+        );
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_or_grows_meanwhile_is_read_as_it_is() {
+    on_all(|bed| {
+        let place = Place::new(bed);
+        let content = pattern(50_000, 4);
+        place.make("name", &content);
+        let (file, _) = place.open("name").expect("it is there");
+        let other = std::fs::OpenOptions::new().write(true).open(place.path("name"));
+        let other = other.expect("it is there");
+        other.set_len(20_000).expect("cut");
+        assert_same(&place.read_all(&file), &content[..20_000]);
+        assert_eq!(place.read(&file, 30_000, 1000), Ok(Vec::new()));
+        assert_eq!(place.metadata(&file).bytes, 20_000);
+        other.set_len(60_000).expect("grown");
+        assert_eq!(place.read_all(&file).len(), 60_000);
+        std::fs::remove_file(place.path("name")).expect("removed");
+        assert_eq!(place.read_all(&file).len(), 60_000, "it is open");
+        assert_eq!(place.open("name").err(), Some(Failure::NotFound));
+    });
+}
+
+#[test]
+fn a_directory_that_is_removed_while_it_is_worked_in_fails_what_comes() {
+    on_all(|bed| {
+        let place = Place::new(bed);
+        std::fs::create_dir(place.path("inner")).expect("a directory");
+        let inner = Place::at(bed, &place.path("inner"));
+        let (file, _) = inner.part("part").expect("a part");
+        inner.write(&file, 0, b"content").expect("written");
+        std::fs::remove_dir_all(place.path("inner")).expect("removed");
+        assert_eq!(inner.publish("part", &file, "name"), Err(Failure::NotFound));
+        assert_eq!(inner.publish("part", &file, "way/name"), Err(Failure::NotFound));
+        assert_eq!(inner.part("other").err(), Some(Failure::NotFound));
+        inner.remove_part("part", &file).expect("it is gone");
+        assert_eq!(inner.paths(), [""; 0]);
+        // A directory of parts that goes is made again.
+        let (_held, _) = place.part("part").expect("a part");
+        std::fs::remove_dir_all(place.path(PARTS_DIRECTORY)).expect("removed");
+        assert_eq!(place.part("part").expect("a new part").1, 0);
+    });
+}
+
+#[test]
+fn two_ports_of_one_directory_lock_each_other_out() {
+    on_all(|bed| {
+        let place = Place::new(bed);
+        on_all(|other| {
+            let (file, _) = place.part("part").expect("a part");
+            let again = Place::at(other, &place.path(""));
+            assert_eq!(again.part("part").err(), Some(Failure::Locked));
+            assert_eq!(again.expire_parts(0), Ok(()));
+            place.write(&file, 0, b"content").expect("written");
+            drop(file);
+            let (file, bytes) = again.part("part").expect("it is free");
+            assert_eq!(bytes, 7);
+            again.remove_part("part", &file).expect("removed");
+        });
+    });
+}
+
+#[test]
+fn a_directory_is_named_by_its_clones_whatever_becomes_of_its_path() {
+    on_all(|bed: &Bed| {
+        let place = Place::new(bed);
+        place.make("old/name", b"content");
+        let directory = Directory::open(&place.path("old")).expect("a directory");
+        std::fs::rename(place.path("old"), place.path("new")).expect("moved");
+        let (clone, path) = (directory.clone(), "name".into());
+        drop(directory);
+        assert!(place.run(FileOp::Open { directory: clone, path }).is_ok());
+        assert!(Directory::open(&place.path("old")).is_err());
+    });
+}

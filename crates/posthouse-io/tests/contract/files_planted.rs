@@ -1,0 +1,327 @@
+//! What somebody plants in a directory, and swaps while it is worked in: nothing of it is followed,
+//! and nothing outside changes.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use posthouse_io::{Directory, Failure, PARTS_DIRECTORY};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, mknodat, renameat_with};
+
+use crate::linux::on_all;
+use crate::place::{Place, Temporary, names_in};
+
+const SECRET: &[u8] = b"nobody but its owner reads or writes this";
+
+/// A directory that nothing may reach, with a file in it.
+struct Outside {
+    directory: Temporary,
+}
+
+impl Outside {
+    fn new() -> Self {
+        let outside = Self { directory: Temporary::new() };
+        std::fs::write(outside.file(), SECRET).expect("a file");
+        outside
+    }
+
+    fn path(&self) -> &Path {
+        &self.directory.0
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.path().join("secret")
+    }
+
+    #[track_caller]
+    fn is_unchanged(&self) {
+        assert_eq!(names_in(self.path()), ["secret"]);
+        assert_eq!(std::fs::read(self.file()).expect("it is there"), SECRET);
+    }
+}
+
+#[test]
+fn links_are_not_followed_to_be_read() {
+    on_all(|bed| {
+        let (place, outside) = (Place::new(bed), Outside::new());
+        place.make("inside/file", b"content");
+        symlink(outside.file(), place.path("absolute")).expect("a link");
+        symlink("inside/file", place.path("relative")).expect("a link");
+        symlink(outside.path(), place.path("directory")).expect("a link");
+        symlink("inside", place.path("near")).expect("a link");
+        symlink("loop", place.path("loop")).expect("a link");
+        symlink("nowhere", place.path("dangling")).expect("a link");
+        for path in
+            ["absolute", "relative", "directory/secret", "near/file", "loop", "dangling", "near"]
+        {
+            assert_eq!(place.open(path).err(), Some(Failure::NotAFile), "{path}");
+        }
+        assert_eq!(place.paths(), ["inside/file"]);
+        let usage = place.directory.usage().expect("usage");
+        assert_eq!((usage.bytes, usage.files), (7, 1));
+        outside.is_unchanged();
+    });
+}
+
+#[test]
+fn links_are_not_followed_to_be_written_to() {
+    on_all(|bed| {
+        let (place, outside) = (Place::new(bed), Outside::new());
+        symlink(outside.path(), place.path("directory")).expect("a link");
+        symlink(outside.file(), place.path("file")).expect("a link");
+        symlink(outside.path().join("new"), place.path("dangling")).expect("a link");
+        let (part, _) = place.part("part").expect("a part");
+        place.write(&part, 0, b"content").expect("written");
+        for (path, failure) in [
+            ("directory/new", Failure::NotAFile),
+            ("directory/deep/new", Failure::NotAFile),
+            ("dangling/new", Failure::NotAFile),
+            ("directory", Failure::Exists),
+            ("file", Failure::Exists),
+            ("dangling", Failure::Exists),
+        ] {
+            assert_eq!(place.publish("part", &part, path), Err(failure), "{path}");
+        }
+        assert_eq!(place.paths(), [""; 0]);
+        outside.is_unchanged();
+        place.publish("part", &part, "name").expect("there is nothing in its way");
+        assert_eq!(place.content("name"), b"content");
+    });
+}
+
+#[test]
+fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
+    on_all(|bed| {
+        let (place, outside) = (Place::new(bed), Outside::new());
+        drop(place.part("first").expect("the directory of parts is made"));
+        let parts = place.path(PARTS_DIRECTORY);
+        symlink(outside.file(), parts.join("link")).expect("a link");
+        symlink(outside.path(), parts.join("directory link")).expect("a link");
+        symlink(outside.path().join("new"), parts.join("dangling")).expect("a link");
+        std::fs::hard_link(outside.file(), parts.join("hard link")).expect("a link");
+        make_fifo(&parts.join("fifo"));
+        std::os::unix::net::UnixListener::bind(parts.join("socket")).expect("a socket");
+        std::fs::create_dir(parts.join("directory")).expect("a directory");
+        for name in
+            ["link", "directory link", "dangling", "hard link", "fifo", "socket", "directory"]
+        {
+            let (file, bytes) = place.part(name).expect("a part");
+            assert_eq!(bytes, 0, "{name}: a new one");
+            place.write(&file, 0, b"content").expect("written");
+            place.truncate(&file, 3).expect("cut");
+            place.sync(&file).expect("synced");
+            let metadata = std::fs::symlink_metadata(parts.join(name)).expect("it is there");
+            assert!(metadata.is_file() && metadata.len() == 3 && metadata.nlink() == 1, "{name}");
+            outside.is_unchanged();
+        }
+        std::fs::create_dir_all(parts.join("full/beneath")).expect("a directory");
+        assert_eq!(place.part("full").err(), Some(Failure::NotAFile));
+        // Whoever removes or expires parts touches nothing but parts.
+        symlink(outside.file(), parts.join("old link")).expect("a link");
+        place.expire_parts(0).expect("expired");
+        assert!(parts.join("full/beneath").is_dir());
+        assert!(parts.join("old link").is_symlink());
+        outside.is_unchanged();
+    });
+}
+
+#[test]
+fn what_is_planted_in_place_of_the_directory_of_parts_is_refused() {
+    on_all(|bed| {
+        let outside = Outside::new();
+        let plant_link = |path: &Path| symlink(outside.path(), path).expect("a link");
+        let plant_file = |path: &Path| std::fs::write(path, b"a file").expect("a file");
+        let plant_fifo = |path: &Path| make_fifo(path);
+        let plants: [&dyn Fn(&Path); 3] = [&plant_link, &plant_file, &plant_fifo];
+        for plant in plants {
+            let place = Place::new(bed);
+            plant(&place.path(PARTS_DIRECTORY));
+            assert_eq!(place.part("secret").err(), Some(Failure::NotAFile));
+            assert_eq!(place.expire_parts(0), Err(Failure::NotAFile));
+            outside.is_unchanged();
+        }
+        let place = Place::new(bed);
+        let (file, _) = place.part("secret").expect("a part");
+        std::fs::rename(place.path(PARTS_DIRECTORY), place.path("moved")).expect("moved");
+        plant_link(&place.path(PARTS_DIRECTORY));
+        assert_eq!(place.remove_part("secret", &file), Err(Failure::NotAFile));
+        outside.is_unchanged();
+    });
+}
+
+#[test]
+fn another_users_directory_of_parts_and_anothers_part_are_not_used() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: only root can give files away");
+        return;
+    }
+    let give_away = |path: &Path| {
+        std::os::unix::fs::chown(path, Some(65_534), None).expect("given away");
+    };
+    on_all(|bed| {
+        let place = Place::new(bed);
+        let (file, _) = place.part("theirs").expect("a part");
+        place.write(&file, 0, b"content").expect("written");
+        drop(file);
+        give_away(&place.path(PARTS_DIRECTORY).join("theirs"));
+        assert_eq!(place.part("theirs").expect("a new part").1, 0);
+        give_away(&place.path(PARTS_DIRECTORY));
+        assert_eq!(place.part("part").err(), Some(Failure::Denied));
+        assert_eq!(place.expire_parts(0), Err(Failure::Denied));
+    });
+}
+
+fn make_fifo(path: &Path) {
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, path, FileType::Fifo, mode, 0).expect("a FIFO");
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once_and_not_even_opened() {
+    on_all(|bed| {
+        let place = Place::new(bed);
+        make_fifo(&place.path("fifo"));
+        std::os::unix::net::UnixListener::bind(place.path("socket")).expect("a socket");
+        std::fs::create_dir(place.path("directory")).expect("a directory");
+        let opened = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // It waits until somebody opens the other end.
+            scope.spawn(|| {
+                std::fs::OpenOptions::new().write(true).open(place.path("fifo")).expect("opened");
+                opened.store(true, Ordering::SeqCst);
+            });
+            for _ in 0..200 {
+                for path in ["fifo", "socket", "directory"] {
+                    assert_eq!(place.open(path).err(), Some(Failure::NotAFile), "{path}");
+                }
+            }
+            assert!(!opened.load(Ordering::SeqCst), "the FIFO was opened");
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+            let other_end = rustix::fs::open(place.path("fifo"), flags, Mode::empty());
+            other_end.expect("the other end");
+        });
+        assert!(place.path("socket").symlink_metadata().expect("there").file_type().is_socket());
+        assert_eq!(place.paths(), [""; 0]);
+        let devices = Place::at(bed, Path::new("/dev"));
+        for path in ["null", "zero", "tty"] {
+            assert_eq!(devices.open(path).err(), Some(Failure::NotAFile), "{path}");
+        }
+    });
+}
+
+/// Swaps two names for as long as this is there.
+fn swapping<R>(one: &Path, other: &Path, work: impl FnOnce() -> R) -> R {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("swapped");
+            }
+        });
+        let outcome = work();
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+#[test]
+fn a_directory_swapped_with_a_link_leads_nowhere() {
+    const ROUNDS: usize = 800;
+    on_all(|bed| {
+        let (place, outside) = (Place::new(bed), Outside::new());
+        place.make("way/secret", b"not a secret");
+        symlink(outside.path(), place.path("link")).expect("a link");
+        let (part, _) = place.part("part").expect("a part");
+        let (mut published, mut refused, mut read) = (0, 0, 0);
+        swapping(&place.path("way"), &place.path("link"), || {
+            for round in 0..ROUNDS {
+                match place.publish("part", &part, &format!("way/deep/{round}")) {
+                    Ok(()) => published += 1,
+                    Err(Failure::NotAFile) => refused += 1,
+                    Err(other) => panic!("{other:?}"),
+                }
+                match place.open("way/secret") {
+                    Ok((file, _)) => {
+                        assert_eq!(place.read(&file, 0, 100), Ok(b"not a secret".to_vec()));
+                        read += 1;
+                    }
+                    Err(failure) => assert_eq!(failure, Failure::NotAFile),
+                }
+                let (entries, _) = place.list("", 10);
+                assert!(entries.iter().all(|it| it.metadata.bytes != SECRET.len() as u64));
+            }
+        });
+        eprintln!("{published} published, {refused} refused, {read} read, of {ROUNDS}");
+        assert!(published > 0 && refused > 0 && read > 0 && read < ROUNDS);
+        outside.is_unchanged();
+    });
+}
+
+#[test]
+fn a_part_swapped_with_a_link_is_not_written_through() {
+    const ROUNDS: usize = 250;
+    on_all(|bed| {
+        let (place, outside) = (Place::new(bed), Outside::new());
+        drop(place.part("part").expect("a part"));
+        let parts = place.path(PARTS_DIRECTORY);
+        symlink(outside.file(), parts.join("soft")).expect("a link");
+        std::fs::hard_link(outside.file(), parts.join("hard")).expect("a link");
+        let mut opened = 0;
+        // What is put out of the way comes back: the swapper never finds a name missing.
+        for planted in ["soft", "hard"] {
+            let spare = parts.join("spare");
+            swapping_in(&parts.join("part"), &parts.join(planted), &spare, || {
+                for round in 0..ROUNDS {
+                    let (file, _) = match place.part("part") {
+                        Ok(part) => part,
+                        Err(failure) => {
+                            assert_eq!(failure, Failure::Locked);
+                            continue;
+                        }
+                    };
+                    opened += 1;
+                    place.write(&file, 0, b"overwritten").expect("written");
+                    place.truncate(&file, 5).expect("cut");
+                    let path = format!("{planted}-{round}");
+                    match place.publish("part", &file, &path) {
+                        Ok(()) => assert_eq!(place.content(&path), b"overw"),
+                        // It lost its last name.
+                        Err(failure) => assert_eq!(failure, Failure::NotFound),
+                    }
+                    place.remove_part("part", &file).expect("removed, or another's");
+                }
+            });
+        }
+        eprintln!("{opened} opened, of {}", 2 * ROUNDS);
+        assert!(opened > 0);
+        outside.is_unchanged();
+    });
+}
+
+/// Plants another link to what is at `planted` at `name` again and again.
+fn swapping_in(name: &Path, planted: &Path, spare: &Path, work: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::fs::hard_link(planted, spare).expect("another link");
+                // Over what is there, be it a part.
+                std::fs::rename(spare, name).expect("planted");
+                // Two names of one file: then the rename does nothing.
+                let _ = std::fs::remove_file(spare);
+                std::thread::yield_now();
+            }
+        });
+        work();
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_directory_is_opened_as_one() {
+    let outside = Outside::new();
+    let error = Directory::open(&outside.file()).expect_err("a file");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory);
+    let error = Directory::open(&outside.path().join("nothing")).expect_err("nothing");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}
