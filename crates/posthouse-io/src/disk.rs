@@ -63,8 +63,8 @@ impl Default for Disk {
 
 impl Disk {
     /// Has the operation carried out and posts its completion from another thread; or gives it at
-    /// once, where there is no thread. What may not be submitted is found here, on the thread of
-    /// the one who did it.
+    /// once, where there is no thread. What may not be submitted is found out here, on the thread
+    /// of who submits it.
     pub(crate) fn take_on(
         &self,
         tag: Tag,
@@ -127,6 +127,7 @@ pub(crate) fn check(op: &FileOp) {
             (None, Some(file))
         }
     };
+    // They panic where they are another disk's.
     let _ = (directory.map(Directory::folder), file.map(File::descriptor));
 }
 
@@ -292,5 +293,22 @@ mod tests {
         }
         assert!(is_refused(|| check_name("a/b")));
         assert!(!is_refused(|| check_name("a")));
+    }
+
+    #[test]
+    fn a_file_that_was_opened_without_waiting_waits_from_then_on() {
+        let path = std::env::temp_dir().join(format!("posthouse-waits-{}", std::process::id()));
+        std::fs::create_dir(&path).expect("a directory");
+        std::fs::write(path.join("file"), b"content").expect("a file");
+        let folder = Folder::open(&path).expect("a directory");
+        for opened in [folder.open_file("file"), folder.open_part("part")] {
+            let Ok(FileOutcome::Opened { file, .. } | FileOutcome::Part { file, .. }) = opened
+            else {
+                panic!("a file, not {opened:?}")
+            };
+            let flags = rustix::fs::fcntl_getfl(file.descriptor()).expect("flags");
+            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
+        }
+        std::fs::remove_dir_all(path).expect("removed");
     }
 }

@@ -39,6 +39,7 @@ struct Keeping;
 
 /// Pieces that have been freed, by address.
 static KEPT: Mutex<[usize; 4096]> = Mutex::new([0; 4096]);
+/// How many they are; changed under the lock.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
@@ -58,13 +59,15 @@ unsafe impl GlobalAlloc for Keeping {
         }
         // SAFETY: it was allocated with this size and nobody uses it any more.
         unsafe { start.write_bytes(FREED, PIECE) };
-        let kept = COUNT.fetch_add(1, Ordering::SeqCst);
-        lock(&KEPT)[kept] = start.expose_provenance();
+        let mut kept = lock(&KEPT);
+        let count = COUNT.load(Ordering::SeqCst);
+        kept[count] = start.expose_provenance();
+        COUNT.store(count + 1, Ordering::SeqCst);
     }
 }
 
 /// Pieces that were freed, and that somebody has written to since.
-fn freed_and_touched() -> (usize, usize) {
+fn freed_and_touched() -> usize {
     let kept = lock(&KEPT);
     let count = COUNT.load(Ordering::SeqCst);
     let touched = |start: &&usize| {
@@ -73,7 +76,7 @@ fn freed_and_touched() -> (usize, usize) {
         let bytes = unsafe { std::slice::from_raw_parts(start, PIECE) };
         bytes.iter().any(|byte| *byte != FREED)
     };
-    (count, kept[..count].iter().filter(touched).count())
+    kept[..count].iter().filter(touched).count()
 }
 
 /// How the lane goes.
@@ -134,25 +137,29 @@ fn each(test: impl Fn(Bed, Ending)) {
     }
 }
 
-/// Waits until the file is nobody's but the test's: its operations are over.
-fn is_let_go(file: File, weak: &std::path::Path) {
-    drop(file);
-    let open = || {
-        let names = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
-        names.filter_map(|name| std::fs::read_link(name.path()).ok()).any(|path| path == weak)
-    };
-    let until = std::time::Instant::now() + PATIENCE;
-    while open() {
-        assert!(std::time::Instant::now() < until, "the file is held");
+/// Waits until `over` is true.
+fn until(what: &str, over: impl Fn() -> bool) {
+    let limit = std::time::Instant::now() + PATIENCE;
+    while !over() {
+        assert!(std::time::Instant::now() < limit, "waited in vain for {what}");
         std::thread::yield_now();
     }
+}
+
+/// Waits until the file is open nowhere: its operations are over.
+fn is_let_go(file: File, path: &std::path::Path) {
+    drop(file);
+    until("the file to be closed", || {
+        let names = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+        !names.filter_map(|name| std::fs::read_link(name.path()).ok()).any(|open| open == path)
+    });
 }
 
 #[test]
 fn a_lane_that_goes_frees_no_memory_that_is_read_into() {
     let content = pattern(PIECES * PIECE + 1, 1);
     each(|bed, ending| {
-        let before = freed_and_touched();
+        let before = COUNT.load(Ordering::SeqCst);
         let outer = Bed::new(Backend::Readiness, Layout::Pinned, 1);
         let place = Place::new(&outer);
         let path = place.path("file");
@@ -171,9 +178,8 @@ fn a_lane_that_goes_frees_no_memory_that_is_read_into() {
             memory: Vec::with_capacity(PIECE),
         });
         is_let_go(file, &path);
-        let after = freed_and_touched();
-        assert!(after.0 >= before.0 + PIECES, "the memory was freed in the end: {after:?}");
-        assert_eq!(after.1, 0, "memory was written to after it was freed");
+        until("the memory to be freed", || COUNT.load(Ordering::SeqCst) >= before + PIECES);
+        assert_eq!(freed_and_touched(), 0, "memory was written to after it was freed");
         drop(place);
         outer.finish();
     });
@@ -201,7 +207,7 @@ fn a_lane_that_goes_frees_no_memory_that_is_written_from() {
         };
         let pieces = written.chunks(PIECE).zip(content.chunks(PIECE));
         assert_eq!(pieces.filter(|pair| wrong(*pair)).count(), 0, "of {} bytes", written.len());
-        assert_eq!(freed_and_touched().1, 0);
+        assert_eq!(freed_and_touched(), 0);
         drop(place);
         outer.finish();
     });

@@ -23,7 +23,7 @@ pub(super) fn open() -> Result<(Poller, Alarm), Errno> {
     let poller = Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
     let alarm = Alarm::new()?;
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    epoll::add(&poller.epoll, alarm.descriptor(), epoll::EventData::new_u64(ALARM), flags)?;
+    poller.register(alarm.descriptor(), ALARM, flags)?;
 
     // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
     alarm.ring();
@@ -57,6 +57,10 @@ impl Poller {
         use epoll::EventFlags as E;
         assert_ne!(key, ALARM, "a socket with the alarm's key");
         let flags = E::IN | E::OUT | E::RDHUP | E::PRI | E::ET;
+        self.register(fd, key, flags)
+    }
+
+    fn register(&self, fd: &OwnedFd, key: u64, flags: epoll::EventFlags) -> Result<(), Errno> {
         let added = epoll::add(&self.epoll, fd.as_fd(), epoll::EventData::new_u64(key), flags);
         // `fs.epoll.max_user_watches` is reached: elsewhere the number is about a disk.
         added.map_err(|errno| if errno == Errno::NOSPC { Errno::NOBUFS } else { errno })

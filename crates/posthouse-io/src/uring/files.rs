@@ -22,12 +22,12 @@ const BYTES_MAX: usize = 0x7fff_f000;
 /// which stay where they are: the memory is the heap's, whoever owns it.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    slots: Vec<Option<Request>>,
+    slots: Vec<Option<InFlight>>,
     vacant: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Request {
+struct InFlight {
     tag: Tag,
     op: Box<FileOp>,
     /// Where the segments of a write lie.
@@ -62,15 +62,15 @@ impl Files {
         });
         let place = &mut self.slots[slot as usize];
         assert!(place.is_none(), "a place taken twice");
-        let request = place.insert(Request { tag, op, segments: Vec::new() });
-        (slot, request.entry())
+        let in_flight = place.insert(InFlight { tag, op, segments: Vec::new() });
+        (slot, in_flight.entry())
     }
 
     /// Takes out an operation whose request the kernel has ended.
     pub(super) fn end(&mut self, slot: u32, result: Result<usize, Errno>) -> Ended {
-        let request = self.slots[slot as usize].take().expect("the kernel ends what it was given");
+        let ended = self.slots[slot as usize].take();
+        let InFlight { tag, op, .. } = ended.expect("the kernel ends what it was given");
         self.vacant.push(slot);
-        let Request { tag, op, .. } = request;
         match result {
             Err(Errno::INTR | Errno::AGAIN) => Ended::Undone(tag, op),
             Err(errno) => Ended::With(tag, Err(errno.into())),
@@ -79,7 +79,7 @@ impl Files {
     }
 }
 
-impl Request {
+impl InFlight {
     fn entry(&mut self) -> squeue::Entry {
         match &mut *self.op {
             FileOp::Read { file, offset, bytes, memory } => {
@@ -117,5 +117,57 @@ fn outcome(op: FileOp, bytes: usize) -> FileOutcome {
         }
         FileOp::Write { data, .. } => FileOutcome::Written { bytes, data },
         _ => FileOutcome::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{File, FileKind};
+    use crate::operation::{Gather, Segment};
+    use crate::sync::Arc;
+
+    fn a_file() -> File {
+        let file = std::fs::File::open("/proc/self/exe").expect("a file");
+        File { kind: FileKind::Real(Arc::new(file.into())) }
+    }
+
+    fn read(offset: u64, bytes: usize) -> FileOp {
+        FileOp::Read { file: a_file(), offset, bytes, memory: Vec::new() }
+    }
+
+    fn write(offset: u64) -> FileOp {
+        let mut data = Gather::default();
+        data.push(Segment::Owned(vec![1, 2, 3]));
+        FileOp::Write { file: a_file(), offset, data }
+    }
+
+    #[test]
+    fn what_the_kernel_did_not_do_comes_back_as_it_was() {
+        let mut files = Files::default();
+        for errno in [Errno::INTR, Errno::AGAIN] {
+            let (first, _) = files.begin(Tag(1), Box::new(write(7)));
+            let (second, _) = files.begin(Tag(2), Box::new(read(0, 10)));
+            assert_ne!(first, second);
+            match files.end(first, Err(errno)) {
+                Ended::Undone(Tag(1), op) => match *op {
+                    FileOp::Write { offset: 7, data, .. } => assert_eq!(data.len(), 3),
+                    other => panic!("the write, not {other:?}"),
+                },
+                _ => panic!("it is not over"),
+            }
+            let ended = files.end(second, Err(Errno::IO));
+            assert!(matches!(ended, Ended::With(Tag(2), Err(e)) if e == Errno::IO.into()));
+        }
+        assert_eq!(files.slots.len(), 2, "places are used again");
+    }
+
+    #[test]
+    fn what_no_file_holds_is_not_for_the_ring() {
+        let last = u64::MAX >> 1;
+        assert!(is_for_ring(&read(last - 10, 10)) && is_for_ring(&write(last - 3)));
+        for beyond in [last, last + 1, u64::MAX - 1, u64::MAX] {
+            assert!(!is_for_ring(&read(beyond, 10)) && !is_for_ring(&write(beyond)));
+        }
     }
 }

@@ -141,7 +141,8 @@ impl UringLane {
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
         disk::check(&op);
         let (slot, entry) = self.files.begin(tag, op);
-        // SAFETY: what the entry names stays until `complete` frees its place, or is leaked.
+        // SAFETY: the operation keeps the memory and the file that the entry names in its place
+        // until its completion frees it; after a drain that failed the places are leaked.
         unsafe { self.ring.push(Request::of_file(slot), entry) };
     }
 

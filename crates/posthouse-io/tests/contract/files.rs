@@ -259,9 +259,11 @@ pub fn a_part_is_cut_and_goes_on_from_there(bed: &Bed) {
     let mut expected = content.clone();
     expected[7000..9000].fill(0);
     assert_same(&place.read_all(&file), &expected);
-    for too_long in [u64::MAX, 1 << 63, (1 << 63) - 1] {
+    for too_long in [u64::MAX, 1 << 63] {
         assert_eq!(place.truncate(&file, too_long), Err(Failure::NoSpace), "{too_long}");
-        assert_eq!(place.write(&file, too_long, b"x"), Err(Failure::NoSpace), "{too_long}");
+        for offset in [too_long, too_long - 1] {
+            assert_eq!(place.write(&file, offset, b"x"), Err(Failure::NoSpace), "{offset}");
+        }
     }
     assert_same(&place.read_all(&file), &expected);
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use posthouse_io::{Directory, Failure, FileOp, PARTS_DIRECTORY};
+use posthouse_io::{Backend, Directory, Failure, File, FileOp, PARTS_DIRECTORY};
 use rustix::process::{Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -278,13 +278,29 @@ fn refuse(refused: &[(libc::c_long, Option<u64>)], errno: libc::c_int) {
 const BY_DESCRIPTOR: u64 = libc::AT_EMPTY_PATH as u64;
 const BY_PROC: u64 = libc::AT_SYMLINK_FOLLOW as u64;
 
+/// Writes to the part, and puts another file in its place.
+fn swap_part(place: &Place<'_>, file: &File) {
+    place.write(file, 0, b"right").expect("written");
+    let parts = place.path(PARTS_DIRECTORY);
+    std::fs::rename(parts.join("part"), parts.join("moved")).expect("moved");
+    std::fs::write(parts.join("part"), b"wrong").expect("planted");
+}
+
 #[test]
 fn a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough() {
     if in_own_process(
         "files_linux::a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough",
     ) {
         refuse(&[(libc::SYS_linkat, Some(BY_DESCRIPTOR))], libc::ENOENT);
-        on_all(|bed| works(&Place::new(bed)));
+        on_all(|bed| {
+            let place = Place::new(bed);
+            works(&place);
+            // Still it is the open file that counts, not the name.
+            let (file, _) = place.part("part").expect("a part");
+            swap_part(&place, &file);
+            place.publish("part", &file, "name").expect("published");
+            assert_eq!(place.content("name"), b"right");
+        });
     }
 }
 
@@ -298,10 +314,7 @@ fn a_system_without_proc_is_good_enough() {
             works(&place);
             // Here the part's name is all there is to go by: it must still be the file's.
             let (file, _) = place.part("part").expect("a part");
-            place.write(&file, 0, b"right").expect("written");
-            let parts = place.path(PARTS_DIRECTORY);
-            std::fs::rename(parts.join("part"), parts.join("moved")).expect("moved");
-            std::fs::write(parts.join("part"), b"wrong").expect("planted");
+            swap_part(&place, &file);
             assert_eq!(place.publish("part", &file, "name"), Err(Failure::NotFound));
             assert_eq!(place.open("name").err(), Some(Failure::NotFound));
             place.publish("moved", &file, "name").expect("published");
@@ -320,6 +333,25 @@ fn a_kernel_that_cannot_resolve_beneath_is_told() {
             assert_eq!(place.part("part").err(), Some(Failure::Unsupported));
             let error = place.directory.usage().expect_err("no way beneath");
             assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
+        });
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_told_and_no_name_is_given() {
+    if in_own_process("files_linux::a_disk_that_fails_is_told_and_no_name_is_given") {
+        refuse(&[(libc::SYS_fsync, None), (libc::SYS_pread64, None)], libc::EIO);
+        on_all(|bed| {
+            let place = Place::new(bed);
+            let (file, _) = place.part("part").expect("a part");
+            place.write(&file, 0, b"content").expect("written");
+            assert_eq!(place.publish("part", &file, "way/name"), Err(Failure::Disk));
+            assert_eq!(place.open("way/name").err(), Some(Failure::NotFound));
+            // A ring makes no such calls.
+            if !matches!(bed.backend, Backend::Uring) {
+                assert_eq!(place.sync(&file), Err(Failure::Disk));
+                assert_eq!(place.read(&file, 0, 10), Err(Failure::Disk));
+            }
         });
     }
 }
