@@ -97,7 +97,7 @@ fn a_final_name_is_given_once_and_where_it_can_be() {
     let file = desk.part_with("p", b"second");
     assert_eq!(desk.publish("p", &file, "taken"), Err(Failure::Exists));
     assert_eq!(desk.publish("p", &file, "directory"), Err(Failure::Exists));
-    assert_eq!(desk.publish("p", &file, "taken/name"), Err(Failure::NotAFile));
+    assert_eq!(desk.publish("p", &file, "taken/name"), Err(Failure::Exists));
     assert_eq!(desk.publish("p", &file, "new/directory/name"), Ok(()));
     assert_eq!(desk.publish("p", &file, "new/directory/name"), Err(Failure::Exists));
     assert_eq!(desk.publish("p", &file, "new/directory"), Err(Failure::Exists));
@@ -261,13 +261,13 @@ fn a_test_changes_files_while_they_are_read() {
 }
 
 #[test]
-fn usage_counts_parts_too() {
+fn usage_counts_what_parts_hold_and_each_file_once() {
     let desk = quiet();
     desk.disk.write("a/b", b"12345");
     let file = desk.part_with("p", b"123");
-    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 1 });
     desk.publish("p", &file, "f").unwrap();
-    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 11, files: 3 }, "names count");
+    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
     desk.remove_part("p", &file).unwrap();
     assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
 }

@@ -103,7 +103,7 @@ impl Names {
         for directory in way(path) {
             match self.look(directory) {
                 Some(Found::Directory) => {}
-                Some(Found::File(_)) => return Err(Failure::NotAFile),
+                Some(Found::File(_)) => return Err(Failure::Exists),
                 None => self.change(Change::Made(directory.into())),
             }
         }

@@ -567,11 +567,13 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return;
         }
         let receiving = self.receiving(place);
-        match (receiving.leaving, receiving.file.clone()) {
+        match (receiving.leaving, receiving.file.take()) {
             (Leaving::Keep, Some(file)) if !receiving.queue.is_empty() => {
+                receiving.file = Some(file.clone());
                 let (data, offset) = (std::mem::take(&mut receiving.queue), receiving.offset);
                 self.submit(hands, place, FileOp::Write { file, offset, data });
             }
+            // The last handle goes with it: to close a large file takes its time, too.
             (Leaving::Remove, Some(file)) => {
                 receiving.leaving = Leaving::Nothing;
                 receiving.reservation = None;
