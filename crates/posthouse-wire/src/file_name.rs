@@ -507,7 +507,7 @@ mod tests {
             prop_assert!(parts.len() <= 32);
             for part in &parts {
                 prop_assert!((1..=255).contains(&part.len()));
-                prop_assert!(!part.starts_with(' ') && !part.ends_with(' ') && !part.ends_with('.'));
+                prop_assert!(!part.starts_with(' ') && !part.ends_with([' ', '.']));
                 let lower = part.to_lowercase();
                 let stem = lower.split('.').next().unwrap().trim_end();
                 prop_assert!(!["con", "nul", "com1", "com³"].contains(&stem));

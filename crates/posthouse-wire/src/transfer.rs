@@ -365,6 +365,8 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn frames() -> Vec<TransferFrame<'static>> {
@@ -530,5 +532,33 @@ mod tests {
         assert_eq!(parts, whole);
         assert!(encode_chunk_head(9, 61, 64, &mut parts).is_err());
         assert_eq!(parts, whole, "nothing was appended");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_payload_makes_it_panic_and_what_is_read_can_be_written_again(
+            kind in 8_u8..23,
+            id in prop_oneof![Just(0), Just(1), any::<u32>()],
+            // Zeros often, so that sizes and lengths come out small.
+            rest in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => any::<u8>()], 0..120),
+        ) {
+            let payload = [&id.to_le_bytes(), &rest[..]].concat();
+            match parse(Frame { kind, payload: &payload }) {
+                Ok(Some(frame)) => {
+                    prop_assert_eq!((frame.kind(), frame.id()), (kind, id));
+                    let mut again = Vec::new();
+                    frame.encode(payload.len(), &mut again).unwrap();
+                    prop_assert_eq!(parse(open(&again)), Ok(Some(frame)));
+                }
+                Ok(None) => prop_assert!(!(10..=15).contains(&kind) && !(18..=20).contains(&kind)),
+                Err(error) => {
+                    let is_malformed = matches!(error, Violation::Malformed { kind: told, .. }
+                        if told == kind);
+                    prop_assert!(is_malformed, "{}", error);
+                }
+            }
+        }
     }
 }
