@@ -189,9 +189,9 @@ impl Session {
         }
     }
 
-    /// Whether this side has begun, or may begin, what has this number.
+    /// Whether this side has begun, or may begin, what has this number. Nothing has number 0.
     pub fn is_own_transfer(&self, id: u32) -> bool {
-        id % 2 == self.first_transfer_id() % 2
+        id != 0 && id % 2 == self.first_transfer_id() % 2
     }
 
     /// True exactly when a message of the user's may not have a kind of 4 to 31: this side has

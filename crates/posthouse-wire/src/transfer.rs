@@ -3,14 +3,14 @@
 mod incoming;
 mod listed;
 mod outgoing;
-
-use std::fmt;
+mod violation;
 
 use crate::{EncodeError, Frame, Framing, Violation, kind};
 
 pub use incoming::Incoming;
 pub use listed::{Entries, Entry, encode_listed};
 pub use outgoing::{Next, Outgoing, PrefixDiffers};
+pub use violation::TransferViolation;
 
 /// The bit of a hello's features that says: this side transfers files.
 pub const FEATURE_TRANSFERS: u32 = 1;
@@ -27,7 +27,8 @@ pub mod abort_code {
     pub const REFUSED: u16 = 1;
     /// There is a file of that name with other content.
     pub const EXISTS: u16 = 2;
-    /// What the receiver holds is not the beginning of this file, also the second time.
+    /// What the receiver holds is not the beginning of this file, and the sender does not begin
+    /// anew.
     pub const PREFIX_DIFFERS: u16 = 3;
     /// What arrived has another hash than what was sent.
     pub const HASH_DIFFERS: u16 = 4;
@@ -54,7 +55,8 @@ pub mod abort_code {
 /// One frame of a transfer. Names and texts are the peer's own bytes, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferFrame<'a> {
-    /// There is a file to send; said again for the same id: what you hold is not its beginning.
+    /// There is a file to send. Said again for the same id, after the accept and before a chunk:
+    /// what you hold is not its beginning.
     Offer {
         /// Its number.
         id: u32,
@@ -135,49 +137,12 @@ pub enum TransferFrame<'a> {
     },
 }
 
-/// What is wrong with a peer's part in a transfer. It ends the transfer, not the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransferViolation {
-    /// An accept that may not come now.
-    AcceptedTwice,
-    /// It says that it holds more than the file has, or limits what it has accepted already.
-    OffsetTooFar,
-    /// A chunk, or done, before the accept or after done.
-    OutOfTurn,
-    /// More than the credit allows.
-    BeyondCredit,
-    /// More than was offered.
-    BeyondSize,
-    /// Done, and not all has come.
-    TooFew {
-        /// Bytes that have come.
-        received: u64,
-        /// Bytes that were offered.
-        size: u64,
-    },
-    /// Its hash of the whole is not the one that it was told.
-    OtherHash,
-}
-
-impl fmt::Display for TransferViolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AcceptedTwice => f.write_str("accepted twice"),
-            Self::OffsetTooFar => f.write_str("accepted from beyond its end, or up to before it"),
-            Self::OutOfTurn => f.write_str("a frame out of turn"),
-            Self::BeyondCredit => f.write_str("more than the credit allowed"),
-            Self::BeyondSize => f.write_str("more bytes than were offered"),
-            Self::TooFew { received, size } => {
-                write!(f, "done after {received} of {size} bytes")
-            }
-            Self::OtherHash => f.write_str("confirmed with another hash"),
-        }
-    }
-}
-
-impl std::error::Error for TransferViolation {}
-
+/// Flag of a file: its owner may execute it.
 const EXECUTABLE: u8 = 0x01;
+/// Flag of a listing: others follow its last entry.
+const MORE: u8 = 0x01;
+/// The largest size: what every system can say of a file.
+const SIZE_MAX: u64 = i64::MAX as u64;
 /// What stands for a time that is not said.
 const NO_TIME: i64 = i64::MIN;
 
@@ -197,55 +162,71 @@ impl TransferFrame<'_> {
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        match *self {
+            Self::Offer { id, .. }
+            | Self::Accept { id, .. }
+            | Self::Chunk { id, .. }
+            | Self::Credit { id, .. }
+            | Self::Done { id, .. }
+            | Self::Abort { id, .. }
+            | Self::Get { id, .. }
+            | Self::List { id, .. }
+            | Self::Listed { id, .. } => id,
+        }
+    }
+
     /// Appends the frame, or appends nothing and errors. An abort's text is cut to fit. (For a
     /// listing of one's own there is [`encode_listed`].)
     ///
     /// # Errors
     ///
     /// Where the payload is larger than `payload_bytes_max`.
+    ///
+    /// # Panics
+    ///
+    /// Where the peer would refuse it: number 0, a chunk without bytes, a size beyond `i64::MAX`.
     pub fn encode(&self, payload_bytes_max: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        assert_ne!(self.id(), 0, "numbers begin with 1");
         let mut head = Head::new();
+        head.put(&self.id().to_le_bytes());
         let body = match *self {
-            Self::Offer { id, answers, size, modified_ms, executable, name } => {
-                head.put(&id.to_le_bytes());
+            Self::Offer { answers, size, modified_ms, executable, name, .. } => {
+                assert!(size <= SIZE_MAX, "no file has this size");
                 head.put(&answers.to_le_bytes());
                 head.put(&size.to_le_bytes());
                 head.put(&modified_ms.unwrap_or(NO_TIME).to_le_bytes());
                 head.put(&[u8::from(executable) * EXECUTABLE]);
                 name
             }
-            Self::Accept { id, offset, limit, ref prefix } => {
-                head.put(&id.to_le_bytes());
+            Self::Accept { offset, limit, ref prefix, .. } => {
                 head.put(&offset.to_le_bytes());
                 head.put(&limit.to_le_bytes());
                 head.put(prefix);
                 &[]
             }
-            Self::Credit { id, limit } => {
-                head.put(&id.to_le_bytes());
+            Self::Chunk { bytes, .. } => {
+                assert!(!bytes.is_empty(), "a chunk has bytes");
+                bytes
+            }
+            Self::Credit { limit, .. } => {
                 head.put(&limit.to_le_bytes());
                 &[]
             }
-            Self::Done { id, ref hash } => {
-                head.put(&id.to_le_bytes());
+            Self::Done { ref hash, .. } => {
                 head.put(hash);
                 &[]
             }
-            Self::Abort { id, code, text } => {
-                head.put(&id.to_le_bytes());
+            Self::Abort { code, text, .. } => {
                 head.put(&code.to_le_bytes());
                 let room = payload_bytes_max.saturating_sub(head.len).min(ABORT_TEXT_BYTES_MAX);
                 cut(text, room)
             }
-            Self::Chunk { id, bytes: body }
-            | Self::Get { id, name: body }
-            | Self::List { id, after: body } => {
-                head.put(&id.to_le_bytes());
-                body
-            }
-            Self::Listed { id, more, entries } => {
-                head.put(&id.to_le_bytes());
-                head.put(&[u8::from(more)]);
+            Self::Get { name, .. } => name,
+            Self::List { after, .. } => after,
+            Self::Listed { more, entries, .. } => {
+                head.put(&[u8::from(more) * MORE]);
                 entries.bytes()
             }
         };
@@ -258,13 +239,18 @@ impl TransferFrame<'_> {
 /// # Errors
 ///
 /// Where the payload is larger than `payload_bytes_max`.
+///
+/// # Panics
+///
+/// Where the peer would refuse it: number 0, or no bytes.
 pub fn encode_chunk_head(
     id: u32,
     bytes: usize,
     payload_bytes_max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let payload_bytes = CHUNK_HEAD_BYTES + bytes;
+    assert!(id != 0 && bytes > 0, "numbers begin with 1, and a chunk has bytes");
+    let payload_bytes = CHUNK_HEAD_BYTES.saturating_add(bytes);
     Framing::encode_native_head(kind::CHUNK, payload_bytes, payload_bytes_max, out)?;
     out.extend_from_slice(&id.to_le_bytes());
     Ok(())
@@ -287,7 +273,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let (answers, size) = (fields.u32()?, fields.u64()?);
             let modified = i64::from_le_bytes(fields.take()?);
             let [flags] = fields.take()?;
-            if size > i64::MAX as u64 {
+            if size > SIZE_MAX {
                 return Err(malformed("a size that no file has"));
             }
             let modified_ms = (modified != NO_TIME).then_some(modified);
@@ -305,30 +291,31 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
         kind::DONE => TransferFrame::Done { id, hash: fields.take()? },
         kind::ABORT => {
             let code = u16::from_le_bytes(fields.take()?);
-            let text = &fields.rest[..fields.rest.len().min(ABORT_TEXT_BYTES_MAX)];
-            TransferFrame::Abort { id, code, text }
+            TransferFrame::Abort { id, code, text: cut(fields.rest, ABORT_TEXT_BYTES_MAX) }
         }
         kind::GET => TransferFrame::Get { id, name: fields.rest },
         kind::LIST => TransferFrame::List { id, after: fields.rest },
         _ => {
             let [flags] = fields.take()?;
-            let entries = Entries::parse(fields.rest).ok_or_else(|| malformed("cut short"))?;
-            TransferFrame::Listed { id, more: flags & 1 != 0, entries }
+            let entries = Entries::parse(fields.rest).map_err(malformed)?;
+            let more = flags & MORE != 0;
+            if more && fields.rest.is_empty() {
+                // After what? Whoever asks on would get the same answer for ever.
+                return Err(malformed("more is to follow and nothing is there"));
+            }
+            TransferFrame::Listed { id, more, entries }
         }
     };
     Ok(Some(parsed))
 }
 
-/// The part of a text that fits, ending between two characters.
+/// The part of a text that fits, ending between two characters. What is no UTF-8 is cut anywhere.
 fn cut(text: &[u8], room: usize) -> &[u8] {
     if text.len() <= room {
         return text;
     }
-    let continues = |byte: &u8| byte & 0xc0 == 0x80;
-    let mut end = room;
-    while end > 0 && text.get(end).is_some_and(continues) {
-        end -= 1;
-    }
+    let begins = |end: &usize| text[*end] & 0xc0 != 0x80;
+    let end = (room.saturating_sub(3)..=room).rev().find(begins).unwrap_or(room);
     &text[..end]
 }
 
@@ -378,6 +365,8 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn frames() -> Vec<TransferFrame<'static>> {
@@ -405,7 +394,9 @@ mod tests {
             TransferFrame::Done { id: 6, hash },
             TransferFrame::Abort { id: 7, code: 0x0102, text: b"why" },
             TransferFrame::Get { id: 8, name: b"name" },
+            TransferFrame::Abort { id: 7, code: 0, text: b"" },
             TransferFrame::List { id: 9, after: b"" },
+            TransferFrame::List { id: 9, after: b"a/b" },
         ]
     }
 
@@ -415,39 +406,97 @@ mod tests {
         Frame { kind: bytes[4], payload: &bytes[5..] }
     }
 
+    /// Bytes without which the frame is malformed.
+    fn least_bytes(frame: &TransferFrame<'_>) -> usize {
+        match frame {
+            TransferFrame::Offer { .. } => 25,
+            TransferFrame::Accept { .. } => 52,
+            TransferFrame::Chunk { .. } | TransferFrame::Listed { .. } => 5,
+            TransferFrame::Credit { .. } => 12,
+            TransferFrame::Done { .. } => 36,
+            TransferFrame::Abort { .. } => 6,
+            TransferFrame::Get { .. } | TransferFrame::List { .. } => 4,
+        }
+    }
+
     #[test]
     fn a_frame_is_read_as_it_was_written_and_a_cut_one_is_malformed() {
         for frame in frames() {
             let mut bytes = Vec::new();
             frame.encode(1 << 20, &mut bytes).unwrap();
             let Frame { kind, payload } = open(&bytes);
+            assert_eq!(kind, frame.kind());
+            assert_eq!(payload[..4], frame.id().to_le_bytes());
             assert_eq!(parse(Frame { kind, payload }), Ok(Some(frame)));
-            let fixed = match frame {
-                TransferFrame::Offer { .. } => 25,
-                TransferFrame::Accept { .. } => 52,
-                TransferFrame::Done { .. } => 36,
-                TransferFrame::Credit { .. } => 12,
-                TransferFrame::Abort { .. } => 6,
-                TransferFrame::Chunk { .. } => 5,
-                _ => 4,
-            };
-            for len in 0..fixed {
-                assert!(parse(Frame { kind, payload: &payload[..len] }).is_err(), "{frame:?}");
+            let least = least_bytes(&frame);
+            for len in 0..least {
+                let cut = parse(Frame { kind, payload: &payload[..len] });
+                let is_malformed =
+                    matches!(cut, Err(Violation::Malformed { kind: told, .. }) if told == kind);
+                assert!(is_malformed, "{len} bytes of {frame:?}");
             }
+            assert!(parse(Frame { kind, payload: &payload[..least] }).is_ok(), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_ignored() {
+        for frame in frames() {
+            let mut bytes = Vec::new();
+            frame.encode(1 << 20, &mut bytes).unwrap();
+            if let TransferFrame::Offer { .. } = frame {
+                bytes[5 + 24] |= 0xfe;
+            }
+            if let TransferFrame::Accept { .. }
+            | TransferFrame::Credit { .. }
+            | TransferFrame::Done { .. } = frame
+            {
+                bytes.extend_from_slice(b"more");
+            }
+            let frame_read = parse(Frame { kind: bytes[4], payload: &bytes[5..] });
+            assert_eq!(frame_read, Ok(Some(frame)));
         }
     }
 
     #[test]
     fn what_cannot_be_is_malformed_and_what_is_no_transfer_is_left_alone() {
-        let zero = Frame { kind: kind::GET, payload: &[0, 0, 0, 0, b'a'] };
-        assert!(parse(zero).is_err());
+        for frame in frames() {
+            let mut bytes = Vec::new();
+            frame.encode(1 << 20, &mut bytes).unwrap();
+            bytes[5..9].fill(0);
+            assert!(parse(Frame { kind: bytes[4], payload: &bytes[5..] }).is_err(), "number 0");
+        }
         let mut bytes = Vec::new();
         frames()[0].encode(1 << 20, &mut bytes).unwrap();
-        let mut payload = bytes[5..].to_vec();
-        payload[15] = 0x80;
+        let mut payload = bytes.split_off(5);
+        payload[8..16].copy_from_slice(&(1_u64 << 63).to_le_bytes());
         assert!(parse(Frame { kind: kind::OFFER, payload: &payload }).is_err());
-        for kind in [4, 9, 16, 17, 21, 31, 40] {
+        payload[8..16].copy_from_slice(&(i64::MAX as u64).to_le_bytes());
+        assert!(parse(Frame { kind: kind::OFFER, payload: &payload }).is_ok());
+        for kind in (0..10).chain([16, 17]).chain(21..=255) {
             assert_eq!(parse(Frame { kind, payload: &payload }), Ok(None));
+        }
+    }
+
+    #[test]
+    fn nothing_is_appended_where_it_does_not_fit() {
+        for frame in frames() {
+            let mut whole = Vec::new();
+            frame.encode(1 << 20, &mut whole).unwrap();
+            let (mut out, len) = (b"before".to_vec(), whole.len() - 5);
+            let fits = matches!(frame, TransferFrame::Abort { text: [_, ..], .. });
+            assert_eq!(frame.encode(len - 1, &mut out).is_ok(), fits, "{frame:?}");
+            assert!(fits || out == b"before");
+            out.truncate(6);
+            frame.encode(len, &mut out).unwrap();
+            assert_eq!(out[6..], whole);
+        }
+    }
+
+    #[test]
+    fn what_every_peer_takes_is_enough_for_all_but_names_and_chunks() {
+        for frame in frames() {
+            assert!(least_bytes(&frame) <= crate::PEER_PAYLOAD_BYTES_MIN as usize, "{frame:?}");
         }
     }
 
@@ -462,6 +511,15 @@ mod tests {
             assert_eq!(text.len(), kept);
             assert!(std::str::from_utf8(text).is_ok());
         }
+        // A peer may send more; what is kept of it ends between two characters, too.
+        for (text, kept) in [("€".repeat(171), 510), ("x".repeat(513), 512)] {
+            let payload = [&[1, 0, 0, 0, 1, 0], text.as_bytes()].concat();
+            let frame = Frame { kind: kind::ABORT, payload: &payload };
+            let Ok(Some(TransferFrame::Abort { text, .. })) = parse(frame) else { panic!() };
+            assert_eq!(text.len(), kept);
+        }
+        assert_eq!(cut(&[0x80; 600], 512).len(), 512, "no text at all, and never more");
+        assert_eq!(cut(&[0x80; 600], 0).len(), 0);
     }
 
     #[test]
@@ -474,5 +532,33 @@ mod tests {
         assert_eq!(parts, whole);
         assert!(encode_chunk_head(9, 61, 64, &mut parts).is_err());
         assert_eq!(parts, whole, "nothing was appended");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_payload_makes_it_panic_and_what_is_read_can_be_written_again(
+            kind in 8_u8..23,
+            id in prop_oneof![Just(0), Just(1), any::<u32>()],
+            // Zeros often, so that sizes and lengths come out small.
+            rest in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => any::<u8>()], 0..120),
+        ) {
+            let payload = [&id.to_le_bytes(), &rest[..]].concat();
+            match parse(Frame { kind, payload: &payload }) {
+                Ok(Some(frame)) => {
+                    prop_assert_eq!((frame.kind(), frame.id()), (kind, id));
+                    let mut again = Vec::new();
+                    frame.encode(payload.len(), &mut again).unwrap();
+                    prop_assert_eq!(parse(open(&again)), Ok(Some(frame)));
+                }
+                Ok(None) => prop_assert!(!(10..=15).contains(&kind) && !(18..=20).contains(&kind)),
+                Err(error) => {
+                    let is_malformed = matches!(error, Violation::Malformed { kind: told, .. }
+                        if told == kind);
+                    prop_assert!(is_malformed, "{}", error);
+                }
+            }
+        }
     }
 }

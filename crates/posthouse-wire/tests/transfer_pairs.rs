@@ -1,156 +1,404 @@
-//! Both sides of a transfer against each other, whatever the sizes and wherever it is cut.
+//! One side sends a file and the other receives it, over two sessions whose streams are cut and
+//! interleaved at random, with a disk that writes when it likes, and connections that break
+//! anywhere: the file arrives whole, never beyond the credit, and nothing else passes for it.
 
-use posthouse_wire::{Incoming, Next, Outgoing, TransferViolation};
+use std::time::Duration;
+
+use posthouse_wire::{
+    CHUNK_HEAD_BYTES, Event, Framing, Incoming, Next, Outgoing, Reader, Rules, Session,
+    SessionConfig, TransferFrame, encode_chunk_head,
+};
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 fn content(bytes: usize, seed: u8) -> Vec<u8> {
-    (0..bytes).map(|i| (i.wrapping_mul(31) >> 3) as u8 ^ seed).collect()
+    (0..bytes).map(|at| (at.wrapping_mul(31) >> 3) as u8 ^ seed).collect()
 }
 
-/// How a transfer went.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Whole,
-    PrefixDiffers,
-    Cut,
+/// One end of a connection.
+struct End {
+    config: SessionConfig,
+    session: Session,
+    reader: Reader,
+    rules: Rules,
+    /// Bytes on their way to the other end.
+    out: Vec<u8>,
 }
 
-/// Sends `file` to a receiver that holds `held`; cut after so many chunks. `held` grows.
-fn run(
-    file: &[u8],
-    held: &mut Vec<u8>,
-    (chunk_bytes, window): (usize, u64),
-    cut_after: Option<usize>,
-) -> End {
-    let mut sender = Outgoing::new(1, file.len() as u64, chunk_bytes);
-    let mut receiver = Incoming::new(1, file.len() as u64, window);
-    receiver.held(held);
-    let (offset, mut limit, prefix) = receiver.accept();
-    sender.accepted(offset, limit, prefix).expect("a right accept");
-    let mut chunks = 0;
-    loop {
-        match sender.next() {
+impl End {
+    fn new(session: Session, payload_bytes_max: u32) -> Self {
+        let config = SessionConfig { payload_bytes_max, ..SessionConfig::default() };
+        let (framing, payload_bytes_max) = (Framing::Native, payload_bytes_max as usize);
+        let rules = Rules { framing, payload_bytes_max };
+        let (reader, mut out) = (Reader::new(), Vec::new());
+        let mut session = session;
+        session.start(&config, Duration::ZERO, [1; 16], &mut out);
+        Self { config, session, reader, rules, out }
+    }
+
+    fn say(&mut self, frame: TransferFrame<'_>) {
+        frame.encode(self.session.send_limit(&self.config), &mut self.out).expect("it fits");
+    }
+
+    /// Takes a chunk off the wire; what frames of transfers do is up to `take`.
+    fn receive(&mut self, mut chunk: &[u8], mut take: impl FnMut(&mut Vec<u8>, TransferFrame<'_>)) {
+        let Self { config, session, reader, rules, out } = self;
+        while let Some(frame) = reader.next(rules, usize::MAX, &mut chunk).expect("a frame") {
+            let mut nonce = || [2; 16];
+            let event = session.handle_frame(config, Duration::ZERO, &mut nonce, frame, out);
+            match event.expect("nothing is wrong with it") {
+                Event::Transfer(frame) => take(out, frame),
+                Event::Established | Event::Nothing => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// What the sizes are in one run.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    chunk_bytes_max: usize,
+    window_bytes: u64,
+    payload_bytes_max: u32,
+}
+
+fn sizes() -> impl Strategy<Value = Sizes> {
+    (1_usize..700, 1_u64..3000, 64_u32..900).prop_map(
+        |(chunk_bytes_max, window_bytes, payload_bytes_max)| Sizes {
+            chunk_bytes_max,
+            window_bytes,
+            payload_bytes_max,
+        },
+    )
+}
+
+/// How much of what there could be.
+#[derive(Clone, Copy, Debug)]
+struct Part(u16);
+
+const ALL: Part = Part(u16::MAX);
+
+impl Part {
+    /// From 0 to `max`.
+    fn of(self, max: usize) -> usize {
+        ((max + 1) * usize::from(self.0)) >> 16
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    ToReceiver(Part),
+    ToSender(Part),
+    Read(Part),
+    Write(Part),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let part = || prop_oneof![Just(ALL), any::<u16>().prop_map(Part)];
+    prop_oneof![
+        1 => part().prop_map(Step::ToReceiver),
+        1 => part().prop_map(Step::ToSender),
+        2 => part().prop_map(Step::Read),
+        1 => part().prop_map(Step::Write),
+    ]
+}
+
+/// A receiver's side of the world: what it holds outlives the connection.
+struct Receiving {
+    incoming: Incoming,
+    /// Up to where it has allowed to send.
+    limit: u64,
+    /// What has come and is not on the disk.
+    unwritten: Vec<u8>,
+    /// The sender's hash was right, or not.
+    verdict: Option<bool>,
+    confirmed: bool,
+}
+
+/// One connection with one transfer on it.
+struct World<'a> {
+    file: &'a [u8],
+    disk: &'a mut Vec<u8>,
+    sizes: Sizes,
+    sender: End,
+    receiver: End,
+    outgoing: Outgoing,
+    receiving: Option<Receiving>,
+    /// True exactly when the sender has heard that the file is there.
+    is_over: bool,
+    /// How often the sender found that what was held is something else.
+    begun_anew: u32,
+    /// Bytes of the file that were sent.
+    sent: u64,
+    /// Which byte that is sent goes wrong on its way.
+    spoilt: Option<u64>,
+}
+
+impl<'a> World<'a> {
+    fn new(file: &'a [u8], disk: &'a mut Vec<u8>, sizes: Sizes) -> Self {
+        let mut sender = End::new(Session::connecting(), sizes.payload_bytes_max);
+        let mut receiver = End::new(Session::accepted(), sizes.payload_bytes_max);
+        receiver.receive(&std::mem::take(&mut sender.out), |_, _| panic!("a hello"));
+        sender.receive(&std::mem::take(&mut receiver.out), |_, _| panic!("its answer"));
+        let id = sender.session.first_transfer_id();
+        assert!(sender.session.may_transfer() && receiver.session.may_transfer());
+        let max = sender.session.send_limit(&sender.config) - CHUNK_HEAD_BYTES;
+        let chunk_bytes_max = sizes.chunk_bytes_max.min(max);
+        let sizes = Sizes { chunk_bytes_max, ..sizes };
+        let outgoing = Outgoing::new(id, file.len() as u64, chunk_bytes_max);
+        let mut world = Self {
+            file,
+            disk,
+            sizes,
+            sender,
+            receiver,
+            outgoing,
+            receiving: None,
+            is_over: false,
+            begun_anew: 0,
+            sent: 0,
+            spoilt: None,
+        };
+        world.offer();
+        world
+    }
+
+    fn offer(&mut self) {
+        let (id, size) = (self.outgoing.id(), self.file.len() as u64);
+        self.outgoing = Outgoing::new(id, size, self.sizes.chunk_bytes_max);
+        self.sender.say(TransferFrame::Offer {
+            id,
+            answers: 0,
+            size,
+            modified_ms: None,
+            executable: false,
+            name: b"dir/file",
+        });
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::ToReceiver(part) => self.deliver_to_receiver(part),
+            Step::ToSender(part) => self.deliver_to_sender(part),
+            Step::Read(part) => self.read(part),
+            Step::Write(part) => self.write(part),
+        }
+    }
+
+    fn deliver_to_receiver(&mut self, part: Part) {
+        let bytes = part.of(self.sender.out.len());
+        let chunk: Vec<u8> = self.sender.out.drain(..bytes).collect();
+        let Self { receiver, receiving, disk, sizes, .. } = self;
+        receiver.receive(&chunk, |out, frame| match frame {
+            TransferFrame::Offer { id, size, .. } => {
+                if receiving.take().is_some() {
+                    disk.clear();
+                }
+                let mut incoming = Incoming::new(id, size, sizes.window_bytes);
+                incoming.held(disk);
+                let (offset, limit, prefix) = incoming.accept();
+                assert_eq!(incoming.resumed_from(), offset);
+                let accept = TransferFrame::Accept { id, offset, limit, prefix };
+                accept.encode(64, out).unwrap();
+                let (unwritten, verdict, confirmed) = (Vec::new(), None, false);
+                *receiving = Some(Receiving { incoming, limit, unwritten, verdict, confirmed });
+            }
+            TransferFrame::Chunk { bytes, .. } => {
+                let receiving = receiving.as_mut().expect("offered");
+                receiving.incoming.chunk(bytes).expect("within the credit");
+                receiving.unwritten.extend_from_slice(bytes);
+                assert!(receiving.incoming.received() <= receiving.limit);
+                assert!(receiving.unwritten.len() as u64 <= sizes.window_bytes);
+            }
+            TransferFrame::Done { hash, .. } => {
+                let receiving = receiving.as_mut().expect("offered");
+                receiving.verdict = Some(receiving.incoming.done(hash).expect("all is there"));
+            }
+            other => panic!("{other:?}"),
+        });
+        self.confirm();
+    }
+
+    fn deliver_to_sender(&mut self, part: Part) {
+        let bytes = part.of(self.receiver.out.len());
+        let chunk: Vec<u8> = self.receiver.out.drain(..bytes).collect();
+        let Self { sender, outgoing, is_over, .. } = self;
+        sender.receive(&chunk, |_, frame| match frame {
+            TransferFrame::Accept { offset, limit, prefix, .. } => {
+                outgoing.accepted(offset, limit, prefix).expect("a right accept");
+                assert_eq!(outgoing.resumed_from(), offset);
+            }
+            TransferFrame::Credit { limit, .. } => outgoing.credit(limit).expect("accepted"),
+            TransferFrame::Done { hash, .. } => {
+                assert_eq!(outgoing.confirmed(hash), Ok(()));
+                *is_over = true;
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+
+    /// The sender reads, as much as it is asked to or less, and does what it read for.
+    fn read(&mut self, part: Part) {
+        let id = self.outgoing.id();
+        match self.outgoing.next() {
+            Next::Wait => {}
             Next::Prefix { offset, bytes } => {
                 let at = offset as usize;
-                if sender.prefix(&file[at..at + bytes]).is_err() {
-                    return End::PrefixDiffers;
+                let bytes = 1 + part.of(bytes - 1);
+                if self.outgoing.prefix(&self.file[at..at + bytes]).is_err() {
+                    assert_eq!(self.outgoing.next(), Next::Wait);
+                    self.begun_anew += 1;
+                    self.offer();
                 }
             }
             Next::Chunk { offset, bytes } => {
-                assert!(bytes > 0 && bytes <= chunk_bytes);
-                let bytes = &file[offset as usize..offset as usize + bytes];
-                sender.chunk(bytes);
-                assert!(sender.sent() <= limit, "never beyond the credit");
-                receiver.chunk(bytes).expect("within the credit");
-                held.extend_from_slice(bytes);
-                chunks += 1;
-                if cut_after == Some(chunks) {
-                    return End::Cut;
+                assert!((1..=self.sizes.chunk_bytes_max).contains(&bytes));
+                let at = offset as usize;
+                let mut chunk = self.file[at..at + 1 + part.of(bytes - 1)].to_vec();
+                self.outgoing.chunk(&chunk);
+                assert_eq!(self.outgoing.sent(), offset + chunk.len() as u64);
+                let wrong = self.spoilt.and_then(|at| at.checked_sub(offset));
+                if let Some(byte) = wrong.and_then(|at| chunk.get_mut(at as usize)) {
+                    *byte ^= 0x10;
                 }
-                if let Some(more) = receiver.written(bytes.len() as u64) {
-                    assert!(more > limit && more <= file.len() as u64);
-                    limit = more;
-                    sender.credit(more).expect("after the accept");
-                }
+                self.sent += chunk.len() as u64;
+                let max = self.sender.session.send_limit(&self.sender.config);
+                encode_chunk_head(id, chunk.len(), max, &mut self.sender.out).unwrap();
+                self.sender.out.extend_from_slice(&chunk);
             }
             Next::Done => {
-                let hash = sender.done();
-                assert_eq!(receiver.done(hash), Ok(true));
-                assert!(receiver.is_written());
-                assert_eq!(sender.confirmed(receiver.hash()), Ok(()));
-                return End::Whole;
+                let hash = self.outgoing.done();
+                assert_eq!(self.outgoing.next(), Next::Wait);
+                assert_eq!(hash, *blake3::hash(self.file).as_bytes());
+                self.sender.say(TransferFrame::Done { id, hash });
             }
-            Next::Wait => panic!("nobody has to wait here"),
         }
+    }
+
+    /// The receiver's disk has taken some of what came.
+    fn write(&mut self, part: Part) {
+        let Some(receiving) = &mut self.receiving else { return };
+        let bytes = part.of(receiving.unwritten.len());
+        self.disk.extend(receiving.unwritten.drain(..bytes));
+        if let Some(limit) = receiving.incoming.written(bytes as u64) {
+            assert!(limit > receiving.limit && limit <= receiving.incoming.size());
+            receiving.limit = limit;
+            self.receiver.say(TransferFrame::Credit { id: receiving.incoming.id(), limit });
+        }
+        self.confirm();
+    }
+
+    fn confirm(&mut self) {
+        let Some(receiving) = &mut self.receiving else { return };
+        if receiving.verdict == Some(true) && receiving.incoming.is_written() {
+            let (id, hash) = (receiving.incoming.id(), receiving.incoming.hash());
+            assert_eq!(hash, *blake3::hash(self.disk).as_bytes());
+            if !std::mem::replace(&mut receiving.confirmed, true) {
+                self.receiver.say(TransferFrame::Done { id, hash });
+            }
+        }
+    }
+
+    fn verdict(&self) -> Option<bool> {
+        self.receiving.as_ref()?.verdict
+    }
+
+    /// Everybody does all there is to do, until it is over.
+    fn finish(&mut self) {
+        for _ in 0..100_000 {
+            if self.is_over || self.verdict() == Some(false) {
+                return;
+            }
+            for step in [Step::ToReceiver, Step::ToSender, Step::Read, Step::Write] {
+                self.step(step(ALL));
+            }
+        }
+        panic!("the transfer stands still");
     }
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
     #[test]
     fn a_file_cut_anywhere_goes_on_and_arrives_whole(
         size in 0_usize..5000,
-        chunk_bytes in 1_usize..700,
-        window in 1_u64..3000,
-        cuts in proptest::collection::vec(1_usize..8, 0..5),
+        connections in vec((sizes(), vec(step(), 0..120)), 1..5),
     ) {
         let file = content(size, 0);
-        let mut held = Vec::new();
-        for cut in cuts {
-            if run(&file, &mut held, (chunk_bytes, window), Some(cut)) == End::Whole {
-                break;
+        let mut disk = Vec::new();
+        let last = connections.len() - 1;
+        for (at, (sizes, steps)) in connections.into_iter().enumerate() {
+            let held = disk.len();
+            let mut world = World::new(&file, &mut disk, sizes);
+            for step in steps {
+                world.step(step);
             }
+            if at == last {
+                world.finish();
+                prop_assert_eq!(world.verdict(), Some(true));
+                prop_assert_eq!(world.sent, (size - held) as u64, "nothing is sent twice");
+            }
+            prop_assert_eq!(world.begun_anew, 0);
+            prop_assert!(file.starts_with(&disk));
         }
-        prop_assert!(file.starts_with(&held));
-        if held.len() < size || size == 0 {
-            let end = run(&file, &mut held, (chunk_bytes, window), None);
-            prop_assert_eq!(end, End::Whole);
-        }
-        prop_assert_eq!(held, file);
+        prop_assert_eq!(disk, file);
     }
 
     #[test]
-    fn what_is_held_of_another_file_is_always_found(
+    fn what_is_held_of_another_file_is_always_found_and_the_right_one_arrives(
         size in 1_usize..3000,
         held in 1_usize..3000,
-        spoilt in any::<usize>(),
-        chunk_bytes in 1_usize..700,
+        wrong in any::<Index>(),
+        sizes in sizes(),
+        steps in vec(step(), 0..120),
     ) {
         let file = content(size, 0);
-        let mut held = file[..held.min(size)].to_vec();
-        let at = spoilt % held.len();
-        held[at] ^= 1;
-        prop_assert_eq!(run(&file, &mut held, (chunk_bytes, 100), None), End::PrefixDiffers);
+        let mut disk = file[..held.min(size)].to_vec();
+        let at = wrong.index(disk.len());
+        disk[at] ^= 1;
+        let mut world = World::new(&file, &mut disk, sizes);
+        for step in steps {
+            world.step(step);
+        }
+        world.finish();
+        prop_assert_eq!((world.begun_anew, world.verdict()), (1, Some(true)));
+        prop_assert_eq!(world.sent, size as u64);
+        prop_assert_eq!(disk, file);
+    }
+
+    #[test]
+    fn a_byte_that_goes_wrong_on_its_way_is_always_found(
+        size in 1_usize..3000,
+        held in 0_usize..3000,
+        wrong in any::<Index>(),
+        sizes in sizes(),
+        steps in vec(step(), 0..120),
+    ) {
+        let file = content(size, 0);
+        let held = held.min(size - 1);
+        let mut disk = file[..held].to_vec();
+        let mut world = World::new(&file, &mut disk, sizes);
+        world.spoilt = Some((held + wrong.index(size - held)) as u64);
+        for step in steps {
+            world.step(step);
+        }
+        world.finish();
+        prop_assert_eq!((world.verdict(), world.is_over), (Some(false), false));
     }
 }
 
 #[test]
-fn a_sender_that_breaks_the_rules_is_told_how() {
-    let mut receiver = Incoming::new(1, 10, 4);
-    assert_eq!(receiver.chunk(b"a"), Err(TransferViolation::OutOfTurn), "before the accept");
-    assert_eq!((receiver.accept().0, receiver.received()), (0, 0));
-    assert_eq!(receiver.chunk(b"12345"), Err(TransferViolation::BeyondCredit));
-    assert_eq!(receiver.chunk(b"12345678901"), Err(TransferViolation::BeyondSize));
-    assert_eq!(receiver.chunk(b"1234"), Ok(()));
-    let few = TransferViolation::TooFew { received: 4, size: 10 };
-    assert_eq!(receiver.done([0; 32]), Err(few));
-    assert_eq!(receiver.written(1), None, "not worth a frame");
-    assert_eq!(receiver.written(3), Some(8));
-    assert_eq!(receiver.chunk(b"5678"), Ok(()));
-    assert_eq!(receiver.written(4), Some(10), "the last credit is for all of it");
-    assert_eq!(receiver.chunk(b"90"), Ok(()));
-    assert_eq!(receiver.done([0; 32]), Ok(false), "the hash is another");
-    assert_eq!(receiver.done(receiver.hash()), Err(TransferViolation::OutOfTurn));
-}
-
-#[test]
-fn a_receiver_that_breaks_the_rules_is_told_how() {
-    let mut sender = Outgoing::new(1, 10, 4);
-    assert_eq!(sender.credit(5), Err(TransferViolation::OutOfTurn));
-    assert_eq!(sender.accepted(11, 11, [0; 32]), Err(TransferViolation::OffsetTooFar));
-    assert_eq!(sender.accepted(5, 4, [0; 32]), Err(TransferViolation::OffsetTooFar));
-    assert_eq!(sender.next(), Next::Wait);
-    let empty = Incoming::new(1, 0, 1).hash();
-    assert_eq!(sender.accepted(0, 4, empty), Ok(()));
-    assert_eq!(sender.accepted(0, 4, empty), Err(TransferViolation::AcceptedTwice));
-    sender.chunk(b"1234");
-    assert_eq!(sender.next(), Next::Wait);
-    assert_eq!(sender.credit(2), Ok(()), "less than before says nothing");
-    assert_eq!(sender.next(), Next::Wait);
-    assert_eq!(sender.credit(u64::MAX), Ok(()));
-    assert_eq!(sender.next(), Next::Chunk { offset: 4, bytes: 4 });
-    sender.chunk(b"567890");
-    assert_eq!(sender.confirmed([0; 32]), Err(TransferViolation::OutOfTurn));
-    let hash = sender.done();
-    assert_eq!(sender.confirmed([0; 32]), Err(TransferViolation::OtherHash));
-    assert_eq!(sender.confirmed(hash), Ok(()));
-}
-
-#[test]
-fn sizes_beyond_four_gibibytes_are_counted_right() {
-    let size = 5 << 32;
-    let mut receiver = Incoming::new(1, size, u64::MAX);
-    assert_eq!((receiver.accept().1, receiver.size()), (size, size));
-    let mut sender = Outgoing::new(1, size, 1 << 20);
-    sender.accepted(4 << 32, u64::MAX, [0; 32]).expect("it may");
-    assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 1 << 20 });
+fn a_file_that_is_there_whole_is_confirmed_without_a_byte_sent() {
+    let sizes = Sizes { chunk_bytes_max: 100, window_bytes: 1, payload_bytes_max: 64 };
+    for size in [0, 1, 1000, 5000] {
+        let file = content(size, 0);
+        let mut disk = file.clone();
+        let mut world = World::new(&file, &mut disk, sizes);
+        world.finish();
+        assert_eq!((world.sent, world.verdict(), world.begun_anew), (0, Some(true), 0));
+    }
 }

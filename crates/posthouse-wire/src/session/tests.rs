@@ -295,21 +295,46 @@ fn files_pass_only_where_both_sides_know_them() {
     for (session, first) in [(&mut client, 1), (&mut server, 2)] {
         assert!(session.may_transfer());
         assert_eq!(session.first_transfer_id(), first);
-        assert!(session.is_own_transfer(first + 2) && !session.is_own_transfer(first + 1));
-        let seen = hand(session, &config, kind::GET, &get, &mut Vec::new());
+        assert!(session.is_own_transfer(first) && session.is_own_transfer(first + 2));
+        assert!(!session.is_own_transfer(first + 1) && !session.is_own_transfer(0));
+        let mut out = Vec::new();
+        let seen = hand(session, &config, kind::GET, &get, &mut out);
         assert_eq!(seen, Ok(Seen::Transfer(kind::GET)));
+        assert!(session.bye(code::NORMAL, "", None, &mut out) && !session.may_transfer());
+        assert_eq!(hand(session, &config, kind::GET, &get, &mut out), Ok(Seen::Nothing));
     }
-    // An older client's hello: it has no features.
-    let mut hello = started(&config).1;
+    assert!(!Session::accepted().may_transfer() && !started(&config).0.may_transfer());
+    // An older client's hello, and the answer to it, have no features.
+    let (mut client, mut hello) = started(&config);
     hello[15..19].fill(0);
     let mut server = Session::accepted();
-    hand_all(&mut server, &config, &hello).0.unwrap();
-    assert!(server.may_use_own_kinds() && !server.may_transfer());
-    for (frame_kind, expected) in [
-        (kind::OFFER, Err(Violation::UnknownKind { kind: kind::OFFER })),
-        (kind::GET, Ok(Seen::Nothing)),
-    ] {
-        assert_eq!(hand(&mut server, &config, frame_kind, &get, &mut Vec::new()), expected);
+    let answer = answers(&mut server, &config, &hello);
+    assert_eq!(answer[15..19], [0; 4]);
+    answers(&mut client, &config, &answer);
+    for session in [&mut client, &mut server] {
+        assert!(session.may_use_own_kinds() && !session.may_transfer());
+        for kind in 10..=15 {
+            let seen = hand(session, &config, kind, &get, &mut Vec::new());
+            assert_eq!(seen, Err(Violation::UnknownKind { kind }));
+        }
+        for kind in 18..=20 {
+            assert_eq!(hand(session, &config, kind, &get, &mut Vec::new()), Ok(Seen::Nothing));
+        }
+    }
+}
+
+#[test]
+fn features_of_a_later_version_are_not_agreed() {
+    let config = config(HelloRule::Optional);
+    let (mut client, mut hello) = started(&config);
+    hello[15..19].fill(0xff);
+    let mut server = Session::accepted();
+    let mut answer = answers(&mut server, &config, &hello);
+    assert_eq!(answer[15..19], [1, 0, 0, 0]);
+    answer[15..19].fill(0xff);
+    answers(&mut client, &config, &answer);
+    for session in [&client, &server] {
+        assert_eq!(session.agreed().unwrap().features, FEATURE_TRANSFERS);
     }
 }
 

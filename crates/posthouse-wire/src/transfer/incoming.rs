@@ -1,8 +1,9 @@
 //! The side of a transfer that receives the file.
 
-use blake3::Hasher;
+use blake3::{Hash, Hasher};
 
 use super::TransferViolation;
+use crate::kind;
 
 /// A file on its way in: what was held, what comes, what has been written, and whether it is right.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub struct Incoming {
     window_bytes: u64,
     hasher: Hasher,
     phase: Phase,
+    /// What was held at first.
+    held: u64,
     /// The position up to which it has come, what was held included.
     received: u64,
     /// The position up to which it has been written.
@@ -43,6 +46,7 @@ impl Incoming {
             window_bytes,
             hasher: Hasher::new(),
             phase: Phase::Holding,
+            held: 0,
             received: 0,
             written: 0,
             limit: 0,
@@ -58,8 +62,8 @@ impl Incoming {
         assert!(self.phase == Phase::Holding, "what is held comes before the accept");
         assert!(bytes.len() as u64 <= self.size - self.received, "more than the file has");
         self.hasher.update(bytes);
-        self.received += bytes.len() as u64;
-        self.written = self.received;
+        self.held += bytes.len() as u64;
+        (self.received, self.written) = (self.held, self.held);
     }
 
     /// What to accept with: from where on, up to where, and the hash of what is held.
@@ -77,17 +81,18 @@ impl Incoming {
     /// The next bytes have come.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), TransferViolation> {
         if self.phase != Phase::Receiving {
-            return Err(TransferViolation::OutOfTurn);
+            return Err(TransferViolation::OutOfTurn { kind: kind::CHUNK });
         }
-        let received = self.received.saturating_add(bytes.len() as u64);
-        if received > self.size {
-            return Err(TransferViolation::BeyondSize);
+        let (size, limit) = (self.size, self.limit);
+        let end = self.received.saturating_add(bytes.len() as u64);
+        if bytes.len() as u64 > size - self.received {
+            return Err(TransferViolation::BeyondSize { end, size });
         }
-        if received > self.limit {
-            return Err(TransferViolation::BeyondCredit);
+        if end > limit {
+            return Err(TransferViolation::BeyondCredit { end, limit });
         }
         self.hasher.update(bytes);
-        self.received = received;
+        self.received = end;
         Ok(())
     }
 
@@ -112,14 +117,14 @@ impl Incoming {
     /// The sender says that this is all, and has this hash. False: it has another.
     pub fn done(&mut self, hash: [u8; 32]) -> Result<bool, TransferViolation> {
         if self.phase != Phase::Receiving {
-            return Err(TransferViolation::OutOfTurn);
+            return Err(TransferViolation::OutOfTurn { kind: kind::DONE });
         }
         if self.received < self.size {
             let (received, size) = (self.received, self.size);
             return Err(TransferViolation::TooFew { received, size });
         }
         self.phase = Phase::Done;
-        Ok(self.hasher.finalize() == blake3::Hash::from(hash))
+        Ok(self.hasher.finalize() == Hash::from(hash))
     }
 
     /// BLAKE3 of what has come.
@@ -142,8 +147,150 @@ impl Incoming {
         self.received
     }
 
+    /// What was held when it was accepted.
+    pub fn resumed_from(&self) -> u64 {
+        self.held
+    }
+
     /// Whether all of it has come and been written.
     pub fn is_written(&self) -> bool {
         self.written == self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn hash(bytes: &[u8]) -> [u8; 32] {
+        *blake3::hash(bytes).as_bytes()
+    }
+
+    #[test]
+    fn a_sender_that_breaks_the_rules_is_told_how() {
+        let mut receiver = Incoming::new(1, 10, 4);
+        let early = TransferViolation::OutOfTurn { kind: kind::CHUNK };
+        assert_eq!(receiver.chunk(b"a"), Err(early));
+        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
+        assert_eq!(receiver.done(hash(b"")), Err(early));
+        assert_eq!(receiver.accept(), (0, 4, hash(b"")));
+        let beyond = TransferViolation::BeyondCredit { end: 5, limit: 4 };
+        assert_eq!(receiver.chunk(b"12345"), Err(beyond));
+        let beyond = TransferViolation::BeyondSize { end: 11, size: 10 };
+        assert_eq!(receiver.chunk(b"12345678901"), Err(beyond));
+        assert_eq!(receiver.chunk(b"1234"), Ok(()), "what was refused does not count");
+        let few = TransferViolation::TooFew { received: 4, size: 10 };
+        assert_eq!(receiver.done(hash(b"1234")), Err(few));
+        assert_eq!(receiver.written(4), Some(8));
+        assert_eq!(receiver.chunk(b"5678"), Ok(()));
+        assert_eq!(receiver.written(4), Some(10));
+        assert_eq!(receiver.chunk(b"90"), Ok(()));
+        let beyond = TransferViolation::BeyondSize { end: 11, size: 10 };
+        assert_eq!(receiver.chunk(b"x"), Err(beyond));
+        assert_eq!(receiver.done(hash(b"1234567890")), Ok(true));
+        assert!(!receiver.is_written(), "all has come, and two bytes are not written");
+        assert_eq!(receiver.written(2), None);
+        assert!(receiver.is_written());
+        let late = TransferViolation::OutOfTurn { kind: kind::DONE };
+        assert_eq!(receiver.done(hash(b"1234567890")), Err(late));
+        let late = TransferViolation::OutOfTurn { kind: kind::CHUNK };
+        assert_eq!(receiver.chunk(b"x"), Err(late));
+    }
+
+    #[test]
+    fn another_hash_is_found_and_told_once() {
+        let mut receiver = Incoming::new(1, 5, 8);
+        receiver.accept();
+        receiver.chunk(b"hello").unwrap();
+        assert_eq!(receiver.done(hash(b"Hello")), Ok(false));
+        let late = TransferViolation::OutOfTurn { kind: kind::DONE };
+        assert_eq!(receiver.done(hash(b"hello")), Err(late));
+        assert_eq!(receiver.hash(), hash(b"hello"));
+    }
+
+    #[test]
+    fn what_is_held_is_where_it_goes_on_and_part_of_the_hash() {
+        let mut receiver = Incoming::new(7, 10, 4);
+        receiver.held(b"he");
+        receiver.held(b"l");
+        assert_eq!(receiver.accept(), (3, 7, hash(b"hel")));
+        assert_eq!((receiver.resumed_from(), receiver.received()), (3, 3));
+        receiver.chunk(b"lo w").unwrap();
+        assert_eq!((receiver.resumed_from(), receiver.received()), (3, 7));
+        assert_eq!(receiver.written(4), Some(10), "what is left is less than the window");
+        receiver.chunk(b"orl").unwrap();
+        assert_eq!(receiver.done(hash(b"hello worl")), Ok(true));
+        assert_eq!((receiver.id(), receiver.size()), (7, 10));
+    }
+
+    #[test]
+    fn a_file_held_whole_needs_no_credit_and_an_empty_one_nothing() {
+        let mut receiver = Incoming::new(1, 5, 2);
+        receiver.held(b"hello");
+        assert_eq!(receiver.accept(), (5, 5, hash(b"hello")));
+        assert_eq!(receiver.done(hash(b"hello")), Ok(true));
+        assert!(receiver.is_written());
+        let mut receiver = Incoming::new(1, 0, 2);
+        assert_eq!(receiver.accept(), (0, 0, hash(b"")));
+        assert!(receiver.chunk(b"x").is_err());
+        assert_eq!(receiver.done(hash(b"")), Ok(true));
+    }
+
+    #[test]
+    fn credit_comes_by_half_windows_and_at_last_for_all() {
+        for window in 1..9 {
+            let (mut receiver, mut limits) = (Incoming::new(1, 20, window), Vec::new());
+            let mut limit = receiver.accept().1;
+            assert_eq!(limit, window);
+            for _ in 0..20 {
+                // Byte after byte, each written at once: the sender never has to wait for ever.
+                receiver.chunk(b"x").expect("credit");
+                if let Some(more) = receiver.written(1) {
+                    assert!(more - limit >= window.div_ceil(2) || more == 20);
+                    limit = more;
+                    limits.push(more);
+                }
+            }
+            assert_eq!(limits.last(), Some(&20));
+            assert!(limits.len() as u64 <= 20_u64.div_ceil(window.div_ceil(2)), "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_four_gibibytes_are_counted_right() {
+        let size = 9 * GIB;
+        let mut receiver = Incoming::new(1, size, GIB);
+        assert_eq!(receiver.accept().1, GIB);
+        // As if so much had come and been written; hashing that much takes too long for a test.
+        (receiver.received, receiver.written, receiver.limit) = (5 * GIB, 5 * GIB, 6 * GIB);
+        receiver.chunk(&[7; 1 << 10]).unwrap();
+        assert_eq!(receiver.received(), 5 * GIB + (1 << 10));
+        assert_eq!(receiver.written(1 << 10), None);
+        (receiver.received, receiver.written) = (6 * GIB, 6 * GIB - 4);
+        let beyond = TransferViolation::BeyondCredit { end: 6 * GIB + 1, limit: 6 * GIB };
+        assert_eq!(receiver.chunk(b"x"), Err(beyond));
+        assert_eq!(receiver.written(4), Some(7 * GIB));
+        (receiver.received, receiver.written) = (8 * GIB + 1, 8 * GIB);
+        assert_eq!(receiver.written(1), Some(size));
+        let few = TransferViolation::TooFew { received: 8 * GIB + 1, size };
+        assert_eq!(receiver.done([0; 32]), Err(few));
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        for size in [i64::MAX as u64, u64::MAX] {
+            let mut receiver = Incoming::new(1, size, u64::MAX);
+            receiver.held(b"held");
+            assert_eq!(receiver.accept().1, size);
+            receiver.chunk(b"more").unwrap();
+            assert_eq!(receiver.written(4), None);
+            receiver.received = size - 1;
+            assert!(receiver.chunk(b"xx").is_err());
+            assert_eq!(receiver.chunk(b"x"), Ok(()));
+            assert_eq!(receiver.written(size - 8), None);
+            assert!(receiver.is_written());
+        }
     }
 }

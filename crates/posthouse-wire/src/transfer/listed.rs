@@ -1,24 +1,26 @@
 //! The entries of a listing.
 
-use crate::{Framing, kind};
+use crate::{FILE_NAME_BYTES_MAX, Framing, PAYLOAD_BYTES_MAX, kind};
 
-use super::{EXECUTABLE, NO_TIME};
+use super::{EXECUTABLE, MORE, NO_TIME, SIZE_MAX};
 
 /// Bytes of an entry before its name: size u64, modified i64, flags u8, name length u16.
 const ENTRY_HEAD_BYTES: usize = 8 + 8 + 1 + 2;
 /// Bytes of the frame before its entries: id u32, flags u8.
-const HEAD_BYTES: usize = 5;
+const HEAD_BYTES: usize = 4 + 1;
+
+const _: () = assert!(FILE_NAME_BYTES_MAX <= u16::MAX as usize);
 
 /// A line of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Bytes of the file.
+    /// Bytes of the file, at most `i64::MAX`.
     pub size: u64,
     /// When it was modified, in ms since 1970.
     pub modified_ms: Option<i64>,
     /// Whether its owner may execute it.
     pub executable: bool,
-    /// Its name: the peer's own bytes.
+    /// Its name, 1 to [`FILE_NAME_BYTES_MAX`] bytes: the peer's own, unchecked.
     pub name: &'a [u8],
 }
 
@@ -27,13 +29,20 @@ pub struct Entry<'a> {
 pub struct Entries<'a>(&'a [u8]);
 
 impl<'a> Entries<'a> {
-    /// Takes them where none is cut short.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    /// Takes them where each of them is whole and can be; else says why not.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            (_, rest) = split(rest)?;
+            let (entry, after) = split(rest).ok_or("an entry is cut short")?;
+            if entry.size > SIZE_MAX {
+                return Err("an entry has a size that no file has");
+            }
+            if !(1..=FILE_NAME_BYTES_MAX).contains(&entry.name.len()) {
+                return Err("an entry has a name that is empty or too long");
+            }
+            rest = after;
         }
-        Some(Self(bytes))
+        Ok(Self(bytes))
     }
 
     pub(super) fn bytes(self) -> &'a [u8] {
@@ -68,73 +77,193 @@ fn split(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     Some((entry, rest))
 }
 
-/// Appends a listing with as many of the entries as fit; `more` says whether others follow those
-/// given. A name longer than a length can say is left out.
+/// Appends a listing with as many of the entries as fit, and says how many it has taken; `more`
+/// says whether others follow those given. An entry whose name this peer could not be offered
+/// either, because no frame that it takes has room for it, is taken and left out.
+///
+/// `None`, and nothing was appended: all given were left out and others follow. Go on with those,
+/// because a listing that has no entry says that there are no more.
+///
+/// # Panics
+///
+/// Where the peer would refuse it: number 0, a size beyond `i64::MAX`, a name without bytes.
 pub fn encode_listed<'a>(
     id: u32,
     more: bool,
     entries: impl IntoIterator<Item = Entry<'a>>,
     payload_bytes_max: usize,
     out: &mut Vec<u8>,
-) {
-    let mut payload = Vec::new();
-    payload.extend_from_slice(&id.to_le_bytes());
-    payload.push(u8::from(more));
+) -> Option<usize> {
+    assert_ne!(id, 0, "numbers begin with 1");
+    let max = payload_bytes_max.min(PAYLOAD_BYTES_MAX);
+    let (mut body, mut taken, mut more) = (Vec::new(), 0, more);
     for entry in entries {
-        let Ok(name_bytes) = u16::try_from(entry.name.len()) else { continue };
-        if payload.len() + ENTRY_HEAD_BYTES + entry.name.len() > payload_bytes_max {
-            payload[HEAD_BYTES - 1] = 1;
-            break;
+        assert!(entry.size <= SIZE_MAX && !entry.name.is_empty(), "an entry that cannot be");
+        let bytes = ENTRY_HEAD_BYTES + entry.name.len();
+        if HEAD_BYTES + bytes <= max && entry.name.len() <= FILE_NAME_BYTES_MAX {
+            if HEAD_BYTES + body.len() + bytes > max {
+                more = true;
+                break;
+            }
+            put(entry, &mut body);
         }
-        payload.extend_from_slice(&entry.size.to_le_bytes());
-        payload.extend_from_slice(&entry.modified_ms.unwrap_or(NO_TIME).to_le_bytes());
-        payload.push(u8::from(entry.executable) * EXECUTABLE);
-        payload.extend_from_slice(&name_bytes.to_le_bytes());
-        payload.extend_from_slice(entry.name);
+        taken += 1;
     }
-    Framing::encode_native(kind::LISTED, &[], &payload, payload.len(), out)
+    if more && body.is_empty() {
+        return None;
+    }
+    let [a, b, c, d] = id.to_le_bytes();
+    let head = [a, b, c, d, u8::from(more) * MORE];
+    Framing::encode_native(kind::LISTED, &head, &body, PAYLOAD_BYTES_MAX, out)
         .expect("a listing is cut to what the peer takes");
+    Some(taken)
+}
+
+fn put(entry: Entry<'_>, body: &mut Vec<u8>) {
+    body.extend_from_slice(&entry.size.to_le_bytes());
+    body.extend_from_slice(&entry.modified_ms.unwrap_or(NO_TIME).to_le_bytes());
+    body.push(u8::from(entry.executable) * EXECUTABLE);
+    body.extend_from_slice(&(entry.name.len() as u16).to_le_bytes());
+    body.extend_from_slice(entry.name);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::{TransferFrame, parse};
     use super::*;
-    use crate::Frame;
+    use crate::{Frame, Violation};
 
     fn entry(name: &[u8]) -> Entry<'_> {
         Entry { size: 1 << 40, modified_ms: Some(5), executable: true, name }
     }
 
-    fn listed(more: bool, names: &[&[u8]], max: usize) -> Vec<u8> {
+    /// The frame's bytes and how many entries went in.
+    fn listed(more: bool, names: &[&[u8]], max: usize) -> (Vec<u8>, Option<usize>) {
         let mut bytes = Vec::new();
-        encode_listed(3, more, names.iter().map(|name| entry(name)), max, &mut bytes);
-        bytes
+        let entries = names.iter().map(|name| entry(name));
+        let taken = encode_listed(3, more, entries, max, &mut bytes);
+        (bytes, taken)
+    }
+
+    fn open(bytes: &[u8]) -> (bool, Vec<Entry<'_>>) {
+        let frame = Frame { kind: bytes[4], payload: &bytes[5..] };
+        let Ok(Some(TransferFrame::Listed { id: 3, more, entries })) = parse(frame) else {
+            panic!("{frame:?}");
+        };
+        let mut again = Vec::new();
+        let listed = TransferFrame::Listed { id: 3, more, entries };
+        listed.encode(1 << 20, &mut again).unwrap();
+        assert_eq!(again, bytes);
+        (more, entries.collect())
     }
 
     #[test]
-    fn a_listing_is_read_as_it_was_written() {
-        let bytes = listed(false, &[b"a", b"b/c"], 1000);
-        let frame = Frame { kind: bytes[4], payload: &bytes[5..] };
-        let Ok(Some(TransferFrame::Listed { id: 3, more: false, entries })) = parse(frame) else {
-            panic!("{frame:?}");
-        };
-        assert_eq!(entries.collect::<Vec<_>>(), [entry(b"a"), entry(b"b/c")]);
-        for len in 6..frame.payload.len() {
-            let cut = Frame { kind: frame.kind, payload: &frame.payload[..len] };
+    fn a_listing_is_read_as_it_was_written_and_a_cut_one_is_malformed() {
+        let (bytes, taken) = listed(false, &[b"a", b"b/c"], 1000);
+        assert_eq!(taken, Some(2));
+        assert_eq!(open(&bytes), (false, vec![entry(b"a"), entry(b"b/c")]));
+        let payload = &bytes[5..];
+        for len in HEAD_BYTES + 1..payload.len() {
+            let cut = Frame { kind: kind::LISTED, payload: &payload[..len] };
             let whole_entries = len == HEAD_BYTES + ENTRY_HEAD_BYTES + 1;
             assert_eq!(parse(cut).is_ok(), whole_entries, "{len} bytes");
         }
+        let (bytes, taken) = listed(false, &[], 64);
+        assert_eq!((open(&bytes), taken), ((false, Vec::new()), Some(0)));
+    }
+
+    #[test]
+    fn flags_that_are_not_defined_are_ignored() {
+        let (mut bytes, _) = listed(true, &[b"a"], 64);
+        bytes[5 + 4] |= 0xfe;
+        bytes[5 + HEAD_BYTES + 16] |= 0xfe;
+        let Frame { kind, payload } = Frame { kind: bytes[4], payload: &bytes[5..] };
+        let Ok(Some(TransferFrame::Listed { more: true, mut entries, .. })) =
+            parse(Frame { kind, payload })
+        else {
+            panic!("{payload:?}");
+        };
+        assert_eq!(entries.next(), Some(entry(b"a")));
+    }
+
+    #[test]
+    fn entries_that_cannot_be_are_malformed() {
+        let spoilt = |at: usize, with: &[u8]| {
+            let (mut bytes, _) = listed(false, &[b"a"], 64);
+            bytes[5 + HEAD_BYTES + at..][..with.len()].copy_from_slice(with);
+            let frame = Frame { kind: bytes[4], payload: &bytes[5..] };
+            matches!(parse(frame), Err(Violation::Malformed { kind: kind::LISTED, .. }))
+        };
+        assert!(spoilt(0, &(1_u64 << 63).to_le_bytes()));
+        assert!(!spoilt(0, &(u64::MAX >> 1).to_le_bytes()));
+        assert!(spoilt(17, &[0, 0]), "no name, and a byte too many");
+        assert!(spoilt(17, &[2, 0]), "longer than the frame");
+        let long = vec![b'x'; FILE_NAME_BYTES_MAX + 1];
+        for (len, is_malformed) in [(0, true), (1, false), (1024, false), (1025, true)] {
+            let mut payload = vec![3, 0, 0, 0, 0];
+            put(entry(&long[..len]), &mut payload);
+            assert_eq!(
+                parse(Frame { kind: kind::LISTED, payload: &payload }).is_err(),
+                is_malformed
+            );
+        }
+        // More, after nothing.
+        assert!(parse(Frame { kind: kind::LISTED, payload: &[3, 0, 0, 0, 1] }).is_err());
+        assert!(parse(Frame { kind: kind::LISTED, payload: &[3, 0, 0, 0, 2] }).is_ok());
     }
 
     #[test]
     fn what_does_not_fit_is_left_for_the_next_answer() {
         let one = HEAD_BYTES + ENTRY_HEAD_BYTES + 1;
-        let bytes = listed(false, &[b"a", b"b"], one);
-        let frame = Frame { kind: bytes[4], payload: &bytes[5..] };
-        let Ok(Some(TransferFrame::Listed { more, entries, .. })) = parse(frame) else { panic!() };
-        assert_eq!((more, entries.count()), (true, 1));
-        let none = listed(false, &[b"a"], 64);
-        assert_eq!(none.len(), 5 + one);
+        let (bytes, taken) = listed(false, &[b"a", b"b"], one);
+        assert_eq!((open(&bytes), taken), ((true, vec![entry(b"a")]), Some(1)));
+        let (bytes, taken) = listed(false, &[b"a", b"b"], one + ENTRY_HEAD_BYTES + 1);
+        assert_eq!((open(&bytes).0, taken), (false, Some(2)));
+    }
+
+    #[test]
+    fn a_name_that_fits_no_frame_is_passed_over() {
+        let long = [b'x'; 60];
+        let (bytes, taken) = listed(true, &[&long, b"b", &long], 64);
+        assert_eq!((open(&bytes), taken), ((true, vec![entry(b"b")]), Some(3)));
+        let (bytes, taken) = listed(false, &[&long], 64);
+        assert_eq!((open(&bytes), taken), ((false, Vec::new()), Some(1)));
+        assert_eq!(listed(true, &[&long, &long], 64), (Vec::new(), None));
+    }
+
+    proptest! {
+        #[test]
+        fn page_after_page_every_entry_that_fits_comes_once(
+            lens in prop::collection::vec(1_usize..70, 0..40),
+            max in 64_usize..300,
+            at_once in 1_usize..20,
+        ) {
+            let names: Vec<Vec<u8>> = lens.iter().map(|len| vec![b'n'; *len]).collect();
+            let fits = |name: &&Vec<u8>| HEAD_BYTES + ENTRY_HEAD_BYTES + name.len() <= max;
+            let expected: Vec<&Vec<u8>> = names.iter().filter(fits).collect();
+            let (mut seen, mut next) = (Vec::new(), 0);
+            loop {
+                let given = &names[next..names.len().min(next + at_once)];
+                let others = next + given.len() < names.len();
+                let mut out = Vec::new();
+                let entries = given.iter().map(|name| entry(name));
+                let Some(taken) = encode_listed(3, others, entries, max, &mut out) else {
+                    prop_assert!(others && out.is_empty());
+                    next += given.len();
+                    continue;
+                };
+                prop_assert!(out.len() <= 5 + max);
+                let (more, page) = open(&out);
+                seen.extend(page.iter().map(|entry| entry.name.to_vec()));
+                next += taken;
+                prop_assert_eq!(more, next < names.len());
+                if !more {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen.iter().collect::<Vec<_>>(), expected);
+        }
     }
 }

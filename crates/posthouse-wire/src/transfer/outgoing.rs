@@ -1,8 +1,11 @@
 //! The side of a transfer that sends the file.
 
-use blake3::Hasher;
+use std::fmt;
+
+use blake3::{Hash, Hasher};
 
 use super::TransferViolation;
+use crate::kind;
 
 /// A file on its way out: what to read next, what to say, and what the receiver may say.
 ///
@@ -16,11 +19,13 @@ pub struct Outgoing {
     chunk_bytes_max: usize,
     hasher: Hasher,
     phase: Phase,
-    /// The position in the file that has been hashed.
+    /// The position up to which the file has been hashed.
     hashed: u64,
-    /// What the receiver held.
+    /// What the receiver says that it holds.
     held: u64,
-    prefix: [u8; 32],
+    /// BLAKE3 of that.
+    prefix: Hash,
+    /// Up to where may be sent, at most the size.
     limit: u64,
 }
 
@@ -32,6 +37,8 @@ enum Phase {
     Sending,
     /// Done has been said.
     Said,
+    /// What the receiver holds is something else.
+    Differs,
 }
 
 /// What to do next.
@@ -57,12 +64,21 @@ pub enum Next {
     Done,
 }
 
-/// What the receiver holds is not the beginning of this file.
+/// What the receiver holds is not the beginning of this file. Offer it anew, with the same number,
+/// or give it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixDiffers;
 
+impl fmt::Display for PrefixDiffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what the receiver holds is not the beginning of this file")
+    }
+}
+
+impl std::error::Error for PrefixDiffers {}
+
 impl Outgoing {
-    /// A file that is offered.
+    /// A file that is offered. A chunk carries at most so many bytes of it.
     ///
     /// # Panics
     ///
@@ -77,7 +93,7 @@ impl Outgoing {
             phase: Phase::Offered,
             hashed: 0,
             held: 0,
-            prefix: [0; 32],
+            prefix: Hash::from([0; 32]),
             limit: 0,
         }
     }
@@ -93,11 +109,19 @@ impl Outgoing {
         if self.phase != Phase::Offered {
             return Err(TransferViolation::AcceptedTwice);
         }
-        if offset > self.size || limit < offset {
-            return Err(TransferViolation::OffsetTooFar);
+        let (size, prefix) = (self.size, Hash::from(prefix));
+        if offset > size {
+            return Err(TransferViolation::OffsetBeyondSize { offset, size });
+        }
+        if limit < offset {
+            return Err(TransferViolation::LimitBelowOffset { limit, offset });
+        }
+        // Nothing has been read yet, so this is the hash of nothing.
+        if offset == 0 && self.hasher.finalize() != prefix {
+            return Err(TransferViolation::PrefixOfNothing);
         }
         (self.held, self.prefix) = (offset, prefix);
-        self.limit = limit.min(self.size);
+        self.limit = limit.min(size);
         self.phase = if offset == 0 { Phase::Sending } else { Phase::Comparing };
         Ok(())
     }
@@ -105,7 +129,7 @@ impl Outgoing {
     /// The receiver may get it up to here. A lower limit than before says nothing.
     pub fn credit(&mut self, limit: u64) -> Result<(), TransferViolation> {
         if self.phase == Phase::Offered {
-            return Err(TransferViolation::OutOfTurn);
+            return Err(TransferViolation::OutOfTurn { kind: kind::CREDIT });
         }
         self.limit = self.limit.max(limit.min(self.size));
         Ok(())
@@ -115,7 +139,7 @@ impl Outgoing {
     pub fn next(&self) -> Next {
         let offset = self.hashed;
         match self.phase {
-            Phase::Offered | Phase::Said => Next::Wait,
+            Phase::Offered | Phase::Said | Phase::Differs => Next::Wait,
             Phase::Comparing => Next::Prefix { offset, bytes: self.at_most(self.held - offset) },
             Phase::Sending if offset == self.size => Next::Done,
             Phase::Sending if offset == self.limit => Next::Wait,
@@ -138,8 +162,8 @@ impl Outgoing {
         if self.hashed < self.held {
             return Ok(());
         }
-        // Compared in constant time, which does no harm.
-        if self.hasher.finalize() != blake3::Hash::from(self.prefix) {
+        if self.hasher.finalize() != self.prefix {
+            self.phase = Phase::Differs;
             return Err(PrefixDiffers);
         }
         self.phase = Phase::Sending;
@@ -176,9 +200,9 @@ impl Outgoing {
     /// The receiver says that it has all of it.
     pub fn confirmed(&mut self, hash: [u8; 32]) -> Result<(), TransferViolation> {
         if self.phase != Phase::Said {
-            return Err(TransferViolation::OutOfTurn);
+            return Err(TransferViolation::OutOfTurn { kind: kind::DONE });
         }
-        match self.hasher.finalize() == blake3::Hash::from(hash) {
+        match self.hasher.finalize() == Hash::from(hash) {
             true => Ok(()),
             false => Err(TransferViolation::OtherHash),
         }
@@ -194,8 +218,149 @@ impl Outgoing {
         self.size
     }
 
-    /// The position up to which it has been sent, what the receiver held included.
+    /// The position up to which it has been sent, what the receiver held included; while that is
+    /// compared, up to where it has been.
     pub fn sent(&self) -> u64 {
         self.hashed
+    }
+
+    /// What the receiver held when it accepted; 0 before that.
+    pub fn resumed_from(&self) -> u64 {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn hash(bytes: &[u8]) -> [u8; 32] {
+        *blake3::hash(bytes).as_bytes()
+    }
+
+    /// A file of ten bytes that was accepted from this position on, with as much credit as asked.
+    fn accepted(offset: u64, prefix: &[u8]) -> Outgoing {
+        let mut sender = Outgoing::new(1, 10, 4);
+        sender.accepted(offset, u64::MAX, hash(prefix)).unwrap();
+        sender
+    }
+
+    #[test]
+    fn nothing_is_sent_before_the_accept_nor_beyond_the_credit() {
+        let mut sender = Outgoing::new(3, 10, 4);
+        assert_eq!((sender.next(), sender.id(), sender.size()), (Next::Wait, 3, 10));
+        sender.accepted(0, 5, hash(b"")).unwrap();
+        assert_eq!(sender.next(), Next::Chunk { offset: 0, bytes: 4 });
+        sender.chunk(b"12");
+        assert_eq!(sender.next(), Next::Chunk { offset: 2, bytes: 3 }, "fewer were read");
+        sender.chunk(b"345");
+        assert_eq!((sender.next(), sender.sent()), (Next::Wait, 5));
+        assert_eq!(sender.credit(4), Ok(()), "less than before says nothing");
+        assert_eq!(sender.next(), Next::Wait);
+        assert_eq!(sender.credit(u64::MAX), Ok(()));
+        assert_eq!(sender.next(), Next::Chunk { offset: 5, bytes: 4 });
+        sender.chunk(b"6789");
+        assert_eq!(sender.next(), Next::Chunk { offset: 9, bytes: 1 }, "never beyond the size");
+        sender.chunk(b"0");
+        assert_eq!(sender.next(), Next::Done);
+        assert_eq!(sender.done(), hash(b"1234567890"));
+        assert_eq!((sender.next(), sender.sent()), (Next::Wait, 10));
+        assert_eq!(sender.credit(u64::MAX), Ok(()), "it was on its way");
+        assert_eq!(sender.confirmed(hash(b"1234567890")), Ok(()));
+    }
+
+    #[test]
+    fn a_receiver_that_breaks_the_rules_is_told_how() {
+        let mut sender = Outgoing::new(1, 10, 4);
+        let early = TransferViolation::OutOfTurn { kind: kind::CREDIT };
+        assert_eq!(sender.credit(5), Err(early));
+        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
+        assert_eq!(sender.confirmed(hash(b"")), Err(early));
+        let beyond = TransferViolation::OffsetBeyondSize { offset: 11, size: 10 };
+        assert_eq!(sender.accepted(11, u64::MAX, [0; 32]), Err(beyond));
+        let below = TransferViolation::LimitBelowOffset { limit: 4, offset: 5 };
+        assert_eq!(sender.accepted(5, 4, [0; 32]), Err(below));
+        let nothing = TransferViolation::PrefixOfNothing;
+        assert_eq!(sender.accepted(0, 10, hash(b"x")), Err(nothing));
+        assert_eq!((sender.next(), sender.resumed_from()), (Next::Wait, 0));
+        sender.accepted(0, 10, hash(b"")).unwrap();
+        let twice = TransferViolation::AcceptedTwice;
+        assert_eq!(sender.accepted(0, 10, hash(b"")), Err(twice));
+        sender.chunk(b"1234567890");
+        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
+        assert_eq!(sender.confirmed(hash(b"1234567890")), Err(early), "all, but not said");
+        let whole = sender.done();
+        assert_eq!(sender.confirmed(hash(b"")), Err(TransferViolation::OtherHash));
+        assert_eq!(sender.confirmed(whole), Ok(()));
+    }
+
+    #[test]
+    fn what_is_held_is_read_compared_and_part_of_the_hash() {
+        let mut sender = accepted(6, b"123456");
+        assert_eq!((sender.resumed_from(), sender.sent()), (6, 0));
+        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 4 });
+        assert_eq!(sender.prefix(b"1"), Ok(()));
+        assert_eq!(sender.next(), Next::Prefix { offset: 1, bytes: 4 });
+        assert_eq!(sender.credit(u64::MAX), Ok(()));
+        assert_eq!(sender.prefix(b"2345"), Ok(()));
+        assert_eq!(sender.next(), Next::Prefix { offset: 5, bytes: 1 });
+        assert_eq!(sender.prefix(b"6"), Ok(()));
+        assert_eq!(sender.next(), Next::Chunk { offset: 6, bytes: 4 });
+        sender.chunk(b"7890");
+        assert_eq!(sender.done(), hash(b"1234567890"));
+        assert_eq!(sender.resumed_from(), 6);
+    }
+
+    #[test]
+    fn what_is_held_of_another_file_is_found_when_all_of_it_is_compared() {
+        let mut sender = accepted(6, b"12345x");
+        assert_eq!(sender.prefix(b"12345"), Ok(()));
+        assert_eq!(sender.prefix(b"6"), Err(PrefixDiffers));
+        assert_eq!(sender.next(), Next::Wait, "it goes nowhere from here");
+        assert_eq!(sender.credit(10), Ok(()));
+        assert_eq!(sender.next(), Next::Wait);
+        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
+        assert_eq!(sender.confirmed(hash(b"123456")), Err(early));
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_done_once_it_is_compared_and_an_empty_one_at_once() {
+        let mut sender = accepted(10, b"1234567890");
+        assert_eq!(sender.prefix(b"1234567890"), Ok(()));
+        assert_eq!(sender.next(), Next::Done);
+        let mut sender = Outgoing::new(1, 0, 4);
+        sender.accepted(0, 0, hash(b"")).unwrap();
+        assert_eq!(sender.next(), Next::Done);
+        assert_eq!(sender.done(), hash(b""));
+    }
+
+    #[test]
+    fn sizes_beyond_four_gibibytes_are_counted_right() {
+        let mut sender = Outgoing::new(1, 9 * GIB, 1 << 20);
+        sender.accepted(5 * GIB, 6 * GIB, [0; 32]).unwrap();
+        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 1 << 20 });
+        // As if so much had been read; hashing that much takes too long for a test.
+        sender.hashed = 5 * GIB - 3;
+        assert_eq!(sender.next(), Next::Prefix { offset: 5 * GIB - 3, bytes: 3 });
+        (sender.hashed, sender.phase) = (6 * GIB - 5, Phase::Sending);
+        assert_eq!(sender.next(), Next::Chunk { offset: 6 * GIB - 5, bytes: 5 });
+        sender.chunk(b"12345");
+        assert_eq!((sender.next(), sender.sent()), (Next::Wait, 6 * GIB));
+        sender.credit(u64::MAX).unwrap();
+        assert_eq!(sender.next(), Next::Chunk { offset: 6 * GIB, bytes: 1 << 20 });
+        sender.hashed = 9 * GIB;
+        assert_eq!(sender.next(), Next::Done);
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let mut sender = Outgoing::new(u32::MAX, u64::MAX, usize::MAX);
+        sender.accepted(u64::MAX, u64::MAX, [0; 32]).unwrap();
+        let bytes = usize::try_from(u64::MAX).unwrap_or(usize::MAX);
+        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes });
+        assert_eq!(sender.prefix(b"1"), Ok(()));
+        assert_eq!(sender.next(), Next::Prefix { offset: 1, bytes: bytes - 1 });
     }
 }
