@@ -29,6 +29,8 @@ use listing::Listing;
 use receiving::Receiving;
 use sending::Sending;
 
+/// Beyond this number nothing is begun: each needs one, and answers to wishes do as well.
+const IDS_MAX: u32 = u32::MAX - 100_000;
 /// Places in the table: their numbers fit a byte, with some to spare.
 const JOBS_MAX: usize = 240;
 /// Offers and wishes of this side that wait for their turn.
@@ -391,6 +393,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let max = hands.cx.core.options.transfers_max.max(1);
         while hands.strand.phase == Phase::Open && self.has_room(false, max) {
             match self.waiting.pop_front() {
+                Some(errand) if self.next_id > IDS_MAX => {
+                    let text = "this connection has used up its numbers: connect again";
+                    let busy = TransferError::here(TransferErrorKind::Busy, text);
+                    fail_errand(hands, errand, busy);
+                }
                 Some(Errand::Offer { directory, name, progress }) => {
                     self.begin_offer(hands, &directory, &name, progress);
                 }

@@ -20,6 +20,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 if let Some(place) = self.places.get(&id).copied() {
                     return self.offered_again(hands, place, frame.kind());
                 }
+                if self.known_id(hands, id, frame.kind()).is_ok() {
+                    return Ok(()); // said again, and over meanwhile
+                }
                 self.open_id(hands, id, frame.kind())?;
                 let name = match FileName::from_wire(name) {
                     Ok(name) => name,

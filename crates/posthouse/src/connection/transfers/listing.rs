@@ -85,32 +85,32 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let Work::Listing(listing) = &self.job(place).work else {
             unreachable!("a job that lists");
         };
-        if let Ok(FileOutcome::Listed { entries, more: true }) = &result
-            && !entries.iter().any(|entry| FileName::parse(&entry.path).is_ok())
-            && let Some(last) = entries.last()
-        {
-            // Nothing that could be shown, and an empty answer would mean the end.
-            let (directory, after) = (listing.directory.clone(), last.path.clone());
-            let list = FileOp::List { directory, after, entries_max: ENTRIES_MAX };
-            return self.submit(hands, place, list);
-        }
         let id = listing.id;
-        self.release(place);
         match result {
-            Ok(FileOutcome::Listed { entries, more }) => listed(hands, id, &entries, more),
+            Ok(FileOutcome::Listed { entries, more }) => {
+                let said = listed(hands, id, &entries, more);
+                if let (false, Some(last)) = (said, entries.last()) {
+                    // Nothing of it can be shown, and an empty answer would mean the end.
+                    let (directory, after) = (listing.directory.clone(), last.path.clone());
+                    let list = FileOp::List { directory, after, entries_max: ENTRIES_MAX };
+                    return self.submit(hands, place, list);
+                }
+            }
             Ok(other) => unreachable!("a listing was answered {other:?}"),
             Err(error) => hands.abort(id, &error.into()),
         }
+        self.release(place);
     }
 }
 
-/// Says as many entries as a frame takes; `after` goes on from there.
+/// Says as many entries as a frame takes; `after` goes on from there. False: nothing was said, for
+/// none of these can be shown and others follow.
 fn listed<S: Default + Send + 'static>(
     hands: &mut Hands<'_, '_, S>,
     id: u32,
     entries: &[IoEntry],
     more: bool,
-) {
+) -> bool {
     // What could not be offered either is not shown.
     let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
     let entries = entries.map(|entry| Entry {
@@ -120,7 +120,8 @@ fn listed<S: Default + Send + 'static>(
         name: entry.path.as_bytes(),
     });
     let (_, max) = hands.strand.spoken();
-    hands.strand.output.append(&mut hands.cx.local.spares, |tail| {
-        posthouse_wire::encode_listed(id, more, entries, max.min(LISTED_BYTES_MAX), tail);
+    let listed = hands.strand.output.append(&mut hands.cx.local.spares, |tail| {
+        posthouse_wire::encode_listed(id, more, entries, max.min(LISTED_BYTES_MAX), tail)
     });
+    listed.is_some()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use posthouse_io::{Error, File, FileOp, FileOutcome, Metadata};
-use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation};
+use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation, abort_code};
 
 use super::{CHUNK_BYTES_MIN, Hands, Transfers, Work};
 use crate::directory::Directory;
@@ -238,6 +238,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if memory.is_empty() {
             return Err(changed("it became shorter"));
         }
+        let id = self.job(place).id;
         let sending = self.sending(place);
         let open = sending.open.as_mut().expect("a file that was opened");
         if let Next::Prefix { .. } = open.outgoing.next() {
@@ -246,7 +247,10 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 return Ok(());
             }
             if std::mem::replace(&mut sending.restarted, true) {
-                return Err(changed("what the other side holds is not its beginning"));
+                let error = changed("what the other side holds is not its beginning");
+                hands.refuse(id, abort_code::PREFIX_DIFFERS, error.text_for_peer());
+                self.end_sending(hands, place, Err(error), false);
+                return Ok(());
             }
             sending.progress.set_resumed_from(0);
             return self.offer(hands, place);
