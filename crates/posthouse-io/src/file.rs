@@ -230,7 +230,7 @@ pub struct FileEntry {
 pub struct Usage {
     /// Bytes of all regular files, parts included.
     pub bytes: u64,
-    /// How many there are, without parts.
+    /// How many there are; a part that has its final name already is one with it.
     pub files: u64,
 }
 

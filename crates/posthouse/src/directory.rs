@@ -72,7 +72,7 @@ impl Directory {
         Self::of(disk.directory(), None)
     }
 
-    /// Bounds what lies beneath it: a file that would bring more is refused when it is offered,
+    /// Bounds what lies beneath it, unfinished files included: a file that would bring more is refused when it is offered,
     /// before anything is written. Everything beneath it counts, and is counted now (and again
     /// before a file is refused), which takes a while where there are many files.
     ///
@@ -104,19 +104,19 @@ impl Directory {
         due
     }
 
-    /// Reserves room for so many bytes more and one file.
-    pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
+    /// Reserves room for so many bytes and files more.
+    pub(crate) fn reserve(&self, bytes: u64, files: u64) -> Option<Reservation> {
         if let Some(quota) = &self.inner.quota {
             let mut used = lock(&quota.used);
             let bytes_then = used.bytes.saturating_add(used.reserved_bytes).saturating_add(bytes);
-            let files_then = used.files.saturating_add(used.reserved_files).saturating_add(1);
+            let files_then = used.files.saturating_add(used.reserved_files).saturating_add(files);
             if bytes_then > quota.bytes_max || files_then > quota.files_max {
                 return None;
             }
             used.reserved_bytes += bytes;
-            used.reserved_files += 1;
+            used.reserved_files += files;
         }
-        Some(Reservation { directory: self.clone(), bytes })
+        Some(Reservation { directory: self.clone(), bytes, files })
     }
 
     pub(crate) fn has_quota(&self) -> bool {
@@ -144,6 +144,7 @@ impl fmt::Debug for Directory {
 pub(crate) struct Reservation {
     directory: Directory,
     bytes: u64,
+    files: u64,
 }
 
 impl Reservation {
@@ -155,12 +156,12 @@ impl Reservation {
         }
     }
 
-    /// So many bytes lie on the disk now, in so many files that are whole.
-    pub(crate) fn spend(self, bytes: u64, files: u64) {
+    /// So many bytes lie on the disk now.
+    pub(crate) fn spend(self, bytes: u64) {
         if let Some(quota) = &self.directory.inner.quota {
             let mut used = lock(&quota.used);
             used.bytes = used.bytes.saturating_add(bytes);
-            used.files = used.files.saturating_add(files);
+            used.files = used.files.saturating_add(self.files);
         }
     }
 }
@@ -170,7 +171,7 @@ impl Drop for Reservation {
         if let Some(quota) = &self.directory.inner.quota {
             let mut used = lock(&quota.used);
             used.reserved_bytes -= self.bytes;
-            used.reserved_files -= 1;
+            used.reserved_files -= self.files;
         }
     }
 }

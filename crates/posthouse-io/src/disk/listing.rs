@@ -37,8 +37,7 @@ impl Folder {
     }
 }
 
-/// Adds up what is in a directory. What is unfinished takes room and is no file yet; a part that
-/// has its final name already is counted there.
+/// Adds up what is in a directory. A part that has its final name already is counted there.
 fn add_up(
     directory: &OwnedFd,
     usage: &mut Usage,
@@ -51,7 +50,7 @@ fn add_up(
                 if let Some(stat) = look(directory, name)?
                     && (!unfinished || stat.st_nlink == 1)
                 {
-                    usage.files += u64::from(!unfinished);
+                    usage.files += 1;
                     usage.bytes = usage.bytes.saturating_add(metadata(&stat).bytes);
                 }
             }

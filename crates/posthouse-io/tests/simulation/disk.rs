@@ -265,7 +265,7 @@ fn usage_counts_what_parts_hold_and_each_file_once() {
     let desk = quiet();
     desk.disk.write("a/b", b"12345");
     let file = desk.part_with("p", b"123");
-    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 1 });
+    assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
     desk.publish("p", &file, "f").unwrap();
     assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
     desk.remove_part("p", &file).unwrap();

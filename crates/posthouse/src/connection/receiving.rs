@@ -189,7 +189,8 @@ impl<S: Default + Send + 'static> Connection<S> {
                 }
                 // A request may still be answered (half-close after a request), within a deadline.
                 let waiting = strand.extras.as_ref().is_some_and(|e| !e.open_tickets.is_empty());
-                if waiting && strand.phase == Phase::Open {
+                let finishing = strand.is_finishing_transfers();
+                if (waiting || finishing) && strand.phase == Phase::Open {
                     strand.phase_deadline.get_or_insert(cx.now + cx.core.close_timeout());
                     return;
                 }

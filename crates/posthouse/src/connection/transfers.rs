@@ -31,8 +31,11 @@ use sending::Sending;
 
 /// Beyond this number nothing is begun: each needs one, and answers to wishes do as well.
 const IDS_MAX: u32 = u32::MAX - 100_000;
-/// Places in the table: their numbers fit a byte, with some to spare.
-const JOBS_MAX: usize = 240;
+/// Places in the table that are given to what peers begin and to chores: their numbers fit a byte.
+const JOBS_MAX: usize = 150;
+/// Places that this side's own take besides, at most 100 of them.
+const PLACES_MAX: usize = 255;
+const _: () = assert!(JOBS_MAX + 100 <= PLACES_MAX);
 /// Offers and wishes of this side that wait for their turn.
 const WAITING_MAX: usize = 4096;
 /// A chunk's size at first; it follows what the line carries.
@@ -133,6 +136,17 @@ enum Work {
     Chore,
 }
 
+impl Work {
+    /// Until when the peer may be silent, where it is its turn.
+    fn patience_ends(&self, heard: Duration, patience: Duration) -> Option<Duration> {
+        match self {
+            Work::Sending(sending) => sending.patience_ends(heard, patience),
+            Work::Receiving(receiving) => receiving.patience_ends(heard + patience),
+            Work::Listing(_) | Work::Chore => None,
+        }
+    }
+}
+
 impl Job {
     /// Whether nothing is left of it but work for the disk.
     fn is_over(&self) -> bool {
@@ -185,10 +199,23 @@ impl<S: Default + Send + 'static> Strand<S> {
         }
     }
 
+    /// Whether a file is about to be there, so that the peer should hear of it before the end.
+    pub(super) fn is_finishing_transfers(&self) -> bool {
+        let transfers = self.extras.as_ref().and_then(|extras| extras.transfers.as_ref());
+        transfers.is_some_and(|transfers| {
+            transfers.jobs.iter().flatten().any(
+                |job| matches!(&job.work, Work::Receiving(receiving) if receiving.is_finishing()),
+            )
+        })
+    }
+
     /// A frame of a transfer.
     pub(super) fn on_transfer_frame(&mut self, cx: &mut Context<'_, S>, frame: TransferFrame<'_>) {
         if self.phase != Phase::Open {
             return;
+        }
+        if !self.unadmitted {
+            self.phase_deadline = None; // the first message's: here is something as good
         }
         let result = self.with_transfers(cx, |transfers, hands| transfers.take_frame(hands, frame));
         if let Err(violation) = result {
@@ -229,6 +256,9 @@ impl<S: Default + Send + 'static> Hands<'_, '_, S> {
 
     /// Queues a frame. False: it is larger than the peer takes.
     fn say(&mut self, frame: TransferFrame<'_>) -> bool {
+        if self.strand.phase != Phase::Open {
+            return true; // nobody would hear it
+        }
         let (_, max) = self.strand.spoken();
         let output = &mut self.strand.output;
         output.append(&mut self.cx.local.spares, |tail| frame.encode(max, tail)).is_ok()
@@ -315,17 +345,22 @@ impl<S: Default + Send + 'static> Transfers<S> {
         hands.submit(place, op);
     }
 
+    fn places_taken(&self) -> usize {
+        self.jobs.iter().flatten().count()
+    }
+
     /// Whether one side may begin one more. What is over and waits for the disk does not count, up
     /// to the places that there are.
     fn has_room(&self, by_peer: bool, max: usize) -> bool {
-        self.jobs.iter().flatten().count() < JOBS_MAX && self.under_way(by_peer) < max
+        let places_max = if by_peer { JOBS_MAX } else { PLACES_MAX };
+        self.places_taken() < places_max && self.under_way(by_peer) < max
     }
 
     /// How many jobs one side has begun.
     fn under_way(&self, by_peer: bool) -> usize {
         let jobs = self.jobs.iter().flatten();
         let jobs = jobs.filter(|job| job.begun_by_peer == by_peer && !job.is_over()).count();
-        if by_peer { jobs } else { jobs + self.gets.len() }
+        if by_peer { jobs } else { jobs + self.gets.len() + self.lists.len() }
     }
 
     /// A number for what this side begins.
@@ -388,7 +423,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         self.run_waiting(hands);
     }
 
-    /// Begins what may be begun now. Listings do not count among the transfers.
+    /// Begins what may be begun now.
     fn run_waiting(&mut self, hands: &mut Hands<'_, '_, S>) {
         let max = hands.cx.core.options.transfers_max.max(1);
         while hands.strand.phase == Phase::Open && self.has_room(false, max) {
@@ -502,10 +537,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn deadline(&self, patience: Duration) -> Option<Duration> {
         let gets = self.gets.values().map(|get| get.until);
         let lists = self.lists.values().map(|list| list.until);
-        let fed = self.jobs.iter().flatten().filter_map(|job| match &job.work {
-            Work::Receiving(receiving) => receiving.patience_ends(self.heard + patience),
-            _ => None,
-        });
+        let (heard, jobs) = (self.heard, self.jobs.iter().flatten());
+        let fed = jobs.filter_map(|job| job.work.patience_ends(heard, patience));
         gets.chain(lists).chain(fed).min()
     }
 
@@ -523,11 +556,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
             let list = self.lists.remove(&id).expect("just found");
             hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(expired())));
         }
-        let fed = self.heard + Duration::from_millis(hands.cx.core.options.offer_ms);
-        let over = |work: &Work| match work {
-            Work::Receiving(it) => it.patience_ends(fed).is_some_and(|at| at <= now),
-            _ => false,
-        };
+        let (heard, patience) = (self.heard, Duration::from_millis(hands.cx.core.options.offer_ms));
+        let over = |work: &Work| work.patience_ends(heard, patience).is_some_and(|at| at <= now);
         while let Some(place) = self.place_of(over) {
             self.end(hands, place, expired(), true);
         }

@@ -367,8 +367,8 @@ impl Volume {
             // A part that has its final name already is counted there.
             if !is_part || self.names.of(inode).count() == 1 {
                 usage.bytes += self.files[&inode].content.len() as u64;
+                usage.files += 1;
             }
-            usage.files += u64::from(!is_part);
         }
         usage
     }

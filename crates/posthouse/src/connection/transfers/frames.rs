@@ -2,7 +2,7 @@
 
 use posthouse_wire::{FileName, TransferFrame, Violation, abort_code};
 
-use super::{Getting, Hands, Transfers, Work};
+use super::{Getting, Hands, PLACES_MAX, Transfers, Work};
 use crate::directory::Directory;
 use crate::transfer::{
     Answer, AnswerKind, Offer, Progress, TransferError, TransferErrorKind, Wanted,
@@ -89,6 +89,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
         offer: &Offer<'_>,
     ) {
         if let Some(get) = self.gets.remove(&answers) {
+            if self.places_taken() >= PLACES_MAX {
+                let text = "too much waits for the disk";
+                hands.refuse(id, abort_code::BUSY, text);
+                let busy = TransferError::here(TransferErrorKind::Busy, text);
+                return hands.tell(get.progress, Err(busy));
+            }
             let Getting { directory, name, progress, .. } = get;
             return self.begin_receiving(hands, (id, false), offer, (&directory, name), progress);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
 use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
 
-use super::{Hands, Transfers, Work};
+use super::{Hands, JOBS_MAX, Transfers, Work};
 use crate::directory::{Directory, Reservation};
 use crate::transfer::{Offer, Progress, TransferError, TransferErrorKind};
 
@@ -16,7 +16,7 @@ const SYNC_BYTES: u64 = 64 << 20;
 /// Credit is never less, so that many transfers at once each go on.
 const WINDOW_BYTES_MIN: u64 = 128 * 1024;
 /// The other side compares what is there with its own at so many bytes a second, at least.
-const COMPARED_PER_SECOND: u64 = 8 << 20;
+pub(super) const COMPARED_PER_SECOND: u64 = 8 << 20;
 /// Parts that nobody touched for a week go.
 const PART_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
@@ -91,6 +91,11 @@ impl Receiving {
         self.progress.as_ref() == Some(progress)
     }
 
+    /// Whether all of it is there and right: nothing keeps it from its final name but the disk.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.verified && !self.is_over()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.step == Step::Leaving
     }
@@ -156,7 +161,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
             patience: Duration::ZERO,
             leaving: Leaving::Nothing,
         };
-        if directory.is_expiry_due(hands.cx.now.as_millis() as u64) {
+        let now_ms = hands.cx.now.as_millis() as u64;
+        if self.places_taken() < JOBS_MAX && directory.is_expiry_due(now_ms) {
             let directory = directory.io().clone();
             let expire = FileOp::ExpireParts { directory, age_ms: PART_AGE_MS };
             self.begin(hands, by_peer, Work::Chore, expire);
@@ -284,7 +290,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let receiving = self.receiving(place);
         let missing = receiving.incoming.size().saturating_sub(receiving.held);
         let directory = receiving.directory.clone();
-        match directory.reserve(missing) {
+        // A part is counted where it was there before, and where all was counted since.
+        let files = u64::from(receiving.held == 0 && !receiving.counted);
+        match directory.reserve(missing, files) {
             Some(reservation) => receiving.reservation = Some(reservation),
             None if directory.has_quota() && !receiving.counted => {
                 receiving.counted = true;
@@ -525,7 +533,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let of_final = receiving.step != Step::Publishing;
         let progress = receiving.progress.take();
         if let Some(reservation) = receiving.reservation.take() {
-            reservation.spend(size - receiving.held, 1);
+            reservation.spend(size - receiving.held);
         }
         receiving.step = Step::Leaving;
         receiving.leaving = if of_final { Leaving::Nothing } else { Leaving::Remove };
@@ -547,7 +555,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
         say: bool,
     ) {
         let id = self.job(place).id;
+        let busy = self.job(place).busy;
         let receiving = self.receiving(place);
+        let ended = error.kind() == TransferErrorKind::Disconnected && !error.is_by_peer();
+        if busy && (receiving.step == Step::Publishing || receiving.is_finishing() && ended) {
+            return; // it is there, or as good as: how that ends is how the transfer ends
+        }
         let Some(progress) = receiving.progress.take() else { return };
         if receiving.leaving == Leaving::Nothing {
             receiving.leaving = receiving.what_stays();
@@ -582,7 +595,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
             _ => {
                 if let Some(reservation) = receiving.reservation.take() {
-                    reservation.spend(receiving.offset.saturating_sub(receiving.held), 0);
+                    reservation.spend(receiving.offset.saturating_sub(receiving.held));
                 }
                 self.release(place);
             }
@@ -597,9 +610,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
     ) {
         let outcome = match result {
             Ok(FileOutcome::Written { bytes, data }) => self.wrote(hands, place, (bytes, data)),
-            Ok(FileOutcome::Part { file, .. }) => {
-                // Opened too late: closed again, and with it its lock.
-                drop(file);
+            Ok(FileOutcome::Part { file, bytes: 0 }) => {
+                // Opened too late: it was made for this.
+                let receiving = self.receiving(place);
+                receiving.file = Some(file);
+                receiving.leaving = Leaving::Remove;
                 Ok(())
             }
             Ok(_) => Ok(()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use posthouse_io::{Error, File, FileOp, FileOutcome, Metadata};
 use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation, abort_code};
 
+use super::receiving::COMPARED_PER_SECOND;
 use super::{CHUNK_BYTES_MIN, Hands, Transfers, Work};
 use crate::directory::Directory;
 use crate::transfer::{Progress, TransferError, TransferErrorKind};
@@ -24,6 +25,8 @@ pub(super) struct Sending {
     open: Option<Open>,
     /// A chunk that has been read and hashed, and is sent next.
     chunk: Option<Vec<u8>>,
+    /// Since when it is the receiver's turn.
+    waiting_since: Option<Duration>,
     /// True exactly when the receiver was told that what it held is not the file's beginning.
     restarted: bool,
 }
@@ -49,6 +52,14 @@ enum Step {
 }
 
 impl Sending {
+    /// Until when the receiver may be silent, where it is its turn: long enough to compare what it
+    /// holds, or for its disk to catch up.
+    pub(super) fn patience_ends(&self, heard: Duration, patience: Duration) -> Option<Duration> {
+        let since = self.waiting_since?.max(heard);
+        let size = self.open.as_ref().map_or(0, |open| open.metadata.bytes);
+        Some(since + 4 * patience + Duration::from_secs(size / COMPARED_PER_SECOND))
+    }
+
     fn open(&mut self) -> &mut Open {
         self.open.as_mut().expect("a file that was opened")
     }
@@ -100,6 +111,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             step: Step::Opening,
             open: None,
             chunk: None,
+            waiting_since: None,
             restarted: false,
         };
         let (directory, path) = (directory.io().clone(), source.as_str().into());
@@ -149,6 +161,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let chunk_bytes_max = hands.chunk_bytes_max();
         let sending = self.sending(place);
         sending.step = Step::Offered;
+        sending.waiting_since = Some(hands.cx.now);
         let open = sending.open.as_mut().expect("a file that was opened");
         let Metadata { bytes, modified_ms, executable } = open.metadata;
         open.outgoing = Outgoing::new(id, bytes, chunk_bytes_max);
@@ -160,9 +173,14 @@ impl<S: Default + Send + 'static> Transfers<S> {
             executable,
             name: sending.name.as_str().as_bytes(),
         });
-        let too_long =
-            || TransferError::here(TransferErrorKind::BadName, "longer than the peer takes");
-        if said { Ok(()) } else { Err(too_long()) }
+        if said {
+            return Ok(());
+        }
+        // The number was never said: it is the next one's.
+        self.job(place).id = 0;
+        self.places.remove(&id);
+        self.next_id = id;
+        Err(TransferError::here(TransferErrorKind::BadName, "longer than the peer takes"))
     }
 
     pub(super) fn on_accept(
@@ -192,6 +210,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
         limit: u64,
     ) -> Result<(), TransferError> {
         let sending = self.sending(place);
+        if sending.step == Step::Offered && sending.restarted {
+            return Ok(()); // it crossed the second offer
+        }
         if let Step::Opening | Step::Offered = sending.step {
             let text = "credit for what was not accepted";
             return Err(TransferError::here(TransferErrorKind::Protocol, text));
@@ -204,6 +225,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// Does what comes next, where nothing is being done and no chunk waits.
     fn read_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let chunk_bytes = self.chunk_bytes;
+        let now = hands.cx.now;
         let busy = self.job(place).busy;
         let sending = self.sending(place);
         if busy || sending.chunk.is_some() || sending.step != Step::Moving {
@@ -212,8 +234,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let open = sending.open.as_mut().expect("a file that was opened");
         let file = open.file.clone();
         let spares = &mut hands.cx.local.spares;
+        sending.waiting_since = None;
         let op = match open.outgoing.next() {
-            Next::Wait => return,
+            Next::Wait => {
+                sending.waiting_since = Some(now);
+                return;
+            }
             Next::Prefix { offset, bytes } => {
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
@@ -311,6 +337,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return Err(changed("its size or time is another than before"));
         }
         sending.step = Step::Said;
+        sending.waiting_since = Some(hands.cx.now);
         let hash = open.outgoing.done();
         hands.say(TransferFrame::Done { id, hash });
         Ok(())
