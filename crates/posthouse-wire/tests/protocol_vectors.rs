@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthouse_wire::{
-    Bye, Event, Framing, HelloRule, Key, Reader, Rules, Session, SessionConfig, Status, code,
-    encode_reply, encode_request,
+    Bye, Entry, Event, Framing, HelloRule, Key, Reader, Rules, Session, SessionConfig, Status,
+    TransferFrame, abort_code, code, encode_listed, encode_reply, encode_request,
 };
 
 const CLIENT_NONCE: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -70,6 +70,42 @@ fn hand<T>(
     (look(event), out)
 }
 
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// Monday, 27 July 2026, 12:34:56.789 UTC.
+const MODIFIED: Option<i64> = Some(1_785_155_696_789);
+
+/// The frames of transfers with the names of their vectors, and who says them: the client gets a
+/// file of which it has two bytes, asks for a list, and for a file that is not there.
+fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 8] {
+    let name = b"notes/today.txt";
+    let (prefix, hash) = (blake3::hash(b"he").into(), blake3::hash(b"hello").into());
+    let offer = TransferFrame::Offer {
+        id: 2,
+        answers: 1,
+        size: 5,
+        modified_ms: MODIFIED,
+        executable: true,
+        name,
+    };
+    let accept = TransferFrame::Accept { id: 2, offset: 2, limit: 4, prefix };
+    let (code, text) = (abort_code::NOT_FOUND, b"no such file");
+    [
+        ("get", Side::Client, TransferFrame::Get { id: 1, name }),
+        ("offer", Side::Server, offer),
+        ("accept", Side::Client, accept),
+        ("chunk", Side::Server, TransferFrame::Chunk { id: 2, bytes: b"ll" }),
+        ("credit", Side::Client, TransferFrame::Credit { id: 2, limit: 5 }),
+        ("done", Side::Server, TransferFrame::Done { id: 2, hash }),
+        ("list", Side::Client, TransferFrame::List { id: 3, after: b"apart" }),
+        ("abort", Side::Server, TransferFrame::Abort { id: 5, code, text }),
+    ]
+}
+
 #[test]
 fn the_vectors_are_one_session_as_the_code_speaks_it() {
     let mut vectors = vectors();
@@ -123,6 +159,31 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
         let (status, payload) = (Status::Ok, &b"noon"[..]);
         assert_eq!(event, Event::Reply { id: 7, status, kind: 33, payload });
     });
+    for (name, says, frame) in transfers() {
+        let mut bytes = Vec::new();
+        frame.encode(1 << 16, &mut bytes).unwrap();
+        assert_eq!(bytes, vector(name), "{name}");
+        let (hears, config) = match says {
+            Side::Client => (&mut server, &server_config),
+            Side::Server => (&mut client, &client_config),
+        };
+        hand(hears, config, &bytes, |event| assert_eq!(event, Event::Transfer(frame)));
+    }
+    let entries = [
+        Entry { size: 1 << 40, modified_ms: None, executable: true, name: b"bin/\xc3\xa4" },
+        Entry { size: 5, modified_ms: MODIFIED, executable: false, name: b"notes/today.txt" },
+    ];
+    let mut listed = Vec::new();
+    encode_listed(3, true, entries, 1 << 20, &mut listed);
+    assert_eq!(listed, vector("listed"));
+    hand(&mut client, &client_config, &listed, |event| {
+        let Event::Transfer(TransferFrame::Listed { id: 3, more: true, entries: read }) = event
+        else {
+            panic!("{event:?}");
+        };
+        assert_eq!(read.collect::<Vec<_>>(), entries);
+    });
+
     let after = Some(Duration::from_secs(2));
     assert!(server.bye(code::BUSY, "come back", after, &mut bye));
     assert_eq!(bye, vector("bye"));
