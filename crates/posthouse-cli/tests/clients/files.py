@@ -127,7 +127,7 @@ def put(peer, path, name, cut):
         size, modified, executable = before.st_size, before.st_mtime_ns // 10**6, before.st_mode >> 6 & 1
         for again in (False, True):
             peer.send(10, OFFER.pack(peer.id, 0, size, modified, executable) + name.encode())
-            offset, limit, prefix = struct.unpack("<QQ32s", peer.hear(11)[1][4:56])
+            offset, limit, prefix = struct.unpack("<QQ32s", peer.hear(11)[1][4:52])
             if offset > size or limit < offset: peer.abort(11, "accepted from %d up to %d" % (offset, limit))
             hasher = peer.hash(file, offset)
             if offset == 0 or hasher.digest() == prefix: break
