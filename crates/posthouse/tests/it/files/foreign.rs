@@ -20,7 +20,7 @@ fn with_python(scenario: impl Fn(&Bed<'_>)) {
     match Command::new("python3").arg("--version").output() {
         Ok(_) => on_real_sockets(scenario),
         Err(why) if std::env::var_os(NEED_ALL).is_none() => {
-            eprintln!("passed over: python3: {why}")
+            eprintln!("passed over: python3: {why}");
         }
         Err(why) => panic!("{NEED_ALL} is set: python3: {why}"),
     }
