@@ -1,6 +1,7 @@
 //! Files between peers.
 
 mod carrier;
+mod foreign;
 mod lies;
 mod names;
 mod resuming;

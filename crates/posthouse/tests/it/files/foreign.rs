@@ -1,0 +1,158 @@
+//! A peer that is not ours: a Python client written from PROTOCOL.md alone.
+//!
+//! Where there is no Python the tests pass over it, except where nothing may be.
+
+use std::path::Path;
+use std::process::Command;
+
+use posthouse::{Endpoint, TransferErrorKind};
+
+use super::carrier::{failed, serve};
+use crate::bed::{Bed, on_real_sockets};
+use crate::store::content;
+
+const SCRIPT: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../posthouse-cli/tests/clients/files.py");
+const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
+
+/// Runs the scenario on real sockets, if there is a Python.
+fn with_python(scenario: impl Fn(&Bed<'_>)) {
+    match Command::new("python3").arg("--version").output() {
+        Ok(_) => on_real_sockets(scenario),
+        Err(why) if std::env::var_os(NEED_ALL).is_none() => {
+            eprintln!("passed over: python3: {why}");
+        }
+        Err(why) => panic!("{NEED_ALL} is set: python3: {why}"),
+    }
+}
+
+/// Runs the client; its exit code, and what it said.
+fn python(server: &Endpoint, arguments: &[&str]) -> (i32, String) {
+    let address = server.addresses()[0].socket_addr();
+    let output = Command::new("python3")
+        .args(["-B", SCRIPT, &address.ip().to_string(), &address.port().to_string()])
+        .args(arguments)
+        .output()
+        .expect("there is a Python");
+    let said = [output.stdout, output.stderr].concat();
+    let code = output.status.code().expect("it was not killed");
+    (code, String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn a_python_client_sends_a_file_and_fetches_it_again() {
+    with_python(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        let (server, log) = serve(bed, &there.directory());
+        let sent = here.path().join("sent");
+        for (name, bytes) in [("empty", 0), ("sub/dir/file", 150_000)] {
+            here.write("sent", &content(1, bytes));
+            let (code, said) = python(&server, &["put", text(&sent), name]);
+            assert_eq!((code, said), (0, format!("sent {bytes} bytes from 0 on")));
+            assert!(there.read(name).expect("it is there") == content(1, bytes));
+            let back = here.path().join(name.replace('/', "-"));
+            let (code, said) = python(&server, &["get", name, text(&back)]);
+            assert_eq!((code, said), (0, format!("received {bytes} bytes from 0 on")));
+            assert!(std::fs::read(&back).expect("it came") == content(1, bytes));
+            // What is there on both sides is compared, and not moved.
+            let again = [
+                (["put", text(&sent), name], "sent 0 bytes from"),
+                (["get", name, text(&back)], "received 0 bytes from"),
+            ];
+            for (arguments, words) in again {
+                let (code, said) = python(&server, &arguments);
+                assert_eq!((code, said), (0, format!("{words} {bytes} on")));
+            }
+        }
+        assert_eq!(here.files(), ["empty", "sent", "sub-dir-file"], "no part is left");
+        assert!(log.wait(bed, 8).result().is_ok());
+        assert!(log.transfers().iter().all(|transfer| transfer.result().is_ok()));
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_python_client_goes_on_with_what_was_cut() {
+    with_python(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        let (server, log) = serve(bed, &there.directory());
+        let (file, other) = (content(1, 150_000), content(2, 150_000));
+        here.write("file", &file);
+        let path = here.path().join("file");
+        let cut = |bytes: &str, ends: usize| {
+            let (code, said) = python(&server, &["put", text(&path), "--cut", bytes]);
+            assert_eq!((code, said), (3, format!("cut after {bytes} bytes")));
+            bed.wait_for("the end of that", || log.ends().len() == ends);
+            there.parts().iter().map(Vec::len).sum::<usize>()
+        };
+        assert_eq!(cut("60000", 1), 60_000);
+        let told = failed(&log.wait(bed, 1));
+        assert_eq!(told, Some(TransferErrorKind::Disconnected));
+        let (code, said) = python(&server, &["put", text(&path)]);
+        assert_eq!((code, said), (0, "sent 90000 bytes from 60000 on".to_owned()));
+        assert!(there.read("file").expect("it is there") == file);
+        bed.wait_for("no part", || there.parts().is_empty());
+
+        // The same name, size and time, and other bytes: it begins anew, in both directions.
+        there.remove("file");
+        bed.wait_for("that client's end", || log.ends().len() == 2);
+        assert_eq!(cut("70000", 3), 70_000);
+        here.rewrite("file", &other);
+        let (code, said) = python(&server, &["put", text(&path)]);
+        assert_eq!((code, said), (0, "sent 150000 bytes from 0 on".to_owned()));
+        assert!(there.read("file").expect("it is there") == other);
+        for (held, from) in [(&other, 100_000), (&file, 0)] {
+            here.write("back.part", &held[..100_000]);
+            let back = here.path().join("back");
+            let (code, said) = python(&server, &["get", "file", text(&back)]);
+            assert_eq!(
+                (code, said),
+                (0, format!("received {} bytes from {from} on", 150_000 - from))
+            );
+            assert!(std::fs::read(&back).expect("it came") == other);
+            here.remove("back");
+        }
+        assert_eq!(here.files(), ["file"], "no part is left");
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
+    with_python(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        let (server, _log) = serve(bed, &there.directory());
+        assert_eq!(python(&server, &["list"]), (0, String::new()));
+        let mut names: Vec<String> =
+            (0..300).map(|n| format!("{}/{:0>240}", ["a", "a-b", "b"][n % 3], n)).collect();
+        for name in &names {
+            there.write(name, name.as_bytes());
+        }
+        names.sort();
+        let (code, said) = python(&server, &["list"]);
+        let listed: Vec<&str> = said.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!((code, listed), (0, names.iter().map(String::as_str).collect()));
+
+        there.write("there", &content(1, 1000));
+        here.write("same size", &content(2, 1000));
+        here.write("other size", &content(2, 999));
+        let path = |name: &str| text(&here.path().join(name)).to_owned();
+        for (arguments, words) in [
+            (["put", &path("same size"), "there"], "the other side gives up: 2:"),
+            (["put", &path("other size"), "there"], "the other side gives up: 2: 'it has 1000"),
+            (["put", &path("other size"), "../up"], "the other side gives up: 8:"),
+            (["get", "nothing", &path("new")], "the other side gives up: 7:"),
+            (["get", "there", &path("same size")], "given up: it has other content here"),
+            (["get", "there", &path("other size")], "given up: it has 999 bytes here"),
+        ] {
+            let (code, said) = python(&server, &arguments);
+            assert!(code == 1 && said.starts_with(words), "{arguments:?}: {code}, {said}");
+        }
+        assert_eq!(here.files(), ["other size", "same size"]);
+        bed.end(&server);
+    });
+}
