@@ -2,7 +2,9 @@
 
 mod carrier;
 mod foreign;
+mod frames;
 mod lies;
 mod names;
 mod resuming;
 mod sending;
+mod turns;

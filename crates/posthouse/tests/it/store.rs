@@ -30,6 +30,14 @@ impl Store {
         }
     }
 
+    /// The path of a real one.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Real(path) => path,
+            Self::Simulated(_) => panic!("a scenario for real files"),
+        }
+    }
+
     pub fn write(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {

@@ -3,57 +3,9 @@
 use posthouse::{Options, ReasonKind, TransferErrorKind, Tuning};
 
 use super::carrier::{failed, serve_with};
+use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, aborted, accepted, chunk, greet, offer};
 use crate::bed::{Bed, everywhere, in_simulation};
-use crate::raw::Raw;
 use crate::store::content;
-
-const OFFER: u8 = 10;
-const ACCEPT: u8 = 11;
-const CHUNK: u8 = 12;
-const DONE: u8 = 14;
-const ABORT: u8 = 15;
-
-/// A hello that can transfer files.
-fn greet(bed: &Bed<'_>, raw: &mut Raw) {
-    let mut hello = crate::raw::hello(0, 1 << 20);
-    hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
-    raw.send(&hello);
-    let (kind, _) = bed.read_frame(raw);
-    assert_eq!(kind, 4, "the answer");
-}
-
-fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {
-    let mut payload = id.to_le_bytes().to_vec();
-    payload.extend_from_slice(&0_u32.to_le_bytes());
-    payload.extend_from_slice(&size.to_le_bytes());
-    payload.extend_from_slice(&1_700_000_000_000_i64.to_le_bytes());
-    payload.push(0);
-    payload.extend_from_slice(name);
-    payload
-}
-
-fn chunk(id: u32, bytes: &[u8]) -> Vec<u8> {
-    [&id.to_le_bytes()[..], bytes].concat()
-}
-
-/// The next abort for this id: its code and text.
-fn aborted(bed: &Bed<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
-    loop {
-        let (kind, payload) = bed.read_frame(raw);
-        if kind == ABORT && payload[..4] == id.to_le_bytes() {
-            let code = u16::from_le_bytes([payload[4], payload[5]]);
-            return (code, String::from_utf8_lossy(&payload[6..]).into_owned());
-        }
-        assert!(kind > 9, "a frame of a transfer: {kind}");
-    }
-}
-
-fn accepted(bed: &Bed<'_>, raw: &mut Raw) -> (u64, u64) {
-    let (kind, payload) = bed.read_frame(raw);
-    assert_eq!(kind, ACCEPT, "{payload:?}");
-    let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
-    (word(4), word(12))
-}
 
 fn few(bed: &Bed<'_>) -> Options {
     let options = bed.options();

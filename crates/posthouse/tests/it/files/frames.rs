@@ -1,0 +1,66 @@
+//! Frames of transfers, as a peer without the framework writes and reads them.
+
+use crate::bed::Bed;
+use crate::raw::Raw;
+
+pub const OFFER: u8 = 10;
+pub const ACCEPT: u8 = 11;
+pub const CHUNK: u8 = 12;
+pub const DONE: u8 = 14;
+pub const ABORT: u8 = 15;
+
+/// A hello that can transfer files, of a peer that takes payloads of this size.
+pub fn greet_with(bed: &Bed<'_>, raw: &mut Raw, payload_bytes_max: u32) {
+    let mut hello = crate::raw::hello(0, payload_bytes_max);
+    hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
+    raw.send(&hello);
+    let (kind, _) = bed.read_frame(raw);
+    assert_eq!(kind, 4, "the answer");
+}
+
+pub fn greet(bed: &Bed<'_>, raw: &mut Raw) {
+    greet_with(bed, raw, 1 << 20);
+}
+
+pub fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {
+    offer_for(id, 0, size, name)
+}
+
+/// An offer that answers a get.
+pub fn offer_for(id: u32, answers: u32, size: u64, name: &[u8]) -> Vec<u8> {
+    let mut payload = id.to_le_bytes().to_vec();
+    payload.extend_from_slice(&answers.to_le_bytes());
+    payload.extend_from_slice(&size.to_le_bytes());
+    payload.extend_from_slice(&1_700_000_000_000_i64.to_le_bytes());
+    payload.push(0);
+    payload.extend_from_slice(name);
+    payload
+}
+
+pub fn chunk(id: u32, bytes: &[u8]) -> Vec<u8> {
+    numbered(id, bytes)
+}
+
+/// A payload that begins with a number.
+pub fn numbered(id: u32, rest: &[u8]) -> Vec<u8> {
+    [&id.to_le_bytes()[..], rest].concat()
+}
+
+/// The next abort for this id: its code and text.
+pub fn aborted(bed: &Bed<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
+    loop {
+        let (kind, payload) = bed.read_frame(raw);
+        if kind == ABORT && payload[..4] == id.to_le_bytes() {
+            let code = u16::from_le_bytes([payload[4], payload[5]]);
+            return (code, String::from_utf8_lossy(&payload[6..]).into_owned());
+        }
+        assert!(kind > 9, "a frame of a transfer: {kind}");
+    }
+}
+
+pub fn accepted(bed: &Bed<'_>, raw: &mut Raw) -> (u64, u64) {
+    let (kind, payload) = bed.read_frame(raw);
+    assert_eq!(kind, ACCEPT, "{payload:?}");
+    let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
+    (word(4), word(12))
+}
