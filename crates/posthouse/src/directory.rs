@@ -119,10 +119,6 @@ impl Directory {
         Some(Reservation { directory: self.clone(), bytes, files })
     }
 
-    pub(crate) fn has_quota(&self) -> bool {
-        self.inner.quota.is_some()
-    }
-
     /// What is there was counted anew. What transfers under way have written counts twice until
     /// they end: rather too much than too little.
     pub(crate) fn counted(&self, usage: posthouse_io::Usage) {
@@ -148,6 +144,17 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// So many fewer are needed than was thought.
+    pub(crate) fn shrink(&mut self, bytes: u64, files: u64) {
+        self.bytes -= bytes;
+        self.files -= files;
+        if let Some(quota) = &self.directory.inner.quota {
+            let mut used = lock(&quota.used);
+            used.reserved_bytes -= bytes;
+            used.reserved_files -= files;
+        }
+    }
+
     /// So many more are needed than was thought.
     pub(crate) fn extend(&mut self, bytes: u64) {
         self.bytes += bytes;

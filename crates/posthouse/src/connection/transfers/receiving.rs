@@ -204,7 +204,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 self.on_final(hands, place, file, metadata.bytes)
             }
             (Step::Looking, Err(error)) if error.failure == Failure::NotFound => {
-                self.open_part(hands, place);
+                self.reserve(hands, place);
                 Ok(())
             }
             (Step::OpeningPart, Ok(FileOutcome::Part { file, bytes })) => {
@@ -212,7 +212,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
             (Step::Counting, Ok(FileOutcome::Usage(usage))) => {
                 self.receiving(place).directory.counted(usage);
-                self.reserve(hands, place)
+                self.reserve(hands, place);
+                Ok(())
             }
             (Step::HoldingFinal | Step::HoldingPart, Ok(FileOutcome::Read { memory })) => {
                 self.on_held(hands, place, &memory)
@@ -265,11 +266,21 @@ impl<S: Default + Send + 'static> Transfers<S> {
         Ok(())
     }
 
-    fn open_part(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    /// Takes room for all of it, then opens the part. Where there is none the directory is counted
+    /// anew, and the part is opened all the same: with what it holds the rest may fit.
+    fn reserve(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let receiving = self.receiving(place);
-        receiving.step = Step::OpeningPart;
-        let (directory, name) = (receiving.directory.io().clone(), receiving.part.clone());
-        self.submit(hands, place, FileOp::OpenPart { directory, name });
+        let directory = &receiving.directory;
+        receiving.reservation = directory.reserve(receiving.incoming.size(), 1);
+        let (directory, none) = (directory.io().clone(), receiving.reservation.is_none());
+        let op = if none && !std::mem::replace(&mut receiving.counted, true) {
+            receiving.step = Step::Counting;
+            FileOp::Usage { directory }
+        } else {
+            receiving.step = Step::OpeningPart;
+            FileOp::OpenPart { directory, name: receiving.part.clone() }
+        };
+        self.submit(hands, place, op);
     }
 
     fn on_part(
@@ -282,31 +293,20 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let receiving = self.receiving(place);
         receiving.file = Some(file);
         receiving.held = bytes;
-        self.reserve(hands, place)
-    }
-
-    /// Takes room for what is missing, then goes on with what is there.
-    fn reserve(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) -> Result<(), TransferError> {
-        let receiving = self.receiving(place);
-        let missing = receiving.incoming.size().saturating_sub(receiving.held);
-        let directory = receiving.directory.clone();
-        // A part is counted where it was there before, and where all was counted since.
-        let files = u64::from(receiving.held == 0 && !receiving.counted);
-        match directory.reserve(missing, files) {
-            Some(reservation) => receiving.reservation = Some(reservation),
-            None if directory.has_quota() && !receiving.counted => {
-                receiving.counted = true;
-                receiving.step = Step::Counting;
-                let count = FileOp::Usage { directory: directory.io().clone() };
-                self.submit(hands, place, count);
-                return Ok(());
+        let size = receiving.incoming.size();
+        if let Some(reservation) = &mut receiving.reservation {
+            if bytes > 0 {
+                reservation.shrink(bytes.min(size), 1);
             }
-            None => {
+        } else {
+            let rest = receiving.directory.reserve(size.saturating_sub(bytes), 0);
+            receiving.reservation = rest.filter(|_| bytes > 0);
+            if receiving.reservation.is_none() {
                 let text = "the quota of the directory is used up";
                 return Err(TransferError::here(TransferErrorKind::NoSpace, text));
             }
         }
-        if receiving.held > receiving.incoming.size() {
+        if bytes > size {
             self.truncate(hands, place);
         } else {
             receiving.step = Step::HoldingPart;
