@@ -106,6 +106,38 @@ fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 8] {
     ]
 }
 
+/// What the client and the server say of files.
+fn check_transfers(
+    vector: &mut impl FnMut(&str) -> Vec<u8>,
+    (client, client_config): (&mut Session, &SessionConfig),
+    (server, server_config): (&mut Session, &SessionConfig),
+) {
+    for (name, says, frame) in transfers() {
+        let mut bytes = Vec::new();
+        frame.encode(1 << 16, &mut bytes).unwrap();
+        assert_eq!(bytes, vector(name), "{name}");
+        let (hears, config) = match says {
+            Side::Client => (&mut *server, server_config),
+            Side::Server => (&mut *client, client_config),
+        };
+        hand(hears, config, &bytes, |event| assert_eq!(event, Event::Transfer(frame)));
+    }
+    let entries = [
+        Entry { size: 1 << 40, modified_ms: None, executable: true, name: b"bin/\xc3\xa4" },
+        Entry { size: 5, modified_ms: MODIFIED, executable: false, name: b"notes/today.txt" },
+    ];
+    let mut listed = Vec::new();
+    encode_listed(3, true, entries, 1 << 20, &mut listed);
+    assert_eq!(listed, vector("listed"));
+    hand(client, client_config, &listed, |event| {
+        let Event::Transfer(TransferFrame::Listed { id: 3, more: true, entries: read }) = event
+        else {
+            panic!("{event:?}");
+        };
+        assert_eq!(read.collect::<Vec<_>>(), entries);
+    });
+}
+
 #[test]
 fn the_vectors_are_one_session_as_the_code_speaks_it() {
     let mut vectors = vectors();
@@ -159,30 +191,7 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
         let (status, payload) = (Status::Ok, &b"noon"[..]);
         assert_eq!(event, Event::Reply { id: 7, status, kind: 33, payload });
     });
-    for (name, says, frame) in transfers() {
-        let mut bytes = Vec::new();
-        frame.encode(1 << 16, &mut bytes).unwrap();
-        assert_eq!(bytes, vector(name), "{name}");
-        let (hears, config) = match says {
-            Side::Client => (&mut server, &server_config),
-            Side::Server => (&mut client, &client_config),
-        };
-        hand(hears, config, &bytes, |event| assert_eq!(event, Event::Transfer(frame)));
-    }
-    let entries = [
-        Entry { size: 1 << 40, modified_ms: None, executable: true, name: b"bin/\xc3\xa4" },
-        Entry { size: 5, modified_ms: MODIFIED, executable: false, name: b"notes/today.txt" },
-    ];
-    let mut listed = Vec::new();
-    encode_listed(3, true, entries, 1 << 20, &mut listed);
-    assert_eq!(listed, vector("listed"));
-    hand(&mut client, &client_config, &listed, |event| {
-        let Event::Transfer(TransferFrame::Listed { id: 3, more: true, entries: read }) = event
-        else {
-            panic!("{event:?}");
-        };
-        assert_eq!(read.collect::<Vec<_>>(), entries);
-    });
+    check_transfers(&mut vector, (&mut client, &client_config), (&mut server, &server_config));
 
     let after = Some(Duration::from_secs(2));
     assert!(server.bye(code::BUSY, "come back", after, &mut bye));

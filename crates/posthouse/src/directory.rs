@@ -72,9 +72,10 @@ impl Directory {
         Self::of(disk.directory(), None)
     }
 
-    /// Bounds what lies beneath it, unfinished files included: a file that would bring more is refused when it is offered,
-    /// before anything is written. Everything beneath it counts, and is counted now (and again
-    /// before a file is refused), which takes a while where there are many files.
+    /// Bounds what lies beneath it, unfinished files included: a file that would bring more is
+    /// refused when it is offered, before anything is written. Everything beneath it counts, and is
+    /// counted now (and again before a file is refused), which takes a while where there are many
+    /// files.
     ///
     /// # Errors
     ///

@@ -115,6 +115,7 @@ fn a_name_that_does_not_fit_does_not_hide_those_after_it() {
 #[test]
 fn what_was_sent_before_a_half_close_is_confirmed() {
     in_simulation(|bed| {
+        let hash = hash_of(bed, &content(1, 1000));
         let there = bed.store("there");
         let (server, log) = serve_with(bed, &there.directory(), quiet(bed));
         let mut raw = bed.dial(&server);
@@ -123,7 +124,7 @@ fn what_was_sent_before_a_half_close_is_confirmed() {
         raw.send_frame(10, &offer(1, 1000, b"file"));
         assert_eq!(bed.read_frame(&mut raw).0, 11);
         raw.send_frame(12, &numbered(1, &body));
-        raw.send_frame(14, &numbered(1, blake3_of(1)));
+        raw.send_frame(14, &numbered(1, &hash));
         raw.finish();
         let kinds: Vec<u8> = frames(bed, &mut raw).iter().map(|f| f.0).collect();
         drop(raw);
@@ -138,18 +139,19 @@ fn what_was_sent_before_a_half_close_is_confirmed() {
         assert_eq!(kinds, [14, 5]);
     });
 }
-fn blake3_of(seed: u64) -> &'static [u8] {
-    let hash = posthouse_hash(&content(seed, 1000));
-    Box::leak(Box::new(hash))
-}
-fn posthouse_hash(bytes: &[u8]) -> [u8; 32] {
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
-    let mut child = Command::new("python3")
-        .args(["-c", "import sys; sys.path.insert(0, sys.argv[1]); from files import Blake3; b = Blake3(); b.update(sys.stdin.buffer.read()); sys.stdout.buffer.write(b.digest())", concat!(env!("CARGO_MANIFEST_DIR"), "/../posthouse-cli/tests/clients")])
-        .stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(bytes).unwrap();
-    child.wait_with_output().unwrap().stdout.try_into().unwrap()
+/// BLAKE3 of bytes, as a transfer of them gives it.
+fn hash_of(bed: &Bed<'_>, bytes: &[u8]) -> [u8; 32] {
+    let (from, to) = (bed.store("to be hashed"), bed.store("hashed"));
+    from.write("bytes", bytes);
+    let carrier = Carrier::new().taking(to.directory());
+    let address = if bed.is_real() { "127.0.0.1:0" } else { "10.9.9.9:1" };
+    let builder = posthouse::Endpoint::builder(carrier).listen(address).options(bed.options());
+    let server = bed.start(builder);
+    let client = bed.client(&server);
+    let hash = client.put(&from.directory(), "bytes").expect("it arrives");
+    client.close();
+    bed.end(&server);
+    hash
 }
 
 /// A peer that only transfers files has sent no "message".
@@ -351,7 +353,7 @@ fn credit_that_crosses_a_repeated_offer_does_no_harm() {
         raw.send_frame(11, &numbered(2, &[&word(50_000)[..], &word(50_000), &[9; 32]].concat()));
         assert_eq!(bed.read_frame(&mut raw).0, 10, "again");
         raw.send_frame(13, &numbered(2, &word(100_000)));
-        let hash = posthouse_hash(b"");
+        let hash = hash_of(bed, b"");
         raw.send_frame(11, &numbered(2, &[&word(0)[..], &word(100_000), &hash].concat()));
         let (kind, payload) = bed.read_frame(&mut raw);
         assert_eq!(kind, 12, "{:?}", String::from_utf8_lossy(&payload));
@@ -363,6 +365,7 @@ fn credit_that_crosses_a_repeated_offer_does_no_harm() {
 #[test]
 fn what_is_published_all_the_same_leaves_no_part() {
     in_simulation(|bed| {
+        let hash = hash_of(bed, &content(1, 1000));
         let there = bed.store("there");
         let (server, log) = serve_with(bed, &there.directory(), quiet(bed));
         let mut raw = bed.dial(&server);
@@ -372,7 +375,7 @@ fn what_is_published_all_the_same_leaves_no_part() {
         raw.send_frame(12, &numbered(1, &content(1, 1000)));
         bed.wait_for("written", || there.parts().iter().any(|p| p.len() == 1000));
         bed.world().run_for(Duration::from_millis(100));
-        raw.send_frame(14, &numbered(1, blake3_of(1)));
+        raw.send_frame(14, &numbered(1, &hash));
         raw.send_frame(15, &numbered(1, &[0, 0]));
         raw.finish();
         bed.wait_for_end(&mut raw);
