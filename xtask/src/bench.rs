@@ -16,6 +16,9 @@ pub(crate) fn run(words: &[String]) -> Outcome {
     let target = workspace::target_directory(&root)?.join("bench");
     workspace::succeed(&mut build(&root, &target))?;
     let has = |name: &str| words.iter().any(|word| word == name);
+    if has("--files") {
+        return files(&root, &target, words);
+    }
     let mut runner = Command::new(target.join("release/runner"));
     runner.current_dir(&root).args(words);
     if !has("--results") {
@@ -23,6 +26,19 @@ pub(crate) fn run(words: &[String]) -> Outcome {
         runner.arg("--results").arg(results);
     }
     workspace::succeed(&mut runner)
+}
+
+/// Files by several ways, with the program as it is released.
+fn files(root: &Path, target: &Path, words: &[String]) -> Outcome {
+    let program = ["build", "--release", "--package", "posthouse-cli"];
+    workspace::succeed(&mut workspace::cargo(root, &program))?;
+    let mut command = Command::new(target.join("release/files"));
+    command.current_dir(root).arg("--program");
+    command.arg(workspace::target_directory(root)?.join("release/posthouse")).args(words);
+    if !words.iter().any(|word| word == "--results" || word == "--gib") {
+        command.arg("--results").arg(root.join(RESULTS));
+    }
+    workspace::succeed(&mut command)
 }
 
 /// The lints and the tests of the benchmark, which is no part of the workspace.

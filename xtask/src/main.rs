@@ -47,6 +47,7 @@ Usage: cargo xtask <command> [options]
                               and again (default 100 times): whole or absent, and resumed
   planted [NAME] [--seeds N]  put known mistakes in, one at a time, and show that the
                               simulation finds each of them (default 20000 seeds)
+  bench --files [...]         files by several ways: sendfile by hand, nginx, rsync, tar
   bench [--quick] [...]       Posthouse next to hand-written servers and other runtimes, by
                               paired measurement; `bench --help` says what else
 ";

@@ -1,0 +1,95 @@
+//! The files: where they come from, where they go, and whether they arrived.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::ways::Kind;
+
+pub(crate) const SMALL_FILES: usize = 2000;
+const SMALL_BYTES: usize = 10 * 1024;
+
+pub(crate) struct House {
+    root: PathBuf,
+}
+
+fn told(path: &Path) -> impl FnOnce(std::io::Error) -> String + use<> {
+    let path = path.display().to_string();
+    move |error| format!("{path}: {error}")
+}
+
+impl House {
+    /// Makes the files: random bytes, so that nothing can be saved on them.
+    pub(crate) fn build(place: &Path, large_bytes: u64) -> Result<Self, String> {
+        let root = place.join(format!("posthouse-bench-{}", std::process::id()));
+        let house = Self { root };
+        let small = house.outbox().join("small");
+        fs::create_dir_all(&small).map_err(told(&small))?;
+        let mut random = File::open("/dev/urandom").map_err(|error| error.to_string())?;
+        let path = house.outbox().join("large.bin");
+        let mut large = File::create(&path).map_err(told(&path))?;
+        std::io::copy(&mut (&random).take(large_bytes), &mut large).map_err(told(&path))?;
+        let mut bytes = vec![0; SMALL_BYTES];
+        for number in 0..SMALL_FILES {
+            random.read_exact(&mut bytes).map_err(|error| error.to_string())?;
+            let path = small.join(format!("{number:04}.bin"));
+            let mut file = File::create(&path).map_err(told(&path))?;
+            file.write_all(&bytes).map_err(told(&path))?;
+        }
+        Ok(house)
+    }
+
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.root.join("outbox")
+    }
+
+    pub(crate) fn inbox(&self) -> PathBuf {
+        self.root.join("inbox")
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn empty_inbox(&self) -> Result<(), String> {
+        let inbox = self.inbox();
+        let _ = fs::remove_dir_all(&inbox);
+        fs::create_dir_all(inbox.join("small")).map_err(told(&inbox))
+    }
+
+    /// Compares what arrived with what was sent.
+    pub(crate) fn check(&self, kind: Kind, way: &str) -> Result<(), String> {
+        let names: Vec<String> = match kind {
+            Kind::Large => vec!["large.bin".to_owned()],
+            Kind::Small => (0..SMALL_FILES).map(|n| format!("small/{n:04}.bin")).collect(),
+        };
+        for name in names {
+            let (sent, came) = (self.outbox().join(&name), self.inbox().join(&name));
+            if !same(&sent, &came)? {
+                return Err(format!("{way}: {name} is not what was sent"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self) {
+        // Left over where it fails, which the next run does not mind.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+fn same(one: &Path, other: &Path) -> Result<bool, String> {
+    let (mut one, mut other) =
+        (File::open(one).map_err(told(one))?, File::open(other).map_err(told(other))?);
+    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let bytes = one.read(&mut left).map_err(|error| error.to_string())?;
+        if bytes == 0 {
+            let more = other.read(&mut right).map_err(|error| error.to_string())?;
+            return Ok(more == 0);
+        }
+        if other.read_exact(&mut right[..bytes]).is_err() || left[..bytes] != right[..bytes] {
+            return Ok(false);
+        }
+    }
+}

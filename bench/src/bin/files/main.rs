@@ -1,0 +1,162 @@
+//! One large file, and many small ones, by several ways: time and processor time of both ends.
+//!
+//! `cargo xtask bench --files` builds and runs it. Each way is a server and a client, processes of
+//! their own; the times are those of the client from its start to its end, the processor time that
+//! of all processes of both. What arrived is compared byte by byte, outside of the measurement.
+
+#![forbid(unsafe_code)]
+
+mod by_hand;
+mod house;
+mod ways;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ways::{Kind, Way};
+
+const HELP: &str = "\
+Sends one large file, and 2,000 files of 10 KiB, by several ways over loopback.
+
+  --program PATH    the posthouse program
+  --place DIR       where the files go (default /dev/shm: no disk is measured)
+  --gib N           size of the large file (default 4)
+  --rounds N        each way so often, in turns; the median counts (default 3)
+  --results DIR     where the table goes
+";
+
+struct Settings {
+    program: PathBuf,
+    place: PathBuf,
+    large_bytes: u64,
+    rounds: usize,
+    results: Option<PathBuf>,
+}
+
+/// What one transfer took.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    wall: Duration,
+    cpu: Duration,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(end) = by_hand::run(&words) {
+        return end;
+    }
+    match settings(&words).and_then(|settings| run(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("files: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings(words: &[String]) -> Result<Settings, String> {
+    let mut settings = Settings {
+        program: PathBuf::from("target/release/posthouse"),
+        place: PathBuf::from("/dev/shm"),
+        large_bytes: 4 << 30,
+        rounds: 3,
+        results: None,
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--files" {
+            continue;
+        }
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value\n\n{HELP}"));
+        let number = |text: &String| text.parse::<u64>().map_err(|e| format!("{word}: {e}"));
+        match word.as_str() {
+            "--program" => settings.program = value()?.into(),
+            "--place" => settings.place = value()?.into(),
+            "--gib" => settings.large_bytes = number(value()?)? << 30,
+            "--rounds" => settings.rounds = number(value()?)?.max(1) as usize,
+            "--results" => settings.results = Some(value()?.into()),
+            _ => return Err(format!("{word} is not understood\n\n{HELP}")),
+        }
+    }
+    Ok(settings)
+}
+
+fn run(settings: &Settings) -> Result<(), String> {
+    let house = house::House::build(&settings.place, settings.large_bytes)?;
+    let result = measure(settings, &house);
+    house.remove();
+    let table = result?;
+    print!("{table}");
+    if let Some(results) = &settings.results {
+        let path = results.join(format!("{}-files.md", today()));
+        fs::write(&path, table).map_err(|error| format!("{}: {error}", path.display()))?;
+        println!("kept in {}", path.display());
+    }
+    Ok(())
+}
+
+fn measure(settings: &Settings, house: &house::House) -> Result<String, String> {
+    let mut table = heading(settings);
+    for kind in [Kind::Large, Kind::Small] {
+        let ways = Way::all(&settings.program);
+        let mut taken: Vec<Vec<Taken>> = vec![Vec::new(); ways.len()];
+        for _ in 0..settings.rounds {
+            for (way, taken) in ways.iter().zip(&mut taken) {
+                house.empty_inbox()?;
+                taken.push(way.carry(kind, house)?);
+                house.check(kind, way.name)?;
+            }
+        }
+        let name = match kind {
+            Kind::Large => format!("One file of {} GiB", settings.large_bytes >> 30),
+            Kind::Small => "2,000 files of 10 KiB".to_owned(),
+        };
+        let _ = writeln!(table, "\n## {name}\n\n| way | time | processor time, both ends |");
+        let _ = writeln!(table, "|---|--:|--:|");
+        for (way, taken) in ways.iter().zip(taken) {
+            let _ = writeln!(
+                table,
+                "| {} | {:.2} s | {:.2} s |",
+                way.name,
+                median(taken.iter().map(|taken| taken.wall)),
+                median(taken.iter().map(|taken| taken.cpu))
+            );
+        }
+    }
+    Ok(table)
+}
+
+fn heading(settings: &Settings) -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "# Files, measured {}, Linux {}\n\n`cargo xtask bench --files`: {} rounds of each way in \
+         turns, the median; from and to {}. Two cores, both ends on them.\n\
+         Posthouse hashes on both ends, syncs, and publishes under the final name; the others do \
+         none of that (rsync hashes).\n",
+        today(),
+        kernel.trim(),
+        settings.rounds,
+        settings.place.display()
+    )
+}
+
+/// The date in UTC.
+fn today() -> String {
+    let output = std::process::Command::new("date").args(["-u", "+%F"]).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+fn median(times: impl Iterator<Item = Duration>) -> f64 {
+    let mut times: Vec<f64> = times.map(|time| time.as_secs_f64()).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// A path as a word of a command.
+fn word(path: &Path) -> String {
+    path.to_str().expect("paths of the benchmark are text").to_owned()
+}

@@ -1,0 +1,201 @@
+//! The ways: how each server and client is started.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::house::{House, SMALL_FILES};
+use super::{Taken, word};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Large,
+    Small,
+}
+
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    begin: Box<dyn Fn(Kind, &House, u16) -> Result<Ends, String>>,
+}
+
+/// A server, and the client that is timed.
+struct Ends {
+    server: Command,
+    client: Command,
+    /// The server ends by itself when the client has.
+    ends_alone: bool,
+    /// The server takes one connection: a look whether it listens would be that one.
+    takes_one: bool,
+}
+
+impl Way {
+    pub(crate) fn all(program: &Path) -> Vec<Way> {
+        let mut ways = vec![Way { name: "sendfile by hand", begin: Box::new(by_hand) }];
+        for (name, backend) in [("posthouse, io_uring", "uring"), ("posthouse, epoll", "readiness")]
+        {
+            let program = program.to_owned();
+            let begin = move |kind, house: &House, port| {
+                Ok(posthouse(&program, backend, kind, house, port))
+            };
+            ways.push(Way { name, begin: Box::new(begin) });
+        }
+        for (name, tool, begin) in [
+            ("nginx, curl", "nginx", nginx as fn(Kind, &House, u16) -> Result<Ends, String>),
+            ("rsync daemon", "rsync", rsync),
+            ("tar through nc", "nc", tar),
+        ] {
+            if is_there(tool) {
+                ways.push(Way { name, begin: Box::new(begin) });
+            } else {
+                eprintln!("left out, not on this machine: {name}");
+            }
+        }
+        ways
+    }
+
+    /// Carries everything once.
+    pub(crate) fn carry(&self, kind: Kind, house: &House) -> Result<Taken, String> {
+        let told = |error: std::io::Error| format!("{}: {error}", self.name);
+        let port = free_port().map_err(told)?;
+        let mut ends = (self.begin)(kind, house, port)?;
+        let before = cpu_of_children();
+        let mut server = ends.server.stdin(Stdio::null()).spawn().map_err(told)?;
+        wait_for(port, ends.takes_one)?;
+        let started = Instant::now();
+        let done = ends.client.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let wall = started.elapsed();
+        let ended = end(&mut server, ends.ends_alone);
+        let done = done.map_err(told)?;
+        ended.map_err(told)?;
+        if !done.success() {
+            return Err(format!("{}: the client failed ({done})", self.name));
+        }
+        Ok(Taken { wall, cpu: cpu_of_children().saturating_sub(before) })
+    }
+}
+
+fn by_hand(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let address = format!("127.0.0.1:{port}");
+    let (mut server, mut client) = (Command::new(&this), Command::new(&this));
+    server.args(["hand-receive", &address]).arg(house.inbox());
+    let what = if kind == Kind::Large { "large.bin" } else { "small/" };
+    client.args(["hand-send", &address]).arg(house.outbox()).arg(what);
+    Ok(Ends { server, client, ends_alone: true, takes_one: true })
+}
+
+fn posthouse(program: &Path, backend: &str, kind: Kind, house: &House, port: u16) -> Ends {
+    let address = format!("127.0.0.1:{port}");
+    let (mut server, mut client) = (Command::new(program), Command::new(program));
+    server.args(["serve", "--backend", backend, "--listen", &address, "--dir"]);
+    server.arg(house.inbox()).stdout(Stdio::null());
+    client.args(["send", "--quiet", "--backend", backend, &address]).arg(source(kind, house));
+    Ends { server, client, ends_alone: false, takes_one: false }
+}
+
+fn source(kind: Kind, house: &House) -> PathBuf {
+    house.outbox().join(if kind == Kind::Large { "large.bin" } else { "small" })
+}
+
+fn nginx(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
+    let (root, conf) = (house.root(), house.root().join("nginx.conf"));
+    let text = format!(
+        "daemon off; master_process off; error_log stderr error; pid {0}/nginx.pid;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000;\n\
+         client_body_temp_path {0}/t1; proxy_temp_path {0}/t2; fastcgi_temp_path {0}/t3;\n\
+         uwsgi_temp_path {0}/t4; scgi_temp_path {0}/t5;\n\
+         server {{ listen 127.0.0.1:{port}; root {1}; }} }}\n",
+        root.display(),
+        house.outbox().display()
+    );
+    fs::write(&conf, text).map_err(|error| error.to_string())?;
+    let mut server = Command::new("nginx");
+    server.arg("-c").arg(&conf).arg("-e").arg("stderr").stderr(Stdio::null());
+    let mut list = String::new();
+    let mut add = |name: &str| {
+        let to = word(&house.inbox().join(name));
+        list.push_str(&format!("url = \"http://127.0.0.1:{port}/{name}\"\noutput = \"{to}\"\n"));
+    };
+    match kind {
+        Kind::Large => add("large.bin"),
+        Kind::Small => (0..SMALL_FILES).for_each(|n| add(&format!("small/{n:04}.bin"))),
+    }
+    let config = root.join("curl.conf");
+    fs::write(&config, list).map_err(|error| error.to_string())?;
+    let mut client = Command::new("curl");
+    client.args(["-s", "-f", "-K"]).arg(config);
+    Ok(Ends { server, client, ends_alone: false, takes_one: false })
+}
+
+fn rsync(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
+    let conf = house.root().join("rsyncd.conf");
+    let text = format!(
+        "use chroot = no\n[inbox]\npath = {}\nread only = no\nuid = root\ngid = root\n",
+        house.inbox().display()
+    );
+    fs::write(&conf, text).map_err(|error| error.to_string())?;
+    let mut server = Command::new("rsync");
+    server.args(["--daemon", "--no-detach", "--address", "127.0.0.1", "--port", &port.to_string()]);
+    server.arg(format!("--config={}", conf.display()));
+    let mut client = Command::new("rsync");
+    client.args(["-a", "--whole-file"]).arg(source(kind, house));
+    client.arg(format!("rsync://127.0.0.1:{port}/inbox/"));
+    Ok(Ends { server, client, ends_alone: false, takes_one: false })
+}
+
+fn tar(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
+    let what = if kind == Kind::Large { "large.bin" } else { "small" };
+    let (mut server, mut client) = (Command::new("sh"), Command::new("sh"));
+    let (inbox, outbox) = (house.inbox(), house.outbox());
+    server.args(["-c", &format!("nc -l 127.0.0.1 {port} | tar xf - -C {}", inbox.display())]);
+    client
+        .args(["-c", &format!("tar cf - -C {} {what} | nc -N 127.0.0.1 {port}", outbox.display())]);
+    Ok(Ends { server, client, ends_alone: true, takes_one: true })
+}
+
+fn is_there(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|path| path.join(tool).is_file())
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until somebody listens.
+fn wait_for(port: u16, without_a_look: bool) -> Result<(), String> {
+    for _ in 0..2000 {
+        let listens = if without_a_look {
+            let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+            table.contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
+        } else {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        };
+        if listens {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(format!("nobody listens on port {port}"))
+}
+
+fn end(server: &mut Child, ends_alone: bool) -> std::io::Result<()> {
+    if !ends_alone {
+        let pid = rustix::process::Pid::from_child(server);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    }
+    server.wait().map(drop)
+}
+
+/// The processor time of all children that were waited for, and of theirs.
+fn cpu_of_children() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
+    // cutime and cstime, in hundredths of a second.
+    Duration::from_millis(10 * (ticks(13) + ticks(14)))
+}
