@@ -1,5 +1,6 @@
 //! The ways: how each server and client is started.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -17,15 +18,18 @@ pub(crate) enum Kind {
 
 pub(crate) struct Way {
     pub(crate) name: &'static str,
-    begin: Box<dyn Fn(Kind, &House, u16) -> Result<Ends, String>>,
+    begin: Box<Begin>,
 }
+
+/// Prepares both ends, for a server that listens on this port.
+type Begin = dyn Fn(Kind, &House, u16) -> Result<Ends, String>;
 
 /// A server, and the client that is timed.
 struct Ends {
     server: Command,
     client: Command,
     /// The server ends by itself when the client has.
-    ends_alone: bool,
+    stops_alone: bool,
     /// The server takes one connection: a look whether it listens would be that one.
     takes_one: bool,
 }
@@ -66,7 +70,7 @@ impl Way {
         let started = Instant::now();
         let done = ends.client.stdin(Stdio::null()).stdout(Stdio::null()).status();
         let wall = started.elapsed();
-        let ended = end(&mut server, ends.ends_alone);
+        let ended = end(&mut server, ends.stops_alone);
         let done = done.map_err(told)?;
         ended.map_err(told)?;
         if !done.success() {
@@ -83,7 +87,7 @@ fn by_hand(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     server.args(["hand-receive", &address]).arg(house.inbox());
     let what = if kind == Kind::Large { "large.bin" } else { "small/" };
     client.args(["hand-send", &address]).arg(house.outbox()).arg(what);
-    Ok(Ends { server, client, ends_alone: true, takes_one: true })
+    Ok(Ends { server, client, stops_alone: true, takes_one: true })
 }
 
 fn posthouse(program: &Path, backend: &str, kind: Kind, house: &House, port: u16) -> Ends {
@@ -92,7 +96,7 @@ fn posthouse(program: &Path, backend: &str, kind: Kind, house: &House, port: u16
     server.args(["serve", "--backend", backend, "--listen", &address, "--dir"]);
     server.arg(house.inbox()).stdout(Stdio::null());
     client.args(["send", "--quiet", "--backend", backend, &address]).arg(source(kind, house));
-    Ends { server, client, ends_alone: false, takes_one: false }
+    Ends { server, client, stops_alone: false, takes_one: false }
 }
 
 fn source(kind: Kind, house: &House) -> PathBuf {
@@ -117,7 +121,7 @@ fn nginx(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     let mut list = String::new();
     let mut add = |name: &str| {
         let to = word(&house.inbox().join(name));
-        list.push_str(&format!("url = \"http://127.0.0.1:{port}/{name}\"\noutput = \"{to}\"\n"));
+        let _ = write!(list, "url = \"http://127.0.0.1:{port}/{name}\"\noutput = \"{to}\"\n");
     };
     match kind {
         Kind::Large => add("large.bin"),
@@ -127,7 +131,7 @@ fn nginx(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     fs::write(&config, list).map_err(|error| error.to_string())?;
     let mut client = Command::new("curl");
     client.args(["-s", "-f", "-K"]).arg(config);
-    Ok(Ends { server, client, ends_alone: false, takes_one: false })
+    Ok(Ends { server, client, stops_alone: false, takes_one: false })
 }
 
 fn rsync(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
@@ -143,9 +147,10 @@ fn rsync(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     let mut client = Command::new("rsync");
     client.args(["-a", "--whole-file"]).arg(source(kind, house));
     client.arg(format!("rsync://127.0.0.1:{port}/inbox/"));
-    Ok(Ends { server, client, ends_alone: false, takes_one: false })
+    Ok(Ends { server, client, stops_alone: false, takes_one: false })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every way begins like this")]
 fn tar(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     let what = if kind == Kind::Large { "large.bin" } else { "small" };
     let (mut server, mut client) = (Command::new("sh"), Command::new("sh"));
@@ -153,7 +158,7 @@ fn tar(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     server.args(["-c", &format!("nc -l 127.0.0.1 {port} | tar xf - -C {}", inbox.display())]);
     client
         .args(["-c", &format!("tar cf - -C {} {what} | nc -N 127.0.0.1 {port}", outbox.display())]);
-    Ok(Ends { server, client, ends_alone: true, takes_one: true })
+    Ok(Ends { server, client, stops_alone: true, takes_one: true })
 }
 
 fn is_there(tool: &str) -> bool {
@@ -182,8 +187,8 @@ fn wait_for(port: u16, without_a_look: bool) -> Result<(), String> {
     Err(format!("nobody listens on port {port}"))
 }
 
-fn end(server: &mut Child, ends_alone: bool) -> std::io::Result<()> {
-    if !ends_alone {
+fn end(server: &mut Child, stops_alone: bool) -> std::io::Result<()> {
+    if !stops_alone {
         let pid = rustix::process::Pid::from_child(server);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     }
