@@ -6,7 +6,7 @@ use super::{Finding, Rule};
 
 pub(super) const TYPES: Rule = Rule {
     name: "public-types",
-    says: "`posthouse` has at most 45 public types (counted in its listing, api.txt)",
+    says: "`posthouse` has at most 54 public types (counted in its listing, api.txt)",
     check: types,
 };
 
@@ -22,7 +22,7 @@ pub(super) const SUBCOMMANDS: Rule = Rule {
     check: subcommands,
 };
 
-const TYPES_MAX: usize = 45;
+const TYPES_MAX: usize = 54;
 const OPTIONS_MAX: usize = 20;
 const SUBCOMMANDS_MAX: usize = 12;
 const LISTING: &str = "crates/posthouse/api.txt";

@@ -137,7 +137,7 @@ fn heading(settings: &Settings) -> String {
          Posthouse hashes on both ends, syncs, and publishes under the final name; the others do \
          none of that (rsync hashes).\n",
         today(),
-        kernel.trim(),
+        kernel.split(['-', '\n']).next().unwrap_or_default(),
         settings.rounds,
         settings.place.display()
     )
