@@ -3,6 +3,7 @@
 mod carrier;
 mod foreign;
 mod frames;
+mod hostile;
 mod lies;
 mod names;
 mod resuming;

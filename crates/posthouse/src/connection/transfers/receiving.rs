@@ -238,7 +238,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 self.receiving(place).leaving = Leaving::Remove;
                 Err(error.into())
             }
-            (_, Err(error)) => Err(error.into()),
+            (_, Err(error)) => {
+                // What came behind a write that failed has no place in the file any more.
+                self.receiving(place).queue = Gather::default();
+                Err(error.into())
+            }
             (step, Ok(other)) => unreachable!("{step:?} was answered {other:?}"),
         };
         if let Err(error) = done {
