@@ -5,12 +5,24 @@ use std::process::{Command, Stdio};
 use super::support::{run, serve};
 
 #[test]
-fn without_a_command_the_two_most_useful_ones_are_shown() {
-    let ended = run::<&str>([]).expect(0);
-    for part in ["posthouse serve", "posthouse bench", "posthouse help"] {
-        assert!(ended.stdout.contains(part), "{ended:#?}");
+fn without_a_command_the_main_job_is_shown_first() {
+    let welcome = run::<&str>([]).expect(0).stdout;
+    let help = run(["--help"]).expect(0).stdout;
+    for text in [welcome, help] {
+        let place = |part| text.find(part).unwrap_or_else(|| panic!("{part} is missing: {text}"));
+        let send = place("posthouse send 127.0.0.1:9990 build/");
+        assert!(place("posthouse serve --dir inbox") < send, "{text}");
+        assert!(place("help") > 0, "{text}");
     }
     run(["gallop"]).expect(2);
+}
+
+#[test]
+fn there_are_few_enough_commands_to_remember() {
+    let help = run(["--help"]).expect(0).stdout;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands.take_while(|line| !line.is_empty()).collect();
+    assert!((9..=12).contains(&commands.len()), "{commands:#?}");
 }
 
 #[test]
@@ -44,7 +56,14 @@ fn the_backend_is_a_flag_of_every_command_that_starts_an_endpoint() {
             assert!(ended.stderr.contains(&format!("backend=\"{backend}\"")), "{ended:#?}");
         }
     }
-    for command in [&["serve"][..], &["demo"], &["bench", "127.0.0.1:9"]] {
+    for command in [
+        &["serve"][..],
+        &["demo"],
+        &["bench", "127.0.0.1:9"],
+        &["send", "127.0.0.1:9", env!("CARGO_MANIFEST_PATH")],
+        &["get", "127.0.0.1:9", "x"],
+        &["list", "127.0.0.1:9"],
+    ] {
         let wrong = command.iter().chain(&["--backend", "iocp"]);
         run(wrong).expect(2).says(&["--backend iocp", "auto", "uring", "readiness"]);
         let wrong = command.iter().chain(&["--backend", "uring", "--layout", "shared"]);
@@ -108,7 +127,9 @@ fn the_doctor_tells_what_works_and_what_limits() {
 #[test]
 fn completions_are_written_for_a_shell_and_refused_for_what_is_none() {
     let script = run(["completions", "bash"]).expect(0).stdout;
-    assert!(script.contains("posthouse") && script.contains("--print-config"), "{script}");
+    for word in ["posthouse", "--print-config", "send", "get", "list", "--drop-only", "--watch"] {
+        assert!(script.contains(word), "{word} is missing: {script}");
+    }
     run(["completions", "abacus"]).expect(2);
 }
 
