@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::support::{run, serve};
+use super::support::{TemporaryDirectory, run, serve};
 
 #[test]
 fn without_a_command_the_main_job_is_shown_first() {
@@ -36,8 +36,17 @@ fn the_demonstration_succeeds_in_both_layouts() {
         assert!(checks.iter().all(|check| check["found"] == check["expected"]), "{json:#}");
         assert_eq!(ended.stderr, "");
     }
-    let text = run(["demo"]).expect(0).stdout;
-    assert!(text.contains("seen as resets") && !text.contains("WRONG"), "{text}");
+    let temporary = TemporaryDirectory::new("demo");
+    let demo = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+        .arg("demo")
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&demo.stdout);
+    for part in ["files of 4 MiB sent", "files got back", "seen as resets"] {
+        assert!(text.contains(part) && !text.contains("WRONG"), "{text}");
+    }
+    assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "its files are removed");
     run(["demo", "--layout", "round"]).expect(2).says(&["--layout round", "pinned"]);
 }
 
