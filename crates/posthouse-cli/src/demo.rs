@@ -1,6 +1,7 @@
 //! `posthouse demo`: a server and a hundred clients in one process, and what came of it.
 
 mod client;
+mod files;
 mod ledger;
 mod report;
 mod server;
@@ -15,6 +16,7 @@ use crate::failure::{Failure, Outcome};
 use crate::pattern::Pattern;
 use crate::{open_files, output, settings};
 use client::Visitor;
+use files::Files;
 use ledger::Ledger;
 use report::Report;
 use server::Host;
@@ -22,8 +24,9 @@ use server::Host;
 /// See it work: a server and a hundred clients, in this process, over loopback.
 ///
 /// Clients send messages and check the echoes, make requests, join groups and get the groups'
-/// messages; one in ten leaves with a reset while its messages are under way. Every count is
-/// checked, down to the last operation and socket. The exit code is 0 only if all of it was right.
+/// messages; two send a file into a temporary directory and get it back meanwhile; one in ten
+/// leaves with a reset while its messages are under way. Every count is checked, down to the last
+/// operation and socket. The exit code is 0 only if all of it was right.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -49,6 +52,9 @@ const ECHO_BYTES: usize = 200;
 const REQUESTS: u64 = 20;
 const GROUPS: u32 = 4;
 const GROUP_MESSAGES: u64 = 25;
+/// So many clients, the first ones, send a file and get it back.
+const FILES: u32 = 2;
+const FILE_BYTES: usize = 4 << 20;
 
 /// Kinds of messages. Those below 32 are text of IOCPS, or Posthouse's own.
 mod kind {
@@ -87,6 +93,8 @@ pub(crate) struct Results {
     backend: &'static str,
     elapsed: Duration,
     ledger: Arc<Ledger>,
+    /// Files that came back as they were sent.
+    files_same: u64,
     server: Stats,
     clients: Stats,
 }
@@ -107,11 +115,10 @@ fn perform(options: Options) -> Outcome<Results> {
     let ledger = Arc::<Ledger>::default();
     let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES)
         .map_err(|why| Failure::runtime(format!("no messages for the demonstration: {why}")))?;
-    let server = Endpoint::builder(Host(ledger.clone()))
-        .listen("127.0.0.1:0")
-        .options(options.clone())
-        .start()?;
-    let visitor = Visitor::new(ledger.clone(), pattern);
+    let files = Arc::new(Files::make()?);
+    let host = Host { ledger: ledger.clone(), inbox: files.inbox.clone() };
+    let server = Endpoint::builder(host).listen("127.0.0.1:0").options(options.clone()).start()?;
+    let visitor = Visitor::new(ledger.clone(), pattern, files.clone());
     let clients = Endpoint::builder(visitor).options(options).start()?;
     let target = Target::parse(&server.addresses()[0].to_string())
         .map_err(|error| Failure::runtime(error.to_string()))?;
@@ -142,7 +149,8 @@ fn perform(options: Options) -> Outcome<Results> {
     }
     let backend = server.backend();
     let (server, clients) = (server.stats(), clients.stats());
-    Ok(Results { backend, elapsed, ledger, server, clients })
+    let files_same = files.same();
+    Ok(Results { backend, elapsed, ledger, files_same, server, clients })
 }
 
 fn end<S: Default + Send + 'static>(endpoint: &Endpoint<S>) -> Outcome {

@@ -12,24 +12,39 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     text: String,
-    /// True exactly when the command line or a file named on it is wrong.
-    usage: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Usage,
+    Runtime,
+    Interrupted,
 }
 
 impl Failure {
     /// The command line, or a file named on it, is wrong.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self { text: text.into(), usage: true }
+        Self { text: text.into(), kind: Kind::Usage }
     }
 
     /// What was asked for was tried and did not succeed.
     pub(crate) fn runtime(text: impl Into<String>) -> Self {
-        Self { text: text.into(), usage: false }
+        Self { text: text.into(), kind: Kind::Runtime }
     }
 
-    /// 2 for wrong usage, as clap exits, otherwise 1.
+    /// A person ended it before it was done.
+    pub(crate) fn interrupted(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kind: Kind::Interrupted }
+    }
+
+    /// 2 for wrong usage, as clap exits; 130 for an interruption, as shells have it; otherwise 1.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if self.usage { 2 } else { 1 })
+        ExitCode::from(match self.kind {
+            Kind::Usage => 2,
+            Kind::Runtime => 1,
+            Kind::Interrupted => 130,
+        })
     }
 }
 

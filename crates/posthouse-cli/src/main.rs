@@ -1,20 +1,27 @@
-//! The `posthouse` program: serve, bench, demo, sim, doctor.
+//! The `posthouse` program: serve, send, get, list, bench, demo, sim, doctor.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod completions;
+mod courier;
 mod demo;
 mod doctor;
 mod echo;
+mod escaped;
 mod exposure;
 mod failure;
+mod get;
 mod key_file;
+mod list;
 mod logging;
+mod moment;
 mod open_files;
 mod output;
 mod panics;
 mod pattern;
 mod plot;
+mod quantity;
+mod send;
 mod serve;
 mod settings;
 mod signals;
@@ -29,16 +36,18 @@ use failure::Outcome;
 use logging::Log;
 
 const WELCOME: &str = "\
-Posthouse: a completion-port client/server framework, and this program to use it every day.
+Posthouse: many machines, one directory. A file is there whole and verified, or not at all.
 
-  posthouse serve                   an echo server on 127.0.0.1:9990
-  posthouse bench 127.0.0.1:9990    a load on it that checks every echo
+  posthouse serve --dir inbox               a directory for other programs and machines
+  posthouse send 127.0.0.1:9990 build/      sends into it, and goes on where it broke off
+  posthouse get 127.0.0.1:9990 build        gets it back
 
 `posthouse help` lists the other commands; `posthouse help COMMAND` explains one, with examples.
 ";
 
-/// A completion-port client/server framework: an echo server, a load that checks every echo, a
-/// demonstration, the simulation campaign and a look at this machine.
+/// Many machines, one directory: serve it, send files into it, get them from it. And the
+/// completion-port framework beneath: an echo server, a load on it, a demonstration, the simulation
+/// campaign and a look at this machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "posthouse",
@@ -46,9 +55,9 @@ Posthouse: a completion-port client/server framework, and this program to use it
     subcommand_required = false,
     after_help = "\
 Start with:
-  posthouse demo                     everything at once, verified
-  posthouse serve                    an echo server on 127.0.0.1:9990
-  posthouse bench 127.0.0.1:9990     a load on it that checks every echo
+  posthouse serve --dir inbox               a directory for other programs and machines
+  posthouse send 127.0.0.1:9990 build/      sends into it, and goes on where it broke off
+  posthouse demo                            everything at once, verified
 A server of your own is a few lines with the crate of the same name."
 )]
 struct Program {
@@ -63,6 +72,9 @@ struct Program {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Send(send::Send),
+    Get(get::Get),
+    List(list::List),
     Bench(bench::Bench),
     Demo(demo::Demo),
     Sim(simulate::Simulate),
@@ -90,6 +102,9 @@ fn run(program: &Program) -> Outcome {
     match &program.command {
         None => output::write(WELCOME),
         Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Send(send)) => send.run(),
+        Some(Command::Get(get)) => get.run(),
+        Some(Command::List(list)) => list.run(),
         Some(Command::Bench(bench)) => bench.run(),
         Some(Command::Demo(demo)) => demo.run(),
         Some(Command::Sim(sim)) => sim.run(),

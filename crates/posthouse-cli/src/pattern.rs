@@ -80,6 +80,14 @@ impl Pattern {
     }
 }
 
+/// So many pseudo-random bytes, the same for the same seed.
+pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
+    let words = (0..count.div_ceil(8) as u64).map(|at| mix(mix(seed) ^ at).to_le_bytes());
+    let mut bytes: Vec<u8> = words.flatten().collect();
+    bytes.truncate(count);
+    bytes
+}
+
 /// Where `got` is not `expected`, in words; nothing where they are equal.
 pub(crate) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
     if expected == got {

@@ -1,33 +1,51 @@
-//! `posthouse serve`: an echo server.
+//! `posthouse serve`: a directory for many machines, or an echo server.
 
-use std::io::Write as _;
+mod depot;
+mod journal;
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use posthouse::{Address, Endpoint, Framing, Options, Stats};
+use posthouse::{Address, Endpoint, Framing, Handler, Options, StartError, Stats};
 
 use crate::echo::Echo;
+use crate::escaped::Escaped;
 use crate::exposure::{self, Admission};
 use crate::failure::{Failure, Outcome};
 use crate::{key_file, open_files, output, settings, signals};
+use depot::DepotFlags;
+use journal::{Journal, Lines};
 
-/// Echo every message: a server to measure and to try clients on.
+/// Serve a directory: other machines send files into it and get files from it.
 ///
-/// A message comes back with its kind and payload, a request is answered with its payload. One line
-/// on stdout says where it listens and how to talk to it. SIGINT or SIGTERM ends it gracefully,
-/// within close_timeout_ms; a second one ends it at once.
+/// With --dir a file that arrives is there whole and verified, or not at all; nothing is ever
+/// replaced, and an upload that broke off goes on where it was. One line on stdout says where it
+/// listens and how to send; then each file that came or went is a line. What did not get across is
+/// a line on stderr.
+///
+/// Every message that belongs to no file comes back with its kind and payload, and a request is
+/// answered with its payload: without --dir it is an echo server, to measure and to try clients on.
+///
+/// SIGINT or SIGTERM ends it gracefully, within close_timeout_ms; a second one ends it at once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  posthouse serve
+  posthouse serve --dir inbox                            for this machine
+  posthouse serve --dir inbox --listen 0.0.0.0:9990 --key-file secret.key
+  posthouse serve --dir drop --drop-only --max-bytes 50G --max-files 100000
+  posthouse serve --dir releases --read-only --listen 0.0.0.0:9990 --open
+  posthouse serve                                        an echo server
   posthouse serve --listen 127.0.0.1:7000 --framing lines
-  posthouse serve --listen 0.0.0.0:9990 --key-file secret.key
   posthouse serve --print-config > posthouse.toml
   posthouse serve --config posthouse.toml --set tuning.backlog=128 --layout shared")]
 pub(crate) struct Serve {
+    #[command(flatten)]
+    depot: DepotFlags,
     /// Where to listen, IP:PORT; can be given several times. Port 0: the system chooses
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9990", value_parser = address)]
     listen: Vec<SocketAddr>,
@@ -66,6 +84,10 @@ pub(crate) struct Serve {
     stats: Option<u64>,
 }
 
+/// How long an address in use is tried again, and how often.
+const ADDRESS_IN_USE: Duration = Duration::from_millis(500);
+const ADDRESS_AGAIN: Duration = Duration::from_millis(20);
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write IP:PORT, such as 127.0.0.1:9990 or [::1]:9990".to_owned())
 }
@@ -82,19 +104,49 @@ impl Serve {
             (None, false) => Admission::Unsaid,
         };
         exposure::check(&self.listen, &self.framing, admission)?;
-        let mut builder = Endpoint::builder(Echo).options(options);
-        if let Some(path) = &self.key_file {
-            builder = builder.key(key_file::read(path)?);
-        }
-        for address in &self.listen {
-            builder = builder.listen_with(address, self.framing.clone());
-        }
         open_files::raise_limit();
-        self.serve(&builder.start()?)
+        let (journal, lines) = Journal::new();
+        match self.depot.open(&self.framing, &journal)? {
+            None => self.serve(&self.start(|| Echo, &options)?, None),
+            Some(depot) => {
+                let endpoint = self.start(|| depot.clone(), &options)?;
+                let served = self.serve(&endpoint, Some(lines));
+                journal.end();
+                served
+            }
+        }
+    }
+
+    /// Starts. An address in use may be free in a moment: what a server on io_uring held, the
+    /// system lets go of some time after it was killed (up to 23 ms on Linux 6.18), and whoever
+    /// starts a server again does so at once.
+    fn start<H>(&self, handler: impl Fn() -> H, options: &Options) -> Outcome<Endpoint>
+    where
+        H: Handler<State = ()>,
+    {
+        let key = self.key_file.as_deref().map(key_file::read).transpose()?;
+        let until = Instant::now() + ADDRESS_IN_USE;
+        loop {
+            let mut builder = Endpoint::builder(handler()).options(options.clone());
+            if let Some(key) = &key {
+                builder = builder.key(key.clone());
+            }
+            for address in &self.listen {
+                builder = builder.listen_with(address, self.framing.clone());
+            }
+            match builder.start() {
+                Err(StartError::Listen { error, .. })
+                    if error.kind() == ErrorKind::AddrInUse && Instant::now() < until =>
+                {
+                    thread::sleep(ADDRESS_AGAIN);
+                }
+                started => return Ok(started?),
+            }
+        }
     }
 
     /// Serves until the endpoint has ended.
-    fn serve(&self, endpoint: &Endpoint) -> Outcome {
+    fn serve(&self, endpoint: &Endpoint, journal: Option<Lines>) -> Outcome {
         let ending = endpoint.clone();
         signals::on_interrupt(move || {
             ending.shutdown(Duration::from_millis(ending.options().close_timeout_ms));
@@ -102,8 +154,15 @@ impl Serve {
         if let Some(seconds) = self.stats {
             print_figures(endpoint.clone(), Duration::from_secs(seconds))?;
         }
-        let keyed = self.key_file.is_some();
-        output::write(&announcement(endpoint.addresses(), &self.framing, keyed))?;
+        let announced = Announced {
+            addresses: endpoint.addresses(),
+            framing: &self.framing,
+            keyed: self.key_file.is_some(),
+            dir: self.depot.dir(),
+            read_only: self.depot.is_read_only(),
+        };
+        output::write(&announced.line())?;
+        journal.map_or(Ok(()), Lines::write)?;
         endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))
     }
 
@@ -141,30 +200,74 @@ fn print_figures(endpoint: Endpoint, period: Duration) -> Outcome {
 fn figures(stats: &Stats) -> String {
     format!(
         "{} connections now; {} accepted, {} refused, {} ended, {} by the peer's fault; \
-         {} operations under way, {} sockets, {} buffers in use",
+         {} files across, {} not; {} operations under way, {} sockets, {} buffers in use",
         stats.connections,
         stats.accepted,
         stats.refused,
         stats.disconnected,
         stats.peer_faults,
+        stats.transfers,
+        stats.transfers_failed,
         stats.operations_submitted.saturating_sub(stats.operations_completed),
         stats.sockets,
         stats.buffers_used,
     )
 }
 
-/// The one line that says where it listens and how to talk to it.
-fn announcement(addresses: &[Address], framing: &Framing, keyed: bool) -> String {
-    let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let Some(first) = addresses.first() else { return String::new() };
-    let from_here = reachable(first.socket_addr());
-    let how = match framing {
-        Framing::Native if keyed => format!("posthouse bench {from_here} --key-file FILE"),
-        Framing::Native => format!("posthouse bench {from_here}"),
-        Framing::Lines | Framing::Raw => format!("nc {} {}", from_here.ip(), from_here.port()),
-        _ => format!("posthouse bench {from_here} --framing '{framing}'"),
-    };
-    format!("listening on {} ({framing} framing); try: {how}\n", listed.join(" and "))
+/// What the line says that tells where it listens and how to talk to it.
+struct Announced<'a> {
+    addresses: &'a [Address],
+    framing: &'a Framing,
+    keyed: bool,
+    dir: Option<&'a Path>,
+    read_only: bool,
+}
+
+impl Announced<'_> {
+    fn line(&self) -> String {
+        let listed: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let Some(first) = self.addresses.first() else { return String::new() };
+        let (listed, first) = (listed.join(" and "), first.socket_addr());
+        match self.dir {
+            Some(dir) => self.files(dir, &listed, first),
+            None => self.echo(&listed, reachable(first)),
+        }
+    }
+
+    fn files(&self, dir: &Path, listed: &str, first: SocketAddr) -> String {
+        // Where it is gone already, what was said has to do.
+        let path = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let path = Escaped(path.as_path());
+        let (from, host) = match first.ip() {
+            ip if ip.to_canonical().is_loopback() => ("this", first.to_string()),
+            ip if ip.is_unspecified() => ("any", format!("HOST:{}", first.port())),
+            _ => ("any", first.to_string()),
+        };
+        let key = if self.keyed { " --key-file FILE" } else { "" };
+        match self.read_only {
+            false => format!(
+                "files into {path} on {listed}; from {from} machine: \
+                 posthouse send {host}{key} PATH...\n"
+            ),
+            true => format!(
+                "files from {path} on {listed}; from {from} machine: \
+                 posthouse get {host}{key} NAME...\n"
+            ),
+        }
+    }
+
+    fn echo(&self, listed: &str, from_here: SocketAddr) -> String {
+        let framing = self.framing;
+        let how = match framing {
+            Framing::Native if self.keyed => {
+                format!("posthouse bench {from_here} --key-file FILE")
+            }
+            Framing::Native => format!("posthouse bench {from_here}"),
+            Framing::Lines | Framing::Raw => format!("nc {} {}", from_here.ip(), from_here.port()),
+            _ => format!("posthouse bench {from_here} --framing '{framing}'"),
+        };
+        format!("listening on {listed} ({framing} framing); try: {how}\n")
+    }
 }
 
 /// The address to talk to from this machine: a wildcard is none.
@@ -183,7 +286,9 @@ mod tests {
 
     fn announced(addresses: &[&str], framing: &str, keyed: bool) -> String {
         let addresses: Vec<Address> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        announcement(&addresses, &framing.parse().unwrap(), keyed)
+        let framing = framing.parse().unwrap();
+        let (addresses, framing) = (&*addresses, &framing);
+        Announced { addresses, framing, keyed, dir: None, read_only: false }.line()
     }
 
     #[test]
@@ -202,6 +307,23 @@ mod tests {
             let line = announced(&[address], framing, keyed);
             assert!(line.ends_with(&format!("{command}\n")), "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_announcement_of_a_directory_says_from_where_and_how_to_send_into_it() {
+        for (address, keyed, read_only, how) in [
+            ("0.0.0.0:7", false, false, "any machine: posthouse send HOST:7 PATH..."),
+            ("[::]:7", true, false, "any machine: posthouse send HOST:7 --key-file FILE PATH..."),
+            ("10.0.0.1:7", false, false, "any machine: posthouse send 10.0.0.1:7 PATH..."),
+            ("[::1]:7", false, false, "this machine: posthouse send [::1]:7 PATH..."),
+            ("127.0.0.1:7", false, true, "this machine: posthouse get 127.0.0.1:7 NAME..."),
+        ] {
+            let addresses: Vec<Address> = vec![address.parse().unwrap()];
+            let (framing, dir) = (&Framing::Native, Some(Path::new("/no/such")));
+            let line = Announced { addresses: &addresses, framing, keyed, dir, read_only }.line();
+            let way = if read_only { "from" } else { "into" };
+            assert_eq!(line, format!("files {way} /no/such on {address}; from {how}\n"));
         }
     }
 }

@@ -5,25 +5,28 @@ use std::time::Duration;
 
 use posthouse::{
     Close, Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, ReasonKind, RequestError,
-    Target,
+    Target, Transfer,
 };
 
+use super::files::{self, Files};
 use super::ledger::Ledger;
 use super::{
-    ECHOES, ECHOES_IN_FLIGHT, GROUP_MESSAGES, REQUESTS, group_message, group_name, group_of, kind,
-    leaves,
+    ECHOES, ECHOES_IN_FLIGHT, FILES, GROUP_MESSAGES, REQUESTS, group_message, group_name, group_of,
+    kind, leaves,
 };
 use crate::pattern::{self, Pattern};
 
 /// How long a reply may take.
 const REPLY_TIME: Duration = Duration::from_secs(10);
 
-/// Each connection echoes, then asks, then joins its group, then leaves; some leave half-way.
+/// Each connection echoes, then asks, then joins its group, then leaves; some leave half-way. The
+/// first ones send a file and get it back meanwhile.
 pub(crate) struct Visitor(Arc<Shared>);
 
 struct Shared {
     ledger: Arc<Ledger>,
     pattern: Pattern,
+    files: Arc<Files>,
 }
 
 /// One client.
@@ -33,11 +36,19 @@ pub(crate) struct Visit {
     echoes_sent: u64,
     echoes_back: u64,
     group_messages: u64,
+    /// True exactly while a file of its is on its way.
+    has_file: bool,
+}
+
+impl Visit {
+    fn is_done(&self) -> bool {
+        self.group_messages == GROUP_MESSAGES && !self.has_file
+    }
 }
 
 impl Visitor {
-    pub(crate) fn new(ledger: Arc<Ledger>, pattern: Pattern) -> Self {
-        Self(Arc::new(Shared { ledger, pattern }))
+    pub(crate) fn new(ledger: Arc<Ledger>, pattern: Pattern, files: Arc<Files>) -> Self {
+        Self(Arc::new(Shared { ledger, pattern, files }))
     }
 }
 
@@ -49,6 +60,11 @@ impl Handler for Visitor {
             counts.arrived += 1;
             counts.arrived - 1
         });
+        let number = peer.state().number;
+        if number < FILES {
+            peer.state().has_file = true;
+            peer.offer(&self.0.files.outbox, &files::name(number));
+        }
         self.0.send_echoes(peer);
         Ok(())
     }
@@ -59,6 +75,20 @@ impl Handler for Visitor {
             kind::GROUP => self.0.group_said(peer, message.payload()),
             other => self.0.wrong(peer, &format!("got a message of kind {other}")),
         }
+    }
+
+    fn transferred(&self, peer: &mut Peer<'_, Visit>, transfer: &Transfer) -> Outcome {
+        let (name, number) = (transfer.name(), peer.state().number);
+        if let Err(error) = transfer.result() {
+            return self.0.wrong(peer, &format!("did not get {name} across: {error}"));
+        }
+        if transfer.is_incoming() {
+            peer.state().has_file = false;
+        } else {
+            self.0.ledger.change(|counts| counts.files_sent += 1);
+            peer.get(&self.0.files.back, &files::name(number));
+        }
+        if peer.state().is_done() { Err(Close::gracefully()) } else { Ok(()) }
     }
 
     fn disconnected(&self, peer: &mut Peer<'_, Visit>, why: &Reason) {
@@ -156,7 +186,7 @@ impl Shared {
             return self.wrong(peer, &format!("should get {expected:?} and got {got:?}"));
         }
         visit.group_messages += 1;
-        let all = visit.group_messages == GROUP_MESSAGES;
+        let all = visit.is_done();
         self.ledger.change(|counts| counts.group_messages += 1);
         if all { Err(Close::gracefully()) } else { Ok(()) }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Counts {
     pub(crate) joined: u64,
     /// Group messages that were right and in order.
     pub(crate) group_messages: u64,
+    /// Files that the server confirmed.
+    pub(crate) files_sent: u64,
     /// Clients that the clients' endpoint said goodbye to.
     pub(crate) gone_from_clients: u64,
     /// Clients that the server was told to be gone.

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{CLIENTS, ECHO_BYTES, ECHOES, GROUP_MESSAGES, GROUPS, LEAVERS, REQUESTS, Results};
+use super::{
+    CLIENTS, ECHO_BYTES, ECHOES, FILE_BYTES, FILES, GROUP_MESSAGES, GROUPS, LEAVERS, REQUESTS,
+    Results,
+};
 use crate::failure::{Failure, Outcome};
 
 #[derive(Debug, Serialize)]
@@ -84,6 +87,8 @@ fn checks(results: &Results) -> Vec<Check> {
     let check = |what, found, expected| Check { what, expected, found };
     assert_eq!(ECHO_BYTES, 200, "the text below says so");
     assert_eq!(GROUPS, 4, "the text below says so");
+    assert_eq!(FILE_BYTES, 4 << 20, "the text below says so");
+    let files = u64::from(FILES);
     vec![
         check("clients connected", u64::from(counts.arrived), clients),
         check(
@@ -98,12 +103,16 @@ fn checks(results: &Results) -> Vec<Check> {
             counts.group_messages,
             staying * GROUP_MESSAGES,
         ),
+        check("files of 4 MiB sent, each confirmed by its hash", counts.files_sent, files),
+        check("files got back, each compared byte by byte", results.files_same, files),
         check("clients that left abruptly, seen as resets", counts.resets, leavers),
         check("clients that left properly, seen as ended", counts.ended, staying),
         check("server: peers accepted", server.accepted, clients),
         check("server: told connected", server.connected, clients),
         check("server: told disconnected, once each", server.disconnected, clients),
         check("clients: told disconnected, once each", visitors.disconnected, clients),
+        check("server: files that got across, either way", server.transfers, 2 * files),
+        check("files that did not", server.transfers_failed + visitors.transfers_failed, 0),
         check(
             "server: operations completed, of all submitted",
             server.operations_completed,

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use posthouse::{Handler, Message, Outcome, Peer, Reason, ReasonKind};
+use posthouse::{
+    Answer, Directory, Handler, Message, Offer, Outcome, Peer, Reason, ReasonKind, Wanted,
+};
 
 use super::kind;
 use super::ledger::Ledger;
 
-/// Echoes, answers requests, and lets clients into groups.
-pub(crate) struct Host(pub(crate) Arc<Ledger>);
+/// Echoes, answers requests, lets clients into groups, and takes and gives files.
+pub(crate) struct Host {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) inbox: Directory,
+}
 
 impl Handler for Host {
     type State = ();
@@ -26,15 +31,23 @@ impl Handler for Host {
                 peer.join(&group);
                 peer.reply(ticket, kind::JOIN, b"");
             }
-            (other, _) => self.0.change(|counts| {
+            (other, _) => self.ledger.change(|counts| {
                 counts.wrong(format!("the server got a message of kind {other}"));
             }),
         }
         Ok(())
     }
 
+    fn offered(&self, _: &mut Peer<'_, ()>, _: &Offer<'_>) -> Answer {
+        Answer::here(&self.inbox)
+    }
+
+    fn wanted(&self, _: &mut Peer<'_, ()>, _: &Wanted<'_>) -> Answer {
+        Answer::here(&self.inbox)
+    }
+
     fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
-        self.0.change(|counts| {
+        self.ledger.change(|counts| {
             counts.gone_from_server += 1;
             match why.kind() {
                 ReasonKind::Reset => counts.resets += 1,

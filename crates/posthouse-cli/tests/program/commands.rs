@@ -2,15 +2,27 @@
 
 use std::process::{Command, Stdio};
 
-use super::support::{run, serve};
+use super::support::{TemporaryDirectory, run, serve};
 
 #[test]
-fn without_a_command_the_two_most_useful_ones_are_shown() {
-    let ended = run::<&str>([]).expect(0);
-    for part in ["posthouse serve", "posthouse bench", "posthouse help"] {
-        assert!(ended.stdout.contains(part), "{ended:#?}");
+fn without_a_command_the_main_job_is_shown_first() {
+    let welcome = run::<&str>([]).expect(0).stdout;
+    let help = run(["--help"]).expect(0).stdout;
+    for text in [welcome, help] {
+        let place = |part| text.find(part).unwrap_or_else(|| panic!("{part} is missing: {text}"));
+        let send = place("posthouse send 127.0.0.1:9990 build/");
+        assert!(place("posthouse serve --dir inbox") < send, "{text}");
+        assert!(place("help") > 0, "{text}");
     }
     run(["gallop"]).expect(2);
+}
+
+#[test]
+fn there_are_few_enough_commands_to_remember() {
+    let help = run(["--help"]).expect(0).stdout;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands.take_while(|line| !line.is_empty()).collect();
+    assert!((9..=12).contains(&commands.len()), "{commands:#?}");
 }
 
 #[test]
@@ -24,8 +36,17 @@ fn the_demonstration_succeeds_in_both_layouts() {
         assert!(checks.iter().all(|check| check["found"] == check["expected"]), "{json:#}");
         assert_eq!(ended.stderr, "");
     }
-    let text = run(["demo"]).expect(0).stdout;
-    assert!(text.contains("seen as resets") && !text.contains("WRONG"), "{text}");
+    let temporary = TemporaryDirectory::new("demo");
+    let demo = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+        .arg("demo")
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&demo.stdout);
+    for part in ["files of 4 MiB sent", "files got back", "seen as resets"] {
+        assert!(text.contains(part) && !text.contains("WRONG"), "{text}");
+    }
+    assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "its files are removed");
     run(["demo", "--layout", "round"]).expect(2).says(&["--layout round", "pinned"]);
 }
 
@@ -44,7 +65,14 @@ fn the_backend_is_a_flag_of_every_command_that_starts_an_endpoint() {
             assert!(ended.stderr.contains(&format!("backend=\"{backend}\"")), "{ended:#?}");
         }
     }
-    for command in [&["serve"][..], &["demo"], &["bench", "127.0.0.1:9"]] {
+    for command in [
+        &["serve"][..],
+        &["demo"],
+        &["bench", "127.0.0.1:9"],
+        &["send", "127.0.0.1:9", env!("CARGO_MANIFEST_PATH")],
+        &["get", "127.0.0.1:9", "x"],
+        &["list", "127.0.0.1:9"],
+    ] {
         let wrong = command.iter().chain(&["--backend", "iocp"]);
         run(wrong).expect(2).says(&["--backend iocp", "auto", "uring", "readiness"]);
         let wrong = command.iter().chain(&["--backend", "uring", "--layout", "shared"]);
@@ -108,7 +136,9 @@ fn the_doctor_tells_what_works_and_what_limits() {
 #[test]
 fn completions_are_written_for_a_shell_and_refused_for_what_is_none() {
     let script = run(["completions", "bash"]).expect(0).stdout;
-    assert!(script.contains("posthouse") && script.contains("--print-config"), "{script}");
+    for word in ["posthouse", "--print-config", "send", "get", "list", "--drop-only", "--watch"] {
+        assert!(script.contains(word), "{word} is missing: {script}");
+    }
     run(["completions", "abacus"]).expect(2);
 }
 

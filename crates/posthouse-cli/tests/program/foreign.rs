@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::support::{TemporaryFile, serve};
 
 /// Runs a tool with this input; `None` where the machine does not have it.
-fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output> {
+pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output> {
     let started = Command::new(tool)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -4,6 +4,9 @@
 mod bench;
 mod commands;
 mod echo;
+mod files;
 mod foreign;
+mod link;
+mod resuming;
 mod serve;
 mod support;

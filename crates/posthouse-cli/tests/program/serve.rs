@@ -3,16 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use super::support::{Program, TemporaryFile, connect, frame, run, serve};
-
-/// Sends bytes, and fails unless these come back.
-#[track_caller]
-fn exchange(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
-    stream.write_all(sent).unwrap();
-    let mut came = vec![0; expected.len()];
-    stream.read_exact(&mut came).unwrap();
-    assert_eq!(came, expected);
-}
+use super::support::{Program, TemporaryFile, connect, exchange, frame, run, serve, wait_until};
 
 #[test]
 fn native_frames_come_back_with_their_kind_and_payload_however_they_were_cut() {
@@ -145,6 +136,20 @@ fn an_address_in_use_is_told_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     run(["serve", "--listen", &address]).expect(1).says(&[&address, "choose another port"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut server = Program::start(["serve", "--listen", &address]);
+    // What it opens right before it looks at the address.
+    wait_until("a completion port", || {
+        server.open_files().iter().any(|it| it.contains("io_uring") || it.contains("eventpoll"))
+    });
+    drop(taken);
+    assert!(server.line().starts_with(&format!("listening on {address} ")));
 }
 
 #[cfg(unix)]

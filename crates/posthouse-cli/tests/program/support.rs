@@ -1,22 +1,34 @@
 //! Starting the program, waiting for it with a bound, and leaving nothing behind.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes; then the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is looked whether something has happened that nobody tells.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A running program. Dropping it kills and reaps it.
 pub(crate) struct Program {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
+        thread::park_timeout(LOOK_EVERY);
+    }
 }
 
 /// How a program ended.
@@ -37,13 +49,22 @@ pub(crate) fn serve(arguments: &[&str]) -> (Program, SocketAddr) {
     let words = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments);
     let mut program = Program::start(words);
     let line = program.line();
-    let address = line.split_whitespace().find_map(|word| word.parse().ok());
+    let address = line.split([' ', ';']).find_map(|word| word.parse().ok());
     (program, address.unwrap_or_else(|| panic!("no address in {line:?}")))
 }
 
 impl Program {
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        Self::start_in(Path::new("."), arguments)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn start_in<S: AsRef<OsStr>>(
+        directory: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+            .current_dir(directory)
             .args(arguments)
             .env_remove("POSTHOUSE_LOG")
             .stdin(Stdio::null())
@@ -65,6 +86,32 @@ impl Program {
                 panic!("no line on stdout ({error}); on stderr: {stderr}")
             }
         }
+    }
+
+    /// The next line on stderr, without its end.
+    pub(crate) fn complaint(&mut self) -> String {
+        let line = self.stderr.recv_timeout(PATIENCE);
+        line.expect("a line on stderr").trim_end().to_owned()
+    }
+
+    /// What the system calls its open files.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_files(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())) else {
+            return Vec::new();
+        };
+        let targets = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.map(|target| target.to_string_lossy().into_owned()).collect()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it still runs");
+        self.child.wait().expect("it can be waited for");
     }
 
     /// Waits until it has ended by itself.
@@ -96,6 +143,16 @@ impl Ended {
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
+    }
+
+    /// Every line of stdout, as JSON.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        let parse = |line| {
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{error}: {line} in {self:#?}"))
+        };
+        self.stdout.lines().map(parse).collect()
     }
 
     #[track_caller]
@@ -145,6 +202,15 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Sends bytes, and fails unless these come back.
+#[track_caller]
+pub(crate) fn exchange(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
+    stream.write_all(sent).unwrap();
+    let mut came = vec![0; expected.len()];
+    stream.read_exact(&mut came).unwrap();
+    assert_eq!(came, expected);
+}
+
 /// A native frame.
 pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32 + 1).to_le_bytes().to_vec();
@@ -176,5 +242,45 @@ impl Drop for TemporaryFile {
     fn drop(&mut self) {
         // Left behind at worst, in a directory that is cleaned.
         let _ = std::fs::remove_file(self.path());
+    }
+}
+
+/// A directory of one test, removed when it is dropped.
+pub(crate) struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("posthouse-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).expect("the directory is made");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of something in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The same as text.
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.join(name).to_str().expect("the path is text").to_owned()
+    }
+
+    /// Writes a file in it, with the directories on the way.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");
+        std::fs::write(&path, content).expect("the file is written");
+        path
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        // Left behind at worst, in a directory that is cleaned.
+        let _ = std::fs::remove_dir_all(self.path());
     }
 }

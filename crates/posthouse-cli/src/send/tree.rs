@@ -1,0 +1,239 @@
+//! What a path on the command line stands for, and the files beneath it.
+
+use std::ffi::OsStr;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use posthouse::Directory;
+
+use crate::courier::Parcel;
+
+/// Where unfinished files lie in a directory that receives; they are nobody's.
+const PARTS: &str = ".posthouse";
+
+/// A directory that files are sent from.
+pub(super) struct Root {
+    directory: Directory,
+    names: Names,
+}
+
+/// What the files beneath a root are called there.
+enum Names {
+    /// As here.
+    AsTheyAre,
+    /// With this before them.
+    Under(String),
+    /// The only one: this.
+    Only(String),
+}
+
+impl Root {
+    pub(super) fn parcel(&self, path: &str) -> Parcel {
+        let name = match &self.names {
+            Names::AsTheyAre => path.into(),
+            Names::Under(prefix) => format!("{prefix}/{path}").into(),
+            Names::Only(name) => name.as_str().into(),
+        };
+        Parcel { directory: self.directory.clone(), path: path.into(), name }
+    }
+}
+
+/// A path on the command line, as it was found.
+pub(super) enum Start {
+    File(Root, Found),
+    Tree(Root, PathBuf),
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Beneath its root.
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    /// `None` where the system does not say it.
+    pub(super) modified: Option<std::time::SystemTime>,
+}
+
+impl Found {
+    fn new(path: String, metadata: &Metadata) -> Self {
+        Self { path, bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl Start {
+    /// Looks at a path. A link is followed: whoever names it means what it leads to.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing can be sent from there.
+    pub(super) fn find(path: &Path, sent_as: Option<&str>) -> Result<Self, String> {
+        let found = fs::metadata(path).map_err(|error| error.to_string())?;
+        if found.is_dir() {
+            let names = match (sent_as, own_name(path)) {
+                (Some(name), _) => Names::Under(name.trim_end_matches('/').to_owned()),
+                (None, Some(name)) => Names::Under(text(name)?),
+                (None, None) => Names::AsTheyAre,
+            };
+            let directory = open(path)?;
+            return Ok(Self::Tree(Root { directory, names }, path.to_owned()));
+        }
+        if !found.is_file() {
+            return Err(format!("{}: only regular files and directories are sent", what(&found)));
+        }
+        // The directory beneath which the file is opened follows no link.
+        let link = fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink());
+        let real = if link { fs::canonicalize(path) } else { Ok(path.to_owned()) };
+        let real = real.map_err(|error| error.to_string())?;
+        let file = text(real.file_name().unwrap_or_default())?;
+        let own = || text(path.file_name().unwrap_or_default());
+        let name = match sent_as {
+            Some(directory) if directory.ends_with('/') => format!("{directory}{}", own()?),
+            Some(name) => name.to_owned(),
+            None => own()?,
+        };
+        let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = open(parent.unwrap_or(Path::new(".")))?;
+        let root = Root { directory, names: Names::Only(name) };
+        Ok(Self::File(root, Found::new(file, &found)))
+    }
+}
+
+/// The name that a directory gives to what is in it. `dir/.`, `.` and the like name what is in it
+/// and not itself, as they do for `cp -r`.
+fn own_name(path: &Path) -> Option<&OsStr> {
+    // The parts that `Path` gives do not tell `dir/.` from `dir`.
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let mut parts = bytes.rsplit(|byte| std::path::is_separator(char::from(*byte)));
+    match parts.find(|part| !part.is_empty()) {
+        Some(b"." | b"..") => None,
+        _ => path.file_name(),
+    }
+}
+
+fn open(path: &Path) -> Result<Directory, String> {
+    Directory::open(path).map_err(|error| error.to_string())
+}
+
+fn text(name: &OsStr) -> Result<String, String> {
+    let text = name.to_str().map(str::to_owned);
+    text.ok_or_else(|| "its name is not UTF-8, and names are sent as UTF-8".to_owned())
+}
+
+/// What lies beneath a directory: what is not sent as well as what is.
+pub(super) enum Seen<'a> {
+    File(Found),
+    /// Left out, as it should be.
+    Skipped(&'a Path, &'static str),
+    /// Should be sent, and cannot.
+    Unsendable(&'a Path, String),
+}
+
+/// Walks everything beneath a directory, in the order of the names; no link is followed.
+pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
+    // Directories yet to be walked: the next one is the last. One at a time is read.
+    let mut left = vec![String::new()];
+    while let Some(inside) = left.pop() {
+        let here = top.join(&inside);
+        let mut entries = match entries(&here) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let why = format!("cannot read the directory: {error}");
+                see(Seen::Unsendable(&here, why));
+                continue;
+            }
+        };
+        entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let mut beneath = Vec::new();
+        for (name, kind) in entries {
+            let path = here.join(&name);
+            if inside.is_empty() && *name == *PARTS {
+                continue;
+            }
+            if !kind.is_dir() && !kind.is_file() {
+                see(Seen::Skipped(&path, kind_name(kind)));
+                continue;
+            }
+            let name = match text(&name) {
+                Ok(name) => format!("{inside}{name}"),
+                Err(why) => {
+                    see(Seen::Unsendable(&path, why));
+                    continue;
+                }
+            };
+            if kind.is_dir() {
+                beneath.push(format!("{name}/"));
+            } else {
+                see_file(&path, name, see);
+            }
+        }
+        left.extend(beneath.into_iter().rev());
+    }
+}
+
+fn see_file(path: &Path, name: String, see: &mut dyn FnMut(Seen<'_>)) {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => see(Seen::File(Found::new(name, &metadata))),
+        // It has gone since.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => see(Seen::Unsendable(path, error.to_string())),
+    }
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, FileType)>> {
+    let entries = fs::read_dir(directory)?;
+    entries
+        .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))))
+        .collect()
+}
+
+fn what(found: &Metadata) -> &'static str {
+    kind_name(found.file_type())
+}
+
+#[cfg(unix)]
+fn kind_name(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    match kind {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_block_device() || kind.is_char_device() => "a device",
+        _ => "not a regular file",
+    }
+}
+
+#[cfg(not(unix))]
+fn kind_name(kind: FileType) -> &'static str {
+    if kind.is_symlink() { "a symbolic link" } else { "not a regular file" }
+}
+
+/// A path as a name in an account.
+pub(super) fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_gives_its_name_to_what_is_in_it_unless_only_its_contents_are_meant() {
+        for (path, name) in [
+            ("build", Some("build")),
+            ("build/", Some("build")),
+            ("a/build//", Some("build")),
+            ("/srv/build", Some("build")),
+            ("build/.", None),
+            ("build/./", None),
+            (".", None),
+            ("./", None),
+            ("..", None),
+            ("../..", None),
+            ("/", None),
+        ] {
+            assert_eq!(own_name(Path::new(path)), name.map(OsStr::new), "{path}");
+        }
+    }
+}

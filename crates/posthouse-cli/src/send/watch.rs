@@ -1,0 +1,145 @@
+//! A directory that is looked at again and again: what appears in it is sent.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::tree::{self, Found, Root, Seen};
+use crate::courier::{Manifest, Next};
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is known of the files in a directory.
+pub(super) struct Watch {
+    root: Root,
+    top: PathBuf,
+    files: BTreeMap<String, Known>,
+    /// What has been left out, or cannot be sent, and is told already.
+    told: BTreeSet<PathBuf>,
+    next: VecDeque<Next>,
+    look_at: Instant,
+}
+
+/// A file, as it was at the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    /// True exactly when it was handed out so, and so was seen twice.
+    handed_out: bool,
+}
+
+impl Watch {
+    pub(super) fn new(root: Root, top: PathBuf) -> Self {
+        Self {
+            root,
+            top,
+            files: BTreeMap::new(),
+            told: BTreeSet::new(),
+            next: VecDeque::new(),
+            look_at: Instant::now(),
+        }
+    }
+
+    /// Looks: what is as it was the last time is complete, and is handed out once.
+    fn look(&mut self) {
+        let mut before = std::mem::take(&mut self.files);
+        let mut told_before = std::mem::take(&mut self.told);
+        let mut could_not_see = false;
+        let top = std::mem::take(&mut self.top);
+        tree::walk(&top, &mut |seen| match seen {
+            Seen::File(found) => {
+                let last = before.remove(&found.path);
+                self.see(found, last);
+            }
+            Seen::Skipped(path, why) => {
+                if !told_before.remove(path) {
+                    self.next.push_back(Next::Skipped(tree::shown(path), why));
+                }
+                self.told.insert(path.to_owned());
+            }
+            Seen::Unsendable(path, why) => {
+                could_not_see = true;
+                if !told_before.remove(path) {
+                    self.next.push_back(Next::Failed(tree::shown(path), why));
+                }
+                self.told.insert(path.to_owned());
+            }
+        });
+        self.top = top;
+        if could_not_see {
+            // They may still be there, and were sent.
+            self.files.append(&mut before);
+        }
+    }
+
+    fn see(&mut self, found: Found, last: Option<Known>) {
+        let Found { path, bytes, modified } = found;
+        let is_same = |last: &Known| (last.bytes, last.modified) == (bytes, modified);
+        let last = last.filter(is_same);
+        if last.as_ref().is_some_and(|last| !last.handed_out) {
+            self.next.push_back(Next::Parcel(self.root.parcel(&path)));
+        }
+        self.files.insert(path, Known { bytes, modified, handed_out: last.is_some() });
+    }
+}
+
+impl Manifest for Watch {
+    fn next(&mut self, now: Instant) -> Next {
+        if self.next.is_empty() && now >= self.look_at {
+            self.look();
+            self.look_at = now + LOOK_EVERY;
+        }
+        self.next.pop_front().unwrap_or(Next::At(self.look_at))
+    }
+
+    fn left(&self) -> usize {
+        self.next.iter().filter(|next| matches!(next, Next::Parcel(_))).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::send::tree::Start;
+
+    /// The names that a look at this moment hands out.
+    fn handed_out(watch: &mut Watch, now: Instant) -> Vec<String> {
+        let mut names = Vec::new();
+        loop {
+            match watch.next(now) {
+                Next::Parcel(parcel) => names.push(parcel.name.into()),
+                Next::At(_) => return names,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_handed_out_once_and_only_when_two_looks_find_it_the_same() {
+        let top = std::env::temp_dir().join(format!("posthouse-watch-{}", std::process::id()));
+        fs::create_dir(&top).unwrap();
+        let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
+        let mut watch = Watch::new(root, top.clone());
+        let start = Instant::now();
+        let mut looks = (0..).map(|second| start + second * LOOK_EVERY);
+        let mut look = || handed_out(&mut watch, looks.next().unwrap());
+        let none: [&str; 0] = [];
+
+        fs::write(top.join("a"), "1").unwrap();
+        assert_eq!(look(), none, "it may still be written");
+        fs::write(top.join("a"), "12").unwrap();
+        assert_eq!(look(), none, "it has grown");
+        assert_eq!(look(), ["a"]);
+        assert_eq!(look(), none, "once");
+        fs::rename(top.join("a"), top.join("b")).unwrap();
+        assert_eq!(look(), none);
+        assert_eq!(look(), ["b"]);
+        fs::write(top.join("b"), "other").unwrap();
+        assert_eq!((look(), look(), look()), (vec![], vec!["b".to_owned()], vec![]));
+        fs::remove_dir_all(&top).unwrap();
+    }
+}
