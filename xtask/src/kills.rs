@@ -170,7 +170,7 @@ impl Campaign {
         let address = format!("127.0.0.1:{}", self.port);
         let mut command = Command::new(&self.program);
         command.args(["send", "--backend", &self.backend, "--json", &address]).arg(file);
-        start(command.stdout(Stdio::piped()))
+        start(command.stdout(Stdio::piped()).stderr(Stdio::null()))
     }
 }
 
