@@ -298,6 +298,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
         receiving.file = Some(file);
         receiving.held = bytes;
         let size = receiving.incoming.size();
+        if let Some(progress) = &receiving.progress {
+            progress.set_moved(bytes.min(size));
+        }
         if let Some(reservation) = &mut receiving.reservation {
             if bytes > 0 {
                 reservation.shrink(bytes.min(size), 1);
