@@ -198,6 +198,8 @@ impl Transfer {
 pub struct TransferError {
     kind: TransferErrorKind,
     detail: Box<str>,
+    /// True exactly when the detail is this side's system's, and none of the peer's business.
+    of_system: bool,
     by_peer: bool,
 }
 
@@ -237,7 +239,7 @@ pub enum TransferErrorKind {
 
 impl TransferError {
     pub(crate) fn here(kind: TransferErrorKind, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, detail: detail.into(), by_peer: false }
+        Self { kind, detail: detail.into(), of_system: false, by_peer: false }
     }
 
     /// What an abort of the peer's says.
@@ -258,7 +260,8 @@ impl TransferError {
             abort_code::GOING_AWAY => Kind::Disconnected,
             _ => Kind::Refused,
         };
-        Self { kind, detail: String::from_utf8_lossy(text).into(), by_peer: true }
+        let detail = String::from_utf8_lossy(text).into();
+        Self { kind, detail, of_system: false, by_peer: true }
     }
 
     /// The code that tells the peer.
@@ -283,10 +286,7 @@ impl TransferError {
 
     /// What the peer may read of it: what this side's disk says is this side's alone.
     pub(crate) fn text_for_peer(&self) -> &str {
-        match self.kind {
-            TransferErrorKind::Disk | TransferErrorKind::NoSpace => "",
-            _ => &self.detail,
-        }
+        if self.of_system { "" } else { &self.detail }
     }
 
     /// What it was.
@@ -322,7 +322,7 @@ impl From<posthouse_io::Error> for TransferError {
             Failure::NoSpace => TransferErrorKind::NoSpace,
             _ => TransferErrorKind::Disk,
         };
-        Self::here(kind, error.to_string())
+        Self { of_system: true, ..Self::here(kind, error.to_string()) }
     }
 }
 

@@ -150,8 +150,8 @@ mod tests {
                 types.repeat(count)
             )
         };
-        assert_eq!(types(&Tree::of(&[(LISTING, &listing(22))])), []);
-        assert_eq!(types(&Tree::of(&[(LISTING, &listing(23))])).len(), 1);
+        assert_eq!(types(&Tree::of(&[(LISTING, &listing(TYPES_MAX / 2))])), []);
+        assert_eq!(types(&Tree::of(&[(LISTING, &listing(TYPES_MAX / 2 + 1))])).len(), 1);
         assert_eq!(types(&Tree::of(&[])).len(), 1);
     }
 

@@ -131,7 +131,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return;
         };
         let progress = Progress::new(name.as_str(), false);
-        self.begin_sending(hands, id, &directory, (&source, name.clone()), progress);
+        self.begin_sending(hands, id, &directory, (source.as_str(), name.clone()), progress);
     }
 
     /// The peer gives something up.

@@ -118,6 +118,12 @@ impl Receiving {
         }
     }
 
+    /// That nothing of it is worth keeping.
+    fn what_goes(&self) -> Leaving {
+        let of_final = matches!(self.step, Step::HoldingFinal | Step::Moving { of_final: true });
+        if of_final { Leaving::Nothing } else { Leaving::Remove }
+    }
+
     fn file(&self) -> File {
         self.file.clone().expect("a file that was opened")
     }
@@ -569,6 +575,10 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return; // it is there, or as good as: how that ends is how the transfer ends
         }
         let Some(progress) = receiving.progress.take() else { return };
+        if error.is_by_peer() && error.kind() == TransferErrorKind::Changed {
+            // Of that size and time there is no such file any more: nothing could go on with it.
+            receiving.leaving = receiving.what_goes();
+        }
         if receiving.leaving == Leaving::Nothing {
             receiving.leaving = receiving.what_stays();
         }

@@ -71,6 +71,12 @@ impl From<TransferViolation> for TransferError {
     }
 }
 
+/// Whether a path of this machine leads to something beneath a directory. It need not be a name that
+/// every system can hold: only what the peer is told must.
+fn is_path(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
+}
+
 fn changed(text: &str) -> TransferError {
     TransferError::here(TransferErrorKind::Changed, text)
 }
@@ -84,16 +90,14 @@ impl<S: Default + Send + 'static> Transfers<S> {
         source: &str,
         progress: Progress,
     ) {
-        let names = (FileName::parse(source), FileName::parse(progress.name()));
-        match names {
-            (Ok(source), Ok(name)) => {
-                self.begin_sending(hands, 0, directory, (&source, name), progress);
+        let wrong = match FileName::parse(progress.name()) {
+            Ok(name) if is_path(source) => {
+                return self.begin_sending(hands, 0, directory, (source, name), progress);
             }
-            (Err(error), _) | (_, Err(error)) => {
-                let kind = TransferErrorKind::BadName;
-                hands.tell(progress, Err(TransferError::here(kind, error.to_string())));
-            }
-        }
+            Ok(_) => "the path is not one beneath the directory".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        hands.tell(progress, Err(TransferError::here(TransferErrorKind::BadName, wrong)));
     }
 
     pub(super) fn begin_sending(
@@ -101,7 +105,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         hands: &mut Hands<'_, '_, S>,
         answers: u32,
         directory: &Directory,
-        (source, name): (&FileName, FileName),
+        (source, name): (&str, FileName),
         progress: Progress,
     ) {
         let sending = Sending {
@@ -114,7 +118,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             waiting_since: None,
             restarted: false,
         };
-        let (directory, path) = (directory.io().clone(), source.as_str().into());
+        let (directory, path) = (directory.io().clone(), source.into());
         let open = FileOp::Open { directory, path };
         self.begin(hands, answers != 0, Work::Sending(sending), open);
     }

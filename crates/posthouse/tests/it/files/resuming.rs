@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthouse::{ClientError, Close, Options, TransferErrorKind, Tuning};
 
 use super::carrier::{Carrier, failed, serve, serve_with, visit};
-use crate::bed::{Bed, everywhere, target};
+use crate::bed::{Bed, everywhere, in_simulation, target};
 use crate::store::{Store, content};
 
 fn narrow(bed: &Bed<'_>) -> Options {
@@ -184,5 +184,26 @@ fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
             bed.end(&visitor);
             bed.end(&server);
         }
+    });
+}
+
+#[test]
+fn what_came_of_a_file_that_changed_is_not_kept() {
+    in_simulation(|bed| {
+        let (here, there) = (bed.store("here"), bed.store("there"));
+        here.write("file", &content(1, 600_000));
+        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let directory = here.directory();
+        let (visitor, sent) = visit(bed, &server, move |peer| {
+            let _ = peer.offer(&directory, "file");
+            Ok(())
+        });
+        bed.wait_for("some of it", || !there.parts().is_empty());
+        here.resize("file", 500_000);
+        assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Changed));
+        log.wait(bed, 1);
+        bed.wait_for("no part", || there.parts().is_empty());
+        bed.end(&visitor);
+        bed.end(&server);
     });
 }
