@@ -29,6 +29,8 @@ pub(crate) use screen::Screen;
 use retry::Attempts;
 use rider::{Event, Rider};
 
+/// The code of a goodbye to whoever has not the right key (PROTOCOL.md).
+const NOT_ADMITTED: u16 = 5;
 /// How long the end of a connection may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -325,7 +327,7 @@ impl Courier {
                 | ReasonKind::Busy
                 | ReasonKind::System
                 | ReasonKind::Unreachable
-        );
+        ) && why.code() != Some(NOT_ADMITTED);
         if !self.was_up && (!passing || !patience.from_the_start) {
             return Err(format!("cannot connect to {target}: {}", plainly(why)));
         }
@@ -373,7 +375,7 @@ fn plainly(why: &Reason) -> String {
     if let Some((text, _)) = text.split_once(" (see Target::without_hello)") {
         return format!("{text}; is it a posthouse that listens there?");
     }
-    if text.contains("not admitted") {
+    if why.code() == Some(NOT_ADMITTED) || why.kind() == ReasonKind::NotAdmitted {
         return format!("{text}; both sides need the same key, see --key-file");
     }
     text

@@ -86,6 +86,8 @@ pub struct Reason {
     pub(crate) kind: ReasonKind,
     pub(crate) detail: Box<str>,
     pub(crate) unsent_bytes: u64,
+    /// The code of the peer's goodbye.
+    pub(crate) code: Option<u16>,
 }
 
 /// What ended a connection, for code that decides by it.
@@ -124,7 +126,7 @@ pub enum ReasonKind {
 
 impl Reason {
     pub(crate) fn new(kind: ReasonKind, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, detail: detail.into(), unsent_bytes: 0 }
+        Self { kind, detail: detail.into(), unsent_bytes: 0, code: None }
     }
 
     /// What ended it.
@@ -146,6 +148,12 @@ impl Reason {
             ReasonKind::System | ReasonKind::Unreachable | ReasonKind::Busy => Fault::System,
             ReasonKind::Panicked => Fault::Bug,
         }
+    }
+
+    /// The code of the goodbye that the peer said, where it said one: see PROTOCOL.md, or the
+    /// application's own from 1000 on.
+    pub fn code(&self) -> Option<u16> {
+        self.code
     }
 
     /// Bytes that were queued for the peer and never handed to the system.

@@ -272,7 +272,9 @@ impl<S: Default + Send + 'static> Strand<S> {
                 // Not escaped here: the reason's Display does it.
                 let colon = if bye.text.is_empty() { "" } else { ": " };
                 let text = format!("it said goodbye with code {}{colon}{}", bye.code, bye.text);
-                self.close(cx, Close::gracefully(), Reason::new(ReasonKind::Ended, text));
+                let code = Some(bye.code);
+                let reason = Reason { code, ..Reason::new(ReasonKind::Ended, text) };
+                self.close(cx, Close::gracefully(), reason);
             }
             Ok(Event::Nothing) => {}
             Err(violation) => self.on_violation(cx, &violation),
