@@ -70,6 +70,9 @@ pub enum ClientError {
     Request(RequestError),
     /// The file did not get across.
     Transfer(TransferError),
+    /// As many received messages as may be wait for [`Client::receive`]: nothing more is read, so
+    /// no answer can come. Receive them, then try again.
+    InboxFull,
     /// The connection was not begun.
     Connect(ConnectError),
     /// The client's endpoint did not start.
@@ -96,6 +99,9 @@ impl fmt::Display for ClientError {
             ClientError::Send(error) => error.fmt(f),
             ClientError::Request(error) => error.fmt(f),
             ClientError::Transfer(error) => error.fmt(f),
+            ClientError::InboxFull => {
+                f.write_str("too many received messages wait: receive them, then try again")
+            }
             ClientError::Connect(error) => error.fmt(f),
             ClientError::Start(error) => error.fmt(f),
             ClientError::Address(error) => error.fmt(f),
@@ -280,7 +286,8 @@ impl Client {
         }
     }
 
-    /// The next message, in the order of their arrival; waits for it. What arrived before the end
+    /// The next message, in the order of their arrival; waits for it, at most so long
+    /// ([`Duration::MAX`]: for ever). What arrived before the end
     /// of the connection is given before the end is told.
     pub fn receive(&self, timeout: Duration) -> Result<Received, ClientError> {
         Self::may_wait()?;
@@ -339,13 +346,16 @@ impl Client {
         asked?;
         let reply = self.wait(None, |inbox| {
             let answered = lock(&answer).take().map(|reply| reply.map_err(ClientError::Request));
-            answered.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
+            answered.or_else(|| no_answer(inbox))
         });
         reply.unwrap_or(Err(ClientError::TimedOut))
     }
 
     /// Sends a file, and waits until the server has it whole, verified and on its disk; gives its
     /// BLAKE3 hash. What the server has of it already is not sent again.
+    ///
+    /// Messages that come meanwhile wait to be received; when as many wait as may, the call gives
+    /// up with [`ClientError::InboxFull`], as `get`, `list` and `request` do.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -374,10 +384,24 @@ impl Client {
         let progress = self.on_strand(begin)?;
         let over = self.wait(None, |inbox| {
             let mine = |transfer: &Transfer| *transfer.progress() == progress;
-            let place = inbox.transfers.iter().position(mine)?;
+            let Some(place) = inbox.transfers.iter().position(mine) else {
+                return inbox.paused.then_some(Err(ClientError::InboxFull));
+            };
             Some(inbox.transfers.swap_remove(place).result.map_err(ClientError::Transfer))
         });
+        if let Some(Err(ClientError::InboxFull)) = over {
+            self.give_up(progress);
+        }
         over.unwrap_or(Err(ClientError::TimedOut))
+    }
+
+    /// Cancels a transfer that nobody waits for any more.
+    fn give_up(&self, progress: Progress) {
+        // Refused only where the connection has ended, and the transfer with it.
+        let _ = self.endpoint.run(self.peer, move |peer| {
+            peer.cancel(&progress);
+            Ok(())
+        });
     }
 
     /// Everything that the server has, in the order of the names.
@@ -396,7 +420,7 @@ impl Client {
             })?;
             let listed = self.wait(None, |inbox| {
                 let listed = lock(&page).take().map(|page| page.map_err(ClientError::Transfer));
-                listed.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
+                listed.or_else(|| no_answer(inbox))
             });
             let entries = listed.unwrap_or(Err(ClientError::TimedOut))?;
             // A server that begins again would have it go on for ever.
@@ -455,6 +479,14 @@ impl Client {
         // Refused only in a callback, where nothing can be waited for.
         let _ = self.endpoint.wait();
     }
+}
+
+/// Why no answer can come any more, where none can.
+fn no_answer<T>(inbox: &mut Inbox) -> Option<Result<T, ClientError>> {
+    if inbox.ended.is_some() {
+        return Some(Err(ended(inbox)));
+    }
+    inbox.paused.then_some(Err(ClientError::InboxFull))
 }
 
 fn ended(inbox: &mut Inbox) -> ClientError {

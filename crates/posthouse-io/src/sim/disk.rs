@@ -22,7 +22,7 @@ use super::world::World;
 use crate::file::{Directory, DirectoryKind, File, FileKind, Usage};
 use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 
-/// A simulated disk, made by [`Network::disk`]: clones name the same one. It outlives the ports
+/// A simulated disk, made by `disk` of its world: clones name the same one. It outlives the ports
 /// that use it.
 ///
 /// Operations on files reach it through [`directory`](Self::directory). What the other methods do

@@ -315,7 +315,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             let rest = receiving.directory.reserve(size.saturating_sub(bytes), 0);
             receiving.reservation = rest.filter(|_| bytes > 0);
             if receiving.reservation.is_none() {
-                let text = "the quota of the directory is used up";
+                let text = "it would exceed the quota of the directory";
                 return Err(TransferError::here(TransferErrorKind::NoSpace, text));
             }
         }

@@ -244,3 +244,27 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         assert_eq!(there.files(), ["b", "c"]);
     });
 }
+
+#[test]
+fn a_client_whose_inbox_is_full_says_so_instead_of_waiting_for_ever() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        there.write("a", &content(1, 100));
+        let carrier = Carrier::new().giving(there.directory()).on_connected(|peer| {
+            (0..1500).for_each(|_| peer.send(40, b"news"));
+            Ok(())
+        });
+        let server = bed.serve(carrier);
+        let client = bed.client(&server);
+        let here = bed.store("here");
+        let get = || client.get("a", &here.directory());
+        bed.until("a full inbox", || matches!(get(), Err(ClientError::InboxFull)).then_some(()));
+        assert!(matches!(client.list(), Err(ClientError::InboxFull)));
+        for _ in 0..1500 {
+            assert_eq!(client.receive(crate::bed::PATIENCE).expect("news").payload, b"news");
+        }
+        get().expect("now it is read");
+        client.close();
+        bed.end(&server);
+    });
+}
