@@ -226,89 +226,49 @@ fn parts_count_among_the_files_of_a_quota() {
 /// Places are numbers of a byte, and answers to gets are not counted.
 #[test]
 fn no_peer_runs_out_of_places() {
-    in_simulation(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let directory = here.directory();
-        let carrier = Carrier::new().taking(there.directory()).on_received(move |peer| {
-            for n in 0..100 {
-                let _ = peer.get(&directory, &format!("g{n}"));
-            }
-            Ok(())
-        });
-        let log = carrier.log.clone();
-        let tuning = Tuning { turn_messages: 1000, ..bed.options().tuning };
-        let server = bed.serve_with(carrier, Options { transfers_max: 100, tuning, ..quiet(bed) });
-        let mut raw = bed.dial(&server);
-        greet(bed, &mut raw);
-        raw.send_frame(40, b"get");
-        for n in 0..100 {
-            let (kind, payload) = bed.read_frame(&mut raw);
-            assert_eq!(
-                (kind, u32::from(payload[0]) + 256 * u32::from(payload[1])),
-                (18, 2 * n + 2)
-            );
-        }
-        let mut bytes = Vec::new();
-        for n in 0..250_u32 {
-            bytes.extend(crate::raw::frame(10, &offer(2 * n + 1, 10, format!("f{n}").as_bytes())));
-            bytes.extend(crate::raw::frame(15, &numbered(2 * n + 1, &[0, 0])));
-        }
-        for n in 0..100_u32 {
-            let p = offer_for(501 + 2 * n, 2 * n + 2, 10, format!("g{n}").as_bytes());
-            bytes.extend(crate::raw::frame(10, &p));
-        }
-        bytes.extend(crate::raw::frame(40, b"again"));
-        raw.send(&bytes);
-        bed.wait_for("it", || {
-            log.order().iter().any(|m| m == "again") || !log.ends().is_empty() || raw.is_over()
-        });
-        assert!(log.ends().is_empty(), "{:?}", log.ends());
-        bed.end(&server);
-    });
+    // By default, and with as many transfers and as long turns as may be.
+    for (gets, turn_messages) in [(16, 64), (100, 1000)] {
+        in_simulation(|bed| run_out_of_places(bed, gets, turn_messages));
+    }
 }
 
-/// Places are numbers of a byte, and answers to gets are not counted.
-#[test]
-fn no_peer_runs_out_of_places_by_default() {
-    in_simulation(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let directory = here.directory();
-        let carrier = Carrier::new().taking(there.directory()).on_received(move |peer| {
-            for n in 0..16 {
-                let _ = peer.get(&directory, &format!("g{n}"));
-            }
-            Ok(())
-        });
-        let log = carrier.log.clone();
-        let tuning = Tuning { turn_messages: 64, ..bed.options().tuning };
-        let server = bed.serve_with(carrier, Options { tuning, ..quiet(bed) });
-        let mut raw = bed.dial(&server);
-        greet(bed, &mut raw);
-        raw.send_frame(40, b"get");
-        for n in 0..16 {
-            let (kind, payload) = bed.read_frame(&mut raw);
-            assert_eq!(
-                (kind, u32::from(payload[0]) + 256 * u32::from(payload[1])),
-                (18, 2 * n + 2)
-            );
+/// Many offers that are given up at once, while many wishes of the other side are met.
+fn run_out_of_places(bed: &Bed<'_>, gets: u32, turn_messages: usize) {
+    let (here, there) = (bed.store("here"), bed.store("there"));
+    let directory = here.directory();
+    let carrier = Carrier::new().taking(there.directory()).on_received(move |peer| {
+        for n in 0..gets {
+            let _ = peer.get(&directory, &format!("g{n}"));
         }
-        let mut bytes = Vec::new();
-        for n in 0..250_u32 {
-            bytes.extend(crate::raw::frame(10, &offer(2 * n + 1, 10, format!("f{n}").as_bytes())));
-            bytes.extend(crate::raw::frame(15, &numbered(2 * n + 1, &[0, 0])));
-        }
-        for n in 0..16_u32 {
-            let p = offer_for(501 + 2 * n, 2 * n + 2, 10, format!("g{n}").as_bytes());
-            bytes.extend(crate::raw::frame(10, &p));
-        }
-        bytes.extend(crate::raw::frame(40, b"again"));
-        raw.send(&bytes);
-        bed.wait_for("it", || {
-            log.order().iter().any(|m| m == "again") || !log.ends().is_empty() || raw.is_over()
-        });
-        assert!(log.ends().is_empty(), "{:?}", log.ends());
-        bed.end(&server);
+        Ok(())
     });
+    let log = carrier.log.clone();
+    let tuning = Tuning { turn_messages, ..bed.options().tuning };
+    let server =
+        bed.serve_with(carrier, Options { transfers_max: gets as usize, tuning, ..quiet(bed) });
+    let mut raw = bed.dial(&server);
+    greet(bed, &mut raw);
+    raw.send_frame(40, b"get");
+    for n in 0..gets {
+        let (kind, payload) = bed.read_frame(&mut raw);
+        assert_eq!((kind, u32::from(payload[0]) + 256 * u32::from(payload[1])), (18, 2 * n + 2));
+    }
+    let mut bytes = Vec::new();
+    for n in 0..250_u32 {
+        bytes.extend(crate::raw::frame(10, &offer(2 * n + 1, 10, format!("f{n}").as_bytes())));
+        bytes.extend(crate::raw::frame(15, &numbered(2 * n + 1, &[0, 0])));
+    }
+    for n in 0..gets {
+        let p = offer_for(501 + 2 * n, 2 * n + 2, 10, format!("g{n}").as_bytes());
+        bytes.extend(crate::raw::frame(10, &p));
+    }
+    bytes.extend(crate::raw::frame(40, b"again"));
+    raw.send(&bytes);
+    bed.wait_for("it", || {
+        log.order().iter().any(|m| m == "again") || !log.ends().is_empty() || raw.is_over()
+    });
+    assert!(log.ends().is_empty(), "{:?}", log.ends());
+    bed.end(&server);
 }
 
 /// More lists than the bound are not queued.
