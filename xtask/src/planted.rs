@@ -5,6 +5,7 @@
 
 mod campaign;
 mod copy;
+mod files;
 mod table;
 
 use std::collections::BTreeSet;
@@ -14,9 +15,13 @@ use std::path::{Path, PathBuf};
 use crate::{Outcome, workspace};
 use campaign::Verdict;
 use copy::Copy;
-use table::PLANTED;
 
 pub(crate) const SEEDS_DEFAULT: u64 = 20_000;
+
+/// The mistakes, each table with what `posthouse sim` runs to find them.
+const TABLES: &[Table] = &[("traffic", table::PLANTED), ("files", files::PLANTED)];
+
+type Table<'a> = (&'static str, &'a [Mistake]);
 
 /// One mistake, as data.
 struct Mistake {
@@ -32,11 +37,11 @@ struct Mistake {
 
 /// Runs the campaign against the mistake called `name`, or against all of them.
 pub(crate) fn run(name: Option<&str>, seeds: u64) -> Outcome {
-    let chosen = choose(PLANTED, name)?;
+    let chosen = choose(TABLES, name)?;
     let root = workspace::root();
     let files = workspace::files(&root)?;
     // A stale entry is told at once, not after the campaigns before it.
-    for mistake in &chosen {
+    for (_, mistake) in &chosen {
         apply(mistake, &read(&root.join(mistake.file))?)?;
     }
     let place = workspace::target_directory(&root)?.join("planted");
@@ -45,8 +50,8 @@ pub(crate) fn run(name: Option<&str>, seeds: u64) -> Outcome {
     let unchanged = copy.build_unchanged()?;
 
     let mut missed = Vec::new();
-    for mistake in &chosen {
-        let verdict = try_one(mistake, &copy, &unchanged, seeds)?;
+    for (what, mistake) in &chosen {
+        let verdict = try_one(mistake, what, &copy, &unchanged, seeds)?;
         println!("{:40} {verdict:40} breaks {}", mistake.name, mistake.breaks);
         if !verdict.is_found() {
             missed.push(mistake.name);
@@ -59,7 +64,13 @@ pub(crate) fn run(name: Option<&str>, seeds: u64) -> Outcome {
     Err(format!("{} of {} not found: {}", missed.len(), chosen.len(), missed.join(", ")))
 }
 
-fn try_one(mistake: &Mistake, copy: &Copy, unchanged: &Path, seeds: u64) -> Outcome<Verdict> {
+fn try_one(
+    mistake: &Mistake,
+    what: &str,
+    copy: &Copy,
+    unchanged: &Path,
+    seeds: u64,
+) -> Outcome<Verdict> {
     let path = copy.tree().join(mistake.file);
     let original = read(&path)?;
     write(&path, &apply(mistake, &original)?)?;
@@ -67,29 +78,39 @@ fn try_one(mistake: &Mistake, copy: &Copy, unchanged: &Path, seeds: u64) -> Outc
     // Put back before anything can fail: the copy serves the next mistake.
     write(&path, &original)?;
     let program = built.map_err(|error| format!("{} does not build: {error}", mistake.name))?;
-    let verdict = campaign::run(&program, seeds, 0)?;
+    let verdict = campaign::run(&program, what, seeds, 0)?;
     if let Verdict::Found { seed, .. } = verdict
-        && campaign::run(unchanged, 1, seed)? != Verdict::NotFound
+        && campaign::run(unchanged, what, 1, seed)? != Verdict::NotFound
     {
         return Err(format!(
-            "seed {seed} fails without {} too: `cargo xtask sim --from {seed} --seeds 1`",
+            "seed {seed} fails without {} too: \
+             `cargo xtask sim --from {seed} --seeds 1 --what {what}`",
             mistake.name
         ));
     }
     Ok(verdict)
 }
 
-fn choose<'a>(table: &'a [Mistake], name: Option<&str>) -> Outcome<Vec<&'a Mistake>> {
-    if table.is_empty() {
+/// The mistakes called so, or all, each with what has to run.
+fn choose<'a>(
+    tables: &'a [Table<'a>],
+    name: Option<&str>,
+) -> Outcome<Vec<(&'static str, &'a Mistake)>> {
+    let with_what = |(what, table): &Table<'a>| {
+        let what = *what;
+        table.iter().map(move |mistake| (what, mistake))
+    };
+    let all: Vec<_> = tables.iter().flat_map(with_what).collect();
+    if all.is_empty() {
         return Err("no planted mistakes in the table".into());
     }
-    let names: BTreeSet<_> = table.iter().map(|mistake| mistake.name).collect();
-    if names.len() != table.len() {
+    let names: BTreeSet<_> = all.iter().map(|(_, mistake)| mistake.name).collect();
+    if names.len() != all.len() {
         return Err("two planted mistakes have the same name".into());
     }
-    let Some(name) = name else { return Ok(table.iter().collect()) };
-    let found = table.iter().find(|mistake| mistake.name == name);
-    found.map(|mistake| vec![mistake]).ok_or_else(|| {
+    let Some(name) = name else { return Ok(all) };
+    let found = all.into_iter().find(|(_, mistake)| mistake.name == name);
+    found.map(|found| vec![found]).ok_or_else(|| {
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
         format!("no planted mistake is called `{name}`; there are: {names}")
     })
@@ -143,20 +164,27 @@ mod tests {
 
     #[test]
     fn an_empty_table_is_an_error() {
-        let error = choose(&[], None).err();
+        let error = choose(&[("traffic", &[])], None).err();
         assert_eq!(error.as_deref(), Some("no planted mistakes in the table"));
     }
 
     #[test]
     fn one_mistake_can_be_chosen_and_an_unknown_one_lists_the_names() {
-        let table = [MISTAKE];
-        assert_eq!(choose(&table, None).map(|chosen| chosen.len()), Ok(1));
-        assert_eq!(choose(&table, Some("close_early")).map(|chosen| chosen.len()), Ok(1));
-        assert!(choose(&table, Some("other")).err().unwrap().contains("close_early"));
+        let other = Mistake { name: "close_late", ..MISTAKE };
+        let tables: [Table<'_>; 2] = [("traffic", &[MISTAKE]), ("files", &[other])];
+        let chosen = |name| {
+            let chosen = choose(&tables, name)?;
+            Outcome::Ok(chosen.iter().map(|(what, it)| (*what, it.name)).collect::<Vec<_>>())
+        };
+        let both = vec![("traffic", "close_early"), ("files", "close_late")];
+        assert_eq!(chosen(None), Ok(both));
+        assert_eq!(chosen(Some("close_late")), Ok(vec![("files", "close_late")]));
+        assert!(chosen(Some("other")).unwrap_err().contains("close_early, close_late"));
     }
 
     #[test]
     fn two_mistakes_of_one_name_are_refused() {
-        assert!(choose(&[MISTAKE, MISTAKE], None).is_err());
+        let tables: [Table<'_>; 2] = [("traffic", &[MISTAKE]), ("files", &[MISTAKE])];
+        assert!(choose(&tables, None).is_err());
     }
 }

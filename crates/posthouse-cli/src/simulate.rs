@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use posthouse::sim::campaign::{self, Summary};
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use crate::{output, panics};
 ///
 /// A run is a pure function of its seed: clients, faults and timing come from it. Every contract of
 /// the framework is checked in every run. The campaign stops at the first failure, and prints its
-/// seed and the command that replays it.
+/// seed and the command that replays it. Every seed runs messages, every fourth one also files.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,6 +38,9 @@ pub(crate) struct Simulate {
     /// Seeds that run at the same time; default: one for each core
     #[arg(long, value_name = "J")]
     jobs: Option<NonZero<usize>>,
+    /// What runs: messages with each seed and files with every fourth, or one of the two with each
+    #[arg(long, value_enum, default_value_t = What::All)]
+    what: What,
     /// Run every seed twice and compare the fingerprints of all that happened
     #[arg(long)]
     twice: bool,
@@ -47,6 +50,14 @@ pub(crate) struct Simulate {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What a seed stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    Traffic,
+    Files,
+    All,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +86,10 @@ struct Report {
     disconnections: u64,
     faults: u64,
     operations: u64,
+    files: u64,
+    files_failed: u64,
+    resumed_bytes: u64,
+    crashes: u64,
     /// Of all runs together: the same for every campaign over the same seeds.
     fingerprint: String,
     failures: Vec<Broken>,
@@ -102,8 +117,9 @@ impl Simulate {
         match report.failures.first() {
             None => Ok(()),
             Some(broken) => Err(Failure::runtime(format!(
-                "a contract is broken; replay it with: posthouse sim --seeds 1 --from {}{}",
+                "a contract is broken; replay it with: posthouse sim --seeds 1 --from {}{}{}",
                 broken.seed,
+                self.what.words(),
                 if self.twice { " --twice" } else { " --trace" }
             ))),
         }
@@ -111,9 +127,9 @@ impl Simulate {
 
     /// One seed.
     fn one(&self, seed: u64) -> Result<Summary, String> {
-        let summary = once(seed)?;
+        let summary = self.what.once(seed)?;
         if self.twice {
-            let (first, second) = (summary.fingerprint, once(seed)?.fingerprint);
+            let (first, second) = (summary.fingerprint, self.what.once(seed)?.fingerprint);
             if first != second {
                 return Err(format!(
                     "two runs differ (fingerprints {first:#018x} and {second:#018x}): something \
@@ -125,8 +141,34 @@ impl Simulate {
     }
 }
 
-fn once(seed: u64) -> Result<Summary, String> {
-    campaign::run(seed).map_err(|violation| violation.to_string())
+/// Of so many seeds one runs files, too: one of those takes about as long as four of messages.
+const FILES_EVERY: u64 = 4;
+
+impl What {
+    fn once(self, seed: u64) -> Result<Summary, String> {
+        let traffic = || campaign::run(seed).map_err(|violation| violation.to_string());
+        let files = || campaign::run_files(seed).map_err(|violation| violation.to_string());
+        match self {
+            What::Traffic => traffic(),
+            What::Files => files(),
+            What::All => {
+                let mut sum = traffic()?;
+                if seed.is_multiple_of(FILES_EVERY) {
+                    sum.merge(&files()?);
+                }
+                Ok(sum)
+            }
+        }
+    }
+
+    /// How it is said on the command line; the default is not.
+    fn words(self) -> &'static str {
+        match self {
+            What::Traffic => " --what traffic",
+            What::Files => " --what files",
+            What::All => "",
+        }
+    }
 }
 
 /// Runs the seeds, in order, on so many threads; no new one once one has failed or panicked.
@@ -178,6 +220,10 @@ impl Report {
             disconnections: sum.disconnections,
             faults: sum.faults,
             operations: sum.operations,
+            files: sum.files,
+            files_failed: sum.files_failed,
+            resumed_bytes: sum.resumed_bytes,
+            crashes: sum.crashes,
             fingerprint: format!("{:016x}", sum.fingerprint),
             failures,
         }
@@ -197,13 +243,21 @@ impl fmt::Display for Report {
             failed => writeln!(f, "{failed} failed")?,
         }
         let Self { messages, requests, connections, disconnections, faults, .. } = self;
-        let Self { operations, fingerprint, .. } = self;
         writeln!(
             f,
             "{messages} messages, {requests} requests, {connections} connections, \
-             {disconnections} disconnections, {faults} faults, {operations} operations; \
-             fingerprint {fingerprint}"
-        )
+             {disconnections} disconnections,"
+        )?;
+        let Self { files, files_failed, resumed_bytes, crashes, .. } = self;
+        if files + files_failed > 0 {
+            writeln!(
+                f,
+                "{files} files, {files_failed} attempts that failed, {resumed_bytes} bytes not \
+                 sent again, {crashes} crashes,"
+            )?;
+        }
+        let Self { operations, fingerprint, .. } = self;
+        writeln!(f, "{faults} faults, {operations} operations; fingerprint {fingerprint}")
     }
 }
 

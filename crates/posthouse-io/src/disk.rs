@@ -104,6 +104,10 @@ pub(crate) fn check(op: &FileOp) {
             check_path(path);
             (Some(directory), Some(file))
         }
+        FileOp::SyncName { directory, path, file } => {
+            check_path(path);
+            (Some(directory), Some(file))
+        }
         FileOp::RemovePart { directory, name, file } => {
             check_name(name);
             (Some(directory), Some(file))
@@ -163,6 +167,9 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
         FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
             let finished = Finished { path: &path, modified_ms, executable };
             directory.folder().publish(&part, file.descriptor(), &finished).map(done)
+        }
+        FileOp::SyncName { directory, path, file } => {
+            directory.folder().sync_name(&path, file.descriptor()).map(done)
         }
         FileOp::RemovePart { directory, name, file } => {
             directory.folder().remove_part(&name, file.descriptor()).map(done)

@@ -126,6 +126,19 @@ pub enum FileOp {
         /// Whether its owner may execute it.
         executable: bool,
     },
+    /// Waits until a file that was found under its final name is on the disk, and with it that name
+    /// and those of the directories on the way: [`FileOutcome::Done`]. Whoever
+    /// [published](Self::Publish) it may not have waited for that yet, or may have been told that
+    /// it failed. Where the name leads to no file, or to another, it is
+    /// [`Failure::NotFound`](crate::Failure::NotFound).
+    SyncName {
+        /// Beneath what.
+        directory: Directory,
+        /// The final name.
+        path: Box<str>,
+        /// The file.
+        file: File,
+    },
     /// Removes a part's own name, where it still is this file's: [`FileOutcome::Done`].
     RemovePart {
         /// Beneath what.

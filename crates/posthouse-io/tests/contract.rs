@@ -154,6 +154,7 @@ macro_rules! contract_of_files {
                     a_part_of_which_several_want_to_be_the_holder_has_one
                     holders_of_one_name_follow_each_other_and_each_publishes_its_own
                     a_part_is_cut_and_goes_on_from_there
+                    a_name_is_brought_to_the_disk_while_it_leads_to_the_file
                     a_part_is_removed_by_its_own_file_only
                     a_part_that_was_published_is_not_written_to_again
                     parts_that_nobody_holds_expire

@@ -43,10 +43,11 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Runs `program sim` over `seeds` seeds, the first of which is `from`.
-pub(super) fn run(program: &Path, seeds: u64, from: u64) -> Outcome<Verdict> {
+/// Runs `program sim` over `seeds` seeds of that kind, the first of which is `from`.
+pub(super) fn run(program: &Path, what: &str, seeds: u64, from: u64) -> Outcome<Verdict> {
     let mut command = Command::new(program);
-    command.args(["sim", "--seeds", &seeds.to_string(), "--from", &from.to_string()]);
+    command.args(["sim", "--what", what]);
+    command.args(["--seeds", &seeds.to_string(), "--from", &from.to_string()]);
     let Some((status, output)) = finish(&mut command, program, CAMPAIGN_MAX)? else {
         return Ok(Verdict::Hung);
     };

@@ -17,7 +17,7 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "lost_early_completion",
         breaks: "C1, C5: a completion that came early is never looked at",
         file: "crates/posthouse/src/connection/receiving.rs",
-        find: r"            next = self.inbound.next_early();",
+        find: r"            next = self.inbound.next_early(&mut cx.local.held);",
         replace: r"            next = None;",
     },
     Mistake {

@@ -55,6 +55,19 @@ impl Folder {
         self.sync_way(&way)
     }
 
+    /// Returns when the file is on the disk under the name under which it was found.
+    pub(super) fn sync_name(&self, path: &str, file: &OwnedFd) -> Result<(), Error> {
+        let found = beneath(&self.root, path, OFlags::PATH)?;
+        if identity(&fstat(&found)?) != identity(&fstat(file)?) {
+            return Err(Errno::NOENT.into());
+        }
+        sync(file)?;
+        match path.rsplit_once('/') {
+            Some((way, _)) => self.sync_way(&self.go(way)?),
+            None => self.sync_way(&[]),
+        }
+    }
+
     /// Opens the directories on the way, one beneath the other, making those that are not there.
     fn go(&self, way: &str) -> Result<Vec<Level>, Error> {
         let mut levels: Vec<Level> = Vec::new();

@@ -268,6 +268,25 @@ pub fn a_part_is_cut_and_goes_on_from_there(bed: &Bed) {
     assert_same(&place.read_all(&file), &expected);
 }
 
+pub fn a_name_is_brought_to_the_disk_while_it_leads_to_the_file(bed: &Bed) {
+    let place = Place::new(bed);
+    place.make("name", b"content");
+    place.make("a/b/deep", b"content");
+    for path in ["name", "a/b/deep"] {
+        let (file, _) = place.open(path).expect("it is there");
+        place.sync_name(path, &file).expect("synced");
+        place.sync_name(path, &file).expect("and once more");
+        for other in ["name", "a/b/deep", "a/b/none", "none/name", "a"] {
+            let expected = if other == path { Ok(()) } else { Err(Failure::NotFound) };
+            assert_eq!(place.sync_name(other, &file), expected, "{path} under {other}");
+        }
+        std::fs::remove_file(place.path(path)).expect("removed");
+        assert_eq!(place.sync_name(path, &file), Err(Failure::NotFound), "{path} is gone");
+    }
+    assert_eq!(place.paths(), [""; 0]);
+    assert!(!place.path("none").exists(), "nothing was made");
+}
+
 pub fn a_part_is_removed_by_its_own_file_only(bed: &Bed) {
     let place = Place::new(bed);
     let (first, _) = place.part("part").expect("a part");

@@ -199,6 +199,11 @@ impl<'a> Place<'a> {
     }
 
     #[track_caller]
+    pub fn sync_name(&self, path: &str, file: &File) -> Result<(), Failure> {
+        let (directory, path) = (self.directory.clone(), path.into());
+        self.run(FileOp::SyncName { directory, path, file: file.clone() }).map(drop)
+    }
+
     pub fn remove_part(&self, name: &str, file: &File) -> Result<(), Failure> {
         let (directory, file) = (self.directory.clone(), file.clone());
         self.done(FileOp::RemovePart { directory, name: name.into(), file })

@@ -184,6 +184,46 @@ fn a_crash_can_come_between_the_two_moments_of_a_publication() {
 }
 
 #[test]
+fn what_another_is_just_publishing_is_there_for_certain_once_its_name_is_synced() {
+    let ms = Duration::from_millis;
+    let slow = Faults { immediate_ppm: 0, disk_delay: ms(1)..=ms(10), ..Faults::none() };
+    for synced in [false, true] {
+        let mut lost = 0;
+        for seed in 0..SEEDS {
+            let desk = desk(seed);
+            let part = desk.part_with("p", b"published");
+            desk.set_faults(slow.clone());
+            desk.submit(desk.publish_op("p", &part, "directory/name"));
+            let linked = || desk.disk.read("directory/name");
+            desk.rig.network.run_until(None, linked).expect("it is linked");
+            desk.set_faults(Faults::none());
+            let (file, _) = desk.open("directory/name").expect("it can be seen");
+            if synced {
+                desk.sync_name("directory/name", &file).expect("synced");
+            }
+            desk.disk.crash();
+            lost += u64::from(desk.disk.read("directory/name").is_none());
+            assert!(desk.next().is_some(), "seed {seed}: the publication completes");
+        }
+        assert_eq!(lost > SEEDS / 20, !synced, "{lost} of {SEEDS} are lost");
+        assert!(!synced || lost == 0, "{lost} of {SEEDS} are lost");
+    }
+}
+
+#[test]
+fn a_name_that_leads_to_another_file_is_not_synced() {
+    let desk = desk(0);
+    desk.disk.write("a", b"a");
+    desk.disk.write("b", b"b");
+    let (file, _) = desk.open("a").unwrap();
+    desk.sync_name("a", &file).unwrap();
+    assert_eq!(desk.sync_name("b", &file), Err(Failure::NotFound));
+    assert_eq!(desk.sync_name("none", &file), Err(Failure::NotFound));
+    desk.disk.remove("a");
+    assert_eq!(desk.sync_name("a", &file), Err(Failure::NotFound));
+}
+
+#[test]
 fn a_sync_that_has_completed_has_synced() {
     let mut completed = 0;
     for seed in 0..500 {

@@ -160,6 +160,11 @@ impl Desk {
         self.do_it(self.publish_op(part, file, path))
     }
 
+    pub(crate) fn sync_name(&self, path: &str, file: &File) -> Result<()> {
+        let (directory, path) = (self.directory.clone(), path.into());
+        self.do_it(FileOp::SyncName { directory, path, file: file.clone() })
+    }
+
     pub(crate) fn remove_part(&self, name: &str, file: &File) -> Result<()> {
         let (directory, file) = (self.directory.clone(), file.clone());
         self.do_it(FileOp::RemovePart { directory, name: name.into(), file })

@@ -3,6 +3,7 @@
 //! One seed decides everything: the layout, workers, pending reads, limits, faults, what the
 //! clients do and when. `posthouse sim` runs seeds by the thousand.
 
+mod files;
 mod ledger;
 mod traffic;
 
@@ -21,6 +22,8 @@ use crate::target::Target;
 use ledger::Ledger;
 use traffic::{ClientSide, Dice, ServerSide};
 
+pub use files::run_files;
+
 /// What a run did; sums over runs with [`merge`](Summary::merge).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -36,6 +39,14 @@ pub struct Summary {
     pub faults: u64,
     /// Operations submitted to the simulated completion port.
     pub operations: u64,
+    /// Files that got across.
+    pub files: u64,
+    /// Attempts to get a file across that failed.
+    pub files_failed: u64,
+    /// Bytes of files that were not sent, because the receiver had them.
+    pub resumed_bytes: u64,
+    /// Disks that crashed.
+    pub crashes: u64,
     /// A hash over everything that happened.
     pub fingerprint: u64,
 }
@@ -49,6 +60,10 @@ impl Summary {
         self.disconnections += other.disconnections;
         self.faults += other.faults;
         self.operations += other.operations;
+        self.files += other.files;
+        self.files_failed += other.files_failed;
+        self.resumed_bytes += other.resumed_bytes;
+        self.crashes += other.crashes;
         self.fingerprint ^= other.fingerprint.rotate_left(1);
     }
 }
@@ -66,6 +81,12 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+impl Violation {
+    fn of(text: String) -> Self {
+        Self { text }
+    }
+}
 
 const SERVER: &str = "10.0.0.1:9990";
 /// Within this much virtual time everything arrives once nothing fails any more.
@@ -98,7 +119,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
         // On a network that works again, whatever was sent arrives: nothing is stuck.
         world.faults(Faults::none());
         world.run_for(CALM);
-        ledger.nothing_is_stuck().map_err(|text| Violation { text })?;
+        ledger.nothing_is_stuck().map_err(Violation::of)?;
     }
     let mut endpoints = clients;
     let timeout = Duration::from_millis(dice.below(8_000));
@@ -218,14 +239,12 @@ fn attack(world: &World, dice: &mut Dice) -> RawStream {
     raw
 }
 
-/// Everything is told to end: it must, and nothing may be left.
-fn finish(
+/// Waits for endpoints that have been told to end: they must, and nothing of them may be left.
+fn await_end<S: Default + Send + 'static>(
     world: &World,
-    ledger: &Arc<Ledger>,
-    endpoints: &[ClientEndpoint],
-) -> Result<Summary, Violation> {
-    let idle = |endpoint: &ClientEndpoint| endpoint.is_over();
-    let over = world.run_until(HUNG, || endpoints.iter().all(idle).then_some(()));
+    endpoints: &[Endpoint<S>],
+) -> Result<(), Violation> {
+    let over = world.run_until(HUNG, || endpoints.iter().all(Endpoint::is_over).then_some(()));
     if over.is_none() {
         let left: Vec<String> = endpoints.iter().map(|e| format!("{:?}", e.stats())).collect();
         return Err(Violation { text: format!("C3: the shutdown hangs: {}", left.join("; ")) });
@@ -241,7 +260,17 @@ fn finish(
             return Err(Violation { text });
         }
     }
-    let mut summary = ledger.verdict().map_err(|text| Violation { text })?;
+    Ok(())
+}
+
+/// What the run comes to.
+fn finish(
+    world: &World,
+    ledger: &Arc<Ledger>,
+    endpoints: &[ClientEndpoint],
+) -> Result<Summary, Violation> {
+    await_end(world, endpoints)?;
+    let mut summary = ledger.verdict().map_err(Violation::of)?;
     summary.operations = endpoints.iter().map(|e| e.stats().operations_submitted).sum();
     summary.faults = world.network.tally().total();
     summary.fingerprint = world.network.fingerprint();

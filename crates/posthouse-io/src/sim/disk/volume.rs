@@ -314,6 +314,20 @@ impl Volume {
         FileOutcome::Done
     }
 
+    /// Brings a file to the disk under the name under which it was found.
+    pub(super) fn sync_found(
+        &mut self,
+        path: &str,
+        file: &SimFile,
+    ) -> Result<FileOutcome, Failure> {
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        if self.names.look(path) != Some(Found::File(inode)) {
+            return Err(Failure::NotFound);
+        }
+        self.body(inode).content.sync();
+        Ok(self.sync_name(path))
+    }
+
     pub(super) fn remove_part(
         &mut self,
         name: &str,

@@ -59,9 +59,9 @@ fn through(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
         | FileOp::Write { file, .. }
         | FileOp::Sync { file }
         | FileOp::Metadata { file } => (None, Some(file)),
-        FileOp::Publish { directory, file, .. } | FileOp::RemovePart { directory, file, .. } => {
-            (Some(directory), Some(file))
-        }
+        FileOp::Publish { directory, file, .. }
+        | FileOp::SyncName { directory, file, .. }
+        | FileOp::RemovePart { directory, file, .. } => (Some(directory), Some(file)),
     }
 }
 
@@ -79,6 +79,7 @@ fn kind(op: &FileOp) -> u64 {
         FileOp::ExpireParts { .. } => 9,
         FileOp::List { .. } => 10,
         FileOp::Usage { .. } => 11,
+        FileOp::SyncName { .. } => 12,
     }
 }
 
@@ -119,7 +120,7 @@ fn mistake(op: &FileOp) -> Option<String> {
     let path = |path: &str| (!is_path(path)).then(|| format!("{path:?} is no path"));
     let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is no name of a part"));
     match op {
-        FileOp::Open { path: of, .. } => path(of),
+        FileOp::Open { path: of, .. } | FileOp::SyncName { path: of, .. } => path(of),
         FileOp::OpenPart { name: of, .. } | FileOp::RemovePart { name: of, .. } => name(of),
         FileOp::Publish { part, path: of, .. } => name(part).or_else(|| path(of)),
         FileOp::Read { bytes: 0, .. } => Some("a read of nothing".to_owned()),
@@ -309,6 +310,7 @@ impl World {
             FileOp::Sync { file } => disk.sync(own(&file)),
             FileOp::Metadata { file } => disk.metadata(own(&file)),
             FileOp::Publish { path, .. } => Ok(disk.sync_name(&path)),
+            FileOp::SyncName { path, file, .. } => disk.sync_found(&path, own(&file)),
             FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
             FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ms)),
             FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),

@@ -70,6 +70,8 @@ enum Step {
     Moving { of_final: bool },
     /// The same, and the disk is asked to catch up.
     Syncing,
+    /// There is nothing to write: what was found is brought to the disk for certain.
+    SyncingName,
     /// It gets its final name.
     Publishing,
     /// It is over; what is in `leaving` is done, then it goes.
@@ -107,21 +109,22 @@ impl Receiving {
         (moving && !self.verified && written).then(|| after_last.max(self.patience))
     }
 
-    /// What of it is worth keeping when it ends early: not an empty part.
+    /// What of it is worth keeping when it ends early.
     fn what_stays(&self) -> Leaving {
-        let of_final = matches!(self.step, Step::HoldingFinal | Step::Moving { of_final: true });
-        match (self.queue.is_empty(), self.held.max(self.offset)) {
-            _ if of_final || self.file.is_none() => Leaving::Nothing,
-            (false, _) => Leaving::Keep,
-            (true, 0) if self.step != Step::Syncing => Leaving::Remove,
-            (true, _) => Leaving::Nothing,
-        }
+        if self.is_of_final() || self.file.is_none() { Leaving::Nothing } else { Leaving::Keep }
+    }
+
+    /// Whether what is open is a whole file under its final name, and no part.
+    fn is_of_final(&self) -> bool {
+        matches!(
+            self.step,
+            Step::HoldingFinal | Step::Moving { of_final: true } | Step::SyncingName
+        )
     }
 
     /// That nothing of it is worth keeping.
     fn what_goes(&self) -> Leaving {
-        let of_final = matches!(self.step, Step::HoldingFinal | Step::Moving { of_final: true });
-        if of_final { Leaving::Nothing } else { Leaving::Remove }
+        if self.is_of_final() { Leaving::Nothing } else { Leaving::Remove }
     }
 
     fn file(&self) -> File {
@@ -236,13 +239,17 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 self.write_on(hands, place);
                 Ok(())
             }
-            (Step::Publishing, Ok(FileOutcome::Done)) => {
+            (Step::SyncingName | Step::Publishing, Ok(FileOutcome::Done)) => {
                 self.on_published(hands, place);
                 Ok(())
             }
             (Step::Publishing, Err(error)) if error.failure == Failure::Exists => {
                 self.receiving(place).leaving = Leaving::Remove;
                 Err(error.into())
+            }
+            (Step::SyncingName, Err(error)) if error.failure == Failure::NotFound => {
+                let text = "what was there is gone";
+                Err(TransferError::here(TransferErrorKind::Changed, text))
             }
             (_, Err(error)) => {
                 // What came behind a write that failed has no place in the file any more.
@@ -509,7 +516,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return Err(TransferError::here(TransferErrorKind::Protocol, text));
         }
         if !receiving.incoming.done(hash)? {
-            receiving.leaving = Leaving::Remove;
+            if receiving.step != (Step::Moving { of_final: true }) {
+                receiving.leaving = Leaving::Remove;
+            }
             return Err(TransferError::here(TransferErrorKind::HashDiffers, ""));
         }
         receiving.verified = true;
@@ -522,15 +531,19 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if !receiving.verified || !receiving.incoming.is_written() {
             return;
         }
+        let (directory, file) = (receiving.directory.io().clone(), receiving.file());
+        let path = receiving.name.as_str().into();
         if receiving.step == (Step::Moving { of_final: true }) {
-            return self.on_published(hands, place);
+            // Another may be publishing it just now: that it was found does not mean that it stays.
+            receiving.step = Step::SyncingName;
+            return self.submit(hands, place, FileOp::SyncName { directory, path, file });
         }
         receiving.step = Step::Publishing;
         let op = FileOp::Publish {
-            directory: receiving.directory.io().clone(),
+            directory,
             part: receiving.part.clone(),
-            file: receiving.file(),
-            path: receiving.name.as_str().into(),
+            file,
+            path,
             modified_ms: receiving.modified_ms,
             executable: receiving.executable,
         };
@@ -597,6 +610,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return;
         }
         let receiving = self.receiving(place);
+        let is_empty = receiving.queue.is_empty() && receiving.held.max(receiving.offset) == 0;
+        if receiving.leaving == Leaving::Keep && is_empty {
+            // Looked at only now: what was being written when it ended could have been the first.
+            receiving.leaving = Leaving::Remove;
+        }
         match (receiving.leaving, receiving.file.take()) {
             (Leaving::Keep, Some(file)) if !receiving.queue.is_empty() => {
                 receiving.file = Some(file.clone());

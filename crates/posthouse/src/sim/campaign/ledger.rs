@@ -10,11 +10,21 @@ use crate::group::Group;
 use crate::id::PeerId;
 use crate::sync::{Mutex, lock};
 
-/// Which side of a connection.
+/// Which side of a connection, and which of the endpoints that were there: no two of a run have
+/// the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
-    Server,
+    Server(u64),
     Client(u64),
+}
+
+impl Side {
+    /// Which endpoint's.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Side::Server(number) | Side::Client(number) => number,
+        }
+    }
 }
 
 /// What one side saw of one connection.
@@ -68,6 +78,11 @@ impl Ledger {
     /// Something that is wrong by itself.
     pub(super) fn wrong(&self, text: String) {
         lock(&self.inner).violation.get_or_insert(text);
+    }
+
+    /// Whether nothing has been wrong so far.
+    pub(super) fn holds(&self) -> Result<(), String> {
+        lock(&self.inner).violation.clone().map_or(Ok(()), Err)
     }
 
     pub(super) fn connected(&self, side: Side, id: PeerId) {
@@ -158,7 +173,7 @@ impl Ledger {
         }
         let id = peers[dice.below(peers.len() as u64) as usize].id;
         for _ in 0..dice.below(20) {
-            let number = match lock(&self.inner).seen.get(&(Side::Server, id)) {
+            let number = match lock(&self.inner).seen.get(&(Side::Server(0), id)) {
                 Some(seen) if seen.connected => seen.outside_sent,
                 _ => return,
             };
@@ -166,7 +181,7 @@ impl Ledger {
             if server.send(id, OUTSIDE, &payload).is_err() {
                 return;
             }
-            if let Some(seen) = lock(&self.inner).seen.get_mut(&(Side::Server, id)) {
+            if let Some(seen) = lock(&self.inner).seen.get_mut(&(Side::Server(0), id)) {
                 seen.outside_sent += 1;
             }
         }
@@ -235,7 +250,7 @@ impl Inner {
         let mut by_line: BTreeMap<u64, [Option<&Seen>; 2]> = BTreeMap::new();
         for ((side, _), seen) in &self.seen {
             if let Some(line) = seen.line {
-                let place = usize::from(*side != Side::Server);
+                let place = usize::from(matches!(side, Side::Client(_)));
                 if by_line.entry(line).or_default()[place].replace(seen).is_some() {
                     return Err(format!("C6: line {line} on two connections of one side"));
                 }

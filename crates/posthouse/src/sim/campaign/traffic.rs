@@ -13,7 +13,7 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::target::Target;
 
 /// A message of a connection's stream.
-const STREAM: u8 = 40;
+pub(super) const STREAM: u8 = 40;
 /// A request.
 const ASK: u8 = 41;
 /// A message sent by another thread.
@@ -50,9 +50,20 @@ impl Dice {
 /// What belongs to one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    number: u64,
-    sent: u64,
-    dice: Option<Dice>,
+    pub(super) number: u64,
+    pub(super) sent: u64,
+    pub(super) dice: Option<Dice>,
+}
+
+/// The state of a handler that talks: it has a line.
+pub(super) trait HasLine: Default + Send + 'static {
+    fn line(&mut self) -> &mut Line;
+}
+
+impl HasLine for Line {
+    fn line(&mut self) -> &mut Line {
+        self
+    }
 }
 
 /// A payload that says what it is: a number, then bytes that follow from it.
@@ -78,31 +89,31 @@ fn read_body(payload: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// What both sides do.
-struct Common {
-    ledger: Arc<Ledger>,
-    side: Side,
-    seed: u64,
+pub(super) struct Common {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) side: Side,
+    pub(super) seed: u64,
 }
 
 impl Common {
-    fn begin(&self, peer: &mut Peer<'_, Line>) {
+    pub(super) fn begin(&self, peer: &mut Peer<'_, impl HasLine>) {
         self.ledger.connected(self.side, peer.id());
         let seed = self.seed ^ peer.id().as_u64();
-        peer.state().dice = Some(Dice::new(seed));
+        peer.state().line().dice = Some(Dice::new(seed));
     }
 
-    fn send(&self, peer: &mut Peer<'_, Line>, bytes: usize) {
-        let (line, number) = (peer.state().number, peer.state().sent);
+    pub(super) fn send(&self, peer: &mut Peer<'_, impl HasLine>, bytes: usize) {
+        let Line { number: line, sent: number, .. } = *peer.state().line();
         // The server learns the line from the first message.
         if line == 0 || !peer.is_open() {
             return;
         }
-        peer.state().sent += 1;
+        peer.state().line().sent += 1;
         peer.send(STREAM, &body(line, number, bytes));
         self.ledger.sent(self.side, peer.id());
     }
 
-    fn take(&self, peer: &mut Peer<'_, Line>, message: &Message<'_>) {
+    pub(super) fn take(&self, peer: &mut Peer<'_, impl HasLine>, message: &Message<'_>) {
         let id = peer.id();
         self.ledger.called(self.side, id);
         let Some((line, number)) = read_body(message.payload()) else {
@@ -114,7 +125,7 @@ impl Common {
         match message.kind() {
             STREAM => {
                 self.ledger.received(self.side, id, line, number);
-                peer.state().number = line;
+                peer.state().line().number = line;
             }
             OUTSIDE => self.ledger.received_outside(self.side, id, number),
             GROUP => self.ledger.received_group(self.side, id, number),
@@ -172,7 +183,7 @@ impl Common {
         Ok(())
     }
 
-    fn ask(&self, peer: &mut Peer<'_, Line>, timeout: Duration) {
+    pub(super) fn ask(&self, peer: &mut Peer<'_, impl HasLine>, timeout: Duration) {
         self.ledger.asked();
         let ledger = self.ledger.clone();
         let (side, id) = (self.side, peer.id());
@@ -190,7 +201,7 @@ impl Common {
 }
 
 /// Replies to a request in one of the ways there are.
-fn answer(peer: &mut Peer<'_, Line>, message: &Message<'_>) {
+pub(super) fn answer(peer: &mut Peer<'_, impl HasLine>, message: &Message<'_>) {
     let Some(ticket) = message.ticket() else { return };
     let odd = message.payload().len() + peer.now().subsec_micros() as usize;
     let reply = message.to_bytes();
@@ -212,7 +223,7 @@ pub(super) struct ServerSide(Common);
 
 impl ServerSide {
     pub(super) fn new(ledger: Arc<Ledger>, seed: u64) -> Self {
-        Self(Common { ledger, side: Side::Server, seed })
+        Self(Common { ledger, side: Side::Server(0), seed })
     }
 }
 
@@ -235,12 +246,12 @@ impl Handler for ServerSide {
     }
 
     fn writable(&self, peer: &mut Peer<'_, Line>) -> Outcome {
-        self.0.ledger.called(Side::Server, peer.id());
+        self.0.ledger.called(Side::Server(0), peer.id());
         self.0.act(peer)
     }
 
     fn disconnected(&self, peer: &mut Peer<'_, Line>, why: &Reason) {
-        self.0.ledger.disconnected(Side::Server, peer.id(), why);
+        self.0.ledger.disconnected(Side::Server(0), peer.id(), why);
     }
 }
 

@@ -53,6 +53,42 @@ fn a_size_that_is_a_lie_gets_nobody_anywhere() {
 }
 
 #[test]
+fn a_wrong_hash_for_what_is_there_leaves_it_as_it_is() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        there.write("ten", &[7; 10]);
+        let (server, log) = serve_with(bed, &there.directory(), few(bed));
+        let mut raw = bed.dial(&server);
+        greet(bed, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 10, b"ten"));
+        assert_eq!(accepted(bed, &mut raw), (10, 10));
+        raw.send_frame(DONE, &[&1_u32.to_le_bytes()[..], &[9; 32]].concat());
+        assert_eq!(aborted(bed, &mut raw, 1).0, 4);
+        assert_eq!(failed(&log.wait(bed, 1)), Some(TransferErrorKind::HashDiffers));
+        bed.end(&server);
+        assert_eq!(there.read("ten").as_deref(), Some(&[7; 10][..]));
+        assert!(there.parts().is_empty());
+    });
+}
+
+#[test]
+fn what_is_being_written_when_the_connection_ends_is_kept() {
+    everywhere(|bed| {
+        let there = bed.store("there");
+        let (server, log) = serve_with(bed, &there.directory(), few(bed));
+        let mut raw = bed.dial(&server);
+        greet(bed, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 10_000, b"file"));
+        assert_eq!(accepted(bed, &mut raw), (0, 10_000));
+        raw.send_frame(CHUNK, &chunk(1, &content(1, 9_000)));
+        raw.finish();
+        bed.wait_for("the end", || log.ends().len() == 1);
+        assert_eq!(there.parts(), [content(1, 9_000)]);
+        bed.end(&server);
+    });
+}
+
+#[test]
 fn an_offer_of_more_than_can_be_is_malformed() {
     everywhere(|bed| {
         let there = bed.store("there");

@@ -1,0 +1,330 @@
+//! What the server and the clients do: they offer files, take them, get them, list them, give them
+//! up, talk meanwhile, and end as it comes.
+
+use std::time::Duration;
+
+use super::SERVER_PLACE;
+use super::book::{Actor, Book};
+use crate::close::{Close, Outcome, Reason};
+use crate::directory::Directory;
+use crate::handler::Handler;
+use crate::message::Message;
+use crate::peer::Peer;
+use crate::sim::campaign::ledger::Side;
+use crate::sim::campaign::traffic::{Common, Dice, HasLine, Line, STREAM, answer};
+use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::transfer::{Answer, Offer, Progress, Transfer, Wanted};
+
+/// Where in a line's number the client's place is.
+const PLACE_SHIFT: u32 = 48;
+/// Messages of one connection and side, at most.
+const MESSAGES_MAX: u64 = 40;
+
+/// What belongs to one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    line: Line,
+    /// What this side has begun and was not told the end of.
+    begun: Vec<Progress>,
+}
+
+/// What happens when some of a file is over.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    Cancel,
+    /// The file is changed, where this side sends it.
+    Change,
+    /// One of the two disks crashes.
+    Crash,
+    Close,
+}
+
+/// Waits for some of a file to be over.
+struct Watch {
+    progress: Progress,
+    plan: Plan,
+    /// Bytes that must be over.
+    from: u64,
+    every: Duration,
+    /// How often it still looks.
+    looks: u32,
+}
+
+impl HasLine for Desk {
+    fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+}
+
+/// The handler of an endpoint. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Courier {
+    common: Arc<Common>,
+    book: Arc<Book>,
+    place: usize,
+    directory: Directory,
+    /// Connections of this endpoint so far.
+    lines: Arc<AtomicU64>,
+}
+
+type CourierPeer<'a, 'b> = &'a mut Peer<'b, Desk>;
+
+impl Courier {
+    pub(super) fn new(
+        book: &Arc<Book>,
+        side: Side,
+        place: usize,
+        directory: Directory,
+        seed: u64,
+    ) -> Self {
+        let common = Arc::new(Common { ledger: book.ledger().clone(), side, seed });
+        let lines = Arc::default();
+        Self { common, book: book.clone(), place, directory, lines }
+    }
+
+    fn is_server(&self) -> bool {
+        self.place == SERVER_PLACE
+    }
+
+    fn actor(&self, peer: CourierPeer<'_, '_>) -> Actor {
+        let line = peer.state().line.number;
+        let other = match self.is_server() {
+            true => (line != 0).then_some((line >> PLACE_SHIFT) as usize),
+            false => Some(SERVER_PLACE),
+        };
+        let transfers_max = peer.endpoint().options().transfers_max;
+        Actor { side: self.common.side, id: peer.id(), place: self.place, other, transfers_max }
+    }
+
+    fn dice(peer: CourierPeer<'_, '_>) -> Dice {
+        let seed = peer.random();
+        Dice::new(seed)
+    }
+
+    /// Begins what its client wants and is not under way; with some luck not all of it.
+    pub(super) fn begin_wanted(&self, peer: CourierPeer<'_, '_>, all: bool) {
+        let mut dice = Self::dice(peer);
+        for (want, get, name) in self.book.open_wants(self.place, all) {
+            if self.book.is_calm() || !dice.one_in(3) {
+                self.begin(peer, get, &name, Some(want));
+            }
+        }
+    }
+
+    fn begin(&self, peer: CourierPeer<'_, '_>, get: bool, name: &str, want: Option<usize>) {
+        if !peer.is_open() {
+            return;
+        }
+        let progress = match get {
+            true => {
+                let keep_as = self.book.shelves(|shelves| shelves.path_of(self.place, name));
+                peer.get_as(&self.directory, name, &keep_as)
+            }
+            false => peer.offer(&self.directory, name),
+        };
+        self.book.begun(self.actor(peer), &progress, want);
+        peer.state().begun.push(progress.clone());
+        if !self.book.is_calm() {
+            self.watch(peer, progress);
+        }
+    }
+
+    /// Has something happen when some of a file is over, now and then.
+    fn watch(&self, peer: CourierPeer<'_, '_>, progress: Progress) {
+        let mut dice = Self::dice(peer);
+        let plan = match dice.below(16) {
+            0 => Plan::Cancel,
+            1 => Plan::Change,
+            2 => Plan::Crash,
+            3 | 4 => Plan::Close,
+            _ => return,
+        };
+        let every = Duration::from_micros(32 << dice.below(10));
+        let watch = Watch { progress, plan, from: dice.below(20_000), every, looks: 100 };
+        self.look_again(peer, watch);
+    }
+
+    fn look_again(&self, peer: CourierPeer<'_, '_>, mut watch: Watch) {
+        let courier = self.clone();
+        peer.after(watch.every, move |peer| {
+            let open = peer.state().begun.contains(&watch.progress);
+            if !open || watch.looks == 0 || courier.book.is_calm() {
+                return Ok(());
+            }
+            if watch.progress.moved() >= watch.from {
+                return courier.carry_out(peer, &watch);
+            }
+            watch.looks -= 1;
+            courier.look_again(peer, watch);
+            Ok(())
+        });
+    }
+
+    fn carry_out(&self, peer: CourierPeer<'_, '_>, watch: &Watch) -> Outcome {
+        let mut dice = Self::dice(peer);
+        match watch.plan {
+            Plan::Cancel => peer.cancel(&watch.progress),
+            Plan::Close => return Err(Self::close(&mut dice)),
+            Plan::Crash => {
+                let other = self.actor(peer).other.filter(|_| dice.one_in(2));
+                self.book.want_crash(other.unwrap_or(self.place));
+            }
+            Plan::Change if self.is_server() || watch.progress.is_incoming() => {}
+            Plan::Change => {
+                let name = watch.progress.name();
+                self.book.shelves(|shelves| shelves.change(self.place, name, &mut dice));
+            }
+        }
+        Ok(())
+    }
+
+    fn close(dice: &mut Dice) -> Close {
+        match dice.below(4) {
+            0 => Close::abort(),
+            1 => Close::telling(1000, "enough"),
+            _ => Close::gracefully(),
+        }
+    }
+
+    /// Something with files, by dice.
+    pub(super) fn act(&self, peer: CourierPeer<'_, '_>) -> Outcome {
+        let mut dice = Self::dice(peer);
+        match dice.below(16) {
+            0..=4 if !self.is_server() => self.begin_wanted(peer, false),
+            0..=3 => self.begin_any(peer, &mut dice),
+            4 | 5 => self.list(peer, &mut dice),
+            6 if dice.one_in(2) => {
+                let begun = peer.state().begun.clone();
+                if let Some(progress) = begun.get(dice.below(begun.len() as u64) as usize) {
+                    peer.cancel(progress);
+                }
+            }
+            7 if !self.is_server() => self.begin_any(peer, &mut dice),
+            8 => self.common.ask(peer, Duration::from_micros(1 << dice.below(20))),
+            9 => {
+                peer.pause_reading();
+                peer.after(Duration::from_micros(1 << dice.below(20)), |peer| {
+                    peer.resume_reading();
+                    Ok(())
+                });
+            }
+            10 => return Self::end(&mut dice),
+            _ => self.talk(peer, &mut dice),
+        }
+        Ok(())
+    }
+
+    /// Ends the connection, more often not.
+    fn end(dice: &mut Dice) -> Outcome {
+        match dice.below(16) {
+            0 | 1 => Err(Self::close(dice)),
+            // Not a panic that prints: the hook is not for what is meant.
+            2 => std::panic::resume_unwind(Box::new("meant")),
+            _ => Ok(()),
+        }
+    }
+
+    fn talk(&self, peer: CourierPeer<'_, '_>, dice: &mut Dice) {
+        for _ in 0..dice.below(4) {
+            if peer.state().line.sent < MESSAGES_MAX {
+                self.common.send(peer, dice.below(800) as usize);
+            }
+        }
+    }
+
+    /// A file of one of the two ends, whoever wants it.
+    fn begin_any(&self, peer: CourierPeer<'_, '_>, dice: &mut Dice) {
+        let Some(other) = self.actor(peer).other else { return };
+        let get = dice.one_in(2);
+        let from = if get { other } else { self.place };
+        // What a client got from the server does not go back: each name has one way.
+        let own = |path: &String| !path.starts_with("got/");
+        let mut files = self.book.shelves(|shelves| shelves.disk(from).files());
+        files.retain(own);
+        if let Some(name) = files.get(dice.below(files.len() as u64) as usize) {
+            self.begin(peer, get, name, None);
+        }
+    }
+
+    fn list(&self, peer: CourierPeer<'_, '_>, dice: &mut Dice) {
+        if !peer.is_open() {
+            return;
+        }
+        let after = ["", "", "b", "deep/down/c"][dice.below(4) as usize];
+        let actor = self.actor(peer);
+        let must = self.book.asked_for_list(actor, after);
+        let book = self.book.clone();
+        peer.list(after, move |_, listed| {
+            book.listed(actor, after, &must, listed);
+            Ok(())
+        });
+    }
+}
+
+impl Handler for Courier {
+    type State = Desk;
+
+    fn connected(&self, peer: CourierPeer<'_, '_>) -> Outcome {
+        self.common.begin(peer);
+        peer.admit();
+        if self.is_server() {
+            return Ok(());
+        }
+        let number = self.lines.fetch_add(1, Ordering::Relaxed);
+        let line = (self.place as u64) << PLACE_SHIFT | self.common.side.number() << 16 | number;
+        peer.state().line.number = line;
+        self.common.ledger.line(self.common.side, peer.id(), line);
+        for bytes in [0, 300] {
+            self.common.send(peer, bytes);
+        }
+        self.begin_wanted(peer, true);
+        Ok(())
+    }
+
+    fn received(&self, peer: CourierPeer<'_, '_>, message: Message<'_>) -> Outcome {
+        self.common.take(peer, &message);
+        answer(peer, &message);
+        if message.kind() == STREAM && peer.state().line.sent < MESSAGES_MAX {
+            self.common.send(peer, message.payload().len() / 2);
+        }
+        if self.book.is_calm() { Ok(()) } else { self.act(peer) }
+    }
+
+    fn offered(&self, peer: CourierPeer<'_, '_>, offer: &Offer<'_>) -> Answer {
+        if !self.book.is_calm() && peer.random().is_multiple_of(16) {
+            return Answer::refuse("not now");
+        }
+        self.book.takes(self.actor(peer), offer);
+        let name = self.book.shelves(|shelves| shelves.path_of(self.place, offer.name()));
+        Answer::here_as(&self.directory, name)
+    }
+
+    fn wanted(&self, peer: CourierPeer<'_, '_>, wanted: &Wanted<'_>) -> Answer {
+        if !self.book.is_calm() && peer.random().is_multiple_of(16) {
+            return Answer::refuse("not now");
+        }
+        if let Wanted::File(name) = wanted {
+            self.book.gives(self.actor(peer), name);
+        }
+        Answer::here(&self.directory)
+    }
+
+    fn transferred(&self, peer: CourierPeer<'_, '_>, transfer: &Transfer) -> Outcome {
+        let actor = self.actor(peer);
+        self.book.told(actor, transfer);
+        if transfer.result().is_ok() && !self.book.is_calm() && peer.random().is_multiple_of(16) {
+            // Of all moments the one at which it has just been promised.
+            let receiver = if transfer.is_incoming() { Some(self.place) } else { actor.other };
+            if let Some(place) = receiver {
+                self.book.want_crash(place);
+            }
+        }
+        peer.state().begun.retain(|progress| progress != transfer.progress());
+        if self.book.is_calm() || !peer.is_open() { Ok(()) } else { self.act(peer) }
+    }
+
+    fn disconnected(&self, peer: CourierPeer<'_, '_>, why: &Reason) {
+        let (actor, line) = (self.actor(peer), peer.state().line.number);
+        self.book.disconnected(actor, line, why);
+    }
+}

@@ -1,0 +1,370 @@
+//! Peers that keep to no protocol of transfers, or to it for a while.
+
+use std::collections::BTreeMap;
+
+use posthouse_wire::{Next, Outgoing, TransferFrame};
+
+use super::SERVER_PLACE;
+use super::book::Book;
+use super::shelves::hash;
+use super::stock;
+use crate::sim::RawStream;
+use crate::sim::campaign::traffic::Dice;
+
+const OFFER: u8 = 10;
+const ACCEPT: u8 = 11;
+const CHUNK: u8 = 12;
+const CREDIT: u8 = 13;
+const DONE: u8 = 14;
+const ABORT: u8 = 15;
+/// Larger than any frame that is sent here.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// What a receiver may have unwritten of one of many files, whatever its window.
+const WINDOW_BYTES_LEAST: u64 = 128 * 1024;
+
+/// A scripted peer of the server.
+pub(super) struct Liar {
+    raw: RawStream,
+    received: Vec<u8>,
+    next_id: u32,
+    sending: BTreeMap<u32, Sending>,
+    /// What it has asked for: how much the server may send, and has.
+    getting: BTreeMap<u32, [u64; 2]>,
+    window_bytes: u64,
+}
+
+/// A file that it offers, and may even send.
+struct Sending {
+    name: String,
+    part: String,
+    content: Vec<u8>,
+    outgoing: Outgoing,
+    /// True exactly when what was sent is not what was hashed.
+    spoiled: bool,
+    crashes: u64,
+}
+
+/// A frame that came, as far as it is looked at.
+struct Heard {
+    kind: u8,
+    payload: Vec<u8>,
+}
+
+impl Heard {
+    fn id(&self) -> u32 {
+        self.payload.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    fn hash(&self, at: usize) -> [u8; 32] {
+        let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.copied().unwrap_or_default()
+    }
+}
+
+/// A hello that knows transfers.
+fn hello() -> Vec<u8> {
+    let mut payload = b"POSTHOUS".to_vec();
+    payload.extend(1_u16.to_le_bytes());
+    payload.extend(posthouse_wire::FEATURE_TRANSFERS.to_le_bytes());
+    payload.extend((FRAME_BYTES_MAX as u32).to_le_bytes());
+    payload.extend(0_u32.to_le_bytes());
+    payload.extend([7; 16]);
+    payload.extend([0; 3]);
+    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
+    frame.push(4);
+    frame.extend(payload);
+    frame
+}
+
+impl Liar {
+    pub(super) fn new(raw: RawStream, window_bytes: usize, dice: &mut Dice) -> Self {
+        // Some say no hello: then all of it is messages.
+        if !dice.one_in(8) {
+            raw.send(&hello());
+        }
+        Self {
+            raw,
+            received: Vec::new(),
+            next_id: 1,
+            sending: BTreeMap::new(),
+            getting: BTreeMap::new(),
+            window_bytes: (window_bytes as u64).max(WINDOW_BYTES_LEAST),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.raw.is_refused() || self.raw.is_reset() || self.raw.is_ended()
+    }
+
+    fn new_id(&mut self) -> u32 {
+        self.next_id += 2;
+        self.next_id - 2
+    }
+
+    /// What the server may send of a file, whatever was said before.
+    fn allow(&mut self, id: u32, limit: u64) {
+        if let Some([allowed, _]) = self.getting.get_mut(&id) {
+            *allowed = limit.max(*allowed);
+        }
+    }
+
+    fn say(&self, frame: TransferFrame<'_>) {
+        let mut bytes = Vec::new();
+        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+            self.raw.send(&bytes);
+        }
+    }
+
+    /// Says something with one byte wrong, but not its length.
+    fn spoil(&self, dice: &mut Dice, frame: TransferFrame<'_>) {
+        let mut bytes = Vec::new();
+        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+            let at = 3 + dice.below(bytes.len() as u64 - 3) as usize;
+            let kind = 9 + dice.below(31) as u8;
+            // Not the kind of a message, or of a request: what is in those is checked.
+            bytes[at] = if at == 4 { kind } else { dice.next() as u8 };
+            self.raw.send(&bytes);
+        }
+    }
+
+    /// Looks at what has come at once, while credit means something.
+    pub(super) fn watch_credit(&mut self, book: &Book, dice: &mut Dice) {
+        let mut sizes = self.sending.values().map(|sending| sending.content.len() as u64);
+        if sizes.any(|size| size > self.window_bytes) && self.raw.received_bytes() > 0 {
+            self.listen(book, dice);
+        }
+    }
+
+    fn listen(&mut self, book: &Book, dice: &mut Dice) {
+        self.received.extend(self.raw.take_received());
+        while let Some(heard) = self.next_frame() {
+            self.hear(book, dice, &heard);
+        }
+    }
+
+    /// Hears what has come, then does something.
+    pub(super) fn act(&mut self, book: &Book, dice: &mut Dice) {
+        self.listen(book, dice);
+        let ids: Vec<u32> = self.sending.keys().copied().collect();
+        for id in ids {
+            self.go_on(book, dice, id);
+        }
+        if dice.one_in(3) {
+            self.offer(book, dice);
+        } else {
+            self.lie(dice);
+        }
+    }
+
+    fn next_frame(&mut self) -> Option<Heard> {
+        let head = u32::from_le_bytes(*self.received.first_chunk()?);
+        let end = 4 + (head & 0xff_ffff) as usize;
+        if self.received.len() < end {
+            return None;
+        }
+        let frame: Vec<u8> = self.received.drain(..end).collect();
+        let (kind, payload) = frame[4..].split_first().expect("a frame has a kind");
+        Some(Heard { kind: *kind, payload: payload.to_vec() })
+    }
+
+    fn hear(&mut self, book: &Book, dice: &mut Dice, heard: &Heard) {
+        let id = heard.id();
+        match heard.kind {
+            ACCEPT => {
+                let (offset, limit) = (heard.word(4), heard.word(12));
+                self.check_credit(book, id, limit);
+                if let Some(sending) = self.sending.get_mut(&id) {
+                    // Refused where it has lied before.
+                    let _ = sending.outgoing.accepted(offset, limit, heard.hash(20));
+                }
+            }
+            CREDIT => {
+                self.check_credit(book, id, heard.word(4));
+                if let Some(sending) = self.sending.get_mut(&id) {
+                    let _ = sending.outgoing.credit(heard.word(4));
+                }
+            }
+            OFFER => {
+                let limit = dice.below(20_000);
+                self.getting.insert(id, [limit, 0]);
+                let offset = if dice.one_in(4) { dice.next() } else { 0 };
+                let prefix = hash(b"");
+                self.say(TransferFrame::Accept { id, offset, limit, prefix });
+            }
+            CHUNK => {
+                if let Some([limit, sent]) = self.getting.get_mut(&id) {
+                    *sent += heard.payload.len() as u64 - 4;
+                    if *sent > *limit {
+                        let text = format!("C8: {sent} bytes of a file came, {limit} were allowed");
+                        book.ledger().wrong(text);
+                    }
+                }
+            }
+            DONE | ABORT => {
+                self.sending.remove(&id);
+                self.getting.remove(&id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Credit is for what has been written, and for no more than the window beyond it.
+    fn check_credit(&self, book: &Book, id: u32, limit: u64) {
+        let Some(sending) = self.sending.get(&id) else { return };
+        let written = book.shelves(|shelves| {
+            let crashed = shelves.crashes(SERVER_PLACE) != sending.crashes;
+            let part = shelves.part(SERVER_PLACE, &sending.part);
+            (!crashed).then(|| part.map_or(0, |bytes| bytes.len() as u64))
+        });
+        let size = sending.content.len() as u64;
+        if let Some(written) = written
+            && limit > (written + self.window_bytes).min(size)
+        {
+            let text = format!("C8: credit up to {limit} of {size}, {written} are written");
+            book.ledger().wrong(text);
+        }
+    }
+
+    /// Offers a file that may be right.
+    fn offer(&mut self, book: &Book, dice: &mut Dice) {
+        let name = stock::NAMES[dice.below(stock::NAMES.len() as u64) as usize];
+        let content = if dice.one_in(12) {
+            stock::content(dice.below(3), 150_000 + dice.below(200_000) as usize)
+        } else {
+            stock::some_content(dice)
+        };
+        let id = self.new_id();
+        let size = content.len() as u64;
+        let (part, crashes) = book.shelves(|shelves| {
+            let path = shelves.path_of(SERVER_PLACE, name);
+            let name = posthouse_wire::FileName::parse(&path).expect("a name of the stock");
+            let part = posthouse_wire::part_name(&name, size, Some(0));
+            (part, shelves.crashes(SERVER_PLACE))
+        });
+        let chunk_bytes_max = 1 + dice.below(8_000) as usize;
+        let outgoing = Outgoing::new(id, size, chunk_bytes_max);
+        let name = name.to_owned();
+        let sending = Sending { name, part, content, outgoing, spoiled: false, crashes };
+        self.sending.insert(id, sending);
+        self.say_offer(id);
+    }
+
+    fn say_offer(&self, id: u32) {
+        let Sending { name, content, .. } = &self.sending[&id];
+        self.say(TransferFrame::Offer {
+            id,
+            answers: 0,
+            size: content.len() as u64,
+            modified_ms: Some(0),
+            executable: false,
+            name: name.as_bytes(),
+        });
+    }
+
+    /// Sends some of what may be sent, as it should or almost.
+    fn go_on(&mut self, book: &Book, dice: &mut Dice, id: u32) {
+        for _ in 0..dice.below(30) {
+            let Some(sending) = self.sending.get_mut(&id) else { return };
+            match sending.outgoing.next() {
+                Next::Wait => return,
+                Next::Prefix { offset, bytes } => {
+                    let offset = offset as usize;
+                    let same = sending.outgoing.prefix(&sending.content[offset..offset + bytes]);
+                    if same.is_err() {
+                        let (size, most) = (sending.content.len() as u64, 4000);
+                        sending.outgoing = Outgoing::new(id, size, most);
+                        return self.say_offer(id);
+                    }
+                }
+                Next::Chunk { offset, bytes } => {
+                    let mut chunk = sending.content[offset as usize..][..bytes].to_vec();
+                    sending.outgoing.chunk(&chunk);
+                    if dice.one_in(40) {
+                        chunk[0] ^= 1;
+                        sending.spoiled = true;
+                    }
+                    self.say(TransferFrame::Chunk { id, bytes: &chunk });
+                }
+                Next::Done => {
+                    let hash = sending.outgoing.done();
+                    if !sending.spoiled {
+                        let Sending { name, content, .. } = &*sending;
+                        book.shelves(|shelves| shelves.add_version(name, content.clone()));
+                    }
+                    return self.say(TransferFrame::Done { id, hash });
+                }
+            }
+        }
+    }
+
+    /// Says what it should not.
+    fn lie(&mut self, dice: &mut Dice) {
+        let own: Vec<u32> = self.sending.keys().chain(self.getting.keys()).copied().collect();
+        let id = own.get(dice.below(own.len() as u64) as usize).copied().unwrap_or(self.next_id);
+        let id = if dice.one_in(6) { 1 + dice.below(64) as u32 } else { id };
+        let name = stock::NAMES[dice.below(stock::NAMES.len() as u64) as usize].as_bytes();
+        let (limit, hash) = (dice.below(70_000), [dice.next() as u8; 32]);
+        match dice.below(24) {
+            0 => self.say(TransferFrame::Chunk { id, bytes: &[7; 3000] }),
+            1 => self.say(TransferFrame::Done { id, hash }),
+            2..=4 => self.say(TransferFrame::Abort { id, code: dice.below(20) as u16, text: b"!" }),
+            5 => {
+                self.allow(id, limit);
+                self.say(TransferFrame::Accept { id, offset: limit / 2, limit, prefix: hash });
+            }
+            6 => {
+                let limit = dice.next();
+                self.allow(id, limit);
+                self.say(TransferFrame::Credit { id, limit });
+            }
+            7 | 8 => {
+                let id = if id == self.next_id { self.new_id() } else { id };
+                let name = if dice.one_in(2) { name } else { b"../up" };
+                self.say_offer_of(id, dice.next() >> (1 + dice.below(63)), name);
+            }
+            9 if dice.one_in(4) => self.flood(dice, name),
+            10..=14 => {
+                let id = self.new_id();
+                self.say(TransferFrame::Get { id, name });
+            }
+            15 => {
+                let id = self.new_id();
+                self.say(TransferFrame::List { id, after: b"" });
+            }
+            16 => {
+                let (size, modified_ms, executable) = (limit, Some(0), false);
+                let id = self.new_id();
+                let answers = dice.below(4) as u32;
+                let offer =
+                    TransferFrame::Offer { id, answers, size, modified_ms, executable, name };
+                self.spoil(dice, offer);
+                // Its number may have become another that differs in one byte: those are used up.
+                self.next_id = self.next_id.max(257);
+            }
+            20 => self.spoil(dice, TransferFrame::Get { id, name }),
+            21 => self.spoil(dice, TransferFrame::Done { id, hash }),
+            17 => self.raw.stop_reading(),
+            18 => self.raw.resume_reading(),
+            19 if dice.one_in(3) => self.raw.reset(),
+            _ => {}
+        }
+    }
+
+    fn say_offer_of(&self, id: u32, size: u64, name: &[u8]) {
+        let (modified_ms, executable) = (Some(0), false);
+        self.say(TransferFrame::Offer { id, answers: 0, size, modified_ms, executable, name });
+    }
+
+    /// Offers thousands of files that it will not send.
+    fn flood(&mut self, dice: &mut Dice, name: &[u8]) {
+        for _ in 0..dice.below(2_000) {
+            let id = self.new_id();
+            self.say_offer_of(id, 1000, name);
+        }
+    }
+}

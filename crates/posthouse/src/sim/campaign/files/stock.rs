@@ -1,0 +1,42 @@
+//! The files that clients have: their names, what is in them, how they change.
+
+use crate::sim::campaign::traffic::Dice;
+
+/// What files are called. Not all of them can be on one disk.
+pub(super) const NAMES: [&str; 7] = ["a", "b", "deep/down/c", "deep/d", "e.txt", "f", "a/x"];
+
+/// Bytes that follow from a number.
+pub(super) fn content(number: u64, bytes: usize) -> Vec<u8> {
+    let mut dice = Dice::new(number);
+    let mut content = vec![0; bytes];
+    for piece in content.chunks_mut(8) {
+        piece.copy_from_slice(&dice.next().to_le_bytes()[..piece.len()]);
+    }
+    content
+}
+
+/// Content that others may have as well, or the beginning of it, or of the same length.
+pub(super) fn some_content(dice: &mut Dice) -> Vec<u8> {
+    let bytes = match dice.below(8) {
+        0 => dice.below(2) as usize,
+        1..=3 => [700, 9_000, 30_000][dice.below(3) as usize],
+        4 => dice.below(10_000) as usize,
+        _ => dice.below(60_000) as usize,
+    };
+    let mut content = content(dice.below(2), bytes);
+    if dice.one_in(4) && bytes > 0 {
+        let from = dice.below(bytes as u64) as usize;
+        for byte in &mut content[from..] {
+            *byte = !*byte;
+        }
+    }
+    content
+}
+
+/// What a client has at first: now and then more than a receiver's window.
+pub(super) fn content_for_client(dice: &mut Dice) -> Vec<u8> {
+    match dice.one_in(24) {
+        true => content(dice.below(3), 100_000 + dice.below(250_000) as usize),
+        false => some_content(dice),
+    }
+}

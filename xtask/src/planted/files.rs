@@ -1,0 +1,188 @@
+//! The planted mistakes about files: each breaks one promise in one place.
+
+use super::Mistake;
+
+pub(super) const PLANTED: &[Mistake] = &[
+    Mistake {
+        name: "published_unverified",
+        breaks: "T20: what arrived gets its name whatever its hash is",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"        if !receiving.incoming.done(hash)? {",
+        replace: r"        let _ = receiving.incoming.done(hash)?;
+        if false {",
+    },
+    Mistake {
+        name: "done_before_published",
+        breaks: "done is said before the file is there",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"        receiving.step = Step::Publishing;
+        let op",
+        replace: r"        receiving.step = Step::Publishing;
+        let (id, hash) = (receiving.incoming.id(), receiving.incoming.hash());
+        hands.say(TransferFrame::Done { id, hash });
+        let receiving = self.receiving(place);
+        let op",
+    },
+    Mistake {
+        name: "found_and_not_synced",
+        breaks: "a file that another is just publishing counts as being on the disk",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"return self.submit(hands, place, FileOp::SyncName { directory, path, file });",
+        replace: r"let _ = (directory, path, file);
+            return self.on_published(hands, place);",
+    },
+    Mistake {
+        name: "prefix_not_compared",
+        breaks: "T21: it goes on from whatever the receiver's part holds",
+        file: "crates/posthouse-wire/src/transfer/outgoing.rs",
+        find: r"        if self.hasher.finalize() != self.prefix {",
+        replace: r"        if self.hasher.finalize() != self.hasher.finalize() {",
+    },
+    Mistake {
+        name: "part_not_cut",
+        breaks: "T21: what a part holds of another file counts as this one's",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"Step::Moving { of_final: false } if untouched => self.truncate(hands, place),",
+        replace: r"Step::Moving { of_final: false } if untouched => {
+                let receiving = self.receiving(place);
+                let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
+                receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
+                receiving.held = 0;
+                self.accept(hands, place);
+            }",
+    },
+    Mistake {
+        name: "sent_beyond_credit",
+        breaks: "C8: the sender does not wait for credit",
+        file: "crates/posthouse-wire/src/transfer/outgoing.rs",
+        find: r"        self.limit = limit.min(size);",
+        replace: r"        self.limit = size;",
+    },
+    Mistake {
+        name: "credit_for_unwritten",
+        breaks: "C8: credit is given for what came, not for what the disk took",
+        file: "crates/posthouse-wire/src/transfer/incoming.rs",
+        find: r"self.size.min(self.written.saturating_add(self.window_bytes))",
+        replace: r"self.size.min(self.received.saturating_add(self.window_bytes))",
+    },
+    Mistake {
+        name: "credit_not_renewed",
+        breaks: "C4: a file larger than the window stops at its end",
+        file: "crates/posthouse-wire/src/transfer/incoming.rs",
+        find: r"        worth.then(|| {",
+        replace: r"        (worth && self.size == 0).then(|| {",
+    },
+    Mistake {
+        name: "two_writes_in_flight",
+        breaks: "C5: a write begins before the one before it has ended",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"    fn write_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        if self.job(place).busy {
+            return;
+        }",
+        replace: r"    fn write_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+        self.job(place).busy = false;",
+    },
+    Mistake {
+        name: "queue_dropped",
+        breaks: "what was received is thrown away when the connection ends",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"(Leaving::Keep, Some(file)) if !receiving.queue.is_empty() => {",
+        replace: r"(Leaving::Keep, Some(file)) if receiving.queue.len() > 1 << 40 => {",
+    },
+    Mistake {
+        name: "part_removed_under_a_write",
+        breaks: "what is being written when the connection ends is thrown away",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"        if of_final || self.file.is_none() { Leaving::Nothing } else { Leaving::Keep }",
+        replace: r"        match self.held.max(self.offset) {
+            _ if of_final || self.file.is_none() => Leaving::Nothing,
+            0 if self.queue.is_empty() => Leaving::Remove,
+            _ => Leaving::Keep,
+        }",
+    },
+    Mistake {
+        name: "transferred_twice",
+        breaks: "C6: the end of a transfer is told twice",
+        file: "crates/posthouse/src/connection/transfers.rs",
+        find: r"self.strand.call(self.cx, |handler, peer| handler.transferred(peer, &transfer));",
+        replace: r"for _ in 0..2 {
+            self.strand.call(self.cx, |handler, peer| handler.transferred(peer, &transfer));
+        }",
+    },
+    Mistake {
+        name: "transferred_not_told",
+        breaks: "C6: files that wait for their turn are not told the end of the connection",
+        file: "crates/posthouse/src/connection/transfers.rs",
+        find: r"        errands.append(&mut self.waiting);",
+        replace: r"        self.waiting.clear();",
+    },
+    Mistake {
+        name: "place_taken_too_soon",
+        breaks: "C3: a transfer's place is free while its operation is in flight",
+        file: "crates/posthouse/src/connection/transfers.rs",
+        find: r"        if !job.busy {
+            self.jobs[usize::from(place)] = None;
+        }",
+        replace: r"        self.jobs[usize::from(place)] = None;",
+    },
+    Mistake {
+        name: "exists_is_success",
+        breaks: "T19: who comes second with a name is told that his file is there",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"                self.receiving(place).leaving = Leaving::Remove;
+                Err(error.into())",
+        replace: r"                self.on_published(hands, place);
+                Ok(())",
+    },
+    Mistake {
+        name: "offer_said_again_too_late",
+        breaks: "an offer that is said again when it is over ends the connection",
+        file: "crates/posthouse/src/connection/transfers/frames.rs",
+        find: r"                if self.known_id(hands, id, frame.kind()).is_ok() {",
+        replace: r"                if false {",
+    },
+    Mistake {
+        name: "room_not_spent",
+        breaks: "T20: a file that has arrived escapes the quota",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"            reservation.spend(size - receiving.held);",
+        replace: r"            drop(reservation);",
+    },
+    Mistake {
+        name: "removed_by_a_reader",
+        breaks: "a file that was there is treated as a part when its sender has another",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"            if receiving.step != (Step::Moving { of_final: true }) {",
+        replace: r"            if true {",
+    },
+    Mistake {
+        name: "part_left_behind",
+        breaks: "a part keeps its name though the file has its own",
+        file: "crates/posthouse/src/connection/transfers/receiving.rs",
+        find: r"receiving.leaving = if of_final { Leaving::Nothing } else { Leaving::Remove };",
+        replace: r"receiving.leaving = if of_final { Leaving::Nothing } else { Leaving::Keep };",
+    },
+    Mistake {
+        name: "reservation_not_returned",
+        breaks: "C8: the room of a transfer that failed stays taken",
+        file: "crates/posthouse/src/directory.rs",
+        find: r"            used.reserved_bytes -= self.bytes;",
+        replace: r"            used.reserved_bytes -= self.bytes.min(1);",
+    },
+    Mistake {
+        name: "offers_without_bound",
+        breaks: "C8, T23: a peer begins as many transfers as it likes",
+        file: "crates/posthouse/src/connection/transfers.rs",
+        find: r"self.places_taken() < places_max && self.under_way(by_peer) < max",
+        replace: r"self.places_taken() < places_max && self.under_way(by_peer) <= max",
+    },
+    Mistake {
+        name: "chunk_without_its_head",
+        breaks: "C5: what was queued before a chunk goes out behind it",
+        file: "crates/posthouse/src/output.rs",
+        find: r#"        assert_eq!(self.bulk_bytes(), 0, "one chunk at a time");
+        self.close_tail(spares);"#,
+        replace: r#"        assert_eq!(self.bulk_bytes(), 0, "one chunk at a time");"#,
+    },
+];
