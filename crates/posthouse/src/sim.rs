@@ -107,9 +107,9 @@ impl World {
         Client::start(target, options, Some(self.network.clone()))
     }
 
-    /// The disk of this name; it is made when it is first asked for. [`Directory::on`] opens it. The
-    /// part of a file that has arrived goes a moment after the file is there: [`settle`](Self::settle)
-    /// before you look for parts.
+    /// The disk of this name; it is made when it is first asked for. [`Directory::on`] opens it.
+    /// The part of a file that has arrived goes a moment after the file is there:
+    /// [`settle`](Self::settle) before you look for parts.
     ///
     /// [`Directory::on`]: crate::Directory::on
     pub fn disk(&self, name: &str) -> Disk {

@@ -94,11 +94,13 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "part_removed_under_a_write",
         breaks: "what is being written when the connection ends is thrown away",
         file: "crates/posthouse/src/connection/transfers/receiving.rs",
-        find: r"        if of_final || self.file.is_none() { Leaving::Nothing } else { Leaving::Keep }",
-        replace: r"        match self.held.max(self.offset) {
-            _ if of_final || self.file.is_none() => Leaving::Nothing,
-            0 if self.queue.is_empty() => Leaving::Remove,
-            _ => Leaving::Keep,
+        find: r"{ Leaving::Nothing } else { Leaving::Keep }",
+        replace: r"{
+            Leaving::Nothing
+        } else if self.queue.is_empty() && self.held.max(self.offset) == 0 {
+            Leaving::Remove
+        } else {
+            Leaving::Keep
         }",
     },
     Mistake {

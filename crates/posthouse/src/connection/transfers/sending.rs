@@ -71,8 +71,8 @@ impl From<TransferViolation> for TransferError {
     }
 }
 
-/// Whether a path of this machine leads to something beneath a directory. It need not be a name that
-/// every system can hold: only what the peer is told must.
+/// Whether a path of this machine leads to something beneath a directory. It need not be a name
+/// that every system can hold: only what the peer is told must.
 fn is_path(path: &str) -> bool {
     path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
 }
