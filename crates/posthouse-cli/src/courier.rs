@@ -144,6 +144,11 @@ impl Courier {
         })
     }
 
+    /// Whether there ever was a connection.
+    pub(crate) fn was_up(&self) -> bool {
+        self.was_up
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         Duration::from_millis(self.endpoint.options().close_timeout_ms)
     }

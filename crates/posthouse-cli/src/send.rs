@@ -30,7 +30,8 @@ use watch::Watch;
 /// it was, and so does the same command given again.
 ///
 /// The exit code is 0 only if the server confirmed every file; 1 if any failed, each with its
-/// reason on stderr; 2 for wrong usage; 130 for an interruption.
+/// reason on stderr; 2 for wrong usage; 130 for an interruption. That is how --watch ends: then it
+/// is 0 if every file that was seen is confirmed, and 1 if not, or if there never was a connection.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -53,7 +54,8 @@ pub(crate) struct Send {
     sent_as: Option<String>,
     /// Go on sending what appears in the one PATH, a directory, or is renamed in it, until SIGINT.
     /// A file is complete when two looks, a second apart, find the same size and time. A server
-    /// that is away is waited for, unless --retry says how long
+    /// that is away is waited for, unless --retry says how long. The exit code is 0 only if the
+    /// server confirmed every file that was seen
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -114,17 +116,17 @@ impl Send {
         let finishing = courier.close_timeout();
         let (end, left) = courier.carry(&mut watch, &mut account, screen, finishing);
         let closed = account.close(screen, &end, left);
-        let ended = courier.end();
-        match end {
-            // That is how a watch ends; what was wrong has been told.
-            End::Interrupted => {
-                if left > 0 {
-                    screen
-                        .complain(&format!("{left} files are not sent yet; watch again for them"));
-                }
-                ended
+        let closed = match end {
+            // That is how a watch ends: well, unless something is missing.
+            End::Interrupted if courier.was_up() => {
+                closed.map_err(|missing| Failure::runtime(missing.to_string()))
             }
-            End::Done | End::NotBegun(_) | End::GaveUp(_) => ended.and(closed),
-        }
+            End::Interrupted => {
+                let text = "interrupted: there never was a connection to";
+                Err(Failure::runtime(format!("{text} {}", self.target)))
+            }
+            End::Done | End::NotBegun(_) | End::GaveUp(_) => closed,
+        };
+        courier.end().and(closed)
     }
 }

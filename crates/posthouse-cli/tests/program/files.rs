@@ -340,7 +340,7 @@ mod unix {
     }
 
     #[test]
-    fn a_watch_sends_what_appears_and_what_is_renamed_and_ends_well() {
+    fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_missing() {
         let scene = Scene::new("watch", &[]);
         fs::create_dir(scene.here.join("out")).unwrap();
         let words = ["send", &scene.address, "--watch", "out/."];
@@ -357,11 +357,33 @@ mod unix {
         scene.here.write("out/fourth", "4");
         assert!(watch.line().starts_with("sent fourth (1 B, "), "the others go on");
         watch.signal(rustix::process::Signal::INT);
-        let ended = watch.finish().expect(0);
+        let ended = watch.finish().expect(1);
         // Told once, and nothing was sent twice.
-        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+        assert_eq!(ended.stdout, "");
+        ended.says(&["error: interrupted: 1 of 5 files not sent"]);
         assert_eq!(scene.names(), ["first", "fourth", "sub/second", "third"]);
         assert_eq!(scene.inbox()["third"], b"1");
+    }
+
+    #[test]
+    fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server() {
+        let scene = Scene::new("watch-end", &[]);
+        scene.here.write("out/first", "1");
+        let start = |address: &str| {
+            Program::start_in(scene.here.path(), ["send", address, "--watch", "out/."])
+        };
+        let mut watch = start(&scene.address);
+        assert!(watch.line().starts_with("sent first (1 B"));
+        watch.signal(rustix::process::Signal::INT);
+        let ended = watch.finish().expect(0);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut watch = start(&nobody);
+        assert!(watch.complaint().starts_with("no connection to "));
+        watch.signal(rustix::process::Signal::INT);
+        let ended = watch.finish().expect(1);
+        ended.says(&["error: interrupted: there never was a connection to", &nobody]);
     }
 
     /// What a command says on a terminal; `None` where there is no Python to make one.
