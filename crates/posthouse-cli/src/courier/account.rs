@@ -53,7 +53,10 @@ pub(crate) struct Account {
     skipped: u64,
     already: u64,
     bytes: u64,
+    /// Of the files that did not get across, too.
     sent_bytes: u64,
+    /// True once something failed for a reason that may pass: another attempt makes sense.
+    pub(super) passing: bool,
 }
 
 /// A file that is over, as JSON.
@@ -97,6 +100,7 @@ impl Account {
             already: 0,
             bytes: 0,
             sent_bytes: 0,
+            passing: false,
         }
     }
 
@@ -124,7 +128,7 @@ impl Account {
         time: Duration,
     ) {
         let (bytes, resumed_from) = (progress.moved(), progress.resumed_from());
-        let sent_bytes = bytes.saturating_sub(resumed_from);
+        let sent_bytes = sent_bytes(progress);
         self.files += 1;
         self.bytes += bytes;
         self.sent_bytes += sent_bytes;
@@ -167,6 +171,7 @@ impl Account {
         why: impl Display,
     ) {
         self.failed += 1;
+        self.sent_bytes += progress.map_or(0, |(progress, _)| sent_bytes(progress));
         let why = &*why.to_string();
         match self.style {
             Style::Json => Self::json_failure(screen, name, progress, why),
@@ -178,12 +183,13 @@ impl Account {
 
     /// A file was begun, and is not finished.
     pub(crate) fn broken_off(
-        &self,
+        &mut self,
         screen: &Screen,
         name: &str,
         progress: Option<&Progress>,
         why: &str,
     ) {
+        self.sent_bytes += progress.map_or(0, sent_bytes);
         if self.style == Style::Json {
             let progress = progress.map(|progress| (progress, Duration::ZERO));
             return Self::json_failure(screen, name, progress, why);
@@ -202,13 +208,13 @@ impl Account {
         progress: Option<(&Progress, Duration)>,
         why: &str,
     ) {
-        let (bytes, moved, resumed_from) = progress.map_or((0, 0, 0), |(progress, _)| {
-            (progress.size().unwrap_or(0), progress.moved(), progress.resumed_from())
+        let (bytes, sent_bytes, resumed_from) = progress.map_or((0, 0, 0), |(progress, _)| {
+            (progress.size().unwrap_or(0), sent_bytes(progress), progress.resumed_from())
         });
         let delivery = Delivery {
             name,
             bytes,
-            sent_bytes: moved.saturating_sub(resumed_from),
+            sent_bytes,
             resumed_from,
             blake3: None,
             seconds: progress.map_or(0.0, |(_, time)| time.as_secs_f64()),
@@ -244,13 +250,17 @@ impl Account {
         let again = "the same command goes on where this one stopped";
         match end {
             End::Done | End::Interrupted if missing == 0 => Ok(()),
-            End::Done => Err(Failure::runtime(format!(
+            End::Done if self.passing => Err(Failure::runtime(format!(
                 "{what}, for the reasons above; the same command tries again and carries only \
                  what is missing"
             ))),
+            End::Done => Err(Failure::runtime(format!("{what}, for the reasons above"))),
             End::Interrupted => Err(Failure::interrupted(format!("interrupted: {what}; {again}"))),
             End::NotBegun(why) => Err(Failure::runtime(why)),
-            End::GaveUp(why) => Err(Failure::runtime(format!("{why}; {what}; {again}"))),
+            End::GaveUp(why) if self.passing => {
+                Err(Failure::runtime(format!("{why}; {what}; {again}")))
+            }
+            End::GaveUp(why) => Err(Failure::runtime(format!("{why}; {what}"))),
         }
     }
 
@@ -297,6 +307,11 @@ pub(crate) fn style(quiet: bool, json: bool, screen: &Screen) -> Style {
         _ if screen.shows_bars() && io::stdout().is_terminal() => Style::Summary,
         _ => Style::Lines,
     }
+}
+
+/// What went over the line of a file.
+fn sent_bytes(progress: &Progress) -> u64 {
+    progress.moved().saturating_sub(progress.resumed_from())
 }
 
 fn files(count: u64) -> String {
