@@ -125,6 +125,8 @@ pub(super) enum Seen<'a> {
     File(Found),
     /// Left out, as it should be.
     Skipped(&'a Path, &'static str),
+    /// A directory with nothing in it.
+    Empty(&'a Path),
     /// Should be sent, and cannot.
     Unsendable(&'a Path, String),
 }
@@ -134,7 +136,10 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
     // Directories yet to be walked: the next one is the last. One at a time is read.
     let mut left = vec![String::new()];
     while let Some(inside) = left.pop() {
-        let here = top.join(&inside);
+        let here = match inside.strip_suffix('/') {
+            Some(inside) => top.join(inside),
+            None => top.to_owned(),
+        };
         let mut entries = match entries(&here) {
             Ok(entries) => entries,
             Err(error) => {
@@ -143,15 +148,15 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
                 continue;
             }
         };
+        if entries.is_empty() {
+            see(Seen::Empty(&here));
+        }
         entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let mut beneath = Vec::new();
         for (name, kind) in entries {
             let path = here.join(&name);
-            if inside.is_empty() && *name == *PARTS {
-                continue;
-            }
-            if !kind.is_dir() && !kind.is_file() {
-                see(Seen::Skipped(&path, kind_name(kind)));
+            if let Some(why) = left_out(&name, kind) {
+                see(Seen::Skipped(&path, why));
                 continue;
             }
             let name = match text(&name) {
@@ -168,6 +173,15 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
             }
         }
         left.extend(beneath.into_iter().rev());
+    }
+}
+
+/// Why something is not sent, whatever else it is.
+fn left_out(name: &OsStr, kind: FileType) -> Option<&'static str> {
+    match (kind.is_dir(), kind.is_file()) {
+        (true, _) if *name == *PARTS => Some("where unfinished files are kept"),
+        (true, _) | (_, true) => None,
+        _ => Some(kind_name(kind)),
     }
 }
 

@@ -59,6 +59,8 @@ impl Watch {
                 }
                 self.told.insert(path.to_owned());
             }
+            // It is there for what is to appear in it.
+            Seen::Empty(_) => {}
             Seen::Unsendable(path, why) => {
                 could_not_see = true;
                 if !told_before.remove(path) {

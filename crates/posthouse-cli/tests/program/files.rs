@@ -230,13 +230,43 @@ fn names_there_are_made_as_cp_makes_them() {
         &["d/x", "--as", "deep/er/"],
     ] {
         let sent = scene.send(arguments).expect(0);
-        assert_eq!(sent.stderr, "");
+        let of_a_directory = arguments[0].starts_with('d') && !arguments[0].ends_with('x');
+        assert_eq!(
+            sent.stderr.contains(": where unfinished files are kept"),
+            of_a_directory,
+            "{sent:#?}"
+        );
     }
     assert_eq!(scene.names(), ["d/x", "deep/er/x", "file", "other/name/x", "x"]);
     let here = ["send", &scene.address, "."];
     Program::start_in(&scene.here.join("d"), here).finish().expect(0);
     assert_eq!(scene.names().len(), 5, "it is x");
     scene.send(&["d", "d/x", "--as", "both"]).expect(2).says(&["--as", "one PATH"]);
+}
+
+#[test]
+fn what_an_unfinished_reception_left_is_skipped_at_every_depth_and_told() {
+    let scene = Scene::new("parts", &[]);
+    for name in ["t/a", "t/.posthouse/part", "t/deep/b", "t/deep/.posthouse/part"] {
+        scene.here.write(name, "x");
+    }
+    let sent = scene.send(&["t"]).expect(0);
+    let skipped = ["skipped: t/.posthouse", "skipped: t/deep/.posthouse"];
+    let skipped = skipped.map(|start| format!("{start}: where unfinished files are kept"));
+    assert_eq!(sorted(&sent.stderr), skipped);
+    assert_eq!(scene.names(), ["t/a", "t/deep/b"]);
+}
+
+#[test]
+fn an_empty_directory_is_told_and_help_says_that_it_is_not_sent() {
+    let scene = Scene::new("empty", &[]);
+    fs::create_dir_all(scene.here.join("d/empty")).unwrap();
+    let sent = scene.send(&["d/empty"]).expect(0);
+    assert_eq!((&*sent.stdout, &*sent.stderr), ("", "skipped: d/empty: an empty directory\n"));
+    scene.here.write("d/file", "x");
+    let sent = scene.send(&["d"]).expect(0);
+    assert_eq!(sent.stderr, "skipped: d/empty: an empty directory\n");
+    assert!(run(["send", "--help"]).expect(0).stdout.contains("empty directories are not"));
 }
 
 #[test]
