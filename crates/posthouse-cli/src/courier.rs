@@ -47,8 +47,8 @@ pub(crate) struct LineFlags {
 /// What to tell, and how long to try: flags of the commands that carry files.
 #[derive(Debug, Args)]
 pub(crate) struct CarryFlags {
-    /// Print one JSON object a line: for each file name, bytes, sent_bytes, resumed_from, blake3,
-    /// seconds and error, and one for all of them at the end
+    /// Print one JSON object a line: for each file name, bytes, sent_bytes, resumed_from,
+    /// already_there, blake3, seconds and error, and one for all of them at the end
     #[arg(long)]
     pub(crate) json: bool,
     /// Print nothing but errors

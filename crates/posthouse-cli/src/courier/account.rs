@@ -13,6 +13,9 @@ use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 use crate::quantity::Bytes;
 
+/// What takes less says nothing of the line, but of the way to the disk and back.
+const RATE_BYTES_MIN: u64 = 1 << 20;
+
 /// What is written to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -66,6 +69,8 @@ struct Delivery<'a> {
     bytes: u64,
     sent_bytes: u64,
     resumed_from: u64,
+    /// True exactly when the receiver had all of it. Of a file without bytes it cannot be known.
+    already_there: bool,
     blake3: Option<String>,
     seconds: f64,
     error: Option<&'a str>,
@@ -143,18 +148,21 @@ impl Account {
                     bytes,
                     sent_bytes,
                     resumed_from,
+                    already_there: already,
                     blake3: Some(hex(hash)),
                     seconds: time.as_secs_f64(),
                     error: None,
                 },
             ),
             Style::Lines => {
-                let rate = Bytes(sent_bytes).per_second(time);
+                let rate = match sent_bytes {
+                    ..RATE_BYTES_MIN => String::new(),
+                    _ => format!(", {}/s", Bytes(sent_bytes).per_second(time)),
+                };
                 let how = match (already, resumed_from) {
                     (true, _) => ", was there already".to_owned(),
-                    (_, _) if bytes == 0 => String::new(),
-                    (_, 0) => format!(", {rate}/s"),
-                    (_, from) => format!(", {rate}/s, resumed at {}", Bytes(from)),
+                    (_, 0) => rate,
+                    (_, from) => format!("{rate}, resumed at {}", Bytes(from)),
                 };
                 let (verb, name) = (self.way.done(), Escaped(progress.name()));
                 screen.line(&format!("{verb} {name} ({}{how})", Bytes(bytes)));
@@ -216,6 +224,7 @@ impl Account {
             bytes,
             sent_bytes,
             resumed_from,
+            already_there: false,
             blake3: None,
             seconds: progress.map_or(0.0, |(_, time)| time.as_secs_f64()),
             error: Some(why),

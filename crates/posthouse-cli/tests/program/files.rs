@@ -124,9 +124,11 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     let mut scene = Scene::new("lines", &[]);
     scene.here.write("one.bin", vec![1; 3 << 20]);
     scene.here.write("none", "");
-    let sent = scene.send(&["one.bin", "none"]).expect(0);
+    scene.here.write("small", "abc");
+    let sent = scene.send(&["one.bin", "none", "small"]).expect(0);
     let lines = sorted(&sent.stdout);
     assert_eq!(lines[0], "sent none (0 B)");
+    assert_eq!(lines[2], "sent small (3 B)", "a rate would say nothing");
     assert!(
         lines[1].starts_with("sent one.bin (3.0 MiB, ") && lines[1].ends_with("B/s)"),
         "{sent:#?}"
@@ -139,11 +141,12 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     scene.here.write("one.bin", "another");
     scene.send(&["one.bin"]).expect(1);
 
-    let mut lines: Vec<String> = (0..4).map(|_| scene.server.line()).collect();
-    lines[..2].sort_unstable();
+    let mut lines: Vec<String> = (0..5).map(|_| scene.server.line()).collect();
+    lines[..3].sort_unstable();
     for (line, (start, way)) in lines.iter().zip([
         ("received none (0 B, from 127.0.0.1:", "from"),
         ("received one.bin (3.0 MiB, from 127.0.0.1:", "from"),
+        ("received small (3 B, from 127.0.0.1:", "from"),
         ("received one.bin (3.0 MiB, there already, from 127.0.0.1:", "from"),
         ("sent one.bin (3.0 MiB, to 127.0.0.1:", "to"),
     ]) {
@@ -169,6 +172,7 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
     let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
     assert_eq!((&abc["blake3"], &abc["error"]), (&hash.into(), &serde_json::Value::Null));
     assert!(abc["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(abc["already_there"], false);
     let there = by_name("d/there");
     assert!(there["error"].as_str().unwrap().contains("other content"), "{there:#}");
     assert_eq!(there["blake3"], serde_json::Value::Null);
@@ -179,7 +183,12 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
     let again = &scene.send(&["d/abc", "--as", "d/abc", "--json"]).expect(0).json_lines()[0];
     let count = |name: &str| again[name].as_u64().unwrap();
     assert_eq!((count("resumed_from"), count("sent_bytes")), (3, 0), "{again:#}");
-    assert_eq!(again["blake3"], hash);
+    assert_eq!((&again["blake3"], &again["already_there"]), (&hash.into(), &true.into()));
+    scene.here.write("none", "");
+    for _ in 0..2 {
+        let none = &scene.send(&["none", "--json"]).expect(0).json_lines()[0];
+        assert_eq!(none["already_there"], false, "nothing can be known: {none:#}");
+    }
 }
 
 #[test]
@@ -377,16 +386,16 @@ mod unix {
         let words = ["send", &scene.address, "--watch", "out/."];
         let mut watch = Program::start_in(scene.here.path(), words);
         scene.here.write("out/first", "1");
-        assert!(watch.line().starts_with("sent first (1 B, "));
+        assert!(watch.line().starts_with("sent first (1 B)"));
         scene.here.write("out/sub/second", "22");
-        assert!(watch.line().starts_with("sent sub/second (2 B, "));
+        assert!(watch.line().starts_with("sent sub/second (2 B)"));
         fs::rename(scene.here.join("out/first"), scene.here.join("out/third")).unwrap();
-        assert!(watch.line().starts_with("sent third (1 B, "));
+        assert!(watch.line().starts_with("sent third (1 B)"));
         scene.here.write("out/third", "other");
         let complaint = watch.complaint();
         assert!(complaint.starts_with("not sent: third: "), "{complaint}");
         scene.here.write("out/fourth", "4");
-        assert!(watch.line().starts_with("sent fourth (1 B, "), "the others go on");
+        assert!(watch.line().starts_with("sent fourth (1 B)"), "the others go on");
         watch.signal(rustix::process::Signal::INT);
         let ended = watch.finish().expect(1);
         // Told once, and nothing was sent twice.
@@ -404,7 +413,7 @@ mod unix {
             Program::start_in(scene.here.path(), ["send", address, "--watch", "out/."])
         };
         let mut watch = start(&scene.address);
-        assert!(watch.line().starts_with("sent first (1 B"));
+        assert!(watch.line().starts_with("sent first (1 B)"));
         watch.signal(rustix::process::Signal::INT);
         let ended = watch.finish().expect(0);
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
@@ -501,7 +510,7 @@ fn what_is_got_goes_where_it_is_told_to() {
     scene.get(&["d/e/", "d.txt", "-o", "to/"]).expect(0);
     assert_eq!(got("to"), ["d.txt", "d/a", "d/e/b"]);
     let kept = scene.get(&["d.txt", "-o", "to/kept"]).expect(0);
-    assert!(kept.stdout.starts_with("received d.txt (1 B, "), "{kept:#?}");
+    assert!(kept.stdout.starts_with("received d.txt (1 B)"), "{kept:#?}");
     let again = scene.get(&["d.txt", "-o", "to/kept"]).expect(0);
     assert!(again.stdout.contains("was there already"), "{again:#?}");
     assert_eq!(fs::read(scene.here.join("to/kept")).unwrap(), b"t");
