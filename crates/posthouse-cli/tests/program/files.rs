@@ -547,6 +547,19 @@ fn a_key_is_demanded_for_files_too() {
 }
 
 #[test]
+fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
+    let here = TemporaryDirectory::new("no-key");
+    let (missing, short) = (here.text("missing"), here.text("short"));
+    here.write("short", "too short");
+    for (path, why) in [(&missing, "No such file"), (&short, "16 to 1024 bytes")] {
+        let how = format!("make one with `head -c 32 /dev/urandom | base64 > {path}`");
+        let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
+        ended.says(&[why, &how]);
+        assert_eq!(ended.stderr.matches("make one").count(), 1, "{ended:#?}");
+    }
+}
+
+#[test]
 fn a_quota_refuses_what_would_be_too_much_before_anything_is_written() {
     let scene = Scene::new("quota", &["--max-bytes", "3K", "--max-files", "4"]);
     scene.here.write("large", vec![0; 3073]);
