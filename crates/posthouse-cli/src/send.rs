@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::Target;
 
+use crate::address;
 use crate::courier::{
     self, Account, CarryFlags, Courier, End, LineFlags, Manifest, Screen, Style, Way,
 };
@@ -44,7 +45,7 @@ Examples:
   posthouse send 10.0.0.7:9990 logs --json | jq .error")]
 pub(crate) struct Send {
     /// The server, HOST:PORT
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address::target)]
     target: Target,
     /// Files and directories
     #[arg(value_name = "PATH", required = true)]

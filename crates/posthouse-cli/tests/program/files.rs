@@ -524,8 +524,11 @@ fn what_is_got_goes_where_it_is_told_to() {
     scene.get(&["d/a", "d.txt", "-o", "to/new"]).expect(2).says(&["-o to/new", "mkdir -p to/new"]);
     scene.get(&["d/a", "-o", "no/such"]).expect(2).says(&["no", "cannot open the directory"]);
     scene.get(&["d/a", "-o", "new/"]).expect(2).says(&["mkdir -p new/"]);
-    scene.get(&["--all", "d"]).expect(2);
-    scene.get(&[]).expect(2);
+    let all = scene.get(&["--all", "d"]).expect(2);
+    assert!(all.stderr.contains("cannot be used with"), "{all:#?}");
+    let nothing = scene.get(&[]).expect(2);
+    assert!(nothing.stderr.contains("\n  <NAME|--all>\n"), "{nothing:#?}");
+    assert!(nothing.stderr.contains("[OPTIONS] <ADDR> <NAME...|--all>\n"), "{nothing:#?}");
     assert_eq!(got("to"), ["d.txt", "d/a", "d/e/b", "kept"]);
 }
 
@@ -601,7 +604,9 @@ fn a_server_can_only_give_or_only_take() {
     assert_eq!(scene.names(), ["a", "b"]);
 
     let dir = scene.here.text("inbox");
-    run(["serve", "--dir", &dir, "--read-only", "--drop-only"]).expect(2);
+    let both = run(["serve", "--dir", &dir, "--read-only", "--drop-only"]).expect(2);
+    assert!(both.stderr.contains("'--read-only' cannot be used with '--drop-only'"), "{both:#?}");
+    assert!(both.stderr.contains("\nUsage: posthouse serve [OPTIONS]\n"), "{both:#?}");
     run(["serve", "--drop-only"]).expect(2);
 }
 
@@ -644,6 +649,21 @@ fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
     let address = where_to.rsplit(' ').next().unwrap();
     assert_eq!(how, format!("from this machine: posthouse send {address} PATH..."));
     run(["send", address, file]).expect(0);
+}
+
+#[test]
+fn a_port_that_there_is_not_is_named_by_every_command() {
+    let address = "127.0.0.1:65536";
+    for words in [
+        &["send", address, "x"][..],
+        &["get", address, "x"],
+        &["list", address],
+        &["bench", address],
+        &["serve", "--listen", address],
+    ] {
+        let ended = run(words).expect(2);
+        assert!(ended.stderr.contains("there is no port 65536"), "{ended:#?}");
+    }
 }
 
 #[test]
