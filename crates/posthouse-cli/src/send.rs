@@ -23,9 +23,10 @@ use watch::Watch;
 /// Send files and directories to a server with a directory.
 ///
 /// A directory is sent with all that is in it, under its own name, as `cp -r` does; DIR/. sends
-/// what is in it without the name. Only regular files are sent: empty directories are not, and
-/// links in a directory, sockets, FIFOs, devices and what an unfinished reception left (.posthouse)
-/// are left out; each is told. A link that is itself named here is followed.
+/// what is in it without the name. Only regular files are sent: empty directories are not, and left
+/// out are links in a directory, sockets, FIFOs, devices, what an unfinished reception left
+/// (.posthouse) and directories on another file system; each is told. A link that is itself named
+/// here is followed.
 ///
 /// A file is there whole, verified and on the server's disk, or not at all, and never replaces
 /// another. What the server has already is not sent again. After a lost connection it goes on where
