@@ -14,7 +14,7 @@ use posthouse::{Endpoint, Framing, Options, Peer, SendError, Target, Tuning};
 
 use crate::failure::{Failure, Outcome};
 use crate::pattern::Pattern;
-use crate::{key_file, open_files, output, settings, signals};
+use crate::{address, key_file, open_files, output, settings, signals};
 use load::{Load, Phase, Run};
 use progress::Progress;
 use report::Report;
@@ -35,7 +35,7 @@ Examples:
   posthouse bench localhost:7 --framing raw --json     any server that echoes bytes")]
 pub(crate) struct Bench {
     /// The server, HOST:PORT
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address::target)]
     target: Target,
     /// Connections at the same time
     #[arg(long, short, value_name = "N", default_value_t = 100,

@@ -47,8 +47,8 @@ pub(crate) struct LineFlags {
 /// What to tell, and how long to try: flags of the commands that carry files.
 #[derive(Debug, Args)]
 pub(crate) struct CarryFlags {
-    /// Print one JSON object a line: for each file name, bytes, sent_bytes, resumed_from, blake3,
-    /// seconds and error, and one for all of them at the end
+    /// Print one JSON object a line: for each file name, bytes, sent_bytes, resumed_from,
+    /// already_there, blake3, seconds and error, and one for all of them at the end
     #[arg(long)]
     pub(crate) json: bool,
     /// Print nothing but errors
@@ -88,6 +88,20 @@ enum Link {
     None(Instant),
     Making(PeerId),
     Up(PeerId),
+}
+
+/// There is no connection, and there will be none.
+#[derive(Debug)]
+struct GivenUp {
+    why: String,
+    /// Whether there may be one later.
+    passing: bool,
+}
+
+impl From<GivenUp> for Failure {
+    fn from(given_up: GivenUp) -> Self {
+        Self::runtime(given_up.why)
+    }
 }
 
 /// What came of a listing.
@@ -144,6 +158,11 @@ impl Courier {
         })
     }
 
+    /// Whether there ever was a connection.
+    pub(crate) fn was_up(&self) -> bool {
+        self.was_up
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         Duration::from_millis(self.endpoint.options().close_timeout_ms)
     }
@@ -193,7 +212,7 @@ impl Courier {
     fn page(&mut self, screen: &Screen, after: &str) -> Outcome<Result<Page, TransferError>> {
         loop {
             let Link::Up(peer) = self.link else {
-                let due = self.tend(Instant::now()).map_err(Failure::runtime)?;
+                let due = self.tend(Instant::now())?;
                 if let Some(event) = self.wait(due) {
                     self.heed(screen, &event)?;
                 }
@@ -259,7 +278,7 @@ impl Courier {
     /// Does what an event means for a command that does one thing after the other.
     fn heed(&mut self, screen: &Screen, event: &Event) -> Outcome {
         match event {
-            Event::Down(why) => self.on_down(screen, why).map_err(Failure::runtime),
+            Event::Down(why) => Ok(self.on_down(screen, why)?),
             Event::Interrupted => Err(Failure::interrupted("interrupted")),
             _ => Ok(()),
         }
@@ -272,11 +291,14 @@ impl Courier {
     /// # Errors
     ///
     /// Why there will be no connection.
-    fn tend(&mut self, now: Instant) -> Result<Option<Instant>, String> {
+    fn tend(&mut self, now: Instant) -> Result<Option<Instant>, GivenUp> {
         match self.link {
             Link::None(at) if now >= at => {
                 let begun = self.endpoint.connect(self.target.clone());
-                let peer = begun.map_err(|error| format!("cannot connect: {error}"))?;
+                let peer = begun.map_err(|error| GivenUp {
+                    why: format!("cannot connect: {error}"),
+                    passing: false,
+                })?;
                 self.link = Link::Making(peer);
                 Ok(None)
             }
@@ -315,7 +337,7 @@ impl Courier {
     /// # Errors
     ///
     /// Why there is none.
-    fn on_down(&mut self, screen: &Screen, why: &Reason) -> Result<(), String> {
+    fn on_down(&mut self, screen: &Screen, why: &Reason) -> Result<(), GivenUp> {
         let now = Instant::now();
         let (target, patience) = (&self.target, self.attempts.patience());
         let passing = matches!(
@@ -329,18 +351,21 @@ impl Courier {
                 | ReasonKind::Unreachable
         ) && why.code() != Some(NOT_ADMITTED);
         if !self.was_up && (!passing || !patience.from_the_start) {
-            return Err(format!("cannot connect to {target}: {}", plainly(why)));
+            let why = format!("cannot connect to {target}: {}", plainly(why));
+            return Err(GivenUp { why, passing });
         }
         if !passing {
-            return Err(format!("{target} ended the connection for good: {why}"));
+            let why = format!("{target} ended the connection for good: {why}");
+            return Err(GivenUp { why, passing });
         }
         if !self.attempts.may_go_on(now) {
             let time = patience.time.unwrap_or_default().as_secs();
-            return Err(match (self.was_up, time) {
+            let why = match (self.was_up, time) {
                 (true, 0) => format!("lost the connection to {target}: {why}"),
                 (true, _) => format!("no progress with {target} for {time} s: {why}"),
                 (false, _) => format!("no connection to {target} for {time} s: {why}"),
-            });
+            };
+            return Err(GivenUp { why, passing });
         }
         self.link = Link::None(self.attempts.next(now));
         if !std::mem::replace(&mut self.lost, true) {

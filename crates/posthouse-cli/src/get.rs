@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use posthouse::{Directory, Target};
 
+use crate::address;
 use crate::courier::{
     self, Account, CarryFlags, Courier, End, LineFlags, Listing, Manifest, Next, Parcel, Screen,
     Way,
@@ -26,6 +27,8 @@ use crate::failure::{Failure, Outcome};
 /// The exit code is 0 only if every file is there and verified; 1 if any failed, each with its
 /// reason on stderr; 2 for wrong usage; 130 for an interruption.
 #[derive(Debug, Args)]
+#[command(override_usage = "posthouse get [OPTIONS] <ADDR> <NAME...|--all>")]
+#[command(group = ArgGroup::new("what").args(["names", "all"]).required(true))]
 #[command(after_long_help = "\
 Examples:
   posthouse get 10.0.0.7:9990 report.pdf
@@ -34,10 +37,10 @@ Examples:
   posthouse get 10.0.0.7:9990 --all -o copy --key-file secret.key")]
 pub(crate) struct Get {
     /// The server, HOST:PORT
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address::target)]
     target: Target,
     /// Names of files, or of directories
-    #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Get everything that the server has
     #[arg(long)]

@@ -14,15 +14,15 @@ const READ_BYTES_MAX: u64 = 64 * 1024;
 /// Reads a key: the file's bytes, without the white space at their end.
 pub(crate) fn read(path: &Path) -> Outcome<Key> {
     let shown = path.display();
+    let how = format!("make one with `head -c 32 /dev/urandom | base64 > {shown}`");
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(READ_BYTES_MAX).read_to_end(&mut bytes)).map_err(
-        |error| {
-            Failure::usage(format!(
-                "cannot read the key file {shown}: {error}; make one with \
-                 `head -c 32 /dev/urandom | base64 > {shown}`"
-            ))
-        },
+        |error| Failure::usage(format!("cannot read the key file {shown}: {error}; {how}")),
     )?;
-    Key::new(bytes.trim_ascii_end())
-        .map_err(|error| Failure::usage(format!("the key file {shown}: {error}")))
+    Key::new(bytes.trim_ascii_end()).map_err(|error| {
+        let error = error.to_string();
+        // What the crate advises names no command.
+        let what = error.split_once("; make one").map_or(&*error, |(what, _)| what);
+        Failure::usage(format!("the key file {shown}: {what}; {how}"))
+    })
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use posthouse::{FileEntry, Target};
 use serde::Serialize;
 
+use crate::address;
 use crate::courier::{Courier, LineFlags, Listing, Patience, Screen};
 use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
@@ -24,7 +25,7 @@ Examples:
   posthouse list 10.0.0.7:9990 --json | jq -r .name")]
 pub(crate) struct List {
     /// The server, HOST:PORT
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address::target)]
     target: Target,
     /// Only files whose names begin so
     #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]

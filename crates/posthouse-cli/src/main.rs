@@ -1,6 +1,7 @@
 //! The `posthouse` program: serve, send, get, list, bench, demo, sim, doctor.
 #![forbid(unsafe_code)]
 
+mod address;
 mod bench;
 mod completions;
 mod courier;

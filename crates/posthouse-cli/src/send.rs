@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::Target;
 
+use crate::address;
 use crate::courier::{
     self, Account, CarryFlags, Courier, End, LineFlags, Manifest, Screen, Style, Way,
 };
@@ -22,15 +23,18 @@ use watch::Watch;
 /// Send files and directories to a server with a directory.
 ///
 /// A directory is sent with all that is in it, under its own name, as `cp -r` does; DIR/. sends
-/// what is in it without the name. Only regular files are sent: links in a directory, sockets,
-/// FIFOs and devices are left out, and told. A link that is itself named here is followed.
+/// what is in it without the name. Only regular files are sent: empty directories are not, and left
+/// out are links in a directory, sockets, FIFOs, devices, what an unfinished reception left
+/// (.posthouse) and directories on another file system; each is told. A link that is itself named
+/// here is followed.
 ///
 /// A file is there whole, verified and on the server's disk, or not at all, and never replaces
 /// another. What the server has already is not sent again. After a lost connection it goes on where
 /// it was, and so does the same command given again.
 ///
 /// The exit code is 0 only if the server confirmed every file; 1 if any failed, each with its
-/// reason on stderr; 2 for wrong usage; 130 for an interruption.
+/// reason on stderr; 2 for wrong usage; 130 for an interruption. That is how --watch ends: then it
+/// is 0 if every file that was seen is confirmed, and 1 if not, or if there never was a connection.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -42,7 +46,7 @@ Examples:
   posthouse send 10.0.0.7:9990 logs --json | jq .error")]
 pub(crate) struct Send {
     /// The server, HOST:PORT
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address::target)]
     target: Target,
     /// Files and directories
     #[arg(value_name = "PATH", required = true)]
@@ -53,7 +57,8 @@ pub(crate) struct Send {
     sent_as: Option<String>,
     /// Go on sending what appears in the one PATH, a directory, or is renamed in it, until SIGINT.
     /// A file is complete when two looks, a second apart, find the same size and time. A server
-    /// that is away is waited for, unless --retry says how long
+    /// that is away is waited for, unless --retry says how long. The exit code is 0 only if the
+    /// server confirmed every file that was seen
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -114,17 +119,17 @@ impl Send {
         let finishing = courier.close_timeout();
         let (end, left) = courier.carry(&mut watch, &mut account, screen, finishing);
         let closed = account.close(screen, &end, left);
-        let ended = courier.end();
-        match end {
-            // That is how a watch ends; what was wrong has been told.
-            End::Interrupted => {
-                if left > 0 {
-                    screen
-                        .complain(&format!("{left} files are not sent yet; watch again for them"));
-                }
-                ended
+        let closed = match end {
+            // That is how a watch ends: well, unless something is missing.
+            End::Interrupted if courier.was_up() => {
+                closed.map_err(|missing| Failure::runtime(missing.to_string()))
             }
-            End::Done | End::NotBegun(_) | End::GaveUp(_) => ended.and(closed),
-        }
+            End::Interrupted => {
+                let text = "interrupted: there never was a connection to";
+                Err(Failure::runtime(format!("{text} {}", self.target)))
+            }
+            End::Done | End::NotBegun(_) | End::GaveUp(_) => closed,
+        };
+        courier.end().and(closed)
     }
 }

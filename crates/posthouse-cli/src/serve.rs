@@ -17,7 +17,7 @@ use crate::echo::Echo;
 use crate::escaped::Escaped;
 use crate::exposure::{self, Admission};
 use crate::failure::{Failure, Outcome};
-use crate::{key_file, open_files, output, settings, signals};
+use crate::{address, key_file, open_files, output, settings, signals};
 use depot::DepotFlags;
 use journal::{Journal, Lines};
 
@@ -33,6 +33,7 @@ use journal::{Journal, Lines};
 ///
 /// SIGINT or SIGTERM ends it gracefully, within close_timeout_ms; a second one ends it at once.
 #[derive(Debug, Args)]
+#[command(override_usage = "posthouse serve [OPTIONS]")]
 #[command(after_long_help = "\
 Examples:
   posthouse serve --dir inbox                            for this machine
@@ -47,7 +48,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     depot: DepotFlags,
     /// Where to listen, IP:PORT; can be given several times. Port 0: the system chooses
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9990", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9990",
+          value_parser = address::listening)]
     listen: Vec<SocketAddr>,
     /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
     /// length:offset=0,width=4,endian=big,adjust=0,strip=4
@@ -87,10 +89,6 @@ pub(crate) struct Serve {
 /// How long an address in use is tried again, and how often.
 const ADDRESS_IN_USE: Duration = Duration::from_millis(500);
 const ADDRESS_AGAIN: Duration = Duration::from_millis(20);
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write IP:PORT, such as 127.0.0.1:9990 or [::1]:9990".to_owned())
-}
 
 impl Serve {
     pub(crate) fn run(&self) -> Outcome {

@@ -13,6 +13,9 @@ use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 use crate::quantity::Bytes;
 
+/// What takes less says nothing of the line, but of the way to the disk and back.
+const RATE_BYTES_MIN: u64 = 1 << 20;
+
 /// What is written to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -53,7 +56,10 @@ pub(crate) struct Account {
     skipped: u64,
     already: u64,
     bytes: u64,
+    /// Of the files that did not get across, too.
     sent_bytes: u64,
+    /// True once something failed for a reason that may pass: another attempt makes sense.
+    pub(super) passing: bool,
 }
 
 /// A file that is over, as JSON.
@@ -63,6 +69,8 @@ struct Delivery<'a> {
     bytes: u64,
     sent_bytes: u64,
     resumed_from: u64,
+    /// True exactly when the receiver had all of it. Of a file without bytes it cannot be known.
+    already_there: bool,
     blake3: Option<String>,
     seconds: f64,
     error: Option<&'a str>,
@@ -97,6 +105,7 @@ impl Account {
             already: 0,
             bytes: 0,
             sent_bytes: 0,
+            passing: false,
         }
     }
 
@@ -124,7 +133,7 @@ impl Account {
         time: Duration,
     ) {
         let (bytes, resumed_from) = (progress.moved(), progress.resumed_from());
-        let sent_bytes = bytes.saturating_sub(resumed_from);
+        let sent_bytes = sent_bytes(progress);
         self.files += 1;
         self.bytes += bytes;
         self.sent_bytes += sent_bytes;
@@ -139,18 +148,21 @@ impl Account {
                     bytes,
                     sent_bytes,
                     resumed_from,
+                    already_there: already,
                     blake3: Some(hex(hash)),
                     seconds: time.as_secs_f64(),
                     error: None,
                 },
             ),
             Style::Lines => {
-                let rate = Bytes(sent_bytes).per_second(time);
+                let rate = match sent_bytes {
+                    ..RATE_BYTES_MIN => String::new(),
+                    _ => format!(", {}/s", Bytes(sent_bytes).per_second(time)),
+                };
                 let how = match (already, resumed_from) {
                     (true, _) => ", was there already".to_owned(),
-                    (_, _) if bytes == 0 => String::new(),
-                    (_, 0) => format!(", {rate}/s"),
-                    (_, from) => format!(", {rate}/s, resumed at {}", Bytes(from)),
+                    (_, 0) => rate,
+                    (_, from) => format!("{rate}, resumed at {}", Bytes(from)),
                 };
                 let (verb, name) = (self.way.done(), Escaped(progress.name()));
                 screen.line(&format!("{verb} {name} ({}{how})", Bytes(bytes)));
@@ -167,6 +179,7 @@ impl Account {
         why: impl Display,
     ) {
         self.failed += 1;
+        self.sent_bytes += progress.map_or(0, |(progress, _)| sent_bytes(progress));
         let why = &*why.to_string();
         match self.style {
             Style::Json => Self::json_failure(screen, name, progress, why),
@@ -178,12 +191,13 @@ impl Account {
 
     /// A file was begun, and is not finished.
     pub(crate) fn broken_off(
-        &self,
+        &mut self,
         screen: &Screen,
         name: &str,
         progress: Option<&Progress>,
         why: &str,
     ) {
+        self.sent_bytes += progress.map_or(0, sent_bytes);
         if self.style == Style::Json {
             let progress = progress.map(|progress| (progress, Duration::ZERO));
             return Self::json_failure(screen, name, progress, why);
@@ -202,14 +216,15 @@ impl Account {
         progress: Option<(&Progress, Duration)>,
         why: &str,
     ) {
-        let (bytes, moved, resumed_from) = progress.map_or((0, 0, 0), |(progress, _)| {
-            (progress.size().unwrap_or(0), progress.moved(), progress.resumed_from())
+        let (bytes, sent_bytes, resumed_from) = progress.map_or((0, 0, 0), |(progress, _)| {
+            (progress.size().unwrap_or(0), sent_bytes(progress), progress.resumed_from())
         });
         let delivery = Delivery {
             name,
             bytes,
-            sent_bytes: moved.saturating_sub(resumed_from),
+            sent_bytes,
             resumed_from,
+            already_there: false,
             blake3: None,
             seconds: progress.map_or(0.0, |(_, time)| time.as_secs_f64()),
             error: Some(why),
@@ -244,13 +259,17 @@ impl Account {
         let again = "the same command goes on where this one stopped";
         match end {
             End::Done | End::Interrupted if missing == 0 => Ok(()),
-            End::Done => Err(Failure::runtime(format!(
+            End::Done if self.passing => Err(Failure::runtime(format!(
                 "{what}, for the reasons above; the same command tries again and carries only \
                  what is missing"
             ))),
+            End::Done => Err(Failure::runtime(format!("{what}, for the reasons above"))),
             End::Interrupted => Err(Failure::interrupted(format!("interrupted: {what}; {again}"))),
             End::NotBegun(why) => Err(Failure::runtime(why)),
-            End::GaveUp(why) => Err(Failure::runtime(format!("{why}; {what}; {again}"))),
+            End::GaveUp(why) if self.passing => {
+                Err(Failure::runtime(format!("{why}; {what}; {again}")))
+            }
+            End::GaveUp(why) => Err(Failure::runtime(format!("{why}; {what}"))),
         }
     }
 
@@ -297,6 +316,11 @@ pub(crate) fn style(quiet: bool, json: bool, screen: &Screen) -> Style {
         _ if screen.shows_bars() && io::stdout().is_terminal() => Style::Summary,
         _ => Style::Lines,
     }
+}
+
+/// What went over the line of a file.
+fn sent_bytes(progress: &Progress) -> u64 {
+    progress.moved().saturating_sub(progress.resumed_from())
 }
 
 fn files(count: u64) -> String {

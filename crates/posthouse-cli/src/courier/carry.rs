@@ -10,7 +10,7 @@ use super::account::{Account, End};
 use super::parcel::{Manifest, Next, Parcel, Way};
 use super::rider::Event;
 use super::screen::Screen;
-use super::{Courier, Link, retry};
+use super::{Courier, GivenUp, Link, retry};
 
 /// Parcels handed over at the same time: as many as a server takes at once, by its default.
 const IN_HAND_MAX: usize = 16;
@@ -71,15 +71,18 @@ impl Courier {
             Round { manifest, account, screen, flights, again, number: 0, ended: false };
         let end = match self.carry_on(&mut round, finishing) {
             Ok(end) => end,
-            Err(why) if self.was_up => End::GaveUp(why),
-            Err(why) => End::NotBegun(why),
+            Err(GivenUp { why, passing }) if self.was_up => {
+                round.account.passing |= passing;
+                End::GaveUp(why)
+            }
+            Err(GivenUp { why, .. }) => End::NotBegun(why),
         };
         let left = round.held() + round.manifest.left();
         round.break_off(&end);
         (end, left)
     }
 
-    fn carry_on(&mut self, round: &mut Round<'_>, finishing: Duration) -> Result<End, String> {
+    fn carry_on(&mut self, round: &mut Round<'_>, finishing: Duration) -> Result<End, GivenUp> {
         let period = if round.screen.shows_bars() { BARS_EVERY } else { LOOK_EVERY };
         let mut look_at = Instant::now();
         let mut end_at = None;
@@ -158,7 +161,7 @@ impl Courier {
         later
     }
 
-    fn on_event(&mut self, round: &mut Round<'_>, event: Event) -> Result<(), String> {
+    fn on_event(&mut self, round: &mut Round<'_>, event: Event) -> Result<(), GivenUp> {
         match event {
             Event::Begun(number, progress) => {
                 if let Some(flight) = round.flights.get_mut(&number) {
@@ -186,7 +189,7 @@ impl Courier {
         round: &mut Round<'_>,
         flight: Flight,
         transfer: &Transfer,
-    ) -> Result<(), String> {
+    ) -> Result<(), GivenUp> {
         let (now, progress) = (Instant::now(), transfer.progress());
         let time = now.saturating_duration_since(flight.since);
         let mut trial = flight.trial;
@@ -205,16 +208,18 @@ impl Courier {
         }
         if let TransferErrorKind::Disconnected | TransferErrorKind::Unsupported = error.kind() {
             round.again.push((now, trial));
-            return match error.kind() {
-                TransferErrorKind::Disconnected => Ok(()),
-                _ => Err(format!("{} cannot transfer files: {error}", self.target)),
-            };
+            if error.kind() == TransferErrorKind::Disconnected {
+                return Ok(());
+            }
+            let why = format!("{} cannot transfer files: {error}", self.target);
+            return Err(GivenUp { why, passing: false });
         }
         trial.failed += 1;
         if may_pass(error, trial.failed) && self.attempts.may_go_on(now) {
             round.again.push((now + retry::pause(trial.failed), trial));
             return Ok(());
         }
+        round.account.passing |= error.is_passing();
         round.account.failed(round.screen, transfer.name(), Some((progress, time)), error);
         round.manifest.over(&trial.parcel);
         if !error.is_passing() {

@@ -46,6 +46,7 @@ fn beneath(top: &Path, account: &mut Account, screen: &Screen, mut each: impl Fn
             each(found.path.into());
         }
         Seen::Skipped(path, why) => account.skipped(screen, &tree::shown(path), why),
+        Seen::Empty(path) => account.skipped(screen, &tree::shown(path), "an empty directory"),
         Seen::Unsendable(path, why) => fail(path, &why, account, screen),
     });
 }

@@ -125,16 +125,28 @@ pub(super) enum Seen<'a> {
     File(Found),
     /// Left out, as it should be.
     Skipped(&'a Path, &'static str),
+    /// A directory with nothing in it.
+    Empty(&'a Path),
     /// Should be sent, and cannot.
     Unsendable(&'a Path, String),
 }
 
-/// Walks everything beneath a directory, in the order of the names; no link is followed.
+/// Walks everything beneath a directory, in the order of the names; no link is followed, and no
+/// other file system entered: what is mounted beneath may be `/proc`, or without end.
 pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
     // Directories yet to be walked: the next one is the last. One at a time is read.
     let mut left = vec![String::new()];
+    let file_system = fs::metadata(top).ok().as_ref().map(file_system);
     while let Some(inside) = left.pop() {
-        let here = top.join(&inside);
+        let here = match inside.strip_suffix('/') {
+            Some(inside) => top.join(inside),
+            None => top.to_owned(),
+        };
+        let there = fs::symlink_metadata(&here).ok().as_ref().map(self::file_system);
+        if !inside.is_empty() && there.is_some() && there != file_system {
+            see(Seen::Skipped(&here, "another file system"));
+            continue;
+        }
         let mut entries = match entries(&here) {
             Ok(entries) => entries,
             Err(error) => {
@@ -143,15 +155,15 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
                 continue;
             }
         };
+        if entries.is_empty() {
+            see(Seen::Empty(&here));
+        }
         entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let mut beneath = Vec::new();
         for (name, kind) in entries {
             let path = here.join(&name);
-            if inside.is_empty() && *name == *PARTS {
-                continue;
-            }
-            if !kind.is_dir() && !kind.is_file() {
-                see(Seen::Skipped(&path, kind_name(kind)));
+            if let Some(why) = left_out(&name, kind) {
+                see(Seen::Skipped(&path, why));
                 continue;
             }
             let name = match text(&name) {
@@ -168,6 +180,15 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
             }
         }
         left.extend(beneath.into_iter().rev());
+    }
+}
+
+/// Why something is not sent, whatever else it is.
+fn left_out(name: &OsStr, kind: FileType) -> Option<&'static str> {
+    match (kind.is_dir(), kind.is_file()) {
+        (true, _) if *name == *PARTS => Some("where unfinished files are kept"),
+        (true, _) | (_, true) => None,
+        _ => Some(kind_name(kind)),
     }
 }
 
@@ -189,6 +210,18 @@ fn entries(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, FileType)>> 
 
 fn what(found: &Metadata) -> &'static str {
     kind_name(found.file_type())
+}
+
+/// The number of the file system that something lies on.
+#[cfg(unix)]
+fn file_system(found: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::dev(found)
+}
+
+/// There is none that could be asked for: all of it is taken for one.
+#[cfg(not(unix))]
+fn file_system(_: &Metadata) -> u64 {
+    0
 }
 
 #[cfg(unix)]
@@ -217,6 +250,27 @@ pub(super) fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn another_file_system_is_left_out_and_told() {
+        let (top, inside) = (Path::new("/dev"), Path::new("/dev/pts"));
+        let number = |path| fs::symlink_metadata(path).ok().as_ref().map(file_system);
+        if number(inside).is_none_or(|inside| Some(inside) == number(top)) {
+            eprintln!("not tested: nothing is mounted on {}", inside.display());
+            return;
+        }
+        let mut skipped = false;
+        walk(top, &mut |seen| match seen {
+            Seen::Skipped(path, why) if path == inside => {
+                assert_eq!(why, "another file system");
+                skipped = true;
+            }
+            Seen::Skipped(path, _) => assert!(!path.starts_with(inside), "{}", path.display()),
+            _ => {}
+        });
+        assert!(skipped);
+    }
 
     #[test]
     fn a_directory_gives_its_name_to_what_is_in_it_unless_only_its_contents_are_meant() {

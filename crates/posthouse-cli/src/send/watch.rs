@@ -59,6 +59,8 @@ impl Watch {
                 }
                 self.told.insert(path.to_owned());
             }
+            // It is there for what is to appear in it.
+            Seen::Empty(_) => {}
             Seen::Unsendable(path, why) => {
                 could_not_see = true;
                 if !told_before.remove(path) {
@@ -95,7 +97,8 @@ impl Manifest for Watch {
     }
 
     fn left(&self) -> usize {
-        self.next.iter().filter(|next| matches!(next, Next::Parcel(_))).count()
+        let seen_once = self.files.values().filter(|known| !known.handed_out).count();
+        seen_once + self.next.iter().filter(|next| matches!(next, Next::Parcel(_))).count()
     }
 }
 
@@ -125,12 +128,13 @@ mod tests {
         let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
         let mut watch = Watch::new(root, top.clone());
         let start = Instant::now();
-        let mut looks = (0..).map(|second| start + second * LOOK_EVERY);
-        let mut look = || handed_out(&mut watch, looks.next().unwrap());
         let none: [&str; 0] = [];
 
         fs::write(top.join("a"), "1").unwrap();
-        assert_eq!(look(), none, "it may still be written");
+        assert_eq!(handed_out(&mut watch, start), none, "it may still be written");
+        assert_eq!(watch.left(), 1, "and is not sent yet");
+        let mut looks = (1..).map(|second| start + second * LOOK_EVERY);
+        let mut look = || handed_out(&mut watch, looks.next().unwrap());
         fs::write(top.join("a"), "12").unwrap();
         assert_eq!(look(), none, "it has grown");
         assert_eq!(look(), ["a"]);
@@ -140,6 +144,7 @@ mod tests {
         assert_eq!(look(), ["b"]);
         fs::write(top.join("b"), "other").unwrap();
         assert_eq!((look(), look(), look()), (vec![], vec!["b".to_owned()], vec![]));
+        assert_eq!(watch.left(), 0);
         fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -124,9 +124,11 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     let mut scene = Scene::new("lines", &[]);
     scene.here.write("one.bin", vec![1; 3 << 20]);
     scene.here.write("none", "");
-    let sent = scene.send(&["one.bin", "none"]).expect(0);
+    scene.here.write("small", "abc");
+    let sent = scene.send(&["one.bin", "none", "small"]).expect(0);
     let lines = sorted(&sent.stdout);
     assert_eq!(lines[0], "sent none (0 B)");
+    assert_eq!(lines[2], "sent small (3 B)", "a rate would say nothing");
     assert!(
         lines[1].starts_with("sent one.bin (3.0 MiB, ") && lines[1].ends_with("B/s)"),
         "{sent:#?}"
@@ -139,11 +141,12 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     scene.here.write("one.bin", "another");
     scene.send(&["one.bin"]).expect(1);
 
-    let mut lines: Vec<String> = (0..4).map(|_| scene.server.line()).collect();
-    lines[..2].sort_unstable();
+    let mut lines: Vec<String> = (0..5).map(|_| scene.server.line()).collect();
+    lines[..3].sort_unstable();
     for (line, (start, way)) in lines.iter().zip([
         ("received none (0 B, from 127.0.0.1:", "from"),
         ("received one.bin (3.0 MiB, from 127.0.0.1:", "from"),
+        ("received small (3 B, from 127.0.0.1:", "from"),
         ("received one.bin (3.0 MiB, there already, from 127.0.0.1:", "from"),
         ("sent one.bin (3.0 MiB, to 127.0.0.1:", "to"),
     ]) {
@@ -169,6 +172,7 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
     let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
     assert_eq!((&abc["blake3"], &abc["error"]), (&hash.into(), &serde_json::Value::Null));
     assert!(abc["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(abc["already_there"], false);
     let there = by_name("d/there");
     assert!(there["error"].as_str().unwrap().contains("other content"), "{there:#}");
     assert_eq!(there["blake3"], serde_json::Value::Null);
@@ -179,7 +183,12 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
     let again = &scene.send(&["d/abc", "--as", "d/abc", "--json"]).expect(0).json_lines()[0];
     let count = |name: &str| again[name].as_u64().unwrap();
     assert_eq!((count("resumed_from"), count("sent_bytes")), (3, 0), "{again:#}");
-    assert_eq!(again["blake3"], hash);
+    assert_eq!((&again["blake3"], &again["already_there"]), (&hash.into(), &true.into()));
+    scene.here.write("none", "");
+    for _ in 0..2 {
+        let none = &scene.send(&["none", "--json"]).expect(0).json_lines()[0];
+        assert_eq!(none["already_there"], false, "nothing can be known: {none:#}");
+    }
 }
 
 #[test]
@@ -192,7 +201,8 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     let lines: Vec<&str> = sent.stderr.lines().collect();
     assert!(lines[0].starts_with("not sent: tree/part 4/file-4.bin: "), "{sent:#?}");
     assert!(lines[0].contains("there is a file of that name already, with other content"));
-    assert!(lines[1].starts_with("error: 1 of 60 files not sent"), "{sent:#?}");
+    // It would fail the same way again.
+    assert_eq!(lines[1..], ["error: 1 of 60 files not sent, for the reasons above"]);
     assert_eq!(scene.inbox()["tree/part 4/file-4.bin"], b"was here before");
 
     // And the same the other way round, where the size is the same, too.
@@ -229,13 +239,43 @@ fn names_there_are_made_as_cp_makes_them() {
         &["d/x", "--as", "deep/er/"],
     ] {
         let sent = scene.send(arguments).expect(0);
-        assert_eq!(sent.stderr, "");
+        let of_a_directory = arguments[0].starts_with('d') && !arguments[0].ends_with('x');
+        assert_eq!(
+            sent.stderr.contains(": where unfinished files are kept"),
+            of_a_directory,
+            "{sent:#?}"
+        );
     }
     assert_eq!(scene.names(), ["d/x", "deep/er/x", "file", "other/name/x", "x"]);
     let here = ["send", &scene.address, "."];
     Program::start_in(&scene.here.join("d"), here).finish().expect(0);
     assert_eq!(scene.names().len(), 5, "it is x");
     scene.send(&["d", "d/x", "--as", "both"]).expect(2).says(&["--as", "one PATH"]);
+}
+
+#[test]
+fn what_an_unfinished_reception_left_is_skipped_at_every_depth_and_told() {
+    let scene = Scene::new("parts", &[]);
+    for name in ["t/a", "t/.posthouse/part", "t/deep/b", "t/deep/.posthouse/part"] {
+        scene.here.write(name, "x");
+    }
+    let sent = scene.send(&["t"]).expect(0);
+    let skipped = ["skipped: t/.posthouse", "skipped: t/deep/.posthouse"];
+    let skipped = skipped.map(|start| format!("{start}: where unfinished files are kept"));
+    assert_eq!(sorted(&sent.stderr), skipped);
+    assert_eq!(scene.names(), ["t/a", "t/deep/b"]);
+}
+
+#[test]
+fn an_empty_directory_is_told_and_help_says_that_it_is_not_sent() {
+    let scene = Scene::new("empty", &[]);
+    fs::create_dir_all(scene.here.join("d/empty")).unwrap();
+    let sent = scene.send(&["d/empty"]).expect(0);
+    assert_eq!((&*sent.stdout, &*sent.stderr), ("", "skipped: d/empty: an empty directory\n"));
+    scene.here.write("d/file", "x");
+    let sent = scene.send(&["d"]).expect(0);
+    assert_eq!(sent.stderr, "skipped: d/empty: an empty directory\n");
+    assert!(run(["send", "--help"]).expect(0).stdout.contains("empty directories are not"));
 }
 
 #[test]
@@ -340,28 +380,50 @@ mod unix {
     }
 
     #[test]
-    fn a_watch_sends_what_appears_and_what_is_renamed_and_ends_well() {
+    fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_missing() {
         let scene = Scene::new("watch", &[]);
         fs::create_dir(scene.here.join("out")).unwrap();
         let words = ["send", &scene.address, "--watch", "out/."];
         let mut watch = Program::start_in(scene.here.path(), words);
         scene.here.write("out/first", "1");
-        assert!(watch.line().starts_with("sent first (1 B, "));
+        assert!(watch.line().starts_with("sent first (1 B)"));
         scene.here.write("out/sub/second", "22");
-        assert!(watch.line().starts_with("sent sub/second (2 B, "));
+        assert!(watch.line().starts_with("sent sub/second (2 B)"));
         fs::rename(scene.here.join("out/first"), scene.here.join("out/third")).unwrap();
-        assert!(watch.line().starts_with("sent third (1 B, "));
+        assert!(watch.line().starts_with("sent third (1 B)"));
         scene.here.write("out/third", "other");
         let complaint = watch.complaint();
         assert!(complaint.starts_with("not sent: third: "), "{complaint}");
         scene.here.write("out/fourth", "4");
-        assert!(watch.line().starts_with("sent fourth (1 B, "), "the others go on");
+        assert!(watch.line().starts_with("sent fourth (1 B)"), "the others go on");
         watch.signal(rustix::process::Signal::INT);
-        let ended = watch.finish().expect(0);
+        let ended = watch.finish().expect(1);
         // Told once, and nothing was sent twice.
-        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+        assert_eq!(ended.stdout, "");
+        ended.says(&["error: interrupted: 1 of 5 files not sent"]);
         assert_eq!(scene.names(), ["first", "fourth", "sub/second", "third"]);
         assert_eq!(scene.inbox()["third"], b"1");
+    }
+
+    #[test]
+    fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server() {
+        let scene = Scene::new("watch-end", &[]);
+        scene.here.write("out/first", "1");
+        let start = |address: &str| {
+            Program::start_in(scene.here.path(), ["send", address, "--watch", "out/."])
+        };
+        let mut watch = start(&scene.address);
+        assert!(watch.line().starts_with("sent first (1 B)"));
+        watch.signal(rustix::process::Signal::INT);
+        let ended = watch.finish().expect(0);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut watch = start(&nobody);
+        assert!(watch.complaint().starts_with("no connection to "));
+        watch.signal(rustix::process::Signal::INT);
+        let ended = watch.finish().expect(1);
+        ended.says(&["error: interrupted: there never was a connection to", &nobody]);
     }
 
     /// What a command says on a terminal; `None` where there is no Python to make one.
@@ -448,7 +510,7 @@ fn what_is_got_goes_where_it_is_told_to() {
     scene.get(&["d/e/", "d.txt", "-o", "to/"]).expect(0);
     assert_eq!(got("to"), ["d.txt", "d/a", "d/e/b"]);
     let kept = scene.get(&["d.txt", "-o", "to/kept"]).expect(0);
-    assert!(kept.stdout.starts_with("received d.txt (1 B, "), "{kept:#?}");
+    assert!(kept.stdout.starts_with("received d.txt (1 B)"), "{kept:#?}");
     let again = scene.get(&["d.txt", "-o", "to/kept"]).expect(0);
     assert!(again.stdout.contains("was there already"), "{again:#?}");
     assert_eq!(fs::read(scene.here.join("to/kept")).unwrap(), b"t");
@@ -462,8 +524,11 @@ fn what_is_got_goes_where_it_is_told_to() {
     scene.get(&["d/a", "d.txt", "-o", "to/new"]).expect(2).says(&["-o to/new", "mkdir -p to/new"]);
     scene.get(&["d/a", "-o", "no/such"]).expect(2).says(&["no", "cannot open the directory"]);
     scene.get(&["d/a", "-o", "new/"]).expect(2).says(&["mkdir -p new/"]);
-    scene.get(&["--all", "d"]).expect(2);
-    scene.get(&[]).expect(2);
+    let all = scene.get(&["--all", "d"]).expect(2);
+    assert!(all.stderr.contains("cannot be used with"), "{all:#?}");
+    let nothing = scene.get(&[]).expect(2);
+    assert!(nothing.stderr.contains("\n  <NAME|--all>\n"), "{nothing:#?}");
+    assert!(nothing.stderr.contains("[OPTIONS] <ADDR> <NAME...|--all>\n"), "{nothing:#?}");
     assert_eq!(got("to"), ["d.txt", "d/a", "d/e/b", "kept"]);
 }
 
@@ -482,6 +547,19 @@ fn a_key_is_demanded_for_files_too() {
     let listed = scene.list(&["--key-file", right.text()]).expect(0);
     assert_eq!(listed.stdout.lines().count(), 1);
     scene.list(&[]).expect(1).says(&["no key is configured here"]);
+}
+
+#[test]
+fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
+    let here = TemporaryDirectory::new("no-key");
+    let (missing, short) = (here.text("missing"), here.text("short"));
+    here.write("short", "too short");
+    for (path, why) in [(&missing, "No such file"), (&short, "16 to 1024 bytes")] {
+        let how = format!("make one with `head -c 32 /dev/urandom | base64 > {path}`");
+        let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
+        ended.says(&[why, &how]);
+        assert_eq!(ended.stderr.matches("make one").count(), 1, "{ended:#?}");
+    }
 }
 
 #[test]
@@ -526,7 +604,9 @@ fn a_server_can_only_give_or_only_take() {
     assert_eq!(scene.names(), ["a", "b"]);
 
     let dir = scene.here.text("inbox");
-    run(["serve", "--dir", &dir, "--read-only", "--drop-only"]).expect(2);
+    let both = run(["serve", "--dir", &dir, "--read-only", "--drop-only"]).expect(2);
+    assert!(both.stderr.contains("'--read-only' cannot be used with '--drop-only'"), "{both:#?}");
+    assert!(both.stderr.contains("\nUsage: posthouse serve [OPTIONS]\n"), "{both:#?}");
     run(["serve", "--drop-only"]).expect(2);
 }
 
@@ -569,6 +649,21 @@ fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
     let address = where_to.rsplit(' ').next().unwrap();
     assert_eq!(how, format!("from this machine: posthouse send {address} PATH..."));
     run(["send", address, file]).expect(0);
+}
+
+#[test]
+fn a_port_that_there_is_not_is_named_by_every_command() {
+    let address = "127.0.0.1:65536";
+    for words in [
+        &["send", address, "x"][..],
+        &["get", address, "x"],
+        &["list", address],
+        &["bench", address],
+        &["serve", "--listen", address],
+    ] {
+        let ended = run(words).expect(2);
+        assert!(ended.stderr.contains("there is no port 65536"), "{ended:#?}");
+    }
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
     let ended = sender.finish().expect(1);
     let error = &ended.json_lines()[0]["error"];
     assert!(error.as_str().unwrap().contains("it changed while it was sent"), "{ended:#?}");
+    ended.says(&["1 of 1 file not sent", "the same command tries again"]);
     assert!(!scene.here.join("inbox/disk.img").exists());
 }
 
@@ -185,6 +186,8 @@ fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
     let [file, all] = &ended.json_lines()[..] else { panic!("the file and the sum: {ended:#?}") };
     assert_eq!((&file["name"], &file["error"]), (&"disk.img".into(), &"interrupted".into()));
     assert_eq!((&all["interrupted"], &all["left"]), (&true.into(), &1.into()), "{all:#}");
+    assert!(all["sent_bytes"].as_u64().unwrap() >= HELD_BYTES, "{all:#}");
+    assert_eq!(all["sent_bytes"], file["sent_bytes"], "{all:#}");
     let ended = scene.sender(scene.address).finish().expect(0);
     scene.has_gone_on(&ended, "inbox/disk.img");
 }
