@@ -44,9 +44,20 @@ struct Used {
     /// What was there when it was last counted, and what has come since.
     bytes: u64,
     files: u64,
+    /// What has come in all, since the start: what came while it was counted anew may not have
+    /// been seen by that.
+    spent_bytes: u64,
+    spent_files: u64,
     /// What transfers under way may still bring.
     reserved_bytes: u64,
     reserved_files: u64,
+}
+
+/// What has come into a directory up to a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    bytes: u64,
+    files: u64,
 }
 
 /// Parts are looked through so often.
@@ -120,12 +131,20 @@ impl Directory {
         Some(Reservation { directory: self.clone(), bytes, files })
     }
 
-    /// What is there was counted anew. What transfers under way have written counts twice until
-    /// they end: rather too much than too little.
-    pub(crate) fn counted(&self, usage: posthouse_io::Usage) {
+    /// What has come so far: to be handed to [`counted`](Self::counted) when what is there has been
+    /// counted anew from now on.
+    pub(crate) fn spent(&self) -> Spent {
+        let used = self.inner.quota.as_ref().map(|quota| *lock(&quota.used)).unwrap_or_default();
+        Spent { bytes: used.spent_bytes, files: used.spent_files }
+    }
+
+    /// What is there was counted anew. What came meanwhile, and what transfers under way have
+    /// written, may count twice: rather too much than too little.
+    pub(crate) fn counted(&self, usage: posthouse_io::Usage, before: Spent) {
         if let Some(quota) = &self.inner.quota {
             let mut used = lock(&quota.used);
-            (used.bytes, used.files) = (usage.bytes, usage.files);
+            used.bytes = usage.bytes.saturating_add(used.spent_bytes - before.bytes);
+            used.files = usage.files.saturating_add(used.spent_files - before.files);
         }
     }
 }
@@ -170,6 +189,8 @@ impl Reservation {
             let mut used = lock(&quota.used);
             used.bytes = used.bytes.saturating_add(bytes);
             used.files = used.files.saturating_add(self.files);
+            used.spent_bytes += bytes;
+            used.spent_files += self.files;
         }
     }
 }

@@ -6,7 +6,7 @@ use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
 use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
 
 use super::{Hands, JOBS_MAX, Transfers, Work};
-use crate::directory::{Directory, Reservation};
+use crate::directory::{Directory, Reservation, Spent};
 use crate::transfer::{Offer, Progress, TransferError, TransferErrorKind};
 
 /// Bytes that are read at a time to compare what is there.
@@ -44,8 +44,8 @@ pub(super) struct Receiving {
     /// True exactly when the sender's hash was right: what is written gets its final name.
     verified: bool,
     reservation: Option<Reservation>,
-    /// True exactly when the directory was counted anew for this file.
-    counted: bool,
+    /// Whether the directory was counted anew for this file, and what had come before.
+    counted: Option<Spent>,
     /// The sender has at least until then.
     patience: Duration,
     /// What is left to do when it ends early.
@@ -166,7 +166,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             unsynced: 0,
             verified: false,
             reservation: None,
-            counted: false,
+            counted: None,
             patience: Duration::ZERO,
             leaving: Leaving::Nothing,
         };
@@ -220,7 +220,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 self.on_part(hands, place, file, bytes)
             }
             (Step::Counting, Ok(FileOutcome::Usage(usage))) => {
-                self.receiving(place).directory.counted(usage);
+                let receiving = self.receiving(place);
+                let before = receiving.counted.unwrap_or_default();
+                receiving.directory.counted(usage, before);
                 self.reserve(hands, place);
                 Ok(())
             }
@@ -245,6 +247,15 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
             (Step::Publishing, Err(error)) if error.failure == Failure::Exists => {
                 self.receiving(place).leaving = Leaving::Remove;
+                Err(error.into())
+            }
+            (Step::Publishing, Err(error)) => {
+                // Its name may be there all the same, where the disk failed after that.
+                let receiving = self.receiving(place);
+                let written = receiving.offset.saturating_sub(receiving.held);
+                if let Some(reservation) = receiving.reservation.take() {
+                    reservation.spend(written);
+                }
                 Err(error.into())
             }
             (Step::SyncingName, Err(error)) if error.failure == Failure::NotFound => {
@@ -290,7 +301,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let directory = &receiving.directory;
         receiving.reservation = directory.reserve(receiving.incoming.size(), 1);
         let (directory, none) = (directory.io().clone(), receiving.reservation.is_none());
-        let op = if none && !std::mem::replace(&mut receiving.counted, true) {
+        let op = if none && receiving.counted.is_none() {
+            receiving.counted = Some(receiving.directory.spent());
             receiving.step = Step::Counting;
             FileOp::Usage { directory }
         } else {
