@@ -132,10 +132,12 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "exists_is_success",
         breaks: "T19: who comes second with a name is told that his file is there",
         file: "crates/posthouse/src/connection/transfers/receiving.rs",
-        find: r"                self.receiving(place).leaving = Leaving::Remove;
-                Err(error.into())",
-        replace: r"                self.on_published(hands, place);
-                Ok(())",
+        find: r"(Step::Publishing, Err(error)) => Err(self.not_published(place, error)),",
+        replace: r"(Step::Publishing, Err(error)) if error.failure == Failure::Exists => {
+                self.on_published(hands, place);
+                Ok(())
+            }
+            (Step::Publishing, Err(error)) => Err(self.not_published(place, error)),",
     },
     Mistake {
         name: "offer_said_again_too_late",

@@ -245,19 +245,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 self.on_published(hands, place);
                 Ok(())
             }
-            (Step::Publishing, Err(error)) if error.failure == Failure::Exists => {
-                self.receiving(place).leaving = Leaving::Remove;
-                Err(error.into())
-            }
-            (Step::Publishing, Err(error)) => {
-                // Its name may be there all the same, where the disk failed after that.
-                let receiving = self.receiving(place);
-                let written = receiving.offset.saturating_sub(receiving.held);
-                if let Some(reservation) = receiving.reservation.take() {
-                    reservation.spend(written);
-                }
-                Err(error.into())
-            }
+            (Step::Publishing, Err(error)) => Err(self.not_published(place, error)),
             (Step::SyncingName, Err(error)) if error.failure == Failure::NotFound => {
                 let text = "what was there is gone";
                 Err(TransferError::here(TransferErrorKind::Changed, text))
@@ -272,6 +260,18 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if let Err(error) = done {
             self.end_receiving(hands, place, error, true);
         }
+    }
+
+    /// It did not get its name, as far as is known.
+    fn not_published(&mut self, place: u8, error: Error) -> TransferError {
+        let receiving = self.receiving(place);
+        if error.failure == Failure::Exists {
+            receiving.leaving = Leaving::Remove;
+        } else if let Some(reservation) = receiving.reservation.take() {
+            // The name may be there all the same, where the disk failed after that.
+            reservation.spend(receiving.offset.saturating_sub(receiving.held));
+        }
+        error.into()
     }
 
     /// There is a file of that name. Of the same size it may be the same: the sender compares.
