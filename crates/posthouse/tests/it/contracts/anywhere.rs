@@ -200,7 +200,7 @@ fn waiting_in_a_callback_is_an_error() {
                 told.send((wait, client)).expect("the test listens");
             });
             let server = do_in(bed, place, deed);
-            let (wait, client) = answers.try_recv().expect("it was done");
+            let (wait, client) = bed.until("what it came to", || answers.try_recv().ok());
             assert_eq!(wait, Err(WouldDeadlock), "{place:?}");
             assert!(matches!(client, Err(ClientError::WouldDeadlock(_))), "{place:?}: {client:?}");
             bed.end(&server);
