@@ -27,6 +27,8 @@ pub(super) struct Liar {
     raw: RawStream,
     received: Vec<u8>,
     next_id: u32,
+    /// True exactly when an offer may have gone out under a number that is not ours to know.
+    spoiled_offer: bool,
     sending: BTreeMap<u32, Sending>,
     /// What it has asked for: how much the server may send, and has.
     getting: BTreeMap<u32, [u64; 2]>,
@@ -91,6 +93,7 @@ impl Liar {
             raw,
             received: Vec::new(),
             next_id: 1,
+            spoiled_offer: false,
             sending: BTreeMap::new(),
             getting: BTreeMap::new(),
             window_bytes: (window_bytes as u64).max(WINDOW_BYTES_LEAST),
@@ -215,7 +218,8 @@ impl Liar {
 
     /// Credit is for what has been written, and for no more than the window beyond it.
     fn check_credit(&self, book: &Book, id: u32, limit: u64) {
-        let Some(sending) = self.sending.get(&id) else { return };
+        let known = self.sending.get(&id).filter(|_| !self.spoiled_offer);
+        let Some(sending) = known else { return };
         let written = book.shelves(|shelves| {
             let crashed = shelves.crashes(SERVER_PLACE) != sending.crashes;
             let part = shelves.part(SERVER_PLACE, &sending.part);
@@ -343,7 +347,8 @@ impl Liar {
                 let offer =
                     TransferFrame::Offer { id, answers, size, modified_ms, executable, name };
                 self.spoil(dice, offer);
-                // Its number may have become another that differs in one byte: those are used up.
+                // Its number may have become another, which a later one of ours may be as well.
+                self.spoiled_offer = true;
                 self.next_id = self.next_id.max(257);
             }
             20 => self.spoil(dice, TransferFrame::Get { id, name }),
