@@ -276,7 +276,7 @@ impl Run {
         }
     }
 
-    /// A client's file changes, where there is one better one that is sent just now.
+    /// A file of a client's changes, by preference one that is being sent.
     fn change_file(&mut self, client: usize) {
         let mut files = self.book.under_way(client);
         if files.is_empty() || self.dice.one_in(3) {

@@ -459,11 +459,10 @@ impl Inner {
             Kind::Exists if there == sent => return Ok(false),
             Kind::Exists => there.is_some() || self.shelves.may_be_a_directory(name),
             Kind::NoSpace if to != SERVER_PLACE => false,
+            // Others may have held the room, and not have used it.
             Kind::NoSpace => {
-                // Others may have held the room, and not have used it.
-                return Ok(self
-                    .shelves
-                    .is_full_for(sent.map_or(0, |content| content.len() as u64)));
+                let bytes = sent.map_or(0, |content| content.len());
+                return Ok(self.shelves.is_full_for(bytes as u64));
             }
             Kind::BadName => self.shelves.may_be_a_directory(name),
             _ => false,
@@ -534,27 +533,33 @@ impl Inner {
             self.receivers(actor.place, &path).now -= 1;
         }
         for coming in page.agreed.iter_mut().filter_map(|agreed| agreed.coming.as_mut()) {
-            let crashes = self.shelves.crashes(actor.place);
-            let fails = self.shelves.is_tight || self.shelves.failures() != coming.failures;
-            let receivers = self.receivers(actor.place, &coming.path);
-            receivers.now -= 1;
-            let alone = coming.alone && receivers.ever == coming.ever;
-            if alone && !fails && coming.crashes == crashes {
-                let part = self.shelves.part(actor.place, &coming.part);
-                let whole = self.shelves.disk(actor.place).read(&coming.path);
-                if coming.anew && whole.is_some() && part.is_some() {
-                    return Err(format!("{} is there, and its part as well", coming.path));
-                }
-                // Only a crash, or a disk that failed, may leave one.
-                let unharmed = crashes + self.shelves.failures() == 0;
-                if unharmed && part.as_ref().is_some_and(Vec::is_empty) {
-                    return Err(format!("an empty part of {} is left", coming.path));
-                }
-                let left = whole.or(part).map_or(0, |bytes| bytes.len() as u64);
-                coming.left_bytes = Some(left);
-            }
+            self.settle(actor.place, coming)?;
         }
         *self.page(actor) = page;
+        Ok(())
+    }
+
+    /// Looks at what a connection that is gone has left of a file that it was to receive, where
+    /// nothing but this connection could do something to it.
+    fn settle(&mut self, place: usize, coming: &mut Coming) -> Result<(), String> {
+        let (crashes, failures) = (self.shelves.crashes(place), self.shelves.failures());
+        let receivers = self.receivers(place, &coming.path);
+        receivers.now -= 1;
+        let alone = coming.alone && receivers.ever == coming.ever;
+        let harmed = (crashes, failures) != (coming.crashes, coming.failures);
+        if !alone || harmed || self.shelves.is_tight {
+            return Ok(());
+        }
+        let part = self.shelves.part(place, &coming.part);
+        let whole = self.shelves.disk(place).read(&coming.path);
+        if coming.anew && whole.is_some() && part.is_some() {
+            return Err(format!("{} is there, and its part as well", coming.path));
+        }
+        // Only a crash, or a disk that failed, may leave one.
+        if crashes + failures == 0 && part.as_ref().is_some_and(Vec::is_empty) {
+            return Err(format!("an empty part of {} is left", coming.path));
+        }
+        coming.left_bytes = Some(whole.or(part).map_or(0, |bytes| bytes.len() as u64));
         Ok(())
     }
 

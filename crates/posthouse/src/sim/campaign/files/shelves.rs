@@ -201,10 +201,10 @@ impl Shelves {
         told: &[u8; 32],
     ) -> Result<u64, String> {
         let Some(content) = self.disks[place].read(&path) else {
-            return Err(format!("T19: {path} was told whole, and is not on disk {place}"));
+            return Err(format!("{path} was told whole, and is not on disk {place}"));
         };
         if hash(&content) != *told {
-            return Err(format!("T20: {path} on disk {place} has another hash than was told"));
+            return Err(format!("{path} on disk {place} has another hash than was told"));
         }
         let bytes = content.len() as u64;
         self.promised.insert((place, path), content);
