@@ -416,6 +416,14 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn truncate(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let receiving = self.receiving(place);
         receiving.step = Step::Truncating;
+        // Nothing of it counts from now on, also where the transfer ends before it is cut; and what
+        // was held counts as room that is needed again.
+        let held = std::mem::take(&mut receiving.held);
+        receiving.offset = 0;
+        let size = receiving.incoming.size();
+        if let Some(reservation) = &mut receiving.reservation {
+            reservation.extend(held.min(size));
+        }
         let file = receiving.file();
         self.submit(hands, place, FileOp::Truncate { file, bytes: 0 });
     }
@@ -424,13 +432,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn restart(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let receiving = self.receiving(place);
         let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
-        // What was held counts as room that is needed again.
-        if let Some(reservation) = &mut receiving.reservation {
-            reservation.extend(receiving.held.min(size));
-        }
         receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
-        receiving.offset = 0;
-        receiving.held = 0;
         self.accept(hands, place);
     }
 
