@@ -328,6 +328,8 @@ impl Liar {
             }
             7 | 8 => {
                 let id = if id == self.next_id { self.new_id() } else { id };
+                // One drawn by chance may be greater than any before: those up to it are used up.
+                self.next_id = self.next_id.max((id | 1) + 2);
                 let name = if dice.one_in(2) { name } else { b"../up" };
                 self.say_offer_of(id, dice.next() >> (1 + dice.below(63)), name);
             }
