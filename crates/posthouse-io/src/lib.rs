@@ -37,7 +37,7 @@ mod readiness;
 mod resolver;
 pub mod sim;
 mod sync;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod system;
 #[cfg(target_os = "linux")]
 mod table;
