@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::completions::{Completions, Figures};
 use crate::operation::Completion;
+use crate::queue::Ring;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
 /// What other threads touch of a lane.
@@ -88,13 +89,15 @@ impl Alarm {
         Ok(Self { eventfd })
     }
 
-    /// Each ring is an edge, so nobody has to read the counter back. It would take 2^64 rings to
-    /// fill it, hence an error cannot happen.
-    pub(crate) fn ring(&self) {
-        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
-    }
-
     pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.eventfd
+    }
+}
+
+impl Ring for Alarm {
+    /// Each ring is an edge, so nobody has to read the counter back. It would take 2^64 rings to
+    /// fill it, hence an error cannot happen.
+    fn ring(&self) {
+        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 }

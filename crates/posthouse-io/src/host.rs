@@ -142,7 +142,7 @@ impl Host {
         match &self.lanes {
             Lanes::Readiness(seats) => seats[lane.index()].door.wake(),
             Lanes::Uring(seats) => seats[lane.index()].door.wake(),
-            Lanes::ReadinessShared(core) => core.wake(),
+            Lanes::ReadinessShared(core) => core.queue().wake(),
         }
     }
 
@@ -192,7 +192,7 @@ impl Host {
             Lanes::Readiness(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
             Lanes::Uring(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
             Lanes::ReadinessShared(core) => {
-                Totals::of(core.figures().iter().map(|figures: &Arc<Figures>| &**figures))
+                Totals::of(core.queue().figures().iter().map(|figures: &Arc<Figures>| &**figures))
             }
         }
     }

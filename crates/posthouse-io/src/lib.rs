@@ -32,14 +32,18 @@ mod lane;
 mod memory;
 mod operation;
 mod port;
+#[cfg(any(target_os = "linux", windows))]
+mod queue;
 #[cfg(target_os = "linux")]
 mod readiness;
 mod resolver;
+#[cfg(any(target_os = "linux", windows))]
+mod shared_table;
 pub mod sim;
 mod sync;
 #[cfg(any(target_os = "linux", windows))]
 mod system;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod table;
 #[cfg(target_os = "linux")]
 mod threads;

@@ -9,14 +9,12 @@
 //! |---|---|
 //! | `record` | one socket: its state, its operations, where they meet |
 //! | `pinned`, `shared` | the two layouts: whose the records and the queue are |
-//! | `table` | slots and generations |
 //! | `poller` | epoll |
 
 mod pinned;
 mod poller;
 mod record;
 mod shared;
-mod table;
 
 use std::io;
 

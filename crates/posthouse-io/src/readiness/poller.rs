@@ -8,6 +8,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::door::Alarm;
+use crate::queue::Ring as _;
 
 /// What the events of the alarm carry in place of a socket's key.
 const ALARM: u64 = u64::MAX;

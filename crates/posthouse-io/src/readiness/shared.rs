@@ -1,13 +1,11 @@
 //! The shared layout: all workers wait on one poller and take from one queue.
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use std::{fmt, io};
 
 use super::poller::{self, Event, Poller};
 use super::record::{self, Record};
-use super::table::SharedTable;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::completions::{Completions, Figures};
@@ -16,7 +14,9 @@ use crate::host::{self, Host};
 use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
-use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::queue::{self, Work, WorkQueue};
+use crate::shared_table::SharedTable;
+use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events and completions that one worker takes at a time: few, so that work spreads.
@@ -27,83 +27,22 @@ const SHARE: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Core {
     poller: Poller,
-    alarm: Alarm,
-    table: SharedTable,
-    queue: Mutex<Queue>,
-    figures: Mutex<Vec<Arc<Figures>>>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    completions: VecDeque<Completion>,
-    /// Completions from other threads: not yet counted.
-    mail: VecDeque<Completion>,
-    /// Keys of the records to visit, each at most once.
-    due: VecDeque<u64>,
-    /// Workers that wait, or are about to: they have seen the queue empty.
-    sleepers: usize,
-    /// True exactly when a wake-up has come and no step has begun since.
-    notified: bool,
-    /// True exactly when the alarm is rung (or about to be) and nobody has heard it yet. Whoever
-    /// does looks at the queue next.
-    alarmed: bool,
-}
-
-impl Queue {
-    fn len(&self) -> usize {
-        self.completions.len() + self.mail.len() + self.due.len()
-    }
-
-    /// Whether the caller must ring the alarm for the work that is here: somebody sleeps, and
-    /// nobody has been called yet.
-    fn calls(&mut self) -> bool {
-        let calls = self.sleepers > 0 && !self.alarmed;
-        self.alarmed |= calls;
-        calls
-    }
+    table: SharedTable<Record>,
+    queue: WorkQueue<Alarm>,
 }
 
 impl Core {
     pub(crate) fn open() -> io::Result<Self> {
         let (poller, alarm) = poller::open()?;
-        let (queue, figures) = (Mutex::default(), Mutex::default());
-        Ok(Self { poller, alarm, table: SharedTable::new(), queue, figures })
+        Ok(Self { poller, table: SharedTable::new(), queue: WorkQueue::new(alarm) })
     }
 
-    /// Makes a worker run a step that begins after this call.
-    pub(crate) fn wake(&self) {
-        self.change(|queue| {
-            queue.notified = true;
-            queue.calls()
-        });
+    pub(crate) fn queue(&self) -> &WorkQueue<Alarm> {
+        &self.queue
     }
 
-    /// Changes the queue, and rings the alarm where `change` says so.
-    fn change(&self, change: impl FnOnce(&mut Queue) -> bool) {
-        if change(&mut lock(&self.queue)) {
-            self.alarm.ring();
-        }
-    }
-
-    fn post(&self, completion: Completion) {
-        self.change(|queue| {
-            queue.mail.push_back(completion);
-            queue.calls()
-        });
-    }
-
-    /// Posts a completion from another thread, unless the port has gone.
     fn poster(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        let core = Arc::downgrade(core);
-        move |completion| {
-            if let Some(core) = core.upgrade() {
-                core.post(completion);
-            }
-        }
-    }
-
-    pub(crate) fn figures(&self) -> MutexGuard<'_, Vec<Arc<Figures>>> {
-        lock(&self.figures)
+        queue::poster(core, Self::queue)
     }
 }
 
@@ -119,13 +58,6 @@ pub(crate) struct SharedLane {
     share: usize,
 }
 
-/// A piece of work from the queue.
-enum Work {
-    Completion(Completion),
-    Mail(Completion),
-    Visit(u64),
-}
-
 /// What the seam asks for.
 impl SharedLane {
     #[expect(clippy::unused_self, reason = "a lane knows its name; here there is one lane")]
@@ -139,7 +71,7 @@ impl SharedLane {
 
     pub(crate) fn next(&mut self) -> Option<Completion> {
         while self.share > 0 {
-            let completion = match self.take_work()? {
+            let completion = match self.core.queue.take()? {
                 Work::Completion(completion) => completion,
                 Work::Mail(completion) => {
                     self.done.figures().completed();
@@ -165,20 +97,20 @@ impl SharedLane {
                 {
                     self.done.put(completion);
                 }
-                return queue_up(&self.core, &mut self.done, None);
+                return self.core.queue.add(&mut self.done, None);
             }
             Op::File(op) => {
                 if let Some(completion) = self.host.disk.take_on(tag, op, Core::poster(&self.core))
                 {
                     self.done.put(completion);
                 }
-                return queue_up(&self.core, &mut self.done, None);
+                return self.core.queue.add(&mut self.done, None);
             }
             Op::Close(socket) => {
-                self.core.table.close(socket);
+                self.core.table.release(socket, Record::vacate);
                 self.done.figures().closed();
                 self.done.end(tag, Outcome::Closed);
-                return queue_up(&self.core, &mut self.done, None);
+                return self.core.queue.add(&mut self.done, None);
             }
             Op::Accept(socket)
             | Op::Connect(socket, _)
@@ -204,7 +136,7 @@ impl SharedLane {
 
     pub(crate) fn socket(&mut self) -> Socket {
         self.done.figures().opened();
-        self.core.table.socket()
+        self.core.table.occupy(|_, _| {})
     }
 
     pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
@@ -226,7 +158,7 @@ impl SharedLane {
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
         self.done.figures().opened();
         let fd: OwnedFd = host::descriptor(handle);
-        self.core.table.adopt(fd, &self.core.poller)
+        self.core.table.occupy(|record, socket| record.adopt(socket, fd, &self.core.poller))
     }
 }
 
@@ -234,7 +166,7 @@ impl SharedLane {
 impl SharedLane {
     pub(crate) fn new(host: Arc<Host>, core: Arc<Core>) -> Self {
         let figures: Arc<Figures> = Arc::default();
-        core.figures().push(figures.clone());
+        core.queue.figures().push(figures.clone());
         Self {
             now: host.now(),
             buffers: LanePool::new(host.pool.clone()),
@@ -247,13 +179,7 @@ impl SharedLane {
 
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let asleep = {
-            // Whoever adds work holds the lock: it comes before this look, or finds a sleeper.
-            let mut queue = lock(&self.core.queue);
-            let idle = queue.len() == 0 && !queue.notified && sleep != Some(Duration::ZERO);
-            queue.sleepers += usize::from(idle);
-            idle
-        };
+        let asleep = sleep != Some(Duration::ZERO) && self.core.queue.fall_asleep();
         let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         let mut due = [0; BATCH];
         let (mut listed, mut rung) = (0, false);
@@ -268,25 +194,9 @@ impl SharedLane {
             }
         });
         waited.expect("a poller that worked goes on to work");
-        self.core.change(|queue| {
-            queue.sleepers -= usize::from(asleep);
-            queue.alarmed &= !rung;
-            // A step begins now, whoever was meant.
-            queue.notified = false;
-            queue.due.extend(&due[..listed]);
-            // One piece of work this worker takes itself. For more it calls a sleeper, who gets up
-            // and does the same. (These events may have been about to wake one themselves.)
-            queue.len() > 1 && queue.calls()
-        });
+        self.core.queue.get_up(asleep, rung, &due[..listed]);
         self.now = self.host.now();
         self.share = SHARE;
-    }
-
-    fn take_work(&mut self) -> Option<Work> {
-        let mut queue = lock(&self.core.queue);
-        (queue.completions.pop_front().map(Work::Completion))
-            .or_else(|| queue.mail.pop_front().map(Work::Mail))
-            .or_else(|| queue.due.pop_front().map(Work::Visit))
     }
 
     fn visit(&mut self, key: u64) {
@@ -295,14 +205,14 @@ impl SharedLane {
         record.visit(&mut self.buffers, &mut self.done);
         let due = record.list().then_some(key);
         // Under the record's lock, so that a socket's completions queue up in their order.
-        queue_up(&self.core, &mut self.done, due);
+        self.core.queue.add(&mut self.done, due);
     }
 
     fn with_record(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Call<'_>)) {
         let mut record = self.core.table.get(socket);
         call(&mut record, &mut Call { core: &self.core, done: &mut self.done });
         let due = record.list().then(|| record::key(socket));
-        queue_up(&self.core, &mut self.done, due);
+        self.core.queue.add(&mut self.done, due);
     }
 }
 
@@ -312,24 +222,9 @@ struct Call<'a> {
     done: &'a mut Completions,
 }
 
-/// Moves what has been completed, and a record that is due, to the queue. One piece of work this
-/// worker takes itself, as soon as it comes back for more (a call would add a system call to each
-/// send that completes at once); for more than one it calls a sleeper.
-fn queue_up(core: &Core, done: &mut Completions, due: Option<u64>) {
-    if done.is_empty() && due.is_none() {
-        return;
-    }
-    core.change(|queue| {
-        done.move_to(&mut queue.completions);
-        queue.due.extend(due);
-        queue.len() > 1 && queue.calls()
-    });
-}
-
 impl Drop for SharedLane {
-    /// A worker that ends, be it by a panic, may have been called for work that it did not take.
     fn drop(&mut self) {
-        self.core.change(|queue| queue.len() > 0 && queue.calls());
+        self.core.queue.leave();
     }
 }
 

@@ -1,9 +1,5 @@
 //! The table of records that grows under the feet of several workers.
 
-use std::os::fd::OwnedFd;
-
-use super::poller::Poller;
-use super::record::Record;
 use crate::sync::{Mutex, MutexGuard, OnceLock, lock};
 use crate::table::{STALE, Slot};
 use crate::token::Socket;
@@ -16,8 +12,8 @@ const SEGMENTS: usize = 27;
 /// The records that the workers of the shared layout have in common: each behind its own lock, and
 /// none ever moved, so that the table itself needs no lock to be looked into.
 #[derive(Debug)]
-pub(super) struct SharedTable {
-    segments: [OnceLock<Box<[Mutex<Record>]>>; SEGMENTS],
+pub(crate) struct SharedTable<R> {
+    segments: [OnceLock<Box<[Mutex<R>]>>; SEGMENTS],
     vacant: Mutex<Vacant>,
 }
 
@@ -28,46 +24,46 @@ struct Vacant {
     unused_from: u32,
 }
 
-impl SharedTable {
-    pub(super) fn new() -> Self {
+impl<R: Slot> SharedTable<R> {
+    pub(crate) fn new() -> Self {
         Self { segments: [const { OnceLock::new() }; SEGMENTS], vacant: Mutex::default() }
     }
 
-    /// A record for a socket without a handle.
-    pub(super) fn socket(&self) -> Socket {
-        let slot = self.free_slot();
-        lock(self.slot(slot)).occupy(slot)
-    }
-
-    /// A record for a handle.
-    pub(super) fn adopt(&self, fd: OwnedFd, poller: &Poller) -> Socket {
+    /// A record for a new socket, which `prepare` is given under the record's lock.
+    pub(crate) fn occupy(&self, prepare: impl FnOnce(&mut R, Socket)) -> Socket {
         let slot = self.free_slot();
         let mut record = lock(self.slot(slot));
         let socket = record.occupy(slot);
-        record.adopt(socket, fd, poller);
+        prepare(&mut record, socket);
         socket
     }
 
     /// The record of `socket`, which the caller believes to be open.
-    pub(super) fn get(&self, socket: Socket) -> MutexGuard<'_, Record> {
+    pub(crate) fn get(&self, socket: Socket) -> MutexGuard<'_, R> {
         self.find(socket).expect(STALE)
     }
 
     /// The record of `socket`, unless it has been closed meanwhile.
-    pub(super) fn find(&self, socket: Socket) -> Option<MutexGuard<'_, Record>> {
+    pub(crate) fn find(&self, socket: Socket) -> Option<MutexGuard<'_, R>> {
         let (segment, index) = place(socket.slot);
         let record = lock(self.segments[segment].get()?.get(index)?);
         record.is(socket).then_some(record)
     }
 
-    /// Closes the handle; the name is stale from now on.
-    pub(super) fn close(&self, socket: Socket) {
-        let fd = self.get(socket).vacate();
-        drop(fd);
-        lock(&self.vacant).free.push(socket.slot);
+    /// Vacates the slot of a socket; the name is stale from now on. What `vacate` takes out is
+    /// dropped with no lock held.
+    pub(crate) fn release<T>(&self, socket: Socket, vacate: impl FnOnce(&mut R) -> T) {
+        let taken = vacate(&mut self.get(socket));
+        drop(taken);
+        self.free(socket.slot);
     }
 
-    fn slot(&self, slot: u32) -> &Mutex<Record> {
+    /// A slot has been vacated: it may be taken again.
+    pub(crate) fn free(&self, slot: u32) {
+        lock(&self.vacant).free.push(slot);
+    }
+
+    fn slot(&self, slot: u32) -> &Mutex<R> {
         let (segment, index) = place(slot);
         let records = self.segments[segment]
             .get_or_init(|| (0..FIRST_SEGMENT << segment).map(|_| Mutex::default()).collect());
@@ -108,12 +104,34 @@ mod tests {
         assert!(place(u32::MAX - 1).0 < SEGMENTS, "the last slot has a segment");
     }
 
+    #[derive(Debug, Default)]
+    struct Plain {
+        generation: u32,
+        live: bool,
+    }
+
+    impl Slot for Plain {
+        fn occupy(&mut self, slot: u32) -> Socket {
+            self.live = true;
+            Socket { slot, generation: self.generation }
+        }
+
+        fn is(&self, socket: Socket) -> bool {
+            self.live && self.generation == socket.generation
+        }
+    }
+
+    fn vacate(record: &mut Plain) {
+        record.live = false;
+        record.generation += 1;
+    }
+
     #[test]
     fn a_slot_is_used_again_under_another_name() {
-        let table = SharedTable::new();
-        let (first, other) = (table.socket(), table.socket());
-        table.close(first);
-        let second = table.socket();
+        let table = SharedTable::<Plain>::new();
+        let (first, other) = (table.occupy(|_, _| {}), table.occupy(|_, _| {}));
+        table.release(first, vacate);
+        let second = table.occupy(|_, _| {});
         assert_eq!(second.slot, first.slot);
         assert!(table.find(first).is_none(), "the old name leads nowhere");
         assert!(table.find(second).is_some() && table.find(other).is_some());
@@ -122,9 +140,9 @@ mod tests {
     #[test]
     #[should_panic(expected = "a stale socket")]
     fn a_socket_closed_twice_is_a_bug_of_the_caller() {
-        let table = SharedTable::new();
-        let socket = table.socket();
-        table.close(socket);
-        table.close(socket);
+        let table = SharedTable::<Plain>::new();
+        let socket = table.occupy(|_, _| {});
+        table.release(socket, vacate);
+        table.release(socket, vacate);
     }
 }
