@@ -2,7 +2,10 @@
 //! buffers, and the lanes of whichever backend was chosen.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
+#[cfg(windows)]
+use std::os::windows::io::OwnedSocket;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -10,16 +13,23 @@ use crate::bell::Bell;
 use crate::buffer::Pool;
 use crate::completions::{Figures, Totals};
 use crate::disk::Disk;
+#[cfg(target_os = "linux")]
 use crate::door::Door;
+#[cfg(windows)]
+use crate::iocp;
 use crate::lane::{Lane, LaneKind};
 use crate::operation::NewHandle;
 use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
+#[cfg(target_os = "linux")]
 use crate::readiness::{self, Poller};
 use crate::resolver::Resolver;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::Arc;
+#[cfg(target_os = "linux")]
+use crate::sync::{Mutex, lock};
 use crate::system;
 use crate::threads::{Sides, Threads};
 use crate::token::LaneId;
+#[cfg(target_os = "linux")]
 use crate::uring::{self, Ring};
 use crate::worker::{IoStep, SideStep};
 
@@ -39,12 +49,19 @@ pub(crate) struct Host {
 /// What workers take completions from.
 #[derive(Debug)]
 pub(crate) enum Lanes {
+    #[cfg(target_os = "linux")]
     Readiness(Vec<Seat<Poller>>),
+    #[cfg(target_os = "linux")]
     ReadinessShared(Arc<readiness::Core>),
+    #[cfg(target_os = "linux")]
     Uring(Vec<Seat<Ring>>),
+    /// One for all workers, or one for each.
+    #[cfg(windows)]
+    Iocp(Vec<Arc<iocp::Core>>),
 }
 
 /// A pinned lane's place for its worker.
+#[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(crate) struct Seat<T> {
     door: Arc<Door>,
@@ -52,6 +69,7 @@ pub(crate) struct Seat<T> {
     source: Mutex<Option<T>>,
 }
 
+#[cfg(target_os = "linux")]
 impl<T> Seat<T> {
     pub(crate) fn new(door: Door, source: T) -> Self {
         Self { door: Arc::new(door), source: Mutex::new(Some(source)) }
@@ -65,6 +83,7 @@ impl<T> Seat<T> {
 
 impl Host {
     /// A port on readiness.
+    #[cfg(target_os = "linux")]
     pub(crate) fn on_readiness(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
         let lanes = match layout {
             Layout::Pinned => Lanes::Readiness(readiness::seats(options.io_workers)?),
@@ -74,10 +93,17 @@ impl Host {
     }
 
     /// A port on rings, in the pinned layout.
+    #[cfg(target_os = "linux")]
     pub(crate) fn on_uring(options: &Options) -> io::Result<Arc<Self>> {
         let pool = Pool::of(options);
         let seats = uring::seats(options.io_workers, &pool)?;
         Ok(Self::new(Lanes::Uring(seats), pool))
+    }
+
+    /// A port on completion ports of Windows.
+    #[cfg(windows)]
+    pub(crate) fn on_iocp(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
+        Ok(Self::new(Lanes::Iocp(iocp::cores(layout, options)?), Pool::of(options)))
     }
 
     fn new(lanes: Lanes, pool: Arc<Pool>) -> Arc<Self> {
@@ -95,12 +121,18 @@ impl Host {
 
     pub(crate) fn lanes(&self) -> usize {
         match &self.lanes {
+            #[cfg(target_os = "linux")]
             Lanes::Readiness(seats) => seats.len(),
+            #[cfg(target_os = "linux")]
             Lanes::Uring(seats) => seats.len(),
+            #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(_) => 1,
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => cores.len(),
         }
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
         let blocking = match &self.lanes {
             Lanes::Readiness(_) | Lanes::ReadinessShared(_) => system::NON_BLOCKING,
@@ -110,24 +142,40 @@ impl Host {
         Ok(Listener { handle: NewHandle::Descriptor(fd), local })
     }
 
+    #[cfg(windows)]
+    #[expect(clippy::unused_self, reason = "the seam's signature: others look at their lanes")]
+    pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let (socket, local) = system::listen(address, options)?;
+        Ok(Listener { handle: NewHandle::Socket(socket), local })
+    }
+
     pub(crate) fn spawn(self: &Arc<Self>, id: LaneId, name: &str, step: IoStep) -> io::Result<()> {
         assert!(id.index() < self.lanes(), "no such lane");
         let host = self.clone();
         match &self.lanes {
+            #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => {
                 let core = core.clone();
                 let lane = move || LaneKind::Shared(readiness::SharedLane::new(host, core));
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
+            #[cfg(target_os = "linux")]
             Lanes::Readiness(seats) => {
                 let (door, poller) = seats[id.index()].take();
                 let lane =
                     move || LaneKind::Pinned(readiness::PinnedLane::new(id, host, door, poller));
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
+            #[cfg(target_os = "linux")]
             Lanes::Uring(seats) => {
                 let (door, ring) = seats[id.index()].take();
                 let lane = move || LaneKind::Uring(uring::UringLane::new(id, host, door, ring));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => {
+                let core = cores[id.index()].clone();
+                let lane = move || LaneKind::Iocp(iocp::IocpLane::new(id, host, core));
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
         }
@@ -140,9 +188,14 @@ impl Host {
 
     pub(crate) fn wake(&self, lane: LaneId) {
         match &self.lanes {
+            #[cfg(target_os = "linux")]
             Lanes::Readiness(seats) => seats[lane.index()].door.wake(),
+            #[cfg(target_os = "linux")]
             Lanes::Uring(seats) => seats[lane.index()].door.wake(),
+            #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => core.queue().wake(),
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => cores[lane.index()].queue().wake(),
         }
     }
 
@@ -156,13 +209,7 @@ impl Host {
 
     #[expect(clippy::unused_self, reason = "the seam's signature: the simulation needs it")]
     pub(crate) fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        let filled = rustix::io::retry_on_intr(|| {
-            rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        });
-        // getrandom(2): up to 256 bytes always come whole.
-        assert_eq!(filled, Ok(bytes.len()), "the system gives random bytes");
-        u64::from_ne_bytes(bytes)
+        system::random()
     }
 
     pub(crate) fn bell(&self) -> Bell {
@@ -189,10 +236,19 @@ impl Host {
 
     fn totals(&self) -> Totals {
         match &self.lanes {
+            #[cfg(target_os = "linux")]
             Lanes::Readiness(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
+            #[cfg(target_os = "linux")]
             Lanes::Uring(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
+            #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => {
                 Totals::of(core.queue().figures().iter().map(|figures: &Arc<Figures>| &**figures))
+            }
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => {
+                let figures: Vec<Arc<Figures>> =
+                    cores.iter().flat_map(|core| core.queue().figures().clone()).collect();
+                Totals::of(figures.iter().map(|figures| &**figures))
             }
         }
     }
@@ -205,9 +261,19 @@ impl Host {
 }
 
 /// The descriptor of a handle that comes from this machine.
+#[cfg(target_os = "linux")]
 pub(crate) fn descriptor(handle: NewHandle) -> OwnedFd {
     match handle {
         NewHandle::Descriptor(fd) => fd,
+        NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
+    }
+}
+
+/// The socket of a handle that comes from this machine.
+#[cfg(windows)]
+pub(crate) fn handle(handle: NewHandle) -> OwnedSocket {
+    match handle {
+        NewHandle::Socket(socket) => socket,
         NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
     }
 }

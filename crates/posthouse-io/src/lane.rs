@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::buffer::Buffer;
+#[cfg(windows)]
+use crate::iocp;
 use crate::operation::{Completion, NewSocket, Op};
 use crate::port::Listener;
 #[cfg(target_os = "linux")]
@@ -12,7 +14,7 @@ use crate::sim;
 use crate::token::{LaneId, Socket, Tag};
 #[cfg(target_os = "linux")]
 use crate::uring;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 use crate::worker::{IoStep, Turn, run_step};
 
 /// What to cancel on a socket.
@@ -41,6 +43,8 @@ pub(crate) enum LaneKind {
     Shared(readiness::SharedLane),
     #[cfg(target_os = "linux")]
     Uring(uring::UringLane),
+    #[cfg(windows)]
+    Iocp(iocp::IocpLane),
     Simulated(sim::SimLane),
 }
 
@@ -53,6 +57,8 @@ macro_rules! each {
             LaneKind::Shared($lane) => $call,
             #[cfg(target_os = "linux")]
             LaneKind::Uring($lane) => $call,
+            #[cfg(windows)]
+            LaneKind::Iocp($lane) => $call,
             LaneKind::Simulated($lane) => $call,
         }
     };
@@ -84,6 +90,8 @@ impl Lane {
             LaneKind::Simulated(lane) => lane.yields(),
             #[cfg(target_os = "linux")]
             LaneKind::Pinned(_) | LaneKind::Shared(_) | LaneKind::Uring(_) => false,
+            #[cfg(windows)]
+            LaneKind::Iocp(_) => false,
         }
     }
 
@@ -136,7 +144,7 @@ impl Lane {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 impl Lane {
     /// The loop of an I/O worker.
     pub(crate) fn run(mut self, mut step: IoStep) {
@@ -147,9 +155,14 @@ impl Lane {
                 Turn::Done => return,
             };
             match &mut self.kind {
+                #[cfg(target_os = "linux")]
                 LaneKind::Pinned(lane) => lane.wait(sleep),
+                #[cfg(target_os = "linux")]
                 LaneKind::Shared(lane) => lane.wait(sleep),
+                #[cfg(target_os = "linux")]
                 LaneKind::Uring(lane) => lane.wait(sleep),
+                #[cfg(windows)]
+                LaneKind::Iocp(lane) => lane.wait(sleep),
                 LaneKind::Simulated(_) => unreachable!("a simulated lane has no thread"),
             }
         }

@@ -11,6 +11,7 @@
 //!
 //! | backend | layouts | what it is |
 //! |---|---|---|
+//! | `iocp` | shared, pinned | Windows: an I/O completion port for all workers, or one for each |
 //! | `uring` | pinned | io_uring, one ring for each worker |
 //! | `readiness` | pinned, shared | epoll and non-blocking calls |
 //! | `simulation` | pinned, shared | a network in virtual time, driven by a seed ([`sim`]) |
@@ -26,8 +27,10 @@ mod disk;
 mod door;
 mod error;
 mod file;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod host;
+#[cfg(windows)]
+mod iocp;
 mod lane;
 mod memory;
 mod operation;
@@ -45,7 +48,7 @@ mod sync;
 mod system;
 #[cfg(any(target_os = "linux", windows))]
 mod table;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod threads;
 mod token;
 #[cfg(target_os = "linux")]
@@ -61,7 +64,7 @@ pub use lane::{Cancel, Lane};
 pub use operation::{Completion, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment};
 pub use port::{
     Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
-    parallelism,
+    ReadMode, parallelism,
 };
 pub use token::{LaneId, Socket, Tag};
 pub use worker::{Turn, on_worker};

@@ -108,6 +108,8 @@ impl NewSocket {
                 // Where it fails the connection is gone already.
                 let _ = rustix::net::sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
             }
+            #[cfg(windows)]
+            NewHandle::Socket(socket) => crate::system::reset_at_close(&socket),
             NewHandle::Simulated(stream) => stream.refuse(),
         }
     }
@@ -117,6 +119,8 @@ impl NewSocket {
 pub(crate) enum NewHandle {
     #[cfg(unix)]
     Descriptor(std::os::fd::OwnedFd),
+    #[cfg(windows)]
+    Socket(std::os::windows::io::OwnedSocket),
     Simulated(sim::NewStream),
 }
 

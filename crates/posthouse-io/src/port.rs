@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::bell::Bell;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 use crate::host::Host;
+#[cfg(windows)]
+use crate::iocp;
 use crate::lane::Lane;
 use crate::operation::NewHandle;
 use crate::sim;
@@ -22,10 +24,12 @@ use crate::worker::Turn;
 /// Which system does the work.
 #[derive(Clone, Debug, Default)]
 pub enum Backend {
-    /// What the environment variable `POSTHOUSE_BACKEND` names (`auto`, `uring`, `readiness`);
-    /// without it the best that this machine offers, probed with a real operation.
+    /// What the environment variable `POSTHOUSE_BACKEND` names (`auto`, `iocp`, `uring`,
+    /// `readiness`); without it the best that this machine offers, probed with a real operation.
     #[default]
     Auto,
+    /// I/O completion ports (Windows).
+    Iocp,
     /// io_uring (Linux), in the pinned layout only.
     Uring,
     /// epoll and non-blocking calls (Linux).
@@ -52,12 +56,25 @@ impl fmt::Display for Layout {
     }
 }
 
+/// How receives wait, where the system can have memory for them (Windows; elsewhere there is one
+/// way, which holds none while idle).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReadMode {
+    /// A receive of zero bytes waits, and what it tells of is then taken: an idle connection holds
+    /// no buffer, in no pages that the system has locked.
+    #[default]
+    ZeroByte,
+    /// Every receive has a buffer from the beginning on. Where the system has no room for one
+    /// (`WSAENOBUFS`), a receive of zero bytes stands in for it and those behind it.
+    Pending,
+}
+
 /// How to open a port.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which system does the work.
     pub backend: Backend,
-    /// `None`: what suits the backend (pinned).
+    /// `None`: what suits the backend (iocp: shared, the others: pinned).
     pub layout: Option<Layout>,
     /// I/O workers, 1 to 256. Pinned: as many lanes.
     pub io_workers: usize,
@@ -65,6 +82,11 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Free receive buffers kept for later, at most.
     pub buffers_free_max: usize,
+    /// How receives wait.
+    pub read_mode: ReadMode,
+    /// Peers that a listener awaits at a time, at least 1, where each is an operation of its own
+    /// (Windows: a socket and 200 bytes each).
+    pub accepts: usize,
     /// For tests: every receive buffer is on pages of its own, a released one is never used again
     /// and cannot be touched, not even by the kernel. Slow; two pages or more for each buffer.
     pub guard_buffers: bool,
@@ -78,42 +100,47 @@ impl Default for Options {
             io_workers: 1,
             buffer_bytes: 64 * 1024,
             buffers_free_max: 1024,
+            read_mode: ReadMode::ZeroByte,
+            accepts: 64,
             guard_buffers: false,
         }
     }
 }
 
 /// Names the backend where the options leave it to the port.
-#[cfg(target_os = "linux")]
 const VARIABLE: &str = "POSTHOUSE_BACKEND";
 
 /// What the environment asks for.
-#[cfg(target_os = "linux")]
 fn environment() -> io::Result<Backend> {
     let Some(value) = std::env::var_os(VARIABLE) else { return Ok(Backend::Auto) };
     match value.to_str() {
         Some("auto" | "") => Ok(Backend::Auto),
+        Some("iocp") => Ok(Backend::Iocp),
         Some("uring") => Ok(Backend::Uring),
         Some("readiness") => Ok(Backend::Readiness),
         _ => {
             let value = value.display();
-            let text = format!("{VARIABLE}={value}: must be auto, uring or readiness");
+            let text = format!("{VARIABLE}={value}: must be auto, iocp, uring or readiness");
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         }
     }
 }
 
 /// The error, told in other words.
-#[cfg(target_os = "linux")]
 fn with_text(error: &io::Error, text: String) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
 impl Options {
-    fn choice(&self, backend: &'static str, reason: String) -> Choice {
-        let layout = self.layout.unwrap_or(Layout::Pinned);
+    fn choice(&self, backend: &'static str, layout: Layout, reason: String) -> Choice {
         Choice { backend, layout, io_workers: self.io_workers, reason }
     }
+}
+
+/// What this system does not have.
+fn not_here(what: &str, needs: &str) -> io::Result<(CompletionPort, Choice)> {
+    let text = format!("{what} needs {needs}: ask for \"auto\"");
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
 /// What was chosen, and why: for the log and for `posthouse doctor`.
@@ -195,7 +222,7 @@ pub struct CompletionPort {
 
 #[derive(Clone, Debug)]
 enum PortKind {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     Real(Arc<Host>),
     Simulated(Arc<sim::SimPort>),
 }
@@ -203,7 +230,7 @@ enum PortKind {
 macro_rules! each {
     ($self:expr, $port:ident => $call:expr) => {
         match &$self.kind {
-            #[cfg(target_os = "linux")]
+            #[cfg(any(target_os = "linux", windows))]
             PortKind::Real($port) => $call,
             PortKind::Simulated($port) => $call,
         }
@@ -215,46 +242,44 @@ impl CompletionPort {
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one port")]
     pub fn open(options: Options) -> io::Result<(Self, Choice)> {
         assert!((1..=256).contains(&options.io_workers), "1 to 256 I/O workers");
+        assert!(options.accepts > 0, "a listener awaits one peer at least");
         if let Backend::Simulation(network) = &options.backend {
             let layout = options.layout.unwrap_or(Layout::Pinned);
             let kind = PortKind::Simulated(sim::SimPort::open(network.clone(), layout, &options));
-            return Ok((Self { kind }, options.choice("simulation", "asked for".to_owned())));
+            let choice = options.choice("simulation", layout, "asked for".to_owned());
+            return Ok((Self { kind }, choice));
         }
-        Self::open_real(&options)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn open_real(options: &Options) -> io::Result<(Self, Choice)> {
-        let layout = options.layout.unwrap_or(Layout::Pinned);
-        let forced = match &options.backend {
-            Backend::Auto => environment()?,
-            forced => forced.clone(),
-        };
         let by_environment = matches!(options.backend, Backend::Auto);
         let asked_for = match by_environment {
             true => format!("{VARIABLE} asks for it"),
             false => "asked for".to_owned(),
         };
+        let forced = match &options.backend {
+            Backend::Auto => environment()?,
+            forced => forced.clone(),
+        };
         let named = |error: io::Error| match by_environment {
             true => with_text(&error, format!("{error} ({asked_for})")),
             false => error,
         };
-        match (forced, layout) {
-            (Backend::Readiness, _) => {
-                Self::on_readiness(options, asked_for.clone()).map_err(named)
-            }
-            (Backend::Uring, _) => Self::on_uring(options, asked_for.clone()).map_err(named),
-            (Backend::Auto, Layout::Shared) => {
-                Self::on_readiness(options, "io_uring has no shared layout".to_owned())
-            }
-            (Backend::Auto, Layout::Pinned) => {
-                Self::on_uring(options, "probed: it works".to_owned()).or_else(|why| {
-                    Self::on_readiness(options, why.to_string())
-                        .map_err(|error| with_text(&error, format!("{error}; {why}")))
-                })
-            }
-            (Backend::Simulation(_), _) => unreachable!("not a real one"),
+        match forced {
+            Backend::Auto => Self::open_best(&options),
+            Backend::Iocp => Self::on_iocp(&options, asked_for.clone()).map_err(named),
+            Backend::Uring => Self::on_uring(&options, asked_for.clone()).map_err(named),
+            Backend::Readiness => Self::on_readiness(&options, asked_for.clone()).map_err(named),
+            Backend::Simulation(_) => unreachable!("not a real one"),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_best(options: &Options) -> io::Result<(Self, Choice)> {
+        if options.layout == Some(Layout::Shared) {
+            return Self::on_readiness(options, "io_uring has no shared layout".to_owned());
+        }
+        Self::on_uring(options, "probed: it works".to_owned()).or_else(|why| {
+            Self::on_readiness(options, why.to_string())
+                .map_err(|error| with_text(&error, format!("{error}; {why}")))
+        })
     }
 
     #[cfg(target_os = "linux")]
@@ -264,7 +289,7 @@ impl CompletionPort {
             with_text(&error, format!("no epoll: {}", system::explained(&error)))
         };
         let host = Host::on_readiness(layout, options).map_err(explained)?;
-        Ok((Self { kind: PortKind::Real(host) }, options.choice("readiness", why)))
+        Ok((Self { kind: PortKind::Real(host) }, options.choice("readiness", layout, why)))
     }
 
     #[cfg(target_os = "linux")]
@@ -277,13 +302,41 @@ impl CompletionPort {
         let host = uring::probe()
             .and_then(|()| Host::on_uring(options))
             .map_err(|error| with_text(&error, format!("no io_uring: {error}")))?;
-        Ok((Self { kind: PortKind::Real(host) }, options.choice("uring", why)))
+        Ok((Self { kind: PortKind::Real(host) }, options.choice("uring", Layout::Pinned, why)))
+    }
+
+    #[cfg(windows)]
+    fn open_best(options: &Options) -> io::Result<(Self, Choice)> {
+        Self::on_iocp(options, "probed: it works".to_owned())
+    }
+
+    #[cfg(windows)]
+    fn on_iocp(options: &Options, why: String) -> io::Result<(Self, Choice)> {
+        let layout = options.layout.unwrap_or(Layout::Shared);
+        let host = iocp::probe()
+            .and_then(|()| Host::on_iocp(layout, options))
+            .map_err(|error| with_text(&error, format!("no completion port: {error}")))?;
+        Ok((Self { kind: PortKind::Real(host) }, options.choice("iocp", layout, why)))
+    }
+
+    #[cfg(not(any(target_os = "linux", windows)))]
+    fn open_best(_: &Options) -> io::Result<(Self, Choice)> {
+        not_here("a backend but simulation", "another system")
+    }
+
+    #[cfg(not(windows))]
+    fn on_iocp(_: &Options, _: String) -> io::Result<(Self, Choice)> {
+        not_here("the iocp backend", "Windows")
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn open_real(_: &Options) -> io::Result<(Self, Choice)> {
-        let text = "this version has no backend for this system but simulation";
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    fn on_uring(_: &Options, _: String) -> io::Result<(Self, Choice)> {
+        not_here("the uring backend", "Linux")
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn on_readiness(_: &Options, _: String) -> io::Result<(Self, Choice)> {
+        not_here("the readiness backend", "Linux")
     }
 
     /// How many lanes there are: the I/O workers when pinned, one when shared.

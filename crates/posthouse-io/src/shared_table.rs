@@ -63,6 +63,13 @@ impl<R: Slot> SharedTable<R> {
         lock(&self.vacant).free.push(slot);
     }
 
+    /// Calls `each` with every record there is, vacant ones too.
+    #[cfg(windows)]
+    pub(crate) fn each(&self, mut each: impl FnMut(&mut R)) {
+        let records = self.segments.iter().filter_map(OnceLock::get).flatten();
+        records.for_each(|record| each(&mut lock(record)));
+    }
+
     fn slot(&self, slot: u32) -> &Mutex<R> {
         let (segment, index) = place(slot);
         let records = self.segments[segment]

@@ -37,6 +37,19 @@ pub struct Socket {
     pub(crate) generation: u32,
 }
 
+#[cfg(any(target_os = "linux", windows))]
+impl Socket {
+    /// The socket as one number.
+    pub(crate) fn key(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The socket of a number.
+    pub(crate) fn of_key(key: u64) -> Self {
+        Self { slot: key as u32, generation: (key >> 32) as u32 }
+    }
+}
+
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Socket({}.{})", self.slot, self.generation)

@@ -68,7 +68,7 @@ pub use group::Group;
 pub use handler::Handler;
 pub use id::PeerId;
 pub use message::{Message, Ticket};
-pub use options::{Backend, Hello, Layout, Options, OptionsError, Tuning};
+pub use options::{Backend, Hello, Layout, Options, OptionsError, ReadMode, Tuning};
 pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
 pub use posthouse_wire::{Framing, FramingError, Key, KeyError};

@@ -46,6 +46,8 @@ pub enum Backend {
     /// The best that the machine offers, probed with a real operation at the start.
     #[default]
     Auto,
+    /// I/O completion ports (Windows).
+    Iocp,
     /// io_uring (Linux 6.1 or newer, where nothing denies it), in the pinned layout.
     Uring,
     /// epoll and non-blocking calls (Linux).
@@ -57,7 +59,7 @@ pub enum Backend {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Layout {
-    /// What suits the backend: pinned.
+    /// What suits the backend: shared with iocp, pinned with the others.
     #[default]
     Auto,
     /// A connection stays with one worker: no lock on its way. A long callback delays the
@@ -66,6 +68,19 @@ pub enum Layout {
     /// All workers take from one queue: a long callback delays only its own connection and what
     /// its worker has already taken.
     Shared,
+}
+
+/// How receives wait, on Windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadMode {
+    /// Without memory: what a receive of zero bytes tells of is then taken. An idle connection
+    /// holds no buffer, in no memory that the system has locked. For most connections.
+    #[default]
+    ZeroByte,
+    /// With a buffer each from the beginning on: `pending_reads` of them for a connection. For most
+    /// throughput.
+    Pending,
 }
 
 /// Whether a peer must open with a hello.
@@ -92,7 +107,7 @@ options! {
         /// Threads that carry the I/O and run the callbacks, 1 to 64. 0: one for each core, at
         /// most 8.
         pub io_workers: usize = 0,
-        /// Which system does the I/O: "auto", "uring" or "readiness". With "auto" the environment
+        /// Which system does the I/O: "auto", "iocp", "uring" or "readiness". With "auto" the environment
         /// variable POSTHOUSE_BACKEND decides, where it is set.
         pub backend: Backend = Backend::Auto,
         /// How connections and workers come together: "auto", "pinned" or "shared".
@@ -155,7 +170,11 @@ options! {
         /// Receives pending on a connection, 1 to 32. More than one counts in the shared layout
         /// only: the pinned one has a single receive that goes on.
         pub pending_reads: usize = 1,
-        /// Bytes of a receive buffer, 1 KiB to 1 MiB. Idle connections hold none.
+        /// How receives wait: "zero-byte" or "pending". It counts on Windows only: elsewhere idle
+        /// connections hold no buffer, and there is nothing to choose.
+        pub read_mode: ReadMode = ReadMode::ZeroByte,
+        /// Bytes of a receive buffer, 1 KiB to 1 MiB. Idle connections hold none, except with
+        /// read_mode "pending".
         pub receive_buffer_bytes: usize = 64 * 1024,
         /// Free receive buffers kept for later: at most this many; 0 keeps none.
         pub max_free_buffers: usize = 256,
@@ -180,6 +199,9 @@ options! {
         pub transfer_window_bytes: usize = 4 * 1024 * 1024,
         /// Connections that the system queues before they are accepted.
         pub backlog: u32 = 4_096,
+        /// Peers that a listener awaits at a time, 1 to 1024, each with a socket of its own. It
+        /// counts on Windows only: elsewhere one operation accepts all.
+        pub pending_accepts: usize = 64,
     }
 }
 
@@ -244,6 +266,7 @@ impl Options {
             tuning.transfer_window_bytes: 1024 => BYTES_MAX,
             tuning.max_posts: 1 => 1u64 << 30,
             tuning.backlog: 1 => 65_535,
+            tuning.pending_accepts: 1 => 1024,
         );
         if self.heartbeat_ms > 0 {
             let min = posthouse_wire::HEARTBEAT_MIN.as_millis() as u64;
@@ -266,6 +289,7 @@ impl Options {
             backend: match (network, self.backend) {
                 (Some(network), _) => Io::Simulation(network),
                 (None, Backend::Auto) => Io::Auto,
+                (None, Backend::Iocp) => Io::Iocp,
                 (None, Backend::Uring) => Io::Uring,
                 (None, Backend::Readiness) => Io::Readiness,
             },
@@ -277,6 +301,11 @@ impl Options {
             io_workers: self.io_workers_here(),
             buffer_bytes: self.tuning.receive_buffer_bytes,
             buffers_free_max: self.tuning.max_free_buffers,
+            read_mode: match self.tuning.read_mode {
+                ReadMode::ZeroByte => posthouse_io::ReadMode::ZeroByte,
+                ReadMode::Pending => posthouse_io::ReadMode::Pending,
+            },
+            accepts: self.tuning.pending_accepts,
             guard_buffers: false,
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::poller::{Event, Poller};
-use super::record::{self, Record};
+use super::record::Record;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::completions::Completions;
@@ -57,7 +57,7 @@ impl PinnedLane {
                 return Some(completion);
             }
             let key = self.due.pop_front()?;
-            if let Some(record) = self.table.find(record::socket(key)) {
+            if let Some(record) = self.table.find(Socket::of_key(key)) {
                 record.visit(&mut self.buffers, &mut self.done);
                 if record.list() {
                     self.due.push_back(key);
@@ -99,7 +99,7 @@ impl PinnedLane {
         let record = self.table.get(socket);
         record.submit(tag, op, (socket, &self.poller), &mut self.done);
         if record.list() {
-            self.due.push_back(record::key(socket));
+            self.due.push_back(socket.key());
         }
     }
 
@@ -170,7 +170,7 @@ impl PinnedLane {
         let waited = poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, news } = event else { return };
             // A socket that has been closed since may still have an event on the way.
-            let Some(record) = table.find(record::socket(key)) else { return };
+            let Some(record) = table.find(Socket::of_key(key)) else { return };
             record.note(news);
             if record.list() {
                 due.push_back(key);

@@ -69,16 +69,6 @@ enum Input {
     Several(Box<VecDeque<Tag>>),
 }
 
-/// The key of a socket in the system's queue.
-pub(super) fn key(socket: Socket) -> u64 {
-    u64::from(socket.generation) << 32 | u64::from(socket.slot)
-}
-
-/// The socket of a key.
-pub(super) fn socket(key: u64) -> Socket {
-    Socket { slot: key as u32, generation: (key >> 32) as u32 }
-}
-
 impl Slot for Record {
     fn occupy(&mut self, slot: u32) -> Socket {
         assert!(!self.live, "a slot taken twice");
@@ -96,7 +86,7 @@ impl Record {
     /// Gives the socket its handle, and registers it. A failure to do so is kept for the first
     /// operation: this is not the place where a failure is told.
     pub(super) fn adopt(&mut self, socket: Socket, fd: OwnedFd, poller: &Poller) {
-        self.broken = poller.add(&fd, key(socket)).err().map(system::error);
+        self.broken = poller.add(&fd, socket.key()).err().map(system::error);
         self.fd = Some(fd);
     }
 
@@ -221,7 +211,7 @@ impl Record {
         }
         let connected = system::connect(address).and_then(|(fd, state)| {
             // Not before connect: an unconnected socket is reported as hung up.
-            poller.add(&fd, key(socket))?;
+            poller.add(&fd, socket.key())?;
             Ok((fd, state))
         });
         match connected {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use super::poller::{self, Event, Poller};
-use super::record::{self, Record};
+use super::record::Record;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::completions::{Completions, Figures};
@@ -186,7 +186,7 @@ impl SharedLane {
         let waited = self.core.poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, news } = event else { return rung = true };
             // A socket that has been closed since may still have an event on the way.
-            let Some(mut record) = self.core.table.find(record::socket(key)) else { return };
+            let Some(mut record) = self.core.table.find(Socket::of_key(key)) else { return };
             record.note(news);
             if record.list() {
                 due[listed] = key;
@@ -201,7 +201,7 @@ impl SharedLane {
 
     fn visit(&mut self, key: u64) {
         // Closed since it was listed.
-        let Some(mut record) = self.core.table.find(record::socket(key)) else { return };
+        let Some(mut record) = self.core.table.find(Socket::of_key(key)) else { return };
         record.visit(&mut self.buffers, &mut self.done);
         let due = record.list().then_some(key);
         // Under the record's lock, so that a socket's completions queue up in their order.
@@ -211,7 +211,7 @@ impl SharedLane {
     fn with_record(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Call<'_>)) {
         let mut record = self.core.table.get(socket);
         call(&mut record, &mut Call { core: &self.core, done: &mut self.done });
-        let due = record.list().then(|| record::key(socket));
+        let due = record.list().then(|| socket.key());
         self.core.queue.add(&mut self.done, due);
     }
 }

@@ -142,6 +142,8 @@ impl SimLane {
             NewHandle::Simulated(stream) if stream.is_of(&self.network) => stream,
             #[cfg(unix)]
             NewHandle::Descriptor(_) => world.bug("a system's socket is brought into simulation"),
+            #[cfg(windows)]
+            NewHandle::Socket(_) => world.bug("a system's socket is brought into simulation"),
             NewHandle::Simulated(_) => world.bug("a socket of another network is adopted"),
         };
         let socket = stream.into_socket();

@@ -176,6 +176,17 @@ pub(crate) fn local_address(fd: &OwnedFd) -> Option<Address> {
     SocketAddr::try_from(address).ok().map(Address::from)
 }
 
+/// A random number of the system.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let filled = retry_on_intr(|| {
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+    });
+    // getrandom(2): up to 256 bytes always come whole.
+    assert_eq!(filled, Ok(bytes.len()), "the system gives random bytes");
+    u64::from_ne_bytes(bytes)
+}
+
 /// What an error means, where it came with a number.
 pub(crate) fn explained(failed: &std::io::Error) -> String {
     Errno::from_io_error(failed).map_or_else(|| failed.to_string(), |it| error(it).to_string())

@@ -1,85 +1,320 @@
-//! What the errors of Windows mean.
+//! The calls on the sockets of Windows that need no completion, and what its errors mean.
 
-use windows_sys::Win32::Foundation as base;
-use windows_sys::Win32::Foundation::{GetLastError, WIN32_ERROR};
+mod error;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::windows::io::{AsRawSocket, FromRawSocket, OwnedSocket, RawSocket};
+use std::ptr;
+
 use windows_sys::Win32::Networking::WinSock as net;
-use windows_sys::Win32::Networking::WinSock::WSA_ERROR;
+use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET};
+use windows_sys::Win32::Security::Cryptography::{
+    BCRYPT_USE_SYSTEM_PREFERRED_RNG, BCryptGenRandom,
+};
 
-use crate::error::{Error, Failure};
+pub(crate) use self::error::{error, last_error, of_status};
+use crate::address::Address;
+use crate::error::Error;
+use crate::port::ListenOptions;
+use crate::sync::OnceLock;
 
-/// What the last call of this thread failed with.
-pub(crate) fn last_error() -> Error {
-    // SAFETY: it reads a value of this thread.
-    error(unsafe { GetLastError() })
+/// A peer that vanishes while nothing is sent to it is noticed after 25 s: asked after 10 s of
+/// silence, then, as the system has it, ten times.
+const KEEP_ALIVE_AFTER_MS: u32 = 10_000;
+const KEEP_ALIVE_INTERVAL_MS: u32 = 1_500;
+
+/// The socket as the calls take it.
+pub(crate) fn raw(socket: &OwnedSocket) -> SOCKET {
+    RawSocket::into_socket(socket.as_raw_socket())
 }
 
-/// What an error number means. Numbers of sockets and of files are of one kind, and a socket's
-/// operation can end in either: a reset is 10054 where a call fails at once, and 64 or 1236 where
-/// it fails later.
-pub(crate) fn error(code: WIN32_ERROR) -> Error {
-    let failure = socket_failure(code).or_else(|| file_failure(code)).unwrap_or(Failure::Other);
-    Error { failure, code: code.cast_signed() }
+/// Between std's width of a socket and that of the calls.
+trait IntoSocket {
+    fn into_socket(self) -> SOCKET;
 }
 
-fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
-    Some(match code.cast_signed() as WSA_ERROR {
-        net::WSAECONNRESET | net::WSAENETRESET => Failure::Reset,
-        net::WSAECONNABORTED => Failure::Aborted,
-        net::WSAECONNREFUSED => Failure::Refused,
-        net::WSAENETUNREACH | net::WSAEHOSTUNREACH | net::WSAENETDOWN | net::WSAEHOSTDOWN => {
-            Failure::Unreachable
-        }
-        net::WSAETIMEDOUT => Failure::TimedOut,
-        net::WSAENOTCONN | net::WSAESHUTDOWN | net::WSAEDISCON => Failure::NotConnected,
-        net::WSAEMFILE => Failure::NoDescriptors,
-        net::WSAENOBUFS => Failure::NoBuffers,
-        net::WSAEADDRINUSE => Failure::AddressInUse,
-        net::WSAEADDRNOTAVAIL => Failure::AddressNotAvailable,
-        net::WSAEACCES => Failure::Denied,
-        net::WSAEAFNOSUPPORT
-        | net::WSAEPROTONOSUPPORT
-        | net::WSAEOPNOTSUPP
-        | net::WSAENOPROTOOPT => Failure::Unsupported,
-        _ => match code {
-            base::ERROR_NETNAME_DELETED => Failure::Reset,
-            base::ERROR_CONNECTION_ABORTED => Failure::Aborted,
-            base::ERROR_CONNECTION_REFUSED => Failure::Refused,
-            base::ERROR_NETWORK_UNREACHABLE
-            | base::ERROR_HOST_UNREACHABLE
-            | base::ERROR_PORT_UNREACHABLE => Failure::Unreachable,
-            base::ERROR_SEM_TIMEOUT => Failure::TimedOut,
-            base::ERROR_OPERATION_ABORTED => Failure::Cancelled,
+impl IntoSocket for RawSocket {
+    fn into_socket(self) -> SOCKET {
+        usize::try_from(self).expect("a socket is as wide as a pointer")
+    }
+}
+
+/// An address as the calls take it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub(crate) struct RawAddress {
+    bytes: [u8; Self::BYTES],
+    len: i32,
+}
+
+impl RawAddress {
+    /// Bytes of the longest address that there is here, with room.
+    const BYTES: usize = 64;
+
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        let (family, len) = match address {
+            SocketAddr::V4(v4) => {
+                bytes[4..8].copy_from_slice(&v4.ip().octets());
+                (net::AF_INET, 16)
+            }
+            SocketAddr::V6(v6) => {
+                bytes[4..8].copy_from_slice(&v6.flowinfo().to_be_bytes());
+                bytes[8..24].copy_from_slice(&v6.ip().octets());
+                bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                (net::AF_INET6, 28)
+            }
+        };
+        bytes[..2].copy_from_slice(&family.to_ne_bytes());
+        Self { bytes, len }
+    }
+
+    pub(crate) fn start(&self) -> *const SOCKADDR {
+        self.bytes.as_ptr().cast()
+    }
+
+    pub(crate) fn len(&self) -> i32 {
+        self.len
+    }
+
+    fn parse(&self) -> Option<Address> {
+        let four = |at: usize| <[u8; 4]>::try_from(&self.bytes[at..at + 4]).expect("four bytes");
+        let port = u16::from_be_bytes([self.bytes[2], self.bytes[3]]);
+        let address = match u16::from_ne_bytes([self.bytes[0], self.bytes[1]]) {
+            net::AF_INET => SocketAddr::from((four(4), port)),
+            net::AF_INET6 => {
+                let ip = <[u8; 16]>::try_from(&self.bytes[8..24]).expect("sixteen bytes");
+                let (flow, scope) = (u32::from_be_bytes(four(4)), u32::from_ne_bytes(four(24)));
+                std::net::SocketAddrV6::new(ip.into(), port, flow, scope).into()
+            }
             _ => return None,
+        };
+        Some(address.into())
+    }
+}
+
+/// Makes the calls on sockets work in this process. They do so until it ends.
+fn start() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let mut about = net::WSADATA::default();
+        // SAFETY: the call writes to the value that it is given, and to nothing else of ours.
+        let result = unsafe { net::WSAStartup(0x0202, &raw mut about) };
+        assert_eq!(result, 0, "Winsock 2.2 is part of every Windows");
+    });
+}
+
+/// A socket for overlapped operations.
+pub(crate) fn stream_socket(of: IpAddr) -> Result<OwnedSocket, Error> {
+    start();
+    let family = if of.is_ipv6() { net::AF_INET6 } else { net::AF_INET };
+    let flags = net::WSA_FLAG_OVERLAPPED | net::WSA_FLAG_NO_HANDLE_INHERIT;
+    let kind = (net::SOCK_STREAM, net::IPPROTO_TCP);
+    // SAFETY: no memory is named.
+    let socket =
+        unsafe { net::WSASocketW(i32::from(family), kind.0, kind.1, ptr::null(), 0, flags) };
+    if socket == net::INVALID_SOCKET {
+        return Err(last_error());
+    }
+    // SAFETY: the system has just made it, and nobody else has it.
+    Ok(unsafe { OwnedSocket::from_raw_socket(socket as RawSocket) })
+}
+
+/// A bound and listening socket, and the address that it got.
+pub(crate) fn listen(
+    address: Address,
+    options: ListenOptions,
+) -> io::Result<(OwnedSocket, Address)> {
+    let address = address.socket_addr();
+    let socket = stream_socket(address.ip())?;
+    // Without it, another process could bind the same address and take peers away. (What
+    // `SO_REUSEADDR` is for elsewhere this system allows by itself.)
+    set(&socket, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE), &1i32)?;
+    if address.is_ipv6() {
+        set(&socket, (net::IPPROTO_IPV6, net::IPV6_V6ONLY), &1i32)?;
+    }
+    // For those that it accepts.
+    set(&socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(options.no_delay))?;
+    bind(&socket, address)?;
+    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    // SAFETY: no memory is named.
+    check(unsafe { net::listen(raw(&socket), backlog) })?;
+    let local = local_address(&socket).ok_or_else(last_error)?;
+    Ok((socket, local))
+}
+
+/// Binds a socket that is to connect, which the system asks for: to any address.
+pub(crate) fn bind_anywhere(socket: &OwnedSocket, of: IpAddr) -> Result<(), Error> {
+    let any: IpAddr = match of {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    bind(socket, SocketAddr::new(any, 0))
+}
+
+fn bind(socket: &OwnedSocket, address: SocketAddr) -> Result<(), Error> {
+    let address = RawAddress::of(address);
+    // SAFETY: the call reads the address, which is there while it does.
+    check(unsafe { net::bind(raw(socket), address.start(), address.len()) })
+}
+
+/// What every connected socket gets: calls of our own on it do not wait, small sends leave at once,
+/// and a peer that has vanished is noticed.
+pub(crate) fn prepare(socket: &OwnedSocket, no_delay: bool) -> Result<(), Error> {
+    let mut on = 1u32;
+    // SAFETY: the call reads the value, which is there while it does.
+    check(unsafe { net::ioctlsocket(raw(socket), net::FIONBIO, &raw mut on) })?;
+    set(socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(no_delay))?;
+    let keep_alive = net::tcp_keepalive {
+        onoff: 1,
+        keepalivetime: KEEP_ALIVE_AFTER_MS,
+        keepaliveinterval: KEEP_ALIVE_INTERVAL_MS,
+    };
+    control(socket, net::SIO_KEEPALIVE_VALS, &keep_alive, &mut [])
+}
+
+/// Has the new socket know that it was accepted by `listener`: until then it has no address, and
+/// cannot be shut down.
+pub(crate) fn now_accepted(socket: &OwnedSocket, listener: SOCKET) -> Result<(), Error> {
+    set(socket, (net::SOL_SOCKET, net::SO_UPDATE_ACCEPT_CONTEXT), &listener)
+}
+
+/// Has the socket know that it is connected.
+pub(crate) fn now_connected(socket: &OwnedSocket) -> Result<(), Error> {
+    set_bytes(socket, (net::SOL_SOCKET, net::SO_UPDATE_CONNECT_CONTEXT), &[])
+}
+
+/// Receives what is there into `storage`: `None` where nothing is, zero bytes at the end of the
+/// stream.
+pub(crate) fn receive(socket: &OwnedSocket, storage: &mut [u8]) -> Result<Option<usize>, Error> {
+    let len = i32::try_from(storage.len()).unwrap_or(i32::MAX);
+    // SAFETY: the call writes at most `len` bytes to the storage, which is exclusively ours.
+    let received = unsafe { net::recv(raw(socket), storage.as_mut_ptr(), len, 0) };
+    match usize::try_from(received) {
+        Ok(received) => Ok(Some(received)),
+        Err(_) => match last_error() {
+            error if error.code == net::WSAEWOULDBLOCK => Ok(None),
+            error => Err(error),
         },
+    }
+}
+
+/// Ends the sending side.
+pub(crate) fn end_sending(socket: &OwnedSocket) {
+    // SAFETY: no memory is named. It fails only where the connection is gone already.
+    unsafe { net::shutdown(raw(socket), net::SD_SEND) };
+}
+
+/// Has the closing of the socket reset the connection, and discard what was not sent.
+pub(crate) fn reset_at_close(socket: &OwnedSocket) {
+    let linger = net::LINGER { l_onoff: 1, l_linger: 0 };
+    // Where it fails the connection is gone already.
+    let _ = set(socket, (net::SOL_SOCKET, net::SO_LINGER), &linger);
+}
+
+/// This end's address.
+pub(crate) fn local_address(socket: &OwnedSocket) -> Option<Address> {
+    // SAFETY: what is named is there while the call is made.
+    address_by(|start, len| unsafe { net::getsockname(raw(socket), start, len) })
+}
+
+/// The other end's address; none where it has left.
+pub(crate) fn peer_address(socket: &OwnedSocket) -> Option<Address> {
+    // SAFETY: what is named is there while the call is made.
+    address_by(|start, len| unsafe { net::getpeername(raw(socket), start, len) })
+}
+
+fn address_by(call: impl FnOnce(*mut SOCKADDR, *mut i32) -> i32) -> Option<Address> {
+    let mut address = RawAddress { bytes: [0; RawAddress::BYTES], len: RawAddress::BYTES as i32 };
+    let start = address.bytes.as_mut_ptr().cast();
+    check(call(start, &raw mut address.len)).ok()?;
+    address.parse()
+}
+
+/// Whether small sends leave at once.
+pub(crate) fn has_no_delay(socket: &OwnedSocket) -> bool {
+    let mut value = [0i32];
+    get(socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &mut value).is_ok() && value != [0]
+}
+
+/// Whether completions of the socket's operations can be told at once: only where the socket is the
+/// system's own, and not one of a provider that is layered over it.
+pub(crate) fn is_the_systems_own(socket: &OwnedSocket) -> bool {
+    let mut about = [net::WSAPROTOCOL_INFOW::default()];
+    get(socket, (net::SOL_SOCKET, net::SO_PROTOCOL_INFOW), &mut about).is_ok()
+        && about[0].dwServiceFlags1 & net::XP1_IFS_HANDLES != 0
+}
+
+fn get<T>(
+    socket: &OwnedSocket,
+    (level, name): (i32, i32),
+    value: &mut [T; 1],
+) -> Result<(), Error> {
+    let mut len = i32::try_from(size_of::<T>()).expect("a small value");
+    let start = value.as_mut_ptr().cast();
+    // SAFETY: the call writes at most `len` bytes to a value that is as long, and whose type has
+    // every pattern of bytes.
+    check(unsafe { net::getsockopt(raw(socket), level, name, start, &raw mut len) })
+}
+
+fn set<T>(socket: &OwnedSocket, option: (i32, i32), value: &T) -> Result<(), Error> {
+    // SAFETY: the bytes of a value that is there; the types that are given here have no padding.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr::from_ref(value).cast(), size_of::<T>()) };
+    set_bytes(socket, option, bytes)
+}
+
+fn set_bytes(socket: &OwnedSocket, (level, name): (i32, i32), value: &[u8]) -> Result<(), Error> {
+    let start = if value.is_empty() { ptr::null() } else { value.as_ptr() };
+    let len = i32::try_from(value.len()).expect("a small value");
+    // SAFETY: the call reads `len` bytes of the value.
+    check(unsafe { net::setsockopt(raw(socket), level, name, start, len) })
+}
+
+/// A control of the socket, with what it is given and where its answer goes.
+pub(crate) fn control<T>(
+    socket: &OwnedSocket,
+    code: u32,
+    given: &T,
+    answer: &mut [usize],
+) -> Result<(), Error> {
+    let given_len = u32::try_from(size_of::<T>()).expect("a small value");
+    let answer_len = u32::try_from(size_of_val(answer)).expect("a small value");
+    let mut returned = 0;
+    // SAFETY: the call reads so many bytes of what it is given and writes at most so many of the
+    // answer's, and ends before it returns, as it is given no OVERLAPPED.
+    check(unsafe {
+        net::WSAIoctl(
+            raw(socket),
+            code,
+            ptr::from_ref(given).cast(),
+            given_len,
+            answer.as_mut_ptr().cast(),
+            answer_len,
+            &raw mut returned,
+            ptr::null_mut(),
+            None,
+        )
     })
 }
 
-fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
-    Some(match code {
-        base::ERROR_TOO_MANY_OPEN_FILES => Failure::NoDescriptors,
-        base::ERROR_NOT_ENOUGH_MEMORY
-        | base::ERROR_OUTOFMEMORY
-        | base::ERROR_NO_SYSTEM_RESOURCES
-        | base::ERROR_WORKING_SET_QUOTA => Failure::NoBuffers,
-        base::ERROR_ACCESS_DENIED | base::ERROR_WRITE_PROTECT | base::ERROR_PRIVILEGE_NOT_HELD => {
-            Failure::Denied
-        }
-        base::ERROR_FILE_NOT_FOUND
-        | base::ERROR_PATH_NOT_FOUND
-        | base::ERROR_DELETE_PENDING
-        | base::ERROR_INVALID_NAME => Failure::NotFound,
-        base::ERROR_FILE_EXISTS | base::ERROR_ALREADY_EXISTS => Failure::Exists,
-        base::ERROR_SHARING_VIOLATION | base::ERROR_LOCK_VIOLATION => Failure::Locked,
-        base::ERROR_DISK_FULL
-        | base::ERROR_HANDLE_DISK_FULL
-        | base::ERROR_DISK_QUOTA_EXCEEDED
-        | base::ERROR_FILE_TOO_LARGE => Failure::NoSpace,
-        base::ERROR_CRC
-        | base::ERROR_READ_FAULT
-        | base::ERROR_WRITE_FAULT
-        | base::ERROR_IO_DEVICE
-        | base::ERROR_GEN_FAILURE => Failure::Disk,
-        base::ERROR_NOT_SUPPORTED | base::ERROR_INVALID_FUNCTION => Failure::Unsupported,
-        _ => return None,
-    })
+fn check(result: i32) -> Result<(), Error> {
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// A random number of the system.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let how = BCRYPT_USE_SYSTEM_PREFERRED_RNG;
+    // SAFETY: the call writes eight bytes to eight bytes of ours.
+    let status = unsafe { BCryptGenRandom(ptr::null_mut(), bytes.as_mut_ptr(), 8, how) };
+    assert_eq!(status, 0, "the system gives random bytes");
+    u64::from_ne_bytes(bytes)
+}
+
+/// What an error means, where it came with a number.
+pub(crate) fn explained(failed: &io::Error) -> String {
+    let code = failed.raw_os_error().filter(|code| *code != 0);
+    code.map_or_else(|| failed.to_string(), |code| error(code.cast_unsigned()).to_string())
 }

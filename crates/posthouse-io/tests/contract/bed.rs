@@ -74,6 +74,13 @@ impl Bed {
         Self::with(Options { backend, layout: Some(layout), io_workers, ..Options::default() })
     }
 
+    /// The same, and receives have memory from the beginning on.
+    #[cfg(windows)]
+    pub fn pending(backend: Backend, layout: Layout, io_workers: usize) -> Self {
+        let (layout, read_mode) = (Some(layout), posthouse_io::ReadMode::Pending);
+        Self::with(Options { backend, layout, io_workers, read_mode, ..Options::default() })
+    }
+
     /// The same, and no released buffer may be touched.
     pub fn guarded(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let layout = Some(layout);

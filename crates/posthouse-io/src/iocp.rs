@@ -1,0 +1,68 @@
+//! The backend of Windows: an I/O completion port.
+//!
+//! Operations are overlapped calls. Each is a box that the system has from the call on until its
+//! packet is dequeued ([`operation::Operation`]); a call that ends at once has no packet, where the
+//! provider allows that, and goes the same way from there. A socket's record knows which of its
+//! operations the system has, and closes the handle only when it has none: closed earlier, the
+//! handle could be another's before the last packet comes.
+//!
+//! Both layouts are the same code. Shared: all workers take from one port. Pinned: each worker has
+//! one of its own, and its locks are never contended.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `port` | the system's object: packets, and the alarm that ends a wait |
+//! | `operation` | what the system has while it works, and the calls that give it away |
+//! | `record` | one socket: its state, its operations, what ends them |
+//! | `receiving`, `accepting` | the parts of a record that have several operations in flight |
+//! | `lane` | a worker's end |
+
+mod accepting;
+mod lane;
+mod operation;
+mod port;
+mod receiving;
+mod record;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+pub(crate) use self::lane::{Core, IocpLane};
+use self::port::{Event, Port};
+use crate::port::{Layout, Options};
+use crate::queue::Ring as _;
+use crate::sync::Arc;
+
+/// The cores of a port: one for all workers, or one for each.
+pub(crate) fn cores(layout: Layout, options: &Options) -> io::Result<Vec<Arc<Core>>> {
+    let (count, workers) = match layout {
+        Layout::Shared => (1, options.io_workers),
+        Layout::Pinned => (options.io_workers, 1),
+    };
+    (0..count).map(|_| Ok(Arc::new(Core::open(workers, layout, options)?))).collect()
+}
+
+/// Takes a packet through a small port.
+pub(crate) fn probe() -> io::Result<()> {
+    let (port, alarm) = port::open(1)?;
+    alarm.ring();
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut heard = false;
+    while !heard && Instant::now() < until {
+        port.wait::<1>(Some(Duration::from_secs(1)), |event| {
+            heard |= matches!(event, Event::Alarm);
+        })?;
+    }
+    match heard {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through")),
+    }
+}
+
+impl Port {
+    /// The same, for a test that looks at packets.
+    #[cfg(test)]
+    fn open() -> Self {
+        port::open(1).expect("a port").0
+    }
+}

@@ -1,0 +1,136 @@
+//! Accepting: several peers are awaited at a time, and whatever happens to one, the next is awaited
+//! in its place.
+
+use std::net::IpAddr;
+use std::os::windows::io::OwnedSocket;
+
+use super::operation::{self, Work};
+use super::record::{Hands, Input, Record};
+use crate::error::{Error, Failure};
+use crate::operation::{Completion, NewHandle, NewSocket, Outcome};
+use crate::system;
+use crate::token::{Socket, Tag};
+
+/// Peers that are taken, where they are there already, before other sockets have their turn.
+const ACCEPTS_PER_VISIT: usize = 16;
+
+/// An accept that goes on.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    tag: Tag,
+    /// The listener's own, and what its peers get.
+    ip: IpAddr,
+    no_delay: bool,
+    /// Peers that the system awaits.
+    awaited: usize,
+    cancelled: bool,
+    /// What kept the last peer from being awaited. It ends the accept when none is awaited any more.
+    short_of: Option<Error>,
+}
+
+/// Whether an error is about the one peer that was at the head of the queue, and not about the
+/// listener: it left before it was accepted.
+fn concerns_one_peer(error: Error) -> bool {
+    matches!(error.failure, Failure::Reset | Failure::Aborted | Failure::TimedOut)
+}
+
+impl Record {
+    pub(super) fn start_accept(&mut self, socket: Socket, tag: Tag, hands: &mut Hands<'_>) {
+        assert!(matches!(self.input, Input::Nothing), "one accept at a time");
+        if let Some(error) = self.broken {
+            return hands.done.fail(tag, error);
+        }
+        let listener = self.handle.as_ref().expect("a listener has a handle");
+        let Some(local) = system::local_address(listener) else {
+            return hands.done.fail(tag, Error::new(Failure::AddressNotAvailable));
+        };
+        let accepting = Accepting {
+            tag,
+            ip: local.ip(),
+            no_delay: system::has_no_delay(listener),
+            awaited: 0,
+            cancelled: false,
+            short_of: None,
+        };
+        self.input = Input::Accept(Box::new(accepting));
+        self.arm_accepts(socket, hands);
+    }
+
+    /// Has the system await as many peers as it should.
+    pub(super) fn arm_accepts(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        for _ in 0..ACCEPTS_PER_VISIT {
+            let Input::Accept(accepting) = &mut self.input else { return };
+            if accepting.cancelled || accepting.awaited >= hands.core.accepts {
+                return self.end_accept(hands);
+            }
+            let new = match system::stream_socket(accepting.ip) {
+                Ok(new) => new,
+                Err(error) => {
+                    accepting.short_of = Some(error);
+                    return self.end_accept(hands);
+                }
+            };
+            accepting.short_of = None;
+            accepting.awaited += 1;
+            let begun = hands.core.functions.accept(self.raw(), socket, new);
+            if let Err(ended) = self.count(begun) {
+                let Work::Accept { new, .. } = ended.operation.work else { unreachable!() };
+                self.on_accept(new, ended.result.map(drop), hands);
+            }
+        }
+        self.goes_on = true;
+    }
+
+    /// A peer has come, or did not.
+    pub(super) fn on_accept(
+        &mut self,
+        new: OwnedSocket,
+        result: Result<(), Error>,
+        hands: &mut Hands<'_>,
+    ) {
+        let listener = self.raw();
+        let Input::Accept(accepting) = &mut self.input else {
+            unreachable!("the system accepts where an accept waits")
+        };
+        accepting.awaited -= 1;
+        let no_delay = accepting.no_delay;
+        match result {
+            Ok(()) => {
+                // A peer without an address has left already, and so has one that refuses the rest.
+                let ready = system::now_accepted(&new, listener)
+                    .and_then(|()| system::prepare(&new, no_delay));
+                if let (Ok(()), Some(peer)) = (ready, system::peer_address(&new)) {
+                    let new = NewSocket { peer, handle: NewHandle::Socket(new) };
+                    let outcome = Outcome::Accepted(Box::new(new));
+                    hands.done.put(Completion { tag: accepting.tag, more: true, outcome });
+                }
+            }
+            Err(error) if concerns_one_peer(error) || error.failure == Failure::Cancelled => {}
+            Err(error) => accepting.short_of = Some(error),
+        }
+    }
+
+    pub(super) fn cancel_accepts(&mut self, hands: &mut Hands<'_>) {
+        let Input::Accept(accepting) = &mut self.input else { return };
+        accepting.cancelled = true;
+        operation::cancel(self.raw(), None);
+        self.end_accept(hands);
+    }
+
+    /// Ends the accept, where it is to end and no peer is awaited any more.
+    fn end_accept(&mut self, hands: &mut Hands<'_>) {
+        let Input::Accept(accepting) = &self.input else { return };
+        if accepting.awaited > 0 {
+            return;
+        }
+        let (tag, cancelled) = (accepting.tag, accepting.cancelled);
+        let error = match (cancelled, self.broken, accepting.short_of) {
+            (_, Some(error), _) => error,
+            (true, None, _) => Error::new(Failure::Cancelled),
+            (false, None, Some(error)) => error,
+            (false, None, None) => return,
+        };
+        self.input = Input::Nothing;
+        hands.done.fail(tag, error);
+    }
+}

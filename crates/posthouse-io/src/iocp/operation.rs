@@ -1,0 +1,320 @@
+//! An operation, while the system has it.
+//!
+//! The box holds everything that the system reads and writes: its own state (the `OVERLAPPED`), the
+//! buffers, the addresses, the numbers that it fills in. It is given away by the call that begins
+//! the operation, and comes back when its packet is dequeued, or from the call itself, where that
+//! ends it. In between nobody touches it; its address alone is kept, to name it in a cancel.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::os::windows::io::OwnedSocket;
+use std::ptr::{self, NonNull};
+
+use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_NOT_FOUND, GetLastError, HANDLE};
+use windows_sys::Win32::Networking::WinSock as net;
+use windows_sys::Win32::Networking::WinSock::{LPFN_ACCEPTEX, LPFN_CONNECTEX, SOCKET, WSABUF};
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_ENTRY};
+use windows_sys::core::GUID;
+
+use crate::error::Error;
+use crate::memory::Memory;
+use crate::operation::Gather;
+use crate::system::{self, RawAddress};
+use crate::token::{Socket, Tag};
+
+/// Segments that leave in one operation; a longer gather leaves in several.
+const SEGMENTS_MAX: usize = 64;
+/// Bytes of an accepted peer's two addresses: each with the sixteen more that the call demands.
+const ADDRESS_BYTES: u32 = 64 + 16;
+
+/// The box. The system knows it by the address of its first field.
+#[repr(C)]
+pub(super) struct Operation {
+    overlapped: UnsafeCell<OVERLAPPED>,
+    pub(super) socket: Socket,
+    pub(super) work: Work,
+    /// Where calls put numbers that nobody reads, or that they also read.
+    number: UnsafeCell<u32>,
+}
+
+/// What the operation does, and the memory that it does it with.
+pub(super) enum Work {
+    Connect {
+        address: RawAddress,
+    },
+    Accept {
+        new: OwnedSocket,
+        addresses: UnsafeCell<[u8; 2 * ADDRESS_BYTES as usize]>,
+    },
+    /// A receive without memory: it ends when there is something to receive.
+    Probe,
+    Receive {
+        memory: Memory,
+    },
+    Send {
+        tag: Tag,
+        gather: Gather,
+    },
+}
+
+// SAFETY: the pointers in an `OVERLAPPED` are the system's; the box is owned by one at a time.
+unsafe impl Send for Operation {}
+
+/// An operation that has ended.
+pub(super) struct Ended {
+    pub(super) operation: Box<Operation>,
+    /// Bytes that it has moved.
+    pub(super) result: Result<usize, Error>,
+}
+
+/// What came of a call that begins an operation.
+pub(super) enum Begun {
+    /// The system has it: there will be a packet.
+    InFlight(Name),
+    /// It has ended in the call: there will be none.
+    Ended(Ended),
+}
+
+/// Names an operation that the system has. It is never followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name(NonNull<Operation>);
+
+impl Name {
+    /// The name that the operation had while the system had it.
+    pub(super) fn of(operation: &Operation) -> Self {
+        Self(NonNull::from(operation))
+    }
+}
+
+// SAFETY: it is compared and handed to the system, never followed.
+unsafe impl Send for Name {}
+
+/// The calls that Winsock has no fixed names for.
+#[derive(Clone, Copy)]
+pub(super) struct Functions {
+    accept: LPFN_ACCEPTEX,
+    connect: LPFN_CONNECTEX,
+    /// Whether operations of sockets may end in the call that begins them, without a packet.
+    pub(super) at_once: bool,
+}
+
+impl Functions {
+    /// Asks the system for them.
+    pub(super) fn find() -> Result<Self, Error> {
+        let socket = system::stream_socket(std::net::Ipv4Addr::LOCALHOST.into())?;
+        let find = |id: &GUID| {
+            let mut function = [0usize];
+            let code = net::SIO_GET_EXTENSION_FUNCTION_POINTER;
+            system::control(&socket, code, id, &mut function).map(|()| function[0])
+        };
+        let (accept, connect) = (find(&net::WSAID_ACCEPTEX)?, find(&net::WSAID_CONNECTEX)?);
+        // SAFETY: the system says that these are the functions of that name, whose types are the
+        // documented ones; an `Option` of a function is as wide as its address.
+        let (accept, connect) = unsafe {
+            (
+                std::mem::transmute::<usize, LPFN_ACCEPTEX>(accept),
+                std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
+            )
+        };
+        Ok(Self { accept, connect, at_once: system::is_the_systems_own(&socket) })
+    }
+}
+
+impl Operation {
+    pub(super) fn new(socket: Socket, work: Work) -> Box<Self> {
+        let (overlapped, number) = (UnsafeCell::default(), UnsafeCell::new(0));
+        Box::new(Self { overlapped, socket, work, number })
+    }
+
+    /// The operation that a packet is about.
+    ///
+    /// # Safety
+    ///
+    /// The packet is of an operation that was begun here and is in flight, and there is one only.
+    pub(super) unsafe fn dequeued(entry: &OVERLAPPED_ENTRY) -> Ended {
+        // SAFETY: the address is the one that `begin` took from a box and gave to the system, and
+        // the system is done with it.
+        let operation = unsafe { Box::from_raw(entry.lpOverlapped.cast::<Operation>()) };
+        // What the packet says, and not what a call that looks the result up would: that one wants
+        // the socket.
+        let status = entry.Internal as i32;
+        let bytes = entry.dwNumberOfBytesTransferred as usize;
+        Ended { operation, result: system::of_status(status).map(|()| bytes) }
+    }
+
+    /// Gives the box to the system, by a call that returns zero or an error number.
+    ///
+    /// # Safety
+    ///
+    /// `call` begins one overlapped operation with the pointer that it is given, on a handle of a
+    /// port, and has it use no memory but what the box owns. `at_once` is what the handle was
+    /// associated with.
+    unsafe fn begin(
+        self: Box<Self>,
+        at_once: bool,
+        call: impl FnOnce(*mut Operation) -> u32,
+    ) -> Begun {
+        let raw = Box::into_raw(self);
+        let result = match call(raw) {
+            0 if at_once => {
+                // SAFETY: success without a packet: the box is ours again, and the system has
+                // written how many bytes it moved.
+                let bytes = unsafe { (*(*raw).overlapped.get()).InternalHigh };
+                Ok(bytes)
+            }
+            0 | ERROR_IO_PENDING => {
+                return Begun::InFlight(Name(NonNull::new(raw).expect("a box is not null")));
+            }
+            // A call that fails at once queues no packet.
+            code => Err(system::error(code)),
+        };
+        // SAFETY: the system is done with the box, and gives no packet for it.
+        Begun::Ended(Ended { operation: unsafe { Box::from_raw(raw) }, result })
+    }
+}
+
+/// The address of the `OVERLAPPED` in a box.
+fn overlapped(raw: *mut Operation) -> *mut OVERLAPPED {
+    raw.cast()
+}
+
+/// The error number of a call on sockets, or zero.
+fn code(result: i32) -> u32 {
+    // SAFETY: it reads a value of this thread.
+    if result == 0 { 0 } else { unsafe { GetLastError() } }
+}
+
+/// The calls. Each of them takes what it needs into the box.
+impl Functions {
+    pub(super) fn connect(&self, handle: SOCKET, socket: Socket, to: RawAddress) -> Begun {
+        let operation = Operation::new(socket, Work::Connect { address: to });
+        let connect = self.connect.expect("a function that was found");
+        let call = |raw: *mut Operation| {
+            // SAFETY: the box is whole, and ours until the call takes it.
+            let Work::Connect { address } = (unsafe { &(*raw).work }) else { unreachable!() };
+            // SAFETY: the address, the number and the OVERLAPPED are in the box.
+            unsafe {
+                let number = (*raw).number.get();
+                let (start, len) = (address.start(), address.len());
+                let begun = connect(handle, start, len, ptr::null(), 0, number, overlapped(raw));
+                code(i32::from(begun == 0))
+            }
+        };
+        // SAFETY: as argued in the call.
+        unsafe { operation.begin(self.at_once, call) }
+    }
+
+    pub(super) fn accept(&self, listener: SOCKET, socket: Socket, new: OwnedSocket) -> Begun {
+        let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
+        let operation = Operation::new(socket, Work::Accept { new, addresses });
+        let accept = self.accept.expect("a function that was found");
+        let call = |raw: *mut Operation| {
+            // SAFETY: the box is whole, and ours until the call takes it.
+            let Work::Accept { new, addresses } = (unsafe { &(*raw).work }) else { unreachable!() };
+            let (room, bytes) = (addresses.get().cast(), ADDRESS_BYTES);
+            // SAFETY: the new socket, the room for the addresses, the number and the OVERLAPPED
+            // are in the box. No data is awaited: a peer that sends nothing holds up nobody.
+            unsafe {
+                let (new, number) = (system::raw(new), (*raw).number.get());
+                let at = overlapped(raw);
+                let begun = accept(listener, new, room, 0, bytes, bytes, number, at);
+                code(i32::from(begun == 0))
+            }
+        };
+        // SAFETY: as argued in the call.
+        unsafe { operation.begin(self.at_once, call) }
+    }
+
+    /// Waits, without memory, until there is something to receive, or the end.
+    pub(super) fn probe(&self, handle: SOCKET, socket: Socket) -> Begun {
+        let operation = Operation::new(socket, Work::Probe);
+        let nothing = WSABUF { len: 0, buf: ptr::null_mut() };
+        self.receive_into(handle, operation, nothing)
+    }
+
+    pub(super) fn receive(&self, handle: SOCKET, socket: Socket, mut memory: Memory) -> Begun {
+        let len = u32::try_from(memory.len()).unwrap_or(u32::MAX);
+        let room = WSABUF { len, buf: memory.start() };
+        self.receive_into(handle, Operation::new(socket, Work::Receive { memory }), room)
+    }
+
+    fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Begun {
+        let call = |raw: *mut Operation| {
+            // SAFETY: the memory, the flags and the OVERLAPPED are in the box; the description of
+            // the memory is read before the call returns.
+            unsafe {
+                let (flags, at) = ((*raw).number.get(), overlapped(raw));
+                code(net::WSARecv(handle, &raw const room, 1, ptr::null_mut(), flags, at, None))
+            }
+        };
+        // SAFETY: as argued in the call; memory that is behind a pointer does not move with the box.
+        unsafe { operation.begin(self.at_once, call) }
+    }
+
+    /// Sends at most `bytes_max` bytes from the beginning of the gather.
+    pub(super) fn send(
+        &self,
+        handle: SOCKET,
+        socket: Socket,
+        (tag, gather): (Tag, Gather),
+        bytes_max: usize,
+    ) -> Begun {
+        let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; SEGMENTS_MAX];
+        let mut count = 0;
+        let mut left = bytes_max;
+        for (place, bytes) in segments.iter_mut().zip(gather.slices()) {
+            if left == 0 {
+                break;
+            }
+            let len = bytes.len().min(left);
+            left -= len;
+            count += 1;
+            let len = u32::try_from(len).expect("a part of the bytes that leave at a time");
+            *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
+        }
+        let operation = Operation::new(socket, Work::Send { tag, gather });
+        let call = |raw: *mut Operation| {
+            // SAFETY: the bytes are owned by the gather in the box, on the heap, and only read; the
+            // OVERLAPPED is in the box; the description of the bytes is read before the call
+            // returns.
+            unsafe {
+                let (start, at) = (segments.as_ptr(), overlapped(raw));
+                code(net::WSASend(handle, start, count, ptr::null_mut(), 0, at, None))
+            }
+        };
+        // SAFETY: as argued in the call.
+        unsafe { operation.begin(self.at_once, call) }
+    }
+}
+
+/// Asks for the end of one operation, or of all that the system has for a socket. It is a request:
+/// what it ends has a packet like any other.
+pub(super) fn cancel(handle: SOCKET, which: Option<Name>) {
+    let which = which.map_or(ptr::null(), |name| name.0.as_ptr().cast_const().cast());
+    // SAFETY: the address is only compared with those of operations in flight on this handle.
+    let asked = unsafe { CancelIoEx(handle as HANDLE, which) };
+    // SAFETY: it reads a value of this thread.
+    let error = if asked == 0 { unsafe { GetLastError() } } else { 0 };
+    if !matches!(error, 0 | ERROR_NOT_FOUND) {
+        tracing::debug!(error, "a cancel was refused: what it was for ends by itself");
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.work {
+            Work::Connect { .. } => "connect",
+            Work::Accept { .. } => "accept",
+            Work::Probe => "probe",
+            Work::Receive { .. } => "receive",
+            Work::Send { .. } => "send",
+        };
+        write!(f, "Operation({what} on {:?})", self.socket)
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Functions").field("at_once", &self.at_once).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! The system's completion port: packets come out of it, and an alarm can be put in.
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+use std::time::Duration;
+
+use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE, WAIT_TIMEOUT};
+use windows_sys::Win32::Storage::FileSystem::SetFileCompletionNotificationModes;
+use windows_sys::Win32::System::IO::{
+    CreateIoCompletionPort, GetQueuedCompletionStatusEx, OVERLAPPED_ENTRY,
+    PostQueuedCompletionStatus,
+};
+use windows_sys::Win32::System::Threading::INFINITE;
+use windows_sys::Win32::System::WindowsProgramming::{
+    FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
+};
+
+use super::operation::{Ended, Operation};
+use crate::error::Error;
+use crate::queue::Ring;
+use crate::sync::Arc;
+use crate::system;
+
+/// The keys of packets: of operations, and of the alarm.
+const OPERATION: usize = 0;
+const ALARM: usize = 1;
+
+/// A completion port.
+#[derive(Clone, Debug)]
+pub(super) struct Port {
+    handle: Arc<OwnedHandle>,
+}
+
+/// Ends one worker's wait, with a packet of its own.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    port: Port,
+}
+
+/// What a packet says.
+pub(super) enum Event {
+    Ended(Ended),
+    Alarm,
+}
+
+/// A port for so many workers, and its alarm.
+pub(super) fn open(workers: usize) -> io::Result<(Port, Alarm)> {
+    let at_once = u32::try_from(workers).expect("at most 256 workers");
+    // SAFETY: no memory is named.
+    let handle =
+        unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, at_once) };
+    if handle.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system has just made it, and nobody else has it.
+    let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
+    let port = Port { handle };
+    Ok((port.clone(), Alarm { port }))
+}
+
+impl Port {
+    fn raw(&self) -> HANDLE {
+        self.handle.as_raw_handle()
+    }
+
+    /// Has the operations on `handle` (of a socket or a file) end here. Where `at_once`, one that
+    /// ends with success in the call that begins it gets no packet. It stays so.
+    pub(super) fn associate(&self, handle: HANDLE, at_once: bool) -> Result<(), Error> {
+        // SAFETY: no memory is named.
+        if unsafe { CreateIoCompletionPort(handle, self.raw(), OPERATION, 0) }.is_null() {
+            return Err(system::last_error());
+        }
+        let modes = match at_once {
+            true => FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE,
+            false => FILE_SKIP_SET_EVENT_ON_HANDLE,
+        };
+        let modes = u8::try_from(modes).expect("flags of one byte");
+        // SAFETY: no memory is named.
+        match unsafe { SetFileCompletionNotificationModes(handle, modes) } {
+            0 => Err(system::last_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for packets, for at most `limit`, and tells at most `N`; how many there were.
+    pub(super) fn wait<const N: usize>(
+        &self,
+        limit: Option<Duration>,
+        mut tell: impl FnMut(Event),
+    ) -> io::Result<usize> {
+        let mut entries = [OVERLAPPED_ENTRY::default(); N];
+        let room = u32::try_from(N).expect("a batch");
+        let mut count = 0;
+        // SAFETY: the call writes at most `N` entries to as many, and their number.
+        let taken = unsafe {
+            GetQueuedCompletionStatusEx(
+                self.raw(),
+                entries.as_mut_ptr(),
+                room,
+                &raw mut count,
+                milliseconds(limit),
+                0,
+            )
+        };
+        if taken == 0 {
+            return match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(WAIT_TIMEOUT.cast_signed()) => Ok(0),
+                error => Err(error),
+            };
+        }
+        for entry in &entries[..count as usize] {
+            match entry.lpCompletionKey {
+                ALARM => tell(Event::Alarm),
+                // SAFETY: only operations are given to the system for the handles of this port,
+                // each gets one packet, and this is it.
+                _ => tell(Event::Ended(unsafe { Operation::dequeued(entry) })),
+            }
+        }
+        Ok(count as usize)
+    }
+}
+
+/// At least as long as `limit`, in the system's unit.
+fn milliseconds(limit: Option<Duration>) -> u32 {
+    let Some(limit) = limit else { return INFINITE };
+    let rounded = limit.as_nanos().div_ceil(1_000_000);
+    u32::try_from(rounded).unwrap_or(INFINITE - 1).min(INFINITE - 1)
+}
+
+impl Ring for Alarm {
+    /// It fails only where the system has no memory for a packet. Then it is tried again: a
+    /// wake-up that is lost would be a hang.
+    fn ring(&self) {
+        // SAFETY: the packet names no memory.
+        while unsafe { PostQueuedCompletionStatus(self.port.raw(), 0, ALARM, ptr::null()) } == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_never_shorter_than_it_should_be() {
+        assert_eq!(milliseconds(None), INFINITE);
+        assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
+        assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);
+        assert_eq!(milliseconds(Some(Duration::from_millis(7))), 7);
+        assert_eq!(milliseconds(Some(Duration::MAX)), INFINITE - 1);
+    }
+}

@@ -1,0 +1,283 @@
+//! Receiving: without memory while nothing comes, or with memory in the system's hands.
+//!
+//! The receives of a socket are a queue. Those that the system has memory for (the posted ones) are
+//! its beginning; the others wait for a probe, a receive of zero bytes, to say that there is
+//! something, and then take it from the socket themselves. A probe stands behind the posted ones,
+//! and nothing is posted behind a probe: so whatever is taken is what comes next.
+
+use std::collections::VecDeque;
+
+use super::operation::{self, Name, Work};
+use super::record::{Hands, Input, Record};
+use crate::completions::Completions;
+use crate::error::{Error, Failure};
+use crate::memory::Memory;
+use crate::operation::{Completion, Outcome, ReceiveMode};
+use crate::port::ReadMode;
+use crate::system;
+use crate::token::{Socket, Tag};
+
+/// A receive that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receive {
+    tag: Tag,
+    mode: ReceiveMode,
+    cancelled: bool,
+    /// The operation that the system has for it.
+    posted: Option<Name>,
+}
+
+impl Record {
+    pub(super) fn start_receive(
+        &mut self,
+        socket: Socket,
+        tag: Tag,
+        mode: ReceiveMode,
+        hands: &mut Hands<'_>,
+    ) {
+        if !self.is_connected() {
+            let error = self.broken.unwrap_or(Error::new(Failure::NotConnected));
+            return hands.done.fail(tag, error);
+        }
+        let receive = Receive { tag, mode, cancelled: false, posted: None };
+        // What has been cancelled ends soon, and the next one begins then.
+        let follows = |last: &Receive| {
+            last.cancelled || (last.mode, mode) == (ReceiveMode::Once, ReceiveMode::Once)
+        };
+        self.input = match std::mem::take(&mut self.input) {
+            Input::Nothing => Input::Receive(receive),
+            Input::Receive(first) if follows(&first) => {
+                Input::Receives(Box::new(VecDeque::from([first, receive])))
+            }
+            Input::Receives(mut all) if all.back().is_none_or(follows) => {
+                all.push_back(receive);
+                Input::Receives(all)
+            }
+            _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
+        };
+        // No probe would end any more, but a read tells what is left and then the end.
+        self.readable |= self.broken.is_some();
+        if !self.readable && !self.probing {
+            self.serve(socket, hands);
+        }
+    }
+
+    /// Whether there is a receive that the system has no memory for.
+    pub(super) fn wants_to_read(&mut self) -> bool {
+        self.first_unposted().is_some()
+    }
+
+    fn first_unposted(&mut self) -> Option<usize> {
+        self.receives().position(|receive| receive.posted.is_none())
+    }
+
+    /// Takes what is there, at most one buffer; where nothing is, has the system tell when there is.
+    pub(super) fn serve(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        if self.readable && self.wants_to_read() {
+            self.take_one(hands);
+        }
+        if !self.readable && !self.probing && self.wants_to_read() {
+            match hands.core.read_mode {
+                ReadMode::ZeroByte => self.probe(socket, hands),
+                ReadMode::Pending => self.post_receives(socket, hands),
+            }
+        }
+    }
+
+    fn take_one(&mut self, hands: &mut Hands<'_>) {
+        let handle = self.handle.as_ref().expect("a socket that receives has a handle");
+        let mut buffer = hands.buffers.take();
+        match (system::receive(handle, buffer.storage_mut()), self.broken) {
+            (Ok(Some(bytes @ 1..)), _) => {
+                self.readable = bytes == buffer.capacity() || self.broken.is_some();
+                buffer.set_filled(bytes);
+                let outcome = Outcome::Received(buffer);
+                return self.give_to_first_unposted(outcome, hands.done);
+            }
+            (_, Some(error)) => self.fail_unposted(error, hands.done),
+            (Ok(Some(_)), None) => self.end_unposted(hands.done),
+            (Ok(None), None) => self.readable = false,
+            (Err(error), None) if error.is_passing() => self.fail_unposted(error, hands.done),
+            (Err(error), None) => {
+                let error = self.remember(error);
+                self.fail_unposted(error, hands.done);
+            }
+        }
+        hands.buffers.give_back(buffer);
+    }
+
+    /// Asks the system to tell when there is something.
+    fn probe(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        let begun = hands.core.functions.probe(self.raw(), socket);
+        match self.count(begun) {
+            Ok(_) => self.probing = true,
+            Err(ended) => {
+                self.on_probe(ended.result.map(drop));
+                if let Err(error) = ended.result
+                    && error.is_passing()
+                {
+                    // It has no room even for that: whoever receives is told to come again.
+                    self.fail_unposted(error, hands.done);
+                }
+            }
+        }
+    }
+
+    /// There is something to receive, or the end, or an error: a read will tell.
+    pub(super) fn on_probe(&mut self, result: Result<(), Error>) {
+        self.probing = false;
+        match result {
+            Ok(()) => self.readable = true,
+            // Of our own doing.
+            Err(error) if error.failure == Failure::Cancelled => {}
+            Err(error) if error.is_passing() => {}
+            Err(error) => {
+                self.remember(error);
+                self.readable = true;
+            }
+        }
+    }
+
+    /// Gives the system memory for every receive, in their order. Where it has no room for that, a
+    /// probe stands behind those that were posted.
+    fn post_receives(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+        while let Some(index) = self.first_unposted() {
+            let memory = hands.buffers.take_memory();
+            let begun = hands.core.functions.receive(self.raw(), socket, memory);
+            match self.count(begun) {
+                Ok(name) => self.at(index).posted = Some(name),
+                Err(ended) => {
+                    let Work::Receive { memory } = ended.operation.work else { unreachable!() };
+                    let short = ended.result.is_err_and(|error| error.is_passing());
+                    if short {
+                        hands.buffers.give_back_memory(memory);
+                        return self.probe(socket, hands);
+                    }
+                    self.finish(index, memory, ended.result, hands);
+                    if self.at_stream() {
+                        // It goes on, when others have had their turn.
+                        self.goes_on = true;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A receive that the system had memory for has ended.
+    pub(super) fn on_receive(
+        &mut self,
+        name: Name,
+        memory: Memory,
+        result: Result<usize, Error>,
+        hands: &mut Hands<'_>,
+    ) {
+        let index = self.receives().position(|receive| receive.posted == Some(name));
+        let index = index.expect("the system receives where a receive waits");
+        self.at(index).posted = None;
+        self.finish(index, memory, result, hands);
+    }
+
+    /// What came of a receive with memory.
+    fn finish(
+        &mut self,
+        index: usize,
+        memory: Memory,
+        result: Result<usize, Error>,
+        hands: &mut Hands<'_>,
+    ) {
+        let cancelled = self.at(index).cancelled;
+        if let Ok(bytes @ 1..) = result {
+            let outcome = Outcome::Received(hands.buffers.lend(memory, bytes));
+            self.give(index, outcome, hands.done);
+            if cancelled && self.at_stream() {
+                let error = Error::new(Failure::Cancelled);
+                self.end(index, Outcome::Failed(error), hands.done);
+            }
+            return;
+        }
+        hands.buffers.give_back_memory(memory);
+        let outcome = match (result, self.broken) {
+            (_, Some(error)) => Outcome::Failed(error),
+            (Ok(_), None) => Outcome::Ended,
+            (Err(_), None) if cancelled => Outcome::Failed(Error::new(Failure::Cancelled)),
+            (Err(error), None) if error.is_passing() => Outcome::Failed(error),
+            (Err(error), None) => Outcome::Failed(self.remember(error)),
+        };
+        self.end(index, outcome, hands.done);
+    }
+
+    /// What the system has comes back by itself; the others end here.
+    pub(super) fn cancel_receives(&mut self, hands: &mut Hands<'_>) {
+        let mut posted = Vec::new();
+        for receive in self.receives() {
+            receive.cancelled = true;
+            posted.extend(receive.posted);
+        }
+        for name in posted {
+            operation::cancel(self.raw(), Some(name));
+        }
+        self.fail_unposted(Error::new(Failure::Cancelled), hands.done);
+    }
+
+    /// Fails every receive that the system has no memory for.
+    pub(super) fn fail_unposted(&mut self, error: Error, done: &mut Completions) {
+        self.each_unposted(|| Outcome::Failed(error), done);
+    }
+
+    fn end_unposted(&mut self, done: &mut Completions) {
+        self.each_unposted(|| Outcome::Ended, done);
+    }
+
+    fn each_unposted(&mut self, outcome: impl Fn() -> Outcome, done: &mut Completions) {
+        while let Some(index) = self.first_unposted() {
+            self.end(index, outcome(), done);
+        }
+    }
+
+    fn give_to_first_unposted(&mut self, outcome: Outcome, done: &mut Completions) {
+        let index = self.first_unposted();
+        self.give(index.expect("a receive that reads"), outcome, done);
+    }
+
+    /// Data for a receive; a stream goes on.
+    fn give(&mut self, index: usize, outcome: Outcome, done: &mut Completions) {
+        let receive = *self.at(index);
+        match receive.mode {
+            ReceiveMode::Stream => done.put(Completion { tag: receive.tag, more: true, outcome }),
+            ReceiveMode::Once => self.end(index, outcome, done),
+        }
+    }
+
+    fn end(&mut self, index: usize, outcome: Outcome, done: &mut Completions) {
+        let (tag, rest) = match std::mem::take(&mut self.input) {
+            Input::Receive(only) => (only.tag, Input::Nothing),
+            Input::Receives(mut all) => {
+                let ended = all.remove(index).expect("a receive that waits");
+                (ended.tag, if all.is_empty() { Input::Nothing } else { Input::Receives(all) })
+            }
+            _ => unreachable!("no receive"),
+        };
+        self.input = rest;
+        done.end(tag, outcome);
+    }
+
+    fn at(&mut self, index: usize) -> &mut Receive {
+        self.receives().nth(index).expect("a receive that waits")
+    }
+
+    /// Whether the first receive is a stream.
+    fn at_stream(&mut self) -> bool {
+        self.receives().next().is_some_and(|first| first.mode == ReceiveMode::Stream)
+    }
+
+    /// The receives, the first first.
+    fn receives(&mut self) -> impl Iterator<Item = &mut Receive> {
+        let (one, more) = match &mut self.input {
+            Input::Receive(one) => (Some(one), None),
+            Input::Receives(all) => (None, Some(all.iter_mut())),
+            _ => (None, None),
+        };
+        one.into_iter().chain(more.into_iter().flatten())
+    }
+}

@@ -1,0 +1,94 @@
+//! What the errors of Windows mean.
+
+use windows_sys::Win32::Foundation as base;
+use windows_sys::Win32::Foundation::{GetLastError, NTSTATUS, RtlNtStatusToDosError, WIN32_ERROR};
+use windows_sys::Win32::Networking::WinSock as net;
+use windows_sys::Win32::Networking::WinSock::WSA_ERROR;
+
+use crate::error::{Error, Failure};
+
+/// What the last call of this thread failed with.
+pub(crate) fn last_error() -> Error {
+    // SAFETY: it reads a value of this thread.
+    error(unsafe { GetLastError() })
+}
+
+/// What an operation that ended later ended in.
+pub(crate) fn of_status(status: NTSTATUS) -> Result<(), Error> {
+    if status >= 0 {
+        return Ok(());
+    }
+    // SAFETY: it looks a number up.
+    Err(error(unsafe { RtlNtStatusToDosError(status) }))
+}
+
+/// What an error number means. Numbers of sockets and of files are of one kind, and a socket's
+/// operation can end in either: a reset is 10054 where a call fails at once, and 64 or 1236 where
+/// it fails later.
+pub(crate) fn error(code: WIN32_ERROR) -> Error {
+    let failure = socket_failure(code).or_else(|| file_failure(code)).unwrap_or(Failure::Other);
+    Error { failure, code: code.cast_signed() }
+}
+
+fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
+    Some(match code.cast_signed() as WSA_ERROR {
+        net::WSAECONNRESET | net::WSAENETRESET => Failure::Reset,
+        net::WSAECONNABORTED => Failure::Aborted,
+        net::WSAECONNREFUSED => Failure::Refused,
+        net::WSAENETUNREACH | net::WSAEHOSTUNREACH | net::WSAENETDOWN | net::WSAEHOSTDOWN => {
+            Failure::Unreachable
+        }
+        net::WSAETIMEDOUT => Failure::TimedOut,
+        net::WSAENOTCONN | net::WSAESHUTDOWN | net::WSAEDISCON => Failure::NotConnected,
+        net::WSAEMFILE => Failure::NoDescriptors,
+        net::WSAENOBUFS => Failure::NoBuffers,
+        net::WSAEADDRINUSE => Failure::AddressInUse,
+        net::WSAEADDRNOTAVAIL => Failure::AddressNotAvailable,
+        net::WSAEACCES => Failure::Denied,
+        net::WSAEAFNOSUPPORT
+        | net::WSAEPROTONOSUPPORT
+        | net::WSAEOPNOTSUPP
+        | net::WSAENOPROTOOPT => Failure::Unsupported,
+        _ => match code {
+            base::ERROR_NETNAME_DELETED => Failure::Reset,
+            base::ERROR_CONNECTION_ABORTED => Failure::Aborted,
+            base::ERROR_CONNECTION_REFUSED => Failure::Refused,
+            base::ERROR_NETWORK_UNREACHABLE
+            | base::ERROR_HOST_UNREACHABLE
+            | base::ERROR_PORT_UNREACHABLE => Failure::Unreachable,
+            base::ERROR_SEM_TIMEOUT => Failure::TimedOut,
+            base::ERROR_OPERATION_ABORTED => Failure::Cancelled,
+            _ => return None,
+        },
+    })
+}
+
+fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
+    Some(match code {
+        base::ERROR_TOO_MANY_OPEN_FILES => Failure::NoDescriptors,
+        base::ERROR_NOT_ENOUGH_MEMORY
+        | base::ERROR_OUTOFMEMORY
+        | base::ERROR_NO_SYSTEM_RESOURCES
+        | base::ERROR_WORKING_SET_QUOTA => Failure::NoBuffers,
+        base::ERROR_ACCESS_DENIED | base::ERROR_WRITE_PROTECT | base::ERROR_PRIVILEGE_NOT_HELD => {
+            Failure::Denied
+        }
+        base::ERROR_FILE_NOT_FOUND
+        | base::ERROR_PATH_NOT_FOUND
+        | base::ERROR_DELETE_PENDING
+        | base::ERROR_INVALID_NAME => Failure::NotFound,
+        base::ERROR_FILE_EXISTS | base::ERROR_ALREADY_EXISTS => Failure::Exists,
+        base::ERROR_SHARING_VIOLATION | base::ERROR_LOCK_VIOLATION => Failure::Locked,
+        base::ERROR_DISK_FULL
+        | base::ERROR_HANDLE_DISK_FULL
+        | base::ERROR_DISK_QUOTA_EXCEEDED
+        | base::ERROR_FILE_TOO_LARGE => Failure::NoSpace,
+        base::ERROR_CRC
+        | base::ERROR_READ_FAULT
+        | base::ERROR_WRITE_FAULT
+        | base::ERROR_IO_DEVICE
+        | base::ERROR_GEN_FAILURE => Failure::Disk,
+        base::ERROR_NOT_SUPPORTED | base::ERROR_INVALID_FUNCTION => Failure::Unsupported,
+        _ => return None,
+    })
+}
