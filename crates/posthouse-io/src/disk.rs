@@ -1,40 +1,41 @@
 //! Files and directories of this machine.
 //!
 //! Work on them blocks, so it is done on a few threads of its own, and what it came to is posted
-//! back to the lane. (A ring does some of it itself: `uring/files.rs`.) Operations that are in
-//! flight together are carried out in no particular order.
+//! back to the lane. (A ring, or a port of Windows, does some of it itself: `uring/files.rs`.)
+//! Operations that are in flight together are carried out in no particular order.
 //!
 //! Whoever can write to the directory may swap names in it at any time. So a name is looked up
 //! once, beneath a directory that is open, and what counts is what was opened: its kind, its
-//! owner, its inode.
+//! owner, its identity.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `folder` | a directory that was opened to work beneath it, and opening files |
-//! | `parts` | unfinished files: their directory, their locks, their end |
-//! | `publishing` | giving a part its final name |
+//! | `folder` | a directory that was opened to work beneath it, and the way to a name in it |
 //! | `listing` | walks of all that lies beneath |
+//! | `linux`, `windows` | opening, parts and publishing, as each system does them |
 
 mod folder;
+#[cfg(target_os = "linux")]
+mod linux;
 mod listing;
-mod parts;
-mod publishing;
-
-use std::io::IoSlice;
-use std::os::fd::OwnedFd;
-
-use rustix::fs::{FileType, Mode, Stat};
-use rustix::io::{Errno, retry_on_intr};
+#[cfg(windows)]
+mod windows;
 
 pub(crate) use self::folder::Folder;
-use self::publishing::Finished;
+#[cfg(target_os = "linux")]
+use self::linux as here;
+#[cfg(windows)]
+use self::windows as here;
+
 use crate::crew::Crew;
 use crate::error::{Error, Failure};
 use crate::file::{Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, Metadata};
-use crate::operation::{Completion, Gather, Outcome};
+use crate::operation::{Completion, Outcome};
 use crate::sync::Arc;
-use crate::system;
 use crate::token::Tag;
+
+/// What the system opened.
+pub(crate) use self::here::Opened;
 
 /// Operations that run at a time; each has a thread. A disk does several at once faster than one
 /// after the other, and one that waits for a slow sync does not hold up the others.
@@ -73,7 +74,8 @@ impl Disk {
     ) -> Option<Completion> {
         check(&op);
         let work = move || {
-            system::outlive_file_size_limit();
+            #[cfg(target_os = "linux")]
+            crate::system::outlive_file_size_limit();
             let outcome = match perform(*op) {
                 Ok(outcome) => Outcome::File(Box::new(outcome)),
                 Err(error) => Outcome::Failed(error),
@@ -132,7 +134,7 @@ pub(crate) fn check(op: &FileOp) {
         }
     };
     // They panic where they are another disk's.
-    let _ = (directory.map(Directory::folder), file.map(File::descriptor));
+    let _ = (directory.map(Directory::folder), file.map(File::opened));
 }
 
 fn check_path(path: &str) {
@@ -151,39 +153,31 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
     match op {
         FileOp::Open { directory, path } => directory.folder().open_file(&path),
         FileOp::OpenPart { directory, name } => directory.folder().open_part(&name),
-        FileOp::Truncate { file, bytes } => truncate(file.descriptor(), bytes).map(done),
+        FileOp::Truncate { file, bytes } => here::truncate(file.opened(), bytes).map(done),
         FileOp::Read { file, offset, bytes, memory } => {
-            let memory = read(file.descriptor(), offset, bytes, memory)?;
+            let memory = here::read(file.opened(), offset, bytes, memory)?;
             Ok(FileOutcome::Read { memory })
         }
         FileOp::Write { file, offset, data } => {
-            let bytes = write(file.descriptor(), offset, &data)?;
+            let bytes = here::write(file.opened(), offset, &data)?;
             Ok(FileOutcome::Written { bytes, data })
         }
-        FileOp::Sync { file } => Ok(sync(file.descriptor()).map(done)?),
-        FileOp::Metadata { file } => {
-            Ok(FileOutcome::Metadata(metadata(&rustix::fs::fstat(file.descriptor())?)))
-        }
+        FileOp::Sync { file } => here::sync(file.opened()).map(done),
+        FileOp::Metadata { file } => here::metadata(file.opened()).map(FileOutcome::Metadata),
         FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
             let finished = Finished { path: &path, modified_ms, executable };
-            directory.folder().publish(&part, file.descriptor(), &finished).map(done)
+            directory.folder().publish(&part, file.opened(), &finished).map(done)
         }
         FileOp::SyncName { directory, path, file } => {
-            directory.folder().sync_name(&path, file.descriptor()).map(done)
+            directory.folder().sync_name(&path, file.opened()).map(done)
         }
         FileOp::RemovePart { directory, name, file } => {
-            directory.folder().remove_part(&name, file.descriptor()).map(done)
+            directory.folder().remove_part(&name, file.opened()).map(done)
         }
         FileOp::ExpireParts { directory, age_ms } => {
             directory.folder().expire_parts(age_ms).map(done)
         }
-        FileOp::Usage { directory } => {
-            let usage = directory.folder().usage().map_err(|error| {
-                let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
-                Error::from(errno)
-            })?;
-            Ok(FileOutcome::Usage(usage))
-        }
+        FileOp::Usage { directory } => directory.folder().usage().map(FileOutcome::Usage),
         FileOp::List { directory, after, entries_max } => {
             directory.folder().list(&after, entries_max)
         }
@@ -195,69 +189,29 @@ pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
     offset.checked_add(bytes as u64).is_some_and(|end| end <= OFFSET_MAX)
 }
 
-fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
-    if bytes > OFFSET_MAX {
-        return Err(Errno::FBIG.into());
-    }
-    Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
+/// What a part becomes.
+struct Finished<'a> {
+    path: &'a str,
+    modified_ms: Option<i64>,
+    /// Whether its owner may execute it, where the system knows of that.
+    executable: bool,
 }
 
-/// Reads at most `bytes` into `memory`, which gets no other bytes.
-fn read(file: &OwnedFd, offset: u64, bytes: usize, mut memory: Vec<u8>) -> Result<Vec<u8>, Error> {
-    memory.clear();
-    let reachable = OFFSET_MAX.saturating_sub(offset);
-    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
-    if bytes == 0 {
-        return Ok(memory);
-    }
-    memory.reserve(bytes);
-    let read = retry_on_intr(|| {
-        let room = &mut memory.spare_capacity_mut()[..bytes];
-        rustix::io::pread(file, room, offset).map(|(filled, _)| filled.len())
-    })?;
-    // SAFETY: the system has written so many bytes to the beginning of the vector, and the room
-    // that it was given for them lies in it.
-    unsafe { memory.set_len(read) };
-    Ok(memory)
+/// What has a name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    File,
+    Directory,
+    /// A link, a device, whatever there is.
+    Other,
 }
 
-/// Writes from the beginning of `data`; the number of bytes that were written.
-fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize, Error> {
-    if !is_within_a_file(offset, data.len()) {
-        return Err(Errno::FBIG.into());
-    }
-    let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
-    let mut used = 0;
-    for (slot, segment) in slices.iter_mut().zip(data.slices()) {
-        *slot = IoSlice::new(segment);
-        used += 1;
-    }
-    Ok(retry_on_intr(|| rustix::io::pwritev(file, &slices[..used], offset))?)
-}
-
-/// Waits until everything written is on the disk. Its length must be, too, and when it was
-/// modified: so this is more than the data.
-fn sync(file: &OwnedFd) -> Result<(), Errno> {
-    retry_on_intr(|| rustix::fs::fsync(file))
-}
-
-/// What is known of a file.
-fn metadata(stat: &Stat) -> Metadata {
-    let (seconds, rest) = (stat.st_mtime, stat.st_mtime_nsec.cast_signed());
-    Metadata {
-        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
-        modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
-        executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
-    }
-}
-
-fn is_regular(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-}
-
-/// What tells a file from every other that there is now.
-fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
+/// What a name leads to.
+struct Found {
+    kind: Kind,
+    /// Names that it has.
+    links: u64,
+    metadata: Metadata,
 }
 
 impl Directory {
@@ -270,15 +224,15 @@ impl Directory {
 }
 
 impl File {
-    pub(crate) fn descriptor(&self) -> &OwnedFd {
+    fn opened(&self) -> &Opened {
         match &self.kind {
-            FileKind::Real(descriptor) => descriptor,
+            FileKind::Real(opened) => opened,
             FileKind::Simulated(_) => panic!("a file of a simulated disk on a real port"),
         }
     }
 
-    fn real(descriptor: OwnedFd) -> Self {
-        Self { kind: FileKind::Real(Arc::new(descriptor)) }
+    fn real(opened: Opened) -> Self {
+        Self { kind: FileKind::Real(Arc::new(opened)) }
     }
 }
 
@@ -300,22 +254,5 @@ mod tests {
         }
         assert!(is_refused(|| check_name("a/b")));
         assert!(!is_refused(|| check_name("a")));
-    }
-
-    #[test]
-    fn a_file_that_was_opened_without_waiting_waits_from_then_on() {
-        let path = std::env::temp_dir().join(format!("posthouse-waits-{}", std::process::id()));
-        std::fs::create_dir(&path).expect("a directory");
-        std::fs::write(path.join("file"), b"content").expect("a file");
-        let folder = Folder::open(&path).expect("a directory");
-        for opened in [folder.open_file("file"), folder.open_part("part")] {
-            let Ok(FileOutcome::Opened { file, .. } | FileOutcome::Part { file, .. }) = opened
-            else {
-                panic!("a file, not {opened:?}")
-            };
-            let flags = rustix::fs::fcntl_getfl(file.descriptor()).expect("flags");
-            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
-        }
-        std::fs::remove_dir_all(path).expect("removed");
     }
 }

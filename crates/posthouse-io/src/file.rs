@@ -13,7 +13,7 @@ use crate::operation::Gather;
 use crate::sim;
 use crate::sync::Arc;
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 use crate::disk;
 
 /// A directory that was opened to work beneath it. Clones name the same one.
@@ -24,7 +24,7 @@ pub struct Directory {
 
 #[derive(Clone)]
 pub(crate) enum DirectoryKind {
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     Real(Arc<disk::Folder>),
     Simulated(sim::SimDirectory),
 }
@@ -37,8 +37,8 @@ pub struct File {
 
 #[derive(Clone)]
 pub(crate) enum FileKind {
-    #[cfg(target_os = "linux")]
-    Real(Arc<std::os::fd::OwnedFd>),
+    #[cfg(any(target_os = "linux", windows))]
+    Real(Arc<disk::Opened>),
     Simulated(sim::SimFile),
 }
 
@@ -256,13 +256,13 @@ impl Directory {
     /// # Errors
     ///
     /// The system's, and `NotADirectory`.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", windows))]
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { kind: DirectoryKind::Real(Arc::new(disk::Folder::open(path)?)) })
     }
 
     /// Opens a directory of this machine: this version cannot on this system.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", windows)))]
     pub fn open(_: &Path) -> io::Result<Self> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "no files on this system in this version"))
     }
@@ -270,8 +270,8 @@ impl Directory {
     /// Counts what lies beneath it. It blocks: for the start of a program.
     pub fn usage(&self) -> io::Result<Usage> {
         match &self.kind {
-            #[cfg(target_os = "linux")]
-            DirectoryKind::Real(folder) => folder.usage(),
+            #[cfg(any(target_os = "linux", windows))]
+            DirectoryKind::Real(folder) => Ok(folder.usage()?),
             DirectoryKind::Simulated(directory) => Ok(directory.usage()),
         }
     }

@@ -21,7 +21,7 @@ mod bell;
 mod buffer;
 mod completions;
 mod crew;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod disk;
 #[cfg(target_os = "linux")]
 mod door;

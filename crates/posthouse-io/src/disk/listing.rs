@@ -4,16 +4,11 @@
 //! may not be read. No link is followed.
 
 use std::collections::BinaryHeap;
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{Dir, DirEntry, FileType, OFlags};
-use rustix::io::Errno;
-use rustix::path::Arg;
-
-use super::folder::{Folder, beneath, look};
-use super::{is_regular, metadata};
+use super::here::{self, Handle};
+use super::{Folder, Kind};
 use crate::error::Error;
-use crate::file::{FileEntry, FileOutcome, PARTS_DIRECTORY, Usage};
+use crate::file::{FileEntry, FileOutcome, Usage};
 
 /// Directories one beneath the other that are walked; a deeper one is left out. Each is open while
 /// those in it are walked.
@@ -25,42 +20,41 @@ impl Folder {
     /// Lists regular files in the order of their paths' bytes.
     pub(super) fn list(&self, after: &str, entries_max: usize) -> Result<FileOutcome, Error> {
         let mut list = List { after, entries_max, entries: Vec::new(), more: false };
-        let root = beneath(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let root = here::walkable(&self.root)?;
         list.directory(&root, &mut String::new(), 1)?;
         Ok(FileOutcome::Listed { entries: list.entries, more: list.more })
     }
 
     /// Adds all regular files up.
-    pub(super) fn add_up(&self, usage: &mut Usage) -> Result<(), Errno> {
-        let root = beneath(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    pub(super) fn add_up(&self, usage: &mut Usage) -> Result<(), Error> {
+        let root = here::walkable(&self.root)?;
         add_up(&root, usage, (1, false))
     }
 }
 
 /// Adds up what is in a directory. A part that has its final name already is counted there.
 fn add_up(
-    directory: &OwnedFd,
+    directory: &Handle,
     usage: &mut Usage,
     (depth, unfinished): (usize, bool),
-) -> Result<(), Errno> {
-    each_name(directory, |entry| {
-        let name = entry.file_name();
-        match kind(directory, entry)? {
-            FileType::RegularFile => {
-                if let Some(stat) = look(directory, name)?
-                    && (!unfinished || stat.st_nlink == 1)
+) -> Result<(), Error> {
+    here::each_entry(directory, |entry| {
+        match entry.kind()? {
+            Kind::File => {
+                if let Some(found) = entry.look()?
+                    && (!unfinished || found.links == 1)
                 {
                     usage.files += 1;
-                    usage.bytes = usage.bytes.saturating_add(metadata(&stat).bytes);
+                    usage.bytes = usage.bytes.saturating_add(found.metadata.bytes);
                 }
             }
-            FileType::Directory if depth < DEPTH_MAX => {
-                if let Some(inner) = enter(directory, name)? {
-                    let parts = depth == 1 && name.to_bytes() == PARTS_DIRECTORY.as_bytes();
+            Kind::Directory if depth < DEPTH_MAX => {
+                if let Some(inner) = entry.enter()? {
+                    let parts = depth == 1 && entry.text().is_some_and(here::is_parts_directory);
                     add_up(&inner, usage, (depth + 1, unfinished || parts))?;
                 }
             }
-            _ => {}
+            Kind::Directory | Kind::Other => {}
         }
         Ok(())
     })
@@ -78,10 +72,10 @@ impl List<'_> {
     /// Lists what lies in a directory. `path` is empty, or ends with `/`.
     fn directory(
         &mut self,
-        directory: &OwnedFd,
+        directory: &Handle,
         path: &mut String,
         depth: usize,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Error> {
         let start = path.len();
         let mut last = String::new();
         loop {
@@ -105,19 +99,19 @@ impl List<'_> {
     /// The first names in a directory, in order, that come after `last` and have to do with the
     /// list. A directory's ends with `/`: paths are ordered as wholes, and `a-b` comes before
     /// `a/b`.
-    fn names(&self, directory: &OwnedFd, path: &str, last: &str) -> Result<Vec<String>, Errno> {
+    fn names(&self, directory: &Handle, path: &str, last: &str) -> Result<Vec<String>, Error> {
         // What `after` says here; where it says nothing, all of this directory comes after it.
         let after = self.after.strip_prefix(path).unwrap_or_default();
         let mut first = BinaryHeap::new();
-        each_name(directory, |entry| {
-            let Ok(name) = entry.file_name().to_str() else { return Ok(()) };
-            if path.is_empty() && name == PARTS_DIRECTORY {
+        here::each_entry(directory, |entry| {
+            let Some(name) = entry.text() else { return Ok(()) };
+            if path.is_empty() && here::is_parts_directory(name) {
                 return Ok(());
             }
-            let name = match kind(directory, entry)? {
-                FileType::RegularFile => name.to_owned(),
-                FileType::Directory => format!("{name}/"),
-                _ => return Ok(()),
+            let name = match entry.kind()? {
+                Kind::File => name.to_owned(),
+                Kind::Directory => format!("{name}/"),
+                Kind::Other => return Ok(()),
             };
             let holds_what_follows = name.ends_with('/') && after.starts_with(&*name);
             if *name > *last && (*name > *after || holds_what_follows) {
@@ -134,71 +128,28 @@ impl List<'_> {
     /// Lists a file, or what lies in a directory.
     fn name(
         &mut self,
-        directory: &OwnedFd,
+        directory: &Handle,
         name: &str,
         path: &mut String,
         depth: usize,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Error> {
         if let Some(name) = name.strip_suffix('/') {
             if depth < DEPTH_MAX
-                && let Some(inner) = enter(directory, name)?
+                && let Some(inner) = here::enter(directory, name)?
             {
                 self.directory(&inner, path, depth + 1)?;
             }
             return Ok(());
         }
-        match look(directory, name)? {
-            Some(stat) if is_regular(&stat) => {
-                self.more = self.entries.len() == self.entries_max;
-                if !self.more {
-                    let path = path.as_str().into();
-                    self.entries.push(FileEntry { path, metadata: metadata(&stat) });
-                }
+        if let Some(found) = here::look(directory, name)?
+            && found.kind == Kind::File
+        {
+            self.more = self.entries.len() == self.entries_max;
+            if !self.more {
+                let path = path.as_str().into();
+                self.entries.push(FileEntry { path, metadata: found.metadata });
             }
-            _ => {}
         }
         Ok(())
-    }
-}
-
-/// Calls `each` with everything that has a name in a directory.
-fn each_name(
-    directory: &OwnedFd,
-    mut each: impl FnMut(&DirEntry) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let entries = match Dir::read_from(directory) {
-        Err(Errno::NOENT) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = match entry {
-            // The directory has been removed.
-            Err(Errno::NOENT) => return Ok(()),
-            entry => entry?,
-        };
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            each(&entry)?;
-        }
-    }
-    Ok(())
-}
-
-/// What it is. Not every file system says so with the name.
-fn kind(directory: &OwnedFd, entry: &DirEntry) -> Result<FileType, Errno> {
-    match entry.file_type() {
-        FileType::Unknown => {
-            let stat = look(directory, entry.file_name())?;
-            Ok(stat.map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)))
-        }
-        kind => Ok(kind),
-    }
-}
-
-/// Opens a directory to walk it, unless it is none any more or may not be read.
-fn enter(directory: &OwnedFd, name: impl Arg + Copy) -> Result<Option<OwnedFd>, Errno> {
-    match beneath(directory, name, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(inner) => Ok(Some(inner)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM) => Ok(None),
-        Err(errno) => Err(errno),
     }
 }

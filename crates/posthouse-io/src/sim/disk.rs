@@ -205,7 +205,7 @@ pub(crate) struct SimFile {
 impl Directory {
     fn simulated(&self) -> Option<&SimDirectory> {
         match &self.kind {
-            #[cfg(target_os = "linux")]
+            #[cfg(any(target_os = "linux", windows))]
             DirectoryKind::Real(_) => None,
             DirectoryKind::Simulated(directory) => Some(directory),
         }
@@ -215,7 +215,7 @@ impl Directory {
 impl File {
     fn simulated(&self) -> Option<&SimFile> {
         match &self.kind {
-            #[cfg(target_os = "linux")]
+            #[cfg(any(target_os = "linux", windows))]
             FileKind::Real(_) => None,
             FileKind::Simulated(file) => Some(file),
         }

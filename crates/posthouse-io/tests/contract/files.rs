@@ -3,7 +3,10 @@
 use posthouse_io::{Failure, File, FileOp, FileOutcome, Segment, Usage};
 
 use crate::bed::{Bed, assert_same, pattern};
-use crate::place::{Place, gather_of};
+use crate::place::{Place, gather_of, is_wine};
+
+/// Whether the system knows of a file that its owner may execute it.
+const KNOWS_EXECUTABLE: bool = cfg!(unix);
 
 /// Long enough to be read and written in several pieces.
 const BYTES: usize = 300_001;
@@ -79,7 +82,7 @@ pub fn a_part_is_written_in_pieces_and_published_whole(bed: &Bed) {
     let (published, metadata) = place.open("a/b/final").expect("it is there");
     assert_eq!(metadata.bytes, BYTES as u64);
     assert_eq!(metadata.modified_ms, 1_234_567_890_123);
-    assert!(metadata.executable);
+    assert_eq!(metadata.executable, KNOWS_EXECUTABLE);
     assert_same(&place.read_all(&published), &content);
 
     place.remove_part("upload", &file).expect("removed");
@@ -108,6 +111,7 @@ pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(bed: &Bed)
             .expect("published");
         place.remove_part("part", &file).expect("removed");
         let (_, metadata) = place.open(&path).expect("it is there");
+        let executable = executable && KNOWS_EXECUTABLE;
         assert_eq!((metadata.modified_ms, metadata.executable), (modified_ms, executable));
         assert_eq!(metadata.bytes, 0, "an empty file is a file");
     }
@@ -280,8 +284,10 @@ pub fn a_name_is_brought_to_the_disk_while_it_leads_to_the_file(bed: &Bed) {
             let expected = if other == path { Ok(()) } else { Err(Failure::NotFound) };
             assert_eq!(place.sync_name(other, &file), expected, "{path} under {other}");
         }
-        std::fs::remove_file(place.path(path)).expect("removed");
+        std::fs::rename(place.path(path), place.path("elsewhere")).expect("moved");
         assert_eq!(place.sync_name(path, &file), Err(Failure::NotFound), "{path} is gone");
+        drop(file);
+        std::fs::remove_file(place.path("elsewhere")).expect("removed");
     }
     assert_eq!(place.paths(), [""; 0]);
     assert!(!place.path("none").exists(), "nothing was made");
@@ -298,6 +304,10 @@ pub fn a_part_is_removed_by_its_own_file_only(bed: &Bed) {
     place.remove_part("part", &first).expect("that is another's");
     drop(second);
     assert_eq!(place.part("part").expect("it is there").1, 6);
+    if is_wine() {
+        eprintln!("NOT TESTED: Wine keeps a file that is being removed, and does not say so");
+        return;
+    }
     // The first has no name, and so cannot be given one by its part's.
     assert_eq!(place.publish("part", &first, "name"), Err(Failure::NotFound));
     assert_eq!(place.paths(), [""; 0]);
@@ -367,8 +377,8 @@ pub fn a_list_is_in_the_order_of_whole_paths(bed: &Bed) {
         "é",
         "z\u{10ffff}",
         "Z",
-        "b/ ",
-        " ",
+        "b/ x",
+        " x",
         "~",
         "-",
         "!/x",

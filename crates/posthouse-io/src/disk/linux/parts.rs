@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Stat, flock, fstat,
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use super::folder::{Folder, beneath, look, make_beneath, wait_again};
-use super::{TRIES_MAX, identity, is_regular, metadata};
+use super::opening::{beneath, make_beneath, stat_of, wait_again};
+use super::{Folder, TRIES_MAX, identity_of, is_regular, metadata_of};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome, PARTS_DIRECTORY};
 
@@ -24,11 +24,11 @@ const AT_ONCE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::NOF
 
 impl Folder {
     /// Opens a part and locks it; makes it where there is none.
-    pub(super) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
+    pub(in crate::disk) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
         let parts = self.make_parts()?;
         for _ in 0..TRIES_MAX {
             if let Some((file, stat)) = try_to_open(&parts, name)? {
-                let bytes = metadata(&stat).bytes;
+                let bytes = metadata_of(&stat).bytes;
                 return Ok(FileOutcome::Part { file: File::real(file), bytes });
             }
         }
@@ -37,7 +37,7 @@ impl Folder {
     }
 
     /// Removes a part's name, where it still is this file's.
-    pub(super) fn remove_part(&self, name: &str, file: &OwnedFd) -> Result<(), Error> {
+    pub(in crate::disk) fn remove_part(&self, name: &str, file: &OwnedFd) -> Result<(), Error> {
         if let Some(parts) = self.parts()?
             && leads_to(&parts, name, &fstat(file)?)?
         {
@@ -47,7 +47,7 @@ impl Folder {
     }
 
     /// Removes parts that nobody has locked and that were last written so long ago.
-    pub(super) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
+    pub(in crate::disk) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
         let Some(parts) = self.parts()? else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
@@ -95,7 +95,7 @@ impl Folder {
 /// Opens a part and locks it. `None`: the name was changed meanwhile, or is free now of what lay
 /// there.
 fn try_to_open(parts: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, Error> {
-    let opened = match look(parts, name)? {
+    let opened = match stat_of(parts, name)? {
         None => {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | AT_ONCE;
             make_beneath(parts, name, flags, Mode::RUSR | Mode::WUSR)
@@ -145,7 +145,7 @@ fn is_own_file(stat: &Stat) -> bool {
 
 /// Whether the name is this file's.
 pub(super) fn leads_to(directory: &OwnedFd, name: &str, file: &Stat) -> Result<bool, Errno> {
-    Ok(look(directory, name)?.is_some_and(|found| identity(&found) == identity(file)))
+    Ok(stat_of(directory, name)?.is_some_and(|found| identity_of(&found) == identity_of(file)))
 }
 
 /// Frees a name of what is no part. Only an empty directory can be removed.
@@ -170,8 +170,8 @@ pub(super) fn unlink(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
 
 /// Removes a part that was last written before this time, unless somebody holds it.
 fn expire(parts: &OwnedFd, name: &str, before_ms: i64) -> Result<(), Error> {
-    let is_old = |stat: &Stat| is_regular(stat) && metadata(stat).modified_ms < before_ms;
-    if !look(parts, name)?.is_some_and(|stat| is_old(&stat)) {
+    let is_old = |stat: &Stat| is_regular(stat) && metadata_of(stat).modified_ms < before_ms;
+    if !stat_of(parts, name)?.is_some_and(|stat| is_old(&stat)) {
         return Ok(());
     }
     // What cannot be opened is nobody's part, or has gone.

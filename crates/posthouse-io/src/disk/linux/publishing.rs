@@ -8,34 +8,16 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::folder::{Folder, beneath, look};
+use super::opening::{beneath, stat_of};
 use super::parts::{leads_to, unlink};
-use super::{TRIES_MAX, identity, sync};
+use super::{Finished, Folder, TRIES_MAX, identity, sync};
 use crate::error::{Error, Failure};
-use crate::sync::{OnceLock, lock};
-
-/// Directories that are remembered; past that they are found out again.
-const DURABLE_MAX: usize = 4096;
-
-/// What a part becomes.
-pub(super) struct Finished<'a> {
-    pub(super) path: &'a str,
-    pub(super) modified_ms: Option<i64>,
-    pub(super) executable: bool,
-}
-
-/// A directory on the way to a name.
-struct Level {
-    directory: OwnedFd,
-    identity: (u64, u64),
-    /// Whether its own name is known to be on the disk.
-    durable: bool,
-}
+use crate::sync::OnceLock;
 
 impl Folder {
     /// Gives the open file of a part its final name, and returns when that is on the disk. Nothing
     /// is ever replaced.
-    pub(super) fn publish(
+    pub(in crate::disk) fn publish(
         &self,
         part: &str,
         file: &OwnedFd,
@@ -46,7 +28,7 @@ impl Folder {
             None => (Vec::new(), finished.path),
         };
         let directory = way.last().map_or(&self.root, |level| &level.directory);
-        if look(directory, name)?.is_some() {
+        if stat_of(directory, name)?.is_some() {
             // Linking will say so, too; but a part that stays one is left as it is.
             return Err(Errno::EXIST.into());
         }
@@ -56,9 +38,9 @@ impl Folder {
     }
 
     /// Returns when the file is on the disk under the name under which it was found.
-    pub(super) fn sync_name(&self, path: &str, file: &OwnedFd) -> Result<(), Error> {
+    pub(in crate::disk) fn sync_name(&self, path: &str, file: &OwnedFd) -> Result<(), Error> {
         let found = beneath(&self.root, path, OFlags::PATH)?;
-        if identity(&fstat(&found)?) != identity(&fstat(file)?) {
+        if identity(&found)? != identity(file)? {
             return Err(Errno::NOENT.into());
         }
         sync(file)?;
@@ -66,19 +48,6 @@ impl Folder {
             Some((way, _)) => self.sync_way(&self.go(way)?),
             None => self.sync_way(&[]),
         }
-    }
-
-    /// Opens the directories on the way, one beneath the other, making those that are not there.
-    fn go(&self, way: &str) -> Result<Vec<Level>, Error> {
-        let mut levels: Vec<Level> = Vec::new();
-        for name in way.split('/') {
-            let from = levels.last().map_or(&self.root, |level| &level.directory);
-            let directory = enter(from, name)?;
-            let identity = identity(&fstat(&directory)?);
-            let durable = lock(&self.durable).contains(&identity);
-            levels.push(Level { directory, identity, durable });
-        }
-        Ok(levels)
     }
 
     /// Links exactly the open file, whatever the part's name leads to by now.
@@ -123,32 +92,10 @@ impl Folder {
         }
         Ok(())
     }
-
-    /// Waits until the new name is on the disk, and those of the directories on the way to it.
-    /// Who found a directory there does not know whether the one who made it has waited: so each
-    /// name is waited for once.
-    fn sync_way(&self, way: &[Level]) -> Result<(), Error> {
-        let mut new_inside = true;
-        for level in way.iter().rev() {
-            if new_inside {
-                sync_directory(&level.directory)?;
-            }
-            new_inside = !level.durable;
-        }
-        if new_inside {
-            sync_directory(&self.root)?;
-        }
-        let mut durable = lock(&self.durable);
-        if durable.len() + way.len() > DURABLE_MAX {
-            durable.clear();
-        }
-        durable.extend(way.iter().map(|level| level.identity));
-        Ok(())
-    }
 }
 
 /// Opens a directory, or makes it.
-fn enter(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
+pub(in crate::disk) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
     for _ in 0..TRIES_MAX {
         match beneath(from, name, OFlags::PATH | OFlags::DIRECTORY) {
             Ok(directory) => return Ok(directory),
@@ -183,7 +130,7 @@ fn finish(file: &OwnedFd, finished: &Finished<'_>) -> Result<(), Error> {
         false => 0o666,
     };
     fchmod(file, Mode::from_raw_mode(all & !umask()))?;
-    Ok(sync(file)?)
+    sync(file)
 }
 
 /// The permissions that this process withholds from files that it makes. The call that tells them
@@ -199,7 +146,7 @@ fn umask() -> u32 {
 }
 
 /// Waits until the names in a directory are on the disk.
-fn sync_directory(directory: &OwnedFd) -> Result<(), Error> {
+pub(in crate::disk) fn sync_directory(directory: &OwnedFd) -> Result<(), Error> {
     let readable = beneath(directory.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     match retry_on_intr(|| rustix::fs::fsync(&readable)) {
         // A file system that has nothing to wait for.

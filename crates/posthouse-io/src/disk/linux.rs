@@ -1,0 +1,149 @@
+//! The disks of Linux.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `opening` | resolving a path beneath a directory |
+//! | `parts` | unfinished files: their directory, their locks, their end |
+//! | `publishing` | giving a part its final name |
+//! | `entries` | what has a name in a directory |
+
+mod entries;
+mod opening;
+mod parts;
+mod publishing;
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FileType, Mode, Stat, fstat};
+use rustix::io::{Errno, retry_on_intr};
+
+pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
+pub(super) use self::opening::open_root;
+pub(super) use self::publishing::{enter_or_make, sync_directory};
+use super::{Finished, Folder, Kind, OFFSET_MAX, SEGMENTS_MAX, TRIES_MAX, is_within_a_file};
+use crate::error::Error;
+use crate::file::{File, Metadata};
+use crate::operation::Gather;
+
+/// What the system opened.
+pub(crate) type Opened = OwnedFd;
+/// A directory.
+pub(super) type Handle = OwnedFd;
+/// What tells a file from every other that there is now.
+pub(super) type Identity = (u64, u64);
+
+pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
+    if bytes > OFFSET_MAX {
+        return Err(Errno::FBIG.into());
+    }
+    Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
+}
+
+/// Reads at most `bytes` into `memory`, which gets no other bytes.
+pub(super) fn read(
+    file: &OwnedFd,
+    offset: u64,
+    bytes: usize,
+    mut memory: Vec<u8>,
+) -> Result<Vec<u8>, Error> {
+    memory.clear();
+    let reachable = OFFSET_MAX.saturating_sub(offset);
+    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
+    if bytes == 0 {
+        return Ok(memory);
+    }
+    memory.reserve(bytes);
+    let read = retry_on_intr(|| {
+        let room = &mut memory.spare_capacity_mut()[..bytes];
+        rustix::io::pread(file, room, offset).map(|(filled, _)| filled.len())
+    })?;
+    // SAFETY: the system has written so many bytes to the beginning of the vector, and the room
+    // that it was given for them lies in it.
+    unsafe { memory.set_len(read) };
+    Ok(memory)
+}
+
+/// Writes from the beginning of `data`; the number of bytes that were written.
+pub(super) fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize, Error> {
+    if !is_within_a_file(offset, data.len()) {
+        return Err(Errno::FBIG.into());
+    }
+    let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+    let mut used = 0;
+    for (slot, segment) in slices.iter_mut().zip(data.slices()) {
+        *slot = IoSlice::new(segment);
+        used += 1;
+    }
+    Ok(retry_on_intr(|| rustix::io::pwritev(file, &slices[..used], offset))?)
+}
+
+/// Waits until everything written is on the disk. Its length must be, too, and when it was
+/// modified: so this is more than the data.
+pub(super) fn sync(file: &OwnedFd) -> Result<(), Error> {
+    Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
+}
+
+pub(super) fn metadata(file: &OwnedFd) -> Result<Metadata, Error> {
+    Ok(metadata_of(&fstat(file)?))
+}
+
+pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
+    Ok(identity_of(&fstat(file)?))
+}
+
+/// What is known of a file.
+fn metadata_of(stat: &Stat) -> Metadata {
+    let (seconds, rest) = (stat.st_mtime, stat.st_mtime_nsec.cast_signed());
+    Metadata {
+        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
+        executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
+    }
+}
+
+fn kind_of(kind: FileType) -> Kind {
+    match kind {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        _ => Kind::Other,
+    }
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// What tells a file from every other that there is now.
+fn identity_of(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl File {
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        self.opened()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::FileOutcome;
+
+    #[test]
+    fn a_file_that_was_opened_without_waiting_waits_from_then_on() {
+        let path = std::env::temp_dir().join(format!("posthouse-waits-{}", std::process::id()));
+        std::fs::create_dir(&path).expect("a directory");
+        std::fs::write(path.join("file"), b"content").expect("a file");
+        let folder = Folder::open(&path).expect("a directory");
+        for opened in [folder.open_file("file"), folder.open_part("part")] {
+            let Ok(FileOutcome::Opened { file, .. } | FileOutcome::Part { file, .. }) = opened
+            else {
+                panic!("a file, not {opened:?}")
+            };
+            let flags = rustix::fs::fcntl_getfl(file.opened()).expect("flags");
+            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
+        }
+        std::fs::remove_dir_all(path).expect("removed");
+    }
+}

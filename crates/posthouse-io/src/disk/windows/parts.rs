@@ -1,0 +1,190 @@
+//! Parts: unfinished files that only their holder can see.
+//!
+//! They lie in a directory of their own. To hold a part is to have it open: whoever opens it lets
+//! nobody else open it for writing, and the system releases that when its process ends. A name is
+//! taken away only by its holder, or where nobody has open what lies there.
+//!
+//! What a part's directory may be used for by others is the matter of its access rights, which it
+//! has from the directory that it is in.
+
+use std::os::windows::io::OwnedHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use windows_sys::Wdk::Storage::FileSystem as nt;
+use windows_sys::Win32::Foundation::{
+    STATUS_ACCESS_DENIED, STATUS_DELETE_PENDING, STATUS_FILE_IS_A_DIRECTORY,
+    STATUS_OBJECT_NAME_COLLISION,
+};
+use windows_sys::Win32::Storage::FileSystem as fs;
+
+use super::calls::{self, How, Status};
+use super::names::Name;
+use super::opening::{SHARED, TO_ENTER, TO_LOOK, enter_as, find};
+use super::{Found, Kind, Opened, find_out, identity, not_a_file};
+use crate::disk::{Folder, TRIES_MAX};
+use crate::error::{Error, Failure};
+use crate::file::{File, FileOutcome, PARTS_DIRECTORY};
+
+/// Others may read it and take its name away; who would write to it finds it locked, and so does
+/// who opens it like this while somebody has it to write.
+const HELD: fs::FILE_SHARE_MODE = fs::FILE_SHARE_READ | fs::FILE_SHARE_DELETE;
+
+/// Opens a part, or makes it.
+const TO_HOLD: How = How {
+    access: fs::FILE_GENERIC_READ | fs::FILE_GENERIC_WRITE | fs::DELETE,
+    share: HELD,
+    disposition: nt::FILE_OPEN_IF,
+    options: nt::FILE_NON_DIRECTORY_FILE,
+    attributes: fs::FILE_ATTRIBUTE_NORMAL,
+};
+
+/// Opens a name of a file that we hold to take it away.
+const TO_REMOVE: How = How { access: TO_LOOK.access | fs::DELETE, share: SHARED, ..TO_LOOK };
+
+/// Opens whatever nobody has open to write, to take its name away.
+const TO_REMOVE_UNHELD: How = How { share: HELD, ..TO_REMOVE };
+
+const TO_MAKE_PARTS: How =
+    How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_HIDDEN, ..TO_ENTER };
+
+impl Folder {
+    /// Opens a part and locks it; makes it where there is none.
+    pub(in crate::disk) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
+        let name = Name::to_make(name)?;
+        let parts = self.enter_parts(TO_MAKE_PARTS)?;
+        for _ in 0..TRIES_MAX {
+            if let Some((file, found)) = try_to_open(&parts, name.as_wide())? {
+                let bytes = found.metadata.bytes;
+                return Ok(FileOutcome::Part { file: File::real(file.into()), bytes });
+            }
+        }
+        // Somebody changes the name faster than it can be looked at.
+        Err(Error::new(Failure::Locked))
+    }
+
+    /// Removes a part's name, where it still is this file's.
+    pub(in crate::disk) fn remove_part(&self, name: &str, file: &Opened) -> Result<(), Error> {
+        let (Some(parts), Ok(name)) = (self.parts()?, Name::to_find(name)) else { return Ok(()) };
+        match calls::open(&parts, name.as_wide(), TO_REMOVE) {
+            Ok(found) if identity(&found)? == identity(&file.handle)? => {
+                remove(&parts, &found, &file.handle)
+            }
+            Ok(_) => Ok(()),
+            Err(status) if status.is_absent() => Ok(()),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// Removes parts that nobody has locked and that were last written so long ago.
+    pub(in crate::disk) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
+        let Some(parts) = self.parts()? else { return Ok(()) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = now_ms.saturating_sub_unsigned(age_ms);
+        let mut old = Vec::new();
+        calls::each_name(&parts, |name, _| {
+            let is_old = |found: Found| is_old(&found, before_ms);
+            if find(&parts, name).is_ok_and(|found| found.is_some_and(is_old)) {
+                old.push(name.to_vec());
+            }
+            Ok(())
+        })?;
+        for name in old {
+            expire(&parts, &name, before_ms)?;
+        }
+        Ok(())
+    }
+
+    /// The directory of parts, where there is one.
+    fn parts(&self) -> Result<Option<OwnedHandle>, Error> {
+        match self.enter_parts(TO_ENTER) {
+            Ok(parts) => Ok(Some(parts)),
+            Err(Error { failure: Failure::NotFound, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn enter_parts(&self, how: How) -> Result<OwnedHandle, Error> {
+        let name = Name::to_find(PARTS_DIRECTORY).expect("it is a name");
+        enter_as(&self.root, name.as_wide(), how)?.ok_or(not_a_file())
+    }
+}
+
+/// Opens a part and locks it. `None`: the name was changed meanwhile, or is free now of what lay
+/// there.
+fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle, Found)>, Error> {
+    let file = match calls::open(parts, name, TO_HOLD) {
+        Ok(file) => file,
+        Err(Status(STATUS_DELETE_PENDING)) => return Ok(None),
+        // The second: also a file that was made read-only, and so nothing that one of us holds.
+        Err(status @ Status(STATUS_FILE_IS_A_DIRECTORY | STATUS_ACCESS_DENIED)) => {
+            return match put_away(parts, name)? {
+                true => Ok(None),
+                false => Err(status.into()),
+            };
+        }
+        Err(status) => return Err(status.into()),
+    };
+    let found = find_out(&file)?;
+    // A link, or a file that has another name: published already, and not removed then; or somebody
+    // linked a file of his choice here.
+    if found.kind != Kind::File || found.links != 1 || !calls::is_on_a_disk(&file) {
+        drop(file);
+        return put_away(parts, name).map(|_| None);
+    }
+    Ok(Some((file, found)))
+}
+
+/// Frees a name of what is no part; false: there is nothing. Only an empty directory can be
+/// removed.
+fn put_away(parts: &OwnedHandle, name: &[u16]) -> Result<bool, Error> {
+    match calls::open(parts, name, TO_REMOVE_UNHELD) {
+        Ok(planted) => remove(parts, &planted, &planted).map(|()| true),
+        Err(status) if status.is_absent() => Ok(false),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Takes away the name by which the first handle was opened, at once, although others may have the
+/// file open. The second is that of the file's holder, if it has one, and was opened by this name.
+fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Result<(), Error> {
+    let at_once = nt::FILE_DISPOSITION_DELETE | nt::FILE_DISPOSITION_POSIX_SEMANTICS;
+    // The first since Windows 10 1809, the other since 1607, on NTFS and ReFS.
+    for flags in [at_once | nt::FILE_DISPOSITION_IGNORE_READONLY_ATTRIBUTE, at_once] {
+        match calls::dispose(named, flags) {
+            Err(status) if status.is_unknown() => {}
+            disposed => return Ok(disposed?),
+        }
+    }
+    // Elsewhere the name stays until nobody has the file open by it. So it is another name that
+    // stays; where it cannot be given one, the name itself. The holder's handle is renamed: under
+    // Wine no other would know its file from then on.
+    for _ in 0..TRIES_MAX {
+        if calls::rename(held, parts, &spare_name()) != Err(Status(STATUS_OBJECT_NAME_COLLISION)) {
+            break;
+        }
+    }
+    Ok(calls::dispose_at_last(held)?)
+}
+
+/// A name that nobody has. Should its file outlive this process, it expires as a part.
+fn spare_name() -> Vec<u16> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("gone-{}-{count}", std::process::id()).encode_utf16().collect()
+}
+
+fn is_old(found: &Found, before_ms: i64) -> bool {
+    found.kind == Kind::File && found.metadata.modified_ms < before_ms
+}
+
+/// Removes a part that was last written before this time, unless somebody holds it.
+fn expire(parts: &OwnedHandle, name: &[u16], before_ms: i64) -> Result<(), Error> {
+    // What cannot be opened is held, or has gone.
+    let Ok(file) = calls::open(parts, name, TO_REMOVE_UNHELD) else { return Ok(()) };
+    if is_old(&find_out(&file)?, before_ms) {
+        remove(parts, &file, &file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Giving a part its final name, so that it is there whole or not at all.
+//!
+//! Where the file system knows several names of a file (NTFS, ReFS) it gets one more, and loses the
+//! part's later; elsewhere (FAT, exFAT) the one takes the other's place.
+//!
+//! What Windows promises of names: NTFS and ReFS write what happens to them into a journal, in its
+//! order, and flushing a directory or a file writes the journal. FAT and exFAT have none.
+
+use std::os::windows::io::OwnedHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use windows_sys::Wdk::Storage::FileSystem as nt;
+use windows_sys::Win32::Foundation::{ERROR_NOT_SAME_DEVICE, STATUS_NOT_SAME_DEVICE};
+use windows_sys::Win32::Storage::FileSystem as fs;
+
+use super::calls::{self, How, Status};
+use super::names::Name;
+use super::opening::{TO_ENTER, TO_LOOK, enter_as, find};
+use super::{Opened, identity, steps_of, sync};
+use crate::disk::{Finished, Folder};
+use crate::error::{Error, Failure};
+
+const TO_MAKE: How =
+    How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_NORMAL, ..TO_ENTER };
+
+/// Opens a directory so that it can be flushed.
+const TO_FLUSH: How = How { access: TO_ENTER.access | fs::FILE_ADD_FILE, ..TO_ENTER };
+
+/// Opens a file so that it can be flushed.
+const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, ..TO_LOOK };
+
+impl Folder {
+    /// Gives the open file of a part its final name, and returns when that is on the disk, as far
+    /// as the system tells. Nothing is ever replaced.
+    pub(in crate::disk) fn publish(
+        &self,
+        _part: &str,
+        file: &Opened,
+        finished: &Finished<'_>,
+    ) -> Result<(), Error> {
+        // Before anything is made on the way.
+        for part in finished.path.split('/') {
+            Name::to_make(part)?;
+        }
+        let (way, name) = match finished.path.rsplit_once('/') {
+            Some((way, name)) => (self.go(way)?, name),
+            None => (Vec::new(), finished.path),
+        };
+        let directory = way.last().map_or(&self.root, |level| &level.directory);
+        let name = Name::to_make(name)?;
+        if find(directory, name.as_wide())?.is_some() {
+            // Linking will say so, too; but a part that stays one is left as it is.
+            return Err(Error::new(Failure::Exists));
+        }
+        if has_no_name(file)? {
+            return Err(Error::new(Failure::NotFound));
+        }
+        finish(file, finished)?;
+        link(file, directory, &name)?;
+        self.sync_way(&way)?;
+        // Where a directory cannot be flushed this still writes the journal.
+        sync(file)
+    }
+
+    /// Returns when the file is on the disk under the name under which it was found.
+    pub(in crate::disk) fn sync_name(&self, path: &str, file: &Opened) -> Result<(), Error> {
+        // What was opened for reading cannot be flushed.
+        let to_flush = self.open_beneath(path, TO_FLUSH_FILE);
+        let can_flush = to_flush.is_ok();
+        let (found, _) = match to_flush {
+            // Its publisher still has it, who has flushed it before it got its name; or nobody may
+            // write to it, and then nobody can flush it.
+            Err(Error { failure: Failure::Locked | Failure::Denied, .. }) => {
+                self.open_beneath(path, TO_LOOK)?
+            }
+            opened => opened?,
+        };
+        if identity(&found)? != identity(&file.handle)? {
+            return Err(Error::new(Failure::NotFound));
+        }
+        if can_flush {
+            calls::flush(&found)?;
+        }
+        match path.rsplit_once('/') {
+            Some((way, _)) => self.sync_way(&self.go(way)?),
+            None => self.sync_way(&[]),
+        }
+    }
+}
+
+/// Opens a directory, or makes it.
+pub(in crate::disk) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
+    let name = Name::to_make(name)?;
+    enter_as(from, name.as_wide(), TO_MAKE)?.ok_or(Error::new(Failure::Exists))
+}
+
+/// What a file gets before others can see it.
+fn finish(file: &Opened, finished: &Finished<'_>) -> Result<(), Error> {
+    let modified_ms = finished.modified_ms.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+    });
+    calls::set_modified(&file.handle, steps_of(modified_ms))?;
+    sync(file)
+}
+
+/// Gives exactly the open file the name, whatever the part's name leads to by now.
+fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error> {
+    let mut linked = calls::link(&file.handle, directory, name.as_wide());
+    if linked.is_err_and(Status::is_unknown) {
+        linked = calls::rename(&file.handle, directory, name.as_wide());
+    }
+    match linked {
+        Ok(()) => Ok(()),
+        // The directory is another volume's.
+        Err(Status(STATUS_NOT_SAME_DEVICE)) => {
+            let code = ERROR_NOT_SAME_DEVICE.cast_signed();
+            Err(Error { failure: Failure::Unsupported, code })
+        }
+        Err(status) => Err(match has_no_name(file)? {
+            true => Error { failure: Failure::NotFound, ..status.into() },
+            false => status.into(),
+        }),
+    }
+}
+
+/// Whether a file has lost its last name, and so gets none any more.
+fn has_no_name(file: &Opened) -> Result<bool, Error> {
+    let standard: fs::FILE_STANDARD_INFO = calls::ask(&file.handle)?;
+    Ok(standard.DeletePending || standard.NumberOfLinks == 0)
+}
+
+/// Waits until the names in a directory are on the disk.
+pub(in crate::disk) fn sync_directory(directory: &OwnedHandle) -> Result<(), Error> {
+    let flushed = calls::open(directory, &[], TO_FLUSH).map_err(Error::from);
+    match flushed.and_then(|directory| calls::flush(&directory)) {
+        // A file system that flushes no directories, or a directory in which we may make nothing.
+        Err(Error { failure: Failure::Denied | Failure::Unsupported, .. }) => Ok(()),
+        flushed => flushed,
+    }
+}
