@@ -183,6 +183,7 @@ impl LanePool {
         self.free.len() < LANE_FREE_MAX.min(self.pool.free_max) && self.pool.guarded.is_none()
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }

@@ -104,6 +104,7 @@ impl Completions {
         self.queue.push_back(completion);
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn pop(&mut self) -> Option<Completion> {
         self.queue.pop_front()
     }

@@ -15,9 +15,11 @@
 //! | `operation` | what the system has while it works, and the calls that give it away |
 //! | `record` | one socket: its state, its operations, what ends them |
 //! | `receiving`, `accepting` | the parts of a record that have several operations in flight |
+//! | `files` | reads and writes of files |
 //! | `lane` | a worker's end |
 
 mod accepting;
+mod files;
 mod lane;
 mod operation;
 mod port;
@@ -28,7 +30,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::lane::{Core, IocpLane};
-use self::port::{Event, Port};
+use self::port::Event;
 use crate::port::{Layout, Options};
 use crate::queue::Ring as _;
 use crate::sync::Arc;
@@ -56,13 +58,5 @@ pub(crate) fn probe() -> io::Result<()> {
     match heard {
         true => Ok(()),
         false => Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through")),
-    }
-}
-
-impl Port {
-    /// The same, for a test that looks at packets.
-    #[cfg(test)]
-    fn open() -> Self {
-        port::open(1).expect("a port").0
     }
 }

@@ -1,7 +1,9 @@
 //! The synchronisation primitives of this crate, in one place, so that a model checker or a
 //! lock-counting build can put its own in.
 
-pub(crate) use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+#[cfg(target_os = "linux")]
+pub(crate) use std::sync::atomic::AtomicU16;
+pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 
 /// Locks; a panic elsewhere does not make the data behind the lock unusable, because every critical

@@ -15,12 +15,14 @@ pub(crate) trait Slot: Default {
 }
 
 /// The records of a pinned lane.
+#[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
 pub(crate) struct Table<R> {
     records: Vec<R>,
     free: Vec<u32>,
 }
 
+#[cfg(target_os = "linux")]
 impl<R: Slot> Table<R> {
     /// A record for a socket without a handle.
     pub(crate) fn socket(&mut self) -> Socket {

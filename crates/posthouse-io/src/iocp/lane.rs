@@ -7,19 +7,21 @@ use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::HANDLE;
 
-use super::operation::{Ended, Functions};
+use super::files::{self, Told};
+use super::operation::{Begun, Ended, Functions};
 use super::port::{self, Alarm, Event, Port};
 use super::record::{Hands, Record, Table};
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::completions::{Completions, Figures};
 use crate::error::Error;
+use crate::file::FileOp;
 use crate::host::{self, Host};
 use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::{Layout, Listener, Options, ReadMode};
 use crate::queue::{self, Work, WorkQueue};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::system;
 use crate::token::{LaneId, Socket, Tag};
 
@@ -40,6 +42,8 @@ pub(crate) struct Core {
     pub(super) read_mode: ReadMode,
     /// Peers that a listener awaits at a time.
     pub(super) accepts: usize,
+    /// Operations on files that the system has.
+    files: AtomicUsize,
 }
 
 impl Core {
@@ -53,6 +57,7 @@ impl Core {
             functions: Functions::find()?,
             read_mode: options.read_mode,
             accepts: options.accepts,
+            files: AtomicUsize::new(0),
         })
     }
 
@@ -116,7 +121,7 @@ impl IocpLane {
         self.done.figures().submitted();
         let at_once = match op {
             Op::Resolve(name) => self.host.resolver.look_up(tag, name, Core::poster(&self.core)),
-            Op::File(op) => self.host.disk.take_on(tag, op, Core::poster(&self.core)),
+            Op::File(op) => return self.start_file(tag, op),
             Op::Accept(socket)
             | Op::Connect(socket, _)
             | Op::Receive(socket, _)
@@ -127,6 +132,33 @@ impl IocpLane {
             }
         };
         if let Some(completion) = at_once {
+            self.done.put(completion);
+            self.core.queue.add(&mut self.done, None);
+        }
+    }
+
+    fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
+        match files::begin(&self.core.port, tag, op) {
+            Ok(Begun::InFlight(_)) => {
+                self.core.files.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Begun::Ended(ended)) => self.end_file(ended),
+            Err(op) => self.hand_to_disk(tag, op),
+        }
+    }
+
+    fn end_file(&mut self, ended: Ended) {
+        match files::end(ended) {
+            Told::With(tag, outcome) => {
+                self.done.end(tag, Outcome::File(Box::new(outcome)));
+                self.core.queue.add(&mut self.done, None);
+            }
+            Told::Undone(tag, op) => self.hand_to_disk(tag, op),
+        }
+    }
+
+    fn hand_to_disk(&mut self, tag: Tag, op: Box<FileOp>) {
+        if let Some(completion) = self.host.disk.take_on(tag, op, Core::poster(&self.core)) {
             self.done.put(completion);
             self.core.queue.add(&mut self.done, None);
         }
@@ -217,7 +249,10 @@ impl IocpLane {
     }
 
     fn complete(&mut self, ended: Ended) {
-        let socket = ended.operation.socket;
+        let Some(socket) = ended.operation.socket else {
+            self.core.files.fetch_sub(1, Ordering::Relaxed);
+            return self.end_file(ended);
+        };
         self.with(socket, |record, hands| record.complete(socket, ended, hands));
     }
 
@@ -266,7 +301,7 @@ impl Drop for Core {
     /// could write to is freed. What it does not give back stays allocated.
     fn drop(&mut self) {
         let abandon = |table: &Table| {
-            let mut open = 0;
+            let mut open = self.files.load(Ordering::Relaxed);
             table.each(|record| {
                 record.abandon();
                 open += usize::from(record.is_in_flight());
@@ -277,10 +312,10 @@ impl Drop for Core {
         let mut open = abandon(&self.table);
         while open > 0 && Instant::now() < until {
             let waited = self.port.wait::<BATCH_PINNED>(Some(Duration::from_secs(1)), |event| {
-                if let Event::Ended(ended) = event
-                    && let Some(mut record) = self.table.find(ended.operation.socket)
-                {
-                    record.count_abandoned();
+                let Event::Ended(ended) = event else { return };
+                match ended.operation.socket.and_then(|socket| self.table.find(socket)) {
+                    Some(mut record) => record.count_abandoned(),
+                    None => drop(self.files.fetch_sub(1, Ordering::Relaxed)),
                 }
             });
             if waited.is_err() {
@@ -289,7 +324,7 @@ impl Drop for Core {
             open = abandon(&self.table);
         }
         if open > 0 {
-            tracing::error!(sockets = open, "the system held on to operations: memory leaked");
+            tracing::error!(left = open, "the system held on to operations: memory leaked");
             // Their handles stay open, too: closed, they could be another's when the system acts.
             self.table.each(Record::leak);
         }

@@ -7,16 +7,18 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::os::windows::io::OwnedSocket;
+use std::os::windows::io::{AsRawHandle, OwnedSocket};
 use std::ptr::{self, NonNull};
 
 use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_NOT_FOUND, GetLastError, HANDLE};
 use windows_sys::Win32::Networking::WinSock as net;
 use windows_sys::Win32::Networking::WinSock::{LPFN_ACCEPTEX, LPFN_CONNECTEX, SOCKET, WSABUF};
-use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_ENTRY};
+use windows_sys::Win32::Storage::FileSystem as fs;
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0_0, OVERLAPPED_ENTRY};
 use windows_sys::core::GUID;
 
 use crate::error::Error;
+use crate::file::FileOp;
 use crate::memory::Memory;
 use crate::operation::Gather;
 use crate::system::{self, RawAddress};
@@ -27,11 +29,15 @@ const SEGMENTS_MAX: usize = 64;
 /// Bytes of an accepted peer's two addresses: each with the sixteen more that the call demands.
 const ADDRESS_BYTES: u32 = 64 + 16;
 
+/// Bytes of a file that move in one operation, at most.
+const FILE_BYTES_MAX: usize = 1 << 30;
+
 /// The box. The system knows it by the address of its first field.
 #[repr(C)]
 pub(super) struct Operation {
     overlapped: UnsafeCell<OVERLAPPED>,
-    pub(super) socket: Socket,
+    /// None: an operation on a file.
+    pub(super) socket: Option<Socket>,
     pub(super) work: Work,
     /// Where calls put numbers that nobody reads, or that they also read.
     number: UnsafeCell<u32>,
@@ -54,6 +60,10 @@ pub(super) enum Work {
     Send {
         tag: Tag,
         gather: Gather,
+    },
+    File {
+        tag: Tag,
+        op: Box<FileOp>,
     },
 }
 
@@ -121,7 +131,7 @@ impl Functions {
 }
 
 impl Operation {
-    pub(super) fn new(socket: Socket, work: Work) -> Box<Self> {
+    pub(super) fn new(socket: Option<Socket>, work: Work) -> Box<Self> {
         let (overlapped, number) = (UnsafeCell::default(), UnsafeCell::new(0));
         Box::new(Self { overlapped, socket, work, number })
     }
@@ -187,7 +197,7 @@ fn code(result: i32) -> u32 {
 /// The calls. Each of them takes what it needs into the box.
 impl Functions {
     pub(super) fn connect(&self, handle: SOCKET, socket: Socket, to: RawAddress) -> Begun {
-        let operation = Operation::new(socket, Work::Connect { address: to });
+        let operation = Operation::new(Some(socket), Work::Connect { address: to });
         let connect = self.connect.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
@@ -206,7 +216,7 @@ impl Functions {
 
     pub(super) fn accept(&self, listener: SOCKET, socket: Socket, new: OwnedSocket) -> Begun {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
-        let operation = Operation::new(socket, Work::Accept { new, addresses });
+        let operation = Operation::new(Some(socket), Work::Accept { new, addresses });
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
@@ -227,7 +237,7 @@ impl Functions {
 
     /// Waits, without memory, until there is something to receive, or the end.
     pub(super) fn probe(&self, handle: SOCKET, socket: Socket) -> Begun {
-        let operation = Operation::new(socket, Work::Probe);
+        let operation = Operation::new(Some(socket), Work::Probe);
         let nothing = WSABUF { len: 0, buf: ptr::null_mut() };
         self.receive_into(handle, operation, nothing)
     }
@@ -235,7 +245,7 @@ impl Functions {
     pub(super) fn receive(&self, handle: SOCKET, socket: Socket, mut memory: Memory) -> Begun {
         let len = u32::try_from(memory.len()).unwrap_or(u32::MAX);
         let room = WSABUF { len, buf: memory.start() };
-        self.receive_into(handle, Operation::new(socket, Work::Receive { memory }), room)
+        self.receive_into(handle, Operation::new(Some(socket), Work::Receive { memory }), room)
     }
 
     fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Begun {
@@ -272,7 +282,7 @@ impl Functions {
             let len = u32::try_from(len).expect("a part of the bytes that leave at a time");
             *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
         }
-        let operation = Operation::new(socket, Work::Send { tag, gather });
+        let operation = Operation::new(Some(socket), Work::Send { tag, gather });
         let call = |raw: *mut Operation| {
             // SAFETY: the bytes are owned by the gather in the box, on the heap, and only read; the
             // OVERLAPPED is in the box; the description of the bytes is read before the call
@@ -285,6 +295,50 @@ impl Functions {
         // SAFETY: as argued in the call.
         unsafe { operation.begin(self.at_once, call) }
     }
+}
+
+/// Reads or writes what the operation says.
+pub(super) fn on_file(operation: Box<Operation>) -> Begun {
+    let call = |raw: *mut Operation| {
+        // SAFETY: the box is whole, and ours until the call takes it.
+        let Work::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
+        let at = |offset: u64| {
+            let (low, high) = (offset as u32, (offset >> 32) as u32);
+            // SAFETY: no call has the OVERLAPPED yet.
+            unsafe { (*(*raw).overlapped.get()).Anonymous.Anonymous = place(low, high) };
+            overlapped(raw)
+        };
+        // SAFETY: the handle is the operation's own; the memory is the heap's, and owned by the
+        // operation in the box, as the OVERLAPPED is. There is room for as many bytes as are read,
+        // and there are as many as are written.
+        let begun = unsafe {
+            match &mut **op {
+                FileOp::Read { file, offset, bytes, memory } => {
+                    memory.clear();
+                    memory.reserve(*bytes);
+                    let bytes = (*bytes).min(FILE_BYTES_MAX) as u32;
+                    let (handle, room) = (file.handle().as_raw_handle(), memory.as_mut_ptr());
+                    fs::ReadFile(handle, room, bytes, ptr::null_mut(), at(*offset))
+                }
+                // The system gathers whole pages only: a segment at a time.
+                FileOp::Write { file, offset, data } => {
+                    let first = data.slices().next().expect("a write has bytes");
+                    let bytes = first.len().min(FILE_BYTES_MAX) as u32;
+                    let (handle, from) = (file.handle().as_raw_handle(), first.as_ptr());
+                    fs::WriteFile(handle, from, bytes, ptr::null_mut(), at(*offset))
+                }
+                _ => unreachable!("no other operation is given to the port"),
+            }
+        };
+        code(i32::from(begun == 0))
+    };
+    // SAFETY: as argued in the call; files are associated so that success in the call has no
+    // packet.
+    unsafe { operation.begin(true, call) }
+}
+
+fn place(low: u32, high: u32) -> OVERLAPPED_0_0 {
+    OVERLAPPED_0_0 { Offset: low, OffsetHigh: high }
 }
 
 /// Asks for the end of one operation, or of all that the system has for a socket. It is a request:
@@ -308,6 +362,7 @@ impl fmt::Debug for Operation {
             Work::Probe => "probe",
             Work::Receive { .. } => "receive",
             Work::Send { .. } => "send",
+            Work::File { .. } => "file",
         };
         write!(f, "Operation({what} on {:?})", self.socket)
     }

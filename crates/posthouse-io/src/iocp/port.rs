@@ -64,6 +64,11 @@ impl Port {
         self.handle.as_raw_handle()
     }
 
+    /// A number that no other port has while this one is open, and that is not zero.
+    pub(super) fn number(&self) -> usize {
+        self.raw().addr()
+    }
+
     /// Has the operations on `handle` (of a socket or a file) end here. Where `at_once`, one that
     /// ends with success in the call that begins it gets no packet. It stays so.
     pub(super) fn associate(&self, handle: HANDLE, at_once: bool) -> Result<(), Error> {

@@ -338,6 +338,7 @@ impl Record {
                 self.arm_accepts(socket, hands);
             }
             Work::Probe => self.on_probe(ended.result.map(drop)),
+            Work::File { .. } => unreachable!("done by the lane, not by the record"),
             Work::Receive { memory } => self.on_receive(name, memory, ended.result, hands),
             Work::Send { .. } => {
                 self.sending = None;

@@ -312,9 +312,3 @@ pub(crate) fn random() -> u64 {
     assert_eq!(status, 0, "the system gives random bytes");
     u64::from_ne_bytes(bytes)
 }
-
-/// What an error means, where it came with a number.
-pub(crate) fn explained(failed: &io::Error) -> String {
-    let code = failed.raw_os_error().filter(|code| *code != 0);
-    code.map_or_else(|| failed.to_string(), |code| error(code.cast_unsigned()).to_string())
-}

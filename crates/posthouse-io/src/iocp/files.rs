@@ -1,0 +1,73 @@
+//! Reads and writes of files, as operations of the port.
+//!
+//! The rest of the operations on files goes to the disk's threads, as on any backend: the system
+//! has no overlapped form of them.
+
+use std::os::windows::io::AsRawHandle;
+
+use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
+
+use super::operation::{self, Begun, Ended, Operation, Work};
+use super::port::Port;
+use crate::disk;
+use crate::file::{File, FileOp, FileOutcome};
+use crate::token::Tag;
+
+/// What an operation on a file came to.
+pub(super) enum Told {
+    With(Tag, FileOutcome),
+    /// It failed: the disk's threads do it again, and say why in the words of the disk. What they
+    /// read or write is the same as before.
+    Undone(Tag, Box<FileOp>),
+}
+
+/// Whether the port carries the operation out: where the file belongs to it, or can.
+fn is_for_port(op: &FileOp, port: &Port) -> bool {
+    let file = match op {
+        FileOp::Read { file, offset, bytes, .. } if disk::is_within_a_file(*offset, *bytes) => file,
+        FileOp::Write { file, offset, data } if disk::is_within_a_file(*offset, data.len()) => file,
+        _ => return false,
+    };
+    belongs(file, port)
+}
+
+/// Whether the file's operations end at this port: it belongs to the first that asks.
+fn belongs(file: &File, port: &Port) -> bool {
+    let mine = port.number();
+    let belongs_to = file.port().get_or_init(|| {
+        // Where the system refuses, it belongs to none.
+        port.associate(file.handle().as_raw_handle(), true).map_or(0, |()| mine)
+    });
+    *belongs_to == mine
+}
+
+/// Begins an operation, or hands it back for the disk's threads.
+pub(super) fn begin(port: &Port, tag: Tag, op: Box<FileOp>) -> Result<Begun, Box<FileOp>> {
+    disk::check(&op);
+    if !is_for_port(&op, port) {
+        return Err(op);
+    }
+    Ok(operation::on_file(Operation::new(None, Work::File { tag, op })))
+}
+
+/// What has ended.
+pub(super) fn end(ended: Ended) -> Told {
+    let Work::File { tag, mut op } = ended.operation.work else { unreachable!("a file's") };
+    let bytes = match ended.result {
+        Ok(bytes) => bytes,
+        Err(error) if error.code.cast_unsigned() == ERROR_HANDLE_EOF => 0,
+        Err(_) => return Told::Undone(tag, op),
+    };
+    let outcome = match &mut *op {
+        FileOp::Read { memory, .. } => {
+            let mut memory = std::mem::take(memory);
+            // SAFETY: the system has written so many bytes to the beginning of the vector, which
+            // had room for as many as it was asked for.
+            unsafe { memory.set_len(bytes) };
+            FileOutcome::Read { memory }
+        }
+        FileOp::Write { data, .. } => FileOutcome::Written { bytes, data: std::mem::take(data) },
+        _ => unreachable!("no other is begun"),
+    };
+    Told::With(tag, outcome)
+}
