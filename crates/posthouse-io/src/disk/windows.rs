@@ -158,13 +158,16 @@ pub(super) fn metadata(file: &Opened) -> Result<Metadata, Error> {
     Ok(find_out(&file.handle)?.metadata)
 }
 
-/// Asks what a handle has opened.
+/// Asks what a handle has opened. What lies on no disk is a device, and no file.
 fn find_out(handle: &OwnedHandle) -> Result<Found, Error> {
+    if !calls::is_on_a_disk(handle) {
+        return Err(not_a_file());
+    }
     let basic: fs::FILE_BASIC_INFO = calls::ask(handle)?;
     let standard: fs::FILE_STANDARD_INFO = calls::ask(handle)?;
     Ok(Found {
         kind: kind_of(basic.FileAttributes),
-        links: standard.NumberOfLinks.into(),
+        has_one_name: standard.NumberOfLinks == 1,
         metadata: Metadata {
             bytes: u64::try_from(standard.EndOfFile).expect("a length is not negative"),
             modified_ms: ms_of(basic.LastWriteTime),
@@ -253,3 +256,6 @@ impl From<Status> for Error {
 fn not_a_file() -> Error {
     Error::new(Failure::NotAFile)
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,7 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
     let found = find_out(&file)?;
     // A link, or a file that has another name: published already, and not removed then; or somebody
     // linked a file of his choice here.
-    if found.kind != Kind::File || found.links != 1 || !calls::is_on_a_disk(&file) {
+    if found.kind != Kind::File || !found.has_one_name {
         drop(file);
         return put_away(parts, name).map(|_| None);
     }
@@ -160,10 +160,10 @@ fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Resul
     // Elsewhere the name stays until nobody has the file open by it. So it is another name that
     // stays; where it cannot be given one, the name itself. The holder's handle is renamed: under
     // Wine no other would know its file from then on.
-    for _ in 0..TRIES_MAX {
-        if calls::rename(held, parts, &spare_name()) != Err(Status(STATUS_OBJECT_NAME_COLLISION)) {
-            break;
-        }
+    if find_out(named)?.kind == Kind::File {
+        let taken = Err(Status(STATUS_OBJECT_NAME_COLLISION));
+        let mut spares = (0..TRIES_MAX).map(|_| spare_name());
+        let _ = spares.find(|name| calls::rename(held, parts, name) != taken);
     }
     Ok(calls::dispose_at_last(held)?)
 }
