@@ -13,7 +13,7 @@ mod connecting;
 mod driver;
 #[path = "contract/ending.rs"]
 mod ending;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 #[path = "contract/files.rs"]
 mod files;
 #[cfg(target_os = "linux")]
@@ -22,6 +22,9 @@ mod files_linux;
 #[cfg(target_os = "linux")]
 #[path = "contract/files_planted.rs"]
 mod files_planted;
+#[cfg(windows)]
+#[path = "contract/files_windows.rs"]
+mod files_windows;
 #[path = "contract/flow.rs"]
 mod flow;
 #[cfg(target_os = "linux")]
@@ -34,7 +37,7 @@ mod names;
 #[cfg(target_os = "linux")]
 #[path = "contract/own_process.rs"]
 mod own_process;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 #[path = "contract/place.rs"]
 mod place;
 #[path = "contract/receiving.rs"]
@@ -138,7 +141,7 @@ macro_rules! contract {
 }
 
 /// The list of those on files.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 macro_rules! contract_of_files {
     ($backend:ident: $run:expr) => {
         mod $backend {
@@ -260,3 +263,7 @@ contract_of_files!(files_uring: |test| real(&Backend::Uring, Layout::Pinned, 3, 
 contract_of_files!(files_pinned: |test| real(&Backend::Readiness, Layout::Pinned, 3, test));
 #[cfg(target_os = "linux")]
 contract_of_files!(files_shared: |test| real(&Backend::Readiness, Layout::Shared, 4, test));
+#[cfg(windows)]
+contract_of_files!(files_iocp_shared: |test| real(&Backend::Iocp, Layout::Shared, 4, test));
+#[cfg(windows)]
+contract_of_files!(files_iocp_pinned: |test| real(&Backend::Iocp, Layout::Pinned, 3, test));

@@ -238,7 +238,7 @@ impl Status {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        let error = system::error(status.code());
+        let error = system::of_status(status.0).expect_err("a status that says no");
         match status.0 {
             STATUS_FILE_IS_A_DIRECTORY
             | STATUS_REPARSE_POINT_ENCOUNTERED

@@ -10,7 +10,6 @@ use std::os::windows::io::OwnedHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::Storage::FileSystem as nt;
-use windows_sys::Win32::Foundation::{ERROR_NOT_SAME_DEVICE, STATUS_NOT_SAME_DEVICE};
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
@@ -112,11 +111,6 @@ fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error
     }
     match linked {
         Ok(()) => Ok(()),
-        // The directory is another volume's.
-        Err(Status(STATUS_NOT_SAME_DEVICE)) => {
-            let code = ERROR_NOT_SAME_DEVICE.cast_signed();
-            Err(Error { failure: Failure::Unsupported, code })
-        }
         Err(status) => Err(match has_no_name(file)? {
             true => Error { failure: Failure::NotFound, ..status.into() },
             false => status.into(),
