@@ -6,7 +6,8 @@
 //!
 //! Files are opened for overlapped reads and writes, so that a completion port can take them; here
 //! they are waited for. Names differ in more than case, as is usual there, unless a directory was
-//! told otherwise. Nobody's files are executable, and so `executable` says nothing.
+//! told otherwise. No file is executable or not, and so `executable` says nothing. When a file was
+//! modified the system may find out only when whoever writes to it closes it.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -77,13 +77,11 @@ impl Folder {
         if identity(&found)? != identity(&file.handle)? {
             return Err(Error::new(Failure::NotFound));
         }
-        if can_flush {
-            calls::flush(&found)?;
-        }
         match path.rsplit_once('/') {
-            Some((way, _)) => self.sync_way(&self.go(way)?),
-            None => self.sync_way(&[]),
+            Some((way, _)) => self.sync_way(&self.go(way)?)?,
+            None => self.sync_way(&[])?,
         }
+        if can_flush { calls::flush(&found) } else { Ok(()) }
     }
 }
 
@@ -124,12 +122,12 @@ fn has_no_name(file: &Opened) -> Result<bool, Error> {
     Ok(standard.DeletePending || standard.NumberOfLinks == 0)
 }
 
-/// Waits until the names in a directory are on the disk.
+/// Waits until the names in a directory are on the disk, where the file system lets us: some do not
+/// flush directories, and none those in which we may make nothing.
 pub(in crate::disk) fn sync_directory(directory: &OwnedHandle) -> Result<(), Error> {
     let flushed = calls::open(directory, &[], TO_FLUSH).map_err(Error::from);
     match flushed.and_then(|directory| calls::flush(&directory)) {
-        // A file system that flushes no directories, or a directory in which we may make nothing.
-        Err(Error { failure: Failure::Denied | Failure::Unsupported, .. }) => Ok(()),
-        flushed => flushed,
+        Err(error @ Error { failure: Failure::Disk | Failure::NoSpace, .. }) => Err(error),
+        _ => Ok(()),
     }
 }
