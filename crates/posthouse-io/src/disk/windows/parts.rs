@@ -131,8 +131,7 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
     // A link, or a file that has another name: published already, and not removed then; or somebody
     // linked a file of his choice here.
     if found.kind != Kind::File || !found.has_one_name {
-        drop(file);
-        return put_away(parts, name).map(|_| None);
+        return remove(parts, &file, &file).map(|()| None);
     }
     Ok(Some((file, found)))
 }
