@@ -193,7 +193,8 @@ pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
 struct Finished<'a> {
     path: &'a str,
     modified_ms: Option<i64>,
-    /// Whether its owner may execute it, where the system knows of that.
+    /// Whether its owner may execute it.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows does not know of it"))]
     executable: bool,
 }
 
@@ -209,8 +210,8 @@ enum Kind {
 /// What a name leads to.
 struct Found {
     kind: Kind,
-    /// Names that it has.
-    links: u64,
+    /// A part that has another is published.
+    has_one_name: bool,
     metadata: Metadata,
 }
 

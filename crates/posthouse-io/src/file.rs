@@ -4,6 +4,14 @@
 //! whatever a path says and whoever swaps links meanwhile. A [`File`] is one open regular file.
 //! Paths are relative, with `/` between their parts, and have no empty part, `.` or `..` (asserted:
 //! who takes names from elsewhere checks them first).
+//!
+//! On Windows names that differ in case only are one name. What Windows gives another meaning than
+//! that of a name (`a:b`, `nul.txt`, `a.`, control characters, ...) leads to nothing where something
+//! is opened ([`NotFound`]), is no part of a list, and is [`Denied`] where something would be made.
+//! Every reparse point counts as a link. Nothing is executable there.
+//!
+//! [`NotFound`]: crate::Failure::NotFound
+//! [`Denied`]: crate::Failure::Denied
 
 use std::fmt;
 use std::io;
@@ -109,7 +117,8 @@ pub enum FileOp {
     /// Gives a part that has been synced its final name beneath the directory, making the
     /// directories on the way; when it completes the name is on the disk:
     /// [`FileOutcome::Done`]. It never replaces anything ([`Failure::Exists`]) and follows no
-    /// link. The part's own name stays until [`RemovePart`](Self::RemovePart).
+    /// link. The part's own name stays until [`RemovePart`](Self::RemovePart); where the file system
+    /// knows one name of a file only (FAT, exFAT on Windows) it goes with this.
     ///
     /// [`Failure::Exists`]: crate::Failure::Exists
     Publish {
@@ -121,9 +130,10 @@ pub enum FileOp {
         file: File,
         /// The final name.
         path: Box<str>,
-        /// When it was modified, in ms since 1970; `None`: now.
+        /// When it was modified, in ms since 1970; `None`: now. The file system keeps the nearest
+        /// time that it has.
         modified_ms: Option<i64>,
-        /// Whether its owner may execute it.
+        /// Whether its owner may execute it, where the system knows of that.
         executable: bool,
     },
     /// Waits until a file that was found under its final name is on the disk, and with it that name
@@ -225,7 +235,7 @@ pub struct Metadata {
     pub bytes: u64,
     /// When it was last modified, in ms since 1970.
     pub modified_ms: i64,
-    /// Whether its owner may execute it.
+    /// Whether its owner may execute it; on Windows never.
     pub executable: bool,
 }
 

@@ -22,6 +22,9 @@ mod files_linux;
 #[cfg(target_os = "linux")]
 #[path = "contract/files_planted.rs"]
 mod files_planted;
+#[cfg(windows)]
+#[path = "contract/files_windows.rs"]
+mod files_windows;
 #[path = "contract/flow.rs"]
 mod flow;
 #[cfg(target_os = "linux")]

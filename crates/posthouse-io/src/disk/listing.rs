@@ -42,7 +42,7 @@ fn add_up(
         match entry.kind()? {
             Kind::File => {
                 if let Some(found) = entry.look()?
-                    && (!unfinished || found.links == 1)
+                    && (!unfinished || found.has_one_name)
                 {
                     usage.files += 1;
                     usage.bytes = usage.bytes.saturating_add(found.metadata.bytes);

@@ -6,7 +6,8 @@
 //!
 //! Files are opened for overlapped reads and writes, so that a completion port can take them; here
 //! they are waited for. Names differ in more than case, as is usual there, unless a directory was
-//! told otherwise. Nobody's files are executable, and so `executable` says nothing.
+//! told otherwise. No file is executable or not, and so `executable` says nothing. When a file was
+//! modified the system may find out only when whoever writes to it closes it.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -158,13 +159,16 @@ pub(super) fn metadata(file: &Opened) -> Result<Metadata, Error> {
     Ok(find_out(&file.handle)?.metadata)
 }
 
-/// Asks what a handle has opened.
+/// Asks what a handle has opened. What lies on no disk is a device, and no file.
 fn find_out(handle: &OwnedHandle) -> Result<Found, Error> {
+    if !calls::is_on_a_disk(handle) {
+        return Err(not_a_file());
+    }
     let basic: fs::FILE_BASIC_INFO = calls::ask(handle)?;
     let standard: fs::FILE_STANDARD_INFO = calls::ask(handle)?;
     Ok(Found {
         kind: kind_of(basic.FileAttributes),
-        links: standard.NumberOfLinks.into(),
+        has_one_name: standard.NumberOfLinks == 1,
         metadata: Metadata {
             bytes: u64::try_from(standard.EndOfFile).expect("a length is not negative"),
             modified_ms: ms_of(basic.LastWriteTime),
@@ -235,7 +239,7 @@ impl Status {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        let error = system::error(status.code());
+        let error = system::of_status(status.0).expect_err("a status that says no");
         match status.0 {
             STATUS_FILE_IS_A_DIRECTORY
             | STATUS_REPARSE_POINT_ENCOUNTERED
@@ -253,3 +257,6 @@ impl From<Status> for Error {
 fn not_a_file() -> Error {
     Error::new(Failure::NotAFile)
 }
+
+#[cfg(test)]
+mod tests;

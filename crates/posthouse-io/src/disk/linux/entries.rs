@@ -94,7 +94,7 @@ pub(in crate::disk) fn is_parts_directory(name: &str) -> bool {
 fn found(stat: &Stat) -> Found {
     Found {
         kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
-        links: stat.st_nlink.into(),
+        has_one_name: stat.st_nlink == 1,
         metadata: metadata_of(stat),
     }
 }

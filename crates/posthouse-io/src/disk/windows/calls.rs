@@ -12,8 +12,8 @@ use windows_sys::Wdk::Storage::FileSystem as nt;
 use windows_sys::Win32::Foundation::{
     ERROR_FILE_NOT_FOUND, ERROR_HANDLE_EOF, ERROR_IO_PENDING, ERROR_NO_MORE_FILES, GetLastError,
     NTSTATUS, OBJ_CASE_INSENSITIVE, OBJ_DONT_REPARSE, OBJECT_ATTRIBUTE_FLAGS,
-    RtlNtStatusToDosError, STATUS_INVALID_PARAMETER, STATUS_NAME_TOO_LONG, STATUS_PENDING, TRUE,
-    UNICODE_STRING, WIN32_ERROR,
+    STATUS_INVALID_PARAMETER, STATUS_NAME_TOO_LONG, STATUS_PENDING, TRUE, UNICODE_STRING,
+    WIN32_ERROR,
 };
 use windows_sys::Win32::Storage::FileSystem as fs;
 use windows_sys::Win32::System::IO::{
@@ -38,12 +38,6 @@ pub(super) struct Status(pub(super) NTSTATUS);
 impl Status {
     fn check(status: NTSTATUS) -> Result<(), Self> {
         if status < 0 { Err(Self(status)) } else { Ok(()) }
-    }
-
-    /// What the documented calls say in its place.
-    pub(super) fn code(self) -> WIN32_ERROR {
-        // SAFETY: it looks the number up in a table.
-        unsafe { RtlNtStatusToDosError(self.0) }
     }
 }
 

@@ -4,8 +4,9 @@
 //! nobody else open it for writing, and the system releases that when its process ends. A name is
 //! taken away only by its holder, or where nobody has open what lies there.
 //!
-//! What a part's directory may be used for by others is the matter of its access rights, which it
-//! has from the directory that it is in.
+//! Who else may use the directory of parts is what its access rights say, which it has from the
+//! directory that it is in: a part has them, too, and so has what becomes of it. Its owner is not
+//! asked for, as a server of files may call everybody's by another name.
 
 use std::os::windows::io::OwnedHandle;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::Storage::FileSystem as nt;
 use windows_sys::Win32::Foundation::{
-    STATUS_ACCESS_DENIED, STATUS_DELETE_PENDING, STATUS_FILE_IS_A_DIRECTORY,
+    STATUS_ACCESS_DENIED, STATUS_CANNOT_DELETE, STATUS_DELETE_PENDING, STATUS_FILE_IS_A_DIRECTORY,
     STATUS_OBJECT_NAME_COLLISION,
 };
 use windows_sys::Win32::Storage::FileSystem as fs;
@@ -129,9 +130,8 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
     let found = find_out(&file)?;
     // A link, or a file that has another name: published already, and not removed then; or somebody
     // linked a file of his choice here.
-    if found.kind != Kind::File || found.links != 1 || !calls::is_on_a_disk(&file) {
-        drop(file);
-        return put_away(parts, name).map(|_| None);
+    if found.kind != Kind::File || !found.has_one_name {
+        return remove(parts, &file, &file).map(|()| None);
     }
     Ok(Some((file, found)))
 }
@@ -149,21 +149,23 @@ fn put_away(parts: &OwnedHandle, name: &[u16]) -> Result<bool, Error> {
 /// Takes away the name by which the first handle was opened, at once, although others may have the
 /// file open. The second is that of the file's holder, if it has one, and was opened by this name.
 fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Result<(), Error> {
+    // Since Windows 10 1607, on NTFS and ReFS; what is read-only since 1809.
     let at_once = nt::FILE_DISPOSITION_DELETE | nt::FILE_DISPOSITION_POSIX_SEMANTICS;
-    // The first since Windows 10 1809, the other since 1607, on NTFS and ReFS.
-    for flags in [at_once | nt::FILE_DISPOSITION_IGNORE_READONLY_ATTRIBUTE, at_once] {
-        match calls::dispose(named, flags) {
-            Err(status) if status.is_unknown() => {}
-            disposed => return Ok(disposed?),
-        }
+    let mut disposed = calls::dispose(named, at_once);
+    if disposed == Err(Status(STATUS_CANNOT_DELETE)) {
+        let read_only = nt::FILE_DISPOSITION_IGNORE_READONLY_ATTRIBUTE;
+        disposed = calls::dispose(named, at_once | read_only);
+    }
+    if !disposed.is_err_and(Status::is_unknown) {
+        return Ok(disposed?);
     }
     // Elsewhere the name stays until nobody has the file open by it. So it is another name that
     // stays; where it cannot be given one, the name itself. The holder's handle is renamed: under
     // Wine no other would know its file from then on.
-    for _ in 0..TRIES_MAX {
-        if calls::rename(held, parts, &spare_name()) != Err(Status(STATUS_OBJECT_NAME_COLLISION)) {
-            break;
-        }
+    if find_out(named)?.kind == Kind::File {
+        let taken = Err(Status(STATUS_OBJECT_NAME_COLLISION));
+        let mut spares = (0..TRIES_MAX).map(|_| spare_name());
+        let _ = spares.find(|name| calls::rename(held, parts, name) != taken);
     }
     Ok(calls::dispose_at_last(held)?)
 }

@@ -10,7 +10,6 @@ use std::os::windows::io::OwnedHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::Storage::FileSystem as nt;
-use windows_sys::Win32::Foundation::{ERROR_NOT_SAME_DEVICE, STATUS_NOT_SAME_DEVICE};
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
@@ -78,13 +77,11 @@ impl Folder {
         if identity(&found)? != identity(&file.handle)? {
             return Err(Error::new(Failure::NotFound));
         }
-        if can_flush {
-            calls::flush(&found)?;
-        }
         match path.rsplit_once('/') {
-            Some((way, _)) => self.sync_way(&self.go(way)?),
-            None => self.sync_way(&[]),
+            Some((way, _)) => self.sync_way(&self.go(way)?)?,
+            None => self.sync_way(&[])?,
         }
+        if can_flush { calls::flush(&found) } else { Ok(()) }
     }
 }
 
@@ -112,11 +109,6 @@ fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error
     }
     match linked {
         Ok(()) => Ok(()),
-        // The directory is another volume's.
-        Err(Status(STATUS_NOT_SAME_DEVICE)) => {
-            let code = ERROR_NOT_SAME_DEVICE.cast_signed();
-            Err(Error { failure: Failure::Unsupported, code })
-        }
         Err(status) => Err(match has_no_name(file)? {
             true => Error { failure: Failure::NotFound, ..status.into() },
             false => status.into(),
@@ -130,12 +122,12 @@ fn has_no_name(file: &Opened) -> Result<bool, Error> {
     Ok(standard.DeletePending || standard.NumberOfLinks == 0)
 }
 
-/// Waits until the names in a directory are on the disk.
+/// Waits until the names in a directory are on the disk, where the file system lets us: some do not
+/// flush directories, and none those in which we may make nothing.
 pub(in crate::disk) fn sync_directory(directory: &OwnedHandle) -> Result<(), Error> {
     let flushed = calls::open(directory, &[], TO_FLUSH).map_err(Error::from);
     match flushed.and_then(|directory| calls::flush(&directory)) {
-        // A file system that flushes no directories, or a directory in which we may make nothing.
-        Err(Error { failure: Failure::Denied | Failure::Unsupported, .. }) => Ok(()),
-        flushed => flushed,
+        Err(error @ Error { failure: Failure::Disk | Failure::NoSpace, .. }) => Err(error),
+        _ => Ok(()),
     }
 }

@@ -69,26 +69,55 @@ fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
         base::ERROR_NOT_ENOUGH_MEMORY
         | base::ERROR_OUTOFMEMORY
         | base::ERROR_NO_SYSTEM_RESOURCES
+        | base::ERROR_NONPAGED_SYSTEM_RESOURCES
+        | base::ERROR_PAGED_SYSTEM_RESOURCES
+        | base::ERROR_COMMITMENT_LIMIT
         | base::ERROR_WORKING_SET_QUOTA => Failure::NoBuffers,
-        base::ERROR_ACCESS_DENIED | base::ERROR_WRITE_PROTECT | base::ERROR_PRIVILEGE_NOT_HELD => {
-            Failure::Denied
-        }
+        // A scanner that finds something in a file denies all access to it.
+        base::ERROR_ACCESS_DENIED
+        | base::ERROR_WRITE_PROTECT
+        | base::ERROR_PRIVILEGE_NOT_HELD
+        | base::ERROR_VIRUS_INFECTED => Failure::Denied,
         base::ERROR_FILE_NOT_FOUND
         | base::ERROR_PATH_NOT_FOUND
         | base::ERROR_DELETE_PENDING
-        | base::ERROR_INVALID_NAME => Failure::NotFound,
+        | base::ERROR_INVALID_NAME
+        | base::ERROR_FILENAME_EXCED_RANGE
+        | base::ERROR_VIRUS_DELETED => Failure::NotFound,
         base::ERROR_FILE_EXISTS | base::ERROR_ALREADY_EXISTS => Failure::Exists,
-        base::ERROR_SHARING_VIOLATION | base::ERROR_LOCK_VIOLATION => Failure::Locked,
+        base::ERROR_CANT_ACCESS_FILE
+        | base::ERROR_STOPPED_ON_SYMLINK
+        | base::ERROR_REPARSE_POINT_ENCOUNTERED => Failure::NotAFile,
+        // The third: somebody has it in his memory, and it cannot be cut.
+        base::ERROR_SHARING_VIOLATION
+        | base::ERROR_LOCK_VIOLATION
+        | base::ERROR_USER_MAPPED_FILE => Failure::Locked,
         base::ERROR_DISK_FULL
         | base::ERROR_HANDLE_DISK_FULL
         | base::ERROR_DISK_QUOTA_EXCEEDED
-        | base::ERROR_FILE_TOO_LARGE => Failure::NoSpace,
+        | base::ERROR_FILE_TOO_LARGE
+        | base::ERROR_FILE_SYSTEM_LIMITATION
+        | base::ERROR_TOO_MANY_LINKS
+        // The root of a FAT volume has room for so many names.
+        | base::ERROR_CANNOT_MAKE => Failure::NoSpace,
         base::ERROR_CRC
+        | base::ERROR_NOT_READY
+        | base::ERROR_SEEK
+        | base::ERROR_SECTOR_NOT_FOUND
         | base::ERROR_READ_FAULT
         | base::ERROR_WRITE_FAULT
         | base::ERROR_IO_DEVICE
+        | base::ERROR_DEVICE_HARDWARE_ERROR
+        | base::ERROR_DEVICE_NOT_CONNECTED
+        | base::ERROR_DISK_OPERATION_FAILED
+        | base::ERROR_FILE_CORRUPT
+        | base::ERROR_DISK_CORRUPT
         | base::ERROR_GEN_FAILURE => Failure::Disk,
-        base::ERROR_NOT_SUPPORTED | base::ERROR_INVALID_FUNCTION => Failure::Unsupported,
+        base::ERROR_NOT_SUPPORTED
+        | base::ERROR_INVALID_FUNCTION
+        | base::ERROR_CALL_NOT_IMPLEMENTED
+        // A link from one volume to another.
+        | base::ERROR_NOT_SAME_DEVICE => Failure::Unsupported,
         _ => return None,
     })
 }
