@@ -6,7 +6,7 @@ use posthouse_io::{Error, File, FileOp, FileOutcome, Metadata};
 use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation, abort_code};
 
 use super::receiving::COMPARED_PER_SECOND;
-use super::{CHUNK_BYTES_MIN, Hands, Transfers, Work};
+use super::{CHUNK_BYTES_MIN, Hands, Phase, Transfers, Work};
 use crate::directory::Directory;
 use crate::transfer::{Progress, TransferError, TransferErrorKind};
 
@@ -294,7 +294,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     /// Queues the next chunk once the one before has left, and reads on behind it.
     pub(super) fn feed(&mut self, hands: &mut Hands<'_, '_, S>) {
-        if hands.strand.output.bulk_bytes() > 0 {
+        // What was being read when the bye was said comes too late: that is the last frame.
+        if hands.strand.phase != Phase::Open || hands.strand.output.bulk_bytes() > 0 {
             return;
         }
         if let Some(since) = self.chunk_since.take() {

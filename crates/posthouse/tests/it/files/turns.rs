@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, ReasonKind, Tuning};
+use posthouse::{Close, Options, ReasonKind, Tuning};
 
 use super::carrier::{Carrier, failed, serve, serve_with};
 use super::frames::{greet, greet_with, numbered, offer, offer_for};
 use crate::bed::{Bed, in_simulation, on_real_sockets};
 use crate::raw::Raw;
 use crate::store::content;
+
+/// Files that are sent at the same time.
+const FILES: u32 = 8;
 
 fn quiet(bed: &Bed<'_>) -> Options {
     Options { heartbeat_ms: 0, ..bed.options() }
@@ -345,6 +348,46 @@ fn what_is_published_all_the_same_leaves_no_part() {
         let told = log.transfers().first().and_then(failed);
         assert_eq!(there.parts().len(), 0, "files {:?}, told {told:?}", there.files());
         assert_eq!(there.files().is_empty(), told.is_some(), "told {told:?}");
+    });
+}
+
+/// Pieces of files come from the disk while the connection is being closed.
+#[test]
+fn no_chunk_follows_a_bye() {
+    in_simulation(|bed| {
+        let hash = hash_of(bed, b"");
+        let there = bed.store("there");
+        for n in 0..FILES {
+            there.write(&format!("f{n}"), &content(1, 20_000));
+        }
+        let tuning = Tuning { chunk_bytes: 1024, ..bed.options().tuning };
+        let (server, _) = serve_with(bed, &there.directory(), Options { tuning, ..quiet(bed) });
+        for moment in 0..40 {
+            let mut raw = bed.dial(&server);
+            greet(bed, &mut raw);
+            for n in 0..FILES {
+                raw.send_frame(18, &numbered(2 * n + 1, format!("f{n}").as_bytes()));
+            }
+            let limit = 20_000_u64.to_le_bytes();
+            let mut offers = 0;
+            while offers < FILES {
+                let (kind, payload) = bed.read_frame(&mut raw);
+                if kind == 10 {
+                    offers += 1;
+                    raw.send_frame(11, &[&payload[..4], &[0; 8], &limit, &hash].concat());
+                }
+            }
+            bed.world().run_for(Duration::from_micros(50 * moment));
+            let peer = server.peers().pop().expect("it is connected");
+            server.close(peer.id, Close::gracefully()).expect("there is room");
+            let kinds: Vec<u8> = frames(bed, &mut raw).iter().map(|frame| frame.0).collect();
+            assert_eq!(
+                kinds.iter().position(|kind| *kind == 5),
+                Some(kinds.len() - 1),
+                "{kinds:?}"
+            );
+        }
+        bed.end(&server);
     });
 }
 

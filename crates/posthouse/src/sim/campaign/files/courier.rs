@@ -186,8 +186,12 @@ impl Courier {
         }
     }
 
-    /// Something with files, by dice.
+    /// Something with files, by dice. Nothing once it is calm, also where it was asked for before:
+    /// what cancels, or closes, would be a reason that the book does not know.
     pub(super) fn act(&self, peer: CourierPeer<'_, '_>) -> Outcome {
+        if self.book.is_calm() {
+            return Ok(());
+        }
         let mut dice = Self::dice(peer);
         match dice.below(16) {
             0..=4 if !self.is_server() => self.begin_wanted(peer, false),
@@ -287,7 +291,7 @@ impl Handler for Courier {
         if message.kind() == STREAM && peer.state().line.sent < MESSAGES_MAX {
             self.common.send(peer, message.payload().len() / 2);
         }
-        if self.book.is_calm() { Ok(()) } else { self.act(peer) }
+        self.act(peer)
     }
 
     fn offered(&self, peer: CourierPeer<'_, '_>, offer: &Offer<'_>) -> Answer {
@@ -320,7 +324,7 @@ impl Handler for Courier {
             }
         }
         peer.state().begun.retain(|progress| progress != transfer.progress());
-        if self.book.is_calm() || !peer.is_open() { Ok(()) } else { self.act(peer) }
+        if peer.is_open() { self.act(peer) } else { Ok(()) }
     }
 
     fn disconnected(&self, peer: CourierPeer<'_, '_>, why: &Reason) {

@@ -43,6 +43,9 @@ struct Sending {
     outgoing: Outgoing,
     /// True exactly when what was sent is not what was hashed.
     spoiled: bool,
+    /// True exactly when something was said of it that may have the server throw away what it has:
+    /// what it granted before that can still be on its way.
+    disowned: bool,
     crashes: u64,
 }
 
@@ -113,6 +116,13 @@ impl Liar {
     fn allow(&mut self, id: u32, limit: u64) {
         if let Some([allowed, _]) = self.getting.get_mut(&id) {
             *allowed = limit.max(*allowed);
+        }
+    }
+
+    /// What is said of a file next may end it, or begin it anew.
+    fn disown(&mut self, id: u32) {
+        if let Some(sending) = self.sending.get_mut(&id) {
+            sending.disowned = true;
         }
     }
 
@@ -218,7 +228,7 @@ impl Liar {
 
     /// Credit is for what has been written, and for no more than the window beyond it.
     fn check_credit(&self, book: &Book, id: u32, limit: u64) {
-        let known = self.sending.get(&id).filter(|_| !self.spoiled_offer);
+        let known = self.sending.get(&id).filter(|it| !it.disowned && !self.spoiled_offer);
         let Some(sending) = known else { return };
         let written = book.shelves(|shelves| {
             let crashed = shelves.crashes(SERVER_PLACE) != sending.crashes;
@@ -253,7 +263,8 @@ impl Liar {
         let chunk_bytes_max = 1 + dice.below(8_000) as usize;
         let outgoing = Outgoing::new(id, size, chunk_bytes_max);
         let name = name.to_owned();
-        let sending = Sending { name, part, content, outgoing, spoiled: false, crashes };
+        let sending =
+            Sending { name, part, content, outgoing, spoiled: false, disowned: false, crashes };
         self.sending.insert(id, sending);
         self.say_offer(id);
     }
@@ -315,8 +326,14 @@ impl Liar {
         let (limit, hash) = (dice.below(70_000), [dice.next() as u8; 32]);
         match dice.below(24) {
             0 => self.say(TransferFrame::Chunk { id, bytes: &[7; 3000] }),
-            1 => self.say(TransferFrame::Done { id, hash }),
-            2..=4 => self.say(TransferFrame::Abort { id, code: dice.below(20) as u16, text: b"!" }),
+            1 => {
+                self.disown(id);
+                self.say(TransferFrame::Done { id, hash });
+            }
+            2..=4 => {
+                self.disown(id);
+                self.say(TransferFrame::Abort { id, code: dice.below(20) as u16, text: b"!" });
+            }
             5 => {
                 self.allow(id, limit);
                 self.say(TransferFrame::Accept { id, offset: limit / 2, limit, prefix: hash });
@@ -330,6 +347,7 @@ impl Liar {
                 let id = if id == self.next_id { self.new_id() } else { id };
                 // One drawn by chance may be greater than any before: those up to it are used up.
                 self.next_id = self.next_id.max((id | 1) + 2);
+                self.disown(id);
                 let name = if dice.one_in(2) { name } else { b"../up" };
                 self.say_offer_of(id, dice.next() >> (1 + dice.below(63)), name);
             }
@@ -354,7 +372,10 @@ impl Liar {
                 self.next_id = self.next_id.max(257);
             }
             20 => self.spoil(dice, TransferFrame::Get { id, name }),
-            21 => self.spoil(dice, TransferFrame::Done { id, hash }),
+            21 => {
+                self.disown(id);
+                self.spoil(dice, TransferFrame::Done { id, hash });
+            }
             17 => self.raw.stop_reading(),
             18 => self.raw.resume_reading(),
             19 if dice.one_in(3) => self.raw.reset(),
