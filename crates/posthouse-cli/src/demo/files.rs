@@ -12,11 +12,15 @@ use crate::pattern;
 /// What clients send, what arrives at the server, and what clients get back. Dropping it removes
 /// all of it.
 pub(crate) struct Files {
-    top: PathBuf,
     pub(super) outbox: Directory,
     pub(super) inbox: Directory,
     pub(super) back: Directory,
+    /// The last: Windows keeps a directory that somebody has open.
+    top: Temporary,
 }
+
+/// A directory that goes with this value.
+struct Temporary(PathBuf);
 
 impl Files {
     /// Makes the directories, and the files to send.
@@ -30,23 +34,23 @@ impl Files {
         };
         let made = fs::create_dir(&top).and_then(|()| fill(&top));
         let [outbox, inbox, back] = made.map_err(failed)?;
-        Ok(Self { top, outbox, inbox, back })
+        Ok(Self { outbox, inbox, back, top: Temporary(top) })
     }
 
     /// How many of the files that came back are what was sent.
     pub(super) fn same(&self) -> u64 {
         let is_same = |client: &u32| {
-            let came = fs::read(self.top.join("back").join(name(*client)));
+            let came = fs::read(self.top.0.join("back").join(name(*client)));
             came.is_ok_and(|came| came == content(*client))
         };
         (0..FILES).filter(is_same).count() as u64
     }
 }
 
-impl Drop for Files {
+impl Drop for Temporary {
     fn drop(&mut self) {
         // Left behind at worst, in a directory that is cleaned.
-        let _ = fs::remove_dir_all(&self.top);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
