@@ -59,8 +59,8 @@ pub(in crate::disk) fn each_entry(
         each(&Entry { directory, name, text, kind: kind_of(attributes) })
     });
     match walked {
-        // The directory has been removed.
-        Err(Error { failure: Failure::NotFound, .. }) => Ok(()),
+        // The directory has been removed; the second is what is said while others have it open.
+        Err(Error { failure: Failure::NotFound | Failure::Denied, .. }) => Ok(()),
         walked => walked,
     }
 }

@@ -387,18 +387,18 @@ fn a_junction_leads_nowhere() {
     assert!(make_junction(&planted.parts(), &outside.path));
     assert_eq!(planted.part("secret").err(), Some(Failure::NotAFile));
     assert_eq!(planted.expire(0), Err(Failure::NotAFile));
-    // A directory that is swapped for it while it is on the way.
-    let swap = |from: &Path, to: &Path| std::fs::rename(from, to).is_ok();
-    let (way, aside) = (place.path.join("way"), place.path.join("aside"));
-    std::fs::create_dir(&way).expect("a directory");
+    // The way there becomes one, again and again, while it is gone.
+    let way = place.path.join("way");
+    let rename = |from: &Path, to: &Path| std::fs::rename(from, to).is_ok();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                if swap(&way, &aside) {
-                    while !swap(&junction, &way) {}
-                    while !swap(&way, &junction) {}
-                    while !swap(&aside, &way) {}
+            for n in 0.. {
+                rename(&way, &place.path.join(format!("aside-{n}")));
+                let planted = rename(&junction, &way);
+                while planted && !rename(&way, &junction) {}
+                if stop.load(Ordering::Relaxed) {
+                    break;
                 }
             }
         });
