@@ -6,9 +6,9 @@
 //! who takes names from elsewhere checks them first).
 //!
 //! On Windows names that differ in case only are one name. What Windows gives another meaning than
-//! that of a name (`a:b`, `nul.txt`, `a.`, control characters, ...) leads to nothing where something
-//! is opened ([`NotFound`]), is no part of a list, and is [`Denied`] where something would be made.
-//! Every reparse point counts as a link. Nothing is executable there.
+//! that of a name (`a:b`, `nul.txt`, `a.`, control characters, ...) leads to nothing where
+//! something is opened ([`NotFound`]), is no part of a list, and is [`Denied`] where something
+//! would be made. Every reparse point counts as a link. Nothing is executable there.
 //!
 //! [`NotFound`]: crate::Failure::NotFound
 //! [`Denied`]: crate::Failure::Denied
@@ -117,8 +117,8 @@ pub enum FileOp {
     /// Gives a part that has been synced its final name beneath the directory, making the
     /// directories on the way; when it completes the name is on the disk:
     /// [`FileOutcome::Done`]. It never replaces anything ([`Failure::Exists`]) and follows no
-    /// link. The part's own name stays until [`RemovePart`](Self::RemovePart); where the file system
-    /// knows one name of a file only (FAT, exFAT on Windows) it goes with this.
+    /// link. The part's own name stays until [`RemovePart`](Self::RemovePart); where the file
+    /// system knows one name of a file only (FAT, exFAT on Windows) it goes with this.
     ///
     /// [`Failure::Exists`]: crate::Failure::Exists
     Publish {

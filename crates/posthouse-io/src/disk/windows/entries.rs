@@ -2,7 +2,7 @@
 
 use std::os::windows::io::OwnedHandle;
 
-use super::names::{self, Name};
+use super::names::Name;
 use super::opening::{TO_ENTER, enter_beneath, find};
 use super::{calls, kind_of};
 use crate::disk::{Found, Kind};
@@ -18,7 +18,7 @@ pub(in crate::disk) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The name, where it is a text, and one that could be opened.
+    /// The name, where it is a text. It can be one that is none to us; nothing is found by it.
     pub(in crate::disk) fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
@@ -55,12 +55,12 @@ pub(in crate::disk) fn each_entry(
         if matches!(name, [it] | [it, _] if *it == dot) && name.iter().all(|unit| *unit == dot) {
             return Ok(());
         }
-        let text = String::from_utf16(name).ok().filter(|text| names::is_name(text));
+        let text = String::from_utf16(name).ok();
         each(&Entry { directory, name, text, kind: kind_of(attributes) })
     });
     match walked {
-        // The directory has been removed.
-        Err(Error { failure: Failure::NotFound, .. }) => Ok(()),
+        // The directory has been removed; the second is what is said while others have it open.
+        Err(Error { failure: Failure::NotFound | Failure::Denied, .. }) => Ok(()),
         walked => walked,
     }
 }

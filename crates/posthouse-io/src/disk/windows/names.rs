@@ -41,7 +41,7 @@ impl Name {
 }
 
 /// Whether Windows gives the part of a path no other meaning.
-pub(super) fn is_name(part: &str) -> bool {
+fn is_name(part: &str) -> bool {
     !part.is_empty()
         && !part.contains(is_forbidden)
         && !part.ends_with(['.', ' '])
