@@ -7,16 +7,18 @@ mod campaign;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use campaign::{CONNECTIONS_MAX, Figure, Report, Settings};
-use posthouse_io::{Backend, Layout};
+use campaign::{CONNECTIONS_MAX, Figure, Plan, Report, Settings};
+use posthouse_io::{Backend, Layout, ReadMode};
 
 const HELP: &str = "\
 Opens and ends many connections over loopback, with random cancels, resets and half-closes. Checks
 that every operation ends once, that bytes arrive as they were sent, and that nothing is left.
 
   --connections N      how many (default 20000, at most 16000000)
-  --backend NAME       uring (default) or readiness
+  --backend NAME       uring (default) or readiness; on Windows iocp
   --layout NAME        pinned (default) or shared
+  --read-mode NAME     zero-byte (default) or pending (Windows)
+  --resets PERCENT     of so many connections more one side resets (default 0)
   --seed S             what happens on each connection (default 1); which thread does it when, and
                        so what comes first, is another thing each time
   --guarded            released buffers lie on pages that nobody can touch
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         }
     };
     println!("{settings:?}");
-    let seed = settings.seed;
+    let seed = settings.plan.seed;
     match campaign::run(settings) {
         Ok(report) => {
             print(&report);
@@ -55,9 +57,10 @@ fn main() -> ExitCode {
 fn parse(words: Vec<String>) -> Result<Settings, String> {
     let mut settings = Settings {
         connections: 20_000,
-        backend: Backend::Uring,
+        backend: if cfg!(windows) { Backend::Iocp } else { Backend::Uring },
         layout: Layout::Pinned,
-        seed: 1,
+        read_mode: ReadMode::ZeroByte,
+        plan: Plan { seed: 1, resets_percent: 0 },
         guarded: false,
         workers: 3,
         at_once: 1024,
@@ -77,10 +80,14 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
         match (option.as_str(), value.as_str()) {
             ("--connections", _) => settings.connections = number(CONNECTIONS_MAX.into())? as u32,
             ("--backend", "uring") => settings.backend = Backend::Uring,
+            ("--backend", "iocp") => settings.backend = Backend::Iocp,
             ("--backend", "readiness") => settings.backend = Backend::Readiness,
             ("--layout", "pinned") => settings.layout = Layout::Pinned,
             ("--layout", "shared") => settings.layout = Layout::Shared,
-            ("--seed", _) => settings.seed = number(u64::MAX)?,
+            ("--read-mode", "zero-byte") => settings.read_mode = ReadMode::ZeroByte,
+            ("--read-mode", "pending") => settings.read_mode = ReadMode::Pending,
+            ("--resets", _) => settings.plan.resets_percent = number(100)? as u32,
+            ("--seed", _) => settings.plan.seed = number(u64::MAX)?,
             ("--workers", _) => settings.workers = number(64)? as u16,
             ("--at-once", _) => settings.at_once = number(6000)? as u16,
             ("--minutes", _) => {

@@ -50,8 +50,8 @@ impl<R: Slot> SharedTable<R> {
         record.is(socket).then_some(record)
     }
 
-    /// Vacates the slot of a socket whose handle can go at once; the name is stale from now on. What `vacate` takes out is
-    /// dropped with no lock held.
+    /// Vacates the slot of a socket whose handle can go at once; the name is stale from now on.
+    /// What `vacate` takes out is dropped with no lock held.
     #[cfg(target_os = "linux")]
     pub(crate) fn release<T>(&self, socket: Socket, vacate: impl FnOnce(&mut R) -> T) {
         let taken = vacate(&mut self.get(socket));

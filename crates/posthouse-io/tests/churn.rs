@@ -1,14 +1,12 @@
 //! The churn in small, on every backend of this machine: `cargo xtask churn` is the same in large.
 
-#![cfg(target_os = "linux")]
-
 #[path = "../examples/churn/campaign.rs"]
 mod campaign;
 
 use std::sync::{Mutex, PoisonError};
 
-use campaign::{Figure, Settings};
-use posthouse_io::{Backend, Layout};
+use campaign::{Figure, Plan, Settings};
+use posthouse_io::{Backend, Layout, ReadMode};
 
 /// A campaign counts the descriptors of the whole process: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -19,7 +17,8 @@ fn churn(backend: Backend, layout: Layout, connections: u32, guarded: bool) {
         connections,
         backend,
         layout,
-        seed: 3,
+        read_mode: ReadMode::ZeroByte,
+        plan: Plan { seed: 3, resets_percent: 0 },
         guarded,
         workers: 3,
         at_once: 256,
@@ -42,23 +41,39 @@ fn churn(backend: Backend, layout: Layout, connections: u32, guarded: bool) {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_churn_leaves_nothing_on_uring() {
     churn(Backend::Uring, Layout::Pinned, 2000, false);
 }
 
 /// Fewer, because each buffer that is received into is a new mapping.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_churn_leaves_nothing_on_uring_and_writes_nothing_late() {
     churn(Backend::Uring, Layout::Pinned, 500, true);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_churn_leaves_nothing_on_readiness_pinned() {
     churn(Backend::Readiness, Layout::Pinned, 2000, false);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_churn_leaves_nothing_on_readiness_shared() {
     churn(Backend::Readiness, Layout::Shared, 2000, false);
+}
+
+#[cfg(windows)]
+#[test]
+fn a_churn_leaves_nothing_on_iocp_shared() {
+    churn(Backend::Iocp, Layout::Shared, 600, false);
+}
+
+#[cfg(windows)]
+#[test]
+fn a_churn_leaves_nothing_on_iocp_pinned() {
+    churn(Backend::Iocp, Layout::Pinned, 600, false);
 }

@@ -107,8 +107,8 @@ options! {
         /// Threads that carry the I/O and run the callbacks, 1 to 64. 0: one for each core, at
         /// most 8.
         pub io_workers: usize = 0,
-        /// Which system does the I/O: "auto", "iocp", "uring" or "readiness". With "auto" the environment
-        /// variable POSTHOUSE_BACKEND decides, where it is set.
+        /// Which system does the I/O: "auto", "iocp", "uring" or "readiness". With "auto" the
+        /// environment variable POSTHOUSE_BACKEND decides, where it is set.
         pub backend: Backend = Backend::Auto,
         /// How connections and workers come together: "auto", "pinned" or "shared".
         pub layout: Layout = Layout::Auto,

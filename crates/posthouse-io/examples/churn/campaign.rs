@@ -32,13 +32,14 @@ use std::time::{Duration, Instant};
 
 use posthouse_io::{
     Address, Backend, Bell, Buffer, CompletionPort, Counters, Drained, LaneId, Layout,
-    ListenOptions, NewSocket, Options, Turn,
+    ListenOptions, NewSocket, Options, ReadMode, Turn,
 };
 
 use exchange::{Account, Exchanges, lock};
 pub(crate) use figures::{Figure, Figures};
 use house::{House, Post};
 use process::Holdings;
+pub(crate) use script::Plan;
 use script::{Script, Side, Target};
 use worker::Worker;
 
@@ -49,7 +50,8 @@ pub(crate) struct Settings {
     pub(crate) connections: u32,
     pub(crate) backend: Backend,
     pub(crate) layout: Layout,
-    pub(crate) seed: u64,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) plan: Plan,
     pub(crate) guarded: bool,
     pub(crate) workers: u16,
     /// Connecting ends at once; as many accepting ones come with them, and each has a descriptor.
@@ -144,6 +146,11 @@ impl Settings {
     fn is_ordered(&self) -> bool {
         self.layout == Layout::Pinned
     }
+
+    /// Whether a send that failed, be it by a cancel, may have left in part.
+    fn failed_sends_are_doubtful(&self) -> bool {
+        matches!(self.backend, Backend::Iocp)
+    }
 }
 
 /// Beginning and end.
@@ -155,6 +162,7 @@ impl Campaign {
             io_workers: settings.workers.into(),
             buffer_bytes: 16 * 1024,
             guard_buffers: settings.guarded,
+            read_mode: settings.read_mode,
             ..Options::default()
         })?;
         let listen = || port.listen(any_port(), ListenOptions::default());
@@ -171,7 +179,7 @@ impl Campaign {
         let connections = settings.connections;
         Ok(Arc::new(Self {
             bell: port.bell(),
-            exchanges: Exchanges::new(settings.seed, settings.connections),
+            exchanges: Exchanges::new(settings.plan, settings.connections),
             posts_open: AtomicUsize::new(2 * houses.len()),
             workers: AtomicUsize::new(settings.workers.into()),
             settings,
@@ -398,7 +406,7 @@ impl Campaign {
 
     fn address_of(&self, number: u32) -> Address {
         let lane = number as usize % self.houses.len();
-        let port = match Script::of(self.settings.seed, number).target {
+        let port = match Script::of(self.settings.plan, number).target {
             Target::Serving => self.serving[lane],
             Target::TurningAway => self.turning_away[lane],
             Target::Nobody => self.nobody,

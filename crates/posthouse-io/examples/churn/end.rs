@@ -11,7 +11,7 @@ use super::figures::{Figure, Figures};
 use super::pattern::Pattern;
 use super::random::Random;
 use super::receives::{Receives, Verdict};
-use super::script::{Mischief, Part, Script, Side, Target};
+use super::script::{Mischief, Part, Plan, Script, Side, Target};
 use super::tags::{Kind, Name};
 
 /// What a check says: the error is a mistake of the port, in a sentence.
@@ -98,13 +98,13 @@ pub(super) enum Next {
 
 impl End {
     pub(super) fn new(
-        seed: u64,
+        plan: Plan,
         (number, side): (u32, Side),
         name: Name,
         socket: Socket,
         ordered: bool,
     ) -> Self {
-        let script = Script::of(seed, number);
+        let script = Script::of(plan, number);
         let part = *script.part(side);
         let (own, other) = match side {
             Side::Client => (Side::Client, Side::Server),
@@ -117,13 +117,13 @@ impl End {
             name,
             socket,
             polite: script.is_polite(),
-            random: Random::of([seed, number.into(), 8 + u64::from(side == Side::Server)]),
+            random: Random::of([plan.seed, number.into(), 8 + u64::from(side == Side::Server)]),
             state: if side == Side::Client { State::Connecting } else { State::Open },
             events: 0,
             cancels_left: part.cancels,
             receives: Receives::new(ordered, part.dawdles),
             outgoing: Outgoing {
-                pattern: Pattern::of(seed, number, own),
+                pattern: Pattern::of(plan.seed, number, own),
                 messages: 0,
                 message_end: 0,
                 rest: None,
@@ -132,7 +132,7 @@ impl End {
                 stalled: false,
                 ended: false,
             },
-            incoming: Pattern::of(seed, number, other),
+            incoming: Pattern::of(plan.seed, number, other),
             part,
             kept: None,
             let_go: false,
@@ -248,7 +248,9 @@ impl End {
             return;
         }
         self.cancels_left = self.cancels_left.saturating_sub(1);
-        let everything = self.random.one_in(if stalled { 2 } else { 3 });
+        let doubtful = hands.campaign.settings.failed_sends_are_doubtful();
+        let may_cancel_a_send = !(doubtful && self.outgoing.in_flight.is_some());
+        let everything = self.random.one_in(if stalled { 2 } else { 3 }) && may_cancel_a_send;
         self.cancel(if everything { Cancel::Everything } else { Cancel::Receives }, hands);
     }
 
@@ -418,9 +420,12 @@ impl End {
                 self.outgoing.rest = Some(gather);
                 Ok(())
             }
-            // On every system that is here, nothing of a cancelled send has left: it is sent again,
-            // and the other end would see it twice.
+            // Where nothing of a cancelled send has left it is sent again, and the other end would
+            // see it twice.
             Outcome::Failed(error) => {
+                if hands.campaign.settings.failed_sends_are_doubtful() {
+                    self.account.doubtful = length as u32;
+                }
                 let cancelled = error.failure == Failure::Cancelled;
                 hands.figures.add(Figure::SendsCancelled, cancelled.into());
                 self.failed(error, self.outgoing.cancelled)
@@ -462,7 +467,8 @@ impl End {
     fn received(&mut self, verdict: Verdict, hands: &mut Hands<'_>) -> Check {
         match verdict {
             Verdict { outcome: Outcome::Received(buffer), .. } => {
-                if self.account.ended || self.deaf {
+                // After a reset of one's own, what the system had in its hands comes as it is.
+                if self.account.ended || (self.deaf && !self.reset) {
                     return Err(format!("{} bytes after the end", buffer.len()));
                 }
                 self.check(self.account.received, &buffer)?;

@@ -72,9 +72,18 @@ pub(super) enum Mischief {
     CutShort,
 }
 
+/// What decides over all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// How many connections of a hundred have a side that resets, besides those that have one
+    /// anyway.
+    pub(crate) resets_percent: u32,
+}
+
 impl Script {
-    pub(super) fn of(seed: u64, number: u32) -> Self {
-        let mut random = Random::of([seed, number.into(), 0]);
+    pub(super) fn of(plan: Plan, number: u32) -> Self {
+        let mut random = Random::of([plan.seed, number.into(), 0]);
         let target = match random.below(32) {
             0 => Target::TurningAway,
             1 => Target::Nobody,
@@ -88,6 +97,14 @@ impl Script {
                 false => (&mut script.server, &mut script.client),
             };
             (sender.sizes, sender.messages, receiver.dawdles) = (Sizes::Flood, 1, true);
+        }
+        let mut random_of_resets = Random::of([plan.seed, number.into(), 32]);
+        if random_of_resets.below(100) < plan.resets_percent {
+            let side = match random_of_resets.one_in(2) {
+                true => &mut script.client,
+                false => &mut script.server,
+            };
+            (side.mischief, side.mischief_at) = (Mischief::Reset, random_of_resets.below(8));
         }
         match random.below(4) {
             0 => script.server.replies_last = true,

@@ -39,7 +39,7 @@ impl Drop for Worker {
 
 impl Worker {
     pub(super) fn new(campaign: Arc<Campaign>, house: Arc<House>, number: u64) -> Self {
-        let random = Random::of([campaign.settings.seed, number, 16]);
+        let random = Random::of([campaign.settings.plan.seed, number, 16]);
         Self {
             campaign,
             house,
@@ -177,8 +177,8 @@ impl Worker {
     }
 
     fn move_in(&self, number: u32, side: Side, name: Name, socket: posthouse_io::Socket) {
-        let (seed, ordered) = (self.campaign.settings.seed, self.campaign.settings.is_ordered());
-        let end = End::new(seed, (number, side), name, socket, ordered);
+        let (plan, ordered) = (self.campaign.settings.plan, self.campaign.settings.is_ordered());
+        let end = End::new(plan, (number, side), name, socket, ordered);
         lock(self.house.place(name.slot)).end = Some(Box::new(end));
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Accepting {
     /// Peers that the system awaits.
     awaited: usize,
     cancelled: bool,
-    /// What kept the last peer from being awaited. It ends the accept when none is awaited any more.
+    /// What kept the last peer from being awaited. It ends the accept when none is awaited.
     short_of: Option<Error>,
 }
 

@@ -257,7 +257,7 @@ impl Functions {
                 code(net::WSARecv(handle, &raw const room, 1, ptr::null_mut(), flags, at, None))
             }
         };
-        // SAFETY: as argued in the call; memory that is behind a pointer does not move with the box.
+        // SAFETY: as argued in the call; memory behind a pointer does not move with the box.
         unsafe { operation.begin(self.at_once, call) }
     }
 

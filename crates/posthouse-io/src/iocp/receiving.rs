@@ -2,8 +2,13 @@
 //!
 //! The receives of a socket are a queue. Those that the system has memory for (the posted ones) are
 //! its beginning; the others wait for a probe, a receive of zero bytes, to say that there is
-//! something, and then take it from the socket themselves. A probe stands behind the posted ones,
-//! and nothing is posted behind a probe: so whatever is taken is what comes next.
+//! something, and then take it from the socket themselves, when none is posted any more. A probe
+//! stands behind the posted ones, and nothing is posted behind a probe: so whatever is taken is
+//! what comes next.
+//!
+//! A posted receive that comes back empty is taken for a word, not for the end: Wine gives back all
+//! that are posted when both streams have ended, even where bytes are left. From then on nothing is
+//! posted, and the socket itself says what is left, and when it is the end.
 
 use std::collections::VecDeque;
 
@@ -23,8 +28,15 @@ pub(super) struct Receive {
     tag: Tag,
     mode: ReceiveMode,
     cancelled: bool,
-    /// The operation that the system has for it.
-    posted: Option<Name>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The system has no memory for it.
+    Waits,
+    /// The system has this operation for it.
+    Posted(Name),
 }
 
 impl Record {
@@ -39,7 +51,7 @@ impl Record {
             let error = self.broken.unwrap_or(Error::new(Failure::NotConnected));
             return hands.done.fail(tag, error);
         }
-        let receive = Receive { tag, mode, cancelled: false, posted: None };
+        let receive = Receive { tag, mode, cancelled: false, state: State::Waits };
         // What has been cancelled ends soon, and the next one begins then.
         let follows = |last: &Receive| {
             last.cancelled || (last.mode, mode) == (ReceiveMode::Once, ReceiveMode::Once)
@@ -55,7 +67,7 @@ impl Record {
             }
             _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
         };
-        // No probe would end any more, but a read tells what is left and then the end.
+        // A read tells what is left and then the end.
         self.readable |= self.broken.is_some();
         if !self.readable && !self.probing {
             self.serve(socket, hands);
@@ -68,20 +80,26 @@ impl Record {
     }
 
     fn first_unposted(&mut self) -> Option<usize> {
-        self.receives().position(|receive| receive.posted.is_none())
+        self.receives().position(|receive| receive.state == State::Waits)
     }
 
-    /// Takes what is there, at most one buffer; where nothing is, has the system tell when there is.
+    /// Takes what is there, at most one buffer; where nothing is, has the system tell of it.
     pub(super) fn serve(&mut self, socket: Socket, hands: &mut Hands<'_>) {
-        if self.readable && self.wants_to_read() {
+        if self.can_take() {
             self.take_one(hands);
         }
         if !self.readable && !self.probing && self.wants_to_read() {
             match hands.core.read_mode {
-                ReadMode::ZeroByte => self.probe(socket, hands),
-                ReadMode::Pending => self.post_receives(socket, hands),
+                ReadMode::Pending if !self.posts_no_more => self.post_receives(socket, hands),
+                ReadMode::Pending | ReadMode::ZeroByte => self.probe(socket, hands),
             }
         }
+    }
+
+    /// Whether something may be taken from the socket, for a receive that waits for it.
+    pub(super) fn can_take(&mut self) -> bool {
+        let posted = |receive: &mut Receive| receive.state != State::Waits;
+        self.readable && self.wants_to_read() && !self.receives().any(posted)
     }
 
     fn take_one(&mut self, hands: &mut Hands<'_>) {
@@ -141,11 +159,13 @@ impl Record {
     /// Gives the system memory for every receive, in their order. Where it has no room for that, a
     /// probe stands behind those that were posted.
     fn post_receives(&mut self, socket: Socket, hands: &mut Hands<'_>) {
-        while let Some(index) = self.first_unposted() {
+        while !self.readable
+            && let Some(index) = self.first_unposted()
+        {
             let memory = hands.buffers.take_memory();
             let begun = hands.core.functions.receive(self.raw(), socket, memory);
             match self.count(begun) {
-                Ok(name) => self.at(index).posted = Some(name),
+                Ok(name) => self.at(index).state = State::Posted(name),
                 Err(ended) => {
                     let Work::Receive { memory } = ended.operation.work else { unreachable!() };
                     let short = ended.result.is_err_and(|error| error.is_passing());
@@ -172,9 +192,9 @@ impl Record {
         result: Result<usize, Error>,
         hands: &mut Hands<'_>,
     ) {
-        let index = self.receives().position(|receive| receive.posted == Some(name));
+        let index = self.receives().position(|receive| receive.state == State::Posted(name));
         let index = index.expect("the system receives where a receive waits");
-        self.at(index).posted = None;
+        self.at(index).state = State::Waits;
         self.finish(index, memory, result, hands);
     }
 
@@ -198,25 +218,46 @@ impl Record {
         }
         hands.buffers.give_back_memory(memory);
         let outcome = match (result, self.broken) {
+            // Not by what broke the connection: what comes after it may have bytes.
+            (Err(error), _) if cancelled && error.failure == Failure::Cancelled => {
+                Outcome::Failed(Error::new(error.failure))
+            }
             (_, Some(error)) => Outcome::Failed(error),
-            (Ok(_), None) => Outcome::Ended,
-            (Err(_), None) if cancelled => Outcome::Failed(Error::new(Failure::Cancelled)),
+            (Ok(_), None) if cancelled => Outcome::Failed(Error::new(Failure::Cancelled)),
+            (Ok(_), None) => return self.post_no_more(),
+            (Err(error), None) if error.failure == Failure::Cancelled && self.posts_no_more => {
+                return;
+            }
             (Err(error), None) if error.is_passing() => Outcome::Failed(error),
             (Err(error), None) => Outcome::Failed(self.remember(error)),
         };
         self.end(index, outcome, hands.done);
     }
 
-    /// What the system has comes back by itself; the others end here.
-    pub(super) fn cancel_receives(&mut self, hands: &mut Hands<'_>) {
-        let mut posted = Vec::new();
-        for receive in self.receives() {
-            receive.cancelled = true;
-            posted.extend(receive.posted);
+    /// A posted receive came back empty: it, and those behind it, which are taken back, are for the
+    /// socket itself to answer.
+    fn post_no_more(&mut self) {
+        self.readable = true;
+        if !std::mem::replace(&mut self.posts_no_more, true) {
+            self.cancel_posted();
         }
-        for name in posted {
+    }
+
+    fn cancel_posted(&mut self) {
+        let posted = |receive: &mut Receive| match receive.state {
+            State::Posted(name) => Some(name),
+            State::Waits => None,
+        };
+        let names: Vec<Name> = self.receives().filter_map(posted).collect();
+        for name in names {
             operation::cancel(self.raw(), Some(name));
         }
+    }
+
+    /// What the system has comes back by itself; the others end here.
+    pub(super) fn cancel_receives(&mut self, hands: &mut Hands<'_>) {
+        self.receives().for_each(|receive| receive.cancelled = true);
+        self.cancel_posted();
         self.fail_unposted(Error::new(Failure::Cancelled), hands.done);
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Record {
     /// True exactly when a read may yield something: a probe has ended, and no read has come back
     /// empty since.
     pub(super) readable: bool,
+    /// True exactly when a posted receive has come back empty.
+    pub(super) posts_no_more: bool,
     /// True exactly while the system has a probe.
     pub(super) probing: bool,
     /// True exactly when the record must be visited although nothing has come: what ended at once
@@ -196,7 +198,7 @@ impl Record {
     /// Whether to put the record on the list of those to visit: there is something to do, and it
     /// is not on it.
     pub(super) fn list(&mut self) -> bool {
-        let due = self.goes_on || (self.readable && self.wants_to_read());
+        let due = self.goes_on || self.can_take();
         let list = due && !self.listed;
         self.listed |= list;
         list

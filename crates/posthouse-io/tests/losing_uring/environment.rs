@@ -80,9 +80,9 @@ fn nonsense_is_refused_where_it_is_read() {
         return;
     }
     let test = "environment::nonsense_is_refused_where_it_is_read";
-    if in_own_process_with(test, Some("iocp")) {
+    if in_own_process_with(test, Some("kqueue")) {
         let error = opened(Backend::Auto).expect_err("nonsense").to_string();
-        says(&error, &["POSTHOUSE_BACKEND=iocp", "auto", "uring", "readiness"]);
+        says(&error, &["POSTHOUSE_BACKEND=kqueue", "auto", "iocp", "uring", "readiness"]);
         // Whoever asks for one does not read it.
         assert_eq!(chosen(Backend::Uring).0, "uring");
         assert_eq!(chosen(Backend::Readiness).0, "readiness");
