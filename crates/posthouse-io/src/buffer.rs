@@ -109,7 +109,6 @@ impl Pool {
     }
 
     fn new_memory(&self) -> Memory {
-        #[cfg(unix)]
         if self.guarded.is_some() {
             return Memory::guarded(self.buffer_bytes);
         }
@@ -171,6 +170,7 @@ impl LanePool {
     }
 
     /// Takes memory back that no operation filled.
+    #[cfg(target_os = "linux")]
     pub(crate) fn give_back_memory(&mut self, memory: Memory) {
         if self.has_room() {
             self.free.push(memory);

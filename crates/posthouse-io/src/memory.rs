@@ -15,7 +15,6 @@ pub(crate) struct Memory {
 enum Kind {
     Heap,
     /// On pages of its own, that nobody may touch while the memory is released.
-    #[cfg(unix)]
     Guarded,
 }
 
@@ -33,26 +32,17 @@ impl Memory {
     }
 
     /// On pages of its own, zeroed.
-    #[cfg(unix)]
     pub(crate) fn guarded(len: usize) -> Self {
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: a new mapping at an address that the system chooses touches no other memory.
-        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, access, flags) };
-        let start = start.expect("memory for a guarded buffer").cast::<u8>();
-        Self { start: NonNull::new(start).expect("not null"), len, kind: Kind::Guarded }
+        Self { start: pages::map(len).cast(), len, kind: Kind::Guarded }
     }
 
     /// Says that nobody may touch it any more. On guarded pages, whoever does is found out: a
-    /// thread faults, and the kernel's write fails with `EFAULT`.
+    /// thread faults, and the kernel's write fails.
     pub(crate) fn release(&mut self) {
-        #[cfg(unix)]
         if self.kind == Kind::Guarded {
-            use rustix::mm::{MprotectFlags, mprotect};
             // SAFETY: the pages are this value's own, and `&mut self` shows that no slice of them
             // is alive. They are given back to the system by `drop`, which needs no access.
-            unsafe { mprotect(self.start.as_ptr().cast(), self.len, MprotectFlags::empty()) }
-                .expect("pages of one's own can be protected");
+            unsafe { pages::forbid(self.start.cast(), self.len) }
         }
     }
 
@@ -61,6 +51,7 @@ impl Memory {
     }
 
     /// For the system to write to.
+    #[cfg(target_os = "linux")]
     pub(crate) fn start(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
@@ -85,13 +76,80 @@ impl Drop for Memory {
                 // SAFETY: made by `Box::into_raw` in `heap` with this address and length.
                 drop(unsafe { Box::from_raw(bytes) });
             }
-            #[cfg(unix)]
-            Kind::Guarded => {
-                // SAFETY: mapped by `guarded` with this address and length, and nobody's else.
-                let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
-                debug_assert!(unmapped.is_ok(), "a mapping of one's own can be given back");
-            }
+            // SAFETY: mapped by `guarded` with this address and length, and nobody's else.
+            Kind::Guarded => unsafe { pages::unmap(self.start.cast(), self.len) },
         }
+    }
+}
+
+/// Pages of the system.
+#[cfg(unix)]
+mod pages {
+    use std::ffi::c_void;
+    use std::ptr::{NonNull, null_mut};
+
+    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+    pub(super) fn map(len: usize) -> NonNull<c_void> {
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address that the system chooses touches no other memory.
+        let start = unsafe { mmap_anonymous(null_mut(), len, access, flags) };
+        NonNull::new(start.expect("memory for a guarded buffer")).expect("not null")
+    }
+
+    /// # Safety
+    ///
+    /// They are the caller's own, and nobody has a reference into them.
+    pub(super) unsafe fn forbid(start: NonNull<c_void>, len: usize) {
+        // SAFETY: by this function's own contract.
+        unsafe { mprotect(start.as_ptr(), len, MprotectFlags::empty()) }
+            .expect("pages of one's own can be protected");
+    }
+
+    /// # Safety
+    ///
+    /// They were mapped here with this length, and nobody has a reference into them.
+    pub(super) unsafe fn unmap(start: NonNull<c_void>, len: usize) {
+        // SAFETY: by this function's own contract.
+        let unmapped = unsafe { munmap(start.as_ptr(), len) };
+        debug_assert!(unmapped.is_ok(), "a mapping of one's own can be given back");
+    }
+}
+
+/// Pages of the system.
+#[cfg(windows)]
+mod pages {
+    use std::ffi::c_void;
+    use std::ptr::{NonNull, null};
+
+    use windows_sys::Win32::System::Memory::{
+        MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, PAGE_NOACCESS, PAGE_READWRITE, VirtualAlloc,
+        VirtualFree, VirtualProtect,
+    };
+
+    pub(super) fn map(len: usize) -> NonNull<c_void> {
+        // SAFETY: new pages at an address that the system chooses touch no other memory.
+        let start = unsafe { VirtualAlloc(null(), len, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE) };
+        NonNull::new(start).expect("memory for a guarded buffer")
+    }
+
+    /// # Safety
+    ///
+    /// They are the caller's own, and nobody has a reference into them.
+    pub(super) unsafe fn forbid(start: NonNull<c_void>, len: usize) {
+        let mut before = 0;
+        // SAFETY: by this function's own contract.
+        let done = unsafe { VirtualProtect(start.as_ptr(), len, PAGE_NOACCESS, &raw mut before) };
+        assert_ne!(done, 0, "pages of one's own can be protected");
+    }
+
+    /// # Safety
+    ///
+    /// They were mapped here with this length, and nobody has a reference into them.
+    pub(super) unsafe fn unmap(start: NonNull<c_void>, _: usize) {
+        // SAFETY: by this function's own contract; zero stands for all that was mapped.
+        let freed = unsafe { VirtualFree(start.as_ptr(), 0, MEM_RELEASE) };
+        debug_assert_ne!(freed, 0, "pages of one's own can be given back");
     }
 }
 

@@ -27,6 +27,9 @@ mod files_planted;
 mod files_windows;
 #[path = "contract/flow.rs"]
 mod flow;
+#[cfg(windows)]
+#[path = "contract/iocp.rs"]
+mod iocp_only;
 #[cfg(target_os = "linux")]
 #[path = "contract/linux.rs"]
 mod linux;
@@ -186,7 +189,8 @@ fn real(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
     bed.finish();
 }
 
-/// The same with receives that have memory from the beginning on.
+/// The same with receives that have memory from the beginning on, and that memory on pages of its
+/// own.
 #[cfg(windows)]
 fn pending(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
     let bed = Bed::pending(backend.clone(), layout, io_workers);

@@ -17,9 +17,9 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0_0, OVERLAPPED_ENTRY};
 use windows_sys::core::GUID;
 
+use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::file::FileOp;
-use crate::memory::Memory;
 use crate::operation::Gather;
 use crate::system::{self, RawAddress};
 use crate::token::{Socket, Tag};
@@ -55,7 +55,7 @@ pub(super) enum Work {
     /// A receive without memory: it ends when there is something to receive.
     Probe,
     Receive {
-        memory: Memory,
+        buffer: Buffer,
     },
     Send {
         tag: Tag,
@@ -242,10 +242,11 @@ impl Functions {
         self.receive_into(handle, operation, nothing)
     }
 
-    pub(super) fn receive(&self, handle: SOCKET, socket: Socket, mut memory: Memory) -> Begun {
-        let len = u32::try_from(memory.len()).unwrap_or(u32::MAX);
-        let room = WSABUF { len, buf: memory.start() };
-        self.receive_into(handle, Operation::new(Some(socket), Work::Receive { memory }), room)
+    pub(super) fn receive(&self, handle: SOCKET, socket: Socket, mut buffer: Buffer) -> Begun {
+        let storage = buffer.storage_mut();
+        let len = u32::try_from(storage.len()).unwrap_or(u32::MAX);
+        let room = WSABUF { len, buf: storage.as_mut_ptr() };
+        self.receive_into(handle, Operation::new(Some(socket), Work::Receive { buffer }), room)
     }
 
     fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Begun {

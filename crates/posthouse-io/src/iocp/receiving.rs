@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 
 use super::operation::{self, Name, Work};
 use super::record::{Hands, Input, Record};
+use crate::buffer::Buffer;
 use crate::completions::Completions;
 use crate::error::{Error, Failure};
-use crate::memory::Memory;
 use crate::operation::{Completion, Outcome, ReceiveMode};
 use crate::port::ReadMode;
 use crate::system;
@@ -162,18 +162,18 @@ impl Record {
         while !self.readable
             && let Some(index) = self.first_unposted()
         {
-            let memory = hands.buffers.take_memory();
-            let begun = hands.core.functions.receive(self.raw(), socket, memory);
+            let buffer = hands.buffers.take();
+            let begun = hands.core.functions.receive(self.raw(), socket, buffer);
             match self.count(begun) {
                 Ok(name) => self.at(index).state = State::Posted(name),
                 Err(ended) => {
-                    let Work::Receive { memory } = ended.operation.work else { unreachable!() };
+                    let Work::Receive { buffer } = ended.operation.work else { unreachable!() };
                     let short = ended.result.is_err_and(|error| error.is_passing());
                     if short {
-                        hands.buffers.give_back_memory(memory);
+                        hands.buffers.give_back(buffer);
                         return self.probe(socket, hands);
                     }
-                    self.finish(index, memory, ended.result, hands);
+                    self.finish(index, buffer, ended.result, hands);
                     if self.at_stream() {
                         // It goes on, when others have had their turn.
                         self.goes_on = true;
@@ -188,35 +188,35 @@ impl Record {
     pub(super) fn on_receive(
         &mut self,
         name: Name,
-        memory: Memory,
+        buffer: Buffer,
         result: Result<usize, Error>,
         hands: &mut Hands<'_>,
     ) {
         let index = self.receives().position(|receive| receive.state == State::Posted(name));
         let index = index.expect("the system receives where a receive waits");
         self.at(index).state = State::Waits;
-        self.finish(index, memory, result, hands);
+        self.finish(index, buffer, result, hands);
     }
 
     /// What came of a receive with memory.
     fn finish(
         &mut self,
         index: usize,
-        memory: Memory,
+        mut buffer: Buffer,
         result: Result<usize, Error>,
         hands: &mut Hands<'_>,
     ) {
         let cancelled = self.at(index).cancelled;
         if let Ok(bytes @ 1..) = result {
-            let outcome = Outcome::Received(hands.buffers.lend(memory, bytes));
-            self.give(index, outcome, hands.done);
+            buffer.set_filled(bytes);
+            self.give(index, Outcome::Received(buffer), hands.done);
             if cancelled && self.at_stream() {
                 let error = Error::new(Failure::Cancelled);
                 self.end(index, Outcome::Failed(error), hands.done);
             }
             return;
         }
-        hands.buffers.give_back_memory(memory);
+        hands.buffers.give_back(buffer);
         let outcome = match (result, self.broken) {
             // Not by what broke the connection: what comes after it may have bytes.
             (Err(error), _) if cancelled && error.failure == Failure::Cancelled => {

@@ -341,7 +341,7 @@ impl Record {
             }
             Work::Probe => self.on_probe(ended.result.map(drop)),
             Work::File { .. } => unreachable!("done by the lane, not by the record"),
-            Work::Receive { memory } => self.on_receive(name, memory, ended.result, hands),
+            Work::Receive { buffer } => self.on_receive(name, buffer, ended.result, hands),
             Work::Send { .. } => {
                 self.sending = None;
                 self.on_send(ended, hands);

@@ -74,14 +74,23 @@ impl Bed {
         Self::with(Options { backend, layout: Some(layout), io_workers, ..Options::default() })
     }
 
-    /// The same, and receives have memory from the beginning on.
+    /// The same, and receives have memory from the beginning on, which no one may touch any more
+    /// once it is released.
     #[cfg(windows)]
     pub fn pending(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let (layout, read_mode) = (Some(layout), posthouse_io::ReadMode::Pending);
-        Self::with(Options { backend, layout, io_workers, read_mode, ..Options::default() })
+        Self::with(Options {
+            backend,
+            layout,
+            io_workers,
+            read_mode,
+            guard_buffers: true,
+            ..Options::default()
+        })
     }
 
     /// The same, and no released buffer may be touched.
+    #[cfg(target_os = "linux")]
     pub fn guarded(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let layout = Some(layout);
         Self::with(Options {
@@ -93,7 +102,7 @@ impl Bed {
         })
     }
 
-    fn with(options: Options) -> Self {
+    pub fn with(options: Options) -> Self {
         let options = Options { buffer_bytes: BUFFER_BYTES, ..options };
         let (backend, io_workers) = (options.backend.clone(), options.io_workers);
         let layout = options.layout.expect("a layout");

@@ -1,0 +1,147 @@
+//! What only completion ports of Windows have: peers that are awaited several at a time, receives
+//! with and without memory, a port that goes while the system still works for it.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use posthouse_io::{
+    Backend, CompletionPort, Drained, Failure, LaneId, Layout, ListenOptions, Op, Options, Outcome,
+    ReadMode, ReceiveMode, Tag, Turn,
+};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessHandleCount};
+
+use crate::bed::{Bed, PATIENCE};
+
+const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Pinned];
+
+fn options(layout: Layout) -> Options {
+    let (backend, layout) = (Backend::Iocp, Some(layout));
+    Options { backend, layout, io_workers: 2, ..Options::default() }
+}
+
+#[test]
+fn one_peer_awaited_at_a_time_is_enough_for_all_to_come_in() {
+    for layout in LAYOUTS {
+        let bed = Bed::with(Options { accepts: 1, ..options(layout) });
+        let listening = bed.listen(bed.lane(0));
+        let pairs: Vec<_> = (0..50).map(|_| bed.pair_by(listening)).collect();
+        for (near, far) in pairs {
+            bed.close_all([near, far]);
+        }
+        bed.unlisten(listening);
+        bed.finish();
+    }
+}
+
+#[test]
+fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
+    for layout in LAYOUTS {
+        let bed = Bed::with(Options { accepts: 2, ..options(layout) });
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listener = bed.port.listen(any, ListenOptions::default()).expect("a listener");
+        let address = listener.local_address();
+        // They wait in the system's queue, and are gone when somebody asks for them.
+        for round in 0..40 {
+            let mut peer = TcpStream::connect(address.socket_addr()).expect("a connection");
+            if round % 2 == 0 {
+                peer.write_all(b"gone").expect("sent");
+            }
+        }
+        let socket = bed.on(bed.lane(0), move |lane| lane.adopt_listener(listener));
+        let accept = bed.submit(bed.lane(0), Op::Accept(socket));
+        let end = crate::bed::End { lane: bed.lane(0), socket };
+        let listening = crate::bed::Listening { end, address, accept };
+        let (near, connect) = bed.connect(bed.lane(0), address);
+        assert!(matches!(bed.outcome(connect), Outcome::Connected));
+        let mine = bed.on(near.lane, move |lane| lane.local_address(near.socket));
+        let far = loop {
+            let (far, peer) = bed.accepted(listening, bed.lane(0));
+            if Some(peer) == mine {
+                break far;
+            }
+            bed.close(far);
+        };
+        bed.send_all(near, b"still here");
+        assert_eq!(bed.read(far, 10), b"still here");
+        bed.close_all([near, far]);
+        bed.unlisten(listening);
+        bed.finish();
+    }
+}
+
+#[test]
+fn receives_that_wait_without_memory_hold_none() {
+    for (read_mode, held) in [(ReadMode::ZeroByte, 0), (ReadMode::Pending, 30)] {
+        let bed = Bed::with(Options { read_mode, ..options(Layout::Shared) });
+        let (near, far) = bed.pair();
+        let receives: Vec<_> = (0..30).map(|_| bed.receive(far, ReceiveMode::Once)).collect();
+        assert_eq!(bed.port.counters().buffers_used, held, "{read_mode:?}");
+        bed.cancel_receives(far);
+        for receive in receives {
+            assert_eq!(bed.failure(receive), Failure::Cancelled);
+        }
+        assert_eq!(bed.port.counters().buffers_used, 0, "{read_mode:?}");
+        bed.close_all([near, far]);
+        bed.finish();
+    }
+}
+
+fn handles() -> u32 {
+    let mut handles = 0;
+    // SAFETY: the call writes one number.
+    let got = unsafe { GetProcessHandleCount(GetCurrentProcess(), &raw mut handles) };
+    assert_ne!(got, 0, "a process sees its handles");
+    handles
+}
+
+/// A worker that ends without closing anything: whatever the system has is ended and awaited
+/// before its memory goes.
+fn leave_everything_behind(layout: Layout, read_mode: ReadMode) {
+    let options = Options { read_mode, io_workers: 1, ..options(layout) };
+    let (port, _) = CompletionPort::open(options).expect("a port");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let listener = port.listen(any, ListenOptions::default()).expect("a listener");
+    let address = listener.local_address();
+    let mut listener = Some(listener);
+    let mut connected = 0;
+    port.spawn(LaneId(0), "io", move |lane| {
+        if let Some(listener) = listener.take() {
+            let socket = lane.adopt_listener(listener);
+            lane.submit(Tag(0), Op::Accept(socket));
+            for _ in 0..10 {
+                let socket = lane.socket();
+                lane.submit(Tag(1), Op::Connect(socket, address));
+            }
+        }
+        while let Some(completion) = lane.next() {
+            match completion.outcome {
+                Outcome::Accepted(new) => {
+                    let socket = lane.adopt(*new);
+                    for _ in 0..4 {
+                        lane.submit(Tag(2), Op::Receive(socket, ReceiveMode::Once));
+                    }
+                    connected += 1;
+                }
+                Outcome::Connected => connected += 1,
+                other => panic!("a connection, not {other:?}"),
+            }
+        }
+        if connected == 20 { Turn::Done } else { Turn::Sleep(None) }
+    })
+    .expect("the worker starts");
+    let drained = port.drain(PATIENCE);
+    assert!(matches!(drained, Drained { workers: 0, leaked: 41 }), "{drained:?}");
+}
+
+#[test]
+fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
+    // Whatever is loaded and kept the first time.
+    leave_everything_behind(Layout::Shared, ReadMode::ZeroByte);
+    let before = handles();
+    for layout in LAYOUTS {
+        for read_mode in [ReadMode::ZeroByte, ReadMode::Pending] {
+            leave_everything_behind(layout, read_mode);
+        }
+    }
+    assert_eq!(handles(), before, "handles are left");
+}
