@@ -28,7 +28,8 @@ pub enum Op {
     /// Send the segments in order: [`Outcome::Sent`] with the number of bytes that went out, which
     /// may be fewer than given, or [`Outcome::Failed`]. Zero bytes: the system has no room now
     /// (`ENOBUFS`), nothing is lost, submit the gather again later. At most one is in flight per
-    /// socket (asserted). The gather is not empty (asserted).
+    /// socket (asserted). The gather is not empty (asserted). One that is cancelled may have left
+    /// in part on Windows, which does not tell how much: nothing that makes sense can follow it.
     Send(Socket, Gather),
     /// Close the handle: [`Outcome::Closed`], always. Nothing else may be in flight on the socket
     /// (asserted): cancel, await, then close.

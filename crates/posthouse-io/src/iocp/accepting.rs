@@ -72,10 +72,12 @@ impl Record {
             };
             accepting.short_of = None;
             accepting.awaited += 1;
-            let begun = hands.core.functions.accept(self.raw(), socket, new);
+            let begun = hands.core.functions.accept((self.raw(), socket), new, hands.spares);
             if let Err(ended) = self.count(begun) {
-                let Work::Accept { new, .. } = ended.operation.work else { unreachable!() };
-                self.on_accept(new, ended.result.map(drop), hands);
+                let (Work::Accept { new, .. }, result) = hands.spares.keep(ended) else {
+                    unreachable!("an accept")
+                };
+                self.on_accept(new, result.map(drop), hands);
             }
         }
         self.goes_on = true;

@@ -7,7 +7,7 @@ use std::os::windows::io::AsRawHandle;
 
 use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
 
-use super::operation::{self, Begun, Ended, Operation, Work};
+use super::operation::{self, Begun, Ended, Spares, Work};
 use super::port::Port;
 use crate::disk;
 use crate::file::{File, FileOp, FileOutcome};
@@ -42,18 +42,22 @@ fn belongs(file: &File, port: &Port) -> bool {
 }
 
 /// Begins an operation, or hands it back for the disk's threads.
-pub(super) fn begin(port: &Port, tag: Tag, op: Box<FileOp>) -> Result<Begun, Box<FileOp>> {
+pub(super) fn begin(
+    port: &Port,
+    (tag, op): (Tag, Box<FileOp>),
+    spares: &mut Spares,
+) -> Result<Begun, Box<FileOp>> {
     disk::check(&op);
     if !is_for_port(&op, port) {
         return Err(op);
     }
-    Ok(operation::on_file(Operation::new(None, Work::File { tag, op })))
+    Ok(operation::on_file(spares.take(None, Work::File { tag, op })))
 }
 
 /// What has ended.
-pub(super) fn end(ended: Ended) -> Told {
-    let Work::File { tag, mut op } = ended.operation.work else { unreachable!("a file's") };
-    let bytes = match ended.result {
+pub(super) fn end(ended: Ended, spares: &mut Spares) -> Told {
+    let (Work::File { tag, mut op }, result) = spares.keep(ended) else { unreachable!("a file's") };
+    let bytes = match result {
         Ok(bytes) => bytes,
         Err(error) if error.code.cast_unsigned() == ERROR_HANDLE_EOF => 0,
         Err(_) => return Told::Undone(tag, op),

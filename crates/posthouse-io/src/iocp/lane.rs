@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::HANDLE;
 
 use super::files::{self, Told};
-use super::operation::{Begun, Ended, Functions};
+use super::operation::{Begun, Ended, Functions, Spares};
 use super::port::{self, Alarm, Event, Port};
 use super::record::{Hands, Record, Table};
 use crate::address::Address;
@@ -83,6 +83,7 @@ pub(crate) struct IocpLane {
     /// What the call of the moment completes, on its way to the queue.
     done: Completions,
     buffers: LanePool,
+    spares: Spares,
     now: Duration,
     /// Completions that this step may still take.
     share: usize,
@@ -138,7 +139,7 @@ impl IocpLane {
     }
 
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        match files::begin(&self.core.port, tag, op) {
+        match files::begin(&self.core.port, (tag, op), &mut self.spares) {
             Ok(Begun::InFlight(_)) => {
                 self.core.files.fetch_add(1, Ordering::Relaxed);
             }
@@ -148,7 +149,7 @@ impl IocpLane {
     }
 
     fn end_file(&mut self, ended: Ended) {
-        match files::end(ended) {
+        match files::end(ended, &mut self.spares) {
             Told::With(tag, outcome) => {
                 self.done.end(tag, Outcome::File(Box::new(outcome)));
                 self.core.queue.add(&mut self.done, None);
@@ -213,6 +214,7 @@ impl IocpLane {
             id,
             now: host.now(),
             buffers: LanePool::new(host.pool.clone()),
+            spares: Spares::default(),
             done: Completions::new(figures),
             host,
             share: share(core.layout),
@@ -264,9 +266,9 @@ impl IocpLane {
     }
 
     fn with(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Hands<'_>)) {
-        let Self { core, done, buffers, now, .. } = self;
+        let Self { core, done, buffers, spares, now, .. } = self;
         let mut record = core.table.get(socket);
-        call(&mut record, &mut Hands { core, done, buffers, now: *now });
+        call(&mut record, &mut Hands { core, done, buffers, spares, now: *now });
         let closed = record.closed();
         if let Some(tag) = closed {
             done.figures().closed();

@@ -130,12 +130,42 @@ impl Functions {
     }
 }
 
-impl Operation {
-    pub(super) fn new(socket: Option<Socket>, work: Work) -> Box<Self> {
+/// Boxes of operations that are over: a lane's own, for its next ones.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept: the system knows their address")]
+pub(super) struct Spares {
+    boxes: Vec<Box<Operation>>,
+}
+
+/// Boxes that a lane keeps.
+const SPARES_MAX: usize = 256;
+
+impl Spares {
+    /// A box with this operation.
+    pub(super) fn take(&mut self, socket: Option<Socket>, work: Work) -> Box<Operation> {
         let (overlapped, number) = (UnsafeCell::default(), UnsafeCell::new(0));
-        Box::new(Self { overlapped, socket, work, number })
+        let operation = Operation { overlapped, socket, work, number };
+        match self.boxes.pop() {
+            Some(mut spare) => {
+                *spare = operation;
+                spare
+            }
+            None => Box::new(operation),
+        }
     }
 
+    /// Takes apart what has ended.
+    pub(super) fn keep(&mut self, ended: Ended) -> (Work, Result<usize, Error>) {
+        let Ended { mut operation, result } = ended;
+        let work = std::mem::replace(&mut operation.work, Work::Probe);
+        if self.boxes.len() < SPARES_MAX {
+            self.boxes.push(operation);
+        }
+        (work, result)
+    }
+}
+
+impl Operation {
     /// The operation that a packet is about.
     ///
     /// # Safety
@@ -196,8 +226,13 @@ fn code(result: i32) -> u32 {
 
 /// The calls. Each of them takes what it needs into the box.
 impl Functions {
-    pub(super) fn connect(&self, handle: SOCKET, socket: Socket, to: RawAddress) -> Begun {
-        let operation = Operation::new(Some(socket), Work::Connect { address: to });
+    pub(super) fn connect(
+        &self,
+        (handle, socket): (SOCKET, Socket),
+        to: RawAddress,
+        spares: &mut Spares,
+    ) -> Begun {
+        let operation = spares.take(Some(socket), Work::Connect { address: to });
         let connect = self.connect.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
@@ -214,9 +249,14 @@ impl Functions {
         unsafe { operation.begin(self.at_once, call) }
     }
 
-    pub(super) fn accept(&self, listener: SOCKET, socket: Socket, new: OwnedSocket) -> Begun {
+    pub(super) fn accept(
+        &self,
+        (listener, socket): (SOCKET, Socket),
+        new: OwnedSocket,
+        spares: &mut Spares,
+    ) -> Begun {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
-        let operation = Operation::new(Some(socket), Work::Accept { new, addresses });
+        let operation = spares.take(Some(socket), Work::Accept { new, addresses });
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
@@ -236,17 +276,22 @@ impl Functions {
     }
 
     /// Waits, without memory, until there is something to receive, or the end.
-    pub(super) fn probe(&self, handle: SOCKET, socket: Socket) -> Begun {
-        let operation = Operation::new(Some(socket), Work::Probe);
+    pub(super) fn probe(&self, (handle, socket): (SOCKET, Socket), spares: &mut Spares) -> Begun {
+        let operation = spares.take(Some(socket), Work::Probe);
         let nothing = WSABUF { len: 0, buf: ptr::null_mut() };
         self.receive_into(handle, operation, nothing)
     }
 
-    pub(super) fn receive(&self, handle: SOCKET, socket: Socket, mut buffer: Buffer) -> Begun {
+    pub(super) fn receive(
+        &self,
+        (handle, socket): (SOCKET, Socket),
+        mut buffer: Buffer,
+        spares: &mut Spares,
+    ) -> Begun {
         let storage = buffer.storage_mut();
         let len = u32::try_from(storage.len()).unwrap_or(u32::MAX);
         let room = WSABUF { len, buf: storage.as_mut_ptr() };
-        self.receive_into(handle, Operation::new(Some(socket), Work::Receive { buffer }), room)
+        self.receive_into(handle, spares.take(Some(socket), Work::Receive { buffer }), room)
     }
 
     fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Begun {
@@ -265,10 +310,10 @@ impl Functions {
     /// Sends at most `bytes_max` bytes from the beginning of the gather.
     pub(super) fn send(
         &self,
-        handle: SOCKET,
-        socket: Socket,
+        (handle, socket): (SOCKET, Socket),
         (tag, gather): (Tag, Gather),
         bytes_max: usize,
+        spares: &mut Spares,
     ) -> Begun {
         let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; SEGMENTS_MAX];
         let mut count = 0;
@@ -283,7 +328,7 @@ impl Functions {
             let len = u32::try_from(len).expect("a part of the bytes that leave at a time");
             *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
         }
-        let operation = Operation::new(Some(socket), Work::Send { tag, gather });
+        let operation = spares.take(Some(socket), Work::Send { tag, gather });
         let call = |raw: *mut Operation| {
             // SAFETY: the bytes are owned by the gather in the box, on the heap, and only read; the
             // OVERLAPPED is in the box; the description of the bytes is read before the call

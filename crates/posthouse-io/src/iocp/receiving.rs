@@ -126,12 +126,13 @@ impl Record {
 
     /// Asks the system to tell when there is something.
     fn probe(&mut self, socket: Socket, hands: &mut Hands<'_>) {
-        let begun = hands.core.functions.probe(self.raw(), socket);
+        let begun = hands.core.functions.probe((self.raw(), socket), hands.spares);
         match self.count(begun) {
             Ok(_) => self.probing = true,
             Err(ended) => {
-                self.on_probe(ended.result.map(drop));
-                if let Err(error) = ended.result
+                let (_, result) = hands.spares.keep(ended);
+                self.on_probe(result.map(drop));
+                if let Err(error) = result
                     && error.is_passing()
                 {
                     // It has no room even for that: whoever receives is told to come again.
@@ -163,17 +164,19 @@ impl Record {
             && let Some(index) = self.first_unposted()
         {
             let buffer = hands.buffers.take();
-            let begun = hands.core.functions.receive(self.raw(), socket, buffer);
+            let begun = hands.core.functions.receive((self.raw(), socket), buffer, hands.spares);
             match self.count(begun) {
                 Ok(name) => self.at(index).state = State::Posted(name),
                 Err(ended) => {
-                    let Work::Receive { buffer } = ended.operation.work else { unreachable!() };
-                    let short = ended.result.is_err_and(|error| error.is_passing());
+                    let (Work::Receive { buffer }, result) = hands.spares.keep(ended) else {
+                        unreachable!("a receive")
+                    };
+                    let short = result.is_err_and(|error| error.is_passing());
                     if short {
                         hands.buffers.give_back(buffer);
                         return self.probe(socket, hands);
                     }
-                    self.finish(index, buffer, ended.result, hands);
+                    self.finish(index, buffer, result, hands);
                     if self.at_stream() {
                         // It goes on, when others have had their turn.
                         self.goes_on = true;

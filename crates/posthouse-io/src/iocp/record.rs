@@ -9,7 +9,7 @@ use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 use super::accepting::Accepting;
 use super::lane::Core;
-use super::operation::{self, Begun, Ended, Name, Work};
+use super::operation::{self, Begun, Ended, Name, Spares, Work};
 use super::receiving::Receive;
 use crate::address::Address;
 use crate::buffer::LanePool;
@@ -98,6 +98,7 @@ pub(super) struct Hands<'a> {
     pub(super) core: &'a Core,
     pub(super) done: &'a mut Completions,
     pub(super) buffers: &'a mut LanePool,
+    pub(super) spares: &'a mut Spares,
     pub(super) now: Duration,
 }
 
@@ -248,9 +249,11 @@ impl Record {
             Err(error) => return hands.done.fail(tag, error),
         }
         self.input = Input::Connect { tag, cancelled: false };
-        let begun = hands.core.functions.connect(self.raw(), socket, RawAddress::of(to));
+        let at = (self.raw(), socket);
+        let begun = hands.core.functions.connect(at, RawAddress::of(to), hands.spares);
         if let Err(ended) = self.count(begun) {
-            self.on_connect(ended.result.map(drop), hands);
+            let (_, result) = hands.spares.keep(ended);
+            self.on_connect(result.map(drop), hands);
         }
     }
 
@@ -265,11 +268,15 @@ impl Record {
         }
         self.send_cancelled = false;
         let bytes_max = self.send_bytes as usize;
-        let begun = hands.core.functions.send(self.raw(), socket, (tag, gather), bytes_max);
+        let (at, what) = ((self.raw(), socket), (tag, gather));
+        let begun = hands.core.functions.send(at, what, bytes_max, hands.spares);
         self.send_began = hands.now;
         match self.count(begun) {
             Ok(name) => self.sending = Some(name),
-            Err(ended) => self.on_send(ended, hands),
+            Err(ended) => {
+                let (work, result) = hands.spares.keep(ended);
+                self.on_send(work, result, hands);
+            }
         }
     }
 
@@ -333,18 +340,19 @@ impl Record {
     pub(super) fn complete(&mut self, socket: Socket, ended: Ended, hands: &mut Hands<'_>) {
         self.in_flight -= 1;
         let name = Name::of(&ended.operation);
-        match ended.operation.work {
-            Work::Connect { .. } => self.on_connect(ended.result.map(drop), hands),
+        let (work, result) = hands.spares.keep(ended);
+        match work {
+            Work::Connect { .. } => self.on_connect(result.map(drop), hands),
             Work::Accept { new, .. } => {
-                self.on_accept(new, ended.result.map(drop), hands);
+                self.on_accept(new, result.map(drop), hands);
                 self.arm_accepts(socket, hands);
             }
-            Work::Probe => self.on_probe(ended.result.map(drop)),
+            Work::Probe => self.on_probe(result.map(drop)),
             Work::File { .. } => unreachable!("done by the lane, not by the record"),
-            Work::Receive { buffer } => self.on_receive(name, buffer, ended.result, hands),
-            Work::Send { .. } => {
+            Work::Receive { buffer } => self.on_receive(name, buffer, result, hands),
+            work @ Work::Send { .. } => {
                 self.sending = None;
-                self.on_send(ended, hands);
+                self.on_send(work, result, hands);
                 if self.sending_ended {
                     self.shutdown();
                 }
@@ -380,9 +388,9 @@ impl Record {
         }
     }
 
-    fn on_send(&mut self, ended: Ended, hands: &mut Hands<'_>) {
-        let Work::Send { tag, gather } = ended.operation.work else { unreachable!("a send") };
-        match (ended.result, self.broken) {
+    fn on_send(&mut self, work: Work, result: Result<usize, Error>, hands: &mut Hands<'_>) {
+        let Work::Send { tag, gather } = work else { unreachable!("a send") };
+        match (result, self.broken) {
             (Ok(bytes), _) => {
                 self.send_bytes = match hands.now.saturating_sub(self.send_began) < LONG {
                     true => (self.send_bytes * 2).min(SEND_BYTES_MAX),

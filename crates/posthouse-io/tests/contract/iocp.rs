@@ -5,8 +5,8 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use posthouse_io::{
-    Backend, CompletionPort, Drained, Failure, LaneId, Layout, ListenOptions, Op, Options, Outcome,
-    ReadMode, ReceiveMode, Tag, Turn,
+    Backend, CompletionPort, Drained, Error, Failure, LaneId, Layout, ListenOptions, Op, Options,
+    Outcome, ReadMode, ReceiveMode, Tag, Turn,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessHandleCount};
 
@@ -83,6 +83,44 @@ fn receives_that_wait_without_memory_hold_none() {
         assert_eq!(bed.port.counters().buffers_used, 0, "{read_mode:?}");
         bed.close_all([near, far]);
         bed.finish();
+    }
+}
+
+/// The system tells a reset to the call that begins a send, and to a receive that waits by a packet:
+/// with other numbers, and each once.
+#[test]
+fn a_failure_in_the_call_and_one_that_comes_later_are_told_alike() {
+    for layout in LAYOUTS {
+        let bed = Bed::with(options(layout));
+        let listening = bed.listen(bed.lane(0));
+        let (near, far) = bed.pair_by(listening);
+        let waiting = bed.receive(far, ReceiveMode::Once);
+        bed.reset(near);
+        let later = error(&bed.outcome(waiting));
+        bed.close_all([near, far]);
+
+        let (near, far) = bed.pair_by(listening);
+        bed.reset(near);
+        let in_the_call = loop {
+            match bed.outcome(bed.send(far, b"is anybody there?")) {
+                Outcome::Sent { .. } => {}
+                failed => break error(&failed),
+            }
+        };
+        bed.close_all([near, far]);
+        assert_eq!(later.failure, Failure::Reset, "{later:?}");
+        assert_eq!(in_the_call.failure, Failure::Reset, "{in_the_call:?}");
+        assert_ne!(later.code, in_the_call.code, "two ways of being told");
+        bed.unlisten(listening);
+        bed.finish();
+    }
+}
+
+#[track_caller]
+fn error(outcome: &Outcome) -> Error {
+    match outcome {
+        Outcome::Failed(error) => *error,
+        other => panic!("a failure, not {other:?}"),
     }
 }
 

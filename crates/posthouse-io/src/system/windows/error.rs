@@ -121,3 +121,30 @@ fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of one event: where a call fails at once, where the operation fails later, and
+    /// what the system itself calls it.
+    #[test]
+    fn an_event_means_the_same_whichever_number_it_comes_with() {
+        let cases: [(&[WIN32_ERROR], NTSTATUS, Failure); 5] = [
+            (&[10_054, 64], base::STATUS_CONNECTION_RESET, Failure::Reset),
+            (&[10_053, 1236], base::STATUS_CONNECTION_ABORTED, Failure::Aborted),
+            (&[10_061, 1225], base::STATUS_CONNECTION_REFUSED, Failure::Refused),
+            (&[10_055, 8], base::STATUS_NO_MEMORY, Failure::NoBuffers),
+            (&[995], base::STATUS_CANCELLED, Failure::Cancelled),
+        ];
+        for (codes, status, failure) in cases {
+            for code in codes {
+                assert_eq!(error(*code).failure, failure, "{code}");
+                assert_eq!(error(*code).code.cast_unsigned(), *code, "the number is kept");
+            }
+            let later = of_status(status).expect_err("a failure");
+            assert_eq!(later.failure, failure, "{status:#x}, {later:?}");
+        }
+        assert_eq!(of_status(base::STATUS_SUCCESS), Ok(()));
+    }
+}
