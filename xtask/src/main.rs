@@ -14,6 +14,7 @@ mod steps;
 mod tally;
 mod test;
 mod tidy;
+mod wine;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ Usage: cargo xtask <command> [options]
                               examples, then a simulation campaign of N seeds (default 5000);
                               with --ci nothing may be missing on the machine
   ci                          test --ci, as the build machine runs it
+  wine [--quick] [FILTER...]  the tests as Windows programs, under Wine, and a type check for
+                              MSVC; --quick: the tests only; as root it installs what it needs
   tidy [--list]               hold the rules of the source tree, or list them
   api [--bless]               compare the public interface of `posthouse` with the committed
                               listing crates/posthouse/api.txt, or write it anew
@@ -78,6 +81,7 @@ fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
         Some("bench") => bench::run(&words),
         Some(_) if help_wanted => help(),
         Some("kills") => kills::run(words),
+        Some("wine") => wine::run(words),
         Some("test") => {
             let mut arguments = Arguments::new("test", words);
             let ci = arguments.flag("--ci");

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::Path;
 
-use crate::{Outcome, workspace};
+use crate::{Outcome, wine, workspace};
 
 struct Part {
     /// The program that has to be found.
@@ -62,6 +62,7 @@ pub(crate) fn missing() -> Vec<String> {
                 part.program, part.without_it, part.to_get_it
             )
         })
+        .chain(wine::missing())
         .collect()
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::steps::{self, Step, Work};
 use crate::workspace::{self, cargo};
-use crate::{Outcome, api, bench, optional, simulation, tidy};
+use crate::{Outcome, api, bench, optional, simulation, tidy, wine};
 
 /// Seeds of the campaign at the end: enough to notice a broken change, short enough to wait for.
 pub(crate) const SEEDS_DEFAULT: u64 = 5000;
@@ -17,7 +17,7 @@ pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
         optional::require_all()?;
     }
     let root = workspace::root();
-    let report = steps::run(plan(&root, seeds, ci));
+    let report = steps::run(plan(&root, seeds, ci)?);
     let mut notes = optional::missing();
     if !ci {
         notes.extend(optional::without_uring(&root));
@@ -29,8 +29,9 @@ pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
 }
 
 /// The cheap and general first, the long and particular last. Lints and documentation share their
-/// dependencies in one build, all tests and examples in another, the campaign has the third.
-fn plan(root: &Path, seeds: u64, ci: bool) -> Vec<Step> {
+/// dependencies in one build, all tests and examples in another, Windows has a third, and the
+/// campaign a fourth.
+fn plan(root: &Path, seeds: u64, ci: bool) -> Outcome<Vec<Step>> {
     let step = |name: &str, work| Step { name: name.into(), work };
     let mut clippy = cargo(root, &["clippy", "--workspace", "--all-targets"]);
     clippy.args(["--", "-D", "warnings"]);
@@ -56,8 +57,11 @@ fn plan(root: &Path, seeds: u64, ci: bool) -> Vec<Step> {
         step("examples", Work::Program(cargo(root, &["build", "--workspace", "--examples"]))),
     ];
     steps.extend(benchmark);
+    if wine::missing().is_none() {
+        steps.push(wine::step()?);
+    }
     steps.push(step(&format!("simulation, {seeds} seeds"), Work::Program(simulation)));
-    steps
+    Ok(steps)
 }
 
 /// Unit, property, contract and integration tests; all are run even when one fails.
@@ -75,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_campaign_comes_last_and_runs_the_seeds_asked_for() {
-        let steps = plan(Path::new("."), 77, false);
+        let steps = plan(Path::new("."), 77, false).unwrap();
         let last = steps.last().unwrap();
         assert_eq!(last.name, "simulation, 77 seeds");
         let Work::Program(command) = &last.work else { panic!("the campaign is a program") };

@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use backends::Backends;
-use machine::Machine;
 
 /// Look at this machine: which backends work here, and which limits matter.
 ///
@@ -58,7 +57,7 @@ impl Doctor {
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             backends: Backends::tried(),
-            machine: Machine::here().findings(),
+            machine: machine::findings(),
         };
         output::report(&report, self.json)?;
         match report.backends.auto() {

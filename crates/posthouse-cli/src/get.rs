@@ -1,12 +1,13 @@
 //! `posthouse get`: files from a server.
 
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 use posthouse::{Directory, Target};
 
 use crate::address;
+use crate::advice;
 use crate::courier::{
     self, Account, CarryFlags, Courier, End, LineFlags, Listing, Manifest, Next, Parcel, Screen,
     Way,
@@ -111,6 +112,7 @@ impl Get {
             };
         }
         for name in &self.names {
+            let name = name.replace(MAIN_SEPARATOR, "/");
             let name = name.trim_end_matches('/');
             let before = names.len();
             // Where the server does not say what it has, the name is taken for a file's.
@@ -144,7 +146,8 @@ impl Get {
         let named = path.file_name().filter(|_| !ends_with_separator(path));
         let (Some(name), [_]) = (named, &self.names[..]) else {
             return Err(Failure::usage(format!(
-                "-o {shown}: there is no such directory; make it: mkdir -p {shown}"
+                "-o {shown}: there is no such directory; make it: {}",
+                advice::make_directory(&shown)
             )));
         };
         let Some(name) = name.to_str() else {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use posthouse::Key;
 
+use crate::advice;
 use crate::failure::{Failure, Outcome};
 
 /// More than any key and its line end: reading stops there.
@@ -14,7 +15,7 @@ const READ_BYTES_MAX: u64 = 64 * 1024;
 /// Reads a key: the file's bytes, without the white space at their end.
 pub(crate) fn read(path: &Path) -> Outcome<Key> {
     let shown = path.display();
-    let how = format!("make one with `head -c 32 /dev/urandom | base64 > {shown}`");
+    let how = advice::make_key(&shown);
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(READ_BYTES_MAX).read_to_end(&mut bytes)).map_err(
         |error| Failure::usage(format!("cannot read the key file {shown}: {error}; {how}")),

@@ -55,7 +55,7 @@ pub(crate) struct Send {
     /// end a file keeps its own name after it
     #[arg(long = "as", value_name = "NAME")]
     sent_as: Option<String>,
-    /// Go on sending what appears in the one PATH, a directory, or is renamed in it, until SIGINT.
+    /// Go on sending what appears in the one PATH, a directory, or is renamed in it, until Ctrl-C.
     /// A file is complete when two looks, a second apart, find the same size and time. A server
     /// that is away is waited for, unless --retry says how long. The exit code is 0 only if the
     /// server confirmed every file that was seen

@@ -6,7 +6,7 @@ mod journal;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::echo::Echo;
 use crate::escaped::Escaped;
 use crate::exposure::{self, Admission};
 use crate::failure::{Failure, Outcome};
-use crate::{address, key_file, open_files, output, settings, signals};
+use crate::{address, advice, key_file, open_files, output, settings, signals};
 use depot::DepotFlags;
 use journal::{Journal, Lines};
 
@@ -31,7 +31,8 @@ use journal::{Journal, Lines};
 /// Every message that belongs to no file comes back with its kind and payload, and a request is
 /// answered with its payload: without --dir it is an echo server, to measure and to try clients on.
 ///
-/// SIGINT or SIGTERM ends it gracefully, within close_timeout_ms; a second one ends it at once.
+/// Ctrl-C, and SIGTERM or Ctrl-Break, end it gracefully, within close_timeout_ms; a second one ends
+/// it at once.
 #[derive(Debug, Args)]
 #[command(override_usage = "posthouse serve [OPTIONS]")]
 #[command(after_long_help = "\
@@ -233,8 +234,13 @@ impl Announced<'_> {
     }
 
     fn files(&self, dir: &Path, listed: &str, first: SocketAddr) -> String {
+        let path = match cfg!(windows) {
+            // The real one would be told as no program takes it: `\\?\C:\inbox`.
+            true => path::absolute(dir),
+            false => fs::canonicalize(dir),
+        };
         // Where it is gone already, what was said has to do.
-        let path = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let path = path.unwrap_or_else(|_| dir.to_owned());
         let path = Escaped(path.as_path());
         let (from, host) = match first.ip() {
             ip if ip.to_canonical().is_loopback() => ("this", first.to_string()),
@@ -261,8 +267,14 @@ impl Announced<'_> {
                 format!("posthouse bench {from_here} --key-file FILE")
             }
             Framing::Native => format!("posthouse bench {from_here}"),
-            Framing::Lines | Framing::Raw => format!("nc {} {}", from_here.ip(), from_here.port()),
-            _ => format!("posthouse bench {from_here} --framing '{framing}'"),
+            // Windows has no such program.
+            Framing::Lines | Framing::Raw if cfg!(not(windows)) => {
+                format!("nc {} {}", from_here.ip(), from_here.port())
+            }
+            _ => {
+                let framing = advice::quoted(framing);
+                format!("posthouse bench {from_here} --framing {framing}")
+            }
         };
         format!("listening on {listed} ({framing} framing); try: {how}\n")
     }
@@ -296,11 +308,15 @@ mod tests {
             "listening on 127.0.0.1:9990 and [::1]:9990 (native framing); \
              try: posthouse bench 127.0.0.1:9990\n"
         );
+        let (in_lines, in_raw) = match cfg!(windows) {
+            true => ("[::1]:7 --framing \"lines\"", "[::1]:7 --framing \"raw\""),
+            false => ("nc ::1 7", "nc ::1 7"),
+        };
         for (address, framing, keyed, command) in [
             ("0.0.0.0:7", "native", true, "posthouse bench 127.0.0.1:7 --key-file FILE"),
-            ("[::]:7", "lines", false, "nc ::1 7"),
-            ("[::1]:7", "raw", false, "nc ::1 7"),
-            ("10.0.0.1:7", "delimiter:\\r\\n", false, "--framing 'delimiter:\\r\\n'"),
+            ("[::]:7", "lines", false, in_lines),
+            ("[::1]:7", "raw", false, in_raw),
+            ("10.0.0.1:7", "delimiter:\\r\\n", false, &*advice::quoted("delimiter:\\r\\n")),
         ] {
             let line = announced(&[address], framing, keyed);
             assert!(line.ends_with(&format!("{command}\n")), "{line}");
@@ -318,10 +334,14 @@ mod tests {
             ("127.0.0.1:7", false, true, "this machine: posthouse get 127.0.0.1:7 NAME..."),
         ] {
             let addresses: Vec<Address> = vec![address.parse().unwrap()];
-            let (framing, dir) = (&Framing::Native, Some(Path::new("/no/such")));
-            let line = Announced { addresses: &addresses, framing, keyed, dir, read_only }.line();
+            let dir = Path::new(if cfg!(windows) { "C:\\no\\such" } else { "/no/such" });
+            let framing = &Framing::Native;
+            let announced =
+                Announced { addresses: &addresses, framing, keyed, dir: Some(dir), read_only };
+            let line = announced.line();
+            let dir = dir.display();
             let way = if read_only { "from" } else { "into" };
-            assert_eq!(line, format!("files {way} /no/such on {address}; from {how}\n"));
+            assert_eq!(line, format!("files {way} {dir} on {address}; from {how}\n"));
         }
     }
 }

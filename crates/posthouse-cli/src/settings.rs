@@ -13,8 +13,8 @@ const LISTING: &str = "`posthouse serve --print-config` lists all options";
 /// How the I/O is done: flags of every command that starts an endpoint.
 #[derive(Debug, Args)]
 pub(crate) struct IoFlags {
-    /// Which system does the I/O: auto, uring or readiness; auto takes the best that this machine
-    /// offers, or what the environment variable POSTHOUSE_BACKEND names
+    /// Which system does the I/O: auto, or uring or readiness on Linux, iocp on Windows; auto takes
+    /// the best that this machine offers, or what the environment variable POSTHOUSE_BACKEND names
     #[arg(long)]
     backend: Option<String>,
     /// How connections and I/O workers come together: auto, pinned or shared

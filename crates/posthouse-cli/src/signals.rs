@@ -1,6 +1,7 @@
-//! SIGINT and SIGTERM: the first one asks for the end, a second one is the end.
+//! What ends the program from outside: the first time it asks for the end, the second time it is
+//! the end.
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 /// Runs `first` at the first SIGINT or SIGTERM; the second ends the process at once, with 128 and
 /// the signal's number as its exit code.
@@ -8,8 +9,6 @@ use crate::failure::Outcome;
 pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
-
-    use crate::failure::Failure;
 
     let failed = |error| Failure::runtime(format!("cannot catch SIGINT and SIGTERM: {error}"));
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
@@ -26,9 +25,19 @@ pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
     Ok(())
 }
 
-/// Without signals there is no first one: an interrupt ends the process.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "where there are signals it can fail")]
-pub(crate) fn on_interrupt(_: impl FnOnce() + Send + 'static) -> Outcome {
-    Ok(())
+/// Runs `first` at the first Ctrl-C or Ctrl-Break; the second ends the process at once, with the
+/// exit code of an interruption, 130.
+///
+/// Where the console is closed, or the user logs off, `first` is run as well, but Windows ends the
+/// process as soon as it has been told: what is not done then is as after a kill, and the next run
+/// goes on with it.
+#[cfg(windows)]
+pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
+    let mut first = Some(first);
+    let told = move || match first.take() {
+        Some(first) => first(),
+        None => std::process::exit(130),
+    };
+    ctrlc::set_handler(told)
+        .map_err(|error| Failure::runtime(format!("cannot catch Ctrl-C: {error}")))
 }

@@ -56,9 +56,14 @@ fn frames(count: usize, bytes: usize) -> Vec<u8> {
     frame.repeat(count)
 }
 
+#[cfg_attr(windows, ignore = "an operation of a completion port is a record of its own, allocated")]
 #[test]
 fn a_worker_that_echoes_allocates_nothing() {
-    for backend in [Backend::Uring, Backend::Readiness] {
+    let backends = match cfg!(windows) {
+        true => &[Backend::Iocp][..],
+        false => &[Backend::Uring, Backend::Readiness],
+    };
+    for &backend in backends {
         let options = Options { io_workers: 1, backend, ..Options::default() };
         let builder = Endpoint::builder(Echo).listen("127.0.0.1:0").options(options);
         let endpoint = builder.start().expect("the endpoint starts");

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::echo::Echo;
 
-/// Every backend that any version may have, in the order of preference.
-const BACKENDS: [&str; 3] = ["iocp", "uring", "readiness"];
+/// Every backend, in the order of preference, with the system that it is for.
+const BACKENDS: [(&str, &str); 3] =
+    [("iocp", "windows"), ("uring", "linux"), ("readiness", "linux")];
 const LAYOUTS: [&str; 2] = ["pinned", "shared"];
 
 /// A round trip over loopback takes longer only where it never comes.
@@ -23,7 +24,7 @@ pub(super) struct Backends {
     auto: Option<Taken>,
     auto_error: Option<String>,
     tried: Vec<Trial>,
-    /// Backends that this build of the program does not have.
+    /// Backends for another system.
     absent: Vec<&'static str>,
 }
 
@@ -49,15 +50,16 @@ impl Backends {
     pub(super) fn tried() -> Self {
         let (auto, auto_error) = parted(round_trip(&Options::default()));
         let mut backends = Self { auto, auto_error, tried: Vec::new(), absent: Vec::new() };
-        for backend in BACKENDS {
-            let mut options = Options::default();
-            if options.set("backend", backend).is_err() {
+        for (backend, system) in BACKENDS {
+            if system != std::env::consts::OS {
                 backends.absent.push(backend);
                 continue;
             }
             for layout in LAYOUTS {
+                let mut options = Options::default();
                 let result = options
-                    .set("layout", layout)
+                    .set("backend", backend)
+                    .and_then(|()| options.set("layout", layout))
                     .map_err(|error| error.to_string())
                     .and_then(|()| round_trip(&options));
                 let (works, error) = parted(result);
@@ -86,7 +88,7 @@ impl fmt::Display for Backends {
             writeln!(f, "  {backend:<14} {layout:<10} {found}")?;
         }
         for backend in &self.absent {
-            writeln!(f, "  {backend:<14} {:<10} not in this version for this system", "")?;
+            writeln!(f, "  {backend:<14} {:<10} for another system", "")?;
         }
         Ok(())
     }

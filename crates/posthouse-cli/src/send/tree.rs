@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, FileType, Metadata};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use posthouse::Directory;
 
@@ -69,8 +69,9 @@ impl Start {
     /// Why nothing can be sent from there.
     pub(super) fn find(path: &Path, sent_as: Option<&str>) -> Result<Self, String> {
         let found = fs::metadata(path).map_err(|error| error.to_string())?;
+        let sent_as = sent_as.map(|name| name.replace(MAIN_SEPARATOR, "/"));
         if found.is_dir() {
-            let names = match (sent_as, own_name(path)) {
+            let names = match (&sent_as, own_name(path)) {
                 (Some(name), _) => Names::Under(name.trim_end_matches('/').to_owned()),
                 (None, Some(name)) => Names::Under(text(name)?),
                 (None, None) => Names::AsTheyAre,
@@ -89,7 +90,7 @@ impl Start {
         let own = || text(path.file_name().unwrap_or_default());
         let name = match sent_as {
             Some(directory) if directory.ends_with('/') => format!("{directory}{}", own()?),
-            Some(name) => name.to_owned(),
+            Some(name) => name,
             None => own()?,
         };
         let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -117,7 +118,7 @@ fn open(path: &Path) -> Result<Directory, String> {
 
 fn text(name: &OsStr) -> Result<String, String> {
     let text = name.to_str().map(str::to_owned);
-    text.ok_or_else(|| "its name is not UTF-8, and names are sent as UTF-8".to_owned())
+    text.ok_or_else(|| "its name is not Unicode, and names are sent as UTF-8".to_owned())
 }
 
 /// What lies beneath a directory: what is not sent as well as what is.
@@ -139,7 +140,8 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
     let file_system = fs::metadata(top).ok().as_ref().map(file_system);
     while let Some(inside) = left.pop() {
         let here = match inside.strip_suffix('/') {
-            Some(inside) => top.join(inside),
+            // It may be shown: with the separators of this system.
+            Some(inside) => top.join(inside.split('/').collect::<PathBuf>()),
             None => top.to_owned(),
         };
         let there = fs::symlink_metadata(&here).ok().as_ref().map(self::file_system);
@@ -218,8 +220,9 @@ fn file_system(found: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::dev(found)
 }
 
-/// There is none that could be asked for: all of it is taken for one.
-#[cfg(not(unix))]
+/// On Windows it need not be asked for: what is mounted in a directory lies behind a junction,
+/// which is a link, and no link is followed.
+#[cfg(windows)]
 fn file_system(_: &Metadata) -> u64 {
     0
 }
@@ -237,9 +240,9 @@ fn kind_name(kind: FileType) -> &'static str {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn kind_name(kind: FileType) -> &'static str {
-    if kind.is_symlink() { "a symbolic link" } else { "not a regular file" }
+    if kind.is_symlink() { "a symbolic link or a junction" } else { "not a regular file" }
 }
 
 /// A path as a name in an account.
@@ -286,6 +289,24 @@ mod tests {
             ("..", None),
             ("../..", None),
             ("/", None),
+        ] {
+            assert_eq!(own_name(Path::new(path)), name.map(OsStr::new), "{path}");
+        }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_drive_and_a_share_give_no_name_and_both_separators_count() {
+        for (path, name) in [
+            ("C:\\a\\build", Some("build")),
+            ("C:\\a\\build\\", Some("build")),
+            ("a/b\\build\\.", None),
+            ("C:build", Some("build")),
+            ("C:\\", None),
+            ("C:", None),
+            ("C:.", None),
+            ("\\\\host\\share", None),
+            ("\\\\host\\share\\build", Some("build")),
         ] {
             assert_eq!(own_name(Path::new(path)), name.map(OsStr::new), "{path}");
         }

@@ -10,6 +10,7 @@ use posthouse::{
 };
 
 use super::journal::Journal;
+use crate::advice;
 use crate::echo::Echo;
 use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
@@ -67,7 +68,8 @@ impl DepotFlags {
         let mut directory = Directory::open(dir).map_err(|error| {
             Failure::usage(match error.kind() {
                 ErrorKind::NotFound => {
-                    format!("--dir {shown}: there is no such directory; make it: mkdir -p {shown}")
+                    let make = advice::make_directory(&shown);
+                    format!("--dir {shown}: there is no such directory; make it: {make}")
                 }
                 _ => format!("{error}; --dir needs a directory that may be opened"),
             })

@@ -39,7 +39,7 @@ fn the_demonstration_succeeds_in_both_layouts() {
     let temporary = TemporaryDirectory::new("demo");
     let demo = Command::new(env!("CARGO_BIN_EXE_posthouse"))
         .arg("demo")
-        .env("TMPDIR", temporary.path())
+        .envs(["TMPDIR", "TMP"].map(|name| (name, temporary.path())))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&demo.stdout);
@@ -50,17 +50,20 @@ fn the_demonstration_succeeds_in_both_layouts() {
     run(["demo", "--layout", "round"]).expect(2).says(&["--layout round", "pinned"]);
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn the_backend_is_a_flag_of_every_command_that_starts_an_endpoint() {
-    for backend in ["uring", "readiness"] {
+    let (here, elsewhere) = match cfg!(windows) {
+        true => (&["iocp"][..], &["uring", "readiness"][..]),
+        false => (&["uring", "readiness"][..], &["iocp"][..]),
+    };
+    for &backend in here {
         let demo = run(["demo", "--backend", backend, "--json"]).expect(0).json();
         assert_eq!((&demo["ok"], &demo["backend"]), (&true.into(), &backend.into()), "{demo:#}");
         let (server, address) = serve(&["--backend", backend, "--log", "info"]);
         let address = address.to_string();
         let words = ["bench", &address, "--seconds", "0.2", "--backend", backend, "--log", "info"];
         let bench = run(words).expect(0);
-        server.signal(rustix::process::Signal::INT);
+        server.interrupt();
         for ended in [bench, server.finish().expect(0)] {
             assert!(ended.stderr.contains(&format!("backend=\"{backend}\"")), "{ended:#?}");
         }
@@ -73,10 +76,16 @@ fn the_backend_is_a_flag_of_every_command_that_starts_an_endpoint() {
         &["get", "127.0.0.1:9", "x"],
         &["list", "127.0.0.1:9"],
     ] {
-        let wrong = command.iter().chain(&["--backend", "iocp"]);
-        run(wrong).expect(2).says(&["--backend iocp", "auto", "uring", "readiness"]);
-        let wrong = command.iter().chain(&["--backend", "uring", "--layout", "shared"]);
-        run(wrong).expect(1).says(&["no shared layout", "pinned"]);
+        let wrong = command.iter().chain(&["--backend", "ring"]);
+        run(wrong).expect(2).says(&["--backend ring", "auto", "iocp", "uring", "readiness"]);
+        for backend in elsewhere {
+            let wrong = [command, &["--backend", *backend]].concat();
+            run(wrong).expect(1).says(&[&format!("the {backend} backend needs"), "auto"]);
+        }
+        if here.contains(&"uring") {
+            let wrong = command.iter().chain(&["--backend", "uring", "--layout", "shared"]);
+            run(wrong).expect(1).says(&["no shared layout", "pinned"]);
+        }
         let help = run([command[0], "--help"]).expect(0).stdout;
         assert!(help.contains("--backend") && help.contains("POSTHOUSE_BACKEND"), "{help}");
     }
@@ -142,8 +151,12 @@ fn the_doctor_tells_what_works_and_what_limits() {
     assert!(tried.len() >= 2, "{json:#}");
     assert!(tried.iter().any(|trial| trial["backend"] == auto["backend"]), "{json:#}");
     let found: Vec<_> = json["machine"].as_array().unwrap().iter().collect();
-    for what in ["kernel", "cores", "open files", "somaxconn", "local ports", "io_uring"] {
-        assert!(found.iter().any(|finding| finding["what"] == what), "{what}: {json:#}");
+    let limits = match cfg!(windows) {
+        true => &["system", "cores", "local ports"][..],
+        false => &["kernel", "cores", "open files", "somaxconn", "local ports", "io_uring"],
+    };
+    for what in limits {
+        assert!(found.iter().any(|finding| finding["what"] == *what), "{what}: {json:#}");
     }
     let text = run(["doctor"]).expect(0).stdout;
     assert!(text.contains("auto takes") && text.contains("This machine"), "{text}");

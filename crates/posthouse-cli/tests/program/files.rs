@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{self, MAIN_SEPARATOR, Path};
 
 use super::support::{
-    Ended, Program, TemporaryDirectory, TemporaryFile, connect, exchange, frame, run, serve,
-    wait_until,
+    Ended, MKDIR, Program, Request, TemporaryDirectory, TemporaryFile, connect, exchange, frame,
+    native, run, serve, wait_until,
 };
 
 /// A server with an empty directory, `inbox`, in a directory of this test.
 struct Scene {
-    here: TemporaryDirectory,
     server: Program,
     address: String,
+    /// The last: Windows keeps a directory that a server has open.
+    here: TemporaryDirectory,
 }
 
 impl Scene {
@@ -24,7 +25,7 @@ impl Scene {
         let inbox = here.text("inbox");
         let words = [&["--dir", &inbox], arguments].concat();
         let (server, address) = serve(&words);
-        Self { here, server, address: address.to_string() }
+        Self { server, address: address.to_string(), here }
     }
 
     /// Runs `posthouse send` with paths in the test's directory.
@@ -65,7 +66,8 @@ fn files(top: &Path) -> BTreeMap<String, Vec<u8>> {
                 _ if entry.file_name() == ".posthouse" => {}
                 kind if kind.is_dir() => left.push(path),
                 _ => {
-                    let name = path.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
+                    let name = path.strip_prefix(top).unwrap().to_str().unwrap();
+                    let name = name.replace(MAIN_SEPARATOR, "/");
                     found.insert(name, fs::read(path).unwrap());
                 }
             }
@@ -261,7 +263,8 @@ fn what_an_unfinished_reception_left_is_skipped_at_every_depth_and_told() {
     }
     let sent = scene.send(&["t"]).expect(0);
     let skipped = ["skipped: t/.posthouse", "skipped: t/deep/.posthouse"];
-    let skipped = skipped.map(|start| format!("{start}: where unfinished files are kept"));
+    let skipped =
+        skipped.map(|start| format!("{}: where unfinished files are kept", native(start)));
     assert_eq!(sorted(&sent.stderr), skipped);
     assert_eq!(scene.names(), ["t/a", "t/deep/b"]);
 }
@@ -274,7 +277,7 @@ fn an_empty_directory_is_told_and_help_says_that_it_is_not_sent() {
     assert_eq!((&*sent.stdout, &*sent.stderr), ("", "skipped: d/empty: an empty directory\n"));
     scene.here.write("d/file", "x");
     let sent = scene.send(&["d"]).expect(0);
-    assert_eq!(sent.stderr, "skipped: d/empty: an empty directory\n");
+    assert_eq!(sent.stderr, format!("skipped: {}: an empty directory\n", native("d/empty")));
     assert!(run(["send", "--help"]).expect(0).stdout.contains("empty directories are not"));
 }
 
@@ -283,9 +286,69 @@ fn a_path_that_is_not_there_is_told_and_the_others_are_sent() {
     let scene = Scene::new("missing", &[]);
     scene.here.write("a", "a");
     let sent = scene.send(&["nothing", "a"]).expect(1);
-    assert!(sent.stderr.starts_with("not sent: nothing: No such file"), "{sent:#?}");
+    assert!(
+        sent.stderr.starts_with("not sent: nothing: ") && sent.stderr.contains("os error 2"),
+        "{sent:#?}"
+    );
     assert!(sent.stderr.contains("error: 1 of 2 files not sent"), "{sent:#?}");
     assert_eq!(scene.names(), ["a"]);
+}
+
+#[test]
+fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_missing() {
+    let scene = Scene::new("watch", &[]);
+    fs::create_dir(scene.here.join("out")).unwrap();
+    let words = ["send", &scene.address, "--watch", "out/."];
+    let mut watch = Program::start_in(scene.here.path(), words);
+    scene.here.write("out/first", "1");
+    assert!(watch.line().starts_with("sent first (1 B)"));
+    scene.here.write("out/sub/second", "22");
+    assert!(watch.line().starts_with("sent sub/second (2 B)"));
+    fs::rename(scene.here.join("out/first"), scene.here.join("out/third")).unwrap();
+    assert!(watch.line().starts_with("sent third (1 B)"));
+    scene.here.write("out/third", "other");
+    let complaint = watch.complaint();
+    assert!(complaint.starts_with("not sent: third: "), "{complaint}");
+    scene.here.write("out/fourth", "4");
+    assert!(watch.line().starts_with("sent fourth (1 B)"), "the others go on");
+    watch.interrupt();
+    let ended = watch.finish().expect(1);
+    // Told once, and nothing was sent twice.
+    assert_eq!(ended.stdout, "");
+    ended.says(&["error: interrupted: 1 of 5 files not sent"]);
+    assert_eq!(scene.names(), ["first", "fourth", "sub/second", "third"]);
+    assert_eq!(scene.inbox()["third"], b"1");
+}
+
+#[test]
+fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server() {
+    let scene = Scene::new("watch-end", &[]);
+    scene.here.write("out/first", "1");
+    let start =
+        |address: &str| Program::start_in(scene.here.path(), ["send", address, "--watch", "out/."]);
+    let mut watch = start(&scene.address);
+    assert!(watch.line().starts_with("sent first (1 B)"));
+    watch.interrupt();
+    let ended = watch.finish().expect(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut watch = start(&nobody);
+    assert!(watch.complaint().starts_with("no connection to "));
+    watch.interrupt();
+    let ended = watch.finish().expect(1);
+    ended.says(&["error: interrupted: there never was a connection to", &nobody]);
+}
+
+#[test]
+fn a_server_that_ends_waits_for_its_last_lines() {
+    let scene = Scene::new("last-lines", &[]);
+    scene.here.write("a", "a");
+    scene.send(&["a"]).expect(0);
+    scene.server.ask(Request::Terminate);
+    let ended = scene.server.finish().expect(0);
+    assert!(ended.stdout.starts_with("received a (1 B, from "), "{ended:#?}");
+    assert_eq!(ended.stderr, "");
 }
 
 #[cfg(unix)]
@@ -341,7 +404,8 @@ mod unix {
         assert!(sent.stdout.starts_with("sent d/good "), "{sent:#?}");
         assert_eq!(scene.names(), ["d/good"]);
         assert_eq!(sent.stderr.lines().count(), 9, "{sent:#?}");
-        for part in ["CON", "a:b", "dot.", "es\\u{1b}[2Jc", "nl\\nx", "rtl\\u{202e}x", "not UTF-8"]
+        for part in
+            ["CON", "a:b", "dot.", "es\\u{1b}[2Jc", "nl\\nx", "rtl\\u{202e}x", "not Unicode"]
         {
             assert!(sent.stderr.contains(part), "{part}: {sent:#?}");
         }
@@ -379,53 +443,6 @@ mod unix {
         assert_eq!(scene.names(), ["d/open"]);
     }
 
-    #[test]
-    fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_missing() {
-        let scene = Scene::new("watch", &[]);
-        fs::create_dir(scene.here.join("out")).unwrap();
-        let words = ["send", &scene.address, "--watch", "out/."];
-        let mut watch = Program::start_in(scene.here.path(), words);
-        scene.here.write("out/first", "1");
-        assert!(watch.line().starts_with("sent first (1 B)"));
-        scene.here.write("out/sub/second", "22");
-        assert!(watch.line().starts_with("sent sub/second (2 B)"));
-        fs::rename(scene.here.join("out/first"), scene.here.join("out/third")).unwrap();
-        assert!(watch.line().starts_with("sent third (1 B)"));
-        scene.here.write("out/third", "other");
-        let complaint = watch.complaint();
-        assert!(complaint.starts_with("not sent: third: "), "{complaint}");
-        scene.here.write("out/fourth", "4");
-        assert!(watch.line().starts_with("sent fourth (1 B)"), "the others go on");
-        watch.signal(rustix::process::Signal::INT);
-        let ended = watch.finish().expect(1);
-        // Told once, and nothing was sent twice.
-        assert_eq!(ended.stdout, "");
-        ended.says(&["error: interrupted: 1 of 5 files not sent"]);
-        assert_eq!(scene.names(), ["first", "fourth", "sub/second", "third"]);
-        assert_eq!(scene.inbox()["third"], b"1");
-    }
-
-    #[test]
-    fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server() {
-        let scene = Scene::new("watch-end", &[]);
-        scene.here.write("out/first", "1");
-        let start = |address: &str| {
-            Program::start_in(scene.here.path(), ["send", address, "--watch", "out/."])
-        };
-        let mut watch = start(&scene.address);
-        assert!(watch.line().starts_with("sent first (1 B)"));
-        watch.signal(rustix::process::Signal::INT);
-        let ended = watch.finish().expect(0);
-        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
-
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut watch = start(&nobody);
-        assert!(watch.complaint().starts_with("no connection to "));
-        watch.signal(rustix::process::Signal::INT);
-        let ended = watch.finish().expect(1);
-        ended.says(&["error: interrupted: there never was a connection to", &nobody]);
-    }
-
     /// What a command says on a terminal; `None` where there is no Python to make one.
     fn on_a_terminal(arguments: &[&str]) -> Option<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py");
@@ -453,17 +470,6 @@ mod unix {
         assert_eq!(quiet, "");
         let listed = on_a_terminal(&["list", &scene.address, "tree/part 4/"]).unwrap();
         assert!(listed.ends_with("8 files, 309.2 KiB\r\n"), "{listed}");
-    }
-
-    #[test]
-    fn a_server_that_ends_waits_for_its_last_lines() {
-        let scene = Scene::new("last-lines", &[]);
-        scene.here.write("a", "a");
-        scene.send(&["a"]).expect(0);
-        scene.server.signal(rustix::process::Signal::TERM);
-        let ended = scene.server.finish().expect(0);
-        assert!(ended.stdout.starts_with("received a (1 B, from "), "{ended:#?}");
-        assert_eq!(ended.stderr, "");
     }
 }
 
@@ -521,9 +527,12 @@ fn what_is_got_goes_where_it_is_told_to() {
     let none = scene.get(&["nothing", "-o", "to"]).expect(1);
     assert!(none.stderr.starts_with("not received: nothing: the other side says: no such file"));
     scene.get(&["d", "-o", "to/new"]).expect(2).says(&["d is a directory there", "mkdir"]);
-    scene.get(&["d/a", "d.txt", "-o", "to/new"]).expect(2).says(&["-o to/new", "mkdir -p to/new"]);
+    scene
+        .get(&["d/a", "d.txt", "-o", "to/new"])
+        .expect(2)
+        .says(&["-o to/new", &format!("{MKDIR} to/new")]);
     scene.get(&["d/a", "-o", "no/such"]).expect(2).says(&["no", "cannot open the directory"]);
-    scene.get(&["d/a", "-o", "new/"]).expect(2).says(&["mkdir -p new/"]);
+    scene.get(&["d/a", "-o", "new/"]).expect(2).says(&[&format!("{MKDIR} new/")]);
     let all = scene.get(&["--all", "d"]).expect(2);
     assert!(all.stderr.contains("cannot be used with"), "{all:#?}");
     let nothing = scene.get(&[]).expect(2);
@@ -554,11 +563,14 @@ fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
     let here = TemporaryDirectory::new("no-key");
     let (missing, short) = (here.text("missing"), here.text("short"));
     here.write("short", "too short");
-    for (path, why) in [(&missing, "No such file"), (&short, "16 to 1024 bytes")] {
-        let how = format!("make one with `head -c 32 /dev/urandom | base64 > {path}`");
+    for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
+        let how = match cfg!(windows) {
+            true => format!("write 32 letters and digits into {path} "),
+            false => format!("make one with `head -c 32 /dev/urandom | base64 > {path}`"),
+        };
         let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
         ended.says(&[why, &how]);
-        assert_eq!(ended.stderr.matches("make one").count(), 1, "{ended:#?}");
+        assert_eq!(ended.stderr.matches(&how).count(), 1, "{ended:#?}");
     }
 }
 
@@ -635,15 +647,20 @@ fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
     let here = TemporaryDirectory::new("announced");
     let (missing, file) = (here.text("missing"), here.write("file", "x"));
     let file = file.to_str().unwrap();
-    run(["serve", "--dir", &missing]).expect(2).says(&[&missing, "mkdir -p"]);
-    run(["serve", "--dir", file]).expect(2).says(&[file, "Not a directory"]);
+    run(["serve", "--dir", &missing]).expect(2).says(&[&missing, MKDIR]);
+    run(["serve", "--dir", file])
+        .expect(2)
+        .says(&[file, if cfg!(windows) { "a directory" } else { "Not a directory" }]);
     fs::create_dir(&missing).unwrap();
     let lines = ["serve", "--dir", &missing, "--framing", "lines"];
     run(lines).expect(2).says(&["--dir", "native framing", "lines"]);
     let mut server = Program::start(["serve", "--dir", &missing, "--listen", "127.0.0.1:0"]);
     let line = server.line();
     let (where_to, how) = line.split_once("; ").unwrap();
-    let real = fs::canonicalize(&missing).unwrap();
+    let real = match cfg!(windows) {
+        true => path::absolute(&missing).unwrap(),
+        false => fs::canonicalize(&missing).unwrap(),
+    };
     let start = format!("files into {} on 127.0.0.1:", real.display());
     assert!(where_to.starts_with(&start), "{line}");
     let address = where_to.rsplit(' ').next().unwrap();

@@ -30,6 +30,7 @@ pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output>
     Some(child.wait_with_output().expect("it ends"))
 }
 
+#[cfg_attr(windows, ignore = "Wine: there is no netcat for Windows here")]
 #[test]
 fn netcat_talks_lines() {
     let (_server, address) = serve(&["--framing", "lines"]);
@@ -51,6 +52,7 @@ fn python(address: SocketAddr, options: &[&str]) -> Option<(bool, String)> {
     Some((output.status.success(), String::from_utf8_lossy(&said).trim().to_owned()))
 }
 
+#[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_echoes_ten_thousand_messages_with_and_without_hello() {
     let (_server, address) = serve(&[]);
@@ -62,6 +64,7 @@ fn a_python_client_echoes_ten_thousand_messages_with_and_without_hello() {
     }
 }
 
+#[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_proves_its_key_and_is_refused_with_another() {
     let right = TemporaryFile::new("right.key", "correct horse battery");

@@ -1,8 +1,10 @@
 //! The built program, used as its user uses it.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bench;
 mod commands;
+#[cfg(windows)]
+mod console;
 mod echo;
 mod files;
 mod foreign;

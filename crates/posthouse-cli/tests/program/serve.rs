@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use super::support::{Program, TemporaryFile, connect, exchange, frame, run, serve, wait_until};
+use super::support::{Program, TemporaryFile, connect, exchange, frame, run, serve};
 
 #[test]
 fn native_frames_come_back_with_their_kind_and_payload_however_they_were_cut() {
@@ -141,6 +141,8 @@ fn an_address_in_use_is_told_with_what_to_do() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
+    use super::support::wait_until;
+
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut server = Program::start(["serve", "--listen", &address]);
@@ -152,10 +154,8 @@ fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
     assert!(server.line().starts_with(&format!("listening on {address} ")));
 }
 
-#[cfg(unix)]
-mod signals {
-    use rustix::process::Signal;
-
+mod endings {
+    use super::super::support::Request;
     use super::*;
 
     /// Waits for the end of the stream.
@@ -165,11 +165,11 @@ mod signals {
 
     #[test]
     fn a_signal_drains_and_ends_with_success_and_one_line_was_all_it_said() {
-        for signal in [Signal::TERM, Signal::INT] {
+        for request in [Request::Terminate, Request::Interrupt] {
             let (server, address) = serve(&[]);
             let mut stream = connect(address);
             exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
-            server.signal(signal);
+            server.ask(request);
             drained(&mut stream);
             drop(stream);
             let ended = server.finish().expect(0);
@@ -179,15 +179,15 @@ mod signals {
 
     #[test]
     fn a_second_signal_ends_at_once_though_a_peer_holds_on() {
-        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        for request in [Request::Terminate, Request::Interrupt] {
             // Drains for longer than the test waits.
             let (server, address) = serve(&["--set", "close_timeout_ms=3600000"]);
             let mut stream = connect(address);
             exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
-            server.signal(Signal::TERM);
+            server.ask(Request::Terminate);
             drained(&mut stream);
-            server.signal(signal);
-            server.finish().expect(code);
+            server.ask(request);
+            server.finish().expect(request.exit_code());
             drop(stream);
         }
     }
@@ -197,7 +197,7 @@ mod signals {
         let (server, address) = serve(&["--set", "close_timeout_ms=50"]);
         let mut stream = connect(address);
         exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
-        server.signal(Signal::TERM);
+        server.ask(Request::Terminate);
         server.finish().expect(0);
         drop(stream);
     }

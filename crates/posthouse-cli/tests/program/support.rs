@@ -11,14 +11,38 @@ use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes; then the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// What the program advises to make a directory with.
+pub(crate) const MKDIR: &str = if cfg!(windows) { "mkdir" } else { "mkdir -p" };
 /// How often it is looked whether something has happened that nobody tells.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// How a program is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Interrupt,
+    Terminate,
+}
+
+impl Request {
+    /// What the program ends with when it is asked a second time.
+    pub(crate) fn exit_code(self) -> i32 {
+        match self {
+            Self::Terminate if cfg!(unix) => 143,
+            Self::Terminate | Self::Interrupt => 130,
+        }
+    }
+}
 
 /// A running program. Dropping it kills and reaps it.
 pub(crate) struct Program {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
+}
+
+/// A path as this system writes it.
+pub(crate) fn native(path: &str) -> String {
+    path.replace('/', std::path::MAIN_SEPARATOR_STR)
 }
 
 /// Waits until something is so.
@@ -63,15 +87,17 @@ impl Program {
         directory: &Path,
         arguments: impl IntoIterator<Item = S>,
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
+        command
             .current_dir(directory)
             .args(arguments)
             .env_remove("POSTHOUSE_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+            .stderr(Stdio::piped());
+        #[cfg(windows)]
+        super::console::give_one(&mut command);
+        let mut child = command.spawn().expect("the program starts");
         let stdout = lines(child.stdout.take().expect("it is piped"));
         let stderr = lines(child.stderr.take().expect("it is piped"));
         Self { child, stdout, stderr }
@@ -122,10 +148,28 @@ impl Program {
         Ended { code, stdout, stderr }
     }
 
+    /// Asks it to end, as a person at its terminal does.
+    pub(crate) fn interrupt(&self) {
+        self.ask(Request::Interrupt);
+    }
+
     #[cfg(unix)]
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("it still runs");
+    pub(crate) fn ask(&self, request: Request) {
+        use rustix::process::{Pid, Signal, kill_process};
+
+        let signal = match request {
+            Request::Interrupt => Signal::INT,
+            Request::Terminate => Signal::TERM,
+        };
+        kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
+    }
+
+    #[cfg(windows)]
+    pub(crate) fn ask(&self, request: Request) {
+        match request {
+            // Windows has one way to ask.
+            Request::Interrupt | Request::Terminate => super::console::press_ctrl_c(&self.child),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod foreign;
 mod frames;
 mod hostile;
 mod lies;
+mod links;
 mod names;
 mod resuming;
 mod sending;

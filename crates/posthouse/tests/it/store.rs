@@ -1,7 +1,7 @@
 //! Where a scenario's files are: a directory of this machine, or a simulated disk.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use posthouse::Directory;
@@ -125,7 +125,7 @@ fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
             walk(root, &path, files);
         } else {
             let name = path.strip_prefix(root).expect("beneath it");
-            files.push(name.to_str().expect("UTF-8").to_owned());
+            files.push(name.to_str().expect("UTF-8").replace(MAIN_SEPARATOR, "/"));
         }
     }
 }

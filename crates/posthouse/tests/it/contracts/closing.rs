@@ -90,6 +90,7 @@ fn the_peers_text_reaches_the_other_sides_reason() {
     });
 }
 
+#[cfg_attr(windows, ignore = "Wine: a reset that comes before a read looks like a clean end")]
 #[test]
 fn an_abort_is_seen_as_a_reset() {
     everywhere(|bed| {

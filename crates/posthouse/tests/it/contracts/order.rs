@@ -102,6 +102,7 @@ fn what_one_thread_sends_in_any_way_leaves_in_the_order_of_its_calls() {
         let mut raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         let (peer, group) = (seen.connected()[0], server.group("all"));
+        bed.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
         let messages = if bed.is_real() { 5_000 } else { 300 };
         for next in 0..messages {
             send_in_some_way(&server, &group, peer, next);
@@ -127,6 +128,7 @@ fn each_of_several_threads_keeps_its_own_order() {
         let mut raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         let (peer, group) = (seen.connected()[0], server.group("all"));
+        bed.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (server, group) = (&server, &group);

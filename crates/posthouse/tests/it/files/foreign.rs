@@ -43,6 +43,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
+#[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_sends_a_file_and_fetches_it_again() {
     with_python(|bed| {
@@ -75,6 +76,7 @@ fn a_python_client_sends_a_file_and_fetches_it_again() {
     });
 }
 
+#[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_goes_on_with_what_was_cut() {
     with_python(|bed| {
@@ -121,6 +123,7 @@ fn a_python_client_goes_on_with_what_was_cut() {
     });
 }
 
+#[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
     with_python(|bed| {

@@ -59,11 +59,13 @@ fn the_traffic_of_other_protocols_is_named() {
     });
 }
 
-/// The memory of this process, in bytes.
-fn resident_bytes() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").expect("a Linux system");
+/// The memory of this process, in bytes, where the system tells it in a file.
+fn resident_bytes() -> Option<usize> {
+    let statm = fs::read_to_string("/proc/self/statm");
+    assert!(cfg!(not(target_os = "linux")) || statm.is_ok(), "{statm:?}");
+    let statm = statm.ok()?;
     let pages = statm.split(' ').nth(1).expect("the resident pages");
-    pages.parse::<usize>().expect("a number") * 4096
+    Some(pages.parse::<usize>().expect("a number") * 4096)
 }
 
 /// T2. Each of them announces a frame of a mebibyte and sends one byte of it.
@@ -79,12 +81,17 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
             let received: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
             received == 6 * peers as u64
         });
-        bed.wait_for("rest", || server.stats().buffers_used == 0);
+        // What has come is counted before what is kept of it.
+        bed.wait_for("rest", || {
+            let stats = server.stats();
+            stats.buffers_used == 0 && stats.assembly_bytes >= 6 * peers
+        });
         let stats = server.stats();
-        assert!(stats.assembly_bytes >= 6 * peers, "{stats:?}");
         assert!(stats.assembly_bytes <= 64 * peers, "{stats:?}");
-        let grown = resident_bytes().saturating_sub(before);
-        assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
+        if let (Some(before), Some(after)) = (before, resident_bytes()) {
+            let grown = after.saturating_sub(before);
+            assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
+        }
         bed.serves(&server);
         drop(raws);
         bed.wait_for("the end of all", || server.stats().assembly_bytes == 0);
@@ -214,7 +221,9 @@ fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
     on_real_sockets(|bed| {
         let (server, seen) = echo(bed, bed.options());
         let mut raw = bed.dial(&server);
-        let body: Vec<u8> = (0..50_000u32).map(|at| (at * 7) as u8).collect();
+        // Wine carries some thousand calls a second.
+        let bytes = if cfg!(windows) { 3_000 } else { 50_000 };
+        let body: Vec<u8> = (0..bytes).map(|at: u32| (at * 7) as u8).collect();
         frame(40, &body).iter().for_each(|byte| raw.send(&[*byte]));
         assert_eq!(bed.read_frame(&mut raw), (40, body));
         assert_eq!(seen.messages().len(), 1);

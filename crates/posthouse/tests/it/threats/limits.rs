@@ -22,7 +22,8 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         bed.wait_for("the honest", || server.stats().connected == 10);
         let mut storm: Vec<Raw> = (0..100).map(|_| bed.dial(&server)).collect();
         for raw in &mut storm {
-            bed.wait_for("a reset", || raw.is_reset());
+            // Wine: a reset that comes before a read looks like a clean end.
+            bed.wait_for("a reset", || raw.is_reset() || (cfg!(windows) && raw.is_over()));
         }
         let stats = server.stats();
         assert_eq!((stats.refused, stats.accepted, stats.connections), (100, 10, 10), "{stats:?}");

@@ -1,0 +1,69 @@
+//! The limits of a Windows machine, as its own commands tell them. What they do not tell is
+//! unknown, not an error.
+
+use std::process::{Command, Stdio};
+
+use super::{finding, processors, unknown};
+use crate::doctor::{Finding, Verdict};
+
+/// What is found on this machine. Sockets are no files here, and 16 million handles are no limit
+/// that connections meet before memory: nothing has to be raised.
+pub(in crate::doctor) fn findings() -> Vec<Finding> {
+    vec![
+        system(said_by("cmd", &["/c", "ver"]).as_deref()),
+        processors(),
+        local_ports(said_by("netsh", &["int", "ipv4", "show", "dynamicport", "tcp"]).as_deref()),
+    ]
+}
+
+fn system(said: Option<&str>) -> Finding {
+    match said.map(str::trim).filter(|version| !version.is_empty()) {
+        Some(version) => finding("system", version, Verdict::Good, ""),
+        None => unknown("system"),
+    }
+}
+
+/// The ports that connections from here get: the first, and how many, in whatever language.
+fn local_ports(said: Option<&str>) -> Finding {
+    let values = said.unwrap_or_default().lines().filter_map(|line| line.split_once(':'));
+    let numbers: Vec<u32> = values.filter_map(|(_, value)| value.trim().parse().ok()).collect();
+    let [first, count] = numbers[..] else { return unknown("local ports") };
+    let value = format!("{first} to {}", first.saturating_add(count).saturating_sub(1));
+    let text = format!("{count} connections from here to one address and port");
+    if count >= 16_000 {
+        return finding("local ports", value, Verdict::Good, text);
+    }
+    let more = "; more: netsh int ipv4 set dynamicport tcp start=10240 num=55296";
+    finding("local ports", value, Verdict::Low, text + more)
+}
+
+/// What a command says, if it succeeds.
+fn said_by(command: &str, words: &[&str]) -> Option<String> {
+    let output = Command::new(command).args(words).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_told_is_unknown_and_no_error() {
+        for finding in [system(None), system(Some("\r\n")), local_ports(None)] {
+            assert_eq!(finding.verdict, Verdict::Unknown, "{finding:?}");
+        }
+        assert_eq!(local_ports(Some("no such command: 7")).verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn ports_are_read_by_their_order_and_few_are_told_with_how_to_get_more() {
+        let said = |first, count| {
+            format!("\r\nProtokoll tcp\r\n-----\r\nErster Port : {first}\r\nAnzahl : {count}\r\n")
+        };
+        let found = local_ports(Some(&said(49_152, 16_384)));
+        assert_eq!((&*found.value, found.verdict), ("49152 to 65535", Verdict::Good));
+        let found = local_ports(Some(&said(60_000, 1000)));
+        assert_eq!((&*found.value, found.verdict), ("60000 to 60999", Verdict::Low));
+        assert!(found.advice.contains("dynamicport"), "{found:?}");
+    }
+}
