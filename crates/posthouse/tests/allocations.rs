@@ -56,7 +56,6 @@ fn frames(count: usize, bytes: usize) -> Vec<u8> {
     frame.repeat(count)
 }
 
-#[cfg_attr(windows, ignore = "an operation of a completion port is a record of its own, allocated")]
 #[test]
 fn a_worker_that_echoes_allocates_nothing() {
     let backends = match cfg!(windows) {
