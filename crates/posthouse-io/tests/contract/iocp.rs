@@ -86,8 +86,8 @@ fn receives_that_wait_without_memory_hold_none() {
     }
 }
 
-/// The system tells a reset to the call that begins a send, and to a receive that waits by a packet:
-/// with other numbers, and each once.
+/// The system tells a reset to the call that begins a send, and by a packet to a receive that
+/// waits: with other numbers, and each once.
 #[test]
 fn a_failure_in_the_call_and_one_that_comes_later_are_told_alike() {
     for layout in LAYOUTS {
