@@ -82,6 +82,7 @@ impl fmt::Display for Error {
             Failure::Unreachable => "no route to the address",
             Failure::TimedOut => "the system gave the connection up",
             Failure::NotConnected => "not connected",
+            Failure::NoDescriptors if cfg!(windows) => "no handle free",
             Failure::NoDescriptors => "no file descriptor free (see `ulimit -n`)",
             Failure::NoBuffers => "the system has no buffer or memory free",
             Failure::AddressInUse => "address already in use",

@@ -21,7 +21,7 @@ use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::{Layout, Listener, Options, ReadMode};
 use crate::queue::{self, Work, WorkQueue};
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
 use crate::system;
 use crate::token::{LaneId, Socket, Tag};
 
@@ -259,15 +259,25 @@ impl IocpLane {
     }
 
     fn visit(&mut self, socket: Socket) {
+        let core = self.core.clone();
         // Closed since it was listed.
-        if self.core.table.find(socket).is_some() {
-            self.with(socket, |record, hands| record.visit(socket, hands));
-        }
+        let Some(record) = core.table.find(socket) else { return };
+        self.act(record, socket, |record, hands| record.visit(socket, hands));
     }
 
     fn with(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Hands<'_>)) {
+        let core = self.core.clone();
+        self.act(core.table.get(socket), socket, call);
+    }
+
+    /// Calls a record of this lane's table.
+    fn act(
+        &mut self,
+        mut record: MutexGuard<'_, Record>,
+        socket: Socket,
+        call: impl FnOnce(&mut Record, &mut Hands<'_>),
+    ) {
         let Self { core, done, buffers, spares, now, .. } = self;
-        let mut record = core.table.get(socket);
         call(&mut record, &mut Hands { core, done, buffers, spares, now: *now });
         let closed = record.closed();
         if let Some(tag) = closed {

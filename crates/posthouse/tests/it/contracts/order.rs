@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, Endpoint, Group, Options, PeerId, Tuning};
+use posthouse::{Close, Endpoint, Group, Options, PeerId, ReadMode, Tuning};
 
 use crate::bed::{Bed, everywhere, on_real_sockets, target};
 use crate::probe::{Line, Probe};
@@ -34,40 +34,51 @@ fn roomy(bed: &Bed<'_>) -> Options {
 }
 
 #[test]
-fn messages_arrive_in_order_with_sixteen_workers_and_sixteen_pending_reads() {
-    everywhere(|bed| {
-        let bed = bed.with(16, 16);
-        let probe = Probe::new().forgetting_messages().on_received(|peer, message| {
-            let expected = peer.state().count;
-            peer.state().count += 1;
-            if number(message.payload()) != expected {
-                return Err(Close::abort());
-            }
-            peer.send(0, message.payload());
-            Ok(())
-        });
-        let seen = probe.seen();
-        let server = bed.serve_with(probe, roomy(&bed));
-        let (peers, messages) = if bed.is_real() { (16, 3_000) } else { (3, 150) };
-        let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
-        let stream: Vec<u8> = (0..messages).flat_map(|n| frame(0, &numbered(n))).collect();
-        for (turn, piece) in stream.chunks(stream.len() / 50 + 1).enumerate() {
-            for raw in &mut raws {
-                let (first, rest) = piece.split_at(piece.len() * (turn % 7) / 7);
-                raw.send(first);
-                raw.send(rest);
-            }
+fn messages_arrive_in_order_with_sixteen_workers_and_thirty_two_pending_reads() {
+    everywhere(|bed| in_order_with_many_reads(bed, ReadMode::ZeroByte));
+}
+
+/// The system has memory for all of them.
+#[cfg(windows)]
+#[test]
+fn messages_arrive_in_order_with_sixteen_workers_and_thirty_two_posted_reads() {
+    on_real_sockets(|bed| in_order_with_many_reads(bed, ReadMode::Pending));
+}
+
+fn in_order_with_many_reads(bed: &Bed<'_>, read_mode: ReadMode) {
+    let bed = bed.with(16, 32);
+    let probe = Probe::new().forgetting_messages().on_received(|peer, message| {
+        let expected = peer.state().count;
+        peer.state().count += 1;
+        if number(message.payload()) != expected {
+            return Err(Close::abort());
         }
-        for raw in &mut raws {
-            for expected in 0..messages {
-                let (_, body) = bed.read_frame(raw);
-                assert_eq!(body, numbered(expected), "an echo out of order on {bed:?}");
-            }
-        }
-        assert!(seen.ends().is_empty(), "a message out of order: {:?}", seen.ends());
-        drop(raws);
-        bed.end(&server);
+        peer.send(0, message.payload());
+        Ok(())
     });
+    let seen = probe.seen();
+    let mut options = roomy(&bed);
+    options.tuning.read_mode = read_mode;
+    let server = bed.serve_with(probe, options);
+    let (peers, messages) = if bed.is_real() { (16, 3_000) } else { (3, 150) };
+    let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
+    let stream: Vec<u8> = (0..messages).flat_map(|n| frame(0, &numbered(n))).collect();
+    for (turn, piece) in stream.chunks(stream.len() / 50 + 1).enumerate() {
+        for raw in &mut raws {
+            let (first, rest) = piece.split_at(piece.len() * (turn % 7) / 7);
+            raw.send(first);
+            raw.send(rest);
+        }
+    }
+    for raw in &mut raws {
+        for expected in 0..messages {
+            let (_, body) = bed.read_frame(raw);
+            assert_eq!(body, numbered(expected), "an echo out of order on {bed:?}");
+        }
+    }
+    assert!(seen.ends().is_empty(), "a message out of order: {:?}", seen.ends());
+    drop(raws);
+    bed.end(&server);
 }
 
 /// All ways for one thread to send, in turns.
