@@ -175,6 +175,7 @@ impl Host {
             #[cfg(windows)]
             Lanes::Iocp(cores) => {
                 let core = cores[id.index()].clone();
+                core.join();
                 let lane = move || LaneKind::Iocp(iocp::IocpLane::new(id, host, core));
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }

@@ -37,7 +37,8 @@ impl Memory {
     }
 
     /// Says that nobody may touch it any more. On guarded pages, whoever does is found out: a
-    /// thread faults, and the kernel's write fails.
+    /// thread faults, and the kernel's write fails. (Not on Windows where it has locked them, for a
+    /// receive that waits; Wine's write fails.)
     pub(crate) fn release(&mut self) {
         if self.kind == Kind::Guarded {
             // SAFETY: the pages are this value's own, and `&mut self` shows that no slice of them

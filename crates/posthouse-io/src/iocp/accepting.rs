@@ -24,7 +24,8 @@ pub(super) struct Accepting {
     /// Peers that the system awaits.
     awaited: usize,
     cancelled: bool,
-    /// What kept the last peer from being awaited. It ends the accept when none is awaited.
+    /// What kept the last peer from being awaited. None is awaited anew until one comes; when none
+    /// is awaited any more, it ends the accept.
     short_of: Option<Error>,
 }
 
@@ -60,7 +61,8 @@ impl Record {
     pub(super) fn arm_accepts(&mut self, socket: Socket, hands: &mut Hands<'_>) {
         for _ in 0..ACCEPTS_PER_VISIT {
             let Input::Accept(accepting) = &mut self.input else { return };
-            if accepting.cancelled || accepting.awaited >= hands.core.accepts {
+            let ends = accepting.cancelled || self.broken.is_some();
+            if ends || accepting.short_of.is_some() || accepting.awaited >= hands.core.accepts {
                 return self.end_accept(hands);
             }
             let new = match system::stream_socket(accepting.ip) {
@@ -70,7 +72,6 @@ impl Record {
                     return self.end_accept(hands);
                 }
             };
-            accepting.short_of = None;
             accepting.awaited += 1;
             let begun = hands.core.functions.accept((self.raw(), socket), new, hands.spares);
             if let Err(ended) = self.count(begun) {
@@ -98,6 +99,7 @@ impl Record {
         let no_delay = accepting.no_delay;
         match result {
             Ok(()) => {
+                accepting.short_of = None;
                 // A peer without an address has left already, and so has one that refuses the rest.
                 let ready = system::now_accepted(&new, listener)
                     .and_then(|()| system::prepare(&new, no_delay));
@@ -107,7 +109,13 @@ impl Record {
                     hands.done.put(Completion { tag: accepting.tag, more: true, outcome });
                 }
             }
-            Err(error) if concerns_one_peer(error) || error.failure == Failure::Cancelled => {}
+            Err(error) if concerns_one_peer(error) => {}
+            // Of our own doing; or not, and then it is no cancel to whoever submitted the accept.
+            Err(error) if error.failure == Failure::Cancelled => {
+                if !accepting.cancelled && self.broken.is_none() {
+                    accepting.short_of = Some(Error { failure: Failure::Other, ..error });
+                }
+            }
             Err(error) => accepting.short_of = Some(error),
         }
     }

@@ -21,11 +21,18 @@ pub(super) enum Told {
     Undone(Tag, Box<FileOp>),
 }
 
-/// Whether the port carries the operation out: where the file belongs to it, or can.
+/// Whether the port carries the operation out: where the file belongs to it, or can. A write that
+/// makes a file longer is done by the disk's threads: the system does it within the call.
 fn is_for_port(op: &FileOp, port: &Port) -> bool {
     let file = match op {
         FileOp::Read { file, offset, bytes, .. } if disk::is_within_a_file(*offset, *bytes) => file,
-        FileOp::Write { file, offset, data } if disk::is_within_a_file(*offset, data.len()) => file,
+        FileOp::Write { file, offset, data }
+            if operation::length(file).is_some_and(|length| {
+                offset.checked_add(data.len() as u64).is_some_and(|end| end <= length)
+            }) =>
+        {
+            file
+        }
         _ => return false,
     };
     belongs(file, port)

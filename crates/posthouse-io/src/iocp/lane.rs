@@ -44,6 +44,8 @@ pub(crate) struct Core {
     pub(super) accepts: usize,
     /// Operations on files that the system has.
     files: AtomicUsize,
+    /// Workers that were started on it.
+    workers: AtomicUsize,
 }
 
 impl Core {
@@ -58,11 +60,18 @@ impl Core {
             read_mode: options.read_mode,
             accepts: options.accepts,
             files: AtomicUsize::new(0),
+            workers: AtomicUsize::new(0),
         })
     }
 
     pub(crate) fn queue(&self) -> &WorkQueue<Alarm> {
         &self.queue
+    }
+
+    /// A worker is about to be started.
+    pub(crate) fn join(&self) {
+        let before = self.workers.fetch_add(1, Ordering::Relaxed);
+        assert!(self.layout == Layout::Shared || before == 0, "one worker to a pinned lane");
     }
 
     fn poster(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
@@ -84,6 +93,8 @@ pub(crate) struct IocpLane {
     done: Completions,
     buffers: LanePool,
     spares: Spares,
+    /// Room for the packets of a wait.
+    ended: Vec<Ended>,
     now: Duration,
     /// Completions that this step may still take.
     share: usize,
@@ -215,6 +226,7 @@ impl IocpLane {
             now: host.now(),
             buffers: LanePool::new(host.pool.clone()),
             spares: Spares::default(),
+            ended: Vec::new(),
             done: Completions::new(figures),
             host,
             share: share(core.layout),
@@ -226,13 +238,14 @@ impl IocpLane {
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         let asleep = sleep != Some(Duration::ZERO) && self.core.queue.fall_asleep();
         let core = self.core.clone();
+        let mut ended = std::mem::take(&mut self.ended);
         let mut rung = false;
         loop {
             let limit =
                 if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
             let mut tell = |event| match event {
                 Event::Alarm => rung = true,
-                Event::Ended(ended) => self.complete(ended),
+                Event::Ended(one) => ended.push(one),
             };
             let taken = match core.layout {
                 Layout::Pinned => core.port.wait::<BATCH_PINNED>(limit, &mut tell),
@@ -245,8 +258,11 @@ impl IocpLane {
                 break;
             }
         }
-        self.core.queue.get_up(asleep, rung, &[]);
+        // Up first: whatever comes of the packets, the others know where this worker is.
+        core.queue.get_up(asleep, rung, &[]);
         self.now = self.host.now();
+        ended.drain(..).for_each(|one| self.complete(one));
+        self.ended = ended;
         self.share = share(self.core.layout);
     }
 
@@ -325,8 +341,8 @@ impl Drop for Core {
         while open > 0 && Instant::now() < until {
             let waited = self.port.wait::<BATCH_PINNED>(Some(Duration::from_secs(1)), |event| {
                 let Event::Ended(ended) = event else { return };
-                match ended.operation.socket.and_then(|socket| self.table.find(socket)) {
-                    Some(mut record) => record.count_abandoned(),
+                match ended.operation.socket {
+                    Some(socket) => self.table.get(socket).count_abandoned(),
                     None => drop(self.files.fetch_sub(1, Ordering::Relaxed)),
                 }
             });

@@ -7,6 +7,7 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::windows::io::{AsRawHandle, OwnedSocket};
 use std::ptr::{self, NonNull};
 
@@ -19,7 +20,7 @@ use windows_sys::core::GUID;
 
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::file::FileOp;
+use crate::file::{File, FileOp};
 use crate::operation::Gather;
 use crate::system::{self, RawAddress};
 use crate::token::{Socket, Tag};
@@ -29,8 +30,9 @@ const SEGMENTS_MAX: usize = 64;
 /// Bytes of an accepted peer's two addresses: each with the sixteen more that the call demands.
 const ADDRESS_BYTES: u32 = 64 + 16;
 
-/// Bytes of a file that move in one operation, at most.
-const FILE_BYTES_MAX: usize = 1 << 30;
+/// Bytes of a file that move in one operation, at most: what is in memory already is copied within
+/// the call.
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// The box. The system knows it by the address of its first field.
 #[repr(C)]
@@ -111,7 +113,10 @@ pub(super) struct Functions {
 impl Functions {
     /// Asks the system for them.
     pub(super) fn find() -> Result<Self, Error> {
-        let socket = system::stream_socket(std::net::Ipv4Addr::LOCALHOST.into())?;
+        // The providers of both families must allow it; one of them may not be there.
+        let v6 = system::stream_socket(Ipv6Addr::LOCALHOST.into());
+        let v6_at_once = v6.as_ref().map_or(true, system::is_the_systems_own);
+        let socket = system::stream_socket(Ipv4Addr::LOCALHOST.into()).or(v6)?;
         let find = |id: &GUID| {
             let mut function = [0usize];
             let code = net::SIO_GET_EXTENSION_FUNCTION_POINTER;
@@ -126,7 +131,7 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
             )
         };
-        Ok(Self { accept, connect, at_once: system::is_the_systems_own(&socket) })
+        Ok(Self { accept, connect, at_once: v6_at_once && system::is_the_systems_own(&socket) })
     }
 }
 
@@ -175,8 +180,8 @@ impl Operation {
         // SAFETY: the address is the one that `begin` took from a box and gave to the system, and
         // the system is done with it.
         let operation = unsafe { Box::from_raw(entry.lpOverlapped.cast::<Operation>()) };
-        // What the packet says, and not what a call that looks the result up would: that one wants
-        // the socket.
+        // The system's status, as the packet has it (documented as reserved, and the same since the
+        // first of these ports): a call that looks the result up would want the socket.
         let status = entry.Internal as i32;
         let bytes = entry.dwNumberOfBytesTransferred as usize;
         Ended { operation, result: system::of_status(status).map(|()| bytes) }
@@ -381,6 +386,14 @@ pub(super) fn on_file(operation: Box<Operation>) -> Begun {
     // SAFETY: as argued in the call; files are associated so that success in the call has no
     // packet.
     unsafe { operation.begin(true, call) }
+}
+
+/// How long a file is now.
+pub(super) fn length(file: &File) -> Option<u64> {
+    let mut length = 0;
+    // SAFETY: the call writes one number.
+    let told = unsafe { fs::GetFileSizeEx(file.handle().as_raw_handle(), &raw mut length) };
+    if told == 0 { None } else { u64::try_from(length).ok() }
 }
 
 fn place(low: u32, high: u32) -> OVERLAPPED_0_0 {

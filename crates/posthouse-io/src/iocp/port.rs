@@ -19,7 +19,7 @@ use windows_sys::Win32::System::WindowsProgramming::{
 use super::operation::{Ended, Operation};
 use crate::error::Error;
 use crate::queue::Ring;
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::system;
 
 /// The keys of packets: of operations, and of the alarm.
@@ -30,6 +30,8 @@ const ALARM: usize = 1;
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     handle: Arc<OwnedHandle>,
+    /// Not zero, and no other port's in this process: a handle can be another's later.
+    number: usize,
 }
 
 /// Ends one worker's wait, with a packet of its own.
@@ -55,7 +57,8 @@ pub(super) fn open(workers: usize) -> io::Result<(Port, Alarm)> {
     }
     // SAFETY: the system has just made it, and nobody else has it.
     let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
-    let port = Port { handle };
+    static PORTS: AtomicUsize = AtomicUsize::new(1);
+    let port = Port { handle, number: PORTS.fetch_add(1, Ordering::Relaxed) };
     Ok((port.clone(), Alarm { port }))
 }
 
@@ -64,9 +67,9 @@ impl Port {
         self.handle.as_raw_handle()
     }
 
-    /// A number that no other port has while this one is open, and that is not zero.
+    /// Its number, for good.
     pub(super) fn number(&self) -> usize {
-        self.raw().addr()
+        self.number
     }
 
     /// Has the operations on `handle` (of a socket or a file) end here. Where `at_once`, one that

@@ -176,8 +176,9 @@ impl Record {
                         hands.buffers.give_back(buffer);
                         return self.probe(socket, hands);
                     }
+                    let is_stream = self.at(index).mode == ReceiveMode::Stream;
                     self.finish(index, buffer, result, hands);
-                    if self.at_stream() {
+                    if is_stream {
                         // It goes on, when others have had their turn.
                         self.goes_on = true;
                         return;
@@ -209,11 +210,11 @@ impl Record {
         result: Result<usize, Error>,
         hands: &mut Hands<'_>,
     ) {
-        let cancelled = self.at(index).cancelled;
+        let Receive { cancelled, mode, .. } = *self.at(index);
         if let Ok(bytes @ 1..) = result {
             buffer.set_filled(bytes);
             self.give(index, Outcome::Received(buffer), hands.done);
-            if cancelled && self.at_stream() {
+            if cancelled && mode == ReceiveMode::Stream {
                 let error = Error::new(Failure::Cancelled);
                 self.end(index, Outcome::Failed(error), hands.done);
             }
@@ -223,7 +224,7 @@ impl Record {
         let outcome = match (result, self.broken) {
             // Not by what broke the connection: what comes after it may have bytes.
             (Err(error), _) if cancelled && error.failure == Failure::Cancelled => {
-                Outcome::Failed(Error::new(error.failure))
+                Outcome::Failed(Error::new(Failure::Cancelled))
             }
             (_, Some(error)) => Outcome::Failed(error),
             (Ok(_), None) if cancelled => Outcome::Failed(Error::new(Failure::Cancelled)),
@@ -308,11 +309,6 @@ impl Record {
 
     fn at(&mut self, index: usize) -> &mut Receive {
         self.receives().nth(index).expect("a receive that waits")
-    }
-
-    /// Whether the first receive is a stream.
-    fn at_stream(&mut self) -> bool {
-        self.receives().next().is_some_and(|first| first.mode == ReceiveMode::Stream)
     }
 
     /// The receives, the first first.

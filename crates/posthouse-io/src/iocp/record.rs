@@ -1,6 +1,7 @@
 //! One registered socket: its state, its operations, and what the system has in flight for them.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::OwnedSocket;
 use std::time::Duration;
 
@@ -237,7 +238,11 @@ impl Record {
         if let Some(error) = self.broken {
             return hands.done.fail(tag, error);
         }
-        let to = address.socket_addr();
+        // Sockets for IPv6 do not speak IPv4 here.
+        let to = match address.ip() {
+            IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+            IpAddr::V6(_) => address.socket_addr(),
+        };
         let opened = system::stream_socket(to.ip()).and_then(|handle| {
             system::bind_anywhere(&handle, to.ip())?;
             system::prepare(&handle, true)?;
@@ -353,7 +358,7 @@ impl Record {
             work @ Work::Send { .. } => {
                 self.sending = None;
                 self.on_send(work, result, hands);
-                if self.sending_ended {
+                if self.sending_ended && !self.closes_when_free {
                     self.shutdown();
                 }
             }
@@ -368,10 +373,16 @@ impl Record {
         let Input::Connect { tag, cancelled } = std::mem::take(&mut self.input) else {
             unreachable!("the system connects where a connect waits")
         };
-        let result = result.and_then(|()| match self.broken {
-            Some(error) => Err(error),
-            None => system::now_connected(self.handle.as_ref().expect("it has just connected")),
-        });
+        let handle = self.handle.as_ref().expect("a socket that connects has a handle");
+        let result = result.and_then(|()| system::now_connected(handle));
+        let result = match (result, self.broken) {
+            (Ok(()), Some(error)) => {
+                // Reset while it connected: the system would not know of it.
+                system::reset_at_close(handle);
+                Err(error)
+            }
+            (result, _) => result,
+        };
         match result {
             Ok(()) => {
                 self.connected = true;

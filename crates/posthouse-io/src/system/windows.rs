@@ -129,8 +129,8 @@ pub(crate) fn listen(
 ) -> io::Result<(OwnedSocket, Address)> {
     let address = address.socket_addr();
     let socket = stream_socket(address.ip())?;
-    // Without it, another process could bind the same address and take peers away. (What
-    // `SO_REUSEADDR` is for elsewhere this system allows by itself.)
+    // Without it, another process could bind the same address and take peers away. It does not
+    // keep the address from being bound again while closed connections still wait.
     set(&socket, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE), &1i32)?;
     if address.is_ipv6() {
         set(&socket, (net::IPPROTO_IPV6, net::IPV6_V6ONLY), &1i32)?;
@@ -138,7 +138,11 @@ pub(crate) fn listen(
     // For those that it accepts.
     set(&socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(options.no_delay))?;
     bind(&socket, address)?;
-    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    // A number over 200 counts only where it is written so (`SOMAXCONN_HINT`).
+    let backlog = match i32::try_from(options.backlog.min(65_535)).expect("a small number") {
+        small @ ..=200 => small,
+        large => -large,
+    };
     // SAFETY: no memory is named.
     check(unsafe { net::listen(raw(&socket), backlog) })?;
     let local = local_address(&socket).ok_or_else(last_error)?;
@@ -151,6 +155,8 @@ pub(crate) fn bind_anywhere(socket: &OwnedSocket, of: IpAddr) -> Result<(), Erro
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
+    // Lets connections to different addresses share a port; older systems know nothing of it.
+    let _ = set(socket, (net::SOL_SOCKET, net::SO_REUSE_UNICASTPORT), &1i32);
     bind(socket, SocketAddr::new(any, 0))
 }
 

@@ -32,16 +32,18 @@ pub(crate) fn error(code: WIN32_ERROR) -> Error {
 
 fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
     Some(match code.cast_signed() as WSA_ERROR {
-        net::WSAECONNRESET | net::WSAENETRESET => Failure::Reset,
+        net::WSAECONNRESET => Failure::Reset,
         net::WSAECONNABORTED => Failure::Aborted,
         net::WSAECONNREFUSED => Failure::Refused,
         net::WSAENETUNREACH | net::WSAEHOSTUNREACH | net::WSAENETDOWN | net::WSAEHOSTDOWN => {
             Failure::Unreachable
         }
-        net::WSAETIMEDOUT => Failure::TimedOut,
+        // NETRESET: no answer to a keep-alive.
+        net::WSAETIMEDOUT | net::WSAENETRESET => Failure::TimedOut,
         net::WSAENOTCONN | net::WSAESHUTDOWN | net::WSAEDISCON => Failure::NotConnected,
         net::WSAEMFILE => Failure::NoDescriptors,
-        net::WSAENOBUFS => Failure::NoBuffers,
+        // WOULDBLOCK: of an overlapped call, too many of them.
+        net::WSAENOBUFS | net::WSAEWOULDBLOCK => Failure::NoBuffers,
         net::WSAEADDRINUSE => Failure::AddressInUse,
         net::WSAEADDRNOTAVAIL => Failure::AddressNotAvailable,
         net::WSAEACCES => Failure::Denied,
@@ -55,7 +57,14 @@ fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
             base::ERROR_CONNECTION_REFUSED => Failure::Refused,
             base::ERROR_NETWORK_UNREACHABLE
             | base::ERROR_HOST_UNREACHABLE
+            | base::ERROR_PROTOCOL_UNREACHABLE
             | base::ERROR_PORT_UNREACHABLE => Failure::Unreachable,
+            base::ERROR_CONNECTION_INVALID => Failure::NotConnected,
+            base::ERROR_DUP_NAME => Failure::AddressInUse,
+            base::ERROR_INVALID_NETNAME => Failure::AddressNotAvailable,
+            base::ERROR_TOO_MANY_NAMES
+            | base::ERROR_NOT_ENOUGH_QUOTA
+            | base::ERROR_PAGEFILE_QUOTA => Failure::NoBuffers,
             base::ERROR_SEM_TIMEOUT => Failure::TimedOut,
             base::ERROR_OPERATION_ABORTED => Failure::Cancelled,
             _ => return None,
