@@ -42,7 +42,7 @@ pub(crate) fn run(words: Vec<String>) -> Outcome {
     let windows = Windows { root, target: target.join("win"), tools, prefix };
     let mut steps = vec![windows.tests(&filters)];
     if !quick && filters.is_empty() {
-        steps.extend([windows.doc_tests(), windows.check_for_msvc()]);
+        steps.extend([windows.doc_tests(), windows.examples(), windows.check_for_msvc()]);
     }
     let report = steps::run(steps);
     let mut notes = Vec::new();
@@ -106,6 +106,11 @@ impl Windows {
     fn doc_tests(&self) -> Step {
         let command = self.cargo(GNU, &["test", "--doc"]);
         Step { name: "doc tests".into(), work: Work::Tests(command) }
+    }
+
+    fn examples(&self) -> Step {
+        let command = self.cargo(GNU, &["build", "--examples"]);
+        Step { name: "examples".into(), work: Work::Program(command) }
     }
 
     fn check_for_msvc(&self) -> Step {
