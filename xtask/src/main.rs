@@ -61,6 +61,9 @@ fn main() -> ExitCode {
     }
     let mut words = std::env::args().skip(1);
     let command = words.next();
+    if command.as_deref() == Some("start-under-wine") {
+        return wine::start::run(&words.collect::<Vec<_>>());
+    }
     match run(command.as_deref(), words.collect()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

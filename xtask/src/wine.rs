@@ -7,8 +7,10 @@
 
 mod prefix;
 mod skipped;
+pub(crate) mod start;
 mod tools;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -39,7 +41,8 @@ pub(crate) fn run(words: Vec<String>) -> Outcome {
     let root = workspace::root();
     let target = workspace::target_directory(&root)?;
     let prefix = Prefix::start(target.join("wine"), &tools)?;
-    let windows = Windows { root, target: target.join("win"), tools, prefix };
+    let windows =
+        Windows { root, target: target.join("win"), runner: runner(&tools)?, tools, prefix };
     let mut steps = vec![windows.tests(&filters)];
     if !quick && filters.is_empty() {
         steps.extend([windows.doc_tests(), windows.examples(), windows.check_for_msvc()]);
@@ -76,7 +79,24 @@ struct Windows {
     root: PathBuf,
     target: PathBuf,
     tools: Tools,
+    /// What starts its programs.
+    runner: OsString,
     prefix: Prefix,
+}
+
+/// This program, told to start others: cargo takes the words apart at spaces.
+fn runner(tools: &Tools) -> Outcome<OsString> {
+    let this = std::env::current_exe().map_err(|error| format!("where is xtask? {error}"))?;
+    for path in [&this, &tools.wine] {
+        if path.to_string_lossy().contains(char::is_whitespace) {
+            let path = path.display();
+            return Err(format!("{path}: cargo cannot run what has a space in its path: move it"));
+        }
+    }
+    let mut words = this.into_os_string();
+    words.push(" start-under-wine ");
+    words.push(&tools.wine);
+    Ok(words)
 }
 
 impl Windows {
@@ -92,7 +112,7 @@ impl Windows {
             // To build std is a feature of cargo that is not stable yet.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
-            .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", &self.tools.wine);
+            .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", &self.runner);
         self.prefix.set(&mut command);
         command
     }

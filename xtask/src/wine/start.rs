@@ -1,0 +1,85 @@
+//! `cargo xtask start-under-wine WINE PROGRAM...`: what cargo starts Windows programs with.
+//!
+//! Now and then Wine does not get to the program at all: it ends at once with an error and without
+//! a word (seen once in some five thousand starts). What cargo starts here says something before it
+//! fails, so what said nothing has not begun, and is started again. What began and failed has
+//! failed: nothing is tried a second time that a test did.
+
+use std::io;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+/// How often a program is started until it begins.
+const STARTS_MAX: usize = 3;
+
+/// Starts the program, and ends as it does.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let [wine, program @ ..] = words else {
+        eprintln!("xtask: start-under-wine is for cargo: it needs Wine and a program");
+        return ExitCode::FAILURE;
+    };
+    match started(Command::new(wine).args(program), io::stdout(), io::stderr()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("xtask: cannot run {}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the command until it has begun; the low bits of its code, which are all that there are.
+fn started(
+    command: &mut Command,
+    mut output: impl io::Write,
+    mut errors: impl io::Write + Send,
+) -> io::Result<u8> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut starts = 0;
+    loop {
+        starts += 1;
+        let mut child = command.spawn()?;
+        let streams = child.stdout.take().zip(child.stderr.take());
+        let (mut stdout, mut stderr) = streams.expect("pipes were asked for");
+        let said = thread::scope(|scope| -> io::Result<u64> {
+            let other = scope.spawn(|| io::copy(&mut stderr, &mut errors));
+            let said = io::copy(&mut stdout, &mut output)?;
+            Ok(said + other.join().expect("copying does not panic")?)
+        })?;
+        output.flush()?;
+        let status = child.wait()?;
+        if status.success() || said > 0 || starts == STARTS_MAX {
+            return Ok(status.code().map_or(u8::MAX, |code| code as u8));
+        }
+        eprintln!("xtask: the program did not begin ({status}): started again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a script came to, and what it said; `$0` is a file that is not there at first.
+    fn script(name: &str, text: &str) -> (u8, String) {
+        let mark = std::env::temp_dir().join(format!("posthouse-{name}-{}", std::process::id()));
+        let mut said = Vec::new();
+        let mut command = Command::new("sh");
+        let code = started(command.args(["-c", text]).arg(&mark), &mut said, io::sink());
+        let _ = std::fs::remove_file(mark);
+        (code.unwrap(), String::from_utf8(said).unwrap())
+    }
+
+    #[test]
+    fn what_did_not_begin_is_started_again() {
+        let second = r#"test -e "$0" && echo here && exit 0; : > "$0"; exit 1"#;
+        assert_eq!(script("begins", second), (0, "here\n".into()));
+        assert_eq!(script("never", "exit 3"), (3, String::new()));
+    }
+
+    #[test]
+    fn what_began_and_failed_is_not() {
+        let first = r#"test -e "$0" && exit 0; : > "$0"; echo began; exit 7"#;
+        assert_eq!(script("fails", first), (7, "began\n".into()));
+        let panic = r#"test -e "$0" && exit 0; : > "$0"; echo panicked >&2; exit 7"#;
+        assert_eq!(script("panics", panic), (7, String::new()));
+    }
+}
