@@ -155,7 +155,7 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
         FileOp::OpenPart { directory, name } => directory.folder().open_part(&name),
         FileOp::Truncate { file, bytes } => here::truncate(file.opened(), bytes).map(done),
         FileOp::Read { file, offset, bytes, memory } => {
-            let memory = here::read(file.opened(), offset, bytes, memory)?;
+            let memory = read(file.opened(), offset, bytes, memory)?;
             Ok(FileOutcome::Read { memory })
         }
         FileOp::Write { file, offset, data } => {
@@ -187,6 +187,23 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
 /// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
 pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
     offset.checked_add(bytes as u64).is_some_and(|end| end <= OFFSET_MAX)
+}
+
+/// Reads at most `bytes` into `memory`, which gets no other bytes.
+fn read(file: &Opened, offset: u64, bytes: usize, mut memory: Vec<u8>) -> Result<Vec<u8>, Error> {
+    memory.clear();
+    let reachable = OFFSET_MAX.saturating_sub(offset);
+    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
+    if bytes == 0 {
+        return Ok(memory);
+    }
+    memory.reserve(bytes);
+    let read = here::read(file, offset, &mut memory.spare_capacity_mut()[..bytes])?;
+    assert!(read <= bytes, "more bytes read than there was room for");
+    // SAFETY: the system has written so many bytes to the beginning of the room, which is the
+    // vector's, from its beginning on.
+    unsafe { memory.set_len(read) };
+    Ok(memory)
 }
 
 /// What a part becomes.

@@ -25,6 +25,8 @@ mod operation;
 mod port;
 mod receiving;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ mod parts;
 mod publishing;
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Mode, Stat, fstat};
@@ -40,28 +41,16 @@ pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
     Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
 }
 
-/// Reads at most `bytes` into `memory`, which gets no other bytes.
+/// Reads into the beginning of `room`; the number of bytes, zero at the end of the file.
 pub(super) fn read(
     file: &OwnedFd,
     offset: u64,
-    bytes: usize,
-    mut memory: Vec<u8>,
-) -> Result<Vec<u8>, Error> {
-    memory.clear();
-    let reachable = OFFSET_MAX.saturating_sub(offset);
-    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
-    if bytes == 0 {
-        return Ok(memory);
-    }
-    memory.reserve(bytes);
+    room: &mut [MaybeUninit<u8>],
+) -> Result<usize, Error> {
     let read = retry_on_intr(|| {
-        let room = &mut memory.spare_capacity_mut()[..bytes];
-        rustix::io::pread(file, room, offset).map(|(filled, _)| filled.len())
-    })?;
-    // SAFETY: the system has written so many bytes to the beginning of the vector, and the room
-    // that it was given for them lies in it.
-    unsafe { memory.set_len(read) };
-    Ok(memory)
+        rustix::io::pread(file, &mut *room, offset).map(|(filled, _)| filled.len())
+    });
+    Ok(read?)
 }
 
 /// Writes from the beginning of `data`; the number of bytes that were written.

@@ -25,6 +25,7 @@ mod opening;
 mod parts;
 mod publishing;
 
+use std::mem::MaybeUninit;
 use std::os::windows::io::OwnedHandle;
 use std::sync::OnceLock;
 
@@ -89,30 +90,17 @@ pub(super) fn truncate(file: &Opened, bytes: u64) -> Result<(), Error> {
     }
 }
 
-/// Reads at most `bytes` into `memory`, which gets no other bytes.
+/// Reads into the beginning of `room`; the number of bytes, zero at the end of the file.
 pub(super) fn read(
     file: &Opened,
     offset: u64,
-    bytes: usize,
-    mut memory: Vec<u8>,
-) -> Result<Vec<u8>, Error> {
-    memory.clear();
-    let reachable = OFFSET_MAX.saturating_sub(offset);
-    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
-    if bytes == 0 {
-        return Ok(memory);
-    }
-    memory.reserve(bytes);
-    let room = &mut memory.spare_capacity_mut()[..bytes];
-    let read = match calls::read(&file.handle, offset, room) {
+    room: &mut [MaybeUninit<u8>],
+) -> Result<usize, Error> {
+    match calls::read(&file.handle, offset, room) {
         // The offset is all that can be invalid: no file of this system ends so far out.
-        Err(ERROR_INVALID_PARAMETER) => 0,
-        read => read.map_err(system::error)?,
-    };
-    // SAFETY: the system has written so many bytes to the beginning of the vector, and the room
-    // that it was given for them lies in it.
-    unsafe { memory.set_len(read) };
-    Ok(memory)
+        Err(ERROR_INVALID_PARAMETER) => Ok(0),
+        read => read.map_err(system::error),
+    }
 }
 
 /// Writes from the beginning of `data`; the number of bytes that were written. The system gathers

@@ -108,6 +108,8 @@ pub(super) struct Functions {
     connect: LPFN_CONNECTEX,
     /// Whether operations of sockets may end in the call that begins them, without a packet.
     pub(super) at_once: bool,
+    #[cfg(test)]
+    refusals: super::tests::Refusals,
 }
 
 impl Functions {
@@ -131,7 +133,13 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
             )
         };
-        Ok(Self { accept, connect, at_once: v6_at_once && system::is_the_systems_own(&socket) })
+        Ok(Self {
+            accept,
+            connect,
+            at_once: v6_at_once && system::is_the_systems_own(&socket),
+            #[cfg(test)]
+            refusals: super::tests::Refusals::now(),
+        })
     }
 }
 
@@ -262,6 +270,10 @@ impl Functions {
     ) -> Begun {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
         let operation = spares.take(Some(socket), Work::Accept { new, addresses });
+        #[cfg(test)]
+        if self.refusals.peers {
+            return Begun::Ended(super::tests::refused(operation));
+        }
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
@@ -296,7 +308,12 @@ impl Functions {
         let storage = buffer.storage_mut();
         let len = u32::try_from(storage.len()).unwrap_or(u32::MAX);
         let room = WSABUF { len, buf: storage.as_mut_ptr() };
-        self.receive_into(handle, spares.take(Some(socket), Work::Receive { buffer }), room)
+        let operation = spares.take(Some(socket), Work::Receive { buffer });
+        #[cfg(test)]
+        if self.refusals.memory {
+            return Begun::Ended(super::tests::refused(operation));
+        }
+        self.receive_into(handle, operation, room)
     }
 
     fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Begun {

@@ -131,25 +131,20 @@ impl Record {
             Ok(_) => self.probing = true,
             Err(ended) => {
                 let (_, result) = hands.spares.keep(ended);
-                self.on_probe(result.map(drop));
-                if let Err(error) = result
-                    && error.is_passing()
-                {
-                    // It has no room even for that: whoever receives is told to come again.
-                    self.fail_unposted(error, hands.done);
-                }
+                self.on_probe(result.map(drop), hands);
             }
         }
     }
 
     /// There is something to receive, or the end, or an error: a read will tell.
-    pub(super) fn on_probe(&mut self, result: Result<(), Error>) {
+    pub(super) fn on_probe(&mut self, result: Result<(), Error>, hands: &mut Hands<'_>) {
         self.probing = false;
         match result {
             Ok(()) => self.readable = true,
             // Of our own doing.
             Err(error) if error.failure == Failure::Cancelled => {}
-            Err(error) if error.is_passing() => {}
+            // It has no room even for that: whoever receives is told to come again.
+            Err(error) if error.is_passing() => self.fail_unposted(error, hands.done),
             Err(error) => {
                 self.remember(error);
                 self.readable = true;

@@ -352,7 +352,7 @@ impl Record {
                 self.on_accept(new, result.map(drop), hands);
                 self.arm_accepts(socket, hands);
             }
-            Work::Probe => self.on_probe(result.map(drop)),
+            Work::Probe => self.on_probe(result.map(drop), hands),
             Work::File { .. } => unreachable!("done by the lane, not by the record"),
             Work::Receive { buffer } => self.on_receive(name, buffer, result, hands),
             work @ Work::Send { .. } => {

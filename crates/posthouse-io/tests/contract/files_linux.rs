@@ -5,14 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use posthouse_io::{Backend, Directory, Failure, File, FileOp, PARTS_DIRECTORY};
+use posthouse_io::{Backend, Failure, File, FileOp, PARTS_DIRECTORY};
 use rustix::process::{Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter_all_threads,
 };
 
-use crate::bed::{Bed, PATIENCE, assert_same, pattern};
+use crate::bed::{PATIENCE, assert_same, pattern};
 use crate::linux::on_all;
 use crate::own_process::{descriptors, in_own_process};
 use crate::place::{Place, Temporary};
@@ -445,37 +445,5 @@ fn a_directory_that_is_removed_while_it_is_worked_in_fails_what_comes() {
         let (_held, _) = place.part("part").expect("a part");
         std::fs::remove_dir_all(place.path(PARTS_DIRECTORY)).expect("removed");
         assert_eq!(place.part("part").expect("a new part").1, 0);
-    });
-}
-
-#[test]
-fn two_ports_of_one_directory_lock_each_other_out() {
-    on_all(|bed| {
-        let place = Place::new(bed);
-        on_all(|other| {
-            let (file, _) = place.part("part").expect("a part");
-            let again = Place::at(other, &place.path(""));
-            assert_eq!(again.part("part").err(), Some(Failure::Locked));
-            assert_eq!(again.expire_parts(0), Ok(()));
-            place.write(&file, 0, b"content").expect("written");
-            drop(file);
-            let (file, bytes) = again.part("part").expect("it is free");
-            assert_eq!(bytes, 7);
-            again.remove_part("part", &file).expect("removed");
-        });
-    });
-}
-
-#[test]
-fn a_directory_is_named_by_its_clones_whatever_becomes_of_its_path() {
-    on_all(|bed: &Bed| {
-        let place = Place::new(bed);
-        place.make("old/name", b"content");
-        let directory = Directory::open(&place.path("old")).expect("a directory");
-        std::fs::rename(place.path("old"), place.path("new")).expect("moved");
-        let (clone, path) = (directory.clone(), "name".into());
-        drop(directory);
-        assert!(place.run(FileOp::Open { directory: clone, path }).is_ok());
-        assert!(Directory::open(&place.path("old")).is_err());
     });
 }

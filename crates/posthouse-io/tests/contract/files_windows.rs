@@ -1,9 +1,9 @@
 //! Files as Windows has them, by way of a port. (The disk's own tests are with it.)
 
-use posthouse_io::{Backend, Directory, Failure, Layout, PARTS_DIRECTORY};
+use posthouse_io::{Backend, Failure, Layout, PARTS_DIRECTORY};
 
-use crate::bed::Bed;
-use crate::place::{Place, is_wine, names_in};
+use crate::bed::{Bed, is_wine};
+use crate::place::{Place, names_in};
 
 /// Runs a test in both layouts.
 fn on_both(test: impl Fn(&Bed)) {
@@ -12,46 +12,6 @@ fn on_both(test: impl Fn(&Bed)) {
         test(&bed);
         bed.finish();
     }
-}
-
-#[test]
-fn two_ports_of_one_directory_lock_each_other_out() {
-    on_both(|bed| {
-        let place = Place::new(bed);
-        on_both(|other| {
-            let (file, _) = place.part("part").expect("a part");
-            let again = Place::at(other, &place.path(""));
-            assert_eq!(again.part("part").err(), Some(Failure::Locked));
-            assert_eq!(again.expire_parts(0), Ok(()));
-            place.write(&file, 0, b"content").expect("written");
-            drop(file);
-            let (file, bytes) = again.part("part").expect("it is free");
-            assert_eq!(bytes, 7);
-            again.remove_part("part", &file).expect("removed");
-        });
-    });
-}
-
-#[test]
-fn a_directory_is_named_by_its_clones_whatever_becomes_of_its_path() {
-    on_both(|bed| {
-        let place = Place::new(bed);
-        place.make("old/name", b"content");
-        let directory = Directory::open(&place.path("old")).expect("a directory");
-        std::fs::rename(place.path("old"), place.path("new")).expect("moved");
-        let mut moved = Place::at(bed, &place.path("new"));
-        moved.directory = directory.clone();
-        drop(directory);
-        assert_eq!(moved.content("name"), b"content");
-        assert_eq!(moved.paths(), ["name"]);
-        assert!(Directory::open(&place.path("old")).is_err());
-        if is_wine() {
-            eprintln!("NOT TESTED: Wine links by the path that a directory had when it was opened");
-            return;
-        }
-        moved.make("way/other", b"other");
-        assert_eq!(place.paths(), ["new/name", "new/way/other"]);
-    });
 }
 
 #[test]

@@ -254,11 +254,6 @@ pub fn names_in(path: &Path) -> Vec<String> {
     names
 }
 
-/// Whether this is Windows as Wine has it: some things it cannot do, and those tests say which.
-pub fn is_wine() -> bool {
-    cfg!(windows) && Path::new(r"C:\windows\system32\winecfg.exe").exists()
-}
-
 /// The pieces as one gather.
 pub fn gather_of(pieces: &[&[u8]]) -> Gather {
     let mut gather = Gather::default();

@@ -1,0 +1,156 @@
+//! What the system does when it is short of something, which it is not in a test by itself: here
+//! calls fail at once, as they do then.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::operation::{Ended, Operation};
+use crate::error::{Error, Failure};
+use crate::operation::{Gather, Op, Outcome, ReceiveMode, Segment};
+use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options, ReadMode};
+use crate::sync::{Arc, Mutex, lock};
+use crate::token::{LaneId, Socket, Tag};
+use crate::worker::Turn;
+
+/// What is refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refusals {
+    /// Memory for receives.
+    pub(super) memory: bool,
+    /// To await a peer.
+    pub(super) peers: bool,
+}
+
+thread_local! {
+    /// Of the ports that this thread opens.
+    static REFUSALS: Cell<Refusals> = Cell::default();
+}
+
+impl Refusals {
+    pub(super) fn now() -> Self {
+        REFUSALS.get()
+    }
+}
+
+/// What a call that found no room gives back.
+pub(super) fn refused(operation: Box<Operation>) -> Ended {
+    Ended { operation, result: Err(Error::new(Failure::NoBuffers)) }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn open(layout: Layout, refusals: Refusals) -> CompletionPort {
+    let (backend, layout, read_mode) = (Backend::Iocp, Some(layout), ReadMode::Pending);
+    REFUSALS.set(refusals);
+    let opened = CompletionPort::open(Options { backend, layout, read_mode, ..Options::default() });
+    REFUSALS.take();
+    opened.expect("a port").0
+}
+
+fn listen(port: &CompletionPort) -> crate::Listener {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    port.listen(any, ListenOptions::default()).expect("a listener")
+}
+
+fn assert_at_rest(port: &CompletionPort) {
+    assert_eq!(port.drain(PATIENCE), Drained::default(), "the worker ends");
+    let counters = port.counters();
+    assert_eq!(counters.submitted, counters.completed);
+    assert_eq!((counters.sockets, counters.buffers_used), (0, 0));
+}
+
+/// A probe stands in for what it has no memory for, and those behind it: each gets what is its.
+#[test]
+fn receives_that_the_system_has_no_memory_for_get_their_bytes_all_the_same() {
+    const ACCEPT: Tag = Tag(0);
+    const RECEIVES: u64 = 4;
+    for layout in [Layout::Shared, Layout::Pinned] {
+        let port = open(layout, Refusals { memory: true, ..Refusals::default() });
+        let mut listener = Some(listen(&port));
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let told_here = told.clone();
+        let mut sockets: Vec<Socket> = Vec::new();
+        let mut closed = 0;
+        port.spawn(LaneId(0), "io", move |lane| {
+            if let Some(listener) = listener.take() {
+                let address = listener.local_address();
+                sockets = vec![lane.adopt_listener(listener), lane.socket()];
+                lane.submit(ACCEPT, Op::Accept(sockets[0]));
+                lane.submit(Tag(1), Op::Connect(sockets[1], address));
+            }
+            while let Some(completion) = lane.next() {
+                match (completion.tag, completion.outcome) {
+                    (ACCEPT, Outcome::Accepted(new)) => {
+                        sockets.push(lane.adopt(*new));
+                        for n in 0..RECEIVES {
+                            let op = Op::Receive(sockets[2], ReceiveMode::Once);
+                            lane.submit(Tag(10 + n), op);
+                        }
+                        let mut gather = Gather::default();
+                        gather.push(Segment::Owned(b"all the same".to_vec()));
+                        lane.submit(Tag(2), Op::Send(sockets[1], gather));
+                    }
+                    (_, Outcome::Sent { bytes, .. }) => {
+                        assert_eq!(bytes, 12);
+                        lane.shutdown(sockets[1]);
+                    }
+                    (Tag(n @ 10..), Outcome::Received(buffer)) => {
+                        lock(&told_here).push((n, Some(buffer.to_vec())));
+                    }
+                    (Tag(n @ 10..), Outcome::Ended) => lock(&told_here).push((n, None)),
+                    (ACCEPT, Outcome::Failed(_)) => {
+                        for (n, socket) in (20..).zip(&sockets) {
+                            lane.submit(Tag(n), Op::Close(*socket));
+                        }
+                    }
+                    (_, Outcome::Connected) => {}
+                    (_, Outcome::Closed) => closed += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+            if lock(&told_here).len() as u64 == RECEIVES && closed == 0 {
+                lane.cancel(sockets[0], crate::Cancel::Everything);
+            }
+            if closed == 3 { Turn::Done } else { Turn::Sleep(None) }
+        })
+        .expect("the worker starts");
+        assert_at_rest(&port);
+        let told = lock(&told);
+        let bytes: Vec<u8> = told.iter().flat_map(|(_, bytes)| bytes.clone()).flatten().collect();
+        assert_eq!(bytes, b"all the same", "{told:?}");
+        assert!(told.iter().map(|(n, _)| *n).eq(10..10 + RECEIVES), "in their order: {told:?}");
+        assert_eq!(told.last().expect("told").1, None, "the end comes last: {told:?}");
+    }
+}
+
+/// It is not tried again and again in the same breath: whoever accepts is told, once.
+#[test]
+fn an_accept_for_which_no_peer_can_be_awaited_fails() {
+    for layout in [Layout::Shared, Layout::Pinned] {
+        let port = open(layout, Refusals { peers: true, ..Refusals::default() });
+        let mut listener = Some(listen(&port));
+        let mut socket = None;
+        let mut failures = 0;
+        port.spawn(LaneId(0), "io", move |lane| {
+            if let Some(listener) = listener.take() {
+                let adopted = *socket.insert(lane.adopt_listener(listener));
+                lane.submit(Tag(0), Op::Accept(adopted));
+            }
+            while let Some(completion) = lane.next() {
+                match completion.outcome {
+                    Outcome::Failed(error) => {
+                        assert_eq!(error.failure, Failure::NoBuffers);
+                        failures += 1;
+                        assert_eq!(failures, 1, "told once");
+                        lane.submit(Tag(1), Op::Close(socket.expect("adopted")));
+                    }
+                    Outcome::Closed => return Turn::Done,
+                    other => panic!("a failure, not {other:?}"),
+                }
+            }
+            Turn::Sleep(None)
+        })
+        .expect("the worker starts");
+        assert_at_rest(&port);
+    }
+}
