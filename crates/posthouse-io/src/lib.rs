@@ -39,6 +39,8 @@ mod port;
 mod queue;
 #[cfg(target_os = "linux")]
 mod readiness;
+#[cfg(any(target_os = "linux", windows))]
+mod receives;
 mod resolver;
 #[cfg(any(target_os = "linux", windows))]
 mod shared_table;

@@ -10,8 +10,6 @@
 //! that are posted when both streams have ended, even where bytes are left. From then on nothing is
 //! posted, and the socket itself says what is left, and when it is the end.
 
-use std::collections::VecDeque;
-
 use super::operation::{self, Name, Work};
 use super::record::{Hands, Input, Record};
 use crate::buffer::Buffer;
@@ -19,20 +17,13 @@ use crate::completions::Completions;
 use crate::error::{Error, Failure};
 use crate::operation::{Completion, Outcome, ReceiveMode};
 use crate::port::ReadMode;
+use crate::receives::{Receive, Receives};
 use crate::system;
 use crate::token::{Socket, Tag};
 
-/// A receive that waits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Receive {
-    tag: Tag,
-    mode: ReceiveMode,
-    cancelled: bool,
-    state: State,
-}
-
+/// Whose a receive is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// The system has no memory for it.
     Waits,
     /// The system has this operation for it.
@@ -51,22 +42,12 @@ impl Record {
             let error = self.broken.unwrap_or(Error::new(Failure::NotConnected));
             return hands.done.fail(tag, error);
         }
-        let receive = Receive { tag, mode, cancelled: false, state: State::Waits };
-        // What has been cancelled ends soon, and the next one begins then.
-        let follows = |last: &Receive| {
-            last.cancelled || (last.mode, mode) == (ReceiveMode::Once, ReceiveMode::Once)
+        let before = match std::mem::take(&mut self.input) {
+            Input::Nothing => None,
+            Input::Receives(all) => Some(all),
+            _ => panic!("a listener has no receives"),
         };
-        self.input = match std::mem::take(&mut self.input) {
-            Input::Nothing => Input::Receive(receive),
-            Input::Receive(first) if follows(&first) => {
-                Input::Receives(Box::new(VecDeque::from([first, receive])))
-            }
-            Input::Receives(mut all) if all.back().is_none_or(follows) => {
-                all.push_back(receive);
-                Input::Receives(all)
-            }
-            _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
-        };
+        self.input = Input::Receives(Receives::push(before, Receive::new(tag, mode, State::Waits)));
         // A read tells what is left and then the end.
         self.readable |= self.broken.is_some();
         if !self.readable && !self.probing {
@@ -98,7 +79,7 @@ impl Record {
 
     /// Whether something may be taken from the socket, for a receive that waits for it.
     pub(super) fn can_take(&mut self) -> bool {
-        let posted = |receive: &mut Receive| receive.state != State::Waits;
+        let posted = |receive: &mut Receive<State>| receive.state != State::Waits;
         self.readable && self.wants_to_read() && !self.receives().any(posted)
     }
 
@@ -243,7 +224,7 @@ impl Record {
     }
 
     fn cancel_posted(&mut self) {
-        let posted = |receive: &mut Receive| match receive.state {
+        let posted = |receive: &mut Receive<State>| match receive.state {
             State::Posted(name) => Some(name),
             State::Waits => None,
         };
@@ -290,29 +271,24 @@ impl Record {
     }
 
     fn end(&mut self, index: usize, outcome: Outcome, done: &mut Completions) {
-        let (tag, rest) = match std::mem::take(&mut self.input) {
-            Input::Receive(only) => (only.tag, Input::Nothing),
-            Input::Receives(mut all) => {
-                let ended = all.remove(index).expect("a receive that waits");
-                (ended.tag, if all.is_empty() { Input::Nothing } else { Input::Receives(all) })
-            }
-            _ => unreachable!("no receive"),
+        let Input::Receives(all) = std::mem::take(&mut self.input) else {
+            unreachable!("no receive")
         };
-        self.input = rest;
-        done.end(tag, outcome);
+        let (ended, rest) = all.remove(index);
+        self.input = rest.map_or(Input::Nothing, Input::Receives);
+        done.end(ended.tag, outcome);
     }
 
-    fn at(&mut self, index: usize) -> &mut Receive {
+    fn at(&mut self, index: usize) -> &mut Receive<State> {
         self.receives().nth(index).expect("a receive that waits")
     }
 
     /// The receives, the first first.
-    fn receives(&mut self) -> impl Iterator<Item = &mut Receive> {
-        let (one, more) = match &mut self.input {
-            Input::Receive(one) => (Some(one), None),
-            Input::Receives(all) => (None, Some(all.iter_mut())),
-            _ => (None, None),
+    fn receives(&mut self) -> impl Iterator<Item = &mut Receive<State>> {
+        let all = match &mut self.input {
+            Input::Receives(all) => Some(all.iter_mut()),
+            _ => None,
         };
-        one.into_iter().chain(more.into_iter().flatten())
+        all.into_iter().flatten()
     }
 }

@@ -1,6 +1,5 @@
 //! One registered socket: its state, its operations, and what the system has in flight for them.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::OwnedSocket;
 use std::time::Duration;
@@ -11,13 +10,14 @@ use windows_sys::Win32::Networking::WinSock::SOCKET;
 use super::accepting::Accepting;
 use super::lane::Core;
 use super::operation::{self, Begun, Ended, Name, Spares, Work};
-use super::receiving::Receive;
+use super::receiving::State;
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::completions::Completions;
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
 use crate::operation::{Gather, Op, Outcome};
+use crate::receives::Receives;
 use crate::shared_table::SharedTable;
 use crate::system::{self, RawAddress};
 use crate::table::Slot;
@@ -87,10 +87,7 @@ pub(super) enum Input {
         cancelled: bool,
     },
     Accept(Box<Accepting>),
-    Receive(Receive),
-    /// At least one, in the order of their submission; there have been more.
-    #[expect(clippy::box_collection, reason = "a record must stay small, and this is rare")]
-    Receives(Box<VecDeque<Receive>>),
+    Receives(Receives<State>),
     Close(Tag),
 }
 
@@ -213,7 +210,7 @@ impl Record {
         self.goes_on = false;
         match self.input {
             Input::Accept(_) => self.arm_accepts(socket, hands),
-            Input::Receive(_) | Input::Receives(_) => self.serve(socket, hands),
+            Input::Receives(_) => self.serve(socket, hands),
             Input::Nothing | Input::Connect { .. } | Input::Close(_) => {}
         }
     }

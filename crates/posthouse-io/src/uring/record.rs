@@ -1,6 +1,5 @@
 //! One registered socket: its state, its operations, and what the kernel has in flight for them.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use io_uring::types::Fd;
@@ -17,6 +16,7 @@ use crate::completions::Completions;
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
 use crate::operation::{Completion, Gather, NewHandle, NewSocket, Outcome, ReceiveMode};
+use crate::receives::{Receive, Receives};
 use crate::system;
 use crate::table::Slot;
 use crate::token::{Socket, Tag};
@@ -62,11 +62,8 @@ enum Input {
     Nothing,
     Connect(Box<Connect>),
     Accept(Tag),
-    Receive(Receive),
-    /// At least one, in the order of their submission; there have been more. The kernel serves the
-    /// first.
-    #[expect(clippy::box_collection, reason = "a record must stay small, and this is rare")]
-    Receives(Box<VecDeque<Receive>>),
+    /// The kernel serves the first.
+    Receives(Receives<()>),
     Close(Tag),
 }
 
@@ -74,13 +71,6 @@ enum Input {
 struct Connect {
     tag: Tag,
     address: SocketAddrAny,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Receive {
-    tag: Tag,
-    mode: ReceiveMode,
-    cancelled: bool,
 }
 
 /// What a record works with.
@@ -236,22 +226,12 @@ impl Record {
         if !self.connected {
             return hands.done.fail(tag, system::error(Errno::NOTCONN));
         }
-        let receive = Receive { tag, mode, cancelled: false };
-        // What has been cancelled ends soon, and the next one begins then.
-        let follows = |last: &Receive| {
-            last.cancelled || (last.mode, mode) == (ReceiveMode::Once, ReceiveMode::Once)
+        let before = match std::mem::take(&mut self.input) {
+            Input::Nothing => None,
+            Input::Receives(all) => Some(all),
+            _ => panic!("a listener has no receives"),
         };
-        self.input = match std::mem::take(&mut self.input) {
-            Input::Nothing => Input::Receive(receive),
-            Input::Receive(first) if follows(&first) => {
-                Input::Receives(Box::new(VecDeque::from([first, receive])))
-            }
-            Input::Receives(mut all) if all.back().is_none_or(follows) => {
-                all.push_back(receive);
-                Input::Receives(all)
-            }
-            _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
-        };
+        self.input = Input::Receives(Receives::push(before, Receive::new(tag, mode, ())));
         self.arm_receive(socket, hands);
     }
 
@@ -316,7 +296,7 @@ impl Record {
         for receive in self.receives() {
             receive.cancelled = true;
         }
-        let receiving = matches!(self.input, Input::Receive(_) | Input::Receives(_));
+        let receiving = matches!(self.input, Input::Receives(_));
         match what {
             Cancel::Everything => self.cancel_all(socket, hands.ring),
             Cancel::Receives if self.armed && receiving && !self.asked_to_end => {
@@ -382,25 +362,20 @@ impl Record {
     }
 
     /// The receives, the first first.
-    fn receives(&mut self) -> impl Iterator<Item = &mut Receive> {
-        let (one, more) = match &mut self.input {
-            Input::Receive(one) => (Some(one), None),
-            Input::Receives(all) => (None, Some(all.iter_mut())),
-            _ => (None, None),
+    fn receives(&mut self) -> impl Iterator<Item = &mut Receive<()>> {
+        let all = match &mut self.input {
+            Input::Receives(all) => Some(all.iter_mut()),
+            _ => None,
         };
-        one.into_iter().chain(more.into_iter().flatten())
+        all.into_iter().flatten()
     }
 
     fn end_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
-        let (first, rest) = match std::mem::take(&mut self.input) {
-            Input::Receive(first) => (first, Input::Nothing),
-            Input::Receives(mut all) => {
-                let first = all.pop_front().expect("at least one receive");
-                (first, if all.is_empty() { Input::Nothing } else { Input::Receives(all) })
-            }
-            _ => unreachable!("no receive"),
+        let Input::Receives(all) = std::mem::take(&mut self.input) else {
+            unreachable!("no receive")
         };
-        self.input = rest;
+        let (first, rest) = all.remove(0);
+        self.input = rest.map_or(Input::Nothing, Input::Receives);
         done.end(first.tag, outcome);
     }
 
