@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+#[cfg(target_os = "linux")]
+use crate::disk::FileSent;
 use crate::error::Error;
 use crate::operation::{Completion, Outcome};
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -72,6 +74,16 @@ impl Totals {
 
 fn add_one(figure: &AtomicU64) {
     figure.store(figure.load(Ordering::Relaxed) + 1, Ordering::Release);
+}
+
+/// What another thread posts to a lane.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// Not yet counted.
+    Completion(Completion),
+    /// What a thread of the disk did for a send.
+    #[cfg(target_os = "linux")]
+    FileSent(Box<FileSent>),
 }
 
 /// Completions in the order in which they came to be, counted as they go in.

@@ -12,12 +12,15 @@
 //! |---|---|
 //! | `folder` | a directory that was opened to work beneath it, and the way to a name in it |
 //! | `listing` | walks of all that lies beneath |
+//! | `sending` | files on their way to a socket, on Linux |
 //! | `linux`, `windows` | opening, parts and publishing, as each system does them |
 
 mod folder;
 #[cfg(target_os = "linux")]
 mod linux;
 mod listing;
+#[cfg(target_os = "linux")]
+mod sending;
 #[cfg(windows)]
 mod windows;
 
@@ -36,6 +39,8 @@ use crate::token::Tag;
 
 /// What the system opened.
 pub(crate) use self::here::Opened;
+#[cfg(target_os = "linux")]
+pub(crate) use self::sending::{FileSent, Parcel};
 
 /// Operations that run at a time; each has a thread. A disk does several at once faster than one
 /// after the other, and one that waits for a slow sync does not hold up the others.
@@ -75,7 +80,7 @@ impl Disk {
         check(&op);
         let work = move || {
             #[cfg(target_os = "linux")]
-            crate::system::outlive_file_size_limit();
+            crate::system::hold_off_signals();
             let outcome = match perform(*op) {
                 Ok(outcome) => Outcome::File(Box::new(outcome)),
                 Err(error) => Outcome::Failed(error),
@@ -127,6 +132,7 @@ pub(crate) fn check(op: &FileOp) {
         }
         FileOp::Write { file, data, .. } => {
             assert!(!data.is_empty(), "a write without bytes");
+            assert!(!data.has_file(), "a file is sent, not written");
             (None, Some(file))
         }
         FileOp::Truncate { file, .. } | FileOp::Sync { file } | FileOp::Metadata { file } => {

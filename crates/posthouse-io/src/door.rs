@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-use crate::completions::{Completions, Figures};
+use crate::completions::{Figures, Letter};
 use crate::operation::Completion;
 use crate::queue::Ring;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
@@ -16,8 +16,8 @@ pub(crate) struct Door {
     /// One of [`RUNNING`], [`SLEEPING`], [`NOTIFIED`].
     state: AtomicUsize,
     alarm: Alarm,
-    /// Completions from other threads.
-    mail: Mutex<Vec<Completion>>,
+    /// From other threads.
+    mail: Mutex<Vec<Letter>>,
     pub(crate) figures: Arc<Figures>,
 }
 
@@ -40,17 +40,23 @@ impl Door {
         }
     }
 
-    pub(crate) fn post(&self, completion: Completion) {
-        lock(&self.mail).push(completion);
+    fn post(&self, letter: Letter) {
+        lock(&self.mail).push(letter);
         self.wake();
     }
 
     /// Posts a completion from another thread, unless the lane has gone.
     pub(crate) fn poster(door: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
+        let post = Self::letters(door);
+        move |completion| post(Letter::Completion(completion))
+    }
+
+    /// Posts from another thread, unless the lane has gone.
+    pub(crate) fn letters(door: &Arc<Self>) -> impl FnOnce(Letter) + Send + 'static {
         let door = Arc::downgrade(door);
-        move |completion| {
+        move |letter| {
             if let Some(door) = door.upgrade() {
-                door.post(completion);
+                door.post(letter);
             }
         }
     }
@@ -68,8 +74,8 @@ impl Door {
     }
 
     /// Takes what other threads posted.
-    pub(crate) fn take_mail(&self, done: &mut Completions) {
-        lock(&self.mail).drain(..).for_each(|completion| done.put(completion));
+    pub(crate) fn take_mail(&self, mut each: impl FnMut(Letter)) {
+        lock(&self.mail).drain(..).for_each(&mut each);
     }
 
     pub(crate) fn alarm(&self) -> &Alarm {

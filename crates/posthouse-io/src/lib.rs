@@ -63,7 +63,9 @@ pub use buffer::Buffer;
 pub use error::{Error, Failure};
 pub use file::{Directory, File, FileEntry, FileOp, FileOutcome, Metadata, PARTS_DIRECTORY, Usage};
 pub use lane::{Cancel, Lane};
-pub use operation::{Completion, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment};
+pub use operation::{
+    Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,
+};
 pub use port::{
     Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
     ReadMode, parallelism,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::completions::{Completions, Figures};
+use crate::completions::{Completions, Figures, Letter};
 use crate::operation::Completion;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -24,8 +24,8 @@ pub(crate) struct WorkQueue<A> {
 #[derive(Debug, Default)]
 struct State {
     completions: VecDeque<Completion>,
-    /// Completions from other threads: not yet counted.
-    mail: VecDeque<Completion>,
+    /// From other threads.
+    mail: VecDeque<Letter>,
     /// Keys of the records to visit, each at most once.
     due: VecDeque<u64>,
     /// Workers that wait, or are about to: they have seen the queue empty.
@@ -40,8 +40,8 @@ struct State {
 /// A piece of work.
 pub(crate) enum Work {
     Completion(Completion),
-    /// From another thread: not yet counted.
-    Mail(Completion),
+    /// From another thread.
+    Mail(Letter),
     Visit(u64),
 }
 
@@ -72,10 +72,10 @@ impl<A: Ring> WorkQueue<A> {
         });
     }
 
-    /// A completion from another thread.
-    pub(crate) fn post(&self, completion: Completion) {
+    /// From another thread.
+    fn post(&self, letter: Letter) {
         self.change(|state| {
-            state.mail.push_back(completion);
+            state.mail.push_back(letter);
             state.calls()
         });
     }
@@ -152,10 +152,23 @@ where
     C: Send + Sync + 'static,
     A: Ring + 'static,
 {
+    let post = letters(core, queue);
+    move |completion| post(Letter::Completion(completion))
+}
+
+/// Has something posted from another thread, unless the port has gone.
+pub(crate) fn letters<C, A>(
+    core: &Arc<C>,
+    queue: impl Fn(&C) -> &WorkQueue<A> + Send + 'static,
+) -> impl FnOnce(Letter) + Send + 'static
+where
+    C: Send + Sync + 'static,
+    A: Ring + 'static,
+{
     let core = Arc::downgrade(core);
-    move |completion| {
+    move |letter| {
         if let Some(core) = core.upgrade() {
-            queue(&core).post(completion);
+            queue(&core).post(letter);
         }
     }
 }

@@ -40,6 +40,8 @@ mod worker;
 mod world;
 
 pub use disk::Disk;
+#[cfg(test)]
+pub(crate) use disk::some_file;
 pub(crate) use disk::{SimDirectory, SimFile};
 pub use faults::{Faults, Tally};
 pub(crate) use lane::SimLane;

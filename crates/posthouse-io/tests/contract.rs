@@ -22,6 +22,9 @@ mod files_linux;
 #[cfg(target_os = "linux")]
 #[path = "contract/files_planted.rs"]
 mod files_planted;
+#[cfg(any(target_os = "linux", windows))]
+#[path = "contract/files_sent.rs"]
+mod files_sent;
 #[cfg(windows)]
 #[path = "contract/files_windows.rs"]
 mod files_windows;
@@ -170,6 +173,17 @@ macro_rules! contract_of_files {
                     many_operations_at_once_all_end
                     two_ports_of_one_directory_lock_each_other_out
                     a_directory_is_named_by_its_clones_whatever_becomes_of_its_path
+                }
+                files_sent {
+                    files_leave_in_their_place_between_memory
+                    parts_of_a_file_begin_and_end_anywhere
+                    more_of_a_file_is_sent_than_31_bits_count
+                    zeros_leave_in_place_of_what_a_file_does_not_have
+                    a_file_that_is_cut_while_it_is_sent_is_made_up_with_zeros
+                    a_file_waits_for_a_peer_that_does_not_read
+                    a_send_of_a_file_is_cancelled_and_reset
+                    a_reset_by_the_peer_ends_the_send_of_a_file
+                    one_file_goes_to_many_at_once
                 }
             }
         }

@@ -10,6 +10,8 @@ mod desk;
 mod disk;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/files_sent.rs"]
+mod files_sent;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/rig.rs"]

@@ -27,7 +27,7 @@ fn is_for_port(op: &FileOp, port: &Port) -> bool {
     let file = match op {
         FileOp::Read { file, offset, bytes, .. } if disk::is_within_a_file(*offset, *bytes) => file,
         FileOp::Write { file, offset, data }
-            if operation::length(file).is_some_and(|length| {
+            if operation::length(file).is_ok_and(|length| {
                 offset.checked_add(data.len() as u64).is_some_and(|end| end <= length)
             }) =>
         {

@@ -13,7 +13,7 @@ use super::port::{self, Alarm, Event, Port};
 use super::record::{Hands, Record, Table};
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{Completions, Figures};
+use crate::completions::{Completions, Figures, Letter};
 use crate::error::Error;
 use crate::file::FileOp;
 use crate::host::{self, Host};
@@ -114,7 +114,7 @@ impl IocpLane {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
                 Work::Completion(completion) => completion,
-                Work::Mail(completion) => {
+                Work::Mail(Letter::Completion(completion)) => {
                     self.done.figures().completed();
                     completion
                 }
@@ -127,6 +127,10 @@ impl IocpLane {
             return Some(completion);
         }
         None
+    }
+
+    pub(crate) fn prefers_files(&self) -> bool {
+        self.core.functions.on_server
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {

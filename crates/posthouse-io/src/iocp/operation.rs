@@ -13,7 +13,9 @@ use std::ptr::{self, NonNull};
 
 use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_NOT_FOUND, GetLastError, HANDLE};
 use windows_sys::Win32::Networking::WinSock as net;
-use windows_sys::Win32::Networking::WinSock::{LPFN_ACCEPTEX, LPFN_CONNECTEX, SOCKET, WSABUF};
+use windows_sys::Win32::Networking::WinSock::{
+    LPFN_ACCEPTEX, LPFN_CONNECTEX, LPFN_TRANSMITFILE, SOCKET, WSABUF,
+};
 use windows_sys::Win32::Storage::FileSystem as fs;
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0_0, OVERLAPPED_ENTRY};
 use windows_sys::core::GUID;
@@ -106,8 +108,12 @@ unsafe impl Send for Name {}
 pub(super) struct Functions {
     accept: LPFN_ACCEPTEX,
     connect: LPFN_CONNECTEX,
+    transmit: LPFN_TRANSMITFILE,
     /// Whether operations of sockets may end in the call that begins them, without a packet.
     pub(super) at_once: bool,
+    /// Whether this is a server edition of Windows, which sends as many files at a time as there
+    /// are.
+    pub(super) on_server: bool,
     #[cfg(test)]
     refusals: super::tests::Refusals,
 }
@@ -125,18 +131,22 @@ impl Functions {
             system::control(&socket, code, id, &mut function).map(|()| function[0])
         };
         let (accept, connect) = (find(&net::WSAID_ACCEPTEX)?, find(&net::WSAID_CONNECTEX)?);
+        let transmit = find(&net::WSAID_TRANSMITFILE)?;
         // SAFETY: the system says that these are the functions of that name, whose types are the
         // documented ones; an `Option` of a function is as wide as its address.
-        let (accept, connect) = unsafe {
+        let (accept, connect, transmit) = unsafe {
             (
                 std::mem::transmute::<usize, LPFN_ACCEPTEX>(accept),
                 std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
+                std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
             )
         };
         Ok(Self {
             accept,
             connect,
+            transmit,
             at_once: v6_at_once && system::is_the_systems_own(&socket),
+            on_server: system::is_server(),
             #[cfg(test)]
             refusals: super::tests::Refusals::now(),
         })
@@ -272,7 +282,7 @@ impl Functions {
         let operation = spares.take(Some(socket), Work::Accept { new, addresses });
         #[cfg(test)]
         if self.refusals.peers {
-            return Begun::Ended(super::tests::refused(operation));
+            return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
@@ -311,7 +321,7 @@ impl Functions {
         let operation = spares.take(Some(socket), Work::Receive { buffer });
         #[cfg(test)]
         if self.refusals.memory {
-            return Begun::Ended(super::tests::refused(operation));
+            return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
         self.receive_into(handle, operation, room)
     }
@@ -365,15 +375,48 @@ impl Functions {
     }
 }
 
+impl Functions {
+    /// Sends so many bytes of the file that comes next in the gather: it has them.
+    pub(super) fn transmit(
+        &self,
+        (handle, socket): (SOCKET, Socket),
+        (tag, gather): (Tag, Gather),
+        bytes: u32,
+        spares: &mut Spares,
+    ) -> Begun {
+        let operation = spares.take(Some(socket), Work::Send { tag, gather });
+        #[cfg(test)]
+        if self.refusals.files {
+            return Begun::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
+        }
+        let transmit = self.transmit.expect("a function that was found");
+        let call = |raw: *mut Operation| {
+            // SAFETY: the box is whole, and ours until the call takes it.
+            let Work::Send { gather, .. } = (unsafe { &(*raw).work }) else { unreachable!() };
+            let (file, offset, _) = gather.file_ahead().expect("a file comes next");
+            let file = file.handle().as_raw_handle();
+            // SAFETY: the file is owned by the gather in the box, and so kept open; the OVERLAPPED
+            // is in the box, and no call has it yet.
+            unsafe {
+                (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset);
+                let at = overlapped(raw);
+                let begun = transmit(handle, file, bytes, 0, at, ptr::null(), 0);
+                code(i32::from(begun == 0))
+            }
+        };
+        // SAFETY: as argued in the call.
+        unsafe { operation.begin(self.at_once, call) }
+    }
+}
+
 /// Reads or writes what the operation says.
 pub(super) fn on_file(operation: Box<Operation>) -> Begun {
     let call = |raw: *mut Operation| {
         // SAFETY: the box is whole, and ours until the call takes it.
         let Work::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
         let at = |offset: u64| {
-            let (low, high) = (offset as u32, (offset >> 32) as u32);
             // SAFETY: no call has the OVERLAPPED yet.
-            unsafe { (*(*raw).overlapped.get()).Anonymous.Anonymous = place(low, high) };
+            unsafe { (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset) };
             overlapped(raw)
         };
         // SAFETY: the handle is the operation's own; the memory is the heap's, and owned by the
@@ -406,15 +449,19 @@ pub(super) fn on_file(operation: Box<Operation>) -> Begun {
 }
 
 /// How long a file is now.
-pub(super) fn length(file: &File) -> Option<u64> {
+pub(super) fn length(file: &File) -> Result<u64, Error> {
     let mut length = 0;
     // SAFETY: the call writes one number.
     let told = unsafe { fs::GetFileSizeEx(file.handle().as_raw_handle(), &raw mut length) };
-    if told == 0 { None } else { u64::try_from(length).ok() }
+    if told == 0 {
+        // SAFETY: it reads a value of this thread.
+        return Err(system::error(unsafe { GetLastError() }));
+    }
+    Ok(u64::try_from(length).expect("a length is not negative"))
 }
 
-fn place(low: u32, high: u32) -> OVERLAPPED_0_0 {
-    OVERLAPPED_0_0 { Offset: low, OffsetHigh: high }
+fn place(offset: u64) -> OVERLAPPED_0_0 {
+    OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 }
 }
 
 /// Asks for the end of one operation, or of all that the system has for a socket. It is a request:

@@ -16,7 +16,7 @@ use crate::buffer::LanePool;
 use crate::completions::Completions;
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
-use crate::operation::{Gather, Op, Outcome};
+use crate::operation::{FileFault, Gather, Op, Outcome};
 use crate::receives::Receives;
 use crate::shared_table::SharedTable;
 use crate::system::{self, RawAddress};
@@ -29,6 +29,12 @@ use crate::token::{Socket, Tag};
 const SEND_BYTES_MAX: u32 = 64 * 1024;
 const SEND_BYTES_MIN: u32 = 4 * 1024;
 const LONG: Duration = Duration::from_secs(1);
+/// Of a file, so many times as much: no memory is held for it.
+const FILE_FACTOR: u32 = 16;
+const _: () = assert!(
+    SEND_BYTES_MAX as u64 * FILE_FACTOR as u64 <= i32::MAX as u64 - 1,
+    "what one TransmitFile takes"
+);
 
 /// The records of the sockets of a port.
 pub(super) type Table = SharedTable<Record>;
@@ -269,10 +275,17 @@ impl Record {
             return hands.done.fail(tag, Error::new(Failure::NotConnected));
         }
         self.send_cancelled = false;
+        self.send_began = hands.now;
+        match gather.file_ahead().is_some() {
+            true => self.send_file(socket, tag, gather, hands),
+            false => self.send_memory(socket, tag, gather, hands),
+        }
+    }
+
+    fn send_memory(&mut self, socket: Socket, tag: Tag, gather: Gather, hands: &mut Hands<'_>) {
         let bytes_max = self.send_bytes as usize;
         let (at, what) = ((self.raw(), socket), (tag, gather));
         let begun = hands.core.functions.send(at, what, bytes_max, hands.spares);
-        self.send_began = hands.now;
         match self.count(begun) {
             Ok(name) => self.sending = Some(name),
             Err(ended) => {
@@ -280,6 +293,38 @@ impl Record {
                 self.on_send(work, result, hands);
             }
         }
+    }
+
+    /// Sends what the file has now. (Asked for more than it has, the system would send what there
+    /// is, fail, and not tell how much that was.)
+    fn send_file(&mut self, socket: Socket, tag: Tag, mut gather: Gather, hands: &mut Hands<'_>) {
+        let (file, offset, bytes) = gather.file_ahead().expect("a file comes next");
+        let left = operation::length(file).map(|length| length.saturating_sub(offset));
+        let bytes_max = self.send_bytes * FILE_FACTOR;
+        let bytes = bytes.min(bytes_max as usize) as u32;
+        let fault = match left {
+            Ok(0) => FileFault::Short,
+            Ok(left) => {
+                let bytes = u32::try_from(left).map_or(bytes, |left| left.min(bytes));
+                let (at, what) = ((self.raw(), socket), (tag, gather));
+                let begun = hands.core.functions.transmit(at, what, bytes, hands.spares);
+                let ended = match self.count(begun) {
+                    Ok(name) => return self.sending = Some(name),
+                    Err(ended) => ended,
+                };
+                match (hands.spares.keep(ended), self.broken) {
+                    // The system does not take this file: nothing has left.
+                    ((Work::Send { gather: back, .. }, Err(error)), None) if is_a_files(error) => {
+                        gather = back;
+                        FileFault::Failed(error)
+                    }
+                    ((work, result), _) => return self.on_send(work, result, hands),
+                }
+            }
+            Err(error) => FileFault::Failed(error),
+        };
+        gather.give_up_file(fault);
+        self.send_memory(socket, tag, gather, hands);
     }
 
     fn start_close(&mut self, tag: Tag) {
@@ -435,4 +480,10 @@ impl Record {
         }
         error
     }
+}
+
+/// Whether an error of a call that sends a file, and has not begun to, is about the file.
+fn is_a_files(error: Error) -> bool {
+    let files = [Failure::Disk, Failure::Denied, Failure::Locked, Failure::NotAFile];
+    files.contains(&error.failure) || matches!(error.failure, Failure::Unsupported | Failure::Other)
 }

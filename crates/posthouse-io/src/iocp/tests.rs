@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::operation::{Ended, Operation};
 use crate::error::{Error, Failure};
-use crate::operation::{Gather, Op, Outcome, ReceiveMode, Segment};
+use crate::file::{FileOp, FileOutcome};
+use crate::operation::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
 use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options, ReadMode};
 use crate::sync::{Arc, Mutex, lock};
 use crate::token::{LaneId, Socket, Tag};
@@ -19,6 +20,8 @@ pub(super) struct Refusals {
     pub(super) memory: bool,
     /// To await a peer.
     pub(super) peers: bool,
+    /// To send a file.
+    pub(super) files: bool,
 }
 
 thread_local! {
@@ -32,9 +35,9 @@ impl Refusals {
     }
 }
 
-/// What a call that found no room gives back.
-pub(super) fn refused(operation: Box<Operation>) -> Ended {
-    Ended { operation, result: Err(Error::new(Failure::NoBuffers)) }
+/// What a call that was refused gives back.
+pub(super) fn refused(operation: Box<Operation>, failure: Failure) -> Ended {
+    Ended { operation, result: Err(Error::new(failure)) }
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -152,5 +155,67 @@ fn an_accept_for_which_no_peer_can_be_awaited_fails() {
         })
         .expect("the worker starts");
         assert_at_rest(&port);
+    }
+}
+
+/// Where the system takes a file for no send of its own, nothing is out of step: zeros leave, and
+/// what sends it is told.
+#[test]
+fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
+    for layout in [Layout::Shared, Layout::Pinned] {
+        let port = open(layout, Refusals { files: true, ..Refusals::default() });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address").into();
+        let path = std::env::current_exe().expect("this program");
+        let name = path.file_name().expect("a name").to_str().expect("a text").into();
+        let directory = crate::Directory::open(path.parent().expect("a directory")).expect("it");
+        let mut begun = Some(FileOp::Open { directory, path: name });
+        let mut near = None;
+        let mut file = None;
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        let told = faults.clone();
+        port.spawn(LaneId(0), "io", move |lane| {
+            if let Some(open) = begun.take() {
+                lane.submit(Tag(0), Op::File(Box::new(open)));
+            }
+            while let Some(completion) = lane.next() {
+                match completion.outcome {
+                    Outcome::File(outcome) => {
+                        let FileOutcome::Opened { file: opened, .. } = *outcome else { panic!() };
+                        file = Some(opened);
+                        let socket = *near.insert(lane.socket());
+                        lane.submit(Tag(1), Op::Connect(socket, address));
+                    }
+                    Outcome::Connected => {
+                        let part = FilePart::new(file.take().expect("opened"), 0, 1000);
+                        let mut gather = Gather::default();
+                        gather.push(Segment::File(Box::new(part)));
+                        gather.push(Segment::Owned(b"tail".to_vec()));
+                        lane.submit(Tag(2), Op::Send(near.expect("a socket"), gather));
+                    }
+                    Outcome::Sent { bytes, mut gather } => {
+                        assert_eq!(bytes, 1004);
+                        gather.advance(bytes, |segment| {
+                            if let Segment::File(part) = segment {
+                                lock(&told).push(part.fault());
+                            }
+                        });
+                        lane.submit(Tag(3), Op::Close(near.expect("a socket")));
+                    }
+                    Outcome::Closed => return Turn::Done,
+                    other => panic!("{other:?}"),
+                }
+            }
+            Turn::Sleep(None)
+        })
+        .expect("the worker starts");
+        let (mut peer, _) = listener.accept().expect("a peer");
+        peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut got = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut got).expect("all of it");
+        assert_eq!(got, [vec![0; 1000], b"tail".to_vec()].concat());
+        assert_at_rest(&port);
+        let failed = FileFault::Failed(Error::new(Failure::Unsupported));
+        assert_eq!(*lock(&faults), [Some(failed)]);
     }
 }

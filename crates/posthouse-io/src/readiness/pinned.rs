@@ -9,7 +9,8 @@ use super::poller::{Event, Poller};
 use super::record::Record;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::Completions;
+use crate::completions::{Completions, Letter};
+use crate::disk::FileSent;
 use crate::door::Door;
 use crate::host::{self, Host};
 use crate::lane::Cancel;
@@ -59,9 +60,7 @@ impl PinnedLane {
             let key = self.due.pop_front()?;
             if let Some(record) = self.table.find(Socket::of_key(key)) {
                 record.visit(&mut self.buffers, &mut self.done);
-                if record.list() {
-                    self.due.push_back(key);
-                }
+                self.look_after(Socket::of_key(key));
             }
         }
         None
@@ -98,9 +97,7 @@ impl PinnedLane {
         };
         let record = self.table.get(socket);
         record.submit(tag, op, (socket, &self.poller), &mut self.done);
-        if record.list() {
-            self.due.push_back(socket.key());
-        }
+        self.look_after(socket);
     }
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
@@ -134,6 +131,27 @@ impl PinnedLane {
 
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
         self.buffers.give_back(buffer);
+    }
+
+    /// Sees to what a record has come to want.
+    fn look_after(&mut self, socket: Socket) {
+        let record = self.table.get(socket);
+        let parcel = record.parcel(socket, &mut self.done);
+        if record.list() {
+            self.due.push_back(socket.key());
+        }
+        let Some(parcel) = parcel else { return };
+        let post = Door::letters(&self.door);
+        let post = |sent| post(Letter::FileSent(Box::new(sent)));
+        if let Some(sent) = self.host.disk.send(parcel, post) {
+            self.take_back(sent);
+        }
+    }
+
+    fn take_back(&mut self, sent: FileSent) {
+        let socket = sent.socket;
+        self.table.get(socket).on_file_sent(sent, &mut self.done);
+        self.look_after(socket);
     }
 
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
@@ -178,7 +196,14 @@ impl PinnedLane {
         });
         waited.expect("a poller that worked goes on to work");
         if self.door.get_up() {
-            self.door.take_mail(&mut self.done);
+            let mut back = Vec::new();
+            self.door.take_mail(|letter| match letter {
+                Letter::Completion(completion) => self.done.put(completion),
+                Letter::FileSent(sent) => back.push(sent),
+            });
+            for sent in back {
+                self.take_back(*sent);
+            }
         }
         self.now = self.host.now();
         self.share = SHARE;

@@ -11,6 +11,7 @@ use super::poller::{News, Poller};
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::completions::Completions;
+use crate::disk::{FileSent, Parcel};
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
 use crate::operation::{Completion, Gather, NewHandle, NewSocket, Op, Outcome, ReceiveMode};
@@ -51,9 +52,21 @@ pub(super) struct Record {
     listed: bool,
     /// True exactly when this side has ended its stream.
     sending_ended: bool,
+    /// Some while a thread of the disk has the send.
+    away: Option<Away>,
 }
 
 const _: () = assert!(size_of::<Record>() <= 48, "the I/O record of an idle connection");
+
+/// What has come to be while a thread of the disk has the send.
+#[derive(Clone, Copy, Debug, Default)]
+struct Away {
+    /// The send is to end early.
+    cancelled: bool,
+    /// The end of the peer's stream was seen. It is one only if the thread has met no error: the
+    /// system tells that to one call only, and shows the others a clean end.
+    ended: bool,
+}
 
 /// What waits for a socket to become readable (or connected). These exclude each other.
 #[derive(Debug, Default)]
@@ -93,7 +106,7 @@ impl Record {
     /// Gives up the slot; the handle is closed where it is dropped.
     pub(super) fn vacate(&mut self) -> Option<OwnedFd> {
         assert!(
-            matches!(self.input, Input::Nothing) && self.output.is_none(),
+            matches!(self.input, Input::Nothing) && self.output.is_none() && self.away.is_none(),
             "a socket closed with operations in flight: cancel, await, then close"
         );
         self.live = false;
@@ -263,7 +276,7 @@ impl Record {
 
     fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
         assert!(!gather.is_empty(), "a send without bytes");
-        assert!(self.output.is_none(), "one send at a time on a socket");
+        assert!(self.output.is_none() && self.away.is_none(), "one send at a time on a socket");
         match self.broken {
             Some(error) => done.fail(tag, error),
             None if self.is_connected() => self.send(tag, gather, done),
@@ -314,6 +327,10 @@ impl Record {
         buffers.give_back(buffer);
         match (received, self.broken) {
             (_, Some(error)) => self.fail_all(error, Cancel::Receives, done),
+            (Ok(_), None) if self.away.is_some() => {
+                self.readable = false;
+                self.away.iter_mut().for_each(|away| away.ended = true);
+            }
             (Ok(_), None) => {
                 while self.is_receiving() {
                     self.end_first_receive(Outcome::Ended, done);
@@ -329,7 +346,55 @@ impl Record {
 
     fn send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
         let fd = self.fd.as_ref().expect("a socket that sends has a handle");
-        match system::send(fd, &gather) {
+        if gather.file_ahead().is_some() {
+            // Before the next look at the events: no event that tells of room is missed.
+            self.writable = system::has_room(fd);
+            self.output = Some(Box::new((tag, gather)));
+            return;
+        }
+        let result = system::send(fd, &gather);
+        self.sent(tag, gather, result, done);
+    }
+
+    /// What is for a thread of the disk: a send whose file comes next, and that finds room.
+    pub(super) fn parcel(&mut self, socket: Socket, done: &mut Completions) -> Option<Parcel> {
+        let writable = self.writable;
+        let output = self.output.take_if(|it| writable && it.1.file_ahead().is_some())?;
+        let (tag, gather) = *output;
+        let fd = self.fd.as_ref().expect("a socket that sends has a handle");
+        let Ok(to) = fd.try_clone() else {
+            // No descriptor is free.
+            done.end(tag, Outcome::Sent { bytes: 0, gather });
+            return None;
+        };
+        self.away = Some(Away::default());
+        Some(Parcel { socket, tag, gather, to })
+    }
+
+    /// A thread of the disk has done with a send.
+    pub(super) fn on_file_sent(&mut self, sent: FileSent, done: &mut Completions) {
+        let FileSent { tag, gather, result, .. } = sent;
+        let Away { cancelled, ended } = self.away.take().expect("a send that is away");
+        self.readable |= ended;
+        match (result, self.broken) {
+            (Ok(0) | Err(Errno::AGAIN), None) if !cancelled => {
+                self.send(tag, gather, done);
+            }
+            (Ok(0) | Err(_), Some(error)) => done.fail(tag, error),
+            (Ok(0) | Err(Errno::AGAIN), None) => done.fail(tag, Error::new(Failure::Cancelled)),
+            (result, _) => self.sent(tag, gather, result, done),
+        }
+    }
+
+    /// What came of a send.
+    fn sent(
+        &mut self,
+        tag: Tag,
+        gather: Gather,
+        result: Result<usize, Errno>,
+        done: &mut Completions,
+    ) {
+        match result {
             Ok(bytes) => done.end(tag, Outcome::Sent { bytes, gather }),
             Err(Errno::AGAIN) => {
                 self.writable = false;
@@ -372,6 +437,7 @@ impl Record {
             if let Some(output) = self.output.take() {
                 done.fail(output.0, error);
             }
+            self.away.iter_mut().for_each(|away| away.cancelled = true);
         }
     }
 

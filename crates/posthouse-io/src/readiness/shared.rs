@@ -8,7 +8,8 @@ use super::poller::{self, Event, Poller};
 use super::record::Record;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{Completions, Figures};
+use crate::completions::{Completions, Figures, Letter};
+use crate::disk::{FileSent, Parcel};
 use crate::door::Alarm;
 use crate::host::{self, Host};
 use crate::lane::Cancel;
@@ -73,9 +74,13 @@ impl SharedLane {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
                 Work::Completion(completion) => completion,
-                Work::Mail(completion) => {
+                Work::Mail(Letter::Completion(completion)) => {
                     self.done.figures().completed();
                     completion
+                }
+                Work::Mail(Letter::FileSent(sent)) => {
+                    self.take_back(*sent);
+                    continue;
                 }
                 Work::Visit(key) => {
                     self.visit(key);
@@ -203,16 +208,36 @@ impl SharedLane {
         // Closed since it was listed.
         let Some(mut record) = self.core.table.find(Socket::of_key(key)) else { return };
         record.visit(&mut self.buffers, &mut self.done);
+        let parcel = record.parcel(Socket::of_key(key), &mut self.done);
         let due = record.list().then_some(key);
         // Under the record's lock, so that a socket's completions queue up in their order.
         self.core.queue.add(&mut self.done, due);
+        drop(record);
+        self.hand_over(parcel);
     }
 
     fn with_record(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Call<'_>)) {
         let mut record = self.core.table.get(socket);
         call(&mut record, &mut Call { core: &self.core, done: &mut self.done });
+        let parcel = record.parcel(socket, &mut self.done);
         let due = record.list().then(|| socket.key());
         self.core.queue.add(&mut self.done, due);
+        drop(record);
+        self.hand_over(parcel);
+    }
+
+    /// Has a thread of the disk send a file.
+    fn hand_over(&mut self, parcel: Option<Parcel>) {
+        let Some(parcel) = parcel else { return };
+        let post = queue::letters(&self.core, Core::queue);
+        let post = |sent| post(Letter::FileSent(Box::new(sent)));
+        if let Some(sent) = self.host.disk.send(parcel, post) {
+            self.take_back(sent);
+        }
+    }
+
+    fn take_back(&mut self, sent: FileSent) {
+        self.with_record(sent.socket, |record, lane| record.on_file_sent(sent, lane.done));
     }
 }
 

@@ -221,3 +221,10 @@ impl File {
         }
     }
 }
+
+/// A file of no disk.
+#[cfg(test)]
+pub(crate) fn some_file() -> File {
+    let id = FileId { disk: 0, number: 0 };
+    File { kind: FileKind::Simulated(SimFile { id, is_part: false, clones: Arc::default() }) }
+}

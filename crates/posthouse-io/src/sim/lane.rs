@@ -75,6 +75,10 @@ impl SimLane {
         self.enter().yields()
     }
 
+    pub(crate) fn prefers_files(&mut self) -> bool {
+        self.enter().random.chance(500_000)
+    }
+
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
         let mut world = self.enter();
         let at = self.at;

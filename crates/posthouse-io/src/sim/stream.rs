@@ -272,17 +272,19 @@ impl World {
         stream.sending = true;
         // A stream that cannot send says so, whatever room there is.
         let can_send = stream.send_failure().is_none();
+        self.check_sent_file(flight.tag, &gather);
         if can_send && self.random.chance(self.faults.send_no_buffers_ppm) {
             self.tally.send_no_buffers += 1;
             let outcome = Outcome::Sent { bytes: 0, gather };
             let queued = Queued::new(Some(socket), flight.land(), Role::Send, false, outcome);
             return self.complete(at, queued, true);
         }
+        let reads = gather.file_ahead().is_some();
         self.own_stream(at, socket).send = Some((flight, gather));
         if self.at_once() {
             self.push(socket, true);
         } else {
-            let when = self.later();
+            let when = if reads { self.when_read() } else { self.later() };
             self.push_later(socket, when);
         }
     }
@@ -301,7 +303,7 @@ impl World {
     pub(super) fn push(&mut self, from: Socket, at_once: bool) {
         let Some(at) = self.table.lane(from) else { return self.script_sends(from) };
         let Some(stream) = self.table.stream(from) else { return };
-        let Some((flight, gather)) = stream.send.take() else { return };
+        let Some((flight, mut gather)) = stream.send.take() else { return };
         if let Some(failure) = stream.send_failure() {
             return self.fail(at, from, flight, Role::Send, failure, at_once);
         }
@@ -314,7 +316,10 @@ impl World {
             }
             return;
         }
-        let most = gather.len().min(room);
+        if gather.file_ahead().is_some() {
+            self.load(&mut gather, room);
+        }
+        let most = gather.slices().map(<[u8]>::len).sum::<usize>().min(room);
         let mut count = most;
         if self.random.chance(self.faults.partial_send_ppm) {
             count = self.random.part(most);

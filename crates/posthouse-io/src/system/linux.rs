@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -132,9 +133,12 @@ pub(crate) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> 
 pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
     let mut segments = gather.slices();
     let first = segments.next().unwrap_or_default();
+    // What follows is on its way: one packet can take the beginning of it, too.
+    let more = if gather.file_follows() { SendFlags::MORE } else { SendFlags::empty() };
+    let flags = SendFlags::NOSIGNAL | more;
     let Some(second) = segments.next() else {
         // What most sends are: it needs no array.
-        return retry_on_intr(|| rustix::net::send(fd, first, SendFlags::NOSIGNAL));
+        return retry_on_intr(|| rustix::net::send(fd, first, flags));
     };
     let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
     slices[0] = IoSlice::new(first);
@@ -145,9 +149,7 @@ pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
         used += 1;
     }
     let mut no_control = SendAncillaryBuffer::default();
-    retry_on_intr(|| {
-        rustix::net::sendmsg(fd, &slices[..used], &mut no_control, SendFlags::NOSIGNAL)
-    })
+    retry_on_intr(|| rustix::net::sendmsg(fd, &slices[..used], &mut no_control, flags))
 }
 
 /// Ends the sending side.
@@ -234,17 +236,25 @@ impl From<Errno> for Error {
 }
 
 /// Lets this thread's writes beyond the limit of this process on the length of files (`ulimit -f`)
-/// fail with `EFBIG`, and no more. The system sends the thread a signal, too, that ends the whole
-/// process unless the thread holds it off.
-pub(crate) fn outlive_file_size_limit() {
+/// fail with `EFBIG`, and what it sends from a file to a peer that has left with `EPIPE`, and no
+/// more. The system sends the thread a signal, too, that ends the whole process unless the thread
+/// holds it off.
+pub(crate) fn hold_off_signals() {
     let mut signals = MaybeUninit::uninit();
     // SAFETY: the set is initialised by the first call and only read by the others; this thread's
-    // own mask is all that is changed. A signal that exists and a set that is valid: none fails.
+    // own mask is all that is changed. Signals that exist and a set that is valid: none fails.
     unsafe {
         libc::sigemptyset(signals.as_mut_ptr());
         libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
         libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), std::ptr::null_mut());
     }
+}
+
+/// Whether a send would find room, or an error.
+pub(crate) fn has_room(fd: &OwnedFd) -> bool {
+    let mut looked_at = [PollFd::new(fd, PollFlags::OUT)];
+    retry_on_intr(|| poll(&mut looked_at, Some(&Timespec::default()))).is_ok_and(|ready| ready > 0)
 }
 
 fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd, Errno> {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::{AsRawSocket, FromRawSocket, OwnedSocket, RawSocket};
 use std::ptr;
 
+use windows_sys::Win32::Foundation::{ERROR_OLD_WIN_VERSION, GetLastError};
 use windows_sys::Win32::Networking::WinSock as net;
 use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET};
 use windows_sys::Win32::Security::Cryptography::{
@@ -14,6 +15,11 @@ use windows_sys::Win32::Security::Cryptography::{
 };
 
 pub(crate) use self::error::{error, last_error, of_status};
+use windows_sys::Win32::System::SystemInformation::{
+    OSVERSIONINFOEXW, VER_PRODUCT_TYPE, VerSetConditionMask, VerifyVersionInfoW,
+};
+use windows_sys::Win32::System::SystemServices::{VER_EQUAL, VER_NT_WORKSTATION};
+
 use crate::address::Address;
 use crate::error::Error;
 use crate::port::ListenOptions;
@@ -317,4 +323,20 @@ pub(crate) fn random() -> u64 {
     let status = unsafe { BCryptGenRandom(ptr::null_mut(), bytes.as_mut_ptr(), 8, how) };
     assert_eq!(status, 0, "the system gives random bytes");
     u64::from_ne_bytes(bytes)
+}
+
+/// Whether this is a server edition of Windows. (What cannot be told counts as none.)
+pub(crate) fn is_server() -> bool {
+    let mut wanted = OSVERSIONINFOEXW {
+        dwOSVersionInfoSize: size_of::<OSVERSIONINFOEXW>() as u32,
+        wProductType: VER_NT_WORKSTATION as u8,
+        ..Default::default()
+    };
+    // SAFETY: the calls read what they are given, which is of the size that it says; the last reads
+    // a value of this thread.
+    unsafe {
+        let mask = VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL as u8);
+        let is_workstation = VerifyVersionInfoW(&raw mut wanted, VER_PRODUCT_TYPE, mask) != 0;
+        !is_workstation && GetLastError() == ERROR_OLD_WIN_VERSION
+    }
 }

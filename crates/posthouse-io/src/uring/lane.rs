@@ -15,7 +15,7 @@ use super::ring::{Completed, Ring};
 use super::sending::Spares;
 use crate::address::Address;
 use crate::buffer::Buffer;
-use crate::completions::Completions;
+use crate::completions::{Completions, Letter};
 use crate::disk;
 use crate::door::Door;
 use crate::file::FileOp;
@@ -165,7 +165,7 @@ impl UringLane {
     pub(crate) fn new(id: LaneId, host: Arc<Host>, door: Arc<Door>, ring: Ring) -> Self {
         ring.enable().expect("a ring that was opened can be enabled, once");
         // The kernel can write to a file on behalf of this thread while this thread submits.
-        system::outlive_file_size_limit();
+        system::hold_off_signals();
         let mut lane = Self {
             id,
             now: host.now(),
@@ -191,7 +191,10 @@ impl UringLane {
         let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         self.ring.enter(limit).expect(WORKS);
         if self.door.get_up() {
-            self.door.take_mail(&mut self.done);
+            self.door.take_mail(|letter| match letter {
+                Letter::Completion(completion) => self.done.put(completion),
+                Letter::FileSent(_) => unreachable!("the ring sends files itself"),
+            });
         }
         self.now = self.host.now();
         self.share = SHARE;
@@ -230,7 +233,9 @@ impl UringLane {
                     self.starved.push_back(socket);
                 }
             }
-            Kind::Send => self.with(socket, |record, hands| record.on_send(completed, hands)),
+            Kind::Send => {
+                self.with(socket, |record, hands| record.on_send(socket, completed, hands));
+            }
             Kind::CancelInput | Kind::CancelSend => {
                 self.with(socket, |record, hands| record.on_cancel(socket, completed, hands.ring));
             }

@@ -250,12 +250,21 @@ impl Record {
         if !self.connected {
             return hands.done.fail(tag, system::error(Errno::NOTCONN));
         }
-        let sending = hands.spares.take(tag, gather);
-        let entry = sending.entry(self.raw());
-        self.sending = Some(sending);
-        // SAFETY: what the entry names is in the box, or owned by the gather in it; the record
-        // keeps the box until the completion and changes nothing in it.
-        unsafe { self.push(socket, Kind::Send, entry, hands.ring) };
+        self.sending = Some(hands.spares.take(tag, gather));
+        self.send_on(socket, false, hands.ring);
+    }
+
+    /// Has the kernel do what comes next for the send; `waiting`: by a thread that may wait.
+    fn send_on(&mut self, socket: Socket, waiting: bool, ring: &mut Ring) {
+        let fd = self.raw();
+        let sending = self.sending.as_mut().expect("a send that goes on");
+        let mut entry = sending.entry(fd);
+        if waiting {
+            entry = entry.flags(squeue::Flags::ASYNC);
+        }
+        // SAFETY: what the entry names is in the box, or owned by what is in it; the record keeps
+        // the box until the completion and changes nothing in it.
+        unsafe { self.push(socket, Kind::Send, entry, ring) };
     }
 
     /// Closes the handle, once no request names it any more.
@@ -528,8 +537,17 @@ impl Record {
         }
     }
 
-    pub(super) fn on_send(&mut self, completed: Completed, hands: &mut Hands<'_>) {
-        let sending = self.sending.take().expect("the kernel sends what a send gave it");
+    pub(super) fn on_send(&mut self, socket: Socket, completed: Completed, hands: &mut Hands<'_>) {
+        let mut sending = self.sending.take().expect("the kernel sends what a send gave it");
+        if sending.is_loading() {
+            let again = sending.on_loaded(completed.result);
+            if !sending.is_asked_to_end() {
+                self.sending = Some(sending);
+                return self.send_on(socket, again, hands.ring);
+            }
+            let error = self.broken.unwrap_or(Error::new(Failure::Cancelled));
+            return hands.done.fail(hands.spares.keep(sending).0, error);
+        }
         let (tag, gather) = hands.spares.keep(sending);
         match (completed.result, self.broken) {
             (Ok(bytes), _) => hands.done.end(tag, Outcome::Sent { bytes, gather }),

@@ -1,13 +1,19 @@
-//! A send in flight: the memory that the kernel reads, in one box that does not move.
+//! A send in flight: the memory that the kernel reads, in one box that does not move. A part of a
+//! file is read into memory first, and sent from there.
+
+use std::os::fd::AsRawFd;
 
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
+use rustix::io::Errno;
 
-use crate::operation::Gather;
+use crate::operation::{FileFault, Gather};
 use crate::token::Tag;
 
 /// Segments that leave in one request; a longer gather leaves in several.
 const SEGMENTS_MAX: usize = 64;
+/// Bytes of a file that are read and sent at a time, at most.
+const LOADED_MAX: usize = 256 * 1024;
 /// Boxes that a lane keeps for the next sends.
 const SPARES_MAX: usize = 256;
 
@@ -17,6 +23,8 @@ pub(super) struct Sending {
     gather: Gather,
     /// True exactly when its end has been asked for.
     asked_to_end: bool,
+    /// What is being read of a file.
+    loading: Option<Vec<u8>>,
     header: libc::msghdr,
     segments: [libc::iovec; SEGMENTS_MAX],
 }
@@ -38,6 +46,7 @@ impl Sending {
             tag: Tag(0),
             gather: Gather::default(),
             asked_to_end: false,
+            loading: None,
             header,
             segments,
         })
@@ -52,18 +61,64 @@ impl Sending {
         self.asked_to_end
     }
 
-    /// The request that sends it on `fd`. It names memory of this box and of the gather in it.
-    pub(super) fn entry(&self, fd: Fd) -> squeue::Entry {
+    /// The request that sends what comes next on `fd`, or reads it from its file. It names memory
+    /// of this box and of what is in it.
+    pub(super) fn entry(&mut self, fd: Fd) -> squeue::Entry {
+        if let Some((file, offset, bytes)) = self.gather.file_ahead() {
+            let bytes = bytes.min(LOADED_MAX);
+            let memory = self.loading.insert(Vec::with_capacity(bytes));
+            let (file, bytes) = (Fd(file.descriptor().as_raw_fd()), bytes as u32);
+            return opcode::Read::new(file, memory.as_mut_ptr(), bytes).offset(offset).build();
+        }
+        self.point();
+        // What follows is on its way: one packet can take the beginning of it, too.
+        let more = if self.gather.file_follows() { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | more;
         if self.header.msg_iovlen == 1 {
             let only = self.segments[0];
             // A longer one leaves in several requests.
             let len = u32::try_from(only.iov_len).unwrap_or(u32::MAX);
-            return opcode::Send::new(fd, only.iov_base.cast_const().cast(), len)
-                .flags(libc::MSG_NOSIGNAL)
-                .build();
+            let entry = opcode::Send::new(fd, only.iov_base.cast_const().cast(), len);
+            return entry.flags(flags).build();
         }
-        let flags = libc::MSG_NOSIGNAL.cast_unsigned();
-        opcode::SendMsg::new(fd, &raw const self.header).flags(flags).build()
+        let entry = opcode::SendMsg::new(fd, &raw const self.header);
+        entry.flags(flags.cast_unsigned()).build()
+    }
+
+    /// Describes the memory that comes next.
+    fn point(&mut self) {
+        let Self { gather, header, segments, .. } = self;
+        let mut used = 0;
+        for (place, bytes) in segments.iter_mut().zip(gather.slices()) {
+            place.iov_base = bytes.as_ptr().cast_mut().cast();
+            place.iov_len = bytes.len();
+            used += 1;
+        }
+        header.msg_iov = segments.as_mut_ptr();
+        header.msg_iovlen = used;
+    }
+
+    /// Whether the request in flight reads.
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
+    /// A read has ended: what comes next is memory, or, where the kernel did not do it without
+    /// waiting or was disturbed, the file again, for a thread of the kernel: then it is true.
+    pub(super) fn on_loaded(&mut self, result: Result<usize, Errno>) -> bool {
+        let mut memory = self.loading.take().expect("a read");
+        match result {
+            Ok(0) => self.gather.give_up_file(FileFault::Short),
+            Ok(bytes) => {
+                assert!(bytes <= memory.capacity(), "more bytes read than there was room for");
+                // SAFETY: the kernel has written so many bytes to the beginning of the vector.
+                unsafe { memory.set_len(bytes) };
+                self.gather.load(memory);
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) => return true,
+            Err(errno) => self.gather.give_up_file(FileFault::Failed(errno.into())),
+        }
+        false
     }
 }
 
@@ -74,15 +129,6 @@ impl Spares {
         sending.tag = tag;
         sending.gather = gather;
         sending.asked_to_end = false;
-        let Sending { gather, header, segments, .. } = &mut *sending;
-        let mut used = 0;
-        for (place, bytes) in segments.iter_mut().zip(gather.slices()) {
-            place.iov_base = bytes.as_ptr().cast_mut().cast();
-            place.iov_len = bytes.len();
-            used += 1;
-        }
-        header.msg_iov = segments.as_mut_ptr();
-        header.msg_iovlen = used;
         sending
     }
 

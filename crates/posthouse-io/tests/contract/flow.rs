@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use posthouse_io::{Failure, Gather, Lane, Op, Outcome, ReceiveMode};
+use posthouse_io::{Failure, FileFault, Gather, Lane, Op, Outcome, ReceiveMode, Segment};
 
 use crate::bed::{Bed, End, gather, lock};
 use crate::driver::Driver;
@@ -17,6 +17,8 @@ pub struct Sender {
 #[derive(Default)]
 struct Sending {
     sent: usize,
+    /// What is said of each part of a file that came back.
+    files: Vec<Option<FileFault>>,
     ended: Option<Result<(), Failure>>,
 }
 
@@ -42,6 +44,11 @@ impl Sender {
         lock(&self.state).sent
     }
 
+    /// What is said of each part of a file that was sent.
+    pub fn files(&self) -> Vec<Option<FileFault>> {
+        lock(&self.state).files.clone()
+    }
+
     /// Cancels until a cancel has met a pending send. The peer does not read: there comes one.
     pub fn cancel(&self, bed: &Bed) {
         while lock(&self.state).ended.is_none() {
@@ -64,7 +71,11 @@ fn send_on(
         match completion.outcome {
             Outcome::Sent { bytes, mut gather } => {
                 state.sent += bytes;
-                gather.advance(bytes, drop);
+                gather.advance(bytes, |segment| {
+                    if let Segment::File(part) = segment {
+                        state.files.push(part.fault());
+                    }
+                });
                 if gather.is_empty() {
                     state.ended = Some(Ok(()));
                 } else {

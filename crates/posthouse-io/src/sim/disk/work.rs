@@ -4,7 +4,7 @@ use super::volume::Finished;
 use super::{FileId, SimDirectory, SimFile};
 use crate::error::{Error, Failure};
 use crate::file::{Directory, File, FileOp, FileOutcome};
-use crate::operation::{Gather, Outcome};
+use crate::operation::{FileFault, Gather, Outcome};
 use crate::sim::completions::{Queued, Role};
 use crate::sim::log::Note;
 use crate::sim::stream::Flight;
@@ -220,6 +220,20 @@ impl World {
         self.schedule(when, Event::File(Box::new(work)));
     }
 
+    /// When a part of a file that is sent has been read.
+    pub(crate) fn when_read(&mut self) -> Nanos {
+        self.tally.delayed += 1;
+        self.now + self.random.time(&self.faults.disk_delay)
+    }
+
+    /// Looks at the file that comes next in a send.
+    pub(crate) fn check_sent_file(&mut self, tag: Tag, gather: &Gather) {
+        let Some((file, ..)) = gather.file_ahead() else { return };
+        if self.own_file(tag, file).is_part {
+            self.bug(&format!("{tag:?}: a part is sent"));
+        }
+    }
+
     // ---- taking effect ----
 
     /// The moment of an operation has come.
@@ -337,6 +351,29 @@ impl World {
         memory.extend_from_slice(&there[..count]);
         self.log.bytes(self.now, &memory);
         Ok(FileOutcome::Read { memory })
+    }
+
+    /// Reads, at most so many bytes, what comes next in a send.
+    pub(crate) fn load(&mut self, gather: &mut Gather, bytes_max: usize) {
+        let Some((file, offset, bytes)) = gather.file_ahead() else { return };
+        let (file, bytes) = (own(file).clone(), bytes.min(bytes_max));
+        let disk = file.id.disk;
+        let read = if self.disks[disk].is_dead(&file) {
+            Err(Failure::Disk)
+        } else if self.random.chance(self.faults.disk_fails_ppm) {
+            self.tally.disk_fails += 1;
+            Err(Failure::Disk)
+        } else {
+            self.read_file(disk, &file, offset, bytes, Vec::new())
+        };
+        match read {
+            Ok(FileOutcome::Read { memory }) if memory.is_empty() => {
+                gather.give_up_file(FileFault::Short);
+            }
+            Ok(FileOutcome::Read { memory }) => gather.load(memory),
+            Ok(other) => unreachable!("a read gave {other:?}"),
+            Err(failure) => gather.give_up_file(FileFault::Failed(Error::new(failure))),
+        }
     }
 
     fn write_file(
