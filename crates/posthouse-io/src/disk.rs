@@ -30,9 +30,13 @@ use self::linux as here;
 #[cfg(windows)]
 use self::windows as here;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::crew::Crew;
 use crate::error::{Error, Failure};
-use crate::file::{Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, Metadata};
+use crate::file::{
+    Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, FileVersion, Metadata,
+};
 use crate::operation::{Completion, Outcome};
 use crate::sync::Arc;
 use crate::token::Tag;
@@ -169,7 +173,7 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
             Ok(FileOutcome::Written { bytes, data })
         }
         FileOp::Sync { file } => here::sync(file.opened()).map(done),
-        FileOp::Metadata { file } => here::metadata(file.opened()).map(FileOutcome::Metadata),
+        FileOp::Metadata { file } => here::metadata(file.opened()),
         FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
             let finished = Finished { path: &path, modified_ms, executable };
             directory.folder().publish(&part, file.opened(), &finished).map(done)
@@ -193,6 +197,15 @@ fn perform(op: FileOp) -> Result<FileOutcome, Error> {
 /// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
 pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
     offset.checked_add(bytes as u64).is_some_and(|end| end <= OFFSET_MAX)
+}
+
+/// A state of a file that was last changed then, in ms since 1970; none where that is too short a
+/// time ago for the file system to tell another change.
+fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
+    const SETTLED_MS: i64 = 5_000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    (now_ms.saturating_sub(changed_ms) >= SETTLED_MS).then_some(version)
 }
 
 /// Reads at most `bytes` into `memory`, which gets no other bytes.

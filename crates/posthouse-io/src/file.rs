@@ -193,6 +193,8 @@ pub enum FileOutcome {
         file: File,
         /// As of its opening.
         metadata: Metadata,
+        /// The state that it was in then.
+        version: Option<FileVersion>,
     },
     /// A part.
     Part {
@@ -214,7 +216,12 @@ pub enum FileOutcome {
         data: Gather,
     },
     /// What is known of the file.
-    Metadata(Metadata),
+    Metadata {
+        /// Now.
+        metadata: Metadata,
+        /// The state that it is in.
+        version: Option<FileVersion>,
+    },
     /// What lies beneath the directory.
     Usage(Usage),
     /// A part of a listing.
@@ -237,6 +244,24 @@ pub struct Metadata {
     pub modified_ms: i64,
     /// Whether its owner may execute it; on Windows never.
     pub executable: bool,
+}
+
+/// A state of a file. Who finds the same one later finds the same bytes, as far as file systems
+/// tell: it is made of the file's identity, its length, and when it was last changed in any way
+/// (which no program can set). A file that was changed within the last five seconds is in none that
+/// would be known again: the clocks of file systems are coarse. Neither is one whose file system
+/// keeps no such time (FAT on Windows).
+///
+/// Somebody may write to a file in ways that show late (a mapping of it, another machine). So what
+/// is known by a version is checked in the end by whoever relies on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileVersion {
+    pub(crate) volume: u64,
+    pub(crate) file: u128,
+    pub(crate) bytes: u64,
+    /// In units of the system.
+    pub(crate) modified: i128,
+    pub(crate) changed: i128,
 }
 
 /// A line of a listing.

@@ -61,7 +61,9 @@ pub use address::{Address, AddressError, Name};
 pub use bell::Bell;
 pub use buffer::Buffer;
 pub use error::{Error, Failure};
-pub use file::{Directory, File, FileEntry, FileOp, FileOutcome, Metadata, PARTS_DIRECTORY, Usage};
+pub use file::{
+    Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
+};
 pub use lane::{Cancel, Lane};
 pub use operation::{
     Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,

@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::group::{Groups, Members};
 use crate::handler::Handler;
+use crate::known_hashes::KnownHashes;
 use crate::log_limit::LogLimit;
 use crate::mailbox::Mailbox;
 use crate::options::Options;
@@ -112,6 +113,7 @@ impl<H: Handler> Builder<H> {
             everyone: Members::new("everyone", lanes),
             stats: Arc::default(),
             assembly: Assembly::default(),
+            known_hashes: KnownHashes::default(),
             life: Life::new(workers, port.bell()),
             faults_logged: LogLimit::default(),
             guard: OnceLock::new(),

@@ -304,11 +304,14 @@ impl<S: Default + Send + 'static> Connection<S> {
                 if let Some(record) = &strand.record {
                     record.sent_bytes(bytes);
                 }
-                let all = strand.output.sent(&mut cx.local.spares, bytes, gather);
+                let sent = strand.output.sent(&mut cx.local.spares, bytes, gather);
                 if bytes == 0 {
                     strand.retry_later(cx);
                 }
-                if all && strand.output.queued_bytes() == 0 {
+                if let Some(fault) = sent.fault {
+                    strand.on_chunk_fault(cx, fault);
+                }
+                if sent.all && strand.output.queued_bytes() == 0 {
                     strand.stall = None;
                     strand.session.flushed();
                 }

@@ -10,6 +10,7 @@ use crate::error::SendError;
 use crate::group::{Groups, Members};
 use crate::handler::Handler;
 use crate::id::PeerId;
+use crate::known_hashes::KnownHashes;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
 use crate::options::Options;
@@ -44,6 +45,7 @@ pub(crate) struct Core<S> {
     pub(crate) everyone: Arc<Members>,
     pub(crate) stats: Arc<Counts>,
     pub(crate) assembly: Assembly,
+    pub(crate) known_hashes: KnownHashes,
     pub(crate) life: Life,
     /// Connections that were closed for what their peers did.
     pub(crate) faults_logged: LogLimit,

@@ -41,6 +41,7 @@ mod gate;
 mod group;
 mod handler;
 mod id;
+mod known_hashes;
 mod log_limit;
 mod mailbox;
 mod message;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posthouse_io::{Gather, Segment};
+use posthouse_io::{FileFault, Gather, Segment};
 
 /// Small messages are collected in a tail of this size, then it is closed and another begun.
 const TAIL_BYTES: usize = 16 * 1024;
@@ -77,6 +77,15 @@ impl Spares {
             kept.push(bytes);
         }
     }
+}
+
+/// What a send came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Everything that was in flight has left.
+    pub(crate) all: bool,
+    /// Why zeros left in place of the chunk, or of its end.
+    pub(crate) fault: Option<FileFault>,
 }
 
 /// The send queue of one connection. Empty and idle it holds no memory.
@@ -158,13 +167,13 @@ impl Output {
     }
 
     /// Queues a chunk of a file, whose head has been queued. The one before has left.
-    pub(crate) fn push_bulk(&mut self, spares: &mut Spares, chunk: Vec<u8>) {
+    pub(crate) fn push_bulk(&mut self, spares: &mut Spares, chunk: Segment) {
         assert_eq!(self.bulk_bytes(), 0, "one chunk at a time");
         self.close_tail(spares);
         self.queued_bytes += chunk.len();
         self.bulk_bytes = u32::try_from(chunk.len()).expect("a chunk is far smaller");
         self.bulk_end = u32::try_from(self.queued_bytes).unwrap_or(u32::MAX);
-        self.closed(spares).push(Segment::Owned(chunk));
+        self.closed(spares).push(chunk);
     }
 
     fn closed(&mut self, spares: &mut Spares) -> &mut Gather {
@@ -196,16 +205,20 @@ impl Output {
     }
 
     /// A send came back with so many bytes gone. What is left goes out before what was queued
-    /// since. Returns whether everything that was in flight has left.
-    pub(crate) fn sent(&mut self, spares: &mut Spares, bytes: usize, mut gather: Gather) -> bool {
+    /// since.
+    pub(crate) fn sent(&mut self, spares: &mut Spares, bytes: usize, mut gather: Gather) -> Sent {
         assert!(self.sending, "a send completed that was not in flight");
         self.sending = false;
         self.queued_bytes -= bytes;
         self.bulk_end = self.bulk_end.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
-        gather.advance(bytes, |segment| spares.keep(segment));
+        let mut fault = None;
+        gather.advance(bytes, |segment| match segment {
+            Segment::File(part) => fault = part.fault(),
+            segment => spares.keep(segment),
+        });
         if gather.is_empty() {
             spares.keep_gather(gather);
-            return true;
+            return Sent { all: true, fault };
         }
         if let Some(later) = self.closed.take() {
             let mut later = spares.unboxed(later);
@@ -213,7 +226,7 @@ impl Output {
             spares.keep_gather(later);
         }
         self.closed = Some(spares.boxed(gather));
-        false
+        Sent { all: false, fault }
     }
 
     /// The send in flight failed; its memory is gone.

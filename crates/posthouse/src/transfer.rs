@@ -242,6 +242,12 @@ impl TransferError {
         Self { kind, detail: detail.into(), of_system: false, by_peer: false }
     }
 
+    /// Whether the file may be another than it was when its hash was made.
+    pub(crate) fn doubts_the_file(&self) -> bool {
+        use TransferErrorKind as Kind;
+        matches!(self.kind, Kind::HashDiffers | Kind::Changed | Kind::Disk | Kind::Protocol)
+    }
+
     /// What an abort of the peer's says.
     pub(crate) fn of_peer(code: u16, text: &[u8]) -> Self {
         use TransferErrorKind as Kind;

@@ -189,4 +189,33 @@ pub(super) const PLANTED: &[Mistake] = &[
         self.close_tail(spares);"#,
         replace: r#"        assert_eq!(self.bulk_bytes(), 0, "one chunk at a time");"#,
     },
+    Mistake {
+        name: "known_hash_not_forgotten",
+        breaks: "C4: a file whose hash is known wrongly is never sent again",
+        file: "crates/posthouse/src/connection/transfers/sending.rs",
+        find: r"            && error.doubts_the_file()",
+        replace: r"            && error.is_by_peer() && !error.is_by_peer()",
+    },
+    Mistake {
+        name: "zeros_not_told",
+        breaks: "a file that could not be read is sent as zeros, and nobody says so",
+        file: "crates/posthouse/src/connection.rs",
+        find: r"                    strand.on_chunk_fault(cx, fault);",
+        replace: r"                    let _ = fault;",
+    },
+    Mistake {
+        name: "known_hash_of_another_state",
+        breaks: "the hash of what a file was counts for what it is",
+        file: "crates/posthouse/src/known_hashes.rs",
+        find: r"        lock(&self.kept).hashes.get(&version).copied()",
+        replace: r"        let _ = version;
+        lock(&self.kept).hashes.values().next().copied()",
+    },
+    Mistake {
+        name: "file_sent_from_its_beginning",
+        breaks: "C5: every unread chunk is the first",
+        file: "crates/posthouse/src/connection/transfers/sending.rs",
+        find: r"                let part = FilePart::new(file, offset, bytes);",
+        replace: r"                let part = FilePart::new(file, offset.min(1), bytes);",
+    },
 ];

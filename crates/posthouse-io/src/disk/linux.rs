@@ -22,9 +22,11 @@ use rustix::io::{Errno, retry_on_intr};
 pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
 pub(super) use self::opening::open_root;
 pub(super) use self::publishing::{enter_or_make, sync_directory};
-use super::{Finished, Folder, Kind, OFFSET_MAX, SEGMENTS_MAX, TRIES_MAX, is_within_a_file};
+use super::{
+    Finished, Folder, Kind, OFFSET_MAX, SEGMENTS_MAX, TRIES_MAX, is_within_a_file, settled,
+};
 use crate::error::Error;
-use crate::file::{File, Metadata};
+use crate::file::{File, FileOutcome, FileVersion, Metadata};
 use crate::operation::Gather;
 
 /// What the system opened.
@@ -73,8 +75,9 @@ pub(super) fn sync(file: &OwnedFd) -> Result<(), Error> {
     Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
 }
 
-pub(super) fn metadata(file: &OwnedFd) -> Result<Metadata, Error> {
-    Ok(metadata_of(&fstat(file)?))
+pub(super) fn metadata(file: &OwnedFd) -> Result<FileOutcome, Error> {
+    let stat = fstat(file)?;
+    Ok(FileOutcome::Metadata { metadata: metadata_of(&stat), version: version_of(&stat) })
 }
 
 pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
@@ -89,6 +92,19 @@ fn metadata_of(stat: &Stat) -> Metadata {
         modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
         executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
     }
+}
+
+/// The state that a file is in.
+fn version_of(stat: &Stat) -> Option<FileVersion> {
+    let time = |seconds: i64, ns: u64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+    let version = FileVersion {
+        volume: stat.st_dev,
+        file: stat.st_ino.into(),
+        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        modified: time(stat.st_mtime, stat.st_mtime_nsec),
+        changed: time(stat.st_ctime, stat.st_ctime_nsec),
+    };
+    settled(version, stat.st_ctime.saturating_mul(1000))
 }
 
 fn kind_of(kind: FileType) -> Kind {

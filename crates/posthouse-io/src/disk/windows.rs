@@ -43,9 +43,9 @@ use self::calls::Status;
 pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
 pub(super) use self::opening::open_root;
 pub(super) use self::publishing::{enter_or_make, sync_directory};
-use super::{Found, Kind, OFFSET_MAX, SEGMENTS_MAX, is_within_a_file};
+use super::{Found, Kind, OFFSET_MAX, SEGMENTS_MAX, is_within_a_file, settled};
 use crate::error::{Error, Failure};
-use crate::file::{File, Metadata};
+use crate::file::{File, FileOutcome, FileVersion, Metadata};
 use crate::operation::Gather;
 use crate::system;
 
@@ -143,8 +143,25 @@ pub(super) fn sync(file: &Opened) -> Result<(), Error> {
     calls::flush(&file.handle)
 }
 
-pub(super) fn metadata(file: &Opened) -> Result<Metadata, Error> {
-    Ok(find_out(&file.handle)?.metadata)
+pub(super) fn metadata(file: &Opened) -> Result<FileOutcome, Error> {
+    let metadata = find_out(&file.handle)?.metadata;
+    Ok(FileOutcome::Metadata { metadata, version: version(&file.handle) })
+}
+
+/// The state that a file is in.
+fn version(handle: &OwnedHandle) -> Option<FileVersion> {
+    let basic: fs::FILE_BASIC_INFO = calls::ask(handle).ok()?;
+    let standard: fs::FILE_STANDARD_INFO = calls::ask(handle).ok()?;
+    let (volume, file) = identity(handle).ok()?;
+    let version = FileVersion {
+        volume,
+        file,
+        bytes: u64::try_from(standard.EndOfFile).expect("a length is not negative"),
+        modified: basic.LastWriteTime.into(),
+        changed: basic.ChangeTime.into(),
+    };
+    // Zero: the file system keeps no such time.
+    (basic.ChangeTime != 0).then_some(version).and_then(|it| settled(it, ms_of(basic.ChangeTime)))
 }
 
 /// Asks what a handle has opened. What lies on no disk is a device, and no file.

@@ -77,7 +77,9 @@ impl Disk {
         assert!(changed, "there is no file at {path}");
     }
 
-    /// Puts other bytes into a final file, on the disk, and leaves its time as it was.
+    /// Puts other bytes into a final file, on the disk, and leaves its time as it was, so that the
+    /// file system does not see the change: as one that is made through a mapping of the file, or
+    /// by another machine.
     ///
     /// # Panics
     ///
@@ -87,10 +89,12 @@ impl Disk {
         let disk = &mut world.disks[self.number];
         let modified_ms = disk.modified_ms(path);
         let modified_ms = modified_ms.unwrap_or_else(|| panic!("there is no file at {path}"));
-        disk.change(path, modified_ms, |content| {
-            content.cut(0);
-            content.write(0, bytes.to_vec());
-        });
+        disk.change(path, modified_ms, |content| content.replace(bytes));
+    }
+
+    /// Whether anybody has a final file open.
+    pub fn is_open(&self, path: &str) -> bool {
+        self.world().disks[self.number].is_open(path)
     }
 
     /// Removes a file; false: there is none. Who has it open keeps it.

@@ -92,7 +92,7 @@ impl<'a> Place<'a> {
     #[track_caller]
     pub fn open(&self, path: &str) -> Result<(File, Metadata), Failure> {
         match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
-            FileOutcome::Opened { file, metadata } => Ok((file, metadata)),
+            FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
             other => panic!("a file, not {other:?}"),
         }
     }
@@ -177,7 +177,7 @@ impl<'a> Place<'a> {
     #[track_caller]
     pub fn metadata(&self, file: &File) -> Metadata {
         match self.run(FileOp::Metadata { file: file.clone() }) {
-            Ok(FileOutcome::Metadata(metadata)) => metadata,
+            Ok(FileOutcome::Metadata { metadata, .. }) => metadata,
             other => panic!("what is known of the file, not {other:?}"),
         }
     }

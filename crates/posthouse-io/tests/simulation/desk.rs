@@ -75,7 +75,7 @@ impl Desk {
     pub(crate) fn open(&self, path: &str) -> Result<(File, Metadata)> {
         let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
         match self.perform(op)? {
-            FileOutcome::Opened { file, metadata } => Ok((file, metadata)),
+            FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
             other => panic!("{other:?}"),
         }
     }
@@ -140,7 +140,7 @@ impl Desk {
 
     pub(crate) fn metadata(&self, file: &File) -> Result<Metadata> {
         match self.perform(FileOp::Metadata { file: file.clone() })? {
-            FileOutcome::Metadata(metadata) => Ok(metadata),
+            FileOutcome::Metadata { metadata, .. } => Ok(metadata),
             other => panic!("{other:?}"),
         }
     }

@@ -11,16 +11,19 @@ use crate::kind;
 ///
 /// The caller reads what [`next`](Self::next) asks for and hands it in: to
 /// [`prefix`](Self::prefix) while what the receiver holds is compared, to [`chunk`](Self::chunk)
-/// when it is sent.
+/// when it is sent. Where the hash of the whole file is [known](Self::knowing), what is sent need
+/// not be seen.
 #[derive(Debug)]
 pub struct Outgoing {
     id: u32,
     size: u64,
     chunk_bytes_max: usize,
+    /// Of what was compared, and, where the hash is not known, of what was sent.
     hasher: Hasher,
+    known: Option<Hash>,
     phase: Phase,
-    /// The position up to which the file has been hashed.
-    hashed: u64,
+    /// The position up to which the file has been compared or sent.
+    position: u64,
     /// What the receiver says that it holds.
     held: u64,
     /// BLAKE3 of that.
@@ -90,12 +93,20 @@ impl Outgoing {
             size,
             chunk_bytes_max,
             hasher: Hasher::new(),
+            known: None,
             phase: Phase::Offered,
-            hashed: 0,
+            position: 0,
             held: 0,
             prefix: Hash::from([0; 32]),
             limit: 0,
         }
+    }
+
+    /// The same, of a file whose hash is known. (The receiver makes its own of what it gets: a wrong
+    /// one fails the transfer.)
+    #[must_use]
+    pub fn knowing(self, hash: [u8; 32]) -> Self {
+        Self { known: Some(Hash::from(hash)), ..self }
     }
 
     /// The receiver wants it from `offset` on, may get it up to `limit`, and holds bytes of this
@@ -137,7 +148,7 @@ impl Outgoing {
 
     /// What to do next.
     pub fn next(&self) -> Next {
-        let offset = self.hashed;
+        let offset = self.position;
         match self.phase {
             Phase::Offered | Phase::Said | Phase::Differs => Next::Wait,
             Phase::Comparing => Next::Prefix { offset, bytes: self.at_most(self.held - offset) },
@@ -158,8 +169,9 @@ impl Outgoing {
     /// Where nothing, or not so much, was to be read.
     pub fn prefix(&mut self, bytes: &[u8]) -> Result<(), PrefixDiffers> {
         assert!(self.phase == Phase::Comparing, "nothing is compared now");
-        self.hash(bytes, self.held);
-        if self.hashed < self.held {
+        self.advance(bytes.len(), self.held);
+        self.hasher.update(bytes);
+        if self.position < self.held {
             return Ok(());
         }
         if self.hasher.finalize() != self.prefix {
@@ -177,13 +189,31 @@ impl Outgoing {
     /// Where nothing, or not so much, may be sent.
     pub fn chunk(&mut self, bytes: &[u8]) {
         assert!(self.phase == Phase::Sending, "nothing is sent now");
-        self.hash(bytes, self.limit);
+        self.advance(bytes.len(), self.limit);
+        if self.known.is_none() {
+            self.hasher.update(bytes);
+        }
     }
 
-    fn hash(&mut self, bytes: &[u8], end: u64) {
-        assert!(bytes.len() as u64 <= end - self.hashed, "more bytes than were asked for");
-        self.hasher.update(bytes);
-        self.hashed += bytes.len() as u64;
+    /// So many bytes are sent now, and are not seen.
+    ///
+    /// # Panics
+    ///
+    /// Where the hash is not known, or nothing, or not so much, may be sent.
+    pub fn unseen_chunk(&mut self, bytes: usize) {
+        assert!(self.phase == Phase::Sending, "nothing is sent now");
+        assert!(self.known.is_some(), "the hash must be made of what is sent");
+        self.advance(bytes, self.limit);
+    }
+
+    fn advance(&mut self, bytes: usize, end: u64) {
+        assert!(bytes as u64 <= end - self.position, "more bytes than were asked for");
+        self.position += bytes as u64;
+    }
+
+    /// The hash of the whole file.
+    fn whole(&self) -> Hash {
+        self.known.unwrap_or_else(|| self.hasher.finalize())
     }
 
     /// All has been sent: the hash to say done with.
@@ -194,7 +224,7 @@ impl Outgoing {
     pub fn done(&mut self) -> [u8; 32] {
         assert!(self.next() == Next::Done, "there is more to send");
         self.phase = Phase::Said;
-        *self.hasher.finalize().as_bytes()
+        *self.whole().as_bytes()
     }
 
     /// The receiver says that it has all of it.
@@ -202,7 +232,7 @@ impl Outgoing {
         if self.phase != Phase::Said {
             return Err(TransferViolation::OutOfTurn { kind: kind::DONE });
         }
-        match self.hasher.finalize() == Hash::from(hash) {
+        match self.whole() == Hash::from(hash) {
             true => Ok(()),
             false => Err(TransferViolation::OtherHash),
         }
@@ -221,7 +251,7 @@ impl Outgoing {
     /// The position up to which it has been sent, what the receiver held included; while that is
     /// compared, up to where it has been.
     pub fn sent(&self) -> u64 {
-        self.hashed
+        self.position
     }
 
     /// What the receiver held when it accepted; 0 before that.
@@ -337,20 +367,52 @@ mod tests {
     }
 
     #[test]
+    fn of_a_file_whose_hash_is_known_nothing_need_be_seen() {
+        let whole = hash(b"1234567890");
+        let mut sender = Outgoing::new(1, 10, 4).knowing(whole);
+        sender.accepted(0, u64::MAX, hash(b"")).unwrap();
+        sender.unseen_chunk(4);
+        assert_eq!(sender.next(), Next::Chunk { offset: 4, bytes: 4 });
+        sender.chunk(b"5678");
+        sender.unseen_chunk(2);
+        assert_eq!((sender.next(), sender.done()), (Next::Done, whole));
+        assert_eq!(sender.confirmed(whole), Ok(()));
+
+        // What the receiver holds is read and compared all the same: it is told of nothing to be
+        // there that was not looked at.
+        let mut sender = Outgoing::new(1, 10, 4).knowing(whole);
+        sender.accepted(3, u64::MAX, hash(b"123")).unwrap();
+        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 3 });
+        assert_eq!(sender.prefix(b"123"), Ok(()));
+        sender.unseen_chunk(4);
+        sender.unseen_chunk(3);
+        assert_eq!((sender.next(), sender.done()), (Next::Done, whole));
+        let mut sender = Outgoing::new(1, 10, 4).knowing(whole);
+        sender.accepted(10, u64::MAX, whole).unwrap();
+        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 4 });
+    }
+
+    #[test]
+    #[should_panic(expected = "the hash must be made of what is sent")]
+    fn what_is_not_seen_cannot_be_hashed() {
+        accepted(0, b"").unseen_chunk(1);
+    }
+
+    #[test]
     fn sizes_beyond_four_gibibytes_are_counted_right() {
         let mut sender = Outgoing::new(1, 9 * GIB, 1 << 20);
         sender.accepted(5 * GIB, 6 * GIB, [0; 32]).unwrap();
         assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 1 << 20 });
         // As if so much had been read; hashing that much takes too long for a test.
-        sender.hashed = 5 * GIB - 3;
+        sender.position = 5 * GIB - 3;
         assert_eq!(sender.next(), Next::Prefix { offset: 5 * GIB - 3, bytes: 3 });
-        (sender.hashed, sender.phase) = (6 * GIB - 5, Phase::Sending);
+        (sender.position, sender.phase) = (6 * GIB - 5, Phase::Sending);
         assert_eq!(sender.next(), Next::Chunk { offset: 6 * GIB - 5, bytes: 5 });
         sender.chunk(b"12345");
         assert_eq!((sender.next(), sender.sent()), (Next::Wait, 6 * GIB));
         sender.credit(u64::MAX).unwrap();
         assert_eq!(sender.next(), Next::Chunk { offset: 6 * GIB, bytes: 1 << 20 });
-        sender.hashed = 9 * GIB;
+        sender.position = 9 * GIB;
         assert_eq!(sender.next(), Next::Done);
     }
 

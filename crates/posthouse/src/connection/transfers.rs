@@ -14,7 +14,7 @@ mod sending;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use posthouse_io::{Error, FileOp, FileOutcome, Op, Outcome as IoOutcome};
+use posthouse_io::{Error, FileFault, FileOp, FileOutcome, Op, Outcome as IoOutcome};
 use posthouse_wire::{FileName, TransferFrame};
 
 use super::{Context, Phase, Strand};
@@ -79,6 +79,8 @@ pub(crate) struct Transfers<S> {
     chunk_bytes: usize,
     /// Since when a chunk is on its way out.
     chunk_since: Option<Duration>,
+    /// The place and the number of the transfer whose chunk was the last to be queued.
+    chunk_of: (u8, u32),
     /// When the peer last did something for a transfer.
     heard: Duration,
     /// True exactly when the connection has ended them all.
@@ -98,6 +100,7 @@ impl<S> Default for Transfers<S> {
             last_peer_id: 0,
             chunk_bytes: CHUNK_BYTES_FIRST,
             chunk_since: None,
+            chunk_of: (0, 0),
             heard: Duration::ZERO,
             over: false,
         }
@@ -231,6 +234,11 @@ impl<S: Default + Send + 'static> Strand<S> {
             other => unreachable!("an operation on files ended in {other:?}"),
         };
         self.with_transfers(cx, |transfers, hands| transfers.take_file(hands, place, result));
+    }
+
+    /// Zeros leave in place of a chunk.
+    pub(super) fn on_chunk_fault(&mut self, cx: &mut Context<'_, S>, fault: FileFault) {
+        self.with_transfers(cx, |transfers, hands| transfers.on_chunk_fault(hands, fault));
     }
 
     /// When a transfer, or a wish, should be looked at again.

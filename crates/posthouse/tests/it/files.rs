@@ -1,5 +1,6 @@
 //! Files between peers.
 
+mod again;
 mod carrier;
 mod foreign;
 mod frames;

@@ -8,7 +8,7 @@ use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
 
-use super::{Folder, TRIES_MAX, is_regular, metadata_of};
+use super::{Folder, TRIES_MAX, is_regular, metadata_of, version_of};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome};
 
@@ -31,7 +31,8 @@ impl Folder {
         wait_again(&file)?;
         // Only advice: it is right without.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-        Ok(FileOutcome::Opened { file: File::real(file), metadata: metadata_of(&stat) })
+        let (metadata, version) = (metadata_of(&stat), version_of(&stat));
+        Ok(FileOutcome::Opened { file: File::real(file), metadata, version })
     }
 }
 

@@ -11,7 +11,7 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
 use super::names::Name;
-use super::{Found, Kind, find_out, not_a_file};
+use super::{Found, Kind, find_out, not_a_file, version};
 use crate::disk::Folder;
 use crate::error::Error;
 use crate::file::{File, FileOutcome};
@@ -63,7 +63,9 @@ impl Folder {
         if found.kind != Kind::File {
             return Err(not_a_file());
         }
-        Ok(FileOutcome::Opened { file: File::real(file.into()), metadata: found.metadata })
+        let version = version(&file);
+        let (file, metadata) = (File::real(file.into()), found.metadata);
+        Ok(FileOutcome::Opened { file, metadata, version })
     }
 
     /// Opens what a path leads to, be it a link; one on the way is refused.

@@ -11,6 +11,8 @@ pub(super) struct Content {
     synced: Vec<u8>,
     /// What makes the second the first, in order.
     unsynced: Vec<Change>,
+    /// Counts what a file system sees of changes.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Change {
 impl Content {
     /// Bytes that are on the disk.
     pub(super) fn synced(bytes: &[u8]) -> Self {
-        Self { now: bytes.to_vec(), synced: bytes.to_vec(), unsynced: Vec::new() }
+        Self { now: bytes.to_vec(), synced: bytes.to_vec(), ..Self::default() }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -67,6 +69,19 @@ impl Content {
     fn change(&mut self, change: Change) {
         change.apply(&mut self.now);
         self.unsynced.push(change);
+        self.changes += 1;
+    }
+
+    /// Other bytes in place of all, unseen by the file system.
+    pub(super) fn replace(&mut self, bytes: &[u8]) {
+        let seen = self.changes;
+        self.cut(0);
+        self.write(0, bytes.to_vec());
+        self.changes = seen;
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn sync(&mut self) {
@@ -79,6 +94,7 @@ impl Content {
     /// whole.
     pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
         let mut lost = 0;
+        self.changes += u64::from(!self.unsynced.is_empty());
         for mut change in std::mem::take(&mut self.unsynced) {
             if random.coin() {
                 lost += 1;

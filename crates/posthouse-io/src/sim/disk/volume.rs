@@ -7,7 +7,9 @@ use super::content::Content;
 use super::names::{Found, Inode, Names};
 use super::{FileId, SimFile};
 use crate::error::Failure;
-use crate::file::{File, FileEntry, FileKind, FileOutcome, Metadata, PARTS_DIRECTORY, Usage};
+use crate::file::{
+    File, FileEntry, FileKind, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
+};
 use crate::sim::random::Random;
 use crate::sim::world::World;
 use crate::sync::{Arc, Mutex, Weak};
@@ -195,7 +197,8 @@ impl Volume {
             None => return Err(Failure::NotFound),
         };
         let metadata = self.body(inode).metadata();
-        Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata })
+        let version = Some(self.version(inode));
+        Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
     }
 
     pub(super) fn open_part(&mut self, name: &str, now_ms: i64) -> Result<FileOutcome, Failure> {
@@ -287,7 +290,22 @@ impl Volume {
     }
 
     pub(super) fn metadata(&mut self, file: &SimFile) -> Result<FileOutcome, Failure> {
-        Ok(FileOutcome::Metadata(self.opened_body(file)?.metadata()))
+        let metadata = self.opened_body(file)?.metadata();
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        Ok(FileOutcome::Metadata { metadata, version: Some(self.version(inode)) })
+    }
+
+    /// The state that a file is in. Its length and its time are no part of it: a change that shows
+    /// in nothing else is one that file systems can miss.
+    fn version(&self, inode: Inode) -> FileVersion {
+        let changes = self.files[&inode].content.changes();
+        FileVersion {
+            volume: self.number as u64,
+            file: inode.0.into(),
+            bytes: 0,
+            modified: 0,
+            changed: changes.into(),
+        }
     }
 
     /// The first moment of a publication: the content is on the disk, the name is there, and could
@@ -431,6 +449,12 @@ impl Volume {
         self.names.sync(path);
         self.collect();
         Ok(())
+    }
+
+    /// Whether a final file is open.
+    pub(super) fn is_open(&self, path: &str) -> bool {
+        let Some(Found::File(inode)) = self.names.look(path) else { return false };
+        self.open.values().any(|open| open.inode == inode && open.clones.strong_count() > 0)
     }
 
     /// When a final file was modified.

@@ -86,7 +86,7 @@ fn kind(op: &FileOp) -> u64 {
 /// What the log says came of it.
 fn figure(result: &Result<FileOutcome, Failure>) -> u64 {
     match result {
-        Ok(FileOutcome::Opened { metadata, .. } | FileOutcome::Metadata(metadata)) => {
+        Ok(FileOutcome::Opened { metadata, .. } | FileOutcome::Metadata { metadata, .. }) => {
             metadata.bytes
         }
         Ok(FileOutcome::Part { bytes, .. }) => *bytes,

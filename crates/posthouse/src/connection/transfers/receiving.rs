@@ -209,7 +209,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return self.on_leaving(hands, place, result);
         }
         let done = match (step, result) {
-            (Step::Looking, Ok(FileOutcome::Opened { file, metadata })) => {
+            (Step::Looking, Ok(FileOutcome::Opened { file, metadata, .. })) => {
                 self.on_final(hands, place, file, metadata.bytes)
             }
             (Step::Looking, Err(error)) if error.failure == Failure::NotFound => {

@@ -1,8 +1,11 @@
-//! A file that goes out: opened, offered, read and sent as the receiver's credit allows.
+//! A file that goes out: opened, offered, read and sent as the receiver's credit allows. Where its
+//! hash is known, the system may send it by itself, unread.
 
 use std::time::Duration;
 
-use posthouse_io::{Error, File, FileOp, FileOutcome, Metadata};
+use posthouse_io::{
+    Error, File, FileFault, FileOp, FileOutcome, FilePart, FileVersion, Metadata, Segment,
+};
 use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation, abort_code};
 
 use super::receiving::COMPARED_PER_SECOND;
@@ -23,8 +26,8 @@ pub(super) struct Sending {
     name: FileName,
     step: Step,
     open: Option<Open>,
-    /// A chunk that has been read and hashed, and is sent next.
-    chunk: Option<Vec<u8>>,
+    /// A chunk that is sent next.
+    chunk: Option<Segment>,
     /// Since when it is the receiver's turn.
     waiting_since: Option<Duration>,
     /// True exactly when the receiver was told that what it held is not the file's beginning.
@@ -34,7 +37,22 @@ pub(super) struct Sending {
 struct Open {
     file: File,
     metadata: Metadata,
+    /// The state that it was in when it was opened.
+    version: Option<FileVersion>,
+    /// Its hash, where it was sent in this state before.
+    known: Option<[u8; 32]>,
     outgoing: Outgoing,
+}
+
+impl Open {
+    /// Begins, with this number, or begins again.
+    fn restart(&mut self, id: u32, chunk_bytes_max: usize) {
+        let outgoing = Outgoing::new(id, self.metadata.bytes, chunk_bytes_max);
+        self.outgoing = match self.known {
+            Some(hash) => outgoing.knowing(hash),
+            None => outgoing,
+        };
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,14 +156,18 @@ impl<S: Default + Send + 'static> Transfers<S> {
         result: Result<FileOutcome, Error>,
     ) {
         let done = match result {
-            Ok(FileOutcome::Opened { file, metadata }) => {
+            Ok(FileOutcome::Opened { file, metadata, version }) => {
                 let outgoing = Outgoing::new(0, metadata.bytes, hands.chunk_bytes_max());
-                self.sending(place).open = Some(Open { file, metadata, outgoing });
+                let known = version.and_then(|version| hands.cx.core.known_hashes.of(version));
+                let open = Open { file, metadata, version, known, outgoing };
+                self.sending(place).open = Some(open);
                 self.sending(place).progress.set_size(metadata.bytes);
                 self.offer(hands, place)
             }
             Ok(FileOutcome::Read { memory }) => self.on_read(hands, place, memory),
-            Ok(FileOutcome::Metadata(now)) => self.on_checked(hands, place, now),
+            Ok(FileOutcome::Metadata { metadata, version }) => {
+                self.on_checked(hands, place, metadata, version)
+            }
             Ok(other) => unreachable!("a file that goes out was answered {other:?}"),
             Err(error) => Err(error.into()),
         };
@@ -168,7 +190,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         sending.waiting_since = Some(hands.cx.now);
         let open = sending.open.as_mut().expect("a file that was opened");
         let Metadata { bytes, modified_ms, executable } = open.metadata;
-        open.outgoing = Outgoing::new(id, bytes, chunk_bytes_max);
+        open.restart(id, chunk_bytes_max);
         let said = hands.say(TransferFrame::Offer {
             id,
             answers: sending.answers,
@@ -230,7 +252,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn read_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let chunk_bytes = self.chunk_bytes;
         let now = hands.cx.now;
-        let busy = self.job(place).busy;
+        let (busy, id) = (self.job(place).busy, self.job(place).id);
+        // Only when it has left is it known whether it was the file's.
+        let leaving = hands.strand.output.bulk_bytes() > 0 && self.chunk_of == (place, id);
         let sending = self.sending(place);
         if busy || sending.chunk.is_some() || sending.step != Step::Moving {
             return;
@@ -247,10 +271,20 @@ impl<S: Default + Send + 'static> Transfers<S> {
             Next::Prefix { offset, bytes } => {
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
+            Next::Chunk { offset, bytes }
+                if open.known.is_some() && hands.cx.lane.prefers_files() =>
+            {
+                let bytes = bytes.min(chunk_bytes);
+                open.outgoing.unseen_chunk(bytes);
+                let part = FilePart::new(file, offset, bytes);
+                sending.chunk = Some(Segment::File(Box::new(part)));
+                return self.ready.push_back(place);
+            }
             Next::Chunk { offset, bytes } => {
                 let bytes = bytes.min(chunk_bytes);
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
+            Next::Done if leaving && open.known.is_some() => return,
             Next::Done => {
                 sending.step = Step::Checking;
                 FileOp::Metadata { file }
@@ -286,7 +320,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return self.offer(hands, place);
         }
         open.outgoing.chunk(&memory);
-        sending.chunk = Some(memory);
+        sending.chunk = Some(Segment::Owned(memory));
         self.ready.push_back(place);
         self.feed(hands);
         Ok(())
@@ -300,6 +334,10 @@ impl<S: Default + Send + 'static> Transfers<S> {
         }
         if let Some(since) = self.chunk_since.take() {
             self.fit_chunks(hands.cx.now.saturating_sub(since), hands.chunk_bytes_max());
+            let (place, id) = self.chunk_of;
+            if self.places.get(&id) == Some(&place) {
+                self.read_on(hands, place);
+            }
         }
         let Some(place) = self.ready.pop_front() else { return };
         let id = self.job(place).id;
@@ -315,7 +353,21 @@ impl<S: Default + Send + 'static> Transfers<S> {
         assert_eq!(head, Ok(()), "a chunk is no larger than the peer takes");
         output.push_bulk(&mut hands.cx.local.spares, chunk);
         self.chunk_since = Some(hands.cx.now);
+        self.chunk_of = (place, id);
         self.read_on(hands, place);
+    }
+
+    /// Zeros leave in place of the last chunk that was queued. Its transfer may be over already.
+    pub(super) fn on_chunk_fault(&mut self, hands: &mut Hands<'_, '_, S>, fault: FileFault) {
+        let (place, id) = self.chunk_of;
+        if self.places.get(&id) != Some(&place) {
+            return;
+        }
+        let error = match fault {
+            FileFault::Short => changed("it became shorter"),
+            FileFault::Failed(error) => error.into(),
+        };
+        self.end_sending(hands, place, Err(error), true);
     }
 
     /// The last chunk took so long to leave.
@@ -334,6 +386,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         hands: &mut Hands<'_, '_, S>,
         place: u8,
         now: Metadata,
+        version: Option<FileVersion>,
     ) -> Result<(), TransferError> {
         let id = self.job(place).id;
         let sending = self.sending(place);
@@ -341,6 +394,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if (now.bytes, now.modified_ms) != (open.metadata.bytes, open.metadata.modified_ms) {
             return Err(changed("its size or time is another than before"));
         }
+        // Of another state the hash is not kept.
+        open.version = open.version.filter(|before| version == Some(*before));
         sending.step = Step::Said;
         sending.waiting_since = Some(hands.cx.now);
         let hash = open.outgoing.done();
@@ -360,8 +415,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return Err(TransferError::here(TransferErrorKind::Protocol, text));
         }
         sending.open().outgoing.confirmed(hash)?;
-        let size = sending.open().metadata.bytes;
-        sending.progress.set_moved(size);
+        let Open { metadata, version, .. } = *sending.open();
+        sending.progress.set_moved(metadata.bytes);
+        if let Some(version) = version {
+            hands.cx.core.known_hashes.keep(version, hash);
+        }
         self.end_sending(hands, place, Ok(hash), false);
         Ok(())
     }
@@ -378,6 +436,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let Work::Sending(sending) = self.release(place) else {
             unreachable!("a job that sends");
         };
+        if let (Err(error), Some(Open { known: Some(_), version: Some(version), .. })) =
+            (&result, &sending.open)
+            && error.doubts_the_file()
+        {
+            hands.cx.core.known_hashes.forget(*version);
+        }
         if let (Err(error), true) = (&result, say) {
             let id = if id == 0 { sending.answers } else { id };
             if id != 0 {

@@ -128,7 +128,17 @@ fn furnish(world: &World, dice: &mut Dice) -> (Shelves, Vec<Vec<Want>>) {
                 wanted.push(Want::new(true, shelves.path_of(SERVER_PLACE, name)));
             }
         }
+        for name in stock::POPULAR {
+            if dice.one_in(2) {
+                wanted.push(Want::new(true, shelves.path_of(SERVER_PLACE, name)));
+            }
+        }
         wants.push(wanted);
+    }
+    for name in stock::POPULAR {
+        let (path, content) = (shelves.path_of(SERVER_PLACE, name), stock::some_content(dice));
+        shelves.disk(SERVER_PLACE).write(&path, &content);
+        shelves.add_version(&path, content);
     }
     for name in stock::NAMES {
         let path = shelves.path_of(SERVER_PLACE, name);
@@ -225,7 +235,7 @@ impl Run {
 
     fn step(&mut self) -> Result<(), Violation> {
         let client = 1 + self.dice.below(self.hosts.len() as u64 - 1) as usize;
-        match self.dice.below(24) {
+        match self.dice.below(26) {
             0..=7 => self.connect(client),
             8..=11 => self.tell_to_act(client),
             12..=14 => self.tell_to_act(SERVER_PLACE),
@@ -240,6 +250,10 @@ impl Run {
                 let place = self.dice.below(self.hosts.len() as u64) as usize;
                 let servers = self.dice.one_in(2);
                 self.crash(if servers { SERVER_PLACE } else { place })?;
+            }
+            22 | 23 => {
+                let servers = self.dice.one_in(2);
+                self.rewrite_unread(if servers { SERVER_PLACE } else { client });
             }
             _ if self.liars.len() < 4 => {
                 let window_bytes = self.hosts[0].options.tuning.transfer_window_bytes;
@@ -286,6 +300,18 @@ impl Run {
         if let Some(path) = files.get(dice.below(files.len() as u64) as usize) {
             self.book.shelves(|shelves| shelves.change(client, path, dice));
         }
+    }
+
+    /// A file that nobody reads just now gets other content, and its disk does not see it: what was
+    /// known of it is wrong.
+    fn rewrite_unread(&mut self, place: usize) {
+        let dice = &mut self.dice;
+        self.book.shelves(|shelves| {
+            let files = shelves.unread(place);
+            if let Some(path) = files.get(dice.below(files.len() as u64) as usize) {
+                shelves.rewrite_unseen(place, path, dice);
+            }
+        });
     }
 
     /// The endpoint ends and another takes its place.

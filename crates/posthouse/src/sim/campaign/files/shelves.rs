@@ -33,6 +33,8 @@ pub(super) struct Shelves {
     /// How many bytes and files the server's directory may hold.
     quota: Option<(u64, u64)>,
     crashes: Vec<u64>,
+    /// Names of files that were once rewritten while an endpoint could know their hash.
+    unseen: BTreeSet<String>,
     /// When a file was changed last.
     changed: Duration,
     /// True exactly while the server's disk may have no room for what comes.
@@ -60,6 +62,7 @@ impl Shelves {
             seen: BTreeMap::new(),
             quota: None,
             crashes: vec![0; disks.len()],
+            unseen: BTreeSet::new(),
             changed: Duration::ZERO,
             is_tight: false,
             disks,
@@ -128,6 +131,17 @@ impl Shelves {
         files
     }
 
+    /// The files of a place that nobody sends to it, and that nobody reads just now.
+    pub(super) fn unread(&self, place: usize) -> Vec<String> {
+        let names: &[&str] = if place == SERVER_PLACE { &stock::POPULAR } else { &stock::NAMES };
+        let mut files = self.disks[place].files();
+        files.retain(|path| {
+            let name = if place == SERVER_PLACE { self.first_name(path) } else { path };
+            names.contains(&name) && !self.disks[place].is_open(path)
+        });
+        files
+    }
+
     /// A file is written anew, gets longer or shorter, whoever reads it meanwhile.
     pub(super) fn change(&mut self, place: usize, path: &str, dice: &mut Dice) {
         let now = self.network.now();
@@ -147,14 +161,26 @@ impl Shelves {
         self.note_change(place, path);
     }
 
-    /// Puts other content of the same size and time into a file that nobody reads: only what it
-    /// begins with can tell that it is another.
+    /// Puts other content of the same size and time into a file that nobody reads: only its bytes
+    /// can tell that it is another.
     pub(super) fn rewrite(&mut self, place: usize, path: &str, dice: &mut Dice) {
         let disk = &self.disks[place];
         let bytes = disk.read(path).map_or(0, |content| content.len());
         let content = stock::content(dice.below(9), bytes);
         disk.rewrite(path, &content);
         self.note_change(place, path);
+    }
+
+    /// The same, and an endpoint may know the hash of what it was.
+    pub(super) fn rewrite_unseen(&mut self, place: usize, path: &str, dice: &mut Dice) {
+        self.rewrite(place, path, dice);
+        let name = self.first_name(path).to_owned();
+        self.unseen.insert(name);
+    }
+
+    /// Whether a transfer of it may fail because what was known of it is wrong.
+    pub(super) fn may_be_known_wrong(&self, path: &str) -> bool {
+        self.unseen.contains(self.first_name(path))
     }
 
     fn note_change(&mut self, place: usize, path: &str) {

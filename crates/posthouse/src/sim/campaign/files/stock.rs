@@ -5,6 +5,9 @@ use crate::sim::campaign::traffic::Dice;
 /// What files are called. Not all of them can be on one disk.
 pub(super) const NAMES: [&str; 7] = ["a", "b", "deep/down/c", "deep/d", "e.txt", "f", "a/x"];
 
+/// Files of the server's that nobody sends to it, and that many get.
+pub(super) const POPULAR: [&str; 2] = ["only/here", "g"];
+
 /// Bytes that follow from a number.
 pub(super) fn content(number: u64, bytes: usize) -> Vec<u8> {
     let mut dice = Dice::new(number);
