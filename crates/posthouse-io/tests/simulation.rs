@@ -10,6 +10,8 @@ mod desk;
 mod disk;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/hanging.rs"]
+mod hanging;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/rig.rs"]

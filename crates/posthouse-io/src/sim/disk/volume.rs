@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Content;
 use super::names::{Found, Inode, Names};
-use super::{FileId, SimFile};
+use super::{FileId, SimFile, Work};
 use crate::error::Failure;
 use crate::file::{File, FileEntry, FileKind, FileOutcome, Metadata, PARTS_DIRECTORY, Usage};
 use crate::sim::random::Random;
@@ -25,6 +25,8 @@ pub(crate) struct Volume {
     /// Counts crashes. What was opened in another epoch is dead.
     pub(super) epoch: u64,
     pub(super) capacity_bytes: u64,
+    /// Where it hangs: what it was asked for meanwhile.
+    pub(super) hung: Option<Vec<Work>>,
     names: Names,
     files: BTreeMap<Inode, Body>,
     open: BTreeMap<u64, OpenFile>,
@@ -84,6 +86,7 @@ impl Volume {
             world,
             epoch: 0,
             capacity_bytes: u64::MAX,
+            hung: None,
             names: Names::default(),
             files: BTreeMap::new(),
             open: BTreeMap::new(),

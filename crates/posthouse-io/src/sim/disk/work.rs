@@ -203,7 +203,7 @@ impl World {
     /// Lets an operation take effect at once, or says when it will.
     fn start_work(&mut self, mut work: Work) {
         let publishes = matches!(*work.op, FileOp::Publish { .. });
-        if self.at_once() {
+        if self.at_once() && self.disks[work.account.disk].hung.is_none() {
             return match if publishes { self.link_work(&work) } else { Ok(()) } {
                 Ok(()) => self.finish_work(work, true),
                 Err(failure) => self.land_work(work.account, Err(failure), true),
@@ -220,10 +220,21 @@ impl World {
         self.schedule(when, Event::File(Box::new(work)));
     }
 
+    /// A disk goes on with what it was asked for while it hung.
+    pub(super) fn resume_disk(&mut self, disk: usize) {
+        for work in self.disks[disk].hung.take().unwrap_or_default() {
+            let when = self.now + self.random.time(&self.faults.disk_delay);
+            self.schedule(when, Event::File(Box::new(work)));
+        }
+    }
+
     // ---- taking effect ----
 
     /// The moment of an operation has come.
     pub(crate) fn work(&mut self, mut work: Work) {
+        if let Some(held) = &mut self.disks[work.account.disk].hung {
+            return held.push(work);
+        }
         let Moment::Link(end) = work.moment else { return self.finish_work(work, false) };
         match self.link_work(&work) {
             Ok(()) => {
