@@ -114,6 +114,7 @@ impl<H: Handler> Builder<H> {
             assembly: Assembly::default(),
             life: Life::new(workers, port.bell()),
             faults_logged: LogLimit::default(),
+            given_up_logged: LogLimit::default(),
             guard: OnceLock::new(),
             handler: Box::new(self.handler),
             options: self.options,

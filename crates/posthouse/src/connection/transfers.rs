@@ -12,13 +12,14 @@ mod receiving;
 mod sending;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::{Error, FileOp, FileOutcome, Op, Outcome as IoOutcome};
 use posthouse_wire::{FileName, TransferFrame};
 
 use super::{Context, Phase, Strand};
-use crate::close::Outcome;
+use crate::close::{Escaped, Outcome};
 use crate::directory::Directory;
 use crate::handler::Handler;
 use crate::id::Operation;
@@ -147,6 +148,17 @@ impl Work {
     }
 }
 
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Sending(sending) => write!(f, "sending {}", Escaped(sending.progress.name())),
+            Work::Receiving(receiving) => write!(f, "receiving {receiving}"),
+            Work::Listing(_) => f.write_str("listing a directory"),
+            Work::Chore => f.write_str("what was left to do on the disk"),
+        }
+    }
+}
+
 impl Job {
     /// Whether nothing is left of it but work for the disk.
     fn is_over(&self) -> bool {
@@ -196,6 +208,27 @@ impl<S: Default + Send + 'static> Strand<S> {
     pub(super) fn end_transfers(&mut self, cx: &mut Context<'_, S>) {
         if self.has_transfers() {
             self.with_transfers(cx, Transfers::end_all);
+        }
+    }
+
+    /// The places of the operations in flight, and what one of them is about.
+    pub(super) fn busy_transfers(&self) -> (Vec<u8>, Option<String>) {
+        let Some(transfers) = self.extras.as_ref().and_then(|extras| extras.transfers.as_ref())
+        else {
+            return (Vec::new(), None);
+        };
+        let jobs = (0..).zip(&transfers.jobs);
+        let busy = jobs.filter_map(|(place, job)| Some((place, job.as_ref()?)));
+        let busy: Vec<_> = busy.filter(|(_, job)| job.busy).collect();
+        let told = busy.iter().find(|(_, job)| !matches!(job.work, Work::Chore));
+        let example = told.or(busy.first()).map(|(_, job)| job.work.to_string());
+        (busy.into_iter().map(|(place, _)| place).collect(), example)
+    }
+
+    /// What is in flight is not awaited any more: who waits for how it ends is told that it failed.
+    pub(super) fn give_up_transfers(&mut self, cx: &mut Context<'_, S>) {
+        if self.has_transfers() {
+            self.with_transfers(cx, Transfers::give_up_all);
         }
     }
 
@@ -531,6 +564,19 @@ impl<S: Default + Send + 'static> Transfers<S> {
         }
         for errand in errands {
             fail_errand(hands, errand, gone());
+        }
+    }
+
+    /// The connection ends although the disk is at some of them.
+    fn give_up_all(&mut self, hands: &mut Hands<'_, '_, S>) {
+        assert!(self.over, "transfers end before their connection is given up");
+        for job in std::mem::take(&mut self.jobs).into_iter().flatten() {
+            if let Work::Receiving(receiving) = job.work
+                && let Some(progress) = receiving.give_up()
+            {
+                let text = "it did not answer before the endpoint ended";
+                hands.tell(progress, Err(TransferError::here(TransferErrorKind::Disk, text)));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod carrier;
 mod foreign;
 mod frames;
 mod hostile;
+mod hung;
 mod lies;
 mod links;
 mod names;
