@@ -133,8 +133,8 @@ enum Work {
     Sending(Sending),
     Receiving(Receiving),
     Listing(Listing),
-    /// Nothing but the operation in flight.
-    Chore,
+    /// Nothing but the operation in flight: of what goes out, or about a directory.
+    Chore(Option<Progress>),
 }
 
 impl Work {
@@ -143,7 +143,7 @@ impl Work {
         match self {
             Work::Sending(sending) => sending.patience_ends(heard, patience),
             Work::Receiving(receiving) => receiving.patience_ends(heard + patience),
-            Work::Listing(_) | Work::Chore => None,
+            Work::Listing(_) | Work::Chore(_) => None,
         }
     }
 }
@@ -151,10 +151,11 @@ impl Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Work::Sending(sending) => write!(f, "sending {}", Escaped(sending.progress.name())),
+            Work::Sending(Sending { progress, .. }) | Work::Chore(Some(progress)) => {
+                write!(f, "sending {}", Escaped(progress.name()))
+            }
             Work::Receiving(receiving) => write!(f, "receiving {receiving}"),
-            Work::Listing(_) => f.write_str("listing a directory"),
-            Work::Chore => f.write_str("what was left to do on the disk"),
+            Work::Listing(_) | Work::Chore(None) => f.write_str("looking through a directory"),
         }
     }
 }
@@ -165,7 +166,7 @@ impl Job {
         match &self.work {
             Work::Sending(_) | Work::Listing(_) => false,
             Work::Receiving(receiving) => receiving.is_over(),
-            Work::Chore => true,
+            Work::Chore(_) => true,
         }
     }
 }
@@ -220,7 +221,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         let jobs = (0..).zip(&transfers.jobs);
         let busy = jobs.filter_map(|(place, job)| Some((place, job.as_ref()?)));
         let busy: Vec<_> = busy.filter(|(_, job)| job.busy).collect();
-        let told = busy.iter().find(|(_, job)| !matches!(job.work, Work::Chore));
+        let told = busy.iter().find(|(_, job)| !matches!(job.work, Work::Chore(None)));
         let example = told.or(busy.first()).map(|(_, job)| job.work.to_string());
         (busy.into_iter().map(|(place, _)| place).collect(), example)
     }
@@ -410,7 +411,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn release(&mut self, place: u8) -> Work {
         let job = self.jobs[usize::from(place)].as_mut().expect("a job that is under way");
         self.places.remove(&job.id);
-        let work = std::mem::replace(&mut job.work, Work::Chore);
+        let what = match &job.work {
+            Work::Sending(sending) => Some(sending.progress.clone()),
+            _ => None,
+        };
+        let work = std::mem::replace(&mut job.work, Work::Chore(what));
         if !job.busy {
             self.jobs[usize::from(place)] = None;
         }
@@ -430,7 +435,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             Work::Sending(_) => self.on_sending(hands, place, result),
             Work::Receiving(_) => self.on_receiving(hands, place, result),
             Work::Listing(_) => self.on_listed(hands, place, result),
-            Work::Chore => self.jobs[usize::from(place)] = None,
+            Work::Chore(_) => self.jobs[usize::from(place)] = None,
         }
         self.run_waiting(hands);
     }
@@ -538,7 +543,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         match &self.job(place).work {
             Work::Sending(_) => self.end_sending(hands, place, Err(error), say),
             Work::Receiving(_) => self.end_receiving(hands, place, error, say),
-            Work::Listing(_) | Work::Chore => {
+            Work::Listing(_) | Work::Chore(_) => {
                 self.release(place);
             }
         }

@@ -7,6 +7,8 @@ mod hostile;
 mod hung;
 mod lies;
 mod links;
+#[cfg(target_os = "linux")]
+mod mute;
 mod names;
 mod resuming;
 mod sending;

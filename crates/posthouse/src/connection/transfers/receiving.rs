@@ -190,7 +190,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if self.places_taken() < JOBS_MAX && directory.is_expiry_due(now_ms) {
             let directory = directory.io().clone();
             let expire = FileOp::ExpireParts { directory, age_ms: PART_AGE_MS };
-            self.begin(hands, by_peer, Work::Chore, expire);
+            self.begin(hands, by_peer, Work::Chore(None), expire);
         }
         let open = FileOp::Open { directory: directory.io().clone(), path };
         let place = self.begin(hands, by_peer, Work::Receiving(receiving), open);

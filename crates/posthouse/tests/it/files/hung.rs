@@ -118,3 +118,63 @@ fn what_comes_late_meets_nobody() {
         bed.end(&visitor);
     });
 }
+
+#[cfg(target_os = "linux")]
+mod real {
+    use std::cell::RefCell;
+
+    use super::super::carrier::{serve, visit};
+    use super::super::mute::{LOOKUP, Mute, READ, can_mount};
+    use crate::bed::{on_real_sockets, wait_for_real};
+    use crate::store::Store;
+
+    /// Threads of this process with a name that begins so.
+    fn threads(name: &str) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|it| it.starts_with(name)).count()
+    }
+
+    #[test]
+    fn a_mount_that_does_not_answer_is_given_up() {
+        if !can_mount("files::hung::real::a_mount_that_does_not_answer_is_given_up") {
+            return;
+        }
+        crate::log::keep();
+        let hung = RefCell::new(Vec::new());
+        on_real_sockets(|bed| {
+            // A look at a name is the disk's threads', a read may be the ring's.
+            for kind in [LOOKUP, READ] {
+                let (mute, back) = (Mute::at(kind), Store::real());
+                let directory = posthouse::Directory::open(mute.path()).expect("it is there");
+                let (server, log) = serve(bed, &directory);
+                let to = back.directory();
+                let (visitor, _) = visit(bed, &server, move |peer| {
+                    let _ = peer.get(&to, "file");
+                    Ok(())
+                });
+                bed.wait_for("a question", || mute.is_waited_for());
+                server.shutdown(std::time::Duration::ZERO);
+                bed.end(&visitor);
+                hung.borrow_mut().push((format!("{bed:?}, {kind}"), mute, server, log));
+            }
+        });
+        let hung = hung.into_inner();
+        for (place, _, server, log) in &hung {
+            server.wait().expect("no callback waits here");
+            let stats = server.stats();
+            let left = (stats.connections, stats.sockets, stats.buffers_used);
+            assert_eq!(left, (0, 0, 0), "left on {place}: {stats:?}");
+            let leaked = stats.operations_submitted - stats.operations_completed;
+            assert_eq!((leaked, log.ends().len(), log.transfers().len()), (1, 1, 1), "{place}");
+            let why = log.ends()[0].to_string();
+            assert!(why.ends_with("did not end 1 operation: sending file"), "{place}: {why}");
+        }
+        assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
+        // Whoever waited gets an answer now, and nobody is there to hear of it.
+        let mutes: Vec<Mute> = hung.into_iter().map(|(_, mute, ..)| mute).collect();
+        assert!(threads("posthouse-disk") > 0, "one at least waits");
+        drop(mutes);
+        wait_for_real("all threads to end", || threads("posthouse-") == 0);
+    }
+}
