@@ -30,9 +30,9 @@ use self::linux as here;
 #[cfg(windows)]
 use self::windows as here;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::crew::Crew;
+use crate::crew::{Bounds, Crew};
 use crate::error::{Error, Failure};
 use crate::file::{
     Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, FileVersion, Metadata,
@@ -49,6 +49,11 @@ pub(crate) use self::sending::{FileSent, Parcel};
 /// Operations that run at a time; each has a thread. A disk does several at once faster than one
 /// after the other, and one that waits for a slow sync does not hold up the others.
 const THREADS_MAX: usize = 4;
+/// So many where they hang: one disk that does not answer must not hold up the others, as long as
+/// no more than this is asked of it.
+const THREADS_MAX_HUNG: usize = 64;
+/// Operations hang when none of them has ended for so long: a slow disk does not take it.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How many wait is for whoever submits them to bound: each holds memory and a place in a transfer
 /// already, and a part that could not be removed for want of room here would stay.
 const WAITING_MAX: usize = usize::MAX;
@@ -67,7 +72,14 @@ pub(crate) struct Disk {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { crew: Crew::new("posthouse-disk", THREADS_MAX, WAITING_MAX) }
+        let crew = Crew::new(Bounds {
+            name: "posthouse-disk",
+            threads_max: THREADS_MAX,
+            threads_max_hung: THREADS_MAX_HUNG,
+            patience: PATIENCE,
+            waiting_max: WAITING_MAX,
+        });
+        Self { crew }
     }
 }
 

@@ -230,9 +230,15 @@ impl Host {
 
     pub(crate) fn drain(&self, timeout: Duration) -> Drained {
         let workers = self.threads.join(timeout);
-        // Each lane has awaited, before it went, what the system still held. What its user never
-        // saw completed is counted all the same: it is the same mistake on every backend.
+        // Each lane has awaited, before it went, what the system still held, but for what was given
+        // up. What its user never saw completed is counted all the same, on every backend.
         Drained { workers, leaked: self.totals().in_flight() }
+    }
+
+    /// The caller's thread ends when the system lets it: nobody is to wait for that.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn leave_this_thread(&self) {
+        self.threads.leave(std::thread::current().id());
     }
 
     fn totals(&self) -> Totals {

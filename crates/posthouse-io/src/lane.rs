@@ -124,6 +124,23 @@ impl Lane {
         each!(self, lane => lane.cancel(socket, what));
     }
 
+    /// Says that an operation on files, or a look-up, is awaited no longer. A request, not an
+    /// operation: its completion may still come, and is taken as any other; but a lane that goes
+    /// does not wait for it, and a simulation does not ask for it. What the operation owns stays
+    /// its own: it is leaked if the system never ends it.
+    pub fn give_up(&mut self, tag: Tag) {
+        match &mut self.kind {
+            // They wait for nothing when they go: the disk's threads have these operations.
+            #[cfg(target_os = "linux")]
+            LaneKind::Pinned(_) | LaneKind::Shared(_) => {}
+            #[cfg(target_os = "linux")]
+            LaneKind::Uring(lane) => lane.give_up(tag),
+            #[cfg(windows)]
+            LaneKind::Iocp(lane) => lane.give_up(),
+            LaneKind::Simulated(lane) => lane.give_up(tag),
+        }
+    }
+
     /// Ends this side's stream after what has been sent (the peer sees a clean end).
     pub fn shutdown(&mut self, socket: Socket) {
         each!(self, lane => lane.shutdown(socket));

@@ -29,7 +29,7 @@ pub enum Op {
     /// may be fewer than given, or [`Outcome::Failed`]. Zero bytes: the system has no room now
     /// (`ENOBUFS`), nothing is lost, submit the gather again later. At most one is in flight per
     /// socket (asserted). The gather is not empty (asserted). One that is cancelled may have left
-    /// in part on Windows, which does not tell how much: nothing that makes sense can follow it.
+    /// in part on Windows, and where it was of a file: nothing that makes sense can follow it.
     ///
     /// What lies in a file ([`FilePart`]) takes the system's way from a file to a socket, and no
     /// memory of this process: `sendfile` on readiness, by a thread that may wait for the disk;

@@ -1,15 +1,20 @@
 //! Name look-ups: the system's own, on a few threads of their own, because it blocks.
 
 use std::net::ToSocketAddrs;
+use std::time::Duration;
 
 use crate::address::{Address, Name};
-use crate::crew::Crew;
+use crate::crew::{Bounds, Crew};
 use crate::error::{Error, Failure};
 use crate::operation::{Completion, Outcome};
 use crate::token::Tag;
 
 /// Look-ups that run at a time; each has a thread.
 const THREADS_MAX: usize = 2;
+/// So many where name servers do not answer.
+const THREADS_MAX_HUNG: usize = 8;
+/// They do not when none of the look-ups has ended for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Look-ups that wait for a thread; one more fails with [`Failure::NoBuffers`].
 const WAITING_MAX: usize = 256;
 
@@ -21,7 +26,14 @@ pub(crate) struct Resolver {
 
 impl Default for Resolver {
     fn default() -> Self {
-        Self { crew: Crew::new("posthouse-names", THREADS_MAX, WAITING_MAX) }
+        let crew = Crew::new(Bounds {
+            name: "posthouse-names",
+            threads_max: THREADS_MAX,
+            threads_max_hung: THREADS_MAX_HUNG,
+            patience: PATIENCE,
+            waiting_max: WAITING_MAX,
+        });
+        Self { crew }
     }
 }
 

@@ -13,7 +13,7 @@
 //! The world is also a checker of the code above it. It panics, naming its seed and the time, where
 //! a socket is closed with operations in flight or used after, a second send is submitted, a file
 //! is changed beside another operation on it or where others see it, a completion can no longer be
-//! taken, a port is dropped with operations in flight, or workers spin.
+//! taken, a port is dropped with operations in flight that nobody gave up, or workers spin.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,7 @@
 //! The threads that run workers, and the wait for their end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -26,6 +26,8 @@ struct State {
     working: usize,
     /// To be joined.
     handles: Vec<JoinHandle<()>>,
+    /// Of them, those that the system holds on to: their end is not awaited.
+    left: Vec<ThreadId>,
 }
 
 /// Says that a thread's work has ended, however it did.
@@ -60,6 +62,12 @@ impl Threads {
         Ok(())
     }
 
+    /// This thread will not be joined.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn leave(&self, thread: ThreadId) {
+        lock(&self.shared.state).left.push(thread);
+    }
+
     /// Waits for the end of all threads, for at most `timeout`, and joins them; how many work on.
     pub(crate) fn join(&self, timeout: Duration) -> usize {
         let state = lock(&self.shared.state);
@@ -71,7 +79,8 @@ impl Threads {
         let working = state.working;
         // A thread that has said it has ended is a few instructions from its end.
         let ended = |handle: &mut JoinHandle<()>| working == 0 || handle.is_finished();
-        let handles: Vec<_> = state.handles.extract_if(.., ended).collect();
+        let mut handles: Vec<_> = state.handles.extract_if(.., ended).collect();
+        handles.retain(|handle| !state.left.contains(&handle.thread().id()));
         drop(state);
         for handle in handles {
             handle.join().expect("panics are caught inside the thread");

@@ -12,6 +12,8 @@ mod disk;
 mod faults;
 #[path = "simulation/files_sent.rs"]
 mod files_sent;
+#[path = "simulation/hanging.rs"]
+mod hanging;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/rig.rs"]

@@ -116,6 +116,7 @@ impl<H: Handler> Builder<H> {
             known_hashes: KnownHashes::default(),
             life: Life::new(workers, port.bell()),
             faults_logged: LogLimit::default(),
+            given_up_logged: LogLimit::default(),
             guard: OnceLock::new(),
             handler: Box::new(self.handler),
             options: self.options,

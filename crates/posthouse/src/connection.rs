@@ -6,6 +6,7 @@
 
 mod closing;
 mod deadlines;
+mod giving_up;
 mod inbound;
 mod opening;
 mod receiving;
@@ -94,8 +95,11 @@ pub(crate) enum Fate {
     Waits,
     /// It has more to deliver: give it another turn, after others had theirs.
     Unfinished,
-    /// It is gone: its slot has been released, drop it.
+    /// It is gone: release its slot and drop it.
     Gone,
+    /// It is gone, and the system may still end what it was given up for: it stays in its slot,
+    /// which is nobody else's any more, as long as the worker.
+    GivenUp,
 }
 
 /// Where a connection is in its life. It only ever moves down this list, except that an attempt to
@@ -124,6 +128,8 @@ pub(crate) enum Phase {
     Closing,
     /// Gone.
     Gone,
+    /// The same, and it stays for the late ends of what it was given up for.
+    GivenUp,
 }
 
 pub(crate) struct Connection<S> {
@@ -162,6 +168,10 @@ pub(crate) struct Strand<S> {
     reason: Option<Box<Reason>>,
     /// Operations in flight.
     in_flight: u16,
+    /// True exactly while one of them is a look-up.
+    resolving: bool,
+    /// Operations that were given up and have not ended since.
+    given_up: u16,
     /// The deadline of the phase: connecting, opening, admission, closing.
     phase_deadline: Option<Duration>,
     /// The earliest deadline that is armed with the worker; `MAX`: none.
@@ -245,6 +255,8 @@ impl<S: Default + Send + 'static> Connection<S> {
             wanted_close: None,
             reason: None,
             in_flight: 0,
+            resolving: false,
+            given_up: 0,
             phase_deadline: None,
             armed: Duration::MAX,
             armed_before: Duration::MAX,
@@ -260,6 +272,11 @@ impl<S: Default + Send + 'static> Connection<S> {
     /// several of them.
     pub(crate) fn apply(&mut self, cx: &mut Context<'_, S>, work: Work<S>) {
         match work {
+            Work::Completion { operation, .. } if self.strand.ends_given_up(operation) => {}
+            _ if self.strand.phase == Phase::GivenUp => {
+                let completes = matches!(work, Work::Completion { .. });
+                assert!(!completes, "{}: a completion for what was given up", self.strand.id);
+            }
             Work::Completion { operation, sequence, more, outcome } => {
                 self.complete(cx, operation, sequence, more, outcome);
             }
@@ -367,16 +384,31 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     /// Starts what should be in flight now, publishes what others may know, arms the deadline.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_, S>) -> Fate {
+        if self.strand.phase == Phase::GivenUp {
+            return Fate::Waits;
+        }
         self.make_room(cx);
         self.strand.run_transfers(cx);
         self.strand.send_as_wanted(cx);
         self.progress(cx);
         if self.strand.phase == Phase::Gone {
-            return Fate::Gone;
+            return self.leave();
         }
         self.strand.publish(cx);
         self.arm(cx);
         if self.has_more_to_deliver() { Fate::Unfinished } else { Fate::Waits }
+    }
+}
+
+impl<S> Connection<S> {
+    /// It is gone, but for what it was given up for.
+    fn leave(&mut self) -> Fate {
+        if self.strand.given_up == 0 {
+            return Fate::Gone;
+        }
+        self.inbound = Inbound::default();
+        self.strand.phase = Phase::GivenUp;
+        Fate::GivenUp
     }
 }
 

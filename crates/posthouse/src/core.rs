@@ -20,6 +20,10 @@ use crate::stats::Counts;
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
 use crate::worker::Strands;
 
+/// So long past the deadline of the shutdown a connection is given up that nothing holds any more
+/// but what the system cannot cancel: operations on files, and look-ups.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
 /// How connections receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
@@ -49,6 +53,8 @@ pub(crate) struct Core<S> {
     pub(crate) life: Life,
     /// Connections that were closed for what their peers did.
     pub(crate) faults_logged: LogLimit,
+    /// Connections that were given up for what the system did not end.
+    pub(crate) given_up_logged: LogLimit,
     pub(crate) guard: OnceLock<Weak<Guard<S>>>,
 }
 
@@ -82,6 +88,11 @@ impl Life {
             0 => None,
             ns => Some(Duration::from_nanos(ns)),
         }
+    }
+
+    /// When the shutdown gives up what does not end, once it has begun.
+    pub(crate) fn gives_up_at(&self) -> Option<Duration> {
+        Some(self.shutdown_deadline()?.saturating_add(GIVE_UP_AFTER))
     }
 
     /// Whether the caller is the first to get as far with the shutdown, and so must tell it.

@@ -193,6 +193,13 @@ impl Reservation {
             used.spent_files += self.files;
         }
     }
+
+    /// Nobody knows what of it comes to lie on the disk: it counts as if all did, until what is
+    /// there is counted anew.
+    pub(crate) fn spend_all(self) {
+        let bytes = self.bytes;
+        self.spend(bytes);
+    }
 }
 
 impl Drop for Reservation {

@@ -298,11 +298,18 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     /// Begins the end, from anywhere, and returns: accepting stops, every connection is closed
     /// gracefully, and what is left when the time is over is aborted. A later call can only bring
     /// the end forward.
+    ///
+    /// A connection that a disk holds, or a look-up, is given up ten seconds after that: its
+    /// handler is told, and the system may keep what it was asked for (see [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
         self.core.begin_shutdown(timeout);
     }
 
     /// Waits until the endpoint has ended and nothing of it is left: no thread, no handle.
+    ///
+    /// Only where a disk hangs (a file server that is gone) something is: operations that do not
+    /// end, with their memory, their file and the thread that waits for each. They are logged as
+    /// leaked, and they are what [`operations_completed`](Stats::operations_completed) lacks.
     ///
     /// # Errors
     ///

@@ -179,12 +179,21 @@ impl Registry {
 
     /// Gives the slot of a connection that is gone to a later one.
     pub(crate) fn release(&self, id: PeerId) {
+        self.forget(id, |slots| slots.free.push(id.slot()));
+    }
+
+    /// The connection is gone and its slot stays taken: what it was given up for may still end.
+    pub(crate) fn give_up(&self, id: PeerId) {
+        self.forget(id, |_| {});
+    }
+
+    fn forget(&self, id: PeerId, change: impl FnOnce(&mut Slots)) {
         let entry = self.entry(id.slot()).expect("a connection's slot");
         assert_eq!(entry.gate.generation(), id.generation(), "a slot is released once");
         *lock(&entry.record) = None;
         entry.gate.renew();
         let lane = &self.lanes[self.lane_of(id).index()];
-        lock(&lane.slots).free.push(id.slot());
+        change(&mut lock(&lane.slots));
         lane.connections.fetch_sub(1, Ordering::SeqCst);
         self.connections.fetch_sub(1, Ordering::SeqCst);
     }

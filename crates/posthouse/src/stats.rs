@@ -86,7 +86,8 @@ pub struct Stats {
     pub assembly_bytes: usize,
     /// Operations submitted to the completion port.
     pub operations_submitted: u64,
-    /// Operations completed. At rest as many as submitted.
+    /// Operations completed. At rest as many as submitted; when the endpoint has ended, what is
+    /// missing is what a disk that hangs, or a look-up, never gave back: it is leaked.
     pub operations_completed: u64,
     /// Sockets and listeners open.
     pub sockets: usize,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use posthouse_io::Turn;
 
 use crate::connection::{Connection, HeldSpares, Local, Work};
+use crate::core::Life;
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
 use crate::output::Spares;
@@ -53,10 +54,18 @@ enum Shutdown {
     Graceful,
     /// The deadline is over: they have been aborted.
     Abort,
+    /// So is the time for what cannot be cancelled: they have been given up.
+    GiveUp,
 }
 
 impl Shutdown {
-    fn at(now: Duration, deadline: Duration) -> Self {
-        if now >= deadline { Shutdown::Abort } else { Shutdown::Graceful }
+    /// How far it should be, and when it goes further by itself.
+    fn at(now: Duration, life: &Life) -> (Self, Option<Duration>) {
+        match (life.shutdown_deadline(), life.gives_up_at()) {
+            (Some(deadline), _) if now < deadline => (Shutdown::Graceful, Some(deadline)),
+            (_, Some(end)) if now < end => (Shutdown::Abort, Some(end)),
+            (Some(_), _) => (Shutdown::GiveUp, None),
+            (None, _) => (Shutdown::No, None),
+        }
     }
 }

@@ -218,4 +218,28 @@ pub(super) const PLANTED: &[Mistake] = &[
         find: r"                let part = FilePart::new(file, offset, bytes);",
         replace: r"                let part = FilePart::new(file, offset.min(1), bytes);",
     },
+    Mistake {
+        name: "given_up_at_the_deadline",
+        breaks: "C3: what would have ended is not awaited",
+        file: "crates/posthouse/src/core.rs",
+        find: r"        Some(self.shutdown_deadline()?.saturating_add(GIVE_UP_AFTER))",
+        replace: r"        Some(self.shutdown_deadline()?.saturating_add(GIVE_UP_AFTER / 1000))",
+    },
+    Mistake {
+        name: "never_given_up",
+        breaks: "C3: a disk that hangs holds up a shutdown for ever",
+        file: "crates/posthouse/src/connection/giving_up.rs",
+        find: r"        if cx.core.life.gives_up_at().is_none_or(|at| cx.now < at) {",
+        replace: r"        if cx.core.life.gives_up_at().is_none_or(|_| true) {",
+    },
+    Mistake {
+        name: "given_up_and_not_kept",
+        breaks: "C3: the late end of what was given up finds nobody",
+        file: "crates/posthouse/src/worker/pinned.rs",
+        find: r"            Fate::GivenUp => self.core.registry.give_up(id),",
+        replace: r"            Fate::GivenUp => {
+                self.table[place] = None;
+                self.core.registry.give_up(id);
+            }",
+    },
 ];

@@ -64,8 +64,8 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "closed_with_operations_in_flight",
         breaks: "C3: the handle is closed before the join",
         file: "crates/posthouse/src/connection/closing.rs",
-        find: r"        if self.phase != Phase::Joining || self.in_flight > 0 {",
-        replace: r"        if self.phase != Phase::Joining {",
+        find: r"Phase::Joining || self.in_flight > 0 && !self.stop_waiting(cx) {",
+        replace: r"Phase::Joining {",
     },
     Mistake {
         name: "partial_send_forgotten",

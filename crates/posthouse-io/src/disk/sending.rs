@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::operation::{FileFault, Gather};
 use crate::sync::{Arc, Mutex, lock};
 use crate::system;
-use crate::token::{Socket, Tag};
+use crate::token::Socket;
 
 /// What the system sends in one call, at most.
 const BYTES_MAX: usize = 0x7fff_f000;
@@ -21,7 +21,6 @@ const COPIED_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) socket: Socket,
-    pub(crate) tag: Tag,
     pub(crate) gather: Gather,
     /// A descriptor of its own: no socket is closed under the thread.
     pub(crate) to: OwnedFd,
@@ -31,7 +30,6 @@ pub(crate) struct Parcel {
 #[derive(Debug)]
 pub(crate) struct FileSent {
     pub(crate) socket: Socket,
-    pub(crate) tag: Tag,
     pub(crate) gather: Gather,
     /// Bytes that left, or why none did. None left, and no error: the file was given up.
     pub(crate) result: Result<usize, Errno>,
@@ -63,9 +61,9 @@ impl Disk {
 
 impl Parcel {
     fn back(self, result: Result<usize, Errno>) -> FileSent {
-        let Self { socket, tag, gather, to } = self;
+        let Self { socket, gather, to } = self;
         drop(to);
-        FileSent { socket, tag, gather, result }
+        FileSent { socket, gather, result }
     }
 
     fn carry(mut self) -> FileSent {

@@ -44,6 +44,8 @@ pub(crate) struct Core {
     pub(super) accepts: usize,
     /// Operations on files that the system has.
     files: AtomicUsize,
+    /// Operations that nobody awaits any more, not all of which the system has.
+    given_up: AtomicUsize,
     /// Workers that were started on it.
     workers: AtomicUsize,
 }
@@ -60,6 +62,7 @@ impl Core {
             read_mode: options.read_mode,
             accepts: options.accepts,
             files: AtomicUsize::new(0),
+            given_up: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
         })
     }
@@ -182,6 +185,10 @@ impl IocpLane {
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.with(socket, |record, hands| record.cancel(what, hands));
+    }
+
+    pub(crate) fn give_up(&mut self) {
+        self.core.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn shutdown(&mut self, socket: Socket) {
@@ -341,8 +348,9 @@ impl Drop for Core {
             open
         };
         let until = Instant::now() + DRAIN;
+        let given_up = self.given_up.load(Ordering::Relaxed);
         let mut open = abandon(&self.table);
-        while open > 0 && Instant::now() < until {
+        while open > given_up && Instant::now() < until {
             let waited = self.port.wait::<BATCH_PINNED>(Some(Duration::from_secs(1)), |event| {
                 let Event::Ended(ended) = event else { return };
                 match ended.operation.socket {

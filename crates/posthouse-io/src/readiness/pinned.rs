@@ -150,7 +150,9 @@ impl PinnedLane {
 
     fn take_back(&mut self, sent: FileSent) {
         let socket = sent.socket;
-        self.table.get(socket).on_file_sent(sent, &mut self.done);
+        // Closed since, after a cancel.
+        let Some(record) = self.table.find(socket) else { return };
+        record.on_file_sent(sent, &mut self.done);
         self.look_after(socket);
     }
 

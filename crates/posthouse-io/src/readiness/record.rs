@@ -33,7 +33,8 @@ pub(super) struct Record {
     fd: Option<OwnedFd>,
     generation: u32,
     input: Input,
-    /// The send that waits for room; boxed, because few sockets have one.
+    /// The send that waits for room, or, with an empty gather, the one that a thread of the disk is
+    /// at; boxed, because few sockets have one.
     output: Option<Box<(Tag, Gather)>>,
     /// What ended the connection. The system tells it to one call only, be it a send or a receive,
     /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
@@ -52,21 +53,15 @@ pub(super) struct Record {
     listed: bool,
     /// True exactly when this side has ended its stream.
     sending_ended: bool,
-    /// Some while a thread of the disk has the send.
-    away: Option<Away>,
+    /// True exactly while a thread of the disk is at a send, be it one that has been cancelled since.
+    away: bool,
+    /// True exactly when the end of the peer's stream was seen meanwhile. It is one only if the
+    /// thread has met no error: the system tells that to one call only, and shows the others a clean
+    /// end.
+    ended_while_away: bool,
 }
 
 const _: () = assert!(size_of::<Record>() <= 48, "the I/O record of an idle connection");
-
-/// What has come to be while a thread of the disk has the send.
-#[derive(Clone, Copy, Debug, Default)]
-struct Away {
-    /// The send is to end early.
-    cancelled: bool,
-    /// The end of the peer's stream was seen. It is one only if the thread has met no error: the
-    /// system tells that to one call only, and shows the others a clean end.
-    ended: bool,
-}
 
 /// What waits for a socket to become readable (or connected). These exclude each other.
 #[derive(Debug, Default)]
@@ -106,7 +101,7 @@ impl Record {
     /// Gives up the slot; the handle is closed where it is dropped.
     pub(super) fn vacate(&mut self) -> Option<OwnedFd> {
         assert!(
-            matches!(self.input, Input::Nothing) && self.output.is_none() && self.away.is_none(),
+            matches!(self.input, Input::Nothing) && self.output.is_none(),
             "a socket closed with operations in flight: cancel, await, then close"
         );
         self.live = false;
@@ -133,7 +128,7 @@ impl Record {
     pub(super) fn list(&mut self) -> bool {
         let connecting = matches!(self.input, Input::Connect(_));
         let reading = !connecting && !matches!(self.input, Input::Nothing);
-        let writing = connecting || self.output.is_some();
+        let writing = connecting || self.output.is_some() && !self.away;
         let due = (self.readable && reading) || (self.writable && writing);
         let list = due && !self.listed;
         self.listed |= list;
@@ -147,7 +142,7 @@ impl Record {
         if self.writable {
             if let Input::Connect(tag) = self.input {
                 self.finish_connect(tag, done);
-            } else if let Some(output) = self.output.take() {
+            } else if let Some(output) = self.output.take_if(|_| !self.away) {
                 self.send(output.0, output.1, done);
             }
         }
@@ -276,7 +271,7 @@ impl Record {
 
     fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
         assert!(!gather.is_empty(), "a send without bytes");
-        assert!(self.output.is_none() && self.away.is_none(), "one send at a time on a socket");
+        assert!(self.output.is_none(), "one send at a time on a socket");
         match self.broken {
             Some(error) => done.fail(tag, error),
             None if self.is_connected() => self.send(tag, gather, done),
@@ -327,10 +322,7 @@ impl Record {
         buffers.give_back(buffer);
         match (received, self.broken) {
             (_, Some(error)) => self.fail_all(error, Cancel::Receives, done),
-            (Ok(_), None) if self.away.is_some() => {
-                self.readable = false;
-                self.away.iter_mut().for_each(|away| away.ended = true);
-            }
+            (Ok(_), None) if self.away => (self.readable, self.ended_while_away) = (false, true),
             (Ok(_), None) => {
                 while self.is_receiving() {
                     self.end_first_receive(Outcome::Ended, done);
@@ -346,7 +338,7 @@ impl Record {
 
     fn send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
         let fd = self.fd.as_ref().expect("a socket that sends has a handle");
-        if gather.file_ahead().is_some() {
+        if self.away || gather.file_ahead().is_some() {
             // Before the next look at the events: no event that tells of room is missed.
             self.writable = system::has_room(fd);
             self.output = Some(Box::new((tag, gather)));
@@ -358,31 +350,34 @@ impl Record {
 
     /// What is for a thread of the disk: a send whose file comes next, and that finds room.
     pub(super) fn parcel(&mut self, socket: Socket, done: &mut Completions) -> Option<Parcel> {
-        let writable = self.writable;
-        let output = self.output.take_if(|it| writable && it.1.file_ahead().is_some())?;
-        let (tag, gather) = *output;
+        let output = self.output.as_mut()?;
+        if self.away || !self.writable || output.1.file_ahead().is_none() {
+            return None;
+        }
         let fd = self.fd.as_ref().expect("a socket that sends has a handle");
         let Ok(to) = fd.try_clone() else {
             // No descriptor is free.
+            let (tag, gather) = *self.output.take().expect("looked at above");
             done.end(tag, Outcome::Sent { bytes: 0, gather });
             return None;
         };
-        self.away = Some(Away::default());
-        Some(Parcel { socket, tag, gather, to })
+        self.away = true;
+        Some(Parcel { socket, gather: std::mem::take(&mut output.1), to })
     }
 
     /// A thread of the disk has done with a send.
     pub(super) fn on_file_sent(&mut self, sent: FileSent, done: &mut Completions) {
-        let FileSent { tag, gather, result, .. } = sent;
-        let Away { cancelled, ended } = self.away.take().expect("a send that is away");
-        self.readable |= ended;
-        match (result, self.broken) {
-            (Ok(0) | Err(Errno::AGAIN), None) if !cancelled => {
-                self.send(tag, gather, done);
-            }
-            (Ok(0) | Err(_), Some(error)) => done.fail(tag, error),
-            (Ok(0) | Err(Errno::AGAIN), None) => done.fail(tag, Error::new(Failure::Cancelled)),
-            (result, _) => self.sent(tag, gather, result, done),
+        self.away = false;
+        self.readable |= std::mem::take(&mut self.ended_while_away);
+        let Some(output) = self.output.take() else { return }; // it was cancelled
+        let (tag, next) = *output;
+        if !next.is_empty() {
+            return self.send(tag, next, done); // and another came
+        }
+        match (sent.result, self.broken) {
+            (Ok(0) | Err(Errno::AGAIN), None) => self.send(tag, sent.gather, done),
+            (Ok(0), Some(error)) => done.fail(tag, error),
+            (result, _) => self.sent(tag, sent.gather, result, done),
         }
     }
 
@@ -437,7 +432,6 @@ impl Record {
             if let Some(output) = self.output.take() {
                 done.fail(output.0, error);
             }
-            self.away.iter_mut().for_each(|away| away.cancelled = true);
         }
     }
 
@@ -473,6 +467,56 @@ mod tests {
     use super::*;
     use crate::buffer::Pool;
     use crate::sync::Arc;
+
+    /// A thread that a disk holds up holds up nobody else.
+    #[test]
+    fn a_send_that_a_thread_is_at_is_cancelled_at_once_and_the_next_waits_for_the_thread() {
+        let (poller, _alarm) = super::super::poller::open().expect("a poller");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let options = crate::ListenOptions::default();
+        let (listener, address) =
+            system::listen(any, options, system::NON_BLOCKING).expect("a listener");
+        let (near, _) = system::connect(address).expect("a connection");
+        let mut done = Completions::new(Arc::default());
+        let mut record = Record::default();
+        let socket = record.occupy(0);
+        record.adopt(socket, near, &poller);
+        let gather = |segment| {
+            let mut gather = Gather::default();
+            gather.push(segment);
+            gather
+        };
+        let file = || {
+            let part = crate::FilePart::new(crate::sim::some_file(), 0, 10);
+            gather(crate::Segment::File(Box::new(part)))
+        };
+        let memory = || gather(crate::Segment::Owned(b"next".to_vec()));
+        let begin = |record: &mut Record, tag, gather, done: &mut Completions| {
+            record.submit(Tag(tag), Op::Send(socket, gather), (socket, &poller), done);
+            record.parcel(socket, done)
+        };
+        let parcel = begin(&mut record, 1, file(), &mut done).expect("for a thread");
+        assert!(done.pop().is_none() && !record.list(), "it is away");
+        record.cancel(Cancel::Everything, &mut done);
+        let cancelled = done.pop().expect("a completion");
+        let failed = Error::new(Failure::Cancelled);
+        assert!(matches!(cancelled.outcome, Outcome::Failed(it) if it == failed));
+
+        assert!(begin(&mut record, 2, memory(), &mut done).is_none());
+        assert!(done.pop().is_none(), "the bytes of two sends do not mix");
+        let Parcel { gather, .. } = parcel;
+        record.on_file_sent(FileSent { socket, gather, result: Ok(4) }, &mut done);
+        let sent = done.pop().expect("a completion");
+        assert_eq!(sent.tag, Tag(2));
+        assert!(matches!(sent.outcome, Outcome::Sent { bytes: 4, .. }));
+        assert!(done.pop().is_none());
+
+        // One that is over does not keep the socket.
+        begin(&mut record, 3, file(), &mut done).expect("for a thread");
+        record.reset(&mut done);
+        assert!(matches!(done.pop().expect("failed").outcome, Outcome::Failed(_)));
+        drop((record.vacate(), listener));
+    }
 
     #[test]
     fn what_could_not_be_registered_fails_its_first_operation() {

@@ -17,7 +17,7 @@ use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
 use crate::queue::{self, Work, WorkQueue};
 use crate::shared_table::SharedTable;
-use crate::sync::Arc;
+use crate::sync::{Arc, MutexGuard};
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events and completions that one worker takes at a time: few, so that work spreads.
@@ -83,7 +83,7 @@ impl SharedLane {
                     continue;
                 }
                 Work::Visit(key) => {
-                    self.visit(key);
+                    self.visit(Socket::of_key(key));
                     continue;
                 }
             };
@@ -204,25 +204,18 @@ impl SharedLane {
         self.share = SHARE;
     }
 
-    fn visit(&mut self, key: u64) {
+    fn visit(&mut self, socket: Socket) {
         // Closed since it was listed.
-        let Some(mut record) = self.core.table.find(Socket::of_key(key)) else { return };
+        let Some(mut record) = self.core.table.find(socket) else { return };
         record.visit(&mut self.buffers, &mut self.done);
-        let parcel = record.parcel(Socket::of_key(key), &mut self.done);
-        let due = record.list().then_some(key);
-        // Under the record's lock, so that a socket's completions queue up in their order.
-        self.core.queue.add(&mut self.done, due);
-        drop(record);
+        let parcel = look_after(record, socket, &self.core.queue, &mut self.done);
         self.hand_over(parcel);
     }
 
     fn with_record(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Call<'_>)) {
         let mut record = self.core.table.get(socket);
         call(&mut record, &mut Call { core: &self.core, done: &mut self.done });
-        let parcel = record.parcel(socket, &mut self.done);
-        let due = record.list().then(|| socket.key());
-        self.core.queue.add(&mut self.done, due);
-        drop(record);
+        let parcel = look_after(record, socket, &self.core.queue, &mut self.done);
         self.hand_over(parcel);
     }
 
@@ -237,8 +230,27 @@ impl SharedLane {
     }
 
     fn take_back(&mut self, sent: FileSent) {
-        self.with_record(sent.socket, |record, lane| record.on_file_sent(sent, lane.done));
+        let socket = sent.socket;
+        // Closed since, after a cancel.
+        let Some(mut record) = self.core.table.find(socket) else { return };
+        record.on_file_sent(sent, &mut self.done);
+        let parcel = look_after(record, socket, &self.core.queue, &mut self.done);
+        self.hand_over(parcel);
     }
+}
+
+/// Sees to what a record has come to want, and lets it go.
+fn look_after(
+    mut record: MutexGuard<'_, Record>,
+    socket: Socket,
+    queue: &WorkQueue<Alarm>,
+    done: &mut Completions,
+) -> Option<Parcel> {
+    let parcel = record.parcel(socket, done);
+    let due = record.list().then(|| socket.key());
+    // Under the record's lock, so that a socket's completions queue up in their order.
+    queue.add(done, due);
+    parcel
 }
 
 /// What a call on a record needs of the lane.

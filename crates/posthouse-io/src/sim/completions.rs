@@ -3,6 +3,7 @@
 use super::At;
 use super::disk::FileId;
 use super::log::Note;
+use super::port::{Apart, LaneState};
 use super::stream::Flight;
 use super::table::Body;
 use super::world::{Event, World};
@@ -74,8 +75,57 @@ impl World {
         let port = &mut self.ports[at.port];
         port.submitted += 1;
         port.in_flight += 1;
+        if socket.is_none() {
+            port.apart.push(Apart { tag, given_up: false });
+        }
         self.note(Note::Submitted, tag.0, at.lane as u64);
         Flight { tag, number: self.number() }
+    }
+
+    /// Nobody awaits the operation any more.
+    pub(super) fn give_up(&mut self, at: At, tag: Tag) {
+        self.note(Note::GivenUp, tag.0, at.lane as u64);
+        let port = &mut self.ports[at.port];
+        match port.apart.iter_mut().find(|apart| apart.tag == tag && !apart.given_up) {
+            Some(apart) => {
+                apart.given_up = true;
+                self.tally.given_up += 1;
+            }
+            // Another worker has just taken its completion, and has it on its way to this one.
+            None if port.layout == Layout::Shared => {}
+            None => self.bug(&format!(
+                "{tag:?} is given up, and is no operation on files or look-up in flight"
+            )),
+        }
+    }
+
+    /// Whether a completion comes when nobody takes it any more, and nobody has to.
+    fn is_too_late(&self, at: At, queued: &Queued) -> bool {
+        let port = &self.ports[at.port];
+        let given_up = port.apart.iter().any(|apart| apart.tag == queued.tag && apart.given_up);
+        given_up && port.lanes.get(at.lane).is_none_or(LaneState::has_no_worker_left)
+    }
+
+    /// The last worker of a lane has ended: what it left of operations that were given up goes.
+    pub(super) fn discard_left(&mut self, at: At) {
+        let lane = self.lane(at);
+        let left: Vec<Queued> = lane.local.drain(..).chain(lane.queue.drain(..)).collect();
+        for queued in left {
+            if self.is_too_late(at, &queued) {
+                self.ports[at.port].completed -= 1;
+                self.discard(&queued);
+            } else {
+                self.lane(at).queue.push_back(queued);
+            }
+        }
+    }
+
+    /// A completion that nobody takes has come: it remains in flight, as on a real port.
+    fn discard(&mut self, queued: &Queued) {
+        self.note(Note::Discarded, queued.tag.0, queued.role as u64);
+        if let Some(file) = queued.file {
+            self.file_landed(file);
+        }
     }
 
     pub(super) fn fail(
@@ -94,6 +144,9 @@ impl World {
 
     /// Queues a completion and sees to it that a worker comes for it.
     pub(super) fn complete(&mut self, at: At, queued: Queued, at_once: bool) {
+        if self.is_too_late(at, &queued) {
+            return self.discard(&queued);
+        }
         self.note(Note::Queued, queued.tag.0, queued.role as u64);
         let waiting = queued.socket.and_then(|socket| self.table.entry(socket)).map(|entry| {
             entry.queued += 1;
@@ -146,6 +199,10 @@ impl World {
         }
         let port = &mut self.ports[at.port];
         port.in_flight -= u64::from(!queued.more);
+        if queued.socket.is_none() {
+            let place = port.apart.iter().position(|apart| apart.tag == queued.tag);
+            port.apart.swap_remove(place.expect("it was entered when it was submitted"));
+        }
         if let Some(file) = queued.file {
             self.file_landed(file);
         }

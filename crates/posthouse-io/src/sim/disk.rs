@@ -129,6 +129,19 @@ impl Disk {
         self.noted(5, 0).disks[self.number].sync_all();
     }
 
+    /// From now on no operation on it ends, as where a file server is gone: neither what is asked
+    /// of it nor what it is at. What the methods here do is done all the same.
+    pub fn hang(&self) {
+        let mut world = self.noted(8, 0);
+        world.disks[self.number].hung.get_or_insert_default();
+        world.tally.disk_hangs += 1;
+    }
+
+    /// It goes on, with what it was asked for while it hung, too.
+    pub fn resume(&self) {
+        self.noted(9, 0).resume_disk(self.number);
+    }
+
     /// The machine loses its power. Each write that no [`FileOp::Sync`](crate::FileOp::Sync) has
     /// followed is there afterwards, or the first part of it, or nothing; each name that was given,
     /// made or removed since is so or is as it was: any of them, whatever came first. Locks are

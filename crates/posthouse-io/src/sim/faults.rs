@@ -247,6 +247,10 @@ pub struct Tally {
     pub disk_fails: u64,
     /// Writes and names that crashes of disks have lost, or kept in part.
     pub disk_lost: u64,
+    /// Times that a disk was made to hang.
+    pub disk_hangs: u64,
+    /// Operations on files, and look-ups, that a port gave up.
+    pub given_up: u64,
     /// Workers told to wake for no reason.
     pub wake_spurious: u64,
     /// Wake-ups that came late.
@@ -279,6 +283,7 @@ impl Tally {
             + self.disk_full
             + self.disk_fails
             + self.disk_lost
+            + self.disk_hangs
             + self.wake_spurious
             + self.wake_late
             + self.clock_jump

@@ -118,6 +118,10 @@ impl SimLane {
         self.enter().cancel(self.at, socket, what);
     }
 
+    pub(crate) fn give_up(&mut self, tag: Tag) {
+        self.enter().give_up(self.at, tag);
+    }
+
     pub(crate) fn shutdown(&mut self, socket: Socket) {
         self.enter().shutdown(self.at, socket);
     }

@@ -19,6 +19,8 @@ pub(super) enum Note {
     Jump,
     File,
     Disk,
+    GivenUp,
+    Discarded,
 }
 
 /// The fingerprint and, where asked for, the lines.

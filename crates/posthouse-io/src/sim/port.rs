@@ -17,7 +17,7 @@ use crate::buffer::{LanePool, Pool};
 use crate::operation::NewHandle;
 use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
 use crate::sync::Arc;
-use crate::token::{LaneId, Socket};
+use crate::token::{LaneId, Socket, Tag};
 use crate::worker::{IoStep, SideStep};
 
 /// What the world knows of a port.
@@ -33,9 +33,25 @@ pub(super) struct PortState {
     pub(super) completed: u64,
     /// Operations whose terminal completion has not been taken.
     pub(super) in_flight: u64,
+    /// Of them, those that are about no socket: the disk's, and look-ups.
+    pub(super) apart: Vec<Apart>,
     pub(super) sockets: usize,
     /// Until when descriptors are short.
     pub(super) short_until: Nanos,
+}
+
+/// An operation about no socket.
+pub(super) struct Apart {
+    pub(super) tag: Tag,
+    /// True exactly when nobody awaits it any more.
+    pub(super) given_up: bool,
+}
+
+impl PortState {
+    /// Operations that are awaited.
+    fn awaited(&self) -> u64 {
+        self.in_flight - self.apart.iter().filter(|apart| apart.given_up).count() as u64
+    }
 }
 
 /// A lane: its queue and its workers.
@@ -87,6 +103,7 @@ impl World {
             submitted: 0,
             completed: 0,
             in_flight: 0,
+            apart: Vec::new(),
             sockets: 0,
             short_until: 0,
         });
@@ -234,9 +251,9 @@ impl SimPort {
 impl Drop for SimPort {
     fn drop(&mut self) {
         let mut world = self.network.lock();
-        let in_flight = world.ports[self.number].in_flight;
-        if in_flight > 0 && world.is_sound() {
-            let text = format!("a port is dropped with {in_flight} operations in flight");
+        let awaited = world.ports[self.number].awaited();
+        if awaited > 0 && world.is_sound() {
+            let text = format!("a port is dropped with {awaited} operations in flight");
             world.bug(&text);
         }
         // Sockets that were never closed: the system closes them with the port.

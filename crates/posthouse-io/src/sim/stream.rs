@@ -309,8 +309,8 @@ impl World {
         }
         let peer = stream.peer;
         let room = self.room(from);
-        if room == 0 {
-            self.tally.window_full += 1;
+        if room == 0 || self.hangs(from, &gather) {
+            self.tally.window_full += u64::from(room == 0);
             if let Some(stream) = self.table.stream(from) {
                 stream.send = Some((flight, gather));
             }

@@ -222,6 +222,10 @@ impl World {
         let Some(at) = at else { return };
         let lane = self.lane(at);
         lane.ended += 1;
+        if lane.has_no_worker_left() {
+            self.discard_left(at);
+        }
+        let lane = self.lane(at);
         if lane.has_no_worker_left() && !lane.is_empty() {
             let name = self.workers[worker].name.clone();
             self.bug(&format!("a lost completion: worker {name} ends and leaves it in its lane"));

@@ -32,6 +32,8 @@ struct InFlight {
     op: Box<FileOp>,
     /// Where the segments of a write lie.
     segments: Vec<libc::iovec>,
+    /// True exactly when nobody awaits it any more.
+    given_up: bool,
 }
 
 /// What a request came to.
@@ -62,8 +64,21 @@ impl Files {
         });
         let place = &mut self.slots[slot as usize];
         assert!(place.is_none(), "a place taken twice");
-        let in_flight = place.insert(InFlight { tag, op, segments: Vec::new() });
+        let in_flight = place.insert(InFlight { tag, op, segments: Vec::new(), given_up: false });
         (slot, in_flight.entry())
+    }
+
+    /// The operation is awaited no longer, where it is one of these.
+    pub(super) fn give_up(&mut self, tag: Tag) {
+        let mut in_flight = self.slots.iter_mut().flatten();
+        if let Some(given_up) = in_flight.find(|in_flight| in_flight.tag == tag) {
+            given_up.given_up = true;
+        }
+    }
+
+    /// How many of them are awaited no longer.
+    pub(super) fn given_up(&self) -> usize {
+        self.slots.iter().flatten().filter(|in_flight| in_flight.given_up).count()
     }
 
     /// Takes out an operation whose request the kernel has ended.

@@ -109,6 +109,10 @@ impl UringLane {
         self.with(socket, |record, hands| record.cancel(socket, what, hands));
     }
 
+    pub(crate) fn give_up(&mut self, tag: Tag) {
+        self.files.give_up(tag);
+    }
+
     pub(crate) fn shutdown(&mut self, socket: Socket) {
         self.with(socket, |record, hands| record.shutdown(hands.ring));
     }
@@ -295,9 +299,12 @@ impl Drop for UringLane {
     /// kernel could write to is freed.
     fn drop(&mut self) {
         // A peer that was accepted and not looked at is let go.
-        let drained = self.ring.drain(|completed| drop(record::accepted(completed)));
+        let given_up = self.files.given_up();
+        let drained = self.ring.drain(given_up, |completed| drop(record::accepted(completed)));
         if !drained {
             tracing::error!(lane = self.id.0, "the system held on to operations: memory leaked");
+            // It waits for the end of this thread's requests before it lets the thread go.
+            self.host.leave_this_thread();
             std::mem::forget(std::mem::take(&mut self.table));
             std::mem::forget(std::mem::take(&mut self.files));
         }

@@ -29,7 +29,7 @@ pub(crate) fn probe() -> io::Result<()> {
     let (mut near, far) =
         UnixStream::pair().map_err(|error| refused("a pair of sockets", &error))?;
     let outcome = receive_one(&mut ring, &mut near, &far);
-    let drained = ring.drain(drop);
+    let drained = ring.drain(0, drop);
     outcome?;
     if !drained {
         return Err(io::Error::other("a ring did not end what it was asked to end"));

@@ -23,6 +23,8 @@ const COMPLETIONS: u32 = 8192;
 
 /// How long a lane that goes waits for what the kernel still has.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// The same for what has been given up before: it has been cancelled now, and may end by that.
+const GIVEN_UP_MAX: Duration = Duration::from_secs(1);
 /// How long to wait where the kernel has no memory for a request.
 const SHORTAGE: Duration = Duration::from_millis(1);
 
@@ -185,10 +187,11 @@ impl Ring {
         }
     }
 
-    /// Ends everything that is in flight and awaits it. `see` is shown what completes meanwhile.
-    /// False: after some time the kernel still has something.
-    pub(super) fn drain(&mut self, mut see: impl FnMut(Completed)) -> bool {
-        let until = Instant::now() + DRAIN_MAX;
+    /// Ends everything that is in flight and awaits it, but not for long where no more is left than
+    /// was `given_up`. `see` is shown what completes meanwhile. False: after some time the kernel
+    /// still has something.
+    pub(super) fn drain(&mut self, given_up: usize, mut see: impl FnMut(Completed)) -> bool {
+        let begun = Instant::now();
         // The kernel does not find a request that is about to be tried again, so it is asked until
         // nothing is left.
         let mut asked = false;
@@ -206,7 +209,10 @@ impl Ring {
                 // SAFETY: a cancel names no memory.
                 unsafe { self.push(Request::of_lane(Kind::CancelAll), everything) };
             }
-            let left = until.saturating_duration_since(Instant::now());
+            // The cancel is in flight itself.
+            let only_given_up = self.in_flight <= given_up + 1;
+            let limit = if only_given_up { GIVEN_UP_MAX } else { DRAIN_MAX };
+            let left = limit.saturating_sub(begun.elapsed());
             if left.is_zero() || self.enter(Some(left)).is_err() {
                 return false;
             }

@@ -19,7 +19,7 @@ fn verdict<T>(act: impl FnOnce() -> T) -> String {
     text
 }
 
-fn assert_says<T>(act: impl FnOnce() -> T, what: &str) {
+pub(crate) fn assert_says<T>(act: impl FnOnce() -> T, what: &str) {
     let text = verdict(act);
     assert!(text.contains(what), "{text:?} does not say {what:?}");
 }

@@ -102,8 +102,8 @@ impl Outgoing {
         }
     }
 
-    /// The same, of a file whose hash is known. (The receiver makes its own of what it gets: a wrong
-    /// one fails the transfer.)
+    /// The same, of a file whose hash is known. (The receiver makes its own of what it gets: a
+    /// wrong one fails the transfer.)
     #[must_use]
     pub fn knowing(self, hash: [u8; 32]) -> Self {
         Self { known: Some(Hash::from(hash)), ..self }

@@ -90,7 +90,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     fn close_when_joined(&mut self, cx: &mut Context<'_, S>) {
-        if self.phase != Phase::Joining || self.in_flight > 0 {
+        if self.phase != Phase::Joining || self.in_flight > 0 && !self.stop_waiting(cx) {
             return;
         }
         match self.socket.take() {

@@ -116,7 +116,7 @@ impl<S: Default + Send + 'static> Connection<S> {
                 strand.close(cx, Close::abort(), Reason::new(ReasonKind::TooSlow, ""));
             }
             Phase::Lingering => strand.join(cx),
-            Phase::New | Phase::Joining | Phase::Closing | Phase::Gone => {}
+            Phase::New | Phase::Joining | Phase::Closing | Phase::Gone | Phase::GivenUp => {}
         }
     }
 

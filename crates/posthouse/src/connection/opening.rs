@@ -56,6 +56,7 @@ impl<S: Default + Send + 'static> Strand<S> {
             self.attempt(cx);
         } else {
             self.phase = Phase::Resolving;
+            self.resolving = true;
             self.submit(cx, Operation::Resolve, 0, Op::Resolve(name));
         }
     }
@@ -65,6 +66,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     pub(super) fn on_resolved(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+        self.resolving = false;
         if self.phase != Phase::Resolving {
             return; // closed meanwhile
         }

@@ -12,13 +12,14 @@ mod receiving;
 mod sending;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::{Error, FileFault, FileOp, FileOutcome, Op, Outcome as IoOutcome};
 use posthouse_wire::{FileName, TransferFrame};
 
 use super::{Context, Phase, Strand};
-use crate::close::Outcome;
+use crate::close::{Escaped, Outcome};
 use crate::directory::Directory;
 use crate::handler::Handler;
 use crate::id::Operation;
@@ -135,8 +136,8 @@ enum Work {
     Sending(Sending),
     Receiving(Receiving),
     Listing(Listing),
-    /// Nothing but the operation in flight.
-    Chore,
+    /// Nothing but the operation in flight: of what goes out, or about a directory.
+    Chore(Option<Progress>),
 }
 
 impl Work {
@@ -145,7 +146,19 @@ impl Work {
         match self {
             Work::Sending(sending) => sending.patience_ends(heard, patience),
             Work::Receiving(receiving) => receiving.patience_ends(heard + patience),
-            Work::Listing(_) | Work::Chore => None,
+            Work::Listing(_) | Work::Chore(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Work::Sending(Sending { progress, .. }) | Work::Chore(Some(progress)) => {
+                write!(f, "sending {}", Escaped(progress.name()))
+            }
+            Work::Receiving(receiving) => write!(f, "receiving {receiving}"),
+            Work::Listing(_) | Work::Chore(None) => f.write_str("looking through a directory"),
         }
     }
 }
@@ -156,7 +169,7 @@ impl Job {
         match &self.work {
             Work::Sending(_) | Work::Listing(_) => false,
             Work::Receiving(receiving) => receiving.is_over(),
-            Work::Chore => true,
+            Work::Chore(_) => true,
         }
     }
 }
@@ -199,6 +212,27 @@ impl<S: Default + Send + 'static> Strand<S> {
     pub(super) fn end_transfers(&mut self, cx: &mut Context<'_, S>) {
         if self.has_transfers() {
             self.with_transfers(cx, Transfers::end_all);
+        }
+    }
+
+    /// The places of the operations in flight, and what one of them is about.
+    pub(super) fn busy_transfers(&self) -> (Vec<u8>, Option<String>) {
+        let Some(transfers) = self.extras.as_ref().and_then(|extras| extras.transfers.as_ref())
+        else {
+            return (Vec::new(), None);
+        };
+        let jobs = (0..).zip(&transfers.jobs);
+        let busy = jobs.filter_map(|(place, job)| Some((place, job.as_ref()?)));
+        let busy: Vec<_> = busy.filter(|(_, job)| job.busy).collect();
+        let told = busy.iter().find(|(_, job)| !matches!(job.work, Work::Chore(None)));
+        let example = told.or(busy.first()).map(|(_, job)| job.work.to_string());
+        (busy.into_iter().map(|(place, _)| place).collect(), example)
+    }
+
+    /// What is in flight is not awaited any more: who waits for how it ends is told that it failed.
+    pub(super) fn give_up_transfers(&mut self, cx: &mut Context<'_, S>) {
+        if self.has_transfers() {
+            self.with_transfers(cx, Transfers::give_up_all);
         }
     }
 
@@ -385,7 +419,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn release(&mut self, place: u8) -> Work {
         let job = self.jobs[usize::from(place)].as_mut().expect("a job that is under way");
         self.places.remove(&job.id);
-        let work = std::mem::replace(&mut job.work, Work::Chore);
+        let what = match &job.work {
+            Work::Sending(sending) => Some(sending.progress.clone()),
+            _ => None,
+        };
+        let work = std::mem::replace(&mut job.work, Work::Chore(what));
         if !job.busy {
             self.jobs[usize::from(place)] = None;
         }
@@ -405,7 +443,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             Work::Sending(_) => self.on_sending(hands, place, result),
             Work::Receiving(_) => self.on_receiving(hands, place, result),
             Work::Listing(_) => self.on_listed(hands, place, result),
-            Work::Chore => self.jobs[usize::from(place)] = None,
+            Work::Chore(_) => self.jobs[usize::from(place)] = None,
         }
         self.run_waiting(hands);
     }
@@ -513,7 +551,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         match &self.job(place).work {
             Work::Sending(_) => self.end_sending(hands, place, Err(error), say),
             Work::Receiving(_) => self.end_receiving(hands, place, error, say),
-            Work::Listing(_) | Work::Chore => {
+            Work::Listing(_) | Work::Chore(_) => {
                 self.release(place);
             }
         }
@@ -539,6 +577,19 @@ impl<S: Default + Send + 'static> Transfers<S> {
         }
         for errand in errands {
             fail_errand(hands, errand, gone());
+        }
+    }
+
+    /// The connection ends although the disk is at some of them.
+    fn give_up_all(&mut self, hands: &mut Hands<'_, '_, S>) {
+        assert!(self.over, "transfers end before their connection is given up");
+        for job in std::mem::take(&mut self.jobs).into_iter().flatten() {
+            if let Work::Receiving(receiving) = job.work
+                && let Some(progress) = receiving.give_up()
+            {
+                let text = "it did not answer before the endpoint ended";
+                hands.tell(progress, Err(TransferError::here(TransferErrorKind::Disk, text)));
+            }
         }
     }
 

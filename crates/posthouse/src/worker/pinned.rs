@@ -77,11 +77,8 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
             return Turn::Again;
         }
         let look = self.accepts().then(|| self.core.accepting.next_look()).flatten();
-        let abort = match self.shutdown {
-            Shutdown::Graceful => self.core.life.shutdown_deadline(),
-            Shutdown::No | Shutdown::Abort => None,
-        };
-        super::sleep(now, [self.local.timers.next(), self.tasks.next(), look, abort])
+        let (_, further) = Shutdown::at(now, &self.core.life);
+        super::sleep(now, [self.local.timers.next(), self.tasks.next(), look, further])
     }
 
     fn accepts(&self) -> bool {
@@ -157,6 +154,7 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
                 self.table[place] = None;
                 self.core.registry.release(id);
             }
+            Fate::GivenUp => self.core.registry.give_up(id),
         }
     }
 
@@ -203,11 +201,14 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
         }
     }
 
-    /// Closes the connections, first gracefully, past the deadline by force. Returns whether this
+    /// Closes the connections, first gracefully, past the deadline by force; in the end it gives up
+    /// those that the system holds. Returns whether this
     /// worker has ended: it has no connection, and nobody can post to it any more.
     fn advance_shutdown(&mut self, lane: &mut Lane, now: Duration) -> bool {
-        let Some(deadline) = self.core.life.shutdown_deadline() else { return false };
-        let wanted = Shutdown::at(now, deadline);
+        let (wanted, _) = Shutdown::at(now, &self.core.life);
+        if wanted == Shutdown::No {
+            return false;
+        }
         self.tasks.clear();
         if self.shutdown < wanted {
             self.shutdown = wanted;

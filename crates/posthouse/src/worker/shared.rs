@@ -188,9 +188,9 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
         if !self.entered.is_empty() {
             return Turn::Again;
         }
-        let abort = self.core.life.shutdown_deadline().filter(|at| *at > now);
+        let (_, further) = Shutdown::at(now, &self.core.life);
         let look = self.core.accepting.next_look();
-        super::sleep(now, [self.local.timers.next(), self.tasks.next(), look, abort])
+        super::sleep(now, [self.local.timers.next(), self.tasks.next(), look, further])
     }
 
     fn listen(&self, lane: &mut Lane, now: Duration) {
@@ -278,6 +278,7 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
                 running.connection = None;
                 self.core.registry.release(id);
             }
+            Fate::GivenUp => self.core.registry.give_up(id),
         }
     }
 
@@ -298,11 +299,13 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
         }
     }
 
-    /// Closes the connections, first gracefully, past the deadline by force. Returns whether this
-    /// worker has ended.
+    /// Closes the connections, first gracefully, past the deadline by force; in the end it gives up
+    /// those that the system holds. Returns whether this worker has ended.
     fn advance_shutdown(&mut self, lane: &mut Lane, now: Duration) -> bool {
-        let Some(deadline) = self.core.life.shutdown_deadline() else { return false };
-        let wanted = Shutdown::at(now, deadline);
+        let (wanted, _) = Shutdown::at(now, &self.core.life);
+        if wanted == Shutdown::No {
+            return false;
+        }
         self.tasks.clear();
         // Whichever worker sees it first: a wake-up wakes one of them, nobody knows which.
         if self.core.life.tells(wanted as u8) {

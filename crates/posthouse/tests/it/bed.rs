@@ -192,19 +192,10 @@ impl<'w> Bed<'w> {
     }
 
     /// Waits until `ready` gives something.
-    pub fn until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, ready: impl FnMut() -> Option<T>) -> T {
         let value = match self.world {
             Some(world) => world.run_until(PATIENCE, ready),
-            None => {
-                let until = Instant::now() + PATIENCE;
-                loop {
-                    let value = ready();
-                    if value.is_some() || Instant::now() > until {
-                        break value;
-                    }
-                    std::thread::park_timeout(Duration::from_millis(1));
-                }
-            }
+            None => until_real(ready),
         };
         value.unwrap_or_else(|| panic!("waited in vain for {what} on {self:?}"))
     }
@@ -255,6 +246,24 @@ impl<'w> Bed<'w> {
         assert_eq!(stats.connected, stats.disconnected, "{self:?}: {stats:?}");
         stats
     }
+}
+
+/// Looks again and again, in real time.
+fn until_real<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let value = ready();
+        if value.is_some() || Instant::now() > until {
+            return value;
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the condition holds, outside of any bed.
+#[cfg(target_os = "linux")]
+pub fn wait_for_real(what: &str, mut holds: impl FnMut() -> bool) {
+    until_real(|| holds().then_some(())).unwrap_or_else(|| panic!("waited in vain for {what}"));
 }
 
 /// The way to an endpoint's first listener.

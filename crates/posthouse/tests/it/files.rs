@@ -5,8 +5,11 @@ mod carrier;
 mod foreign;
 mod frames;
 mod hostile;
+mod hung;
 mod lies;
 mod links;
+#[cfg(target_os = "linux")]
+mod mute;
 mod names;
 mod resuming;
 mod sending;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Content;
 use super::names::{Found, Inode, Names};
-use super::{FileId, SimFile};
+use super::{FileId, SimFile, Work};
 use crate::error::Failure;
 use crate::file::{
     File, FileEntry, FileKind, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
@@ -13,6 +13,7 @@ use crate::file::{
 use crate::sim::random::Random;
 use crate::sim::world::World;
 use crate::sync::{Arc, Mutex, Weak};
+use crate::token::Socket;
 
 /// The largest file: a simulated disk is memory.
 const FILE_BYTES_MAX: u64 = 1 << 32;
@@ -27,6 +28,10 @@ pub(crate) struct Volume {
     /// Counts crashes. What was opened in another epoch is dead.
     pub(super) epoch: u64,
     pub(super) capacity_bytes: u64,
+    /// Where it hangs: what it was asked for meanwhile.
+    pub(super) hung: Option<Vec<Work>>,
+    /// Sockets whose sends wait for it then.
+    pub(super) hung_sends: Vec<Socket>,
     names: Names,
     files: BTreeMap<Inode, Body>,
     open: BTreeMap<u64, OpenFile>,
@@ -86,6 +91,8 @@ impl Volume {
             world,
             epoch: 0,
             capacity_bytes: u64::MAX,
+            hung: None,
+            hung_sends: Vec::new(),
             names: Names::default(),
             files: BTreeMap::new(),
             open: BTreeMap::new(),

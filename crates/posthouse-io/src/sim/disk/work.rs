@@ -10,7 +10,7 @@ use crate::sim::log::Note;
 use crate::sim::stream::Flight;
 use crate::sim::world::{Event, World};
 use crate::sim::{At, Nanos};
-use crate::token::Tag;
+use crate::token::{Socket, Tag};
 
 /// An operation on files that is in flight.
 #[derive(Debug)]
@@ -203,7 +203,7 @@ impl World {
     /// Lets an operation take effect at once, or says when it will.
     fn start_work(&mut self, mut work: Work) {
         let publishes = matches!(*work.op, FileOp::Publish { .. });
-        if self.at_once() {
+        if self.at_once() && self.disks[work.account.disk].hung.is_none() {
             return match if publishes { self.link_work(&work) } else { Ok(()) } {
                 Ok(()) => self.finish_work(work, true),
                 Err(failure) => self.land_work(work.account, Err(failure), true),
@@ -234,10 +234,25 @@ impl World {
         }
     }
 
+    /// A disk goes on with what it was asked for while it hung.
+    pub(super) fn resume_disk(&mut self, disk: usize) {
+        for work in self.disks[disk].hung.take().unwrap_or_default() {
+            let when = self.now + self.random.time(&self.faults.disk_delay);
+            self.schedule(when, Event::File(Box::new(work)));
+        }
+        for from in std::mem::take(&mut self.disks[disk].hung_sends) {
+            let when = self.when_read();
+            self.push_later(from, when);
+        }
+    }
+
     // ---- taking effect ----
 
     /// The moment of an operation has come.
     pub(crate) fn work(&mut self, mut work: Work) {
+        if let Some(held) = &mut self.disks[work.account.disk].hung {
+            return held.push(work);
+        }
         let Moment::Link(end) = work.moment else { return self.finish_work(work, false) };
         match self.link_work(&work) {
             Ok(()) => {
@@ -351,6 +366,17 @@ impl World {
         memory.extend_from_slice(&there[..count]);
         self.log.bytes(self.now, &memory);
         Ok(FileOutcome::Read { memory })
+    }
+
+    /// Whether a send waits for a disk that hangs: then it is looked at again when that goes on.
+    pub(crate) fn hangs(&mut self, from: Socket, gather: &Gather) -> bool {
+        let Some((file, ..)) = gather.file_ahead() else { return false };
+        let disk = &mut self.disks[own(file).id.disk];
+        let hangs = disk.hung.is_some();
+        if hangs {
+            disk.hung_sends.push(from);
+        }
+        hangs
     }
 
     /// Reads, at most so many bytes, what comes next in a send.

@@ -1,11 +1,13 @@
 //! A file that comes in: looked for, held against what is there, written, verified, published.
 
+use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
 use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
 
 use super::{Hands, JOBS_MAX, Transfers, Work};
+use crate::close::Escaped;
 use crate::directory::{Directory, Reservation, Spent};
 use crate::transfer::{Offer, Progress, TransferError, TransferErrorKind};
 
@@ -88,6 +90,12 @@ enum Leaving {
     Nothing,
 }
 
+impl fmt::Display for Receiving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", Escaped(self.name.as_str()), self.step)
+    }
+}
+
 impl Receiving {
     pub(super) fn is_open_for(&self, progress: &Progress) -> bool {
         self.progress.as_ref() == Some(progress)
@@ -100,6 +108,14 @@ impl Receiving {
 
     pub(super) fn is_over(&self) -> bool {
         self.step == Step::Leaving
+    }
+
+    /// The disk is at it and is not awaited any more. Gives whose end has yet to be told.
+    pub(super) fn give_up(self) -> Option<Progress> {
+        if let Some(reservation) = self.reservation {
+            reservation.spend_all();
+        }
+        self.progress
     }
 
     /// Until when the sender may be silent, where it is its turn.
@@ -174,7 +190,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if self.places_taken() < JOBS_MAX && directory.is_expiry_due(now_ms) {
             let directory = directory.io().clone();
             let expire = FileOp::ExpireParts { directory, age_ms: PART_AGE_MS };
-            self.begin(hands, by_peer, Work::Chore, expire);
+            self.begin(hands, by_peer, Work::Chore(None), expire);
         }
         let open = FileOp::Open { directory: directory.io().clone(), path };
         let place = self.begin(hands, by_peer, Work::Receiving(receiving), open);

@@ -314,10 +314,18 @@ impl Run {
         });
     }
 
-    /// The endpoint ends and another takes its place.
+    /// The endpoint ends and another takes its place. Its disk may hang meanwhile: what it was
+    /// asked for may still end when the other is there.
     fn start_again(&mut self, place: usize, timeout: Duration) -> Result<(), Violation> {
+        let hangs = self.dice.one_in(4);
+        if hangs {
+            self.book.shelves(|shelves| shelves.disk(place).hang());
+        }
         self.hosts[place].endpoint.shutdown(timeout);
         self.await_host(place)?;
+        if hangs {
+            self.book.shelves(|shelves| shelves.disk(place).resume());
+        }
         let dice = &mut self.dice;
         if place != SERVER_PLACE && dice.one_in(4) {
             self.book.shelves(|shelves| {
@@ -397,8 +405,19 @@ impl Run {
     /// disks, also when they crash now.
     fn finish(mut self) -> Result<Summary, Violation> {
         let timeout = Duration::from_millis(self.dice.below(4_000));
+        let hung: Vec<_> = (0..self.hosts.len()).filter(|_| self.dice.one_in(8)).collect();
+        for place in &hung {
+            self.book.shelves(|shelves| shelves.disk(*place).hang());
+        }
         for host in &self.hosts {
             host.endpoint.shutdown(timeout);
+        }
+        if self.dice.one_in(2) {
+            // Some come back, about when they are given up.
+            self.world.run_for(timeout + Duration::from_millis(self.dice.below(20_000)));
+            for place in hung {
+                self.book.shelves(|shelves| shelves.disk(place).resume());
+            }
         }
         for place in 0..self.hosts.len() {
             self.await_host(place)?;

@@ -103,7 +103,7 @@ fn chunks(bed: &Bed<'_>, raw: &mut Raw, bytes_max: usize) -> (Vec<u8>, Option<(u
     (bytes, None)
 }
 
-fn serve_known<'a>(bed: &Bed<'a>, there: &Store) -> posthouse::Endpoint {
+fn serve_known(bed: &Bed<'_>, there: &Store) -> posthouse::Endpoint {
     let options = Options { heartbeat_ms: 0, ..bed.options() };
     let (server, _) = serve_with(bed, &there.directory(), options);
     let client = bed.client(&server);

@@ -88,10 +88,10 @@ impl Shelves {
         (whole + begun) as u64 + bytes > bytes_max || count >= files_max
     }
 
-    /// How often operations on any disk have failed.
+    /// How often operations on any disk have failed, or were not awaited.
     pub(super) fn failures(&self) -> u64 {
         let tally = self.network.tally();
-        tally.disk_full + tally.disk_fails
+        tally.disk_full + tally.disk_fails + tally.given_up
     }
 
     /// How often a disk has crashed.

@@ -1,0 +1,213 @@
+//! C3: a disk that hangs holds up a shutdown no longer than it may.
+
+use std::time::Duration;
+
+use posthouse::sim::{Disk, Faults};
+use posthouse::{Endpoint, Options, ReasonKind, Tuning};
+
+use super::carrier::{Log, serve_with, visit};
+use crate::bed::{Bed, in_simulation};
+use crate::store::content;
+
+/// How long past its deadline a shutdown waits for what cannot be cancelled.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// A server whose disk hangs when so much of each file has come, and a peer that sends it some.
+fn hung(bed: &Bed<'_>, files: u64, bytes: u64) -> (Endpoint, Log, Endpoint, Disk) {
+    let (here, disk) = (bed.store("here"), bed.world().disk("there"));
+    let tuning = Tuning { chunk_bytes: 1024, transfer_window_bytes: 4096, ..bed.options().tuning };
+    let options = Options { tuning, ..bed.options() };
+    let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), options);
+    for number in 0..files {
+        here.write(&format!("n{number}"), &content(number, 100_000));
+    }
+    let directory = here.directory();
+    let (visitor, _) = visit(bed, &server, move |peer| {
+        for number in 0..files {
+            let _ = peer.offer(&directory, &format!("n{number}"));
+        }
+        Ok(())
+    });
+    bed.wait_for("a beginning", || {
+        let parts = disk.parts();
+        let come: u64 = parts.iter().map(|(_, part)| part.len() as u64).sum();
+        server.stats().connected == 1 && come >= files * bytes
+    });
+    disk.hang();
+    (server, log, visitor, disk)
+}
+
+/// Ends an endpoint whose disk hangs: so many operations must be left, and nothing else.
+fn end_hung(bed: &Bed<'_>, server: &Endpoint) -> u64 {
+    let before = bed.world().now();
+    server.shutdown(DEADLINE);
+    server.wait().expect("no callback waits here");
+    let took = bed.world().now() - before;
+    assert!((DEADLINE + GIVE_UP_AFTER..DEADLINE + GIVE_UP_AFTER * 2).contains(&took), "{took:?}");
+    let stats = server.stats();
+    let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
+    assert_eq!(left, (0, 0, 0, 0), "left on {bed:?}: {stats:?}");
+    assert_eq!(stats.connected, stats.disconnected, "{stats:?}");
+    stats.operations_submitted - stats.operations_completed
+}
+
+#[test]
+fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
+    in_simulation(|bed| {
+        let files = 1 + bed.world().seed() % 3;
+        let (server, log, visitor, disk) = hung(bed, files, bed.world().seed() * 2_000);
+        bed.world().run_for(Duration::from_secs(5));
+        assert_eq!(server.stats().connections, 1, "without a shutdown it stays");
+        let leaked = end_hung(bed, &server);
+        assert!((1..=files + 1).contains(&leaked), "one for each file, and a chore: {leaked}");
+        assert_eq!(log.ends().len(), 1);
+        assert_eq!(log.transfers().len() as u64, files, "each is told once: {:?}", log.order());
+        bed.end(&visitor);
+        // Whatever it does when it comes back concerns nobody.
+        disk.resume();
+        bed.world().settle();
+        drop(server);
+    });
+}
+
+/// The system sends a known file by itself; that it cannot holds up nobody.
+#[test]
+fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
+    in_simulation(|bed| {
+        let disk = bed.world().disk("there");
+        disk.write("file", &content(1, 100_000));
+        let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
+        let client = bed.client(&server);
+        client.get("file", &bed.store("first").directory()).expect("it comes");
+        client.close();
+        let to = bed.store("here").directory();
+        let (visitor, _) = visit(bed, &server, move |peer| {
+            let _ = peer.get(&to, "file");
+            Ok(())
+        });
+        bed.wait_for("a second", || server.stats().connected == 2);
+        bed.world().run_for(Duration::from_micros(bed.world().seed() * 300));
+        disk.hang();
+        bed.world().run_for(Duration::from_secs(2));
+        // A read, or a look at what the file is now, may be left; a send is not.
+        server.shutdown(DEADLINE);
+        server.wait().expect("no callback waits here");
+        let stats = server.stats();
+        let left = (stats.connections, stats.sockets, stats.buffers_used);
+        assert_eq!(left, (0, 0, 0), "{stats:?}");
+        assert!(stats.operations_submitted - stats.operations_completed <= 1, "{stats:?}");
+        assert_eq!(log.ends().len(), 2);
+        bed.end(&visitor);
+        disk.resume();
+        bed.world().settle();
+    });
+}
+
+#[test]
+fn who_closed_because_of_the_shutdown_hears_what_it_was_given_up_for() {
+    in_simulation(|bed| {
+        let (server, log, visitor, _disk) = hung(bed, 1, 3_000);
+        bed.world().run_for(Duration::from_secs(1));
+        end_hung(bed, &server);
+        let why = &log.ends()[0];
+        assert_eq!(why.kind(), ReasonKind::Shutdown);
+        let text = why.to_string();
+        assert!(text.contains(": receiving n0 ("), "{text}");
+        bed.end(&visitor);
+    });
+}
+
+#[test]
+fn what_comes_late_meets_nobody() {
+    in_simulation(|bed| {
+        let bed = &bed.with(1, 4);
+        let (server, log, visitor, disk) = hung(bed, 2, 3_000);
+        let here = bed.store("elsewhere");
+        here.write("other", b"what the server never looks at");
+        let directory = here.directory();
+        let (more, _) = visit(bed, &server, move |peer| {
+            let _ = peer.offer(&directory, "other");
+            Ok(())
+        });
+        bed.wait_for("a second", || server.stats().connected == 2);
+        bed.world().run_for(Duration::from_secs(1));
+        // It takes a while to close a socket, so that there is a time between the two ends.
+        let (zero, slow) = (Duration::ZERO, Duration::from_millis(900));
+        bed.world().faults(Faults {
+            immediate_ppm: 0,
+            completion_delay: slow..=slow * 2,
+            disk_delay: zero..=zero,
+            ..Faults::none()
+        });
+        server.shutdown(DEADLINE);
+        bed.wait_for("the first end", || !log.ends().is_empty());
+        assert_eq!(log.ends().len(), 1, "the other's socket is still being closed");
+        disk.resume();
+        server.wait().expect("no callback waits here");
+        assert_eq!(log.ends().len(), 2);
+        assert_eq!(server.stats().transfers, 0, "nothing comes of it any more");
+        bed.end(&more);
+        bed.end(&visitor);
+    });
+}
+
+#[cfg(target_os = "linux")]
+mod real {
+    use std::cell::RefCell;
+
+    use super::super::carrier::{serve, visit};
+    use super::super::mute::{LOOKUP, Mute, READ, can_mount};
+    use crate::bed::{on_real_sockets, wait_for_real};
+    use crate::store::Store;
+
+    /// Threads of this process with a name that begins so.
+    fn threads(name: &str) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|it| it.starts_with(name)).count()
+    }
+
+    #[test]
+    fn a_mount_that_does_not_answer_is_given_up() {
+        if !can_mount("files::hung::real::a_mount_that_does_not_answer_is_given_up") {
+            return;
+        }
+        crate::log::keep();
+        let hung = RefCell::new(Vec::new());
+        on_real_sockets(|bed| {
+            // A look at a name is the disk's threads', a read may be the ring's.
+            for kind in [LOOKUP, READ] {
+                let (mute, back) = (Mute::at(kind), Store::real());
+                let directory = posthouse::Directory::open(mute.path()).expect("it is there");
+                let (server, log) = serve(bed, &directory);
+                let to = back.directory();
+                let (visitor, _) = visit(bed, &server, move |peer| {
+                    let _ = peer.get(&to, "file");
+                    Ok(())
+                });
+                bed.wait_for("a question", || mute.is_waited_for());
+                server.shutdown(std::time::Duration::ZERO);
+                bed.end(&visitor);
+                hung.borrow_mut().push((format!("{bed:?}, {kind}"), mute, server, log));
+            }
+        });
+        let hung = hung.into_inner();
+        for (place, _, server, log) in &hung {
+            server.wait().expect("no callback waits here");
+            let stats = server.stats();
+            let left = (stats.connections, stats.sockets, stats.buffers_used);
+            assert_eq!(left, (0, 0, 0), "left on {place}: {stats:?}");
+            let leaked = stats.operations_submitted - stats.operations_completed;
+            assert_eq!((leaked, log.ends().len(), log.transfers().len()), (1, 1, 1), "{place}");
+            let why = log.ends()[0].to_string();
+            assert!(why.ends_with("did not end 1 operation: sending file"), "{place}: {why}");
+        }
+        assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
+        // Whoever waited gets an answer now, and nobody is there to hear of it.
+        let mutes: Vec<Mute> = hung.into_iter().map(|(_, mute, ..)| mute).collect();
+        assert!(threads("posthouse-disk") > 0, "one at least waits");
+        drop(mutes);
+        wait_for_real("all threads to end", || threads("posthouse-") == 0);
+    }
+}
