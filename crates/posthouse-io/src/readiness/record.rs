@@ -53,11 +53,11 @@ pub(super) struct Record {
     listed: bool,
     /// True exactly when this side has ended its stream.
     sending_ended: bool,
-    /// True exactly while a thread of the disk is at a send, be it one that has been cancelled since.
+    /// True exactly while a thread of the disk is at a send, be it one that was cancelled since.
     away: bool,
     /// True exactly when the end of the peer's stream was seen meanwhile. It is one only if the
-    /// thread has met no error: the system tells that to one call only, and shows the others a clean
-    /// end.
+    /// thread has met no error: the system tells that to one call only, and shows the others a
+    /// clean end.
     ended_while_away: bool,
 }
 
