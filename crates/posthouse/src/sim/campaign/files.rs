@@ -319,7 +319,7 @@ impl Run {
     fn start_again(&mut self, place: usize, timeout: Duration) -> Result<(), Violation> {
         let hangs = self.dice.one_in(4);
         if hangs {
-            self.book.shelves(|shelves| shelves.disk(place).hang());
+            self.book.shelves(|shelves| shelves.hang(place));
         }
         self.hosts[place].endpoint.shutdown(timeout);
         self.await_host(place)?;

@@ -548,7 +548,7 @@ impl Inner {
         receivers.now -= 1;
         let alone = coming.alone && receivers.ever == coming.ever;
         let harmed = (crashes, failures) != (coming.crashes, coming.failures);
-        if !alone || harmed || self.shelves.is_tight {
+        if !alone || harmed || self.shelves.is_tight || self.shelves.has_hung(place) {
             return Ok(());
         }
         let part = self.shelves.part(place, &coming.part);

@@ -33,6 +33,8 @@ pub(super) struct Shelves {
     /// How many bytes and files the server's directory may hold.
     quota: Option<(u64, u64)>,
     crashes: Vec<u64>,
+    /// Which disks have hung: what an endpoint that is gone asked them for may take effect late.
+    hung: Vec<bool>,
     /// Names of files that were once rewritten while an endpoint could know their hash.
     unseen: BTreeSet<String>,
     /// When a file was changed last.
@@ -62,6 +64,7 @@ impl Shelves {
             seen: BTreeMap::new(),
             quota: None,
             crashes: vec![0; disks.len()],
+            hung: vec![false; disks.len()],
             unseen: BTreeSet::new(),
             changed: Duration::ZERO,
             is_tight: false,
@@ -104,6 +107,17 @@ impl Shelves {
         self.disks[place].crash();
         self.crashes[place] += 1;
         self.seen.retain(|(on, _), _| *on != place);
+    }
+
+    /// A disk hangs until it goes on.
+    pub(super) fn hang(&mut self, place: usize) {
+        self.disks[place].hang();
+        self.hung[place] = true;
+    }
+
+    /// Whether something may happen on a disk that no endpoint asks for any more.
+    pub(super) fn has_hung(&self, place: usize) -> bool {
+        self.hung[place]
     }
 
     /// Where a side keeps what the two speak of under this name.
