@@ -18,6 +18,9 @@ const CHUNK_TIME_MAX: Duration = Duration::from_millis(500);
 /// A line that takes less gets larger ones.
 const CHUNK_TIME_MIN: Duration = Duration::from_millis(50);
 
+/// Hashes of shorter files are not kept: to make them again costs next to nothing.
+const HASH_WORTH_BYTES: u64 = 16 * 1024;
+
 /// A file that goes out.
 pub(super) struct Sending {
     pub(super) progress: Progress,
@@ -272,7 +275,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
             Next::Chunk { offset, bytes }
-                if open.known.is_some() && hands.cx.lane.prefers_files() =>
+                if open.known.is_some() && hands.cx.lane.prefers_file(bytes.min(chunk_bytes)) =>
             {
                 let bytes = bytes.min(chunk_bytes);
                 open.outgoing.unseen_chunk(bytes);
@@ -417,7 +420,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
         sending.open().outgoing.confirmed(hash)?;
         let Open { metadata, version, .. } = *sending.open();
         sending.progress.set_moved(metadata.bytes);
-        if let Some(version) = version {
+        if let Some(version) = version
+            && metadata.bytes >= HASH_WORTH_BYTES
+        {
             hands.cx.core.known_hashes.keep(version, hash);
         }
         self.end_sending(hands, place, Ok(hash), false);
