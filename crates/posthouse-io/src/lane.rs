@@ -101,10 +101,10 @@ impl Lane {
     }
 
     /// Whether so many bytes of a file are better sent as a [`FilePart`](crate::FilePart) than read
-    /// and sent as memory, where they are wanted for nothing else. Few are not. Many are on
-    /// readiness. They are not on io_uring, where it is the same work. On Windows they are on server
-    /// editions; the others carry out two such sends at a time, in the whole system, and let the
-    /// rest wait. The simulation draws lots each time.
+    /// and sent as memory, where they are wanted for nothing else. On readiness and on server
+    /// editions of Windows they are, unless they are few. On io_uring they are not: it is the same
+    /// work. Nor on other editions of Windows, which carry out two such sends at a time, in the
+    /// whole system, and let the rest wait. The simulation draws lots each time.
     pub fn prefers_file(&mut self, bytes: usize) -> bool {
         match &mut self.kind {
             #[cfg(target_os = "linux")]

@@ -13,6 +13,19 @@ const SYSTEM: &str = "drive_c/windows/system32";
 /// Rust's std needs it for its randomness; Wine has it from version 9 on.
 const STAND_IN: &str = "bcryptprimitives.dll";
 const STAND_IN_SOURCE: &str = include_str!("bcryptprimitives.c");
+/// Wine takes itself for a client edition of Windows, on which files are not sent by TransmitFile.
+const SERVER_EDITION: [&str; 10] = [
+    "reg",
+    "add",
+    r"HKLM\System\CurrentControlSet\Control\ProductOptions",
+    "/v",
+    "ProductType",
+    "/t",
+    "REG_SZ",
+    "/d",
+    "ServerNT",
+    "/f",
+];
 /// Made in some 10 s on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -50,6 +63,7 @@ impl Prefix {
         let mut prefix = Self { path, wineserver, resident, _lock: lock };
         // Once another program has come and gone the services are up.
         run(Command::new(&tools.wine), &prefix.path, &["cmd", "/c", "exit"])?;
+        run(Command::new(&tools.wine), &prefix.path, &SERVER_EDITION)?;
         match prefix.resident.try_wait() {
             Ok(None) => Ok(prefix),
             _ => Err(format!("Wine does not stay up in {}", prefix.path.display())),

@@ -62,6 +62,18 @@ fn assert_at_rest(port: &CompletionPort) {
     assert_eq!((counters.sockets, counters.buffers_used), (0, 0));
 }
 
+/// Files are sent by TransmitFile on server editions only.
+#[test]
+fn a_server_edition_is_told_from_the_others() {
+    let key = r"HKLM\System\CurrentControlSet\Control\ProductOptions";
+    let query =
+        std::process::Command::new("reg").args(["query", key, "/v", "ProductType"]).output();
+    let told = String::from_utf8_lossy(&query.expect("reg runs").stdout).into_owned();
+    let is_client = told.contains("WinNT");
+    assert!(is_client || told.contains("ServerNT") || told.contains("LanmanNT"), "{told}");
+    assert_eq!(crate::system::is_server(), !is_client, "{told}");
+}
+
 /// A probe stands in for what it has no memory for, and those behind it: each gets what is its.
 #[test]
 fn receives_that_the_system_has_no_memory_for_get_their_bytes_all_the_same() {
