@@ -8,6 +8,7 @@
 //! | `receives` | an end's receives in their order |
 //! | `exchange` | the two ends' accounts, held against each other |
 //! | `worker` | a worker: connecting, accepting, handing completions to ends |
+//! | `shelf` | a file that holds what is sent |
 //! | `house` | where a lane's ends live |
 //! | `tags`, `pattern`, `random` | names of operations, bytes to send, chance |
 //! | `figures`, `process` | what is counted, and what the process has of the system |
@@ -21,6 +22,7 @@ mod process;
 mod random;
 mod receives;
 mod script;
+mod shelf;
 mod tags;
 mod worker;
 
@@ -41,6 +43,7 @@ use house::{House, Post};
 use process::Holdings;
 pub(crate) use script::Plan;
 use script::{Script, Side, Target};
+use shelf::Shelf;
 use worker::Worker;
 
 /// What to run.
@@ -92,6 +95,7 @@ pub(crate) struct Report {
 /// What all workers share.
 struct Campaign {
     settings: Settings,
+    shelf: Shelf,
     port: CompletionPort,
     bell: Bell,
     exchanges: Exchanges,
@@ -156,7 +160,7 @@ impl Settings {
 /// Beginning and end.
 impl Campaign {
     fn open(settings: Settings) -> std::io::Result<Arc<Self>> {
-        let (port, _) = CompletionPort::open(Options {
+        let options = Options {
             backend: settings.backend.clone(),
             layout: Some(settings.layout),
             io_workers: settings.workers.into(),
@@ -164,7 +168,9 @@ impl Campaign {
             guard_buffers: settings.guarded,
             read_mode: settings.read_mode,
             ..Options::default()
-        })?;
+        };
+        let shelf = Shelf::new(settings.plan.seed, options.clone())?;
+        let (port, _) = CompletionPort::open(options)?;
         let listen = || port.listen(any_port(), ListenOptions::default());
         let (mut houses, mut serving, mut turning_away) = (Vec::new(), Vec::new(), Vec::new());
         for lane in 0..port.lanes() {
@@ -183,6 +189,7 @@ impl Campaign {
             posts_open: AtomicUsize::new(2 * houses.len()),
             workers: AtomicUsize::new(settings.workers.into()),
             settings,
+            shelf,
             port,
             houses,
             serving,

@@ -61,6 +61,7 @@ enum State {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about what is sent")]
 struct Outgoing {
     pattern: Pattern,
     /// Messages begun.
@@ -73,6 +74,8 @@ struct Outgoing {
     in_flight: Option<usize>,
     /// True exactly when that send has been asked to end.
     cancelled: bool,
+    /// True exactly when that send is of a file, and may leave in part where it fails.
+    of_file: bool,
     /// True exactly when that send is of what found no room before.
     stalled: bool,
     /// True exactly when this side has ended its stream.
@@ -129,6 +132,7 @@ impl End {
                 rest: None,
                 in_flight: None,
                 cancelled: false,
+                of_file: false,
                 stalled: false,
                 ended: false,
             },
@@ -248,7 +252,7 @@ impl End {
             return;
         }
         self.cancels_left = self.cancels_left.saturating_sub(1);
-        let doubtful = hands.campaign.settings.failed_sends_are_doubtful();
+        let doubtful = self.is_send_doubtful(hands);
         let may_cancel_a_send = !(doubtful && self.outgoing.in_flight.is_some());
         let everything = self.random.one_in(if stalled { 2 } else { 3 }) && may_cancel_a_send;
         self.cancel(if everything { Cancel::Everything } else { Cancel::Receives }, hands);
@@ -364,7 +368,7 @@ impl End {
         }
         let rest = self.outgoing.rest.take();
         self.outgoing.stalled = rest.is_some();
-        let gather = rest.unwrap_or_else(|| self.gather());
+        let gather = rest.unwrap_or_else(|| self.gather(hands));
         self.outgoing.in_flight = Some(gather.len());
         self.outgoing.cancelled = false;
         self.submit(Kind::Send, 0, Op::Send(self.socket, gather), hands);
@@ -372,15 +376,29 @@ impl End {
     }
 
     /// What has not been sent of the message, in one piece or in several.
-    fn gather(&mut self) -> Gather {
+    fn gather(&mut self, hands: &mut Hands<'_>) -> Gather {
         let (from, until) = (self.account.sent, self.outgoing.message_end);
-        let bytes = self.outgoing.pattern.bytes(from, until);
+        let mut gather = Gather::default();
+        self.outgoing.of_file = false;
         let pieces = match self.random.below(32) {
             0 => 100,
             1..4 => self.random.between(2, 5),
+            4..12 => {
+                // What comes first from memory, the rest of it as it lies in the file.
+                let middle = from + self.random.below(until - from);
+                let offset = self.outgoing.pattern.in_row(middle);
+                if let Some(part) = hands.campaign.shelf.part(offset, until - middle) {
+                    let first = self.outgoing.pattern.bytes(from, middle);
+                    gather.push(Segment::Owned(first));
+                    gather.push(part);
+                    self.outgoing.of_file = true;
+                    return gather;
+                }
+                1
+            }
             _ => 1,
         };
-        let mut gather = Gather::default();
+        let bytes = self.outgoing.pattern.bytes(from, until);
         if pieces == 1 {
             gather.push(Segment::Owned(bytes));
             return gather;
@@ -394,6 +412,11 @@ impl End {
         gather
     }
 
+    /// Whether the send, where it fails, may have left in part.
+    fn is_send_doubtful(&self, hands: &Hands<'_>) -> bool {
+        self.outgoing.of_file || hands.campaign.settings.failed_sends_are_doubtful()
+    }
+
     fn sent(&mut self, outcome: Outcome, hands: &mut Hands<'_>) -> Check {
         let Some(length) = self.outgoing.in_flight.take() else {
             return Err("a send is completed, and none is in flight".to_owned());
@@ -403,7 +426,16 @@ impl End {
                 if gather.len() != length || bytes > length {
                     return Err(format!("{bytes} of {length} bytes sent, {} back", gather.len()));
                 }
-                gather.advance(bytes, drop);
+                let mut fault = None;
+                gather.advance(bytes, |segment| {
+                    if let Segment::File(part) = segment {
+                        hands.figures.count(Figure::FileParts);
+                        fault = part.fault();
+                    }
+                });
+                if let Some(fault) = fault {
+                    return Err(format!("zeros were sent in place of the file: {fault:?}"));
+                }
                 self.account.sent += bytes as u32;
                 hands.figures.add(Figure::SentBytes, bytes as u64);
                 if gather.is_empty() {
@@ -423,7 +455,7 @@ impl End {
             // Where nothing of a cancelled send has left it is sent again, and the other end would
             // see it twice.
             Outcome::Failed(error) => {
-                if hands.campaign.settings.failed_sends_are_doubtful() {
+                if self.is_send_doubtful(hands) {
                     self.account.doubtful = length as u32;
                 }
                 let cancelled = error.failure == Failure::Cancelled;

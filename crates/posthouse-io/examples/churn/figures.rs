@@ -28,6 +28,7 @@ figures! {
     AcceptsAgain: "accepts cancelled and armed again",
     Messages: "messages sent",
     SentBytes: "bytes sent",
+    FileParts: "parts of files sent",
     CheckedBytes: "bytes checked",
     SendsPartly: "sends that left partly",
     SendsCancelled: "sends cancelled and submitted again",

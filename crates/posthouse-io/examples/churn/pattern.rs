@@ -1,4 +1,6 @@
-//! What is sent: bytes that only this direction of this connection has at this offset.
+//! What is sent: bytes that hardly another direction of a connection has at this offset.
+//!
+//! All that is ever sent lies in one long row of words; each direction begins at its own place.
 
 use super::random::{Random, mix};
 use super::script::Side;
@@ -6,7 +8,27 @@ use super::script::Side;
 /// The bytes of one direction of one connection.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    key: u64,
+    /// The word before the first.
+    row: u64,
+    /// How many words of the row come before its own.
+    place: u64,
+}
+
+/// How many places there are.
+pub(super) const PLACES: u64 = 1 << 22;
+
+/// The row.
+pub(super) fn words(seed: u64) -> impl Iterator<Item = [u8; WORD]> {
+    let row = row(seed);
+    (0..).map(move |index| word(row, index))
+}
+
+fn row(seed: u64) -> u64 {
+    Random::of([seed, 0, 4]).next()
+}
+
+fn word(row: u64, index: u64) -> [u8; WORD] {
+    mix(row.wrapping_add(index)).to_le_bytes()
 }
 
 const WORD: usize = size_of::<u64>();
@@ -15,7 +37,13 @@ impl Pattern {
     /// What the `sender` of a connection sends.
     pub(super) fn of(seed: u64, number: u32, sender: Side) -> Self {
         let direction = u64::from(sender == Side::Server);
-        Self { key: Random::of([seed, number.into(), 2 + direction]).next() }
+        let place = Random::of([seed, number.into(), 2 + direction]).next() % PLACES;
+        Self { row: row(seed), place }
+    }
+
+    /// Where in the row, in bytes, an offset is.
+    pub(super) fn in_row(&self, offset: u32) -> u64 {
+        WORD as u64 * self.place + u64::from(offset)
     }
 
     /// The bytes from one offset to another.
@@ -51,7 +79,7 @@ impl Pattern {
     }
 
     fn word(&self, index: usize) -> [u8; WORD] {
-        mix(self.key.wrapping_add(index as u64)).to_le_bytes()
+        word(self.row, self.place + index as u64)
     }
 }
 

@@ -1,0 +1,76 @@
+//! A file that holds what all connections send, each from a place of its own on.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use posthouse_io::{
+    CompletionPort, Directory, Error, Failure, File, FileOp, FileOutcome, FilePart, LaneId, Op,
+    Options, Outcome, Segment, Tag, Turn,
+};
+
+use super::pattern::{PLACES, words};
+
+/// Bytes that it holds.
+const BYTES: u64 = 8 * PLACES + (32 << 20);
+
+/// The file; it goes with this value.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    file: File,
+    path: PathBuf,
+}
+
+impl Shelf {
+    pub(super) fn new(seed: u64, options: Options) -> io::Result<Self> {
+        let directory = std::env::temp_dir();
+        let name = format!("posthouse-churn-{}", std::process::id());
+        let path = directory.join(&name);
+        let mut file = io::BufWriter::new(std::fs::File::create(&path)?);
+        for word in words(seed).take(BYTES as usize / 8) {
+            file.write_all(&word)?;
+        }
+        file.flush()?;
+        drop(file);
+        let directory = Directory::open(&directory)?;
+        let open = FileOp::Open { directory, path: name.into() };
+        Ok(Self { file: opened(open, options)?, path })
+    }
+
+    /// So many bytes from there on, where it has them.
+    pub(super) fn part(&self, offset: u64, bytes: u32) -> Option<Segment> {
+        let part = || FilePart::new(self.file.clone(), offset, bytes as usize);
+        (offset + u64::from(bytes) <= BYTES).then(|| Segment::File(Box::new(part())))
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Has a port open the file.
+fn opened(open: FileOp, options: Options) -> io::Result<File> {
+    let (port, _) = CompletionPort::open(Options { io_workers: 1, ..options })?;
+    let (tell, told) = mpsc::channel();
+    let mut open = Some(open);
+    port.spawn(LaneId(0), "shelf", move |lane| {
+        if let Some(open) = open.take() {
+            lane.submit(Tag(0), Op::File(Box::new(open)));
+        }
+        let Some(completion) = lane.next() else { return Turn::Sleep(None) };
+        let _ = tell.send(completion.outcome);
+        Turn::Done
+    })?;
+    let outcome = told.recv().unwrap_or(Outcome::Failed(Error::new(Failure::Cancelled)));
+    port.drain(Duration::from_secs(10));
+    match outcome {
+        Outcome::File(outcome) => match *outcome {
+            FileOutcome::Opened { file, .. } => Ok(file),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        },
+        other => Err(io::Error::other(format!("{other:?}"))),
+    }
+}
