@@ -22,6 +22,8 @@ that every operation ends once, that bytes arrive as they were sent, and that no
   --seed S             what happens on each connection (default 1); which thread does it when, and
                        so what comes first, is another thing each time
   --guarded            released buffers lie on pages that nobody can touch
+  --without-files      all that is sent is memory (under Wine: a TransmitFile that begins after the
+                       peer has left never ends there)
   --workers N          I/O workers (default 3)
   --at-once N          connections at once (default 1024, at most 6000)
   --minutes N          begin no more connections when this time is over
@@ -62,15 +64,23 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
         read_mode: ReadMode::ZeroByte,
         plan: Plan { seed: 1, resets_percent: 0 },
         guarded: false,
+        files: true,
         workers: 3,
         at_once: 1024,
         time_max: None,
     };
     let mut words = words.into_iter();
     while let Some(option) = words.next() {
-        if option == "--guarded" {
-            settings.guarded = true;
-            continue;
+        match option.as_str() {
+            "--guarded" => {
+                settings.guarded = true;
+                continue;
+            }
+            "--without-files" => {
+                settings.files = false;
+                continue;
+            }
+            _ => {}
         }
         let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
         let number = |max: u64| match value.parse() {

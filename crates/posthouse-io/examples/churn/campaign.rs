@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) read_mode: ReadMode,
     pub(crate) plan: Plan,
     pub(crate) guarded: bool,
+    /// Whether a quarter of the sends are of a file.
+    pub(crate) files: bool,
     pub(crate) workers: u16,
     /// Connecting ends at once; as many accepting ones come with them, and each has a descriptor.
     pub(crate) at_once: u16,

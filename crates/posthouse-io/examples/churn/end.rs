@@ -383,7 +383,7 @@ impl End {
         let pieces = match self.random.below(32) {
             0 => 100,
             1..4 => self.random.between(2, 5),
-            4..12 => {
+            4..12 if hands.campaign.settings.files => {
                 // What comes first from memory, the rest of it as it lies in the file.
                 let middle = from + self.random.below(until - from);
                 let offset = self.outgoing.pattern.in_row(middle);
