@@ -44,7 +44,7 @@ use crate::token::Tag;
 /// What the system opened.
 pub(crate) use self::here::Opened;
 #[cfg(target_os = "linux")]
-pub(crate) use self::sending::{FileSent, Parcel};
+pub(crate) use self::sending::{Content, FileSent, Parcel};
 
 /// Operations that run at a time; each has a thread. A disk does several at once faster than one
 /// after the other, and one that waits for a slow sync does not hold up the others.

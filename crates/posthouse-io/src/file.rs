@@ -248,9 +248,9 @@ pub struct Metadata {
 
 /// A state of a file. Who finds the same one later finds the same bytes, as far as file systems
 /// tell: it is made of the file's identity, its length, and when it was last changed in any way
-/// (which no program can set). A file that was changed within the last five seconds is in none that
-/// would be known again: the clocks of file systems are coarse. Neither is one whose file system
-/// keeps no such time (FAT on Windows).
+/// (which programs cannot set). A file that was changed within the last five seconds is in none
+/// that would be known again: the clocks of file systems are coarse. Neither is one whose file
+/// system keeps no such time (FAT on Windows, some that are programs).
 ///
 /// Somebody may write to a file in ways that show late (a mapping of it, another machine). So what
 /// is known by a version is checked in the end by whoever relies on it.

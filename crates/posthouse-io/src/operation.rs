@@ -252,7 +252,7 @@ impl Gather {
         }
     }
 
-    /// Whether a part of a file comes right after the memory that comes next.
+    /// Whether a part of a file comes somewhere after the memory that comes next.
     #[cfg(any(target_os = "linux", test))]
     pub(crate) fn file_follows(&self) -> bool {
         self.file_ahead().is_none()

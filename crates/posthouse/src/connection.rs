@@ -325,6 +325,9 @@ impl<S: Default + Send + 'static> Connection<S> {
                 if bytes == 0 {
                     strand.retry_later(cx);
                 }
+                if sent.unread > 0 {
+                    cx.core.stats.file_bytes_unread.add(sent.unread as u64);
+                }
                 if let Some(fault) = sent.fault {
                     strand.on_chunk_fault(cx, fault);
                 }

@@ -84,6 +84,8 @@ impl Spares {
 pub(crate) struct Sent {
     /// Everything that was in flight has left.
     pub(crate) all: bool,
+    /// Bytes of a file that the system has sent by itself.
+    pub(crate) unread: usize,
     /// Why zeros left in place of the chunk, or of its end.
     pub(crate) fault: Option<FileFault>,
 }
@@ -211,14 +213,17 @@ impl Output {
         self.sending = false;
         self.queued_bytes -= bytes;
         self.bulk_end = self.bulk_end.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let mut fault = None;
-        gather.advance(bytes, |segment| match segment {
-            Segment::File(part) => fault = part.fault(),
-            segment => spares.keep(segment),
+        let (mut unread, mut fault) = (0, None);
+        gather.advance(bytes, |segment| {
+            let len = segment.len();
+            match segment {
+                Segment::File(part) => (unread, fault) = (unread + len, part.fault()),
+                segment => spares.keep(segment),
+            }
         });
         if gather.is_empty() {
             spares.keep_gather(gather);
-            return Sent { all: true, fault };
+            return Sent { all: true, unread, fault };
         }
         if let Some(later) = self.closed.take() {
             let mut later = spares.unboxed(later);
@@ -226,7 +231,7 @@ impl Output {
             spares.keep_gather(later);
         }
         self.closed = Some(spares.boxed(gather));
-        Sent { all: false, fault }
+        Sent { all: false, unread, fault }
     }
 
     /// The send in flight failed; its memory is gone.

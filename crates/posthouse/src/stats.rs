@@ -36,6 +36,7 @@ pub(crate) struct Counts {
     pub(crate) group_skips: Counter,
     pub(crate) transfers: Counter,
     pub(crate) transfers_failed: Counter,
+    pub(crate) file_bytes_unread: Counter,
 }
 
 impl Counts {
@@ -82,6 +83,9 @@ pub struct Stats {
     pub transfers: u64,
     /// Files that did not.
     pub transfers_failed: u64,
+    /// Bytes of files that the system sent by itself: nobody here read them, because their hashes
+    /// were known.
+    pub file_bytes_unread: u64,
     /// Bytes that partly received frames hold.
     pub assembly_bytes: usize,
     /// Operations submitted to the completion port.
@@ -115,6 +119,7 @@ impl Stats {
             group_skips: counts.group_skips.get(),
             transfers: counts.transfers.get(),
             transfers_failed: counts.transfers_failed.get(),
+            file_bytes_unread: counts.file_bytes_unread.get(),
             assembly_bytes: assembly,
             operations_submitted: io.submitted,
             operations_completed: io.completed,

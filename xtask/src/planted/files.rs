@@ -215,8 +215,8 @@ pub(super) const PLANTED: &[Mistake] = &[
         name: "file_sent_from_its_beginning",
         breaks: "C5: every unread chunk is the first",
         file: "crates/posthouse/src/connection/transfers/sending.rs",
-        find: r"                let part = FilePart::new(file, offset, bytes);",
-        replace: r"                let part = FilePart::new(file, offset.min(1), bytes);",
+        find: r"FilePart::new(open.file.clone(), open.outgoing.sent(), bytes)",
+        replace: r"FilePart::new(open.file.clone(), open.outgoing.sent().min(1), bytes)",
     },
     Mistake {
         name: "given_up_at_the_deadline",

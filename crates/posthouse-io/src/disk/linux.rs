@@ -104,6 +104,8 @@ fn version_of(stat: &Stat) -> Option<FileVersion> {
         modified: time(stat.st_mtime, stat.st_mtime_nsec),
         changed: time(stat.st_ctime, stat.st_ctime_nsec),
     };
+    // Zero: the file system keeps no such time.
+    (version.changed != 0).then_some(version)?;
     settled(version, stat.st_ctime.saturating_mul(1000))
 }
 

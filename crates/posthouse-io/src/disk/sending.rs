@@ -6,7 +6,6 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SendFlags;
 
 use super::{Disk, Opened};
-use crate::error::Failure;
 use crate::operation::{FileFault, Gather};
 use crate::sync::{Arc, Mutex, lock};
 use crate::system;
@@ -17,14 +16,16 @@ const BYTES_MAX: usize = 0x7fff_f000;
 /// Bytes that are read and sent where the system has no way of its own.
 const COPIED_MAX: usize = 256 * 1024;
 
-/// A send whose file comes next, on its way to a thread of the disk.
+/// A send whose file comes next, for a thread of the disk.
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub(crate) socket: Socket,
-    pub(crate) gather: Gather,
-    /// A descriptor of its own: no socket is closed under the thread.
-    pub(crate) to: OwnedFd,
+    pub(crate) content: Arc<Content>,
 }
+
+/// What is in it, until a thread begins with it, or nobody wants it sent any more.
+#[derive(Debug)]
+pub(crate) struct Content(Mutex<Option<(Gather, OwnedFd)>>);
 
 /// On its way back.
 #[derive(Debug)]
@@ -35,6 +36,18 @@ pub(crate) struct FileSent {
     pub(crate) result: Result<usize, Errno>,
 }
 
+impl Content {
+    /// With a descriptor of its own: no socket is closed under the thread.
+    pub(crate) fn new(gather: Gather, to: OwnedFd) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some((gather, to)))))
+    }
+
+    /// Takes it out. `None`: somebody else has.
+    pub(crate) fn take(&self) -> Option<(Gather, OwnedFd)> {
+        lock(&self.0).take()
+    }
+}
+
 impl Disk {
     /// Has a part of a file sent, and posts what came of it from another thread; or gives that at
     /// once, where there is no thread.
@@ -43,42 +56,32 @@ impl Disk {
         parcel: Parcel,
         post: impl FnOnce(FileSent) + Send + 'static,
     ) -> Option<FileSent> {
-        let kept = Arc::new(Mutex::new(Some(parcel)));
-        let taken = kept.clone();
+        let Parcel { socket, content } = parcel;
+        let taken = content.clone();
         let work = move || {
-            if let Some(parcel) = lock(&taken).take() {
-                system::hold_off_signals();
-                post(parcel.carry());
-            }
+            let Some((gather, to)) = taken.take() else { return };
+            system::hold_off_signals();
+            post(carry(socket, gather, &to));
         };
         if self.crew.take_on(work) {
             return None;
         }
-        let parcel = lock(&kept).take()?;
-        Some(parcel.back(Err(Errno::NOBUFS)))
+        let (gather, _) = content.take()?;
+        Some(FileSent { socket, gather, result: Err(Errno::NOBUFS) })
     }
 }
 
-impl Parcel {
-    fn back(self, result: Result<usize, Errno>) -> FileSent {
-        let Self { socket, gather, to } = self;
-        drop(to);
-        FileSent { socket, gather, result }
-    }
-
-    fn carry(mut self) -> FileSent {
-        let (file, offset, bytes) = self.gather.file_ahead().expect("a file comes next");
-        let result = send(&self.to, file.opened(), offset, bytes);
-        let result = match result {
-            Ok(sent) => Ok(sent),
-            Err(Wrong::Socket(errno)) => Err(errno),
-            Err(Wrong::File(fault)) => {
-                self.gather.give_up_file(fault);
-                Ok(0)
-            }
-        };
-        self.back(result)
-    }
+fn carry(socket: Socket, mut gather: Gather, to: &OwnedFd) -> FileSent {
+    let (file, offset, bytes) = gather.file_ahead().expect("a file comes next");
+    let result = match send(to, file.opened(), offset, bytes) {
+        Ok(sent) => Ok(sent),
+        Err(Wrong::Socket(errno)) => Err(errno),
+        Err(Wrong::File(fault)) => {
+            gather.give_up_file(fault);
+            Ok(0)
+        }
+    };
+    FileSent { socket, gather, result }
 }
 
 /// Why nothing was sent.
@@ -94,30 +97,19 @@ fn send(to: &OwnedFd, file: &Opened, offset: u64, bytes: usize) -> Result<usize,
     match retry_on_intr(|| rustix::fs::sendfile(to, file, Some(&mut position), bytes)) {
         Ok(0) => Err(Wrong::File(FileFault::Short)),
         Ok(sent) => Ok(sent),
-        Err(Errno::AGAIN) => Err(Wrong::Socket(Errno::AGAIN)),
-        Err(errno) => send_by_memory(to, file, offset, bytes, errno),
+        Err(errno @ (Errno::AGAIN | Errno::PIPE | Errno::CONNRESET)) => Err(Wrong::Socket(errno)),
+        Err(_) => send_by_memory(to, file, offset, bytes),
     }
 }
 
-/// Sends what the system does not send by itself; where it is the socket that failed, says so. It
-/// has one number for both: whether the file can be read shows which.
-fn send_by_memory(
-    to: &OwnedFd,
-    file: &Opened,
-    offset: u64,
-    bytes: usize,
-    errno: Errno,
-) -> Result<usize, Wrong> {
+/// Sends what the system does not send by itself, or finds out which of the two is wrong: it has
+/// one number for both.
+fn send_by_memory(to: &OwnedFd, file: &Opened, offset: u64, bytes: usize) -> Result<usize, Wrong> {
     let memory = super::read(file, offset, bytes.min(COPIED_MAX), Vec::new())
         .map_err(|error| Wrong::File(FileFault::Failed(error)))?;
     if memory.is_empty() {
         return Err(Wrong::File(FileFault::Short));
     }
-    match system::error(errno).failure {
-        Failure::Unsupported | Failure::Disk | Failure::Other => {
-            let flags = SendFlags::NOSIGNAL;
-            retry_on_intr(|| rustix::net::send(to, &memory, flags)).map_err(Wrong::Socket)
-        }
-        _ => Err(Wrong::Socket(errno)),
-    }
+    let flags = SendFlags::NOSIGNAL;
+    retry_on_intr(|| rustix::net::send(to, &memory, flags)).map_err(Wrong::Socket)
 }

@@ -340,17 +340,17 @@ impl Drop for Core {
     /// could write to is freed. What it does not give back stays allocated.
     fn drop(&mut self) {
         let abandon = |table: &Table| {
-            let mut open = self.files.load(Ordering::Relaxed);
+            let mut sockets = 0;
             table.each(|record| {
                 record.abandon();
-                open += usize::from(record.is_in_flight());
+                sockets += usize::from(record.is_in_flight());
             });
-            open
+            (sockets, self.files.load(Ordering::Relaxed))
         };
         let until = Instant::now() + DRAIN;
         let given_up = self.given_up.load(Ordering::Relaxed);
-        let mut open = abandon(&self.table);
-        while open > given_up && Instant::now() < until {
+        let (mut sockets, mut files) = abandon(&self.table);
+        while (sockets > 0 || files > given_up) && Instant::now() < until {
             let waited = self.port.wait::<BATCH_PINNED>(Some(Duration::from_secs(1)), |event| {
                 let Event::Ended(ended) = event else { return };
                 match ended.operation.socket {
@@ -361,10 +361,13 @@ impl Drop for Core {
             if waited.is_err() {
                 break;
             }
-            open = abandon(&self.table);
+            (sockets, files) = abandon(&self.table);
         }
-        if open > 0 {
-            tracing::error!(left = open, "the system held on to operations: memory leaked");
+        if sockets + files > 0 {
+            tracing::error!(
+                left = sockets + files,
+                "the system held on to operations: memory leaked"
+            );
             // Their handles stay open, too: closed, they could be another's when the system acts.
             self.table.each(Record::leak);
         }

@@ -11,10 +11,11 @@ use super::poller::{News, Poller};
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::completions::Completions;
-use crate::disk::{FileSent, Parcel};
+use crate::disk::{Content, FileSent, Parcel};
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
 use crate::operation::{Completion, Gather, NewHandle, NewSocket, Op, Outcome, ReceiveMode};
+use crate::sync::Arc;
 use crate::system::{self, Connecting};
 use crate::table::Slot;
 use crate::token::{Socket, Tag};
@@ -33,9 +34,8 @@ pub(super) struct Record {
     fd: Option<OwnedFd>,
     generation: u32,
     input: Input,
-    /// The send that waits for room, or, with an empty gather, the one that a thread of the disk is
-    /// at; boxed, because few sockets have one.
-    output: Option<Box<(Tag, Gather)>>,
+    /// The send that waits; boxed, because few sockets have one.
+    output: Option<Box<Output>>,
     /// What ended the connection. The system tells it to one call only, be it a send or a receive,
     /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
     broken: Option<Error>,
@@ -62,6 +62,27 @@ pub(super) struct Record {
 }
 
 const _: () = assert!(size_of::<Record>() <= 48, "the I/O record of an idle connection");
+
+/// A send that waits.
+#[derive(Debug)]
+struct Output {
+    tag: Tag,
+    waits: Waits,
+}
+
+#[derive(Debug)]
+enum Waits {
+    /// For room, or for the thread that is still at one before it.
+    Here(Gather),
+    /// For a thread of the disk to be done with it.
+    ForThread(Arc<Content>),
+}
+
+impl Output {
+    fn here(tag: Tag, gather: Gather) -> Self {
+        Self { tag, waits: Waits::Here(gather) }
+    }
+}
 
 /// What waits for a socket to become readable (or connected). These exclude each other.
 #[derive(Debug, Default)]
@@ -142,8 +163,13 @@ impl Record {
         if self.writable {
             if let Input::Connect(tag) = self.input {
                 self.finish_connect(tag, done);
-            } else if let Some(output) = self.output.take_if(|_| !self.away) {
-                self.send(output.0, output.1, done);
+            } else if !self.away
+                && let Some(output) = self.output.take()
+            {
+                let Output { tag, waits: Waits::Here(gather) } = *output else {
+                    unreachable!("a thread that has a send is at it")
+                };
+                self.send(tag, gather, done);
             }
         }
         if self.readable {
@@ -341,7 +367,7 @@ impl Record {
         if self.away || gather.file_ahead().is_some() {
             // Before the next look at the events: no event that tells of room is missed.
             self.writable = system::has_room(fd);
-            self.output = Some(Box::new((tag, gather)));
+            self.output = Some(Box::new(Output::here(tag, gather)));
             return;
         }
         let result = system::send(fd, &gather);
@@ -351,34 +377,76 @@ impl Record {
     /// What is for a thread of the disk: a send whose file comes next, and that finds room.
     pub(super) fn parcel(&mut self, socket: Socket, done: &mut Completions) -> Option<Parcel> {
         let output = self.output.as_mut()?;
-        if self.away || !self.writable || output.1.file_ahead().is_none() {
+        let Waits::Here(gather) = &mut output.waits else { return None };
+        if self.away || !self.writable || gather.file_ahead().is_none() {
             return None;
         }
+        let gather = std::mem::take(gather);
         let fd = self.fd.as_ref().expect("a socket that sends has a handle");
         let Ok(to) = fd.try_clone() else {
             // No descriptor is free.
-            let (tag, gather) = *self.output.take().expect("looked at above");
-            done.end(tag, Outcome::Sent { bytes: 0, gather });
+            done.end(output.tag, Outcome::Sent { bytes: 0, gather });
+            self.output = None;
             return None;
         };
+        let content = Content::new(gather, to);
+        output.waits = Waits::ForThread(content.clone());
         self.away = true;
-        Some(Parcel { socket, gather: std::mem::take(&mut output.1), to })
+        Some(Parcel { socket, content })
     }
 
     /// A thread of the disk has done with a send.
     pub(super) fn on_file_sent(&mut self, sent: FileSent, done: &mut Completions) {
+        let FileSent { gather, result, .. } = sent;
+        self.come_back();
+        let error = result.err().filter(|errno| *errno != Errno::AGAIN);
+        let error = error.and_then(|errno| self.send_error(errno));
+        let Some(output) = self.output.take() else { return }; // it was cancelled
+        match (*output, error) {
+            // And another came.
+            (Output { tag, waits: Waits::Here(next) }, _) => self.start_send(tag, next, done),
+            (Output { tag, .. }, Some(error)) => done.fail(tag, error),
+            (Output { tag, .. }, None) => match (result, self.broken) {
+                (Ok(1..), _) => self.sent(tag, gather, result, done),
+                (_, Some(error)) => done.fail(tag, error),
+                (Ok(0), None) => self.send(tag, gather, done),
+                // It is not the socket's room that is missing.
+                (Err(_), None) if self.has_room() => {
+                    done.end(tag, Outcome::Sent { bytes: 0, gather });
+                }
+                (Err(_), None) => {
+                    self.writable = false;
+                    self.output = Some(Box::new(Output::here(tag, gather)));
+                }
+            },
+        }
+    }
+
+    /// The thread is not at a send of this socket any more.
+    fn come_back(&mut self) {
         self.away = false;
         self.readable |= std::mem::take(&mut self.ended_while_away);
-        let Some(output) = self.output.take() else { return }; // it was cancelled
-        let (tag, next) = *output;
-        if !next.is_empty() {
-            return self.send(tag, next, done); // and another came
+    }
+
+    fn has_room(&self) -> bool {
+        self.fd.as_ref().is_some_and(system::has_room)
+    }
+
+    /// What the failure of a send means; kept, where the connection does not survive it. `None`: it
+    /// passes.
+    fn send_error(&mut self, errno: Errno) -> Option<Error> {
+        let error = system::error(errno);
+        if error.is_passing() {
+            return None;
         }
-        match (sent.result, self.broken) {
-            (Ok(0) | Err(Errno::AGAIN), None) => self.send(tag, sent.gather, done),
-            (Ok(0), Some(error)) => done.fail(tag, error),
-            (result, _) => self.sent(tag, sent.gather, result, done),
-        }
+        Some(match self.broken {
+            Some(error) => error,
+            // The peer's reset came after its end.
+            None if errno == Errno::PIPE && !self.sending_ended => {
+                self.remember(Error { failure: Failure::Reset, ..error })
+            }
+            None => self.remember(error),
+        })
     }
 
     /// What came of a send.
@@ -393,22 +461,12 @@ impl Record {
             Ok(bytes) => done.end(tag, Outcome::Sent { bytes, gather }),
             Err(Errno::AGAIN) => {
                 self.writable = false;
-                self.output = Some(Box::new((tag, gather)));
+                self.output = Some(Box::new(Output::here(tag, gather)));
             }
-            Err(errno) if system::error(errno).is_passing() => {
-                done.end(tag, Outcome::Sent { bytes: 0, gather });
-            }
-            Err(errno) => {
-                let error = match self.broken {
-                    Some(error) => error,
-                    // The peer's reset came after its end.
-                    None if errno == Errno::PIPE && !self.sending_ended => {
-                        self.remember(Error { failure: Failure::Reset, ..system::error(errno) })
-                    }
-                    None => self.remember(system::error(errno)),
-                };
-                done.fail(tag, error);
-            }
+            Err(errno) => match self.send_error(errno) {
+                None => done.end(tag, Outcome::Sent { bytes: 0, gather }),
+                Some(error) => done.fail(tag, error),
+            },
         }
     }
 
@@ -430,7 +488,12 @@ impl Record {
                 done.fail(tag, error);
             }
             if let Some(output) = self.output.take() {
-                done.fail(output.0, error);
+                if let Waits::ForThread(content) = &output.waits
+                    && content.take().is_some()
+                {
+                    self.come_back(); // no thread has begun with it
+                }
+                done.fail(output.tag, error);
             }
         }
     }
@@ -466,56 +529,120 @@ impl Record {
 mod tests {
     use super::*;
     use crate::buffer::Pool;
-    use crate::sync::Arc;
+
+    /// A connected socket's record, and what it works with.
+    struct Rig {
+        poller: Poller,
+        _kept: (crate::door::Alarm, OwnedFd),
+        record: Record,
+        socket: Socket,
+        done: Completions,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let (poller, alarm) = super::super::poller::open().expect("a poller");
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let options = crate::ListenOptions::default();
+            let (listener, address) =
+                system::listen(any, options, system::NON_BLOCKING).expect("a listener");
+            let (near, _) = system::connect(address).expect("a connection");
+            let mut record = Record::default();
+            let socket = record.occupy(0);
+            record.adopt(socket, near, &poller);
+            let done = Completions::new(Arc::default());
+            Self { poller, _kept: (alarm, listener), record, socket, done }
+        }
+
+        /// Sends, and gives what is for a thread.
+        fn send(&mut self, tag: u64, segment: crate::Segment) -> Option<Arc<Content>> {
+            let Self { poller, record, socket, done, .. } = self;
+            let mut gather = Gather::default();
+            gather.push(segment);
+            record.submit(Tag(tag), Op::Send(*socket, gather), (*socket, poller), done);
+            record.parcel(*socket, done).map(|parcel| parcel.content)
+        }
+
+        /// Sends a file, and a thread is at it.
+        fn begin(&mut self, tag: u64) -> Gather {
+            self.send(tag, file()).expect("for a thread").take().expect("it is there").0
+        }
+
+        fn back(&mut self, gather: Gather, result: Result<usize, Errno>) {
+            let sent = FileSent { socket: self.socket, gather, result };
+            self.record.on_file_sent(sent, &mut self.done);
+        }
+
+        /// How the only send that has ended did.
+        fn end(&mut self) -> (u64, Result<usize, Failure>) {
+            let Completion { tag, outcome, .. } = self.done.pop().expect("a completion");
+            assert!(self.done.pop().is_none(), "there is one");
+            match outcome {
+                Outcome::Sent { bytes, .. } => (tag.0, Ok(bytes)),
+                Outcome::Failed(error) => (tag.0, Err(error.failure)),
+                other => panic!("a send came to {other:?}"),
+            }
+        }
+    }
+
+    fn file() -> crate::Segment {
+        crate::Segment::File(Box::new(crate::FilePart::new(crate::sim::some_file(), 0, 10)))
+    }
+
+    fn memory() -> crate::Segment {
+        crate::Segment::Owned(b"next".to_vec())
+    }
 
     /// A thread that a disk holds up holds up nobody else.
     #[test]
-    fn a_send_that_a_thread_is_at_is_cancelled_at_once_and_the_next_waits_for_the_thread() {
-        let (poller, _alarm) = super::super::poller::open().expect("a poller");
-        let any = "127.0.0.1:0".parse().expect("an address");
-        let options = crate::ListenOptions::default();
-        let (listener, address) =
-            system::listen(any, options, system::NON_BLOCKING).expect("a listener");
-        let (near, _) = system::connect(address).expect("a connection");
-        let mut done = Completions::new(Arc::default());
-        let mut record = Record::default();
-        let socket = record.occupy(0);
-        record.adopt(socket, near, &poller);
-        let gather = |segment| {
-            let mut gather = Gather::default();
-            gather.push(segment);
-            gather
-        };
-        let file = || {
-            let part = crate::FilePart::new(crate::sim::some_file(), 0, 10);
-            gather(crate::Segment::File(Box::new(part)))
-        };
-        let memory = || gather(crate::Segment::Owned(b"next".to_vec()));
-        let begin = |record: &mut Record, tag, gather, done: &mut Completions| {
-            record.submit(Tag(tag), Op::Send(socket, gather), (socket, &poller), done);
-            record.parcel(socket, done)
-        };
-        let parcel = begin(&mut record, 1, file(), &mut done).expect("for a thread");
-        assert!(done.pop().is_none() && !record.list(), "it is away");
-        record.cancel(Cancel::Everything, &mut done);
-        let cancelled = done.pop().expect("a completion");
-        let failed = Error::new(Failure::Cancelled);
-        assert!(matches!(cancelled.outcome, Outcome::Failed(it) if it == failed));
+    fn a_send_that_is_away_is_cancelled_at_once() {
+        let mut rig = Rig::new();
+        let content = rig.send(1, file()).expect("for a thread");
+        assert!(rig.done.pop().is_none() && !rig.record.list(), "it is away");
+        rig.record.cancel(Cancel::Everything, &mut rig.done);
+        assert_eq!(rig.end(), (1, Err(Failure::Cancelled)));
+        assert!(content.take().is_none(), "no thread begins with it");
+        assert!(rig.send(2, memory()).is_none());
+        assert_eq!(rig.end(), (2, Ok(4)));
 
-        assert!(begin(&mut record, 2, memory(), &mut done).is_none());
-        assert!(done.pop().is_none(), "the bytes of two sends do not mix");
-        let Parcel { gather, .. } = parcel;
-        record.on_file_sent(FileSent { socket, gather, result: Ok(4) }, &mut done);
-        let sent = done.pop().expect("a completion");
-        assert_eq!(sent.tag, Tag(2));
-        assert!(matches!(sent.outcome, Outcome::Sent { bytes: 4, .. }));
-        assert!(done.pop().is_none());
+        let of_thread = rig.begin(3);
+        rig.record.cancel(Cancel::Everything, &mut rig.done);
+        assert_eq!(rig.end(), (3, Err(Failure::Cancelled)));
+        assert!(rig.send(4, memory()).is_none());
+        assert!(rig.done.pop().is_none(), "the bytes of two sends do not mix");
+        rig.back(of_thread, Ok(4));
+        assert_eq!(rig.end(), (4, Ok(4)));
+    }
 
+    #[test]
+    fn a_send_that_comes_back_ends_goes_on_or_waits() {
+        let mut rig = Rig::new();
+        let gather = rig.begin(1);
+        rig.back(gather, Ok(7));
+        assert_eq!(rig.end(), (1, Ok(7)));
+        // The disk, and not the socket, says that it is not the time.
+        let gather = rig.begin(2);
+        rig.back(gather, Err(Errno::AGAIN));
+        assert_eq!(rig.end(), (2, Ok(0)));
+        // A reset that was seen meanwhile.
+        let gather = rig.begin(3);
+        rig.record.broken = Some(system::error(Errno::CONNRESET));
+        rig.back(gather, Err(Errno::AGAIN));
+        assert_eq!(rig.end(), (3, Err(Failure::Reset)));
+        rig.record.broken = None;
+        // One that the thread met for a send that was cancelled.
+        let gather = rig.begin(4);
+        rig.record.cancel(Cancel::Everything, &mut rig.done);
+        rig.back(gather, Err(Errno::PIPE));
+        assert_eq!(rig.end(), (4, Err(Failure::Cancelled)));
+        assert!(rig.send(5, memory()).is_none());
+        assert_eq!(rig.end(), (5, Err(Failure::Reset)));
         // One that is over does not keep the socket.
-        begin(&mut record, 3, file(), &mut done).expect("for a thread");
-        record.reset(&mut done);
-        assert!(matches!(done.pop().expect("failed").outcome, Outcome::Failed(_)));
-        drop((record.vacate(), listener));
+        rig.record.broken = None;
+        rig.begin(6);
+        rig.record.reset(&mut rig.done);
+        assert_eq!(rig.end(), (6, Err(Failure::Reset)));
+        drop(rig.record.vacate());
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Sending {
     asked_to_end: bool,
     /// What is being read of a file.
     loading: Option<Vec<u8>>,
+    /// True exactly when a thread of the kernel has been asked to read it, which may wait.
+    waited_for: bool,
     header: libc::msghdr,
     segments: [libc::iovec; SEGMENTS_MAX],
 }
@@ -47,6 +49,7 @@ impl Sending {
             gather: Gather::default(),
             asked_to_end: false,
             loading: None,
+            waited_for: false,
             header,
             segments,
         })
@@ -107,6 +110,7 @@ impl Sending {
     /// waiting or was disturbed, the file again, for a thread of the kernel: then it is true.
     pub(super) fn on_loaded(&mut self, result: Result<usize, Errno>) -> bool {
         let mut memory = self.loading.take().expect("a read");
+        let waited_for = std::mem::take(&mut self.waited_for);
         match result {
             Ok(0) => self.gather.give_up_file(FileFault::Short),
             Ok(bytes) => {
@@ -115,7 +119,10 @@ impl Sending {
                 unsafe { memory.set_len(bytes) };
                 self.gather.load(memory);
             }
-            Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) => return true,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) if !waited_for => {
+                self.waited_for = true;
+                return true;
+            }
             Err(errno) => self.gather.give_up_file(FileFault::Failed(errno.into())),
         }
         false
@@ -129,6 +136,7 @@ impl Spares {
         sending.tag = tag;
         sending.gather = gather;
         sending.asked_to_end = false;
+        (sending.loading, sending.waited_for) = (None, false);
         sending
     }
 

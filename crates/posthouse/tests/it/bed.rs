@@ -111,6 +111,10 @@ impl<'w> Bed<'w> {
         self.world.expect("a scenario for the simulation")
     }
 
+    pub fn is_on_uring(&self) -> bool {
+        self.is_real() && self.backend == Backend::Uring
+    }
+
     pub fn is_real(&self) -> bool {
         self.world.is_none()
     }

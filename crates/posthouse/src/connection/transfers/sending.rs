@@ -31,6 +31,9 @@ pub(super) struct Sending {
     open: Option<Open>,
     /// A chunk that is sent next.
     chunk: Option<Segment>,
+    /// How long the one is that the system sends next, while its first byte is read: what hangs
+    /// then is the transfer, and not all that the connection has to say.
+    unread: Option<usize>,
     /// Since when it is the receiver's turn.
     waiting_since: Option<Duration>,
     /// True exactly when the receiver was told that what it held is not the file's beginning.
@@ -136,6 +139,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             step: Step::Opening,
             open: None,
             chunk: None,
+            unread: None,
             waiting_since: None,
             restarted: false,
         };
@@ -277,11 +281,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
             Next::Chunk { offset, bytes }
                 if open.known.is_some() && hands.cx.lane.prefers_file(bytes.min(chunk_bytes)) =>
             {
-                let bytes = bytes.min(chunk_bytes);
-                open.outgoing.unseen_chunk(bytes);
-                let part = FilePart::new(file, offset, bytes);
-                sending.chunk = Some(Segment::File(Box::new(part)));
-                return self.ready.push_back(place);
+                sending.unread = Some(bytes.min(chunk_bytes));
+                FileOp::Read { file, offset, bytes: 1, memory: Vec::new() }
             }
             Next::Chunk { offset, bytes } => {
                 let bytes = bytes.min(chunk_bytes);
@@ -322,8 +323,14 @@ impl<S: Default + Send + 'static> Transfers<S> {
             sending.progress.set_resumed_from(0);
             return self.offer(hands, place);
         }
-        open.outgoing.chunk(&memory);
-        sending.chunk = Some(Segment::Owned(memory));
+        sending.chunk = Some(if let Some(bytes) = sending.unread.take() {
+            let part = FilePart::new(open.file.clone(), open.outgoing.sent(), bytes);
+            open.outgoing.unseen_chunk(bytes);
+            Segment::File(Box::new(part))
+        } else {
+            open.outgoing.chunk(&memory);
+            Segment::Owned(memory)
+        });
         self.ready.push_back(place);
         self.feed(hands);
         Ok(())

@@ -1,5 +1,7 @@
 //! Files that are sent again: their hashes are known, and nobody need look at their bytes.
 
+use std::time::Duration;
+
 use posthouse::{Options, TransferErrorKind};
 
 use super::carrier::{Carrier, failed, serve, serve_with};
@@ -45,6 +47,8 @@ fn a_long_file_that_was_sent_before_comes_whole() {
         let carrier = Carrier::new().giving(there.expect("it opens"));
         let server = bed.serve_with(carrier, bed.options());
         let bytes = std::fs::read(&program).expect("it is there");
+        let modified = std::fs::metadata(&program).and_then(|it| it.modified()).expect("a time");
+        let is_settled = modified.elapsed().is_ok_and(|age| age > Duration::from_secs(7));
         for n in 0..3 {
             let here = bed.store("here");
             let client = bed.client(&server);
@@ -52,7 +56,16 @@ fn a_long_file_that_was_sent_before_comes_whole() {
             assert!(here.read(name).expect("it is there") == bytes, "to client {n}");
             client.close();
         }
-        bed.end(&server);
+        let unread = bed.end(&server).file_bytes_unread;
+        match is_settled {
+            // A ring reads and sends in as much time.
+            true if bed.is_on_uring() => assert_eq!(unread, 0),
+            true if cfg!(windows) && unread == 0 => {
+                eprintln!("NOT TESTED: only server editions of Windows send files by themselves");
+            }
+            true => assert!(unread >= bytes.len() as u64, "{unread} of twice {}", bytes.len()),
+            false => eprintln!("NOT TESTED: this program is too young for its hash to be known"),
+        }
     });
 }
 

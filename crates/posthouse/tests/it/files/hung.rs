@@ -104,6 +104,36 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     });
 }
 
+/// Without a shutdown a transfer waits, and the connection goes on.
+#[test]
+fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
+    in_simulation(|bed| {
+        let disk = bed.world().disk("there");
+        disk.write("file", &content(1, 400_000));
+        let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
+        let client = bed.client(&server);
+        client.get("file", &bed.store("first").directory()).expect("it comes");
+        client.close();
+        let here = bed.store("here");
+        let to = here.directory();
+        let (visitor, _) = visit(bed, &server, move |peer| {
+            let _ = peer.get(&to, "file");
+            Ok(())
+        });
+        bed.wait_for("a second", || server.stats().connected == 2);
+        bed.world().run_for(Duration::from_micros(bed.world().seed() * 300));
+        disk.hang();
+        // Less than the patience of who asked for it.
+        bed.world().run_for(Duration::from_secs(20));
+        assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
+        disk.resume();
+        bed.wait_for("it", || here.read("file").is_some());
+        assert_eq!(here.read("file"), Some(content(1, 400_000)));
+        bed.end(&visitor);
+        bed.end(&server);
+    });
+}
+
 #[test]
 fn who_closed_because_of_the_shutdown_hears_what_it_was_given_up_for() {
     in_simulation(|bed| {
