@@ -77,6 +77,21 @@ pub(crate) fn serve(arguments: &[&str]) -> (Program, SocketAddr) {
     (program, address.unwrap_or_else(|| panic!("no address in {line:?}")))
 }
 
+/// Starts a program. Now and then Wine does not get to it at all, and the call that starts it says
+/// that of itself (`ERROR_INTERNAL_ERROR`): what did not begin is started again.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    const NOT_BEGUN: i32 = 1359;
+    for _ in 0..3 {
+        match command.spawn() {
+            Err(error) if cfg!(windows) && error.raw_os_error() == Some(NOT_BEGUN) => {
+                eprintln!("started again: {error}");
+            }
+            child => return child.expect("the program starts"),
+        }
+    }
+    command.spawn().expect("the program starts")
+}
+
 impl Program {
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
         Self::start_in(Path::new("."), arguments)
@@ -97,7 +112,7 @@ impl Program {
             .stderr(Stdio::piped());
         #[cfg(windows)]
         super::console::give_one(&mut command);
-        let mut child = command.spawn().expect("the program starts");
+        let mut child = spawn(&mut command);
         let stdout = lines(child.stdout.take().expect("it is piped"));
         let stderr = lines(child.stderr.take().expect("it is piped"));
         Self { child, stdout, stderr }
