@@ -5,6 +5,7 @@ mod documents;
 mod exceptions;
 mod habits;
 mod interface;
+mod kinds;
 mod paths;
 mod sizes;
 mod source;
@@ -40,6 +41,7 @@ const RULES: &[Rule] = &[
     system::WIRE,
     system::FRAMEWORK,
     documents::RULE,
+    kinds::RULE,
     sizes::FILE,
     sizes::FUNCTION,
     sizes::LINE,

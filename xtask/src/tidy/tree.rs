@@ -56,6 +56,11 @@ impl Tree {
         Self::new(texts, files.iter().map(|(path, _)| (*path).into()).collect())
     }
 
+    /// The paths of all files, in order.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
     pub(super) fn document(&self, path: &str) -> Option<&str> {
         self.documents.iter().find(|(of, _)| of == path).map(|(_, text)| text.as_str())
     }
