@@ -61,7 +61,10 @@ impl Disk {
         let work = move || {
             let Some((gather, to)) = taken.take() else { return };
             system::hold_off_signals();
-            post(carry(socket, gather, &to));
+            let sent = carry(socket, gather, &to);
+            // Before anybody hears of it: who then closes the socket closes it for good.
+            drop(to);
+            post(sent);
         };
         if self.crew.take_on(work) {
             return None;

@@ -484,6 +484,6 @@ impl Record {
 
 /// Whether an error of a call that sends a file, and has not begun to, is about the file.
 fn is_a_files(error: Error) -> bool {
-    let files = [Failure::Disk, Failure::Denied, Failure::Locked, Failure::NotAFile];
-    files.contains(&error.failure) || matches!(error.failure, Failure::Unsupported | Failure::Other)
+    use Failure::{Denied, Disk, Locked, NotAFile, Other, Unsupported};
+    matches!(error.failure, Denied | Disk | Locked | NotAFile | Other | Unsupported)
 }

@@ -7,7 +7,7 @@ use posthouse::{Endpoint, Options, ReasonKind, Tuning};
 
 use super::carrier::{Log, serve_with, visit};
 use crate::bed::{Bed, in_simulation};
-use crate::store::content;
+use crate::store::{Store, content};
 
 /// How long past its deadline a shutdown waits for what cannot be cancelled.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
@@ -71,24 +71,31 @@ fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
     });
 }
 
+/// A server whose disk hangs while it sends a file that it knows, and a peer that gets it here.
+fn hung_with_known(bed: &Bed<'_>, bytes: usize, here: &Store) -> (Endpoint, Log, Endpoint, Disk) {
+    let disk = bed.world().disk("there");
+    disk.write("file", &content(1, bytes));
+    let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
+    let client = bed.client(&server);
+    client.get("file", &bed.store("first").directory()).expect("it comes");
+    client.close();
+    let to = here.directory();
+    let (visitor, _) = visit(bed, &server, move |peer| {
+        let _ = peer.get(&to, "file");
+        Ok(())
+    });
+    bed.wait_for("a second", || server.stats().connected == 2);
+    bed.world().run_for(Duration::from_micros(bed.world().seed() * 300));
+    disk.hang();
+    (server, log, visitor, disk)
+}
+
 /// The system sends a known file by itself; that it cannot holds up nobody.
 #[test]
 fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     in_simulation(|bed| {
-        let disk = bed.world().disk("there");
-        disk.write("file", &content(1, 100_000));
-        let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
-        let client = bed.client(&server);
-        client.get("file", &bed.store("first").directory()).expect("it comes");
-        client.close();
-        let to = bed.store("here").directory();
-        let (visitor, _) = visit(bed, &server, move |peer| {
-            let _ = peer.get(&to, "file");
-            Ok(())
-        });
-        bed.wait_for("a second", || server.stats().connected == 2);
-        bed.world().run_for(Duration::from_micros(bed.world().seed() * 300));
-        disk.hang();
+        let here = bed.store("here");
+        let (server, log, visitor, disk) = hung_with_known(bed, 100_000, &here);
         bed.world().run_for(Duration::from_secs(2));
         // A read, or a look at what the file is now, may be left; a send is not.
         server.shutdown(DEADLINE);
@@ -108,21 +115,8 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
 #[test]
 fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
     in_simulation(|bed| {
-        let disk = bed.world().disk("there");
-        disk.write("file", &content(1, 400_000));
-        let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
-        let client = bed.client(&server);
-        client.get("file", &bed.store("first").directory()).expect("it comes");
-        client.close();
         let here = bed.store("here");
-        let to = here.directory();
-        let (visitor, _) = visit(bed, &server, move |peer| {
-            let _ = peer.get(&to, "file");
-            Ok(())
-        });
-        bed.wait_for("a second", || server.stats().connected == 2);
-        bed.world().run_for(Duration::from_micros(bed.world().seed() * 300));
-        disk.hang();
+        let (server, log, visitor, disk) = hung_with_known(bed, 400_000, &here);
         // Less than the patience of who asked for it.
         bed.world().run_for(Duration::from_secs(20));
         assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
