@@ -533,7 +533,8 @@ mod tests {
     /// A connected socket's record, and what it works with.
     struct Rig {
         poller: Poller,
-        _kept: (crate::door::Alarm, OwnedFd),
+        /// The alarm, and the listener.
+        kept: (crate::door::Alarm, OwnedFd),
         record: Record,
         socket: Socket,
         done: Completions,
@@ -551,7 +552,7 @@ mod tests {
             let socket = record.occupy(0);
             record.adopt(socket, near, &poller);
             let done = Completions::new(Arc::default());
-            Self { poller, _kept: (alarm, listener), record, socket, done }
+            Self { poller, kept: (alarm, listener), record, socket, done }
         }
 
         /// Sends, and gives what is for a thread.
@@ -643,6 +644,42 @@ mod tests {
         rig.record.reset(&mut rig.done);
         assert_eq!(rig.end(), (6, Err(Failure::Reset)));
         drop(rig.record.vacate());
+    }
+
+    /// The system tells a reset to one call, here the thread's, and shows a receive a clean end.
+    #[test]
+    fn an_end_that_is_seen_while_a_send_is_away_may_be_a_reset() {
+        for (result, end) in [(Ok(4), Ok(4)), (Err(Errno::CONNRESET), Err(Failure::Reset))] {
+            let mut rig = Rig::new();
+            let far = loop {
+                match system::accept(&rig.kept.1) {
+                    Ok((far, _)) => break far,
+                    Err(errno) => assert_eq!(errno, Errno::AGAIN),
+                }
+            };
+            let gather = rig.begin(1);
+            rig.record.start_receive(Tag(2), ReceiveMode::Once, &mut rig.done);
+            drop(far);
+            let near = rig.record.fd.as_ref().expect("connected");
+            let mut looked_at = [rustix::event::PollFd::new(near, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut looked_at, None).expect("it ends");
+            let mut buffers = LanePool::new(Pool::of(&crate::Options::default()));
+            rig.record.readable = true;
+            rig.record.visit(&mut buffers, &mut rig.done);
+            assert!(rig.done.pop().is_none() && !rig.record.list(), "it waits for the thread");
+            rig.back(gather, result);
+            assert_eq!(rig.end(), (1, end));
+            assert!(rig.record.list(), "now it is looked at again");
+            rig.record.visit(&mut buffers, &mut rig.done);
+            let told = rig.done.pop().expect("a completion").outcome;
+            match end {
+                Ok(_) => assert!(matches!(told, Outcome::Ended), "{told:?}"),
+                Err(why) => {
+                    assert!(matches!(told, Outcome::Failed(it) if it.failure == why), "{told:?}");
+                }
+            }
+            drop(rig.record.vacate());
+        }
     }
 
     #[test]
