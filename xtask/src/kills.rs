@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::arguments::Arguments;
 use crate::{Outcome, workspace};
 
@@ -33,7 +35,8 @@ pub(crate) fn run(words: Vec<String>) -> Outcome {
         &["build", "--release", "-p", "posthouse-cli"],
     ))?;
     let program = workspace::target_directory(&root)?.join("release/posthouse");
-    let place = std::env::temp_dir().join(format!("posthouse-kills-{}", std::process::id()));
+    let place = tempfile::Builder::new().prefix("posthouse-kills-").tempdir();
+    let place = place.map_err(|error| format!("cannot make a directory: {error}"))?;
     let campaign = Campaign { program, place, backend, dice: Dice(seed), port: 0 };
     campaign.run(kills)
 }
@@ -47,7 +50,7 @@ enum Victim {
 
 struct Campaign {
     program: PathBuf,
-    place: PathBuf,
+    place: TempDir,
     backend: String,
     dice: Dice,
     port: u16,
@@ -65,12 +68,10 @@ struct Figures {
 
 impl Campaign {
     fn run(mut self, kills: u64) -> Outcome {
-        let outbox = self.place.join("outbox");
+        let outbox = self.place.path().join("outbox");
         make(&outbox)?;
         let result = self.all(kills, &outbox);
-        let removed = fs::remove_dir_all(&self.place);
         let figures = result?;
-        removed.map_err(|error| format!("cannot remove {}: {error}", self.place.display()))?;
         println!(
             "kills: {} kills on {}: {} files whole under their names, none other; after {} kills \
              there was something to go on with, and at most {} bytes came again",
@@ -98,7 +99,7 @@ impl Campaign {
         until: u64,
         figures: &mut Figures,
     ) -> Outcome {
-        let inbox = self.place.join(format!("inbox-{}", figures.kills));
+        let inbox = self.place.path().join(format!("inbox-{}", figures.kills));
         make(&inbox)?;
         let content = self.dice.bytes(FILE_BYTES);
         let file = outbox.join("file.bin");

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn without_git_the_sources_are_found_and_what_is_built_is_not() {
-        let place = env::temp_dir().join(format!("xtask-walk-{}", std::process::id()));
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path();
         for file in ["Cargo.toml", ".ci/run", "src/target/a.rs", "built/CACHEDIR.TAG", ".git/HEAD"]
         {
             let file = place.join(file);
@@ -118,8 +119,7 @@ mod tests {
             std::fs::write(file, "").unwrap();
         }
         let mut walked = BTreeSet::new();
-        walk(&place, "", &mut walked).unwrap();
-        std::fs::remove_dir_all(&place).unwrap();
+        walk(place, "", &mut walked).unwrap();
         assert!(walked.iter().eq([".ci/run", "Cargo.toml", "src/target/a.rs"]), "{walked:?}");
     }
 

@@ -1,30 +1,30 @@
 //! The listing of small crates, as the rustdoc of this toolchain describes them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use super::*;
 
 /// A directory for one test, removed when the test ends.
-struct Directory(PathBuf);
+struct Directory(TempDir);
 
 impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("xtask-api-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
 
     /// Documents a crate and compiles it for the next, which may use the `uses`.
     fn describe(&self, crates: &mut Crates, name: &str, text: &str, uses: &[&str]) {
-        let source = self.0.join(format!("{name}.rs"));
+        let source = self.0.path().join(format!("{name}.rs"));
         fs::write(&source, text).unwrap();
         let mut rustc = self.tool("rustc", name, &source, uses);
-        rustc.args(["--crate-type", "lib", "--emit", "metadata", "--out-dir"]).arg(&self.0);
+        rustc.args(["--crate-type", "lib", "--emit", "metadata", "--out-dir"]).arg(self.0.path());
         workspace::succeed(&mut rustc).unwrap();
         let mut rustdoc = self.tool("rustdoc", name, &source, uses);
         rustdoc.env("RUSTC_BOOTSTRAP", "1").args(["-Zunstable-options", "--output-format", "json"]);
-        workspace::succeed(rustdoc.arg("--out-dir").arg(&self.0)).unwrap();
-        let json = fs::read_to_string(self.0.join(format!("{name}.json"))).unwrap();
+        workspace::succeed(rustdoc.arg("--out-dir").arg(self.0.path())).unwrap();
+        let json = fs::read_to_string(self.0.path().join(format!("{name}.json"))).unwrap();
         crates.add(name, serde_json::from_str(&json).unwrap());
     }
 
@@ -32,7 +32,7 @@ impl Directory {
         let mut command = Command::new(tool);
         command.args(["--edition", "2024", "--cap-lints", "allow", "--crate-name", name]);
         for used in uses {
-            let metadata = self.0.join(format!("lib{used}.rmeta"));
+            let metadata = self.0.path().join(format!("lib{used}.rmeta"));
             command.arg("--extern").arg(format!("{used}={}", metadata.display()));
         }
         command.arg(source);
@@ -40,14 +40,8 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn listed(name: &str, text: &str) -> String {
-    let directory = Directory::new(name);
+    let directory = Directory::new();
     let mut crates = Crates::default();
     directory.describe(&mut crates, name, text, &[]);
     crates.list(name).unwrap().join("\n")
@@ -164,7 +158,7 @@ fn traits_tell_what_must_and_what_may_be_written() {
 
 #[test]
 fn what_is_shown_from_elsewhere_is_listed_where_users_find_it() {
-    let directory = Directory::new("shown");
+    let directory = Directory::new();
     let mut crates = Crates::default();
     let wire = "mod frame { pub struct Frame { pub length: u32 } } pub use frame::Frame;
                 pub mod kinds { pub const PING: u8 = 1; }";

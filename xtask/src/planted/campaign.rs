@@ -150,12 +150,9 @@ mod tests {
 
     #[cfg(unix)]
     fn shell(script: &str, limit: Duration) -> Option<(ExitStatus, String)> {
-        let name = format!("xtask-campaign-{}-{}", std::process::id(), script.len());
-        let program = std::env::temp_dir().join(name);
-        let mut command = Command::new("sh");
-        let finished = finish(command.args(["-c", script]), &program, limit).unwrap();
-        let _ = std::fs::remove_file(program.with_extension("output"));
-        finished
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("campaign");
+        finish(Command::new("sh").args(["-c", script]), &program, limit).unwrap()
     }
 
     #[cfg(unix)]

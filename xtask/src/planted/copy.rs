@@ -85,27 +85,10 @@ fn remove_strays(root: &Path, directory: &Path, files: &BTreeSet<String>) -> std
 mod tests {
     use super::*;
 
-    /// A directory for one test, removed when the test ends.
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("xtask-{}-{name}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn the_copy_holds_the_listed_files_and_nothing_else() {
-        let directory = Directory::new("mirror");
-        let (from, to) = (directory.0.join("from"), directory.0.join("to"));
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::create_dir_all(from.join("src")).unwrap();
         fs::create_dir_all(to.join("src")).unwrap();
         fs::write(from.join("src/lib.rs"), "new").unwrap();
@@ -120,8 +103,8 @@ mod tests {
 
     #[test]
     fn an_equal_file_keeps_its_time_so_that_nothing_is_built_again() {
-        let directory = Directory::new("times");
-        let (from, to) = (directory.0.join("from"), directory.0.join("to"));
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::create_dir_all(&from).unwrap();
         fs::create_dir_all(&to).unwrap();
         fs::write(from.join("a"), "same").unwrap();

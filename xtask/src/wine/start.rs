@@ -59,27 +59,27 @@ mod tests {
     use super::*;
 
     /// What a script came to, and what it said; `$0` is a file that is not there at first.
-    fn script(name: &str, text: &str) -> (u8, String) {
-        let mark = std::env::temp_dir().join(format!("posthouse-{name}-{}", std::process::id()));
+    fn script(text: &str) -> (u8, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("mark");
         let mut said = Vec::new();
         let mut command = Command::new("sh");
         let code = started(command.args(["-c", text]).arg(&mark), &mut said, io::sink());
-        let _ = std::fs::remove_file(mark);
         (code.unwrap(), String::from_utf8(said).unwrap())
     }
 
     #[test]
     fn what_did_not_begin_is_started_again() {
         let second = r#"test -e "$0" && echo here && exit 0; : > "$0"; exit 1"#;
-        assert_eq!(script("begins", second), (0, "here\n".into()));
-        assert_eq!(script("never", "exit 3"), (3, String::new()));
+        assert_eq!(script(second), (0, "here\n".into()));
+        assert_eq!(script("exit 3"), (3, String::new()));
     }
 
     #[test]
     fn what_began_and_failed_is_not() {
         let first = r#"test -e "$0" && exit 0; : > "$0"; echo began; exit 7"#;
-        assert_eq!(script("fails", first), (7, "began\n".into()));
+        assert_eq!(script(first), (7, "began\n".into()));
         let panic = r#"test -e "$0" && exit 0; : > "$0"; echo panicked >&2; exit 7"#;
-        assert_eq!(script("panics", panic), (7, String::new()));
+        assert_eq!(script(panic), (7, String::new()));
     }
 }

@@ -1,9 +1,10 @@
 //! The files of the demonstration, in a temporary directory.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use posthouse::Directory;
+use tempfile::TempDir;
 
 use super::{FILE_BYTES, FILES};
 use crate::failure::{Failure, Outcome};
@@ -16,41 +17,31 @@ pub(crate) struct Files {
     pub(super) inbox: Directory,
     pub(super) back: Directory,
     /// The last: Windows keeps a directory that somebody has open.
-    top: Temporary,
+    top: TempDir,
 }
-
-/// A directory that goes with this value.
-struct Temporary(PathBuf);
 
 impl Files {
     /// Makes the directories, and the files to send.
     pub(super) fn make() -> Outcome<Self> {
-        let top = std::env::temp_dir().join(format!("posthouse-demo-{}", std::process::id()));
-        let failed = |error| {
-            let shown = top.display();
+        let failed = |at: &Path, error| {
+            let shown = at.display();
             Failure::runtime(format!(
-                "cannot make the files of the demonstration, {shown}: {error}"
+                "cannot make the files of the demonstration in {shown}: {error}"
             ))
         };
-        let made = fs::create_dir(&top).and_then(|()| fill(&top));
-        let [outbox, inbox, back] = made.map_err(failed)?;
-        Ok(Self { outbox, inbox, back, top: Temporary(top) })
+        let top = tempfile::Builder::new().prefix("posthouse-demo-").tempdir();
+        let top = top.map_err(|error| failed(&std::env::temp_dir(), error))?;
+        let [outbox, inbox, back] = fill(top.path()).map_err(|error| failed(top.path(), error))?;
+        Ok(Self { outbox, inbox, back, top })
     }
 
     /// How many of the files that came back are what was sent.
     pub(super) fn same(&self) -> u64 {
         let is_same = |client: &u32| {
-            let came = fs::read(self.top.0.join("back").join(name(*client)));
+            let came = fs::read(self.top.path().join("back").join(name(*client)));
             came.is_ok_and(|came| came == content(*client))
         };
         (0..FILES).filter(is_same).count() as u64
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Left behind at worst, in a directory that is cleaned.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

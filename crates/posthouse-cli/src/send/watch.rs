@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn a_file_is_handed_out_once_and_only_when_two_looks_find_it_the_same() {
-        let top = std::env::temp_dir().join(format!("posthouse-watch-{}", std::process::id()));
-        fs::create_dir(&top).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path();
         let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
-        let mut watch = Watch::new(root, top.clone());
+        let mut watch = Watch::new(root, top.to_owned());
         let start = Instant::now();
         let none: [&str; 0] = [];
 
@@ -145,6 +145,5 @@ mod tests {
         fs::write(top.join("b"), "other").unwrap();
         assert_eq!((look(), look(), look()), (vec![], vec!["b".to_owned()], vec![]));
         assert_eq!(watch.left(), 0);
-        fs::remove_dir_all(&top).unwrap();
     }
 }

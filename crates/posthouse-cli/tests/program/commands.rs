@@ -53,7 +53,7 @@ fn the_demonstration_succeeds_in_both_layouts() {
         assert!(checks.iter().all(|check| check["found"] == check["expected"]), "{json:#}");
         assert_eq!(ended.stderr, "");
     }
-    let temporary = TemporaryDirectory::new("demo");
+    let temporary = TemporaryDirectory::new();
     let demo = Command::new(env!("CARGO_BIN_EXE_posthouse"))
         .arg("demo")
         .envs(["TMPDIR", "TMP"].map(|name| (name, temporary.path())))

@@ -19,8 +19,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(name: &str, arguments: &[&str]) -> Self {
-        let here = TemporaryDirectory::new(name);
+    fn new(arguments: &[&str]) -> Self {
+        let here = TemporaryDirectory::new();
         fs::create_dir(here.join("inbox")).unwrap();
         let inbox = here.text("inbox");
         let words = [&["--dir", &inbox], arguments].concat();
@@ -99,7 +99,7 @@ fn sorted(text: &str) -> Vec<&str> {
 
 #[test]
 fn a_tree_and_a_file_arrive_and_come_back_as_they_were() {
-    let scene = Scene::new("tree", &[]);
+    let scene = Scene::new(&[]);
     make_tree(&scene.here, "tree");
     scene.here.write("one.bin", vec![7; 3_000_000]);
     let sent = scene.send(&["tree", "one.bin"]).expect(0);
@@ -123,7 +123,7 @@ fn a_tree_and_a_file_arrive_and_come_back_as_they_were() {
 
 #[test]
 fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
-    let mut scene = Scene::new("lines", &[]);
+    let mut scene = Scene::new(&[]);
     scene.here.write("one.bin", vec![1; 3 << 20]);
     scene.here.write("none", "");
     scene.here.write("small", "abc");
@@ -161,7 +161,7 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
 
 #[test]
 fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
-    let scene = Scene::new("json", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("d/abc", "abc");
     scene.here.write("d/there", "there");
     scene.here.write("inbox/d/there", "other content");
@@ -195,7 +195,7 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
 
 #[test]
 fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
-    let scene = Scene::new("exists", &[]);
+    let scene = Scene::new(&[]);
     make_tree(&scene.here, "tree");
     scene.here.write("inbox/tree/part 4/file-4.bin", "was here before");
     let sent = scene.send(&["tree"]).expect(1);
@@ -217,7 +217,7 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
 
 #[test]
 fn quiet_is_silent_but_for_errors() {
-    let scene = Scene::new("quiet", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("a", "a");
     scene.here.write("b", "b");
     let sent = scene.send(&["a", "--quiet"]).expect(0);
@@ -230,7 +230,7 @@ fn quiet_is_silent_but_for_errors() {
 
 #[test]
 fn names_there_are_made_as_cp_makes_them() {
-    let scene = Scene::new("names", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("d/x", "x");
     scene.here.write("d/.posthouse/part", "of a file that was received here: nobody's");
     for arguments in [
@@ -257,7 +257,7 @@ fn names_there_are_made_as_cp_makes_them() {
 
 #[test]
 fn what_an_unfinished_reception_left_is_skipped_at_every_depth_and_told() {
-    let scene = Scene::new("parts", &[]);
+    let scene = Scene::new(&[]);
     for name in ["t/a", "t/.posthouse/part", "t/deep/b", "t/deep/.posthouse/part"] {
         scene.here.write(name, "x");
     }
@@ -271,7 +271,7 @@ fn what_an_unfinished_reception_left_is_skipped_at_every_depth_and_told() {
 
 #[test]
 fn an_empty_directory_is_told_and_help_says_that_it_is_not_sent() {
-    let scene = Scene::new("empty", &[]);
+    let scene = Scene::new(&[]);
     fs::create_dir_all(scene.here.join("d/empty")).unwrap();
     let sent = scene.send(&["d/empty"]).expect(0);
     assert_eq!((&*sent.stdout, &*sent.stderr), ("", "skipped: d/empty: an empty directory\n"));
@@ -283,7 +283,7 @@ fn an_empty_directory_is_told_and_help_says_that_it_is_not_sent() {
 
 #[test]
 fn a_path_that_is_not_there_is_told_and_the_others_are_sent() {
-    let scene = Scene::new("missing", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("a", "a");
     let sent = scene.send(&["nothing", "a"]).expect(1);
     assert!(
@@ -296,7 +296,7 @@ fn a_path_that_is_not_there_is_told_and_the_others_are_sent() {
 
 #[test]
 fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_missing() {
-    let scene = Scene::new("watch", &[]);
+    let scene = Scene::new(&[]);
     fs::create_dir(scene.here.join("out")).unwrap();
     let words = ["send", &scene.address, "--watch", "out/."];
     let mut watch = Program::start_in(scene.here.path(), words);
@@ -322,7 +322,7 @@ fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_mi
 
 #[test]
 fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server() {
-    let scene = Scene::new("watch-end", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("out/first", "1");
     let start =
         |address: &str| Program::start_in(scene.here.path(), ["send", address, "--watch", "out/."]);
@@ -342,7 +342,7 @@ fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server()
 
 #[test]
 fn a_server_that_ends_waits_for_its_last_lines() {
-    let scene = Scene::new("last-lines", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("a", "a");
     scene.send(&["a"]).expect(0);
     scene.server.ask(Request::Terminate);
@@ -365,7 +365,7 @@ mod unix {
 
     #[test]
     fn links_and_what_is_no_file_are_left_out_and_told() {
-        let scene = Scene::new("special", &[]);
+        let scene = Scene::new(&[]);
         scene.here.write("d/file", "file");
         scene.here.write("secret", "secret");
         symlink("../secret", scene.here.join("d/link")).unwrap();
@@ -394,7 +394,7 @@ mod unix {
 
     #[test]
     fn names_that_cannot_be_sent_fail_alone_and_never_reach_the_terminal_raw() {
-        let scene = Scene::new("bad-names", &[]);
+        let scene = Scene::new(&[]);
         for name in ["good", "CON", "a:b", "dot.", "es\u{1b}[2Jc", "nl\nx", "rtl\u{202e}x", " s"] {
             scene.here.write(&format!("d/{name}"), "x");
         }
@@ -416,7 +416,7 @@ mod unix {
 
     #[test]
     fn what_can_be_executed_still_can() {
-        let scene = Scene::new("executable", &[]);
+        let scene = Scene::new(&[]);
         let path = scene.here.write("run.sh", "#!/bin/sh\n");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         scene.send(&["run.sh"]).expect(0);
@@ -434,7 +434,7 @@ mod unix {
             eprintln!("not tested: this runs as root, which may read everything");
             return;
         }
-        let scene = Scene::new("unreadable", &[]);
+        let scene = Scene::new(&[]);
         scene.here.write("d/open", "x");
         let path = scene.here.write("d/closed", "x");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
@@ -455,7 +455,7 @@ mod unix {
 
     #[test]
     fn on_a_terminal_there_are_bars_and_one_line_for_all_of_it() {
-        let scene = Scene::new("terminal", &[]);
+        let scene = Scene::new(&[]);
         make_tree(&scene.here, "tree");
         scene.here.write("tree/es\u{301}\u{a0}x", vec![0; 3 << 20]);
         let tree = scene.here.text("tree");
@@ -475,7 +475,7 @@ mod unix {
 
 #[test]
 fn a_list_has_a_line_for_each_file_in_order_over_many_pages() {
-    let scene = Scene::new("list", &[]);
+    let scene = Scene::new(&[]);
     let inbox = scene.here.join("inbox");
     // More than one answer of the protocol holds.
     for number in 0..1500 {
@@ -505,7 +505,7 @@ fn a_list_has_a_line_for_each_file_in_order_over_many_pages() {
 
 #[test]
 fn what_is_got_goes_where_it_is_told_to() {
-    let scene = Scene::new("get", &[]);
+    let scene = Scene::new(&[]);
     scene.here.write("inbox/d/a", "a");
     scene.here.write("inbox/d/e/b", "b");
     scene.here.write("inbox/d.txt", "t");
@@ -545,7 +545,7 @@ fn what_is_got_goes_where_it_is_told_to() {
 fn a_key_is_demanded_for_files_too() {
     let right = TemporaryFile::new("files-right.key", "a secret of many bytes");
     let wrong = TemporaryFile::new("files-wrong.key", "another secret of many bytes");
-    let scene = Scene::new("keyed", &["--key-file", right.text()]);
+    let scene = Scene::new(&["--key-file", right.text()]);
     scene.here.write("a", "a");
     scene.send(&["a"]).expect(1).says(&["no key is configured here", "--key-file"]);
     let other = scene.send(&["a", "--key-file", wrong.text()]).expect(1);
@@ -560,7 +560,7 @@ fn a_key_is_demanded_for_files_too() {
 
 #[test]
 fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
-    let here = TemporaryDirectory::new("no-key");
+    let here = TemporaryDirectory::new();
     let (missing, short) = (here.text("missing"), here.text("short"));
     here.write("short", "too short");
     for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
@@ -576,7 +576,7 @@ fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
 
 #[test]
 fn a_quota_refuses_what_would_be_too_much_before_anything_is_written() {
-    let scene = Scene::new("quota", &["--max-bytes", "3K", "--max-files", "4"]);
+    let scene = Scene::new(&["--max-bytes", "3K", "--max-files", "4"]);
     scene.here.write("large", vec![0; 3073]);
     let sent = scene.send(&["large"]).expect(1);
     assert!(sent.stderr.contains("not sent: large: the other side says: no room"), "{sent:#?}");
@@ -597,14 +597,14 @@ fn a_quota_refuses_what_would_be_too_much_before_anything_is_written() {
 
 #[test]
 fn a_server_can_only_give_or_only_take() {
-    let scene = Scene::new("one-way", &["--read-only"]);
+    let scene = Scene::new(&["--read-only"]);
     scene.here.write("a", "a");
     scene.here.write("inbox/b", "b");
     let sent = scene.send(&["a"]).expect(1);
     assert!(sent.stderr.contains("gives files and takes none"), "{sent:#?}");
     scene.get(&["b"]).expect(0);
 
-    let scene = Scene::new("other-way", &["--drop-only"]);
+    let scene = Scene::new(&["--drop-only"]);
     scene.here.write("a", "a");
     scene.here.write("inbox/b", "b");
     scene.send(&["a"]).expect(0);
@@ -624,7 +624,7 @@ fn a_server_can_only_give_or_only_take() {
 
 #[test]
 fn a_server_with_a_directory_still_echoes() {
-    let scene = Scene::new("echo", &[]);
+    let scene = Scene::new(&[]);
     let address: SocketAddr = scene.address.parse().unwrap();
     let mut stream: TcpStream = connect(address);
     exchange(&mut stream, &frame(1, b"old text"), &frame(1, b"old text"));
@@ -633,7 +633,7 @@ fn a_server_with_a_directory_still_echoes() {
 
 #[test]
 fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
-    let here = TemporaryDirectory::new("no-directory");
+    let here = TemporaryDirectory::new();
     here.write("a", "a");
     let (_server, address) = serve(&[]);
     let (address, file) = (address.to_string(), here.text("a"));
@@ -644,7 +644,7 @@ fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
 
 #[test]
 fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
-    let here = TemporaryDirectory::new("announced");
+    let here = TemporaryDirectory::new();
     let (missing, file) = (here.text("missing"), here.write("file", "x"));
     let file = file.to_str().unwrap();
     run(["serve", "--dir", &missing]).expect(2).says(&[&missing, MKDIR]);
@@ -685,7 +685,7 @@ fn a_port_that_there_is_not_is_named_by_every_command() {
 
 #[test]
 fn nobody_listening_is_told_at_once_unless_retry_says_to_wait() {
-    let here = TemporaryDirectory::new("nobody");
+    let here = TemporaryDirectory::new();
     let file = here.write("a", "a");
     let file = file.to_str().unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -707,7 +707,7 @@ fn nobody_listening_is_told_at_once_unless_retry_says_to_wait() {
 
 #[test]
 fn two_senders_of_the_same_names_leave_one_whole_file_of_each() {
-    let scene = Scene::new("race", &[]);
+    let scene = Scene::new(&[]);
     let mut contents = BTreeSet::new();
     for top in ["one", "two"] {
         for number in 0..10 {

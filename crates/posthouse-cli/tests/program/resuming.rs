@@ -35,8 +35,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(name: &str) -> Self {
-        let here = TemporaryDirectory::new(name);
+    fn new() -> Self {
+        let here = TemporaryDirectory::new();
         here.write("disk.img", content());
         fs::create_dir(here.join("inbox")).unwrap();
         let (server, address) = serve(&["--dir", &here.text("inbox")]);
@@ -75,7 +75,7 @@ fn held(directory: &Path) -> u64 {
 
 #[test]
 fn a_sender_that_was_killed_goes_on_where_it_was() {
-    let scene = Scene::new("killed-sender");
+    let scene = Scene::new();
     let link = Link::start(scene.address, Manner::Loses(TAKEN_BYTES));
     let sender = scene.sender(link.address);
     Scene::wait_until_held(&scene.here.join("inbox"));
@@ -86,7 +86,7 @@ fn a_sender_that_was_killed_goes_on_where_it_was() {
 
 #[test]
 fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
-    let mut scene = Scene::new("killed-server");
+    let mut scene = Scene::new();
     let link = Link::start(scene.address, Manner::Loses(TAKEN_BYTES));
     let mut sender = scene.sender(link.address);
     let inbox = scene.here.join("inbox");
@@ -104,7 +104,7 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
 
 #[test]
 fn a_link_that_is_cut_again_and_again_is_made_again_as_long_as_there_is_progress() {
-    let scene = Scene::new("cut-link");
+    let scene = Scene::new();
     // Each connection brings another quarter or so.
     let link = Link::start(scene.address, Manner::Cuts(TAKEN_BYTES));
     let ended = scene.sender(link.address).finish().expect(0);
@@ -117,7 +117,7 @@ fn a_link_that_is_cut_again_and_again_is_made_again_as_long_as_there_is_progress
 
 #[test]
 fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
-    let scene = Scene::new("no-retry");
+    let scene = Scene::new();
     let link = Link::start(scene.address, Manner::Cuts(TAKEN_BYTES));
     let (link, path) = (link.address.to_string(), scene.here.text("disk.img"));
     let ended = run(["send", &link, &path, "--retry=0"]).expect(1);
@@ -137,7 +137,7 @@ fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
 
 #[test]
 fn a_file_that_is_got_goes_on_after_a_kill_as_well() {
-    let scene = Scene::new("killed-getter");
+    let scene = Scene::new();
     fs::rename(scene.here.join("disk.img"), scene.here.join("inbox/disk.img")).unwrap();
     fs::create_dir(scene.here.join("back")).unwrap();
     let getter = |address: SocketAddr| {
@@ -157,7 +157,7 @@ fn a_file_that_is_got_goes_on_after_a_kill_as_well() {
 
 #[test]
 fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
-    let scene = Scene::new("changing");
+    let scene = Scene::new();
     let path = scene.here.join("disk.img");
     let file = fs::File::options().write(true).open(path).unwrap();
     let mut sender = scene.sender(scene.address);
@@ -176,7 +176,7 @@ fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
 
 #[test]
 fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
-    let scene = Scene::new("interrupted");
+    let scene = Scene::new();
     let link = Link::start(scene.address, Manner::Loses(TAKEN_BYTES));
     let sender = scene.sender(link.address);
     Scene::wait_until_held(&scene.here.join("inbox"));

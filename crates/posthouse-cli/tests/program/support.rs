@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 /// Far longer than anything here takes; then the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// What the program advises to make a directory with.
@@ -278,49 +280,40 @@ pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A file of one test, removed when it is dropped.
-pub(crate) struct TemporaryFile(PathBuf);
+/// A file of one test, alone in a directory that goes with this value.
+pub(crate) struct TemporaryFile {
+    path: PathBuf,
+    _directory: TempDir,
+}
 
 impl TemporaryFile {
     pub(crate) fn new(name: &str, content: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("posthouse-{}-{name}", std::process::id()));
+        let directory = tempfile::tempdir().expect("the directory is made");
+        let path = directory.path().join(name);
         std::fs::write(&path, content).expect("the file is written");
-        Self(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
+        Self { path, _directory: directory }
     }
 
     pub(crate) fn text(&self) -> &str {
-        self.0.to_str().expect("the path is text")
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        // Left behind at worst, in a directory that is cleaned.
-        let _ = std::fs::remove_file(self.path());
+        self.path.to_str().expect("the path is text")
     }
 }
 
 /// A directory of one test, removed when it is dropped.
-pub(crate) struct TemporaryDirectory(PathBuf);
+pub(crate) struct TemporaryDirectory(TempDir);
 
 impl TemporaryDirectory {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("posthouse-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).expect("the directory is made");
-        Self(path)
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("the directory is made"))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     /// The path of something in it.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path().join(name)
     }
 
     /// The same as text.
@@ -334,12 +327,5 @@ impl TemporaryDirectory {
         std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");
         std::fs::write(&path, content).expect("the file is written");
         path
-    }
-}
-
-impl Drop for TemporaryDirectory {
-    fn drop(&mut self) {
-        // Left behind at worst, in a directory that is cleaned.
-        let _ = std::fs::remove_dir_all(self.path());
     }
 }

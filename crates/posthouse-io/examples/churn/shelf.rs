@@ -1,7 +1,6 @@
 //! A file that holds what all connections send, each from a place of its own on.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use posthouse_io::{
     CompletionPort, Directory, Error, Failure, File, FileOp, FileOutcome, FilePart, LaneId, Op,
     Options, Outcome, Segment, Tag, Turn,
 };
+use tempfile::TempDir;
 
 use super::pattern::{PLACES, words};
 
@@ -19,35 +19,28 @@ const BYTES: u64 = 8 * PLACES + (32 << 20);
 #[derive(Debug)]
 pub(super) struct Shelf {
     file: File,
-    path: PathBuf,
+    _temporary: TempDir,
 }
 
 impl Shelf {
     pub(super) fn new(seed: u64, options: Options) -> io::Result<Self> {
-        let directory = std::env::temp_dir();
-        let name = format!("posthouse-churn-{}", std::process::id());
-        let path = directory.join(&name);
-        let mut file = io::BufWriter::new(std::fs::File::create(&path)?);
+        let temporary = tempfile::tempdir()?;
+        let name = "content";
+        let mut file = io::BufWriter::new(std::fs::File::create(temporary.path().join(name))?);
         for word in words(seed).take(BYTES as usize / 8) {
             file.write_all(&word)?;
         }
         file.flush()?;
         drop(file);
-        let directory = Directory::open(&directory)?;
+        let directory = Directory::open(temporary.path())?;
         let open = FileOp::Open { directory, path: name.into() };
-        Ok(Self { file: opened(open, options)?, path })
+        Ok(Self { file: opened(open, options)?, _temporary: temporary })
     }
 
     /// So many bytes from there on, where it has them.
     pub(super) fn part(&self, offset: u64, bytes: u32) -> Option<Segment> {
         let part = || FilePart::new(self.file.clone(), offset, bytes as usize);
         (offset + u64::from(bytes) <= BYTES).then(|| Segment::File(Box::new(part())))
-    }
-}
-
-impl Drop for Shelf {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

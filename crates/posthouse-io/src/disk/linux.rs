@@ -139,10 +139,9 @@ mod tests {
 
     #[test]
     fn a_file_that_was_opened_without_waiting_waits_from_then_on() {
-        let path = std::env::temp_dir().join(format!("posthouse-waits-{}", std::process::id()));
-        std::fs::create_dir(&path).expect("a directory");
-        std::fs::write(path.join("file"), b"content").expect("a file");
-        let folder = Folder::open(&path).expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("file"), b"content").expect("a file");
+        let folder = Folder::open(directory.path()).expect("a directory");
         for opened in [folder.open_file("file"), folder.open_part("part")] {
             let Ok(FileOutcome::Opened { file, .. } | FileOutcome::Part { file, .. }) = opened
             else {
@@ -151,6 +150,5 @@ mod tests {
             let flags = rustix::fs::fcntl_getfl(file.opened()).expect("flags");
             assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
         }
-        std::fs::remove_dir_all(path).expect("removed");
     }
 }

@@ -11,22 +11,23 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter_all_threads,
 };
+use tempfile::TempDir;
 
 use crate::bed::{PATIENCE, assert_same, pattern};
 use crate::linux::on_all;
 use crate::own_process::{descriptors, in_own_process};
-use crate::place::{Place, Temporary};
+use crate::place::Place;
 
 /// A small file system in memory; none where this machine does not let us have one.
 struct Mounted {
-    directory: Temporary,
+    directory: TempDir,
 }
 
 impl Mounted {
     fn new(options: &str) -> Option<Self> {
-        let directory = Temporary::new();
+        let directory = tempfile::tempdir().expect("a new directory");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "posthouse-test"]).arg(&directory.0);
+        mount.args(["-t", "tmpfs", "-o", options, "posthouse-test"]).arg(directory.path());
         match mount.output() {
             Ok(output) if output.status.success() => Some(Self { directory }),
             other => {
@@ -38,16 +39,16 @@ impl Mounted {
 
     fn remount(&self, options: &str) {
         let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,{options}")]).arg(&self.directory.0);
+        mount.args(["-o", &format!("remount,{options}")]).arg(self.directory.path());
         assert!(mount.status().expect("mount runs").success());
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.directory.0).status();
+        let unmounted = Command::new("umount").arg("-l").arg(self.directory.path()).status();
         if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("left mounted: {}", self.directory.0.display());
+            eprintln!("left mounted: {}", self.directory.path().display());
         }
     }
 }
@@ -56,7 +57,7 @@ impl Drop for Mounted {
 fn a_full_disk_ends_a_write_and_leaves_nothing_by_half() {
     on_all(|bed| {
         let Some(disk) = Mounted::new("size=1m") else { return };
-        let place = Place::at(bed, &disk.directory.0);
+        let place = Place::at(bed, disk.directory.path());
         let content = pattern(3 << 20, 1);
         place.make("before", &content[..100_000]);
         let (file, _) = place.part("part").expect("a part");
@@ -79,7 +80,7 @@ fn a_full_disk_ends_a_write_and_leaves_nothing_by_half() {
 fn a_disk_without_room_for_names_fails_what_needs_one() {
     on_all(|bed| {
         let Some(disk) = Mounted::new("size=1m,nr_inodes=6") else { return };
-        let place = Place::at(bed, &disk.directory.0);
+        let place = Place::at(bed, disk.directory.path());
         let (file, _) = place.part("0").expect("a part");
         place.write(&file, 0, b"content").expect("written");
         let mut more = (1..10).map(|n| (n, place.part(&n.to_string())));
@@ -101,7 +102,7 @@ fn a_disk_without_room_for_names_fails_what_needs_one() {
 fn a_disk_that_is_read_only_denies_what_would_change_it() {
     on_all(|bed| {
         let Some(disk) = Mounted::new("size=1m") else { return };
-        let place = Place::at(bed, &disk.directory.0);
+        let place = Place::at(bed, disk.directory.path());
         place.make("name", b"content");
         disk.remount("ro");
         assert_eq!(place.part("part").err(), Some(Failure::Denied));
@@ -226,23 +227,23 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
         eprintln!("NOT TESTED: only root can become somebody else");
         return;
     }
-    let roots = Temporary::new();
-    std::fs::write(roots.0.join("readable"), b"content").expect("a file");
-    std::fs::write(roots.0.join("private"), b"content").expect("a file");
+    let roots = tempfile::tempdir().expect("a new directory");
+    std::fs::write(roots.path().join("readable"), b"content").expect("a file");
+    std::fs::write(roots.path().join("private"), b"content").expect("a file");
     let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(roots.0.join("private"), private).expect("permissions");
-    std::fs::create_dir(roots.0.join("closed")).expect("a directory");
+    std::fs::set_permissions(roots.path().join("private"), private).expect("permissions");
+    std::fs::create_dir(roots.path().join("closed")).expect("a directory");
     let closed = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(roots.0.join("closed"), closed).expect("permissions");
-    let theirs = Temporary::new();
-    std::os::unix::fs::chown(&theirs.0, Some(65_534), None).expect("given away");
+    std::fs::set_permissions(roots.path().join("closed"), closed).expect("permissions");
+    let theirs = tempfile::tempdir().expect("a new directory");
+    std::os::unix::fs::chown(theirs.path(), Some(65_534), None).expect("given away");
     let (root, nobody) = (Uid::from_raw(0), Uid::from_raw(65_534));
     rustix::thread::set_thread_res_uid(nobody, nobody, root).expect("another user");
     on_all(|bed| {
-        let place = Place::at(bed, &theirs.0);
+        let place = Place::at(bed, theirs.path());
         works(&place);
-        std::fs::remove_dir_all(theirs.0.join("way")).expect("removed");
-        let place = Place::at(bed, &roots.0);
+        std::fs::remove_dir_all(theirs.path().join("way")).expect("removed");
+        let place = Place::at(bed, roots.path());
         assert_eq!(place.content("readable"), b"content");
         assert_eq!(place.open("private").err(), Some(Failure::Denied));
         assert_eq!(place.open("closed/file").err(), Some(Failure::Denied));
@@ -379,19 +380,19 @@ fn a_list_leaves_out_what_has_no_text_for_a_name_or_lies_too_deep() {
 #[test]
 fn a_large_directory_is_listed_in_pieces() {
     const FILES: usize = 5000;
-    let large = Temporary::new();
+    let large = tempfile::tempdir().expect("a new directory");
     let mut expected: Vec<String> = (0..FILES).map(|n| format!("{n}")).collect();
     for (n, name) in expected.iter().enumerate() {
-        std::fs::write(large.0.join(name), vec![0; n % 3]).expect("a file");
+        std::fs::write(large.path().join(name), vec![0; n % 3]).expect("a file");
         // Empty ones: names that are read and yield no entry.
-        std::fs::create_dir(large.0.join(format!("{name}-"))).expect("a directory");
+        std::fs::create_dir(large.path().join(format!("{name}-"))).expect("a directory");
     }
-    std::fs::create_dir(large.0.join("zz")).expect("a directory");
-    std::fs::write(large.0.join("zz/last"), b"").expect("a file");
+    std::fs::create_dir(large.path().join("zz")).expect("a directory");
+    std::fs::write(large.path().join("zz/last"), b"").expect("a file");
     expected.push("zz/last".to_owned());
     expected.sort();
     on_all(|bed| {
-        let place = Place::at(bed, &large.0);
+        let place = Place::at(bed, large.path());
         assert_eq!(place.paths(), expected);
         let (entries, more) = place.list("3", 3000);
         let start = expected.iter().position(|name| name == "3").expect("it is there") + 1;

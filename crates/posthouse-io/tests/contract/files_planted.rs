@@ -7,26 +7,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use posthouse_io::{Directory, Failure, PARTS_DIRECTORY};
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, mknodat, renameat_with};
+use tempfile::TempDir;
 
 use crate::linux::on_all;
-use crate::place::{Place, Temporary, names_in};
+use crate::place::{Place, names_in};
 
 const SECRET: &[u8] = b"nobody but its owner reads or writes this";
 
 /// A directory that nothing may reach, with a file in it.
 struct Outside {
-    directory: Temporary,
+    directory: TempDir,
 }
 
 impl Outside {
     fn new() -> Self {
-        let outside = Self { directory: Temporary::new() };
+        let outside = Self { directory: tempfile::tempdir().expect("a new directory") };
         std::fs::write(outside.file(), SECRET).expect("a file");
         outside
     }
 
     fn path(&self) -> &Path {
-        &self.directory.0
+        self.directory.path()
     }
 
     fn file(&self) -> std::path::PathBuf {

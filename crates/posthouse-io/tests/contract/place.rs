@@ -1,12 +1,12 @@
 //! A directory for a test, and the operations on it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use posthouse_io::{
     Directory, Failure, File, FileEntry, FileOp, FileOutcome, Gather, LaneId, Metadata, Op,
     Outcome, Segment, Tag,
 };
+use tempfile::TempDir;
 
 use crate::bed::{Bed, gather};
 
@@ -15,36 +15,14 @@ pub struct Place<'a> {
     pub bed: &'a Bed,
     pub directory: Directory,
     path: PathBuf,
-    _temporary: Option<Temporary>,
-}
-
-/// A directory that is removed when this is dropped.
-pub struct Temporary(pub PathBuf);
-
-impl Temporary {
-    pub fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("posthouse-test-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("left behind: {}: {error}", self.0.display());
-        }
-    }
+    _temporary: Option<TempDir>,
 }
 
 impl<'a> Place<'a> {
     /// An empty one, that goes with this value.
     pub fn new(bed: &'a Bed) -> Self {
-        let temporary = Temporary::new();
-        let place = Self::at(bed, &temporary.0);
+        let temporary = tempfile::tempdir().expect("a new directory");
+        let place = Self::at(bed, temporary.path());
         Self { _temporary: Some(temporary), ..place }
     }
 

@@ -4,7 +4,7 @@
 //! layouts, and, where no real socket has to be there, the simulation in both layouts with twenty
 //! seeds each.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
 #![allow(
     clippy::duration_suboptimal_units,
@@ -17,6 +17,7 @@
 
 mod bed;
 mod log;
+mod own_process;
 mod probe;
 mod raw;
 mod store;

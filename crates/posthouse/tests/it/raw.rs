@@ -17,7 +17,13 @@ pub struct Raw {
 }
 
 enum Stream {
-    Real { tcp: TcpStream, outbox: VecDeque<u8>, finish: bool, end: Option<End> },
+    /// No socket: the other side's reset came while it was being connected.
+    Real {
+        tcp: Option<TcpStream>,
+        outbox: VecDeque<u8>,
+        finish: bool,
+        end: Option<End>,
+    },
     Simulated(RawStream),
 }
 
@@ -29,13 +35,23 @@ enum End {
 
 impl Raw {
     pub fn real(address: SocketAddr) -> Self {
-        Self::accepted(TcpStream::connect(address).expect("somebody listens"))
+        match TcpStream::connect(address) {
+            Ok(tcp) => Self::accepted(tcp),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                Self::over_tcp(None, Some(End::Reset))
+            }
+            Err(error) => panic!("somebody listens at {address}: {error}"),
+        }
     }
 
     pub fn accepted(tcp: TcpStream) -> Self {
         tcp.set_nodelay(true).expect("a connected socket");
         tcp.set_nonblocking(true).expect("a connected socket");
-        Self::new(Stream::Real { tcp, outbox: VecDeque::new(), finish: false, end: None })
+        Self::over_tcp(Some(tcp), None)
+    }
+
+    fn over_tcp(tcp: Option<TcpStream>, end: Option<End>) -> Self {
+        Self::new(Stream::Real { tcp, outbox: VecDeque::new(), finish: false, end })
     }
 
     pub fn simulated(stream: RawStream) -> Self {
@@ -86,7 +102,8 @@ impl Raw {
     pub fn reset(self) {
         match self.stream {
             Stream::Simulated(stream) => stream.reset(),
-            Stream::Real { tcp, .. } => {
+            Stream::Real { tcp: None, .. } => {}
+            Stream::Real { tcp: Some(tcp), .. } => {
                 tcp.set_nonblocking(false).expect("a socket");
                 tcp.set_read_timeout(Some(PATIENCE)).expect("a socket");
                 // Fails at once where the other side was quicker with a reset.
@@ -155,7 +172,8 @@ impl Raw {
     fn pump(&mut self) {
         match &mut self.stream {
             Stream::Simulated(stream) => self.received.extend(stream.take_received()),
-            Stream::Real { tcp, outbox, finish, end } => {
+            Stream::Real { tcp: None, outbox, .. } => outbox.clear(),
+            Stream::Real { tcp: Some(tcp), outbox, finish, end } => {
                 let told = send_some(tcp, outbox);
                 *end = end.or(told);
                 if *finish && outbox.is_empty() && end.is_none() {

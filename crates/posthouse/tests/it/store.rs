@@ -1,31 +1,26 @@
 //! Where a scenario's files are: a directory of this machine, or a simulated disk.
 
 use std::fs;
-use std::path::{MAIN_SEPARATOR, Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::{MAIN_SEPARATOR, Path};
 
 use posthouse::Directory;
 use posthouse::sim::Disk;
+use tempfile::TempDir;
 
 /// A place for files; a real one is removed with it.
 pub enum Store {
-    Real(PathBuf),
+    Real(TempDir),
     Simulated(Disk),
 }
 
 impl Store {
     pub fn real() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("posthouse-test-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("a directory for the test");
-        Self::Real(path)
+        Self::Real(tempfile::tempdir().expect("a directory for the test"))
     }
 
     pub fn directory(&self) -> Directory {
         match self {
-            Self::Real(path) => Directory::open(path).expect("it is there"),
+            Self::Real(root) => Directory::open(root).expect("it is there"),
             Self::Simulated(disk) => Directory::on(disk),
         }
     }
@@ -33,7 +28,7 @@ impl Store {
     /// The path of a real one.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Real(path) => path,
+            Self::Real(root) => root.path(),
             Self::Simulated(_) => panic!("a scenario for real files"),
         }
     }
@@ -41,7 +36,7 @@ impl Store {
     pub fn write(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {
-                let path = root.join(name);
+                let path = root.path().join(name);
                 fs::create_dir_all(path.parent().expect("beneath the root")).expect("room");
                 fs::write(path, bytes).expect("room");
             }
@@ -51,7 +46,7 @@ impl Store {
 
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
         match self {
-            Self::Real(root) => fs::read(root.join(name)).ok(),
+            Self::Real(root) => fs::read(root.path().join(name)).ok(),
             Self::Simulated(disk) => disk.read(name),
         }
     }
@@ -60,7 +55,7 @@ impl Store {
     pub fn rewrite(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {
-                let path = root.join(name);
+                let path = root.path().join(name);
                 let modified = fs::metadata(&path).and_then(|m| m.modified()).expect("there");
                 fs::write(&path, bytes).expect("room");
                 let file = fs::File::options().write(true).open(&path).expect("there");
@@ -74,7 +69,7 @@ impl Store {
     pub fn resize(&self, name: &str, bytes: u64) {
         match self {
             Self::Real(root) => {
-                let file = fs::File::options().write(true).open(root.join(name));
+                let file = fs::File::options().write(true).open(root.path().join(name));
                 file.and_then(|file| file.set_len(bytes)).expect("there");
             }
             Self::Simulated(disk) => {
@@ -87,7 +82,7 @@ impl Store {
 
     pub fn remove(&self, name: &str) {
         match self {
-            Self::Real(root) => fs::remove_file(root.join(name)).expect("it is there"),
+            Self::Real(root) => fs::remove_file(root.path().join(name)).expect("it is there"),
             Self::Simulated(disk) => assert!(disk.remove(name), "it is there"),
         }
     }
@@ -97,7 +92,7 @@ impl Store {
         match self {
             Self::Real(root) => {
                 let mut files = Vec::new();
-                walk(root, root, &mut files);
+                walk(root.path(), root.path(), &mut files);
                 files.retain(|file| !file.starts_with(".posthouse"));
                 files.sort();
                 files
@@ -110,7 +105,9 @@ impl Store {
     pub fn parts(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Real(root) => {
-                let Ok(parts) = fs::read_dir(root.join(".posthouse")) else { return Vec::new() };
+                let Ok(parts) = fs::read_dir(root.path().join(".posthouse")) else {
+                    return Vec::new();
+                };
                 parts.map(|part| fs::read(part.expect("read").path()).expect("read")).collect()
             }
             Self::Simulated(disk) => disk.parts().into_iter().map(|(_, bytes)| bytes).collect(),
@@ -126,14 +123,6 @@ fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
         } else {
             let name = path.strip_prefix(root).expect("beneath it");
             files.push(name.to_str().expect("UTF-8").replace(MAIN_SEPARATOR, "/"));
-        }
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        if let Self::Real(path) = self {
-            let _ = fs::remove_dir_all(path);
         }
     }
 }

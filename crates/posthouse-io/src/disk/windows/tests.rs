@@ -4,8 +4,10 @@ use std::os::windows::ffi::OsStringExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::disk::Disk;
@@ -18,27 +20,14 @@ struct Place {
     disk: Disk,
     directory: Directory,
     path: PathBuf,
-    _temporary: Option<Temporary>,
-}
-
-/// A directory that is removed when this is dropped.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // A test that failed can have left files open.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    _temporary: Option<TempDir>,
 }
 
 impl Place {
     fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("posthouse-disk-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).expect("a new directory");
-        Self { _temporary: Some(Temporary(path.clone())), ..Self::at(&path) }
+        let temporary = tempfile::tempdir().expect("a new directory");
+        let place = Self::at(temporary.path());
+        Self { _temporary: Some(temporary), ..place }
     }
 
     fn at(path: &Path) -> Self {

@@ -1,20 +1,14 @@
 //! C3: what is left of an endpoint that has ended. Nothing.
 
-use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use posthouse::{Endpoint, Options};
 
 use crate::bed::{Bed, everywhere, on_real_sockets, target};
+use crate::own_process::held;
 use crate::probe::Probe;
 use crate::raw::frame;
-
-/// How many threads and descriptors this process has.
-fn held() -> (usize, usize) {
-    let count = |place| fs::read_dir(place).expect("a Linux system").count();
-    (count("/proc/self/task"), count("/proc/self/fd"))
-}
 
 /// An endpoint with a bit of everything.
 fn busy(bed: &Bed<'_>) -> Endpoint<crate::probe::Line> {

@@ -1,11 +1,10 @@
 //! Frames that may not be: T1, T2, T12, T13, T25, and other protocols' traffic.
 
-use std::fs;
-
 use posthouse::{Endpoint, Options, ReasonKind, RequestError};
 
 use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
 use crate::log;
+use crate::own_process::resident_bytes;
 use crate::probe::{Line, Probe, Seen};
 use crate::raw::{Raw, bye, frame, frame_head, hello};
 
@@ -59,15 +58,6 @@ fn the_traffic_of_other_protocols_is_named() {
     });
 }
 
-/// The memory of this process, in bytes, where the system tells it in a file.
-fn resident_bytes() -> Option<usize> {
-    let statm = fs::read_to_string("/proc/self/statm");
-    assert!(cfg!(not(target_os = "linux")) || statm.is_ok(), "{statm:?}");
-    let statm = statm.ok()?;
-    let pages = statm.split(' ').nth(1).expect("the resident pages");
-    Some(pages.parse::<usize>().expect("a number") * 4096)
-}
-
 /// T2. Each of them announces a frame of a mebibyte and sends one byte of it.
 #[test]
 fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
@@ -88,10 +78,8 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
         });
         let stats = server.stats();
         assert!(stats.assembly_bytes <= 64 * peers, "{stats:?}");
-        if let (Some(before), Some(after)) = (before, resident_bytes()) {
-            let grown = after.saturating_sub(before);
-            assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
-        }
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
         bed.serves(&server);
         drop(raws);
         bed.wait_for("the end of all", || server.stats().assembly_bytes == 0);
