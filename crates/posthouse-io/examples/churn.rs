@@ -110,13 +110,17 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
 }
 
 fn print(report: &Report) {
-    let Report { figures, took, memory_kib } = report;
+    let Report { figures, took, memory_kib, holdings } = report;
     let seconds = took.as_secs_f64();
     let rate = |figure| figures.get(figure) as f64 / seconds;
     print!("{figures}");
     let [early, half, late] = memory_kib;
     println!("memory in use: {early} KiB at 10 %, {half} KiB at 50 %, {late} KiB at 100 %");
-    println!("after it: no operation, socket, buffer, descriptor or ring mapping left");
+    println!(
+        "after it: no operation, socket or buffer left; {} descriptors or handles and {} ring \
+         mappings, as before",
+        holdings.opened, holdings.ring_mappings
+    );
     println!(
         "{seconds:.1} s: {:.0} connections/s, {:.0} operations/s",
         rate(Figure::Clients),

@@ -46,6 +46,8 @@ mod own_process;
 #[cfg(any(target_os = "linux", windows))]
 #[path = "contract/place.rs"]
 mod place;
+#[path = "../examples/churn/process.rs"]
+mod process;
 #[path = "contract/receiving.rs"]
 mod receiving;
 #[path = "contract/sending.rs"]

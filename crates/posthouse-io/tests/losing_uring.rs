@@ -21,27 +21,29 @@ mod limits;
 #[allow(dead_code, reason = "the contract uses all of it")]
 #[path = "contract/own_process.rs"]
 mod own_process;
+#[path = "../examples/churn/process.rs"]
+mod process;
 #[path = "losing_uring/refused.rs"]
 mod refused;
 
 use posthouse_io::{Backend, CompletionPort, Layout, Options};
 
 use bed::Bed;
-use own_process::{descriptors, ring_mappings};
+use process::{Holdings, opened, ring_mappings};
 
 /// The error of a port that is to run on io_uring and on nothing else, of which nothing is left.
 fn forced() -> String {
-    let before = (descriptors(), ring_mappings());
+    let before = Holdings::now();
     let options = Options { backend: Backend::Uring, ..Options::default() };
     let error = CompletionPort::open(options).expect_err("no io_uring");
-    assert_eq!((descriptors(), ring_mappings()), before, "left by a port that did not open");
+    assert_eq!(Holdings::now(), before, "left by a port that did not open");
     error.to_string()
 }
 
 /// The reason of a port that is to take the best there is and takes readiness, of which it is seen
 /// that it works and that nothing is left of the probe.
 fn fallen_back() -> String {
-    let before = descriptors();
+    let before = opened();
     let bed = Bed::new(Backend::Auto, Layout::Pinned, 2);
     assert_eq!(bed.choice.backend, "readiness");
     assert_eq!(bed.choice.layout, Layout::Pinned);
@@ -49,7 +51,7 @@ fn fallen_back() -> String {
     works(&bed);
     let reason = bed.choice.reason.clone();
     bed.finish();
-    assert_eq!(descriptors(), before, "left by a port that is gone");
+    assert_eq!(opened(), before, "left by a port that is gone");
     reason
 }
 

@@ -20,11 +20,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "unsafe-only-in-io",
-        path: "crates/posthouse/tests/it/own_process.rs",
-        reason: "Windows says what a process holds by its calls; nothing of it is in the crate",
-    },
-    Exception {
-        rule: "unsafe-only-in-io",
         path: "bench/src/bin/floor-uring/buffers.rs",
         reason: "the server by hand that Posthouse is measured against, built apart from it",
     },

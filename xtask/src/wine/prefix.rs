@@ -28,6 +28,9 @@ const SERVER_EDITION: [&str; 10] = [
 ];
 /// Made in some 10 s on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// Gone in some 10 ms.
+const GOING: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A prefix in use, by this process alone. Its Wine ends with it, and no other.
 pub(super) struct Prefix {
@@ -84,6 +87,12 @@ impl Drop for Prefix {
         // Whatever is still there of Wine is of this prefix, and is ended. That can fail only where
         // nothing is there.
         let _ = run(Command::new(&self.wineserver), &self.path, &["-k"]);
+        let until = Instant::now() + GOING;
+        while matches!(self.resident.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        // Wine's server can be gone, and its programs wait for it.
+        let _ = self.resident.kill();
         let _ = self.resident.wait();
     }
 }
@@ -135,7 +144,7 @@ fn run(command: Command, prefix: &Path, words: &[&str]) -> Outcome {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
             Ok(Some(status)) => return Err(format!("`{name}` failed: {status}")),
-            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+            Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_EVERY),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -83,7 +83,7 @@ const PLACES: u32 = 20_000;
 const DISCARDS: usize = 32;
 
 /// How memory may grow between the first tenth and the end: a quarter, and what is warmed up late.
-const GROWTH_MAX_KIB: u64 = 32 * 1024;
+const GROWTH_MAX_KIB: usize = 32 * 1024;
 
 /// What came of it.
 #[derive(Debug)]
@@ -91,7 +91,9 @@ pub(crate) struct Report {
     pub(crate) figures: Figures,
     pub(crate) took: Duration,
     /// KiB of memory in use when a tenth, a half and all of the connections were over.
-    pub(crate) memory_kib: [u64; 3],
+    pub(crate) memory_kib: [usize; 3],
+    /// What the process had before and has again.
+    pub(crate) holdings: Holdings,
 }
 
 /// What all workers share.
@@ -144,7 +146,7 @@ pub(crate) fn run(settings: Settings) -> Result<Report, String> {
     if late > early + early / 4 + GROWTH_MAX_KIB {
         return Err(format!("memory grows with the connections, KiB: {memory_kib:?}"));
     }
-    Ok(Report { figures, took, memory_kib })
+    Ok(Report { figures, took, memory_kib, holdings: after })
 }
 
 impl Settings {
@@ -222,7 +224,7 @@ impl Campaign {
     }
 
     /// Waits for the workers, and says how they come on; memory at a tenth, a half and the end.
-    fn watch(&self) -> Result<[u64; 3], String> {
+    fn watch(&self) -> Result<[usize; 3], String> {
         let started = Instant::now();
         let (mut tenths, mut memory_kib) = (0, [0; 3]);
         let (mut completed, mut looks_in_vain) = (0, 0);
@@ -233,7 +235,7 @@ impl Campaign {
             while tenths < if ended { 10 } else { self.tenths(started.elapsed()) } {
                 tenths += 1;
                 let over = self.clients_over.load(Ordering::Relaxed);
-                let kib = process::memory_kib();
+                let kib = process::memory_bytes() >> 10;
                 let seconds = started.elapsed().as_secs();
                 println!(
                     "{tenths}0 %: {over} connections, {now} operations, {kib} KiB, {seconds} s"

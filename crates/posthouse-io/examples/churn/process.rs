@@ -1,40 +1,52 @@
-//! What this process has of the system.
+//! What this process has of the system. Tests of several crates include this file.
+
+#![allow(dead_code, unused_imports, reason = "not everyone asks for all of it")]
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{Holdings, memory_kib, shows_resets_as_ends};
+pub(crate) use linux::{memory_bytes, opened, ring_mappings, shows_resets_as_ends, threads};
 #[cfg(windows)]
-pub(super) use windows::{Holdings, memory_kib, shows_resets_as_ends};
+pub(crate) use windows::{memory_bytes, opened, ring_mappings, shows_resets_as_ends, threads};
+
+/// What must be as before when everything is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    /// Open descriptors, or handles.
+    pub(crate) opened: usize,
+    /// Mappings that are shared with the kernel by a ring.
+    pub(crate) ring_mappings: usize,
+}
+
+impl Holdings {
+    pub(crate) fn now() -> Self {
+        Self { opened: opened(), ring_mappings: ring_mappings() }
+    }
+}
 
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
 
-    /// What must be the same before and after a campaign.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) struct Holdings {
-        /// Open descriptors.
-        descriptors: usize,
-        /// Mappings that are shared with the kernel by a ring.
-        ring_mappings: usize,
+    pub(crate) fn opened() -> usize {
+        fs::read_dir("/proc/self/fd").expect("a process sees its descriptors").count()
     }
 
-    impl Holdings {
-        pub(crate) fn now() -> Self {
-            let descriptors = fs::read_dir("/proc/self/fd").expect("a process sees them");
-            let maps = fs::read_to_string("/proc/self/maps").expect("a process sees its mappings");
-            Self {
-                descriptors: descriptors.count(),
-                ring_mappings: maps.lines().filter(|line| line.contains("io_uring")).count(),
-            }
-        }
+    pub(crate) fn ring_mappings() -> usize {
+        let maps = fs::read_to_string("/proc/self/maps").expect("a process sees its mappings");
+        maps.lines().filter(|line| line.contains("io_uring")).count()
     }
 
-    /// Memory of this process that is in use (resident), in KiB.
-    pub(crate) fn memory_kib() -> u64 {
+    /// Threads that run, and those that have just ended.
+    pub(crate) fn threads() -> usize {
+        fs::read_dir("/proc/self/task").expect("a process sees its threads").count()
+    }
+
+    /// Memory of this process that is in use (resident).
+    pub(crate) fn memory_bytes() -> usize {
         let status = fs::read_to_string("/proc/self/status").expect("a process sees its memory");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|rest| rest.split_whitespace().next());
-        number.and_then(|number| number.parse().ok()).expect("the kernel writes a number")
+        let kib: usize = number.expect("a line of it").parse().expect("the kernel writes a number");
+        kib << 10
     }
 
     /// Whether a reset of the peer may look like the end of its stream.
@@ -43,40 +55,92 @@ mod linux {
     }
 }
 
+/// Under Wine the files of `/proc/self` tell of Wine's own server, which holds what is open in
+/// all processes.
 #[cfg(windows)]
 mod windows {
+    use std::net::UdpSocket;
+    use std::sync::Once;
+
+    use windows_sys::Wdk::System::SystemInformation::NtQuerySystemInformation;
+    use windows_sys::Win32::Foundation::{
+        CloseHandle, INVALID_HANDLE_VALUE, STATUS_INFO_LENGTH_MISMATCH, STATUS_SUCCESS,
+    };
+    use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+        CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+    };
     use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
     use windows_sys::Win32::System::ProcessStatus::{
         K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS,
     };
-    use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessHandleCount};
+    use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetCurrentProcessId};
     use windows_sys::s;
 
-    /// What must be the same before and after a campaign.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) struct Holdings {
-        /// Open handles.
-        handles: u32,
+    /// `SystemExtendedHandleInformation`, which the headers do not name: two words, the first of
+    /// them a count, then five words for each handle of the system, the second its process.
+    const ALL_HANDLES: i32 = 64;
+
+    /// Counted one by one: Wine says 0 where it is asked for the number.
+    pub(crate) fn opened() -> usize {
+        static SOCKETS: Once = Once::new();
+        // The first socket of a process opens what it keeps until it ends.
+        SOCKETS.call_once(|| drop(UdpSocket::bind("127.0.0.1:0").expect("a free port")));
+        handles()
     }
 
-    impl Holdings {
-        pub(crate) fn now() -> Self {
-            let mut handles = 0;
-            // SAFETY: the call writes one number.
-            let got = unsafe { GetProcessHandleCount(GetCurrentProcess(), &raw mut handles) };
-            assert_ne!(got, 0, "a process sees its handles");
-            Self { handles }
+    fn handles() -> usize {
+        const { assert!(size_of::<usize>() == 8, "the words of a 64-bit system") };
+        let mut words = vec![0_usize; 1 << 16];
+        loop {
+            let bytes = u32::try_from(words.len() * 8).expect("not so many handles");
+            let place = words.as_mut_ptr().cast();
+            // SAFETY: the call writes at most so many bytes, to memory that is as long.
+            match unsafe { NtQuerySystemInformation(ALL_HANDLES, place, bytes, &mut 0) } {
+                STATUS_SUCCESS => break,
+                STATUS_INFO_LENGTH_MISMATCH => words.resize(words.len() * 2, 0),
+                status => panic!("a process sees handles: {status:#x}"),
+            }
         }
+        let [count, _, handles @ ..] = words.as_slice() else { unreachable!("it is long") };
+        // SAFETY: the call takes nothing.
+        let own = unsafe { GetCurrentProcessId() } as usize;
+        let (handles, _) = handles.as_chunks::<5>();
+        handles[..*count].iter().filter(|[_, process, ..]| *process == own).count()
     }
 
-    /// Memory of this process that is in use (resident), in KiB.
-    pub(crate) fn memory_kib() -> u64 {
+    pub(crate) fn ring_mappings() -> usize {
+        0
+    }
+
+    pub(crate) fn threads() -> usize {
+        // SAFETY: the call takes two numbers.
+        let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
+        assert_ne!(snapshot, INVALID_HANDLE_VALUE, "a process sees threads");
+        let bytes = size_of::<THREADENTRY32>() as u32;
+        let mut thread = THREADENTRY32 { dwSize: bytes, ..Default::default() };
+        // SAFETY: the call takes nothing.
+        let own = unsafe { GetCurrentProcessId() };
+        let mut count = 0;
+        // SAFETY: the snapshot is open, and the entry says how long it is.
+        let mut more = unsafe { Thread32First(snapshot, &raw mut thread) };
+        while more != 0 {
+            count += usize::from(thread.th32OwnerProcessID == own);
+            // SAFETY: as above.
+            more = unsafe { Thread32Next(snapshot, &raw mut thread) };
+        }
+        // SAFETY: the snapshot is ours, and closed once.
+        unsafe { CloseHandle(snapshot) };
+        count
+    }
+
+    /// Memory of this process that is in use (resident).
+    pub(crate) fn memory_bytes() -> usize {
         let mut told = PROCESS_MEMORY_COUNTERS::default();
         let bytes = size_of_val(&told) as u32;
         // SAFETY: the call writes at most so many bytes to a value that is as long.
         let got = unsafe { K32GetProcessMemoryInfo(GetCurrentProcess(), &raw mut told, bytes) };
         assert_ne!(got, 0, "a process sees its memory");
-        told.WorkingSetSize as u64 / 1024
+        told.WorkingSetSize
     }
 
     /// Whether a reset of the peer may look like the end of its stream: under Wine, where it comes

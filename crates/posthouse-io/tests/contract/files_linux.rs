@@ -15,8 +15,9 @@ use tempfile::TempDir;
 
 use crate::bed::{PATIENCE, assert_same, pattern};
 use crate::linux::on_all;
-use crate::own_process::{descriptors, in_own_process};
+use crate::own_process::in_own_process;
 use crate::place::Place;
+use crate::process::opened;
 
 /// A small file system in memory; none where this machine does not let us have one.
 struct Mounted {
@@ -139,7 +140,7 @@ fn no_descriptor_and_no_thread_is_left_behind() {
     if !in_own_process("files_linux::no_descriptor_and_no_thread_is_left_behind") {
         return;
     }
-    let before = descriptors();
+    let before = opened();
     on_all(|bed| {
         let place = Place::new(bed);
         // Those of the port before end on their own, and this one has none before there is work.
@@ -155,7 +156,7 @@ fn no_descriptor_and_no_thread_is_left_behind() {
         assert!((1..=4).contains(&disk_threads()), "{}", disk_threads());
     });
     no_disk_threads();
-    assert_eq!(descriptors(), before);
+    assert_eq!(opened(), before);
 }
 
 /// Waits until the threads of a port that is gone have ended.

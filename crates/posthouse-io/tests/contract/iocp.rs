@@ -8,9 +8,9 @@ use posthouse_io::{
     Backend, CompletionPort, Drained, Error, Failure, LaneId, Layout, ListenOptions, Op, Options,
     Outcome, ReadMode, ReceiveMode, Tag, Turn,
 };
-use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessHandleCount};
 
 use crate::bed::{Bed, PATIENCE};
+use crate::process::opened;
 
 const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Pinned];
 
@@ -124,14 +124,6 @@ fn error(outcome: &Outcome) -> Error {
     }
 }
 
-fn handles() -> u32 {
-    let mut handles = 0;
-    // SAFETY: the call writes one number.
-    let got = unsafe { GetProcessHandleCount(GetCurrentProcess(), &raw mut handles) };
-    assert_ne!(got, 0, "a process sees its handles");
-    handles
-}
-
 /// A worker that ends without closing anything: whatever the system has is ended and awaited
 /// before its memory goes.
 fn leave_everything_behind(layout: Layout, read_mode: ReadMode) {
@@ -175,11 +167,11 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode) {
 fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     // Whatever is loaded and kept the first time.
     leave_everything_behind(Layout::Shared, ReadMode::ZeroByte);
-    let before = handles();
+    let before = opened();
     for layout in LAYOUTS {
         for read_mode in [ReadMode::ZeroByte, ReadMode::Pending] {
             leave_everything_behind(layout, read_mode);
         }
     }
-    assert_eq!(handles(), before, "handles are left");
+    assert_eq!(opened(), before, "handles are left");
 }

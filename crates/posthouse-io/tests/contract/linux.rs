@@ -14,7 +14,8 @@ use rustix::net::SendFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bed::{BUFFER_BYTES, Bed, End, Listening, PATIENCE, gather, is_here, lock};
-use crate::own_process::{descriptors, in_own_process, ring_mappings};
+use crate::own_process::in_own_process;
+use crate::process::{Holdings, opened, ring_mappings};
 
 /// Every backend of Linux in each of its layouts.
 const ALL: [(Backend, Layout); 3] = [
@@ -133,18 +134,18 @@ fn a_port_leaves_no_descriptor_behind() {
     if !in_own_process("linux::a_port_leaves_no_descriptor_behind") {
         return;
     }
-    let before = (descriptors(), 0);
-    let now = || (descriptors(), ring_mappings());
+    let before = Holdings::now();
+    assert_eq!(before.ring_mappings, 0);
     on_all(|bed| {
         let (near, far) = bed.pair();
         let listening = bed.listen(bed.lane(0));
         bed.cancel(listening.end);
         assert_eq!(bed.failure(listening.accept), Failure::Cancelled);
-        assert!(descriptors() > before.0);
+        assert!(opened() > before.opened);
         assert_eq!(ring_mappings() > 0, matches!(bed.backend, Backend::Uring));
         bed.close_all([near, far, listening.end]);
     });
-    assert_eq!(now(), before);
+    assert_eq!(Holdings::now(), before);
 
     for (backend, layout) in ALL {
         let options = Options { backend, layout: Some(layout), ..Options::default() };
@@ -161,7 +162,7 @@ fn a_port_leaves_no_descriptor_behind() {
         let drained = port.drain(PATIENCE);
         assert_eq!((drained.workers, drained.leaked), (0, 1));
         drop(port);
-        assert_eq!(now(), before);
+        assert_eq!(Holdings::now(), before);
     }
 }
 

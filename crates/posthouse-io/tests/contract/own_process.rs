@@ -34,14 +34,3 @@ pub fn in_own_process_with(test: &str, backend: Option<&str>) -> bool {
     eprint!("{said}");
     false
 }
-
-/// Descriptors of this process.
-pub fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("descriptors").count()
-}
-
-/// Mappings of rings in this process.
-pub fn ring_mappings() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("mappings");
-    maps.lines().filter(|line| line.contains("io_uring")).count()
-}

@@ -16,7 +16,8 @@ use crate::bed::{
     BUFFER_BYTES, Bed, End, Listening, PATIENCE, assert_same, gather, is_here, lock, pattern,
 };
 use crate::driver::Driver;
-use crate::own_process::{descriptors, in_own_process, ring_mappings};
+use crate::own_process::in_own_process;
+use crate::process::Holdings;
 
 /// Buffers that a ring is provided with.
 const GROUP: usize = 128;
@@ -310,7 +311,7 @@ fn a_lane_that_goes_with_everything_in_flight_leaves_nothing() {
     if !in_own_process("uring_only::a_lane_that_goes_with_everything_in_flight_leaves_nothing") {
         return;
     }
-    let before = (descriptors(), ring_mappings());
+    let before = Holdings::now();
     for guarded in [false, true] {
         for end in
             [Ending::InAStepOfItsOwn, Ending::BeforeTheKernelHasSeenAnything, Ending::ByAPanic]
@@ -320,7 +321,7 @@ fn a_lane_that_goes_with_everything_in_flight_leaves_nothing() {
                 true => Bed::guarded(Backend::Uring, Layout::Pinned, 1),
             };
             leave(bed, end);
-            assert_eq!((descriptors(), ring_mappings()), before, "{end:?}, guarded: {guarded}");
+            assert_eq!(Holdings::now(), before, "{end:?}, guarded: {guarded}");
         }
     }
 }

@@ -8,7 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::thread::set_thread_res_uid;
 
 use crate::bed::is_here;
-use crate::own_process::{descriptors, in_own_process, ring_mappings};
+use crate::own_process::in_own_process;
+use crate::process::Holdings;
 use crate::{fallen_back, says};
 
 /// Locked memory is bounded for each user, and not for root. Not every kernel counts a ring as
@@ -80,7 +81,7 @@ fn without_descriptors() {
 /// Opens a port while the process may open so many more descriptors.
 fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Choice> {
     let limit = getrlimit(Resource::Nofile);
-    let before = (descriptors(), ring_mappings());
+    let before = Holdings::now();
     // Closed again, so this is the next number that the system gives.
     let next = std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd();
     let next = u64::try_from(next).expect("a number");
@@ -88,6 +89,6 @@ fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Choice> {
     setrlimit(Resource::Nofile, low).expect("the limit is lowered");
     let opened = CompletionPort::open(options).map(|(_, choice)| choice);
     setrlimit(Resource::Nofile, limit).expect("the limit is raised");
-    assert_eq!((descriptors(), ring_mappings()), before, "left, with room for {room}");
+    assert_eq!(Holdings::now(), before, "left, with room for {room}");
     opened
 }

@@ -6,9 +6,14 @@ use std::time::Duration;
 use posthouse::{Endpoint, Options};
 
 use crate::bed::{Bed, everywhere, on_real_sockets, target};
-use crate::own_process::held;
 use crate::probe::Probe;
+use crate::process::{Holdings, threads};
 use crate::raw::frame;
+
+/// The threads of this process, and what it has open.
+fn held() -> (usize, Holdings) {
+    (threads(), Holdings::now())
+}
 
 /// An endpoint with a bit of everything.
 fn busy(bed: &Bed<'_>) -> Endpoint<crate::probe::Line> {

@@ -4,8 +4,8 @@ use posthouse::{Endpoint, Options, ReasonKind, RequestError};
 
 use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
 use crate::log;
-use crate::own_process::resident_bytes;
 use crate::probe::{Line, Probe, Seen};
+use crate::process::memory_bytes;
 use crate::raw::{Raw, bye, frame, frame_head, hello};
 
 fn echo(bed: &Bed<'_>, options: Options) -> (Endpoint<Line>, Seen) {
@@ -64,7 +64,7 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
     everywhere(|bed| {
         let peers = if bed.is_real() { 2_000 } else { 100 };
         let (server, _) = echo(bed, bed.options());
-        let before = resident_bytes();
+        let before = memory_bytes();
         let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&[frame_head(0, 1 << 20), vec![1]].concat()));
         bed.wait_for("all of it", || {
@@ -78,7 +78,7 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
         });
         let stats = server.stats();
         assert!(stats.assembly_bytes <= 64 * peers, "{stats:?}");
-        let grown = resident_bytes().saturating_sub(before);
+        let grown = memory_bytes().saturating_sub(before);
         assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
         bed.serves(&server);
         drop(raws);
