@@ -18,7 +18,7 @@ mod exchange;
 mod figures;
 mod house;
 mod pattern;
-mod process;
+pub(crate) mod process;
 mod random;
 mod receives;
 mod script;

@@ -3,9 +3,9 @@
 #![allow(dead_code, unused_imports, reason = "not everyone asks for all of it")]
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{memory_bytes, opened, ring_mappings, shows_resets_as_ends, threads};
+pub(crate) use linux::{memory_bytes, opened, ring_mappings, threads};
 #[cfg(windows)]
-pub(crate) use windows::{memory_bytes, opened, ring_mappings, shows_resets_as_ends, threads};
+pub(crate) use windows::{memory_bytes, opened, ring_mappings, threads};
 
 /// What must be as before when everything is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ impl Holdings {
     pub(crate) fn now() -> Self {
         Self { opened: opened(), ring_mappings: ring_mappings() }
     }
+}
+
+/// Whether this is Windows as Wine has it: some things it cannot do, and those tests say which.
+pub(crate) fn is_wine() -> bool {
+    cfg!(windows) && std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
 }
 
 #[cfg(target_os = "linux")]
@@ -48,11 +53,6 @@ mod linux {
         let kib: usize = number.expect("a line of it").parse().expect("the kernel writes a number");
         kib << 10
     }
-
-    /// Whether a reset of the peer may look like the end of its stream.
-    pub(crate) fn shows_resets_as_ends() -> bool {
-        false
-    }
 }
 
 /// Under Wine the files of `/proc/self` tell of Wine's own server, which holds what is open in
@@ -69,12 +69,10 @@ mod windows {
     use windows_sys::Win32::System::Diagnostics::ToolHelp::{
         CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
     };
-    use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
     use windows_sys::Win32::System::ProcessStatus::{
         K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS,
     };
     use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetCurrentProcessId};
-    use windows_sys::s;
 
     /// `SystemExtendedHandleInformation`, which the headers do not name: two words, the first of
     /// them a count, then five words for each handle of the system, the second its process.
@@ -141,13 +139,5 @@ mod windows {
         let got = unsafe { K32GetProcessMemoryInfo(GetCurrentProcess(), &raw mut told, bytes) };
         assert_ne!(got, 0, "a process sees its memory");
         told.WorkingSetSize
-    }
-
-    /// Whether a reset of the peer may look like the end of its stream: under Wine, where it comes
-    /// while no receive waits.
-    pub(crate) fn shows_resets_as_ends() -> bool {
-        // SAFETY: the names are terminated; the library is one that every process has.
-        unsafe { GetProcAddress(GetModuleHandleA(s!("ntdll.dll")), s!("wine_get_version")) }
-            .is_some()
     }
 }

@@ -318,11 +318,6 @@ impl Bed {
     }
 }
 
-/// Whether this is Windows as Wine has it: some things it cannot do, and those tests say which.
-pub fn is_wine() -> bool {
-    cfg!(windows) && std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
-}
-
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,8 +2,9 @@
 
 use posthouse_io::{Failure, Outcome, ReceiveMode};
 
-use crate::bed::{Bed, assert_ended, assert_same, is_wine, pattern};
+use crate::bed::{Bed, assert_ended, assert_same, pattern};
 use crate::flow::{Reader, Sender};
+use crate::process::is_wine;
 
 pub fn a_shutdown_is_seen_as_the_end_after_all_bytes(bed: &Bed) {
     let (near, far) = bed.pair();

@@ -2,8 +2,9 @@
 
 use posthouse_io::{Directory, Failure, File, FileOp, FileOutcome, Segment, Usage};
 
-use crate::bed::{Bed, assert_same, is_wine, pattern};
+use crate::bed::{Bed, assert_same, pattern};
 use crate::place::{Place, gather_of};
+use crate::process::is_wine;
 
 /// Whether the system knows of a file that its owner may execute it.
 const KNOWS_EXECUTABLE: bool = cfg!(unix);

@@ -5,9 +5,10 @@ use std::net::{TcpListener, TcpStream};
 
 use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, ReceiveMode, Segment};
 
-use crate::bed::{Bed, PATIENCE, assert_same, is_wine, pattern};
+use crate::bed::{Bed, PATIENCE, assert_same, pattern};
 use crate::flow::{Reader, Sender};
 use crate::place::Place;
+use crate::process::is_wine;
 
 /// More than the system holds of one connection on both sides together, when nobody reads.
 const MORE_THAN_FITS: usize = 24 << 20;

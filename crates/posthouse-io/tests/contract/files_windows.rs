@@ -2,8 +2,9 @@
 
 use posthouse_io::{Backend, Failure, Layout, PARTS_DIRECTORY};
 
-use crate::bed::{Bed, is_wine};
+use crate::bed::Bed;
 use crate::place::{Place, names_in};
+use crate::process::is_wine;
 
 /// Runs a test in both layouts.
 fn on_both(test: impl Fn(&Bed)) {
