@@ -14,6 +14,7 @@ mod steps;
 mod tally;
 mod test;
 mod tidy;
+mod untested;
 mod wine;
 mod workspace;
 

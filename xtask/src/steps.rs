@@ -89,6 +89,7 @@ impl Report {
 /// Runs a test runner, shows its output as it comes and reads the summaries in it.
 fn run_tests(command: &mut Command, tally: &mut Tally) -> Outcome {
     let name = workspace::shown(command);
+    let before = *tally;
     if std::io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
@@ -108,6 +109,9 @@ fn run_tests(command: &mut Command, tally: &mut Tally) -> Outcome {
         }
     });
     match child.wait() {
+        Ok(status) if status.success() && *tally == before => {
+            Err(format!("`{name}` ran no test, or its summary is not understood"))
+        }
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{name}` failed: {status}")),
         Err(error) => Err(format!("cannot wait for `{name}`: {error}")),
@@ -161,6 +165,18 @@ mod tests {
         let report =
             Report { rows: Vec::new(), tally: Tally { passed: 3, failed: 1 }, failure: None };
         assert!(!report.succeeded());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_runner_that_ran_no_test_has_failed() {
+        let runs = [("echo 'test result: ok. 0 passed; 0 failed;'", false), ("", false)];
+        for (script, succeeded) in [runs[0], runs[1], ("echo 'test result: ok. 1 passed;'", true)] {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            let report = run(vec![Step { name: "tests".into(), work: Work::Tests(command) }]);
+            assert_eq!(report.succeeded(), succeeded, "{script}");
+        }
     }
 
     #[cfg(unix)]

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use crate::steps::{self, Step, Work};
 use crate::workspace::{self, cargo};
-use crate::{Outcome, api, bench, optional, simulation, tidy, wine};
+use crate::{Outcome, api, bench, optional, simulation, tidy, untested, wine};
 
 /// Seeds of the campaign at the end: enough to notice a broken change, short enough to wait for.
 pub(crate) const SEEDS_DEFAULT: u64 = 5000;
 
+/// Of the runner of tests.
+const PROFILE: &str = "default";
 /// What passes nothing over.
 const WITH_ALL: &str = "cargo xtask test --ci";
 
@@ -17,8 +19,11 @@ pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
         optional::require_all()?;
     }
     let root = workspace::root();
+    untested::forget(&root, PROFILE)?;
     let report = steps::run(plan(&root, seeds, ci)?);
     let mut notes = optional::missing();
+    let untested = untested::told(&root, PROFILE)?;
+    notes.extend(untested.into_iter().map(|what| format!("not tested by {what}")));
     if !ci {
         notes.extend(optional::without_uring(&root));
         notes.push(format!("the tests of the benchmark are run by `{WITH_ALL}` only"));

@@ -17,7 +17,7 @@ use std::process::Command;
 use crate::Outcome;
 use crate::arguments::Arguments;
 use crate::steps::{self, Step, Work};
-use crate::workspace;
+use crate::{untested, workspace};
 use prefix::Prefix;
 use tools::Tools;
 
@@ -27,6 +27,8 @@ const GNU: &str = "x86_64-pc-windows-gnu";
 const MSVC: &str = "x86_64-pc-windows-msvc";
 /// All but these chores, which are for the machine where one works.
 const CRATES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+/// Of the runner of tests.
+const PROFILE: &str = "wine";
 const KINDS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
 pub(crate) fn run(words: Vec<String>) -> Outcome {
@@ -43,6 +45,7 @@ pub(crate) fn run(words: Vec<String>) -> Outcome {
     let prefix = Prefix::start(target.join("wine"), &tools)?;
     let windows =
         Windows { root, target: target.join("win"), runner: runner(&tools)?, tools, prefix };
+    untested::forget(&windows.root, PROFILE)?;
     let mut steps = vec![windows.tests(&filters)];
     if !quick && filters.is_empty() {
         steps.extend([windows.doc_tests(), windows.examples(), windows.check_for_msvc()]);
@@ -50,8 +53,12 @@ pub(crate) fn run(words: Vec<String>) -> Outcome {
     let report = steps::run(steps);
     let mut notes = Vec::new();
     if report.succeeded() {
-        notes = skipped::told(&mut windows.list_skipped())?;
-        notes.insert(0, format!("{} skipped:", notes.len()));
+        let skipped = skipped::told(&mut windows.list_skipped())?;
+        notes.push(format!("{} skipped:", skipped.len()));
+        notes.extend(skipped);
+        let untested = untested::told(&windows.root, PROFILE)?;
+        notes.push(format!("\n{} passed and left something out:", untested.len()));
+        notes.extend(untested);
     }
     print!("{}", report.text(&notes));
     if report.succeeded() { Ok(()) } else { Err(String::new()) }
@@ -118,7 +125,7 @@ impl Windows {
     }
 
     fn tests(&self, filters: &[String]) -> Step {
-        let mut command = self.cargo(GNU, &["nextest", "run", "--profile", "wine"]);
+        let mut command = self.cargo(GNU, &["nextest", "run", "--profile", PROFILE]);
         command.args(KINDS).args(filters);
         Step { name: "tests".into(), work: Work::Tests(command) }
     }

@@ -26,8 +26,10 @@ pub(super) fn told(command: &mut Command) -> Outcome<Vec<String>> {
 
 fn lines(listed: &str) -> Outcome<Vec<String>> {
     let mut lines = Vec::new();
+    let mut understood = false;
     for line in listed.lines() {
         let Ok(test) = serde_json::from_str::<Value>(line) else { continue };
+        understood |= test["type"] == "suite";
         // What is listed is ignored: `ignore` only says whether this run would have passed it over.
         if test["event"] != "discovered" {
             continue;
@@ -38,6 +40,9 @@ fn lines(listed: &str) -> Outcome<Vec<String>> {
             Some(reason) => lines.push(format!("{name}: {reason}")),
             None => return Err(format!("{name} ({place}) is ignored, and does not say why")),
         }
+    }
+    if !understood {
+        return Err("the test programs list what they ignore in a way not understood".into());
     }
     lines.sort_unstable();
     Ok(lines)
@@ -63,5 +68,10 @@ mod tests {
     #[test]
     fn a_test_that_is_ignored_without_a_reason_is_an_error() {
         assert!(lines(&test("silent", "")).unwrap_err().contains("silent"));
+    }
+
+    #[test]
+    fn a_list_of_another_kind_is_an_error() {
+        assert!(lines("a: test\n{\"kind\": \"suite\"}").unwrap_err().contains("understood"));
     }
 }
