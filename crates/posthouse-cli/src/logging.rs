@@ -35,10 +35,19 @@ pub(crate) fn start(option: Option<&str>, usual: Log) -> Outcome {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(io::stderr().is_terminal() && understands_colors());
     let started = match usual {
         Log::Traced => log.without_time().try_init(),
         Log::Plain(_) => log.try_init(),
     };
     started.map_err(|error| Failure::runtime(format!("cannot start the log: {error}")))
+}
+
+/// Whether the console on stderr shows colors where they are sent to it: on Windows it does when it
+/// was asked to.
+fn understands_colors() -> bool {
+    #[cfg(windows)]
+    return anstyle_query::windows::enable_ansi_colors() == Some(true);
+    #[cfg(not(windows))]
+    true
 }

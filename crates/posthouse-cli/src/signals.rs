@@ -28,16 +28,34 @@ pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
 /// Runs `first` at the first Ctrl-C or Ctrl-Break; the second ends the process at once, with the
 /// exit code of an interruption, 130.
 ///
-/// Where the console is closed, or the user logs off, `first` is run as well, but Windows ends the
-/// process as soon as it has been told: what is not done then is as after a kill, and the next run
-/// goes on with it.
+/// Where the console is closed, or the system goes down, `first` is run as well, and Windows waits
+/// for the end some seconds (5 and 20): what is not done then is as after a kill, and the next run
+/// goes on with it. That somebody logs off, which is told to what runs as a service, changes
+/// nothing.
 #[cfg(windows)]
 pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
-    let mut first = Some(first);
-    let told = move || match first.take() {
-        Some(first) => first(),
-        None => std::process::exit(130),
+    use std::sync::{Mutex, PoisonError};
+
+    use posthouse_io::ConsoleEvent;
+
+    let first = Mutex::new(Some(first));
+    let take = move || first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let told = move |event| match event {
+        ConsoleEvent::Logoff => {}
+        ConsoleEvent::Interrupt | ConsoleEvent::Break => match take() {
+            Some(first) => first(),
+            None => std::process::exit(130),
+        },
+        ConsoleEvent::Close | ConsoleEvent::Shutdown => {
+            if let Some(first) = take() {
+                first();
+            }
+            // Whoever returns from here is ended.
+            loop {
+                std::thread::park();
+            }
+        }
     };
-    ctrlc::set_handler(told)
+    posthouse_io::on_console_event(told)
         .map_err(|error| Failure::runtime(format!("cannot catch Ctrl-C: {error}")))
 }

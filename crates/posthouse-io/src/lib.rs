@@ -20,6 +20,8 @@ mod address;
 mod bell;
 mod buffer;
 mod completions;
+#[cfg(windows)]
+mod console;
 mod crew;
 #[cfg(any(target_os = "linux", windows))]
 mod disk;
@@ -60,6 +62,8 @@ mod worker;
 pub use address::{Address, AddressError, Name};
 pub use bell::Bell;
 pub use buffer::Buffer;
+#[cfg(windows)]
+pub use console::{ConsoleEvent, on_console_event};
 pub use error::{Error, Failure};
 pub use file::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,

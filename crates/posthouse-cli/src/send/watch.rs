@@ -1,7 +1,9 @@
 //! A directory that is looked at again and again: what appears in it is sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+#[cfg(windows)]
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::tree::{self, Found, Root, Seen};
@@ -51,7 +53,7 @@ impl Watch {
         tree::walk(&top, &mut |seen| match seen {
             Seen::File(found) => {
                 let last = before.remove(&found.path);
-                self.see(found, last);
+                self.see(&top, found, last);
             }
             Seen::Skipped(path, why) => {
                 if !told_before.remove(path) {
@@ -76,15 +78,40 @@ impl Watch {
         }
     }
 
-    fn see(&mut self, found: Found, last: Option<Known>) {
+    fn see(&mut self, top: &Path, found: Found, last: Option<Known>) {
         let Found { path, bytes, modified } = found;
         let is_same = |last: &Known| (last.bytes, last.modified) == (bytes, modified);
-        let last = last.filter(is_same);
-        if last.as_ref().is_some_and(|last| !last.handed_out) {
-            self.next.push_back(Next::Parcel(self.root.parcel(&path)));
-        }
-        self.files.insert(path, Known { bytes, modified, handed_out: last.is_some() });
+        let is_complete = match last.filter(is_same) {
+            Some(last) if last.handed_out => true,
+            Some(_) if !is_being_written(&top.join(&path)) => {
+                self.next.push_back(Next::Parcel(self.root.parcel(&path)));
+                true
+            }
+            _ => false,
+        };
+        self.files.insert(path, Known { bytes, modified, handed_out: is_complete });
     }
+}
+
+/// Whether somebody has the file open to write to it. Asked on Windows, where the time of a file
+/// need not change before its last writer has closed it ("File Times" in Microsoft's documentation),
+/// and a size can be there long before its bytes.
+#[cfg(windows)]
+fn is_being_written(path: &Path) -> bool {
+    use std::os::windows::fs::OpenOptionsExt as _;
+    use windows_sys::Win32::Foundation::ERROR_SHARING_VIOLATION;
+    use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_DELETE, FILE_SHARE_READ};
+
+    let share = FILE_SHARE_READ | FILE_SHARE_DELETE;
+    let opened = fs::File::options().read(true).share_mode(share).open(path);
+    // Whatever else is in the way is told by who sends it.
+    let code = opened.err().and_then(|error| error.raw_os_error());
+    code.is_some_and(|code| code.cast_unsigned() == ERROR_SHARING_VIOLATION)
+}
+
+#[cfg(not(windows))]
+fn is_being_written(_: &Path) -> bool {
+    false
 }
 
 impl Manifest for Watch {
@@ -119,6 +146,29 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_file_that_somebody_has_open_to_write_is_not_handed_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path();
+        let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
+        let mut watch = Watch::new(root, top.to_owned());
+        let start = Instant::now();
+        let none: [&str; 0] = [];
+
+        fs::create_dir(top.join("deep")).unwrap();
+        let writer = fs::File::create(top.join("deep").join("a")).unwrap();
+        writer.set_len(1 << 20).unwrap();
+        let mut looks = (1..).map(|second| start + second * LOOK_EVERY);
+        let mut look = || handed_out(&mut watch, looks.next().unwrap());
+        assert_eq!((look(), look(), look()), (vec![], vec![], vec![]));
+        drop(writer);
+        assert_eq!(look(), ["deep/a"]);
+        let reader = fs::File::open(top.join("deep").join("a")).unwrap();
+        assert_eq!(look(), none, "once");
+        drop(reader);
     }
 
     #[test]

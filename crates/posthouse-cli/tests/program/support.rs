@@ -183,10 +183,13 @@ impl Program {
 
     #[cfg(windows)]
     pub(crate) fn ask(&self, request: Request) {
-        match request {
-            // Windows has one way to ask.
-            Request::Interrupt | Request::Terminate => super::console::press_ctrl_c(&self.child),
-        }
+        use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_C_EVENT};
+
+        let event = match request {
+            Request::Interrupt => CTRL_C_EVENT,
+            Request::Terminate => CTRL_BREAK_EVENT,
+        };
+        super::console::press(event, &self.child);
     }
 }
 

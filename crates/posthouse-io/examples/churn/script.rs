@@ -126,12 +126,16 @@ impl Script {
     /// Whether nothing but the end of both streams can end this connection. Then nothing fails on
     /// it, and every byte arrives.
     pub(super) fn is_polite(&self) -> bool {
-        let polite = |part: &Part| matches!(part.mischief, Mischief::No | Mischief::CutShort);
-        self.target == Target::Serving && polite(&self.client) && polite(&self.server)
+        self.target == Target::Serving && self.client.is_polite() && self.server.is_polite()
     }
 }
 
 impl Part {
+    /// Whether this side ends its stream, and receives the other's to its end.
+    pub(super) fn is_polite(&self) -> bool {
+        matches!(self.mischief, Mischief::No | Mischief::CutShort)
+    }
+
     fn random(random: &mut Random) -> Self {
         let mischief = match random.below(16) {
             0 => Mischief::Reset,

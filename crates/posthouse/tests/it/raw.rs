@@ -108,7 +108,9 @@ impl Raw {
                 tcp.set_read_timeout(Some(PATIENCE)).expect("a socket");
                 // Fails at once where the other side was quicker with a reset.
                 let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
-                assert_ne!(told, Err(ErrorKind::WouldBlock), "nothing came that could be unread");
+                // How a time-out is told is another thing on each system.
+                let in_vain = [ErrorKind::WouldBlock, ErrorKind::TimedOut].map(Err);
+                assert!(!in_vain.contains(&told), "nothing came that could be unread");
             }
         }
     }

@@ -7,6 +7,7 @@ use posthouse::{Options, TransferErrorKind};
 use super::carrier::{Carrier, failed, serve, serve_with};
 use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, chunk, greet, numbered};
 use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
+use crate::process::is_wine;
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
@@ -60,7 +61,7 @@ fn a_long_file_that_was_sent_before_comes_whole() {
         match is_settled {
             // A ring reads and sends in as much time.
             true if bed.is_on_uring() => assert_eq!(unread, 0),
-            true if cfg!(windows) && unread == 0 => {
+            true if cfg!(windows) && !is_wine() && unread == 0 => {
                 eprintln!("NOT TESTED: only server editions of Windows send files by themselves");
             }
             true => assert!(unread >= bytes.len() as u64, "{unread} of twice {}", bytes.len()),

@@ -1,0 +1,98 @@
+//! What a console, and the system, ask of a process on Windows.
+
+use std::io;
+
+use windows_sys::Win32::Foundation::{FALSE, TRUE};
+use windows_sys::Win32::System::Console::{
+    CTRL_BREAK_EVENT, CTRL_C_EVENT, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
+    SetConsoleCtrlHandler,
+};
+use windows_sys::core::BOOL;
+
+use crate::sync::OnceLock;
+
+/// Why a process is to end. What the events mean is said under `HandlerRoutine` in Microsoft's
+/// documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleEvent {
+    /// Ctrl-C.
+    Interrupt,
+    /// Ctrl-Break.
+    Break,
+    /// The console is closed. When the handler returns the process is ended, and if it does not,
+    /// after some 5 s.
+    Close,
+    /// A user logs off: any user. Only what was started by a service is told, and it stays.
+    Logoff,
+    /// The system goes down. As for [`Close`](Self::Close); only what was started by a service is
+    /// told, and it has some 20 s.
+    Shutdown,
+}
+
+type Handler = Box<dyn Fn(ConsoleEvent) + Send + Sync>;
+
+static HANDLER: OnceLock<Handler> = OnceLock::new();
+
+/// Runs the handler at each event, on a thread of the system's, instead of ending the process.
+/// Events may come while the handler runs for another. A panic of the handler ends the process.
+///
+/// # Errors
+///
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where a handler is set: a process has one, until
+/// it ends. Else the system's error.
+pub fn on_console_event(handler: impl Fn(ConsoleEvent) + Send + Sync + 'static) -> io::Result<()> {
+    if HANDLER.set(Box::new(handler)).is_err() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: the function is there as long as the process.
+    match unsafe { SetConsoleCtrlHandler(Some(told), TRUE) } {
+        FALSE => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+unsafe extern "system" fn told(event: u32) -> BOOL {
+    let Some(event) = of_number(event) else { return FALSE };
+    HANDLER.get().map_or(FALSE, |handler| {
+        handler(event);
+        TRUE
+    })
+}
+
+fn of_number(event: u32) -> Option<ConsoleEvent> {
+    Some(match event {
+        CTRL_C_EVENT => ConsoleEvent::Interrupt,
+        CTRL_BREAK_EVENT => ConsoleEvent::Break,
+        CTRL_CLOSE_EVENT => ConsoleEvent::Close,
+        CTRL_LOGOFF_EVENT => ConsoleEvent::Logoff,
+        CTRL_SHUTDOWN_EVENT => ConsoleEvent::Shutdown,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn each_event_is_told_by_its_name_and_what_is_unknown_is_left_to_the_system() {
+        static TOLD: Mutex<Vec<ConsoleEvent>> = Mutex::new(Vec::new());
+        on_console_event(|event| TOLD.lock().unwrap().push(event)).unwrap();
+        let again = on_console_event(|_| {}).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        // The numbers of the Windows headers.
+        // SAFETY: it is what the system calls, and takes any number.
+        let passed_on = [0, 1, 2, 5, 6, 3].map(|event| unsafe { told(event) });
+        assert_eq!(passed_on, [TRUE, TRUE, TRUE, TRUE, TRUE, FALSE]);
+        let names = [
+            ConsoleEvent::Interrupt,
+            ConsoleEvent::Break,
+            ConsoleEvent::Close,
+            ConsoleEvent::Logoff,
+            ConsoleEvent::Shutdown,
+        ];
+        assert_eq!(*TOLD.lock().unwrap(), names);
+    }
+}
