@@ -36,7 +36,7 @@ pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
 pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
     use std::sync::{Mutex, PoisonError};
 
-    use posthouse_io::ConsoleEvent;
+    use posthouse::console::{ConsoleEvent, on_console_event};
 
     let first = Mutex::new(Some(first));
     let take = move || first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -56,6 +56,6 @@ pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
             }
         }
     };
-    posthouse_io::on_console_event(told)
+    on_console_event(told)
         .map_err(|error| Failure::runtime(format!("cannot catch Ctrl-C: {error}")))
 }

@@ -33,6 +33,8 @@ mod builder;
 mod client;
 mod close;
 mod connection;
+#[cfg(windows)]
+pub mod console;
 mod core;
 mod directory;
 mod endpoint;

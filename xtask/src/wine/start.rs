@@ -3,8 +3,8 @@
 //! Now and then Wine does not get to the program at all: it ends at once with an error and without
 //! a word (seen once in some five thousand starts). What cargo starts here says something before it
 //! fails, so what said nothing has not begun, and is started again. What began and failed has
-//! failed: nothing is tried a second time that a test did. An example in the documentation that is a
-//! program of its own says nothing at first: one that fails is run up to three times.
+//! failed: nothing is tried a second time that a test did. An example in the documentation that is
+//! a program of its own says nothing at first: one that fails is run up to three times.
 
 use std::io;
 use std::process::{Command, ExitCode, Stdio};

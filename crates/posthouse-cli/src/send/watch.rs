@@ -94,8 +94,8 @@ impl Watch {
 }
 
 /// Whether somebody has the file open to write to it. Asked on Windows, where the time of a file
-/// need not change before its last writer has closed it ("File Times" in Microsoft's documentation),
-/// and a size can be there long before its bytes.
+/// need not change before its last writer has closed it ("File Times" in Microsoft's
+/// documentation), and a size can be there long before its bytes.
 #[cfg(windows)]
 fn is_being_written(path: &Path) -> bool {
     use std::os::windows::fs::OpenOptionsExt as _;

@@ -8,6 +8,7 @@ use std::os::windows::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::{Mutex, OnceLock};
 
+use posthouse::console::on_console_event;
 use windows_sys::Win32::System::Console::{AttachConsole, FreeConsole, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
@@ -23,8 +24,7 @@ pub(super) fn press(event: u32, program: &Child) {
     static PASSED_OVER_HERE: OnceLock<()> = OnceLock::new();
 
     let _one = ONE_AT_A_TIME.lock().expect("nothing under this lock panics");
-    PASSED_OVER_HERE
-        .get_or_init(|| posthouse_io::on_console_event(|_| {}).expect("the only handler"));
+    PASSED_OVER_HERE.get_or_init(|| on_console_event(|_| {}).expect("the only handler"));
     // SAFETY: these calls take numbers only. Which console this process is on is no business of
     // anything else in it: its streams are pipes.
     let pressed = unsafe {

@@ -448,9 +448,13 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let Work::Sending(sending) = self.release(place) else {
             unreachable!("a job that sends");
         };
+        // Where the system sends the file, a file that cannot be read may end the connection.
+        let is_cut = |error: &TransferError| {
+            sending.step == Step::Moving && error.kind() == TransferErrorKind::Disconnected
+        };
         if let (Err(error), Some(Open { known: Some(_), version: Some(version), .. })) =
             (&result, &sending.open)
-            && error.doubts_the_file()
+            && (error.doubts_the_file() || is_cut(error))
         {
             hands.cx.core.known_hashes.forget(*version);
         }

@@ -123,7 +123,32 @@ fn serve_known(bed: &Bed<'_>, there: &Store) -> posthouse::Endpoint {
     let client = bed.client(&server);
     client.get("file", &bed.store("first").directory()).expect("it comes");
     client.close();
+    // What the client confirmed last has reached the server.
+    bed.wait_for("its end", || server.stats().connections == 0);
     server
+}
+
+/// Where the system sends a file, one that cannot be read may cost the connection: sent in the same
+/// way again, it would cost the next one too.
+#[test]
+fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
+    in_simulation(|bed| {
+        let there = bed.store("there");
+        there.write("file", &content(1, 200_000));
+        let server = serve_known(bed, &there);
+        let mut raw = bed.dial(&server);
+        begin(bed, &mut raw, 50_000);
+        let (_, None) = chunks(bed, &mut raw, 50_000) else { panic!("only chunks") };
+        drop(raw);
+        bed.wait_for("the end of it", || server.stats().connections == 0);
+        // The change does not show: only who reads the file sends it with the right hash.
+        there.rewrite("file", &content(2, 200_000));
+        let (client, here) = (bed.client(&server), bed.store("second"));
+        client.get("file", &here.directory()).expect("it comes");
+        assert!(here.read("file").expect("it is there") == content(2, 200_000));
+        client.close();
+        bed.end(&server);
+    });
 }
 
 #[test]

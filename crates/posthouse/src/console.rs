@@ -1,0 +1,31 @@
+//! What a console of Windows asks of a program: where Unix has signals, which other crates catch.
+//!
+//! A server ends well when it is asked to:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use posthouse::console::{ConsoleEvent, on_console_event};
+//! use posthouse::{Endpoint, Handler};
+//!
+//! struct Quiet;
+//!
+//! impl Handler for Quiet {
+//!     type State = ();
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let server = Endpoint::builder(Quiet).listen("127.0.0.1:0").start()?;
+//!     let ending = server.clone();
+//!     on_console_event(move |event| {
+//!         if event != ConsoleEvent::Logoff {
+//!             ending.shutdown(Duration::from_secs(4));
+//!             let _ = ending.wait();
+//!         }
+//!     })?;
+//!     server.wait()?;
+//!     Ok(())
+//! }
+//! ```
+
+pub use posthouse_io::{ConsoleEvent, on_console_event};
