@@ -12,6 +12,16 @@ use posthouse_io::{Backend, Layout, ReadMode};
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn churn(backend: Backend, layout: Layout, connections: u32, guarded: bool) {
+    churn_in(ReadMode::ZeroByte, backend, layout, connections, guarded);
+}
+
+fn churn_in(
+    read_mode: ReadMode,
+    backend: Backend,
+    layout: Layout,
+    connections: u32,
+    guarded: bool,
+) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let files = !campaign::process::is_wine();
     if !files {
@@ -23,7 +33,7 @@ fn churn(backend: Backend, layout: Layout, connections: u32, guarded: bool) {
         connections,
         backend,
         layout,
-        read_mode: ReadMode::ZeroByte,
+        read_mode,
         plan: Plan { seed: 3, resets_percent: 0 },
         guarded,
         files,
@@ -85,4 +95,13 @@ fn a_churn_leaves_nothing_on_iocp_shared() {
 #[test]
 fn a_churn_leaves_nothing_on_iocp_pinned() {
     churn(Backend::Iocp, Layout::Pinned, 600, false);
+}
+
+/// Receives wait with memory, which nobody may touch once it is given back.
+#[cfg(windows)]
+#[test]
+fn a_churn_leaves_nothing_on_iocp_with_receives_posted_ahead() {
+    for layout in [Layout::Shared, Layout::Pinned] {
+        churn_in(ReadMode::Pending, Backend::Iocp, layout, 400, true);
+    }
 }

@@ -178,6 +178,14 @@ fn the_doctor_tells_what_works_and_what_limits() {
     for what in limits {
         assert!(found.iter().any(|finding| finding["what"] == *what), "{what}: {json:#}");
     }
+    if cfg!(windows) {
+        let system = found.iter().find(|finding| finding["what"] == "system").unwrap();
+        let value = system["value"].as_str().unwrap();
+        assert!(
+            value.starts_with("Windows ") && value.ends_with(|last: char| last.is_ascii_digit()),
+            "{value}"
+        );
+    }
     let text = run(["doctor"]).expect(0).stdout;
     assert!(text.contains("auto takes") && text.contains("This machine"), "{text}");
 }

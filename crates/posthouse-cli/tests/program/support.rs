@@ -183,13 +183,11 @@ impl Program {
 
     #[cfg(windows)]
     pub(crate) fn ask(&self, request: Request) {
-        use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_C_EVENT};
-
-        let event = match request {
-            Request::Interrupt => CTRL_C_EVENT,
-            Request::Terminate => CTRL_BREAK_EVENT,
-        };
-        super::console::press(event, &self.child);
+        match request {
+            // Ctrl-Break is the other way, and under Wine ends whoever is on the console, whatever
+            // it has to say to that.
+            Request::Interrupt | Request::Terminate => super::console::press_ctrl_c(&self.child),
+        }
     }
 }
 

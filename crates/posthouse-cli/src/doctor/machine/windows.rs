@@ -16,9 +16,13 @@ pub(in crate::doctor) fn findings() -> Vec<Finding> {
     ]
 }
 
+/// The version, which is the last number with points in it: around it is the user's language, in
+/// the console's code page.
 fn system(said: Option<&str>) -> Finding {
-    match said.map(str::trim).filter(|version| !version.is_empty()) {
-        Some(version) => finding("system", version, Verdict::Good, ""),
+    let is_number = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_digit(10));
+    let mut words = said.unwrap_or_default().rsplit(|c: char| c.is_whitespace() || c == ']');
+    match words.find(is_number) {
+        Some(version) => finding("system", format!("Windows {version}"), Verdict::Good, ""),
         None => unknown("system"),
     }
 }
@@ -53,6 +57,17 @@ mod tests {
             assert_eq!(finding.verdict, Verdict::Unknown, "{finding:?}");
         }
         assert_eq!(local_ports(Some("no such command: 7")).verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn the_version_is_found_in_any_language() {
+        for said in [
+            "\r\nMicrosoft Windows [Version 10.0.22631.4317]\r\n",
+            "\r\nMicrosoft Windows [\u{fffd}\u{fffd}.\u{fffd}\u{fffd} 10.0.22631.4317]\r\n",
+            "Microsoft Windows 10.0.22631.4317",
+        ] {
+            assert_eq!(system(Some(said)).value, "Windows 10.0.22631.4317", "{said}");
+        }
     }
 
     #[test]
