@@ -6,16 +6,21 @@
 //! use std::time::Duration;
 //!
 //! use posthouse::console::{ConsoleEvent, on_console_event};
-//! use posthouse::{Endpoint, Handler};
+//! use posthouse::{Endpoint, Handler, Message, Outcome, Peer};
 //!
-//! struct Quiet;
+//! struct Echo;
 //!
-//! impl Handler for Quiet {
+//! impl Handler for Echo {
 //!     type State = ();
+//!
+//!     fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+//!         peer.send(message.kind(), message.payload());
+//!         Ok(())
+//!     }
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let server = Endpoint::builder(Quiet).listen("127.0.0.1:0").start()?;
+//!     let server = Endpoint::builder(Echo).listen("127.0.0.1:9990").start()?;
 //!     let ending = server.clone();
 //!     on_console_event(move |event| {
 //!         if event != ConsoleEvent::Logoff {
