@@ -384,8 +384,13 @@ impl Record {
 /// What operations came to.
 impl Record {
     /// An operation that was in flight has ended.
-    pub(super) fn complete(&mut self, socket: Socket, ended: Ended, hands: &mut Hands<'_>) {
+    pub(super) fn complete(&mut self, socket: Socket, mut ended: Ended, hands: &mut Hands<'_>) {
         self.in_flight -= 1;
+        #[cfg(test)]
+        hands.core.functions.oddities.distort(&mut ended);
+        if !hands.core.functions.at_once {
+            ended.look_up(self.raw());
+        }
         let name = Name::of(&ended.operation);
         let (work, result) = hands.spares.keep(ended);
         match work {

@@ -1,0 +1,97 @@
+//! What Windows does here and there, and no system that tests run on: here operations end as they
+//! do then.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::operation::{Ended, Work};
+use crate::error::Failure;
+use crate::operation::{Gather, Op, Outcome, Segment};
+use crate::port::{Backend, CompletionPort, Drained, Layout, Options};
+use crate::token::{LaneId, Tag};
+use crate::worker::Turn;
+
+/// What is odd.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Oddities {
+    /// Sockets are those of a provider that is layered over the system's: every operation has a
+    /// packet, and every packet says success.
+    pub(super) layered: bool,
+}
+
+thread_local! {
+    /// Of the ports that this thread opens.
+    static ODDITIES: Cell<Oddities> = Cell::default();
+}
+
+impl Oddities {
+    pub(super) fn now() -> Self {
+        ODDITIES.get()
+    }
+
+    /// Has a packet say what it says where this is so.
+    pub(super) fn distort(self, ended: &mut Ended) {
+        if self.layered && !matches!(ended.operation.work, Work::File { .. }) {
+            ended.result = Ok(ended.result.unwrap_or(0));
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Pinned];
+
+fn open(layout: Layout, oddities: Oddities) -> CompletionPort {
+    ODDITIES.set(oddities);
+    let options = Options { backend: Backend::Iocp, layout: Some(layout), ..Options::default() };
+    let opened = CompletionPort::open(options);
+    ODDITIES.take();
+    opened.expect("a port").0
+}
+
+fn assert_at_rest(port: &CompletionPort) {
+    assert_eq!(port.drain(PATIENCE), Drained::default(), "the worker ends");
+    let counters = port.counters();
+    assert_eq!(counters.submitted, counters.completed);
+    assert_eq!((counters.sockets, counters.buffers_used), (0, 0));
+}
+
+/// Asked to end as soon as it has begun, a send ends well as long as the system takes it at once;
+/// the first that waits for the peer ends with what ended it, and is not one of no bytes.
+#[test]
+fn a_send_through_a_layered_provider_fails_in_its_own_words() {
+    for layout in LAYOUTS {
+        let port = open(layout, Oddities { layered: true });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address").into();
+        let mut near = None;
+        port.spawn(LaneId(0), "io", move |lane| {
+            let near = *near.get_or_insert_with(|| {
+                let socket = lane.socket();
+                lane.submit(Tag(0), Op::Connect(socket, address));
+                socket
+            });
+            while let Some(completion) = lane.next() {
+                match completion.outcome {
+                    Outcome::Sent { bytes: 0, .. } => panic!("a failure, not a send of no bytes"),
+                    Outcome::Connected | Outcome::Sent { .. } => {
+                        let mut gather = Gather::default();
+                        gather.push(Segment::Owned(vec![0; 256 * 1024]));
+                        lane.submit(Tag(1), Op::Send(near, gather));
+                        lane.cancel(near, crate::Cancel::Everything);
+                    }
+                    Outcome::Failed(error) => {
+                        assert_eq!(error.failure, Failure::Cancelled);
+                        lane.submit(Tag(2), Op::Close(near));
+                    }
+                    Outcome::Closed => return Turn::Done,
+                    other => panic!("{other:?}"),
+                }
+            }
+            Turn::Sleep(None)
+        })
+        .expect("the worker starts");
+        let peer = listener.accept().expect("a peer");
+        assert_at_rest(&port);
+        drop(peer);
+    }
+}
