@@ -22,6 +22,7 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 use super::calls::{self, How, Status};
 use super::names::Name;
 use super::opening::{SHARED, TO_ENTER, TO_LOOK, enter_as, find};
+use super::room::to_grow;
 use super::{Found, Kind, Opened, find_out, identity, kind_of, not_a_file};
 use crate::disk::{Folder, TRIES_MAX};
 use crate::error::{Error, Failure};
@@ -53,7 +54,7 @@ impl Folder {
     /// Opens a part and locks it; makes it where there is none.
     pub(in crate::disk) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
         let name = Name::to_make(name)?;
-        let parts = self.enter_parts(TO_MAKE_PARTS)?;
+        let parts = self.enter_parts(TO_MAKE_PARTS).map_err(to_grow)?;
         for _ in 0..TRIES_MAX {
             if let Some((file, found)) = try_to_open(&parts, name.as_wide())? {
                 let bytes = found.metadata.bytes;
@@ -126,7 +127,7 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
                 false => Err(status.into()),
             };
         }
-        Err(status) => return Err(status.into()),
+        Err(status) => return Err(to_grow(status.into())),
     };
     let found = find_out(&file)?;
     // A link, or a file that has another name: published already, and not removed then; or somebody

@@ -15,6 +15,7 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 use super::calls::{self, How, Status};
 use super::names::Name;
 use super::opening::{TO_ENTER, TO_LOOK, enter_as, find};
+use super::room::to_grow;
 use super::{Opened, identity, steps_of, sync};
 use crate::disk::{Finished, Folder};
 use crate::error::{Error, Failure};
@@ -88,7 +89,8 @@ impl Folder {
 /// Opens a directory, or makes it.
 pub(in crate::disk) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
     let name = Name::to_make(name)?;
-    enter_as(from, name.as_wide(), TO_MAKE)?.ok_or(Error::new(Failure::Exists))
+    let entered = enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?;
+    entered.ok_or(Error::new(Failure::Exists))
 }
 
 /// What a file gets before others can see it.
@@ -111,7 +113,7 @@ fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error
         Ok(()) => Ok(()),
         Err(status) => Err(match has_no_name(file)? {
             true => Error { failure: Failure::NotFound, ..status.into() },
-            false => status.into(),
+            false => to_grow(status.into()),
         }),
     }
 }
