@@ -249,6 +249,9 @@ impl Record {
         let opened = system::stream_socket(to.ip()).and_then(|handle| {
             system::bind_anywhere(&handle, to.ip())?;
             system::prepare(&handle, true)?;
+            if to.ip().is_loopback() {
+                system::ask_once(&handle);
+            }
             hands.core.associate(&handle)?;
             Ok(handle)
         });
