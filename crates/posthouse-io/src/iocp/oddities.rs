@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::operation::{Ended, Work};
 use crate::error::Failure;
 use crate::operation::{Gather, Op, Outcome, Segment};
-use crate::port::{Backend, CompletionPort, Drained, Layout, Options};
+use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options};
 use crate::token::{LaneId, Tag};
 use crate::worker::Turn;
 
@@ -17,6 +17,8 @@ pub(super) struct Oddities {
     /// Sockets are those of a provider that is layered over the system's: every operation has a
     /// packet, and every packet says success.
     pub(super) layered: bool,
+    /// Every accept fails at once, as if its peer had left.
+    pub(super) peers_leave: bool,
 }
 
 thread_local! {
@@ -60,7 +62,7 @@ fn assert_at_rest(port: &CompletionPort) {
 #[test]
 fn a_send_through_a_layered_provider_fails_in_its_own_words() {
     for layout in LAYOUTS {
-        let port = open(layout, Oddities { layered: true });
+        let port = open(layout, Oddities { layered: true, ..Oddities::default() });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address").into();
         let mut near = None;
@@ -93,5 +95,38 @@ fn a_send_through_a_layered_provider_fails_in_its_own_words() {
         let peer = listener.accept().expect("a peer");
         assert_at_rest(&port);
         drop(peer);
+    }
+}
+
+/// It does not go on for ever: whoever accepts is told, once, that it may come again.
+#[test]
+fn an_accept_whose_peers_all_leave_ends_like_one_without_room() {
+    for layout in LAYOUTS {
+        let port = open(layout, Oddities { peers_leave: true, ..Oddities::default() });
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let mut listener = Some(port.listen(any, ListenOptions::default()).expect("a listener"));
+        let mut socket = None;
+        let mut failures = 0;
+        port.spawn(LaneId(0), "io", move |lane| {
+            if let Some(listener) = listener.take() {
+                let adopted = *socket.insert(lane.adopt_listener(listener));
+                lane.submit(Tag(0), Op::Accept(adopted));
+            }
+            while let Some(completion) = lane.next() {
+                match completion.outcome {
+                    Outcome::Failed(error) => {
+                        assert!(error.is_passing(), "{error:?}");
+                        failures += 1;
+                        assert_eq!(failures, 1, "told once");
+                        lane.submit(Tag(1), Op::Close(socket.expect("adopted")));
+                    }
+                    Outcome::Closed => return Turn::Done,
+                    other => panic!("a failure, not {other:?}"),
+                }
+            }
+            Turn::Sleep(None)
+        })
+        .expect("the worker starts");
+        assert_at_rest(&port);
     }
 }

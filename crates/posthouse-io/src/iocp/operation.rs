@@ -314,6 +314,10 @@ impl Functions {
         if self.refusals.peers {
             return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
+        #[cfg(test)]
+        if self.oddities.peers_leave {
+            return Begun::Ended(super::tests::refused(operation, crate::Failure::Reset));
+        }
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
