@@ -2,12 +2,16 @@
 //! do then.
 
 use std::cell::Cell;
+use std::io::Read as _;
 use std::time::Duration;
 
 use super::operation::{Ended, Work};
 use crate::error::Failure;
-use crate::operation::{Gather, Op, Outcome, Segment};
+use crate::file::{FileOp, FileOutcome};
+use crate::operation::{FileFault, FilePart, Gather, Op, Outcome, Segment};
 use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options};
+use crate::sync::{Arc, Mutex, lock};
+use crate::system;
 use crate::token::{LaneId, Tag};
 use crate::worker::Turn;
 
@@ -19,6 +23,8 @@ pub(super) struct Oddities {
     pub(super) layered: bool,
     /// Every accept fails at once, as if its peer had left.
     pub(super) peers_leave: bool,
+    /// What sends a file fails with this number, when some of it has left.
+    pub(super) file_error: Option<u32>,
 }
 
 thread_local! {
@@ -31,10 +37,19 @@ impl Oddities {
         ODDITIES.get()
     }
 
-    /// Has a packet say what it says where this is so.
-    pub(super) fn distort(self, ended: &mut Ended) {
-        if self.layered && !matches!(ended.operation.work, Work::File { .. }) {
+    /// Has a packet say success.
+    pub(super) fn hide(self, ended: &mut Ended) {
+        if self.layered {
             ended.result = Ok(ended.result.unwrap_or(0));
+        }
+    }
+
+    /// Has an operation end in what it ends in where this is so.
+    pub(super) fn distort(self, ended: &mut Ended) {
+        if let (Some(code), Work::Send { gather, .. }) = (self.file_error, &ended.operation.work)
+            && gather.file_ahead().is_some()
+        {
+            ended.result = Err(system::error(code));
         }
     }
 }
@@ -129,4 +144,85 @@ fn an_accept_whose_peers_all_leave_ends_like_one_without_room() {
         .expect("the worker starts");
         assert_at_rest(&port);
     }
+}
+
+/// How much of it has left is not told: nothing follows it, neither zeros nor what comes after it.
+/// The file is at fault where the number is one of files.
+#[test]
+fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
+    let told = |code| FileFault::Failed(system::error(code));
+    for (code, fault, failure) in [
+        (33, Some(told(33)), Failure::Locked),
+        (23, Some(told(23)), Failure::Disk),
+        (1117, Some(told(1117)), Failure::Disk),
+        (38, Some(FileFault::Short), Failure::Other),
+        // Of the connection; and one of those that pass: there is no second try.
+        (64, None, Failure::Reset),
+        (1450, None, Failure::Reset),
+    ] {
+        for layout in LAYOUTS {
+            let got = send_a_file_that_fails(layout, code);
+            assert_eq!(got, (fault, Some(failure)), "{code}, {layout:?}");
+        }
+    }
+}
+
+/// Sends 1000 bytes of a file and four more; what was said of the file, and of the connection.
+fn send_a_file_that_fails(layout: Layout, code: u32) -> (Option<FileFault>, Option<Failure>) {
+    let oddities = Oddities { file_error: Some(code), layered: true, ..Oddities::default() };
+    let port = open(layout, oddities);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address").into();
+    let path = std::env::current_exe().expect("this program");
+    let name = path.file_name().expect("a name").to_str().expect("a text").into();
+    let directory = crate::Directory::open(path.parent().expect("a directory")).expect("it");
+    let mut begun = Some(FileOp::Open { directory, path: name });
+    let (mut near, mut file) = (None, None);
+    let told = Arc::new(Mutex::new((None, None)));
+    let told_here = told.clone();
+    port.spawn(LaneId(0), "io", move |lane| {
+        if let Some(open) = begun.take() {
+            lane.submit(Tag(0), Op::File(Box::new(open)));
+        }
+        while let Some(completion) = lane.next() {
+            match completion.outcome {
+                Outcome::File(outcome) => {
+                    let FileOutcome::Opened { file: opened, .. } = *outcome else { panic!() };
+                    file = Some(opened);
+                    let socket = *near.insert(lane.socket());
+                    lane.submit(Tag(1), Op::Connect(socket, address));
+                }
+                Outcome::Connected => {
+                    let piece = FilePart::new(file.take().expect("opened"), 0, 1000);
+                    let mut gather = Gather::default();
+                    gather.push(Segment::File(Box::new(piece)));
+                    gather.push(Segment::Owned(b"tail".to_vec()));
+                    lane.submit(Tag(2), Op::Send(near.expect("a socket"), gather));
+                }
+                Outcome::Sent { bytes, mut gather } => {
+                    assert_eq!(bytes, 0, "of the rest, nothing is sent");
+                    gather.advance(bytes, |segment| match segment {
+                        Segment::File(piece) => lock(&told_here).0 = piece.fault(),
+                        other => panic!("the file is done, not {other:?}"),
+                    });
+                    lane.submit(Tag(2), Op::Send(near.expect("a socket"), gather));
+                }
+                Outcome::Failed(error) => {
+                    lock(&told_here).1 = Some(error.failure);
+                    lane.submit(Tag(3), Op::Close(near.expect("a socket")));
+                }
+                Outcome::Closed => return Turn::Done,
+                other => panic!("{other:?}"),
+            }
+        }
+        Turn::Sleep(None)
+    })
+    .expect("the worker starts");
+    let (mut peer, _) = listener.accept().expect("a peer");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut got = Vec::new();
+    peer.read_to_end(&mut got).expect("all of it");
+    assert!(got.len() <= 1000, "nothing follows");
+    assert_at_rest(&port);
+    *lock(&told)
 }
