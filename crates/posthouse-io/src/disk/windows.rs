@@ -17,6 +17,7 @@
 //! | `parts` | unfinished files: their directory, their locks, their end |
 //! | `publishing` | giving a part its final name |
 //! | `room` | what says that a disk has no more room for us |
+//! | `waiting` | files whose reads and writes wait for the disk, overlapped or not |
 //! | `entries` | what has a name in a directory |
 
 mod calls;
@@ -26,6 +27,7 @@ mod opening;
 mod parts;
 mod publishing;
 mod room;
+mod waiting;
 
 use std::mem::MaybeUninit;
 use std::os::windows::io::OwnedHandle;
