@@ -21,6 +21,8 @@
 mod accepting;
 mod files;
 mod lane;
+#[cfg(test)]
+mod oddities;
 mod operation;
 mod port;
 mod receiving;

@@ -16,6 +16,8 @@
 //! | `opening` | resolving a path beneath a directory |
 //! | `parts` | unfinished files: their directory, their locks, their end |
 //! | `publishing` | giving a part its final name |
+//! | `room` | what says that a disk has no more room for us |
+//! | `waiting` | files whose reads and writes wait for the disk, overlapped or not |
 //! | `entries` | what has a name in a directory |
 
 mod calls;
@@ -24,6 +26,8 @@ mod names;
 mod opening;
 mod parts;
 mod publishing;
+mod room;
+mod waiting;
 
 use std::mem::MaybeUninit;
 use std::os::windows::io::OwnedHandle;
@@ -43,6 +47,7 @@ use self::calls::Status;
 pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
 pub(super) use self::opening::open_root;
 pub(super) use self::publishing::{enter_or_make, sync_directory};
+use self::room::to_grow;
 use super::{Found, Kind, OFFSET_MAX, SEGMENTS_MAX, is_within_a_file, settled};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome, FileVersion, Metadata};
@@ -86,7 +91,7 @@ pub(super) fn truncate(file: &Opened, bytes: u64) -> Result<(), Error> {
     match calls::set_length(&file.handle, bytes.cast_signed()) {
         // The length is all that can be invalid: the file system has none so long.
         Err(Status(STATUS_INVALID_PARAMETER)) => Err(too_long()),
-        cut => Ok(cut?),
+        cut => cut.map_err(|status| to_grow(status.into())),
     }
 }
 
@@ -130,7 +135,7 @@ fn write_error(code: WIN32_ERROR) -> Error {
     match code {
         // The offset is all that can be invalid.
         ERROR_INVALID_PARAMETER => too_long(),
-        code => system::error(code),
+        code => to_grow(system::error(code)),
     }
 }
 
@@ -140,7 +145,7 @@ fn too_long() -> Error {
 
 /// Waits until everything written is on the disk, and with it what is known of the file.
 pub(super) fn sync(file: &Opened) -> Result<(), Error> {
-    calls::flush(&file.handle)
+    calls::flush(&file.handle).map_err(to_grow)
 }
 
 pub(super) fn metadata(file: &Opened) -> Result<FileOutcome, Error> {

@@ -14,6 +14,11 @@ use crate::token::{Socket, Tag};
 /// Peers that are taken, where they are there already, before other sockets have their turn.
 const ACCEPTS_PER_VISIT: usize = 16;
 
+/// Peers that left before they were accepted, one after the other and none between them that came.
+/// So many are rather the system's own doing, or a flood: to await the next at once would take all
+/// of a core.
+const LOST_IN_A_ROW_MAX: u32 = 256;
+
 /// An accept that goes on.
 #[derive(Debug)]
 pub(super) struct Accepting {
@@ -23,6 +28,8 @@ pub(super) struct Accepting {
     no_delay: bool,
     /// Peers that the system awaits.
     awaited: usize,
+    /// Accepts that have failed since a peer came.
+    lost_in_a_row: u32,
     cancelled: bool,
     /// What kept the last peer from being awaited. None is awaited anew until one comes; when none
     /// is awaited any more, it ends the accept.
@@ -50,6 +57,7 @@ impl Record {
             ip: local.ip(),
             no_delay: system::has_no_delay(listener),
             awaited: 0,
+            lost_in_a_row: 0,
             cancelled: false,
             short_of: None,
         };
@@ -96,6 +104,7 @@ impl Record {
             unreachable!("the system accepts where an accept waits")
         };
         accepting.awaited -= 1;
+        accepting.lost_in_a_row = if result.is_ok() { 0 } else { accepting.lost_in_a_row + 1 };
         let no_delay = accepting.no_delay;
         match result {
             Ok(()) => {
@@ -109,7 +118,12 @@ impl Record {
                     hands.done.put(Completion { tag: accepting.tag, more: true, outcome });
                 }
             }
-            Err(error) if concerns_one_peer(error) => {}
+            Err(error) if concerns_one_peer(error) => {
+                if accepting.lost_in_a_row >= LOST_IN_A_ROW_MAX {
+                    // As in a shortage: whoever accepts comes again later.
+                    accepting.short_of = Some(Error { failure: Failure::NoBuffers, ..error });
+                }
+            }
             // Of our own doing; or not, and then it is no cancel to whoever submitted the accept.
             Err(error) if error.failure == Failure::Cancelled => {
                 if !accepting.cancelled && self.broken.is_none() {

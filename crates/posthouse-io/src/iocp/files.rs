@@ -38,10 +38,14 @@ fn is_for_port(op: &FileOp, port: &Port) -> bool {
     belongs(file, port)
 }
 
-/// Whether the file's operations end at this port: it belongs to the first that asks.
+/// Whether the file's operations end at this port: it belongs to the first that asks, or to none,
+/// where a worker would have to wait for the disk in the call.
 fn belongs(file: &File, port: &Port) -> bool {
     let mine = port.number();
     let belongs_to = file.port().get_or_init(|| {
+        if file.is_waited_for() {
+            return 0;
+        }
         // Where the system refuses, it belongs to none.
         port.associate(file.handle().as_raw_handle(), true).map_or(0, |()| mine)
     });

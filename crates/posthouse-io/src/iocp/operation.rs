@@ -11,7 +11,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::windows::io::{AsRawHandle, OwnedSocket};
 use std::ptr::{self, NonNull};
 
-use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_NOT_FOUND, GetLastError, HANDLE};
+use windows_sys::Win32::Foundation::{
+    ERROR_IO_PENDING, ERROR_NOT_FOUND, FALSE, GetLastError, HANDLE,
+};
 use windows_sys::Win32::Networking::WinSock as net;
 use windows_sys::Win32::Networking::WinSock::{
     LPFN_ACCEPTEX, LPFN_CONNECTEX, LPFN_TRANSMITFILE, SOCKET, WSABUF,
@@ -81,6 +83,26 @@ pub(super) struct Ended {
     pub(super) result: Result<usize, Error>,
 }
 
+impl Ended {
+    /// Has Winsock say what came of the operation, which was begun on this socket. A layered
+    /// provider without handles of the system's kind ends an operation through
+    /// `WPUCompleteOverlappedRequest`: the packet of that says success whatever happened, and the
+    /// error is the provider's to tell, to who asks with `WSAGetOverlappedResult`.
+    pub(super) fn look_up(&mut self, handle: SOCKET) {
+        let (mut bytes, mut flags) = (0, 0);
+        let at = self.operation.overlapped.get();
+        // SAFETY: the operation is over, so the call waits for nothing, and keeps no pointer: it
+        // reads the OVERLAPPED, which is in the box, and writes two numbers of this function.
+        let succeeded = unsafe {
+            net::WSAGetOverlappedResult(handle, at, &raw mut bytes, FALSE, &raw mut flags)
+        };
+        self.result = match succeeded {
+            FALSE => Err(system::last_error()),
+            _ => Ok(bytes as usize),
+        };
+    }
+}
+
 /// What came of a call that begins an operation.
 pub(super) enum Begun {
     /// The system has it: there will be a packet.
@@ -116,6 +138,8 @@ pub(super) struct Functions {
     pub(super) on_server: bool,
     #[cfg(test)]
     refusals: super::tests::Refusals,
+    #[cfg(test)]
+    pub(super) oddities: super::oddities::Oddities,
 }
 
 impl Functions {
@@ -141,14 +165,19 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
             )
         };
+        let at_once = v6_at_once && system::is_the_systems_own(&socket);
+        #[cfg(test)]
+        let at_once = at_once && !super::oddities::Oddities::now().layered;
         Ok(Self {
             accept,
             connect,
             transmit,
-            at_once: v6_at_once && system::is_the_systems_own(&socket),
+            at_once,
             on_server: system::is_server(),
             #[cfg(test)]
             refusals: super::tests::Refusals::now(),
+            #[cfg(test)]
+            oddities: super::oddities::Oddities::now(),
         })
     }
 }
@@ -199,7 +228,8 @@ impl Operation {
         // the system is done with it.
         let operation = unsafe { Box::from_raw(entry.lpOverlapped.cast::<Operation>()) };
         // The system's status, as the packet has it (documented as reserved, and the same since the
-        // first of these ports): a call that looks the result up would want the socket.
+        // first of these ports): a call that looks the result up wants the socket, and is made only
+        // where it must be (`Ended::look_up`).
         let status = entry.Internal as i32;
         let bytes = entry.dwNumberOfBytesTransferred as usize;
         Ended { operation, result: system::of_status(status).map(|()| bytes) }
@@ -283,6 +313,10 @@ impl Functions {
         #[cfg(test)]
         if self.refusals.peers {
             return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
+        }
+        #[cfg(test)]
+        if self.oddities.peers_leave {
+            return Begun::Ended(super::tests::refused(operation, crate::Failure::Reset));
         }
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {

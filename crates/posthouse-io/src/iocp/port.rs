@@ -141,8 +141,22 @@ impl Ring for Alarm {
     /// wake-up that is lost would be a hang.
     fn ring(&self) {
         // SAFETY: the packet names no memory.
-        while unsafe { PostQueuedCompletionStatus(self.port.raw(), 0, ALARM, ptr::null()) } == 0 {
-            std::thread::yield_now();
+        until(|| unsafe {
+            PostQueuedCompletionStatus(self.port.raw(), 0, ALARM, ptr::null()) != 0
+        });
+    }
+}
+
+/// Tries until it succeeds. Locks are held meanwhile, and who has the memory that is missed must
+/// get to run to give it back: so it makes way after each try, and then sleeps.
+fn until(mut succeeds: impl FnMut() -> bool) {
+    const MAKING_WAY: usize = 64;
+    let mut tries = 0_usize;
+    while !succeeds() {
+        tries = tries.saturating_add(1);
+        match tries <= MAKING_WAY {
+            true => std::thread::yield_now(),
+            false => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
@@ -150,6 +164,18 @@ impl Ring for Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_for_a_while_is_tried_until_it_succeeds() {
+        for failures in [0, 1, 10, 100] {
+            let mut tries = 0;
+            until(|| {
+                tries += 1;
+                tries > failures
+            });
+            assert_eq!(tries, failures + 1);
+        }
+    }
 
     #[test]
     fn a_wait_is_never_shorter_than_it_should_be() {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::OwnedSocket;
 use std::time::Duration;
 
+use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
 use windows_sys::Win32::Networking::WinSock as net;
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
@@ -249,6 +250,9 @@ impl Record {
         let opened = system::stream_socket(to.ip()).and_then(|handle| {
             system::bind_anywhere(&handle, to.ip())?;
             system::prepare(&handle, true)?;
+            if to.ip().is_loopback() {
+                system::ask_once(&handle);
+            }
             hands.core.associate(&handle)?;
             Ok(handle)
         });
@@ -312,13 +316,15 @@ impl Record {
                     Ok(name) => return self.sending = Some(name),
                     Err(ended) => ended,
                 };
-                match (hands.spares.keep(ended), self.broken) {
+                let (work, result) = hands.spares.keep(ended);
+                let fault = result.err().filter(|_| self.broken.is_none());
+                match (work, fault.and_then(fault_of_file_at_once)) {
                     // The system does not take this file: nothing has left.
-                    ((Work::Send { gather: back, .. }, Err(error)), None) if is_a_files(error) => {
+                    (Work::Send { gather: back, .. }, Some(fault)) => {
                         gather = back;
-                        FileFault::Failed(error)
+                        fault
                     }
-                    ((work, result), _) => return self.on_send(work, result, hands),
+                    (work, _) => return self.on_send(work, result, hands),
                 }
             }
             Err(error) => FileFault::Failed(error),
@@ -384,8 +390,15 @@ impl Record {
 /// What operations came to.
 impl Record {
     /// An operation that was in flight has ended.
-    pub(super) fn complete(&mut self, socket: Socket, ended: Ended, hands: &mut Hands<'_>) {
+    pub(super) fn complete(&mut self, socket: Socket, mut ended: Ended, hands: &mut Hands<'_>) {
         self.in_flight -= 1;
+        if !hands.core.functions.at_once {
+            #[cfg(test)]
+            hands.core.functions.oddities.hide(&mut ended);
+            ended.look_up(self.raw());
+        }
+        #[cfg(test)]
+        hands.core.functions.oddities.distort(&mut ended);
         let name = Name::of(&ended.operation);
         let (work, result) = hands.spares.keep(ended);
         match work {
@@ -399,7 +412,12 @@ impl Record {
             Work::Receive { buffer } => self.on_receive(name, buffer, result, hands),
             work @ Work::Send { .. } => {
                 self.sending = None;
-                self.on_send(work, result, hands);
+                match (work, result) {
+                    (Work::Send { tag, gather }, Err(error)) if gather.file_ahead().is_some() => {
+                        self.on_file_cut((tag, gather), error, hands);
+                    }
+                    (work, result) => self.on_send(work, result, hands),
+                }
                 if self.sending_ended && !self.closes_when_free {
                     self.shutdown();
                 }
@@ -465,6 +483,26 @@ impl Record {
         }
     }
 
+    /// A part of a file has failed on its way, and how much of it has left nobody tells: the system
+    /// counts what succeeds. The stream is out of step, so nothing may follow, not even where room
+    /// would return. Where it is the file's fault, whoever sends it is told that first.
+    fn on_file_cut(&mut self, send: (Tag, Gather), error: Error, hands: &mut Hands<'_>) {
+        let (tag, mut gather) = send;
+        if self.broken.is_some() || self.send_cancelled {
+            return self.on_send(Work::Send { tag, gather }, Err(error), hands);
+        }
+        let failure = if error.is_passing() { Failure::Reset } else { error.failure };
+        let kept = self.remember(Error { failure, ..error });
+        match fault_of_file(error) {
+            Some(fault) => {
+                gather.give_up_file(fault);
+                // What is left is refused when it is submitted again.
+                hands.done.end(tag, Outcome::Sent { bytes: 0, gather });
+            }
+            None => hands.done.fail(tag, kept),
+        }
+    }
+
     /// Keeps an error that the connection does not survive, in the words that are the same on every
     /// system: however the peer's reset showed, it is a reset.
     pub(super) fn remember(&mut self, error: Error) -> Error {
@@ -482,8 +520,21 @@ impl Record {
     }
 }
 
-/// Whether an error of a call that sends a file, and has not begun to, is about the file.
-fn is_a_files(error: Error) -> bool {
-    use Failure::{Denied, Disk, Locked, NotAFile, Other, Unsupported};
-    matches!(error.failure, Denied | Disk | Locked | NotAFile | Other | Unsupported)
+/// What an error of a call that sends a file says of the file, where it is about the file.
+fn fault_of_file(error: Error) -> Option<FileFault> {
+    use Failure::{Denied, Disk, Locked, NotAFile};
+    match error.failure {
+        // It was cut since its length was asked for.
+        _ if error.code.cast_unsigned() == ERROR_HANDLE_EOF => Some(FileFault::Short),
+        Denied | Disk | Locked | NotAFile => Some(FileFault::Failed(error)),
+        _ => None,
+    }
+}
+
+/// The same of a call that has not begun to send it: more is about the file then. (A connection
+/// that is up is neither refused nor out of reach: that is the machine that has the file.)
+fn fault_of_file_at_once(error: Error) -> Option<FileFault> {
+    use Failure::{Other, Refused, Unreachable, Unsupported};
+    let is_a_files = matches!(error.failure, Other | Refused | Unreachable | Unsupported);
+    fault_of_file(error).or(is_a_files.then_some(FileFault::Failed(error)))
 }

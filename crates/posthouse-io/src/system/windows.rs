@@ -187,6 +187,22 @@ pub(crate) fn prepare(socket: &OwnedSocket, no_delay: bool) -> Result<(), Error>
     control(socket, net::SIO_KEEPALIVE_VALS, &keep_alive, &mut [])
 }
 
+/// Has a socket that is to connect to this machine take the first no for an answer. Windows sends a
+/// SYN that was answered by a reset again, twice, and so a port that nobody listens on is told
+/// after two seconds. (A listener whose queue is full is taken for none, too: it says the same, and
+/// tells it at once.)
+pub(crate) fn ask_once(socket: &OwnedSocket) {
+    let initial = net::TCP_INITIAL_RTO_PARAMETERS {
+        // TCP_INITIAL_RTO_UNSPECIFIED_RTT: it stays as it is.
+        Rtt: u16::MAX,
+        // `((UCHAR) -2)` in mstcpip.h: what windows-sys has is that in 16 bits.
+        MaxSynRetransmissions: (net::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS & 0xff) as u8,
+    };
+    // Not to send it again is known since Windows 10 1709. Elsewhere, Wine included, the answer
+    // takes its time.
+    let _ = control(socket, net::SIO_TCP_INITIAL_RTO, &initial, &mut []);
+}
+
 /// Has the new socket know that it was accepted by `listener`: until then it has no address, and
 /// cannot be shut down.
 pub(crate) fn now_accepted(socket: &OwnedSocket, listener: SOCKET) -> Result<(), Error> {

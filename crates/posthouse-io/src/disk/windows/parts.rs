@@ -22,7 +22,8 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 use super::calls::{self, How, Status};
 use super::names::Name;
 use super::opening::{SHARED, TO_ENTER, TO_LOOK, enter_as, find};
-use super::{Found, Kind, Opened, find_out, identity, not_a_file};
+use super::room::to_grow;
+use super::{Found, Kind, Opened, find_out, identity, kind_of, not_a_file};
 use crate::disk::{Folder, TRIES_MAX};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome, PARTS_DIRECTORY};
@@ -53,7 +54,7 @@ impl Folder {
     /// Opens a part and locks it; makes it where there is none.
     pub(in crate::disk) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
         let name = Name::to_make(name)?;
-        let parts = self.enter_parts(TO_MAKE_PARTS)?;
+        let parts = self.enter_parts(TO_MAKE_PARTS).map_err(to_grow)?;
         for _ in 0..TRIES_MAX {
             if let Some((file, found)) = try_to_open(&parts, name.as_wide())? {
                 let bytes = found.metadata.bytes;
@@ -118,14 +119,15 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
     let file = match calls::open(parts, name, TO_HOLD) {
         Ok(file) => file,
         Err(Status(STATUS_DELETE_PENDING)) => return Ok(None),
-        // The second: also a file that was made read-only, and so nothing that one of us holds.
+        // The second: also a file that was made read-only, and so nothing that one of us holds; or
+        // one that a filter or new access rights keep us from.
         Err(status @ Status(STATUS_FILE_IS_A_DIRECTORY | STATUS_ACCESS_DENIED)) => {
             return match put_away(parts, name)? {
                 true => Ok(None),
                 false => Err(status.into()),
             };
         }
-        Err(status) => return Err(status.into()),
+        Err(status) => return Err(to_grow(status.into())),
     };
     let found = find_out(&file)?;
     // A link, or a file that has another name: published already, and not removed then; or somebody
@@ -136,14 +138,23 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
     Ok(Some((file, found)))
 }
 
-/// Frees a name of what is no part; false: there is nothing. Only an empty directory can be
-/// removed.
+/// Frees a name of what is no part; false: there is nothing of the kind. Only an empty directory
+/// can be removed.
 fn put_away(parts: &OwnedHandle, name: &[u16]) -> Result<bool, Error> {
     match calls::open(parts, name, TO_REMOVE_UNHELD) {
+        // A part, with what has come of it so far: whatever denies it to us now may let us have it
+        // later.
+        Ok(part) if is_a_writable_file(&part)? => Ok(false),
         Ok(planted) => remove(parts, &planted, &planted).map(|()| true),
         Err(status) if status.is_absent() => Ok(false),
         Err(status) => Err(status.into()),
     }
+}
+
+fn is_a_writable_file(handle: &OwnedHandle) -> Result<bool, Error> {
+    let basic: fs::FILE_BASIC_INFO = calls::ask(handle)?;
+    let is_file = kind_of(basic.FileAttributes) == Kind::File;
+    Ok(is_file && basic.FileAttributes & fs::FILE_ATTRIBUTE_READONLY == 0)
 }
 
 /// Takes away the name by which the first handle was opened, at once, although others may have the
@@ -189,4 +200,39 @@ fn expire(parts: &OwnedHandle, name: &[u16], before_ms: i64) -> Result<(), Error
         remove(parts, &file, &file)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::opening::open_root;
+    use super::*;
+
+    fn wide(name: &str) -> Vec<u16> {
+        name.encode_utf16().collect()
+    }
+
+    /// What denies it may be a filter, or rights that were changed: the part can be gone on with
+    /// when that is over.
+    #[test]
+    fn a_part_that_cannot_be_opened_to_write_is_left_where_it_is() {
+        let place = tempfile::tempdir().expect("a new directory");
+        let part = place.path().join("part");
+        fs::write(&part, b"what has come so far").expect("a file");
+        fs::create_dir(place.path().join("directory")).expect("a directory");
+        let parts = open_root(place.path()).expect("it opens");
+        assert_eq!(put_away(&parts, &wide("part")), Ok(false));
+        assert_eq!(fs::read(&part).expect("it is there"), b"what has come so far");
+        let before = fs::metadata(&part).expect("it is there").permissions();
+        let mut read_only = before.clone();
+        read_only.set_readonly(true);
+        fs::set_permissions(&part, read_only).expect("read-only");
+        let found = calls::open(&parts, &wide("part"), TO_LOOK).map_err(Error::from);
+        let writable = found.and_then(|found| is_a_writable_file(&found));
+        fs::set_permissions(&part, before).expect("so that it can be removed");
+        assert_eq!(writable, Ok(false), "what nobody of us holds goes");
+        assert_eq!(put_away(&parts, &wide("directory")), Ok(true));
+        assert_eq!(put_away(&parts, &wide("directory")), Ok(false), "nothing is there any more");
+    }
 }

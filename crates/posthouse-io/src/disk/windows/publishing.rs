@@ -10,11 +10,13 @@ use std::os::windows::io::OwnedHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use windows_sys::Wdk::Storage::FileSystem as nt;
+use windows_sys::Win32::Foundation::STATUS_INVALID_PARAMETER;
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
 use super::names::Name;
 use super::opening::{TO_ENTER, TO_LOOK, enter_as, find};
+use super::room::to_grow;
 use super::{Opened, identity, steps_of, sync};
 use crate::disk::{Finished, Folder};
 use crate::error::{Error, Failure};
@@ -27,6 +29,11 @@ const TO_FLUSH: How = How { access: TO_ENTER.access | fs::FILE_ADD_FILE, ..TO_EN
 
 /// Opens a file so that it can be flushed.
 const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, ..TO_LOOK };
+
+/// Times that FAT and exFAT have wherever on Earth: a day from either end, as they count in the
+/// time of the place.
+const FAT_FROM_MS: i64 = 315_619_200_000;
+const FAT_TO_MS: i64 = 4_354_732_800_000;
 
 impl Folder {
     /// Gives the open file of a part its final name, and returns when that is on the disk, as far
@@ -88,7 +95,8 @@ impl Folder {
 /// Opens a directory, or makes it.
 pub(in crate::disk) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
     let name = Name::to_make(name)?;
-    enter_as(from, name.as_wide(), TO_MAKE)?.ok_or(Error::new(Failure::Exists))
+    let entered = enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?;
+    entered.ok_or(Error::new(Failure::Exists))
 }
 
 /// What a file gets before others can see it.
@@ -97,8 +105,21 @@ fn finish(file: &Opened, finished: &Finished<'_>) -> Result<(), Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
     });
-    calls::set_modified(&file.handle, steps_of(modified_ms))?;
+    set_nearest(modified_ms, |steps| calls::set_modified(&file.handle, steps))?;
     sync(file)
+}
+
+/// Sets the nearest time that the file system has, where it has one near that it takes.
+fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), Status> {
+    let invalid = Err(Status(STATUS_INVALID_PARAMETER));
+    match set(steps_of(ms)) {
+        // FAT and exFAT count from 1980 on, and up to 2107. All has arrived: be it without a time.
+        refused if refused == invalid => match set(steps_of(ms.clamp(FAT_FROM_MS, FAT_TO_MS))) {
+            refused if refused == invalid => Ok(()),
+            set => set,
+        },
+        set => set,
+    }
 }
 
 /// Gives exactly the open file the name, whatever the part's name leads to by now.
@@ -111,7 +132,7 @@ fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error
         Ok(()) => Ok(()),
         Err(status) => Err(match has_no_name(file)? {
             true => Error { failure: Failure::NotFound, ..status.into() },
-            false => status.into(),
+            false => to_grow(status.into()),
         }),
     }
 }
@@ -129,5 +150,51 @@ pub(in crate::disk) fn sync_directory(directory: &OwnedHandle) -> Result<(), Err
     match flushed.and_then(|directory| calls::flush(&directory)) {
         Err(error @ Error { failure: Failure::Disk | Failure::NoSpace, .. }) => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use windows_sys::Win32::Foundation::STATUS_DISK_FULL;
+
+    use super::super::ms_of;
+    use super::*;
+
+    const FROM_1980_MS: i64 = 315_532_800_000;
+    const TO_2108_MS: i64 = 4_354_819_200_000;
+
+    #[test]
+    fn a_file_system_gets_the_nearest_time_that_it_has() {
+        let on_fat = |ms| {
+            let has = RefCell::new(None);
+            let result = set_nearest(ms, |steps| match ms_of(steps) {
+                ms @ FROM_1980_MS..TO_2108_MS => {
+                    *has.borrow_mut() = Some(ms);
+                    Ok(())
+                }
+                _ => Err(Status(STATUS_INVALID_PARAMETER)),
+            });
+            (result, has.into_inner())
+        };
+        let day_ms = 86_400_000;
+        for (ms, nearest) in [
+            (i64::MIN, FROM_1980_MS + day_ms),
+            (0, FROM_1980_MS + day_ms),
+            (FROM_1980_MS, FROM_1980_MS),
+            (1_700_000_000_123, 1_700_000_000_123),
+            (TO_2108_MS, TO_2108_MS - day_ms),
+            (i64::MAX, TO_2108_MS - day_ms),
+        ] {
+            assert_eq!(on_fat(ms), (Ok(()), Some(nearest)), "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_call_sets_keeps_no_file_from_its_name() {
+        assert_eq!(set_nearest(0, |_| Err(Status(STATUS_INVALID_PARAMETER))), Ok(()));
+        let full = Status(STATUS_DISK_FULL);
+        assert_eq!(set_nearest(0, |_| Err(full)), Err(full), "another failure is one");
     }
 }

@@ -52,21 +52,24 @@ fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
         | net::WSAEOPNOTSUPP
         | net::WSAENOPROTOOPT => Failure::Unsupported,
         _ => match code {
-            base::ERROR_NETNAME_DELETED => Failure::Reset,
+            base::ERROR_NETNAME_DELETED | base::ERROR_VC_DISCONNECTED => Failure::Reset,
             base::ERROR_CONNECTION_ABORTED => Failure::Aborted,
-            base::ERROR_CONNECTION_REFUSED => Failure::Refused,
-            base::ERROR_NETWORK_UNREACHABLE
+            base::ERROR_CONNECTION_REFUSED | base::ERROR_REM_NOT_LIST => Failure::Refused,
+            base::ERROR_BAD_NETPATH
+            | base::ERROR_NETWORK_UNREACHABLE
             | base::ERROR_HOST_UNREACHABLE
+            | base::ERROR_HOST_DOWN
             | base::ERROR_PROTOCOL_UNREACHABLE
             | base::ERROR_PORT_UNREACHABLE => Failure::Unreachable,
-            base::ERROR_CONNECTION_INVALID => Failure::NotConnected,
-            base::ERROR_DUP_NAME => Failure::AddressInUse,
+            base::ERROR_CONNECTION_INVALID
+            | base::ERROR_GRACEFUL_DISCONNECT
+            | base::ERROR_PIPE_NOT_CONNECTED => Failure::NotConnected,
+            base::ERROR_DUP_NAME | base::ERROR_TOO_MANY_NAMES => Failure::AddressInUse,
             base::ERROR_INVALID_NETNAME => Failure::AddressNotAvailable,
-            base::ERROR_TOO_MANY_NAMES
-            | base::ERROR_NOT_ENOUGH_QUOTA
-            | base::ERROR_PAGEFILE_QUOTA => Failure::NoBuffers,
+            base::ERROR_NOT_ENOUGH_QUOTA | base::ERROR_PAGEFILE_QUOTA => Failure::NoBuffers,
             base::ERROR_SEM_TIMEOUT => Failure::TimedOut,
-            base::ERROR_OPERATION_ABORTED => Failure::Cancelled,
+            // To Winsock both are interrupted calls.
+            base::ERROR_OPERATION_ABORTED | base::ERROR_REQUEST_ABORTED => Failure::Cancelled,
             _ => return None,
         },
     })
@@ -155,5 +158,27 @@ mod tests {
             assert_eq!(later.failure, failure, "{status:#x}, {later:?}");
         }
         assert_eq!(of_status(base::STATUS_SUCCESS), Ok(()));
+    }
+
+    /// What the provider of TCP says, the number that it comes with, and the one that Winsock makes
+    /// of it where it is asked instead of the packet.
+    #[test]
+    fn a_status_means_what_winsock_makes_of_it() {
+        for (status, code, winsock) in [
+            (base::STATUS_REMOTE_NOT_LISTENING, 51, net::WSAECONNREFUSED),
+            (base::STATUS_BAD_NETWORK_PATH, 53, net::WSAENETUNREACH),
+            (base::STATUS_TOO_MANY_ADDRESSES, 68, net::WSAEADDRINUSE),
+            (base::STATUS_PIPE_DISCONNECTED, 233, net::WSAESHUTDOWN),
+            (base::STATUS_VIRTUAL_CIRCUIT_CLOSED, 240, net::WSAECONNRESET),
+            (base::STATUS_GRACEFUL_DISCONNECT, 1226, net::WSAEDISCON),
+            (base::STATUS_HOST_DOWN, 1256, net::WSAEHOSTDOWN),
+        ] {
+            let told = of_status(status).expect_err("a failure");
+            assert_eq!(told.code, code, "{status:#x}");
+            let winsock = error(winsock.cast_unsigned());
+            assert_eq!(told.failure, winsock.failure, "{status:#x}, {code}");
+        }
+        let aborted = of_status(base::STATUS_REQUEST_ABORTED).expect_err("a failure");
+        assert_eq!((aborted.code, aborted.failure), (1235, Failure::Cancelled));
     }
 }
