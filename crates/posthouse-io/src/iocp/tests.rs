@@ -1,6 +1,8 @@
 //! What the system does when it is short of something, which it is not in a test by itself: here
 //! calls fail at once, as they do then.
 
+pub(super) mod files;
+
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) struct Refusals {
     pub(super) peers: bool,
     /// To send a file.
     pub(super) files: bool,
+    /// Threads for reads and writes of files.
+    pub(super) threads: bool,
 }
 
 thread_local! {
@@ -32,6 +36,10 @@ thread_local! {
 impl Refusals {
     pub(super) fn now() -> Self {
         REFUSALS.get()
+    }
+
+    pub(super) fn refuse_threads(self, op: &FileOp) -> bool {
+        self.threads && matches!(op, FileOp::Read { .. } | FileOp::Write { .. })
     }
 }
 
