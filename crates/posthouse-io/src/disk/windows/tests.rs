@@ -13,6 +13,7 @@ use super::*;
 use crate::disk::Disk;
 use crate::file::{Directory, FileOp, FileOutcome, PARTS_DIRECTORY};
 use crate::operation::{Outcome, Segment};
+use crate::system::is_wine;
 use crate::token::Tag;
 
 /// A directory that a test works in.
@@ -118,11 +119,6 @@ impl Place {
     fn files(&self) -> u64 {
         self.directory.usage().expect("usage").files
     }
-}
-
-/// Whether this is Windows as Wine has it.
-fn is_wine() -> bool {
-    Path::new(r"C:\windows\system32\winecfg.exe").exists()
 }
 
 /// The path as the system takes it unchanged, whatever it says.
