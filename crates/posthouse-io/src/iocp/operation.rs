@@ -141,11 +141,15 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
             )
         };
+        #[cfg(not(test))]
+        let is_refused = false;
+        #[cfg(test)]
+        let is_refused = super::tests::Refusals::now().at_once;
         Ok(Self {
             accept,
             connect,
             transmit,
-            at_once: v6_at_once && system::is_the_systems_own(&socket),
+            at_once: v6_at_once && system::is_the_systems_own(&socket) && !is_refused,
             on_server: system::is_server(),
             #[cfg(test)]
             refusals: super::tests::Refusals::now(),
