@@ -38,6 +38,9 @@ mod iocp_only;
 mod linux;
 #[path = "contract/load.rs"]
 mod load;
+#[cfg(windows)]
+#[path = "contract/log.rs"]
+mod log;
 #[path = "contract/names.rs"]
 mod names;
 #[cfg(target_os = "linux")]
@@ -48,6 +51,9 @@ mod own_process;
 mod place;
 #[path = "../examples/churn/process.rs"]
 mod process;
+#[cfg(any(target_os = "linux", windows))]
+#[path = "contract/real.rs"]
+mod real;
 #[path = "contract/receiving.rs"]
 mod receiving;
 #[path = "contract/sending.rs"]

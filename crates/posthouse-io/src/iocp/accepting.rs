@@ -4,8 +4,11 @@
 use std::net::IpAddr;
 use std::os::windows::io::OwnedSocket;
 
+use windows_sys::Win32::Networking::WinSock::SOCKET;
+
 use super::operation::{self, Work};
 use super::record::{Hands, Input, Record};
+use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::operation::{Completion, NewHandle, NewSocket, Outcome};
 use crate::system;
@@ -31,6 +34,9 @@ pub(super) struct Accepting {
     /// Accepts that have failed since a peer came.
     lost_in_a_row: u32,
     cancelled: bool,
+    /// Peers that had come and not left, and were lost all the same: the system refused what each
+    /// of them gets.
+    lost: u64,
     /// What kept the last peer from being awaited. None is awaited anew until one comes; when none
     /// is awaited any more, it ends the accept.
     short_of: Option<Error>,
@@ -40,6 +46,32 @@ pub(super) struct Accepting {
 /// listener: it left before it was accepted.
 fn concerns_one_peer(error: Error) -> bool {
     matches!(error.failure, Failure::Reset | Failure::Aborted | Failure::TimedOut)
+}
+
+/// Gives an accepted peer what every connected socket gets; the peer's address.
+fn ready(new: &OwnedSocket, listener: SOCKET, no_delay: bool) -> Result<Address, Error> {
+    system::now_accepted(new, listener)?;
+    system::prepare(new, no_delay)?;
+    // It has none where the peer has left.
+    system::peer_address(new).ok_or(Error::new(Failure::NotConnected))
+}
+
+impl Accepting {
+    /// A peer that was accepted could not be made ready. Where that is not for its having left it
+    /// may happen to all, and whoever accepts is not told: the log is, at the first, the second,
+    /// the fourth, and so on.
+    fn drop_peer(&mut self, error: Error) {
+        if concerns_one_peer(error) || error.failure == Failure::NotConnected {
+            return;
+        }
+        self.lost += 1;
+        if self.lost.is_power_of_two() {
+            tracing::warn!(
+                lost = self.lost,
+                "a peer that was accepted is dropped, the system refuses its options: {error}"
+            );
+        }
+    }
 }
 
 impl Record {
@@ -59,6 +91,7 @@ impl Record {
             awaited: 0,
             lost_in_a_row: 0,
             cancelled: false,
+            lost: 0,
             short_of: None,
         };
         self.input = Input::Accept(Box::new(accepting));
@@ -109,13 +142,16 @@ impl Record {
         match result {
             Ok(()) => {
                 accepting.short_of = None;
-                // A peer without an address has left already, and so has one that refuses the rest.
-                let ready = system::now_accepted(&new, listener)
-                    .and_then(|()| system::prepare(&new, no_delay));
-                if let (Ok(()), Some(peer)) = (ready, system::peer_address(&new)) {
-                    let new = NewSocket { peer, handle: NewHandle::Socket(new) };
-                    let outcome = Outcome::Accepted(Box::new(new));
-                    hands.done.put(Completion { tag: accepting.tag, more: true, outcome });
+                let ready = ready(&new, listener, no_delay);
+                #[cfg(test)]
+                let ready = hands.core.functions.refusals.rest.map_or(ready, Err);
+                match ready {
+                    Ok(peer) => {
+                        let new = NewSocket { peer, handle: NewHandle::Socket(new) };
+                        let outcome = Outcome::Accepted(Box::new(new));
+                        hands.done.put(Completion { tag: accepting.tag, more: true, outcome });
+                    }
+                    Err(error) => accepting.drop_peer(error),
                 }
             }
             Err(error) if concerns_one_peer(error) => {

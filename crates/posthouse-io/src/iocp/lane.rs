@@ -177,6 +177,11 @@ impl IocpLane {
     }
 
     fn hand_to_disk(&mut self, tag: Tag, op: Box<FileOp>) {
+        #[cfg(test)]
+        if self.core.functions.refusals.refuse_threads(&op) {
+            self.done.fail(tag, Error::new(crate::Failure::Unsupported));
+            return self.core.queue.add(&mut self.done, None);
+        }
         if let Some(completion) = self.host.disk.take_on(tag, op, Core::poster(&self.core)) {
             self.done.put(completion);
             self.core.queue.add(&mut self.done, None);

@@ -137,7 +137,7 @@ pub(super) struct Functions {
     /// are.
     pub(super) on_server: bool,
     #[cfg(test)]
-    refusals: super::tests::Refusals,
+    pub(super) refusals: super::tests::Refusals,
     #[cfg(test)]
     pub(super) oddities: super::oddities::Oddities,
 }
@@ -167,7 +167,9 @@ impl Functions {
         };
         let at_once = v6_at_once && system::is_the_systems_own(&socket);
         #[cfg(test)]
-        let at_once = at_once && !super::oddities::Oddities::now().layered;
+        let at_once = at_once
+            && !super::oddities::Oddities::now().layered
+            && !super::tests::Refusals::now().at_once;
         Ok(Self {
             accept,
             connect,
@@ -528,5 +530,95 @@ impl fmt::Debug for Operation {
 impl fmt::Debug for Functions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Functions").field("at_once", &self.at_once).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windows_sys::Win32::Foundation::{ERROR_DISK_FULL, ERROR_HANDLE_EOF};
+
+    use super::super::files::{self, Told};
+    use super::*;
+    use crate::error::Failure;
+    use crate::file::FileOutcome;
+
+    fn a_read(spares: &mut Spares) -> Box<Operation> {
+        let (_, file) = crate::iocp::tests::files::file_with(b"");
+        let op = Box::new(FileOp::Read { file, offset: 0, bytes: 10, memory: Vec::new() });
+        spares.take(None, Work::File { tag: Tag(7), op })
+    }
+
+    /// Reads so many bytes, as the system does where it has them already.
+    fn fill(raw: *mut Operation, bytes: &[u8]) {
+        // SAFETY: the box is whole, and the call's own.
+        let Work::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
+        let FileOp::Read { memory, .. } = &mut **op else { unreachable!() };
+        memory.reserve(10);
+        // SAFETY: there is room for ten; nobody else has the OVERLAPPED.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), memory.as_mut_ptr(), bytes.len());
+            (*(*raw).overlapped.get()).InternalHigh = bytes.len();
+        }
+    }
+
+    /// Windows reads what is in its memory within the call, Wine never does.
+    #[test]
+    fn what_ends_in_its_call_has_what_the_call_has_moved() {
+        let spares = &mut Spares::default();
+        let call = |raw| {
+            fill(raw, b"at once");
+            0
+        };
+        // SAFETY: nothing is given to the system.
+        let begun = unsafe { a_read(spares).begin(true, call) };
+        let Begun::Ended(ended) = begun else { panic!("there will be no packet") };
+        assert_eq!(ended.result, Ok(7));
+        let Told::With(Tag(7), FileOutcome::Read { memory }) = files::end(ended, spares) else {
+            panic!("a read")
+        };
+        assert_eq!(memory, b"at once");
+    }
+
+    #[test]
+    fn a_read_that_fails_in_its_call_is_at_the_end_or_is_tried_again() {
+        let spares = &mut Spares::default();
+        // SAFETY: nothing is given to the system.
+        let begun = unsafe { a_read(spares).begin(true, |_| ERROR_HANDLE_EOF) };
+        let Begun::Ended(ended) = begun else { panic!("there will be no packet") };
+        let told = files::end(ended, spares);
+        assert!(matches!(told, Told::With(_, FileOutcome::Read { memory }) if memory.is_empty()));
+
+        // SAFETY: nothing is given to the system.
+        let begun = unsafe { a_read(spares).begin(true, |_| ERROR_DISK_FULL) };
+        let Begun::Ended(ended) = begun else { panic!("there will be no packet") };
+        assert_eq!(ended.result.map_err(|error| error.failure), Err(Failure::NoSpace));
+        assert!(matches!(files::end(ended, spares), Told::Undone(Tag(7), _)));
+    }
+
+    /// The one has its packet to come although it has ended; the other has not ended.
+    #[test]
+    fn what_has_a_packet_to_come_is_in_flight() {
+        let spares = &mut Spares::default();
+        for (at_once, code) in [(false, 0), (true, ERROR_IO_PENDING), (false, ERROR_IO_PENDING)] {
+            let call = |raw| {
+                fill(raw, b"later");
+                code
+            };
+            // SAFETY: nothing is given to the system.
+            let begun = unsafe { a_read(spares).begin(at_once, call) };
+            let Begun::InFlight(name) = begun else { panic!("in flight: {at_once}, {code}") };
+            let packet = OVERLAPPED_ENTRY {
+                lpOverlapped: name.0.as_ptr().cast(),
+                dwNumberOfBytesTransferred: 5,
+                ..Default::default()
+            };
+            // SAFETY: it is in flight, and this is its one packet.
+            let ended = unsafe { Operation::dequeued(&packet) };
+            assert_eq!(Name::of(&ended.operation), name);
+            let told = files::end(ended, spares);
+            assert!(
+                matches!(told, Told::With(_, FileOutcome::Read { memory }) if memory == b"later")
+            );
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::{AsRawSocket, FromRawSocket, OwnedSocket, RawSocket};
 use std::ptr;
 
+use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
 use windows_sys::Win32::Foundation::{ERROR_OLD_WIN_VERSION, GetLastError};
 use windows_sys::Win32::Networking::WinSock as net;
 use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET};
@@ -16,7 +17,7 @@ use windows_sys::Win32::Security::Cryptography::{
 
 pub(crate) use self::error::{error, last_error, of_status};
 use windows_sys::Win32::System::SystemInformation::{
-    OSVERSIONINFOEXW, VER_PRODUCT_TYPE, VerSetConditionMask, VerifyVersionInfoW,
+    OSVERSIONINFOEXW, OSVERSIONINFOW, VER_PRODUCT_TYPE, VerSetConditionMask, VerifyVersionInfoW,
 };
 use windows_sys::Win32::System::SystemServices::{VER_EQUAL, VER_NT_WORKSTATION};
 
@@ -25,10 +26,13 @@ use crate::error::Error;
 use crate::port::ListenOptions;
 use crate::sync::OnceLock;
 
+/// The build of Windows 10 1709.
+const BUILD_OF_1709: u32 = 16_299;
 /// A peer that vanishes while nothing is sent to it is noticed after 25 s: asked after 10 s of
 /// silence, then, as the system has it, ten times.
 const KEEP_ALIVE_AFTER_MS: u32 = 10_000;
 const KEEP_ALIVE_INTERVAL_MS: u32 = 1_500;
+const _: () = assert!(KEEP_ALIVE_AFTER_MS + 10 * KEEP_ALIVE_INTERVAL_MS <= 25_000);
 
 /// The socket as the calls take it.
 pub(crate) fn raw(socket: &OwnedSocket) -> SOCKET {
@@ -192,14 +196,17 @@ pub(crate) fn prepare(socket: &OwnedSocket, no_delay: bool) -> Result<(), Error>
 /// after two seconds. (A listener whose queue is full is taken for none, too: it says the same, and
 /// tells it at once.)
 pub(crate) fn ask_once(socket: &OwnedSocket) {
+    // Before 1709 it would be a number of times to send it again.
+    if build() < BUILD_OF_1709 {
+        return;
+    }
     let initial = net::TCP_INITIAL_RTO_PARAMETERS {
         // TCP_INITIAL_RTO_UNSPECIFIED_RTT: it stays as it is.
         Rtt: u16::MAX,
         // `((UCHAR) -2)` in mstcpip.h: what windows-sys has is that in 16 bits.
         MaxSynRetransmissions: (net::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS & 0xff) as u8,
     };
-    // Not to send it again is known since Windows 10 1709. Elsewhere, Wine included, the answer
-    // takes its time.
+    // Where it is not known, as under Wine, the answer takes its time.
     let _ = control(socket, net::SIO_TCP_INITIAL_RTO, &initial, &mut []);
 }
 
@@ -341,6 +348,18 @@ pub(crate) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
+/// The number that Windows counts its versions by.
+fn build() -> u32 {
+    static BUILD: OnceLock<u32> = OnceLock::new();
+    *BUILD.get_or_init(|| {
+        let bytes = size_of::<OSVERSIONINFOW>() as u32;
+        let mut version = OSVERSIONINFOW { dwOSVersionInfoSize: bytes, ..Default::default() };
+        // SAFETY: the call writes a value that is of the size that it says.
+        unsafe { RtlGetVersion(&raw mut version) };
+        version.dwBuildNumber
+    })
+}
+
 /// Whether this is a server edition of Windows. (What cannot be told counts as none.)
 pub(crate) fn is_server() -> bool {
     let mut wanted = OSVERSIONINFOEXW {
@@ -354,5 +373,106 @@ pub(crate) fn is_server() -> bool {
         let mask = VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL as u8);
         let is_workstation = VerifyVersionInfoW(&raw mut wanted, VER_PRODUCT_TYPE, mask) != 0;
         !is_workstation && GetLastError() == ERROR_OLD_WIN_VERSION
+    }
+}
+
+/// Whether this is Windows as Wine has it.
+#[cfg(test)]
+pub(crate) fn is_wine() -> bool {
+    std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(at: &str, no_delay: bool) -> io::Result<(OwnedSocket, Address)> {
+        let options = ListenOptions { no_delay, ..ListenOptions::default() };
+        listen(at.parse().expect("an address"), options)
+    }
+
+    /// Both ends of a connection, as the system gives them.
+    fn pair() -> [OwnedSocket; 2] {
+        let (listener, address) = listener("127.0.0.1:0", true).expect("a listener");
+        let near = std::net::TcpStream::connect(address.socket_addr()).expect("a connection");
+        // SAFETY: no memory is named.
+        let far = unsafe { net::accept(raw(&listener), ptr::null_mut(), ptr::null_mut()) };
+        assert_ne!(far, net::INVALID_SOCKET);
+        // SAFETY: the system has just made it, and nobody else has it.
+        [near.into(), unsafe { OwnedSocket::from_raw_socket(far as RawSocket) }]
+    }
+
+    fn option(socket: &OwnedSocket, option: (i32, i32)) -> i32 {
+        let mut value = [0];
+        get(socket, option, &mut value).expect("an option");
+        value[0]
+    }
+
+    #[test]
+    fn the_build_is_told() {
+        assert!(build() > 7600, "{}", build());
+    }
+
+    #[test]
+    fn a_listener_keeps_its_address_to_itself_and_remembers_the_delay_of_its_peers() {
+        for no_delay in [true, false] {
+            let (listener, _) = listener("127.0.0.1:0", no_delay).expect("a listener");
+            assert_eq!(has_no_delay(&listener), no_delay);
+            assert_ne!(option(&listener, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE)), 0);
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_does_not_block_and_delays_as_it_was_told() {
+        for no_delay in [true, false] {
+            let ends = pair();
+            for end in &ends {
+                prepare(end, no_delay).expect("prepared");
+                assert_eq!(option(end, (net::IPPROTO_TCP, net::TCP_NODELAY)) != 0, no_delay);
+                // One that blocks fails later.
+                set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32).expect("a limit");
+                assert_eq!(receive(end, &mut [0]), Ok(None), "it does not block");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_ipv4_to_others() {
+        let Ok((v6, address)) = listener("[::]:0", true) else {
+            return; // IPv6 is switched off on this machine.
+        };
+        assert_ne!(option(&v6, (net::IPPROTO_IPV6, net::IPV6_V6ONLY)), 0);
+        listener(&format!("0.0.0.0:{}", address.port()), true).expect("the same port");
+    }
+
+    #[test]
+    fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
+        /// What Windows asks before it gives a peer up.
+        const PROBES: i32 = 10;
+        for end in pair() {
+            prepare(&end, true).expect("prepared");
+            assert_ne!(option(&end, (net::SOL_SOCKET, net::SO_KEEPALIVE)), 0);
+            let seconds = |name| {
+                let mut value = [0i32];
+                get(&end, (net::IPPROTO_TCP, name), &mut value).map(|()| value[0])
+            };
+            match (seconds(net::TCP_KEEPIDLE), seconds(net::TCP_KEEPINTVL)) {
+                (Ok(idle), Ok(interval)) => assert!(idle + interval * PROBES < 30),
+                other => {
+                    assert!(is_wine(), "{other:?}");
+                    eprintln!("NOT TESTED: Wine does not tell for how long it waits");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_to_reset_discards_what_was_not_sent() {
+        for end in pair() {
+            reset_at_close(&end);
+            let mut linger = [net::LINGER::default()];
+            get(&end, (net::SOL_SOCKET, net::SO_LINGER), &mut linger).expect("an option");
+            assert_eq!((linger[0].l_onoff, linger[0].l_linger), (1, 0));
+        }
     }
 }

@@ -158,6 +158,15 @@ pub fn bytes_before_a_reset_are_a_beginning_of_what_was_sent(bed: &Bed) {
         assert!(matches!(sent, Ok(()) | Err(Failure::Reset)), "{sent:?}");
         bed.close_all([near, far]);
     }
+    // Behind all of them, where a read waits, Wine shows it, too.
+    let (near, far) = bed.pair();
+    let sender = Sender::start(bed, near, &bytes);
+    assert_same(&bed.read(far, bytes.len()), &bytes);
+    assert_eq!(sender.wait(bed), Ok(()));
+    let waiting = bed.receive(far, ReceiveMode::Once);
+    bed.reset(near);
+    assert_eq!(bed.failure(waiting), Failure::Reset);
+    bed.close_all([near, far]);
 }
 
 pub fn a_peer_that_closes_with_bytes_unread_is_not_silent(bed: &Bed) {

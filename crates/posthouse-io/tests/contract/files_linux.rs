@@ -14,10 +14,10 @@ use seccompiler::{
 use tempfile::TempDir;
 
 use crate::bed::{PATIENCE, assert_same, pattern};
-use crate::linux::on_all;
 use crate::own_process::in_own_process;
 use crate::place::Place;
 use crate::process::opened;
+use crate::real::on_all;
 
 /// A small file system in memory; none where this machine does not let us have one.
 struct Mounted {

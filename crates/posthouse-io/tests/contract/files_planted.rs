@@ -9,8 +9,8 @@ use posthouse_io::{Directory, Failure, PARTS_DIRECTORY};
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, mknodat, renameat_with};
 use tempfile::TempDir;
 
-use crate::linux::on_all;
 use crate::place::{Place, names_in};
+use crate::real::on_all;
 
 const SECRET: &[u8] = b"nobody but its owner reads or writes this";
 

@@ -213,6 +213,8 @@ fn set<T>(file: &OwnedHandle, to: &T, class: nt::FILE_INFORMATION_CLASS) -> Resu
 
 /// Gives an open file one more name; one that is there already is not replaced.
 pub(super) fn link(file: &OwnedHandle, into: &OwnedHandle, name: &[u16]) -> Result<(), Status> {
+    #[cfg(test)]
+    super::tests::link_refused()?;
     set_name(file, into, name, nt::FileLinkInformation)
 }
 

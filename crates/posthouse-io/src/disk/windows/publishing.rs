@@ -25,7 +25,7 @@ const TO_MAKE: How =
     How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_NORMAL, ..TO_ENTER };
 
 /// Opens a directory so that it can be flushed.
-const TO_FLUSH: How = How { access: TO_ENTER.access | fs::FILE_ADD_FILE, ..TO_ENTER };
+pub(super) const TO_FLUSH: How = How { access: TO_ENTER.access | fs::FILE_ADD_FILE, ..TO_ENTER };
 
 /// Opens a file so that it can be flushed.
 const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, ..TO_LOOK };
@@ -123,7 +123,7 @@ fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), S
 }
 
 /// Gives exactly the open file the name, whatever the part's name leads to by now.
-fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error> {
+pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error> {
     let mut linked = calls::link(&file.handle, directory, name.as_wide());
     if linked.is_err_and(Status::is_unknown) {
         linked = calls::rename(&file.handle, directory, name.as_wide());

@@ -1,5 +1,6 @@
 //! What is so on Windows only. What is so everywhere is in the contract's list.
 
+use std::cell::Cell;
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -8,11 +9,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
 use tempfile::TempDir;
+use windows_sys::Win32::Foundation::{NTSTATUS, STATUS_ACCESS_DENIED, STATUS_DISK_FULL};
 
+use super::names::Name;
 use super::*;
-use crate::disk::Disk;
+use crate::disk::{Disk, Finished};
 use crate::file::{Directory, FileOp, FileOutcome, PARTS_DIRECTORY};
 use crate::operation::{Outcome, Segment};
+use crate::system::is_wine;
 use crate::token::Tag;
 
 /// A directory that a test works in.
@@ -118,11 +122,6 @@ impl Place {
     fn files(&self) -> u64 {
         self.directory.usage().expect("usage").files
     }
-}
-
-/// Whether this is Windows as Wine has it.
-fn is_wine() -> bool {
-    Path::new(r"C:\windows\system32\winecfg.exe").exists()
 }
 
 /// The path as the system takes it unchanged, whatever it says.
@@ -483,26 +482,81 @@ fn a_directory_is_read_from_its_beginning_each_time() {
     }
 }
 
+thread_local! {
+    /// What this thread is told where it links a file.
+    static LINK: Cell<Option<NTSTATUS>> = const { Cell::new(None) };
+}
+
+/// What a file system says that has no links, or some other reason.
+pub(super) fn link_refused() -> Result<(), Status> {
+    LINK.get().map_or(Ok(()), |status| Err(Status(status)))
+}
+
+/// On this thread, where links are refused.
+fn publish_here(place: &Place, part: &File, path: &str) -> Result<(), Failure> {
+    let finished = Finished { path, modified_ms: None, executable: false };
+    let published = place.directory.folder().publish("part", part.opened(), &finished);
+    published.map_err(|error| error.failure)
+}
+
 #[test]
 fn a_file_system_without_links_gives_the_name_in_the_place_of_the_parts() {
+    for status in [
+        STATUS_INVALID_DEVICE_REQUEST,
+        STATUS_NOT_SUPPORTED,
+        STATUS_NOT_IMPLEMENTED,
+        STATUS_INVALID_INFO_CLASS,
+        STATUS_INVALID_PARAMETER,
+    ] {
+        let place = Place::new();
+        let (part, _) = place.part("part").expect("a part");
+        place.write(&part, b"content");
+        std::fs::write(place.path.join("there"), b"already").expect("a file");
+        LINK.set(Some(status));
+        assert_eq!(publish_here(&place, &part, "THERE"), Err(Failure::Exists));
+        // Somebody else was first, after the look.
+        let (root, name) =
+            (&place.directory.folder().root, Name::to_make("THERE").expect("a name"));
+        let linked = publishing::link(part.opened(), root, &name);
+        assert_eq!(linked.map_err(|error| error.failure), Err(Failure::Exists));
+        assert_eq!(std::fs::read(place.path.join("there")).expect("a file"), b"already");
+        publish_here(&place, &part, "way/name").expect("renamed");
+        LINK.take();
+        assert!(!place.parts().join("part").exists(), "{status:#x}: it is the part that moved");
+        place.remove_part("part", &part).expect("there is nothing to do");
+        assert_eq!(place.content("way/name"), Ok(b"content".to_vec()));
+        assert_eq!(place.paths(), ["there", "way/name"]);
+        drop(part);
+        assert_eq!(place.content("way/name"), Ok(b"content".to_vec()));
+        assert_eq!(place.part("part").expect("a new part").1, 0);
+    }
+}
+
+#[test]
+fn a_link_that_is_refused_for_another_reason_leaves_the_part_where_it_is() {
     let place = Place::new();
     let (part, _) = place.part("part").expect("a part");
-    place.write(&part, b"content");
-    std::fs::write(place.path.join("there"), b"already").expect("a file");
-    let directory = place.directory.folder();
-    let rename = |name: &str| {
-        let name: Vec<u16> = name.encode_utf16().collect();
-        calls::rename(part.handle(), &directory.root, &name).map_err(Error::from)
-    };
-    assert_eq!(rename("THERE").expect_err("it is not replaced").failure, Failure::Exists);
-    assert_eq!(std::fs::read(place.path.join("there")).expect("a file"), b"already");
-    rename("name").expect("renamed");
-    place.remove_part("part", &part).expect("there is nothing to do");
-    assert_eq!(place.content("name"), Ok(b"content".to_vec()));
-    assert_eq!(place.paths(), ["name", "there"]);
-    drop(part);
-    assert_eq!(place.content("name"), Ok(b"content".to_vec()));
-    assert_eq!(place.part("part").expect("a new part").1, 0);
+    for (status, failure) in
+        [(STATUS_ACCESS_DENIED, Failure::Denied), (STATUS_DISK_FULL, Failure::NoSpace)]
+    {
+        LINK.set(Some(status));
+        assert_eq!(publish_here(&place, &part, "name"), Err(failure));
+        LINK.take();
+        assert!(place.parts().join("part").exists());
+        assert_eq!(place.paths(), [""; 0]);
+    }
+    publish_here(&place, &part, "name").expect("published");
+    assert!(place.parts().join("part").exists(), "it has two names");
+}
+
+/// What publishing does with most errors of it is to pass over them.
+#[test]
+fn a_directory_is_flushed() {
+    let place = Place::new();
+    let root = &place.directory.folder().root;
+    let to_flush = calls::open(root, &[], publishing::TO_FLUSH).map_err(Error::from);
+    calls::flush(&to_flush.expect("it can be opened for that")).expect("flushed");
+    sync_directory(root).expect("flushed");
 }
 
 #[test]

@@ -142,22 +142,81 @@ mod tests {
     /// what the system itself calls it.
     #[test]
     fn an_event_means_the_same_whichever_number_it_comes_with() {
-        let cases: [(&[WIN32_ERROR], NTSTATUS, Failure); 5] = [
-            (&[10_054, 64], base::STATUS_CONNECTION_RESET, Failure::Reset),
-            (&[10_053, 1236], base::STATUS_CONNECTION_ABORTED, Failure::Aborted),
-            (&[10_061, 1225], base::STATUS_CONNECTION_REFUSED, Failure::Refused),
-            (&[10_055, 8], base::STATUS_NO_MEMORY, Failure::NoBuffers),
-            (&[995], base::STATUS_CANCELLED, Failure::Cancelled),
+        use base::*;
+        let cases: [(&[WIN32_ERROR], &[NTSTATUS], Failure); 12] = [
+            (&[10_054, 64], &[STATUS_CONNECTION_RESET], Failure::Reset),
+            (&[10_053, 1236], &[STATUS_CONNECTION_ABORTED], Failure::Aborted),
+            (&[10_061, 1225], &[STATUS_CONNECTION_REFUSED], Failure::Refused),
+            (
+                &[10_051, 10_065, 1231, 1232, 1233, 1234],
+                &[STATUS_NETWORK_UNREACHABLE, STATUS_HOST_UNREACHABLE],
+                Failure::Unreachable,
+            ),
+            (&[10_060, 10_052, 121], &[STATUS_IO_TIMEOUT], Failure::TimedOut),
+            (&[10_057, 1229], &[STATUS_CONNECTION_INVALID], Failure::NotConnected),
+            (&[10_048, 52], &[], Failure::AddressInUse),
+            (&[10_049, 1214], &[], Failure::AddressNotAvailable),
+            (
+                &[10_055, 8, 14, 1450, 1451, 1452, 1453, 1455, 1816],
+                &[STATUS_NO_MEMORY, STATUS_INSUFFICIENT_RESOURCES, STATUS_QUOTA_EXCEEDED],
+                Failure::NoBuffers,
+            ),
+            (&[10_024, 4], &[STATUS_TOO_MANY_OPENED_FILES], Failure::NoDescriptors),
+            (
+                &[10_013, 5, 19],
+                &[STATUS_ACCESS_DENIED, STATUS_MEDIA_WRITE_PROTECTED],
+                Failure::Denied,
+            ),
+            (&[995], &[STATUS_CANCELLED], Failure::Cancelled),
         ];
-        for (codes, status, failure) in cases {
-            for code in codes {
-                assert_eq!(error(*code).failure, failure, "{code}");
+        check(&cases);
+    }
+
+    #[test]
+    fn what_happens_to_files_means_the_same_whichever_number_it_comes_with() {
+        use base::*;
+        let cases: [(&[WIN32_ERROR], &[NTSTATUS], Failure); 8] = [
+            (
+                &[112, 39, 1295, 223, 665],
+                &[STATUS_DISK_FULL, STATUS_DISK_QUOTA_EXCEEDED],
+                Failure::NoSpace,
+            ),
+            (
+                &[23, 1117, 21, 31],
+                &[STATUS_CRC_ERROR, STATUS_IO_DEVICE_ERROR, STATUS_DEVICE_NOT_READY],
+                Failure::Disk,
+            ),
+            (
+                &[2, 3, 123, 206],
+                &[STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_NAME_INVALID],
+                Failure::NotFound,
+            ),
+            (&[80, 183], &[STATUS_OBJECT_NAME_COLLISION], Failure::Exists),
+            (&[1920, 681, 4395], &[], Failure::NotAFile),
+            (
+                &[32, 33, 1224],
+                &[STATUS_SHARING_VIOLATION, STATUS_FILE_LOCK_CONFLICT, STATUS_USER_MAPPED_FILE],
+                Failure::Locked,
+            ),
+            (&[50, 1, 120, 17], &[STATUS_NOT_SUPPORTED], Failure::Unsupported),
+            (&[87, 0xffff], &[STATUS_INVALID_PARAMETER], Failure::Other),
+        ];
+        check(&cases);
+    }
+
+    fn check(cases: &[(&[WIN32_ERROR], &[NTSTATUS], Failure)]) {
+        for (codes, statuses, failure) in cases {
+            for code in *codes {
+                assert_eq!(error(*code).failure, *failure, "{code}");
                 assert_eq!(error(*code).code.cast_unsigned(), *code, "the number is kept");
             }
-            let later = of_status(status).expect_err("a failure");
-            assert_eq!(later.failure, failure, "{status:#x}, {later:?}");
+            for status in *statuses {
+                let later = of_status(*status).expect_err("a failure");
+                assert_eq!(later.failure, *failure, "{status:#x}, {later:?}");
+            }
         }
         assert_eq!(of_status(base::STATUS_SUCCESS), Ok(()));
+        assert_eq!(of_status(base::STATUS_PENDING), Ok(()), "no failure");
     }
 
     /// What the provider of TCP says, the number that it comes with, and the one that Winsock makes

@@ -1,0 +1,50 @@
+//! What reaches the log of this process.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, Once, PoisonError};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static STARTED: Once = Once::new();
+
+#[derive(Clone, Copy)]
+struct Keep;
+
+impl Write for Keep {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Keep {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+/// Keeps the warnings and errors of this process from now on.
+pub(crate) fn keep() {
+    STARTED.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+            .with_ansi(false)
+            .with_writer(Keep)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).expect("nobody else keeps a log");
+    });
+}
+
+/// The lines so far that contain this text.
+pub(crate) fn lines(text: &str) -> Vec<String> {
+    let bytes = LINES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let log = String::from_utf8(bytes).expect("a log is text");
+    log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}

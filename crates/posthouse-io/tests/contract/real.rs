@@ -1,0 +1,219 @@
+//! What is so on every real backend in each of its layouts, and cannot be shown in a simulated
+//! network: there one worker runs at a time, and every address answers.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use posthouse_io::{
+    Address, Backend, CompletionPort, Failure, LaneId, Layout, ListenOptions, Op, Options,
+    ReceiveMode, Turn,
+};
+
+use crate::bed::{BUFFER_BYTES, Bed, End, PATIENCE, gather, is_here, lock};
+
+/// Every backend of this system in each of its layouts.
+#[cfg(target_os = "linux")]
+pub const ALL: [(Backend, Layout); 3] = [
+    (Backend::Readiness, Layout::Pinned),
+    (Backend::Readiness, Layout::Shared),
+    (Backend::Uring, Layout::Pinned),
+];
+#[cfg(windows)]
+pub const ALL: [(Backend, Layout); 2] =
+    [(Backend::Iocp, Layout::Shared), (Backend::Iocp, Layout::Pinned)];
+
+/// The one whose workers take from one lane.
+const SHARED: Backend = if cfg!(windows) { Backend::Iocp } else { Backend::Readiness };
+
+/// Runs a test on each of them.
+pub fn on_all(test: impl Fn(&Bed)) {
+    for (backend, layout) in ALL.into_iter().filter(|(backend, _)| is_here(backend)) {
+        eprintln!("on {backend:?}, {layout}");
+        let bed = Bed::new(backend, layout, 4);
+        test(&bed);
+        bed.finish();
+    }
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
+    on_all(|bed| {
+        let any: Address = "127.0.0.1:0".parse().expect("an address");
+        let no_room = ListenOptions { backlog: 0, ..ListenOptions::default() };
+        let full = bed.port.listen(any, no_room).expect("a listener");
+        let address = full.local_address();
+        let _first = TcpStream::connect(address.socket_addr()).expect("room for one");
+        let (one, connect) = bed.connect(bed.lane(0), address);
+        bed.cancel(one);
+        assert_eq!(bed.failure(connect), Failure::Cancelled);
+        let (other, connect) = bed.connect(bed.lane(0), address);
+        bed.reset(other);
+        assert_eq!(bed.failure(connect), Failure::Reset);
+        bed.close_all([one, other]);
+    });
+}
+
+#[test]
+fn wake_ups_from_many_threads_are_not_lost() {
+    // Wine's server has one thread for all of them.
+    const EACH: usize = if cfg!(windows) { 1000 } else { 10_000 };
+    on_all(|bed| {
+        let ran = Arc::new(AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (driver, port, ran) = (bed.driver.clone(), bed.port.clone(), ran.clone());
+                let lane = bed.lane(n % 2);
+                scope.spawn(move || {
+                    for _ in 0..EACH {
+                        let (ran, bell) = (ran.clone(), driver.clone());
+                        driver.post(lane, move |_| {
+                            ran.fetch_add(1, Ordering::SeqCst);
+                            bell.ring();
+                        });
+                        port.wake(lane);
+                    }
+                });
+            }
+        });
+        bed.until("all commands", || (ran.load(Ordering::SeqCst) == 4 * EACH).then_some(()));
+    });
+}
+
+/// Workers that wait for each other inside of their completions.
+#[derive(Default)]
+struct Meeting {
+    here: Mutex<usize>,
+    came: Condvar,
+}
+
+impl Meeting {
+    /// Whether `count` came in time.
+    fn join(&self, count: usize) -> bool {
+        let mut here = lock(&self.here);
+        *here += 1;
+        self.came.notify_all();
+        let alone = |here: &mut usize| *here < count;
+        let limit = Duration::from_secs(30);
+        !self.came.wait_timeout_while(here, limit, alone).expect("no panic").1.timed_out()
+    }
+}
+
+#[test]
+fn several_receives_of_one_socket_are_taken_by_several_workers() {
+    const WORKERS: usize = 3;
+    let bed = Bed::new(SHARED, Layout::Shared, WORKERS);
+    for _ in 0..20 {
+        let (near, far) = bed.pair();
+        let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
+        let (driver, all_met) = (bed.driver.clone(), met.clone());
+        bed.on(far.lane, move |lane| {
+            for _ in 0..WORKERS {
+                let (meeting, met) = (meeting.clone(), met.clone());
+                let op = Op::Receive(far.socket, ReceiveMode::Once);
+                driver.submit_then(lane, op, move |_, _| {
+                    met.fetch_add(usize::from(meeting.join(WORKERS)), Ordering::SeqCst);
+                });
+            }
+        });
+        // One event brings as much as all of them take.
+        bed.send_all(near, &vec![7; WORKERS * BUFFER_BYTES]);
+        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
+        bed.close_all([near, far]);
+    }
+    bed.finish();
+}
+
+#[test]
+fn a_worker_that_is_busy_leaves_the_rest_of_its_batch_to_others() {
+    const WORKERS: usize = 4;
+    let bed = Bed::new(SHARED, Layout::Shared, WORKERS);
+    let pairs: Vec<_> = (0..WORKERS).map(|_| bed.pair()).collect();
+    for _ in 0..20 {
+        let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
+        let (driver, all_met, ends) = (bed.driver.clone(), met.clone(), pairs.clone());
+        bed.on(LaneId(0), move |lane| {
+            for (near, far) in ends {
+                let (meeting, met) = (meeting.clone(), met.clone());
+                let op = Op::Receive(far.socket, ReceiveMode::Once);
+                driver.submit_then(lane, op, move |_, _| {
+                    met.fetch_add(usize::from(meeting.join(WORKERS)), Ordering::SeqCst);
+                });
+                driver.submit_then(lane, Op::Send(near.socket, gather(b"x")), |_, _| {});
+            }
+        });
+        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
+    }
+    bed.close_all(pairs.into_iter().flat_map(|(near, far)| [near, far]));
+    bed.finish();
+}
+
+#[test]
+fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
+    const WORKERS: usize = 4;
+    const HANDLERS: usize = 2 * WORKERS;
+    let bed = Bed::new(SHARED, Layout::Shared, WORKERS);
+    // In the second round the command itself is one of those who meet: its worker does not come
+    // to take completions.
+    for in_command in [false, true] {
+        let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
+        let (driver, all_met) = (bed.driver.clone(), met.clone());
+        let socket = bed.on(LaneId(0), move |lane| {
+            let socket = lane.socket();
+            for _ in 0..HANDLERS {
+                let (meeting, met) = (meeting.clone(), met.clone());
+                // It ends at its submission: the socket is not connected.
+                let op = Op::Receive(socket, ReceiveMode::Once);
+                driver.submit_then(lane, op, move |_, _| {
+                    met.fetch_add(usize::from(meeting.join(WORKERS)), Ordering::SeqCst);
+                });
+            }
+            if in_command {
+                meeting.join(WORKERS);
+            }
+            socket
+        });
+        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == HANDLERS).then_some(()));
+        bed.close(End { lane: LaneId(0), socket });
+    }
+    bed.finish();
+}
+
+#[test]
+fn a_worker_that_panics_has_ended_and_the_others_go_on() {
+    for (backend, layout) in ALL {
+        let options = Options { backend, layout: Some(layout), ..Options::default() };
+        let options = Options { io_workers: 2, ..options };
+        let (port, _) = CompletionPort::open(options).expect("the port opens");
+        port.spawn(LaneId(0), "doomed", |_| panic!("a panic that this test is about"))
+            .expect("the worker starts");
+        let other = LaneId(u16::from(layout == Layout::Pinned));
+        let mut steps = 0;
+        port.spawn(other, "well", move |_| {
+            steps += 1;
+            if steps < 100 { Turn::Sleep(Some(Duration::from_micros(50))) } else { Turn::Done }
+        })
+        .expect("the worker starts");
+        assert_eq!(port.drain(PATIENCE), posthouse_io::Drained::default());
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_end_is_counted_and_can_end_later() {
+    for (backend, layout) in ALL {
+        let options = Options { backend, layout: Some(layout), ..Options::default() };
+        let (port, _) = CompletionPort::open(options).expect("the port opens");
+        let stop = Arc::new(AtomicUsize::new(0));
+        let seen = stop.clone();
+        port.spawn(LaneId(0), "io", move |_| match seen.load(Ordering::SeqCst) {
+            0 => Turn::Sleep(None),
+            _ => Turn::Done,
+        })
+        .expect("the worker starts");
+        assert_eq!(port.drain(Duration::from_millis(20)).workers, 1);
+        stop.store(1, Ordering::SeqCst);
+        port.wake(LaneId(0));
+        assert_eq!(port.drain(PATIENCE).workers, 0);
+    }
+}
