@@ -190,8 +190,13 @@ impl Record {
         if let Ok(bytes @ 1..) = result {
             buffer.set_filled(bytes);
             self.give(index, Outcome::Received(buffer), hands.done);
-            if cancelled && mode == ReceiveMode::Stream {
-                let error = Error::new(Failure::Cancelled);
+            let over = match self.broken {
+                _ if cancelled => Some(Error::new(Failure::Cancelled)),
+                // It came before the reset. Nothing is received behind that: the handle is to go.
+                broken if self.closes_when_free => broken,
+                _ => None,
+            };
+            if let (ReceiveMode::Stream, Some(error)) = (mode, over) {
                 self.end(index, Outcome::Failed(error), hands.done);
             }
             return;

@@ -81,7 +81,7 @@ pub(super) struct Record {
     /// True exactly when the send in flight was to end early.
     send_cancelled: bool,
     /// True exactly when the handle is to go as soon as the system has nothing in flight on it.
-    closes_when_free: bool,
+    pub(super) closes_when_free: bool,
 }
 
 /// What waits for something to come from the socket. These exclude each other.

@@ -88,6 +88,42 @@ fn receives_that_wait_without_memory_hold_none() {
     }
 }
 
+/// What the system has received by then still comes. Nothing is received behind it: that would
+/// keep the socket from being closed for as long as the peer likes.
+#[test]
+fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
+    for layout in LAYOUTS {
+        let bed = Bed::with(Options { read_mode: ReadMode::Pending, ..options(layout) });
+        let listening = bed.listen(bed.lane(0));
+        for _ in 0..50 {
+            let address = listening.address.socket_addr();
+            let mut peer = TcpStream::connect(address).expect("a connection");
+            let (near, _) = bed.accepted(listening, bed.lane(0));
+            let receive = bed.receive(near, ReceiveMode::Stream);
+            let peer = bed.on(near.lane, move |lane| {
+                // Packets of what comes meanwhile are taken when this is over.
+                for _ in 0..20 {
+                    peer.write_all(b"x").expect("sent");
+                    std::thread::yield_now();
+                }
+                lane.reset(near.socket);
+                peer
+            });
+            let end = loop {
+                let completion = bed.completion(receive);
+                if !completion.more {
+                    break completion.outcome;
+                }
+            };
+            assert_eq!(error(&end).failure, Failure::Reset);
+            bed.close(near);
+            drop(peer);
+        }
+        bed.unlisten(listening);
+        bed.finish();
+    }
+}
+
 /// The system tells a reset to the call that begins a send, and by a packet to a receive that
 /// waits: with other numbers, and each once.
 #[test]
