@@ -131,20 +131,27 @@ impl Program {
         }
     }
 
+    /// Its first line on stdout; none where it ends without one.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn first_line(&self) -> Option<String> {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
+        }
+    }
+
     /// The next line on stderr, without its end.
     pub(crate) fn complaint(&mut self) -> String {
         let line = self.stderr.recv_timeout(PATIENCE);
         line.expect("a line on stderr").trim_end().to_owned()
     }
 
-    /// What the system calls its open files.
+    /// Whether its first thread lets time pass.
     #[cfg(target_os = "linux")]
-    pub(crate) fn open_files(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())) else {
-            return Vec::new();
-        };
-        let targets = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        targets.map(|target| target.to_string_lossy().into_owned()).collect()
+    pub(crate) fn sleeps(&self) -> bool {
+        let at = std::fs::read_to_string(format!("/proc/{}/wchan", self.child.id()));
+        at.is_ok_and(|at| at.contains("nanosleep"))
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
