@@ -1,6 +1,7 @@
 //! Where a scenario's files are: a directory of this machine, or a simulated disk.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{MAIN_SEPARATOR, Path};
 
 use posthouse::Directory;
@@ -108,10 +109,21 @@ impl Store {
                 let Ok(parts) = fs::read_dir(root.path().join(".posthouse")) else {
                     return Vec::new();
                 };
-                parts.map(|part| fs::read(part.expect("read").path()).expect("read")).collect()
+                parts.filter_map(|part| part_at(&part.expect("read").path())).collect()
             }
             Self::Simulated(disk) => disk.parts().into_iter().map(|(_, bytes)| bytes).collect(),
         }
+    }
+}
+
+/// What a part holds; nothing where it is gone, or going, since it was listed.
+fn part_at(path: &Path) -> Option<Vec<u8>> {
+    match fs::read(path).map_err(|error| error.kind()) {
+        Ok(bytes) => Some(bytes),
+        Err(ErrorKind::NotFound) => None,
+        // Windows' word for a file that is being removed.
+        Err(ErrorKind::PermissionDenied) if cfg!(windows) => None,
+        Err(kind) => panic!("{}: {kind}", path.display()),
     }
 }
 
