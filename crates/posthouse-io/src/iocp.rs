@@ -21,8 +21,6 @@
 mod accepting;
 mod files;
 mod lane;
-#[cfg(test)]
-mod oddities;
 mod operation;
 mod port;
 mod receiving;

@@ -37,6 +37,9 @@ mod lane;
 mod memory;
 mod operation;
 mod port;
+#[cfg(all(test, windows))]
+#[path = "../tests/shared/process.rs"]
+mod process;
 #[cfg(any(target_os = "linux", windows))]
 mod queue;
 #[cfg(target_os = "linux")]

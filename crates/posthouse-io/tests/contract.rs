@@ -39,7 +39,7 @@ mod linux;
 #[path = "contract/load.rs"]
 mod load;
 #[cfg(windows)]
-#[path = "contract/log.rs"]
+#[path = "shared/log.rs"]
 mod log;
 #[path = "contract/names.rs"]
 mod names;
@@ -49,7 +49,7 @@ mod own_process;
 #[cfg(any(target_os = "linux", windows))]
 #[path = "contract/place.rs"]
 mod place;
-#[path = "../examples/churn/process.rs"]
+#[path = "shared/process.rs"]
 mod process;
 #[cfg(any(target_os = "linux", windows))]
 #[path = "contract/real.rs"]

@@ -21,7 +21,7 @@ mod limits;
 #[allow(dead_code, reason = "the contract uses all of it")]
 #[path = "contract/own_process.rs"]
 mod own_process;
-#[path = "../examples/churn/process.rs"]
+#[path = "shared/process.rs"]
 mod process;
 #[path = "losing_uring/refused.rs"]
 mod refused;

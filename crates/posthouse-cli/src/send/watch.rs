@@ -136,6 +136,14 @@ mod tests {
     use super::*;
     use crate::send::tree::Start;
 
+    /// An empty directory, and who watches it.
+    fn watched() -> (tempfile::TempDir, Watch) {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().to_owned();
+        let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
+        (directory, Watch::new(root, top))
+    }
+
     /// The names that a look at this moment hands out.
     fn handed_out(watch: &mut Watch, now: Instant) -> Vec<String> {
         let mut names = Vec::new();
@@ -151,11 +159,8 @@ mod tests {
     #[cfg(windows)]
     #[test]
     fn a_file_that_somebody_has_open_to_write_is_not_handed_out() {
-        let directory = tempfile::tempdir().unwrap();
-        let top = directory.path();
-        let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
-        let mut watch = Watch::new(root, top.to_owned());
-        let start = Instant::now();
+        let (directory, mut watch) = watched();
+        let (top, start) = (directory.path(), Instant::now());
         let none: [&str; 0] = [];
 
         fs::create_dir(top.join("deep")).unwrap();
@@ -173,11 +178,8 @@ mod tests {
 
     #[test]
     fn a_file_is_handed_out_once_and_only_when_two_looks_find_it_the_same() {
-        let directory = tempfile::tempdir().unwrap();
-        let top = directory.path();
-        let Ok(Start::Tree(root, _)) = Start::find(&top.join("."), None) else { panic!("a tree") };
-        let mut watch = Watch::new(root, top.to_owned());
-        let start = Instant::now();
+        let (directory, mut watch) = watched();
+        let (top, start) = (directory.path(), Instant::now());
         let none: [&str; 0] = [];
 
         fs::write(top.join("a"), "1").unwrap();

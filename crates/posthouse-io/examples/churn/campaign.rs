@@ -18,6 +18,7 @@ mod exchange;
 mod figures;
 mod house;
 mod pattern;
+#[path = "../../tests/shared/process.rs"]
 pub(crate) mod process;
 mod random;
 mod receives;

@@ -144,7 +144,7 @@ impl Record {
                 accepting.short_of = None;
                 let ready = ready(&new, listener, no_delay);
                 #[cfg(test)]
-                let ready = hands.core.functions.refusals.rest.map_or(ready, Err);
+                let ready = hands.core.functions.oddities.not_ready.map_or(ready, Err);
                 match ready {
                     Ok(peer) => {
                         let new = NewSocket { peer, handle: NewHandle::Socket(new) };

@@ -178,7 +178,7 @@ impl IocpLane {
 
     fn hand_to_disk(&mut self, tag: Tag, op: Box<FileOp>) {
         #[cfg(test)]
-        if self.core.functions.refusals.refuse_threads(&op) {
+        if self.core.functions.oddities.has_no_thread_for(&op) {
             self.done.fail(tag, Error::new(crate::Failure::Unsupported));
             return self.core.queue.add(&mut self.done, None);
         }

@@ -137,9 +137,7 @@ pub(super) struct Functions {
     /// are.
     pub(super) on_server: bool,
     #[cfg(test)]
-    pub(super) refusals: super::tests::Refusals,
-    #[cfg(test)]
-    pub(super) oddities: super::oddities::Oddities,
+    pub(super) oddities: super::tests::Oddities,
 }
 
 impl Functions {
@@ -167,9 +165,7 @@ impl Functions {
         };
         let at_once = v6_at_once && system::is_the_systems_own(&socket);
         #[cfg(test)]
-        let at_once = at_once
-            && !super::oddities::Oddities::now().layered
-            && !super::tests::Refusals::now().at_once;
+        let at_once = at_once && !super::tests::Oddities::now().layered;
         Ok(Self {
             accept,
             connect,
@@ -177,9 +173,7 @@ impl Functions {
             at_once,
             on_server: system::is_server(),
             #[cfg(test)]
-            refusals: super::tests::Refusals::now(),
-            #[cfg(test)]
-            oddities: super::oddities::Oddities::now(),
+            oddities: super::tests::Oddities::now(),
         })
     }
 }
@@ -313,12 +307,8 @@ impl Functions {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
         let operation = spares.take(Some(socket), Work::Accept { new, addresses });
         #[cfg(test)]
-        if self.refusals.peers {
-            return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
-        }
-        #[cfg(test)]
-        if self.oddities.peers_leave {
-            return Begun::Ended(super::tests::refused(operation, crate::Failure::Reset));
+        if let Some(failure) = self.oddities.no_peer {
+            return Begun::Ended(super::tests::refused(operation, failure));
         }
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
@@ -356,7 +346,7 @@ impl Functions {
         let room = WSABUF { len, buf: storage.as_mut_ptr() };
         let operation = spares.take(Some(socket), Work::Receive { buffer });
         #[cfg(test)]
-        if self.refusals.memory {
+        if self.oddities.no_memory {
             return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
         self.receive_into(handle, operation, room)
@@ -422,7 +412,7 @@ impl Functions {
     ) -> Begun {
         let operation = spares.take(Some(socket), Work::Send { tag, gather });
         #[cfg(test)]
-        if self.refusals.files {
+        if self.oddities.no_files {
             return Begun::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
         }
         let transmit = self.transmit.expect("a function that was found");

@@ -1,52 +1,73 @@
-//! What the system does when it is short of something, which it is not in a test by itself: here
-//! calls fail at once, as they do then.
+//! What Windows does here and there, and no system that tests run on: here calls fail at once, and
+//! operations end, as they do then.
 
+mod accepting;
 pub(super) mod files;
-#[path = "../../tests/contract/log.rs"]
+#[path = "../../tests/shared/log.rs"]
 mod log;
+mod sending;
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::operation::{Ended, Operation};
+use super::operation::{Ended, Operation, Work};
 use crate::error::{Error, Failure};
 use crate::file::{FileOp, FileOutcome};
 use crate::operation::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
 use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options, ReadMode};
 use crate::sync::{Arc, Mutex, lock};
+use crate::system;
 use crate::token::{LaneId, Socket, Tag};
 use crate::worker::Turn;
 
-/// What is refused.
+/// What is odd.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Refusals {
-    /// Memory for receives.
-    pub(super) memory: bool,
-    /// To await a peer.
-    pub(super) peers: bool,
-    /// To send a file.
-    pub(super) files: bool,
-    /// Threads for reads and writes of files.
-    pub(super) threads: bool,
-    /// What an accepted peer gets.
-    pub(super) rest: Option<Error>,
-    /// To tell success in the call, as where a provider is layered over the system's sockets: a
-    /// packet comes for all that does not fail there.
-    pub(super) at_once: bool,
+pub(super) struct Oddities {
+    /// Sockets are those of a provider that is layered over the system's: a packet comes for all
+    /// that does not fail in the call, and every packet says success.
+    pub(super) layered: bool,
+    /// There is no memory for receives.
+    pub(super) no_memory: bool,
+    /// Every accept fails in the call, with this.
+    pub(super) no_peer: Option<Failure>,
+    /// What an accepted peer gets is refused.
+    pub(super) not_ready: Option<Error>,
+    /// Files are not sent.
+    pub(super) no_files: bool,
+    /// What sends a file fails with this number, when some of it has left.
+    pub(super) file_error: Option<u32>,
+    /// The disk has no threads for reads and writes.
+    pub(super) no_threads: bool,
 }
 
 thread_local! {
     /// Of the ports that this thread opens.
-    static REFUSALS: Cell<Refusals> = Cell::default();
+    static ODDITIES: Cell<Oddities> = Cell::default();
 }
 
-impl Refusals {
+impl Oddities {
     pub(super) fn now() -> Self {
-        REFUSALS.get()
+        ODDITIES.get()
     }
 
-    pub(super) fn refuse_threads(self, op: &FileOp) -> bool {
-        self.threads && matches!(op, FileOp::Read { .. } | FileOp::Write { .. })
+    /// Has a packet say success.
+    pub(super) fn hide(self, ended: &mut Ended) {
+        if self.layered {
+            ended.result = Ok(ended.result.unwrap_or(0));
+        }
+    }
+
+    /// Has an operation end in what it ends in where this is so.
+    pub(super) fn distort(self, ended: &mut Ended) {
+        if let (Some(code), Work::Send { gather, .. }) = (self.file_error, &ended.operation.work)
+            && gather.file_ahead().is_some()
+        {
+            ended.result = Err(system::error(code));
+        }
+    }
+
+    pub(super) fn has_no_thread_for(self, op: &FileOp) -> bool {
+        self.no_threads && matches!(op, FileOp::Read { .. } | FileOp::Write { .. })
     }
 }
 
@@ -55,30 +76,25 @@ pub(super) fn refused(operation: Box<Operation>, failure: Failure) -> Ended {
     Ended { operation, result: Err(Error::new(failure)) }
 }
 
-/// The layouts, with systems that tell success in the call, and that do not.
-const WAYS: [(Layout, Refusals); 4] = [
-    (Layout::Shared, TOLD_AT_ONCE),
-    (Layout::Pinned, TOLD_AT_ONCE),
-    (Layout::Shared, TOLD_LATER),
-    (Layout::Pinned, TOLD_LATER),
-];
-const TOLD_AT_ONCE: Refusals = Refusals {
-    memory: false,
-    peers: false,
-    files: false,
-    threads: false,
-    rest: None,
-    at_once: false,
-};
-const TOLD_LATER: Refusals = Refusals { at_once: true, ..TOLD_AT_ONCE };
-
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn open(layout: Layout, refusals: Refusals) -> CompletionPort {
+/// Runs a test in both layouts, with this system's own sockets and with those of a layered
+/// provider.
+fn everywhere(oddities: Oddities, test: impl Fn(&CompletionPort)) {
+    for layout in [Layout::Shared, Layout::Pinned] {
+        for layered in [false, true] {
+            let port = open(layout, Oddities { layered, ..oddities });
+            test(&port);
+            assert_at_rest(&port);
+        }
+    }
+}
+
+fn open(layout: Layout, oddities: Oddities) -> CompletionPort {
     let (backend, layout, read_mode) = (Backend::Iocp, Some(layout), ReadMode::Pending);
-    REFUSALS.set(refusals);
+    ODDITIES.set(oddities);
     let opened = CompletionPort::open(Options { backend, layout, read_mode, ..Options::default() });
-    REFUSALS.take();
+    ODDITIES.take();
     opened.expect("a port").0
 }
 
@@ -109,17 +125,13 @@ fn a_server_edition_is_told_from_the_others() {
 /// A probe stands in for what it has no memory for, and those behind it: each gets what is its.
 #[test]
 fn receives_that_the_system_has_no_memory_for_get_their_bytes_all_the_same() {
-    for (layout, refusals) in WAYS {
-        let port = open(layout, Refusals { memory: true, ..refusals });
-        assert_receives_get_their_bytes(&port);
-    }
+    let short = Oddities { no_memory: true, ..Oddities::default() };
+    everywhere(short, assert_receives_get_their_bytes);
 }
 
 #[test]
 fn receives_get_their_bytes_whether_the_system_tells_in_the_call_or_later() {
-    for (layout, refusals) in WAYS {
-        assert_receives_get_their_bytes(&open(layout, refusals));
-    }
+    everywhere(Oddities::default(), assert_receives_get_their_bytes);
 }
 
 fn assert_receives_get_their_bytes(port: &CompletionPort) {
@@ -179,152 +191,4 @@ fn assert_receives_get_their_bytes(port: &CompletionPort) {
     assert_eq!(bytes, b"all the same", "{told:?}");
     assert!(told.iter().map(|(n, _)| *n).eq(10..10 + RECEIVES), "in their order: {told:?}");
     assert_eq!(told.last().expect("told").1, None, "the end comes last: {told:?}");
-}
-
-/// It is not tried again and again in the same breath: whoever accepts is told, once.
-#[test]
-fn an_accept_for_which_no_peer_can_be_awaited_fails() {
-    for (layout, refusals) in WAYS {
-        let port = open(layout, Refusals { peers: true, ..refusals });
-        let mut listener = Some(listen(&port));
-        let mut socket = None;
-        let mut failures = 0;
-        port.spawn(LaneId(0), "io", move |lane| {
-            if let Some(listener) = listener.take() {
-                let adopted = *socket.insert(lane.adopt_listener(listener));
-                lane.submit(Tag(0), Op::Accept(adopted));
-            }
-            while let Some(completion) = lane.next() {
-                match completion.outcome {
-                    Outcome::Failed(error) => {
-                        assert_eq!(error.failure, Failure::NoBuffers);
-                        failures += 1;
-                        assert_eq!(failures, 1, "told once");
-                        lane.submit(Tag(1), Op::Close(socket.expect("adopted")));
-                    }
-                    Outcome::Closed => return Turn::Done,
-                    other => panic!("a failure, not {other:?}"),
-                }
-            }
-            Turn::Sleep(None)
-        })
-        .expect("the worker starts");
-        assert_at_rest(&port);
-    }
-}
-
-/// A peer that has left is nobody's loss; of the others the log tells, and not of each.
-#[test]
-fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
-    log::keep();
-    const PEERS: usize = 5;
-    for (failure, code, told) in
-        [(Failure::Other, 4711, 3), (Failure::Reset, 4712, 0), (Failure::NotConnected, 4713, 0)]
-    {
-        let rest = Some(Error { failure, code });
-        let port = open(Layout::Shared, Refusals { rest, ..Refusals::default() });
-        let listener = listen(&port);
-        let address = listener.local_address().socket_addr();
-        let mut listener = Some(listener);
-        let mut socket = None;
-        let gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let seen = gone.clone();
-        let mut cancelled = false;
-        port.spawn(LaneId(0), "io", move |lane| {
-            if let Some(listener) = listener.take() {
-                let adopted = *socket.insert(lane.adopt_listener(listener));
-                lane.submit(Tag(0), Op::Accept(adopted));
-            }
-            let socket = socket.expect("adopted");
-            if seen.load(std::sync::atomic::Ordering::SeqCst) && !cancelled {
-                cancelled = true;
-                lane.cancel(socket, crate::Cancel::Everything);
-            }
-            while let Some(completion) = lane.next() {
-                match completion.outcome {
-                    Outcome::Failed(error) => {
-                        assert_eq!(error.failure, Failure::Cancelled);
-                        lane.submit(Tag(1), Op::Close(socket));
-                    }
-                    Outcome::Closed => return Turn::Done,
-                    other => panic!("no peer, and not {other:?}"),
-                }
-            }
-            Turn::Sleep(None)
-        })
-        .expect("the worker starts");
-        for _ in 0..PEERS {
-            let mut peer = std::net::TcpStream::connect(address).expect("a connection");
-            peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-            let end = std::io::Read::read(&mut peer, &mut [0]);
-            assert!(matches!(end, Ok(0)), "it is dropped: {end:?}");
-        }
-        gone.store(true, std::sync::atomic::Ordering::SeqCst);
-        port.wake(LaneId(0));
-        assert_at_rest(&port);
-        let lines = log::lines(&format!("os error {code}"));
-        assert_eq!(lines.len(), told, "at the first, the second, the fourth: {lines:?}");
-    }
-}
-
-/// Where the system takes a file for no send of its own, nothing is out of step: zeros leave, and
-/// what sends it is told.
-#[test]
-fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
-    for (layout, refusals) in WAYS {
-        let port = open(layout, Refusals { files: true, ..refusals });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let address = listener.local_addr().expect("an address").into();
-        let path = std::env::current_exe().expect("this program");
-        let name = path.file_name().expect("a name").to_str().expect("a text").into();
-        let directory = crate::Directory::open(path.parent().expect("a directory")).expect("it");
-        let mut begun = Some(FileOp::Open { directory, path: name });
-        let mut near = None;
-        let mut file = None;
-        let faults = Arc::new(Mutex::new(Vec::new()));
-        let told = faults.clone();
-        port.spawn(LaneId(0), "io", move |lane| {
-            if let Some(open) = begun.take() {
-                lane.submit(Tag(0), Op::File(Box::new(open)));
-            }
-            while let Some(completion) = lane.next() {
-                match completion.outcome {
-                    Outcome::File(outcome) => {
-                        let FileOutcome::Opened { file: opened, .. } = *outcome else { panic!() };
-                        file = Some(opened);
-                        let socket = *near.insert(lane.socket());
-                        lane.submit(Tag(1), Op::Connect(socket, address));
-                    }
-                    Outcome::Connected => {
-                        let part = FilePart::new(file.take().expect("opened"), 0, 1000);
-                        let mut gather = Gather::default();
-                        gather.push(Segment::File(Box::new(part)));
-                        gather.push(Segment::Owned(b"tail".to_vec()));
-                        lane.submit(Tag(2), Op::Send(near.expect("a socket"), gather));
-                    }
-                    Outcome::Sent { bytes, mut gather } => {
-                        assert_eq!(bytes, 1004);
-                        gather.advance(bytes, |segment| {
-                            if let Segment::File(part) = segment {
-                                lock(&told).push(part.fault());
-                            }
-                        });
-                        lane.submit(Tag(3), Op::Close(near.expect("a socket")));
-                    }
-                    Outcome::Closed => return Turn::Done,
-                    other => panic!("{other:?}"),
-                }
-            }
-            Turn::Sleep(None)
-        })
-        .expect("the worker starts");
-        let (mut peer, _) = listener.accept().expect("a peer");
-        peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        let mut got = Vec::new();
-        std::io::Read::read_to_end(&mut peer, &mut got).expect("all of it");
-        assert_eq!(got, [vec![0; 1000], b"tail".to_vec()].concat());
-        assert_at_rest(&port);
-        let failed = FileFault::Failed(Error::new(Failure::Unsupported));
-        assert_eq!(*lock(&faults), [Some(failed)]);
-    }
 }

@@ -376,15 +376,10 @@ pub(crate) fn is_server() -> bool {
     }
 }
 
-/// Whether this is Windows as Wine has it.
-#[cfg(test)]
-pub(crate) fn is_wine() -> bool {
-    std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::is_wine;
 
     fn listener(at: &str, no_delay: bool) -> io::Result<(OwnedSocket, Address)> {
         let options = ListenOptions { no_delay, ..ListenOptions::default() };

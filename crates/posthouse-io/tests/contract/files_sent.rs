@@ -210,14 +210,16 @@ pub fn a_send_of_a_file_is_cancelled_and_reset(bed: &Bed) {
 }
 
 pub fn a_reset_by_the_peer_ends_the_send_of_a_file(bed: &Bed) {
+    if is_wine() && bed.real {
+        // What it has just woken finds no cancel either: that was seen once in some 40 runs on a
+        // busy machine (the call says that there is nothing, and then it waits on).
+        eprintln!("NOT TESTED: Wine can leave a TransmitFile that it has just woken to itself");
+        return;
+    }
     let place = Place::new(bed);
     std::fs::write(place.path("file"), pattern(MORE_THAN_FITS, 8)).expect("written");
     let (file, _) = place.open("file").expect("it is there");
     for receives in [false, true] {
-        if !receives && is_wine() {
-            eprintln!("NOT TESTED: Wine can leave a TransmitFile that it has just woken to itself");
-            continue;
-        }
         let (near, far) = bed.pair();
         // There is no room: the next one waits from its submission on.
         Sender::start(bed, near, &pattern(MORE_THAN_FITS, 9)).cancel(bed);
@@ -225,9 +227,7 @@ pub fn a_reset_by_the_peer_ends_the_send_of_a_file(bed: &Bed) {
         let receive = receives.then(|| bed.receive(near, ReceiveMode::Once));
         bed.reset(far);
         bed.close(far);
-        if !is_wine() {
-            assert_eq!(sender.wait(bed), Err(Failure::Reset));
-        }
+        assert_eq!(sender.wait(bed), Err(Failure::Reset));
         let receive = receive.unwrap_or_else(|| bed.receive(near, ReceiveMode::Once));
         assert_eq!(bed.failure(receive), Failure::Reset);
         bed.cancel(near);

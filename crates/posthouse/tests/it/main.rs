@@ -16,10 +16,11 @@
 )]
 
 mod bed;
+#[path = "../../../posthouse-io/tests/shared/log.rs"]
 mod log;
 mod probe;
 #[allow(unsafe_code, reason = "Windows says what a process holds by its calls")]
-#[path = "../../../posthouse-io/examples/churn/process.rs"]
+#[path = "../../../posthouse-io/tests/shared/process.rs"]
 mod process;
 mod raw;
 mod store;

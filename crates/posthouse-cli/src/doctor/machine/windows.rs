@@ -19,7 +19,8 @@ pub(in crate::doctor) fn findings() -> Vec<Finding> {
 /// The version, which is the last number with points in it: around it is the user's language, in
 /// the console's code page.
 fn system(said: Option<&str>) -> Finding {
-    let is_number = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_digit(10));
+    let is_number =
+        |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
     let mut words = said.unwrap_or_default().rsplit(|c: char| c.is_whitespace() || c == ']');
     match words.find(is_number) {
         Some(version) => finding("system", format!("Windows {version}"), Verdict::Good, ""),

@@ -16,7 +16,7 @@ use super::*;
 use crate::disk::{Disk, Finished};
 use crate::file::{Directory, FileOp, FileOutcome, PARTS_DIRECTORY};
 use crate::operation::{Outcome, Segment};
-use crate::system::is_wine;
+use crate::process::is_wine;
 use crate::token::Tag;
 
 /// A directory that a test works in.

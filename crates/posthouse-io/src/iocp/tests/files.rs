@@ -107,7 +107,7 @@ fn a_port_leaves_to_the_disk_what_would_hold_it_up_and_the_files_of_others() {
 #[test]
 fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
     for layout in [Layout::Shared, Layout::Pinned] {
-        let port = open(layout, Refusals { threads: true, ..Refusals::default() });
+        let port = open(layout, Oddities { no_threads: true, ..Oddities::default() });
         let (_directory, file) = file_with(b"content");
         let ops = [read(&file, 0), write(&file, 2, &[b"NT"]), read(&file, 7), read(&file, 0)];
         let mut ops = ops.into_iter();

@@ -448,7 +448,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let Work::Sending(sending) = self.release(place) else {
             unreachable!("a job that sends");
         };
-        // Where the system sends the file, a file that cannot be read may end the connection.
+        // Where the system sends the file, a file that cannot be read may end the connection, and
+        // whether it was the file is not always told.
         let is_cut = |error: &TransferError| {
             sending.step == Step::Moving && error.kind() == TransferErrorKind::Disconnected
         };

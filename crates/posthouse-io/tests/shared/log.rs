@@ -1,4 +1,6 @@
-//! What reaches the log.
+//! What reaches the log. Tests of several crates include this file.
+
+#![allow(dead_code, unreachable_pub, reason = "not everyone asks for all of it")]
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once, PoisonError};

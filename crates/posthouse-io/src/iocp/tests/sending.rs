@@ -1,0 +1,149 @@
+//! Sends that fail, of memory and of files.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+
+use super::*;
+
+/// Asked to end as soon as it has begun, a send ends well as long as the system takes it at once;
+/// the first that waits for the peer ends with what ended it, and is not one of no bytes.
+#[test]
+fn a_send_through_a_layered_provider_fails_in_its_own_words() {
+    for layout in [Layout::Shared, Layout::Pinned] {
+        let port = open(layout, Oddities { layered: true, ..Oddities::default() });
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address").into();
+        let mut near = None;
+        port.spawn(LaneId(0), "io", move |lane| {
+            let near = *near.get_or_insert_with(|| {
+                let socket = lane.socket();
+                lane.submit(Tag(0), Op::Connect(socket, address));
+                socket
+            });
+            while let Some(completion) = lane.next() {
+                match completion.outcome {
+                    Outcome::Sent { bytes: 0, .. } => panic!("a failure, not a send of no bytes"),
+                    Outcome::Connected | Outcome::Sent { .. } => {
+                        let mut gather = Gather::default();
+                        gather.push(Segment::Owned(vec![0; 256 * 1024]));
+                        lane.submit(Tag(1), Op::Send(near, gather));
+                        lane.cancel(near, crate::Cancel::Everything);
+                    }
+                    Outcome::Failed(error) => {
+                        assert_eq!(error.failure, Failure::Cancelled);
+                        lane.submit(Tag(2), Op::Close(near));
+                    }
+                    Outcome::Closed => return Turn::Done,
+                    other => panic!("{other:?}"),
+                }
+            }
+            Turn::Sleep(None)
+        })
+        .expect("the worker starts");
+        let peer = listener.accept().expect("a peer");
+        assert_at_rest(&port);
+        drop(peer);
+    }
+}
+
+/// Where the system takes a file for no send of its own, nothing is out of step: zeros leave, and
+/// what sends it is told.
+#[test]
+fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
+    let refused = Oddities { no_files: true, ..Oddities::default() };
+    everywhere(refused, |port| {
+        let sent = send_a_file(port);
+        assert_eq!(sent.came, [vec![0; 1000], b"tail".to_vec()].concat());
+        let failed = FileFault::Failed(Error::new(Failure::Unsupported));
+        assert_eq!((sent.fault, sent.failure), (Some(failed), None));
+    });
+}
+
+/// How much of it has left is not told: nothing follows it, neither zeros nor what comes after it.
+/// The file is at fault where the number is one of files.
+#[test]
+fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
+    let told = |code| FileFault::Failed(system::error(code));
+    for (code, fault, failure) in [
+        (33, Some(told(33)), Failure::Locked),
+        (23, Some(told(23)), Failure::Disk),
+        (1117, Some(told(1117)), Failure::Disk),
+        (38, Some(FileFault::Short), Failure::Other),
+        // Of the connection; and one of those that pass: there is no second try.
+        (64, None, Failure::Reset),
+        (1450, None, Failure::Reset),
+    ] {
+        for layout in [Layout::Shared, Layout::Pinned] {
+            let fails = Oddities { file_error: Some(code), layered: true, ..Oddities::default() };
+            let sent = send_a_file(&open(layout, fails));
+            assert_eq!((sent.fault, sent.failure), (fault, Some(failure)), "{code}, {layout:?}");
+            assert!(sent.came.len() <= 1000, "nothing follows");
+        }
+    }
+}
+
+/// What came of a file that was sent.
+#[derive(Debug, Default)]
+struct Sent {
+    fault: Option<FileFault>,
+    failure: Option<Failure>,
+    came: Vec<u8>,
+}
+
+/// Sends 1000 bytes of a file and four more, on a worker that then ends.
+fn send_a_file(port: &CompletionPort) -> Sent {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address").into();
+    let (directory, file) = files::file_with(&[7; 1000]);
+    let mut gather = Gather::default();
+    gather.push(Segment::File(Box::new(FilePart::new(file, 0, 1000))));
+    gather.push(Segment::Owned(b"tail".to_vec()));
+    let mut gather = Some(gather);
+    let mut near = None;
+    let sent = Arc::new(Mutex::new(Sent::default()));
+    let told = sent.clone();
+    port.spawn(LaneId(0), "io", move |lane| {
+        let near = *near.get_or_insert_with(|| {
+            let socket = lane.socket();
+            lane.submit(Tag(0), Op::Connect(socket, address));
+            socket
+        });
+        while let Some(completion) = lane.next() {
+            match completion.outcome {
+                Outcome::Connected => {
+                    let gather = gather.take().expect("it connects once");
+                    lane.submit(Tag(1), Op::Send(near, gather));
+                }
+                Outcome::Sent { bytes, mut gather } => {
+                    gather.advance(bytes, |segment| {
+                        if let Segment::File(part) = segment {
+                            lock(&told).fault = part.fault();
+                        }
+                    });
+                    lane.submit(
+                        Tag(2),
+                        match gather.is_empty() {
+                            true => Op::Close(near),
+                            false => Op::Send(near, gather),
+                        },
+                    );
+                }
+                Outcome::Failed(error) => {
+                    lock(&told).failure = Some(error.failure);
+                    lane.submit(Tag(2), Op::Close(near));
+                }
+                Outcome::Closed => return Turn::Done,
+                other => panic!("{other:?}"),
+            }
+        }
+        Turn::Sleep(None)
+    })
+    .expect("the worker starts");
+    let (mut peer, _) = listener.accept().expect("a peer");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut came = Vec::new();
+    peer.read_to_end(&mut came).expect("all of it");
+    assert_at_rest(port);
+    drop(directory);
+    Sent { came, ..std::mem::take(&mut *lock(&sent)) }
+}
