@@ -263,7 +263,7 @@ mod tests {
             let room = net::WSABUF { len: storage.len() as u32, buf: storage.as_mut_ptr() };
             let (mut overlapped, mut flags, mut bytes) = (OVERLAPPED::default(), 0, 0);
             let overlapped = &raw mut overlapped;
-            let mut begin = || {
+            let mut receive = || {
                 let flags = &raw mut flags;
                 // SAFETY: what is named lives until the receive has ended, below. The memory it
                 // may no longer write to: that the system knows so is what this test is about.
@@ -274,14 +274,14 @@ mod tests {
                 }
             };
             let begun = if waits {
-                let begun = begin();
+                let begun = receive();
                 drop(buffer);
                 near.write_all(b"late").expect("sent");
                 begun
             } else {
                 drop(buffer);
                 near.write_all(b"late").expect("sent");
-                begin()
+                receive()
             };
             // SAFETY: what is named is there while the call is made, which waits for the end.
             let has_received = begun

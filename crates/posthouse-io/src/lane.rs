@@ -40,7 +40,10 @@ pub struct Lane {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each worker, and it stays put")]
+#[cfg_attr(
+    target_os = "linux",
+    expect(clippy::large_enum_variant, reason = "there is one for each worker, and it stays put")
+)]
 pub(crate) enum LaneKind {
     #[cfg(target_os = "linux")]
     Pinned(readiness::PinnedLane),

@@ -201,7 +201,7 @@ impl IocpLane {
     }
 
     pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with(socket, |record, hands| record.reset(hands));
+        self.with(socket, Record::reset);
     }
 
     pub(crate) fn socket(&mut self) -> Socket {

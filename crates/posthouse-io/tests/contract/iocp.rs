@@ -203,7 +203,7 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
             let (file, offset) = (file.clone(), (n * PIECE) as u64);
             let op = match n % 2 {
                 0 => FileOp::Read { file, offset, bytes: PIECE, memory: Vec::new() },
-                _ => FileOp::Write { file, offset, data: gather(&[1; PIECE]) },
+                _ => FileOp::Write { file, offset, data: gather(&vec![1; PIECE]) },
             };
             lane.submit(Tag(3), Op::File(Box::new(op)));
         }
@@ -233,7 +233,7 @@ fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
         parts += 1;
         let (file, _) = place.part(&format!("part-{parts}")).expect("a part");
         // It grows by that: its port is the first that reads it.
-        place.write(&file, 0, &[0; PIECES * PIECE]).expect("written");
+        place.write(&file, 0, &vec![0; PIECES * PIECE]).expect("written");
         file
     };
     // Whatever is loaded and kept the first time.

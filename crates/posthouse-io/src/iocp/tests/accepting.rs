@@ -44,8 +44,8 @@ fn an_accept_that_no_peer_comes_of_fails_once() {
 /// A peer that has left is nobody's loss; of the others the log tells, and not of each.
 #[test]
 fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
-    log::keep();
     const PEERS: usize = 5;
+    log::keep();
     for (failure, code, told) in
         [(Failure::Other, 4711, 3), (Failure::Reset, 4712, 0), (Failure::NotConnected, 4713, 0)]
     {

@@ -32,7 +32,9 @@ fn read(file: &File, offset: u64) -> FileOp {
 
 fn write(file: &File, offset: u64, segments: &[&[u8]]) -> FileOp {
     let mut data = Gather::default();
-    segments.iter().for_each(|bytes| data.push(Segment::Owned(bytes.to_vec())));
+    for bytes in segments {
+        data.push(Segment::Owned(bytes.to_vec()));
+    }
     FileOp::Write { file: file.clone(), offset, data }
 }
 
