@@ -33,7 +33,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// Of a file, so many times as much: no memory is held for it.
 const FILE_FACTOR: u32 = 4;
 const _: () = assert!(
-    SEND_BYTES_MAX as u64 * FILE_FACTOR as u64 < i32::MAX as u64,
+    (SEND_BYTES_MAX as u64 * FILE_FACTOR as u64) < i32::MAX as u64,
     "what one TransmitFile takes"
 );
 
