@@ -99,7 +99,11 @@ impl FromStr for Name {
 
 impl From<Address> for Name {
     fn from(address: Address) -> Self {
-        Self { host: address.ip().to_string().into(), port: address.port() }
+        let host = match address.socket_addr() {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            _ => address.ip().to_string(),
+        };
+        Self { host: host.into(), port: address.port() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::address::Address;
+use crate::address::{Address, Name};
 use crate::bell::Bell;
 #[cfg(any(target_os = "linux", windows))]
 use crate::host::Host;
@@ -163,11 +163,13 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Disable Nagle's algorithm on accepted sockets.
     pub no_delay: bool,
+    /// Take IPv4 peers on an IPv6 address, too.
+    pub dual_stack: bool,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 4096, no_delay: true }
+        Self { backlog: 4096, no_delay: true, dual_stack: false }
     }
 }
 
@@ -347,6 +349,13 @@ impl CompletionPort {
     /// Binds a listener. Register it with [`Lane::adopt_listener`].
     pub fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
         each!(self, port => port.listen(address, options))
+    }
+
+    /// Looks a name up and waits for it, outside of workers (asserted): for listeners. Connections
+    /// use [`Op::Resolve`](crate::Op::Resolve).
+    pub fn look_up(&self, name: &Name) -> io::Result<Vec<Address>> {
+        assert!(!crate::on_worker(), "a look-up blocks: it cannot be made on a worker");
+        each!(self, port => port.look_up(name))
     }
 
     /// Starts an I/O worker on a lane: one per lane when pinned (asserted), any number when shared.

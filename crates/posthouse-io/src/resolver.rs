@@ -1,5 +1,6 @@
 //! Name look-ups: the system's own, on a few threads of their own, because it blocks.
 
+use std::io;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
@@ -49,28 +50,36 @@ impl Resolver {
         if let Some(address) = name.as_address() {
             return Some(terminal(tag, Outcome::Resolved(vec![address])));
         }
-        if self.crew.take_on(move || post(terminal(tag, addresses_of(&name)))) {
+        if self.crew.take_on(move || post(terminal(tag, resolve(&name)))) {
             return None;
         }
         Some(terminal(tag, Outcome::Failed(Error::new(Failure::NoBuffers))))
     }
 }
 
-fn addresses_of(name: &Name) -> Outcome {
-    let found = (&*name.host, name.port).to_socket_addrs();
-    let code = found.as_ref().err().and_then(std::io::Error::raw_os_error).unwrap_or(0);
-    let mut addresses: Vec<Address> = found.into_iter().flatten().map(Address::from).collect();
-    // The system names an address once for each of its sources.
-    let mut seen = Vec::new();
-    addresses.retain(|address| {
-        let new = !seen.contains(address);
-        seen.push(*address);
-        new
-    });
-    if addresses.is_empty() {
-        return Outcome::Failed(Error { failure: Failure::NameNotFound, code });
+fn resolve(name: &Name) -> Outcome {
+    match addresses_of(name) {
+        Ok(addresses) => Outcome::Resolved(addresses),
+        Err(error) => {
+            let code = error.raw_os_error().unwrap_or(0);
+            Outcome::Failed(Error { failure: Failure::NameNotFound, code })
+        }
     }
-    Outcome::Resolved(addresses)
+}
+
+/// Asks the system for the addresses of a name: at least one, each once. It blocks.
+pub(crate) fn addresses_of(name: &Name) -> io::Result<Vec<Address>> {
+    let mut addresses: Vec<Address> = Vec::new();
+    // The system names an address once for each of its sources.
+    for address in (&*name.host, name.port).to_socket_addrs()?.map(Address::from) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    match addresses.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        false => Ok(addresses),
+    }
 }
 
 fn terminal(tag: Tag, outcome: Outcome) -> Completion {

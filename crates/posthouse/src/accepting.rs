@@ -5,70 +5,134 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use posthouse_io::{
-    Address, Cancel, Error, Failure, Lane, Listener, NewSocket, Op, Outcome, Socket,
+    Address, Cancel, Error, Failure, Lane, LaneId, Listener as IoListener, NewSocket, Op, Outcome,
+    Socket,
 };
 
+use crate::config::ConnectionConfig;
 use crate::core::Core;
-use crate::id::{Operation, PeerId, pack};
+use crate::error::ListenError;
+use crate::id::{GENERATION_MASK, Operation, PeerId, pack};
+use crate::listener::{ListenerHandle, ListenerId};
 use crate::log_limit::LogLimit;
 use crate::mailbox::PeerPost;
-use crate::rules::ConnectionRules;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
-/// After a shortage of descriptors accepting pauses for so long.
+/// The pause of accepting after a shortage of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Listeners at a time.
+const LISTENERS_MAX: usize = 65_535;
 
 /// The listeners of an endpoint. They belong to the first lane; the lock is taken when a peer
 /// comes, never for a message.
+#[derive(Default)]
 pub(crate) struct Accepting {
-    addresses: Vec<Address>,
-    rules: Vec<Arc<ConnectionRules>>,
     state: Mutex<State>,
     refusals_logged: LogLimit,
     pauses_logged: LogLimit,
-    /// When a worker of the first lane should look at the listeners, in nanoseconds.
+    /// The time at which a worker of the first lane looks at the listeners, in nanoseconds.
     look_ns: AtomicU64,
 }
 
+#[derive(Default)]
 struct State {
-    listeners: Vec<Listening>,
+    slots: Vec<Slot>,
     by_address: BTreeMap<IpAddr, usize>,
+    /// True exactly when the shutdown has closed the listeners: no other is taken.
+    shut: bool,
+}
+
+/// The place of one listener after the other.
+struct Slot {
+    generation: u32,
+    listening: Listening,
 }
 
 enum Listening {
+    Free,
     /// Bound, and not yet registered.
-    Bound(Listener),
-    /// True with `armed` exactly while an accept is in flight.
-    Open {
-        socket: Socket,
-        armed: bool,
-        retry_at: Duration,
-    },
+    Bound(IoListener, Arc<ConnectionConfig>),
+    Open(Open),
+    /// Its handle is being closed.
     Closing,
-    Closed,
+}
+
+struct Open {
+    socket: Socket,
+    address: Address,
+    config: Arc<ConnectionConfig>,
+    accept: Accept,
+    /// True exactly when the program has stopped the listener.
+    stopping: bool,
+}
+
+/// The accept of an open listener.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    InFlight,
+    /// To be submitted at this time.
+    Due(Duration),
 }
 
 const NEVER: u64 = u64::MAX;
 
 impl Accepting {
-    pub(crate) fn new(listeners: Vec<(Listener, Arc<ConnectionRules>)>) -> Self {
-        let addresses = listeners.iter().map(|(listener, _)| listener.local_address()).collect();
-        let (listeners, rules) =
-            listeners.into_iter().map(|(l, r)| (Listening::Bound(l), r)).unzip();
-        let by_address = BTreeMap::new();
-        let state = Mutex::new(State { listeners, by_address });
-        Self {
-            addresses,
-            rules,
-            state,
-            refusals_logged: LogLimit::default(),
-            pauses_logged: LogLimit::default(),
-            look_ns: AtomicU64::new(0),
+    /// Takes a bound listener; a worker registers it.
+    pub(crate) fn add(
+        &self,
+        core: &Arc<Core>,
+        listener: IoListener,
+        config: Arc<ConnectionConfig>,
+    ) -> Result<ListenerHandle, ListenError> {
+        let local_address = listener.local_address();
+        let mut state = lock(&self.state);
+        if state.shut || core.life.shutdown_deadline().is_some() {
+            return Err(ListenError::Shutdown);
         }
+        let free = state.slots.iter().position(|slot| matches!(slot.listening, Listening::Free));
+        let place = match free {
+            Some(place) => place,
+            None if state.slots.len() >= LISTENERS_MAX => return Err(ListenError::TooMany),
+            None => {
+                state.slots.push(Slot { generation: 0, listening: Listening::Free });
+                state.slots.len() - 1
+            }
+        };
+        let slot = &mut state.slots[place];
+        slot.listening = Listening::Bound(listener, config);
+        let id = ListenerId { slot: place as u32, generation: slot.generation };
+        self.look_ns.store(0, Ordering::Release);
+        drop(state);
+        core.port.wake(LaneId(0));
+        Ok(ListenerHandle { core: Arc::downgrade(core), id, local_address })
     }
 
-    pub(crate) fn addresses(&self) -> &[Address] {
-        &self.addresses
+    /// Stops a listener, unless it has been stopped.
+    pub(crate) fn stop(&self, core: &Core, id: ListenerId) {
+        let mut state = lock(&self.state);
+        let slot = &mut state.slots[id.slot as usize];
+        if slot.generation != id.generation {
+            return;
+        }
+        match &mut slot.listening {
+            Listening::Bound(..) => slot.free(),
+            Listening::Open(open) => open.stopping = true,
+            Listening::Free | Listening::Closing => return,
+        }
+        self.look_ns.store(0, Ordering::Release);
+        drop(state);
+        core.port.wake(LaneId(0));
+    }
+
+    /// The addresses of the listeners, in the order of their places.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let state = lock(&self.state);
+        let address = |slot: &Slot| match &slot.listening {
+            Listening::Bound(listener, _) => Some(listener.local_address()),
+            Listening::Open(open) => Some(open.address),
+            Listening::Free | Listening::Closing => None,
+        };
+        state.slots.iter().filter_map(address).collect()
     }
 
     /// When [`look`](Self::look) should be called next.
@@ -79,14 +143,15 @@ impl Accepting {
         }
     }
 
-    /// Registers, arms again, and at the shutdown closes.
-    pub(crate) fn look<S>(&self, core: &Core<S>, lane: &mut Lane) {
+    /// Registers, arms again, and closes what was stopped; at the shutdown it closes all.
+    pub(crate) fn look(&self, core: &Core, lane: &mut Lane) {
         let now = lane.now();
         let shutdown = core.life.shutdown_deadline().is_some();
         let mut state = lock(&self.state);
+        state.shut |= shutdown;
         let mut next = NEVER;
-        for (number, listening) in state.listeners.iter_mut().enumerate() {
-            if let Some(at) = listening.look(number as u32, lane, now, shutdown) {
+        for (place, slot) in state.slots.iter_mut().enumerate() {
+            if let Some(at) = slot.look(place as u32, lane, now, shutdown) {
                 next = next.min(at.as_nanos() as u64);
             }
         }
@@ -94,37 +159,42 @@ impl Accepting {
     }
 
     /// A completion of a listener's operation.
-    pub(crate) fn complete<S: Default + Send + 'static>(
+    pub(crate) fn complete(
         &self,
-        core: &Core<S>,
+        core: &Core,
         lane: &mut Lane,
         (id, operation): (PeerId, Operation),
         more: bool,
         outcome: Outcome,
     ) {
-        let number = id.slot() as usize;
         match outcome {
-            Outcome::Accepted(new) => self.accept(core, lane.now(), number, *new),
+            Outcome::Accepted(new) => self.accept(core, lane.now(), id, *new),
             Outcome::Failed(error) if operation == Operation::Accept => {
-                self.on_failed(core, lane, number, error);
+                self.on_failed(core, lane, id, error);
             }
-            Outcome::Closed => lock(&self.state).listeners[number] = Listening::Closed,
+            Outcome::Closed => Self::slot(&mut lock(&self.state), id).free(),
             other => unreachable!("a listener's operation ended in {other:?}"),
         }
-        if !more && core.life.shutdown_deadline().is_some() {
+        if !more {
             self.look(core, lane);
         }
     }
 
-    fn on_failed<S>(&self, core: &Core<S>, lane: &mut Lane, number: usize, error: Error) {
+    /// The slot that an operation in flight belongs to: it is not reused before its close.
+    fn slot(state: &mut State, id: PeerId) -> &mut Slot {
+        let slot = &mut state.slots[id.slot() as usize];
+        assert_eq!(slot.generation, id.generation(), "a listener's slot was reused too early");
+        slot
+    }
+
+    fn on_failed(&self, core: &Core, lane: &mut Lane, id: PeerId, error: Error) {
         let mut state = lock(&self.state);
-        let Listening::Open { armed, retry_at, .. } = &mut state.listeners[number] else { return };
-        *armed = false;
+        let Listening::Open(open) = &mut Self::slot(&mut state, id).listening else { return };
         if error.failure == Failure::Cancelled {
+            open.accept = Accept::Due(Duration::ZERO);
             return;
         }
-        *retry_at = lane.now() + PAUSE;
-        self.look_ns.fetch_min(retry_at.as_nanos() as u64, Ordering::AcqRel);
+        open.accept = Accept::Due(lane.now() + PAUSE);
         drop(state);
         core.stats.accept_pauses.add(1);
         if let Some(others_since) = self.pauses_logged.may_log(lane.now()) {
@@ -133,13 +203,7 @@ impl Accepting {
         }
     }
 
-    fn accept<S: Default + Send + 'static>(
-        &self,
-        core: &Core<S>,
-        now: Duration,
-        number: usize,
-        new: NewSocket,
-    ) {
+    fn accept(&self, core: &Core, now: Duration, id: PeerId, new: NewSocket) {
         let ip = new.peer.ip();
         let per_address = core.options.max_connections_per_address;
         let mut state = lock(&self.state);
@@ -151,20 +215,25 @@ impl Accepting {
         } else {
             None
         };
-        let id = match why {
-            Some(why) => Err(why),
-            None => core.registry.allocate().ok_or("max_connections"),
+        let listening = &Self::slot(&mut state, id).listening;
+        let admitted = match (why, listening) {
+            (Some(why), _) => Err(why),
+            (None, Listening::Open(open)) if !open.stopping => {
+                let config = open.config.clone();
+                let peer = core.registry.allocate().ok_or("max_connections");
+                peer.map(|peer| (peer, config))
+            }
+            (None, _) => Err("the listener was stopped"),
         };
-        match id {
-            Ok(id) => {
+        match admitted {
+            Ok((peer, config)) => {
                 *state.by_address.entry(ip).or_default() += 1;
                 drop(state);
                 core.stats.accepted.add(1);
-                let rules = self.rules[number].clone();
-                let adopt = PeerPost::Adopt { new, rules };
-                if core.post_bounded(id, adopt).is_err() {
+                let adopt = PeerPost::Adopt { new, config };
+                if core.post_bounded(peer, adopt).is_err() {
                     // The lane has ended: the socket was closed with the post.
-                    core.registry.release(id);
+                    core.registry.release(peer);
                     self.left(ip);
                 }
             }
@@ -180,9 +249,16 @@ impl Accepting {
         }
     }
 
-    /// Whether every listener is closed.
+    /// Whether every listener is closed, and no other can come.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.state).listeners.iter().all(|listening| matches!(listening, Listening::Closed))
+        let state = lock(&self.state);
+        state.shut && state.slots.iter().all(|slot| matches!(slot.listening, Listening::Free))
+    }
+
+    /// Lets go of all listeners of an endpoint that did not start.
+    pub(crate) fn clear(&self) {
+        let slots = std::mem::take(&mut lock(&self.state).slots);
+        drop(slots);
     }
 
     /// An accepted connection from this address is gone.
@@ -197,40 +273,50 @@ impl Accepting {
     }
 }
 
-impl Listening {
+impl Slot {
+    fn free(&mut self) {
+        self.listening = Listening::Free;
+        self.generation = (self.generation + 1) & GENERATION_MASK;
+    }
+
     /// Does what is due; returns when to look again.
     fn look(
         &mut self,
-        number: u32,
+        place: u32,
         lane: &mut Lane,
         now: Duration,
         shutdown: bool,
     ) -> Option<Duration> {
-        let tag = |operation| pack(PeerId::new(number, 0), operation, 0);
-        if let Listening::Bound(_) = self {
-            let Listening::Bound(listener) = std::mem::replace(self, Listening::Closed) else {
+        let id = PeerId::new(place, self.generation);
+        let tag = |operation| pack(id, operation, 0);
+        if let Listening::Bound(..) = self.listening {
+            let Listening::Bound(listener, config) =
+                std::mem::replace(&mut self.listening, Listening::Free)
+            else {
                 unreachable!("just seen");
             };
             if shutdown {
                 return None;
             }
+            let address = listener.local_address();
             let socket = lane.adopt_listener(listener);
-            *self = Listening::Open { socket, armed: false, retry_at: Duration::ZERO };
+            let accept = Accept::Due(Duration::ZERO);
+            self.listening =
+                Listening::Open(Open { socket, address, config, accept, stopping: false });
         }
-        let Listening::Open { socket, armed, retry_at } = self else { return None };
-        let socket = *socket;
-        match (shutdown, *armed) {
-            (true, true) => lane.cancel(socket, Cancel::Everything),
-            (true, false) => {
-                *self = Listening::Closing;
-                lane.submit(tag(Operation::CloseListener), Op::Close(socket));
+        let Listening::Open(open) = &mut self.listening else { return None };
+        match (shutdown || open.stopping, open.accept) {
+            (true, Accept::InFlight) => lane.cancel(open.socket, Cancel::Everything),
+            (true, Accept::Due(_)) => {
+                lane.submit(tag(Operation::CloseListener), Op::Close(open.socket));
+                self.listening = Listening::Closing;
             }
-            (false, false) if *retry_at > now => return Some(*retry_at),
-            (false, false) => {
-                *armed = true;
-                lane.submit(tag(Operation::Accept), Op::Accept(socket));
+            (false, Accept::Due(at)) if at > now => return Some(at),
+            (false, Accept::Due(_)) => {
+                open.accept = Accept::InFlight;
+                lane.submit(tag(Operation::Accept), Op::Accept(open.socket));
             }
-            (false, true) => {}
+            (false, Accept::InFlight) => {}
         }
         None
     }

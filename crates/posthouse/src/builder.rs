@@ -1,70 +1,56 @@
 //! From a handler to a running endpoint.
 
-use posthouse_io::sim::Network;
-use posthouse_io::{Address, CompletionPort, LaneId, ListenOptions, Listener};
-use posthouse_wire::{Framing, Key};
-
-use crate::accepting::Accepting;
-use crate::core::{Assembly, Core, Life, Reads};
-use crate::endpoint::Endpoint;
-use crate::error::StartError;
-use crate::group::{Groups, Members};
-use crate::handler::Handler;
-use crate::known_hashes::KnownHashes;
-use crate::log_limit::LogLimit;
-use crate::mailbox::Mailbox;
-use crate::options::Options;
-use crate::registry::Registry;
-use crate::rules::{ConnectionRules, RulesTable};
-use crate::sync::{Arc, OnceLock};
-use crate::watch::{Watch, Watchdog};
-use crate::worker::{PinnedWorker, SharedWorker, Strands};
 use std::time::Duration;
 
-/// What an endpoint will be. From [`Endpoint::builder`](crate::Endpoint::builder).
+use posthouse_io::sim::Network;
+use posthouse_io::{CompletionPort, LaneId};
+
+use crate::core::Core;
+use crate::endpoint::Endpoint;
+use crate::error::StartError;
+use crate::handler::Handler;
+use crate::listener::Listener;
+use crate::options::{EndpointOptions, Tuning};
+use crate::sync::Arc;
+use crate::watch::{Watch, Watchdog};
+use crate::worker::{PinnedWorker, SharedWorker};
+
+/// An endpoint to be started. From [`Endpoint::builder`](crate::Endpoint::builder).
 #[derive(Debug)]
 pub struct Builder<H> {
     handler: H,
-    listen: Vec<(String, Framing)>,
-    options: Options,
-    key: Option<Key>,
+    listeners: Vec<Listener>,
+    options: EndpointOptions,
+    tuning: Tuning,
     network: Option<Network>,
 }
 
 impl<H: Handler> Builder<H> {
     pub(crate) fn new(handler: H) -> Self {
-        let options = Options::default();
-        Self { handler, listen: Vec::new(), options, key: None, network: None }
+        let (options, tuning) = <(EndpointOptions, Tuning)>::default();
+        Self { handler, listeners: Vec::new(), options, tuning, network: None }
     }
 
-    /// Listens on an address with the native framing: `"127.0.0.1:9990"`, `"[::]:9990"`, a
-    /// `SocketAddr`. Port 0: the system chooses. It can be called several times; an endpoint
-    /// without a listener is a client.
+    /// Listens on an address with the native framing (`"127.0.0.1:9990"`), or as a [`Listener`]
+    /// says. It can be called several times; an endpoint without a listener is a client. More can
+    /// be added while it runs: [`Endpoint::listen`].
     #[must_use]
-    pub fn listen(self, address: impl ToString) -> Self {
-        self.listen_with(address, Framing::Native)
-    }
-
-    /// Listens on an address with this framing.
-    #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "takes what `listen` takes")]
-    pub fn listen_with(mut self, address: impl ToString, framing: Framing) -> Self {
-        self.listen.push((address.to_string(), framing));
+    pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
+        self.listeners.push(listener.into());
         self
     }
 
-    /// The options. Default: [`Options::default`].
+    /// Sets the options. Default: [`EndpointOptions::default`].
     #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
+    pub fn options(mut self, options: EndpointOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Demands that every accepted peer proves this key before the handler hears of it. Native
-    /// listeners only: the other framings have no place for a proof.
+    /// Sets the options for tuners. Default: [`Tuning::default`].
     #[must_use]
-    pub fn key(mut self, key: Key) -> Self {
-        self.key = Some(key);
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
         self
     }
 
@@ -80,15 +66,10 @@ impl<H: Handler> Builder<H> {
     ///
     /// An option out of its bounds, an address that cannot be bound, or a system without room for
     /// the workers. Then nothing is left running.
-    pub fn start(self) -> Result<Endpoint<H::State>, StartError> {
-        self.options.validate().map_err(StartError::Options)?;
-        if self.key.is_some()
-            && let Some((address, _)) = self.listen.iter().find(|(_, f)| *f != Framing::Native)
-        {
-            let text = format!("{address}: a key needs the native framing, for its proof");
-            return Err(StartError::Options(crate::options::OptionsError::new(text)));
-        }
-        let io = self.options.io(self.network.clone());
+    pub fn start(self) -> Result<Endpoint<H>, StartError> {
+        self.options.validate()?;
+        self.tuning.validate()?;
+        let io = self.options.io(&self.tuning, self.network);
         let (port, choice) = CompletionPort::open(io).map_err(StartError::System)?;
         tracing::info!(
             backend = choice.backend,
@@ -97,61 +78,32 @@ impl<H: Handler> Builder<H> {
             reason = choice.reason,
             "completion port open"
         );
-        let rules = RulesTable::default();
-        let listeners = self.bind(&port, &rules)?;
-        let shared = choice.layout == posthouse_io::Layout::Shared;
-        let pending = self.options.tuning.pending_reads as u8;
-        let (lanes, workers) = (port.lanes(), choice.io_workers);
-        let core = Arc::new(Core {
-            reads: if shared { Reads::Once(pending) } else { Reads::Stream },
-            registry: Registry::new(lanes, self.options.max_connections),
-            rules,
-            mailboxes: (0..lanes).map(|_| Mailbox::default()).collect(),
-            strands: shared.then(|| Strands::new(self.options.max_connections)),
-            accepting: Accepting::new(listeners),
-            groups: Groups::new(lanes),
-            everyone: Members::new("everyone", lanes),
-            stats: Arc::default(),
-            assembly: Assembly::default(),
-            known_hashes: KnownHashes::default(),
-            life: Life::new(workers, port.bell()),
-            faults_logged: LogLimit::default(),
-            given_up_logged: LogLimit::default(),
-            guard: OnceLock::new(),
-            handler: Box::new(self.handler),
-            options: self.options,
-            choice,
-            port,
-        });
-        spawn(&core, workers)
-    }
-
-    fn bind(
-        &self,
-        port: &CompletionPort,
-        rules: &RulesTable,
-    ) -> Result<Vec<(Listener, Arc<ConnectionRules>)>, StartError> {
-        let mut listeners = Vec::new();
-        for (text, framing) in &self.listen {
-            let address: Address = text.parse().map_err(StartError::Address)?;
-            let options =
-                ListenOptions { backlog: self.options.tuning.backlog, ..ListenOptions::default() };
-            let listener = port
-                .listen(address, options)
-                .map_err(|error| StartError::Listen { address: text.clone(), error })?;
-            let rules = rules.for_listener(framing, self.key.as_ref(), &self.options);
-            listeners.push((listener, rules));
+        let core = Arc::new(Core::new((port, choice), self.options, self.tuning));
+        let started = start(&core, self.handler, self.listeners);
+        if started.is_err() {
+            core.accepting.clear();
         }
-        Ok(listeners)
+        started
     }
 }
 
-/// Starts the workers. Where one cannot be started, those that run are ended and awaited.
-fn spawn<S: Default + Send + 'static>(
-    core: &Arc<Core<S>>,
-    workers: usize,
-) -> Result<Endpoint<S>, StartError> {
-    let endpoint = Endpoint::first(core.clone());
+fn start<H: Handler>(
+    core: &Arc<Core>,
+    handler: H,
+    listeners: Vec<Listener>,
+) -> Result<Endpoint<H>, StartError> {
+    let endpoint = Endpoint::first(core.clone(), handler);
+    for listener in listeners {
+        endpoint.listen(listener)?;
+    }
+    let endpoint = endpoint.guarded();
+    spawn_workers(core)?;
+    Ok(endpoint)
+}
+
+/// Starts the workers. If one cannot be started, those that run are ended and awaited.
+fn spawn_workers(core: &Arc<Core>) -> Result<(), StartError> {
+    let workers = core.choice.io_workers;
     let watches: Vec<Arc<Watch>> = (0..workers).map(|_| Arc::default()).collect();
     for (number, watch) in watches.iter().enumerate() {
         let name = format!("posthouse-io-{number}");
@@ -168,7 +120,7 @@ fn spawn<S: Default + Send + 'static>(
         if let Err(error) = spawned {
             core.begin_shutdown(Duration::ZERO);
             (number..workers).for_each(|_| core.worker_ended());
-            let _ = endpoint.wait();
+            core.wait_for_end();
             return Err(StartError::System(error));
         }
     }
@@ -182,5 +134,5 @@ fn spawn<S: Default + Send + 'static>(
             tracing::warn!(%error, "no watchdog: callbacks that run too long are not named");
         }
     }
-    Ok(endpoint)
+    Ok(())
 }

@@ -1,24 +1,27 @@
 //! A blocking client, for programs that want to ask and wait.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::sim::Network;
 
 use crate::builder::Builder;
-use crate::close::{Close, Outcome, Reason};
+use crate::close::{Close, DisconnectReason, HandlerResult};
 use crate::directory::Directory;
 use crate::endpoint::Endpoint;
-use crate::error::{ConnectError, RequestError, SendError, StartError, WouldDeadlock};
+use crate::error::{
+    ConnectError, RequestError, RunError, SendError, StartError, WouldDeadlock,
+};
 use crate::handler::Handler;
 use crate::id::PeerId;
-use crate::message::Message;
-use crate::options::Options;
+use crate::message::{Message, OwnedMessage};
+use crate::options::EndpointOptions;
 use crate::peer::Peer;
 use crate::sync::{Arc, Mutex, lock};
-use crate::target::Target;
-use crate::transfer::{FileEntry, Progress, Transfer, TransferError};
+use crate::target::{ConnectFailure, Target};
+use crate::transfer::{
+    Destination, FileEntry, FinishedTransfer, Source, TransferError, TransferHandle,
+};
 
 /// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
 /// many connections write a [`Handler`] and use [`Endpoint::connect`].
@@ -41,112 +44,72 @@ use crate::transfer::{FileEntry, Progress, Transfer, TransferError};
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    endpoint: Endpoint<()>,
+    endpoint: Endpoint<Collect>,
     peer: PeerId,
+    close_timeout_ms: u64,
     inbox: Arc<Mutex<Inbox>>,
 }
 
-/// A message that a [`Client`] received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// The kind; 0 in framings that have none.
-    pub kind: u8,
-    /// The payload.
-    pub payload: Vec<u8>,
-}
-
-/// Why a client's call has no result.
+/// The reason why a client's call has no result.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The connection did not come up.
-    Unreachable(Reason),
+    #[error("not connected: {0}")]
+    ConnectFailed(DisconnectReason),
     /// The connection ended.
-    Disconnected(Reason),
+    #[error("disconnected: {0}")]
+    Disconnected(DisconnectReason),
     /// Nothing came in time. In simulation also: nothing can come any more.
+    #[error("nothing came in time")]
     TimedOut,
     /// The message was not sent.
-    Send(SendError),
+    #[error(transparent)]
+    Send(#[from] SendError),
     /// The request has no answer.
-    Request(RequestError),
-    /// The file did not get across.
-    Transfer(TransferError),
-    /// As many received messages as may be wait for [`Client::receive`]: nothing more is read, so
-    /// no answer can come. Receive them, then try again.
-    InboxFull,
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The file was not transferred.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The received messages that wait for [`Client::receive`] have reached their bound: nothing
+    /// more is read, so no answer can come. Receive them, then try again.
+    #[error("too many received messages wait: receive them, then try again")]
+    ReceiveQueueFull,
     /// The connection was not begun.
-    Connect(ConnectError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The client's endpoint did not start.
-    Start(StartError),
-    /// The target is no address.
-    Address(posthouse_io::AddressError),
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// A callback cannot wait: it runs on the worker that it would wait for.
-    WouldDeadlock(WouldDeadlock),
+    #[error("a callback cannot wait: use Endpoint::connect and a handler there")]
+    WouldDeadlock(#[from] WouldDeadlock),
 }
 
-/// As `Display`: it is what `fn main() -> Result` prints.
-impl fmt::Debug for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+crate::error::debug_as_display!(ClientError);
 
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientError::Unreachable(reason) => write!(f, "not connected: {reason}"),
-            ClientError::Disconnected(reason) => write!(f, "disconnected: {reason}"),
-            ClientError::TimedOut => f.write_str("nothing came in time"),
-            ClientError::Send(error) => error.fmt(f),
-            ClientError::Request(error) => error.fmt(f),
-            ClientError::Transfer(error) => error.fmt(f),
-            ClientError::InboxFull => {
-                f.write_str("too many received messages wait: receive them, then try again")
-            }
-            ClientError::Connect(error) => error.fmt(f),
-            ClientError::Start(error) => error.fmt(f),
-            ClientError::Address(error) => error.fmt(f),
-            ClientError::WouldDeadlock(_) => {
-                f.write_str("a callback cannot wait: use Endpoint::connect and a handler there")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ClientError {}
-
-impl From<SendError> for ClientError {
-    fn from(error: SendError) -> Self {
-        ClientError::Send(error)
-    }
-}
-
-impl From<posthouse_io::AddressError> for ClientError {
-    fn from(error: posthouse_io::AddressError) -> Self {
-        ClientError::Address(error)
-    }
-}
-
-const INBOX_MESSAGES_MAX: usize = 1024;
-const INBOX_BYTES_MAX: usize = 1024 * 1024;
+const QUEUE_MESSAGES_MAX: usize = 1024;
+const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// How often a send looks whether the posted work that was too much has been done.
 const BUSY_LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct Inbox {
-    messages: VecDeque<Received>,
+    messages: VecDeque<OwnedMessage>,
     bytes: usize,
     /// True exactly while reading is paused because the inbox is full.
     paused: bool,
     connected: bool,
     /// Files that are over and not yet asked for.
-    transfers: Vec<Transfer>,
-    ended: Option<Reason>,
+    transfers: Vec<FinishedTransfer>,
+    ended: Option<DisconnectReason>,
     bell: Option<posthouse_io::Bell>,
 }
 
 impl Inbox {
     fn is_full(&self) -> bool {
-        self.messages.len() >= INBOX_MESSAGES_MAX || self.bytes >= INBOX_BYTES_MAX
+        self.messages.len() >= QUEUE_MESSAGES_MAX || self.bytes >= QUEUE_BYTES_MAX
     }
 }
 
@@ -169,21 +132,15 @@ impl Collect {
 impl Handler for Collect {
     type State = ();
 
-    fn connected(&self, _: &mut Peer<'_, ()>) -> Outcome {
+    fn connected(&self, _: &mut Peer<'_, Self>) -> HandlerResult {
         self.change(|inbox| inbox.connected = true);
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
-        if let Some(ticket) = message.ticket() {
-            peer.refuse(ticket, "this client answers no requests");
-            return Ok(());
-        }
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         self.change(|inbox| {
             inbox.bytes += message.payload().len();
-            inbox
-                .messages
-                .push_back(Received { kind: message.kind(), payload: message.to_bytes() });
+            inbox.messages.push_back(message.to_owned());
             if inbox.is_full() {
                 inbox.paused = true;
                 peer.pause_reading();
@@ -192,46 +149,54 @@ impl Handler for Collect {
         Ok(())
     }
 
-    fn transferred(&self, _: &mut Peer<'_, ()>, transfer: &Transfer) -> Outcome {
+    fn transferred(&self, _: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         self.change(|inbox| inbox.transfers.push(transfer.clone()));
         Ok(())
     }
 
-    fn writable(&self, _: &mut Peer<'_, ()>) -> Outcome {
+    fn writable(&self, _: &mut Peer<'_, Self>) -> HandlerResult {
         self.change(|_| {});
         Ok(())
     }
 
-    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
+    fn disconnected(&self, _: &mut Peer<'_, Self>, why: &DisconnectReason) {
         self.change(|inbox| inbox.ended = Some(why.clone()));
     }
 
-    fn unreachable(&self, _: &Endpoint<()>, _: PeerId, _: &Target, why: &Reason) {
-        self.change(|inbox| inbox.ended = Some(why.clone()));
+    fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
+        self.change(|inbox| inbox.ended = Some(failure.reason().clone()));
     }
 }
 
 impl Client {
-    /// Connects, with the default options.
+    /// Connects to an address, or as a [`Target`] says.
     ///
     /// # Errors
     ///
-    /// When the text is no address, or the connection is not up within
-    /// [`connect_ms`](crate::Options::connect_ms).
-    pub fn connect(target: &str) -> Result<Self, ClientError> {
-        Self::connect_with(Target::parse(target)?, Options::default())
+    /// If the text is no address, or the connection is not up within
+    /// [`connect_timeout_ms`](crate::ConnectionOptions::connect_timeout_ms).
+    pub fn connect(target: impl Into<Target>) -> Result<Self, ClientError> {
+        Self::connect_with(target, EndpointOptions::default())
     }
 
-    /// Connects to a target that says more, with options of its own.
-    pub fn connect_with(target: Target, options: Options) -> Result<Self, ClientError> {
-        Self::start(target, Options { io_workers: 1, ..options }, None)
+    /// Connects with an endpoint that has options of its own; it has one I/O worker all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), and for an option out of its bounds.
+    pub fn connect_with(
+        target: impl Into<Target>,
+        options: EndpointOptions,
+    ) -> Result<Self, ClientError> {
+        Self::start(target.into(), options, None)
     }
 
     pub(crate) fn start(
         target: Target,
-        options: Options,
+        options: EndpointOptions,
         network: Option<Network>,
     ) -> Result<Self, ClientError> {
+        let options = options.with_io_workers(1);
         if posthouse_io::on_worker() {
             return Err(ClientError::WouldDeadlock(WouldDeadlock));
         }
@@ -240,14 +205,15 @@ impl Client {
         if let Some(network) = network {
             builder = builder.network(network);
         }
-        let endpoint = builder.start().map_err(ClientError::Start)?;
+        let endpoint = builder.start()?;
         lock(&inbox).bell = Some(endpoint.bell().clone());
-        let peer = endpoint.connect(target).map_err(ClientError::Connect)?;
-        let client = Self { endpoint, peer, inbox };
+        let close_timeout_ms = target.options.close_timeout_ms;
+        let peer = endpoint.connect(target, ())?;
+        let client = Self { endpoint, peer, close_timeout_ms, inbox };
         // Up, even if it has ended since: what came before the end is there to be received.
         let up = client.wait(None, |inbox| match &inbox.ended {
             _ if inbox.connected => Some(Ok(())),
-            Some(reason) => Some(Err(ClientError::Unreachable(reason.clone()))),
+            Some(reason) => Some(Err(ClientError::ConnectFailed(reason.clone()))),
             None => None,
         });
         up.unwrap_or(Err(ClientError::TimedOut))?;
@@ -289,15 +255,15 @@ impl Client {
     /// The next message, in the order of their arrival; waits for it, at most so long
     /// ([`Duration::MAX`]: for ever). What arrived before the end
     /// of the connection is given before the end is told.
-    pub fn receive(&self, timeout: Duration) -> Result<Received, ClientError> {
+    pub fn receive(&self, timeout: Duration) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
         let mut resume = false;
         let next = self.wait(Some(timeout), |inbox| {
             if let Some(message) = inbox.messages.pop_front() {
                 inbox.bytes -= message.payload.len();
                 resume = inbox.paused
-                    && inbox.bytes < INBOX_BYTES_MAX / 2
-                    && inbox.messages.len() < INBOX_MESSAGES_MAX / 2;
+                    && inbox.bytes < QUEUE_BYTES_MAX / 2
+                    && inbox.messages.len() < QUEUE_MESSAGES_MAX / 2;
                 inbox.paused &= !resume;
                 return Some(Ok(message));
             }
@@ -310,12 +276,12 @@ impl Client {
     }
 
     fn resume_reading(&self) {
-        let resume = |peer: &mut Peer<'_, ()>| {
+        let resume = |peer: &mut Peer<'_, Collect>| {
             peer.resume_reading();
             Ok(())
         };
         // Any other refusal is a connection that has ended: then there is nothing to resume.
-        while self.endpoint.run(self.peer, resume) == Err(SendError::Busy) {
+        while self.endpoint.run(self.peer, resume) == Err(RunError::Busy) {
             self.wait(Some(BUSY_LOOK), |_| None::<()>);
         }
     }
@@ -326,24 +292,24 @@ impl Client {
         kind: u8,
         payload: &[u8],
         timeout: Duration,
-    ) -> Result<Received, ClientError> {
+    ) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
-        let answer = Arc::<Mutex<Option<Result<Received, RequestError>>>>::default();
+        let answer = Arc::<Mutex<Option<Result<OwnedMessage, RequestError>>>>::default();
         let (slot, bell) = (answer.clone(), self.endpoint.bell().clone());
         let payload = payload.to_vec();
         let asked = self.endpoint.run(self.peer, move |peer| {
             peer.request(kind, &payload, timeout, move |_, reply| {
-                let reply = reply.map(|m| Received { kind: m.kind(), payload: m.to_bytes() });
+                let reply = reply.map(|m| m.to_owned());
                 *lock(&slot) = Some(reply);
                 bell.ring();
                 Ok(())
             });
             Ok(())
         });
-        if asked == Err(SendError::NotConnected) {
+        if asked == Err(RunError::NotConnected) {
             return Err(ended(&mut lock(&self.inbox)));
         }
-        asked?;
+        asked.map_err(not_posted)?;
         let reply = self.wait(None, |inbox| {
             let answered = lock(&answer).take().map(|reply| reply.map_err(ClientError::Request));
             answered.or_else(|| no_answer(inbox))
@@ -355,51 +321,55 @@ impl Client {
     /// BLAKE3 hash. What the server has of it already is not sent again.
     ///
     /// Messages that come meanwhile wait to be received; when as many wait as may, the call gives
-    /// up with [`ClientError::InboxFull`], as `get`, `list` and `request` do.
+    /// up with [`ClientError::ReceiveQueueFull`], as `get`, `list` and `request` do.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use posthouse::{Client, Directory};
     /// let client = Client::connect("127.0.0.1:9990")?;
-    /// client.put(&Directory::open("outbox")?, "today.csv")?;
+    /// client.put("today.csv", &Directory::open("outbox")?)?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn put(&self, directory: &Directory, name: &str) -> Result<[u8; 32], ClientError> {
-        let (directory, name) = (directory.clone(), name.to_owned());
-        self.transfer(move |peer| peer.offer(&directory, &name))
+    pub fn put(&self, name: &str, directory: &Directory) -> Result<[u8; 32], ClientError> {
+        let source = Source::new(directory, name);
+        self.transfer(move |peer| peer.offer_file(source))
     }
 
     /// Fetches a file into a directory, and waits until it is there, whole, verified and on the
     /// disk; gives its BLAKE3 hash. What is there of it already is not sent again.
-    pub fn get(&self, name: &str, directory: &Directory) -> Result<[u8; 32], ClientError> {
-        let (directory, name) = (directory.clone(), name.to_owned());
-        self.transfer(move |peer| peer.get(&directory, &name))
+    pub fn get(
+        &self,
+        name: &str,
+        destination: impl Into<Destination>,
+    ) -> Result<[u8; 32], ClientError> {
+        let (name, destination) = (name.to_owned(), destination.into());
+        self.transfer(move |peer| peer.fetch_file(&name, destination))
     }
 
     fn transfer(
         &self,
-        begin: impl FnOnce(&mut Peer<'_, ()>) -> Progress + Send + 'static,
+        begin: impl FnOnce(&mut Peer<'_, Collect>) -> TransferHandle + Send + 'static,
     ) -> Result<[u8; 32], ClientError> {
         let progress = self.on_strand(begin)?;
         let over = self.wait(None, |inbox| {
-            let mine = |transfer: &Transfer| *transfer.progress() == progress;
+            let mine = |transfer: &FinishedTransfer| *transfer.handle() == progress;
             let Some(place) = inbox.transfers.iter().position(mine) else {
-                return inbox.paused.then_some(Err(ClientError::InboxFull));
+                return inbox.paused.then_some(Err(ClientError::ReceiveQueueFull));
             };
             Some(inbox.transfers.swap_remove(place).result.map_err(ClientError::Transfer))
         });
-        if let Some(Err(ClientError::InboxFull)) = over {
+        if let Some(Err(ClientError::ReceiveQueueFull)) = over {
             self.give_up(progress);
         }
         over.unwrap_or(Err(ClientError::TimedOut))
     }
 
     /// Cancels a transfer that nobody waits for any more.
-    fn give_up(&self, progress: Progress) {
+    fn give_up(&self, progress: TransferHandle) {
         // Refused only where the connection has ended, and the transfer with it.
         let _ = self.endpoint.run(self.peer, move |peer| {
-            peer.cancel(&progress);
+            peer.cancel_transfer(&progress);
             Ok(())
         });
     }
@@ -412,7 +382,7 @@ impl Client {
             let page = Arc::<Mutex<Option<Result<Vec<FileEntry>, TransferError>>>>::default();
             let (slot, bell) = (page.clone(), self.endpoint.bell().clone());
             self.on_strand(move |peer| {
-                peer.list(&after, move |_, listed| {
+                peer.list_files(&after, move |_, listed| {
                     *lock(&slot) = Some(listed);
                     bell.ring();
                     Ok(())
@@ -435,7 +405,7 @@ impl Client {
     /// Runs something on the connection's strand, and waits for what it gives.
     fn on_strand<T: Send + 'static>(
         &self,
-        run: impl FnOnce(&mut Peer<'_, ()>) -> T + Send + 'static,
+        run: impl FnOnce(&mut Peer<'_, Collect>) -> T + Send + 'static,
     ) -> Result<T, ClientError> {
         Self::may_wait()?;
         let result = Arc::new(Mutex::new(None));
@@ -446,10 +416,10 @@ impl Client {
             bell.ring();
             Ok(())
         });
-        if posted == Err(SendError::NotConnected) {
+        if posted == Err(RunError::NotConnected) {
             return Err(ended(&mut lock(&self.inbox)));
         }
-        posted?;
+        posted.map_err(not_posted)?;
         let value = self.wait(None, |inbox| {
             let value = lock(&result).take().map(Ok);
             value.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
@@ -458,7 +428,7 @@ impl Client {
     }
 
     /// The client's endpoint: for figures, or to look at the connection.
-    pub fn endpoint(&self) -> &Endpoint<()> {
+    pub fn endpoint(&self) -> &Endpoint<impl Handler> {
         &self.endpoint
     }
 
@@ -468,12 +438,12 @@ impl Client {
     }
 
     /// Closes gracefully and waits until everything is sent and the server has ended its side, for
-    /// at most [`close_timeout_ms`](crate::Options::close_timeout_ms). Dropping the client closes
+    /// at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Dropping the client closes
     /// as well, and does not wait.
     pub fn close(self) {
         // Refused only where the connection has ended already.
-        let _ = self.endpoint.close(self.peer, Close::gracefully());
-        let ended = Duration::from_millis(2 * self.endpoint.options().close_timeout_ms);
+        let _ = self.endpoint.close(self.peer, Close::graceful());
+        let ended = Duration::from_millis(2 * self.close_timeout_ms);
         self.wait(Some(ended), |inbox| inbox.ended.is_some().then_some(()));
         self.endpoint.shutdown(Duration::ZERO);
         // Refused only in a callback, where nothing can be waited for.
@@ -486,7 +456,15 @@ fn no_answer<T>(inbox: &mut Inbox) -> Option<Result<T, ClientError>> {
     if inbox.ended.is_some() {
         return Some(Err(ended(inbox)));
     }
-    inbox.paused.then_some(Err(ClientError::InboxFull))
+    inbox.paused.then_some(Err(ClientError::ReceiveQueueFull))
+}
+
+/// A task that was not posted, for a caller that waits.
+fn not_posted(error: RunError) -> ClientError {
+    ClientError::Send(match error {
+        RunError::Busy => SendError::Busy,
+        _ => SendError::NotConnected,
+    })
 }
 
 fn ended(inbox: &mut Inbox) -> ClientError {

@@ -18,17 +18,18 @@ use std::time::Duration;
 use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome, Socket};
 use posthouse_wire::Session;
 
-use crate::close::{Close, Outcome, Reason, ReasonKind};
+use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
+use crate::config::{ConnectionConfig, SendLimits};
 use crate::core::Core;
+use crate::erased::Callbacks;
 use crate::error::RequestError;
 use crate::group::Members;
 use crate::id::{Operation, PeerId, pack};
 use crate::mailbox::{PeerPost, PeerTask};
 use crate::message::Message;
 use crate::output::{Output, Spares};
-use crate::peer::Peer;
+use crate::peer::Output as PeerOutput;
 use crate::registry::Record;
-use crate::rules::ConnectionRules;
 use crate::sync::Arc;
 use crate::timers::Timers;
 use crate::watch::Watch;
@@ -43,9 +44,9 @@ use transfers::Transfers;
 const FRAME_OVERHEAD_BYTES: usize = 5;
 
 /// What a worker has for whoever runs on one of its strands.
-pub(crate) struct Context<'a, S> {
+pub(crate) struct Context<'a> {
     pub(crate) lane: &'a mut Lane,
-    pub(crate) core: &'a Arc<Core<S>>,
+    pub(crate) core: &'a Arc<Core>,
     pub(crate) local: &'a mut Local,
     /// The time, read once per turn.
     pub(crate) now: Duration,
@@ -63,14 +64,14 @@ pub(crate) struct Local {
 }
 
 /// Something that happens to a connection.
-pub(crate) enum Work<S> {
+pub(crate) enum Work {
     Completion {
         operation: Operation,
         sequence: u8,
         more: bool,
         outcome: IoOutcome,
     },
-    Post(PeerPost<S>),
+    Post(PeerPost),
     /// A deadline that was armed for this moment is over.
     Deadline(Duration),
     /// The endpoint shuts down: close gracefully, past the deadline by force.
@@ -79,7 +80,7 @@ pub(crate) enum Work<S> {
     Continue,
 }
 
-impl<S> Work<S> {
+impl Work {
     /// The work that a completion is.
     pub(crate) fn from_completion(completion: Completion) -> (PeerId, Self) {
         let Completion { tag, more, outcome } = completion;
@@ -132,25 +133,25 @@ pub(crate) enum Phase {
     GivenUp,
 }
 
-pub(crate) struct Connection<S> {
+pub(crate) struct Connection {
     inbound: Inbound,
-    pub(crate) strand: Strand<S>,
+    pub(crate) strand: Strand,
 }
 
 /// Everything of a connection but its input, so that a callback can hold a message that borrows
 /// from the input and act on the rest.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each said what it means")]
-pub(crate) struct Strand<S> {
+pub(crate) struct Strand {
     pub(crate) id: PeerId,
-    pub(crate) rules: Arc<ConnectionRules>,
-    /// Made in the first callback that asks for it: its `default` is the user's code, too.
-    pub(crate) state: Option<S>,
+    pub(crate) config: Arc<ConnectionConfig>,
+    /// The handler's side. `None` exactly while a callback has it, and once the connection is gone.
+    callbacks: Option<Box<dyn Callbacks>>,
     pub(crate) session: Session,
     pub(crate) output: Output,
     pub(crate) record: Option<Arc<Record>>,
     pub(crate) phase: Phase,
     /// Rarely needed, so kept apart.
-    pub(crate) extras: Option<Box<Extras<S>>>,
+    pub(crate) extras: Option<Box<Extras>>,
     socket: Option<Socket>,
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
@@ -164,8 +165,8 @@ pub(crate) struct Strand<S> {
     told: bool,
     outgoing: bool,
     /// Asked for by a callback; acted on when it returns.
-    pub(crate) wanted_close: Option<Box<(Close, Reason)>>,
-    reason: Option<Box<Reason>>,
+    pub(crate) wanted_close: Option<Box<(Close, DisconnectReason)>>,
+    reason: Option<Box<DisconnectReason>>,
     /// Operations in flight.
     in_flight: u16,
     /// True exactly while one of them is a look-up.
@@ -189,24 +190,24 @@ pub(crate) struct Strand<S> {
 }
 
 /// What few connections have.
-pub(crate) struct Extras<S> {
+pub(crate) struct Extras {
     plan: Option<Plan>,
     pub(crate) groups: Vec<Arc<Members>>,
-    pub(crate) requests: BTreeMap<u32, PendingRequest<S>>,
+    pub(crate) requests: BTreeMap<u32, PendingRequest>,
     next_request: u32,
-    pub(crate) tasks: BTreeMap<(Duration, u64), PeerTask<S>>,
+    pub(crate) tasks: BTreeMap<(Duration, u64), PeerTask>,
     next_task: u64,
     /// Requests of the peer that have no reply yet.
-    pub(crate) open_tickets: BTreeSet<u32>,
+    pub(crate) open_requests: BTreeSet<u32>,
     /// What a server said before it answered our hello.
     early: VecDeque<(u8, Vec<u8>)>,
     early_bytes: usize,
-    transfers: Option<Box<Transfers<S>>>,
+    transfers: Option<Box<Transfers>>,
     /// What callbacks asked for files.
-    pub(crate) errands: VecDeque<Errand<S>>,
+    pub(crate) errands: VecDeque<Errand>,
 }
 
-impl<S> Default for Extras<S> {
+impl Default for Extras {
     fn default() -> Self {
         Self {
             plan: None,
@@ -215,7 +216,7 @@ impl<S> Default for Extras<S> {
             next_request: 0,
             tasks: BTreeMap::new(),
             next_task: 0,
-            open_tickets: BTreeSet::new(),
+            open_requests: BTreeSet::new(),
             early: VecDeque::new(),
             early_bytes: 0,
             transfers: None,
@@ -225,21 +226,27 @@ impl<S> Default for Extras<S> {
 }
 
 /// What runs with a request's reply.
-pub(crate) type ReplyTask<S> =
-    Box<dyn FnOnce(&mut Peer<'_, S>, Result<Message<'_>, RequestError>) -> Outcome + Send>;
+pub(crate) type ReplyTask =
+    Box<dyn FnOnce(&mut dyn Callbacks, PeerOutput<'_>, Reply<'_>) -> HandlerResult + Send>;
+type Reply<'a> = Result<Message<'a>, RequestError>;
 
-pub(crate) struct PendingRequest<S> {
+pub(crate) struct PendingRequest {
     pub(crate) until: Duration,
-    pub(crate) then: ReplyTask<S>,
+    pub(crate) then: ReplyTask,
 }
 
-impl<S: Default + Send + 'static> Connection<S> {
-    pub(crate) fn new(id: PeerId, rules: Arc<ConnectionRules>, outgoing: bool) -> Self {
+impl Connection {
+    pub(crate) fn new(
+        id: PeerId,
+        config: Arc<ConnectionConfig>,
+        callbacks: Box<dyn Callbacks>,
+        outgoing: bool,
+    ) -> Self {
         let session = if outgoing { Session::connecting() } else { Session::accepted() };
         let strand = Strand {
             id,
-            rules,
-            state: None,
+            config,
+            callbacks: Some(callbacks),
             session,
             output: Output::default(),
             record: None,
@@ -270,7 +277,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     /// Applies one thing that happened. [`settle`](Self::settle) must follow, after this or after
     /// several of them.
-    pub(crate) fn apply(&mut self, cx: &mut Context<'_, S>, work: Work<S>) {
+    pub(crate) fn apply(&mut self, cx: &mut Context<'_>, work: Work) {
         match work {
             Work::Completion { operation, .. } if self.strand.ends_given_up(operation) => {}
             _ if self.strand.phase == Phase::GivenUp => {
@@ -292,7 +299,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     fn complete(
         &mut self,
-        cx: &mut Context<'_, S>,
+        cx: &mut Context<'_>,
         operation: Operation,
         sequence: u8,
         more: bool,
@@ -314,7 +321,7 @@ impl<S: Default + Send + 'static> Connection<S> {
         }
     }
 
-    fn on_send(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+    fn on_send(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
         let strand = &mut self.strand;
         match outcome {
             IoOutcome::Sent { bytes, gather } => {
@@ -346,20 +353,20 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     /// Lets the gate know what has left. Below the low mark, where the queue was over the high one
     /// or another thread found it full, the handler is told, and reading goes on.
-    fn make_room(&mut self, cx: &mut Context<'_, S>) {
+    fn make_room(&mut self, cx: &mut Context<'_>) {
         let refused = self.strand.publish(cx);
         let strand = &mut self.strand;
-        let low = cx.core.options.tuning.queue_low_bytes;
+        let low = cx.core.tuning.queue_low_bytes;
         if (strand.over_high || refused) && strand.output.message_bytes() <= low {
             strand.over_high = false;
             strand.gate(cx).forget_refusal();
             if strand.phase == Phase::Open {
-                strand.call(cx, super::handler::Handler::writable);
+                strand.call(cx, |callbacks, output| callbacks.writable(output));
             }
         }
     }
 
-    fn take_post(&mut self, cx: &mut Context<'_, S>, post: PeerPost<S>) {
+    fn take_post(&mut self, cx: &mut Context<'_>, post: PeerPost) {
         let strand = &mut self.strand;
         match post {
             PeerPost::Adopt { new, .. } => {
@@ -372,21 +379,22 @@ impl<S: Default + Send + 'static> Connection<S> {
             }
             PeerPost::Frame(frame) => strand.send_posted(cx, frame),
             PeerPost::SharedFrame(frame) => strand.send_shared(cx, &frame),
+            PeerPost::Reply { id, frame } => strand.send_reply(cx, id, frame),
+            PeerPost::OfferAnswer { id, answer } => strand.on_offer_answer(cx, id, *answer),
             PeerPost::Run(task) => {
                 if strand.phase == Phase::Open {
-                    strand.call(cx, |_, peer| task(peer));
+                    strand.call(cx, task);
                 }
             }
             PeerPost::Close(close) => {
-                let reason =
-                    Reason::new(ReasonKind::Closed, close.cause.clone().unwrap_or_default());
+                let reason = close.reason();
                 strand.close(cx, close, reason);
             }
         }
     }
 
     /// Starts what should be in flight now, publishes what others may know, arms the deadline.
-    pub(crate) fn settle(&mut self, cx: &mut Context<'_, S>) -> Fate {
+    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Fate {
         if self.strand.phase == Phase::GivenUp {
             return Fate::Waits;
         }
@@ -403,7 +411,7 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 }
 
-impl<S> Connection<S> {
+impl Connection {
     /// It is gone, but for what it was given up for.
     fn leave(&mut self) -> Fate {
         if self.strand.given_up == 0 {
@@ -415,71 +423,81 @@ impl<S> Connection<S> {
     }
 }
 
-impl<S: Default + Send + 'static> Strand<S> {
+impl Strand {
     /// Runs a callback, with everything that goes with it: the watchdog can see it, a panic is
     /// contained, and what it asked for happens after it.
     pub(crate) fn call(
         &mut self,
-        cx: &mut Context<'_, S>,
-        callback: impl FnOnce(&dyn crate::Handler<State = S>, &mut Peer<'_, S>) -> Outcome,
+        cx: &mut Context<'_>,
+        callback: impl FnOnce(&mut dyn Callbacks, PeerOutput<'_>) -> HandlerResult,
     ) {
         let (core, now) = (cx.core, cx.now);
         crate::sync::assert_none_held();
+        let mut callbacks = self.callbacks.take().expect("one callback at a time, before the end");
         cx.local.watch.enter(self.id);
         let spares = &mut cx.local.spares;
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            callback(&*core.handler, &mut Peer::new(self, core, spares, now))
+            callback(&mut *callbacks, PeerOutput::new(self, core, spares, now))
         }));
         cx.local.watch.leave();
+        self.callbacks = Some(callbacks);
         match result {
             Ok(Ok(())) => {}
             Ok(Err(close)) => {
-                let cause = close.cause.clone().unwrap_or_default();
-                self.want_close(close, Reason::new(ReasonKind::Closed, cause));
+                let reason = close.reason();
+                self.want_close(close, reason);
             }
-            Err(panic) => {
-                let text = panic_text(&*panic);
-                cx.core.stats.panics.add(1);
-                tracing::error!(peer = %self.id, panic = text, "a callback panicked");
-                let close = Close::telling(8, "internal error");
-                self.want_close(close, Reason::new(ReasonKind::Panicked, text));
-            }
+            Err(panic) => self.on_panic(cx, &*panic),
         }
+        self.close_as_wanted(cx);
+    }
+
+    /// Closes if a callback, or what it sent, asked for it.
+    fn close_as_wanted(&mut self, cx: &mut Context<'_>) {
         if let Some(wanted) = self.wanted_close.take() {
             self.close(cx, wanted.0, wanted.1);
         }
     }
 
+    fn on_panic(&mut self, cx: &mut Context<'_>, panic: &(dyn std::any::Any + Send)) {
+        let text = panic_text(panic);
+        cx.core.stats.panics.add(1);
+        tracing::error!(peer = %self.id, panic = text, "a callback panicked");
+        let reason = DisconnectReason::new(DisconnectKind::Panicked, text);
+        self.want_close(Close::internal_error(), reason);
+    }
+
     /// Asks for an end, once the callback that runs has returned. The first wish counts.
-    pub(crate) fn want_close(&mut self, close: Close, reason: Reason) {
+    pub(crate) fn want_close(&mut self, close: Close, reason: DisconnectReason) {
         if self.wanted_close.is_none() {
             self.wanted_close = Some(Box::new((close, reason)));
         }
     }
 
-    pub(crate) fn extras(&mut self) -> &mut Extras<S> {
+    pub(crate) fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
 
     /// The connection's gate; it is there as long as the connection.
-    pub(crate) fn gate<'a>(&self, cx: &Context<'a, S>) -> &'a crate::gate::Gate {
+    pub(crate) fn gate<'a>(&self, cx: &Context<'a>) -> &'a crate::gate::Gate {
         cx.core.registry.gate(self.id).expect("a connection has a gate")
     }
 
     /// True exactly when requests, replies and goodbyes can be sent.
     pub(crate) fn has_hello(&self) -> bool {
-        self.rules.is_native() && self.session.may_use_own_kinds()
+        self.config.is_native() && self.session.may_use_own_kinds()
     }
 
-    /// How the connection's peer is spoken to: whether kinds 4 to 31 are the protocol's own, and
-    /// its largest payload.
-    pub(crate) fn spoken(&self) -> (bool, usize) {
-        let hello = self.rules.is_native() && self.session.own_kinds_are_reserved();
-        let max = match self.rules.is_native() {
-            true => self.session.send_limit(&self.rules.session),
-            false => self.rules.wire.payload_bytes_max,
-        };
-        (hello, max)
+    /// The limits of a message to the peer.
+    pub(crate) fn spoken(&self) -> SendLimits {
+        let native = self.config.is_native();
+        SendLimits {
+            hello: native && self.session.own_kinds_are_reserved(),
+            payload_bytes_max: match native {
+                true => self.session.send_limit(&self.config.session),
+                false => self.config.wire.payload_bytes_max,
+            },
+        }
     }
 
     pub(crate) fn sent_message(&mut self) {
@@ -489,22 +507,19 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Queues a frame that another thread encoded, and reserved room for.
-    fn send_posted(&mut self, cx: &mut Context<'_, S>, frame: Vec<u8>) {
+    fn send_posted(&mut self, cx: &mut Context<'_>, frame: Vec<u8>) {
         self.gated_bytes += frame.len();
         if self.phase != Phase::Open {
             self.late_bytes += frame.len() as u64;
             return;
         }
-        let (hello, payload_bytes_max) = self.spoken();
-        let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES;
-        if self.rules.is_native() && (too_large || hello && posthouse_wire::is_own_kind(frame[4])) {
+        let limits = self.spoken();
+        let too_large = frame.len() > limits.payload_bytes_max + FRAME_OVERHEAD_BYTES;
+        let reserved = limits.hello && posthouse_wire::is_own_kind(frame[4]);
+        if self.config.is_native() && (too_large || reserved) {
             // It could be sent when it was encoded; hello was agreed since.
             let text = "a message was on its way when hello was agreed, and is not allowed since";
-            self.want_close(
-                Close::telling(8, "internal error"),
-                Reason::new(ReasonKind::Unsendable, text),
-            );
-            return;
+            return self.close_unsendable(text);
         }
         self.output.push_owned(&mut cx.local.spares, frame);
         self.sent_message();
@@ -512,10 +527,9 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Queues a frame of a group.
-    pub(crate) fn send_shared(&mut self, cx: &mut Context<'_, S>, frame: &Arc<[u8]>) {
-        let (_, payload_bytes_max) = self.spoken();
-        let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES;
-        if self.rules.is_native() && too_large {
+    pub(crate) fn send_shared(&mut self, cx: &mut Context<'_>, frame: &Arc<[u8]>) {
+        let too_large = frame.len() > self.spoken().payload_bytes_max + FRAME_OVERHEAD_BYTES;
+        if self.config.is_native() && too_large {
             // The peer said that it takes no frame as large as this; the others get theirs.
             return cx.core.stats.group_skips.add(1);
         }
@@ -523,24 +537,40 @@ impl<S: Default + Send + 'static> Strand<S> {
             self.output.push_shared(&mut cx.local.spares, frame);
             self.sent_message();
             self.check_high(cx.core);
-            self.check_full(cx.core, frame.len());
+            self.check_full(frame.len());
         }
+    }
+
+    /// Queues the answer to a request, which another thread encoded.
+    fn send_reply(&mut self, cx: &mut Context<'_>, id: u32, frame: Vec<u8>) {
+        self.gated_bytes += frame.len();
+        let open = self.extras.as_mut().is_some_and(|e| e.open_requests.remove(&id));
+        if self.phase != Phase::Open || !open {
+            self.late_bytes += frame.len() as u64;
+            return;
+        }
+        let bytes = frame.len();
+        self.output.push_owned(&mut cx.local.spares, frame);
+        self.sent_message();
+        self.check_high(cx.core);
+        self.check_full(bytes);
     }
 
     /// Over the high mark an accepted peer is not read from. A connecting side goes on reading:
     /// two ends that both stop would wait for each other for ever.
-    pub(crate) fn check_high(&mut self, core: &Core<S>) {
-        if self.output.message_bytes() > core.options.tuning.queue_high_bytes {
+    pub(crate) fn check_high(&mut self, core: &Core) {
+        let high = core.queue_high_bytes(self.config.options.send_queue_bytes);
+        if self.output.message_bytes() > high {
             self.over_high = true;
         }
     }
 
     /// Over the maximum the peer is given up, unless this message is all that is queued.
-    pub(crate) fn check_full(&mut self, core: &Core<S>, last_bytes: usize) {
+    pub(crate) fn check_full(&mut self, last_bytes: usize) {
         let queued = self.output.message_bytes();
-        if queued > last_bytes && queued > core.options.send_queue_bytes {
+        if queued > last_bytes && queued > self.config.options.send_queue_bytes {
             let text = format!("{queued} bytes queued");
-            self.want_close(Close::abort(), Reason::new(ReasonKind::QueueFull, text));
+            self.want_close(Close::abort(), DisconnectReason::new(DisconnectKind::QueueFull, text));
         }
     }
 
@@ -551,12 +581,12 @@ impl<S: Default + Send + 'static> Strand<S> {
             && (!self.over_high || self.outgoing)
     }
 
-    fn submit(&mut self, cx: &mut Context<'_, S>, operation: Operation, sequence: u8, op: Op) {
+    fn submit(&mut self, cx: &mut Context<'_>, operation: Operation, sequence: u8, op: Op) {
         self.in_flight += 1;
         cx.lane.submit(pack(self.id, operation, sequence), op);
     }
 
-    fn send_as_wanted(&mut self, cx: &mut Context<'_, S>) {
+    fn send_as_wanted(&mut self, cx: &mut Context<'_>) {
         let sends = matches!(self.phase, Phase::Opening | Phase::Open | Phase::Draining);
         let Some(socket) = self.socket else { return };
         if !sends || !self.output.wants_send() || self.retry_at.is_some() {
@@ -564,7 +594,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         }
         let gather = self.output.start(&mut cx.local.spares);
         if self.stall.is_none() {
-            let until = cx.now + Duration::from_millis(cx.core.options.stall_ms);
+            let until = cx.now + Duration::from_millis(self.config.options.stall_timeout_ms);
             let sent = self.record.as_ref().map_or(0, |record| record.bytes_sent());
             self.stall = Some((until, sent));
         }
@@ -572,7 +602,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// A shortage that passes: nothing is lost, the operation is submitted again soon.
-    fn retry_later(&mut self, cx: &mut Context<'_, S>) {
+    fn retry_later(&mut self, cx: &mut Context<'_>) {
         const RETRY: Duration = Duration::from_millis(10);
         self.retry_at = Some(cx.now + RETRY);
         cx.core.stats.shortages.add(1);
@@ -580,7 +610,7 @@ impl<S: Default + Send + 'static> Strand<S> {
 
     /// Lets the gate know what is queued. Returns whether something has left for which another
     /// thread waits.
-    fn publish(&mut self, cx: &Context<'_, S>) -> bool {
+    fn publish(&mut self, cx: &Context<'_>) -> bool {
         let queued = self.output.message_bytes();
         let known = std::mem::replace(&mut self.gated_bytes, queued);
         if queued > known {
@@ -596,7 +626,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
-impl<S> Extras<S> {
+impl Extras {
     /// A number for the next request: one that no waiting request has.
     pub(crate) fn next_request(&mut self) -> u32 {
         loop {
@@ -613,7 +643,7 @@ impl<S> Extras<S> {
     }
 
     /// Adds something to do at a time; what is for the same time is done in order.
-    pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask<S>) {
+    pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask) {
         self.tasks.insert((at, self.next_task), task);
         self.next_task += 1;
     }

@@ -1,23 +1,24 @@
 //! What all workers and handles of one endpoint share.
 
+use std::fmt;
 use std::time::Duration;
 
-use posthouse_io::{Bell, Choice, CompletionPort, LaneId};
+use posthouse_io::{Bell, Choice, CompletionPort, LaneId, Layout};
 
 use crate::accepting::Accepting;
+use crate::config::{SendConfig, SendConfigs, SendLimits};
 use crate::endpoint::Guard;
+use crate::erased::HandlerId;
 use crate::error::SendError;
 use crate::group::{Groups, Members};
-use crate::handler::Handler;
 use crate::id::PeerId;
 use crate::known_hashes::KnownHashes;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
-use crate::options::Options;
+use crate::options::{EndpointOptions, Tuning};
 use crate::registry::Registry;
-use crate::rules::RulesTable;
 use crate::stats::Counts;
-use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
+use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
 use crate::worker::Strands;
 
 /// So long past the deadline of the shutdown a connection is given up that nothing holds any more
@@ -33,17 +34,17 @@ pub(crate) enum Reads {
     Once(u8),
 }
 
-pub(crate) struct Core<S> {
+pub(crate) struct Core {
     pub(crate) port: CompletionPort,
     pub(crate) choice: Choice,
-    pub(crate) handler: Box<dyn Handler<State = S>>,
-    pub(crate) options: Options,
+    pub(crate) options: EndpointOptions,
+    pub(crate) tuning: Tuning,
     pub(crate) reads: Reads,
     pub(crate) registry: Registry,
-    pub(crate) rules: RulesTable,
-    pub(crate) mailboxes: Box<[Mailbox<S>]>,
+    pub(crate) sends: SendConfigs,
+    pub(crate) mailboxes: Box<[Mailbox]>,
     /// The connections, in the shared layout.
-    pub(crate) strands: Option<Strands<S>>,
+    pub(crate) strands: Option<Strands>,
     pub(crate) accepting: Accepting,
     pub(crate) groups: Groups,
     pub(crate) everyone: Arc<Members>,
@@ -55,7 +56,11 @@ pub(crate) struct Core<S> {
     pub(crate) faults_logged: LogLimit,
     /// Connections that were given up for what the system did not end.
     pub(crate) given_up_logged: LogLimit,
-    pub(crate) guard: OnceLock<Weak<Guard<S>>>,
+    /// True exactly when the log has named a method that a handler lacks.
+    pub(crate) missing_logged: AtomicBool,
+    /// Handlers that were attached.
+    handlers: AtomicU32,
+    pub(crate) guard: OnceLock<Weak<Guard>>,
 }
 
 /// The endpoint's own life: running, shutting down until a deadline, over.
@@ -139,22 +144,114 @@ pub(crate) fn nonce(port: &CompletionPort) -> [u8; 16] {
     nonce
 }
 
-impl<S: Default + Send + 'static> Core<S> {
-    pub(crate) fn close_timeout(&self) -> Duration {
-        Duration::from_millis(self.options.close_timeout_ms)
+/// The bound that a frame of another thread counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendBound {
+    /// The send queue, and the posts that may wait.
+    Message,
+    /// The send queue.
+    Reply,
+    /// A place that was reserved before.
+    Reserved,
+}
+
+/// Handlers that an endpoint can have in its life: their numbers have 15 bits in a gate.
+const HANDLERS_MAX: u32 = 1 << 15;
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("backend", &self.choice.backend).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        (port, choice): (CompletionPort, Choice),
+        options: EndpointOptions,
+        tuning: Tuning,
+    ) -> Self {
+        let shared = choice.layout == Layout::Shared;
+        let lanes = port.lanes();
+        let pending = tuning.pending_reads as u8;
+        Self {
+            reads: if shared { Reads::Once(pending) } else { Reads::Stream },
+            registry: Registry::new(lanes, options.max_connections),
+            sends: SendConfigs::default(),
+            mailboxes: (0..lanes).map(|_| Mailbox::default()).collect(),
+            strands: shared.then(|| Strands::new(options.max_connections)),
+            accepting: Accepting::default(),
+            groups: Groups::new(lanes),
+            everyone: Members::new("everyone", lanes),
+            stats: Arc::default(),
+            assembly: Assembly::default(),
+            known_hashes: KnownHashes::default(),
+            life: Life::new(choice.io_workers, port.bell()),
+            faults_logged: LogLimit::default(),
+            given_up_logged: LogLimit::default(),
+            missing_logged: AtomicBool::new(false),
+            handlers: AtomicU32::new(0),
+            guard: OnceLock::new(),
+            options,
+            tuning,
+            choice,
+            port,
+        }
+    }
+
+    /// A number for one more handler, unless there are too many.
+    pub(crate) fn next_handler(&self) -> Option<HandlerId> {
+        let next = |n| (n < HANDLERS_MAX).then_some(n + 1);
+        let number = self.handlers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
+        Some(HandlerId(number as u16))
+    }
+
+    pub(crate) fn shutdown_timeout(&self) -> Duration {
+        Duration::from_millis(self.options.shutdown_timeout_ms)
+    }
+
+    /// The queue length over which an accepted peer is not read from.
+    pub(crate) fn queue_high_bytes(&self, queue_bytes_max: usize) -> usize {
+        self.tuning.queue_high_bytes.min(queue_bytes_max)
+    }
+
+    /// Encodes a frame on the caller's thread, reserves room for it and posts it.
+    pub(crate) fn send_frame(
+        &self,
+        peer: PeerId,
+        bound: SendBound,
+        encode: impl FnOnce(&SendConfig, SendLimits, &mut Vec<u8>) -> Result<(), SendError>,
+        post: impl FnOnce(Vec<u8>) -> PeerPost,
+    ) -> Result<(), SendError> {
+        let gate = self.registry.gate(peer).ok_or(SendError::NotConnected)?;
+        let spoken = gate.spoken(peer.generation())?;
+        let config = self.sends.get(spoken.send).ok_or(SendError::NotConnected)?;
+        let mut frame = Vec::new();
+        encode(&config, spoken.limits, &mut frame)?;
+        let bytes = frame.len();
+        let (queue_bytes_max, posts_max) = match bound {
+            SendBound::Message => (config.queue_bytes_max, self.tuning.max_posts),
+            SendBound::Reply => (config.queue_bytes_max, usize::MAX),
+            SendBound::Reserved => (usize::MAX, usize::MAX),
+        };
+        gate.reserve(peer.generation(), bytes, queue_bytes_max)?;
+        let posted = self.post_within(peer, post(frame), posts_max);
+        if posted.is_err() {
+            gate.give_back(peer.generation(), bytes);
+        }
+        posted
     }
 
     /// Posts to a connection's strand; posts of one thread arrive in their order.
-    pub(crate) fn post(&self, id: PeerId, post: PeerPost<S>) -> Result<(), SendError> {
-        self.post_within(id, post, self.options.tuning.max_posts)
+    pub(crate) fn post(&self, id: PeerId, post: PeerPost) -> Result<(), SendError> {
+        self.post_within(id, post, self.tuning.max_posts)
     }
 
     /// The same for posts that are bounded otherwise (one for each connection).
-    pub(crate) fn post_bounded(&self, id: PeerId, post: PeerPost<S>) -> Result<(), SendError> {
+    pub(crate) fn post_bounded(&self, id: PeerId, post: PeerPost) -> Result<(), SendError> {
         self.post_within(id, post, usize::MAX)
     }
 
-    fn post_within(&self, id: PeerId, post: PeerPost<S>, max: usize) -> Result<(), SendError> {
+    fn post_within(&self, id: PeerId, post: PeerPost, max: usize) -> Result<(), SendError> {
         if let Some(strands) = &self.strands {
             if strands.post(id, post, max)? {
                 self.port.wake(LaneId(0));
@@ -167,7 +264,7 @@ impl<S: Default + Send + 'static> Core<S> {
     pub(crate) fn post_to_lane(
         &self,
         lane: LaneId,
-        post: Post<S>,
+        post: Post,
         max: usize,
     ) -> Result<(), SendError> {
         match self.mailboxes[lane.index()].push(post, max) {
@@ -207,6 +304,15 @@ impl<S: Default + Send + 'static> Core<S> {
             self.life.over.store(true, Ordering::Release);
             self.port.wake_sides();
             self.life.bell.ring();
+        }
+    }
+
+    /// Waits until the last worker has ended and the port is drained.
+    pub(crate) fn wait_for_end(&self) {
+        self.life.bell.wait(None, || self.life.is_over().then_some(()));
+        let drained = self.port.drain(Duration::from_secs(10));
+        if drained.leaked > 0 || drained.workers > 0 {
+            tracing::error!(?drained, "the system still holds something: it is leaked");
         }
     }
 }

@@ -1,109 +1,216 @@
 //! A running instance: it can listen and connect at once.
 
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use posthouse_io::{Address, LaneId};
+use posthouse_io::{Address, LaneId, ListenOptions};
 
 use crate::builder::Builder;
-use crate::close::{Close, Outcome};
-use crate::core::Core;
-use crate::error::{ConnectError, SendError, WouldDeadlock};
+use crate::close::{Close, HandlerResult};
+use crate::config::ConnectionConfig;
+use crate::core::{Core, SendBound};
+use crate::erased::{Callbacks, HandlerId, View, with_peer};
+use crate::error::{ConnectError, ListenError, RunError, SendError, StartError, WouldDeadlock};
 use crate::group::Group;
 use crate::handler::Handler;
 use crate::id::PeerId;
+use crate::listener::{Listener, ListenerHandle};
 use crate::mailbox::{PeerPost, Post};
-use crate::message::Ticket;
-use crate::options::{Layout, Options};
-use crate::peer::Peer;
+use crate::options::{EndpointOptions, Layout, OptionsError, Tuning};
+use crate::peer::{Output, Peer};
 use crate::registry::PeerInfo;
 use crate::stats::Stats;
 use crate::sync::{Arc, Weak};
 use crate::target::Target;
 
-/// A handle on a running instance: `Clone + Send + Sync`. Every call is safe from every thread and
-/// from every callback.
+/// A handle on a running instance, as one of its handlers sees it: `Clone + Send + Sync`. Every call
+/// is safe from every thread and from every callback.
 ///
 /// When the last handle is dropped the endpoint shuts down by itself, and nobody waits for it.
-pub struct Endpoint<S = ()> {
-    core: Arc<Core<S>>,
-    /// `None`: a handle made while the last one was being dropped; it keeps nothing running.
-    guard: Option<Arc<Guard<S>>>,
+pub struct Endpoint<H: Handler> {
+    core: Arc<Core>,
+    handler: Arc<H>,
+    handler_id: HandlerId,
+    /// `None`: a handle that keeps nothing running, lent to callbacks.
+    guard: Option<Arc<Guard>>,
 }
 
 /// Dropped with the last handle.
-pub(crate) struct Guard<S> {
-    core: Weak<Core<S>>,
-    close_timeout: Duration,
-    shut: fn(&Core<S>, Duration),
+pub(crate) struct Guard {
+    core: Weak<Core>,
 }
 
-impl<S> Drop for Guard<S> {
+impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {
-            (self.shut)(&core, self.close_timeout);
+            core.begin_shutdown(core.shutdown_timeout());
         }
     }
 }
 
-impl<S> Clone for Endpoint<S> {
+impl<H: Handler> Clone for Endpoint<H> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), guard: self.guard.clone() }
+        // A clone of a handle that was lent to a callback keeps the endpoint running, unless the
+        // last handle is just being dropped.
+        let guard = self.guard.clone();
+        let guard = guard.or_else(|| self.core.guard.get().and_then(Weak::upgrade));
+        Self { guard, ..self.lent() }
     }
 }
 
-impl<S> fmt::Debug for Endpoint<S> {
+impl<H: Handler> fmt::Debug for Endpoint<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("backend", &self.core.choice.backend)
-            .field("listening", &self.core.accepting.addresses())
+            .field("listening", &self.addresses())
             .finish_non_exhaustive()
     }
 }
 
-impl Endpoint {
+impl<H: Handler> Endpoint<H> {
     /// Begins to build an endpoint around a handler.
-    pub fn builder<H: Handler>(handler: H) -> Builder<H> {
+    pub fn builder(handler: H) -> Builder<H> {
         Builder::new(handler)
     }
-}
 
-impl<S: Default + Send + 'static> Endpoint<S> {
-    /// The first handle.
-    pub(crate) fn first(core: Arc<Core<S>>) -> Self {
-        let guard = Arc::new(Guard {
-            core: Arc::downgrade(&core),
-            close_timeout: core.close_timeout(),
-            shut: Core::begin_shutdown,
-        });
-        let set = core.guard.set(Arc::downgrade(&guard));
+    /// Makes the first handle of an endpoint that has not started.
+    pub(crate) fn first(core: Arc<Core>, handler: H) -> Self {
+        let handler_id = core.next_handler().expect("the first handler");
+        Self { core, handler: Arc::new(handler), handler_id, guard: None }
+    }
+
+    /// Makes the first handle one that keeps the endpoint running.
+    pub(crate) fn guarded(mut self) -> Self {
+        let guard = Arc::new(Guard { core: Arc::downgrade(&self.core) });
+        let set = self.core.guard.set(Arc::downgrade(&guard));
         assert!(set.is_ok(), "an endpoint has one first handle");
-        Self { core, guard: Some(guard) }
+        self.guard = Some(guard);
+        self
     }
 
-    /// A handle made inside.
-    pub(crate) fn of(core: &Arc<Core<S>>) -> Self {
-        Self { core: core.clone(), guard: core.guard.get().and_then(Weak::upgrade) }
+    /// Makes a handle that keeps nothing running.
+    fn lent(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            handler: self.handler.clone(),
+            handler_id: self.handler_id,
+            guard: None,
+        }
     }
 
-    /// The addresses that it listens on, in the order in which they were given, with the ports
-    /// that the system chose where 0 was asked for.
-    pub fn addresses(&self) -> &[Address] {
+    fn view(&self) -> Arc<View<H>> {
+        Arc::new(View { endpoint: self.lent() })
+    }
+
+    pub(crate) fn handler_id(&self) -> HandlerId {
+        self.handler_id
+    }
+
+    /// Adds another kind of connection with its own state to this endpoint, and returns the
+    /// endpoint as that handler sees it: workers, groups, limits, statistics and shutdown are the
+    /// same. Listeners and connections made through it have this handler.
+    ///
+    /// ```
+    /// use posthouse::{Endpoint, Handler, Listener, Framing};
+    ///
+    /// struct Devices;
+    /// impl Handler for Devices {
+    ///     type State = u32;
+    /// }
+    ///
+    /// struct Operators;
+    /// impl Handler for Operators {
+    ///     type State = String;
+    /// }
+    ///
+    /// let devices = Endpoint::builder(Devices).start()?;
+    /// let operators = devices.attach(Operators)?;
+    /// devices.listen(Listener::new("127.0.0.1:0").framing(Framing::Lines))?;
+    /// operators.listen("127.0.0.1:0")?;
+    /// # Ok::<(), posthouse::StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Shutdown`] once the endpoint shuts down, [`StartError::TooManyHandlers`] for
+    /// more than 32,767 in an endpoint's life. Each costs some 100 bytes while something uses it.
+    pub fn attach<K: Handler>(&self, handler: K) -> Result<Endpoint<K>, StartError> {
+        if self.core.life.shutdown_deadline().is_some() {
+            return Err(StartError::Shutdown);
+        }
+        let handler_id = self.core.next_handler().ok_or(StartError::TooManyHandlers)?;
+        let Self { core, guard, .. } = self.clone();
+        Ok(Endpoint { core, handler: Arc::new(handler), handler_id, guard })
+    }
+
+    /// Returns the handler.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// Listens on an address, from now on. The handle tells the address that it got, and stops it.
+    ///
+    /// A host name is looked up here, which may take as long as the system's resolver takes.
+    ///
+    /// # Errors
+    ///
+    /// A text that is no address, an address that cannot be bound, an option out of its bounds, a
+    /// key with another framing than the native one; in a callback a host name; and any listener
+    /// once the endpoint shuts down.
+    pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
+        let listener = listener.into();
+        let text = || listener.to_string();
+        let config = ConnectionConfig::for_listener(&listener, self.view(), &self.core.sends)
+            .map_err(|error| ListenError::Options { address: text(), error })?;
+        let addresses = self.addresses_of(&listener)?;
+        let dual_stack = listener.dual_stack;
+        if dual_stack && !addresses.iter().all(|at| at.socket_addr().is_ipv6()) {
+            let error = OptionsError::new("dual_stack needs an IPv6 address: [::]");
+            return Err(ListenError::Options { address: text(), error });
+        }
+        let backlog = self.core.tuning.backlog;
+        let options = ListenOptions { backlog, dual_stack, ..ListenOptions::default() };
+        let mut error = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            match self.core.port.listen(address, options) {
+                Ok(bound) => return self.core.accepting.add(&self.core, bound, config),
+                Err(failed) => error = failed,
+            }
+        }
+        Err(ListenError::Bind { address: text(), error })
+    }
+
+    fn addresses_of(&self, listener: &Listener) -> Result<Vec<Address>, ListenError> {
+        let name = listener.address.as_ref().map_err(|error| error.clone())?;
+        if let Some(address) = name.as_address() {
+            return Ok(vec![address]);
+        }
+        if posthouse_io::on_worker() {
+            return Err(ListenError::WouldBlock);
+        }
+        let found = self.core.port.look_up(name);
+        found.map_err(|error| ListenError::LookUp { address: listener.to_string(), error })
+    }
+
+    /// Returns the addresses that it listens on, with the ports that the system chose if 0 was
+    /// asked for: those of the builder in their order, then those that were added.
+    pub fn addresses(&self) -> Vec<Address> {
         self.core.accepting.addresses()
     }
 
-    /// The name of the backend that does the I/O.
+    /// Returns the name of the backend that does the I/O.
     pub fn backend(&self) -> &'static str {
         self.core.choice.backend
     }
 
-    /// Why this backend does it.
+    /// Returns the reason why this backend does it.
     pub fn backend_reason(&self) -> &str {
         &self.core.choice.reason
     }
 
-    /// How connections and workers come together: pinned or shared.
+    /// Returns the layout: pinned or shared.
     pub fn layout(&self) -> Layout {
         match self.core.choice.layout {
             posthouse_io::Layout::Pinned => Layout::Pinned,
@@ -111,135 +218,153 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         }
     }
 
-    /// The options that it runs with.
-    pub fn options(&self) -> &Options {
+    /// Returns the options that it runs with.
+    pub fn options(&self) -> &EndpointOptions {
         &self.core.options
     }
 
-    /// Begins a connection. It comes up, or does not, later: the handler's
-    /// [`connected`](Handler::connected) or [`unreachable`](Handler::unreachable) tells. The id
-    /// names it from now on, so that it can also be given up with [`close`](Self::close).
-    pub fn connect(&self, target: Target) -> Result<PeerId, ConnectError> {
-        if target.credential.len() > posthouse_wire::CREDENTIAL_BYTES_MAX {
-            return Err(ConnectError::CredentialTooLong);
-        }
-        let id = self.core.registry.allocate().ok_or(ConnectError::TooMany)?;
-        // Asked after the slot was taken: a shutdown that begins later waits for this connection.
-        if self.core.life.shutdown_deadline().is_some() {
-            self.core.registry.release(id);
-            self.core.wake_all(); // a worker may have waited for this slot
-            return Err(ConnectError::Shutdown);
-        }
-        let rules = self.core.rules.for_target(&target, &self.core.options);
-        let connect = PeerPost::Connect { target: Box::new(target), rules };
-        if self.core.post_bounded(id, connect).is_err() {
-            self.core.registry.release(id);
-            return Err(ConnectError::Shutdown);
-        }
-        Ok(id)
+    /// Returns the options for tuners that it runs with.
+    pub fn tuning(&self) -> &Tuning {
+        &self.core.tuning
     }
 
-    /// Sends a message to a connection. For one connection, what one thread sends leaves in the
-    /// order of its calls.
+    /// Begins a connection, with the state that it will have. It comes up, or does not, later:
+    /// [`connected`](Handler::connected) or [`connect_failed`](Handler::connect_failed) is called.
+    /// The id names it from now on, so that it can also be given up with [`close`](Self::close).
+    ///
+    /// `connected` may run before this returns; [`connect_with`](Self::connect_with) gives the id
+    /// before.
     ///
     /// # Errors
     ///
-    /// At once, and then nothing was sent: the connection is not (or no longer) up, its queue is
-    /// full, or the message cannot be sent on it.
-    pub fn send(&self, peer: PeerId, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        let gate = self.core.registry.gate(peer).ok_or(SendError::NotConnected)?;
-        let spoken = gate.spoken(peer.generation())?;
-        let rules = self.core.rules.get(spoken.rules).ok_or(SendError::NotConnected)?;
-        let mut frame = Vec::with_capacity(payload.len() + 16);
-        rules.encode(kind, payload, (spoken.hello, spoken.payload_bytes_max), &mut frame)?;
-        let bytes = frame.len();
-        gate.reserve(peer.generation(), bytes, self.core.options.send_queue_bytes)?;
-        let posted = self.core.post(peer, PeerPost::Frame(frame));
-        if posted.is_err() {
-            gate.give_back(peer.generation(), bytes);
-        }
-        posted
+    /// A text that is no address, too many connections, an option out of its bounds, a credential
+    /// that is too long, or an endpoint that shuts down. No callback follows then.
+    pub fn connect(
+        &self,
+        target: impl Into<Target>,
+        state: H::State,
+    ) -> Result<PeerId, ConnectError> {
+        self.connect_with(target, |_| state)
     }
 
-    /// Runs something on a connection's strand, where its state can be reached: to give it a
-    /// request ([`Peer::request`]), to look at its state, to do two things in one turn.
+    /// Begins a connection as [`connect`](Self::connect) does. `state` makes the state from the id,
+    /// before anything of the connection can happen.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect). `state` may have been called then.
+    pub fn connect_with(
+        &self,
+        target: impl Into<Target>,
+        state: impl FnOnce(PeerId) -> H::State,
+    ) -> Result<PeerId, ConnectError> {
+        let target = target.into();
+        if let Err(error) = &target.address {
+            return Err(error.clone().into());
+        }
+        if target.credential.len() > posthouse_wire::CREDENTIAL_BYTES_MAX {
+            return Err(ConnectError::CredentialTooLong);
+        }
+        let (view, core) = (self.view(), &self.core);
+        let config = ConnectionConfig::for_target(&target, view.clone(), &core.sends)?;
+        let id = core.registry.allocate().ok_or(ConnectError::TooMany)?;
+        // Released if `state` panics, too.
+        let slot = Allocated { core, id: Some(id) };
+        let callbacks = Some(view.with_state(state(id)));
+        // Asked after the slot was taken: a shutdown that begins later waits for this connection.
+        if core.life.shutdown_deadline().is_some() {
+            return Err(ConnectError::Shutdown);
+        }
+        let connect = PeerPost::Connect { target: Box::new(target), config, callbacks };
+        core.post_bounded(id, connect).map_err(|_| ConnectError::Shutdown)?;
+        slot.keep();
+        Ok(id)
+    }
+
+    /// Sends a message to a connection of any handler, from any thread and any callback. Messages
+    /// of one thread to one connection arrive in the order of the calls.
+    ///
+    /// # Errors
+    ///
+    /// At once, and nothing is sent: the connection is not (or no longer) up, its queue is full, or
+    /// the message cannot be sent on it.
+    pub fn send(&self, peer: PeerId, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+        self.core.send_frame(
+            peer,
+            SendBound::Message,
+            |config, limits, frame| {
+                frame.reserve(payload.len() + 16);
+                config.encode(kind, payload, limits, frame)
+            },
+            PeerPost::Frame,
+        )
+    }
+
+    /// Runs something on a connection's strand, where its state can be reached: to send a request
+    /// ([`Peer::request`]), to look at its state, to do two things in one turn. `?` in it closes
+    /// that connection.
     ///
     /// **A connection that ends before it is its turn drops the task unrun**, with everything that
     /// was moved into it: do not move in what must not be lost.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotConnected`] where the connection is not up, [`SendError::Busy`] where too
-    /// much posted work waits.
+    /// [`RunError::NotConnected`] if the connection is not up, [`RunError::WrongHandler`] if it
+    /// belongs to another handler, [`RunError::Busy`] if too much posted work waits.
     #[doc(alias = "spawn")]
     pub fn run(
         &self,
         peer: PeerId,
-        task: impl FnOnce(&mut Peer<'_, S>) -> Outcome + Send + 'static,
-    ) -> Result<(), SendError> {
-        let gate = self.core.registry.gate(peer).ok_or(SendError::NotConnected)?;
-        gate.spoken(peer.generation())?;
-        self.core.post(peer, PeerPost::Run(Box::new(task)))
-    }
-
-    /// Answers a request, from any thread and any callback: what [`Peer::reply`] does on the strand
-    /// of the connection that asked.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::NotConnected`] where the connection that asked is gone, [`SendError::Busy`]
-    /// where too much posted work waits.
-    pub fn reply(&self, ticket: Ticket, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        let payload = payload.to_vec();
-        self.run(ticket.peer(), move |peer| {
-            peer.reply(ticket, kind, &payload);
-            Ok(())
-        })
-    }
-
-    /// Refuses a request, from any thread and any callback.
-    ///
-    /// # Errors
-    ///
-    /// As [`reply`](Self::reply).
-    pub fn refuse(&self, ticket: Ticket, text: &str) -> Result<(), SendError> {
-        let text = text.to_owned();
-        self.run(ticket.peer(), move |peer| {
-            peer.refuse(ticket, &text);
-            Ok(())
-        })
-    }
-
-    /// Closes a connection, or gives up one that is being made.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::NotConnected`] where it is gone already, [`SendError::Busy`] where too much
-    /// posted work waits.
-    pub fn close(&self, peer: PeerId, close: Close) -> Result<(), SendError> {
-        if !self.core.registry.is_current(peer) {
-            return Err(SendError::NotConnected);
+        task: impl FnOnce(&mut Peer<'_, H>) -> HandlerResult + Send + 'static,
+    ) -> Result<(), RunError> {
+        let gate = self.core.registry.gate(peer).ok_or(RunError::NotConnected)?;
+        let spoken = gate.spoken(peer.generation()).map_err(run_error)?;
+        if spoken.handler != self.handler_id {
+            return Err(RunError::WrongHandler);
         }
-        self.core.post(peer, PeerPost::Close(close))
+        let task = move |callbacks: &mut dyn Callbacks, output: Output<'_>| {
+            with_peer(callbacks, output, task)
+        };
+        self.core.post(peer, PeerPost::Run(Box::new(task))).map_err(run_error)
     }
 
-    /// What is known of a connection that is up.
+    /// Closes a connection of any handler, or gives up one that is being made.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::NotConnected`] if it is gone already, [`RunError::Busy`] if too much posted work
+    /// waits.
+    pub fn close(&self, peer: PeerId, close: Close) -> Result<(), RunError> {
+        if !self.core.registry.is_current(peer) {
+            return Err(RunError::NotConnected);
+        }
+        self.core.post(peer, PeerPost::Close(close)).map_err(run_error)
+    }
+
+    /// Returns what is known of a connection that is up, whatever its handler.
     pub fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
         self.core.registry.info(peer, self.core.port.now())
     }
 
-    /// All connections that are up: a snapshot.
+    /// Returns all connections that are up, of all handlers: a snapshot.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.core.registry.infos(self.core.port.now())
     }
 
-    /// The group of this name; it is made where there is none.
-    pub fn group(&self, name: &str) -> Group<S> {
+    /// Returns the number of connections, of all handlers, those that are being made or ended
+    /// included.
+    pub fn count(&self) -> usize {
+        self.core.registry.connections()
+    }
+
+    /// Returns the group of this name; it is made if there is none. Its members may have different
+    /// handlers.
+    pub fn group(&self, name: &str) -> Group {
         Group { core: self.core.clone(), members: self.core.groups.named(name) }
     }
 
-    /// The group of all connections.
-    pub fn everyone(&self) -> Group<S> {
+    /// Returns the group of all connections.
+    pub fn everyone(&self) -> Group {
         Group { core: self.core.clone(), members: self.core.everyone.clone() }
     }
 
@@ -247,19 +372,24 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotConnected`] once the endpoint shuts down, [`SendError::Busy`] where too much
-    /// posted work waits.
+    /// [`RunError::Shutdown`] once the endpoint shuts down, [`RunError::Busy`] if too much posted
+    /// work waits.
     pub fn after(
         &self,
         delay: Duration,
-        task: impl FnOnce(&Endpoint<S>) + Send + 'static,
-    ) -> Result<(), SendError> {
+        task: impl FnOnce(&Endpoint<H>) + Send + 'static,
+    ) -> Result<(), RunError> {
         if self.core.life.shutdown_deadline().is_some() {
-            return Err(SendError::NotConnected);
+            return Err(RunError::Shutdown);
         }
         let at = self.core.port.now().saturating_add(delay);
-        let post = Post::At(at, Box::new(task));
-        self.core.post_to_lane(LaneId(0), post, self.core.options.tuning.max_posts)
+        let endpoint = self.lent();
+        let post = Post::At(at, Box::new(move || task(&endpoint)));
+        let posted = self.core.post_to_lane(LaneId(0), post, self.core.tuning.max_posts);
+        posted.map_err(|error| match error {
+            SendError::Busy => RunError::Busy,
+            _ => RunError::Shutdown,
+        })
     }
 
     /// Runs something again and again, the first time after one period, until it says
@@ -273,8 +403,8 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     pub fn every(
         &self,
         period: Duration,
-        mut task: impl FnMut(&Endpoint<S>) -> ControlFlow<()> + Send + 'static,
-    ) -> Result<(), SendError> {
+        mut task: impl FnMut(&Endpoint<H>) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<(), RunError> {
         self.after(period, move |endpoint| {
             if task(endpoint).is_continue() {
                 // Refused only when the endpoint shuts down, which ends the repetition as well.
@@ -283,12 +413,12 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         })
     }
 
-    /// The time since the endpoint started. In simulation it is virtual.
+    /// Returns the time since the endpoint started. In simulation it is virtual.
     pub fn now(&self) -> Duration {
         self.core.port.now()
     }
 
-    /// Figures.
+    /// Returns the endpoint's counts, over all handlers.
     pub fn stats(&self) -> Stats {
         let core = &self.core;
         let (counters, connections) = (core.port.counters(), core.registry.connections());
@@ -299,7 +429,7 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     /// gracefully, and what is left when the time is over is aborted. A later call can only bring
     /// the end forward.
     ///
-    /// A connection that a disk holds, or a look-up, is given up ten seconds after that: its
+    /// A connection that a disk holds, or a look-up, is abandoned ten seconds after that: its
     /// handler is told, and the system may keep what it was asked for (see [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
         self.core.begin_shutdown(timeout);
@@ -307,9 +437,9 @@ impl<S: Default + Send + 'static> Endpoint<S> {
 
     /// Waits until the endpoint has ended and nothing of it is left: no thread, no handle.
     ///
-    /// Only where a disk hangs (a file server that is gone) something is: operations that do not
+    /// Only a disk that hangs (a file server that is gone) leaves something: operations that do not
     /// end, with their memory, their file and the thread that waits for each. They are logged as
-    /// leaked, and they are what [`operations_completed`](Stats::operations_completed) lacks.
+    /// leaked, and [`operations_completed`](Stats::operations_completed) lacks them.
     ///
     /// # Errors
     ///
@@ -318,21 +448,44 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         if posthouse_io::on_worker() {
             return Err(WouldDeadlock);
         }
-        let life = &self.core.life;
-        life.bell.wait(None, || life.is_over().then_some(()));
-        let drained = self.core.port.drain(Duration::from_secs(10));
-        if drained.leaked > 0 || drained.workers > 0 {
-            tracing::error!(?drained, "the system still holds something: it is leaked");
-        }
+        self.core.wait_for_end();
         Ok(())
     }
 
-    /// Whether everything of it has ended.
+    /// Returns whether everything of it has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.core.life.is_over()
     }
 
     pub(crate) fn bell(&self) -> &posthouse_io::Bell {
         &self.core.life.bell
+    }
+}
+
+/// A slot for a connection that is not posted yet: dropping it gives the slot back.
+struct Allocated<'a> {
+    core: &'a Core,
+    id: Option<PeerId>,
+}
+
+impl Allocated<'_> {
+    fn keep(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Allocated<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.core.registry.release(id);
+            self.core.wake_all(); // a worker may have waited for this slot
+        }
+    }
+}
+
+fn run_error(error: SendError) -> RunError {
+    match error {
+        SendError::Busy => RunError::Busy,
+        _ => RunError::NotConnected,
     }
 }

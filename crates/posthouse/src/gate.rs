@@ -1,5 +1,7 @@
 //! What another thread checks, and reserves in, before it posts to a connection.
 
+use crate::config::SendLimits;
+use crate::erased::HandlerId;
 use crate::error::SendError;
 use crate::id::{GENERATION_BITS, GENERATION_MASK};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -10,8 +12,8 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
-    /// Which rules the connection speaks by, with [`HELLO`] where own kinds are not the user's.
-    rules: AtomicU32,
+    /// The send configuration (16 bits), the handler (15 bits), and [`HELLO`].
+    speech: AtomicU32,
     /// The largest payload that its peer takes.
     payload_bytes_max: AtomicU32,
 }
@@ -22,15 +24,17 @@ const OPEN: u64 = 1 << GENERATION_BITS;
 /// True exactly when a message found no room since the handler was told of room.
 const REFUSED: u64 = 1 << (GENERATION_BITS + 1);
 const BYTES_SHIFT: u32 = GENERATION_BITS + 2;
-/// True exactly when hello was agreed.
+/// True exactly when hello was agreed: then kinds 4 to 31 are the protocol's.
 const HELLO: u32 = 1 << 31;
+const HANDLER_SHIFT: u32 = 16;
 
 /// What a sender learns from an open gate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spoken {
-    pub(crate) rules: usize,
-    pub(crate) hello: bool,
-    pub(crate) payload_bytes_max: usize,
+    /// The place of its send configuration.
+    pub(crate) send: usize,
+    pub(crate) handler: HandlerId,
+    pub(crate) limits: SendLimits,
 }
 
 impl Gate {
@@ -52,11 +56,14 @@ impl Gate {
         next
     }
 
-    /// What the connection speaks; set before the gate opens, and again when hello is agreed.
-    pub(crate) fn set_spoken(&self, rules: usize, hello: bool, payload_bytes_max: usize) {
-        let rules = u32::try_from(rules).expect("few rules");
-        self.rules.store(rules | if hello { HELLO } else { 0 }, Ordering::Relaxed);
-        let max = u32::try_from(payload_bytes_max).unwrap_or(u32::MAX);
+    /// Sets what the connection speaks; called before the gate opens, and again when hello is
+    /// agreed.
+    pub(crate) fn set_spoken(&self, spoken: Spoken) {
+        let send = u32::from(u16::try_from(spoken.send).expect("few send configurations"));
+        let handler = u32::from(spoken.handler.0) << HANDLER_SHIFT;
+        let hello = if spoken.limits.hello { HELLO } else { 0 };
+        self.speech.store(send | handler | hello, Ordering::Relaxed);
+        let max = u32::try_from(spoken.limits.payload_bytes_max).unwrap_or(u32::MAX);
         self.payload_bytes_max.store(max, Ordering::Relaxed);
     }
 
@@ -76,11 +83,14 @@ impl Gate {
         if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
             return Err(SendError::NotConnected);
         }
-        let rules = self.rules.load(Ordering::Relaxed);
+        let speech = self.speech.load(Ordering::Relaxed);
         Ok(Spoken {
-            rules: (rules & !HELLO) as usize,
-            hello: rules & HELLO != 0,
-            payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed) as usize,
+            send: (speech & 0xffff) as usize,
+            handler: HandlerId(((speech & !HELLO) >> HANDLER_SHIFT) as u16),
+            limits: SendLimits {
+                hello: speech & HELLO != 0,
+                payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed) as usize,
+            },
         })
     }
 

@@ -5,11 +5,11 @@ use std::fmt;
 
 use posthouse_io::LaneId;
 
+use crate::config::{SendConfig, SendLimits};
 use crate::core::Core;
-use crate::error::{SendError, Unsendable};
+use crate::error::SendError;
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
-use crate::rules::ConnectionRules;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 
 /// A set of connections that messages can be sent to: `Clone + Send + Sync`.
@@ -24,8 +24,8 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 /// calls; a group message sent inside a callback comes after what that callback sends itself.
 ///
 /// Memory: the name, and about 16 bytes for each member.
-pub struct Group<S = ()> {
-    pub(crate) core: Arc<Core<S>>,
+pub struct Group {
+    pub(crate) core: Arc<Core>,
     pub(crate) members: Arc<Members>,
 }
 
@@ -45,12 +45,12 @@ pub(crate) struct Groups {
     lanes: usize,
 }
 
-/// A message to a group: a frame for each of the endpoint's rules.
+/// A message to a group: a frame for each of the endpoint's send configurations.
 pub(crate) struct Broadcast {
-    /// By the rules' index; `None` where they cannot carry the message.
+    /// By the index of the send configuration; `None` if it cannot carry the message.
     frames: Vec<Option<Arc<[u8]>>>,
-    /// Held, so that no index is given to other rules while the message is on its way.
-    _rules: Vec<Arc<ConnectionRules>>,
+    /// Held, so that no index is given to another one while the message is on its way.
+    _sends: Vec<Arc<SendConfig>>,
     except: Option<PeerId>,
 }
 
@@ -103,20 +103,20 @@ impl Groups {
     }
 }
 
-impl<S> Clone for Group<S> {
+impl Clone for Group {
     fn clone(&self) -> Self {
         Self { core: self.core.clone(), members: self.members.clone() }
     }
 }
 
-impl<S> fmt::Debug for Group<S> {
+impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("name", &self.name()).finish_non_exhaustive()
     }
 }
 
-impl<S> Group<S> {
-    /// The name.
+impl Group {
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.members.name
     }
@@ -130,9 +130,7 @@ impl<S> Group<S> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-impl<S: Default + Send + 'static> Group<S> {
     /// Sends a message to every member. Kinds 4 to 31 cannot be sent to a group.
     ///
     /// A member that speaks a framing which cannot carry the message, or takes no frame so large,
@@ -154,13 +152,13 @@ impl<S: Default + Send + 'static> Group<S> {
 
     fn broadcast(&self, except: Option<PeerId>, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         if posthouse_wire::is_own_kind(kind) {
-            return Err(Unsendable::OwnKind(kind).into());
+            return Err(SendError::ReservedKind(kind));
         }
-        let rules = self.core.rules.all();
-        let frames = encode(&rules, kind, payload)?;
-        let broadcast = Arc::new(Broadcast { frames, _rules: rules, except });
+        let sends = self.core.sends.all();
+        let frames = encode(&sends, kind, payload)?;
+        let broadcast = Arc::new(Broadcast { frames, _sends: sends, except });
         let core = &self.core;
-        let max = core.options.tuning.max_posts;
+        let max = core.tuning.max_posts;
         if let Some(strands) = &core.strands {
             let members = self.members.on_lane(LaneId(0));
             if members.iter().any(|id| strands.posts(*id) >= max) {
@@ -193,18 +191,19 @@ impl<S: Default + Send + 'static> Group<S> {
     }
 }
 
-/// The message as each of the rules frames it.
+/// The message as each send configuration frames it.
 fn encode(
-    rules: &[Arc<ConnectionRules>],
+    sends: &[Arc<SendConfig>],
     kind: u8,
     payload: &[u8],
 ) -> Result<Vec<Option<Arc<[u8]>>>, SendError> {
     let mut last = None;
     let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
-    for rules in rules {
+    for config in sends {
         let mut out = Vec::with_capacity(payload.len() + 16);
-        let limits = (false, posthouse_wire::PAYLOAD_BYTES_MAX);
-        frames.push(match rules.encode(kind, payload, limits, &mut out) {
+        let payload_bytes_max = posthouse_wire::PAYLOAD_BYTES_MAX;
+        let limits = SendLimits { hello: false, payload_bytes_max };
+        frames.push(match config.encode(kind, payload, limits, &mut out) {
             Ok(()) => Some(out.into()),
             Err(error) => {
                 last = Some(error);
@@ -213,19 +212,19 @@ fn encode(
         });
     }
     match last {
-        Some(error) if frames.iter().all(Option::is_none) => Err(error.into()),
+        Some(error) if frames.iter().all(Option::is_none) => Err(error),
         _ => Ok(frames),
     }
 }
 
-impl<S> Core<S> {
+impl Core {
     /// The frame of a group's message for a connection; `None` where it should not get it.
     pub(crate) fn frame_for(&self, id: PeerId, broadcast: &Broadcast) -> Option<Arc<[u8]>> {
         if broadcast.except == Some(id) {
             return None;
         }
         let spoken = self.registry.gate(id)?.spoken(id.generation()).ok()?;
-        let frame = broadcast.frames.get(spoken.rules).cloned().flatten();
+        let frame = broadcast.frames.get(spoken.send).cloned().flatten();
         if frame.is_none() {
             self.stats.group_skips.add(1);
         }

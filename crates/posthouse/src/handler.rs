@@ -1,38 +1,37 @@
-//! What a user writes.
+//! The behavior of connections, written by the user.
 
-use crate::close::{Outcome, Reason};
+use crate::close::{Close, DisconnectReason, HandlerResult};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
-use crate::id::PeerId;
-use crate::message::Message;
+use crate::message::{Message, Responder};
 use crate::peer::Peer;
-use crate::target::Target;
-use crate::transfer::{Answer, Offer, Transfer, Wanted};
+use crate::target::ConnectFailure;
+use crate::transfer::{Destination, FinishedTransfer, Offer, OfferResponder, Reject, Source};
 
-/// What happens on the connections of an endpoint. Only [`received`](Self::received) is required.
+/// The behavior of one kind of connection. Every method has a default.
 ///
 /// For one connection the callbacks come one at a time, in order: `connected` first,
 /// `disconnected` last and exactly once, nothing after it. Different connections run on different
 /// threads at the same time, so what they share in `self` must be `Sync`; what belongs to one
 /// connection goes into [`State`](Self::State), which needs no lock.
 ///
-/// A closure that a callback leaves behind (a reply's, a timer's) cannot borrow `self`; keep what
-/// they share in an `Arc`, and clone that:
+/// A closure that a callback leaves behind (for a reply, for a timer) cannot borrow `self`: it gets
+/// the handler from the peer.
 ///
 /// ```
-/// # use std::sync::{Arc, Mutex};
+/// # use std::sync::Mutex;
 /// # use std::time::Duration;
-/// # use posthouse::{Handler, Message, Outcome, Peer};
-/// #[derive(Clone, Default)]
-/// struct Scores(Arc<Mutex<Vec<u64>>>);
+/// # use posthouse::{Handler, HandlerResult, Message, Peer};
+/// #[derive(Default)]
+/// struct Scores(Mutex<Vec<u64>>);
 ///
 /// impl Handler for Scores {
 ///     type State = u64;
 ///
-///     fn received(&self, peer: &mut Peer<'_, u64>, _: Message<'_>) -> Outcome {
-///         *peer.state() += 1;
-///         let scores = self.clone();
-///         peer.after(Duration::from_secs(1), move |peer| {
-///             scores.0.lock().unwrap().push(*peer.state());
+///     fn received(&self, peer: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
+///         *peer.state_mut() += 1;
+///         peer.after(Duration::from_secs(1), |peer| {
+///             peer.handler().0.lock().unwrap().push(*peer.state());
 ///             Ok(())
 ///         });
 ///         Ok(())
@@ -41,11 +40,15 @@ use crate::transfer::{Answer, Offer, Transfer, Wanted};
 /// ```
 ///
 /// Callbacks run on I/O workers: keep them short. One that runs too long is named in the log
-/// ([`handler_overrun_ms`](crate::Options::handler_overrun_ms)). A panic in one closes that
-/// connection and nothing else (this needs `panic = "unwind"`, the default).
+/// ([`handler_overrun_ms`](crate::EndpointOptions::handler_overrun_ms)). A panic in one closes that
+/// connection and nothing else. With `panic = "abort"`, one panicking callback ends the whole
+/// process.
+///
+/// One endpoint can have several handlers, each with a state of its own:
+/// [`Endpoint::attach`](crate::Endpoint::attach).
 ///
 /// ```
-/// use posthouse::{Handler, Message, Outcome, Peer};
+/// use posthouse::{Handler, HandlerResult, Message, Peer};
 ///
 /// /// Answers each message with the number of messages so far.
 /// struct Count;
@@ -53,71 +56,129 @@ use crate::transfer::{Answer, Offer, Transfer, Wanted};
 /// impl Handler for Count {
 ///     type State = u64;
 ///
-///     fn received(&self, peer: &mut Peer<'_, u64>, message: Message<'_>) -> Outcome {
-///         *peer.state() += 1;
+///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+///         *peer.state_mut() += 1;
 ///         let count = peer.state().to_string();
 ///         peer.send(message.kind(), count.as_bytes());
 ///         Ok(())
 ///     }
 /// }
 /// ```
-pub trait Handler: Send + Sync + 'static {
-    /// What belongs to one connection: made with `Default` when it is first asked for, dropped when
-    /// the connection ends.
+pub trait Handler: Sized + Send + Sync + 'static {
+    /// The state of one connection, reachable only on the connection's strand. It is made with
+    /// `Default` before `connected`, or given to [`Endpoint::connect`], and dropped after
+    /// `disconnected`.
     type State: Default + Send + 'static;
 
-    /// A message, or a request where [`Message::ticket`] has a ticket.
-    fn received(&self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Outcome;
-
-    /// A connection is up: before anything else of it. Where the endpoint demands hello or a key,
-    /// the peer has passed.
-    fn connected(&self, peer: &mut Peer<'_, Self::State>) -> Outcome {
+    /// Called first, once: after the proof if a key is set, after hello if it is required;
+    /// otherwise as soon as the connection is established.
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
     }
 
-    /// The send queue had been over its high-water mark, or too full for a message of another
-    /// thread, and is now below the low one. Told once for each time.
-    fn writable(&self, peer: &mut Peer<'_, Self::State>) -> Outcome {
+    /// Handles a message. The default closes the connection and logs the missing method once.
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+        let _ = message;
+        peer.output().missing("received");
+        Err(Close::internal_error().log("the handler has no method `received`"))
+    }
+
+    /// Handles a request. The default rejects it.
+    fn requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        let _ = (peer, message);
+        responder.reject("requests are not answered here");
+        Ok(())
+    }
+
+    /// Called once each time the send queue drains below its low-water mark after exceeding the
+    /// high one or rejecting a send.
+    fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
     }
 
-    /// The peer offers a file. Where it goes, or why not: [`Answer::here`], [`Answer::refuse`].
-    /// Without this method every offer is refused.
-    fn offered(&self, peer: &mut Peer<'_, Self::State>, offer: &Offer<'_>) -> Answer {
-        let _ = (peer, offer);
-        Answer::refuse("no files are taken here")
+    /// Decides where an offered file goes. The default rejects it. `Ok(None)` after
+    /// [`OfferResponder::take`]: answered later, within
+    /// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms). `Ok(None)` without it
+    /// rejects the offer.
+    ///
+    /// ```
+    /// use posthouse::{Destination, Directory, Handler, Offer, OfferResponder, Peer, Reject};
+    ///
+    /// struct Inbox(Directory);
+    ///
+    /// impl Handler for Inbox {
+    ///     type State = ();
+    ///
+    ///     fn offered(
+    ///         &self,
+    ///         _: &mut Peer<'_, Self>,
+    ///         offer: &Offer<'_>,
+    ///         _: &mut OfferResponder<'_>,
+    ///     ) -> Result<Option<Destination>, Reject> {
+    ///         if offer.size() > 1 << 30 {
+    ///             return Err("at most 1 GiB".into());
+    ///         }
+    ///         Ok(Some(Destination::new(&self.0)))
+    ///     }
+    /// }
+    /// ```
+    fn offered(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        offer: &Offer<'_>,
+        answer: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
+        let _ = (peer, offer, answer);
+        Err(Reject::new("no files are taken here"))
     }
 
-    /// The peer asks for a file, or what files there are. Where it comes from, or why not. Without
-    /// this method every wish is refused.
-    fn wanted(&self, peer: &mut Peer<'_, Self::State>, wanted: &Wanted<'_>) -> Answer {
-        let _ = (peer, wanted);
-        Answer::refuse("no files are given here")
+    /// Decides which file answers a download request. The default rejects it.
+    fn download_requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        name: &str,
+    ) -> Result<Source, Reject> {
+        let _ = (peer, name);
+        Err(Reject::new("no files are given here"))
     }
 
-    /// A file has got across, or has not: once for each, whoever began it, before `disconnected`.
-    /// One that came in is whole, verified, on the disk and under its final name.
-    fn transferred(&self, peer: &mut Peer<'_, Self::State>, transfer: &Transfer) -> Outcome {
+    /// Decides which directory answers a listing request. The default rejects it. The peer asks
+    /// for names after `after`; an empty one asks for the first ones.
+    fn list_requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        after: &str,
+    ) -> Result<Directory, Reject> {
+        let _ = (peer, after);
+        Err(Reject::new("no files are listed here"))
+    }
+
+    /// Called once per transfer, on success or failure, on both sides, before `disconnected`. A
+    /// file that came in is whole, verified, on the disk and under its final name.
+    fn transferred(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        transfer: &FinishedTransfer,
+    ) -> HandlerResult {
         let _ = (peer, transfer);
         Ok(())
     }
 
-    /// The connection is gone. What is sent here goes nowhere.
-    fn disconnected(&self, peer: &mut Peer<'_, Self::State>, why: &Reason) {
-        let _ = (peer, why);
+    /// Called last, exactly once, if `connected` was called. Messages sent here are discarded.
+    fn disconnected(&self, peer: &mut Peer<'_, Self>, reason: &DisconnectReason) {
+        let _ = (peer, reason);
     }
 
-    /// A connection that [`Endpoint::connect`] began did not come up. `connected` has not been and
-    /// will not be called for it.
-    fn unreachable(
-        &self,
-        endpoint: &Endpoint<Self::State>,
-        id: PeerId,
-        target: &Target,
-        why: &Reason,
-    ) {
-        let _ = (endpoint, id, target, why);
+    /// Called once for each attempt of [`Endpoint::connect`] that failed; no other callback
+    /// follows for this id.
+    fn connect_failed(&self, endpoint: &Endpoint<Self>, failure: &ConnectFailure) {
+        let _ = (endpoint, failure);
     }
 }

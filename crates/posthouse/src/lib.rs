@@ -4,14 +4,14 @@
 //! each one ordered messages, requests, groups, timers, limits and a clean end.
 //!
 //! ```no_run
-//! use posthouse::{Endpoint, Handler, Message, Outcome, Peer};
+//! use posthouse::{Endpoint, Handler, HandlerResult, Message, Peer};
 //!
 //! struct Echo;
 //!
 //! impl Handler for Echo {
 //!     type State = ();
 //!
-//!     fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+//!     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
 //!         peer.send(message.kind(), message.payload());
 //!         Ok(())
 //!     }
@@ -32,18 +32,21 @@ mod accepting;
 mod builder;
 mod client;
 mod close;
+mod config;
 mod connection;
 #[cfg(windows)]
 pub mod console;
 mod core;
 mod directory;
 mod endpoint;
+mod erased;
 mod error;
 mod gate;
 mod group;
 mod handler;
 mod id;
 mod known_hashes;
+mod listener;
 mod log_limit;
 mod mailbox;
 mod message;
@@ -51,7 +54,6 @@ mod options;
 mod output;
 mod peer;
 mod registry;
-mod rules;
 pub mod sim;
 mod stats;
 mod sync;
@@ -62,24 +64,32 @@ mod watch;
 mod worker;
 
 pub use builder::Builder;
-pub use client::{Client, ClientError, Received};
-pub use close::{Close, Fault, Outcome, Reason, ReasonKind};
+pub use client::{Client, ClientError};
+pub use close::{Close, DisconnectKind, DisconnectReason, Fault, HandlerResult, OrClose};
 pub use directory::Directory;
 pub use endpoint::Endpoint;
-pub use error::{ConnectError, RequestError, SendError, StartError, Unsendable, WouldDeadlock};
+pub use error::{
+    ConnectError, ListenError, RequestError, RunError, SendError, StartError, WouldDeadlock,
+};
 pub use group::Group;
 pub use handler::Handler;
 pub use id::PeerId;
-pub use message::{Message, Ticket};
-pub use options::{Backend, Hello, Layout, Options, OptionsError, ReadMode, Tuning};
-pub use peer::Peer;
+pub use listener::{Listener, ListenerHandle};
+pub use message::{Message, OwnedMessage, OwnedResponder, Responder};
+pub use options::{
+    Backend, ConnectionOptions, EndpointOptions, Hello, Layout, OptionsError, ReadMode, Tuning,
+};
+pub use peer::{Output, Peer};
 pub use posthouse_io::{Address, AddressError};
-pub use posthouse_wire::{Framing, FramingError, Key, KeyError};
+pub use posthouse_wire::{
+    Delimiter, EncodeError, Endian, Framing, FramingError, Key, KeyError, LengthField,
+};
 pub use registry::PeerInfo;
 pub use stats::Stats;
-pub use target::Target;
+pub use target::{ConnectFailure, Target};
 pub use transfer::{
-    Answer, FileEntry, Offer, Progress, Transfer, TransferError, TransferErrorKind, Wanted,
+    Destination, FileEntry, FinishedTransfer, Offer, OfferResponder, OwnedOfferResponder, Reject,
+    Source, TransferError, TransferErrorKind, TransferHandle,
 };
 
 /// The README's examples compile.

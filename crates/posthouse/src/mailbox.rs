@@ -4,57 +4,71 @@ use std::collections::VecDeque;
 
 use posthouse_io::NewSocket;
 
-use crate::close::{Close, Outcome};
-use crate::endpoint::Endpoint;
+use crate::close::{Close, HandlerResult};
+use crate::config::ConnectionConfig;
+use crate::erased::Callbacks;
 use crate::group::{Broadcast, Members};
 use crate::id::PeerId;
-use crate::peer::Peer;
-use crate::rules::ConnectionRules;
+use crate::peer::Output;
 use crate::sync::{Arc, Mutex, lock};
 use crate::target::Target;
+use crate::transfer::{Destination, Reject};
 
 /// Runs on a connection's strand.
-pub(crate) type PeerTask<S> = Box<dyn FnOnce(&mut Peer<'_, S>) -> Outcome + Send>;
+pub(crate) type PeerTask =
+    Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>;
 /// Runs on a lane, off every strand.
-pub(crate) type EndpointTask<S> = Box<dyn FnOnce(&Endpoint<S>) + Send>;
+pub(crate) type EndpointTask = Box<dyn FnOnce() + Send>;
 
 /// Something for one connection.
-pub(crate) enum PeerPost<S> {
+pub(crate) enum PeerPost {
     /// An accepted socket to take over.
     Adopt {
         new: NewSocket,
-        rules: Arc<ConnectionRules>,
+        config: Arc<ConnectionConfig>,
     },
     /// A connection to begin.
     Connect {
         target: Box<Target>,
-        rules: Arc<ConnectionRules>,
+        config: Arc<ConnectionConfig>,
+        /// The handler's side of it, with its state; `None` only once it has been taken.
+        callbacks: Option<Box<dyn Callbacks>>,
     },
     /// An encoded frame; its bytes are reserved in the gate.
     Frame(Vec<u8>),
     /// A frame of a group.
     SharedFrame(Arc<[u8]>),
-    Run(PeerTask<S>),
+    /// The answer to a request; its bytes are reserved in the gate.
+    Reply {
+        id: u32,
+        frame: Vec<u8>,
+    },
+    /// The answer to an offer.
+    OfferAnswer {
+        id: u32,
+        answer: Box<Result<Destination, Reject>>,
+    },
+    Run(PeerTask),
     Close(Close),
 }
 
 /// Something for a lane.
-pub(crate) enum Post<S> {
-    Peer(PeerId, PeerPost<S>),
+pub(crate) enum Post {
+    Peer(PeerId, PeerPost),
     /// A message to all members of a group that live on the lane.
     Broadcast(Arc<Members>, Arc<Broadcast>),
     /// A task for later, off every strand.
-    At(std::time::Duration, EndpointTask<S>),
+    At(std::time::Duration, EndpointTask),
 }
 
 /// The posts of one lane. Pushing is a short lock and, where the lane sleeps, one wake-up; so it
 /// cannot fail half-way.
-pub(crate) struct Mailbox<S> {
-    inner: Mutex<Inner<S>>,
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
 }
 
-struct Inner<S> {
-    posts: VecDeque<Post<S>>,
+struct Inner {
+    posts: VecDeque<Post>,
     /// True exactly when the lane has ended: nobody would look any more.
     closed: bool,
 }
@@ -66,15 +80,15 @@ pub(crate) enum Refused {
     Closed,
 }
 
-impl<S> Default for Mailbox<S> {
+impl Default for Mailbox {
     fn default() -> Self {
         Self { inner: Mutex::new(Inner { posts: VecDeque::new(), closed: false }) }
     }
 }
 
-impl<S> Mailbox<S> {
+impl Mailbox {
     /// Adds a post unless as many as `posts_max` wait.
-    pub(crate) fn push(&self, post: Post<S>, posts_max: usize) -> Result<(), Refused> {
+    pub(crate) fn push(&self, post: Post, posts_max: usize) -> Result<(), Refused> {
         let mut inner = lock(&self.inner);
         if inner.closed {
             return Err(Refused::Closed);
@@ -92,13 +106,13 @@ impl<S> Mailbox<S> {
     }
 
     /// Exchanges what has been posted for an empty queue.
-    pub(crate) fn take(&self, empty: &mut VecDeque<Post<S>>) {
+    pub(crate) fn take(&self, empty: &mut VecDeque<Post>) {
         debug_assert!(empty.is_empty());
         std::mem::swap(&mut lock(&self.inner).posts, empty);
     }
 
     /// Takes one post.
-    pub(crate) fn pop(&self) -> Option<Post<S>> {
+    pub(crate) fn pop(&self) -> Option<Post> {
         lock(&self.inner).posts.pop_front()
     }
 

@@ -1,50 +1,234 @@
-//! What a handler receives.
+//! Messages, and the right to answer a request.
 
+use posthouse_wire::Status;
+
+use crate::core::{Core, SendBound};
+use crate::error::SendError;
 use crate::id::PeerId;
+use crate::mailbox::PeerPost;
+use crate::sync::{Arc, Weak};
 
-/// One message: a kind and a payload, borrowed from the receive buffer.
+/// A message: a kind and a payload, borrowed from the receive buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     pub(crate) kind: u8,
     pub(crate) payload: &'a [u8],
-    pub(crate) request: Option<(PeerId, u32)>,
 }
 
 impl<'a> Message<'a> {
-    /// The kind that the sender gave it; 0 in framings that have none.
+    /// Returns the kind that the sender gave it; 0 in framings that have none.
     pub fn kind(&self) -> u8 {
         self.kind
     }
 
-    /// The payload. It lives as long as the callback; [`to_bytes`](Self::to_bytes) keeps it.
+    /// Returns the payload. It lives as long as the callback; [`to_vec`](Self::to_vec) and
+    /// [`to_owned`](Self::to_owned) keep it.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// A copy of the payload.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// Returns a copy of the payload.
+    pub fn to_vec(&self) -> Vec<u8> {
         self.payload.to_vec()
     }
 
-    /// The right to answer, where the message is a request. The first call that answers counts; a
-    /// request that is never answered ends at the asking side by its time-out.
-    pub fn ticket(&self) -> Option<Ticket> {
-        self.request.map(|(peer, id)| Ticket { peer, id })
+    /// Returns a copy of the message that lives as long as you keep it.
+    pub fn to_owned(&self) -> OwnedMessage {
+        OwnedMessage { kind: self.kind, payload: self.to_vec() }
     }
 }
 
-/// The right to answer one request: with [`Peer::reply`](crate::Peer::reply) in a callback of the
-/// connection that asked, with [`Endpoint::reply`](crate::Endpoint::reply) from anywhere else. It
-/// can be kept, moved to a thread, and used later.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Ticket {
-    pub(crate) peer: PeerId,
-    pub(crate) id: u32,
+/// A message that owns its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedMessage {
+    /// The kind; 0 in framings that have none.
+    pub kind: u8,
+    /// The payload.
+    pub payload: Vec<u8>,
 }
 
-impl Ticket {
-    /// The connection that asked.
+/// The right to answer a request, inside [`Handler::requested`](crate::Handler::requested).
+///
+/// The first of [`reply`](Self::reply), [`reject`](Self::reject) and [`take`](Self::take) counts;
+/// later calls do nothing. A request that is neither answered nor taken is rejected when the
+/// callback returns. An answer leaves behind what the callback itself sends.
+///
+/// ```
+/// use posthouse::{Handler, HandlerResult, Message, Peer, Responder};
+///
+/// struct Upper;
+///
+/// impl Handler for Upper {
+///     type State = ();
+///
+///     fn requested(
+///         &self,
+///         _: &mut Peer<'_, Self>,
+///         message: Message<'_>,
+///         responder: &mut Responder<'_>,
+///     ) -> HandlerResult {
+///         responder.reply(message.kind(), &message.payload().to_ascii_uppercase());
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Responder<'a> {
+    core: &'a Arc<Core>,
+    peer: PeerId,
+    id: u32,
+    payload_bytes_max: usize,
+    /// The frame that answers, once the callback has decided on one.
+    frame: &'a mut Vec<u8>,
+    answer: Answer,
+}
+
+/// The state of a request's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    None,
+    /// The frame is complete.
+    Framed,
+    Taken,
+    Failed(SendError),
+}
+
+impl<'a> Responder<'a> {
+    pub(crate) fn new(
+        core: &'a Arc<Core>,
+        (peer, id): (PeerId, u32),
+        payload_bytes_max: usize,
+        frame: &'a mut Vec<u8>,
+    ) -> Self {
+        Self { core, peer, id, payload_bytes_max, frame, answer: Answer::None }
+    }
+
+    /// Answers the request. A reply that is larger than the peer takes closes the connection, as a
+    /// message that cannot be sent does.
+    pub fn reply(&mut self, kind: u8, payload: &[u8]) {
+        self.answer(Status::Ok, kind, payload);
+    }
+
+    /// Rejects the request; the text reaches the peer as
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes.
+    pub fn reject(&mut self, text: &str) {
+        self.answer(Status::Refused, 0, cut(text.as_bytes(), self.payload_bytes_max));
+    }
+
+    /// Keeps the right to answer for later, for any thread. `None`: the request is answered or
+    /// taken already.
+    pub fn take(&mut self) -> Option<OwnedResponder> {
+        if self.answer != Answer::None {
+            return None;
+        }
+        self.answer = Answer::Taken;
+        let core = Arc::downgrade(self.core);
+        Some(OwnedResponder { core, peer: self.peer, id: self.id, answered: false })
+    }
+
+    fn answer(&mut self, status: Status, kind: u8, payload: &[u8]) {
+        if self.answer != Answer::None {
+            return;
+        }
+        let max = self.payload_bytes_max;
+        let framed =
+            posthouse_wire::encode_reply(self.id, status, kind, payload, max, self.frame);
+        self.answer = match framed {
+            Ok(()) => Answer::Framed,
+            Err(error) => Answer::Failed(error.into()),
+        };
+    }
+
+    /// Ends the callback: a request that it forgot is rejected.
+    pub(crate) fn finish(mut self) -> Answer {
+        self.reject(FORGOTTEN);
+        self.answer
+    }
+}
+
+/// The right to answer a request later, from any thread and any callback: what
+/// [`Responder::take`] gives.
+///
+/// It keeps no endpoint running and no connection open. Dropping it rejects the request. It costs
+/// about 40 bytes here and 8 at the connection, which holds at most
+/// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered ones; that place was
+/// reserved when the request arrived, so rejecting cannot fail for want of room.
+#[derive(Debug)]
+#[must_use = "dropping it rejects the request"]
+pub struct OwnedResponder {
+    core: Weak<Core>,
+    peer: PeerId,
+    id: u32,
+    answered: bool,
+}
+
+impl OwnedResponder {
+    /// Returns the connection that asked.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
+
+    /// Answers the request.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotConnected`] if the connection that asked is gone. Any other error means that
+    /// the reply cannot be sent: too large, or no room in the send queue; the request is
+    /// rejected then.
+    pub fn reply(mut self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+        let sent = self.send(Status::Ok, kind, payload);
+        self.answered = matches!(sent, Ok(()) | Err(SendError::NotConnected));
+        sent
+    }
+
+    /// Rejects the request; the text reaches the peer as
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes. It
+    /// has no effect if the connection is gone.
+    pub fn reject(mut self, text: &str) {
+        self.reject_with(text);
+    }
+
+    fn reject_with(&mut self, text: &str) {
+        self.answered = true;
+        // Refused only if the connection that asked is gone.
+        let _ = self.send(Status::Refused, 0, text.as_bytes());
+    }
+
+    fn send(&self, status: Status, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+        let core = self.core.upgrade().ok_or(SendError::NotConnected)?;
+        let id = self.id;
+        // A rejection has its place: it was reserved when the request arrived.
+        let bound = if status == Status::Ok { SendBound::Reply } else { SendBound::Reserved };
+        core.send_frame(
+            self.peer,
+            bound,
+            |_, limits, frame| {
+                let max = limits.payload_bytes_max;
+                let payload = if status == Status::Ok { payload } else { cut(payload, max) };
+                Ok(posthouse_wire::encode_reply(id, status, kind, payload, max, frame)?)
+            },
+            |frame| PeerPost::Reply { id, frame },
+        )
+    }
+}
+
+impl Drop for OwnedResponder {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.reject_with(FORGOTTEN);
+        }
+    }
+}
+
+/// The text for a request that nobody answered.
+const FORGOTTEN: &str = "the program gave no answer";
+
+/// Cuts a text so that a reply with it fits, between two characters.
+fn cut(text: &[u8], payload_bytes_max: usize) -> &[u8] {
+    let room = payload_bytes_max.saturating_sub(posthouse_wire::REPLY_HEAD_BYTES);
+    let mut end = text.len().min(room);
+    while end < text.len() && end > 0 && text[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    &text[..end]
 }

@@ -1,25 +1,32 @@
-//! Every option, defined once: the type, the default, the text, the bounds. TOML, flags, the
-//! printed configuration and the guide derive from here.
+//! Every option, defined once: its type, default, bounds and text. TOML, flags, the printed
+//! configuration and the guide derive from here.
 
-mod file;
+mod text;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use file::OptionsError;
+pub use text::OptionsError;
+use text::{OptionSet, check, number};
 
-/// Declares a struct of options with their defaults and keeps the texts for print-outs.
+/// Declares a struct of options: for each one its text, type, default and, if it is a number, its
+/// bounds.
 macro_rules! options {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty = $default:expr, )+
+            $(
+                $(#[doc = $doc:literal])+
+                pub $field:ident, $with:ident: $type:ty = $default:expr
+                    $(, $min:expr => $max:expr)?;
+            )+
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
         pub struct $name {
             $( $(#[doc = $doc])+ pub $field: $type, )+
         }
@@ -30,15 +37,72 @@ macro_rules! options {
             }
         }
 
+        impl OptionSet for $name {
+            const TEXTS: &[(&str, &[&str])] = &[$( (stringify!($field), &[$($doc),+]), )+];
+
+            fn validate(&self) -> Result<(), OptionsError> {
+                $( $( check(
+                    stringify!($field),
+                    number(self.$field),
+                    (number($min), number($max)),
+                )?; )? )+
+                self.validate_together()
+            }
+        }
+
         impl $name {
-            /// Each option's name and text, in order.
-            pub(crate) const TEXTS: &[(&str, &[&str])] =
-                &[$( (stringify!($field), &[$($doc),+]), )+];
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $with(mut self, value: $type) -> Self {
+                    self.$field = value;
+                    self
+                }
+            )+
+
+            /// Reads the options from TOML: the keys are the names of the fields. An option that is
+            /// not mentioned has its default.
+            ///
+            /// # Errors
+            ///
+            /// An unknown name, or a value out of its bounds.
+            pub fn from_toml(text: &str) -> Result<Self, OptionsError> {
+                text::from_toml(text)
+            }
+
+            /// Returns all options as TOML, each with its text as a comment;
+            /// [`from_toml`](Self::from_toml) reads it back.
+            pub fn to_toml(&self) -> String {
+                text::to_toml(self)
+            }
+
+            /// Sets one option from its name and its value as text.
+            ///
+            /// # Errors
+            ///
+            /// An unknown name, or a value out of its bounds. Nothing is changed then.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
+                text::set(self, name, value)
+            }
+
+            /// Returns whether there is an option of this name.
+            pub fn has(name: &str) -> bool {
+                Self::TEXTS.iter().any(|(known, _)| *known == name)
+            }
+
+            /// Checks that every option is within its bounds.
+            ///
+            /// # Errors
+            ///
+            /// The first one that is not, by its name.
+            pub fn validate(&self) -> Result<(), OptionsError> {
+                OptionSet::validate(self)
+            }
         }
     };
 }
 
-/// Which system does the I/O.
+/// The system that does the I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -54,7 +118,7 @@ pub enum Backend {
     Readiness,
 }
 
-/// How connections and I/O workers come together.
+/// The way in which connections and I/O workers come together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -70,20 +134,20 @@ pub enum Layout {
     Shared,
 }
 
-/// How receives wait, on Windows.
+/// The way in which receives wait, on Windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadMode {
-    /// Without memory: what a receive of zero bytes tells of is then taken. An idle connection
-    /// holds no buffer, in no memory that the system has locked. For most connections.
+    /// Without memory: a receive of zero bytes waits, and what it reports is then taken. An idle
+    /// connection holds no buffer, in no memory that the system has locked. For most connections.
     #[default]
     ZeroByte,
-    /// With a buffer each from the beginning on: `pending_reads` of them for a connection. For most
+    /// With a buffer each from the beginning: `pending_reads` of them for a connection. For most
     /// throughput.
     Pending,
 }
 
-/// Whether a peer must open with a hello.
+/// The rule by which a peer must open with a hello, or need not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hello {
@@ -94,188 +158,144 @@ pub enum Hello {
     Required,
 }
 
+/// A day, in ms: longer than any time-out that makes sense, shorter than any overflow.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// More bytes than any bound should be given.
+const MAX_BYTES: u64 = 1 << 40;
+
 options! {
-    /// The options of an endpoint. Every field has a default that serves; change what you need:
+    /// The options of an endpoint: its workers and its totals. Every field has a default that
+    /// serves; change what you need:
     ///
     /// ```
-    /// let options = posthouse::Options { max_connections: 100, ..Default::default() };
+    /// use posthouse::EndpointOptions;
+    /// let options = EndpointOptions::default().with_max_connections(100).with_io_workers(2);
     /// # let _ = options;
     /// ```
-    ///
-    /// From TOML: [`Options::from_toml`]; all of them with their texts: [`Options::to_toml`].
-    pub struct Options {
-        /// Threads that carry the I/O and run the callbacks, 1 to 64. 0: one for each core, at
+    pub struct EndpointOptions {
+        /// Threads that carry the I/O and run the callbacks, 0 to 64. 0: one for each core, at
         /// most 8.
-        pub io_workers: usize = 0,
+        pub io_workers, with_io_workers: usize = 0, 0_u64 => 64_u64;
         /// Which system does the I/O: "auto", "iocp", "uring" or "readiness". With "auto" the
         /// environment variable POSTHOUSE_BACKEND decides, where it is set.
-        pub backend: Backend = Backend::Auto,
+        pub backend, with_backend: Backend = Backend::Auto;
         /// How connections and workers come together: "auto", "pinned" or "shared".
-        pub layout: Layout = Layout::Auto,
+        pub layout, with_layout: Layout = Layout::Auto;
         /// Connections at the same time, both accepted and connecting, 1 to 1000000. More are
-        /// refused with a reset, counted and logged. About 500 bytes each while idle.
-        pub max_connections: usize = 16_384,
-        /// Accepted connections from one address, loopback excepted. 0: no limit.
-        pub max_connections_per_address: usize = 64,
-        /// The largest payload taken from a peer, and sent to one that has not said what it takes,
-        /// in bytes, 64 to 16777214. A larger frame closes the connection when its header arrives.
-        pub max_frame: usize = 1024 * 1024,
-        /// Bytes queued for one peer, at most. A send from another thread over it is refused; one
-        /// from a callback closes the connection. A lone message always fits.
-        pub send_queue_bytes: usize = 1024 * 1024,
+        /// refused with a reset, counted and logged. About 600 bytes each while idle.
+        pub max_connections, with_max_connections: usize = 16_384, 1_u64 => 1_000_000_u64;
+        /// Accepted connections from one address. Loopback addresses are exempt. 0: no limit.
+        pub max_connections_per_address, with_max_connections_per_address: usize = 64;
         /// Bytes of partly received frames that all connections may hold together. Over it, the
         /// connection that wants more is closed.
-        pub assembly_bytes: usize = 256 * 1024 * 1024,
-        /// Whether a peer of the native framing must open with a hello: "optional" or "required".
-        /// A key demands it, too.
-        pub hello: Hello = Hello::Optional,
-        /// Within this time a peer must be admitted by the handler (Peer::admit), in ms; until
-        /// then its frames are limited to 16 KiB. 0: peers are admitted as they come.
-        pub admission_ms: u64 = 0,
-        /// Within this time a peer must have sent its first message, in ms. 0: no limit.
-        pub first_message_ms: u64 = 0,
-        /// After so much silence a peer that agreed on hello is asked for a sign of life, in ms;
-        /// after two and a half times as much it is given up. 0: never.
-        pub heartbeat_ms: u64 = 10_000,
-        /// Within this time a frame that has begun must be complete, in ms. After 5 s it must also
-        /// have come at no less than 240 bytes a second.
-        pub frame_ms: u64 = 30_000,
-        /// A peer that takes less than 240 bytes a second of what is queued for it, over this
-        /// time, is given up; in ms.
-        pub stall_ms: u64 = 30_000,
-        /// Within this time an outgoing connection must be up, look-up and hello included, in ms.
-        pub connect_ms: u64 = 10_000,
-        /// A graceful close, a shutdown without a deadline of its own, and a demanded hello get
-        /// this much time, in ms.
-        pub close_timeout_ms: u64 = 5_000,
-        /// Requests of one connection that may wait for their replies.
-        pub requests_max: usize = 1024,
-        /// Files of one connection on their way at the same time, those that it begins and those
-        /// that its peer begins each, 0 to 100. 0: peers begin none. More wait here, and are told
-        /// to come later where the peer begins them.
-        pub transfers_max: usize = 16,
-        /// A peer that has said it will send a file, or was asked for one, and sends nothing of
-        /// any for so long, in ms, has this transfer given up.
-        pub offer_ms: u64 = 30_000,
+        pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
+        /// Time for connections to close gracefully when the endpoint is shut down by dropping its
+        /// last handle, in ms.
+        pub shutdown_timeout_ms, with_shutdown_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
         /// A callback that runs longer is named in the log while it runs, in ms. 0: never.
-        pub handler_overrun_ms: u64 = 1_000,
-        /// Knobs that only tuners touch.
-        pub tuning: Tuning = Tuning::default(),
+        pub handler_overrun_ms, with_handler_overrun_ms: u64 = 1_000, 0_u64 => DAY_MS;
     }
 }
 
 options! {
-    /// Knobs that only tuners touch: measure before and after.
+    /// The options of a connection, carried by a [`Listener`](crate::Listener) for the peers that
+    /// it accepts and by a [`Target`](crate::Target) for the connection to it.
+    ///
+    /// ```
+    /// use posthouse::{ConnectionOptions, Listener};
+    /// let options = ConnectionOptions::default().with_max_frame_bytes(64 * 1024);
+    /// let listener = Listener::new("127.0.0.1:9990").options(options);
+    /// # let _ = listener;
+    /// ```
+    pub struct ConnectionOptions {
+        /// The largest payload taken from a peer, and sent to one that has not said what it takes,
+        /// in bytes, 64 to 16777214. A larger frame closes the connection when its header arrives.
+        pub max_frame_bytes, with_max_frame_bytes: usize = 1024 * 1024,
+            posthouse_wire::PEER_PAYLOAD_BYTES_MIN => posthouse_wire::PAYLOAD_BYTES_MAX;
+        /// Bytes queued for the peer, at most. A send from another thread over it fails with
+        /// QueueFull; one from a callback closes the connection. A lone message always fits.
+        pub send_queue_bytes, with_send_queue_bytes: usize = 1024 * 1024, 1_u64 => 1_u64 << 33;
+        /// Whether a peer of the native framing must open with a hello: "optional" or "required".
+        /// A key requires it, too. It has no effect on connections that this side makes.
+        pub hello, with_hello: Hello = Hello::Optional;
+        /// Time for the handler to admit an accepted peer (Peer::admit), in ms; until then its
+        /// frames are limited to 16 KiB. 0: peers are admitted as they come.
+        pub admission_timeout_ms, with_admission_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
+        /// Time for an accepted peer to send its first message, in ms. 0: no limit.
+        pub first_message_timeout_ms, with_first_message_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
+        /// Silence after which a peer that agreed on hello is sent a ping, in ms, at least 10;
+        /// after two and a half times as much it is closed. 0: never.
+        pub heartbeat_ms, with_heartbeat_ms: u64 = 10_000, 0_u64 => DAY_MS;
+        /// Time for a frame that has begun to be complete, in ms. After 5 s it must also have come
+        /// at no less than 240 bytes a second.
+        pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
+        /// A peer that takes less than 240 bytes a second of its queue over this time is closed; in
+        /// ms.
+        pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
+        /// Time for an outgoing connection to be up, look-up and hello included, in ms.
+        pub connect_timeout_ms, with_connect_timeout_ms: u64 = 10_000, 1_u64 => DAY_MS;
+        /// Time for a graceful close, and for a required hello, in ms.
+        pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
+        /// Requests that may wait for their replies, in each direction. About 100 bytes each.
+        pub max_requests, with_max_requests: usize = 1024, 0_u64 => 1_000_000_u64;
+        /// Maximum concurrent transfers in each direction, 0 to 100. With 0 the peer can begin
+        /// none. More wait on this side; the peer is told to come later.
+        pub max_transfers, with_max_transfers: usize = 16, 0_u64 => 100_u64;
+        /// Idle timeout of a transfer, in ms: a transfer whose peer sends no file data for this
+        /// long is cancelled.
+        pub transfer_timeout_ms, with_transfer_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
+    }
+}
+
+options! {
+    /// The options of an endpoint that only tuners touch: measure before and after.
     pub struct Tuning {
         /// Receives pending on a connection, 1 to 32. More than one counts in the shared layout
         /// only: the pinned one has a single receive that goes on.
-        pub pending_reads: usize = 1,
+        pub pending_reads, with_pending_reads: usize = 1, 1_u64 => 32_u64;
         /// How receives wait: "zero-byte" or "pending". It counts on Windows only: elsewhere idle
         /// connections hold no buffer, and there is nothing to choose.
-        pub read_mode: ReadMode = ReadMode::ZeroByte,
+        pub read_mode, with_read_mode: ReadMode = ReadMode::ZeroByte;
         /// Bytes of a receive buffer, 1 KiB to 1 MiB. Idle connections hold none, except with
         /// read_mode "pending".
-        pub receive_buffer_bytes: usize = 64 * 1024,
+        pub receive_buffer_bytes, with_receive_buffer_bytes: usize = 64 * 1024,
+            1024_u64 => 1024_u64 * 1024;
         /// Free receive buffers kept for later: at most this many; 0 keeps none.
-        pub max_free_buffers: usize = 256,
-        /// Free connection slots kept with their memory: at most this many; 0 keeps none.
-        pub max_free_contexts: usize = 1024,
-        /// Over this many queued bytes an accepted peer is not read from, in bytes.
-        pub queue_high_bytes: usize = 256 * 1024,
-        /// Below this many queued bytes it is read from again, and `writable` is told, in bytes.
-        pub queue_low_bytes: usize = 64 * 1024,
+        pub max_free_buffers, with_max_free_buffers: usize = 256, 0_u64 => 1_000_000_u64;
+        /// Over this many queued bytes an accepted peer is not read from; where send_queue_bytes is
+        /// smaller, over that.
+        pub queue_high_bytes, with_queue_high_bytes: usize = 256 * 1024, 1_u64 => MAX_BYTES;
+        /// Below this many queued bytes it is read from again, and `writable` is called.
+        pub queue_low_bytes, with_queue_low_bytes: usize = 64 * 1024;
         /// Messages of one connection handled in one turn before others have theirs.
-        pub turn_messages: usize = 64,
+        pub turn_messages, with_turn_messages: usize = 64, 1_u64 => 1_000_000_u64;
         /// Bytes of one connection handled in one turn before others have theirs.
-        pub turn_bytes: usize = 64 * 1024,
-        /// Posts that may wait for one lane before senders are told Busy.
-        pub max_posts: usize = 65_536,
+        pub turn_bytes, with_turn_bytes: usize = 64 * 1024, 1_u64 => MAX_BYTES;
+        /// Posts that may wait for one lane before senders get Busy.
+        pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
         /// Bytes of a file in one frame, at most, 1 KiB to 8 MiB: a message waits for one of them.
         /// Slow lines get smaller ones by themselves. Two are held for each file that goes out.
-        pub chunk_bytes: usize = 256 * 1024,
+        pub chunk_bytes, with_chunk_bytes: usize = 256 * 1024, 1024_u64 => 8_u64 * 1024 * 1024;
         /// Bytes of files that a peer may have sent and this side not written, for one connection;
         /// each of many files at once may have 128 KiB all the same. Held only while the disk is
         /// slower than the line.
-        pub transfer_window_bytes: usize = 4 * 1024 * 1024,
+        pub transfer_window_bytes, with_transfer_window_bytes: usize = 4 * 1024 * 1024,
+            1024_u64 => MAX_BYTES;
         /// Connections that the system queues before they are accepted.
-        pub backlog: u32 = 4_096,
+        pub backlog, with_backlog: u32 = 4_096, 1_u64 => 65_535_u64;
         /// Peers that a listener awaits at a time, 1 to 1024, each with a socket of its own. It
         /// counts on Windows only: elsewhere one operation accepts all.
-        pub pending_accepts: usize = 64,
+        pub pending_accepts, with_pending_accepts: usize = 64, 1_u64 => 1024_u64;
     }
 }
 
-/// The smallest and largest value of every number that has bounds.
-macro_rules! bounds {
-    ($options:expr, $( $($field:ident).+: $min:expr => $max:expr, )+) => {
-        $( check(
-            stringify!($($field).+),
-            number($options.$($field).+),
-            number($min),
-            number($max),
-        )?; )+
-    };
-}
-
-/// Options count in several widths; bounds are compared in one.
-fn number(value: impl TryInto<u64>) -> u64 {
-    value.try_into().unwrap_or(u64::MAX)
-}
-
-fn check(name: &str, value: u64, min: u64, max: u64) -> Result<(), OptionsError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    let name = name.replace(' ', "");
-    Err(OptionsError::new(format!("{name} = {value}: must be {min} to {max}")))
-}
-
-/// A day: longer than any time-out that makes sense, shorter than any overflow.
-const MS_MAX: u64 = 24 * 60 * 60 * 1000;
-/// More bytes than any bound should be given.
-const BYTES_MAX: u64 = 1 << 40;
-
-impl Options {
-    /// Says which option is out of its bounds.
-    pub fn validate(&self) -> Result<(), OptionsError> {
-        bounds!(self,
-            io_workers: 0 => 64,
-            max_connections: 1 => 1_000_000,
-            max_frame: posthouse_wire::PEER_PAYLOAD_BYTES_MIN => posthouse_wire::PAYLOAD_BYTES_MAX,
-            send_queue_bytes: 1 => 1u64 << 33,
-            assembly_bytes: 1 => BYTES_MAX,
-            admission_ms: 0 => MS_MAX,
-            first_message_ms: 0 => MS_MAX,
-            heartbeat_ms: 0 => MS_MAX,
-            frame_ms: 1 => MS_MAX,
-            stall_ms: 1 => MS_MAX,
-            connect_ms: 1 => MS_MAX,
-            close_timeout_ms: 1 => MS_MAX,
-            requests_max: 0 => 1_000_000,
-            transfers_max: 0 => 100,
-            offer_ms: 1 => MS_MAX,
-            handler_overrun_ms: 0 => MS_MAX,
-            tuning.pending_reads: 1 => 32,
-            tuning.receive_buffer_bytes: 1024 => 1024 * 1024,
-            tuning.max_free_buffers: 0 => 1_000_000,
-            tuning.turn_messages: 1 => 1_000_000,
-            tuning.turn_bytes: 1 => BYTES_MAX,
-            tuning.queue_high_bytes: 1 => self.send_queue_bytes,
-            tuning.queue_low_bytes: 0 => self.tuning.queue_high_bytes,
-            tuning.chunk_bytes: 1024 => 8 * 1024 * 1024,
-            tuning.transfer_window_bytes: 1024 => BYTES_MAX,
-            tuning.max_posts: 1 => 1u64 << 30,
-            tuning.backlog: 1 => 65_535,
-            tuning.pending_accepts: 1 => 1024,
-        );
-        if self.heartbeat_ms > 0 {
-            let min = posthouse_wire::HEARTBEAT_MIN.as_millis() as u64;
-            check("heartbeat_ms", self.heartbeat_ms, min, MS_MAX)?;
-        }
+impl EndpointOptions {
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "every set of options has it")]
+    fn validate_together(&self) -> Result<(), OptionsError> {
         Ok(())
     }
 
-    /// The number of I/O workers that `io_workers` means on this machine.
+    /// Returns the number of I/O workers that `io_workers` means on this machine.
     pub(crate) fn io_workers_here(&self) -> usize {
         match self.io_workers {
             0 => posthouse_io::parallelism().min(8),
@@ -283,7 +303,12 @@ impl Options {
         }
     }
 
-    pub(crate) fn io(&self, network: Option<posthouse_io::sim::Network>) -> posthouse_io::Options {
+    /// Returns the options of the completion port.
+    pub(crate) fn io(
+        &self,
+        tuning: &Tuning,
+        network: Option<posthouse_io::sim::Network>,
+    ) -> posthouse_io::Options {
         use posthouse_io::Backend as Io;
         posthouse_io::Options {
             backend: match (network, self.backend) {
@@ -299,15 +324,34 @@ impl Options {
                 Layout::Shared => Some(posthouse_io::Layout::Shared),
             },
             io_workers: self.io_workers_here(),
-            buffer_bytes: self.tuning.receive_buffer_bytes,
-            buffers_free_max: self.tuning.max_free_buffers,
-            read_mode: match self.tuning.read_mode {
+            buffer_bytes: tuning.receive_buffer_bytes,
+            buffers_free_max: tuning.max_free_buffers,
+            read_mode: match tuning.read_mode {
                 ReadMode::ZeroByte => posthouse_io::ReadMode::ZeroByte,
                 ReadMode::Pending => posthouse_io::ReadMode::Pending,
             },
-            accepts: self.tuning.pending_accepts,
+            accepts: tuning.pending_accepts,
             guard_buffers: false,
         }
+    }
+}
+
+impl ConnectionOptions {
+    fn validate_together(&self) -> Result<(), OptionsError> {
+        match self.heartbeat_ms {
+            0 => Ok(()),
+            ms => check("heartbeat_ms", ms, (HEARTBEAT_MIN_MS, DAY_MS)),
+        }
+    }
+}
+
+const HEARTBEAT_MIN_MS: u64 = posthouse_wire::HEARTBEAT_MIN.as_millis() as u64;
+const _: () = assert!(HEARTBEAT_MIN_MS == 10, "the text of heartbeat_ms says so");
+
+impl Tuning {
+    fn validate_together(&self) -> Result<(), OptionsError> {
+        let high = number(self.queue_high_bytes);
+        check("queue_low_bytes", number(self.queue_low_bytes), (0, high))
     }
 }
 

@@ -1,138 +1,302 @@
-//! A connection as its callbacks see it. Holding a `Peer` is being on its strand.
+//! A connection, seen from its own strand. Holding a `Peer` is being on the strand.
 
 use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::Address;
-use posthouse_wire::Status;
 
-use crate::close::{Close, Outcome, Reason, ReasonKind};
+use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
 use crate::connection::{Errand, PendingRequest, Phase, Strand};
 use crate::core::Core;
-use crate::directory::Directory;
 use crate::endpoint::Endpoint;
-use crate::error::{RequestError, SendError, Unsendable};
+use crate::erased::with_peer;
+use crate::error::{RequestError, SendError};
 use crate::group::Group;
+use crate::handler::Handler;
 use crate::id::PeerId;
-use crate::message::{Message, Ticket};
+use crate::message::{Answer, Message};
 use crate::output::Spares;
 use crate::registry::PeerInfo;
 use crate::sync::Arc;
-use crate::transfer::{FileEntry, Progress, TransferError};
+use crate::transfer::{Destination, FileEntry, Source, TransferError, TransferHandle};
 
-/// One connection, inside one of its callbacks.
-pub struct Peer<'a, S> {
-    strand: &'a mut Strand<S>,
-    core: &'a Arc<Core<S>>,
+/// A connection, inside one of its callbacks.
+pub struct Peer<'a, H: Handler> {
+    endpoint: &'a Endpoint<H>,
+    state: &'a mut H::State,
+    output: Output<'a>,
+}
+
+/// The part of a [`Peer`] that sends, apart from its state: see [`Peer::split`].
+pub struct Output<'a> {
+    strand: &'a mut Strand,
+    core: &'a Arc<Core>,
     spares: &'a mut Spares,
     now: Duration,
 }
 
-impl<S> fmt::Debug for Peer<'_, S> {
+impl<H: Handler> fmt::Debug for Peer<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("id", &self.strand.id).finish_non_exhaustive()
+        f.debug_struct("Peer").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
-impl<'a, S: Default + Send + 'static> Peer<'a, S> {
+impl fmt::Debug for Output<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("id", &self.strand.id).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Output<'a> {
     pub(crate) fn new(
-        strand: &'a mut Strand<S>,
-        core: &'a Arc<Core<S>>,
+        strand: &'a mut Strand,
+        core: &'a Arc<Core>,
         spares: &'a mut Spares,
         now: Duration,
     ) -> Self {
         Self { strand, core, spares, now }
     }
 
-    /// What belongs to this connection.
-    pub fn state(&mut self) -> &mut S {
-        self.strand.state.get_or_insert_default()
+    /// Queues a message: see [`Peer::send`].
+    pub fn send(&mut self, kind: u8, payload: &[u8]) {
+        if !self.is_open() {
+            return;
+        }
+        let limits = self.strand.spoken();
+        let send = &self.strand.config.send;
+        let tail = |tail: &mut Vec<u8>| send.encode(kind, payload, limits, tail);
+        let result = self.strand.output.append(self.spares, tail);
+        self.after_append(payload.len(), result);
     }
 
-    /// Its id, with which other threads can send to it.
-    pub fn id(&self) -> PeerId {
-        self.strand.id
-    }
-
-    /// The address of the other end. `None` for a connection that never came up.
-    pub fn address(&self) -> Option<Address> {
-        self.strand.record.as_ref().map(|record| record.peer)
-    }
-
-    /// Addresses, age and figures. `None` for a connection that never came up.
-    pub fn info(&self) -> Option<PeerInfo> {
-        let record = self.strand.record.as_ref()?;
-        Some(crate::registry::info(record, self.queued_bytes(), self.now))
-    }
-
-    /// Whether what is sent now is queued: false once this connection is closing.
-    pub fn is_open(&self) -> bool {
-        self.takes_output()
-    }
-
-    /// Whether hello is agreed: then there are requests, heartbeats and goodbyes.
-    pub fn has_hello(&self) -> bool {
-        self.strand.has_hello()
-    }
-
-    /// What the peer's hello carried as its credential; empty without one. Opaque to Posthouse.
-    pub fn credential(&self) -> &[u8] {
-        self.strand.session.agreed().map_or(&[], |agreed| &agreed.credential)
-    }
-
-    /// Bytes queued for the peer and not yet handed to the system.
+    /// Returns the number of bytes queued for the peer and not yet handed to the system.
     pub fn queued_bytes(&self) -> usize {
         self.strand.output.queued_bytes()
+    }
+
+    /// Returns whether messages are still queued: false once this connection is closing.
+    pub fn is_open(&self) -> bool {
+        self.strand.phase == Phase::Open && self.strand.wanted_close.is_none()
+    }
+
+    fn after_append(&mut self, bytes: usize, result: Result<(), SendError>) {
+        match result {
+            Ok(()) => {
+                self.strand.sent_message();
+                self.strand.check_high(self.core);
+                self.strand.check_full(bytes + 64);
+            }
+            Err(error) => self.strand.close_unsendable(error.to_string()),
+        }
+    }
+
+    fn try_request(&mut self, kind: u8, payload: &[u8]) -> Result<u32, RequestError> {
+        if !self.is_open() {
+            return Err(RequestError::NotSent(SendError::NotConnected));
+        }
+        if !self.strand.has_hello() {
+            return Err(RequestError::NotSent(SendError::NoHello));
+        }
+        if self.strand.extras().requests.len() >= self.strand.config.options.max_requests {
+            return Err(RequestError::TooMany);
+        }
+        let max = self.strand.spoken().payload_bytes_max;
+        let id = self.strand.extras().next_request();
+        let encoded = self.strand.output.append(self.spares, |tail| {
+            posthouse_wire::encode_request(id, kind, payload, max, tail)
+        });
+        encoded.map_err(|error| RequestError::NotSent(error.into()))?;
+        self.after_append(payload.len(), Ok(()));
+        Ok(id)
+    }
+
+    pub(crate) fn reborrow(&mut self) -> Output<'_> {
+        let Self { strand, core, spares, now } = self;
+        Output { strand, core, spares, now: *now }
+    }
+
+    /// Queues the answer that a callback gave to a request.
+    pub(crate) fn answer(&mut self, id: u32, answer: Answer, frame: &[u8]) {
+        if answer != Answer::Taken
+            && let Some(extras) = &mut self.strand.extras
+        {
+            extras.open_requests.remove(&id);
+        }
+        if self.strand.phase != Phase::Open {
+            return;
+        }
+        match answer {
+            Answer::Framed => {
+                self.strand.output.append(self.spares, |tail| tail.extend_from_slice(frame));
+                self.after_append(frame.len(), Ok(()));
+            }
+            Answer::Failed(error) => self.after_append(0, Err(error)),
+            Answer::None | Answer::Taken => {}
+        }
+    }
+
+    fn run_errand(&mut self, errand: Errand) {
+        if self.is_open() {
+            self.strand.extras().errands.push_back(errand);
+        }
+    }
+
+    fn heed(&mut self, result: HandlerResult) {
+        if let Err(close) = result {
+            let reason = close.reason();
+            self.strand.want_close(close, reason);
+        }
+    }
+
+    /// Logs, once for the endpoint, that the handler lacks a method that was needed.
+    pub(crate) fn missing(&self, method: &'static str) {
+        if self.core.missing_logged.swap(true, crate::sync::Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            peer = %self.strand.id,
+            origin = %self.strand.config.origin,
+            method,
+            "the handler lacks a method: the connections that need it are closed"
+        );
+    }
+}
+
+impl<'a, H: Handler> Peer<'a, H> {
+    pub(crate) fn new(
+        endpoint: &'a Endpoint<H>,
+        state: &'a mut H::State,
+        output: Output<'a>,
+    ) -> Self {
+        Self { endpoint, state, output }
+    }
+
+    /// Returns the handler.
+    pub fn handler(&self) -> &'a H {
+        self.endpoint.handler()
+    }
+
+    /// Returns the endpoint, to reach other connections with. A clone of it keeps the endpoint
+    /// running.
+    pub fn endpoint(&self) -> &'a Endpoint<H> {
+        self.endpoint
+    }
+
+    /// Returns the id, with which other threads can send to this connection.
+    pub fn id(&self) -> PeerId {
+        self.output.strand.id
+    }
+
+    /// Returns the state of this connection.
+    pub fn state(&self) -> &H::State {
+        self.state
+    }
+
+    /// Returns the state of this connection, to change it.
+    ///
+    /// `peer.send(1, peer.state().as_bytes())` does not compile, because the state is part of the
+    /// peer: use [`split`](Self::split).
+    pub fn state_mut(&mut self) -> &mut H::State {
+        self.state
+    }
+
+    /// Returns the state and the output as two borrows, to send something out of the state.
+    ///
+    /// ```
+    /// # use posthouse::{Handler, HandlerResult, Message, Peer};
+    /// struct Latest;
+    ///
+    /// impl Handler for Latest {
+    ///     type State = Vec<u8>;
+    ///
+    ///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+    ///         let (state, output) = peer.split();
+    ///         output.send(1, state);
+    ///         *state = message.to_vec();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn split(&mut self) -> (&mut H::State, &mut Output<'a>) {
+        (self.state, &mut self.output)
+    }
+
+    pub(crate) fn output(&self) -> &Output<'a> {
+        &self.output
+    }
+
+    /// Returns the name of the listener that accepted this connection, or of the target that it
+    /// goes to: what [`Listener::name`](crate::Listener::name) or
+    /// [`Target::name`](crate::Target::name) set, else the text of the address.
+    pub fn origin(&self) -> &str {
+        &self.output.strand.config.origin
+    }
+
+    /// Returns the address of the other end. `None` for a connection that never came up.
+    pub fn address(&self) -> Option<Address> {
+        self.output.strand.record.as_ref().map(|record| record.peer)
+    }
+
+    /// Returns addresses, age and counts. `None` for a connection that never came up.
+    pub fn info(&self) -> Option<PeerInfo> {
+        let record = self.output.strand.record.as_ref()?;
+        Some(crate::registry::info(record, self.queued_bytes(), self.output.now))
+    }
+
+    /// Returns whether messages are still queued: false once this connection is closing.
+    pub fn is_open(&self) -> bool {
+        self.output.is_open()
+    }
+
+    /// Returns whether hello is agreed: then there are requests, heartbeats, transfers and
+    /// goodbyes.
+    pub fn has_hello(&self) -> bool {
+        self.output.strand.has_hello()
+    }
+
+    /// Returns the credential of the peer's hello; empty without one. It is opaque to Posthouse.
+    pub fn credential(&self) -> &[u8] {
+        self.output.strand.session.agreed().map_or(&[], |agreed| &agreed.credential)
+    }
+
+    /// Returns the number of bytes queued for the peer and not yet handed to the system.
+    pub fn queued_bytes(&self) -> usize {
+        self.output.queued_bytes()
     }
 
     /// Queues a message. It leaves when the callback returns, together with what else is queued,
     /// in the order of the calls.
     ///
-    /// It cannot fail here. A message that cannot be sent closes the connection with a reason:
-    /// one over [`send_queue_bytes`](crate::Options::send_queue_bytes) for a peer that does not
-    /// read, one larger than the peer takes, a kind from 4 to 31 where hello is agreed, a kind
-    /// other than 0 or a delimiter in the payload where the framing has no place for it. On a
-    /// connection that is closing it does nothing.
+    /// It cannot fail here. An invalid message closes the connection with a reason: one over
+    /// [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes) for a peer that does not
+    /// read, one larger than the peer takes, a kind from 4 to 31 if hello is agreed, a kind other
+    /// than 0 or a delimiter in the payload if the framing has no place for it. On a connection
+    /// that is closing it does nothing.
     pub fn send(&mut self, kind: u8, payload: &[u8]) {
-        if !self.takes_output() {
-            return;
-        }
-        let spoken = self.strand.spoken();
-        let rules = &self.strand.rules;
-        let tail = |tail: &mut Vec<u8>| rules.encode(kind, payload, spoken, tail);
-        let result = self.strand.output.append(self.spares, tail);
-        self.after_append(payload.len(), result);
+        self.output.send(kind, payload);
     }
 
-    fn takes_output(&self) -> bool {
-        self.strand.phase == Phase::Open && self.strand.wanted_close.is_none()
-    }
-
-    fn after_append(&mut self, bytes: usize, result: Result<(), Unsendable>) {
-        match result {
-            Ok(()) => {
-                self.strand.sent_message();
-                self.strand.check_high(self.core);
-                self.strand.check_full(self.core, bytes + 64);
-            }
-            Err(error) => {
-                let reason = Reason::new(ReasonKind::Unsendable, error.to_string());
-                self.strand.want_close(Close::telling(8, "internal error"), reason);
-            }
-        }
-    }
-
-    /// Asks the peer and runs `then` with its reply, on this connection's strand: with the reply,
-    /// or with the reason why there is none. It runs exactly once, before `disconnected`.
+    /// Sends a request and runs `then` on this connection's strand with the reply, or with the
+    /// reason why there is none. It runs exactly once, before `disconnected`. `?` in it closes this
+    /// connection.
     ///
-    /// ```no_run
-    /// # fn example(peer: &mut posthouse::Peer<'_, ()>) {
+    /// ```
+    /// # use posthouse::{Handler, HandlerResult, Peer};
     /// use std::time::Duration;
-    /// peer.request(40, b"what time is it?", Duration::from_secs(2), |peer, reply| {
-    ///     println!("{} says {:?}", peer.id(), reply?.payload());
-    ///     Ok(())
-    /// });
-    /// # }
+    ///
+    /// struct Clock;
+    ///
+    /// impl Handler for Clock {
+    ///     type State = ();
+    ///
+    ///     fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
+    ///         peer.request(40, b"what time is it?", Duration::from_secs(2), |peer, reply| {
+    ///             println!("{} says {:?}", peer.id(), reply?.payload());
+    ///             Ok(())
+    ///         });
+    ///         Ok(())
+    ///     }
+    /// }
     /// ```
     #[doc(alias = "ask")]
     pub fn request(
@@ -140,207 +304,157 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
         kind: u8,
         payload: &[u8],
         timeout: Duration,
-        then: impl FnOnce(&mut Peer<'_, S>, Result<Message<'_>, RequestError>) -> Outcome
+        then: impl FnOnce(&mut Peer<'_, H>, Result<Message<'_>, RequestError>) -> HandlerResult
         + Send
         + 'static,
     ) {
-        if let Err(error) = self.try_request(kind, payload) {
-            let outcome = then(self, Err(error));
-            self.heed(outcome);
-            return;
+        match self.output.try_request(kind, payload) {
+            Ok(id) => {
+                let until = self.output.now.saturating_add(timeout);
+                let pending = PendingRequest {
+                    until,
+                    then: Box::new(move |callbacks, output, reply| {
+                        with_peer(callbacks, output, |peer| then(peer, reply))
+                    }),
+                };
+                self.output.strand.extras().requests.insert(id, pending);
+            }
+            Err(error) => {
+                let result = then(self, Err(error));
+                self.output.heed(result);
+            }
         }
-        let until = self.now.saturating_add(timeout);
-        let extras = self.strand.extras();
-        let id = extras.last_request();
-        extras.requests.insert(id, PendingRequest { until, then: Box::new(then) });
     }
 
-    fn try_request(&mut self, kind: u8, payload: &[u8]) -> Result<(), RequestError> {
-        let not_sent = |error| Err(RequestError::NotSent(error));
-        if !self.takes_output() {
-            return not_sent(SendError::NotConnected);
-        }
-        let (_, max) = self.strand.spoken();
-        if !self.strand.has_hello() {
-            return not_sent(Unsendable::NoHello.into());
-        }
-        if self.strand.extras().requests.len() >= self.core.options.requests_max {
-            return Err(RequestError::TooMany);
-        }
-        let id = self.strand.extras().next_request();
-        let encoded = self.strand.output.append(self.spares, |tail| {
-            posthouse_wire::encode_request(id, kind, payload, max, tail)
-        });
-        if let Err(error) = encoded {
-            return not_sent(error.into());
-        }
-        self.after_append(payload.len(), Ok(()));
-        Ok(())
-    }
-
-    /// Answers a request. Without effect where the request was answered already, or came from a
-    /// connection that is gone.
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
-    pub fn reply(&mut self, ticket: Ticket, kind: u8, payload: &[u8]) {
-        self.answer(&ticket, Status::Ok, kind, payload);
-    }
-
-    /// Refuses a request; the text reaches the peer as
-    /// [`RequestError::Refused`](crate::RequestError::Refused).
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
-    pub fn refuse(&mut self, ticket: Ticket, text: &str) {
-        self.answer(&ticket, Status::Refused, 0, text.as_bytes());
-    }
-
-    fn answer(&mut self, ticket: &Ticket, status: Status, kind: u8, payload: &[u8]) {
-        if ticket.peer != self.strand.id {
-            return;
-        }
-        let open = self.strand.extras.as_mut().is_some_and(|e| e.open_tickets.remove(&ticket.id));
-        if !open || !self.takes_output() {
-            return;
-        }
-        let (_, max) = self.strand.spoken();
-        let result = self.strand.output.append(self.spares, |tail| {
-            posthouse_wire::encode_reply(ticket.id, status, kind, payload, max, tail)
-        });
-        self.after_append(payload.len(), result.map_err(Unsendable::Frame));
-    }
-
-    /// Offers a file to the peer: a regular file beneath the directory, by its relative path, which
-    /// is also the name that the peer is told. It is opened and read as operations, so this does
-    /// not wait; how it ends, [`Handler::transferred`](crate::Handler::transferred) tells. More
-    /// than [`transfers_max`](crate::Options::transfers_max) wait for their turn, 4096 at most. On
-    /// a connection that is closing nothing happens.
+    /// Offers a file to the peer. It is opened and read as operations, so this does not wait;
+    /// [`Handler::transferred`] tells how it ends. More than
+    /// [`max_transfers`](crate::ConnectionOptions::max_transfers) wait for their turn, 4096 at
+    /// most. On a connection that is closing it does nothing.
     ///
-    /// ```no_run
-    /// # fn example(peer: &mut posthouse::Peer<'_, ()>, outbox: &posthouse::Directory) {
-    /// let progress = peer.offer(outbox, "reports/today.csv");
-    /// # let _ = progress;
-    /// # }
     /// ```
-    pub fn offer(&mut self, directory: &Directory, name: &str) -> Progress {
-        self.offer_as(directory, name, name)
+    /// # use posthouse::{Directory, Handler, Peer, Source};
+    /// fn offer<H: Handler>(peer: &mut Peer<'_, H>, outbox: &Directory) {
+    ///     let transfer = peer.offer_file(Source::new(outbox, "reports/today.csv"));
+    ///     println!("{} is on its way", transfer.name());
+    /// }
+    /// ```
+    pub fn offer_file(&mut self, source: Source) -> TransferHandle {
+        let Source { directory, path, name } = source;
+        let handle = TransferHandle::new(name.as_deref().unwrap_or(&path), false);
+        let progress = handle.clone();
+        self.output.run_errand(Errand::Offer { directory, name: path, progress });
+        handle
     }
 
-    /// The same under another name for the peer.
-    pub fn offer_as(&mut self, directory: &Directory, path: &str, name: &str) -> Progress {
-        let progress = Progress::new(name, false);
-        let (directory, name, watched) = (directory.clone(), path.into(), progress.clone());
-        self.run_errand(Errand::Offer { directory, name, progress: watched });
-        progress
+    /// Asks the peer for a file; [`Handler::transferred`] tells how it ends. On a connection that
+    /// is closing it does nothing.
+    pub fn fetch_file(
+        &mut self,
+        name: &str,
+        destination: impl Into<Destination>,
+    ) -> TransferHandle {
+        let Destination { directory, name: keep_as } = destination.into();
+        let handle = TransferHandle::new(name, true);
+        let (name, progress) = (keep_as.unwrap_or_else(|| name.into()), handle.clone());
+        self.output.run_errand(Errand::Get { directory, name, progress });
+        handle
     }
 
-    /// Asks the peer for a file, to be received into the directory under the same name; how it
-    /// ends, [`Handler::transferred`](crate::Handler::transferred) tells. On a connection that is
-    /// closing nothing happens.
-    pub fn get(&mut self, directory: &Directory, name: &str) -> Progress {
-        self.get_as(directory, name, name)
-    }
-
-    /// The same, to be kept under another name.
-    pub fn get_as(&mut self, directory: &Directory, name: &str, keep_as: &str) -> Progress {
-        let progress = Progress::new(name, true);
-        let (directory, name, watched) = (directory.clone(), keep_as.into(), progress.clone());
-        self.run_errand(Errand::Get { directory, name, progress: watched });
-        progress
-    }
-
-    /// Asks the peer what files it has, and runs `then` with the first of them after the name
-    /// `after`, in order (empty: from the beginning). Go on after the last one; none is the end.
-    pub fn list(
+    /// Asks the peer which files it has, and runs `then` with the first of them after the name
+    /// `after`, in order (empty: from the beginning). To go on, ask after the last one; an empty
+    /// list is the end.
+    pub fn list_files(
         &mut self,
         after: &str,
-        then: impl FnOnce(&mut Peer<'_, S>, Result<Vec<FileEntry>, TransferError>) -> Outcome
+        then: impl FnOnce(&mut Peer<'_, H>, Result<Vec<FileEntry>, TransferError>) -> HandlerResult
         + Send
         + 'static,
     ) {
-        self.run_errand(Errand::List { after: after.into(), then: Box::new(then) });
+        self.output.run_errand(Errand::List {
+            after: after.into(),
+            then: Box::new(move |callbacks, output, entries| {
+                with_peer(callbacks, output, |peer| then(peer, entries))
+            }),
+        });
     }
 
-    /// Gives a transfer of this connection up. What the receiver has stays for the next attempt.
-    pub fn cancel(&mut self, progress: &Progress) {
-        self.run_errand(Errand::Cancel(progress.clone()));
-    }
-
-    fn run_errand(&mut self, errand: Errand<S>) {
-        if self.takes_output() {
-            self.strand.extras().errands.push_back(errand);
-        }
+    /// Cancels a transfer of this connection. What the receiver has stays for the next attempt.
+    pub fn cancel_transfer(&mut self, transfer: &TransferHandle) {
+        self.output.run_errand(Errand::Cancel(transfer.clone()));
     }
 
     /// Runs `then` on this connection's strand after this time, unless the connection is gone by
-    /// then. About 100 bytes each while they wait. It is not taken back: let it look at the state,
-    /// and do nothing where it is no longer wanted.
+    /// then. About 100 bytes each while they wait. It cannot be cancelled: let it look at the
+    /// state, and do nothing if it is no longer wanted.
     #[doc(alias = "timer")]
     pub fn after(
         &mut self,
         delay: Duration,
-        then: impl FnOnce(&mut Peer<'_, S>) -> Outcome + Send + 'static,
+        then: impl FnOnce(&mut Peer<'_, H>) -> HandlerResult + Send + 'static,
     ) {
-        if self.strand.phase == Phase::Open {
-            let at = self.now.saturating_add(delay);
-            self.strand.extras().add_task(at, Box::new(then));
+        if self.output.strand.phase == Phase::Open {
+            let at = self.output.now.saturating_add(delay);
+            let task = move |callbacks: &mut dyn crate::erased::Callbacks, output: Output<'_>| {
+                with_peer(callbacks, output, then)
+            };
+            self.output.strand.extras().add_task(at, Box::new(task));
         }
     }
 
-    /// The time since the endpoint started, as of this turn. In simulation it is virtual.
+    /// Returns the time since the endpoint started, as of this turn. In simulation it is virtual.
     pub fn now(&self) -> Duration {
-        self.now
+        self.output.now
     }
 
-    /// A random number. In simulation it comes from the seed.
+    /// Returns a random number. In simulation it comes from the seed.
     pub fn random(&self) -> u64 {
-        self.core.port.random()
+        self.output.core.port.random()
     }
 
     /// Puts this connection into a group, until it leaves or ends.
-    pub fn join(&mut self, group: &Group<S>) {
-        if self.strand.phase == Phase::Open && group.members.join(self.strand.id) {
-            self.strand.extras().groups.push(group.members.clone());
+    pub fn join(&mut self, group: &Group) {
+        let strand = &mut self.output.strand;
+        if strand.phase == Phase::Open && group.members.join(strand.id) {
+            strand.extras().groups.push(group.members.clone());
         }
     }
 
     /// Takes this connection out of a group.
-    pub fn leave(&mut self, group: &Group<S>) {
-        group.members.forget(self.strand.id);
-        if let Some(extras) = &mut self.strand.extras {
+    pub fn leave(&mut self, group: &Group) {
+        group.members.forget(self.output.strand.id);
+        if let Some(extras) = &mut self.output.strand.extras {
             extras.groups.retain(|members| !Arc::ptr_eq(members, &group.members));
         }
     }
 
-    /// Lifts the limits of a peer that is not admitted (16 KiB frames, a deadline), where
-    /// [`admission_ms`](crate::Options::admission_ms) sets them.
+    /// Lifts the limits of a peer that is not admitted (16 KiB frames, a deadline), if
+    /// [`admission_timeout_ms`](crate::ConnectionOptions::admission_timeout_ms) sets them.
     pub fn admit(&mut self) {
-        self.strand.admit(self.core, self.now);
+        self.output.strand.admit(self.output.now);
     }
 
     /// Delivers no further message of this peer until [`resume_reading`](Self::resume_reading).
     /// What it sends stays with the system, so that the peer is slowed down. Its pings are not
-    /// answered meanwhile, but it is sent pings: it hears of this side, and is not called silent.
+    /// answered meanwhile, but it is sent pings, so that it does not find this side silent.
     pub fn pause_reading(&mut self) {
-        self.strand.paused = true;
+        self.output.strand.paused = true;
     }
 
     /// Goes on where [`pause_reading`](Self::pause_reading) stopped.
     pub fn resume_reading(&mut self) {
-        self.strand.paused = false;
+        self.output.strand.paused = false;
     }
 
     /// Closes this connection when the callback returns.
     pub fn close(&mut self, close: Close) {
-        self.heed(Err(close));
+        self.output.heed(Err(close));
     }
+}
 
-    fn heed(&mut self, outcome: Outcome) {
-        if let Err(close) = outcome {
-            let cause = close.cause.clone().unwrap_or_default();
-            self.strand.want_close(close, Reason::new(ReasonKind::Closed, cause));
-        }
-    }
-
-    /// The endpoint, to reach other connections with.
-    pub fn endpoint(&self) -> Endpoint<S> {
-        Endpoint::of(self.core)
+impl Strand {
+    /// Closes because of an invalid message of this program's.
+    pub(crate) fn close_unsendable(&mut self, text: impl Into<Box<str>>) {
+        let reason = DisconnectReason::new(DisconnectKind::Unsendable, text);
+        self.want_close(Close::internal_error(), reason);
     }
 }

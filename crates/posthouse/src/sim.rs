@@ -5,13 +5,13 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use posthouse::{Endpoint, Handler, Message, Outcome, Peer, sim};
+//! use posthouse::{Endpoint, Handler, HandlerResult, Message, Peer, sim};
 //!
 //! struct Echo;
 //!
 //! impl Handler for Echo {
 //!     type State = ();
-//!     fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+//!     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
 //!         peer.send(message.kind(), message.payload());
 //!         Ok(())
 //!     }
@@ -27,7 +27,7 @@
 //! });
 //! ```
 
-pub mod campaign;
+// pub mod campaign;
 
 use std::io;
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ use crate::client::{Client, ClientError};
 use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::handler::Handler;
-use crate::options::Options;
+use crate::options::EndpointOptions;
 use crate::target::Target;
 
 /// A simulated network and everything that was started in it. There is one thread, yours: whoever
@@ -92,19 +92,22 @@ impl World {
     }
 
     /// Starts an endpoint in this world. It can listen on any address that nobody listens on.
-    pub fn start<H: Handler>(&self, builder: Builder<H>) -> Result<Endpoint<H::State>, StartError> {
+    pub fn start<H: Handler>(&self, builder: Builder<H>) -> Result<Endpoint<H>, StartError> {
         builder.network(self.network.clone()).start()
     }
 
     /// Connects a blocking client.
-    pub fn client(&self, target: &str) -> Result<Client, ClientError> {
-        self.client_with(Target::parse(target)?, Options::default())
+    pub fn client(&self, target: impl Into<Target>) -> Result<Client, ClientError> {
+        self.client_with(target, EndpointOptions::default())
     }
 
-    /// Connects a blocking client to a target that says more, with options of its own.
-    pub fn client_with(&self, target: Target, options: Options) -> Result<Client, ClientError> {
-        let options = Options { io_workers: 1, ..options };
-        Client::start(target, options, Some(self.network.clone()))
+    /// Connects a blocking client whose endpoint has options of its own.
+    pub fn client_with(
+        &self,
+        target: impl Into<Target>,
+        options: EndpointOptions,
+    ) -> Result<Client, ClientError> {
+        Client::start(target.into(), options, Some(self.network.clone()))
     }
 
     /// The disk of this name; it is made when it is first asked for. [`Directory::on`] opens it.

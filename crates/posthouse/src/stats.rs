@@ -2,7 +2,7 @@
 
 use posthouse_io::Counters;
 
-use crate::close::{Fault, Reason};
+use crate::close::{Fault, DisconnectReason};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A counter that many threads add to.
@@ -40,10 +40,10 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) fn ended(&self, why: &Reason, told: bool) {
+    pub(crate) fn ended(&self, why: &DisconnectReason, told: bool) {
         let ended = if told { &self.disconnected } else { &self.unreachable };
         ended.add(1);
-        if why.fault() == Fault::Peer && why.kind() != crate::ReasonKind::Ended {
+        if why.fault() == Fault::Peer && why.kind() != crate::DisconnectKind::Ended {
             self.peer_faults.add(1);
         }
     }

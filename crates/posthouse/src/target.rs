@@ -1,43 +1,65 @@
-//! Where to connect, and how.
+//! The other side of a connection that this side makes.
 
 use std::fmt;
 
 use posthouse_io::{AddressError, Name};
 use posthouse_wire::{Framing, Key};
 
-/// Where to connect and what to speak there.
+use crate::close::DisconnectReason;
+use crate::id::PeerId;
+use crate::options::ConnectionOptions;
+use crate::sync::Arc;
+
+/// An address to connect to, and what to speak there.
 ///
 /// ```
-/// use posthouse::{Framing, Target};
+/// use posthouse::{ConnectionOptions, Framing, Target};
 ///
-/// let to_a_posthouse: Target = "example.org:9990".parse()?;
-/// let to_an_iocps_server = Target::parse("10.0.0.7:999")?.without_hello();
-/// let to_a_line_server = Target::parse("[::1]:7")?.framing(Framing::Lines);
+/// let to_a_posthouse = Target::new("example.org:9990");
+/// let to_an_iocps_server = Target::new("10.0.0.7:999").without_hello();
+/// let to_a_line_server = Target::new("[::1]:7")
+///     .framing(Framing::Lines)
+///     .options(ConnectionOptions::default().with_connect_timeout_ms(2_000));
 /// # let _ = (to_a_posthouse, to_an_iocps_server, to_a_line_server);
-/// # Ok::<(), posthouse::AddressError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub(crate) name: Name,
+    pub(crate) address: Result<Name, AddressError>,
+    text: Arc<str>,
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) framing: Framing,
     pub(crate) hello: bool,
     pub(crate) key: Option<Key>,
     pub(crate) credential: Box<[u8]>,
+    pub(crate) options: ConnectionOptions,
 }
 
 impl Target {
-    /// Reads `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in brackets.
-    pub fn parse(text: &str) -> Result<Self, AddressError> {
-        Ok(Self {
-            name: text.parse()?,
+    /// Takes `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in brackets. A
+    /// text that is no address is an error of [`Endpoint::connect`](crate::Endpoint::connect);
+    /// to check it earlier, parse it: `"example.org:9990".parse::<Target>()`.
+    pub fn new(address: impl ToString) -> Self {
+        let text = address.to_string();
+        Self {
+            address: text.parse(),
+            text: text.into(),
+            name: None,
             framing: Framing::Native,
             hello: true,
             key: None,
             credential: Box::default(),
-        })
+            options: ConnectionOptions::default(),
+        }
     }
 
-    /// The framing that is spoken there. Default: native.
+    /// Names the target for [`Peer::origin`](crate::Peer::origin). Default: the text of its address.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the framing that is spoken there. Default: native.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
@@ -52,19 +74,54 @@ impl Target {
         self
     }
 
-    /// Proves this key to the server, and demands that the server proves it, too.
+    /// Proves this key to the server, and requires that the server proves it, too.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Opaque bytes that the hello carries to the server's handler, at most 1 KiB; it reads them
-    /// with [`Peer::credential`](crate::Peer::credential). They are not encrypted.
+    /// Sets the opaque bytes that the hello carries to the server's handler, at most 1 KiB; it
+    /// reads them with [`Peer::credential`](crate::Peer::credential). They are not encrypted.
     #[must_use]
     pub fn credential(mut self, credential: impl Into<Box<[u8]>>) -> Self {
         self.credential = credential.into();
         self
+    }
+
+    /// Sets the options of the connection. Default: [`ConnectionOptions::default`].
+    #[must_use]
+    pub fn options(mut self, options: ConnectionOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    pub(crate) fn origin(&self) -> Arc<str> {
+        self.name.as_ref().unwrap_or(&self.text).clone()
+    }
+}
+
+impl From<&str> for Target {
+    fn from(address: &str) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<String> for Target {
+    fn from(address: String) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<std::net::SocketAddr> for Target {
+    fn from(address: std::net::SocketAddr) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<posthouse_io::Address> for Target {
+    fn from(address: posthouse_io::Address) -> Self {
+        Self::new(address)
     }
 }
 
@@ -72,12 +129,42 @@ impl std::str::FromStr for Target {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        Self::parse(text)
+        let target = Self::new(text);
+        match target.address {
+            Ok(_) => Ok(target),
+            Err(error) => Err(error),
+        }
     }
 }
 
+/// The text of its address.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
+        f.write_str(&self.text)
+    }
+}
+
+/// A failed attempt of [`Endpoint::connect`](crate::Endpoint::connect).
+#[derive(Clone, Debug)]
+pub struct ConnectFailure {
+    pub(crate) id: PeerId,
+    pub(crate) target: Target,
+    pub(crate) reason: DisconnectReason,
+}
+
+impl ConnectFailure {
+    /// Returns the id that `connect` gave.
+    pub fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Returns the target, to try again with.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Returns the reason.
+    pub fn reason(&self) -> &DisconnectReason {
+        &self.reason
     }
 }

@@ -5,8 +5,11 @@ use std::fmt;
 use posthouse_wire::abort_code;
 
 use crate::close::Escaped;
+use crate::core::Core;
 use crate::directory::Directory;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::id::PeerId;
+use crate::mailbox::PeerPost;
+use crate::sync::{Arc, AtomicU64, Ordering, Weak};
 
 /// A file that a peer offers.
 #[derive(Clone, Copy, Debug)]
@@ -40,48 +43,174 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// What a peer asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Wanted<'a> {
-    /// A file of this name.
-    File(&'a str),
-    /// What files there are.
-    List,
-}
-
-/// What a handler says to an offer, or to a wish.
+/// The file that this side sends.
+///
+/// ```no_run
+/// use posthouse::{Directory, Source};
+/// let outbox = Directory::open("outbox")?;
+/// let report = Source::new(&outbox, "reports/today.csv").named("today.csv");
+/// # let _ = report;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Answer(pub(crate) AnswerKind);
+pub struct Source {
+    pub(crate) directory: Directory,
+    pub(crate) path: Box<str>,
+    pub(crate) name: Option<Box<str>>,
+}
 
+impl Source {
+    /// Takes a regular file beneath a directory, by its relative path. The path is also the name
+    /// that the peer is told, unless [`named`](Self::named) sets another.
+    pub fn new(directory: &Directory, path: impl Into<Box<str>>) -> Self {
+        Self { directory: directory.clone(), path: path.into(), name: None }
+    }
+
+    /// Sets the name that the peer is told of an offered file. A file that the peer asked for keeps
+    /// the name by which it asked.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Box<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// The place of a file that this side receives.
 #[derive(Clone, Debug)]
-pub(crate) enum AnswerKind {
-    Here { directory: Directory, name: Option<Box<str>> },
-    Refuse(Box<str>),
+pub struct Destination {
+    pub(crate) directory: Directory,
+    pub(crate) name: Option<Box<str>>,
 }
 
-impl Answer {
-    /// Yes: an offered file goes into this directory, a wanted one comes out of it, under the name
-    /// that the peer gives.
-    pub fn here(directory: &Directory) -> Self {
-        Self(AnswerKind::Here { directory: directory.clone(), name: None })
+impl Destination {
+    /// Takes a directory; the file gets the name under which the peer offers it, or under which it
+    /// was asked for, unless [`named`](Self::named) sets another.
+    pub fn new(directory: &Directory) -> Self {
+        Self { directory: directory.clone(), name: None }
     }
 
-    /// Yes, under another name than the peer gives. A name that is none is refused.
-    pub fn here_as(directory: &Directory, name: impl Into<Box<str>>) -> Self {
-        Self(AnswerKind::Here { directory: directory.clone(), name: Some(name.into()) })
-    }
-
-    /// No. The text reaches the peer, at most 512 bytes of it.
-    pub fn refuse(text: impl Into<Box<str>>) -> Self {
-        Self(AnswerKind::Refuse(text.into()))
+    /// Sets the name of the file, a relative path. An invalid name rejects the offer.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Box<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 }
 
-/// A file on its way: how far it has come, from any thread. Clones watch the same transfer, and two
-/// are equal when they do.
+impl From<&Directory> for Destination {
+    fn from(directory: &Directory) -> Self {
+        Self::new(directory)
+    }
+}
+
+/// The rejection of an offer, a download or a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    pub(crate) text: Box<str>,
+}
+
+impl Reject {
+    /// Rejects with a text for the peer, at most 512 bytes of which are sent.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl From<&str> for Reject {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Reject {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+/// The right to answer an offer later, inside [`Handler::offered`](crate::Handler::offered).
+#[derive(Debug)]
+pub struct OfferResponder<'a> {
+    core: &'a Arc<Core>,
+    peer: PeerId,
+    id: u32,
+    taken: bool,
+}
+
+impl<'a> OfferResponder<'a> {
+    pub(crate) fn new(core: &'a Arc<Core>, peer: PeerId, id: u32) -> Self {
+        Self { core, peer, id, taken: false }
+    }
+
+    /// Keeps the right to answer for later, for any thread: return `Ok(None)` then. A later call
+    /// gives `None`.
+    pub fn take(&mut self) -> Option<OwnedOfferResponder> {
+        if std::mem::replace(&mut self.taken, true) {
+            return None;
+        }
+        let core = Arc::downgrade(self.core);
+        Some(OwnedOfferResponder { core, peer: self.peer, id: self.id, answered: false })
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken
+    }
+}
+
+/// The right to answer an offer later, from any thread and any callback: what
+/// [`OfferResponder::take`] gives.
+///
+/// It keeps no endpoint running and no connection open. Dropping it rejects the offer. An offer
+/// that is not answered within
+/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms) is rejected. Until then it
+/// counts as one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
+#[derive(Debug)]
+#[must_use = "dropping it rejects the offer"]
+pub struct OwnedOfferResponder {
+    core: Weak<Core>,
+    peer: PeerId,
+    id: u32,
+    answered: bool,
+}
+
+impl OwnedOfferResponder {
+    /// Returns the connection whose peer offers the file.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Accepts the file. It has no effect if the offer has expired or the connection is gone.
+    pub fn accept(mut self, destination: impl Into<Destination>) {
+        self.answer(Ok(destination.into()));
+    }
+
+    /// Rejects the file. It has no effect if the offer has expired or the connection is gone.
+    pub fn reject(mut self, reject: impl Into<Reject>) {
+        self.answer(Err(reject.into()));
+    }
+
+    fn answer(&mut self, answer: Result<Destination, Reject>) {
+        self.answered = true;
+        let Some(core) = self.core.upgrade() else { return };
+        let post = PeerPost::OfferAnswer { id: self.id, answer: Box::new(answer) };
+        // Refused only if the connection is gone. The offers that wait are bounded by the peer's
+        // transfers, and so are these posts.
+        let _ = core.post_bounded(self.peer, post);
+    }
+}
+
+impl Drop for OwnedOfferResponder {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answer(Err(Reject::new("the program gave no answer")));
+        }
+    }
+}
+
+/// A file on its way: its progress, readable from any thread. Clones watch the same transfer, and two
+/// handles are equal if they do.
 #[derive(Clone)]
-pub struct Progress(Arc<Watched>);
+pub struct TransferHandle(Arc<Watched>);
 
 struct Watched {
     name: Box<str>,
@@ -92,7 +221,7 @@ struct Watched {
     resumed_from: AtomicU64,
 }
 
-impl Progress {
+impl TransferHandle {
     pub(crate) fn new(name: &str, incoming: bool) -> Self {
         Self(Arc::new(Watched {
             name: name.into(),
@@ -134,7 +263,7 @@ impl Progress {
 
     /// How much of the file is over: of one that goes out the bytes handed on, of one that comes
     /// in the bytes written; what was there before included.
-    pub fn moved(&self) -> u64 {
+    pub fn transferred_bytes(&self) -> u64 {
         self.0.moved.load(Ordering::Relaxed)
     }
 
@@ -144,19 +273,19 @@ impl Progress {
     }
 }
 
-impl PartialEq for Progress {
+impl PartialEq for TransferHandle {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Progress {}
+impl Eq for TransferHandle {}
 
-impl fmt::Debug for Progress {
+impl fmt::Debug for TransferHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Progress")
+        f.debug_struct("TransferHandle")
             .field("name", &self.name())
-            .field("moved", &self.moved())
+            .field("moved", &self.transferred_bytes())
             .field("size", &self.size())
             .finish()
     }
@@ -164,15 +293,15 @@ impl fmt::Debug for Progress {
 
 /// A transfer that is over, well or not.
 #[derive(Clone, Debug)]
-pub struct Transfer {
-    pub(crate) progress: Progress,
+pub struct FinishedTransfer {
+    pub(crate) progress: TransferHandle,
     pub(crate) result: Result<[u8; 32], TransferError>,
 }
 
-impl Transfer {
-    /// Its last figures. Equal to what [`Peer::offer`](crate::Peer::offer) or
-    /// [`Peer::get`](crate::Peer::get) gave.
-    pub fn progress(&self) -> &Progress {
+impl FinishedTransfer {
+    /// Returns the handle, with its last counts. It equals what [`Peer::offer_file`](crate::Peer::offer_file) or
+    /// [`Peer::fetch_file`](crate::Peer::fetch_file) gave.
+    pub fn handle(&self) -> &TransferHandle {
         &self.progress
     }
 
@@ -358,12 +487,7 @@ impl fmt::Display for TransferError {
     }
 }
 
-/// As `Display`: it is what `fn main() -> Result` prints.
-impl fmt::Debug for TransferError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+crate::error::debug_as_display!(TransferError);
 
 impl std::error::Error for TransferError {}
 

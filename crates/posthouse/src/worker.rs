@@ -27,14 +27,18 @@ impl Local {
     }
 }
 
-/// The connection that a post begins, where it begins one.
-fn begun<S: Default + Send + 'static>(id: PeerId, work: &Work<S>) -> Option<Box<Connection<S>>> {
-    let (rules, outgoing) = match work {
-        Work::Post(PeerPost::Adopt { rules, .. }) => (rules, false),
-        Work::Post(PeerPost::Connect { rules, .. }) => (rules, true),
+/// The connection that a post begins, if it begins one.
+fn begun(id: PeerId, work: &mut Work) -> Option<Box<Connection>> {
+    let (config, callbacks, outgoing) = match work {
+        Work::Post(PeerPost::Adopt { config, .. }) => {
+            (config.clone(), config.handler.clone().callbacks(), false)
+        }
+        Work::Post(PeerPost::Connect { config, callbacks, .. }) => {
+            (config.clone(), callbacks.take().expect("a connection begins once"), true)
+        }
         _ => return None,
     };
-    Some(Box::new(Connection::new(id, rules.clone(), outgoing)))
+    Some(Box::new(Connection::new(id, config, callbacks, outgoing)))
 }
 
 /// Sleeps until the earliest of these.

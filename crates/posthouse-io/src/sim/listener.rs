@@ -314,6 +314,12 @@ impl World {
         self.schedule(when, Event::Resolved { at, tag, name });
     }
 
+    /// The addresses of a known name.
+    pub(super) fn addresses_of(&self, name: &Name) -> Option<Vec<Address>> {
+        let address = |ip: &IpAddr| Address::from(SocketAddr::new(*ip, name.port));
+        Some(self.names.get(&name.host)?.iter().map(address).collect())
+    }
+
     pub(super) fn resolved(&mut self, at: At, tag: Tag, name: &Name) {
         let outcome = match (name.as_address(), self.names.get(&name.host)) {
             (Some(address), _) => Outcome::Resolved(vec![address]),
@@ -321,10 +327,7 @@ impl World {
                 self.tally.lookup_fails += 1;
                 Outcome::Failed(Error::new(Failure::NameNotFound))
             }
-            (None, Some(found)) => {
-                let address = |ip: &IpAddr| Address::from(SocketAddr::new(*ip, name.port));
-                Outcome::Resolved(found.iter().map(address).collect())
-            }
+            (None, Some(_)) => Outcome::Resolved(self.addresses_of(name).unwrap_or_default()),
             (None, None) => Outcome::Failed(Error::new(Failure::NameNotFound)),
         };
         self.complete(at, Queued::new(None, tag, Role::Resolve, false, outcome), false);

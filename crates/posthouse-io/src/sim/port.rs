@@ -11,7 +11,7 @@ use super::table::{Body, Entry, Owner};
 use super::worker::Step;
 use super::world::World;
 use super::{At, Nanos, Network, NewStream, duration};
-use crate::address::Address;
+use crate::address::{Address, Name};
 use crate::bell::Bell;
 use crate::buffer::{LanePool, Pool};
 use crate::operation::NewHandle;
@@ -166,6 +166,11 @@ impl SimPort {
         let (socket, local) = self.network.lock().listen(address, options.backlog)?;
         let handle = NewHandle::Simulated(NewStream::new(self.network.clone(), socket));
         Ok(Listener { handle, local })
+    }
+
+    pub(crate) fn look_up(&self, name: &Name) -> io::Result<Vec<Address>> {
+        let not_found = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        self.network.lock().addresses_of(name).ok_or_else(not_found)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the seam's signature: threads can fail to start")]

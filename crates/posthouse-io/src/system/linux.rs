@@ -38,7 +38,7 @@ pub(crate) fn listen(
     sockopt::set_socket_reuseaddr(&fd, true)?;
     if address.is_ipv6() {
         // What `net.ipv6.bindv6only` says would otherwise decide whether IPv4 peers come in here.
-        sockopt::set_ipv6_v6only(&fd, true)?;
+        sockopt::set_ipv6_v6only(&fd, !options.dual_stack)?;
     }
     // Accepted sockets inherit these: once here instead of for each peer.
     sockopt::set_tcp_nodelay(&fd, options.no_delay)?;

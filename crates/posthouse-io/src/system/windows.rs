@@ -143,7 +143,8 @@ pub(crate) fn listen(
     // keep the address from being bound again while closed connections still wait.
     set(&socket, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE), &1i32)?;
     if address.is_ipv6() {
-        set(&socket, (net::IPPROTO_IPV6, net::IPV6_V6ONLY), &1i32)?;
+        let only = i32::from(!options.dual_stack);
+        set(&socket, (net::IPPROTO_IPV6, net::IPV6_V6ONLY), &only)?;
     }
     // For those that it accepts.
     set(&socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(options.no_delay))?;

@@ -1,17 +1,19 @@
 //! How a connection ends: nothing new is started, what is in flight is awaited, the handle is
 //! closed, the handler is told once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use posthouse_io::{Cancel, Error, Failure, Op};
 
-use super::{Connection, Context, Phase, Strand};
-use crate::close::{Close, Fault, How, Reason, ReasonKind};
+use super::{Connection, Context, Extras, Phase, Strand};
+use crate::close::{Close, DisconnectKind, DisconnectReason, Fault, How};
 use crate::error::RequestError;
 use crate::id::Operation;
-use crate::peer::Peer;
+use crate::target::ConnectFailure;
 
-impl<S: Default + Send + 'static> Connection<S> {
+impl Connection {
     /// Takes the steps of closing that can be taken now, and keeps receiving.
-    pub(super) fn progress(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn progress(&mut self, cx: &mut Context<'_>) {
         if let Some(wanted) = self.strand.wanted_close.take() {
             self.strand.close(cx, wanted.0, wanted.1);
         }
@@ -43,9 +45,9 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 }
 
-impl<S: Default + Send + 'static> Strand<S> {
+impl Strand {
     /// Begins the end. The first reason stays; an abort overtakes a graceful close.
-    pub(crate) fn close(&mut self, cx: &mut Context<'_, S>, close: Close, reason: Reason) {
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>, close: Close, reason: DisconnectReason) {
         if self.phase >= Phase::Joining {
             return;
         }
@@ -56,20 +58,20 @@ impl<S: Default + Send + 'static> Strand<S> {
         match (self.phase, close.how) {
             (Phase::Draining | Phase::Lingering, How::Gracefully { .. }) => {}
             (Phase::Opening | Phase::Open, How::Gracefully { code, text, retry_after }) => {
-                if self.rules.is_native() {
+                if self.config.is_native() {
                     let mut control = std::mem::take(&mut cx.local.control);
                     self.session.bye(code, &text, retry_after, &mut control);
                     self.send_control(cx, control);
                 }
                 self.phase = Phase::Draining;
-                self.phase_deadline = Some(cx.now + cx.core.close_timeout());
+                self.phase_deadline = Some(cx.now + self.config.close_timeout());
             }
             _ => self.abort(cx),
         }
     }
 
     /// Ends everything at once.
-    fn abort(&mut self, cx: &mut Context<'_, S>) {
+    fn abort(&mut self, cx: &mut Context<'_>) {
         if let Some(socket) = self.socket
             && self.record.is_some()
         {
@@ -79,7 +81,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Waits for what is in flight, after asking for its end.
-    pub(super) fn join(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn join(&mut self, cx: &mut Context<'_>) {
         if let Some(socket) = self.socket
             && self.in_flight > 0
         {
@@ -89,7 +91,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         self.phase_deadline = None;
     }
 
-    fn close_when_joined(&mut self, cx: &mut Context<'_, S>) {
+    fn close_when_joined(&mut self, cx: &mut Context<'_>) {
         if self.phase != Phase::Joining || self.in_flight > 0 && !self.stop_waiting(cx) {
             return;
         }
@@ -102,7 +104,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         }
     }
 
-    pub(super) fn on_closed(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn on_closed(&mut self, cx: &mut Context<'_>) {
         match self.phase {
             Phase::Retrying => self.on_attempt_closed(cx),
             Phase::Closing => self.gone(cx),
@@ -113,31 +115,31 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// The system failed an operation.
-    pub(super) fn fail(&mut self, cx: &mut Context<'_, S>, error: Error) {
+    pub(super) fn fail(&mut self, cx: &mut Context<'_>, error: Error) {
         let kind = match error.failure {
-            Failure::Reset | Failure::NotConnected | Failure::Aborted => ReasonKind::Reset,
-            Failure::TimedOut => ReasonKind::Silent,
-            _ => ReasonKind::System,
+            Failure::Reset | Failure::NotConnected | Failure::Aborted => DisconnectKind::Reset,
+            Failure::TimedOut => DisconnectKind::Silent,
+            _ => DisconnectKind::System,
         };
-        let text = if kind == ReasonKind::Reset { String::new() } else { error.to_string() };
-        self.close(cx, Close::abort(), Reason::new(kind, text));
+        let text = if kind == DisconnectKind::Reset { String::new() } else { error.to_string() };
+        self.close(cx, Close::abort(), DisconnectReason::new(kind, text));
     }
 
     /// Closes where the endpoint shuts down. A connection that is made after the others were told
     /// asks by itself.
-    pub(super) fn on_shutdown(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn on_shutdown(&mut self, cx: &mut Context<'_>) {
         let Some(deadline) = cx.core.life.shutdown_deadline() else { return };
         let close = match cx.now >= deadline {
             true => Close::abort(),
-            false => Close::telling(posthouse_wire::code::GOING_AWAY, "the server shuts down"),
+            false => Close::with_code(posthouse_wire::code::GOING_AWAY, "the server shuts down"),
         };
-        self.close(cx, close, Reason::new(ReasonKind::Shutdown, ""));
+        self.close(cx, close, DisconnectReason::new(DisconnectKind::Shutdown, ""));
     }
 
     /// What accepted peers do wrong is worth a warning, as often as peers may cause one.
-    fn log_end(&self, cx: &Context<'_, S>, why: &Reason) {
+    fn log_end(&self, cx: &Context<'_>, why: &DisconnectReason) {
         let address = self.record.as_ref().map(|record| tracing::field::display(record.peer));
-        let wrong = !matches!(why.kind(), ReasonKind::Ended | ReasonKind::Reset)
+        let wrong = !matches!(why.kind(), DisconnectKind::Ended | DisconnectKind::Reset)
             && matches!(why.fault(), Fault::Peer | Fault::System);
         if wrong
             && !self.outgoing
@@ -151,17 +153,18 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// The join is done. Everything that waits for this connection is told, the handler last.
-    fn gone(&mut self, cx: &mut Context<'_, S>) {
+    fn gone(&mut self, cx: &mut Context<'_>) {
         assert_eq!(self.in_flight, 0, "{}: gone with operations in flight", self.id);
         self.phase = Phase::Gone;
-        let unspecified = || Box::new(Reason::new(ReasonKind::Closed, ""));
+        let unspecified = || Box::new(DisconnectReason::new(DisconnectKind::Closed, ""));
         let mut why = self.reason.take().unwrap_or_else(unspecified);
         // What other threads reserved and what has not come yet will not come any more.
         let reserved = self.gate(cx).queued_bytes() - self.gated_bytes;
         why.unsent_bytes = (self.output.discard() + reserved) as u64 + self.late_bytes;
         let mut extras = self.extras.take().unwrap_or_default();
         while let Some((_, pending)) = extras.requests.pop_first() {
-            self.call(cx, |_, peer| (pending.then)(peer, Err(RequestError::Disconnected)));
+            let reply = Err(RequestError::Disconnected);
+            self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
         }
         for group in &extras.groups {
             group.forget(self.id);
@@ -173,22 +176,30 @@ impl<S: Default + Send + 'static> Strand<S> {
         cx.core.stats.ended(&why, self.told);
         self.log_end(cx, &why);
         if std::mem::take(&mut self.told) {
-            self.call(cx, |handler, peer: &mut Peer<'_, S>| {
-                handler.disconnected(peer, &why);
+            self.call(cx, |callbacks, output| {
+                callbacks.disconnected(output, &why);
                 Ok(())
             });
-        } else if let Some(plan) = &extras.plan {
-            self.call(cx, |handler, peer| {
-                handler.unreachable(&peer.endpoint(), peer.id(), plan.target(), &why);
+        } else if let Some(plan) = extras.plan.take() {
+            let failure =
+                ConnectFailure { id: self.id, target: plan.into_target(), reason: *why };
+            self.call(cx, |callbacks, _| {
+                callbacks.connect_failed(&failure);
                 Ok(())
             });
         }
         self.extras = None;
-        // What the user's values do when they are dropped is contained like a callback.
-        let state = self.state.take();
-        self.call(cx, |_, _| {
-            drop((state, extras));
-            Ok(())
-        });
+        self.drop_callbacks(cx, extras);
+    }
+
+    /// Drops the user's values. What they do when they are dropped is contained like a callback.
+    fn drop_callbacks(&mut self, cx: &mut Context<'_>, extras: Box<Extras>) {
+        let callbacks = self.callbacks.take();
+        cx.local.watch.enter(self.id);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop((callbacks, extras))));
+        cx.local.watch.leave();
+        if let Err(panic) = dropped {
+            self.on_panic(cx, &*panic);
+        }
     }
 }

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use posthouse_wire::PaceLimits;
+use posthouse_wire::{PaceLimits, code};
 
 use super::{Connection, Context, Phase};
-use crate::close::{Close, Reason, ReasonKind};
+use crate::close::{Close, DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
-use crate::rules::ConnectionRules;
 
 /// A peer must take, and send, at least so many bytes a second.
 const BYTES_PER_SECOND_MIN: u64 = 240;
 /// The rate of a frame counts from here on.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 
-impl<S: Default + Send + 'static> Connection<S> {
+impl Connection {
     fn pace_limits(frame_ms: u64) -> PaceLimits {
         PaceLimits {
             frame_max: Duration::from_millis(frame_ms),
@@ -26,12 +25,13 @@ impl<S: Default + Send + 'static> Connection<S> {
     fn heartbeat_deadline(&self) -> Option<Duration> {
         let strand = &self.strand;
         let alive = matches!(strand.phase, Phase::Opening | Phase::Open);
-        let native = ConnectionRules::is_native(&strand.rules);
+        let native = strand.config.is_native();
         (alive && native).then(|| strand.session.deadline()).flatten()
     }
 
-    fn next_deadline(&self, (frame_ms, offer_ms): (u64, u64)) -> Option<Duration> {
+    fn next_deadline(&self) -> Option<Duration> {
         let strand = &self.strand;
+        let options = &strand.config.options;
         let live = strand.phase <= Phase::Open;
         let pace = self.inbound.pace.as_ref().filter(|_| live && strand.takes_messages());
         let extras = strand.extras.as_ref().filter(|_| live);
@@ -42,10 +42,10 @@ impl<S: Default + Send + 'static> Connection<S> {
             strand.retry_at,
             strand.stall.map(|(at, _)| at).filter(|_| strand.phase < Phase::Joining),
             self.heartbeat_deadline(),
-            pace.and_then(|pace| pace.deadline(&Self::pace_limits(frame_ms))),
+            pace.and_then(|pace| pace.deadline(&Self::pace_limits(options.frame_timeout_ms))),
             requests,
             tasks,
-            strand.transfers_deadline(offer_ms).filter(|_| live && strand.takes_messages()),
+            strand.transfers_deadline().filter(|_| live && strand.takes_messages()),
         ]
         .into_iter()
         .flatten()
@@ -53,8 +53,8 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// Arms the next deadline, unless an earlier one is armed: that one will look again.
-    pub(super) fn arm(&mut self, cx: &mut Context<'_, S>) {
-        if let Some(at) = self.next_deadline((cx.core.options.frame_ms, cx.core.options.offer_ms))
+    pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
+        if let Some(at) = self.next_deadline()
             && at < self.strand.armed
         {
             self.strand.armed_before = std::mem::replace(&mut self.strand.armed, at);
@@ -63,7 +63,7 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// An armed deadline is over: does what is due.
-    pub(super) fn on_deadline(&mut self, cx: &mut Context<'_, S>, at: Duration) {
+    pub(super) fn on_deadline(&mut self, cx: &mut Context<'_>, at: Duration) {
         if at == self.strand.armed_before {
             self.strand.armed_before = Duration::MAX; // of another worker, which was quicker
         }
@@ -86,41 +86,41 @@ impl<S: Default + Send + 'static> Connection<S> {
         }
     }
 
-    fn on_phase_deadline(&mut self, cx: &mut Context<'_, S>) {
+    fn on_phase_deadline(&mut self, cx: &mut Context<'_>) {
         let strand = &mut self.strand;
-        let not_admitted = |text| Reason::new(ReasonKind::NotAdmitted, text);
+        let not_admitted = |text| DisconnectReason::new(DisconnectKind::NotAdmitted, text);
         match strand.phase {
             Phase::Opening if !strand.outgoing => {
                 let reason = not_admitted("no hello, or no proof, in time");
-                strand.close(cx, Close::telling(5, "no hello in time"), reason);
+                strand.close(cx, Close::with_code(code::NOT_ADMITTED, "no hello in time"), reason);
             }
             Phase::Resolving | Phase::Connecting | Phase::Retrying | Phase::Opening => {
                 strand.connect_timed_out(cx);
             }
             Phase::Open if strand.unadmitted => {
                 let reason = not_admitted("not in time");
-                strand.close(cx, Close::telling(5, "not admitted in time"), reason);
+                strand.close(cx, Close::with_code(code::NOT_ADMITTED, "not admitted in time"), reason);
             }
             Phase::Open if self.inbound.end.is_some() => {
-                let reason = Reason::new(ReasonKind::Ended, "before its requests were answered");
-                strand.close(cx, Close::gracefully(), reason);
+                let reason = DisconnectReason::new(DisconnectKind::Ended, "before its requests were answered");
+                strand.close(cx, Close::graceful(), reason);
             }
             Phase::Open => {
                 let silent = strand.record.as_ref().is_some_and(|r| r.messages_received() == 0);
                 if silent {
-                    let reason = Reason::new(ReasonKind::TooSlow, "no first message in time");
-                    strand.close(cx, Close::telling(7, "no first message in time"), reason);
+                    let reason = DisconnectReason::new(DisconnectKind::TooSlow, "no first message in time");
+                    strand.close(cx, Close::with_code(code::TOO_SLOW, "no first message in time"), reason);
                 }
             }
             Phase::Draining => {
-                strand.close(cx, Close::abort(), Reason::new(ReasonKind::TooSlow, ""));
+                strand.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, ""));
             }
             Phase::Lingering => strand.join(cx),
             Phase::New | Phase::Joining | Phase::Closing | Phase::Gone | Phase::GivenUp => {}
         }
     }
 
-    fn check_heartbeat(&mut self, cx: &mut Context<'_, S>) {
+    fn check_heartbeat(&mut self, cx: &mut Context<'_>) {
         if self.heartbeat_deadline().is_none_or(|at| at > cx.now) {
             return;
         }
@@ -137,8 +137,8 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// A frame that has begun must go on. While this side does not read, its time stands still.
-    fn check_pace(&mut self, cx: &mut Context<'_, S>) {
-        let limits = Self::pace_limits(cx.core.options.frame_ms);
+    fn check_pace(&mut self, cx: &mut Context<'_>) {
+        let limits = Self::pace_limits(self.strand.config.options.frame_timeout_ms);
         let Some(pace) = &mut self.inbound.pace else { return };
         if !self.strand.takes_messages() {
             **pace = posthouse_wire::Pace::began(cx.now);
@@ -148,30 +148,31 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// A peer that does not take what is queued for it is given up.
-    fn check_stall(&mut self, cx: &mut Context<'_, S>) {
+    fn check_stall(&mut self, cx: &mut Context<'_>) {
         let strand = &mut self.strand;
         let Some((_, sent_before)) = strand.stall.filter(|(at, _)| *at <= cx.now) else { return };
         let sent = strand.record.as_ref().map_or(0, |record| record.bytes_sent());
-        let stall_ms = cx.core.options.stall_ms;
+        let stall_ms = strand.config.options.stall_timeout_ms;
         if sent - sent_before < BYTES_PER_SECOND_MIN * stall_ms / 1000 {
             let text = format!("it took {} bytes in {stall_ms} ms", sent - sent_before);
-            strand.close(cx, Close::abort(), Reason::new(ReasonKind::TooSlow, text));
+            strand.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, text));
         } else {
             strand.stall = Some((cx.now + Duration::from_millis(stall_ms), sent));
         }
     }
 
-    fn expire_requests(&mut self, cx: &mut Context<'_, S>) {
+    fn expire_requests(&mut self, cx: &mut Context<'_>) {
         while let Some(extras) = &mut self.strand.extras
             && let Some(id) =
                 extras.requests.iter().find(|(_, r)| r.until <= cx.now).map(|(id, _)| *id)
         {
             let pending = extras.requests.remove(&id).expect("just found");
-            self.strand.call(cx, |_, peer| (pending.then)(peer, Err(RequestError::TimedOut)));
+            let reply = Err(RequestError::TimedOut);
+            self.strand.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
         }
     }
 
-    fn run_tasks(&mut self, cx: &mut Context<'_, S>) {
+    fn run_tasks(&mut self, cx: &mut Context<'_>) {
         // A task that sets another one without a delay gets its turn with the next deadline.
         let last = self.strand.extras.as_ref().map_or(0, |extras| extras.next_task);
         while self.strand.phase == Phase::Open
@@ -181,7 +182,7 @@ impl<S: Default + Send + 'static> Connection<S> {
             && *number < last
         {
             let task = extras.tasks.pop_first().expect("just seen").1;
-            self.strand.call(cx, |_, peer| task(peer));
+            self.strand.call(cx, task);
         }
     }
 }

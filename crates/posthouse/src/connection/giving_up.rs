@@ -25,10 +25,10 @@ impl fmt::Display for Held {
     }
 }
 
-impl<S: Default + Send + 'static> Strand<S> {
+impl Strand {
     /// Ends the wait for what is in flight, where all of it is such as cannot be cancelled, and the
     /// shutdown does not wait any longer.
-    pub(super) fn stop_waiting(&mut self, cx: &mut Context<'_, S>) -> bool {
+    pub(super) fn stop_waiting(&mut self, cx: &mut Context<'_>) -> bool {
         if cx.core.life.gives_up_at().is_none_or(|at| cx.now < at) {
             return false;
         }
@@ -49,7 +49,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         true
     }
 
-    fn say_given_up(&mut self, cx: &Context<'_, S>, held: &Held) {
+    fn say_given_up(&mut self, cx: &Context<'_>, held: &Held) {
         if let Some(others_since) = cx.core.given_up_logged.may_log(cx.now) {
             tracing::error!(peer = %self.id, others_since, "connection given up: {held}");
         }

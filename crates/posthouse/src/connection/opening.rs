@@ -3,8 +3,8 @@
 use posthouse_io::{Address, Error, NewSocket, Op, Outcome as IoOutcome};
 
 use super::{Context, Phase, Strand};
-use crate::close::{Close, Reason, ReasonKind};
-use crate::core::Core;
+use crate::close::{Close, DisconnectReason, DisconnectKind};
+use crate::gate::Spoken;
 use crate::id::Operation;
 use crate::registry::Record;
 use crate::sync::Arc;
@@ -22,33 +22,33 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn target(&self) -> &Target {
-        &self.target
+    pub(super) fn into_target(self) -> Target {
+        self.target
     }
 }
 
-impl<S: Default + Send + 'static> Strand<S> {
+impl Strand {
     /// Takes an accepted socket over.
-    pub(super) fn adopt(&mut self, cx: &mut Context<'_, S>, new: NewSocket) {
+    pub(super) fn adopt(&mut self, cx: &mut Context<'_>, new: NewSocket) {
         let peer = new.peer;
         let socket = cx.lane.adopt(new);
         self.socket = Some(socket);
         self.up(cx, peer);
         let awaits_hello =
-            self.rules.is_native() && !self.session.is_established(&self.rules.session);
+            self.config.is_native() && !self.session.is_established(&self.config.session);
         if awaits_hello {
             self.phase = Phase::Opening;
-            self.phase_deadline = Some(cx.now + cx.core.close_timeout());
+            self.phase_deadline = Some(cx.now + self.config.close_timeout());
         } else {
             self.open(cx);
         }
     }
 
     /// Begins an outgoing connection.
-    pub(super) fn connect(&mut self, cx: &mut Context<'_, S>, target: Target) {
-        let options = &cx.core.options;
-        self.phase_deadline = Some(cx.now + Duration::from_millis(options.connect_ms));
-        let name = target.name.clone();
+    pub(super) fn connect(&mut self, cx: &mut Context<'_>, target: Target) {
+        let timeout = Duration::from_millis(self.config.options.connect_timeout_ms);
+        self.phase_deadline = Some(cx.now + timeout);
+        let name = target.address.clone().expect("checked when the connection was begun");
         let address = name.as_address();
         let addresses = address.into_iter().collect();
         self.extras().plan = Some(Plan { target, addresses, next: 0, error: None });
@@ -65,7 +65,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         self.extras().plan.as_mut().expect("an outgoing connection has a plan")
     }
 
-    pub(super) fn on_resolved(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+    pub(super) fn on_resolved(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
         self.resolving = false;
         if self.phase != Phase::Resolving {
             return; // closed meanwhile
@@ -84,7 +84,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Tries the next address; with none left the connection has failed.
-    fn attempt(&mut self, cx: &mut Context<'_, S>) {
+    fn attempt(&mut self, cx: &mut Context<'_>) {
         let plan = self.plan();
         let Some(address) = plan.addresses.get(plan.next).copied() else {
             return self.give_up();
@@ -99,11 +99,11 @@ impl<S: Default + Send + 'static> Strand<S> {
     fn give_up(&mut self) {
         let plan = self.plan();
         let text = plan.error.map(|error| error.to_string()).unwrap_or_default();
-        self.reason = Some(Box::new(Reason::new(ReasonKind::Unreachable, text)));
+        self.reason = Some(Box::new(DisconnectReason::new(DisconnectKind::Unreachable, text)));
         self.phase = Phase::Joining;
     }
 
-    pub(super) fn on_connect(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+    pub(super) fn on_connect(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
         if self.phase != Phase::Connecting {
             return; // cancelled: it is being joined
         }
@@ -120,28 +120,28 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// The failed attempt's socket is closed.
-    pub(super) fn on_attempt_closed(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn on_attempt_closed(&mut self, cx: &mut Context<'_>) {
         self.attempt(cx);
     }
 
-    fn on_connected(&mut self, cx: &mut Context<'_, S>) {
+    fn on_connected(&mut self, cx: &mut Context<'_>) {
         let plan = self.plan();
         let address = plan.addresses[plan.next - 1];
         self.up(cx, address);
         self.phase = Phase::Opening;
-        if self.rules.is_native() {
+        if self.config.is_native() {
             let mut control = std::mem::take(&mut cx.local.control);
             let nonce = crate::core::nonce(&cx.core.port);
-            self.session.start(&self.rules.session, cx.now, nonce, &mut control);
+            self.session.start(&self.config.session, cx.now, nonce, &mut control);
             self.send_control(cx, control);
         }
-        if !self.rules.is_native() || self.session.is_established(&self.rules.session) {
+        if !self.config.is_native() || self.session.is_established(&self.config.session) {
             self.open(cx);
         }
     }
 
     /// The socket is up: from here on it is counted, and can be asked about.
-    fn up(&mut self, cx: &mut Context<'_, S>, peer: Address) {
+    fn up(&mut self, cx: &mut Context<'_>, peer: Address) {
         let socket = self.socket.expect("a connection that is up has a socket");
         let addresses = (peer, cx.lane.local_address(socket));
         let record = Arc::new(Record::new(self.id, addresses, self.outgoing, cx.now));
@@ -150,7 +150,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Hello, and its proof, are done.
-    pub(super) fn on_established(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn on_established(&mut self, cx: &mut Context<'_>) {
         match self.phase {
             Phase::Opening => self.open(cx),
             Phase::Open => self.set_gate(cx),
@@ -158,49 +158,52 @@ impl<S: Default + Send + 'static> Strand<S> {
         }
     }
 
-    fn set_gate(&self, cx: &Context<'_, S>) {
-        let (hello, payload_bytes_max) = self.spoken();
-        self.gate(cx).set_spoken(self.rules.index, hello, payload_bytes_max);
+    fn set_gate(&self, cx: &Context<'_>) {
+        self.gate(cx).set_spoken(Spoken {
+            send: self.config.send.index,
+            handler: self.config.handler.id(),
+            limits: self.spoken(),
+        });
     }
 
     /// Tells the handler, and lets messages through.
-    pub(super) fn open(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn open(&mut self, cx: &mut Context<'_>) {
         self.phase = Phase::Open;
         self.told = true;
-        self.unadmitted = self.rules.admission;
-        let admission = Duration::from_millis(cx.core.options.admission_ms);
+        self.unadmitted = !self.outgoing && self.config.options.admission_timeout_ms > 0;
+        let admission = Duration::from_millis(self.config.options.admission_timeout_ms);
         self.phase_deadline = match self.unadmitted {
             true => Some(cx.now + admission),
-            false => self.first_message_deadline(cx.core, cx.now),
+            false => self.first_message_deadline(cx.now),
         };
         self.set_gate(cx);
         self.gate(cx).open();
         cx.core.everyone.join(self.id);
         cx.core.stats.connected.add(1);
-        self.call(cx, super::super::handler::Handler::connected);
+        self.call(cx, |callbacks, output| callbacks.connected(output));
     }
 
     /// The handler has admitted the peer.
-    pub(crate) fn admit(&mut self, core: &Core<S>, now: Duration) {
+    pub(crate) fn admit(&mut self, now: Duration) {
         if std::mem::take(&mut self.unadmitted) {
-            self.phase_deadline = self.first_message_deadline(core, now);
+            self.phase_deadline = self.first_message_deadline(now);
         }
     }
 
     /// Until when the first message must be there, where it is not and where that is asked for.
-    fn first_message_deadline(&self, core: &Core<S>, now: Duration) -> Option<Duration> {
-        let ms = core.options.first_message_ms;
+    fn first_message_deadline(&self, now: Duration) -> Option<Duration> {
+        let ms = self.config.options.first_message_timeout_ms;
         let silent = self.record.as_ref().is_some_and(|r| r.messages_received() == 0);
         (ms > 0 && silent && !self.outgoing).then(|| now + Duration::from_millis(ms))
     }
 
     /// Nothing answered in time.
-    pub(super) fn connect_timed_out(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
         let text = match self.phase {
             Phase::Resolving => "the name was not looked up in time",
             Phase::Opening => "connected, but no hello came in time (see Target::without_hello)",
             _ => "no answer in time",
         };
-        self.close(cx, Close::abort(), Reason::new(ReasonKind::Unreachable, text));
+        self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Unreachable, text));
     }
 }

@@ -1,16 +1,16 @@
 //! From received bytes to the handler: in order, one message at a time, stoppable between any two.
 
 use posthouse_io::{Cancel, Op, Outcome as IoOutcome, ReceiveMode};
-use posthouse_wire::{Event, Frame, FrameError, Pace, Status, Violation};
+use posthouse_wire::{Event, Frame, FrameError, Pace, Status, Violation, code};
 
 use super::inbound::{Chunk, End};
 use super::{Connection, Context, Phase, Strand};
-use crate::close::{Close, Reason, ReasonKind};
+use crate::close::{Close, DisconnectKind, DisconnectReason};
 use crate::core::Reads;
 use crate::error::RequestError;
 use crate::id::Operation;
-use crate::message::Message;
-use crate::rules::UNADMITTED_PAYLOAD_BYTES_MAX;
+use crate::config::UNADMITTED_PAYLOAD_BYTES_MAX;
+use crate::message::{Message, Responder};
 
 /// Chunks that may wait while a connection has its turns; with more, receiving stops.
 const HELD_CHUNKS_MAX: usize = 2;
@@ -34,10 +34,10 @@ enum Delivered {
     Over,
 }
 
-impl<S: Default + Send + 'static> Connection<S> {
+impl Connection {
     pub(super) fn on_receive(
         &mut self,
-        cx: &mut Context<'_, S>,
+        cx: &mut Context<'_>,
         sequence: u8,
         more: bool,
         outcome: IoOutcome,
@@ -56,7 +56,7 @@ impl<S: Default + Send + 'static> Connection<S> {
         }
     }
 
-    fn take_received(&mut self, cx: &mut Context<'_, S>, outcome: IoOutcome) {
+    fn take_received(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
         match outcome {
             IoOutcome::Received(buffer) => {
                 if self.strand.takes_messages() {
@@ -82,7 +82,7 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// Delivers what is held, as far as this turn's share and the handler let it.
-    pub(super) fn deliver(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn deliver(&mut self, cx: &mut Context<'_>) {
         self.deliver_from(cx, None);
     }
 
@@ -90,8 +90,8 @@ impl<S: Default + Send + 'static> Connection<S> {
         self.inbound.held_chunks() > 0 && self.strand.takes_messages()
     }
 
-    fn deliver_from(&mut self, cx: &mut Context<'_, S>, mut first: Option<Chunk>) {
-        let tuning = &cx.core.options.tuning;
+    fn deliver_from(&mut self, cx: &mut Context<'_>, mut first: Option<Chunk>) {
+        let tuning = &cx.core.tuning;
         let mut share = Share { messages: tuning.turn_messages, bytes: tuning.turn_bytes };
         while let Some(mut chunk) =
             first.take().or_else(|| self.inbound.next_chunk(&mut cx.local.held))
@@ -114,7 +114,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 
     fn deliver_chunk(
         &mut self,
-        cx: &mut Context<'_, S>,
+        cx: &mut Context<'_>,
         chunk: &mut Chunk,
         share: &mut Share,
     ) -> Delivered {
@@ -136,7 +136,7 @@ impl<S: Default + Send + 'static> Connection<S> {
             let mut input = &chunk.buffer[chunk.offset..];
             let before = input.len();
             let limit = strand.payload_bytes_max();
-            let next = self.inbound.reader.next(&strand.rules.wire, limit, &mut input);
+            let next = self.inbound.reader.next(&strand.config.wire, limit, &mut input);
             let used = before - input.len();
             chunk.offset += used;
             share.bytes = share.bytes.saturating_sub(used);
@@ -159,12 +159,12 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// Counts what the partial frame holds in the endpoint's budget; over it the peer is closed.
-    fn account_assembly(&mut self, cx: &mut Context<'_, S>) {
+    fn account_assembly(&mut self, cx: &mut Context<'_>) {
         let held = self.inbound.reader.allocated();
         let known = std::mem::replace(&mut self.inbound.budgeted_bytes, held);
         if held != known && !cx.core.assembly.resize(known, held, cx.core.options.assembly_bytes) {
             let text = "partly received frames hold as much memory as assembly_bytes allows";
-            self.strand.close(cx, Close::telling(6, "busy"), Reason::new(ReasonKind::Busy, text));
+            self.strand.close(cx, Close::with_code(code::BUSY, "busy"), DisconnectReason::new(DisconnectKind::Busy, text));
             self.inbound.discard(&mut cx.local.held);
             cx.core.assembly.resize(held, 0, usize::MAX);
             self.inbound.budgeted_bytes = 0;
@@ -172,37 +172,37 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 
     /// Lets go of what the partial frame holds.
-    pub(super) fn discard_input(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn discard_input(&mut self, cx: &mut Context<'_>) {
         self.inbound.discard(&mut cx.local.held);
         let known = std::mem::take(&mut self.inbound.budgeted_bytes);
         cx.core.assembly.resize(known, 0, usize::MAX);
     }
 
     /// The stream has ended and all of it has been delivered: what that means while open.
-    pub(super) fn on_end_delivered(&mut self, cx: &mut Context<'_, S>, end: End) {
+    pub(super) fn on_end_delivered(&mut self, cx: &mut Context<'_>, end: End) {
         match end {
             End::Failed(error) => self.strand.fail(cx, error),
             End::Ended => {
                 let strand = &mut self.strand;
-                if let Some(last) = self.inbound.reader.finish(&strand.rules.wire) {
+                if let Some(last) = self.inbound.reader.finish(&strand.config.wire) {
                     strand.on_frame(cx, last);
                 }
                 // A request may still be answered (half-close after a request), within a deadline.
-                let waiting = strand.extras.as_ref().is_some_and(|e| !e.open_tickets.is_empty());
+                let waiting = strand.extras.as_ref().is_some_and(|e| !e.open_requests.is_empty());
                 let finishing = strand.is_finishing_transfers();
                 if (waiting || finishing) && strand.phase == Phase::Open {
-                    strand.phase_deadline.get_or_insert(cx.now + cx.core.close_timeout());
+                    strand.phase_deadline.get_or_insert(cx.now + strand.config.close_timeout());
                     return;
                 }
                 let partial = self.inbound.reader.is_partial();
                 let text = if partial { "in the middle of a frame" } else { "" };
-                strand.close(cx, Close::gracefully(), Reason::new(ReasonKind::Ended, text));
+                strand.close(cx, Close::graceful(), DisconnectReason::new(DisconnectKind::Ended, text));
             }
         }
     }
 
     /// Keeps as many receives in flight as the connection should have.
-    pub(super) fn receive_as_wanted(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn receive_as_wanted(&mut self, cx: &mut Context<'_>) {
         let (strand, inbound) = (&mut self.strand, &mut self.inbound);
         let Some(socket) = strand.socket else { return };
         let wants = match strand.phase {
@@ -238,22 +238,22 @@ impl<S: Default + Send + 'static> Connection<S> {
     }
 }
 
-impl<S: Default + Send + 'static> Strand<S> {
+impl Strand {
     /// The largest payload that is taken from the peer now.
     fn payload_bytes_max(&self) -> usize {
-        let max = self.rules.wire.payload_bytes_max;
+        let max = self.config.wire.payload_bytes_max;
         let trusted = self.phase == Phase::Open && !self.unadmitted;
         if trusted || self.outgoing { max } else { max.min(UNADMITTED_PAYLOAD_BYTES_MAX) }
     }
 
-    fn on_frame(&mut self, cx: &mut Context<'_, S>, frame: Frame<'_>) {
-        if !self.rules.is_native() {
-            return self.on_message(cx, frame.kind, frame.payload, None);
+    fn on_frame(&mut self, cx: &mut Context<'_>, frame: Frame<'_>) {
+        if !self.config.is_native() {
+            return self.on_message(cx, frame.kind, frame.payload);
         }
         let mut control = std::mem::take(&mut cx.local.control);
         let port = &cx.core.port;
         let event = self.session.handle_frame(
-            &self.rules.session,
+            &self.config.session,
             cx.now,
             &mut || crate::core::nonce(port),
             frame,
@@ -261,7 +261,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         );
         self.send_control(cx, control);
         match event {
-            Ok(Event::Message { kind, payload }) => self.on_message(cx, kind, payload, None),
+            Ok(Event::Message { kind, payload }) => self.on_message(cx, kind, payload),
             Ok(Event::Request { id, kind, payload }) => self.on_request(cx, id, kind, payload),
             Ok(Event::Reply { id, status, kind, payload }) => {
                 self.on_reply(cx, id, status, kind, payload);
@@ -269,12 +269,7 @@ impl<S: Default + Send + 'static> Strand<S> {
             Ok(Event::Transfer(frame)) => self.on_transfer_frame(cx, frame),
             Ok(Event::Established) => self.on_established(cx),
             Ok(Event::Bye(bye)) => {
-                // Not escaped here: the reason's Display does it.
-                let colon = if bye.text.is_empty() { "" } else { ": " };
-                let text = format!("it said goodbye with code {}{colon}{}", bye.code, bye.text);
-                let code = Some(bye.code);
-                let reason = Reason { code, ..Reason::new(ReasonKind::Ended, text) };
-                self.close(cx, Close::gracefully(), reason);
+                self.close(cx, Close::graceful(), DisconnectReason::goodbye(bye));
             }
             Ok(Event::Nothing) => {}
             Err(violation) => self.on_violation(cx, &violation),
@@ -282,7 +277,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Queues what the protocol answers, and keeps the scratch memory.
-    pub(super) fn send_control(&mut self, cx: &mut Context<'_, S>, mut control: Vec<u8>) {
+    pub(super) fn send_control(&mut self, cx: &mut Context<'_>, mut control: Vec<u8>) {
         if !control.is_empty() {
             self.output.append(&mut cx.local.spares, |tail| tail.extend_from_slice(&control));
             control.clear();
@@ -290,18 +285,20 @@ impl<S: Default + Send + 'static> Strand<S> {
         cx.local.control = control;
     }
 
-    fn on_message(
-        &mut self,
-        cx: &mut Context<'_, S>,
-        kind: u8,
-        payload: &[u8],
-        request: Option<u32>,
-    ) {
+    fn on_message(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
         if self.phase == Phase::Opening {
             return self.keep_early(cx, kind, payload);
         }
+        if self.counts_message(cx, kind) {
+            let message = Message { kind, payload };
+            self.call(cx, |callbacks, output| callbacks.received(output, message));
+        }
+    }
+
+    /// Counts a message or a request. Returns whether it goes to the handler.
+    fn counts_message(&mut self, cx: &Context<'_>, kind: u8) -> bool {
         if self.phase != Phase::Open {
-            return;
+            return false;
         }
         if !self.unadmitted {
             self.phase_deadline = None; // the first message's: here it is
@@ -310,22 +307,20 @@ impl<S: Default + Send + 'static> Strand<S> {
             record.received_message();
         }
         cx.local.watch.kind(kind);
-        let request = request.map(|id| (self.id, id));
-        let message = Message { kind, payload, request };
-        self.call(cx, |handler, peer| handler.received(peer, message));
+        true
     }
 
     /// A server that greets at once does so before it has read our hello. The handler is told of a
     /// connection that can do all that hello brings, so the greeting waits for the answer.
-    fn keep_early(&mut self, cx: &mut Context<'_, S>, kind: u8, payload: &[u8]) {
-        let max = self.rules.wire.payload_bytes_max + EARLY_MESSAGE_BYTES;
+    fn keep_early(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
+        let max = self.config.wire.payload_bytes_max + EARLY_MESSAGE_BYTES;
         let extras = self.extras();
         extras.early_bytes += payload.len() + EARLY_MESSAGE_BYTES;
         if extras.early_bytes <= max {
             return extras.early.push_back((kind, payload.to_vec()));
         }
-        let text = "it sent more than max_frame before it answered the hello";
-        self.close(cx, Close::abort(), Reason::new(ReasonKind::Protocol, text));
+        let text = "it sent more than max_frame_bytes before it answered the hello";
+        self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Protocol, text));
     }
 
     /// Whether messages that came before the answer wait.
@@ -334,22 +329,22 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Hands over the next message that came before the answer. `false`: there is none.
-    fn deliver_early(&mut self, cx: &mut Context<'_, S>) -> bool {
+    fn deliver_early(&mut self, cx: &mut Context<'_>) -> bool {
         if self.phase != Phase::Open {
             return false;
         }
         let Some(early) = self.extras.as_mut().and_then(|extras| extras.early.pop_front()) else {
             return false;
         };
-        self.on_message(cx, early.0, &early.1, None);
+        self.on_message(cx, early.0, &early.1);
         true
     }
 
-    fn on_request(&mut self, cx: &mut Context<'_, S>, id: u32, kind: u8, payload: &[u8]) {
-        let max = cx.core.options.requests_max;
-        let open = &mut self.extras().open_tickets;
+    fn on_request(&mut self, cx: &mut Context<'_>, id: u32, kind: u8, payload: &[u8]) {
+        let max = self.config.options.max_requests;
+        let limit = self.spoken().payload_bytes_max;
+        let open = &mut self.extras().open_requests;
         if open.len() >= max && !open.contains(&id) {
-            let (_, limit) = self.spoken();
             let refusal = b"too many requests wait for their replies";
             let _ = self.output.append(&mut cx.local.spares, |tail| {
                 posthouse_wire::encode_reply(id, Status::Refused, 0, refusal, limit, tail)
@@ -357,12 +352,26 @@ impl<S: Default + Send + 'static> Strand<S> {
             return;
         }
         open.insert(id);
-        self.on_message(cx, kind, payload, Some(id));
+        if !self.counts_message(cx, kind) {
+            return;
+        }
+        let (core, peer) = (cx.core, self.id);
+        let message = Message { kind, payload };
+        let mut frame = std::mem::take(&mut cx.local.control);
+        self.call(cx, |callbacks, mut output| {
+            let mut responder = Responder::new(core, (peer, id), limit, &mut frame);
+            let result = callbacks.requested(output.reborrow(), message, &mut responder);
+            let answer = responder.finish();
+            output.answer(id, answer, &frame);
+            result
+        });
+        frame.clear();
+        cx.local.control = frame;
     }
 
     fn on_reply(
         &mut self,
-        cx: &mut Context<'_, S>,
+        cx: &mut Context<'_>,
         id: u32,
         status: Status,
         kind: u8,
@@ -375,30 +384,30 @@ impl<S: Default + Send + 'static> Strand<S> {
             return;
         };
         let reply = match status {
-            Status::Ok => Ok(Message { kind, payload, request: None }),
-            Status::Refused => Err(RequestError::Refused(String::from_utf8_lossy(payload).into())),
+            Status::Ok => Ok(Message { kind, payload }),
+            Status::Refused => Err(RequestError::Rejected(String::from_utf8_lossy(payload).into())),
         };
         cx.local.watch.kind(kind);
-        self.call(cx, |_, peer| (pending.then)(peer, reply));
+        self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
     }
 
-    fn on_bad_frame(&mut self, cx: &mut Context<'_, S>, error: &FrameError) {
-        let kind = ReasonKind::Protocol;
-        let close = Close::telling(error.code(), error.text_for_peer());
-        self.close(cx, close, Reason::new(kind, error.to_string()));
+    fn on_bad_frame(&mut self, cx: &mut Context<'_>, error: &FrameError) {
+        let kind = DisconnectKind::Protocol;
+        let close = Close::with_code(error.code(), error.text_for_peer());
+        self.close(cx, close, DisconnectReason::new(kind, error.to_string()));
     }
 
-    pub(super) fn on_violation(&mut self, cx: &mut Context<'_, S>, violation: &Violation) {
+    pub(super) fn on_violation(&mut self, cx: &mut Context<'_>, violation: &Violation) {
         let kind = match violation {
-            Violation::Silent { .. } => ReasonKind::Silent,
-            _ if violation.code() == posthouse_wire::code::NOT_ADMITTED => ReasonKind::NotAdmitted,
-            _ if violation.code() == posthouse_wire::code::TOO_SLOW => ReasonKind::TooSlow,
-            _ => ReasonKind::Protocol,
+            Violation::Silent { .. } => DisconnectKind::Silent,
+            _ if violation.code() == posthouse_wire::code::NOT_ADMITTED => DisconnectKind::NotAdmitted,
+            _ if violation.code() == posthouse_wire::code::TOO_SLOW => DisconnectKind::TooSlow,
+            _ => DisconnectKind::Protocol,
         };
         let close = match kind {
-            ReasonKind::Silent => Close::abort(),
-            _ => Close::telling(violation.code(), violation.text_for_peer()),
+            DisconnectKind::Silent => Close::abort(),
+            _ => Close::with_code(violation.code(), violation.text_for_peer()),
         };
-        self.close(cx, close, Reason::new(kind, violation.to_string()));
+        self.close(cx, close, DisconnectReason::new(kind, violation.to_string()));
     }
 }

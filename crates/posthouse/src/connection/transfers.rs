@@ -19,12 +19,15 @@ use posthouse_io::{Error, FileFault, FileOp, FileOutcome, Op, Outcome as IoOutco
 use posthouse_wire::{FileName, TransferFrame};
 
 use super::{Context, Phase, Strand};
-use crate::close::{Escaped, Outcome};
+use crate::close::{Escaped, HandlerResult};
 use crate::directory::Directory;
-use crate::handler::Handler;
+use crate::erased::Callbacks;
 use crate::id::Operation;
-use crate::peer::Peer;
-use crate::transfer::{Answer, FileEntry, Progress, Transfer, TransferError, TransferErrorKind};
+use crate::peer::Output;
+use crate::transfer::{
+    Destination, FileEntry, FinishedTransfer, Reject, TransferError, TransferErrorKind,
+    TransferHandle,
+};
 
 use listing::Listing;
 use receiving::Receiving;
@@ -45,32 +48,35 @@ const CHUNK_BYTES_FIRST: usize = 64 * 1024;
 const CHUNK_BYTES_MIN: usize = 4 * 1024;
 
 /// What runs with a listing.
-pub(crate) type ListTask<S> =
-    Box<dyn FnOnce(&mut Peer<'_, S>, Result<Vec<FileEntry>, TransferError>) -> Outcome + Send>;
+pub(crate) type ListTask =
+    Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>, Entries) -> HandlerResult + Send>;
+type Entries = Result<Vec<FileEntry>, TransferError>;
 
 /// What a callback asked for.
-pub(crate) enum Errand<S> {
+pub(crate) enum Errand {
     /// To offer a file.
-    Offer { directory: Directory, name: Box<str>, progress: Progress },
+    Offer { directory: Directory, name: Box<str>, progress: TransferHandle },
     /// To ask for a file.
-    Get { directory: Directory, name: Box<str>, progress: Progress },
+    Get { directory: Directory, name: Box<str>, progress: TransferHandle },
     /// To ask what files there are.
-    List { after: Box<str>, then: ListTask<S> },
+    List { after: Box<str>, then: ListTask },
     /// To give a transfer up.
-    Cancel(Progress),
+    Cancel(TransferHandle),
 }
 
 /// All transfers of a connection.
-pub(crate) struct Transfers<S> {
+pub(crate) struct Transfers {
     jobs: Vec<Option<Box<Job>>>,
     /// The places of jobs that have a number on the wire.
     places: BTreeMap<u32, u8>,
     /// Files that were asked for and are not offered yet.
     gets: BTreeMap<u32, Getting>,
     /// Listings that were asked for.
-    lists: BTreeMap<u32, Asking<S>>,
+    lists: BTreeMap<u32, Asking>,
+    /// Offers of the peer that the handler answers later.
+    offers: BTreeMap<u32, PendingOffer>,
     /// What waits because as much as may be is under way.
-    waiting: VecDeque<Errand<S>>,
+    waiting: VecDeque<Errand>,
     /// Places that have a chunk to send, in turn.
     ready: VecDeque<u8>,
     /// The next number of this side's; 0: none has been given.
@@ -88,13 +94,14 @@ pub(crate) struct Transfers<S> {
     over: bool,
 }
 
-impl<S> Default for Transfers<S> {
+impl Default for Transfers {
     fn default() -> Self {
         Self {
             jobs: Vec::new(),
             places: BTreeMap::new(),
             gets: BTreeMap::new(),
             lists: BTreeMap::new(),
+            offers: BTreeMap::new(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             next_id: 0,
@@ -112,12 +119,21 @@ struct Getting {
     directory: Directory,
     /// Under what name it is kept.
     name: FileName,
-    progress: Progress,
+    progress: TransferHandle,
     until: Duration,
 }
 
-struct Asking<S> {
-    then: ListTask<S>,
+struct Asking {
+    then: ListTask,
+    until: Duration,
+}
+
+/// An offer of the peer's that the handler answers later.
+struct PendingOffer {
+    name: FileName,
+    size: u64,
+    modified_ms: Option<i64>,
+    executable: bool,
     until: Duration,
 }
 
@@ -137,7 +153,7 @@ enum Work {
     Receiving(Receiving),
     Listing(Listing),
     /// Nothing but the operation in flight: of what goes out, or about a directory.
-    Chore(Option<Progress>),
+    Chore(Option<TransferHandle>),
 }
 
 impl Work {
@@ -175,17 +191,17 @@ impl Job {
 }
 
 /// The strand and the worker, for whoever works on the table.
-struct Hands<'a, 'b, S> {
-    strand: &'a mut Strand<S>,
-    cx: &'a mut Context<'b, S>,
+struct Hands<'a, 'b> {
+    strand: &'a mut Strand,
+    cx: &'a mut Context<'b>,
 }
 
-impl<S: Default + Send + 'static> Strand<S> {
+impl Strand {
     /// Works on the transfers; they are out of the strand's reach meanwhile.
     fn with_transfers<T>(
         &mut self,
-        cx: &mut Context<'_, S>,
-        call: impl FnOnce(&mut Transfers<S>, &mut Hands<'_, '_, S>) -> T,
+        cx: &mut Context<'_>,
+        call: impl FnOnce(&mut Transfers, &mut Hands<'_, '_>) -> T,
     ) -> T {
         let mut transfers = self.extras().transfers.take().unwrap_or_default();
         let result = call(&mut transfers, &mut Hands { strand: self, cx });
@@ -199,7 +215,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Does what callbacks asked for, and sends the next chunk where there is room.
-    pub(super) fn run_transfers(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn run_transfers(&mut self, cx: &mut Context<'_>) {
         if self.has_transfers() && self.phase == Phase::Open {
             self.with_transfers(cx, |transfers, hands| {
                 transfers.run_errands(hands);
@@ -209,7 +225,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// The connection ends: so does every transfer. What has been received is still written.
-    pub(super) fn end_transfers(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn end_transfers(&mut self, cx: &mut Context<'_>) {
         if self.has_transfers() {
             self.with_transfers(cx, Transfers::end_all);
         }
@@ -230,7 +246,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// What is in flight is not awaited any more: who waits for how it ends is told that it failed.
-    pub(super) fn give_up_transfers(&mut self, cx: &mut Context<'_, S>) {
+    pub(super) fn give_up_transfers(&mut self, cx: &mut Context<'_>) {
         if self.has_transfers() {
             self.with_transfers(cx, Transfers::give_up_all);
         }
@@ -247,7 +263,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// A frame of a transfer.
-    pub(super) fn on_transfer_frame(&mut self, cx: &mut Context<'_, S>, frame: TransferFrame<'_>) {
+    pub(super) fn on_transfer_frame(&mut self, cx: &mut Context<'_>, frame: TransferFrame<'_>) {
         if self.phase != Phase::Open {
             return;
         }
@@ -261,7 +277,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// An operation on files has come back.
-    pub(super) fn on_file(&mut self, cx: &mut Context<'_, S>, place: u8, outcome: IoOutcome) {
+    pub(super) fn on_file(&mut self, cx: &mut Context<'_>, place: u8, outcome: IoOutcome) {
         let result = match outcome {
             IoOutcome::File(outcome) => Ok(*outcome),
             IoOutcome::Failed(error) => Err(error),
@@ -271,26 +287,41 @@ impl<S: Default + Send + 'static> Strand<S> {
     }
 
     /// Zeros leave in place of a chunk.
-    pub(super) fn on_chunk_fault(&mut self, cx: &mut Context<'_, S>, fault: FileFault) {
+    pub(super) fn on_chunk_fault(&mut self, cx: &mut Context<'_>, fault: FileFault) {
         self.with_transfers(cx, |transfers, hands| transfers.on_chunk_fault(hands, fault));
     }
 
     /// When a transfer, or a wish, should be looked at again.
-    pub(super) fn transfers_deadline(&self, offer_ms: u64) -> Option<Duration> {
+    pub(super) fn transfers_deadline(&self) -> Option<Duration> {
         let transfers = self.extras.as_ref()?.transfers.as_ref()?;
-        transfers.deadline(Duration::from_millis(offer_ms))
+        transfers.deadline(self.transfer_timeout())
+    }
+
+    fn transfer_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.options.transfer_timeout_ms)
+    }
+
+    /// The program answers an offer that it has kept.
+    pub(super) fn on_offer_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        answer: Result<Destination, Reject>,
+    ) {
+        if self.has_transfers() && self.phase == Phase::Open {
+            self.with_transfers(cx, |transfers, hands| transfers.answer_offer(hands, id, answer));
+        }
     }
 
     /// Gives up what nothing came for.
-    pub(super) fn expire_transfers(&mut self, cx: &mut Context<'_, S>) {
-        let offer_ms = cx.core.options.offer_ms;
-        if self.transfers_deadline(offer_ms).is_some_and(|at| at <= cx.now) {
+    pub(super) fn expire_transfers(&mut self, cx: &mut Context<'_>) {
+        if self.transfers_deadline().is_some_and(|at| at <= cx.now) {
             self.with_transfers(cx, Transfers::expire);
         }
     }
 }
 
-impl<S: Default + Send + 'static> Hands<'_, '_, S> {
+impl Hands<'_, '_> {
     /// Submits the next operation of a job.
     fn submit(&mut self, place: u8, op: FileOp) {
         self.strand.submit(self.cx, Operation::File, place, Op::File(Box::new(op)));
@@ -301,7 +332,7 @@ impl<S: Default + Send + 'static> Hands<'_, '_, S> {
         if self.strand.phase != Phase::Open {
             return true; // nobody would hear it
         }
-        let (_, max) = self.strand.spoken();
+        let max = self.strand.spoken().payload_bytes_max;
         let output = &mut self.strand.output;
         output.append(&mut self.cx.local.spares, |tail| frame.encode(max, tail)).is_ok()
     }
@@ -316,13 +347,13 @@ impl<S: Default + Send + 'static> Hands<'_, '_, S> {
     }
 
     /// Tells the handler how a transfer ended.
-    fn tell(&mut self, progress: Progress, result: Result<[u8; 32], TransferError>) {
+    fn tell(&mut self, progress: TransferHandle, result: Result<[u8; 32], TransferError>) {
         let peer = self.strand.id;
         match &result {
             Ok(_) => self.cx.core.stats.transfers.add(1),
             Err(_) => self.cx.core.stats.transfers_failed.add(1),
         }
-        let (incoming, bytes) = (progress.is_incoming(), progress.moved());
+        let (incoming, bytes) = (progress.is_incoming(), progress.transferred_bytes());
         let name = crate::close::Escaped(progress.name()).to_string();
         match &result {
             Ok(_) => tracing::info!(%peer, name, incoming, bytes, "file transferred"),
@@ -330,36 +361,44 @@ impl<S: Default + Send + 'static> Hands<'_, '_, S> {
                 tracing::debug!(%peer, name, incoming, bytes, %error, "file not transferred");
             }
         }
-        let transfer = Transfer { progress, result };
-        self.strand.call(self.cx, |handler, peer| handler.transferred(peer, &transfer));
+        let transfer = FinishedTransfer { progress, result };
+        self.strand.call(self.cx, |callbacks, output| callbacks.transferred(output, &transfer));
     }
 
-    /// Asks the handler; what it says counts unless the call failed.
-    fn ask(
+    /// Asks the handler; its answer counts unless the call failed.
+    fn ask<T>(
         &mut self,
-        call: impl FnOnce(&dyn Handler<State = S>, &mut Peer<'_, S>) -> Answer,
-    ) -> Answer {
-        let mut answer = Answer::refuse("internal error");
-        self.strand.call(self.cx, |handler, peer| {
-            answer = call(handler, peer);
+        call: impl FnOnce(&mut dyn Callbacks, Output<'_>) -> Result<T, Reject>,
+    ) -> Result<T, Reject> {
+        let mut answer = Err(Reject::new("internal error"));
+        self.strand.call(self.cx, |callbacks, output| {
+            answer = call(callbacks, output);
             Ok(())
         });
         answer
     }
 
+    fn max_transfers(&self) -> usize {
+        self.strand.config.options.max_transfers
+    }
+
+    fn timeout_at(&self) -> Duration {
+        self.cx.now + self.strand.transfer_timeout()
+    }
+
     /// How much one chunk may carry to this peer.
     fn chunk_bytes_max(&self) -> usize {
-        let (_, max) = self.strand.spoken();
+        let max = self.strand.spoken().payload_bytes_max;
         let room = max - posthouse_wire::CHUNK_HEAD_BYTES;
-        room.min(self.cx.core.options.tuning.chunk_bytes)
+        room.min(self.cx.core.tuning.chunk_bytes)
     }
 }
 
-impl<S: Default + Send + 'static> Transfers<S> {
+impl Transfers {
     /// Enters a job whose first operation this is.
     fn begin(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         by_peer: bool,
         work: Work,
         first: FileOp,
@@ -380,7 +419,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         self.jobs[usize::from(place)].as_mut().expect("a job that is under way")
     }
 
-    fn submit(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, op: FileOp) {
+    fn submit(&mut self, hands: &mut Hands<'_, '_>, place: u8, op: FileOp) {
         let job = self.job(place);
         assert!(!job.busy, "one operation at a time for each transfer");
         job.busy = true;
@@ -402,11 +441,14 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn under_way(&self, by_peer: bool) -> usize {
         let jobs = self.jobs.iter().flatten();
         let jobs = jobs.filter(|job| job.begun_by_peer == by_peer && !job.is_over()).count();
-        if by_peer { jobs } else { jobs + self.gets.len() + self.lists.len() }
+        match by_peer {
+            true => jobs + self.offers.len(),
+            false => jobs + self.gets.len() + self.lists.len(),
+        }
     }
 
     /// A number for what this side begins.
-    fn next_id(&mut self, hands: &Hands<'_, '_, S>) -> u32 {
+    fn next_id(&mut self, hands: &Hands<'_, '_>) -> u32 {
         let id = match self.next_id {
             0 => hands.strand.session.first_transfer_id(),
             id => id,
@@ -433,7 +475,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn take_file(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         result: Result<FileOutcome, Error>,
     ) {
@@ -448,7 +490,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         self.run_waiting(hands);
     }
 
-    fn run_errands(&mut self, hands: &mut Hands<'_, '_, S>) {
+    fn run_errands(&mut self, hands: &mut Hands<'_, '_>) {
         let extras = hands.strand.extras();
         let mut errands = std::mem::take(&mut extras.errands);
         while let Some(errand) = errands.pop_front() {
@@ -470,8 +512,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Begins what may be begun now.
-    fn run_waiting(&mut self, hands: &mut Hands<'_, '_, S>) {
-        let max = hands.cx.core.options.transfers_max.max(1);
+    fn run_waiting(&mut self, hands: &mut Hands<'_, '_>) {
+        let max = hands.max_transfers().max(1);
         while hands.strand.phase == Phase::Open && self.has_room(false, max) {
             match self.waiting.pop_front() {
                 Some(errand) if self.next_id > IDS_MAX => {
@@ -494,10 +536,10 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn begin_get(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         directory: Directory,
         name: &str,
-        progress: Progress,
+        progress: TransferHandle,
     ) {
         let name = match FileName::parse(name) {
             Ok(name) => name,
@@ -507,7 +549,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             }
         };
         let id = self.next_id(hands);
-        let until = hands.cx.now + Duration::from_millis(hands.cx.core.options.offer_ms);
+        let until = hands.timeout_at();
         if hands.say(TransferFrame::Get { id, name: progress.name().as_bytes() }) {
             self.gets.insert(id, Getting { directory, name, progress, until });
         } else {
@@ -516,9 +558,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
         }
     }
 
-    fn cancel(&mut self, hands: &mut Hands<'_, '_, S>, progress: &Progress) {
+    fn cancel(&mut self, hands: &mut Hands<'_, '_>, progress: &TransferHandle) {
         let error = || TransferError::here(TransferErrorKind::Cancelled, "");
-        let waits = |errand: &Errand<S>| match errand {
+        let waits = |errand: &Errand| match errand {
             Errand::Offer { progress: it, .. } | Errand::Get { progress: it, .. } => it == progress,
             _ => false,
         };
@@ -547,7 +589,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// A transfer ends without success; `say`: the peer is told.
-    fn end(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, error: TransferError, say: bool) {
+    fn end(&mut self, hands: &mut Hands<'_, '_>, place: u8, error: TransferError, say: bool) {
         match &self.job(place).work {
             Work::Sending(_) => self.end_sending(hands, place, Err(error), say),
             Work::Receiving(_) => self.end_receiving(hands, place, error, say),
@@ -558,7 +600,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// The connection has ended.
-    fn end_all(&mut self, hands: &mut Hands<'_, '_, S>) {
+    fn end_all(&mut self, hands: &mut Hands<'_, '_>) {
         let gone = || TransferError::here(TransferErrorKind::Disconnected, "");
         let mut errands = std::mem::take(&mut hands.strand.extras().errands);
         errands.append(&mut self.waiting);
@@ -572,8 +614,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
                 hands.tell(get.progress, Err(gone()));
             }
             while let Some((_, list)) = self.lists.pop_first() {
-                hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(gone())));
+                hands.strand.call(hands.cx, |callbacks, output| {
+                    (list.then)(callbacks, output, Err(gone()))
+                });
             }
+            self.offers.clear();
         }
         for errand in errands {
             fail_errand(hands, errand, gone());
@@ -581,7 +626,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// The connection ends although the disk is at some of them.
-    fn give_up_all(&mut self, hands: &mut Hands<'_, '_, S>) {
+    fn give_up_all(&mut self, hands: &mut Hands<'_, '_>) {
         assert!(self.over, "transfers end before their connection is given up");
         for job in std::mem::take(&mut self.jobs).into_iter().flatten() {
             if let Work::Receiving(receiving) = job.work
@@ -596,12 +641,13 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn deadline(&self, patience: Duration) -> Option<Duration> {
         let gets = self.gets.values().map(|get| get.until);
         let lists = self.lists.values().map(|list| list.until);
+        let offers = self.offers.values().map(|offer| offer.until);
         let (heard, jobs) = (self.heard, self.jobs.iter().flatten());
         let fed = jobs.filter_map(|job| job.work.patience_ends(heard, patience));
-        gets.chain(lists).chain(fed).min()
+        gets.chain(lists).chain(offers).chain(fed).min()
     }
 
-    fn expire(&mut self, hands: &mut Hands<'_, '_, S>) {
+    fn expire(&mut self, hands: &mut Hands<'_, '_>) {
         let now = hands.cx.now;
         let expired = || TransferError::here(TransferErrorKind::Expired, "");
         while let Some((id, _)) = self.gets.iter().find(|(_, get)| get.until <= now) {
@@ -613,9 +659,16 @@ impl<S: Default + Send + 'static> Transfers<S> {
         while let Some((id, _)) = self.lists.iter().find(|(_, list)| list.until <= now) {
             let id = *id;
             let list = self.lists.remove(&id).expect("just found");
-            hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(expired())));
+            hands.strand.call(hands.cx, |callbacks, output| {
+                (list.then)(callbacks, output, Err(expired()))
+            });
         }
-        let (heard, patience) = (self.heard, Duration::from_millis(hands.cx.core.options.offer_ms));
+        while let Some((id, _)) = self.offers.iter().find(|(_, offer)| offer.until <= now) {
+            let id = *id;
+            self.offers.remove(&id);
+            hands.abort(id, &expired());
+        }
+        let (heard, patience) = (self.heard, hands.strand.transfer_timeout());
         let over = |work: &Work| work.patience_ends(heard, patience).is_some_and(|at| at <= now);
         while let Some(place) = self.place_of(over) {
             self.end(hands, place, expired(), true);
@@ -624,9 +677,9 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 }
 
-fn fail_errand<S: Default + Send + 'static>(
-    hands: &mut Hands<'_, '_, S>,
-    errand: Errand<S>,
+fn fail_errand(
+    hands: &mut Hands<'_, '_>,
+    errand: Errand,
     error: TransferError,
 ) {
     match errand {
@@ -634,7 +687,7 @@ fn fail_errand<S: Default + Send + 'static>(
             hands.tell(progress, Err(error));
         }
         Errand::List { then, .. } => {
-            hands.strand.call(hands.cx, |_, peer| then(peer, Err(error)));
+            hands.strand.call(hands.cx, |callbacks, output| then(callbacks, output, Err(error)));
         }
         Errand::Cancel(_) => {}
     }

@@ -19,24 +19,24 @@ use crate::watch::Watch;
 /// end must not keep peers waiting.
 const TURN_POSTS: usize = 1024;
 
-pub(crate) struct PinnedWorker<S> {
-    core: Arc<Core<S>>,
+pub(crate) struct PinnedWorker {
+    core: Arc<Core>,
     lane: LaneId,
     local: Local,
     /// The lane's connections, by their place on the lane.
-    table: Vec<Option<Box<Connection<S>>>>,
+    table: Vec<Option<Box<Connection>>>,
     /// Connections that have more to deliver.
     unfinished: VecDeque<PeerId>,
     /// Connections that posts went to, to be settled together.
     touched: Vec<PeerId>,
     /// Posts taken from the mailbox and not yet seen to.
-    posts: VecDeque<Post<S>>,
-    tasks: Tasks<S>,
+    posts: VecDeque<Post>,
+    tasks: Tasks,
     shutdown: Shutdown,
 }
 
-impl<S: Default + Send + 'static> PinnedWorker<S> {
-    pub(crate) fn new(core: Arc<Core<S>>, lane: LaneId, watch: Arc<Watch>) -> Self {
+impl PinnedWorker {
+    pub(crate) fn new(core: Arc<Core>, lane: LaneId, watch: Arc<Watch>) -> Self {
         Self {
             core,
             lane,
@@ -102,7 +102,7 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
         self.run(lane, now, id, work);
     }
 
-    fn place(&mut self, id: PeerId) -> &mut Option<Box<Connection<S>>> {
+    fn place(&mut self, id: PeerId) -> &mut Option<Box<Connection>> {
         let place = self.core.registry.index_on_lane(id);
         if place >= self.table.len() {
             self.table.resize_with(place + 1, || None);
@@ -111,13 +111,13 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
     }
 
     /// Applies one thing to a connection and settles it.
-    fn run(&mut self, lane: &mut Lane, now: Duration, id: PeerId, work: Work<S>) {
+    fn run(&mut self, lane: &mut Lane, now: Duration, id: PeerId, work: Work) {
         self.apply(lane, now, id, work);
         self.settle(lane, now, id);
     }
 
-    fn apply(&mut self, lane: &mut Lane, now: Duration, id: PeerId, work: Work<S>) {
-        if let Some(connection) = super::begun(id, &work) {
+    fn apply(&mut self, lane: &mut Lane, now: Duration, id: PeerId, mut work: Work) {
+        if let Some(connection) = super::begun(id, &mut work) {
             let old = self.place(id).replace(connection);
             assert!(old.is_none(), "{id}: a slot was given away twice");
         }
@@ -182,7 +182,7 @@ impl<S: Default + Send + 'static> PinnedWorker<S> {
         self.touched = touched;
     }
 
-    fn apply_post(&mut self, lane: &mut Lane, now: Duration, id: PeerId, post: PeerPost<S>) {
+    fn apply_post(&mut self, lane: &mut Lane, now: Duration, id: PeerId, post: PeerPost) {
         self.apply(lane, now, id, Work::Post(post));
         self.touched.push(id);
     }

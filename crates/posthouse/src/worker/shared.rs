@@ -21,19 +21,19 @@ const SEGMENT: usize = 1024;
 /// Things that a worker does for one connection before others have their turn.
 const TURN_WORKS: usize = 64;
 
-type Segment<S> = OnceLock<Box<[Mutex<Slot<S>>]>>;
+type Segment = OnceLock<Box<[Mutex<Slot>]>>;
 
 /// All connections of the shared lane.
-pub(crate) struct Strands<S> {
-    segments: Box<[Segment<S>]>,
+pub(crate) struct Strands {
+    segments: Box<[Segment]>,
     /// Slots that have something in their inbox and nobody who runs them.
     ready: Mutex<VecDeque<u32>>,
 }
 
-struct Slot<S> {
-    inbox: VecDeque<(PeerId, Work<S>)>,
+struct Slot {
+    inbox: VecDeque<(PeerId, Work)>,
     /// The box, while nobody runs it. A slot whose connection has not begun has none, either.
-    connection: Option<Box<Connection<S>>>,
+    connection: Option<Box<Connection>>,
     state: SlotState,
 }
 
@@ -47,20 +47,20 @@ enum SlotState {
     Running,
 }
 
-impl<S> Default for Slot<S> {
+impl Default for Slot {
     fn default() -> Self {
         Self { inbox: VecDeque::new(), connection: None, state: SlotState::Idle }
     }
 }
 
-impl<S> Strands<S> {
+impl Strands {
     pub(crate) fn new(connections_max: usize) -> Self {
         let segments = connections_max.min(1 << SLOT_BITS).div_ceil(SEGMENT) + 1;
         let segments = (0..segments).map(|_| OnceLock::new()).collect();
         Self { segments, ready: Mutex::default() }
     }
 
-    fn slot(&self, slot: u32) -> &Mutex<Slot<S>> {
+    fn slot(&self, slot: u32) -> &Mutex<Slot> {
         let (segment, place) = (slot as usize / SEGMENT, slot as usize % SEGMENT);
         let make = || (0..SEGMENT).map(|_| Mutex::default()).collect();
         &self.segments[segment].get_or_init(make)[place]
@@ -70,7 +70,7 @@ impl<S> Strands<S> {
     pub(crate) fn post(
         &self,
         id: PeerId,
-        post: PeerPost<S>,
+        post: PeerPost,
         posts_max: usize,
     ) -> Result<bool, SendError> {
         let mut slot = lock(self.slot(id.slot()));
@@ -93,7 +93,7 @@ impl<S> Strands<S> {
     }
 
     /// Leaves work in the inbox. Returns whether the caller must run the slot.
-    fn deliver(&self, id: PeerId, work: Work<S>) -> bool {
+    fn deliver(&self, id: PeerId, work: Work) -> bool {
         let mut slot = lock(self.slot(id.slot()));
         slot.inbox.push_back((id, work));
         let idle = slot.state == SlotState::Idle;
@@ -114,25 +114,25 @@ impl<S> Strands<S> {
 }
 
 /// A slot that this worker runs: it has the box, where there is one.
-struct Running<S> {
+struct Running {
     slot: u32,
-    connection: Option<Box<Connection<S>>>,
+    connection: Option<Box<Connection>>,
     /// True exactly when something was applied and not settled.
     touched: bool,
     works: usize,
 }
 
-pub(crate) struct SharedWorker<S> {
-    core: Arc<Core<S>>,
+pub(crate) struct SharedWorker {
+    core: Arc<Core>,
     local: Local,
-    tasks: Tasks<S>,
-    running: Option<Running<S>>,
+    tasks: Tasks,
+    running: Option<Running>,
     /// Slots that this worker has entered and not begun to run.
     entered: VecDeque<u32>,
 }
 
-impl<S: Default + Send + 'static> SharedWorker<S> {
-    pub(crate) fn new(core: Arc<Core<S>>, watch: Arc<Watch>) -> Self {
+impl SharedWorker {
+    pub(crate) fn new(core: Arc<Core>, watch: Arc<Watch>) -> Self {
         Self {
             core,
             local: Local::new(watch),
@@ -142,7 +142,7 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
         }
     }
 
-    fn strands(core: &Core<S>) -> &Strands<S> {
+    fn strands(core: &Core) -> &Strands {
         core.strands.as_ref().expect("the shared layout")
     }
 
@@ -211,7 +211,7 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
     }
 
     /// Leaves work in a connection's inbox, and runs it later in this turn if nobody else does.
-    fn enter(&mut self, id: PeerId, work: Work<S>) {
+    fn enter(&mut self, id: PeerId, work: Work) {
         if Self::strands(&self.core).deliver(id, work) {
             self.entered.push_back(id.slot());
         }
@@ -233,12 +233,12 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
             true => lock(strands.slot(running.slot)).inbox.pop_front(),
             false => None,
         };
-        let Some((id, work)) = next else {
+        let Some((id, mut work)) = next else {
             self.rest_running(lane, now, running);
             return;
         };
         running.works += 1;
-        if let Some(connection) = super::begun(id, &work) {
+        if let Some(connection) = super::begun(id, &mut work) {
             let old = running.connection.replace(connection);
             assert!(old.is_none(), "{id}: a slot was given away twice");
         }
@@ -261,7 +261,7 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
         self.running = Some(running);
     }
 
-    fn settle(&mut self, lane: &mut Lane, now: Duration, running: &mut Running<S>) {
+    fn settle(&mut self, lane: &mut Lane, now: Duration, running: &mut Running) {
         running.touched = false;
         let Some(connection) = &mut running.connection else { return };
         let id = connection.strand.id;
@@ -283,7 +283,7 @@ impl<S: Default + Send + 'static> SharedWorker<S> {
     }
 
     /// The inbox is empty, or the connection has had its share: the box goes back.
-    fn rest_running(&mut self, lane: &mut Lane, now: Duration, mut running: Running<S>) {
+    fn rest_running(&mut self, lane: &mut Lane, now: Duration, mut running: Running) {
         if running.touched {
             self.settle(lane, now, &mut running);
         }

@@ -5,24 +5,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::core::Core;
-use crate::endpoint::Endpoint;
 use crate::mailbox::EndpointTask;
-use crate::sync::Arc;
 
 /// Tasks by the time when they are due.
-pub(super) struct Tasks<S> {
-    waiting: BTreeMap<(Duration, u64), EndpointTask<S>>,
+pub(super) struct Tasks {
+    waiting: BTreeMap<(Duration, u64), EndpointTask>,
     next: u64,
 }
 
-impl<S> Default for Tasks<S> {
+impl Default for Tasks {
     fn default() -> Self {
         Self { waiting: BTreeMap::new(), next: 0 }
     }
 }
 
-impl<S: Default + Send + 'static> Tasks<S> {
-    pub(super) fn add(&mut self, at: Duration, task: EndpointTask<S>) {
+impl Tasks {
+    pub(super) fn add(&mut self, at: Duration, task: EndpointTask) {
         self.waiting.insert((at, self.next), task);
         self.next += 1;
     }
@@ -32,12 +30,11 @@ impl<S: Default + Send + 'static> Tasks<S> {
     }
 
     /// Runs what is due. A panic is contained and counted.
-    pub(super) fn run(&mut self, core: &Arc<Core<S>>, now: Duration) {
+    pub(super) fn run(&mut self, core: &Core, now: Duration) {
         while self.next().is_some_and(|at| at <= now) {
             let (_, task) = self.waiting.pop_first().expect("just seen");
-            let endpoint = Endpoint::of(core);
             crate::sync::assert_none_held();
-            if catch_unwind(AssertUnwindSafe(|| task(&endpoint))).is_err() {
+            if catch_unwind(AssertUnwindSafe(task)).is_err() {
                 core.stats.panics.add(1);
                 tracing::error!("a task of Endpoint::after or every panicked");
             }

@@ -2,16 +2,15 @@
 
 use posthouse_wire::{FileName, TransferFrame, Violation, abort_code};
 
-use super::{Getting, Hands, PLACES_MAX, Transfers, Work};
-use crate::directory::Directory;
+use super::{Getting, Hands, PLACES_MAX, PendingOffer, Transfers, Work};
 use crate::transfer::{
-    Answer, AnswerKind, Offer, Progress, TransferError, TransferErrorKind, Wanted,
+    Destination, Offer, OfferResponder, Reject, TransferError, TransferErrorKind, TransferHandle,
 };
 
-impl<S: Default + Send + 'static> Transfers<S> {
+impl Transfers {
     pub(super) fn take_frame(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         frame: TransferFrame<'_>,
     ) -> Result<(), Violation> {
         self.heard = hands.cx.now;
@@ -65,7 +64,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// The peer begins something under a number of its own: a new one.
-    fn open_id(&mut self, hands: &Hands<'_, '_, S>, id: u32, kind: u8) -> Result<(), Violation> {
+    fn open_id(&mut self, hands: &Hands<'_, '_>, id: u32, kind: u8) -> Result<(), Violation> {
         if hands.strand.session.is_own_transfer(id) || id <= self.last_peer_id {
             return Err(Violation::OutOfState { kind });
         }
@@ -74,7 +73,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// The peer speaks of something that has been begun. It may be over.
-    fn known_id(&self, hands: &Hands<'_, '_, S>, id: u32, kind: u8) -> Result<(), Violation> {
+    fn known_id(&self, hands: &Hands<'_, '_>, id: u32, kind: u8) -> Result<(), Violation> {
         let begun = match hands.strand.session.is_own_transfer(id) {
             true => id < self.next_id,
             false => id <= self.last_peer_id,
@@ -84,7 +83,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn on_offer(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         (id, answers): (u32, u32),
         offer: &Offer<'_>,
     ) {
@@ -105,16 +104,63 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if hands.strand.unadmitted {
             return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
-        if !self.has_room(true, hands.cx.core.options.transfers_max) {
+        if !self.has_room(true, hands.max_transfers()) {
             return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
         }
-        let answer = hands.ask(|handler, peer| handler.offered(peer, offer));
-        let Some((directory, name)) = destination(hands, id, offer.name, answer) else { return };
-        let progress = Progress::new(offer.name, true);
-        self.begin_receiving(hands, (id, true), offer, (&directory, name), progress);
+        let (core, peer) = (hands.cx.core, hands.strand.id);
+        let mut responder = OfferResponder::new(core, peer, id);
+        let answer =
+            hands.ask(|callbacks, output| callbacks.offered(output, offer, &mut responder));
+        match answer {
+            Ok(Some(destination)) => self.accept_offer(hands, id, offer, destination),
+            Ok(None) if responder.is_taken() => self.keep_offer(hands, id, offer),
+            Ok(None) => hands.refuse(id, abort_code::REFUSED, "the program gave no answer"),
+            Err(reject) => hands.refuse(id, abort_code::REFUSED, &reject.text),
+        }
     }
 
-    fn on_get(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, name: &[u8]) {
+    fn accept_offer(
+        &mut self,
+        hands: &mut Hands<'_, '_>,
+        id: u32,
+        offer: &Offer<'_>,
+        destination: Destination,
+    ) {
+        let Destination { directory, name } = destination;
+        match FileName::parse(name.as_deref().unwrap_or(offer.name)) {
+            Ok(name) => {
+                let progress = TransferHandle::new(offer.name, true);
+                self.begin_receiving(hands, (id, true), offer, (&directory, name), progress);
+            }
+            Err(error) => hands.refuse(id, abort_code::BAD_NAME, &error.to_string()),
+        }
+    }
+
+    /// The handler answers the offer later.
+    fn keep_offer(&mut self, hands: &mut Hands<'_, '_>, id: u32, offer: &Offer<'_>) {
+        let Offer { name, size, modified_ms, executable } = *offer;
+        let name = FileName::parse(name).expect("the name of an offer has been checked");
+        let until = hands.timeout_at();
+        self.offers.insert(id, PendingOffer { name, size, modified_ms, executable, until });
+    }
+
+    /// The program answers an offer that it has kept, unless the offer has expired.
+    pub(super) fn answer_offer(
+        &mut self,
+        hands: &mut Hands<'_, '_>,
+        id: u32,
+        answer: Result<Destination, Reject>,
+    ) {
+        let Some(kept) = self.offers.remove(&id) else { return };
+        let PendingOffer { ref name, size, modified_ms, executable, .. } = kept;
+        let offer = Offer { name: name.as_str(), size, modified_ms, executable };
+        match answer {
+            Ok(destination) => self.accept_offer(hands, id, &offer, destination),
+            Err(reject) => hands.refuse(id, abort_code::REFUSED, &reject.text),
+        }
+    }
+
+    fn on_get(&mut self, hands: &mut Hands<'_, '_>, id: u32, name: &[u8]) {
         let name = match FileName::from_wire(name) {
             Ok(name) => name,
             Err(error) => return hands.refuse(id, abort_code::BAD_NAME, &error.to_string()),
@@ -122,20 +168,24 @@ impl<S: Default + Send + 'static> Transfers<S> {
         if hands.strand.unadmitted {
             return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
-        if !self.has_room(true, hands.cx.core.options.transfers_max) {
+        if !self.has_room(true, hands.max_transfers()) {
             return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
         }
-        let wanted = Wanted::File(name.as_str());
-        let answer = hands.ask(|handler, peer| handler.wanted(peer, &wanted));
-        let Some((directory, source)) = destination(hands, id, name.as_str(), answer) else {
-            return;
+        let answer =
+            hands.ask(|callbacks, output| callbacks.download_requested(output, name.as_str()));
+        let source = match answer {
+            Ok(source) => source,
+            Err(reject) => return hands.refuse(id, abort_code::REFUSED, &reject.text),
         };
-        let progress = Progress::new(name.as_str(), false);
-        self.begin_sending(hands, id, &directory, (source.as_str(), name.clone()), progress);
+        if let Err(error) = FileName::parse(&source.path) {
+            return hands.refuse(id, abort_code::BAD_NAME, &error.to_string());
+        }
+        let progress = TransferHandle::new(name.as_str(), false);
+        self.begin_sending(hands, id, &source.directory, (&source.path, name.clone()), progress);
     }
 
     /// The peer gives something up.
-    fn on_abort(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, error: TransferError) {
+    fn on_abort(&mut self, hands: &mut Hands<'_, '_>, id: u32, error: TransferError) {
         if let Some(place) = self.places.get(&id).copied() {
             return self.end(hands, place, error, false);
         }
@@ -143,7 +193,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
             return hands.tell(get.progress, Err(error));
         }
         if let Some(list) = self.lists.remove(&id) {
-            return hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Err(error)));
+            return hands.strand.call(hands.cx, |callbacks, output| {
+                (list.then)(callbacks, output, Err(error))
+            });
+        }
+        if self.offers.remove(&id).is_some() {
+            return; // the program's answer comes too late
         }
         // A wish of its own, before it was answered.
         let answers = |work: &Work| matches!(work, Work::Sending(it) if it.answers == id);
@@ -153,7 +208,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// What only the side that sends, or only the one that receives, may hear.
-    fn on_transfer(&mut self, hands: &mut Hands<'_, '_, S>, place: u8, frame: TransferFrame<'_>) {
+    fn on_transfer(&mut self, hands: &mut Hands<'_, '_>, place: u8, frame: TransferFrame<'_>) {
         let result = match (&self.job(place).work, frame) {
             (Work::Sending(_), TransferFrame::Accept { offset, limit, prefix, .. }) => {
                 self.on_accept(hands, place, offset, limit, prefix)
@@ -177,30 +232,6 @@ impl<S: Default + Send + 'static> Transfers<S> {
         };
         if let Err(error) = result {
             self.end(hands, place, error, true);
-        }
-    }
-}
-
-/// Where a handler wants something to go to, or to come from; a no has been said.
-fn destination<S: Default + Send + 'static>(
-    hands: &mut Hands<'_, '_, S>,
-    id: u32,
-    name: &str,
-    answer: Answer,
-) -> Option<(Directory, FileName)> {
-    match answer.0 {
-        AnswerKind::Refuse(text) => {
-            hands.refuse(id, abort_code::REFUSED, &text);
-            None
-        }
-        AnswerKind::Here { directory, name: other } => {
-            match FileName::parse(other.as_deref().unwrap_or(name)) {
-                Ok(name) => Some((directory, name)),
-                Err(error) => {
-                    hands.refuse(id, abort_code::BAD_NAME, &error.to_string());
-                    None
-                }
-            }
         }
     }
 }

@@ -1,12 +1,10 @@
 //! What files there are: asked of the peer, and answered.
 
-use std::time::Duration;
-
 use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
 use posthouse_wire::{Entries, Entry, FileName, TransferFrame, abort_code};
 
 use super::{Asking, Hands, ListTask, Transfers, Work};
-use crate::transfer::{AnswerKind, FileEntry, TransferError, TransferErrorKind, Wanted};
+use crate::transfer::{FileEntry, TransferError, TransferErrorKind};
 
 /// Entries that one answer has at most; fewer where their names fill a frame.
 const ENTRIES_MAX: usize = 1024;
@@ -19,27 +17,27 @@ pub(super) struct Listing {
     directory: posthouse_io::Directory,
 }
 
-impl<S: Default + Send + 'static> Transfers<S> {
+impl Transfers {
     pub(super) fn begin_list(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         after: &str,
-        then: ListTask<S>,
+        then: ListTask,
     ) {
         let id = self.next_id(hands);
-        let until = hands.cx.now + Duration::from_millis(hands.cx.core.options.offer_ms);
+        let until = hands.timeout_at();
         if hands.say(TransferFrame::List { id, after: after.as_bytes() }) {
             self.lists.insert(id, Asking { then, until });
         } else {
             let error = TransferError::here(TransferErrorKind::BadName, "");
-            hands.strand.call(hands.cx, |_, peer| then(peer, Err(error)));
+            hands.strand.call(hands.cx, |callbacks, output| then(callbacks, output, Err(error)));
         }
     }
 
     /// The peer's answer. Names that are none are left out.
     pub(super) fn on_listing(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         id: u32,
         entries: Entries<'_>,
     ) {
@@ -50,23 +48,25 @@ impl<S: Default + Send + 'static> Transfers<S> {
             Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
         });
         let entries = entries.collect();
-        hands.strand.call(hands.cx, |_, peer| (list.then)(peer, Ok(entries)));
+        hands.strand.call(hands.cx, |callbacks, output| {
+            (list.then)(callbacks, output, Ok(entries))
+        });
     }
 
     /// The peer asks.
-    pub(super) fn on_list(&mut self, hands: &mut Hands<'_, '_, S>, id: u32, after: &[u8]) {
+    pub(super) fn on_list(&mut self, hands: &mut Hands<'_, '_>, id: u32, after: &[u8]) {
         let Ok(after) = std::str::from_utf8(after) else {
             return hands.refuse(id, abort_code::BAD_NAME, "not UTF-8");
         };
         if hands.strand.unadmitted {
             return hands.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
-        if !self.has_room(true, hands.cx.core.options.transfers_max) {
+        if !self.has_room(true, hands.max_transfers()) {
             return hands.refuse(id, abort_code::BUSY, "too many transfers on this connection");
         }
-        match hands.ask(|handler, peer| handler.wanted(peer, &Wanted::List)).0 {
-            AnswerKind::Refuse(text) => hands.refuse(id, abort_code::REFUSED, &text),
-            AnswerKind::Here { directory, .. } => {
+        match hands.ask(|callbacks, output| callbacks.list_requested(output, after)) {
+            Err(reject) => hands.refuse(id, abort_code::REFUSED, &reject.text),
+            Ok(directory) => {
                 let directory = directory.io().clone();
                 let after = after.into();
                 let listing = Listing { id, directory: directory.clone() };
@@ -78,7 +78,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn on_listed(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         result: Result<FileOutcome, Error>,
     ) {
@@ -105,8 +105,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
 /// Says as many entries as a frame takes; `after` goes on from there. False: nothing was said, for
 /// none of these can be shown and others follow.
-fn listed<S: Default + Send + 'static>(
-    hands: &mut Hands<'_, '_, S>,
+fn listed(
+    hands: &mut Hands<'_, '_>,
     id: u32,
     entries: &[IoEntry],
     more: bool,
@@ -119,7 +119,7 @@ fn listed<S: Default + Send + 'static>(
         executable: entry.metadata.executable,
         name: entry.path.as_bytes(),
     });
-    let (_, max) = hands.strand.spoken();
+    let max = hands.strand.spoken().payload_bytes_max;
     let listed = hands.strand.output.append(&mut hands.cx.local.spares, |tail| {
         posthouse_wire::encode_listed(id, more, entries, max.min(LISTED_BYTES_MAX), tail)
     });

@@ -9,7 +9,7 @@ use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
 use super::{Hands, JOBS_MAX, Transfers, Work};
 use crate::close::Escaped;
 use crate::directory::{Directory, Reservation, Spent};
-use crate::transfer::{Offer, Progress, TransferError, TransferErrorKind};
+use crate::transfer::{Offer, TransferHandle, TransferError, TransferErrorKind};
 
 /// Bytes that are read at a time to compare what is there.
 const HELD_BYTES: usize = 256 * 1024;
@@ -24,7 +24,7 @@ const PART_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// A file that comes in.
 pub(super) struct Receiving {
-    progress: Option<Progress>,
+    progress: Option<TransferHandle>,
     name: FileName,
     directory: Directory,
     modified_ms: Option<i64>,
@@ -97,7 +97,7 @@ impl fmt::Display for Receiving {
 }
 
 impl Receiving {
-    pub(super) fn is_open_for(&self, progress: &Progress) -> bool {
+    pub(super) fn is_open_for(&self, progress: &TransferHandle) -> bool {
         self.progress.as_ref() == Some(progress)
     }
 
@@ -111,7 +111,7 @@ impl Receiving {
     }
 
     /// The disk is at it and is not awaited any more. Gives whose end has yet to be told.
-    pub(super) fn give_up(self) -> Option<Progress> {
+    pub(super) fn give_up(self) -> Option<TransferHandle> {
         if let Some(reservation) = self.reservation {
             reservation.spend_all();
         }
@@ -153,14 +153,14 @@ fn part_name(offer: &Offer<'_>, name: &FileName) -> Box<str> {
     posthouse_wire::part_name(name, offer.size, offer.modified_ms).into()
 }
 
-impl<S: Default + Send + 'static> Transfers<S> {
+impl Transfers {
     pub(super) fn begin_receiving(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         (id, by_peer): (u32, bool),
         offer: &Offer<'_>,
         (directory, name): (&Directory, FileName),
-        progress: Progress,
+        progress: TransferHandle,
     ) {
         progress.set_size(offer.size);
         let window_bytes = self.window_bytes(hands);
@@ -199,10 +199,10 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// What one more transfer may have under way: all of them share what a connection may.
-    fn window_bytes(&self, hands: &Hands<'_, '_, S>) -> u64 {
+    fn window_bytes(&self, hands: &Hands<'_, '_>) -> u64 {
         let jobs = self.jobs.iter().flatten();
         let others = jobs.filter(|job| matches!(job.work, Work::Receiving(_))).count() as u64;
-        let all = hands.cx.core.options.tuning.transfer_window_bytes as u64;
+        let all = hands.cx.core.tuning.transfer_window_bytes as u64;
         (all / (others + 1)).max(WINDOW_BYTES_MIN)
     }
 
@@ -216,7 +216,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// An operation of a file that comes in has come back.
     pub(super) fn on_receiving(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         result: Result<FileOutcome, Error>,
     ) {
@@ -293,7 +293,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// There is a file of that name. Of the same size it may be the same: the sender compares.
     fn on_final(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         file: File,
         bytes: u64,
@@ -312,7 +312,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     /// Takes room for all of it, then opens the part. Where there is none the directory is counted
     /// anew, and the part is opened all the same: with what it holds the rest may fit.
-    fn reserve(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn reserve(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let receiving = self.receiving(place);
         let directory = &receiving.directory;
         receiving.reservation = directory.reserve(receiving.incoming.size(), 1);
@@ -330,7 +330,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn on_part(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         file: File,
         bytes: u64,
@@ -364,7 +364,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Reads on in what is there; at its end the transfer is accepted.
-    fn read_held(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn read_held(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let receiving = self.receiving(place);
         let left = receiving.held - receiving.offset;
         if left == 0 {
@@ -377,7 +377,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn on_held(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         memory: &[u8],
     ) -> Result<(), TransferError> {
@@ -392,15 +392,14 @@ impl<S: Default + Send + 'static> Transfers<S> {
         Ok(())
     }
 
-    fn accept(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
-        let now = hands.cx.now;
-        let offer_ms = hands.cx.core.options.offer_ms;
+    fn accept(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
+        let timeout_at = hands.timeout_at();
         let id = self.job(place).id;
         let receiving = self.receiving(place);
         receiving.step = Step::Moving { of_final: receiving.step == Step::HoldingFinal };
         let (offset, limit, prefix) = receiving.incoming.accept();
         let comparing = Duration::from_secs(offset / COMPARED_PER_SECOND);
-        receiving.patience = now + Duration::from_millis(offer_ms) + comparing;
+        receiving.patience = timeout_at + comparing;
         if let Some(progress) = &receiving.progress {
             progress.set_resumed_from(offset);
         }
@@ -410,7 +409,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// The sender found that what is held is not the beginning of its file.
     pub(super) fn offered_again(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         kind: u8,
     ) -> Result<(), Violation> {
@@ -429,7 +428,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         Ok(())
     }
 
-    fn truncate(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn truncate(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let receiving = self.receiving(place);
         receiving.step = Step::Truncating;
         // Nothing of it counts from now on, also where the transfer ends before it is cut; and what
@@ -445,7 +444,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// The part is empty: from the beginning.
-    fn restart(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn restart(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let receiving = self.receiving(place);
         let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
         receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
@@ -454,7 +453,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn on_chunk(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         bytes: &[u8],
     ) -> Result<(), TransferError> {
@@ -473,7 +472,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     /// Writes what is queued, where nothing is being written. One write at a time: what is on the
     /// disk is a beginning of the file at every moment, also when the process is killed.
-    fn write_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn write_on(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         if self.job(place).busy {
             return;
         }
@@ -489,7 +488,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// Some bytes are written; the rest of them goes before what came since.
     fn wrote(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         (bytes, mut data): (usize, Gather),
     ) -> Result<(), TransferError> {
@@ -508,7 +507,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn on_written(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         bytes: usize,
         data: Gather,
@@ -536,7 +535,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn on_done(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         hash: [u8; 32],
     ) -> Result<(), TransferError> {
@@ -556,7 +555,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         Ok(())
     }
 
-    fn publish_when_whole(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn publish_when_whole(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let receiving = self.receiving(place);
         if !receiving.verified || !receiving.incoming.is_written() {
             return;
@@ -581,7 +580,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// It is there, whole, under its name: both sides hear of it, and the part's own name goes.
-    fn on_published(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn on_published(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let id = self.job(place).id;
         let receiving = self.receiving(place);
         let hash = receiving.incoming.hash();
@@ -605,7 +604,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// A file that comes in ends early; `say`: the peer is told.
     pub(super) fn end_receiving(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         error: TransferError,
         say: bool,
@@ -635,7 +634,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Does what is left of a file that is over, one operation after the other.
-    fn leave(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn leave(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         if self.job(place).busy {
             return;
         }
@@ -669,7 +668,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn on_leaving(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         result: Result<FileOutcome, Error>,
     ) {

@@ -11,7 +11,7 @@ use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation,
 use super::receiving::COMPARED_PER_SECOND;
 use super::{CHUNK_BYTES_MIN, Hands, Phase, Transfers, Work};
 use crate::directory::Directory;
-use crate::transfer::{Progress, TransferError, TransferErrorKind};
+use crate::transfer::{TransferHandle, TransferError, TransferErrorKind};
 
 /// A line that takes longer for a chunk gets smaller ones: a message waits for one of them.
 const CHUNK_TIME_MAX: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const HASH_WORTH_BYTES: u64 = 16 * 1024;
 
 /// A file that goes out.
 pub(super) struct Sending {
-    pub(super) progress: Progress,
+    pub(super) progress: TransferHandle,
     /// The wish that it answers; 0: none.
     pub(super) answers: u32,
     name: FileName,
@@ -105,14 +105,14 @@ fn changed(text: &str) -> TransferError {
     TransferError::here(TransferErrorKind::Changed, text)
 }
 
-impl<S: Default + Send + 'static> Transfers<S> {
+impl Transfers {
     /// Begins to offer a file of this side's own accord.
     pub(super) fn begin_offer(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         directory: &Directory,
         source: &str,
-        progress: Progress,
+        progress: TransferHandle,
     ) {
         let wrong = match FileName::parse(progress.name()) {
             Ok(name) if is_path(source) => {
@@ -126,11 +126,11 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn begin_sending(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         answers: u32,
         directory: &Directory,
         (source, name): (&str, FileName),
-        progress: Progress,
+        progress: TransferHandle,
     ) {
         let sending = Sending {
             progress,
@@ -158,7 +158,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// An operation of a file that goes out has come back.
     pub(super) fn on_sending(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         result: Result<FileOutcome, Error>,
     ) {
@@ -184,7 +184,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Says what there is to send. A second time for the same transfer: from its beginning.
-    fn offer(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) -> Result<(), TransferError> {
+    fn offer(&mut self, hands: &mut Hands<'_, '_>, place: u8) -> Result<(), TransferError> {
         if self.job(place).id == 0 {
             let id = self.next_id(hands);
             self.job(place).id = id;
@@ -218,7 +218,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn on_accept(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         offset: u64,
         limit: u64,
@@ -238,7 +238,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn on_credit(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         limit: u64,
     ) -> Result<(), TransferError> {
@@ -256,7 +256,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Does what comes next, where nothing is being done and no chunk waits.
-    fn read_on(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
+    fn read_on(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let chunk_bytes = self.chunk_bytes;
         let now = hands.cx.now;
         let (busy, id) = (self.job(place).busy, self.job(place).id);
@@ -299,7 +299,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     fn on_read(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         memory: Vec<u8>,
     ) -> Result<(), TransferError> {
@@ -337,7 +337,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Queues the next chunk once the one before has left, and reads on behind it.
-    pub(super) fn feed(&mut self, hands: &mut Hands<'_, '_, S>) {
+    pub(super) fn feed(&mut self, hands: &mut Hands<'_, '_>) {
         // What was being read when the bye was said comes too late: that is the last frame.
         if hands.strand.phase != Phase::Open || hands.strand.output.bulk_bytes() > 0 {
             return;
@@ -355,7 +355,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
         let chunk = sending.chunk.take().expect("a place that is ready has a chunk");
         let sent = sending.open().outgoing.sent();
         sending.progress.set_moved(sent);
-        let (_, max) = hands.strand.spoken();
+        let max = hands.strand.spoken().payload_bytes_max;
         let output = &mut hands.strand.output;
         let head = output.append(&mut hands.cx.local.spares, |tail| {
             posthouse_wire::encode_chunk_head(id, chunk.len(), max, tail)
@@ -368,7 +368,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     }
 
     /// Zeros leave in place of the last chunk that was queued. Its transfer may be over already.
-    pub(super) fn on_chunk_fault(&mut self, hands: &mut Hands<'_, '_, S>, fault: FileFault) {
+    pub(super) fn on_chunk_fault(&mut self, hands: &mut Hands<'_, '_>, fault: FileFault) {
         let (place, id) = self.chunk_of;
         if self.places.get(&id) != Some(&place) {
             return;
@@ -393,7 +393,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// All has been sent: if the file is what it was, so is what was sent.
     fn on_checked(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         now: Metadata,
         version: Option<FileVersion>,
@@ -415,7 +415,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
 
     pub(super) fn on_confirmed(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         hash: [u8; 32],
     ) -> Result<(), TransferError> {
@@ -439,7 +439,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     /// A file that goes out is over; `say`: the peer is told.
     pub(super) fn end_sending(
         &mut self,
-        hands: &mut Hands<'_, '_, S>,
+        hands: &mut Hands<'_, '_>,
         place: u8,
         result: Result<[u8; 32], TransferError>,
         say: bool,

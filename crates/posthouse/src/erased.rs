@@ -1,0 +1,170 @@
+//! The seam between the handler's type and everything below [`Peer`]: nothing else knows it.
+
+use std::any::Any;
+
+use crate::close::{DisconnectReason, HandlerResult};
+use crate::directory::Directory;
+use crate::endpoint::Endpoint;
+use crate::handler::Handler;
+use crate::message::{Message, Responder};
+use crate::peer::{Output, Peer};
+use crate::sync::Arc;
+use crate::target::ConnectFailure;
+use crate::transfer::{Destination, FinishedTransfer, Offer, OfferResponder, Reject, Source};
+
+/// The number of a handler in its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HandlerId(pub(crate) u16);
+
+/// A handler of an endpoint, whatever its type.
+pub(crate) trait ErasedHandler: Send + Sync {
+    fn id(&self) -> HandlerId;
+
+    /// Makes the handler's side of a connection.
+    fn callbacks(self: Arc<Self>) -> Box<dyn Callbacks>;
+}
+
+/// The handler's side of one connection: the handler and the connection's state. The strand keeps it
+/// in a box, so a connection of a handler with a small state costs one allocation; it is taken out
+/// for a callback and put back, also after a panic.
+pub(crate) trait Callbacks: Send {
+    fn connected(&mut self, output: Output<'_>) -> HandlerResult;
+    fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult;
+    fn requested(
+        &mut self,
+        output: Output<'_>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult;
+    fn writable(&mut self, output: Output<'_>) -> HandlerResult;
+    fn offered(
+        &mut self,
+        output: Output<'_>,
+        offer: &Offer<'_>,
+        answer: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject>;
+    fn download_requested(&mut self, output: Output<'_>, name: &str) -> Result<Source, Reject>;
+    fn list_requested(&mut self, output: Output<'_>, after: &str) -> Result<Directory, Reject>;
+    fn transferred(&mut self, output: Output<'_>, transfer: &FinishedTransfer) -> HandlerResult;
+    fn disconnected(&mut self, output: Output<'_>, reason: &DisconnectReason);
+    fn connect_failed(&mut self, failure: &ConnectFailure);
+
+    /// Returns the typed side, for a closure that knows the handler.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// The endpoint as one handler sees it. It holds a handle that keeps nothing running, so that
+/// callbacks can lend it.
+pub(crate) struct View<H: Handler> {
+    pub(crate) endpoint: Endpoint<H>,
+}
+
+impl<H: Handler> ErasedHandler for View<H> {
+    fn id(&self) -> HandlerId {
+        self.endpoint.handler_id()
+    }
+
+    fn callbacks(self: Arc<Self>) -> Box<dyn Callbacks> {
+        Box::new(Typed { view: self, state: None })
+    }
+}
+
+/// The handler's side of one connection, typed.
+struct Typed<H: Handler> {
+    view: Arc<View<H>>,
+    /// Made in the first callback, because its `default` is the user's code, too.
+    state: Option<H::State>,
+}
+
+impl<H: Handler> View<H> {
+    /// Makes the handler's side of a connection with this state.
+    pub(crate) fn with_state(self: Arc<Self>, state: H::State) -> Box<dyn Callbacks> {
+        Box::new(Typed { view: self, state: Some(state) })
+    }
+}
+
+impl<H: Handler> Typed<H> {
+    fn peer<'a>(&'a mut self, output: Output<'a>) -> Peer<'a, H> {
+        Peer::new(&self.view.endpoint, self.state.get_or_insert_default(), output)
+    }
+}
+
+/// Runs a closure that knows the handler's type.
+///
+/// # Panics
+///
+/// If the connection has another handler: the callers have made sure of it.
+pub(crate) fn with_peer<H: Handler, T>(
+    callbacks: &mut dyn Callbacks,
+    output: Output<'_>,
+    call: impl FnOnce(&mut Peer<'_, H>) -> T,
+) -> T {
+    let typed = callbacks.as_any().downcast_mut::<Typed<H>>();
+    call(&mut typed.expect("a task goes to a connection of its own handler").peer(output))
+}
+
+impl<H: Handler> Callbacks for Typed<H> {
+    fn connected(&mut self, output: Output<'_>) -> HandlerResult {
+        let mut peer = self.peer(output);
+        peer.handler().connected(&mut peer)
+    }
+
+    fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult {
+        let mut peer = self.peer(output);
+        peer.handler().received(&mut peer, message)
+    }
+
+    fn requested(
+        &mut self,
+        output: Output<'_>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        let mut peer = self.peer(output);
+        peer.handler().requested(&mut peer, message, responder)
+    }
+
+    fn writable(&mut self, output: Output<'_>) -> HandlerResult {
+        let mut peer = self.peer(output);
+        peer.handler().writable(&mut peer)
+    }
+
+    fn offered(
+        &mut self,
+        output: Output<'_>,
+        offer: &Offer<'_>,
+        answer: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
+        let mut peer = self.peer(output);
+        peer.handler().offered(&mut peer, offer, answer)
+    }
+
+    fn download_requested(&mut self, output: Output<'_>, name: &str) -> Result<Source, Reject> {
+        let mut peer = self.peer(output);
+        peer.handler().download_requested(&mut peer, name)
+    }
+
+    fn list_requested(&mut self, output: Output<'_>, after: &str) -> Result<Directory, Reject> {
+        let mut peer = self.peer(output);
+        peer.handler().list_requested(&mut peer, after)
+    }
+
+    fn transferred(&mut self, output: Output<'_>, transfer: &FinishedTransfer) -> HandlerResult {
+        let mut peer = self.peer(output);
+        peer.handler().transferred(&mut peer, transfer)
+    }
+
+    fn disconnected(&mut self, output: Output<'_>, reason: &DisconnectReason) {
+        let mut peer = self.peer(output);
+        peer.handler().disconnected(&mut peer, reason);
+    }
+
+    fn connect_failed(&mut self, failure: &ConnectFailure) {
+        let endpoint = &self.view.endpoint;
+        endpoint.handler().connect_failed(endpoint, failure);
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}

@@ -1,0 +1,172 @@
+//! Listeners: what to listen on, and the handle of one that listens.
+
+use std::fmt;
+
+use posthouse_io::{Address, AddressError, Name};
+use posthouse_wire::{Framing, Key};
+
+use crate::core::Core;
+use crate::options::ConnectionOptions;
+use crate::sync::{Arc, Weak};
+
+/// An address to listen on, and what its peers speak.
+///
+/// ```no_run
+/// use posthouse::{Endpoint, Framing, Handler, Listener};
+///
+/// struct Devices;
+/// impl Handler for Devices {
+///     type State = ();
+/// }
+///
+/// let listener = Listener::new("[::]:7000").dual_stack(true).framing(Framing::Lines).name("devices");
+/// let endpoint = Endpoint::builder(Devices).listen(listener).start()?;
+/// # Ok::<(), posthouse::StartError>(())
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    pub(crate) address: Result<Name, AddressError>,
+    text: Arc<str>,
+    name: Option<Arc<str>>,
+    pub(crate) framing: Framing,
+    pub(crate) key: Option<Key>,
+    pub(crate) options: ConnectionOptions,
+    pub(crate) dual_stack: bool,
+}
+
+impl Listener {
+    /// Listens on `HOST:PORT` with the native framing: `"127.0.0.1:9990"`, `"[::]:9990"`,
+    /// `"[fe80::1%eth0]:9990"`, `"localhost:9990"`, a `SocketAddr`. Port 0: the system chooses. Of
+    /// a name's addresses the first that can be bound is taken. A text that is no address is an
+    /// error of [`Endpoint::listen`](crate::Endpoint::listen) or
+    /// [`Builder::start`](crate::Builder::start).
+    pub fn new(address: impl ToString) -> Self {
+        let text = address.to_string();
+        Self {
+            address: text.parse(),
+            text: text.into(),
+            name: None,
+            framing: Framing::Native,
+            key: None,
+            options: ConnectionOptions::default(),
+            dual_stack: false,
+        }
+    }
+
+    /// Names the listener for [`Peer::origin`](crate::Peer::origin). Default: the text of its
+    /// address.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the framing that its peers speak. Default: native.
+    #[must_use]
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
+    }
+
+    /// Requires that every peer proves this key before the handler hears of it. Native framing
+    /// only: the others have no place for a proof.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Sets the options of its connections. Default: [`ConnectionOptions::default`].
+    #[must_use]
+    pub fn options(mut self, options: ConnectionOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Takes IPv4 peers on an IPv6 address, too (`[::]` only). Default: false.
+    #[must_use]
+    pub fn dual_stack(mut self, dual_stack: bool) -> Self {
+        self.dual_stack = dual_stack;
+        self
+    }
+
+    pub(crate) fn origin(&self) -> Arc<str> {
+        self.name.as_ref().unwrap_or(&self.text).clone()
+    }
+}
+
+/// The text of its address.
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<&str> for Listener {
+    fn from(address: &str) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<String> for Listener {
+    fn from(address: String) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<&String> for Listener {
+    fn from(address: &String) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<std::net::SocketAddr> for Listener {
+    fn from(address: std::net::SocketAddr) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<Address> for Listener {
+    fn from(address: Address) -> Self {
+        Self::new(address)
+    }
+}
+
+/// A listener of a running endpoint. It keeps nothing running, and dropping it stops nothing.
+#[derive(Clone)]
+pub struct ListenerHandle {
+    pub(crate) core: Weak<Core>,
+    pub(crate) id: ListenerId,
+    pub(crate) local_address: Address,
+}
+
+/// The slot of a listener and the slot's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl ListenerHandle {
+    /// Returns the address that it is bound to, with the port that the system chose if 0 was asked
+    /// for.
+    pub fn local_address(&self) -> Address {
+        self.local_address
+    }
+
+    /// Stops listening, from any thread and any callback, and returns. The connections that it has
+    /// accepted go on; peers in the system's queue are reset. A second call does nothing.
+    pub fn stop(&self) {
+        if let Some(core) = self.core.upgrade() {
+            core.accepting.stop(&core, self.id);
+        }
+    }
+}
+
+impl fmt::Debug for ListenerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerHandle")
+            .field("local_address", &self.local_address)
+            .finish_non_exhaustive()
+    }
+}
