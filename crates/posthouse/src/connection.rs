@@ -637,11 +637,6 @@ impl Extras {
         }
     }
 
-    /// The number that [`next_request`](Self::next_request) gave last.
-    pub(crate) fn last_request(&self) -> u32 {
-        self.next_request
-    }
-
     /// Adds something to do at a time; what is for the same time is done in order.
     pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask) {
         self.tasks.insert((at, self.next_task), task);

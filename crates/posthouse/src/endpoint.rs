@@ -452,8 +452,8 @@ impl<H: Handler> Endpoint<H> {
         Ok(())
     }
 
-    /// Returns whether everything of it has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Returns whether everything of it has ended: [`wait`](Self::wait) would return at once.
+    pub fn has_ended(&self) -> bool {
         self.core.life.is_over()
     }
 

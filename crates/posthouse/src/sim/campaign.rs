@@ -244,7 +244,7 @@ fn await_end<S: Default + Send + 'static>(
     world: &World,
     endpoints: &[Endpoint<S>],
 ) -> Result<(), Violation> {
-    let over = world.run_until(HUNG, || endpoints.iter().all(Endpoint::is_over).then_some(()));
+    let over = world.run_until(HUNG, || endpoints.iter().all(Endpoint::has_ended).then_some(()));
     if over.is_none() {
         let left: Vec<String> = endpoints.iter().map(|e| format!("{:?}", e.stats())).collect();
         return Err(Violation { text: format!("C3: the shutdown hangs: {}", left.join("; ")) });
