@@ -14,7 +14,7 @@ use crate::sync::OnceLock;
 /// Why a process is to end. What the events mean is said under `HandlerRoutine` in Microsoft's
 /// documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConsoleEvent {
+pub(crate) enum ConsoleEvent {
     /// Ctrl-C.
     Interrupt,
     /// Ctrl-Break.
@@ -40,7 +40,9 @@ static HANDLER: OnceLock<Handler> = OnceLock::new();
 ///
 /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where a handler is set: a process has one, until
 /// it ends. Else the system's error.
-pub fn on_console_event(handler: impl Fn(ConsoleEvent) + Send + Sync + 'static) -> io::Result<()> {
+pub(crate) fn on_console_event(
+    handler: impl Fn(ConsoleEvent) + Send + Sync + 'static,
+) -> io::Result<()> {
     if HANDLER.set(Box::new(handler)).is_err() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }

@@ -49,6 +49,7 @@ mod receives;
 mod resolver;
 #[cfg(any(target_os = "linux", windows))]
 mod shared_table;
+mod shutdown_signal;
 pub mod sim;
 mod sync;
 #[cfg(any(target_os = "linux", windows))]
@@ -65,8 +66,6 @@ mod worker;
 pub use address::{Address, AddressError, Name};
 pub use bell::Bell;
 pub use buffer::Buffer;
-#[cfg(windows)]
-pub use console::{ConsoleEvent, on_console_event};
 pub use error::{Error, Failure};
 pub use file::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
@@ -79,5 +78,6 @@ pub use port::{
     Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
     ReadMode, parallelism,
 };
+pub use shutdown_signal::{ShutdownSignal, on_shutdown_signal};
 pub use token::{LaneId, Socket, Tag};
 pub use worker::{Turn, on_worker};

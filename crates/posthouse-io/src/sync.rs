@@ -3,7 +3,7 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) use std::sync::atomic::AtomicU16;
-pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 
 /// Locks; a panic elsewhere does not make the data behind the lock unusable, because every critical

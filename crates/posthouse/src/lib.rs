@@ -34,8 +34,6 @@ mod client;
 mod close;
 mod config;
 mod connection;
-#[cfg(windows)]
-pub mod console;
 mod core;
 mod directory;
 mod endpoint;
@@ -54,6 +52,7 @@ mod options;
 mod output;
 mod peer;
 mod registry;
+pub mod shutdown_signal;
 pub mod sim;
 mod stats;
 mod sync;
