@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use posthouse_wire::{Framing, HelloRule, Key, Rules, SessionConfig};
 
+use crate::core::Core;
 use crate::erased::ErasedHandler;
 use crate::error::SendError;
 use crate::listener::Listener;
@@ -25,6 +26,8 @@ pub(crate) struct ConnectionConfig {
     pub(crate) wire: Rules,
     pub(crate) session: SessionConfig,
     pub(crate) options: ConnectionOptions,
+    /// The queue length over which an accepted peer is not read from.
+    pub(crate) queue_high_bytes: usize,
     pub(crate) send: Arc<SendConfig>,
 }
 
@@ -65,7 +68,7 @@ impl ConnectionConfig {
     pub(crate) fn for_listener(
         listener: &Listener,
         handler: Arc<dyn ErasedHandler>,
-        sends: &SendConfigs,
+        core: &Core,
     ) -> Result<Arc<Self>, OptionsError> {
         let (options, key) = (&listener.options, listener.key.as_ref());
         options.validate()?;
@@ -76,20 +79,20 @@ impl ConnectionConfig {
         let hello = if required { HelloRule::Required } else { HelloRule::Optional };
         let session = session(hello, key, Box::default(), options);
         let origin = listener.origin();
-        Ok(Self::new(handler, origin, &listener.framing, session, options, sends))
+        Ok(Self::new(handler, origin, &listener.framing, session, options, core))
     }
 
     pub(crate) fn for_target(
         target: &Target,
         handler: Arc<dyn ErasedHandler>,
-        sends: &SendConfigs,
+        core: &Core,
     ) -> Result<Arc<Self>, OptionsError> {
         let options = &target.options;
         options.validate()?;
         let hello = if target.hello { HelloRule::Required } else { HelloRule::Never };
         let session = session(hello, target.key.as_ref(), target.credential.clone(), options);
         let origin = target.origin();
-        Ok(Self::new(handler, origin, &target.framing, session, options, sends))
+        Ok(Self::new(handler, origin, &target.framing, session, options, core))
     }
 
     fn new(
@@ -98,12 +101,14 @@ impl ConnectionConfig {
         framing: &Framing,
         session: SessionConfig,
         options: &ConnectionOptions,
-        sends: &SendConfigs,
+        core: &Core,
     ) -> Arc<Self> {
         let wire =
             Rules { framing: framing.clone(), payload_bytes_max: options.max_frame_bytes };
-        let send = sends.entry(framing, options.send_queue_bytes);
-        Arc::new(Self { handler, origin, wire, session, options: options.clone(), send })
+        let send = core.sends.entry(framing, options.send_queue_bytes);
+        let queue_high_bytes = core.tuning.queue_high_bytes.min(options.send_queue_bytes);
+        let options = options.clone();
+        Arc::new(Self { handler, origin, wire, session, options, queue_high_bytes, send })
     }
 
     pub(crate) fn is_native(&self) -> bool {

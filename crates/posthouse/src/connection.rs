@@ -440,7 +440,10 @@ impl Strand {
             callback(&mut *callbacks, PeerOutput::new(self, core, spares, now))
         }));
         cx.local.watch.leave();
-        self.callbacks = Some(callbacks);
+        let none = self.callbacks.replace(callbacks);
+        debug_assert!(none.is_none(), "a callback ran within a callback");
+        // Spares every message the code that would drop it.
+        std::mem::forget(none);
         match result {
             Ok(Ok(())) => {}
             Ok(Err(close)) => {
@@ -489,6 +492,7 @@ impl Strand {
     }
 
     /// The limits of a message to the peer.
+    #[inline]
     pub(crate) fn spoken(&self) -> SendLimits {
         let native = self.config.is_native();
         SendLimits {
@@ -523,7 +527,8 @@ impl Strand {
         }
         self.output.push_owned(&mut cx.local.spares, frame);
         self.sent_message();
-        self.check_high(cx.core);
+        // Its sender has reserved room for it: the bound is kept.
+        self.check_queue(usize::MAX);
     }
 
     /// Queues a frame of a group.
@@ -536,8 +541,7 @@ impl Strand {
         if self.phase == Phase::Open {
             self.output.push_shared(&mut cx.local.spares, frame);
             self.sent_message();
-            self.check_high(cx.core);
-            self.check_full(frame.len());
+            self.check_queue(frame.len());
         }
     }
 
@@ -552,25 +556,28 @@ impl Strand {
         let bytes = frame.len();
         self.output.push_owned(&mut cx.local.spares, frame);
         self.sent_message();
-        self.check_high(cx.core);
-        self.check_full(bytes);
+        self.check_queue(bytes);
     }
 
-    /// Over the high mark an accepted peer is not read from. A connecting side goes on reading:
-    /// two ends that both stop would wait for each other for ever.
-    pub(crate) fn check_high(&mut self, core: &Core) {
-        let high = core.queue_high_bytes(self.config.options.send_queue_bytes);
-        if self.output.message_bytes() > high {
-            self.over_high = true;
+    /// Compares the queue with its marks after a message of so many bytes was appended.
+    #[inline]
+    pub(crate) fn check_queue(&mut self, last_bytes: usize) {
+        let queued = self.output.message_bytes();
+        if queued > self.config.queue_high_bytes {
+            self.on_high_queue(queued, last_bytes);
         }
     }
 
-    /// Over the maximum the peer is given up, unless this message is all that is queued.
-    pub(crate) fn check_full(&mut self, last_bytes: usize) {
-        let queued = self.output.message_bytes();
+    /// Over the high mark an accepted peer is not read from; a connecting side goes on reading,
+    /// because two ends that both stop would wait for each other for ever. Over the maximum the
+    /// connection is closed, unless this message is all that is queued.
+    #[cold]
+    fn on_high_queue(&mut self, queued: usize, last_bytes: usize) {
+        self.over_high = true;
         if queued > last_bytes && queued > self.config.options.send_queue_bytes {
             let text = format!("{queued} bytes queued");
-            self.want_close(Close::abort(), DisconnectReason::new(DisconnectKind::QueueFull, text));
+            let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
+            self.want_close(Close::abort(), reason);
         }
     }
 

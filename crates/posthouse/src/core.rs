@@ -209,11 +209,6 @@ impl Core {
         Duration::from_millis(self.options.shutdown_timeout_ms)
     }
 
-    /// The queue length over which an accepted peer is not read from.
-    pub(crate) fn queue_high_bytes(&self, queue_bytes_max: usize) -> usize {
-        self.tuning.queue_high_bytes.min(queue_bytes_max)
-    }
-
     /// Encodes a frame on the caller's thread, reserves room for it and posts it.
     pub(crate) fn send_frame(
         &self,

@@ -162,7 +162,7 @@ impl<H: Handler> Endpoint<H> {
     pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
         let listener = listener.into();
         let text = || listener.to_string();
-        let config = ConnectionConfig::for_listener(&listener, self.view(), &self.core.sends)
+        let config = ConnectionConfig::for_listener(&listener, self.view(), &self.core)
             .map_err(|error| ListenError::Options { address: text(), error })?;
         let addresses = self.addresses_of(&listener)?;
         let dual_stack = listener.dual_stack;
@@ -266,7 +266,7 @@ impl<H: Handler> Endpoint<H> {
             return Err(ConnectError::CredentialTooLong);
         }
         let (view, core) = (self.view(), &self.core);
-        let config = ConnectionConfig::for_target(&target, view.clone(), &core.sends)?;
+        let config = ConnectionConfig::for_target(&target, view.clone(), core)?;
         let id = core.registry.allocate().ok_or(ConnectError::TooMany)?;
         // Released if `state` panics, too.
         let slot = Allocated { core, id: Some(id) };

@@ -58,6 +58,7 @@ impl<'a> Output<'a> {
     }
 
     /// Queues a message: see [`Peer::send`].
+    #[inline]
     pub fn send(&mut self, kind: u8, payload: &[u8]) {
         if !self.is_open() {
             return;
@@ -79,12 +80,12 @@ impl<'a> Output<'a> {
         self.strand.phase == Phase::Open && self.strand.wanted_close.is_none()
     }
 
+    #[inline]
     fn after_append(&mut self, bytes: usize, result: Result<(), SendError>) {
         match result {
             Ok(()) => {
                 self.strand.sent_message();
-                self.strand.check_high(self.core);
-                self.strand.check_full(bytes + 64);
+                self.strand.check_queue(bytes + 64);
             }
             Err(error) => self.strand.close_unsendable(error.to_string()),
         }
@@ -453,6 +454,7 @@ impl<'a, H: Handler> Peer<'a, H> {
 
 impl Strand {
     /// Closes because of an invalid message of this program's.
+    #[cold]
     pub(crate) fn close_unsendable(&mut self, text: impl Into<Box<str>>) {
         let reason = DisconnectReason::new(DisconnectKind::Unsendable, text);
         self.want_close(Close::internal_error(), reason);

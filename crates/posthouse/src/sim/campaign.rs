@@ -8,19 +8,18 @@ mod ledger;
 mod traffic;
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use posthouse_io::sim::Network;
 
-use crate::close::Close;
-use crate::endpoint::Endpoint;
-use crate::options::{Layout, Options, Tuning};
 use crate::sim::{Faults, RawStream, World};
-use crate::sync::Arc;
-use crate::target::Target;
+use crate::{
+    Close, ConnectionOptions, Endpoint, EndpointOptions, Handler, Layout, Listener, Target, Tuning,
+};
 
 use ledger::Ledger;
-use traffic::{ClientSide, Dice, ServerSide};
+use traffic::{ClientSide, Dice, Line, ServerSide};
 
 pub use files::run_files;
 
@@ -108,10 +107,9 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     let mut dice = Dice::new(seed);
     let world = World { network: Network::with(seed, Faults::from_seed(seed)) };
     let ledger = Arc::new(Ledger::default());
-    let options = options(&mut dice);
+    let settings = settings(&mut dice);
     let server_side = ServerSide::new(ledger.clone(), dice.next());
-    let builder = Endpoint::builder(server_side).listen(SERVER).options(options);
-    let server = world.start(builder).expect("a simulated server starts");
+    let server = settings.start(&world, server_side, true);
     let clients = start_clients(&world, &mut dice, &ledger);
     let mut raws: Vec<RawStream> = Vec::new();
     drive(&world, &mut dice, &ledger, &server, &clients, &mut raws);
@@ -121,61 +119,91 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
         world.run_for(CALM);
         ledger.nothing_is_stuck().map_err(Violation::of)?;
     }
-    let mut endpoints = clients;
+    let clients: Vec<_> = clients.into_iter().map(|client| client.endpoint).collect();
     let timeout = Duration::from_millis(dice.below(8_000));
     if dice.one_in(2) {
-        for client in &endpoints {
+        for client in &clients {
             client.shutdown(timeout);
         }
     }
     server.shutdown(timeout);
     world.run_until(Duration::from_secs(20), || None::<()>);
     drop(raws);
-    for client in &endpoints {
+    for client in &clients {
         client.shutdown(Duration::from_secs(1));
     }
-    endpoints.insert(0, server);
-    finish(&world, &ledger, &endpoints)
+    finish(&world, &ledger, &server, &clients)
 }
 
-/// A server's, or a client's, options: narrow limits are met often.
-fn options(dice: &mut Dice) -> Options {
-    let high = 1 + dice.below(40_000) as usize;
-    let tuning = Tuning {
-        pending_reads: 1 + dice.below(16) as usize,
-        receive_buffer_bytes: 1024 << dice.below(5),
-        queue_high_bytes: high,
-        queue_low_bytes: dice.below(high as u64) as usize,
-        turn_messages: 1 + dice.below(64) as usize,
-        turn_bytes: 1 + dice.below(40_000) as usize,
-        ..Tuning::default()
-    };
-    Options {
-        io_workers: 1 + dice.below(8) as usize,
-        layout: if dice.one_in(2) { Layout::Pinned } else { Layout::Shared },
-        max_connections: if dice.one_in(4) { 4 } else { 64 },
-        max_connections_per_address: if dice.one_in(4) { 2 } else { 0 },
-        send_queue_bytes: high + dice.below(100_000) as usize,
-        heartbeat_ms: if dice.one_in(2) { 0 } else { 100 + dice.below(5_000) },
-        close_timeout_ms: 1 + dice.below(3_000),
-        connect_ms: 100 + dice.below(10_000),
-        admission_ms: if dice.one_in(4) { 1 + dice.below(5_000) } else { 0 },
-        assembly_bytes: if dice.one_in(8) { 20_000 } else { 1 << 24 },
-        requests_max: 1 + dice.below(20) as usize,
-        tuning,
-        ..Options::default()
+/// Locks. What the campaign guards is consistent at every step, whoever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All options of an endpoint and of its connections.
+#[derive(Clone, Debug)]
+struct Settings {
+    endpoint: EndpointOptions,
+    connection: ConnectionOptions,
+    tuning: Tuning,
+}
+
+impl Settings {
+    /// Starts an endpoint, and listens if it is a server.
+    fn start<H: Handler>(&self, world: &World, handler: H, listens: bool) -> Endpoint<H> {
+        let builder = Endpoint::builder(handler).options(self.endpoint.clone());
+        let builder = builder.tuning(self.tuning.clone());
+        let builder = match listens {
+            true => builder.listen(Listener::new(SERVER).options(self.connection.clone())),
+            false => builder,
+        };
+        world.start(builder).expect("a simulated endpoint starts")
+    }
+
+    /// Returns the server as a target.
+    fn target(&self) -> Target {
+        Target::new(SERVER).options(self.connection.clone())
     }
 }
 
-type ClientEndpoint = Endpoint<traffic::Line>;
+/// Draws the options of a server or of a client: narrow limits are met often.
+fn settings(dice: &mut Dice) -> Settings {
+    let high = 1 + dice.below(40_000) as usize;
+    let tuning = Tuning::default()
+        .with_pending_reads(1 + dice.below(16) as usize)
+        .with_receive_buffer_bytes(1024 << dice.below(5))
+        .with_queue_high_bytes(high)
+        .with_queue_low_bytes(dice.below(high as u64) as usize)
+        .with_turn_messages(1 + dice.below(64) as usize)
+        .with_turn_bytes(1 + dice.below(40_000) as usize);
+    let endpoint = EndpointOptions::default()
+        .with_io_workers(1 + dice.below(8) as usize)
+        .with_layout(if dice.one_in(2) { Layout::Pinned } else { Layout::Shared })
+        .with_max_connections(if dice.one_in(4) { 4 } else { 64 })
+        .with_max_connections_per_address(if dice.one_in(4) { 2 } else { 0 });
+    let connection = ConnectionOptions::default()
+        .with_send_queue_bytes(high + dice.below(100_000) as usize)
+        .with_heartbeat_ms(if dice.one_in(2) { 0 } else { 100 + dice.below(5_000) })
+        .with_close_timeout_ms(1 + dice.below(3_000))
+        .with_connect_timeout_ms(100 + dice.below(10_000))
+        .with_admission_timeout_ms(if dice.one_in(4) { 1 + dice.below(5_000) } else { 0 });
+    let endpoint = endpoint.with_assembly_bytes(if dice.one_in(8) { 20_000 } else { 1 << 24 });
+    let connection = connection.with_max_requests(1 + dice.below(20) as usize);
+    Settings { endpoint, connection, tuning }
+}
 
-fn start_clients(world: &World, dice: &mut Dice, ledger: &Arc<Ledger>) -> Vec<ClientEndpoint> {
+struct Client {
+    endpoint: Endpoint<ClientSide>,
+    settings: Settings,
+}
+
+fn start_clients(world: &World, dice: &mut Dice, ledger: &Arc<Ledger>) -> Vec<Client> {
     let clients = 1 + dice.below(2);
     (0..clients)
         .map(|_| {
             let side = ClientSide::new(ledger.clone(), dice.next());
-            let builder = Endpoint::builder(side).options(options(dice));
-            world.start(builder).expect("a simulated client starts")
+            let settings = settings(dice);
+            Client { endpoint: settings.start(world, side, false), settings }
         })
         .collect()
 }
@@ -185,17 +213,19 @@ fn drive(
     world: &World,
     dice: &mut Dice,
     ledger: &Arc<Ledger>,
-    server: &Endpoint<traffic::Line>,
-    clients: &[ClientEndpoint],
+    server: &Endpoint<ServerSide>,
+    clients: &[Client],
     rest: &mut Vec<RawStream>,
 ) {
     let mut raws = Vec::new();
     for _ in 0..4 + dice.below(20) {
         match dice.below(10) {
             0..=3 => {
-                let target = Target::parse(SERVER).expect("an address");
-                let target = if dice.one_in(3) { target.without_hello() } else { target };
-                let _ = clients[dice.below(clients.len() as u64) as usize].connect(target);
+                let without_hello = dice.one_in(3);
+                let client = &clients[dice.below(clients.len() as u64) as usize];
+                let target = client.settings.target();
+                let target = if without_hello { target.without_hello() } else { target };
+                let _ = client.endpoint.connect(target, Line::default());
             }
             4 | 5 => ledger.send_from_outside(server, dice),
             6 => {
@@ -204,7 +234,7 @@ fn drive(
             }
             7 => {
                 if let Some(info) = server.peers().first() {
-                    let close = if dice.one_in(2) { Close::abort() } else { Close::gracefully() };
+                    let close = if dice.one_in(2) { Close::abort() } else { Close::graceful() };
                     let _ = server.close(info.id, close);
                 }
             }
@@ -240,9 +270,9 @@ fn attack(world: &World, dice: &mut Dice) -> RawStream {
 }
 
 /// Waits for endpoints that have been told to end: they must, and nothing of them may be left.
-fn await_end<S: Default + Send + 'static>(
+fn await_end<H: Handler>(
     world: &World,
-    endpoints: &[Endpoint<S>],
+    endpoints: &[Endpoint<H>],
 ) -> Result<(), Violation> {
     let over = world.run_until(HUNG, || endpoints.iter().all(Endpoint::has_ended).then_some(()));
     if over.is_none() {
@@ -273,11 +303,14 @@ fn await_end<S: Default + Send + 'static>(
 fn finish(
     world: &World,
     ledger: &Arc<Ledger>,
-    endpoints: &[ClientEndpoint],
+    server: &Endpoint<ServerSide>,
+    clients: &[Endpoint<ClientSide>],
 ) -> Result<Summary, Violation> {
-    await_end(world, endpoints)?;
+    await_end(world, std::slice::from_ref(server))?;
+    await_end(world, clients)?;
     let mut summary = ledger.verdict().map_err(Violation::of)?;
-    summary.operations = endpoints.iter().map(|e| e.stats().operations_submitted).sum();
+    let operations = clients.iter().map(|client| client.stats().operations_submitted);
+    summary.operations = server.stats().operations_submitted + operations.sum::<u64>();
     summary.faults = world.network.tally().total();
     summary.fingerprint = world.network.fingerprint();
     Ok(summary)

@@ -15,23 +15,19 @@ mod liar;
 mod shelves;
 mod stock;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse_io::sim::Network;
 
 use super::ledger::Side;
 use super::traffic::Dice;
-use super::{SERVER, Summary, Violation, await_end, options};
-use crate::close::Close;
-use crate::directory::Directory;
-use crate::endpoint::Endpoint;
-use crate::options::{Options, Tuning};
+use super::{SERVER, Settings, Summary, Violation, await_end, settings};
 use crate::sim::{Faults, World};
-use crate::sync::Arc;
-use crate::target::Target;
+use crate::{Close, Directory, Endpoint};
 
 use book::{Book, Want};
-use courier::{Courier, Desk};
+use courier::{Courier, Desk, End};
 use liar::Liar;
 use shelves::Shelves;
 
@@ -68,9 +64,8 @@ pub fn run_files(seed: u64) -> Result<Summary, Violation> {
 struct Host {
     place: usize,
     side: Side,
-    options: Options,
-    endpoint: Endpoint<Desk>,
-    courier: Courier,
+    settings: Settings,
+    endpoint: Endpoint<Courier>,
 }
 
 struct Run {
@@ -86,24 +81,23 @@ struct Run {
 }
 
 /// Chunks and windows of any size, little room, short patience.
-fn files_options(dice: &mut Dice) -> Options {
-    let options = options(dice);
+fn files_settings(dice: &mut Dice) -> Settings {
+    let Settings { endpoint, connection, tuning } = settings(dice);
     let transfers = if dice.one_in(2) { 3 } else { 20 };
     // Small ones, more often than not: so that most ends come in the middle of a file.
     let chunk_bytes = 1024 << if dice.one_in(3) { dice.below(9) } else { dice.below(3) };
     let tuning =
-        Tuning { chunk_bytes, transfer_window_bytes: 1024 << dice.below(13), ..options.tuning };
-    Options {
-        io_workers: 1 + dice.below(4) as usize,
-        max_connections: 64,
-        max_connections_per_address: 0,
-        max_frame: if dice.one_in(6) { 1100 << dice.below(4) } else { 1 << 20 },
-        assembly_bytes: 1 << 24,
-        transfers_max: 1 + dice.below(transfers) as usize,
-        offer_ms: 500 + dice.below(30_000),
-        tuning,
-        ..options
-    }
+        tuning.with_chunk_bytes(chunk_bytes).with_transfer_window_bytes(1024 << dice.below(13));
+    let endpoint = endpoint
+        .with_io_workers(1 + dice.below(4) as usize)
+        .with_max_connections(64)
+        .with_max_connections_per_address(0)
+        .with_assembly_bytes(1 << 24);
+    let connection = connection
+        .with_max_frame_bytes(if dice.one_in(6) { 1100 << dice.below(4) } else { 1 << 20 })
+        .with_max_transfers(1 + dice.below(transfers) as usize)
+        .with_transfer_timeout_ms(500 + dice.below(30_000));
+    Settings { endpoint, connection, tuning }
 }
 
 /// Which disks there are, what is on them, and what clients want.
@@ -176,15 +170,15 @@ impl Run {
         let (hosts, liars) = (Vec::new(), Vec::new());
         let mut run = Self { world, dice, book, hosts, liars, quota, last_number: 0 };
         for place in 0..places {
-            let options = files_options(&mut run.dice);
-            let host = run.start(place, options);
+            let settings = files_settings(&mut run.dice);
+            let host = run.start(place, settings);
             run.hosts.push(host);
         }
         run
     }
 
     /// Starts the endpoint of a disk.
-    fn start(&mut self, place: usize, options: Options) -> Host {
+    fn start(&mut self, place: usize, settings: Settings) -> Host {
         self.last_number += 1;
         let directory = self.book.shelves(|shelves| Directory::on(shelves.disk(place)));
         let is_server = place == SERVER_PLACE;
@@ -196,11 +190,10 @@ impl Run {
             (true, None) => (Side::Server(self.last_number), directory),
             (false, _) => (Side::Client(self.last_number), directory),
         };
-        let courier = Courier::new(&self.book, side, place, directory, self.dice.next());
-        let builder = Endpoint::builder(courier.clone()).options(options.clone());
-        let builder = if is_server { builder.listen(SERVER) } else { builder };
-        let endpoint = self.world.start(builder).expect("a simulated endpoint starts");
-        Host { place, side, options, endpoint, courier }
+        let end = End { side, place, max_transfers: settings.connection.max_transfers };
+        let courier = Courier::new(&self.book, end, directory, self.dice.next());
+        let endpoint = settings.start(&self.world, courier, is_server);
+        Host { place, side, settings, endpoint }
     }
 
     fn holds(&self) -> Result<(), Violation> {
@@ -256,7 +249,7 @@ impl Run {
                 self.rewrite_unread(if servers { SERVER_PLACE } else { client });
             }
             _ if self.liars.len() < 4 => {
-                let window_bytes = self.hosts[0].options.tuning.transfer_window_bytes;
+                let window_bytes = self.hosts[0].settings.tuning.transfer_window_bytes;
                 let raw = self.world.dial(SERVER);
                 self.liars.push(Liar::new(raw, window_bytes, &mut self.dice));
             }
@@ -266,25 +259,24 @@ impl Run {
     }
 
     fn connect(&self, client: usize) {
-        let endpoint = &self.hosts[client].endpoint;
+        let Host { endpoint, settings, .. } = &self.hosts[client];
         if endpoint.stats().connections < CONNECTIONS_MAX {
-            let _ = endpoint.connect(Target::parse(SERVER).expect("an address"));
+            let _ = endpoint.connect(settings.target(), Desk::default());
         }
     }
 
     fn tell_to_act(&mut self, place: usize) {
-        let Host { endpoint, courier, .. } = &self.hosts[place];
+        let endpoint = &self.hosts[place].endpoint;
         let peers = endpoint.peers();
         if let Some(info) = peers.get(self.dice.below(peers.len() as u64) as usize) {
-            let courier = courier.clone();
-            let _ = endpoint.run(info.id, move |peer| courier.act(peer));
+            let _ = endpoint.run(info.id, |peer| peer.handler().act(peer));
         }
     }
 
     fn close_one(&mut self) {
         let endpoint = &self.hosts[self.dice.below(self.hosts.len() as u64) as usize].endpoint;
         let peers = endpoint.peers();
-        let close = if self.dice.one_in(3) { Close::abort() } else { Close::gracefully() };
+        let close = if self.dice.one_in(3) { Close::abort() } else { Close::graceful() };
         if let Some(info) = peers.get(self.dice.below(peers.len() as u64) as usize) {
             let _ = endpoint.close(info.id, close);
         }
@@ -335,8 +327,8 @@ impl Run {
                 }
             });
         }
-        let options = self.hosts[place].options.clone();
-        self.hosts[place] = self.start(place, options);
+        let settings = self.hosts[place].settings.clone();
+        self.hosts[place] = self.start(place, settings);
         Ok(())
     }
 
@@ -383,18 +375,16 @@ impl Run {
     }
 
     fn try_again(&self) {
-        for Host { place, endpoint, courier, .. } in &self.hosts[1..] {
+        for Host { place, endpoint, .. } in &self.hosts[1..] {
             let peers = endpoint.peers();
             if peers.is_empty() {
                 self.connect(*place);
             }
             for info in peers {
-                let courier = courier.clone();
-                let begin = move |peer: &mut crate::Peer<'_, Desk>| {
-                    courier.begin_wanted(peer, true);
+                let _ = endpoint.run(info.id, |peer| {
+                    peer.handler().begin_wanted(peer, true);
                     Ok(())
-                };
-                let _ = endpoint.run(info.id, begin);
+                });
             }
         }
     }

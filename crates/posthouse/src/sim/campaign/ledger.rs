@@ -1,14 +1,11 @@
 //! What both sides of every connection saw, and whether it fits together.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
-use super::Summary;
-use super::traffic::{Dice, GROUP, Line, OUTSIDE, body};
-use crate::close::{Reason, ReasonKind};
-use crate::endpoint::Endpoint;
-use crate::group::Group;
-use crate::id::PeerId;
-use crate::sync::{Mutex, lock};
+use super::traffic::{Dice, GROUP, OUTSIDE, ServerSide, body};
+use super::{Summary, lock};
+use crate::{DisconnectKind, DisconnectReason, Endpoint, Group, PeerId};
 
 /// Which side of a connection, and which of the endpoints that were there: no two of a run have
 /// the same number.
@@ -41,7 +38,7 @@ struct Seen {
     outside_sent: u64,
     outside_received: u64,
     group_last: Option<u64>,
-    reason: Option<(ReasonKind, u64)>,
+    reason: Option<(DisconnectKind, u64)>,
 }
 
 /// The book of a run. A violation is written into it, not panicked: a panic in a callback would be
@@ -94,7 +91,7 @@ impl Ledger {
         });
     }
 
-    pub(super) fn disconnected(&self, side: Side, id: PeerId, why: &Reason) {
+    pub(super) fn disconnected(&self, side: Side, id: PeerId, why: &DisconnectReason) {
         lock(&self.inner).summary.disconnections += 1;
         self.note(side, id, |seen| {
             let again = seen.disconnected.then(|| "C6: disconnected twice".to_owned());
@@ -166,7 +163,7 @@ impl Ledger {
     }
 
     /// Sends as another thread would, to one of the server's peers.
-    pub(super) fn send_from_outside(&self, server: &Endpoint<Line>, dice: &mut Dice) {
+    pub(super) fn send_from_outside(&self, server: &Endpoint<ServerSide>, dice: &mut Dice) {
         let peers = server.peers();
         if peers.is_empty() {
             return;
@@ -188,7 +185,7 @@ impl Ledger {
     }
 
     /// Sends to a group; the numbers that its members get only grow.
-    pub(super) fn send_to_group(&self, group: &Group<Line>) {
+    pub(super) fn send_to_group(&self, group: &Group) {
         let number = {
             let mut inner = lock(&self.inner);
             inner.group_sent += 1;
@@ -269,7 +266,7 @@ fn pair_verdict(line: u64, this: &Seen, other: &Seen) -> Result<(), String> {
     if this.outside_received > other.outside_sent {
         return Err(format!("C5: line {line}: more outside messages arrived than were sent"));
     }
-    let clean = matches!(this.reason, Some((ReasonKind::Ended, _)));
+    let clean = matches!(this.reason, Some((DisconnectKind::Ended, _)));
     let whole = matches!(other.reason, Some((_, 0)));
     let missing = other.sent - this.received;
     if clean && whole && missing > 0 {

@@ -1,16 +1,14 @@
 //! What the campaign's server and clients do: everything a handler can, by dice.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::ledger::{Ledger, Side};
-use crate::close::{Close, Outcome, Reason};
-use crate::endpoint::Endpoint;
-use crate::handler::Handler;
-use crate::id::PeerId;
-use crate::message::Message;
-use crate::peer::Peer;
-use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::target::Target;
+use crate::{
+    Close, ConnectFailure, DisconnectReason, Endpoint, Handler, HandlerResult, Message, Peer,
+    Responder,
+};
 
 /// A message of a connection's stream.
 pub(super) const STREAM: u8 = 40;
@@ -66,6 +64,11 @@ impl HasLine for Line {
     }
 }
 
+/// A handler that talks.
+pub(super) trait Talker: Handler<State: HasLine> {}
+
+impl<H: Handler<State: HasLine>> Talker for H {}
+
 /// A payload that says what it is: a number, then bytes that follow from it.
 pub(super) fn body(line: impl Into<u64>, number: u64, bytes: usize) -> Vec<u8> {
     let line = line.into();
@@ -96,24 +99,24 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn begin(&self, peer: &mut Peer<'_, impl HasLine>) {
+    pub(super) fn begin<H: Talker>(&self, peer: &mut Peer<'_, H>) {
         self.ledger.connected(self.side, peer.id());
         let seed = self.seed ^ peer.id().as_u64();
-        peer.state().line().dice = Some(Dice::new(seed));
+        peer.state_mut().line().dice = Some(Dice::new(seed));
     }
 
-    pub(super) fn send(&self, peer: &mut Peer<'_, impl HasLine>, bytes: usize) {
-        let Line { number: line, sent: number, .. } = *peer.state().line();
+    pub(super) fn send<H: Talker>(&self, peer: &mut Peer<'_, H>, bytes: usize) {
+        let Line { number: line, sent: number, .. } = *peer.state_mut().line();
         // The server learns the line from the first message.
         if line == 0 || !peer.is_open() {
             return;
         }
-        peer.state().line().sent += 1;
+        peer.state_mut().line().sent += 1;
         peer.send(STREAM, &body(line, number, bytes));
         self.ledger.sent(self.side, peer.id());
     }
 
-    pub(super) fn take(&self, peer: &mut Peer<'_, impl HasLine>, message: &Message<'_>) {
+    pub(super) fn take<H: Talker>(&self, peer: &mut Peer<'_, H>, message: &Message<'_>) {
         let id = peer.id();
         self.ledger.called(self.side, id);
         let Some((line, number)) = read_body(message.payload()) else {
@@ -125,7 +128,7 @@ impl Common {
         match message.kind() {
             STREAM => {
                 self.ledger.received(self.side, id, line, number);
-                peer.state().line().number = line;
+                peer.state_mut().line().number = line;
             }
             OUTSIDE => self.ledger.received_outside(self.side, id, number),
             GROUP => self.ledger.received_group(self.side, id, number),
@@ -134,14 +137,14 @@ impl Common {
     }
 
     /// One of the many things that a handler may do at any time.
-    fn act(&self, peer: &mut Peer<'_, Line>) -> Outcome {
-        let Some(mut dice) = peer.state().dice.take() else { return Ok(()) };
+    fn act<H: Handler<State = Line>>(&self, peer: &mut Peer<'_, H>) -> HandlerResult {
+        let Some(mut dice) = peer.state_mut().dice.take() else { return Ok(()) };
         let choice = dice.below(64);
         let amount = dice.below(4000);
         let ledger = self.ledger.clone();
         let (side, id) = (self.side, peer.id());
         let delay = Duration::from_micros(1 << (amount % 20));
-        peer.state().dice = Some(dice);
+        peer.state_mut().dice = Some(dice);
         match choice {
             8 => (0..amount % 40).for_each(|_| self.send(peer, amount as usize)),
             9 => {
@@ -155,11 +158,11 @@ impl Common {
             16 => {
                 peer.after(delay, move |peer| {
                     ledger.called(side, id);
-                    peer.close(Close::gracefully());
+                    peer.close(Close::graceful());
                     Ok(())
                 });
             }
-            17 if amount.is_multiple_of(8) => return Err(Close::telling(1000, "enough")),
+            17 if amount.is_multiple_of(8) => return Err(Close::with_code(1000, "enough")),
             18 if amount.is_multiple_of(16) => return Err(Close::abort()),
             // Not a panic that prints: the hook is not for what is meant.
             19 if amount.is_multiple_of(16) => std::panic::resume_unwind(Box::new("meant")),
@@ -183,7 +186,7 @@ impl Common {
         Ok(())
     }
 
-    pub(super) fn ask(&self, peer: &mut Peer<'_, impl HasLine>, timeout: Duration) {
+    pub(super) fn ask<H: Talker>(&self, peer: &mut Peer<'_, H>, timeout: Duration) {
         self.ledger.asked();
         let ledger = self.ledger.clone();
         let (side, id) = (self.side, peer.id());
@@ -201,23 +204,29 @@ impl Common {
 }
 
 /// Replies to a request in one of the ways there are.
-pub(super) fn answer(peer: &mut Peer<'_, impl HasLine>, message: &Message<'_>) {
-    let Some(ticket) = message.ticket() else { return };
+pub(super) fn answer<H: Talker>(
+    peer: &mut Peer<'_, H>,
+    message: &Message<'_>,
+    responder: &mut Responder<'_>,
+) {
     let odd = message.payload().len() + peer.now().subsec_micros() as usize;
-    let reply = message.to_bytes();
     match odd % 8 {
-        0 => peer.refuse(ticket, "not now"),
+        0 => responder.reject("not now"),
         1 => {
             let delay = Duration::from_millis(odd as u64 % 50);
-            peer.after(delay, move |peer| {
-                peer.reply(ticket, ASK, &reply);
+            let reply = message.to_vec();
+            let Some(responder) = responder.take() else { return };
+            peer.after(delay, move |_| {
+                // Refused only if the connection ends, or its queue is full.
+                let _ = responder.reply(ASK, &reply);
                 Ok(())
             });
         }
         2 => {}
-        _ => peer.reply(ticket, ASK, &reply),
+        _ => responder.reply(ASK, message.payload()),
     }
 }
+
 /// The server: answers, and does what comes to its mind.
 pub(super) struct ServerSide(Common);
 
@@ -230,27 +239,37 @@ impl ServerSide {
 impl Handler for ServerSide {
     type State = Line;
 
-    fn connected(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         self.0.begin(peer);
         peer.admit();
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, Line>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         self.0.take(peer, &message);
-        answer(peer, &message);
         if message.kind() == STREAM {
             self.0.send(peer, message.payload().len() - 16);
         }
         self.0.act(peer)
     }
 
-    fn writable(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+    fn requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        self.0.take(peer, &message);
+        answer(peer, &message, responder);
+        self.0.act(peer)
+    }
+
+    fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         self.0.ledger.called(Side::Server(0), peer.id());
         self.0.act(peer)
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, Line>, why: &Reason) {
+    fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
         self.0.ledger.disconnected(Side::Server(0), peer.id(), why);
     }
 }
@@ -271,10 +290,10 @@ impl ClientSide {
 impl Handler for ClientSide {
     type State = Line;
 
-    fn connected(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         self.common.begin(peer);
         let line = self.common.seed ^ self.lines.fetch_add(1, Ordering::Relaxed);
-        peer.state().number = line;
+        peer.state_mut().number = line;
         self.common.ledger.line(self.common.side, peer.id(), line);
         for bytes in [0, 1, 5000] {
             self.common.send(peer, bytes);
@@ -282,9 +301,8 @@ impl Handler for ClientSide {
         self.common.act(peer)
     }
 
-    fn received(&self, peer: &mut Peer<'_, Line>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         self.common.take(peer, &message);
-        answer(peer, &message);
         if message.kind() == STREAM && peer.state().sent < 60 {
             let bytes = (peer.state().sent * 37 % 3000) as usize;
             self.common.send(peer, bytes);
@@ -292,13 +310,25 @@ impl Handler for ClientSide {
         self.common.act(peer)
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, Line>, why: &Reason) {
+    fn requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        self.common.take(peer, &message);
+        answer(peer, &message, responder);
+        self.common.act(peer)
+    }
+
+    fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
         self.common.ledger.disconnected(self.common.side, peer.id(), why);
     }
 
-    fn unreachable(&self, _: &Endpoint<Line>, id: PeerId, _: &Target, why: &Reason) {
-        if why.unsent_bytes() > 1 << 20 {
-            self.common.ledger.wrong(format!("{id}: unsent bytes that were never queued"));
+    fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
+        if failure.reason().unsent_bytes() > 1 << 20 {
+            let text = format!("{}: unsent bytes that were never queued", failure.id());
+            self.common.ledger.wrong(text);
         }
     }
 }

@@ -1,18 +1,19 @@
 //! What every side was told of files, and whether it fits together and with the disks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use posthouse_wire::{FileName, part_name};
 
 use super::SERVER_PLACE;
 use super::shelves::Shelves;
-use crate::close::{Reason, ReasonKind};
-use crate::id::PeerId;
-use crate::sim::campaign::Summary;
 use crate::sim::campaign::ledger::{Ledger, Side};
-use crate::stats::Stats;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
-use crate::transfer::{FileEntry, Offer, Progress, Transfer, TransferError, TransferErrorKind};
+use crate::sim::campaign::{Summary, lock};
+use crate::{
+    DisconnectKind, DisconnectReason, FileEntry, FinishedTransfer, Offer, PeerId, Stats,
+    TransferError, TransferErrorKind, TransferHandle,
+};
 
 /// The book of a run: what was wrong is written into the ledger.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub(super) struct Actor {
     /// `None`: not known, or somebody who lies.
     pub(super) other: Option<usize>,
     /// How many transfers its peer may have begun at a time.
-    pub(super) transfers_max: usize,
+    pub(super) max_transfers: usize,
 }
 
 /// How a transfer ended.
@@ -81,16 +82,16 @@ struct Page {
     begun: Vec<Begun>,
     agreed: Vec<Agreed>,
     /// Ends of transfers that the peer has begun.
-    told: Vec<Progress>,
+    told: Vec<TransferHandle>,
     lists: [u64; 2],
     /// The connection's number, and how it ended.
-    end: Option<(u64, ReasonKind, u64)>,
+    end: Option<(u64, DisconnectKind, u64)>,
 }
 
 /// A transfer that this side has begun.
 #[derive(Debug)]
 struct Begun {
-    progress: Progress,
+    progress: TransferHandle,
     want: Option<usize>,
     calm: bool,
     told: Option<Told>,
@@ -223,7 +224,7 @@ impl Book {
     // ---- what begins ----
 
     /// A side has begun a transfer.
-    pub(super) fn begun(&self, actor: Actor, progress: &Progress, want: Option<usize>) {
+    pub(super) fn begun(&self, actor: Actor, progress: &TransferHandle, want: Option<usize>) {
         let mut inner = lock(&self.inner);
         let calm = inner.calm;
         if let Some(want) = want {
@@ -276,9 +277,9 @@ impl Book {
     fn agree(&self, page: &mut Page, actor: Actor, agreed: Agreed) {
         page.agreed.push(agreed);
         let now = page.agreed.iter().filter(|agreed| agreed.told.is_none()).count();
-        if now > actor.transfers_max {
-            let Actor { side, id, transfers_max, .. } = actor;
-            let text = format!("{now} transfers of the peer's, {transfers_max} are allowed");
+        if now > actor.max_transfers {
+            let Actor { side, id, max_transfers, .. } = actor;
+            let text = format!("{now} transfers of the peer's, {max_transfers} are allowed");
             self.ledger.wrong(format!("C8: {text} ({side:?} {id})"));
         }
     }
@@ -293,7 +294,7 @@ impl Book {
     // ---- what is told ----
 
     /// The end of a transfer.
-    pub(super) fn told(&self, actor: Actor, transfer: &Transfer) {
+    pub(super) fn told(&self, actor: Actor, transfer: &FinishedTransfer) {
         self.ledger.called(actor.side, actor.id);
         if let Err(text) = self.take_end(actor, transfer) {
             let Actor { side, id, .. } = actor;
@@ -301,7 +302,7 @@ impl Book {
         }
     }
 
-    fn take_end(&self, actor: Actor, transfer: &Transfer) -> Result<(), String> {
+    fn take_end(&self, actor: Actor, transfer: &FinishedTransfer) -> Result<(), String> {
         let mut inner = lock(&self.inner);
         let told = match transfer.result() {
             Ok(_) => Told::Whole,
@@ -314,7 +315,7 @@ impl Book {
             return Err("both sides keep to the protocol".to_owned());
         }
         inner.told.entry(actor.side).or_default()[usize::from(told != Told::Whole)] += 1;
-        let progress = transfer.progress();
+        let progress = transfer.handle();
         let page = inner.page(actor);
         if let Some(begun) = page.begun.iter_mut().find(|begun| begun.progress == *progress) {
             if begun.told.replace(told).is_some() {
@@ -364,7 +365,7 @@ impl Book {
     }
 
     /// A connection is gone.
-    pub(super) fn disconnected(&self, actor: Actor, line: u64, why: &Reason) {
+    pub(super) fn disconnected(&self, actor: Actor, line: u64, why: &DisconnectReason) {
         self.ledger.disconnected(actor.side, actor.id, why);
         let mut inner = lock(&self.inner);
         let result = inner.end_page(actor, line, why).and_then(|()| inner.compare(line));
@@ -402,8 +403,8 @@ impl Want {
 }
 
 impl Agreed {
-    fn is_of(&self, transfer: &Transfer) -> bool {
-        let sizes_fit = match (&self.coming, transfer.progress().size()) {
+    fn is_of(&self, transfer: &FinishedTransfer) -> bool {
+        let sizes_fit = match (&self.coming, transfer.handle().size()) {
             (Some(coming), Some(size)) => coming.size == size,
             _ => true,
         };
@@ -417,7 +418,7 @@ impl Inner {
     fn end_begun(
         &mut self,
         actor: Actor,
-        transfer: &Transfer,
+        transfer: &FinishedTransfer,
         want: Option<usize>,
         calm: bool,
     ) -> Result<(), String> {
@@ -472,14 +473,14 @@ impl Inner {
     }
 
     /// Holds what was told against the disks.
-    fn check_content(&mut self, actor: Actor, transfer: &Transfer) -> Result<(), String> {
+    fn check_content(&mut self, actor: Actor, transfer: &FinishedTransfer) -> Result<(), String> {
         let Ok(hash) = transfer.result() else { return Ok(()) };
         let receiver = if transfer.is_incoming() { Some(actor.place) } else { actor.other };
         let Some(place) = receiver else { return Ok(()) };
         let path = self.shelves.path_of(place, transfer.name());
         let bytes = self.shelves.promise(place, path, hash)?;
-        let progress = transfer.progress();
-        if progress.size() != Some(bytes) || progress.moved() != bytes {
+        let progress = transfer.handle();
+        if progress.size() != Some(bytes) || progress.transferred_bytes() != bytes {
             return Err(format!("{bytes} bytes are there"));
         }
         if transfer.is_incoming() {
@@ -490,7 +491,7 @@ impl Inner {
     }
 
     /// What a part held was not sent again; and if it was no part of this file, all was.
-    fn check_resumed(&mut self, actor: Actor, transfer: &Transfer) -> Result<(), String> {
+    fn check_resumed(&mut self, actor: Actor, transfer: &FinishedTransfer) -> Result<(), String> {
         let agreed = &self.pages[&(actor.side, actor.id)].agreed;
         let mut same = agreed.iter().filter(|agreed| {
             agreed.name == transfer.name() && agreed.incoming && agreed.coming.is_some()
@@ -504,7 +505,7 @@ impl Inner {
             return Ok(());
         }
         let content = self.shelves.disk(actor.place).read(path).unwrap_or_default();
-        let from = transfer.progress().resumed_from();
+        let from = transfer.handle().resumed_from();
         let right = match content.starts_with(held) {
             true => from >= held.len() as u64,
             false => from == 0 || from == *size,
@@ -513,9 +514,9 @@ impl Inner {
     }
 
     /// A connection is gone: everything has been told, and what its parts hold is settled.
-    fn end_page(&mut self, actor: Actor, line: u64, why: &Reason) -> Result<(), String> {
+    fn end_page(&mut self, actor: Actor, line: u64, why: &DisconnectReason) -> Result<(), String> {
         let own = matches!(actor.side, Side::Client(_)) || line != 0;
-        if own && why.kind() == ReasonKind::Protocol {
+        if own && why.kind() == DisconnectKind::Protocol {
             return Err("both sides keep to the protocol".to_owned());
         }
         let mut page = std::mem::take(self.page(actor));
@@ -573,7 +574,7 @@ impl Inner {
             }
         }
         let [Some(server), Some(client)] = ends else { return Ok(()) };
-        let clean = matches!(server.end, Some((_, ReasonKind::Ended, _)))
+        let clean = matches!(server.end, Some((_, DisconnectKind::Ended, _)))
             && matches!(client.end, Some((_, _, 0)));
         if !clean {
             return Ok(());
@@ -585,8 +586,8 @@ impl Inner {
             let mut agreed = server.agreed.iter().filter(fits);
             let (Some(agreed), None) = (agreed.next(), agreed.next()) else { continue };
             let Some(Coming { left_bytes: Some(left), .. }) = agreed.coming else { continue };
-            if agreed.told == cut && left < progress.moved() {
-                let text = format!("{} of {}", progress.moved(), progress.name());
+            if agreed.told == cut && left < progress.transferred_bytes() {
+                let text = format!("{} of {}", progress.transferred_bytes(), progress.name());
                 return Err(format!("line {line}: {text} were sent, and {left} are kept"));
             }
         }

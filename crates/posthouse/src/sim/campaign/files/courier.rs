@@ -1,19 +1,18 @@
 //! What the server and the clients do: they offer files, take them, get them, list them, give them
 //! up, talk meanwhile, and end as it comes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::SERVER_PLACE;
 use super::book::{Actor, Book};
-use crate::close::{Close, Outcome, Reason};
-use crate::directory::Directory;
-use crate::handler::Handler;
-use crate::message::Message;
-use crate::peer::Peer;
 use crate::sim::campaign::ledger::Side;
 use crate::sim::campaign::traffic::{Common, Dice, HasLine, Line, STREAM, answer};
-use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::transfer::{Answer, Offer, Progress, Transfer, Wanted};
+use crate::{
+    Close, Destination, Directory, DisconnectReason, FinishedTransfer, Handler, HandlerResult,
+    Message, Offer, OfferResponder, Peer, Reject, Responder, Source, TransferHandle,
+};
 
 /// Where in a line's number the client's place is.
 const PLACE_SHIFT: u32 = 48;
@@ -25,7 +24,7 @@ const MESSAGES_MAX: u64 = 40;
 pub(crate) struct Desk {
     line: Line,
     /// What this side has begun and was not told the end of.
-    begun: Vec<Progress>,
+    begun: Vec<TransferHandle>,
 }
 
 /// What happens when some of a file is over.
@@ -41,7 +40,7 @@ enum Plan {
 
 /// Waits for some of a file to be over.
 struct Watch {
-    progress: Progress,
+    progress: TransferHandle,
     plan: Plan,
     /// Bytes that must be over.
     from: u64,
@@ -56,47 +55,50 @@ impl HasLine for Desk {
     }
 }
 
-/// The handler of an endpoint. Clones are the same one.
-#[derive(Clone)]
-pub(super) struct Courier {
-    common: Arc<Common>,
-    book: Arc<Book>,
-    place: usize,
-    directory: Directory,
-    /// Connections of this endpoint so far.
-    lines: Arc<AtomicU64>,
+/// Which endpoint a handler is of.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    pub(super) side: Side,
+    pub(super) place: usize,
+    pub(super) max_transfers: usize,
 }
 
-type CourierPeer<'a, 'b> = &'a mut Peer<'b, Desk>;
+/// The handler of an endpoint.
+pub(super) struct Courier {
+    common: Common,
+    book: Arc<Book>,
+    place: usize,
+    max_transfers: usize,
+    directory: Directory,
+    /// Connections of this endpoint so far.
+    lines: AtomicU64,
+}
+
+type CourierPeer<'a, 'b> = &'a mut Peer<'b, Courier>;
 
 impl Courier {
-    pub(super) fn new(
-        book: &Arc<Book>,
-        side: Side,
-        place: usize,
-        directory: Directory,
-        seed: u64,
-    ) -> Self {
-        let common = Arc::new(Common { ledger: book.ledger().clone(), side, seed });
-        let lines = Arc::default();
-        Self { common, book: book.clone(), place, directory, lines }
+    pub(super) fn new(book: &Arc<Book>, end: End, directory: Directory, seed: u64) -> Self {
+        let End { side, place, max_transfers } = end;
+        let common = Common { ledger: book.ledger().clone(), side, seed };
+        let lines = AtomicU64::default();
+        Self { common, book: book.clone(), place, max_transfers, directory, lines }
     }
 
     fn is_server(&self) -> bool {
         self.place == SERVER_PLACE
     }
 
-    fn actor(&self, peer: CourierPeer<'_, '_>) -> Actor {
+    fn actor(&self, peer: &Peer<'_, Self>) -> Actor {
         let line = peer.state().line.number;
         let other = match self.is_server() {
             true => (line != 0).then_some((line >> PLACE_SHIFT) as usize),
             false => Some(SERVER_PLACE),
         };
-        let transfers_max = peer.endpoint().options().transfers_max;
-        Actor { side: self.common.side, id: peer.id(), place: self.place, other, transfers_max }
+        let Self { place, max_transfers, .. } = *self;
+        Actor { side: self.common.side, id: peer.id(), place, other, max_transfers }
     }
 
-    fn dice(peer: CourierPeer<'_, '_>) -> Dice {
+    fn dice(peer: &Peer<'_, Self>) -> Dice {
         let seed = peer.random();
         Dice::new(seed)
     }
@@ -118,19 +120,19 @@ impl Courier {
         let progress = match get {
             true => {
                 let keep_as = self.book.shelves(|shelves| shelves.path_of(self.place, name));
-                peer.get_as(&self.directory, name, &keep_as)
+                peer.fetch_file(name, Destination::new(&self.directory).named(keep_as))
             }
-            false => peer.offer(&self.directory, name),
+            false => peer.offer_file(Source::new(&self.directory, name)),
         };
         self.book.begun(self.actor(peer), &progress, want);
-        peer.state().begun.push(progress.clone());
+        peer.state_mut().begun.push(progress.clone());
         if !self.book.is_calm() {
-            self.watch(peer, progress);
+            Self::watch(peer, progress);
         }
     }
 
     /// Has something happen when some of a file is over, now and then.
-    fn watch(&self, peer: CourierPeer<'_, '_>, progress: Progress) {
+    fn watch(peer: CourierPeer<'_, '_>, progress: TransferHandle) {
         let mut dice = Self::dice(peer);
         let plan = match dice.below(16) {
             0 => Plan::Cancel,
@@ -141,29 +143,29 @@ impl Courier {
         };
         let every = Duration::from_micros(32 << dice.below(10));
         let watch = Watch { progress, plan, from: dice.below(20_000), every, looks: 100 };
-        self.look_again(peer, watch);
+        Self::look_again(peer, watch);
     }
 
-    fn look_again(&self, peer: CourierPeer<'_, '_>, mut watch: Watch) {
-        let courier = self.clone();
+    fn look_again(peer: CourierPeer<'_, '_>, mut watch: Watch) {
         peer.after(watch.every, move |peer| {
+            let courier = peer.handler();
             let open = peer.state().begun.contains(&watch.progress);
             if !open || watch.looks == 0 || courier.book.is_calm() {
                 return Ok(());
             }
-            if watch.progress.moved() >= watch.from {
+            if watch.progress.transferred_bytes() >= watch.from {
                 return courier.carry_out(peer, &watch);
             }
             watch.looks -= 1;
-            courier.look_again(peer, watch);
+            Self::look_again(peer, watch);
             Ok(())
         });
     }
 
-    fn carry_out(&self, peer: CourierPeer<'_, '_>, watch: &Watch) -> Outcome {
+    fn carry_out(&self, peer: CourierPeer<'_, '_>, watch: &Watch) -> HandlerResult {
         let mut dice = Self::dice(peer);
         match watch.plan {
-            Plan::Cancel => peer.cancel(&watch.progress),
+            Plan::Cancel => peer.cancel_transfer(&watch.progress),
             Plan::Close => return Err(Self::close(&mut dice)),
             Plan::Crash => {
                 let other = self.actor(peer).other.filter(|_| dice.one_in(2));
@@ -181,14 +183,14 @@ impl Courier {
     fn close(dice: &mut Dice) -> Close {
         match dice.below(4) {
             0 => Close::abort(),
-            1 => Close::telling(1000, "enough"),
-            _ => Close::gracefully(),
+            1 => Close::with_code(1000, "enough"),
+            _ => Close::graceful(),
         }
     }
 
     /// Something with files, by dice. Nothing once it is calm, also where it was asked for before:
     /// what cancels, or closes, would be a reason that the book does not know.
-    pub(super) fn act(&self, peer: CourierPeer<'_, '_>) -> Outcome {
+    pub(super) fn act(&self, peer: CourierPeer<'_, '_>) -> HandlerResult {
         if self.book.is_calm() {
             return Ok(());
         }
@@ -200,7 +202,7 @@ impl Courier {
             6 if dice.one_in(2) => {
                 let begun = peer.state().begun.clone();
                 if let Some(progress) = begun.get(dice.below(begun.len() as u64) as usize) {
-                    peer.cancel(progress);
+                    peer.cancel_transfer(progress);
                 }
             }
             7 if !self.is_server() => self.begin_any(peer, &mut dice),
@@ -219,7 +221,7 @@ impl Courier {
     }
 
     /// Ends the connection, more often not.
-    fn end(dice: &mut Dice) -> Outcome {
+    fn end(dice: &mut Dice) -> HandlerResult {
         match dice.below(16) {
             0 | 1 => Err(Self::close(dice)),
             // Not a panic that prints: the hook is not for what is meant.
@@ -250,6 +252,14 @@ impl Courier {
         }
     }
 
+    /// Rejects a wish of the peer's now and then, until it is calm.
+    fn reject_some(&self, peer: &Peer<'_, Self>) -> Result<(), Reject> {
+        match !self.book.is_calm() && peer.random().is_multiple_of(16) {
+            true => Err("not now".into()),
+            false => Ok(()),
+        }
+    }
+
     fn list(&self, peer: CourierPeer<'_, '_>, dice: &mut Dice) {
         if !peer.is_open() {
             return;
@@ -258,7 +268,7 @@ impl Courier {
         let actor = self.actor(peer);
         let must = self.book.asked_for_list(actor, after);
         let book = self.book.clone();
-        peer.list(after, move |_, listed| {
+        peer.list_files(after, move |_, listed| {
             book.listed(actor, after, &must, listed);
             Ok(())
         });
@@ -268,7 +278,7 @@ impl Courier {
 impl Handler for Courier {
     type State = Desk;
 
-    fn connected(&self, peer: CourierPeer<'_, '_>) -> Outcome {
+    fn connected(&self, peer: CourierPeer<'_, '_>) -> HandlerResult {
         self.common.begin(peer);
         peer.admit();
         if self.is_server() {
@@ -276,7 +286,7 @@ impl Handler for Courier {
         }
         let number = self.lines.fetch_add(1, Ordering::Relaxed);
         let line = (self.place as u64) << PLACE_SHIFT | self.common.side.number() << 16 | number;
-        peer.state().line.number = line;
+        peer.state_mut().line.number = line;
         self.common.ledger.line(self.common.side, peer.id(), line);
         for bytes in [0, 300] {
             self.common.send(peer, bytes);
@@ -285,35 +295,49 @@ impl Handler for Courier {
         Ok(())
     }
 
-    fn received(&self, peer: CourierPeer<'_, '_>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: CourierPeer<'_, '_>, message: Message<'_>) -> HandlerResult {
         self.common.take(peer, &message);
-        answer(peer, &message);
         if message.kind() == STREAM && peer.state().line.sent < MESSAGES_MAX {
             self.common.send(peer, message.payload().len() / 2);
         }
         self.act(peer)
     }
 
-    fn offered(&self, peer: CourierPeer<'_, '_>, offer: &Offer<'_>) -> Answer {
-        if !self.book.is_calm() && peer.random().is_multiple_of(16) {
-            return Answer::refuse("not now");
-        }
+    fn requested(
+        &self,
+        peer: CourierPeer<'_, '_>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        self.common.take(peer, &message);
+        answer(peer, &message, responder);
+        self.act(peer)
+    }
+
+    fn offered(
+        &self,
+        peer: CourierPeer<'_, '_>,
+        offer: &Offer<'_>,
+        _: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
+        self.reject_some(peer)?;
         self.book.takes(self.actor(peer), offer);
         let name = self.book.shelves(|shelves| shelves.path_of(self.place, offer.name()));
-        Answer::here_as(&self.directory, name)
+        Ok(Some(Destination::new(&self.directory).named(name)))
     }
 
-    fn wanted(&self, peer: CourierPeer<'_, '_>, wanted: &Wanted<'_>) -> Answer {
-        if !self.book.is_calm() && peer.random().is_multiple_of(16) {
-            return Answer::refuse("not now");
-        }
-        if let Wanted::File(name) = wanted {
-            self.book.gives(self.actor(peer), name);
-        }
-        Answer::here(&self.directory)
+    fn download_requested(&self, peer: CourierPeer<'_, '_>, name: &str) -> Result<Source, Reject> {
+        self.reject_some(peer)?;
+        self.book.gives(self.actor(peer), name);
+        Ok(Source::new(&self.directory, name))
     }
 
-    fn transferred(&self, peer: CourierPeer<'_, '_>, transfer: &Transfer) -> Outcome {
+    fn list_requested(&self, peer: CourierPeer<'_, '_>, _: &str) -> Result<Directory, Reject> {
+        self.reject_some(peer)?;
+        Ok(self.directory.clone())
+    }
+
+    fn transferred(&self, peer: CourierPeer<'_, '_>, transfer: &FinishedTransfer) -> HandlerResult {
         let actor = self.actor(peer);
         self.book.told(actor, transfer);
         if transfer.result().is_ok() && !self.book.is_calm() && peer.random().is_multiple_of(16) {
@@ -323,11 +347,11 @@ impl Handler for Courier {
                 self.book.want_crash(place);
             }
         }
-        peer.state().begun.retain(|progress| progress != transfer.progress());
+        peer.state_mut().begun.retain(|progress| progress != transfer.handle());
         if peer.is_open() { self.act(peer) } else { Ok(()) }
     }
 
-    fn disconnected(&self, peer: CourierPeer<'_, '_>, why: &Reason) {
+    fn disconnected(&self, peer: CourierPeer<'_, '_>, why: &DisconnectReason) {
         let (actor, line) = (self.actor(peer), peer.state().line.number);
         self.book.disconnected(actor, line, why);
     }
