@@ -2,18 +2,20 @@
 //!
 //! `cargo run -p posthouse --example chat`, then `nc 127.0.0.1 9991` in two terminals.
 
-use posthouse::{Endpoint, Framing, Handler, Message, Outcome, Peer, Reason};
+use posthouse::{
+    DisconnectReason, Endpoint, Framing, Handler, HandlerResult, Listener, Message, Peer,
+};
 
 struct Chat;
 
 impl Handler for Chat {
     type State = Option<String>;
 
-    fn received(&self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         let text = String::from_utf8_lossy(message.payload());
         let room = peer.endpoint().group("room");
         let Some(name) = peer.state() else {
-            *peer.state() = Some(text.trim().to_owned());
+            *peer.state_mut() = Some(text.trim().to_owned());
             peer.join(&room);
             room.send(0, format!("* {text} joins ({} here)", room.len()).as_bytes())?;
             return Ok(());
@@ -23,15 +25,16 @@ impl Handler for Chat {
         Ok(())
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, Self::State>, why: &Reason) {
-        if let Some(name) = peer.state().take() {
+    fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
+        if let Some(name) = peer.state_mut().take() {
             let line = format!("* {name} leaves: {why}");
-            // Refused only where too much is queued already: then nobody misses this line.
+            // Refused only if too much is queued already: then nobody misses this line.
             let _ = peer.endpoint().group("room").send(0, line.as_bytes());
         }
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    Ok(Endpoint::builder(Chat).listen_with("127.0.0.1:9991", Framing::Lines).start()?.wait()?)
+    let listener = Listener::new("127.0.0.1:9991").framing(Framing::Lines);
+    Ok(Endpoint::builder(Chat).listen(listener).start()?.wait()?)
 }

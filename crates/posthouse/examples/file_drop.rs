@@ -1,9 +1,11 @@
-//! A file drop: whatever is sent arrives in `inbox`, verified and whole, or not at all; whoever is
-//! interested gets it from there. `cargo run -p posthouse --example file_drop`, then, in another
+//! A file drop: a file that is sent arrives in `inbox`, verified and whole, or not at all, and
+//! anyone can download it from there. `cargo run -p posthouse --example file_drop`, then, in another
 //! terminal, `cargo run --release -- send 127.0.0.1:9990 README.md`.
 
-use posthouse::{Answer, Directory, Endpoint, Handler, Message, Offer, Outcome, Peer};
-use posthouse::{Transfer, Wanted};
+use posthouse::{
+    Destination, Directory, Endpoint, FinishedTransfer, Handler, HandlerResult, Message, Offer,
+    OfferResponder, Peer, Reject, Source,
+};
 
 struct Drop {
     inbox: Directory,
@@ -12,23 +14,36 @@ struct Drop {
 impl Handler for Drop {
     type State = ();
 
-    fn offered(&self, _: &mut Peer<'_, ()>, offer: &Offer<'_>) -> Answer {
-        match offer.size() {
-            0..=0x4000_0000 => Answer::here(&self.inbox),
-            _ => Answer::refuse("at most 1 GiB a file"),
+    fn offered(
+        &self,
+        _: &mut Peer<'_, Self>,
+        offer: &Offer<'_>,
+        _: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
+        if offer.size() > 1 << 30 {
+            return Err("at most 1 GiB a file".into());
         }
+        Ok(Some(Destination::new(&self.inbox)))
     }
 
-    fn wanted(&self, _: &mut Peer<'_, ()>, _: &Wanted<'_>) -> Answer {
-        Answer::here(&self.inbox)
+    fn download_requested(&self, _: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
+        Ok(Source::new(&self.inbox, name))
     }
 
-    fn transferred(&self, peer: &mut Peer<'_, ()>, transfer: &Transfer) -> Outcome {
+    fn list_requested(&self, _: &mut Peer<'_, Self>, _: &str) -> Result<Directory, Reject> {
+        Ok(self.inbox.clone())
+    }
+
+    fn transferred(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        transfer: &FinishedTransfer,
+    ) -> HandlerResult {
         println!("{}: {:?} with {}", transfer.name(), transfer.result().map(|_| ()), peer.id());
         Ok(())
     }
 
-    fn received(&self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Outcome {
+    fn received(&self, _: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use posthouse::{ClientError, Endpoint, Handler, Message, Outcome, Peer, sim};
+use posthouse::{ClientError, Endpoint, Handler, HandlerResult, Message, Peer, sim};
 
 /// Counts clicks, and tells each peer how many of its own there are.
 #[derive(Default)]
@@ -18,9 +18,9 @@ struct Clicks {
 impl Handler for Clicks {
     type State = u64;
 
-    fn received(&self, peer: &mut Peer<'_, u64>, _: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
         self.all.fetch_add(1, Ordering::Relaxed);
-        *peer.state() += 1;
+        *peer.state_mut() += 1;
         let own = peer.state().to_le_bytes();
         peer.send(0, &own);
         Ok(())

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::sim;
 use crate::sync::{Arc, Mutex, lock};
 
 /// A directory, opened as a capability: a peer's file is read or written beneath it and nowhere
@@ -75,12 +74,7 @@ impl Directory {
             let text = format!("cannot open the directory {}: {error}", path.display());
             io::Error::new(error.kind(), text)
         })?;
-        Ok(Self::of(io, None))
-    }
-
-    /// A directory on a simulated disk.
-    pub fn on(disk: &sim::Disk) -> Self {
-        Self::of(disk.directory(), None)
+        Ok(Self::new(io, None))
     }
 
     /// Bounds what lies beneath it, unfinished files included: a file that would bring more is
@@ -95,10 +89,10 @@ impl Directory {
         let there = self.inner.io.usage()?;
         let used = Used { bytes: there.bytes, files: there.files, ..Used::default() };
         let quota = Quota { bytes_max, files_max, used: Mutex::new(used) };
-        Ok(Self::of(self.inner.io.clone(), Some(quota)))
+        Ok(Self::new(self.inner.io.clone(), Some(quota)))
     }
 
-    fn of(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
+    pub(crate) fn new(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
         Self { inner: Arc::new(Inner { io, quota, expired_ms: Mutex::new(None) }) }
     }
 

@@ -31,15 +31,16 @@ pub mod campaign;
 
 use std::io;
 use std::net::IpAddr;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use posthouse_io::sim::Network;
-pub use posthouse_io::sim::{Disk, Faults, RawListener, RawStream};
+pub use posthouse_io::sim::{Faults, RawListener, RawStream};
 
 use crate::builder::Builder;
 use crate::client::{Client, ClientError};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::handler::Handler;
@@ -51,6 +52,25 @@ use crate::target::Target;
 #[derive(Debug)]
 pub struct World {
     network: Network,
+}
+
+/// A simulated disk of a [`World`]. Clones name the same one.
+#[derive(Clone, Debug)]
+pub struct Disk(posthouse_io::sim::Disk);
+
+impl Disk {
+    /// Opens the disk as a directory.
+    pub fn directory(&self) -> Directory {
+        Directory::new(self.0.directory(), None)
+    }
+}
+
+impl Deref for Disk {
+    type Target = posthouse_io::sim::Disk;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 /// The environment variable that makes [`check`] run one seed only.
@@ -110,13 +130,11 @@ impl World {
         Client::start(target.into(), options, Some(self.network.clone()))
     }
 
-    /// The disk of this name; it is made when it is first asked for. [`Directory::on`] opens it.
+    /// The disk of this name; it is made when it is first asked for. [`Disk::directory`] opens it.
     /// The part of a file that has arrived goes a moment after the file is there:
     /// [`settle`](Self::settle) before you look for parts.
-    ///
-    /// [`Directory::on`]: crate::Directory::on
     pub fn disk(&self, name: &str) -> Disk {
-        self.network.disk(name)
+        Disk(self.network.disk(name))
     }
 
     /// A raw stream, for a peer that keeps to no protocol.

@@ -180,7 +180,7 @@ impl Run {
     /// Starts the endpoint of a disk.
     fn start(&mut self, place: usize, settings: Settings) -> Host {
         self.last_number += 1;
-        let directory = self.book.shelves(|shelves| Directory::on(shelves.disk(place)));
+        let directory = self.book.shelves(|shelves| shelves.disk(place).directory());
         let is_server = place == SERVER_PLACE;
         let (side, directory) = match (is_server, self.quota) {
             (true, Some((bytes, files))) => {
