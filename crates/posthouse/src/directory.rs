@@ -74,7 +74,7 @@ impl Directory {
             let text = format!("cannot open the directory {}: {error}", path.display());
             io::Error::new(error.kind(), text)
         })?;
-        Ok(Self::new(io, None))
+        Ok(Self::without_quota(io))
     }
 
     /// Bounds what lies beneath it, unfinished files included: a file that would bring more is
@@ -92,7 +92,11 @@ impl Directory {
         Ok(Self::new(self.inner.io.clone(), Some(quota)))
     }
 
-    pub(crate) fn new(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
+    pub(crate) fn without_quota(io: posthouse_io::Directory) -> Self {
+        Self::new(io, None)
+    }
+
+    fn new(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
         Self { inner: Arc::new(Inner { io, quota, expired_ms: Mutex::new(None) }) }
     }
 

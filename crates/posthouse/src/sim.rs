@@ -61,7 +61,7 @@ pub struct Disk(posthouse_io::sim::Disk);
 impl Disk {
     /// Opens the disk as a directory.
     pub fn directory(&self) -> Directory {
-        Directory::new(self.0.directory(), None)
+        Directory::without_quota(self.0.directory())
     }
 }
 
