@@ -3,12 +3,12 @@
 
 mod bench;
 mod commands;
-#[cfg(windows)]
-mod console;
-mod echo;
+mod faulty_echo_server;
+mod faulty_proxy;
 mod files;
-mod foreign;
-mod link;
-mod resuming;
+mod foreign_clients;
+mod harness;
+mod resume;
 mod serve;
-mod support;
+#[cfg(windows)]
+mod windows_console;
