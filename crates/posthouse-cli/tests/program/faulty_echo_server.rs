@@ -1,49 +1,49 @@
-//! Echo servers that are not Posthouse, some of them wrong on purpose.
+//! A plain echo server that can be told to misbehave.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::support::PATIENCE;
+use super::harness::TEST_TIMEOUT;
 
-/// What a server does with the bytes it gets.
+/// The way in which the server treats the bytes it receives.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Manner {
-    /// Sends them back: an echo server of any framing.
-    Right,
-    /// The same, but for one bit of the byte with this number.
+pub(crate) enum EchoFault {
+    /// Sends them back, as an echo server of any framing.
+    None,
+    /// Flips a bit of the byte with this number.
     CorruptsByte(usize),
-    /// Sends back each second native frame before the first.
+    /// Swaps each two native frames.
     SwapsFrames,
-    /// Ends the stream after so many bytes.
+    /// Ends the stream after this number of bytes.
     EndsAfter(usize),
-    /// Says nothing on the first connection, and ends the others when they are silent.
-    Uneven,
+    /// Never answers the first connection, and ends idle other ones.
+    IgnoresFirst,
 }
 
-/// How long others than the first connection may be silent.
-const SILENCE: Duration = Duration::from_secs(2);
+/// The time after which another than the first connection is idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a server; its threads end with their connections, or with the test.
-pub(crate) fn start(manner: Manner) -> SocketAddr {
+pub(crate) fn start(fault: EchoFault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
             // The connection's end is the client's business.
-            thread::spawn(move || drop(serve(stream, number, manner)));
+            thread::spawn(move || drop(serve(stream, number, fault)));
         }
     });
     address
 }
 
-fn serve(mut stream: TcpStream, number: usize, manner: Manner) -> std::io::Result<()> {
-    let others = matches!(manner, Manner::Uneven) && number > 0;
-    stream.set_read_timeout(Some(if others { SILENCE } else { PATIENCE }))?;
+fn serve(mut stream: TcpStream, number: usize, fault: EchoFault) -> std::io::Result<()> {
+    let is_other = matches!(fault, EchoFault::IgnoresFirst) && number > 0;
+    stream.set_read_timeout(Some(if is_other { IDLE_TIMEOUT } else { TEST_TIMEOUT }))?;
     stream.set_nodelay(true)?;
-    if matches!(manner, Manner::SwapsFrames) {
-        return swap(&stream);
+    if matches!(fault, EchoFault::SwapsFrames) {
+        return swap_frames(&stream);
     }
     let mut buffer = [0; 4096];
     let mut before = 0;
@@ -53,20 +53,20 @@ fn serve(mut stream: TcpStream, number: usize, manner: Manner) -> std::io::Resul
             return Ok(());
         }
         let bytes = &mut buffer[..count];
-        match manner {
-            Manner::CorruptsByte(at) if (before..before + count).contains(&at) => {
+        match fault {
+            EchoFault::CorruptsByte(at) if (before..before + count).contains(&at) => {
                 bytes[at - before] ^= 1;
                 stream.write_all(bytes)?;
             }
-            Manner::EndsAfter(at) if before + count > at => return Ok(()),
-            Manner::Uneven if number == 0 => {}
+            EchoFault::EndsAfter(at) if before + count > at => return Ok(()),
+            EchoFault::IgnoresFirst if number == 0 => {}
             _ => stream.write_all(bytes)?,
         }
         before += count;
     }
 }
 
-fn swap(mut stream: &TcpStream) -> std::io::Result<()> {
+fn swap_frames(mut stream: &TcpStream) -> std::io::Result<()> {
     loop {
         let (first, second) = (read_frame(stream)?, read_frame(stream)?);
         stream.write_all(&[second, first].concat())?;

@@ -1,60 +1,60 @@
-//! A link between a client and a server that fails where it is told to.
+//! A proxy between a client and a server that fails after a given number of bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What a link does.
+/// The way in which the proxy fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
-    Right,
-    /// Takes so many bytes of the client's and loses all that follow, while it stands.
-    Loses(u64),
-    /// The same with the server's bytes.
-    LosesAnswers(u64),
-    /// Takes so many bytes of the client's and ends.
+pub(crate) enum ProxyFault {
+    None,
+    /// Forwards this many bytes of the client and drops those after them.
+    DropsRequests(u64),
+    /// Forwards this many bytes of the server and drops those after them.
+    DropsResponses(u64),
+    /// Forwards this many bytes of the client and ends.
     Cuts(u64),
 }
 
-/// A link that is there as long as the test. What it does counts for later connections.
+/// A proxy that lives as long as the test. A new fault counts for later connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {
+pub(crate) struct FaultyProxy {
     pub(crate) address: SocketAddr,
-    now: Arc<Mutex<(SocketAddr, Manner)>>,
+    target: Arc<Mutex<(SocketAddr, ProxyFault)>>,
 }
 
-impl Link {
-    /// A link to a server; its threads end with their connections, or with the test.
-    pub(crate) fn start(server: SocketAddr, manner: Manner) -> Self {
+impl FaultyProxy {
+    /// Starts a proxy to a server; its threads end with their connections, or with the test.
+    pub(crate) fn start(server: SocketAddr, fault: ProxyFault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
-        let link = Self { address, now: Arc::new(Mutex::new((server, manner))) };
-        let now = link.now.clone();
+        let proxy = Self { address, target: Arc::new(Mutex::new((server, fault))) };
+        let target = proxy.target.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (server, manner) = *now.lock().expect("nothing under this lock panics");
-                // Where nobody listens the client sees its connection end.
+                let (server, fault) = *target.lock().expect("nothing under this lock panics");
+                // If nobody listens the client sees its connection end.
                 if let Ok(server) = TcpStream::connect(server) {
-                    carry(&client, &server, manner);
+                    forward(&client, &server, fault);
                 }
             }
         });
-        link
+        proxy
     }
 
-    /// Leads to another server from now on, and does it right.
-    pub(crate) fn mend(&self, server: SocketAddr) {
-        *self.now.lock().expect("nothing under this lock panics") = (server, Manner::Right);
+    /// Forwards new connections to another server, without a fault.
+    pub(crate) fn redirect(&self, server: SocketAddr) {
+        *self.target.lock().expect("nothing under this lock panics") = (server, ProxyFault::None);
     }
 }
 
-fn carry(client: &TcpStream, server: &TcpStream, manner: Manner) {
-    let (there, back, cuts) = match manner {
-        Manner::Right => (u64::MAX, u64::MAX, false),
-        Manner::Loses(bytes) => (bytes, u64::MAX, false),
-        Manner::LosesAnswers(bytes) => (u64::MAX, bytes, false),
-        Manner::Cuts(bytes) => (bytes, u64::MAX, true),
+fn forward(client: &TcpStream, server: &TcpStream, fault: ProxyFault) {
+    let (there, back, cuts) = match fault {
+        ProxyFault::None => (u64::MAX, u64::MAX, false),
+        ProxyFault::DropsRequests(bytes) => (bytes, u64::MAX, false),
+        ProxyFault::DropsResponses(bytes) => (u64::MAX, bytes, false),
+        ProxyFault::Cuts(bytes) => (bytes, u64::MAX, true),
     };
     let pair = || (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (from, to) = pair();

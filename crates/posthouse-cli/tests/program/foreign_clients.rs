@@ -1,4 +1,4 @@
-//! Clients that are not ours: netcat, and a Python client written from PROTOCOL.md alone.
+//! Clients that are not Posthouse: netcat, and a Python client written from PROTOCOL.md alone.
 //!
 //! Where the tool is missing the test passes over it, and `cargo xtask test` says so.
 
@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
-use super::support::{TemporaryFile, serve};
+use super::harness::serve;
+use super::tempdir::TemporaryFile;
 
 /// Runs a tool with this input; `None` where the machine does not have it.
 pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output> {

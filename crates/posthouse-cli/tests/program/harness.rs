@@ -1,31 +1,29 @@
-//! Starting the program, waiting for it with a bound, and leaving nothing behind.
+//! The program as a child process, with bounded waits, killed if a test fails.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 /// Far longer than anything here takes; then the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// What the program advises to make a directory with.
 pub(crate) const MKDIR: &str = if cfg!(windows) { "mkdir" } else { "mkdir -p" };
 /// How often it is looked whether something has happened that nobody tells.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How a program is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum StopRequest {
     Interrupt,
     Terminate,
 }
 
-impl Request {
+impl StopRequest {
     /// What the program ends with when it is asked a second time.
     pub(crate) fn exit_code(self) -> i32 {
         match self {
@@ -52,21 +50,21 @@ pub(crate) fn native(path: &str) -> String {
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
-        thread::park_timeout(LOOK_EVERY);
+        assert!(started.elapsed() < TEST_TIMEOUT, "not in time: {what}");
+        thread::park_timeout(POLL_INTERVAL);
     }
 }
 
 /// How a program ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs the program to its end.
-pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended {
+pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> ProgramOutput {
     Program::start(arguments).finish()
 }
 
@@ -74,7 +72,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> En
 pub(crate) fn serve(arguments: &[&str]) -> (Program, SocketAddr) {
     let words = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments);
     let mut program = Program::start(words);
-    let line = program.line();
+    let line = program.stdout_line();
     let address = line.split([' ', ';']).find_map(|word| word.parse().ok());
     (program, address.unwrap_or_else(|| panic!("no address in {line:?}")))
 }
@@ -121,8 +119,8 @@ impl Program {
     }
 
     /// The next line on stdout, without its end.
-    pub(crate) fn line(&mut self) -> String {
-        match self.stdout.recv_timeout(PATIENCE) {
+    pub(crate) fn stdout_line(&mut self) -> String {
+        match self.stdout.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => line.trim_end().to_owned(),
             Err(error) => {
                 let stderr: String = self.stderr.try_iter().collect();
@@ -134,7 +132,7 @@ impl Program {
     /// Its first line on stdout; none where it ends without one.
     #[cfg(target_os = "linux")]
     pub(crate) fn first_line(&self) -> Option<String> {
-        match self.stdout.recv_timeout(PATIENCE) {
+        match self.stdout.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
@@ -142,14 +140,14 @@ impl Program {
     }
 
     /// The next line on stderr, without its end.
-    pub(crate) fn complaint(&mut self) -> String {
-        let line = self.stderr.recv_timeout(PATIENCE);
+    pub(crate) fn stderr_line(&mut self) -> String {
+        let line = self.stderr.recv_timeout(TEST_TIMEOUT);
         line.expect("a line on stderr").trim_end().to_owned()
     }
 
     /// Whether its first thread lets time pass.
     #[cfg(target_os = "linux")]
-    pub(crate) fn sleeps(&self) -> bool {
+    pub(crate) fn is_sleeping(&self) -> bool {
         let at = std::fs::read_to_string(format!("/proc/{}/wchan", self.child.id()));
         at.is_ok_and(|at| at.contains("nanosleep"))
     }
@@ -165,35 +163,37 @@ impl Program {
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn finish(mut self) -> Ended {
+    pub(crate) fn finish(mut self) -> ProgramOutput {
         // The streams end with the process: nothing else holds them.
         let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
         let code = self.child.wait().expect("it can be waited for").code();
-        Ended { code, stdout, stderr }
+        ProgramOutput { code, stdout, stderr }
     }
 
     /// Asks it to end, as a person at its terminal does.
     pub(crate) fn interrupt(&self) {
-        self.ask(Request::Interrupt);
+        self.request_stop(StopRequest::Interrupt);
     }
 
     #[cfg(unix)]
-    pub(crate) fn ask(&self, request: Request) {
+    pub(crate) fn request_stop(&self, request: StopRequest) {
         use rustix::process::{Pid, Signal, kill_process};
 
         let signal = match request {
-            Request::Interrupt => Signal::INT,
-            Request::Terminate => Signal::TERM,
+            StopRequest::Interrupt => Signal::INT,
+            StopRequest::Terminate => Signal::TERM,
         };
         kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
     }
 
     #[cfg(windows)]
-    pub(crate) fn ask(&self, request: Request) {
+    pub(crate) fn request_stop(&self, request: StopRequest) {
         match request {
             // Ctrl-Break is the other way, and under Wine ends whoever is on the console, whatever
             // it has to say to that.
-            Request::Interrupt | Request::Terminate => super::console::press_ctrl_c(&self.child),
+            StopRequest::Interrupt | StopRequest::Terminate => {
+                super::console::press_ctrl_c(&self.child)
+            }
         }
     }
 }
@@ -206,7 +206,7 @@ impl Drop for Program {
     }
 }
 
-impl Ended {
+impl ProgramOutput {
     /// Fails unless the program ended with this code.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
@@ -231,7 +231,7 @@ impl Ended {
 
     /// Fails unless stderr is one line that has all of these in it.
     #[track_caller]
-    pub(crate) fn says(&self, parts: &[&str]) {
+    pub(crate) fn expect_stderr(&self, parts: &[&str]) {
         for part in parts {
             assert!(self.stderr.contains(part), "{part:?} is missing: {self:#?}");
         }
@@ -255,85 +255,10 @@ fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
 fn rest(lines: &Receiver<String>) -> String {
     let mut text = String::new();
     loop {
-        match lines.recv_timeout(PATIENCE) {
+        match lines.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => text.push_str(&line),
             Err(RecvTimeoutError::Disconnected) => return text,
             Err(RecvTimeoutError::Timeout) => panic!("it does not end; so far: {text}"),
         }
-    }
-}
-
-/// A connection whose reads do not wait for ever.
-pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it accepts");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out is set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a time-out is set");
-    stream
-}
-
-/// Sends bytes, and fails unless these come back.
-#[track_caller]
-pub(crate) fn exchange(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
-    stream.write_all(sent).unwrap();
-    let mut came = vec![0; expected.len()];
-    stream.read_exact(&mut came).unwrap();
-    assert_eq!(came, expected);
-}
-
-/// A native frame.
-pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32 + 1).to_le_bytes().to_vec();
-    frame.push(kind);
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// A file of one test, alone in a directory that goes with this value.
-pub(crate) struct TemporaryFile {
-    path: PathBuf,
-    _directory: TempDir,
-}
-
-impl TemporaryFile {
-    pub(crate) fn new(name: &str, content: &str) -> Self {
-        let directory = tempfile::tempdir().expect("the directory is made");
-        let path = directory.path().join(name);
-        std::fs::write(&path, content).expect("the file is written");
-        Self { path, _directory: directory }
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        self.path.to_str().expect("the path is text")
-    }
-}
-
-/// A directory of one test, removed when it is dropped.
-pub(crate) struct TemporaryDirectory(TempDir);
-
-impl TemporaryDirectory {
-    pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().expect("the directory is made"))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The path of something in it.
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.path().join(name)
-    }
-
-    /// The same as text.
-    pub(crate) fn text(&self, name: &str) -> String {
-        self.join(name).to_str().expect("the path is text").to_owned()
-    }
-
-    /// Writes a file in it, with the directories on the way.
-    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.join(name);
-        std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");
-        std::fs::write(&path, content).expect("the file is written");
-        path
     }
 }

@@ -1,18 +1,19 @@
-//! Files that break off on their way, and go on.
+//! Transfers that fail half-way and are resumed.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::link::{Link, Manner};
-use super::support::{Ended, Program, TemporaryDirectory, run, serve, wait_until};
+use super::faulty_proxy::{FaultyProxy, ProxyFault};
+use super::harness::{Program, ProgramOutput, run, serve, wait_until};
+use super::tempdir::TemporaryDirectory;
 
-/// Large enough to break off in the middle.
+/// A size large enough to fail in the middle.
 const FILE_BYTES: usize = 8 << 20;
-/// What a link takes of it before it fails.
-const TAKEN_BYTES: u64 = 3 << 20;
-/// What the receiver has of it, at least, when somebody is killed.
+/// The bytes that a proxy forwards before it fails.
+const FORWARDED_BYTES: u64 = 3 << 20;
+/// The bytes that the receiver has, at least, when a process is killed.
 const HELD_BYTES: u64 = 1 << 20;
 
 /// Bytes that do not repeat.
@@ -27,14 +28,14 @@ fn content() -> Vec<u8> {
 }
 
 /// A directory with a file to send, and a server with an empty one.
-struct Scene {
+struct ResumeFixture {
     server: Program,
     address: SocketAddr,
     /// The last: Windows keeps a directory that a server has open.
     here: TemporaryDirectory,
 }
 
-impl Scene {
+impl ResumeFixture {
     fn new() -> Self {
         let here = TemporaryDirectory::new();
         here.write("disk.img", content());
@@ -43,8 +44,8 @@ impl Scene {
         Self { server, address, here }
     }
 
-    fn sender(&self, link: SocketAddr) -> Program {
-        Program::start(["send", &link.to_string(), &self.here.text("disk.img"), "--json"])
+    fn sender(&self, server: SocketAddr) -> Program {
+        Program::start(["send", &server.to_string(), &self.here.text("disk.img"), "--json"])
     }
 
     /// Waits until a part holds enough to go on from.
@@ -54,11 +55,11 @@ impl Scene {
 
     /// The file is there, as it was, and was gone on with.
     #[track_caller]
-    fn has_gone_on(&self, ended: &Ended, arrived: &str) {
+    fn assert_resumed(&self, ended: &ProgramOutput, arrived: &str) {
         let lines = ended.json_lines();
         let [file, all] = &lines[..] else { panic!("one file and the sum: {ended:#?}") };
         let from = file["resumed_from"].as_u64().unwrap();
-        assert!((HELD_BYTES..=TAKEN_BYTES).contains(&from), "{file:#}");
+        assert!((HELD_BYTES..=FORWARDED_BYTES).contains(&from), "{file:#}");
         assert_eq!(file["sent_bytes"], FILE_BYTES as u64 - from, "{file:#}");
         assert_eq!(file["error"], serde_json::Value::Null);
         assert_eq!((&all["files"], &all["left"]), (&1.into(), &0.into()), "{all:#}");
@@ -75,28 +76,28 @@ fn held(directory: &Path) -> u64 {
 
 #[test]
 fn a_sender_that_was_killed_goes_on_where_it_was() {
-    let scene = Scene::new();
-    let link = Link::start(scene.address, Manner::Loses(TAKEN_BYTES));
-    let sender = scene.sender(link.address);
-    Scene::wait_until_held(&scene.here.join("inbox"));
+    let fixture = ResumeFixture::new();
+    let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsRequests(FORWARDED_BYTES));
+    let sender = fixture.sender(proxy.address);
+    ResumeFixture::wait_until_held(&fixture.here.join("inbox"));
     sender.kill();
-    let ended = scene.sender(scene.address).finish().expect(0);
-    scene.has_gone_on(&ended, "inbox/disk.img");
+    let ended = fixture.sender(fixture.address).finish().expect(0);
+    fixture.assert_resumed(&ended, "inbox/disk.img");
 }
 
 #[test]
 fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
-    let mut scene = Scene::new();
-    let link = Link::start(scene.address, Manner::Loses(TAKEN_BYTES));
-    let mut sender = scene.sender(link.address);
-    let inbox = scene.here.join("inbox");
-    Scene::wait_until_held(&inbox);
-    let (server, address) = serve(&["--dir", &scene.here.text("inbox")]);
-    std::mem::replace(&mut scene.server, server).kill();
-    assert!(sender.complaint().starts_with("lost the connection to "));
-    link.mend(address);
+    let mut fixture = ResumeFixture::new();
+    let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsRequests(FORWARDED_BYTES));
+    let mut sender = fixture.sender(proxy.address);
+    let inbox = fixture.here.join("inbox");
+    ResumeFixture::wait_until_held(&inbox);
+    let (server, address) = serve(&["--dir", &fixture.here.text("inbox")]);
+    std::mem::replace(&mut fixture.server, server).kill();
+    assert!(sender.stderr_line().starts_with("lost the connection to "));
+    proxy.redirect(address);
     let ended = sender.finish().expect(0);
-    scene.has_gone_on(&ended, "inbox/disk.img");
+    fixture.assert_resumed(&ended, "inbox/disk.img");
     assert!(ended.stderr.starts_with("going on with "), "{ended:#?}");
     // Nothing but the file is left.
     assert_eq!(held(&inbox), 0);
@@ -104,63 +105,68 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
 
 #[test]
 fn a_link_that_is_cut_again_and_again_is_made_again_as_long_as_there_is_progress() {
-    let scene = Scene::new();
+    let fixture = ResumeFixture::new();
     // Each connection brings another quarter or so.
-    let link = Link::start(scene.address, Manner::Cuts(TAKEN_BYTES));
-    let ended = scene.sender(link.address).finish().expect(0);
+    let proxy = FaultyProxy::start(fixture.address, ProxyFault::Cuts(FORWARDED_BYTES));
+    let ended = fixture.sender(proxy.address).finish().expect(0);
     let file = &ended.json_lines()[0];
     // One connection carries no more. (Two that are lost in one breath can be told in one line.)
-    assert!(file["resumed_from"].as_u64().unwrap() > TAKEN_BYTES, "at the third attempt: {file:#}");
-    assert!(fs::read(scene.here.join("inbox/disk.img")).unwrap() == content());
+    assert!(
+        file["resumed_from"].as_u64().unwrap() > FORWARDED_BYTES,
+        "at the third attempt: {file:#}"
+    );
+    assert!(fs::read(fixture.here.join("inbox/disk.img")).unwrap() == content());
     assert!(ended.stderr.starts_with("lost the connection"), "{ended:#?}");
 }
 
 #[test]
 fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
-    let scene = Scene::new();
-    let link = Link::start(scene.address, Manner::Cuts(TAKEN_BYTES));
-    let (link, path) = (link.address.to_string(), scene.here.text("disk.img"));
-    let ended = run(["send", &link, &path, "--retry=0"]).expect(1);
+    let fixture = ResumeFixture::new();
+    let proxy = FaultyProxy::start(fixture.address, ProxyFault::Cuts(FORWARDED_BYTES));
+    let (address, path) = (proxy.address.to_string(), fixture.here.text("disk.img"));
+    let ended = run(["send", &address, &path, "--retry=0"]).expect(1);
     let lines: Vec<&str> = ended.stderr.lines().collect();
     let [file, error] = lines[..] else { panic!("the file and the sum: {ended:#?}") };
     assert!(
         file.starts_with("not finished: disk.img (") && file.ends_with(" of 8.0 MiB)"),
         "{file}"
     );
-    for part in ["lost the connection", &link, "1 of 1 file not sent", "the same command goes on"] {
+    for part in
+        ["lost the connection", &address, "1 of 1 file not sent", "the same command goes on"]
+    {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(ended.stdout, "");
-    let ended = scene.sender(scene.address).finish().expect(0);
-    scene.has_gone_on(&ended, "inbox/disk.img");
+    let ended = fixture.sender(fixture.address).finish().expect(0);
+    fixture.assert_resumed(&ended, "inbox/disk.img");
 }
 
 #[test]
 fn a_file_that_is_got_goes_on_after_a_kill_as_well() {
-    let scene = Scene::new();
-    fs::rename(scene.here.join("disk.img"), scene.here.join("inbox/disk.img")).unwrap();
-    fs::create_dir(scene.here.join("back")).unwrap();
+    let fixture = ResumeFixture::new();
+    fs::rename(fixture.here.join("disk.img"), fixture.here.join("inbox/disk.img")).unwrap();
+    fs::create_dir(fixture.here.join("back")).unwrap();
     let getter = |address: SocketAddr| {
-        let (address, back) = (address.to_string(), scene.here.text("back"));
+        let (address, back) = (address.to_string(), fixture.here.text("back"));
         Program::start(["get", &address, "disk.img", "-o", &back, "--json"])
     };
-    let link = Link::start(scene.address, Manner::LosesAnswers(TAKEN_BYTES));
-    let first = getter(link.address);
-    Scene::wait_until_held(&scene.here.join("back"));
+    let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsResponses(FORWARDED_BYTES));
+    let first = getter(proxy.address);
+    ResumeFixture::wait_until_held(&fixture.here.join("back"));
     first.kill();
-    let ended = getter(scene.address).finish().expect(0);
+    let ended = getter(fixture.address).finish().expect(0);
     let file = &ended.json_lines()[0];
     assert!(file["resumed_from"].as_u64().unwrap() >= HELD_BYTES, "{file:#}");
-    assert!(fs::read(scene.here.join("back/disk.img")).unwrap() == content());
-    assert!(!scene.here.join("back/.posthouse").exists(), "nothing of ours is left");
+    assert!(fs::read(fixture.here.join("back/disk.img")).unwrap() == content());
+    assert!(!fixture.here.join("back/.posthouse").exists(), "nothing of ours is left");
 }
 
 #[test]
 fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
-    let scene = Scene::new();
-    let path = scene.here.join("disk.img");
+    let fixture = ResumeFixture::new();
+    let path = fixture.here.join("disk.img");
     let file = fs::File::options().write(true).open(path).unwrap();
-    let mut sender = scene.sender(scene.address);
+    let mut sender = fixture.sender(fixture.address);
     let mut time = SystemTime::UNIX_EPOCH;
     wait_until("the end of the sender", || {
         time += Duration::from_secs(1);
@@ -170,24 +176,24 @@ fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
     let ended = sender.finish().expect(1);
     let error = &ended.json_lines()[0]["error"];
     assert!(error.as_str().unwrap().contains("it changed while it was sent"), "{ended:#?}");
-    ended.says(&["1 of 1 file not sent", "the same command tries again"]);
-    assert!(!scene.here.join("inbox/disk.img").exists());
+    ended.expect_stderr(&["1 of 1 file not sent", "the same command tries again"]);
+    assert!(!fixture.here.join("inbox/disk.img").exists());
 }
 
 #[test]
 fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
-    let scene = Scene::new();
-    let link = Link::start(scene.address, Manner::Loses(TAKEN_BYTES));
-    let sender = scene.sender(link.address);
-    Scene::wait_until_held(&scene.here.join("inbox"));
+    let fixture = ResumeFixture::new();
+    let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsRequests(FORWARDED_BYTES));
+    let sender = fixture.sender(proxy.address);
+    ResumeFixture::wait_until_held(&fixture.here.join("inbox"));
     sender.interrupt();
     let ended = sender.finish().expect(130);
-    ended.says(&["interrupted: 1 of 1 file not sent", "the same command goes on"]);
+    ended.expect_stderr(&["interrupted: 1 of 1 file not sent", "the same command goes on"]);
     let [file, all] = &ended.json_lines()[..] else { panic!("the file and the sum: {ended:#?}") };
     assert_eq!((&file["name"], &file["error"]), (&"disk.img".into(), &"interrupted".into()));
     assert_eq!((&all["interrupted"], &all["left"]), (&true.into(), &1.into()), "{all:#}");
     assert!(all["sent_bytes"].as_u64().unwrap() >= HELD_BYTES, "{all:#}");
     assert_eq!(all["sent_bytes"], file["sent_bytes"], "{all:#}");
-    let ended = scene.sender(scene.address).finish().expect(0);
-    scene.has_gone_on(&ended, "inbox/disk.img");
+    let ended = fixture.sender(fixture.address).finish().expect(0);
+    fixture.assert_resumed(&ended, "inbox/disk.img");
 }
