@@ -1,14 +1,14 @@
-//! How a command fails: a sentence for the person at the terminal, and whose doing it was.
+//! The failure of a command: a message for the user, and the exit code.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use posthouse::StartError;
 
-/// What every command returns.
-pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+/// The result of a command.
+pub(crate) type CommandResult<T = ()> = Result<T, Failure>;
 
-/// A sentence that says what failed, where, and what to do.
+/// A message that says what failed, where, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     text: String,
@@ -23,22 +23,22 @@ enum Kind {
 }
 
 impl Failure {
-    /// The command line, or a file named on it, is wrong.
+    /// A failure whose cause is the command line, or a file named on it.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Usage }
     }
 
-    /// What was asked for was tried and did not succeed.
+    /// A failure of the work itself.
     pub(crate) fn runtime(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Runtime }
     }
 
-    /// A person ended it before it was done.
+    /// A failure because the user interrupted the command.
     pub(crate) fn interrupted(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Interrupted }
     }
 
-    /// 2 for wrong usage, as clap exits; 130 for an interruption, as shells have it; otherwise 1.
+    /// Returns 2 for wrong usage, as clap does; 130 for an interruption, as shells do; else 1.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {
             Kind::Usage => 2,

@@ -1,26 +1,29 @@
-//! The log: what the framework tells through `tracing`, on stderr.
+//! The log: the `tracing` events of the framework, on stderr.
 
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CommandResult, Failure};
 
 const VARIABLE: &str = "POSTHOUSE_LOG";
 
-/// What a command logs where nothing else is said.
+/// The log of every command but `sim`.
+pub(crate) const DEFAULT: Log = Log::Plain("warn");
+
+/// The log of a command by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Log {
-    /// By this filter.
+    /// Events that pass this filter.
     Plain(&'static str),
-    /// Everything, and without times, so that two logs can be compared line by line.
+    /// All events, without times, so that two logs can be compared line by line.
     Traced,
 }
 
-/// Starts the log: `--log` before `POSTHOUSE_LOG` before what is usual for the command.
-pub(crate) fn start(option: Option<&str>, usual: Log) -> Outcome {
+/// Starts the log: `--log` before `POSTHOUSE_LOG` before the default of the command.
+pub(crate) fn start(option: Option<&str>, default: Log) -> CommandResult {
     let environment = std::env::var(VARIABLE).ok().filter(|filter| !filter.is_empty());
-    let (filter, source) = match (option, usual, environment.as_deref()) {
+    let (filter, source) = match (option, default, environment.as_deref()) {
         (Some(filter), ..) => (filter, "--log"),
         (None, Log::Traced, _) => ("trace", "--trace"),
         (None, _, Some(filter)) => (filter, VARIABLE),
@@ -36,15 +39,14 @@ pub(crate) fn start(option: Option<&str>, usual: Log) -> Outcome {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && understands_colors());
-    let started = match usual {
+    let started = match default {
         Log::Traced => log.without_time().try_init(),
         Log::Plain(_) => log.try_init(),
     };
     started.map_err(|error| Failure::runtime(format!("cannot start the log: {error}")))
 }
 
-/// Whether the console on stderr shows colors where they are sent to it: on Windows it does when it
-/// was asked to.
+/// Returns true if stderr shows colors; a console of Windows has to be asked to.
 fn understands_colors() -> bool {
     #[cfg(windows)]
     return anstyle_query::windows::enable_ansi_colors() == Some(true);

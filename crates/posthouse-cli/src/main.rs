@@ -2,40 +2,28 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod advice;
-mod bench;
-mod completions;
-mod courier;
-mod demo;
-mod doctor;
+mod bind_policy;
+mod commands;
 mod echo;
-mod escaped;
-mod exposure;
 mod failure;
-mod get;
 mod key_file;
-mod list;
 mod logging;
-mod moment;
-mod open_files;
-mod output;
-mod panics;
+mod monitor;
 mod pattern;
-mod plot;
-mod quantity;
-mod send;
-mod serve;
+mod rlimit;
 mod settings;
 mod signals;
-mod simulate;
+mod term;
+mod transfer_client;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-use failure::Outcome;
-use logging::Log;
+use commands::Command;
+use failure::CommandResult;
+use term::stdout;
 
 const WELCOME: &str = "\
 Posthouse: many machines, one directory. A file is there whole and verified, or not at all.
@@ -71,47 +59,23 @@ struct Program {
     log: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Serve(serve::Serve),
-    Send(send::Send),
-    Get(get::Get),
-    List(list::List),
-    Bench(bench::Bench),
-    Demo(demo::Demo),
-    Sim(simulate::Simulate),
-    Doctor(doctor::Doctor),
-    Completions(completions::Completions),
-}
-
 fn main() -> ExitCode {
     match run(&Program::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // With stderr closed there is nobody to tell.
+            // With stderr closed the message cannot be shown anywhere.
             let _ = writeln!(std::io::stderr(), "error: {failure}");
             failure.exit_code()
         }
     }
 }
 
-fn run(program: &Program) -> Outcome {
-    let usual = match &program.command {
-        Some(Command::Sim(sim)) => sim.log(),
-        _ => Log::Plain("warn"),
-    };
-    logging::start(program.log.as_deref(), usual)?;
+fn run(program: &Program) -> CommandResult {
+    let default_log = program.command.as_ref().map_or(logging::DEFAULT, Command::default_log);
+    logging::start(program.log.as_deref(), default_log)?;
     match &program.command {
-        None => output::write(WELCOME),
-        Some(Command::Serve(serve)) => serve.run(),
-        Some(Command::Send(send)) => send.run(),
-        Some(Command::Get(get)) => get.run(),
-        Some(Command::List(list)) => list.run(),
-        Some(Command::Bench(bench)) => bench.run(),
-        Some(Command::Demo(demo)) => demo.run(),
-        Some(Command::Sim(sim)) => sim.run(),
-        Some(Command::Doctor(doctor)) => doctor.run(),
-        Some(Command::Completions(completions)) => completions.run::<Program>(),
+        None => stdout::write(WELCOME),
+        Some(command) => command.run::<Program>(),
     }
 }
 

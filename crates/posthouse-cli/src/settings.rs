@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 use posthouse::Options;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CommandResult, Failure};
 
 const LISTING: &str = "`posthouse serve --print-config` lists all options";
 
@@ -24,14 +24,14 @@ pub(crate) struct IoFlags {
 
 impl IoFlags {
     /// Changes the options that the flags stand for, where they are given.
-    pub(crate) fn apply(&self, options: &mut Options) -> Outcome {
+    pub(crate) fn apply(&self, options: &mut Options) -> CommandResult {
         flag(options, "backend", self.backend.as_deref())?;
         flag(options, "layout", self.layout.as_deref())
     }
 }
 
 /// The options that a file gives, or the defaults where there is none.
-pub(crate) fn read(file: Option<&Path>) -> Outcome<Options> {
+pub(crate) fn read(file: Option<&Path>) -> CommandResult<Options> {
     let Some(path) = file else { return Ok(Options::default()) };
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| {
@@ -41,7 +41,7 @@ pub(crate) fn read(file: Option<&Path>) -> Outcome<Options> {
 }
 
 /// Changes one option for each `NAME=VALUE`.
-pub(crate) fn set(options: &mut Options, settings: &[String]) -> Outcome {
+pub(crate) fn set(options: &mut Options, settings: &[String]) -> CommandResult {
     for setting in settings {
         let (name, value) = setting.split_once('=').ok_or_else(|| {
             Failure::usage(format!("--set {setting}: write NAME=VALUE; {LISTING}"))
@@ -54,7 +54,7 @@ pub(crate) fn set(options: &mut Options, settings: &[String]) -> Outcome {
 }
 
 /// Changes the option that a flag stands for, where the flag is given.
-pub(crate) fn flag(options: &mut Options, name: &str, value: Option<&str>) -> Outcome {
+pub(crate) fn flag(options: &mut Options, name: &str, value: Option<&str>) -> CommandResult {
     let Some(value) = value else { return Ok(()) };
     options
         .set(name, value)

@@ -1,12 +1,12 @@
 //! What ends the program from outside: the first time it asks for the end, the second time it is
 //! the end.
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CommandResult, Failure};
 
 /// Runs `first` at the first SIGINT or SIGTERM; the second ends the process at once, with 128 and
 /// the signal's number as its exit code.
 #[cfg(unix)]
-pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
+pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> CommandResult {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
@@ -33,7 +33,7 @@ pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
 /// goes on with it. That somebody logs off, which is told to what runs as a service, changes
 /// nothing.
 #[cfg(windows)]
-pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> Outcome {
+pub(crate) fn on_interrupt(first: impl FnOnce() + Send + 'static) -> CommandResult {
     use std::sync::{Mutex, PoisonError};
 
     use posthouse::console::{ConsoleEvent, on_console_event};

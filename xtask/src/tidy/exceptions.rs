@@ -10,7 +10,7 @@ pub(super) struct Exception {
 pub(super) const EXCEPTIONS: &[Exception] = &[
     Exception {
         rule: "unsafe-only-in-io",
-        path: "crates/posthouse-cli/tests/program/console.rs",
+        path: "crates/posthouse-cli/tests/program/windows_console.rs",
         reason: "a test presses Ctrl-C for the program on Windows; nothing of it is in the program",
     },
     Exception {

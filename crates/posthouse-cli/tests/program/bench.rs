@@ -2,18 +2,18 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use super::echo::{self, Manner};
-use super::support::{Ended, run, serve};
+use super::faulty_echo_server::{self, EchoFault};
+use super::harness::{ProgramOutput, run, serve};
 
 /// A short load as JSON.
-fn bench(address: SocketAddr, arguments: &[&str]) -> Ended {
+fn bench(address: SocketAddr, arguments: &[&str]) -> ProgramOutput {
     let address = address.to_string();
     let words = ["bench", &address, "--seconds", "0.3", "--json"];
     run(words.iter().chain(arguments))
 }
 
 #[track_caller]
-fn count(ended: &Ended, pointer: &str) -> u64 {
+fn count(ended: &ProgramOutput, pointer: &str) -> u64 {
     let json = ended.json();
     let value = json.pointer(pointer).and_then(serde_json::Value::as_u64);
     value.unwrap_or_else(|| panic!("no count at {pointer} in {json:#}"))
@@ -68,54 +68,54 @@ fn a_load_in_every_framing_is_verified() {
 
 #[test]
 fn a_plain_native_echo_server_needs_no_hello_and_its_absence_is_hinted_at() {
-    let address = echo::start(Manner::Right);
+    let address = faulty_echo_server::start(EchoFault::None);
     let ended = bench(address, &["--no-hello", "--connections", "3"]).expect(0);
     assert!(count(&ended, "/messages") > 0);
     let ended = bench(address, &["--connections", "1"]).expect(1);
-    ended.says(&["no connection", "no hello", "try --no-hello"]);
+    ended.expect_stderr(&["no connection", "no hello", "try --no-hello"]);
 }
 
 #[test]
 fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
     // In the payload of the tenth frame of 5 + 64 bytes: its byte 45.
-    let address = echo::start(Manner::CorruptsByte(9 * 69 + 50));
+    let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 50));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
     assert_eq!(count(&ended, "/errors/mismatches"), 1);
-    ended.says(&["1 wrong echo", "connection 0, echo of message 9", "byte 45 is"]);
+    ended.expect_stderr(&["1 wrong echo", "connection 0, echo of message 9", "byte 45 is"]);
 
-    let address = echo::start(Manner::CorruptsByte(9 * 69 + 4));
+    let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 4));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
-    ended.says(&["1 wrong echo", "kind 1, 64 bytes, is no echo"]);
+    ended.expect_stderr(&["1 wrong echo", "kind 1, 64 bytes, is no echo"]);
 
-    let address = echo::start(Manner::CorruptsByte(1000));
+    let address = faulty_echo_server::start(EchoFault::CorruptsByte(1000));
     let ended = bench(address, &["--framing", "raw", "--connections", "1"]).expect(1);
     assert_eq!(count(&ended, "/errors/mismatches"), 1);
-    ended.says(&["1 wrong echo", "connection 0, stream"]);
+    ended.expect_stderr(&["1 wrong echo", "connection 0, stream"]);
 }
 
 #[test]
 fn echoes_in_the_wrong_order_fail_the_run() {
-    let address = echo::start(Manner::SwapsFrames);
+    let address = faulty_echo_server::start(EchoFault::SwapsFrames);
     let words = ["--no-hello", "--connections", "1", "--depth", "2"];
     let ended = bench(address, &words).expect(1);
-    ended.says(&["echo of message 0: message 1 came before it"]);
+    ended.expect_stderr(&["echo of message 0: message 1 came before it"]);
 }
 
 #[test]
 fn connections_that_end_early_fail_the_run_with_their_reason() {
-    let address = echo::start(Manner::EndsAfter(5000));
+    let address = faulty_echo_server::start(EchoFault::EndsAfter(5000));
     let ended = bench(address, &["--no-hello", "--connections", "3"]).expect(1);
     assert_eq!(count(&ended, "/errors/lost"), 3);
-    ended.says(&["of 3 connections", "3 ended early", "the peer"]);
+    ended.expect_stderr(&["of 3 connections", "3 ended early", "the peer"]);
 }
 
 #[test]
 fn a_connection_that_is_never_answered_fails_the_run_and_one_that_is_done_may_end() {
-    let address = echo::start(Manner::Uneven);
+    let address = faulty_echo_server::start(EchoFault::IgnoresFirst);
     let ended = bench(address, &["--framing", "lines", "--connections", "2"]).expect(1);
     assert!(count(&ended, "/messages") > 0);
     assert_eq!((count(&ended, "/errors/unanswered"), count(&ended, "/errors/lost")), (1, 0));
-    ended.says(&["of 2 connections", "1 waited in vain"]);
+    ended.expect_stderr(&["of 2 connections", "1 waited in vain"]);
 }
 
 #[test]
@@ -123,17 +123,17 @@ fn nobody_listening_is_told_with_the_reason() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let ended = bench(address, &["--connections", "7"]).expect(1);
     assert_eq!(count(&ended, "/errors/not_connected"), 7);
-    ended.says(&["no connection", &address.to_string(), "7 x", "refused"]);
+    ended.expect_stderr(&["no connection", &address.to_string(), "7 x", "refused"]);
 }
 
 #[test]
 fn messages_that_cannot_be_are_refused_before_anything_is_sent() {
     let none: SocketAddr = "127.0.0.1:9".parse().unwrap();
     let words = ["--framing", "length:width=1", "--size", "256"];
-    bench(none, &words).expect(2).says(&["--size 256", "255"]);
-    bench(none, &["--framing", "raw", "--no-hello"]).expect(2).says(&["--no-hello"]);
+    bench(none, &words).expect(2).expect_stderr(&["--size 256", "255"]);
+    bench(none, &["--framing", "raw", "--no-hello"]).expect(2).expect_stderr(&["--no-hello"]);
     let words = ["--size", "1000000", "--depth", "1000000"];
-    bench(none, &words).expect(2).says(&["16 GiB"]);
+    bench(none, &words).expect(2).expect_stderr(&["16 GiB"]);
 }
 
 #[test]
@@ -150,14 +150,14 @@ fn a_report_for_people_has_the_figures_and_in_a_pipe_no_pictures() {
 fn an_interrupted_load_ends_early_and_reports() {
     use std::io::{Read as _, Write as _};
 
-    use super::support::{PATIENCE, Program};
+    use super::harness::{Program, TEST_TIMEOUT};
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let words = ["bench", &address, "--no-hello", "-c", "1", "-t", "3600", "--json"];
     let program = Program::start(words);
     let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let mut buffer = [0; 4096];
     let mut chunks = 0;
     loop {

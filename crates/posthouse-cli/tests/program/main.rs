@@ -2,13 +2,23 @@
 #![deny(unsafe_code)]
 
 mod bench;
-mod commands;
-#[cfg(windows)]
-mod console;
-mod echo;
-mod files;
-mod foreign;
-mod link;
-mod resuming;
+mod command_line;
+mod connect;
+mod demo;
+mod doctor;
+mod faulty_echo_server;
+mod faulty_proxy;
+mod file_server;
+mod foreign_clients;
+mod get;
+mod harness;
+mod list;
+mod native_client;
+mod resume;
+mod send;
 mod serve;
-mod support;
+mod serve_directory;
+mod sim;
+mod tempdir;
+#[cfg(windows)]
+mod windows_console;

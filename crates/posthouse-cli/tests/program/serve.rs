@@ -3,7 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use super::support::{Program, TemporaryFile, connect, exchange, frame, run, serve};
+use super::harness::{Program, run, serve};
+use super::native_client::{connect, exchange, frame};
+use super::tempdir::TemporaryFile;
 
 #[test]
 fn native_frames_come_back_with_their_kind_and_payload_however_they_were_cut() {
@@ -46,7 +48,7 @@ fn other_framings_echo_in_both_layouts() {
 fn every_listener_is_announced_in_one_line_and_echoes() {
     let words = ["serve", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
     let mut server = Program::start(words);
-    let line = server.line();
+    let line = server.stdout_line();
     let addresses: Vec<SocketAddr> =
         line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(addresses.len(), 3, "two listeners, and one to try: {line}");
@@ -86,34 +88,34 @@ fn a_wrong_configuration_is_told_with_file_line_option_and_what_to_do() {
     {
         let file = TemporaryFile::new(&format!("wrong-{number}.toml"), text);
         let ended = run(["serve", "--config", file.text()]).expect(2);
-        ended.says(parts);
-        ended.says(&[file.text()]);
+        ended.expect_stderr(parts);
+        ended.expect_stderr(&[file.text()]);
     }
     run(["serve", "--config", "/nowhere/x.toml"])
         .expect(2)
-        .says(&["/nowhere/x.toml", "cannot read"]);
-    run(["serve", "--set", "layout"]).expect(2).says(&["--set layout", "NAME=VALUE"]);
-    run(["serve", "--set", "colour=red"]).expect(2).says(&["colour", "no such option"]);
-    run(["serve", "--io-workers", "99"]).expect(2).says(&["--io-workers 99", "0 to 64"]);
+        .expect_stderr(&["/nowhere/x.toml", "cannot read"]);
+    run(["serve", "--set", "layout"]).expect(2).expect_stderr(&["--set layout", "NAME=VALUE"]);
+    run(["serve", "--set", "colour=red"]).expect(2).expect_stderr(&["colour", "no such option"]);
+    run(["serve", "--io-workers", "99"]).expect(2).expect_stderr(&["--io-workers 99", "0 to 64"]);
 }
 
 #[test]
 fn it_goes_beyond_this_machine_only_with_a_key_or_when_told() {
     let beyond = ["serve", "--listen", "0.0.0.0:0"];
-    run(beyond).expect(2).says(&["0.0.0.0:0", "other machines", "--key-file", "--open"]);
-    run(["serve", "--listen", "[::]:0", "--framing", "lines"]).expect(2).says(&["--open"]);
+    run(beyond).expect(2).expect_stderr(&["0.0.0.0:0", "other machines", "--key-file", "--open"]);
+    run(["serve", "--listen", "[::]:0", "--framing", "lines"]).expect(2).expect_stderr(&["--open"]);
     let mut open = Program::start(beyond.into_iter().chain(["--open"]));
-    assert!(open.line().starts_with("listening on 0.0.0.0:"));
+    assert!(open.stdout_line().starts_with("listening on 0.0.0.0:"));
 
     let short = TemporaryFile::new("short.key", "0123456789abcde\n\n");
     let keyed =
         |file: &TemporaryFile| [&beyond[..], &["--key-file", file.text()]].concat().join(" ");
-    run(keyed(&short).split(' ')).expect(2).says(&[short.text(), "16 to 1024", "15"]);
+    run(keyed(&short).split(' ')).expect(2).expect_stderr(&[short.text(), "16 to 1024", "15"]);
     let long = TemporaryFile::new("long.key", &"k".repeat(1025));
-    run(keyed(&long).split(' ')).expect(2).says(&[long.text(), "16 to 1024"]);
+    run(keyed(&long).split(' ')).expect(2).expect_stderr(&[long.text(), "16 to 1024"]);
     let right = TemporaryFile::new("right.key", "0123456789abcdef\n");
     let mut server = Program::start(keyed(&right).split(' '));
-    assert!(server.line().ends_with("--key-file FILE"));
+    assert!(server.stdout_line().ends_with("--key-file FILE"));
 }
 
 #[test]
@@ -127,41 +129,43 @@ fn a_key_is_demanded_of_every_peer() {
     let bench = ["bench", &address, "-c", "2", "-t", "0.3"];
     run(bench.into_iter().chain(["--key-file", same.text()])).expect(0);
     let ended = run(bench.into_iter().chain(["--key-file", other.text()])).expect(1);
-    ended.says(&["no connection", "not admitted"]);
-    run(bench).expect(1).says(&["no connection", "no key is configured here"]);
+    ended.expect_stderr(&["no connection", "not admitted"]);
+    run(bench).expect(1).expect_stderr(&["no connection", "no key is configured here"]);
 }
 
 #[test]
 fn an_address_in_use_is_told_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    run(["serve", "--listen", &address]).expect(1).says(&[&address, "choose another port"]);
+    run(["serve", "--listen", &address])
+        .expect(1)
+        .expect_stderr(&[&address, "choose another port"]);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
-    use super::support::wait_until;
+    use super::harness::wait_until;
 
     // A busy machine may not run us as long as it tries.
     for _ in 0..20 {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let mut server = Program::start(["serve", "--listen", &address]);
-        wait_until("a second try", || server.sleeps() || server.has_ended());
+        wait_until("a second try", || server.is_sleeping() || server.has_ended());
         drop(taken);
         match server.first_line() {
             Some(line) => {
                 return assert!(line.starts_with(&format!("listening on {address} ")), "{line}");
             }
-            None => server.finish().expect(1).says(&[&address, "choose another port"]),
+            None => server.finish().expect(1).expect_stderr(&[&address, "choose another port"]),
         }
     }
     panic!("it has never waited");
 }
 
 mod endings {
-    use super::super::support::Request;
+    use super::super::harness::StopRequest;
     use super::*;
 
     /// Waits for the end of the stream.
@@ -171,11 +175,11 @@ mod endings {
 
     #[test]
     fn a_signal_drains_and_ends_with_success_and_one_line_was_all_it_said() {
-        for request in [Request::Terminate, Request::Interrupt] {
+        for request in [StopRequest::Terminate, StopRequest::Interrupt] {
             let (server, address) = serve(&[]);
             let mut stream = connect(address);
             exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
-            server.ask(request);
+            server.request_stop(request);
             drained(&mut stream);
             drop(stream);
             let ended = server.finish().expect(0);
@@ -185,14 +189,14 @@ mod endings {
 
     #[test]
     fn a_second_signal_ends_at_once_though_a_peer_holds_on() {
-        for request in [Request::Terminate, Request::Interrupt] {
+        for request in [StopRequest::Terminate, StopRequest::Interrupt] {
             // Drains for longer than the test waits.
             let (server, address) = serve(&["--set", "close_timeout_ms=3600000"]);
             let mut stream = connect(address);
             exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
-            server.ask(Request::Terminate);
+            server.request_stop(StopRequest::Terminate);
             drained(&mut stream);
-            server.ask(request);
+            server.request_stop(request);
             server.finish().expect(request.exit_code());
             drop(stream);
         }
@@ -203,7 +207,7 @@ mod endings {
         let (server, address) = serve(&["--set", "close_timeout_ms=50"]);
         let mut stream = connect(address);
         exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
-        server.ask(Request::Terminate);
+        server.request_stop(StopRequest::Terminate);
         server.finish().expect(0);
         drop(stream);
     }

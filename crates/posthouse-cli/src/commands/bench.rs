@@ -1,0 +1,222 @@
+//! `posthouse bench`: a closed-loop load on an echo server that checks every echo.
+
+mod connection_counts;
+mod load;
+mod measurements;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use posthouse::{Endpoint, Framing, Options, Peer, SendError, Target, Tuning};
+
+use crate::failure::{CommandResult, Failure};
+use crate::monitor::Monitor;
+use crate::pattern::Pattern;
+use crate::term::stdout;
+use crate::{address, key_file, rlimit, settings, signals};
+use connection_counts::ConnectionCounts;
+use load::{ConnectionState, LoadClient, LoadTest, Phase};
+use measurements::Measurements;
+use report::Report;
+
+/// Load an echo server, check every echo, and measure.
+///
+/// Each connection keeps DEPTH messages in flight: when an echo is back, checked to the last byte,
+/// the next message leaves. Any server that echoes frames will do. With the native framing it opens
+/// with Posthouse's hello; a server that knows only the frames needs --no-hello. The exit code is 0
+/// only if every connection came up and stayed and every echo was right.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse bench 127.0.0.1:9990
+  posthouse bench 127.0.0.1:9990 --connections 1000 --size 1024 --depth 16 --seconds 30
+  posthouse bench 10.0.0.7:999 --no-hello              a server with plain native frames
+  posthouse bench localhost:7 --framing raw --json     any server that echoes bytes")]
+pub(crate) struct Bench {
+    /// The server, HOST:PORT
+    #[arg(value_name = "ADDR", value_parser = address::parse_target)]
+    target: Target,
+    /// Connections at the same time
+    #[arg(long, short, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+    /// Bytes of each message
+    #[arg(long, short, value_name = "BYTES", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=16_777_214))]
+    size: u32,
+    /// Messages in flight on each connection
+    #[arg(long, short, value_name = "D", default_value_t = 8,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    depth: u32,
+    /// How long to measure, in seconds; a warm-up of a tenth, at most 1 s, comes before
+    #[arg(long, short = 't', value_name = "S", default_value = "5", value_parser = seconds)]
+    seconds: Duration,
+    /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
+    /// length:offset=0,width=4,endian=big,adjust=0,strip=4
+    #[arg(long, default_value = "native")]
+    framing: Framing,
+    /// Open without a hello: for a server that knows native frames but not Posthouse
+    #[arg(long, conflicts_with = "key_file")]
+    no_hello: bool,
+    /// A file with the secret that the server demands
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    io: settings::IoFlags,
+    /// Threads that make the load; 0: one for each core, at most 8
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    io_workers: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// More than any framing puts around a message, except a long delimiter or a header of many bytes:
+/// those have room in the default.
+const MAX_FRAME_OVERHEAD: usize = 64;
+/// The most that one connection may have in flight: the largest possible send queue.
+const MAX_IN_FLIGHT_BYTES: usize = 1 << 34;
+/// The number of connections being established at the same time, fewer than a backlog holds.
+const MAX_CONNECTING: u64 = 128;
+/// The time to wait, at the end, for the echoes of the messages in flight.
+const LAST_ECHOES_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that a graceful end of all connections may take.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A time from a tenth of a second to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    number.map(Duration::from_secs_f64).ok_or_else(|| "write 0.1 to 86400".to_owned())
+}
+
+/// The result of a load that is not in its measurements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoadResult {
+    /// The measured time.
+    time: Duration,
+    /// Connections that still waited for echoes when the time for the last ones was over.
+    unanswered: u64,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> CommandResult {
+        let target = self.target()?;
+        let pattern = Pattern::new(&self.framing, self.size as usize)
+            .map_err(|why| Failure::usage(format!("--size {}: {why}", self.size)))?;
+        if (self.size as usize + MAX_FRAME_OVERHEAD) * self.depth as usize > MAX_IN_FLIGHT_BYTES {
+            let text = "--size times --depth is over 16 GiB for each connection: make one smaller";
+            return Err(Failure::usage(text));
+        }
+        let mut options = self.options();
+        self.io.apply(&mut options)?;
+        rlimit::raise_open_files();
+        let test = Arc::new(LoadTest {
+            pattern,
+            depth: self.depth as usize,
+            stream: self.framing == Framing::Raw,
+            phase: load::PhaseCell::default(),
+            measurements: Measurements::new(self.seconds),
+            connections: Monitor::default(),
+        });
+        let endpoint = Endpoint::builder(LoadClient(test.clone())).options(options).start()?;
+        let interrupted = test.clone();
+        signals::on_interrupt(move || {
+            interrupted.connections.change(|counts| counts.interrupted = true);
+        })?;
+        self.connect(&endpoint, &target, &test.connections);
+        let result = self.measure(&endpoint, &test)?;
+        endpoint.shutdown(SHUTDOWN_TIMEOUT);
+        endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))?;
+
+        let report = Report::new(self, &test, result);
+        stdout::report(&report, self.json)?;
+        report.verdict()
+    }
+
+    fn target(&self) -> CommandResult<Target> {
+        let mut target = self.target.clone().framing(self.framing.clone());
+        let native = self.framing == Framing::Native;
+        if !native && (self.no_hello || self.key_file.is_some()) {
+            let text = "has neither hello nor keys: leave out --no-hello and --key-file";
+            return Err(Failure::usage(format!("the framing {} {text}", self.framing)));
+        }
+        if let Some(path) = &self.key_file {
+            target = target.key(key_file::read(path)?);
+        }
+        Ok(if self.no_hello { target.without_hello() } else { target })
+    }
+
+    fn options(&self) -> Options {
+        let frame = self.size as usize + MAX_FRAME_OVERHEAD;
+        let defaults = Options::default();
+        // Every connection is started by a post.
+        let max_posts = defaults.tuning.max_posts.max(2 * self.connections as usize);
+        let assembly = frame.saturating_mul(self.connections as usize).min(1 << 40);
+        Options {
+            io_workers: self.io_workers,
+            max_connections: self.connections as usize,
+            max_frame: defaults.max_frame.max(self.size as usize),
+            send_queue_bytes: defaults.send_queue_bytes.max(frame * self.depth as usize),
+            assembly_bytes: defaults.assembly_bytes.max(assembly),
+            tuning: Tuning { max_posts, ..defaults.tuning },
+            ..defaults
+        }
+    }
+
+    /// Establishes all connections, and waits until each is open or has failed.
+    fn connect(
+        &self,
+        endpoint: &Endpoint<ConnectionState>,
+        target: &Target,
+        connections: &Monitor<ConnectionCounts>,
+    ) {
+        for begun in 0..u64::from(self.connections) {
+            connections.wait(None, |counts| {
+                counts.interrupted || begun - counts.settled() < MAX_CONNECTING
+            });
+            if connections.read(|counts| counts.interrupted) {
+                return;
+            }
+            if let Err(error) = endpoint.connect(target.clone()) {
+                connections.change(|counts| counts.add_unreachable(&error.to_string()));
+            }
+        }
+        let all = u64::from(self.connections);
+        connections.wait(None, |counts| counts.interrupted || counts.settled() == all);
+    }
+
+    /// Starts the load on every connection, measures it, and waits for the last echoes.
+    fn measure(
+        &self,
+        endpoint: &Endpoint<ConnectionState>,
+        test: &Arc<LoadTest>,
+    ) -> CommandResult<LoadResult> {
+        let connections = &test.connections;
+        for id in connections.read(|counts| counts.connected.clone()) {
+            let test = test.clone();
+            let start = move |peer: &mut Peer<'_, ConnectionState>| {
+                test.start(peer);
+                Ok(())
+            };
+            match endpoint.run(id, start) {
+                // A connection that has ended since was counted by its handler.
+                Ok(()) | Err(SendError::NotConnected) => {}
+                Err(error) => {
+                    return Err(Failure::runtime(format!("cannot start the load: {error}")));
+                }
+            }
+        }
+        let over = |counts: &ConnectionCounts| counts.interrupted || counts.open() == 0;
+        connections.wait(Some((self.seconds / 10).min(Duration::from_secs(1))), over);
+        let started = test.measurements.start();
+        test.phase.set(Phase::Measuring);
+        connections.wait(Some(self.seconds), over);
+        test.phase.set(Phase::Ending);
+        let time = started.elapsed();
+        connections.wait(Some(LAST_ECHOES_TIMEOUT), |counts| counts.open() <= counts.idle);
+        Ok(LoadResult { time, unanswered: connections.read(|counts| counts.open() - counts.idle) })
+    }
+}

@@ -1,0 +1,257 @@
+//! The load: each connection sends messages, and checks their echoes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+use posthouse::{
+    Close, Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, ReasonKind, Target,
+};
+
+use super::connection_counts::ConnectionCounts;
+use super::measurements::Measurements;
+use crate::monitor::Monitor;
+use crate::pattern::{self, Pattern};
+
+/// The kind of every message. Text messages of IOCPS have it, and framings without kinds, too.
+const KIND: u8 = 0;
+
+/// The state that all connections of a load share.
+#[derive(Debug)]
+pub(crate) struct LoadTest {
+    pub(crate) pattern: Pattern,
+    /// Messages in flight on each connection.
+    pub(crate) depth: usize,
+    /// True if the framing has no message bounds (raw).
+    pub(crate) stream: bool,
+    pub(crate) phase: PhaseCell,
+    pub(crate) measurements: Measurements,
+    pub(crate) connections: Monitor<ConnectionCounts>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    WarmUp,
+    Measuring,
+    /// Nothing more is sent; the echoes of the messages in flight are awaited.
+    Ending,
+}
+
+/// The phase, as all workers see it.
+#[derive(Debug, Default)]
+pub(crate) struct PhaseCell(AtomicU8);
+
+impl PhaseCell {
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    fn get(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::WarmUp,
+            1 => Phase::Measuring,
+            _ => Phase::Ending,
+        }
+    }
+}
+
+/// The state of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionState {
+    number: u32,
+    /// The sequence number of the next message to send.
+    next: u64,
+    /// When each message in flight was sent, oldest first.
+    sent: VecDeque<Instant>,
+    /// Bytes of the oldest message in flight that were echoed (raw framing).
+    echoed_bytes: usize,
+    /// True exactly while it is counted as idle.
+    idle: bool,
+    /// True once an echo was wrong, which is counted as a mismatch.
+    failed: bool,
+}
+
+impl ConnectionState {
+    /// The sequence number of the oldest message in flight.
+    fn oldest(&self) -> u64 {
+        self.next - self.sent.len() as u64
+    }
+}
+
+thread_local! {
+    /// The message that is being sent or checked, one for each worker.
+    static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl LoadTest {
+    /// Sends the first messages of a connection.
+    pub(crate) fn start(&self, peer: &mut Peer<'_, ConnectionState>) {
+        MESSAGE.with_borrow_mut(|message| self.fill(peer, message, Instant::now()));
+    }
+
+    /// Sends until the depth is reached.
+    fn fill(&self, peer: &mut Peer<'_, ConnectionState>, message: &mut Vec<u8>, now: Instant) {
+        if self.phase.get() == Phase::Ending {
+            let state = peer.state();
+            if state.sent.is_empty() && !state.idle {
+                state.idle = true;
+                self.connections.change(|counts| counts.idle += 1);
+            }
+            return;
+        }
+        while peer.state().sent.len() < self.depth {
+            let state = peer.state();
+            self.pattern.write(state.number, state.next, message);
+            state.next += 1;
+            state.sent.push_back(now);
+            peer.send(KIND, message);
+        }
+    }
+
+    /// Checks a message that was received.
+    fn check(
+        &self,
+        state: &mut ConnectionState,
+        received: &Message<'_>,
+        expected: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<(), String> {
+        if self.stream {
+            return self.check_stream(state, received.payload(), expected, now);
+        }
+        let oldest = state.oldest();
+        let Some(sent) = state.sent.front().copied() else {
+            return Err(describe_unexpected(state, received));
+        };
+        if received.ticket().is_some() || received.kind() != KIND {
+            return Err(describe_unexpected(state, received));
+        }
+        self.pattern.write(state.number, oldest, expected);
+        if let Some(difference) = pattern::difference(expected, received.payload()) {
+            return Err(self.describe(state, received.payload(), &difference, expected));
+        }
+        self.complete(state, sent, now);
+        Ok(())
+    }
+
+    /// Checks a chunk of a stream, which may end anywhere.
+    fn check_stream(
+        &self,
+        state: &mut ConnectionState,
+        mut received: &[u8],
+        expected: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<(), String> {
+        while !received.is_empty() {
+            let Some(sent) = state.sent.front().copied() else {
+                let (connection, bytes) = (state.number, received.len());
+                return Err(format!("connection {connection}: {bytes} bytes that were not sent"));
+            };
+            self.pattern.write(state.number, state.oldest(), expected);
+            let due = &expected[state.echoed_bytes..];
+            let (now_due, later) = received.split_at(received.len().min(due.len()));
+            if let Some(difference) = pattern::difference(&due[..now_due.len()], now_due) {
+                let at = state.oldest() * self.pattern.size() as u64 + state.echoed_bytes as u64;
+                let connection = state.number;
+                return Err(format!(
+                    "connection {connection}, stream from byte {at}: {difference}"
+                ));
+            }
+            received = later;
+            state.echoed_bytes += now_due.len();
+            if state.echoed_bytes == self.pattern.size() {
+                state.echoed_bytes = 0;
+                self.complete(state, sent, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the oldest message in flight: its echo is back.
+    fn complete(&self, state: &mut ConnectionState, sent: Instant, now: Instant) {
+        state.sent.pop_front();
+        if self.phase.get() == Phase::Measuring {
+            self.measurements.record(state.number, sent, now);
+        }
+    }
+
+    /// The description of an echo that is not the oldest message in flight.
+    fn describe(
+        &self,
+        state: &ConnectionState,
+        received: &[u8],
+        difference: &str,
+        scratch: &mut Vec<u8>,
+    ) -> String {
+        let (connection, oldest) = (state.number, state.oldest());
+        let other = (oldest + 1..state.next).find(|sequence| {
+            self.pattern.write(connection, *sequence, scratch);
+            scratch == received
+        });
+        let what = match other {
+            Some(other) => format!("message {other} came before it"),
+            None => difference.to_owned(),
+        };
+        format!("connection {connection}, echo of message {oldest}: {what}")
+    }
+}
+
+/// The description of a message that is no echo.
+fn describe_unexpected(state: &ConnectionState, received: &Message<'_>) -> String {
+    let (connection, kind, bytes) = (state.number, received.kind(), received.payload().len());
+    format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours")
+}
+
+/// The handler of the connections.
+pub(crate) struct LoadClient(pub(crate) Arc<LoadTest>);
+
+impl Handler for LoadClient {
+    type State = ConnectionState;
+
+    fn connected(&self, peer: &mut Peer<'_, ConnectionState>) -> Outcome {
+        let id = peer.id();
+        self.0.connections.change(|counts| {
+            peer.state().number = counts.connected.len() as u32;
+            counts.connected.push(id);
+        });
+        Ok(())
+    }
+
+    fn received(&self, peer: &mut Peer<'_, ConnectionState>, message: Message<'_>) -> Outcome {
+        let (test, now) = (&self.0, Instant::now());
+        MESSAGE.with_borrow_mut(|scratch| match test.check(peer.state(), &message, scratch, now) {
+            Ok(()) => {
+                test.fill(peer, scratch, now);
+                Ok(())
+            }
+            Err(what) => {
+                peer.state().failed = true;
+                test.connections.change(|counts| counts.add_mismatch(what));
+                Err(Close::abort().because("an echo was wrong"))
+            }
+        })
+    }
+
+    fn disconnected(&self, peer: &mut Peer<'_, ConnectionState>, why: &Reason) {
+        let state = peer.state();
+        // A connection that still waits at the shutdown is counted before.
+        let expected = state.failed || state.idle || why.kind() == ReasonKind::Shutdown;
+        self.0.connections.change(|counts| {
+            counts.add_ended(state.idle);
+            if !expected {
+                counts.add_lost(why);
+            }
+        });
+    }
+
+    fn unreachable(&self, _: &Endpoint<ConnectionState>, _: PeerId, _: &Target, why: &Reason) {
+        // Only an interruption shuts down while connections are being made.
+        if why.kind() != ReasonKind::Shutdown {
+            // The reason names what a program would do about it; here it is a flag.
+            let why = why.to_string().replace("see Target::without_hello", "try --no-hello");
+            self.0.connections.change(|counts| counts.add_unreachable(&why));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `posthouse demo`: a server and a hundred clients in one process, and the checks of all counts.
+
+mod client;
+mod demo_counts;
+mod report;
+mod sample_files;
+mod server;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use posthouse::{Endpoint, Options, Stats, Target};
+
+use crate::failure::{CommandResult, Failure};
+use crate::monitor::Monitor;
+use crate::pattern::Pattern;
+use crate::term::stdout;
+use crate::{rlimit, settings};
+use client::DemoClient;
+use demo_counts::DemoCounts;
+use report::Report;
+use sample_files::SampleFiles;
+use server::DemoServer;
+
+/// See it work: a server and a hundred clients, in this process, over loopback.
+///
+/// Clients send messages and check the echoes, make requests, join groups and get the groups'
+/// messages; two send a file into a temporary directory and get it back meanwhile; one in ten
+/// leaves with a reset while its messages are under way. Every count is checked, down to the last
+/// operation and socket. The exit code is 0 only if all of it was right.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse demo
+  posthouse demo --layout shared
+  posthouse demo --json")]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    io: settings::IoFlags,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const CLIENTS: u32 = 100;
+/// One in this many clients aborts its connection, half-way.
+const ABORT_EVERY: u32 = 10;
+const ABORTING_CLIENTS: u32 = CLIENTS / ABORT_EVERY;
+const ECHOES: u64 = 500;
+/// Messages of each client that are in flight at the same time.
+const ECHOES_IN_FLIGHT: u64 = 16;
+const ECHO_BYTES: usize = 200;
+const REQUESTS: u64 = 20;
+const GROUPS: u32 = 4;
+const GROUP_MESSAGES: u64 = 25;
+/// The number of clients, the first ones, that send a file and get it back.
+const FILES: u32 = 2;
+const FILE_BYTES: usize = 4 << 20;
+
+/// Kinds of messages. Those below 32 are text of IOCPS, or reserved.
+mod kind {
+    /// Comes back as it is.
+    pub(super) const ECHO: u8 = 0;
+    /// A request: the reply is the payload, reversed.
+    pub(super) const REVERSE: u8 = 40;
+    /// A request: to join the group that the payload names.
+    pub(super) const JOIN: u8 = 41;
+    /// A message to a group.
+    pub(super) const GROUP: u8 = 42;
+}
+
+/// The time after which the missing events are reported as errors.
+const DEMO_TIMEOUT: Duration = Duration::from_secs(20);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn aborts(client: u32) -> bool {
+    client % ABORT_EVERY == ABORT_EVERY - 1
+}
+
+fn group_of(client: u32) -> u32 {
+    client % GROUPS
+}
+
+fn group_name(group: u32) -> String {
+    format!("room {group}")
+}
+
+fn group_message(group: u32, number: u64) -> Vec<u8> {
+    format!("message {number} to {}", group_name(group)).into_bytes()
+}
+
+/// The result of a demonstration.
+pub(crate) struct DemoResult {
+    backend: &'static str,
+    elapsed: Duration,
+    counts: Arc<Monitor<DemoCounts>>,
+    /// Files that came back as they were sent.
+    files_unchanged: u64,
+    server: Stats,
+    clients: Stats,
+}
+
+impl Demo {
+    pub(crate) fn run(&self) -> CommandResult {
+        let mut options = Options::default();
+        self.io.apply(&mut options)?;
+        rlimit::raise_open_files();
+        let report = Report::new(&perform(options)?);
+        stdout::report(&report, self.json)?;
+        report.verdict()
+    }
+}
+
+/// Runs the demonstration, and waits until both endpoints have ended.
+fn perform(options: Options) -> CommandResult<DemoResult> {
+    let counts = Arc::<Monitor<DemoCounts>>::default();
+    let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES)
+        .map_err(|why| Failure::runtime(format!("no messages for the demonstration: {why}")))?;
+    let files = Arc::new(SampleFiles::make()?);
+    let handler = DemoServer { counts: counts.clone(), inbox: files.inbox.clone() };
+    let server =
+        Endpoint::builder(handler).listen("127.0.0.1:0").options(options.clone()).start()?;
+    let handler = DemoClient::new(counts.clone(), pattern, files.clone());
+    let clients = Endpoint::builder(handler).options(options).start()?;
+    let target = Target::parse(&server.addresses()[0].to_string())
+        .map_err(|error| Failure::runtime(error.to_string()))?;
+
+    let started = Instant::now();
+    for _ in 0..CLIENTS {
+        clients
+            .connect(target.clone())
+            .map_err(|error| Failure::runtime(format!("cannot connect: {error}")))?;
+    }
+    let remaining = u64::from(CLIENTS - ABORTING_CLIENTS);
+    wait_for(&counts, |counts| {
+        counts.joined == remaining && counts.server_disconnects == u64::from(ABORTING_CLIENTS)
+    });
+    for number in 0..GROUP_MESSAGES {
+        for group in 0..GROUPS {
+            server
+                .group(&group_name(group))
+                .send(kind::GROUP, &group_message(group, number))
+                .map_err(|error| Failure::runtime(format!("cannot send to a group: {error}")))?;
+        }
+    }
+    let all = u64::from(CLIENTS);
+    wait_for(&counts, |counts| {
+        counts.server_disconnects == all && counts.client_disconnects == all
+    });
+    let elapsed = started.elapsed();
+    for ended in [end(&clients), end(&server)] {
+        ended?;
+    }
+    let backend = server.backend();
+    let (server, clients) = (server.stats(), clients.stats());
+    let files_unchanged = files.count_unchanged();
+    Ok(DemoResult { backend, elapsed, counts, files_unchanged, server, clients })
+}
+
+/// Waits until the counts are as expected, an error was counted, or the time is over.
+fn wait_for(counts: &Monitor<DemoCounts>, is_done: impl Fn(&DemoCounts) -> bool) {
+    let has_ended = |counts: &DemoCounts| !counts.errors.is_empty() || is_done(counts);
+    counts.wait(Some(DEMO_TIMEOUT), has_ended);
+}
+
+fn end<S: Default + Send + 'static>(endpoint: &Endpoint<S>) -> CommandResult {
+    endpoint.shutdown(SHUTDOWN_TIMEOUT);
+    endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))
+}

@@ -1,0 +1,210 @@
+//! The clients of the demonstration: one handler for all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthouse::{
+    Close, Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, ReasonKind, RequestError,
+    Target, Transfer,
+};
+
+use super::demo_counts::DemoCounts;
+use super::sample_files::{self, SampleFiles};
+use super::{
+    ECHOES, ECHOES_IN_FLIGHT, FILES, GROUP_MESSAGES, REQUESTS, aborts, group_message, group_name,
+    group_of, kind,
+};
+use crate::monitor::Monitor;
+use crate::pattern::{self, Pattern};
+
+/// The time that a reply may take.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Each client checks echoes, sends requests, joins its group, and closes; some abort half-way. The
+/// first clients send a file and get it back meanwhile.
+pub(crate) struct DemoClient(Arc<Inner>);
+
+struct Inner {
+    counts: Arc<Monitor<DemoCounts>>,
+    pattern: Pattern,
+    files: Arc<SampleFiles>,
+}
+
+/// The state of one client.
+#[derive(Default)]
+pub(crate) struct ClientState {
+    number: u32,
+    echoes_sent: u64,
+    echoes_received: u64,
+    group_messages: u64,
+    /// True exactly while a transfer of its file is not finished.
+    has_file: bool,
+}
+
+impl ClientState {
+    fn is_done(&self) -> bool {
+        self.group_messages == GROUP_MESSAGES && !self.has_file
+    }
+}
+
+impl DemoClient {
+    pub(crate) fn new(
+        counts: Arc<Monitor<DemoCounts>>,
+        pattern: Pattern,
+        files: Arc<SampleFiles>,
+    ) -> Self {
+        Self(Arc::new(Inner { counts, pattern, files }))
+    }
+}
+
+impl Handler for DemoClient {
+    type State = ClientState;
+
+    fn connected(&self, peer: &mut Peer<'_, ClientState>) -> Outcome {
+        peer.state().number = self.0.counts.change(|counts| {
+            counts.connected += 1;
+            counts.connected - 1
+        });
+        let number = peer.state().number;
+        if number < FILES {
+            peer.state().has_file = true;
+            peer.offer(&self.0.files.outbox, &sample_files::name(number));
+        }
+        self.0.send_echoes(peer);
+        Ok(())
+    }
+
+    fn received(&self, peer: &mut Peer<'_, ClientState>, message: Message<'_>) -> Outcome {
+        match message.kind() {
+            kind::ECHO => Inner::on_echo(&self.0, peer, message.payload()),
+            kind::GROUP => self.0.on_group_message(peer, message.payload()),
+            other => self.0.fail(peer, &format!("got a message of kind {other}")),
+        }
+    }
+
+    fn transferred(&self, peer: &mut Peer<'_, ClientState>, transfer: &Transfer) -> Outcome {
+        let (name, number) = (transfer.name(), peer.state().number);
+        if let Err(error) = transfer.result() {
+            return self.0.fail(peer, &format!("did not get {name} across: {error}"));
+        }
+        if transfer.is_incoming() {
+            peer.state().has_file = false;
+        } else {
+            self.0.counts.change(|counts| counts.files_sent += 1);
+            peer.get(&self.0.files.back, &sample_files::name(number));
+        }
+        if peer.state().is_done() { Err(Close::gracefully()) } else { Ok(()) }
+    }
+
+    fn disconnected(&self, peer: &mut Peer<'_, ClientState>, why: &Reason) {
+        self.0.counts.change(|counts| {
+            counts.client_disconnects += 1;
+            if why.kind() != ReasonKind::Closed {
+                counts.add_error(format!(
+                    "client {} lost its connection: {why}",
+                    peer.state().number
+                ));
+            }
+        });
+    }
+
+    fn unreachable(&self, _: &Endpoint<ClientState>, _: PeerId, target: &Target, why: &Reason) {
+        self.0
+            .counts
+            .change(|counts| counts.add_error(format!("no connection to {target} came up: {why}")));
+    }
+}
+
+impl Inner {
+    fn send_echoes(&self, peer: &mut Peer<'_, ClientState>) {
+        let mut message = Vec::new();
+        loop {
+            let client = peer.state();
+            let in_flight = client.echoes_sent - client.echoes_received;
+            if client.echoes_sent == ECHOES || in_flight == ECHOES_IN_FLIGHT {
+                return;
+            }
+            self.pattern.write(client.number, client.echoes_sent, &mut message);
+            client.echoes_sent += 1;
+            peer.send(kind::ECHO, &message);
+        }
+    }
+
+    fn on_echo(inner: &Arc<Self>, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> Outcome {
+        let client = peer.state();
+        let mut expected = Vec::new();
+        inner.pattern.write(client.number, client.echoes_received, &mut expected);
+        if let Some(difference) = pattern::difference(&expected, payload) {
+            let text =
+                format!("got a wrong echo of message {}: {difference}", client.echoes_received);
+            return inner.fail(peer, &text);
+        }
+        client.echoes_received += 1;
+        let (number, received) = (client.number, client.echoes_received);
+        inner.counts.change(|counts| counts.echoes += 1);
+        if aborts(number) && received == ECHOES / 2 {
+            return Err(Close::abort().because("leaves abruptly, as it should"));
+        }
+        inner.send_echoes(peer);
+        if received == ECHOES {
+            Self::send_requests(inner, peer, number);
+        }
+        Ok(())
+    }
+
+    /// Sends all requests at once; the replies come in their order.
+    fn send_requests(inner: &Arc<Self>, peer: &mut Peer<'_, ClientState>, number: u32) {
+        for question in 0..REQUESTS {
+            let question = format!("client {number}, question {question}").into_bytes();
+            let expected: Vec<u8> = question.iter().rev().copied().collect();
+            let inner = inner.clone();
+            peer.request(kind::REVERSE, &question, REPLY_TIMEOUT, move |peer, reply| {
+                inner.on_reply(peer, reply, &expected)
+            });
+        }
+        let (group, inner) = (group_name(group_of(number)), inner.clone());
+        peer.request(kind::JOIN, group.as_bytes(), REPLY_TIMEOUT, move |peer, reply| match reply {
+            Ok(_) => {
+                inner.counts.change(|counts| counts.joined += 1);
+                Ok(())
+            }
+            Err(error) => inner.fail(peer, &format!("could not join its group: {error}")),
+        });
+    }
+
+    fn on_reply(
+        &self,
+        peer: &mut Peer<'_, ClientState>,
+        reply: Result<Message<'_>, RequestError>,
+        expected: &[u8],
+    ) -> Outcome {
+        match reply {
+            Ok(reply) if reply.payload() == expected => {
+                self.counts.change(|counts| counts.replies += 1);
+                Ok(())
+            }
+            Ok(_) => self.fail(peer, "got a wrong reply"),
+            Err(error) => self.fail(peer, &format!("got no reply: {error}")),
+        }
+    }
+
+    fn on_group_message(&self, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> Outcome {
+        let client = peer.state();
+        let expected = group_message(group_of(client.number), client.group_messages);
+        if payload != expected {
+            let (expected, got) =
+                (String::from_utf8_lossy(&expected), String::from_utf8_lossy(payload));
+            return self.fail(peer, &format!("should get {expected:?} and got {got:?}"));
+        }
+        client.group_messages += 1;
+        let all = client.is_done();
+        self.counts.change(|counts| counts.group_messages += 1);
+        if all { Err(Close::gracefully()) } else { Ok(()) }
+    }
+
+    fn fail(&self, peer: &mut Peer<'_, ClientState>, what: &str) -> Outcome {
+        let number = peer.state().number;
+        self.counts.change(|counts| counts.add_error(format!("client {number} {what}")));
+        Err(Close::abort().because(what))
+    }
+}

@@ -1,0 +1,38 @@
+//! The events of the demonstration, counted by the callbacks of both endpoints.
+
+/// The number of errors that are kept.
+const MAX_ERRORS: usize = 10;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DemoCounts {
+    /// Clients that connected, and so the number of the next one.
+    pub(crate) connected: u32,
+    /// Echoes that were right.
+    pub(crate) echoes: u64,
+    /// Replies that were right.
+    pub(crate) replies: u64,
+    /// Clients that joined their group.
+    pub(crate) joined: u64,
+    /// Group messages that were right and in order.
+    pub(crate) group_messages: u64,
+    /// Files that the server confirmed.
+    pub(crate) files_sent: u64,
+    /// Disconnections that the clients' endpoint reported.
+    pub(crate) client_disconnects: u64,
+    /// Disconnections that the server reported.
+    pub(crate) server_disconnects: u64,
+    /// Disconnections that the server reported as a reset.
+    pub(crate) resets: u64,
+    /// Disconnections that the server reported as an end by the client.
+    pub(crate) ended: u64,
+    /// Descriptions of the first unexpected events.
+    pub(crate) errors: Vec<String>,
+}
+
+impl DemoCounts {
+    pub(crate) fn add_error(&mut self, what: String) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(what);
+        }
+    }
+}

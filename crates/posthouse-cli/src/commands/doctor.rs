@@ -1,0 +1,85 @@
+//! `posthouse doctor`: the backends that work on this machine, and its limits.
+
+mod backends;
+mod machine;
+
+use std::fmt;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::failure::{CommandResult, Failure};
+use crate::term::stdout;
+use backends::Backends;
+
+/// Look at this machine: which backends work here, and which limits matter.
+///
+/// Each backend is tried with a real connection over loopback. Limits are read, never changed. The
+/// exit code is 0 if Posthouse can run here.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse doctor
+  posthouse doctor --json")]
+pub(crate) struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    version: &'static str,
+    backends: Backends,
+    machine: Vec<Finding>,
+}
+
+/// Something about this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    what: &'static str,
+    value: String,
+    verdict: Verdict,
+    /// The meaning of the value, and a remedy unless it is good.
+    advice: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Good,
+    Low,
+    Unknown,
+}
+
+impl Doctor {
+    pub(crate) fn run(&self) -> CommandResult {
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            backends: Backends::test(),
+            machine: machine::findings(),
+        };
+        stdout::report(&report, self.json)?;
+        match report.backends.auto() {
+            Ok(_) => Ok(()),
+            Err(why) => Err(Failure::runtime(format!("no backend works here: {why}"))),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "posthouse {}\n\nBackends\n{}", self.version, self.backends)?;
+        writeln!(f, "\nThis machine")?;
+        for Finding { what, value, verdict, advice } in &self.machine {
+            let verdict = match verdict {
+                Verdict::Good => "good",
+                Verdict::Low => "LOW",
+                Verdict::Unknown => "unknown",
+            };
+            let line = format!("  {what:<14} {value:<38} {verdict:<8} {advice}");
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! `posthouse get`: files from a server.
+
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{ArgGroup, Args};
+use posthouse::{Directory, Target};
+
+use crate::address;
+use crate::failure::{CommandResult, Failure};
+use crate::term::escaped::Escaped;
+use crate::term::hints;
+use crate::term::terminal::Terminal;
+use crate::transfer_client::{
+    ConnectFlags, Direction, FileClient, FileJob, JobSource, Listing, NextJob, PARTS_DIRECTORY,
+    RunEnd, TransferFlags, TransferReport, parent_directory,
+};
+
+/// Get files from a server with a directory.
+///
+/// A file arrives under the name that `posthouse list` shows, in the current directory or in the
+/// one that -o names; directories in the name are made. The name of a directory there gets all
+/// that is in it.
+///
+/// A file is there whole and verified, or not at all. One that is there already is left as it is:
+/// with the same content that counts as done, with another it is an error. What broke off goes on
+/// where it was, after a lost connection as with the same command given again.
+///
+/// The exit code is 0 only if every file is there and verified; 1 if any failed, each with its
+/// reason on stderr; 2 for wrong usage; 130 for an interruption.
+#[derive(Debug, Args)]
+#[command(override_usage = "posthouse get [OPTIONS] <ADDR> <NAME...|--all>")]
+#[command(group = ArgGroup::new("what").args(["names", "all"]).required(true))]
+#[command(after_long_help = "\
+Examples:
+  posthouse get 10.0.0.7:9990 report.pdf
+  posthouse get 10.0.0.7:9990 report.pdf -o /tmp/today.pdf
+  posthouse get 10.0.0.7:9990 build                     everything in build
+  posthouse get 10.0.0.7:9990 --all -o copy --key-file secret.key")]
+pub(crate) struct Get {
+    /// The server, HOST:PORT
+    #[arg(value_name = "ADDR", value_parser = address::parse_target)]
+    target: Target,
+    /// Names of files, or of directories
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Get everything that the server has
+    #[arg(long)]
+    all: bool,
+    /// Where to put them: a directory that is there, or, with one NAME that is a file, its path
+    #[arg(long, short, value_name = "PATH", default_value = ".", hide_default_value = true)]
+    output: PathBuf,
+    #[command(flatten)]
+    connect: ConnectFlags,
+    #[command(flatten)]
+    transfer: TransferFlags,
+}
+
+/// The directory to put files into.
+struct Destination {
+    directory: Directory,
+    path: PathBuf,
+    /// The local name of the one file, if `--output` gives it another than its own.
+    file_name: Option<String>,
+}
+
+/// A file to get.
+struct WantedFile {
+    /// The name on the server.
+    name: Box<str>,
+    /// The local path, if it differs from the name.
+    path: Option<Box<str>>,
+}
+
+/// The jobs for all files to get.
+struct GetJobs {
+    directory: Directory,
+    files: std::vec::IntoIter<WantedFile>,
+}
+
+impl Get {
+    pub(crate) fn run(&self) -> CommandResult {
+        let mut terminal = self.transfer.terminal();
+        let style = self.transfer.report_style(&terminal);
+        let mut report = TransferReport::new(Direction::Get, style);
+        let destination = self.destination()?;
+        let policy = self.transfer.retry_policy();
+        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
+        let files = self.find_files(&mut client, &mut report, &terminal, &destination)?;
+        let mut jobs = GetJobs { directory: destination.directory, files: files.into_iter() };
+        let (end, left) = match jobs.remaining() {
+            0 => (RunEnd::Complete, 0),
+            _ => client.transfer(&mut jobs, &mut report, &mut terminal, Duration::ZERO),
+        };
+        let result = report.close(&mut terminal, &end, left);
+        let ended = client.shutdown();
+        // Fails, as it should, if the directory still holds the part of an unfinished file.
+        let _ = std::fs::remove_dir(destination.path.join(PARTS_DIRECTORY));
+        ended.and(result)
+    }
+
+    /// Finds the files to get: those that the server lists, and names that it does not list.
+    fn find_files(
+        &self,
+        client: &mut FileClient,
+        report: &mut TransferReport,
+        terminal: &Terminal,
+        destination: &Destination,
+    ) -> CommandResult<Vec<WantedFile>> {
+        let mut files = Vec::new();
+        if self.all {
+            let listed = client.list(terminal, "", |entry| {
+                report.expect_file(entry.size);
+                files.push(WantedFile { name: entry.name, path: None });
+                Ok(())
+            })?;
+            return match listed {
+                Listing::Complete => Ok(files),
+                Listing::Refused(why) => Err(Failure::runtime(why)),
+            };
+        }
+        for name in &self.names {
+            let name = name.replace(MAIN_SEPARATOR, "/");
+            let name = name.trim_end_matches('/');
+            let before = files.len();
+            // If the server refuses to list, the name is taken for that of a file.
+            client.list(terminal, &format!("{name}/"), |entry| {
+                report.expect_file(entry.size);
+                files.push(WantedFile { name: entry.name, path: None });
+                Ok(())
+            })?;
+            if files.len() == before {
+                // A file, or nothing: then the request for it fails.
+                report.expect_file(0);
+                let path = destination.file_name.as_deref().map(Box::from);
+                files.push(WantedFile { name: name.into(), path });
+            } else if destination.file_name.is_some() {
+                return Err(Failure::usage(format!(
+                    "{} is a directory there, and {} is none here: make it, with mkdir",
+                    Escaped(name),
+                    Escaped(self.output.as_path())
+                )));
+            }
+        }
+        Ok(files)
+    }
+
+    fn destination(&self) -> CommandResult<Destination> {
+        let path = &self.output;
+        let shown = Escaped(path.as_path());
+        if path.is_dir() {
+            let directory = open(path)?;
+            return Ok(Destination { directory, path: path.clone(), file_name: None });
+        }
+        let named = path.file_name().filter(|_| !ends_with_separator(path));
+        let (Some(name), [_]) = (named, &self.names[..]) else {
+            return Err(Failure::usage(format!(
+                "-o {shown}: there is no such directory; make it: {}",
+                hints::make_directory(&shown)
+            )));
+        };
+        let Some(name) = name.to_str() else {
+            return Err(Failure::usage(format!("-o {shown}: the name is not UTF-8")));
+        };
+        let parent = parent_directory(path);
+        let (directory, path) = (open(parent)?, parent.to_owned());
+        Ok(Destination { directory, path, file_name: Some(name.to_owned()) })
+    }
+}
+
+fn open(path: &Path) -> CommandResult<Directory> {
+    Directory::open(path).map_err(|error| Failure::usage(format!("-o: {error}")))
+}
+
+fn ends_with_separator(path: &Path) -> bool {
+    let last = path.as_os_str().as_encoded_bytes().last();
+    last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
+}
+
+impl JobSource for GetJobs {
+    fn next(&mut self, _: Instant) -> NextJob {
+        let Some(WantedFile { name, path }) = self.files.next() else { return NextJob::End };
+        let path = path.unwrap_or_else(|| name.clone());
+        NextJob::Job(FileJob { directory: self.directory.clone(), path, name })
+    }
+
+    fn remaining(&self) -> usize {
+        self.files.len()
+    }
+}

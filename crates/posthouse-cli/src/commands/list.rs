@@ -1,0 +1,89 @@
+//! `posthouse list`: the files of a server.
+
+use std::io::{self, IsTerminal as _};
+
+use clap::Args;
+use posthouse::{FileEntry, Target};
+use serde::Serialize;
+
+use crate::address;
+use crate::failure::{CommandResult, Failure};
+use crate::term::escaped::Escaped;
+use crate::term::stdout;
+use crate::term::terminal::Terminal;
+use crate::term::timestamp::Timestamp;
+use crate::term::units::ByteSize;
+use crate::transfer_client::{ConnectFlags, FileClient, Listing, RetryPolicy};
+
+/// List the files that a server has: size in bytes, time of modification (UTC), name.
+///
+/// In the order of the names, one line a file. On a terminal the last line is the sum.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  posthouse list 10.0.0.7:9990
+  posthouse list 10.0.0.7:9990 build/                  what is in build
+  posthouse list 10.0.0.7:9990 --json | jq -r .name")]
+pub(crate) struct List {
+    /// The server, HOST:PORT
+    #[arg(value_name = "ADDR", value_parser = address::parse_target)]
+    target: Target,
+    /// Only files whose names begin so
+    #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Print one JSON object a line, for each file
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: ConnectFlags,
+}
+
+#[derive(Debug, Serialize)]
+struct EntryLine<'a> {
+    name: &'a str,
+    bytes: u64,
+    /// UTC, by ISO 8601.
+    modified: Option<String>,
+    modified_ms: Option<i64>,
+    executable: bool,
+}
+
+impl List {
+    pub(crate) fn run(&self) -> CommandResult {
+        let terminal = Terminal::new(false);
+        let policy = RetryPolicy::default();
+        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
+        let (mut files, mut bytes) = (0, 0_u64);
+        let listed = client.list(&terminal, &self.prefix, |entry| {
+            files += 1;
+            bytes = bytes.saturating_add(entry.size);
+            stdout::write(&if self.json { json(&entry) } else { text(&entry) })
+        });
+        let ended = client.shutdown();
+        if let Listing::Refused(why) = listed? {
+            return Err(Failure::runtime(why));
+        }
+        if !self.json && io::stdout().is_terminal() {
+            stdout::write(&format!("{files} files, {}\n", ByteSize(bytes)))?;
+        }
+        ended
+    }
+}
+
+fn text(entry: &FileEntry) -> String {
+    // A missing time is as wide as a time.
+    let time = entry.modified_ms.map_or_else(|| "-".to_owned(), |ms| Timestamp(ms).to_string());
+    format!("{:>12}  {time:<20}  {}\n", entry.size, Escaped(&*entry.name))
+}
+
+fn json(entry: &FileEntry) -> String {
+    let line = EntryLine {
+        name: &entry.name,
+        bytes: entry.size,
+        modified: entry.modified_ms.map(|ms| Timestamp(ms).to_string()),
+        modified_ms: entry.modified_ms,
+        executable: entry.executable,
+    };
+    let line = serde_json::to_string(&line).expect("these values can be written as JSON");
+    format!("{line}\n")
+}

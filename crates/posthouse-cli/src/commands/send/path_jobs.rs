@@ -1,0 +1,78 @@
+//! The jobs of the paths on the command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::tree::{self, Root, SendPath, TreeEntry};
+use crate::term::terminal::Terminal;
+use crate::transfer_client::{JobSource, NextJob, TransferReport};
+
+/// The files beneath the paths: of each only its root and its path there are held.
+pub(super) struct PathJobs {
+    roots: Vec<Root>,
+    files: std::vec::IntoIter<(usize, Box<str>)>,
+}
+
+impl PathJobs {
+    /// Walks all paths. Entries that are skipped or cannot be sent are added to the report.
+    pub(super) fn find(
+        paths: &[PathBuf],
+        sent_as: Option<&str>,
+        report: &mut TransferReport,
+        terminal: &Terminal,
+    ) -> Self {
+        let (mut roots, mut files) = (Vec::new(), Vec::new());
+        for path in paths {
+            match SendPath::open(path, sent_as) {
+                Ok(SendPath::File(root, file)) => {
+                    report.expect_file(file.bytes);
+                    files.push((roots.len(), file.path.into()));
+                    roots.push(root);
+                }
+                Ok(SendPath::Directory(root, top)) => {
+                    walk(&top, report, terminal, |path| files.push((roots.len(), path)));
+                    roots.push(root);
+                }
+                Err(why) => fail(path, &why, report, terminal),
+            }
+        }
+        Self { roots, files: files.into_iter() }
+    }
+}
+
+fn walk(
+    top: &Path,
+    report: &mut TransferReport,
+    terminal: &Terminal,
+    mut each: impl FnMut(Box<str>),
+) {
+    tree::walk(top, &mut |entry| match entry {
+        TreeEntry::File(file) => {
+            report.expect_file(file.bytes);
+            each(file.path.into());
+        }
+        TreeEntry::Skipped(path, why) => report.skipped(terminal, &tree::shown(path), why),
+        TreeEntry::EmptyDirectory(path) => {
+            report.skipped(terminal, &tree::shown(path), "an empty directory");
+        }
+        TreeEntry::Unsendable(path, why) => fail(path, &why, report, terminal),
+    });
+}
+
+fn fail(path: &Path, why: &str, report: &mut TransferReport, terminal: &Terminal) {
+    report.expect_file(0);
+    report.failed(terminal, &tree::shown(path), None, why);
+}
+
+impl JobSource for PathJobs {
+    fn next(&mut self, _: Instant) -> NextJob {
+        match self.files.next() {
+            Some((root, path)) => NextJob::Job(self.roots[root].job(&path)),
+            None => NextJob::End,
+        }
+    }
+
+    fn remaining(&self) -> usize {
+        self.files.len()
+    }
+}

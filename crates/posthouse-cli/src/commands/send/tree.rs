@@ -1,0 +1,309 @@
+//! A path on the command line, and the files beneath it.
+
+use std::ffi::OsStr;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+
+use posthouse::Directory;
+
+use crate::transfer_client::{FileJob, PARTS_DIRECTORY, parent_directory};
+
+/// A directory that files are sent from.
+pub(super) struct Root {
+    directory: Directory,
+    names: Names,
+}
+
+/// The names of the files beneath a root on the server.
+enum Names {
+    /// Their paths beneath the root.
+    Unchanged,
+    /// Their paths beneath this directory.
+    Under(String),
+    /// This name, for the only file.
+    Only(String),
+}
+
+impl Root {
+    pub(super) fn job(&self, path: &str) -> FileJob {
+        let name = match &self.names {
+            Names::Unchanged => path.into(),
+            Names::Under(prefix) => format!("{prefix}/{path}").into(),
+            Names::Only(name) => name.as_str().into(),
+        };
+        FileJob { directory: self.directory.clone(), path: path.into(), name }
+    }
+}
+
+/// A path on the command line: one file, or a directory with all files in it.
+pub(super) enum SendPath {
+    File(Root, FoundFile),
+    Directory(Root, PathBuf),
+}
+
+/// A regular file to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundFile {
+    /// The path beneath its root.
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    /// `None` if the system does not report it.
+    pub(super) modified: Option<std::time::SystemTime>,
+}
+
+impl FoundFile {
+    fn new(path: String, metadata: &Metadata) -> Self {
+        Self { path, bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl SendPath {
+    /// Opens a path. A link is followed: a user who names one means its destination.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it cannot be sent.
+    pub(super) fn open(path: &Path, sent_as: Option<&str>) -> Result<Self, String> {
+        let found = fs::metadata(path).map_err(|error| error.to_string())?;
+        let sent_as = sent_as.map(|name| name.replace(MAIN_SEPARATOR, "/"));
+        if found.is_dir() {
+            let names = match (&sent_as, own_name(path)) {
+                (Some(name), _) => Names::Under(name.trim_end_matches('/').to_owned()),
+                (None, Some(name)) => Names::Under(text(name)?),
+                (None, None) => Names::Unchanged,
+            };
+            let directory = open(path)?;
+            return Ok(Self::Directory(Root { directory, names }, path.to_owned()));
+        }
+        if !found.is_file() {
+            return Err(format!(
+                "{}: only regular files and directories are sent",
+                kind_name(found.file_type())
+            ));
+        }
+        // The directory beneath which the file is opened follows no link.
+        let link = fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink());
+        let real = if link { fs::canonicalize(path) } else { Ok(path.to_owned()) };
+        let real = real.map_err(|error| error.to_string())?;
+        let file = text(real.file_name().unwrap_or_default())?;
+        let own = || text(path.file_name().unwrap_or_default());
+        let name = match sent_as {
+            Some(directory) if directory.ends_with('/') => format!("{directory}{}", own()?),
+            Some(name) => name,
+            None => own()?,
+        };
+        let directory = open(parent_directory(&real))?;
+        let root = Root { directory, names: Names::Only(name) };
+        Ok(Self::File(root, FoundFile::new(file, &found)))
+    }
+}
+
+/// The name that a directory gives to what is in it. `dir/.`, `.` and the like name what is in it
+/// and not itself, as they do for `cp -r`.
+fn own_name(path: &Path) -> Option<&OsStr> {
+    // The parts that `Path` gives do not tell `dir/.` from `dir`.
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let mut parts = bytes.rsplit(|byte| std::path::is_separator(char::from(*byte)));
+    match parts.find(|part| !part.is_empty()) {
+        Some(b"." | b"..") => None,
+        _ => path.file_name(),
+    }
+}
+
+fn open(path: &Path) -> Result<Directory, String> {
+    Directory::open(path).map_err(|error| error.to_string())
+}
+
+fn text(name: &OsStr) -> Result<String, String> {
+    let text = name.to_str().map(str::to_owned);
+    text.ok_or_else(|| "its name is not Unicode, and names are sent as UTF-8".to_owned())
+}
+
+/// An entry beneath a directory, sent or not.
+pub(super) enum TreeEntry<'a> {
+    File(FoundFile),
+    /// An entry that is left out on purpose: its path, and the reason.
+    Skipped(&'a Path, &'static str),
+    /// A directory without entries.
+    EmptyDirectory(&'a Path),
+    /// An entry that should be sent but cannot be: its path, and the reason.
+    Unsendable(&'a Path, String),
+}
+
+/// Walks everything beneath a directory, in the order of the names; no link is followed, and no
+/// other file system entered: what is mounted beneath may be `/proc`, or without end.
+pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
+    // The directories yet to be walked, the next one last. One at a time is read.
+    let mut left = vec![String::new()];
+    let file_system = fs::metadata(top).ok().as_ref().map(file_system);
+    while let Some(inside) = left.pop() {
+        let here = match inside.strip_suffix('/') {
+            // The path may be shown, so it has the separators of this system.
+            Some(inside) => top.join(inside.split('/').collect::<PathBuf>()),
+            None => top.to_owned(),
+        };
+        let there = fs::symlink_metadata(&here).ok().as_ref().map(self::file_system);
+        if !inside.is_empty() && there.is_some() && there != file_system {
+            visit(TreeEntry::Skipped(&here, "another file system"));
+            continue;
+        }
+        let mut entries = match entries(&here) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let why = format!("cannot read the directory: {error}");
+                visit(TreeEntry::Unsendable(&here, why));
+                continue;
+            }
+        };
+        if entries.is_empty() {
+            visit(TreeEntry::EmptyDirectory(&here));
+        }
+        entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let mut beneath = Vec::new();
+        for (name, kind) in entries {
+            let path = here.join(&name);
+            if let Some(why) = skip_reason(&name, kind) {
+                visit(TreeEntry::Skipped(&path, why));
+                continue;
+            }
+            let name = match text(&name) {
+                Ok(name) => format!("{inside}{name}"),
+                Err(why) => {
+                    visit(TreeEntry::Unsendable(&path, why));
+                    continue;
+                }
+            };
+            if kind.is_dir() {
+                beneath.push(format!("{name}/"));
+            } else {
+                visit_file(&path, name, visit);
+            }
+        }
+        left.extend(beneath.into_iter().rev());
+    }
+}
+
+/// The reason why an entry is left out on purpose.
+fn skip_reason(name: &OsStr, kind: FileType) -> Option<&'static str> {
+    match (kind.is_dir(), kind.is_file()) {
+        (true, _) if *name == *PARTS_DIRECTORY => Some("where unfinished files are kept"),
+        (true, _) | (_, true) => None,
+        _ => Some(kind_name(kind)),
+    }
+}
+
+fn visit_file(path: &Path, name: String, visit: &mut dyn FnMut(TreeEntry<'_>)) {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => visit(TreeEntry::File(FoundFile::new(name, &metadata))),
+        // It was removed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => visit(TreeEntry::Unsendable(path, error.to_string())),
+    }
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, FileType)>> {
+    let entries = fs::read_dir(directory)?;
+    entries
+        .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))))
+        .collect()
+}
+
+/// The number of the file system that something lies on.
+#[cfg(unix)]
+fn file_system(found: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::dev(found)
+}
+
+/// On Windows it need not be asked for: what is mounted in a directory lies behind a junction,
+/// which is a link, and no link is followed.
+#[cfg(windows)]
+fn file_system(_: &Metadata) -> u64 {
+    0
+}
+
+#[cfg(unix)]
+fn kind_name(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    match kind {
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_block_device() || kind.is_char_device() => "a device",
+        _ => "not a regular file",
+    }
+}
+
+#[cfg(windows)]
+fn kind_name(kind: FileType) -> &'static str {
+    if kind.is_symlink() { "a symbolic link or a junction" } else { "not a regular file" }
+}
+
+/// A path as a name in a report.
+pub(super) fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn another_file_system_is_skipped_with_its_reason() {
+        let (top, inside) = (Path::new("/dev"), Path::new("/dev/pts"));
+        let number = |path| fs::symlink_metadata(path).ok().as_ref().map(file_system);
+        if number(inside).is_none_or(|inside| Some(inside) == number(top)) {
+            eprintln!("not tested: nothing is mounted on {}", inside.display());
+            return;
+        }
+        let mut skipped = false;
+        walk(top, &mut |seen| match seen {
+            TreeEntry::Skipped(path, why) if path == inside => {
+                assert_eq!(why, "another file system");
+                skipped = true;
+            }
+            TreeEntry::Skipped(path, _) => assert!(!path.starts_with(inside), "{}", path.display()),
+            _ => {}
+        });
+        assert!(skipped);
+    }
+
+    #[test]
+    fn a_directory_gives_its_name_to_what_is_in_it_unless_only_its_contents_are_meant() {
+        for (path, name) in [
+            ("build", Some("build")),
+            ("build/", Some("build")),
+            ("a/build//", Some("build")),
+            ("/srv/build", Some("build")),
+            ("build/.", None),
+            ("build/./", None),
+            (".", None),
+            ("./", None),
+            ("..", None),
+            ("../..", None),
+            ("/", None),
+        ] {
+            assert_eq!(own_name(Path::new(path)), name.map(OsStr::new), "{path}");
+        }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_drive_and_a_share_give_no_name_and_both_separators_count() {
+        for (path, name) in [
+            ("C:\\a\\build", Some("build")),
+            ("C:\\a\\build\\", Some("build")),
+            ("a/b\\build\\.", None),
+            ("C:build", Some("build")),
+            ("C:\\", None),
+            ("C:", None),
+            ("C:.", None),
+            ("\\\\host\\share", None),
+            ("\\\\host\\share\\build", Some("build")),
+        ] {
+            assert_eq!(own_name(Path::new(path)), name.map(OsStr::new), "{path}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The resource limits of the process: each connection takes an open file.
+
+/// Raises the soft limit of open files to the hard one, which any process may do. Many systems
+/// start with 1024, far fewer than the connections that one process carries.
+#[cfg(unix)]
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+/// Does nothing: Windows has no such limit, a process may have 16 million handles.
+#[cfg(windows)]
+pub(crate) fn raise_open_files() {}

@@ -1,0 +1,78 @@
+//! The ways in which commands reach a server, and fail to.
+
+use std::fs;
+use std::net::TcpListener;
+
+use super::file_server::FileServerFixture;
+use super::harness::{Program, run, wait_until};
+use super::tempdir::{TemporaryDirectory, TemporaryFile};
+
+#[test]
+fn a_key_is_demanded_for_files_too() {
+    let right = TemporaryFile::new("files-right.key", "a secret of many bytes");
+    let wrong = TemporaryFile::new("files-wrong.key", "another secret of many bytes");
+    let fixture = FileServerFixture::new(&["--key-file", right.text()]);
+    fixture.here.write("a", "a");
+    fixture.send(&["a"]).expect(1).expect_stderr(&["no key is configured here", "--key-file"]);
+    let other = fixture.send(&["a", "--key-file", wrong.text()]).expect(1);
+    other.expect_stderr(&["cannot connect", "not admitted", "--key-file"]);
+    assert_eq!(fixture.names(), [""; 0]);
+    fixture.send(&["a", "--key-file", right.text()]).expect(0);
+    fixture.get(&["a", "-o", "b", "--key-file", right.text()]).expect(0);
+    let listed = fixture.list(&["--key-file", right.text()]).expect(0);
+    assert_eq!(listed.stdout.lines().count(), 1);
+    fixture.list(&[]).expect(1).expect_stderr(&["no key is configured here"]);
+}
+
+#[test]
+fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
+    let here = TemporaryDirectory::new();
+    let (missing, short) = (here.text("missing"), here.text("short"));
+    here.write("short", "too short");
+    for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
+        let how = match cfg!(windows) {
+            true => format!("write 32 letters and digits into {path} "),
+            false => format!("make one with `head -c 32 /dev/urandom | base64 > {path}`"),
+        };
+        let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
+        ended.expect_stderr(&[why, &how]);
+        assert_eq!(ended.stderr.matches(&how).count(), 1, "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_port_that_there_is_not_is_named_by_every_command() {
+    let address = "127.0.0.1:65536";
+    for words in [
+        &["send", address, "x"][..],
+        &["get", address, "x"],
+        &["list", address],
+        &["bench", address],
+        &["serve", "--listen", address],
+    ] {
+        let ended = run(words).expect(2);
+        assert!(ended.stderr.contains("there is no port 65536"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn nobody_listening_is_told_at_once_unless_retry_says_to_wait() {
+    let here = TemporaryDirectory::new();
+    let file = here.write("a", "a");
+    let file = file.to_str().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for words in [&["send", &address, file][..], &["get", &address, "a"], &["list", &address]] {
+        run(words).expect(1).expect_stderr(&["cannot connect", &address, "refused"]);
+    }
+    let mut sender = Program::start(["send", &address, file, "--retry"]);
+    assert!(sender.stderr_line().starts_with("no connection to "));
+    fs::create_dir(here.join("inbox")).unwrap();
+    let words = ["serve", "--listen", &address, "--dir", &here.text("inbox")];
+    let _server = Program::start(words);
+    sender.finish().expect(0);
+    wait_until("the file", || here.join("inbox/a").exists());
+    for retry in ["--retry=x", "--retry=-1"] {
+        let ended = run(["send", &address, file, retry]).expect(2);
+        assert!(ended.stderr.contains("such as 5m"), "{ended:#?}");
+    }
+}

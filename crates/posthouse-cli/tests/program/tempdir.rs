@@ -1,0 +1,55 @@
+//! Directories and files of one test.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A file of one test, alone in a directory that goes with this value.
+pub(crate) struct TemporaryFile {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl TemporaryFile {
+    pub(crate) fn new(name: &str, content: &str) -> Self {
+        let directory = tempfile::tempdir().expect("the directory is made");
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("the file is written");
+        Self { path, _directory: directory }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        self.path.to_str().expect("the path is text")
+    }
+}
+
+/// A directory of one test, removed when it is dropped.
+pub(crate) struct TemporaryDirectory(TempDir);
+
+impl TemporaryDirectory {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("the directory is made"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The path of something in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The same as text.
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.join(name).to_str().expect("the path is text").to_owned()
+    }
+
+    /// Writes a file in it, with the directories on the way.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");
+        std::fs::write(&path, content).expect("the file is written");
+        path
+    }
+}
