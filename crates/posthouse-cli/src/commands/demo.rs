@@ -123,7 +123,7 @@ fn perform(options: Options) -> CommandResult<DemoResult> {
         Endpoint::builder(handler).listen("127.0.0.1:0").options(options.clone()).start()?;
     let handler = DemoClient::new(counts.clone(), pattern, files.clone());
     let clients = Endpoint::builder(handler).options(options).start()?;
-    let target = Target::parse(&server.addresses()[0].to_string())
+    let target = Target::new(&server.addresses()[0].to_string())
         .map_err(|error| Failure::runtime(error.to_string()))?;
 
     let started = Instant::now();

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use posthouse::Progress;
+use posthouse::TransferHandle;
 
 use crate::term::escaped::Escaped;
 
@@ -83,7 +83,7 @@ impl Terminal {
     /// its progress.
     pub(crate) fn show_files<'a>(
         &mut self,
-        in_flight: impl Iterator<Item = (u64, Duration, &'a Progress)>,
+        in_flight: impl Iterator<Item = (u64, Duration, &'a TransferHandle)>,
     ) {
         if !self.shows_bars {
             return;
@@ -99,7 +99,7 @@ impl Terminal {
                 let bar = ProgressBar::new(size).with_style(style(FILE_BAR));
                 self.bars.add(bar.with_prefix(name).with_position(progress.resumed_from()))
             });
-            bar.set_position(progress.moved());
+            bar.set_position(progress.transferred_bytes());
             self.files.insert(number, bar);
         }
         for bar in before.into_values() {

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    Endpoint, FileEntry, Options, Peer, PeerId, Reason, ReasonKind, SendError, Target,
+    Endpoint, FileEntry, Options, Peer, PeerId, DisconnectReason, DisconnectKind, SendError, Target,
     TransferError,
 };
 
@@ -296,7 +296,7 @@ impl FileClient {
     pub(super) fn on_disconnected(
         &mut self,
         terminal: &Terminal,
-        why: &Reason,
+        why: &DisconnectReason,
     ) -> Result<(), ConnectionFailed> {
         let now = Instant::now();
         let (target, policy) = (&self.target, self.backoff.policy());
@@ -350,27 +350,27 @@ impl FileClient {
 }
 
 /// Returns true if a later attempt to connect may succeed.
-fn is_transient(why: &Reason) -> bool {
+fn is_transient(why: &DisconnectReason) -> bool {
     let is_transient = matches!(
         why.kind(),
-        ReasonKind::Ended
-            | ReasonKind::Reset
-            | ReasonKind::Silent
-            | ReasonKind::TooSlow
-            | ReasonKind::Busy
-            | ReasonKind::System
-            | ReasonKind::Unreachable
+        DisconnectKind::Ended
+            | DisconnectKind::Reset
+            | DisconnectKind::Silent
+            | DisconnectKind::TooSlow
+            | DisconnectKind::Busy
+            | DisconnectKind::System
+            | DisconnectKind::Unreachable
     );
     is_transient && why.code() != Some(NOT_ADMITTED)
 }
 
 /// A reason with a hint for a user who has just typed the command.
-fn explained(why: &Reason) -> String {
+fn explained(why: &DisconnectReason) -> String {
     let text = why.to_string();
     if let Some((text, _)) = text.split_once(" (see Target::without_hello)") {
         return format!("{text}; is it a posthouse that listens there?");
     }
-    if why.code() == Some(NOT_ADMITTED) || why.kind() == ReasonKind::NotAdmitted {
+    if why.code() == Some(NOT_ADMITTED) || why.kind() == DisconnectKind::NotAdmitted {
         return format!("{text}; both sides need the same key, see --key-file");
     }
     text

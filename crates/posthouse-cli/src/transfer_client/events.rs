@@ -3,8 +3,8 @@
 use std::sync::mpsc::Sender;
 
 use posthouse::{
-    Endpoint, FileEntry, Handler, Message, Outcome, Peer, PeerId, Progress, Reason, Target,
-    Transfer, TransferError,
+    Endpoint, FileEntry, Handler, Message, HandlerResult, Peer, PeerId, TransferHandle, DisconnectReason, Target,
+    FinishedTransfer, TransferError,
 };
 
 /// An event, in the order in which it happened.
@@ -12,9 +12,9 @@ use posthouse::{
 pub(super) enum Event {
     Connected,
     /// The connection ended, or could not be established.
-    Disconnected(Reason),
+    Disconnected(DisconnectReason),
     /// The transfer with this number has begun.
-    Started(u64, Progress),
+    Started(u64, TransferHandle),
     /// A transfer has ended, in success or failure.
     Finished(Transfer),
     /// A page of the server's list of files has arrived.
@@ -36,28 +36,28 @@ impl EventForwarder {
 impl Handler for EventForwarder {
     type State = ();
 
-    fn connected(&self, _: &mut Peer<'_, ()>) -> Outcome {
+    fn connected(&self, _: &mut Peer<'_, ()>) -> HandlerResult {
         self.forward(Event::Connected);
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
         if let Some(ticket) = message.ticket() {
             peer.refuse(ticket, "this side only carries files");
         }
         Ok(())
     }
 
-    fn transferred(&self, _: &mut Peer<'_, ()>, transfer: &Transfer) -> Outcome {
+    fn transferred(&self, _: &mut Peer<'_, ()>, transfer: &FinishedTransfer) -> HandlerResult {
         self.forward(Event::Finished(transfer.clone()));
         Ok(())
     }
 
-    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
+    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &DisconnectReason) {
         self.forward(Event::Disconnected(why.clone()));
     }
 
-    fn unreachable(&self, _: &Endpoint<()>, _: PeerId, _: &Target, why: &Reason) {
+    fn unreachable(&self, _: &Endpoint<()>, _: PeerId, _: &Target, why: &DisconnectReason) {
         self.forward(Event::Disconnected(why.clone()));
     }
 }

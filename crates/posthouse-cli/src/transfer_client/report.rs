@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use posthouse::Progress;
+use posthouse::TransferHandle;
 use serde::Serialize;
 
 use super::jobs::Direction;
@@ -128,11 +128,11 @@ impl TransferReport {
     pub(crate) fn done(
         &mut self,
         terminal: &Terminal,
-        progress: &Progress,
+        progress: &TransferHandle,
         hash: &[u8; 32],
         time: Duration,
     ) {
-        let (bytes, resumed_from) = (progress.moved(), progress.resumed_from());
+        let (bytes, resumed_from) = (progress.transferred_bytes(), progress.resumed_from());
         let sent_bytes = sent_bytes(progress);
         self.files += 1;
         self.bytes += bytes;
@@ -175,7 +175,7 @@ impl TransferReport {
         &mut self,
         terminal: &Terminal,
         name: &str,
-        progress: Option<(&Progress, Duration)>,
+        progress: Option<(&TransferHandle, Duration)>,
         why: impl Display,
     ) {
         self.failed += 1;
@@ -198,7 +198,7 @@ impl TransferReport {
         &mut self,
         terminal: &Terminal,
         name: &str,
-        progress: Option<&Progress>,
+        progress: Option<&TransferHandle>,
         why: &str,
     ) {
         self.sent_bytes += progress.map_or(0, sent_bytes);
@@ -207,7 +207,7 @@ impl TransferReport {
             return Self::write_json_failure(terminal, name, progress, why);
         }
         let how_far = progress.and_then(|progress| {
-            let (moved, size) = (ByteSize(progress.moved()), ByteSize(progress.size()?));
+            let (moved, size) = (ByteSize(progress.transferred_bytes()), ByteSize(progress.size()?));
             Some(format!(" ({moved} of {size})"))
         });
         let how_far = how_far.unwrap_or_default();
@@ -217,7 +217,7 @@ impl TransferReport {
     fn write_json_failure(
         terminal: &Terminal,
         name: &str,
-        progress: Option<(&Progress, Duration)>,
+        progress: Option<(&TransferHandle, Duration)>,
         why: &str,
     ) {
         let (bytes, sent_bytes, resumed_from) = progress.map_or((0, 0, 0), |(progress, _)| {
@@ -320,8 +320,8 @@ impl TransferReport {
 }
 
 /// The bytes of a file that were sent in this transfer.
-fn sent_bytes(progress: &Progress) -> u64 {
-    progress.moved().saturating_sub(progress.resumed_from())
+fn sent_bytes(progress: &TransferHandle) -> u64 {
+    progress.transferred_bytes().saturating_sub(progress.resumed_from())
 }
 
 fn files(count: u64) -> String {

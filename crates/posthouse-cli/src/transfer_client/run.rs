@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use posthouse::{Progress, Transfer, TransferError, TransferErrorKind};
+use posthouse::{TransferHandle, FinishedTransfer, TransferError, TransferErrorKind};
 
 use super::client::{Connection, ConnectionFailed, FileClient};
 use super::events::Event;
@@ -45,7 +45,7 @@ struct JobState {
     /// The most bytes that any attempt got across.
     best: u64,
     /// The progress of the last attempt.
-    progress: Option<Progress>,
+    progress: Option<TransferHandle>,
 }
 
 /// A job whose transfer was handed to the connection.
@@ -209,7 +209,7 @@ impl FileClient {
         &mut self,
         run: &mut Run<'_>,
         in_flight: InFlight,
-        transfer: &Transfer,
+        transfer: &FinishedTransfer,
     ) -> Result<(), ConnectionFailed> {
         let (now, progress) = (Instant::now(), transfer.progress());
         let time = now.saturating_duration_since(in_flight.since);
@@ -222,8 +222,8 @@ impl FileClient {
             }
             Err(error) => error,
         };
-        if progress.moved() > state.best {
-            state.best = progress.moved();
+        if progress.transferred_bytes() > state.best {
+            state.best = progress.transferred_bytes();
             self.on_progress(run.terminal);
         }
         if let TransferErrorKind::Disconnected | TransferErrorKind::Unsupported = error.kind() {
@@ -284,7 +284,7 @@ impl Run<'_> {
     fn has_progressed(&mut self) -> bool {
         let mut has_progressed = false;
         for InFlight { state, .. } in self.in_flight.values_mut() {
-            let moved = state.progress.as_ref().map_or(0, Progress::moved);
+            let moved = state.progress.as_ref().map_or(0, TransferHandle::moved);
             has_progressed |= moved > state.best;
             state.best = state.best.max(moved);
         }
@@ -305,7 +305,7 @@ impl Run<'_> {
         }
     }
 
-    fn take(&mut self, progress: &Progress) -> Option<InFlight> {
+    fn take(&mut self, progress: &TransferHandle) -> Option<InFlight> {
         let has_ended = |in_flight: &InFlight| in_flight.state.progress.as_ref() == Some(progress);
         let mut entries = self.in_flight.iter();
         let number = entries.find_map(|(number, it)| has_ended(it).then_some(*number))?;
@@ -319,7 +319,7 @@ impl Run<'_> {
         });
         if self.report.expected_files > 0 {
             let (files, bytes) = self.report.finished();
-            let moved: u64 = moving.clone().map(|(_, _, progress)| progress.moved()).sum();
+            let moved: u64 = moving.clone().map(|(_, _, progress)| progress.transferred_bytes()).sum();
             let files = (files, self.report.expected_files);
             self.terminal.show_total(files, bytes + moved, self.report.expected_bytes);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use posthouse::{Fault, PeerId, Reason};
+use posthouse::{Fault, PeerId, DisconnectReason};
 
 /// The number of different reasons, or mismatches, that are kept; the others are only counted.
 const MAX_EXAMPLES: usize = 8;
@@ -69,7 +69,7 @@ impl ConnectionCounts {
     }
 
     /// Counts a connection that ended before the load did.
-    pub(crate) fn add_lost(&mut self, why: &Reason) {
+    pub(crate) fn add_lost(&mut self, why: &DisconnectReason) {
         self.lost.add(&why.to_string());
         self.lost_by_peer += u64::from(why.fault() == Fault::Peer);
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use posthouse::{
-    Close, Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, ReasonKind, Target,
+    Close, Endpoint, Handler, Message, HandlerResult, Peer, PeerId, DisconnectReason, DisconnectKind, Target,
 };
 
 use super::connection_counts::ConnectionCounts;
@@ -210,7 +210,7 @@ pub(crate) struct LoadClient(pub(crate) Arc<LoadTest>);
 impl Handler for LoadClient {
     type State = ConnectionState;
 
-    fn connected(&self, peer: &mut Peer<'_, ConnectionState>) -> Outcome {
+    fn connected(&self, peer: &mut Peer<'_, ConnectionState>) -> HandlerResult {
         let id = peer.id();
         self.0.connections.change(|counts| {
             peer.state().number = counts.connected.len() as u32;
@@ -219,7 +219,7 @@ impl Handler for LoadClient {
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ConnectionState>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, ConnectionState>, message: Message<'_>) -> HandlerResult {
         let (test, now) = (&self.0, Instant::now());
         MESSAGE.with_borrow_mut(|scratch| match test.check(peer.state(), &message, scratch, now) {
             Ok(()) => {
@@ -229,15 +229,15 @@ impl Handler for LoadClient {
             Err(what) => {
                 peer.state().failed = true;
                 test.connections.change(|counts| counts.add_mismatch(what));
-                Err(Close::abort().because("an echo was wrong"))
+                Err(Close::abort().log("an echo was wrong"))
             }
         })
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, ConnectionState>, why: &Reason) {
+    fn disconnected(&self, peer: &mut Peer<'_, ConnectionState>, why: &DisconnectReason) {
         let state = peer.state();
         // A connection that still waits at the shutdown is counted before.
-        let expected = state.failed || state.idle || why.kind() == ReasonKind::Shutdown;
+        let expected = state.failed || state.idle || why.kind() == DisconnectKind::Shutdown;
         self.0.connections.change(|counts| {
             counts.add_ended(state.idle);
             if !expected {
@@ -246,9 +246,9 @@ impl Handler for LoadClient {
         });
     }
 
-    fn unreachable(&self, _: &Endpoint<ConnectionState>, _: PeerId, _: &Target, why: &Reason) {
+    fn unreachable(&self, _: &Endpoint<ConnectionState>, _: PeerId, _: &Target, why: &DisconnectReason) {
         // Only an interruption shuts down while connections are being made.
-        if why.kind() != ReasonKind::Shutdown {
+        if why.kind() != DisconnectKind::Shutdown {
             // The reason names what a program would do about it; here it is a flag.
             let why = why.to_string().replace("see Target::without_hello", "try --no-hello");
             self.0.connections.change(|counts| counts.add_unreachable(&why));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::{
-    Close, Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, ReasonKind, RequestError,
-    Target, Transfer,
+    Close, Endpoint, Handler, Message, HandlerResult, Peer, PeerId, DisconnectReason, DisconnectKind, RequestError,
+    Target, FinishedTransfer,
 };
 
 use super::demo_counts::DemoCounts;
@@ -60,7 +60,7 @@ impl DemoClient {
 impl Handler for DemoClient {
     type State = ClientState;
 
-    fn connected(&self, peer: &mut Peer<'_, ClientState>) -> Outcome {
+    fn connected(&self, peer: &mut Peer<'_, ClientState>) -> HandlerResult {
         peer.state().number = self.0.counts.change(|counts| {
             counts.connected += 1;
             counts.connected - 1
@@ -74,7 +74,7 @@ impl Handler for DemoClient {
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ClientState>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, ClientState>, message: Message<'_>) -> HandlerResult {
         match message.kind() {
             kind::ECHO => Inner::on_echo(&self.0, peer, message.payload()),
             kind::GROUP => self.0.on_group_message(peer, message.payload()),
@@ -82,7 +82,7 @@ impl Handler for DemoClient {
         }
     }
 
-    fn transferred(&self, peer: &mut Peer<'_, ClientState>, transfer: &Transfer) -> Outcome {
+    fn transferred(&self, peer: &mut Peer<'_, ClientState>, transfer: &FinishedTransfer) -> HandlerResult {
         let (name, number) = (transfer.name(), peer.state().number);
         if let Err(error) = transfer.result() {
             return self.0.fail(peer, &format!("did not get {name} across: {error}"));
@@ -93,13 +93,13 @@ impl Handler for DemoClient {
             self.0.counts.change(|counts| counts.files_sent += 1);
             peer.get(&self.0.files.back, &sample_files::name(number));
         }
-        if peer.state().is_done() { Err(Close::gracefully()) } else { Ok(()) }
+        if peer.state().is_done() { Err(Close::graceful()) } else { Ok(()) }
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, ClientState>, why: &Reason) {
+    fn disconnected(&self, peer: &mut Peer<'_, ClientState>, why: &DisconnectReason) {
         self.0.counts.change(|counts| {
             counts.client_disconnects += 1;
-            if why.kind() != ReasonKind::Closed {
+            if why.kind() != DisconnectKind::Closed {
                 counts.add_error(format!(
                     "client {} lost its connection: {why}",
                     peer.state().number
@@ -108,7 +108,7 @@ impl Handler for DemoClient {
         });
     }
 
-    fn unreachable(&self, _: &Endpoint<ClientState>, _: PeerId, target: &Target, why: &Reason) {
+    fn unreachable(&self, _: &Endpoint<ClientState>, _: PeerId, target: &Target, why: &DisconnectReason) {
         self.0
             .counts
             .change(|counts| counts.add_error(format!("no connection to {target} came up: {why}")));
@@ -130,7 +130,7 @@ impl Inner {
         }
     }
 
-    fn on_echo(inner: &Arc<Self>, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> Outcome {
+    fn on_echo(inner: &Arc<Self>, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> HandlerResult {
         let client = peer.state();
         let mut expected = Vec::new();
         inner.pattern.write(client.number, client.echoes_received, &mut expected);
@@ -143,7 +143,7 @@ impl Inner {
         let (number, received) = (client.number, client.echoes_received);
         inner.counts.change(|counts| counts.echoes += 1);
         if aborts(number) && received == ECHOES / 2 {
-            return Err(Close::abort().because("leaves abruptly, as it should"));
+            return Err(Close::abort().log("leaves abruptly, as it should"));
         }
         inner.send_echoes(peer);
         if received == ECHOES {
@@ -177,7 +177,7 @@ impl Inner {
         peer: &mut Peer<'_, ClientState>,
         reply: Result<Message<'_>, RequestError>,
         expected: &[u8],
-    ) -> Outcome {
+    ) -> HandlerResult {
         match reply {
             Ok(reply) if reply.payload() == expected => {
                 self.counts.change(|counts| counts.replies += 1);
@@ -188,7 +188,7 @@ impl Inner {
         }
     }
 
-    fn on_group_message(&self, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> Outcome {
+    fn on_group_message(&self, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> HandlerResult {
         let client = peer.state();
         let expected = group_message(group_of(client.number), client.group_messages);
         if payload != expected {
@@ -199,12 +199,12 @@ impl Inner {
         client.group_messages += 1;
         let all = client.is_done();
         self.counts.change(|counts| counts.group_messages += 1);
-        if all { Err(Close::gracefully()) } else { Ok(()) }
+        if all { Err(Close::graceful()) } else { Ok(()) }
     }
 
-    fn fail(&self, peer: &mut Peer<'_, ClientState>, what: &str) -> Outcome {
+    fn fail(&self, peer: &mut Peer<'_, ClientState>, what: &str) -> HandlerResult {
         let number = peer.state().number;
         self.counts.change(|counts| counts.add_error(format!("client {number} {what}")));
-        Err(Close::abort().because(what))
+        Err(Close::abort().log(what))
     }
 }

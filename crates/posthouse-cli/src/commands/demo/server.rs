@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use posthouse::{
-    Answer, Directory, Handler, Message, Offer, Outcome, Peer, Reason, ReasonKind, Wanted,
+    Answer, Directory, Handler, Message, Offer, HandlerResult, Peer, DisconnectReason, DisconnectKind, Wanted,
 };
 
 use super::demo_counts::DemoCounts;
@@ -19,7 +19,7 @@ pub(crate) struct DemoServer {
 impl Handler for DemoServer {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
         match (message.kind(), message.ticket()) {
             (kind::ECHO, None) => peer.send(kind::ECHO, message.payload()),
             (kind::REVERSE, Some(ticket)) => {
@@ -47,12 +47,12 @@ impl Handler for DemoServer {
         Answer::here(&self.inbox)
     }
 
-    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
+    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &DisconnectReason) {
         self.counts.change(|counts| {
             counts.server_disconnects += 1;
             match why.kind() {
-                ReasonKind::Reset => counts.resets += 1,
-                ReasonKind::Ended => counts.ended += 1,
+                DisconnectKind::Reset => counts.resets += 1,
+                DisconnectKind::Ended => counts.ended += 1,
                 _ => counts.add_error(format!("a client's end surprised the server: {why}")),
             }
         });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use posthouse::{
-    Answer, Directory, Framing, Handler, Message, Offer, Outcome, Peer, Transfer, TransferError,
+    Answer, Directory, Framing, Handler, Message, Offer, HandlerResult, Peer, FinishedTransfer, TransferError,
     TransferErrorKind, Wanted,
 };
 
@@ -97,7 +97,7 @@ impl DirectoryFlags {
 impl Handler for FileServer {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
         Echo.received(peer, message)
     }
 
@@ -115,7 +115,7 @@ impl Handler for FileServer {
         }
     }
 
-    fn transferred(&self, peer: &mut Peer<'_, ()>, transfer: &Transfer) -> Outcome {
+    fn transferred(&self, peer: &mut Peer<'_, ()>, transfer: &FinishedTransfer) -> HandlerResult {
         let who = peer.address().map(|address| address.to_string()).unwrap_or_default();
         match transfer.result() {
             Ok(_) => self.lines.done(done_line(transfer, &who)),
@@ -126,9 +126,9 @@ impl Handler for FileServer {
 }
 
 /// The line of a file that was transferred. A name that a terminal would obey was rejected before.
-fn done_line(transfer: &Transfer, who: &str) -> String {
+fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let progress = transfer.progress();
-    let (name, size) = (transfer.name(), progress.moved());
+    let (name, size) = (transfer.name(), progress.transferred_bytes());
     let already = if size > 0 && progress.resumed_from() == size { "there already, " } else { "" };
     match transfer.is_incoming() {
         true => format!("received {name} ({}, {already}from {who})", ByteSize(size)),
@@ -137,7 +137,7 @@ fn done_line(transfer: &Transfer, who: &str) -> String {
 }
 
 /// The line of a file that could not be transferred.
-fn failed_line(transfer: &Transfer, who: &str, error: &TransferError) -> String {
+fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
     let progress = transfer.progress();
     let (verb, preposition) = match transfer.is_incoming() {
         true => ("received", "from"),
@@ -146,7 +146,7 @@ fn failed_line(transfer: &Transfer, who: &str, error: &TransferError) -> String 
     let name = transfer.name();
     let what = match (error.kind(), progress.size()) {
         (TransferErrorKind::Disconnected, Some(size)) => {
-            let moved = ByteSize(progress.moved());
+            let moved = ByteSize(progress.transferred_bytes());
             format!(
                 "{error}; {moved} of {} are there, and the next attempt goes on",
                 ByteSize(size)
