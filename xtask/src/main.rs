@@ -107,7 +107,7 @@ fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
             let mut arguments = Arguments::new("api", words);
             let bless = arguments.flag("--bless");
             arguments.finish()?;
-            if bless { api::bless() } else { api::check() }
+            api::run(bless)
         }
         Some("planted") => {
             let mut arguments = Arguments::new("planted", words);
