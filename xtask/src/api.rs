@@ -1,10 +1,10 @@
 //! `cargo xtask api`: compares the public interface of each library crate with its committed
 //! listing, so that a change is seen in review and never happens by accident.
 //!
-//! The crate `public-api` makes the listing from the JSON of rustdoc, which the stable rustdoc writes
-//! if `RUSTC_BOOTSTRAP` is set. If it were set for the whole build, build scripts that watch it
-//! would run again and most dependencies with them; so this program stands in for rustdoc and sets
-//! it for rustdoc alone.
+//! The crate `public-api` makes the listing from the JSON of rustdoc, which the stable rustdoc
+//! writes if `RUSTC_BOOTSTRAP` is set. If it were set for the whole build, build scripts that watch
+//! it would run again, and most dependencies would be compiled again. Therefore this program stands
+//! in for rustdoc and sets it for rustdoc alone.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +31,7 @@ const STAND_IN: &str = "POSTHOUSE_XTASK_RUSTDOC";
 pub(crate) fn run(bless: bool) -> Outcome {
     let root = workspace::root();
     document(&root)?;
-    let mut differences = String::new();
+    let mut differences = Vec::new();
     for name in CRATES {
         let path = listing_path(name);
         let current = listing(&root, name)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(bless: bool) -> Outcome {
                 .map_err(|error| format!("cannot write {path}: {error}"))?;
             print!("{difference}");
         } else if !difference.is_empty() {
-            differences += &format!("{path}:\n{difference}");
+            differences.push(format!("{path}:\n{difference}"));
             continue;
         }
         println!("{path}: {} items", current.len());
@@ -51,8 +51,9 @@ pub(crate) fn run(bless: bool) -> Outcome {
         return Ok(());
     }
     Err(format!(
-        "the public interface is not the committed one.\n{differences}\
-         If the change is meant, run `cargo xtask api --bless` and commit the listings."
+        "the public interface is not the committed one.\n{}\
+         If the change is meant, run `cargo xtask api --bless` and commit the listings.",
+        differences.concat()
     ))
 }
 
@@ -103,13 +104,31 @@ fn listing(root: &Path, name: &str) -> Outcome<Vec<String>> {
             .include_function_parameter_names(true)
             .build()
             .map_err(|error| format!("cannot read what rustdoc says of {name}: {error}"))?;
-    let lines = interface.items().map(ToString::to_string).filter(|line| !is_silent(line));
-    Ok(lines.collect())
+    Ok(without_noise(interface.items().map(ToString::to_string)))
+}
+
+/// Leaves out traits of [`SILENT`], and the functions of each trait that a type implements: the
+/// line of the implementation says that they are there.
+fn without_noise(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut function = None;
+    let mut kept = Vec::new();
+    for line in lines {
+        if line.starts_with("impl") {
+            let for_type = line.split_once(" for ").map(|(_, of)| of.split(" where ").next());
+            function = for_type.flatten().map(|of| format!("pub fn {of}::"));
+        }
+        let is_implied = function.as_ref().is_some_and(|function| line.starts_with(function));
+        if !is_implied && !is_silent(&line) {
+            kept.push(line);
+        }
+    }
+    kept
 }
 
 /// Whether the line implements a trait of [`SILENT`].
 fn is_silent(line: &str) -> bool {
-    let Some((head, _)) = line.strip_prefix("impl").and_then(|rest| rest.split_once(" for ")) else {
+    let Some((head, _)) = line.strip_prefix("impl").and_then(|rest| rest.split_once(" for "))
+    else {
         return false;
     };
     head.rsplit("::").next().is_some_and(|name| SILENT.contains(&name))
@@ -136,8 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn functions_of_implemented_traits_are_left_out_and_those_of_the_type_are_not() {
+        let kept =
+            ["impl<T> a::B<T>", "pub fn a::B<T>::c(&self)", "impl<T> a::D for a::B<T> where T: E"];
+        let listed = kept.iter().chain(&["pub fn a::B<T>::clone(&self)"]).chain(&["pub fn a::f()"]);
+        let lines = without_noise(listed.map(ToString::to_string));
+        assert_eq!(lines, [kept[0], kept[1], kept[2], "pub fn a::f()"]);
+    }
+
+    #[test]
     fn traits_that_say_nothing_are_left_out() {
-        for line in ["impl core::marker::Unpin for a::B", "impl<T> !core::marker::Freeze for a::B<T>"]
+        for line in
+            ["impl core::marker::Unpin for a::B", "impl<T> !core::marker::Freeze for a::B<T>"]
         {
             assert!(is_silent(line), "{line}");
         }
