@@ -1,14 +1,10 @@
-//! `cargo xtask api`: the public interface of `posthouse`, held against a committed listing, so
-//! that a change of it is seen in review and never happens by accident.
+//! `cargo xtask api`: compares the public interface of each library crate with its committed
+//! listing, so that a change is seen in review and never happens by accident.
 //!
-//! rustdoc writes what it knows of a crate as JSON, also the stable one if `RUSTC_BOOTSTRAP` is
-//! set. Were that set for the whole build, build scripts that watch it would run again and most
-//! dependencies with them; so this program stands in for rustdoc and sets it for rustdoc alone.
-
-mod listing;
-#[cfg(test)]
-mod tests;
-mod text;
+//! The crate `public-api` makes the listing from the JSON of rustdoc, which the stable rustdoc
+//! writes if `RUSTC_BOOTSTRAP` is set. If it were set for the whole build, build scripts that watch
+//! it would run again, and most dependencies would be compiled again. Therefore this program stands
+//! in for rustdoc and sets it for rustdoc alone.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -17,54 +13,60 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::{Outcome, workspace};
-use listing::Crates;
 
-const CRATE: &str = "posthouse";
-/// Crates whose items `posthouse` may show as its own.
-const SHOWN: &[&str] = &["posthouse_io", "posthouse_wire"];
-const LISTING: &str = "crates/posthouse/api.txt";
-const HEADER: &str = "# The public interface of `posthouse`, one item a line. \
-                      Written by `cargo xtask api --bless`.\n";
+/// The crates whose interface others use. A listing names what a crate shows of another crate in
+/// one line (`pub use`): the items are in the listing of the other crate.
+const CRATES: [&str; 3] = ["posthouse-wire", "posthouse-io", "posthouse"];
+/// Traits that every type implements or that nobody can name.
+const SILENT: [&str; 6] =
+    ["Freeze", "Unpin", "UnsafeUnpin", "UnwindSafe", "RefUnwindSafe", "StructuralPartialEq"];
 /// Holds the real rustdoc while this program stands in for it.
 const STAND_IN: &str = "POSTHOUSE_XTASK_RUSTDOC";
 
-/// Fails, with the differences, if the interface is not the committed one.
-pub(crate) fn check() -> Outcome {
+/// Compares each listing with the interface, or with `bless` writes it.
+///
+/// # Errors
+///
+/// The lines that differ.
+pub(crate) fn run(bless: bool) -> Outcome {
     let root = workspace::root();
-    let current = current(&root)?;
-    let committed = fs::read_to_string(root.join(LISTING)).map_err(|error| {
-        format!("cannot read {LISTING}: {error}; write it with `cargo xtask api --bless`")
-    })?;
-    // Git may have changed the ends of the lines.
-    if committed.lines().eq(current.lines()) {
-        println!("{LISTING} is the interface: {} items", current.lines().count() - 1);
+    document(&root)?;
+    let mut differences = Vec::new();
+    for name in CRATES {
+        let path = listing_path(name);
+        let current = listing(&root, name)?;
+        let committed = fs::read_to_string(root.join(&path)).unwrap_or_default();
+        let difference = difference(&committed, &current);
+        if bless {
+            fs::write(root.join(&path), current.join("\n") + "\n")
+                .map_err(|error| format!("cannot write {path}: {error}"))?;
+            print!("{difference}");
+        } else if !difference.is_empty() {
+            differences.push(format!("{path}:\n{difference}"));
+            continue;
+        }
+        println!("{path}: {} items", current.len());
+    }
+    if differences.is_empty() {
         return Ok(());
     }
-    let difference = difference(&committed, &current);
     Err(format!(
-        "the public interface is not the one in {LISTING}:\n{difference}\
-         If this is meant, run `cargo xtask api --bless` and commit the listing."
+        "the public interface is not the committed one.\n{}\
+         If the change is meant, run `cargo xtask api --bless` and commit the listings.",
+        differences.concat()
     ))
 }
 
-/// Writes the listing anew.
-pub(crate) fn bless() -> Outcome {
-    let root = workspace::root();
-    let path = root.join(LISTING);
-    let current = current(&root)?;
-    let before = fs::read_to_string(&path).unwrap_or_default();
-    print!("{}", difference(&before, &current));
-    fs::write(&path, &current).map_err(|error| format!("cannot write {LISTING}: {error}"))?;
-    println!("{LISTING}: {} items", current.lines().count() - 1);
-    Ok(())
+fn listing_path(name: &str) -> String {
+    format!("crates/{name}/api.txt")
 }
 
-/// The real rustdoc, if this process was started in its place.
+/// The rustdoc to run, if this process was started in its place.
 pub(crate) fn rustdoc_to_stand_in_for() -> Option<OsString> {
     std::env::var_os(STAND_IN)
 }
 
-/// Runs the real rustdoc with the interface between it and tools unlocked.
+/// Runs rustdoc with its unstable options unlocked.
 pub(crate) fn stand_in(rustdoc: &OsStr, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut command = Command::new(rustdoc);
     command.args(arguments).env("RUSTC_BOOTSTRAP", "1").env_remove(STAND_IN);
@@ -79,37 +81,97 @@ pub(crate) fn stand_in(rustdoc: &OsStr, arguments: impl Iterator<Item = OsString
     }
 }
 
-fn current(root: &Path) -> Outcome<String> {
+/// Makes rustdoc write its JSON, with the dependencies that the lints have compiled.
+fn document(root: &Path) -> Outcome {
     let this = std::env::current_exe()
         .map_err(|error| format!("cannot find this program to stand in for rustdoc: {error}"))?;
     let rustdoc = std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into());
-    // The whole workspace, so that its dependencies are the ones that the lints were run with.
     let mut command =
         workspace::cargo(root, &["doc", "--quiet", "--workspace", "--lib", "--no-deps"]);
     command
         .env("RUSTDOC", this)
         .env(STAND_IN, rustdoc)
         .env("RUSTDOCFLAGS", "-Zunstable-options --output-format json --cap-lints allow");
-    workspace::succeed(&mut command)?;
+    workspace::succeed(&mut command)
+}
 
-    let directory = workspace::target_directory(root)?.join("doc");
-    let mut crates = Crates::default();
-    for name in SHOWN.iter().chain([&CRATE]) {
-        let path = directory.join(format!("{name}.json"));
-        let text = fs::read_to_string(&path)
-            .map_err(|error| format!("rustdoc left no {}: {error}", path.display()))?;
-        let json = serde_json::from_str(&text)
-            .map_err(|error| format!("{} is no JSON: {error}", path.display()))?;
-        crates.add(name, json);
+/// One line for each public item.
+fn listing(root: &Path, name: &str) -> Outcome<Vec<String>> {
+    let json = format!("doc/{}.json", name.replace('-', "_"));
+    let interface =
+        public_api::Builder::from_rustdoc_json(workspace::target_directory(root)?.join(json))
+            .omit_blanket_impls(true)
+            .include_function_parameter_names(true)
+            .build()
+            .map_err(|error| format!("cannot read what rustdoc says of {name}: {error}"))?;
+    Ok(without_noise(interface.items().map(ToString::to_string)))
+}
+
+/// Leaves out traits of [`SILENT`], and the functions of each trait that a type implements: the
+/// line of the implementation says that they are there.
+fn without_noise(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut function = None;
+    let mut kept = Vec::new();
+    for line in lines {
+        if line.starts_with("impl") {
+            let for_type = line.split_once(" for ").map(|(_, of)| of.split(" where ").next());
+            function = for_type.flatten().map(|of| format!("pub fn {of}::"));
+        }
+        let is_implied = function.as_ref().is_some_and(|function| line.starts_with(function));
+        if !is_implied && !is_silent(&line) {
+            kept.push(line);
+        }
     }
-    Ok(format!("{HEADER}{}\n", crates.list(CRATE)?.join("\n")))
+    kept
+}
+
+/// Whether the line implements a trait of [`SILENT`].
+fn is_silent(line: &str) -> bool {
+    let Some((head, _)) = line.strip_prefix("impl").and_then(|rest| rest.split_once(" for "))
+    else {
+        return false;
+    };
+    head.rsplit("::").next().is_some_and(|name| SILENT.contains(&name))
 }
 
 /// The lines that went, and those that came.
-fn difference(before: &str, after: &str) -> String {
-    let (old, new): (BTreeSet<_>, BTreeSet<_>) =
-        (before.lines().collect(), after.lines().collect());
+fn difference(before: &str, after: &[String]) -> String {
+    let old: BTreeSet<_> = before.lines().collect();
+    let new: BTreeSet<_> = after.iter().map(String::as_str).collect();
     let gone = before.lines().filter(|line| !new.contains(line)).map(|line| format!("- {line}\n"));
-    let came = after.lines().filter(|line| !old.contains(line)).map(|line| format!("+ {line}\n"));
-    gone.chain(came).collect()
+    let came = after.iter().filter(|line| !old.contains(line.as_str()));
+    gone.chain(came.map(|line| format!("+ {line}\n"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_the_lines_that_went_and_those_that_came() {
+        let after = ["pub fn a()".to_owned(), "pub fn c()".to_owned()];
+        assert_eq!(difference("pub fn a()\npub fn b()\n", &after), "- pub fn b()\n+ pub fn c()\n");
+        assert_eq!(difference("pub fn a()\r\npub fn c()\r\n", &after), "");
+    }
+
+    #[test]
+    fn functions_of_implemented_traits_are_left_out_and_those_of_the_type_are_not() {
+        let kept =
+            ["impl<T> a::B<T>", "pub fn a::B<T>::c(&self)", "impl<T> a::D for a::B<T> where T: E"];
+        let listed = kept.iter().chain(&["pub fn a::B<T>::clone(&self)"]).chain(&["pub fn a::f()"]);
+        let lines = without_noise(listed.map(ToString::to_string));
+        assert_eq!(lines, [kept[0], kept[1], kept[2], "pub fn a::f()"]);
+    }
+
+    #[test]
+    fn traits_that_say_nothing_are_left_out() {
+        for line in
+            ["impl core::marker::Unpin for a::B", "impl<T> !core::marker::Freeze for a::B<T>"]
+        {
+            assert!(is_silent(line), "{line}");
+        }
+        for line in ["impl core::marker::Send for a::B", "pub struct a::Unpin for", "impl a::B"] {
+            assert!(!is_silent(line), "{line}");
+        }
+    }
 }

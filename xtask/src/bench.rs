@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::steps::{Step, Work};
+use crate::steps::Step;
 use crate::{Outcome, workspace};
 
 /// Where the runner puts a result, unless the words say otherwise. A quick one is for a look, a
@@ -52,11 +52,8 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
     let mut clippy = command(&["clippy", "--all-targets"]);
     clippy.args(["--", "-D", "warnings"]);
     vec![
-        Step { name: "clippy of the benchmark".into(), work: Work::Program(clippy) },
-        Step {
-            name: "tests of the benchmark".into(),
-            work: Work::Tests(command(&["test", "--bins", "--tests"])),
-        },
+        Step::program("clippy of the benchmark", clippy),
+        Step::program("tests of the benchmark", command(&["test", "--bins", "--tests"])),
     ]
 }
 

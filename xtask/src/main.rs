@@ -3,69 +3,128 @@
 #![forbid(unsafe_code)]
 
 mod api;
-mod arguments;
 mod bench;
-mod churn;
-mod kills;
-mod optional;
-mod planted;
+mod crash_test;
+mod mutants;
+mod prerequisites;
 mod simulation;
 mod steps;
-mod tally;
+mod stress;
 mod test;
+mod test_report;
 mod tidy;
-mod untested;
 mod wine;
 mod workspace;
 
 use std::process::ExitCode;
 
-use arguments::Arguments;
+use clap::Parser;
 
-/// What every chore returns: the error is a sentence for the person at the terminal.
+/// The result of a chore: the error is a sentence for the person at the terminal.
 type Outcome<T = ()> = Result<T, String>;
 
-const HELP: &str = "\
-The chores of Posthouse.
-
-Usage: cargo xtask <command> [options]
-
-  test [--seeds N] [--ci]     formatting, lints, documentation, rules, interface, every test,
-                              examples, then a simulation campaign of N seeds (default 5000);
-                              with --ci nothing may be missing on the machine
-  ci                          test --ci, as the build machine runs it
-  wine [--quick] [FILTER...]  the tests as Windows programs, under Wine, and a type check for
-                              MSVC; --quick: the tests only; as root it installs what it needs
-  tidy [--list]               hold the rules of the source tree, or list them
-  api [--bless]               compare the public interface of `posthouse` with the committed
-                              listing crates/posthouse/api.txt, or write it anew
-  sim [--seeds N] [--from S] [...]
-                              the simulation campaign; everything is passed on to
-                              `posthouse sim`, built in the profile `sim`
-  churn [--connections N] [...]
-                              many short connections on the real system, with random cancels,
-                              resets and half-closes: nothing may be left (default 20000);
-                              everything is passed on, see `cargo xtask churn --help`
-  kills [BACKEND] [--kills N] [--seed S]
-                              a file sent while the sender, then the receiver, is killed again
-                              and again (default 100 times): whole or absent, and resumed
-  planted [NAME] [--seeds N]  put known mistakes in, one at a time, and show that the
-                              simulation finds each of them (default 20000 seeds)
-  bench --files [...]         files by several ways: sendfile by hand, nginx, rsync, tar
-  bench [--quick] [...]       Posthouse next to hand-written servers and other runtimes, by
-                              paired measurement; `bench --help` says what else
-";
+/// The chores of Posthouse.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true, max_term_width = 100)]
+enum Chore {
+    /// Run formatting, lints, rules, every test, the examples, a simulation campaign
+    Test {
+        /// Fail if a part is missing on this machine, and test the benchmark as well
+        #[arg(long)]
+        ci: bool,
+        /// Seeds of the simulation campaign
+        #[arg(long, default_value_t = test::SEEDS_DEFAULT)]
+        seeds: u64,
+    },
+    /// Run `test --ci`, as the build machine does
+    Ci,
+    /// Run the tests as Windows programs, under Wine, and the lints for MSVC
+    ///
+    /// As root it installs what it needs.
+    Wine {
+        /// Run the tests only
+        #[arg(long)]
+        quick: bool,
+        /// Run the tests whose names contain one of these words only
+        filters: Vec<String>,
+    },
+    /// Check the rules of the source tree
+    Tidy {
+        /// Print the rules
+        #[arg(long)]
+        list: bool,
+    },
+    /// Compare the public interface of each library crate with its listing, crates/NAME/api.txt
+    Api {
+        /// Write the listings
+        #[arg(long)]
+        bless: bool,
+    },
+    /// Run `posthouse sim`, built in the profile `sim`, with these arguments
+    #[command(disable_help_flag = true)]
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run many short connections with cancels, resets and half-closes on the real system
+    #[command(disable_help_flag = true)]
+    Stress {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Send files while the sender, then the receiver, is killed again and again
+    #[command(name = "crash_test")]
+    CrashTest(crash_test::Settings),
+    /// Put one known mistake after the other into a copy: the simulation has to find each
+    Mutants {
+        /// The mistake to put in: the name of a patch in xtask/mutants; by default all
+        name: Option<String>,
+        /// Seeds to run before a mistake counts as not found
+        #[arg(long, default_value_t = mutants::SEEDS_DEFAULT)]
+        seeds: u64,
+        /// Only check that every patch applies
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure Posthouse next to hand-written servers and other runtimes
+    ///
+    /// `bench --help` prints the arguments; with --files it measures files sent by several ways.
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Start a Windows program for cargo
+    #[command(hide = true)]
+    StartUnderWine {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
 
 fn main() -> ExitCode {
     if let Some(rustdoc) = api::rustdoc_to_stand_in_for() {
         return api::stand_in(&rustdoc, std::env::args_os().skip(1));
     }
-    let mut words = std::env::args().skip(1);
-    let command = words.next();
-    if command.as_deref() == Some("start-under-wine") {
-        return wine::start::run(&words.collect::<Vec<_>>());
-    }
-    match run(command.as_deref(), words.collect()) {
+    let outcome = match Chore::parse() {
+        Chore::Test { ci, seeds } => test::run(ci, seeds),
+        Chore::Ci => test::run(true, test::SEEDS_DEFAULT),
+        Chore::Wine { quick, filters } => wine::run(quick, &filters),
+        Chore::Tidy { list: false } => tidy::run().and_then(|()| mutants::check()),
+        Chore::Tidy { list: true } => {
+            tidy::list();
+            Ok(())
+        }
+        Chore::Api { bless } => api::run(bless),
+        Chore::Sim { arguments } => simulation::run(&arguments),
+        Chore::Stress { arguments } => stress::run(&arguments),
+        Chore::CrashTest(settings) => crash_test::run(settings),
+        Chore::Mutants { check: true, .. } => mutants::check(),
+        Chore::Mutants { name, seeds, check: false } => mutants::run(name.as_deref(), seeds),
+        Chore::Bench { arguments } => bench::run(&arguments),
+        Chore::StartUnderWine { command } => return wine::start::run(&command),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             if !message.is_empty() {
@@ -76,52 +135,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
-    let help_wanted = words.iter().any(|word| word == "--help" || word == "-h");
-    match command {
-        None | Some("help" | "--help" | "-h") => help(),
-        Some("sim") => simulation::run(&words),
-        Some("churn") => churn::run(&words),
-        Some("bench") => bench::run(&words),
-        Some(_) if help_wanted => help(),
-        Some("kills") => kills::run(words),
-        Some("wine") => wine::run(words),
-        Some("test") => {
-            let mut arguments = Arguments::new("test", words);
-            let ci = arguments.flag("--ci");
-            let seeds = arguments.number("--seeds")?.unwrap_or(test::SEEDS_DEFAULT);
-            arguments.finish()?;
-            test::run(ci, seeds)
-        }
-        Some("ci") => {
-            Arguments::new("ci", words).finish()?;
-            test::run(true, test::SEEDS_DEFAULT)
-        }
-        Some("tidy") => {
-            let mut arguments = Arguments::new("tidy", words);
-            let list = arguments.flag("--list");
-            arguments.finish()?;
-            if list { tidy::list() } else { tidy::run() }
-        }
-        Some("api") => {
-            let mut arguments = Arguments::new("api", words);
-            let bless = arguments.flag("--bless");
-            arguments.finish()?;
-            if bless { api::bless() } else { api::check() }
-        }
-        Some("planted") => {
-            let mut arguments = Arguments::new("planted", words);
-            let seeds = arguments.number("--seeds")?.unwrap_or(planted::SEEDS_DEFAULT);
-            let name = arguments.word();
-            arguments.finish()?;
-            planted::run(name.as_deref(), seeds)
-        }
-        Some(other) => Err(format!("there is no command `{other}`; see cargo xtask --help")),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[expect(clippy::unnecessary_wraps, reason = "every chore returns the same")]
-fn help() -> Outcome {
-    print!("{HELP}");
-    Ok(())
+    #[test]
+    fn arguments_of_other_programs_are_passed_on_as_they_are() {
+        let passed = ["--seeds", "7", "--help", "--", "x"];
+        for command in ["sim", "stress", "bench"] {
+            let words = ["xtask", command].into_iter().chain(passed);
+            match Chore::try_parse_from(words) {
+                Ok(
+                    Chore::Sim { arguments }
+                    | Chore::Stress { arguments }
+                    | Chore::Bench { arguments },
+                ) => assert_eq!(arguments, passed, "{command}"),
+                _ => panic!("{command}"),
+            }
+        }
+    }
 }

@@ -2,70 +2,80 @@
 
 use std::path::Path;
 
-use crate::steps::{self, Step, Work};
+use crate::steps::{self, Step};
 use crate::workspace::{self, cargo};
-use crate::{Outcome, api, bench, optional, simulation, tidy, untested, wine};
+use crate::{Outcome, api, bench, mutants, prerequisites, simulation, test_report, tidy, wine};
 
 /// Seeds of the campaign at the end: enough to notice a broken change, short enough to wait for.
 pub(crate) const SEEDS_DEFAULT: u64 = 5000;
 
-/// Of the runner of tests.
+/// The profile of nextest.
 const PROFILE: &str = "default";
-/// What passes nothing over.
-const WITH_ALL: &str = "cargo xtask test --ci";
 
 pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
     if ci {
-        optional::require_all()?;
+        prerequisites::require_all()?;
     }
     let root = workspace::root();
-    untested::forget(&root, PROFILE)?;
-    let report = steps::run(plan(&root, seeds, ci)?);
-    let mut notes = optional::missing();
-    let untested = untested::told(&root, PROFILE)?;
-    notes.extend(untested.into_iter().map(|what| format!("not tested by {what}")));
+    for profile in [PROFILE, wine::PROFILE] {
+        test_report::remove(&root, profile)?;
+    }
+    let mut notes = prerequisites::missing();
+    let report = steps::run(plan(&root, seeds, ci, &mut notes)?);
+    let [here, under_wine] = [PROFILE, wine::PROFILE].map(|name| test_report::read(&root, name));
+    let (here, under_wine) = (here?, under_wine?);
+    notes.extend(here.left_out.into_iter().map(|what| format!("not tested by {what}")));
     if !ci {
-        notes.extend(optional::without_uring(&root));
-        notes.push(format!("the tests of the benchmark are run by `{WITH_ALL}` only"));
+        notes.extend(prerequisites::without_uring(&root));
+        notes.push("the benchmark is tested by `cargo xtask test --ci` only".into());
+    }
+    // The count of nextest, and of nextest under Wine, is the last line.
+    let (passed, failed) = (here.passed + under_wine.passed, here.failed + under_wine.failed);
+    if passed + failed > 0 {
+        notes.push(format!("\n{passed} passed, {failed} failed"));
     }
     print!("{}", report.text(&notes));
-    // The count is the last line: nothing may be said after it.
     if report.succeeded() { Ok(()) } else { Err(String::new()) }
 }
 
 /// The cheap and general first, the long and particular last. Lints and documentation share their
 /// dependencies in one build, all tests and examples in another, Windows has a third, and the
 /// campaign a fourth.
-fn plan(root: &Path, seeds: u64, ci: bool) -> Outcome<Vec<Step>> {
-    let step = |name: &str, work| Step { name: name.into(), work };
+fn plan(root: &Path, seeds: u64, ci: bool, notes: &mut Vec<String>) -> Outcome<Vec<Step>> {
     let mut clippy = cargo(root, &["clippy", "--workspace", "--all-targets"]);
     clippy.args(["--", "-D", "warnings"]);
     // Of libraries: the program has the name of one, and its pages would replace theirs.
     let mut rustdoc = cargo(root, &["doc", "--workspace", "--lib", "--no-deps"]);
     rustdoc.env("RUSTDOCFLAGS", "-D warnings");
+    let mut tests = cargo(root, tests_command(prerequisites::nextest_is_present()));
+    if ci {
+        tests.env(prerequisites::NEED_ALL, "1");
+    }
     let mut simulation = simulation::command(root);
     simulation.args(["--seeds", &seeds.to_string()]);
-    let mut tests = cargo(root, tests_command(optional::nextest_is_present()));
-    let mut benchmark = Vec::new();
+
+    let mut steps = vec![Step::program("formatting", cargo(root, &["fmt", "--all", "--check"]))];
+    steps.extend(prerequisites::spelling(root));
+    steps.extend([
+        Step::chore("tidy", tidy::run),
+        Step::chore("mutants apply", mutants::check),
+        Step::program("clippy", clippy),
+        Step::program("documentation", rustdoc),
+        Step::chore("public interface", || api::run(false)),
+    ]);
+    steps.extend(prerequisites::dependencies(root, notes));
+    steps.extend([
+        Step::program("doc tests", cargo(root, &["test", "--workspace", "--doc"])),
+        Step::program("tests", tests),
+        Step::program("examples", cargo(root, &["build", "--workspace", "--examples"])),
+    ]);
     if ci {
-        tests.env(optional::NEED_ALL, "1");
-        benchmark = bench::steps(root);
+        steps.extend(bench::steps(root));
     }
-    let mut steps = vec![
-        step("formatting", Work::Program(cargo(root, &["fmt", "--all", "--check"]))),
-        step("clippy", Work::Program(clippy)),
-        step("documentation", Work::Program(rustdoc)),
-        step("tidy", Work::Chore(tidy::run)),
-        step("public interface", Work::Chore(api::check)),
-        step("doc tests", Work::Tests(cargo(root, &["test", "--workspace", "--doc"]))),
-        step("tests", Work::Tests(tests)),
-        step("examples", Work::Program(cargo(root, &["build", "--workspace", "--examples"]))),
-    ];
-    steps.extend(benchmark);
     if wine::missing().is_none() {
         steps.push(wine::step()?);
     }
-    steps.push(step(&format!("simulation, {seeds} seeds"), Work::Program(simulation)));
+    steps.push(Step::program(&format!("simulation, {seeds} seeds"), simulation));
     Ok(steps)
 }
 
@@ -81,21 +91,14 @@ fn tests_command(nextest: bool) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steps::Work;
 
     #[test]
     fn the_campaign_comes_last_and_runs_the_seeds_asked_for() {
-        let steps = plan(Path::new("."), 77, false).unwrap();
+        let steps = plan(Path::new("."), 77, false, &mut Vec::new()).unwrap();
         let last = steps.last().unwrap();
         assert_eq!(last.name, "simulation, 77 seeds");
         let Work::Program(command) = &last.work else { panic!("the campaign is a program") };
         assert!(workspace::shown(command).ends_with("-- sim --seeds 77"));
-    }
-
-    #[test]
-    fn the_same_tests_run_with_and_without_nextest() {
-        let kinds = |nextest| {
-            tests_command(nextest).iter().filter(|word| word.starts_with("--")).collect::<Vec<_>>()
-        };
-        assert_eq!(kinds(true), kinds(false));
     }
 }

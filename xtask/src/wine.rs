@@ -1,12 +1,12 @@
 //! `cargo xtask wine`: Posthouse built for Windows, and its tests run as Windows programs, here.
 //!
-//! The standard library for Windows is built from its source with everything else, so no other
-//! toolchain is needed than a compiler that has that source. The programs run under Wine; what
-//! Wine cannot show is skipped, with its reason. For MSVC the code is type-checked: nothing here
-//! could link it.
+//! The standard library for Windows is built from its source with everything else, so the only
+//! other toolchain that is needed is a compiler that has that source. The programs run under Wine;
+//! a test that Wine cannot show is ignored, with its reason. For MSVC the code is linted, which
+//! checks its types too: nothing here could link it.
 
+mod ignored;
 mod prefix;
-mod skipped;
 pub(crate) mod start;
 mod tools;
 
@@ -14,69 +14,60 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::Outcome;
-use crate::arguments::Arguments;
-use crate::steps::{self, Step, Work};
-use crate::{untested, workspace};
+use crate::steps::{self, Step};
+use crate::{Outcome, test_report, workspace};
 use prefix::Prefix;
 use tools::Tools;
 
-/// What is built and run.
+/// The target that is built and run.
 const GNU: &str = "x86_64-pc-windows-gnu";
-/// What is type-checked.
+/// The target that is linted.
 const MSVC: &str = "x86_64-pc-windows-msvc";
 /// All but these chores, which are for the machine where one works.
 const CRATES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
-/// Of the runner of tests.
-const PROFILE: &str = "wine";
+/// The profile of nextest.
+pub(crate) const PROFILE: &str = "wine";
 const KINDS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
-pub(crate) fn run(words: Vec<String>) -> Outcome {
-    let mut arguments = Arguments::new("wine", words);
-    let quick = arguments.flag("--quick");
-    let mut filters = Vec::new();
-    while let Some(word) = arguments.word() {
-        filters.push(word);
-    }
-    arguments.finish()?;
+pub(crate) fn run(quick: bool, filters: &[String]) -> Outcome {
     let tools = Tools::found_or_installed()?;
     let root = workspace::root();
     let target = workspace::target_directory(&root)?;
     let prefix = Prefix::start(target.join("wine"), &tools)?;
     let windows =
         Windows { root, target: target.join("win"), runner: runner(&tools)?, tools, prefix };
-    untested::forget(&windows.root, PROFILE)?;
-    let mut steps = vec![windows.tests(&filters)];
+    test_report::remove(&windows.root, PROFILE)?;
+    let mut steps = vec![windows.tests(filters)];
     if !quick && filters.is_empty() {
-        steps.extend([windows.doc_tests(), windows.examples(), windows.check_for_msvc()]);
+        steps.extend([windows.doc_tests(), windows.examples(), windows.lint_for_msvc()]);
     }
     let report = steps::run(steps);
     let mut notes = Vec::new();
     if report.succeeded() {
-        let skipped = skipped::told(&mut windows.list_skipped())?;
-        notes.push(format!("{} skipped:", skipped.len()));
-        notes.extend(skipped);
-        let untested = untested::told(&windows.root, PROFILE)?;
-        notes.push(format!("\n{} passed and left something out:", untested.len()));
-        notes.extend(untested);
+        let ignored = ignored::list(&mut windows.list_ignored())?;
+        notes.push(format!("{} tests ignored:", ignored.len()));
+        notes.extend(ignored);
+        let left_out = test_report::read(&windows.root, PROFILE)?.left_out;
+        notes.push(format!("\n{} tests passed and left something out:", left_out.len()));
+        notes.extend(left_out);
     }
     print!("{}", report.text(&notes));
     if report.succeeded() { Ok(()) } else { Err(String::new()) }
 }
 
-/// This chore as a step of another, whose output says how many tests ran.
+/// This chore as a step of another.
 pub(crate) fn step() -> Outcome<Step> {
     let this = std::env::current_exe().map_err(|error| format!("where is xtask? {error}"))?;
     let mut command = Command::new(this);
     command.arg("wine");
-    Ok(Step { name: "Windows, under Wine".into(), work: Work::Tests(command) })
+    Ok(Step::program("Windows, under Wine", command))
 }
 
-/// One line where this cannot be done here, or nothing.
+/// One line if this cannot be done here.
 pub(crate) fn missing() -> Option<String> {
     let missing = Tools::found().err()?.join(", ");
     Some(format!(
-        "the Windows part is passed over (optional): there is no {missing}. To get it: {}",
+        "the Windows part is skipped (optional): there is no {missing}. To get it: {}",
         tools::advice()
     ))
 }
@@ -127,31 +118,31 @@ impl Windows {
     fn tests(&self, filters: &[String]) -> Step {
         let mut command = self.cargo(GNU, &["nextest", "run", "--profile", PROFILE]);
         command.args(KINDS).args(filters);
-        Step { name: "tests".into(), work: Work::Tests(command) }
+        Step::program("tests", command)
     }
 
     fn doc_tests(&self) -> Step {
-        let command = self.cargo(GNU, &["test", "--doc"]);
-        Step { name: "doc tests".into(), work: Work::Tests(command) }
+        Step::program("doc tests", self.cargo(GNU, &["test", "--doc"]))
     }
 
     fn examples(&self) -> Step {
-        let command = self.cargo(GNU, &["build", "--examples"]);
-        Step { name: "examples".into(), work: Work::Program(command) }
+        Step::program("examples", self.cargo(GNU, &["build", "--examples"]))
     }
 
-    fn check_for_msvc(&self) -> Step {
+    fn lint_for_msvc(&self) -> Step {
         let mut command = self.cargo(MSVC, &["check", "--all-targets"]);
-        // Types have no need of C: BLAKE3 does without where there is no compiler for it.
+        // As `cargo clippy` does, which would take the driver of another compiler.
+        command.env("RUSTC_WORKSPACE_WRAPPER", self.tools.clippy_driver());
+        // Lints need no C: BLAKE3 does without if there is no compiler for it.
         command.env("CC_x86_64_pc_windows_msvc", "no-such-compiler");
-        // Warnings are errors: no other step sees what is written for Windows alone.
+        // Warnings are errors: no other step sees the code that is for Windows alone.
         command.env("CARGO_UNSTABLE_WARNINGS", "true").env("CARGO_BUILD_WARNINGS", "deny");
-        Step { name: "types, for MSVC".into(), work: Work::Program(command) }
+        Step::program("lints, for MSVC", command)
     }
 
-    fn list_skipped(&self) -> Command {
+    fn list_ignored(&self) -> Command {
         let mut command = self.cargo(GNU, &["test", "--quiet"]);
-        command.args(KINDS).arg("--").args(skipped::LISTING);
+        command.args(KINDS).arg("--").args(ignored::LISTING);
         command
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
@@ -91,6 +93,25 @@ pub(crate) fn succeed(command: &mut Command) -> Outcome {
     }
 }
 
+/// Waits for the end of `child`, at most for `limit`.
+pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> Outcome<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+            Ok(status) => return Ok(status),
+            Err(error) => return Err(format!("cannot wait for a program: {error}")),
+        }
+    }
+}
+
+/// Kills `child` if it still runs, and waits for its end.
+pub(crate) fn kill(child: &mut Child) -> Outcome {
+    // This fails if it has ended by itself.
+    let _ = child.kill();
+    child.wait().map(drop).map_err(|error| format!("cannot wait for a program: {error}"))
+}
+
 /// The command as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_stem().unwrap_or_default();
@@ -102,11 +123,6 @@ pub(crate) fn shown(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_root_holds_the_manifest_of_this_package() {
-        assert!(root().join("xtask/Cargo.toml").is_file());
-    }
 
     #[test]
     fn without_git_the_sources_are_found_and_what_is_built_is_not() {
@@ -121,6 +137,15 @@ mod tests {
         let mut walked = BTreeSet::new();
         walk(place, "", &mut walked).unwrap();
         assert!(walked.iter().eq([".ci/run", "Cargo.toml", "src/target/a.rs"]), "{walked:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_that_runs_for_ever_is_not_awaited_for_ever() {
+        let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
+        assert_eq!(wait_within(&mut sleeper, Duration::from_millis(20)), Ok(None));
+        kill(&mut sleeper).unwrap();
+        assert!(wait_within(&mut sleeper, Duration::ZERO).unwrap().is_some());
     }
 
     #[test]

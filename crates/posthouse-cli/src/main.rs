@@ -1,5 +1,6 @@
 //! The `posthouse` program: serve, send, get, list, bench, demo, sim, doctor.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod address;
 mod bind_policy;

@@ -16,6 +16,9 @@
 //! | `readiness` | pinned, shared | epoll and non-blocking calls |
 //! | `simulation` | pinned, shared | a network in virtual time, driven by a seed ([`sim`]) |
 
+#![allow(unsafe_code, reason = "the system is here, so that it is nowhere else")]
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod address;
 mod bell;
 mod buffer;

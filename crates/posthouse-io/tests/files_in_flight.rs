@@ -6,6 +6,7 @@
 //! with a pattern: who writes to it late is found out by the pattern, and who reads it late leaves
 //! the pattern in a file.
 #![cfg(target_os = "linux")]
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
 
 #[allow(dead_code, reason = "the bed of the contract, which uses all of it")]

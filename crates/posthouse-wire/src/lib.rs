@@ -13,6 +13,8 @@
 //! - [`TransferFrame`], [`Outgoing`] and [`Incoming`]: files, and [`FileName`], what they may be
 //!   called.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod bye;
 pub mod code;

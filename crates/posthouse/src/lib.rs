@@ -27,6 +27,8 @@
 //! [`PeerId`] names one connection for ever. The rest is proven in simulation, and so can your own
 //! handler be: see [`sim`].
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod accepting;
 mod builder;

@@ -82,6 +82,7 @@ const SEED_VARIABLE: &str = "POSTHOUSE_SEED";
 /// panics, the seed and the way to replay it are printed.
 ///
 /// With `POSTHOUSE_SEED=N` in the environment it runs seed N only.
+#[expect(clippy::print_stderr, reason = "the person who runs the test reads it")]
 pub fn check(seeds: Range<u64>, scenario: impl Fn(&World)) {
     let only = std::env::var(SEED_VARIABLE).ok().and_then(|text| text.parse().ok());
     let seeds = only.map_or(seeds, |seed| seed..seed + 1);

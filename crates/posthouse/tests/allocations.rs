@@ -2,6 +2,8 @@
 //!
 //! A program of its own, because it counts with the whole process's allocator.
 
+#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};

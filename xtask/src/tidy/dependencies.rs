@@ -1,88 +1,103 @@
-//! Which crate may see which.
+//! Which crate may see which, read in the manifests.
 
-use super::paths::crate_named;
 use super::tree::Tree;
 use super::{Finding, Rule};
 
-pub(super) const RULE: Rule = Rule {
+pub(super) const APART: Rule = Rule {
     name: "crates-apart",
-    says: "wire and io see neither each other nor the framework; the program sees the latter",
-    check,
+    says: "wire and io see neither each other nor the framework, nor the program what is below it; \
+           wire and the framework see no crate of a system",
+    check: apart,
 };
 
-/// A crate, and the crates it must not depend on.
-const APART: &[(&str, &[&str])] = &[
+pub(super) const LINTS: Rule = Rule {
+    name: "lints-inherited",
+    says: "every package has the lints of the workspace",
+    check: lints,
+};
+
+/// A crate, and the packages that it must not depend on.
+const FORBIDDEN: &[(&str, &[&str])] = &[
     ("posthouse-wire", &["posthouse-io", "posthouse"]),
     ("posthouse-io", &["posthouse-wire", "posthouse"]),
     ("posthouse-cli", &["posthouse-wire", "posthouse-io"]),
 ];
 
-fn check(tree: &Tree) -> Vec<Finding> {
+/// Crates that reach the system or chance. Those of [`WITHOUT_SYSTEM`] do so through posthouse-io,
+/// their tests as they like.
+const SYSTEM: &[&str] =
+    &["rustix", "libc", "io-uring", "windows-sys", "getrandom", "rand", "fastrand", "tempfile"];
+const WITHOUT_SYSTEM: &[&str] = &["posthouse-wire", "posthouse"];
+
+fn apart(tree: &Tree) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (one, others) in APART {
-        let path = format!("crates/{one}/Cargo.toml");
-        let manifest = tree.document(&path).unwrap_or_default();
-        match depended_on(manifest) {
-            Ok(names) => {
-                for other in names.iter().filter(|name| others.contains(&name.as_str())) {
-                    let line = 1 + manifest
-                        .lines()
-                        .position(|line| line.contains(other.as_str()))
-                        .unwrap_or(0);
-                    let text = format!("{one} must not depend on {other}: remove the dependency");
-                    found.push(Finding { path: path.clone(), line, text });
-                }
+    for manifest in tree.manifests() {
+        let Some(name) = manifest.path.rsplit('/').nth(1) else { continue };
+        let table: toml::Table = match manifest.text.parse() {
+            Ok(table) => table,
+            Err(error) => {
+                let text = format!("is not a manifest: {error}");
+                found.push(Finding { path: manifest.path.clone(), line: 1, text });
+                continue;
             }
-            Err(text) => found.push(Finding { path, line: 1, text }),
-        }
-        for source in tree.below(&format!("crates/{one}/")) {
-            for other in *others {
-                // `posthouse` alone is also the name of the program, and a word.
-                let name = other.replace('-', "_");
-                if let Some(at) = name.contains('_').then(|| crate_named(source, &name)).flatten() {
-                    let text = format!("{one} must not use {other}");
-                    let line = source.line(at);
-                    found.push(Finding { path: source.path.clone(), line, text });
-                }
+        };
+        let mut dependencies = Vec::new();
+        collect(&table, &mut dependencies);
+        for (package, kind) in dependencies {
+            let package = package.as_str();
+            let crates = FORBIDDEN.iter().filter(|(of, _)| *of == name);
+            let by_crate = crates.flat_map(|(_, others)| *others).any(|other| *other == package);
+            let by_system = WITHOUT_SYSTEM.contains(&name)
+                && SYSTEM.contains(&package)
+                && kind == "dependencies";
+            if by_crate || by_system {
+                let line = manifest.text.lines().position(|line| line.contains(package));
+                let text = format!("{name} must not depend on {package}: remove the dependency");
+                let line = line.unwrap_or(0) + 1;
+                found.push(Finding { path: manifest.path.clone(), line, text });
             }
         }
     }
     found
 }
 
-/// The packages named in every dependency table of a manifest.
-fn depended_on(manifest: &str) -> Result<Vec<String>, String> {
-    let manifest: toml::Table =
-        manifest.parse().map_err(|error| format!("is not a manifest: {error}"))?;
-    let mut names = Vec::new();
-    collect(&manifest, &mut names);
-    Ok(names)
-}
-
-fn collect(table: &toml::Table, names: &mut Vec<String>) {
+/// The packages in every dependency table below `table`, and the name of that table.
+fn collect(table: &toml::Table, found: &mut Vec<(String, String)>) {
     for (key, value) in table {
         let Some(value) = value.as_table() else { continue };
-        if key.ends_with("dependencies") {
-            for (name, dependency) in value {
-                let package = dependency.get("package").and_then(toml::Value::as_str);
-                names.push(package.unwrap_or(name).to_owned());
-            }
-        } else {
+        if !key.ends_with("dependencies") {
             // `[target.'cfg(..)'.dependencies]` is two tables down.
-            collect(value, names);
+            collect(value, found);
+            continue;
+        }
+        for (name, dependency) in value {
+            let package = dependency.get("package").and_then(toml::Value::as_str);
+            found.push((package.unwrap_or(name).to_owned(), key.clone()));
         }
     }
+}
+
+fn lints(tree: &Tree) -> Vec<Finding> {
+    let inherits = "[lints]\nworkspace = true";
+    tree.manifests()
+        // A workspace has its own, that of the benchmark too.
+        .filter(|manifest| !manifest.text.contains("[workspace]"))
+        .filter(|manifest| !manifest.text.contains(inherits))
+        .map(|manifest| Finding {
+            path: manifest.path.clone(),
+            line: 1,
+            text: format!("has not the lints of the workspace: add `{inherits}`"),
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn findings(manifest: &str, source: &str) -> Vec<Finding> {
-        check(&Tree::of(&[
-            ("crates/posthouse-wire/Cargo.toml", manifest),
-            ("crates/posthouse-wire/src/lib.rs", source),
-        ]))
+    fn lines(manifest: &str) -> Vec<usize> {
+        let tree = Tree::of(&[("crates/posthouse-wire/Cargo.toml", manifest)]);
+        apart(&tree).iter().map(|finding| finding.line).collect()
     }
 
     #[test]
@@ -91,21 +106,28 @@ mod tests {
             "[dependencies]\nposthouse-io.workspace = true",
             "[dev-dependencies]\nposthouse-io = { path = \"../posthouse-io\" }",
             "[target.'cfg(unix)'.dependencies]\nio = { package = \"posthouse-io\", path = \"..\" }",
+            "[dependencies]\nrustix.workspace = true",
         ] {
-            assert_eq!(findings(manifest, "").len(), 1, "{manifest}");
-            assert_eq!(findings(manifest, "")[0].line, 2, "{manifest}");
+            assert_eq!(lines(manifest), [2], "{manifest}");
         }
     }
 
     #[test]
-    fn a_use_without_a_dependency_is_found_too() {
-        assert_eq!(findings("", "\nuse posthouse_io::Lane;")[0].line, 2);
+    fn other_dependencies_and_those_of_tests_on_the_system_are_fine() {
+        for manifest in [
+            "[package]\ndescription = \"beside posthouse-io\"\n[dependencies]\nsha2 = \"1\"",
+            "[target.'cfg(unix)'.dev-dependencies]\nrustix = \"1\"",
+        ] {
+            assert_eq!(lines(manifest), Vec::<usize>::new(), "{manifest}");
+        }
+        assert_eq!(lines("[dependencies").len(), 1);
     }
 
     #[test]
-    fn other_dependencies_and_mere_mentions_are_fine() {
-        let manifest =
-            "[package]\ndescription = \"beside posthouse-io\"\n[dependencies]\nsha2 = \"1\"";
-        assert_eq!(findings(manifest, "//! See posthouse_io."), []);
+    fn a_package_without_the_lints_of_the_workspace_is_found() {
+        let found = |text| lints(&Tree::of(&[("crates/a/Cargo.toml", text)])).len();
+        assert_eq!(found("[package]\nname = \"a\"\n"), 1);
+        assert_eq!(found("[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n"), 0);
+        assert_eq!(found("[workspace]\n[lints.clippy]\npedantic = \"warn\"\n"), 0);
     }
 }

@@ -5,16 +5,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::source::Source;
 use crate::{Outcome, workspace};
 
 pub(super) struct Tree {
     /// All Rust sources.
     pub(super) sources: Vec<Source>,
-    /// Manifests and documents: path and text.
-    documents: Vec<(String, String)>,
+    /// Manifests and documents.
+    documents: Vec<Source>,
     /// The paths of all files, whatever they hold.
     files: BTreeSet<String>,
+}
+
+pub(super) struct Source {
+    pub(super) path: String,
+    pub(super) text: String,
 }
 
 impl Tree {
@@ -24,36 +28,23 @@ impl Tree {
         for path in files.iter().filter(|path| is_source(path) || is_document(path)) {
             let text = fs::read_to_string(root.join(path))
                 .map_err(|error| format!("cannot read {path}: {error}"))?;
-            texts.push((path.clone(), text));
+            texts.push(Source { path: path.clone(), text });
         }
         Ok(Self::new(texts, files))
     }
 
-    fn new(texts: Vec<(String, String)>, files: BTreeSet<String>) -> Self {
-        let (rust, documents): (Vec<_>, Vec<_>) =
-            texts.into_iter().partition(|(path, _)| is_source(path));
-        let mut sources: Vec<Source> =
-            rust.into_iter().map(|(path, text)| Source::new(path, text)).collect();
-        let test_modules: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
-        for source in &mut sources {
-            let of_module = |module: &String| {
-                source
-                    .path
-                    .strip_prefix(module.as_str())
-                    .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-            };
-            if test_modules.iter().any(of_module) {
-                source.mark_as_test();
-            }
-        }
+    fn new(texts: Vec<Source>, files: BTreeSet<String>) -> Self {
+        let (sources, documents) = texts.into_iter().partition(|source| is_source(&source.path));
         Self { sources, documents, files }
     }
 
     /// A tree of these files, for tests.
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
-        let texts = files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect();
-        Self::new(texts, files.iter().map(|(path, _)| (*path).into()).collect())
+        let source =
+            |(path, text): &(&str, &str)| Source { path: (*path).into(), text: (*text).into() };
+        let paths = files.iter().map(|(path, _)| (*path).into()).collect();
+        Self::new(files.iter().map(source).collect(), paths)
     }
 
     /// The paths of all files, in order.
@@ -62,12 +53,12 @@ impl Tree {
     }
 
     pub(super) fn document(&self, path: &str) -> Option<&str> {
-        self.documents.iter().find(|(of, _)| of == path).map(|(_, text)| text.as_str())
+        self.documents.iter().find(|of| of.path == path).map(|of| of.text.as_str())
     }
 
-    /// The sources below `directory`, which ends in `/`.
-    pub(super) fn below<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a Source> {
-        self.sources.iter().filter(move |source| source.path.starts_with(directory))
+    /// The manifests of all packages, and of the workspace.
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &Source> {
+        self.documents.iter().filter(|document| document.path.ends_with("Cargo.toml"))
     }
 
     /// Whether a file or a directory with files in it has this path.
@@ -75,6 +66,17 @@ impl Tree {
         let path = path.trim_end_matches('/');
         let directory = format!("{path}/");
         self.files.contains(path) || self.files.iter().any(|file| file.starts_with(&directory))
+    }
+}
+
+impl Source {
+    /// Whether the line, counted from 1, is compiled for tests only: in a directory or a file of
+    /// tests, or below `#[cfg(test)]` with a module, which stands at the end of a file.
+    pub(super) fn is_test(&self, line: usize) -> bool {
+        let is_file = self.path.split('/').any(|part| part == "tests" || part == "tests.rs");
+        let mut before =
+            self.text.lines().take(line - 1).skip_while(|l| l.trim() != "#[cfg(test)]");
+        is_file || before.any(|line| line.starts_with("mod ") && line.ends_with('{'))
     }
 }
 
@@ -90,28 +92,6 @@ fn is_document(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_module_declared_for_tests_in_its_parent_is_test_code() {
-        let tree = Tree::of(&[
-            ("crates/a/src/lib.rs", "mod port;\n#[cfg(test)]\nmod checks;\n"),
-            ("crates/a/src/checks.rs", "fn f() {}"),
-            ("crates/a/src/checks/more.rs", "fn f() {}"),
-            ("crates/a/src/checks_of_frames.rs", "fn f() {}"),
-            ("crates/a/src/port.rs", "mod lane; #[cfg(test)] mod script;"),
-            ("crates/a/src/port/script.rs", "fn f() {}"),
-        ]);
-        let test: Vec<_> =
-            tree.sources.iter().filter(|s| s.is_test(0)).map(|s| s.path.as_str()).collect();
-        assert_eq!(
-            test,
-            [
-                "crates/a/src/checks.rs",
-                "crates/a/src/checks/more.rs",
-                "crates/a/src/port/script.rs",
-            ]
-        );
-    }
 
     #[test]
     fn a_directory_exists_when_a_file_is_in_it() {

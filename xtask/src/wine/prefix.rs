@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::tools::Tools;
 use crate::{Outcome, workspace};
@@ -30,7 +30,6 @@ const SERVER_EDITION: [&str; 10] = [
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Gone in some 10 ms.
 const GOING: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A prefix in use, by this process alone. Its Wine ends with it, and no other.
 pub(super) struct Prefix {
@@ -87,13 +86,9 @@ impl Drop for Prefix {
         // Whatever is still there of Wine is of this prefix, and is ended. That can fail only where
         // nothing is there.
         let _ = run(Command::new(&self.wineserver), &self.path, &["-k"]);
-        let until = Instant::now() + GOING;
-        while matches!(self.resident.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(LOOK_EVERY);
-        }
+        let _ = workspace::wait_within(&mut self.resident, GOING);
         // Wine's server can be gone, and its programs wait for it.
-        let _ = self.resident.kill();
-        let _ = self.resident.wait();
+        let _ = workspace::kill(&mut self.resident);
     }
 }
 
@@ -139,18 +134,12 @@ fn run(command: Command, prefix: &Path, words: &[&str]) -> Outcome {
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let name = workspace::shown(&command);
     let mut child = command.spawn().map_err(|error| format!("cannot run `{name}`: {error}"))?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("`{name}` failed: {status}")),
-            Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_EVERY),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("`{name}` did not end within {} s", PATIENCE.as_secs()));
-            }
-            Err(error) => return Err(format!("cannot wait for `{name}`: {error}")),
+    match workspace::wait_within(&mut child, PATIENCE)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("`{name}` failed: {status}")),
+        None => {
+            workspace::kill(&mut child)?;
+            Err(format!("`{name}` did not end within {} s", PATIENCE.as_secs()))
         }
     }
 }

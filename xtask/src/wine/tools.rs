@@ -4,8 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::optional;
-use crate::{Outcome, workspace};
+use crate::{Outcome, prerequisites, workspace};
 
 /// Beside its `lib`, the standard library's source has its place.
 const STD_SOURCE: &str = "lib/rustlib/src/rust/library/std";
@@ -14,7 +13,8 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_WINE: &str = "/usr/lib/wine/wine64";
 /// The packages of Debian 12 that have it all; `rust-web` is the newer Rust that its browsers are
 /// built with.
-const PACKAGES: [&str; 5] = ["rustc-web", "rust-web-src", "gcc-mingw-w64-x86-64", "wine", "wine64"];
+const PACKAGES: [&str; 6] =
+    ["rustc-web", "rust-web-src", "rust-web-clippy", "gcc-mingw-w64-x86-64", "wine", "wine64"];
 
 /// What builds and what runs.
 pub(super) struct Tools {
@@ -45,8 +45,12 @@ impl Tools {
             wine: need(wine(), "64-bit Wine"),
             wineserver: need(on_path("wineserver"), "wineserver"),
         };
+        let clippy_driver = tools.clippy_driver();
+        if tools.rustc.is_file() && !clippy_driver.is_file() {
+            missing.push("clippy-driver beside that rustc");
+        }
         // A test that hangs has to end: under Wine more than anywhere.
-        if !optional::nextest_is_present() {
+        if !prerequisites::nextest_is_present() {
             missing.push("cargo-nextest (cargo install --locked cargo-nextest)");
         }
         if missing.is_empty() { Ok(tools) } else { Err(missing) }
@@ -70,6 +74,10 @@ impl Tools {
         workspace::succeed(&mut install)?;
         Self::found()
             .map_err(|missing| format!("still missing: {}. {}", missing.join(", "), advice()))
+    }
+
+    pub(super) fn clippy_driver(&self) -> PathBuf {
+        self.rustc.with_file_name("clippy-driver")
     }
 
     pub(super) fn rustdoc(&self) -> PathBuf {

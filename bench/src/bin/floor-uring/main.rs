@@ -13,7 +13,9 @@
 //! 1.03 and 1.1 to 1.4; with 128 KiB 0.99 and 1.01; 256 KiB is no better. 32 or 64 buffers are too
 //! few for 1,000 connections (1.2 to 2.0: receives end without a buffer and are armed again).
 
+#[allow(unsafe_code, reason = "a ring by hand")]
 mod buffers;
+#[allow(unsafe_code, reason = "a ring by hand")]
 mod ring;
 
 use std::io;

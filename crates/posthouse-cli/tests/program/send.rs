@@ -94,11 +94,11 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     assert_eq!(fixture.inbox()["tree/part 4/file-4.bin"], b"was here before");
 
     // And the same the other way round, where the size is the same, too.
-    fixture.here.write("tree/part 4/file-4.bin", "was here tomorr");
+    fixture.here.write("tree/part 4/file-4.bin", "was here sooner");
     let got = fixture.get(&["tree"]).expect(1);
     assert_eq!(got.stdout.lines().count(), 59, "{got:#?}");
     assert!(got.stderr.starts_with("not received: tree/part 4/file-4.bin: "), "{got:#?}");
-    assert_eq!(fs::read(fixture.here.join("tree/part 4/file-4.bin")).unwrap(), b"was here tomorr");
+    assert_eq!(fs::read(fixture.here.join("tree/part 4/file-4.bin")).unwrap(), b"was here sooner");
 }
 
 #[test]

@@ -184,12 +184,8 @@ impl Record {
             return;
         }
         let (tag, cancelled) = (accepting.tag, accepting.cancelled);
-        let error = match (cancelled, self.broken, accepting.short_of) {
-            (_, Some(error), _) => error,
-            (true, None, _) => Error::new(Failure::Cancelled),
-            (false, None, Some(error)) => error,
-            (false, None, None) => return,
-        };
+        let cancelled = cancelled.then(|| Error::new(Failure::Cancelled));
+        let Some(error) = self.broken.or(cancelled).or(accepting.short_of) else { return };
         self.input = Input::Nothing;
         hands.done.fail(tag, error);
     }

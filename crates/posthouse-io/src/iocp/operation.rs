@@ -226,7 +226,7 @@ impl Operation {
         // The system's status, as the packet has it (documented as reserved, and the same since the
         // first of these ports): a call that looks the result up wants the socket, and is made only
         // where it must be (`Ended::look_up`).
-        let status = entry.Internal as i32;
+        let status = (entry.Internal as u32).cast_signed();
         let bytes = entry.dwNumberOfBytesTransferred as usize;
         Ended { operation, result: system::of_status(status).map(|()| bytes) }
     }

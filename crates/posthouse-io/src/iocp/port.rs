@@ -48,6 +48,7 @@ pub(super) enum Event {
 
 /// A port for so many workers, and its alarm.
 pub(super) fn open(workers: usize) -> io::Result<(Port, Alarm)> {
+    static PORTS: AtomicUsize = AtomicUsize::new(1);
     let at_once = u32::try_from(workers).expect("at most 256 workers");
     // SAFETY: no memory is named.
     let handle =
@@ -57,7 +58,6 @@ pub(super) fn open(workers: usize) -> io::Result<(Port, Alarm)> {
     }
     // SAFETY: the system has just made it, and nobody else has it.
     let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
-    static PORTS: AtomicUsize = AtomicUsize::new(1);
     let port = Port { handle, number: PORTS.fetch_add(1, Ordering::Relaxed) };
     Ok((port.clone(), Alarm { port }))
 }

@@ -22,6 +22,7 @@ use crate::worker::Turn;
 
 /// What is odd.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent faults of the system")]
 pub(super) struct Oddities {
     /// Sockets are those of a provider that is layered over the system's: a packet comes for all
     /// that does not fail in the call, and every packet says success.

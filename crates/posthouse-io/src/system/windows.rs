@@ -263,7 +263,8 @@ pub(crate) fn peer_address(socket: &OwnedSocket) -> Option<Address> {
 }
 
 fn address_by(call: impl FnOnce(*mut SOCKADDR, *mut i32) -> i32) -> Option<Address> {
-    let mut address = RawAddress { bytes: [0; RawAddress::BYTES], len: RawAddress::BYTES as i32 };
+    let len = (RawAddress::BYTES as u32).cast_signed();
+    let mut address = RawAddress { bytes: [0; RawAddress::BYTES], len };
     let start = address.bytes.as_mut_ptr().cast();
     check(call(start, &raw mut address.len)).ok()?;
     address.parse()

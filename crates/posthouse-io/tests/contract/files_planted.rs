@@ -151,7 +151,7 @@ fn what_is_planted_in_place_of_the_directory_of_parts_is_refused() {
 }
 
 #[test]
-fn another_users_directory_of_parts_and_anothers_part_are_not_used() {
+fn parts_and_directories_of_parts_of_another_user_are_not_used() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("NOT TESTED: only root can give files away");
         return;

@@ -1,6 +1,7 @@
 //! What this process has of the system. Tests of several crates include this file.
 
 #![allow(dead_code, unused_imports, reason = "not everyone asks for all of it")]
+#![allow(unsafe_code, reason = "Windows says what a process holds by its calls")]
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{memory_bytes, opened, ring_mappings, threads};

@@ -19,7 +19,6 @@ mod bed;
 #[path = "../../../posthouse-io/tests/shared/log.rs"]
 mod log;
 mod probe;
-#[allow(unsafe_code, reason = "Windows says what a process holds by its calls")]
 #[path = "../../../posthouse-io/tests/shared/process.rs"]
 mod process;
 mod raw;

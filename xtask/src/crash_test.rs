@@ -1,0 +1,280 @@
+//! `cargo xtask crash_test`: sends files while the sender, or the receiver, is killed repeatedly.
+//!
+//! After each kill nothing may be under a final name that is not whole and right, and the next
+//! attempt must go on with what lies on the disk: sent again is at most one chunk. What is killed
+//! when is drawn from a seed; what it does at that moment is another thing each time.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::workspace::{kill, wait_within};
+use crate::{Outcome, workspace};
+
+/// The size of the file that is sent while a process is killed.
+const FILE_BYTES: usize = 96 << 20;
+/// The default of the option for the largest chunk.
+const CHUNK_BYTES: u64 = 256 * 1024;
+/// A sender that takes longer hangs.
+const SEND_TIMEOUT: Duration = Duration::from_mins(2);
+
+#[derive(clap::Args)]
+pub(crate) struct Settings {
+    /// The backend of both sides
+    #[arg(default_value = "auto")]
+    backend: String,
+    /// Kills, half of them of the sender
+    #[arg(long, default_value_t = 100)]
+    kills: u64,
+    /// The seed of when who is killed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub(crate) fn run(settings: Settings) -> Outcome {
+    let root = workspace::root();
+    workspace::succeed(&mut workspace::cargo(
+        &root,
+        &["build", "--release", "-p", "posthouse-cli"],
+    ))?;
+    let program = workspace::target_directory(&root)?.join("release/posthouse");
+    let directory = tempfile::Builder::new().prefix("posthouse-crash-test-").tempdir();
+    let directory = directory.map_err(|error| format!("cannot make a directory: {error}"))?;
+    let Settings { backend, kills, seed } = settings;
+    Campaign { program, directory, backend, rng: Rng(seed), port: 0 }.run(kills)
+}
+
+/// The process that is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Sender,
+    Receiver,
+}
+
+struct Campaign {
+    program: PathBuf,
+    directory: TempDir,
+    backend: String,
+    rng: Rng,
+    port: u16,
+}
+
+#[derive(Default)]
+struct Counts {
+    kills: u64,
+    /// Kills after which there was a part to resume.
+    with_part: u64,
+    files: u64,
+    /// The largest number of bytes that were sent again after a kill.
+    resent_bytes_max: u64,
+}
+
+impl Campaign {
+    fn run(mut self, kills: u64) -> Outcome {
+        let outbox = self.directory.path().join("outbox");
+        make(&outbox)?;
+        let counts = self.all(kills, &outbox)?;
+        println!(
+            "{} kills on {}: {} files complete under their names, no other; after {} kills there \
+             was a part to resume, and at most {} bytes were sent again",
+            counts.kills, self.backend, counts.files, counts.with_part, counts.resent_bytes_max
+        );
+        Ok(())
+    }
+
+    fn all(&mut self, kills: u64, outbox: &Path) -> Outcome<Counts> {
+        let mut counts = Counts::default();
+        for victim in [Victim::Sender, Victim::Receiver] {
+            let until = counts.kills + kills.div_ceil(2);
+            while counts.kills < until {
+                self.one_file(victim, outbox, until, &mut counts)?;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Sends one file, with kills until it is there.
+    fn one_file(
+        &mut self,
+        victim: Victim,
+        outbox: &Path,
+        until: u64,
+        counts: &mut Counts,
+    ) -> Outcome {
+        let inbox = self.directory.path().join(format!("inbox-{}", counts.kills));
+        make(&inbox)?;
+        let content = self.rng.bytes(FILE_BYTES);
+        let file = outbox.join("file.bin");
+        write(&file, &content)?;
+        let mut server = self.serve(&inbox)?;
+        loop {
+            let held = part_bytes(&inbox)?;
+            let mut sender = self.send(&file)?;
+            let delay = Duration::from_micros(self.rng.below(120_000));
+            let killed = counts.kills < until && wait_within(&mut sender, delay)?.is_none();
+            if killed {
+                counts.kills += 1;
+                match victim {
+                    Victim::Sender => kill(&mut sender)?,
+                    Victim::Receiver => {
+                        kill(&mut server)?;
+                        kill(&mut sender)?;
+                    }
+                }
+                check(&inbox, &content)?;
+                if victim == Victim::Receiver {
+                    server = self.serve(&inbox)?;
+                } else {
+                    settle(&inbox)?;
+                }
+                counts.with_part += u64::from(part_bytes(&inbox)? > 0);
+                continue;
+            }
+            let said = finish(sender)?;
+            let resumed = resumed_from(&said)?;
+            // The last part of what had come may have been half a chunk.
+            let again = held.saturating_sub(resumed);
+            if again > CHUNK_BYTES {
+                return Err(format!("{held} bytes were there, and it went on at {resumed}"));
+            }
+            counts.resent_bytes_max = counts.resent_bytes_max.max(again);
+            counts.files += 1;
+            check(&inbox, &content)?;
+            if !inbox.join("file.bin").exists() {
+                return Err(format!("the sender said well, and there is no file: {said}"));
+            }
+            kill(&mut server)?;
+            return fs::remove_dir_all(&inbox).map_err(|error| error.to_string());
+        }
+    }
+
+    fn serve(&mut self, inbox: &Path) -> Outcome<Child> {
+        let address = format!("127.0.0.1:{}", self.port);
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--backend", &self.backend, "--listen", &address, "--dir"]);
+        let mut server = start(command.arg(inbox).stdout(Stdio::piped()))?;
+        let mut line = String::new();
+        let stdout = server.stdout.take().ok_or("no output")?;
+        let mut stdout = BufReader::new(stdout);
+        stdout.read_line(&mut line).map_err(|error| error.to_string())?;
+        let port = line
+            .split_whitespace()
+            .find_map(|word| word.trim_end_matches(';').strip_prefix("127.0.0.1:")?.parse().ok());
+        self.port = port.ok_or_else(|| format!("no address in {line:?}"))?;
+        // Whatever it still says is read, so that it never waits for a reader.
+        std::thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = stdout.read_to_string(&mut rest);
+        });
+        Ok(server)
+    }
+
+    fn send(&self, file: &Path) -> Outcome<Child> {
+        let address = format!("127.0.0.1:{}", self.port);
+        let mut command = Command::new(&self.program);
+        command.args(["send", "--backend", &self.backend, "--json", &address]).arg(file);
+        start(command.stdout(Stdio::piped()).stderr(Stdio::null()))
+    }
+}
+
+fn start(command: &mut Command) -> Outcome<Child> {
+    command
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot start {command:?}: {error}"))
+}
+
+/// Waits for a sender that nobody kills, and returns its output.
+fn finish(mut sender: Child) -> Outcome<String> {
+    if wait_within(&mut sender, SEND_TIMEOUT)?.is_none() {
+        kill(&mut sender)?;
+        return Err("the sender hangs".to_owned());
+    }
+    let mut said = String::new();
+    if let Some(mut stdout) = sender.stdout.take() {
+        stdout.read_to_string(&mut said).map_err(|error| error.to_string())?;
+    }
+    let status = sender.wait().map_err(|error| error.to_string())?;
+    if status.success() { Ok(said) } else { Err(format!("the sender failed: {said}")) }
+}
+
+/// Where the file's transfer began.
+fn resumed_from(said: &str) -> Outcome<u64> {
+    let first = said.lines().next().unwrap_or_default();
+    let object: serde_json::Value =
+        serde_json::from_str(first).map_err(|error| format!("{first:?} is no JSON: {error}"))?;
+    object["resumed_from"].as_u64().ok_or_else(|| format!("no resumed_from in {first}"))
+}
+
+/// Nothing is under a final name but the whole file.
+fn check(inbox: &Path, content: &[u8]) -> Outcome {
+    for entry in fs::read_dir(inbox).map_err(|error| error.to_string())? {
+        let path = entry.map_err(|error| error.to_string())?.path();
+        if path.file_name().is_some_and(|name| name == ".posthouse") {
+            continue;
+        }
+        let there = fs::read(&path).map_err(|error| error.to_string())?;
+        if path.file_name().is_none_or(|name| name != "file.bin") || there != content {
+            return Err(format!("{} is there and is not what was sent", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// How much of the file lies unfinished.
+fn part_bytes(inbox: &Path) -> Outcome<u64> {
+    let Ok(parts) = fs::read_dir(inbox.join(".posthouse")) else { return Ok(0) };
+    let mut bytes = 0;
+    for part in parts {
+        // One that is removed just now holds nothing.
+        bytes += part.map_err(|error| error.to_string())?.metadata().map_or(0, |m| m.len());
+    }
+    Ok(bytes)
+}
+
+/// Waits until a receiver that lives has written what it had from a sender that does not.
+fn settle(inbox: &Path) -> Outcome {
+    let mut before = part_bytes(inbox)?;
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = part_bytes(inbox)?;
+        if now == before {
+            return Ok(());
+        }
+        before = now;
+    }
+    Err("the receiver goes on writing without a sender".to_owned())
+}
+
+fn make(path: &Path) -> Outcome {
+    fs::create_dir_all(path).map_err(|error| format!("cannot make {}: {error}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Outcome {
+    fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// A seeded generator (splitmix64).
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn bytes(&mut self, bytes: usize) -> Vec<u8> {
+        (0..bytes / 8).flat_map(|_| self.next().to_le_bytes()).collect()
+    }
+}
