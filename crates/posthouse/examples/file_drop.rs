@@ -34,11 +34,7 @@ impl Handler for Drop {
         Ok(self.inbox.clone())
     }
 
-    fn transferred(
-        &self,
-        peer: &mut Peer<'_, Self>,
-        transfer: &FinishedTransfer,
-    ) -> HandlerResult {
+    fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         println!("{}: {:?} with {}", transfer.name(), transfer.result().map(|_| ()), peer.id());
         Ok(())
     }

@@ -11,8 +11,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use posthouse_io::sim::Network;
-
 use crate::sim::{Faults, RawStream, World};
 use crate::{
     Close, ConnectionOptions, Endpoint, EndpointOptions, Handler, Layout, Listener, Target, Tuning,
@@ -105,7 +103,7 @@ const HUNG: Duration = Duration::from_mins(10);
 /// broken contract, too, and the panic's text says which.
 pub fn run(seed: u64) -> Result<Summary, Violation> {
     let mut dice = Dice::new(seed);
-    let world = World { network: Network::with(seed, Faults::from_seed(seed)) };
+    let world = faulty_world(seed);
     let ledger = Arc::new(Ledger::default());
     let settings = settings(&mut dice);
     let server_side = ServerSide::new(ledger.clone(), dice.next());
@@ -116,6 +114,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     if dice.one_in(2) {
         // On a network that works again, whatever was sent arrives: nothing is stuck.
         world.faults(Faults::none());
+        ledger.calm();
         world.run_for(CALM);
         ledger.nothing_is_stuck().map_err(Violation::of)?;
     }
@@ -133,6 +132,12 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
         client.shutdown(Duration::from_secs(1));
     }
     finish(&world, &ledger, &server, &clients)
+}
+
+fn faulty_world(seed: u64) -> World {
+    let world = World::new(seed);
+    world.faults(Faults::from_seed(seed));
+    world
 }
 
 /// Locks. What the campaign guards is consistent at every step, whoever panicked.
@@ -239,8 +244,8 @@ fn drive(
                 }
             }
             8 => raws.push(attack(world, dice)),
-            _ => {
-                if let Some(raw) = raws.pop() {
+            _ => match raws.pop() {
+                Some(raw) => {
                     match dice.below(4) {
                         0 => raw.reset(),
                         1 => raw.finish(),
@@ -248,7 +253,8 @@ fn drive(
                     }
                     rest.push(raw);
                 }
-            }
+                None => ledger.answer_kept(world.now().subsec_micros().into()),
+            },
         }
         world.run_for(Duration::from_micros(1 << dice.below(20)));
     }
@@ -270,10 +276,7 @@ fn attack(world: &World, dice: &mut Dice) -> RawStream {
 }
 
 /// Waits for endpoints that have been told to end: they must, and nothing of them may be left.
-fn await_end<H: Handler>(
-    world: &World,
-    endpoints: &[Endpoint<H>],
-) -> Result<(), Violation> {
+fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(), Violation> {
     let over = world.run_until(HUNG, || endpoints.iter().all(Endpoint::has_ended).then_some(()));
     if over.is_none() {
         let left: Vec<String> = endpoints.iter().map(|e| format!("{:?}", e.stats())).collect();

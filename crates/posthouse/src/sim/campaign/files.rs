@@ -4,6 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `courier` | the handler of both sides: what they do with files |
+//! | `later` | offers that are answered later |
 //! | `liar` | peers that break the protocol of transfers |
 //! | `stock` | the files that there are to be sent |
 //! | `shelves` | what may and must lie on the disks |
@@ -11,6 +12,7 @@
 
 mod book;
 mod courier;
+mod later;
 mod liar;
 mod shelves;
 mod stock;
@@ -18,13 +20,11 @@ mod stock;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthouse_io::sim::Network;
-
 use super::ledger::Side;
 use super::traffic::Dice;
-use super::{SERVER, Settings, Summary, Violation, await_end, settings};
+use super::{SERVER, Settings, Summary, Violation, await_end, faulty_world, settings};
 use crate::sim::{Faults, World};
-use crate::{Close, Directory, Endpoint};
+use crate::{Close, Endpoint};
 
 use book::{Book, Want};
 use courier::{Courier, Desk, End};
@@ -157,7 +157,7 @@ fn quota(shelves: &Shelves, dice: &mut Dice) -> Option<(u64, u64)> {
 impl Run {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x6669_6c65);
-        let world = World { network: Network::with(seed, Faults::from_seed(seed)) };
+        let world = faulty_world(seed);
         let (mut shelves, wants) = furnish(&world, &mut dice);
         let quota = quota(&shelves, &mut dice);
         shelves.set_quota(quota);
@@ -253,7 +253,7 @@ impl Run {
                 let raw = self.world.dial(SERVER);
                 self.liars.push(Liar::new(raw, window_bytes, &mut self.dice));
             }
-            _ => {}
+            _ => self.answer_kept(),
         }
         Ok(())
     }
@@ -280,6 +280,13 @@ impl Run {
         if let Some(info) = peers.get(self.dice.below(peers.len() as u64) as usize) {
             let _ = endpoint.close(info.id, close);
         }
+    }
+
+    /// Another thread answers a request and an offer that were kept.
+    fn answer_kept(&self) {
+        let way = self.world.now().subsec_micros().into();
+        self.book.ledger().answer_kept(way);
+        self.book.answer_kept(way);
     }
 
     /// A file of a client's changes, by preference one that is being sent.

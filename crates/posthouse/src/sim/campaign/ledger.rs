@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::traffic::{Dice, GROUP, OUTSIDE, ServerSide, body};
+use super::traffic::{Dice, GROUP, KeptRequest, OUTSIDE, ServerSide, body};
 use super::{Summary, lock};
-use crate::{DisconnectKind, DisconnectReason, Endpoint, Group, PeerId};
+use crate::{DisconnectKind, DisconnectReason, Endpoint, Group, PeerId, RequestError};
 
 /// Which side of a connection, and which of the endpoints that were there: no two of a run have
 /// the same number.
@@ -41,11 +41,33 @@ struct Seen {
     reason: Option<(DisconnectKind, u64)>,
 }
 
+/// The answer that a request was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Not,
+    Replied,
+    Rejected(&'static str),
+}
+
+/// The text of the framework for a request too many.
+const TOO_MANY: &str = "too many requests wait for their replies";
+/// Requests that wait for their answer at the same time, of all connections.
+const KEPT_MAX: usize = 8;
+
 /// The book of a run. A violation is written into it, not panicked: a panic in a callback would be
 /// contained by the framework.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     inner: Mutex<Inner>,
+    kept: Mutex<Kept>,
+}
+
+/// Requests that wait to be answered by whichever callback comes to it.
+#[derive(Debug, Default)]
+struct Kept {
+    requests: Vec<KeptRequest>,
+    /// True exactly when none is kept any more.
+    calm: bool,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +75,9 @@ struct Inner {
     seen: BTreeMap<(Side, PeerId), Seen>,
     violation: Option<String>,
     summary: Summary,
-    asked: u64,
-    answered: u64,
+    /// The requests, and how the other side answered each.
+    requests: Vec<Answered>,
+    answered: usize,
     group_sent: u64,
 }
 
@@ -146,12 +169,67 @@ impl Ledger {
         });
     }
 
-    pub(super) fn asked(&self) {
-        lock(&self.inner).asked += 1;
+    /// A request is sent: its number.
+    pub(super) fn asked(&self) -> u64 {
+        let requests = &mut lock(&self.inner).requests;
+        requests.push(Answered::Not);
+        requests.len() as u64 - 1
     }
 
-    pub(super) fn answered(&self) {
-        lock(&self.inner).answered += 1;
+    /// The other side answers a request.
+    pub(super) fn answers(&self, number: Option<u64>, how: Answered) {
+        if let Some(number) = number {
+            lock(&self.inner).requests[number as usize] = how;
+        }
+    }
+
+    /// The side that asked is told the end of a request.
+    pub(super) fn answered(&self, number: u64, patient: bool, error: Option<RequestError>) {
+        let mut inner = lock(&self.inner);
+        inner.answered += 1;
+        let how = inner.requests[number as usize];
+        let right = match (&error, how) {
+            (None, how) => how == Answered::Replied,
+            (Some(RequestError::Rejected(text)), Answered::Rejected(given)) => **text == *given,
+            (Some(RequestError::Rejected(text)), how) => {
+                how == Answered::Not && **text == *TOO_MANY
+            }
+            (Some(RequestError::TimedOut), _) => !patient,
+            _ => true,
+        };
+        if !right {
+            let text = format!("C6: a request was answered: {how:?}; told: {error:?}");
+            inner.violation.get_or_insert(text);
+        }
+    }
+
+    /// Keeps a request for later. If as many are kept as may be, another is answered.
+    pub(super) fn keep(&self, request: KeptRequest, way: u64) {
+        let mut kept = lock(&self.kept);
+        kept.requests.push(request);
+        if kept.calm || kept.requests.len() > KEPT_MAX {
+            drop(kept);
+            self.answer_kept(way);
+        }
+    }
+
+    /// Answers a request that was kept, if there is one.
+    pub(super) fn answer_kept(&self, way: u64) {
+        let mut kept = lock(&self.kept);
+        if !kept.requests.is_empty() {
+            let request = kept.requests.remove(0);
+            drop(kept);
+            request.answer(self, way);
+        }
+    }
+
+    /// From now on no request is kept.
+    pub(super) fn calm(&self) {
+        let mut kept = lock(&self.kept);
+        kept.calm = true;
+        let requests = std::mem::take(&mut kept.requests);
+        drop(kept);
+        (0..).zip(requests).for_each(|(way, request)| request.answer(self, way));
     }
 
     /// The number that the client side gave to its connection.
@@ -198,6 +276,10 @@ impl Ledger {
     /// With both ends up and nothing failing any more, everything that was sent has arrived.
     pub(super) fn nothing_is_stuck(&self) -> Result<(), String> {
         let inner = lock(&self.inner);
+        let unanswered = inner.requests.len() - inner.answered;
+        if unanswered > 0 {
+            return Err(format!("C4: {unanswered} requests are stuck"));
+        }
         for (line, [server, client]) in inner.pairs()? {
             if server.disconnected || client.disconnected {
                 continue;
@@ -222,8 +304,8 @@ impl Ledger {
         if let Some(text) = &inner.violation {
             return Err(text.clone());
         }
-        if inner.asked != inner.answered {
-            let (asked, answered) = (inner.asked, inner.answered);
+        let (asked, answered) = (inner.requests.len(), inner.answered);
+        if asked != answered {
             return Err(format!("C6: {asked} requests asked, {answered} told their end"));
         }
         for ((side, id), seen) in &inner.seen {
@@ -236,7 +318,7 @@ impl Ledger {
             pair_verdict(line, client, server)?;
         }
         let mut summary = inner.summary;
-        summary.requests = inner.asked;
+        summary.requests = asked as u64;
         Ok(summary)
     }
 }

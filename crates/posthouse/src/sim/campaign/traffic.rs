@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ledger::{Ledger, Side};
+use super::ledger::{Answered, Ledger, Side};
 use crate::{
-    Close, ConnectFailure, DisconnectReason, Endpoint, Handler, HandlerResult, Message, Peer,
-    Responder,
+    Close, ConnectFailure, DisconnectReason, Endpoint, Handler, HandlerResult, Message,
+    OwnedResponder, Peer, Responder, SendError,
 };
 
 /// A message of a connection's stream.
 pub(super) const STREAM: u8 = 40;
 /// A request.
 const ASK: u8 = 41;
+/// The time within which every request is answered, in the end.
+const PATIENCE: Duration = Duration::from_hours(1);
+/// The text for a request that nobody answers.
+const FORGOTTEN: &str = "the program gave no answer";
 /// A message sent by another thread.
 pub(super) const OUTSIDE: u8 = 42;
 /// A message to a group.
@@ -154,7 +158,7 @@ impl Common {
                     Ok(())
                 });
             }
-            10..16 => self.ask(peer, delay * 4),
+            10..16 => self.ask(peer, (!amount.is_multiple_of(4)).then_some(delay * 4)),
             16 => {
                 peer.after(delay, move |peer| {
                     ledger.called(side, id);
@@ -186,44 +190,99 @@ impl Common {
         Ok(())
     }
 
-    pub(super) fn ask<H: Talker>(&self, peer: &mut Peer<'_, H>, timeout: Duration) {
-        self.ledger.asked();
+    /// Sends a request. Without a time-out there must be an answer, as long as there is the
+    /// connection.
+    pub(super) fn ask<H: Talker>(&self, peer: &mut Peer<'_, H>, timeout: Option<Duration>) {
+        let number = self.ledger.asked();
         let ledger = self.ledger.clone();
         let (side, id) = (self.side, peer.id());
-        let question = body(ASK, peer.now().as_nanos() as u64, 100);
+        let question = body(ASK, number, 100);
         let expected = question.clone();
-        peer.request(ASK, &question, timeout, move |_, reply| {
-            ledger.answered();
+        let patient = timeout.is_none();
+        peer.request(ASK, &question, timeout.unwrap_or(PATIENCE), move |_, reply| {
             ledger.called(side, id);
-            if reply.is_ok_and(|reply| reply.payload() != expected) {
+            if reply.as_ref().is_ok_and(|reply| reply.payload() != expected) {
                 ledger.wrong("a reply that is not the request's".to_owned());
             }
+            ledger.answered(number, patient, reply.err());
             Ok(())
         });
     }
+
+    /// Answers a request in one of the ways there are.
+    pub(super) fn answer<H: Talker>(
+        &self,
+        peer: &mut Peer<'_, H>,
+        message: &Message<'_>,
+        responder: &mut Responder<'_>,
+    ) {
+        let odd = message.payload().len() as u64 + u64::from(peer.now().subsec_micros());
+        let (way, more) = (odd % 8, odd / 8);
+        let question = read_body(message.payload());
+        let number = question.filter(|(line, _)| *line == u64::from(ASK)).map(|(_, it)| it);
+        match way {
+            0 => {
+                self.ledger.answers(number, Answered::Rejected("not now"));
+                responder.reject("not now");
+            }
+            1 | 2 if more.is_multiple_of(2) || way == 1 => {
+                let Some(responder) = responder.take() else { return };
+                let kept = KeptRequest { responder, number, payload: message.to_vec() };
+                if way == 2 {
+                    return self.ledger.keep(kept, more / 2);
+                }
+                let ledger = self.ledger.clone();
+                peer.after(Duration::from_millis(odd % 50), move |_| {
+                    kept.answer(&ledger, more);
+                    Ok(())
+                });
+            }
+            2 => self.ledger.answers(number, Answered::Rejected(FORGOTTEN)),
+            _ => {
+                self.ledger.answers(number, Answered::Replied);
+                responder.reply(ASK, message.payload());
+                // Only the first answer counts.
+                responder.reject("not now");
+                if responder.take().is_some() {
+                    self.ledger.wrong("a request that is answered can be taken".to_owned());
+                }
+                if way == 3 {
+                    self.ledger.answer_kept(more);
+                }
+            }
+        }
+    }
 }
 
-/// Replies to a request in one of the ways there are.
-pub(super) fn answer<H: Talker>(
-    peer: &mut Peer<'_, H>,
-    message: &Message<'_>,
-    responder: &mut Responder<'_>,
-) {
-    let odd = message.payload().len() + peer.now().subsec_micros() as usize;
-    match odd % 8 {
-        0 => responder.reject("not now"),
-        1 => {
-            let delay = Duration::from_millis(odd as u64 % 50);
-            let reply = message.to_vec();
-            let Some(responder) = responder.take() else { return };
-            peer.after(delay, move |_| {
-                // Refused only if the connection ends, or its queue is full.
-                let _ = responder.reply(ASK, &reply);
-                Ok(())
-            });
+/// A request that is answered later.
+#[derive(Debug)]
+pub(super) struct KeptRequest {
+    responder: OwnedResponder,
+    /// `None` for a request that nobody will check.
+    number: Option<u64>,
+    payload: Vec<u8>,
+}
+
+impl KeptRequest {
+    /// Answers in one of the ways there are.
+    pub(super) fn answer(self, ledger: &Ledger, way: u64) {
+        let Self { responder, number, payload } = self;
+        match way % 4 {
+            0 => {
+                ledger.answers(number, Answered::Rejected("later"));
+                responder.reject("later");
+            }
+            1 => {
+                ledger.answers(number, Answered::Rejected(FORGOTTEN));
+                drop(responder);
+            }
+            _ => match responder.reply(ASK, &payload) {
+                Ok(()) | Err(SendError::NotConnected) => {
+                    ledger.answers(number, Answered::Replied);
+                }
+                Err(_) => ledger.answers(number, Answered::Rejected(FORGOTTEN)),
+            },
         }
-        2 => {}
-        _ => responder.reply(ASK, message.payload()),
     }
 }
 
@@ -260,7 +319,7 @@ impl Handler for ServerSide {
         responder: &mut Responder<'_>,
     ) -> HandlerResult {
         self.0.take(peer, &message);
-        answer(peer, &message, responder);
+        self.0.answer(peer, &message, responder);
         self.0.act(peer)
     }
 
@@ -317,7 +376,7 @@ impl Handler for ClientSide {
         responder: &mut Responder<'_>,
     ) -> HandlerResult {
         self.common.take(peer, &message);
-        answer(peer, &message, responder);
+        self.common.answer(peer, &message, responder);
         self.common.act(peer)
     }
 

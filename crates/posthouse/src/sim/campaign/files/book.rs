@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use posthouse_wire::{FileName, part_name};
 
 use super::SERVER_PLACE;
+use super::later::KeptOffer;
 use super::shelves::Shelves;
 use crate::sim::campaign::ledger::{Ledger, Side};
 use crate::sim::campaign::{Summary, lock};
@@ -22,6 +23,26 @@ pub(super) struct Book {
     inner: Mutex<Inner>,
     /// The place of the disk that is to crash now, and one more; 0: none.
     crash_wanted: AtomicUsize,
+    /// Offers that wait to be answered by whichever callback comes to it.
+    kept: Mutex<Vec<KeptOffer>>,
+}
+
+/// Offers that wait for their answer at the same time, of all connections.
+const KEPT_MAX: usize = 4;
+
+/// A file that a peer offers.
+#[derive(Clone, Debug)]
+pub(super) struct Offered {
+    name: String,
+    size: u64,
+    modified_ms: Option<i64>,
+}
+
+impl From<&Offer<'_>> for Offered {
+    fn from(offer: &Offer<'_>) -> Self {
+        let (size, modified_ms) = (offer.size(), offer.modified_ms());
+        Self { name: offer.name().to_owned(), size, modified_ms }
+    }
 }
 
 #[derive(Debug)]
@@ -102,6 +123,8 @@ struct Begun {
 struct Agreed {
     name: String,
     incoming: bool,
+    /// True exactly when it was said later: then it may have been too late.
+    late: bool,
     told: Option<Told>,
     coming: Option<Coming>,
 }
@@ -153,7 +176,12 @@ impl Book {
             calm: false,
             summary: Summary::default(),
         };
-        Self { ledger, inner: Mutex::new(inner), crash_wanted: AtomicUsize::new(0) }
+        Self {
+            ledger,
+            inner: Mutex::new(inner),
+            crash_wanted: AtomicUsize::new(0),
+            kept: Mutex::default(),
+        }
     }
 
     pub(super) fn ledger(&self) -> &Arc<Ledger> {
@@ -172,6 +200,29 @@ impl Book {
     /// From now on nothing goes wrong any more.
     pub(super) fn calm(&self) {
         lock(&self.inner).calm = true;
+        self.ledger.calm();
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        drop(kept); // which rejects them
+    }
+
+    /// Keeps an offer for later. If as many are kept as may be, another is answered.
+    pub(super) fn keep(&self, offer: KeptOffer, way: u64) {
+        let mut kept = lock(&self.kept);
+        kept.push(offer);
+        if kept.len() > KEPT_MAX {
+            drop(kept);
+            self.answer_kept(way);
+        }
+    }
+
+    /// Answers an offer that was kept, if there is one.
+    pub(super) fn answer_kept(&self, way: u64) {
+        let mut kept = lock(&self.kept);
+        if !kept.is_empty() {
+            let offer = kept.remove(0);
+            drop(kept);
+            offer.answer(self, way);
+        }
     }
 
     /// Looks at the disks, and at whether something was wrong.
@@ -239,21 +290,25 @@ impl Book {
         }
     }
 
-    /// A handler has said yes to an offer.
-    pub(super) fn takes(&self, actor: Actor, offer: &Offer<'_>) {
+    /// A handler says yes to an offer, at once or later.
+    pub(super) fn takes(&self, actor: Actor, offered: &Offered, late: bool) {
         let mut inner = lock(&self.inner);
-        let Ok(name) = FileName::parse(&inner.shelves.path_of(actor.place, offer.name())) else {
-            return self.ledger.wrong(format!("T17: {:?} was offered", offer.name()));
+        if inner.page(actor).end.is_some() {
+            return; // later than late
+        }
+        let Offered { name, size, modified_ms } = offered;
+        let Ok(path) = FileName::parse(&inner.shelves.path_of(actor.place, name)) else {
+            return self.ledger.wrong(format!("T17: {name:?} was offered"));
         };
-        let path = name.as_str().to_owned();
-        let part = part_name(&name, offer.size(), offer.modified_ms());
+        let part = part_name(&path, *size, *modified_ms);
+        let path = path.as_str().to_owned();
         let receivers = inner.receivers(actor.place, &path);
         receivers.add();
         let Receivers { now, ever } = *receivers;
         let coming = Coming {
             anew: inner.shelves.disk(actor.place).read(&path).is_none(),
             held: inner.shelves.part(actor.place, &part).unwrap_or_default(),
-            size: offer.size(),
+            size: *size,
             ever,
             crashes: inner.shelves.crashes(actor.place),
             failures: inner.shelves.failures(),
@@ -262,21 +317,21 @@ impl Book {
             path,
             part,
         };
-        let name = offer.name().to_owned();
-        let agreed = Agreed { name, incoming: true, told: None, coming: Some(coming) };
+        let (name, coming) = (name.clone(), Some(coming));
+        let agreed = Agreed { name, incoming: true, late, told: None, coming };
         self.agree(inner.page(actor), actor, agreed);
     }
 
     /// A handler has said yes to a wish for a file.
     pub(super) fn gives(&self, actor: Actor, name: &str) {
         let name = name.to_owned();
-        let agreed = Agreed { name, incoming: false, told: None, coming: None };
+        let agreed = Agreed { name, incoming: false, late: false, told: None, coming: None };
         self.agree(lock(&self.inner).page(actor), actor, agreed);
     }
 
     fn agree(&self, page: &mut Page, actor: Actor, agreed: Agreed) {
         page.agreed.push(agreed);
-        let now = page.agreed.iter().filter(|agreed| agreed.told.is_none()).count();
+        let now = page.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if now > actor.max_transfers {
             let Actor { side, id, max_transfers, .. } = actor;
             let text = format!("{now} transfers of the peer's, {max_transfers} are allowed");
@@ -328,8 +383,9 @@ impl Book {
                 return Err("C6: a transfer of the peer's was told twice".to_owned());
             }
             page.told.push(progress.clone());
-            let mut agreed = page.agreed.iter_mut();
-            let Some(agreed) = agreed.find(|agreed| agreed.is_of(transfer)) else {
+            // One that was agreed to in time, if there is one: a later one may be none.
+            let agreed = page.agreed.iter_mut().filter(|agreed| agreed.is_of(transfer));
+            let Some(agreed) = agreed.min_by_key(|agreed| agreed.late) else {
                 return Err("C6: told of a transfer that nobody agreed to".to_owned());
             };
             agreed.told = Some(told);
@@ -403,6 +459,11 @@ impl Want {
 }
 
 impl Agreed {
+    /// Whether its end must still be told.
+    fn is_due(&self) -> bool {
+        self.told.is_none() && !self.late
+    }
+
     fn is_of(&self, transfer: &FinishedTransfer) -> bool {
         let sizes_fit = match (&self.coming, transfer.handle().size()) {
             (Some(coming), Some(size)) => coming.size == size,
@@ -522,7 +583,7 @@ impl Inner {
         let mut page = std::mem::take(self.page(actor));
         page.end = Some((line, why.kind(), why.unsent_bytes()));
         let begun = page.begun.iter().filter(|begun| begun.told.is_none()).count();
-        let agreed = page.agreed.iter().filter(|agreed| agreed.told.is_none()).count();
+        let agreed = page.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if begun + agreed > 0 {
             let text = format!("{begun} of its own, {agreed} of the peer's");
             return Err(format!("C6: the ends of transfers were not told: {text}"));

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::SERVER_PLACE;
-use super::book::{Actor, Book};
+use super::book::{Actor, Book, Offered};
+use super::later::KeptOffer;
 use crate::sim::campaign::ledger::Side;
-use crate::sim::campaign::traffic::{Common, Dice, HasLine, Line, STREAM, answer};
+use crate::sim::campaign::traffic::{Common, Dice, HasLine, Line, STREAM};
 use crate::{
     Close, Destination, Directory, DisconnectReason, FinishedTransfer, Handler, HandlerResult,
     Message, Offer, OfferResponder, Peer, Reject, Responder, Source, TransferHandle,
@@ -18,6 +19,9 @@ use crate::{
 const PLACE_SHIFT: u32 = 48;
 /// Messages of one connection and side, at most.
 const MESSAGES_MAX: u64 = 40;
+
+/// The time after which a kept offer is accepted once nothing fails any more.
+const CALM_DELAY: Duration = Duration::from_millis(100);
 
 /// What belongs to one connection.
 #[derive(Debug, Default)]
@@ -82,6 +86,10 @@ impl Courier {
         let common = Common { ledger: book.ledger().clone(), side, seed };
         let lines = AtomicU64::default();
         Self { common, book: book.clone(), place, max_transfers, directory, lines }
+    }
+
+    pub(super) fn book(&self) -> &Book {
+        &self.book
     }
 
     fn is_server(&self) -> bool {
@@ -206,7 +214,10 @@ impl Courier {
                 }
             }
             7 if !self.is_server() => self.begin_any(peer, &mut dice),
-            8 => self.common.ask(peer, Duration::from_micros(1 << dice.below(20))),
+            8 => {
+                let micros = 1 << dice.below(20);
+                self.common.ask(peer, (micros > 8).then_some(Duration::from_micros(micros)));
+            }
             9 => {
                 peer.pause_reading();
                 peer.after(Duration::from_micros(1 << dice.below(20)), |peer| {
@@ -310,7 +321,7 @@ impl Handler for Courier {
         responder: &mut Responder<'_>,
     ) -> HandlerResult {
         self.common.take(peer, &message);
-        answer(peer, &message, responder);
+        self.common.answer(peer, &message, responder);
         self.act(peer)
     }
 
@@ -318,12 +329,44 @@ impl Handler for Courier {
         &self,
         peer: CourierPeer<'_, '_>,
         offer: &Offer<'_>,
-        _: &mut OfferResponder<'_>,
+        responder: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
-        self.reject_some(peer)?;
-        self.book.takes(self.actor(peer), offer);
+        let (actor, offered) = (self.actor(peer), Offered::from(offer));
         let name = self.book.shelves(|shelves| shelves.path_of(self.place, offer.name()));
-        Ok(Some(Destination::new(&self.directory).named(name)))
+        let destination = Destination::new(&self.directory).named(name);
+        if self.book.is_calm() {
+            if peer.now().subsec_micros().is_multiple_of(4) {
+                let kept = KeptOffer::take(responder, actor, offered, destination);
+                kept.accept_after(peer, CALM_DELAY);
+                return Ok(None);
+            }
+        } else {
+            let chance = peer.random();
+            let mut kept =
+                || KeptOffer::take(responder, actor, offered.clone(), destination.clone());
+            match chance % 16 {
+                0 => return Err("not now".into()),
+                1 => {
+                    kept().answer_after(peer, chance / 16);
+                    return Ok(None);
+                }
+                2 => {
+                    self.book.keep(kept(), chance / 16);
+                    return Ok(None);
+                }
+                3 if chance.is_multiple_of(32) => return Ok(None),
+                // What is returned counts, not what was taken.
+                3 if chance.is_multiple_of(3) => {
+                    kept().answer_after(peer, chance / 32);
+                    return Err("not now".into());
+                }
+                3 => drop(kept()),
+                4 => self.book.answer_kept(chance / 16),
+                _ => {}
+            }
+        }
+        self.book.takes(actor, &offered, false);
+        Ok(Some(destination))
     }
 
     fn download_requested(&self, peer: CourierPeer<'_, '_>, name: &str) -> Result<Source, Reject> {
