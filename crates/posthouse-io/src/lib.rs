@@ -17,7 +17,6 @@
 //! | `simulation` | pinned, shared | a network in virtual time, driven by a seed ([`sim`]) |
 
 mod address;
-mod bell;
 mod buffer;
 mod completions;
 #[cfg(windows)]
@@ -25,8 +24,6 @@ mod console;
 mod crew;
 #[cfg(any(target_os = "linux", windows))]
 mod disk;
-#[cfg(target_os = "linux")]
-mod door;
 mod error;
 mod file;
 #[cfg(any(target_os = "linux", windows))]
@@ -34,7 +31,10 @@ mod host;
 #[cfg(windows)]
 mod iocp;
 mod lane;
+#[cfg(target_os = "linux")]
+mod lane_remote;
 mod memory;
+mod notify;
 mod operation;
 mod port;
 #[cfg(all(test, windows))]
@@ -63,7 +63,6 @@ mod uring;
 mod worker;
 
 pub use address::{Address, AddressError, Name};
-pub use bell::Bell;
 pub use buffer::Buffer;
 #[cfg(windows)]
 pub use console::{ConsoleEvent, on_console_event};
@@ -72,12 +71,13 @@ pub use file::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
 };
 pub use lane::{Cancel, Lane};
+pub use notify::Notify;
 pub use operation::{
     Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,
 };
 pub use port::{
-    Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
-    ReadMode, parallelism,
+    Backend, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options, ReadMode,
+    Selected, parallelism,
 };
 pub use token::{LaneId, Socket, Tag};
 pub use worker::{Turn, on_worker};

@@ -114,7 +114,7 @@ impl<H: Handler> Builder<H> {
             stats: Arc::default(),
             assembly: Assembly::default(),
             known_hashes: KnownHashes::default(),
-            life: Life::new(workers, port.bell()),
+            life: Life::new(workers, port.notify()),
             faults_logged: LogLimit::default(),
             given_up_logged: LogLimit::default(),
             guard: OnceLock::new(),
@@ -177,7 +177,8 @@ fn spawn<S: Default + Send + 'static>(
         let limit = Duration::from_millis(core.options.handler_overrun_ms);
         let over = core.life.over().clone();
         let mut watchdog = Watchdog::new(watches, limit, core.stats.clone(), over);
-        let watching = core.port.spawn_side("posthouse-watchdog", move |now| watchdog.step(now));
+        let watching =
+            core.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
         if let Err(error) = watching {
             tracing::warn!(%error, "no watchdog: callbacks that run too long are not named");
         }

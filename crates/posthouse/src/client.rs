@@ -141,7 +141,7 @@ struct Inbox {
     /// Files that are over and not yet asked for.
     transfers: Vec<Transfer>,
     ended: Option<Reason>,
-    bell: Option<posthouse_io::Bell>,
+    bell: Option<posthouse_io::Notify>,
 }
 
 impl Inbox {
@@ -161,7 +161,7 @@ impl Collect {
             inbox.bell.clone()
         };
         if let Some(bell) = bell {
-            bell.ring();
+            bell.notify_all();
         }
     }
 }
@@ -259,7 +259,7 @@ impl Client {
         timeout: Option<Duration>,
         mut ready: impl FnMut(&mut Inbox) -> Option<T>,
     ) -> Option<T> {
-        self.endpoint.bell().wait(timeout, || ready(&mut lock(&self.inbox)))
+        self.endpoint.bell().wait_until(timeout, || ready(&mut lock(&self.inbox)))
     }
 
     fn may_wait() -> Result<(), ClientError> {
@@ -335,7 +335,7 @@ impl Client {
             peer.request(kind, &payload, timeout, move |_, reply| {
                 let reply = reply.map(|m| Received { kind: m.kind(), payload: m.to_bytes() });
                 *lock(&slot) = Some(reply);
-                bell.ring();
+                bell.notify_all();
                 Ok(())
             });
             Ok(())
@@ -414,7 +414,7 @@ impl Client {
             self.on_strand(move |peer| {
                 peer.list(&after, move |_, listed| {
                     *lock(&slot) = Some(listed);
-                    bell.ring();
+                    bell.notify_all();
                     Ok(())
                 });
             })?;
@@ -443,7 +443,7 @@ impl Client {
         let posted = self.endpoint.run(self.peer, move |peer| {
             let value = run(peer);
             *lock(&slot) = Some(value);
-            bell.ring();
+            bell.notify_all();
             Ok(())
         });
         if posted == Err(SendError::NotConnected) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse_io::{Bell, Choice, CompletionPort, LaneId};
+use posthouse_io::{CompletionPort, LaneId, Notify, Selected};
 
 use crate::accepting::Accepting;
 use crate::endpoint::Guard;
@@ -35,7 +35,7 @@ pub(crate) enum Reads {
 
 pub(crate) struct Core<S> {
     pub(crate) port: CompletionPort,
-    pub(crate) choice: Choice,
+    pub(crate) choice: Selected,
     pub(crate) handler: Box<dyn Handler<State = S>>,
     pub(crate) options: Options,
     pub(crate) reads: Reads,
@@ -68,11 +68,11 @@ pub(crate) struct Life {
     workers: AtomicUsize,
     /// True exactly when the last worker has ended.
     over: Arc<AtomicBool>,
-    pub(crate) bell: Bell,
+    pub(crate) bell: Notify,
 }
 
 impl Life {
-    pub(crate) fn new(workers: usize, bell: Bell) -> Self {
+    pub(crate) fn new(workers: usize, bell: Notify) -> Self {
         Self {
             deadline_ns: AtomicU64::new(0),
             told: AtomicU8::new(0),
@@ -205,8 +205,8 @@ impl<S: Default + Send + 'static> Core<S> {
     pub(crate) fn worker_ended(&self) {
         if self.life.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.life.over.store(true, Ordering::Release);
-            self.port.wake_sides();
-            self.life.bell.ring();
+            self.port.wake_background();
+            self.life.bell.notify_all();
         }
     }
 }

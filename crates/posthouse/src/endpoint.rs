@@ -319,7 +319,7 @@ impl<S: Default + Send + 'static> Endpoint<S> {
             return Err(WouldDeadlock);
         }
         let life = &self.core.life;
-        life.bell.wait(None, || life.is_over().then_some(()));
+        life.bell.wait_until(None, || life.is_over().then_some(()));
         let drained = self.core.port.drain(Duration::from_secs(10));
         if drained.leaked > 0 || drained.workers > 0 {
             tracing::error!(?drained, "the system still holds something: it is leaked");
@@ -332,7 +332,7 @@ impl<S: Default + Send + 'static> Endpoint<S> {
         self.core.life.is_over()
     }
 
-    pub(crate) fn bell(&self) -> &posthouse_io::Bell {
+    pub(crate) fn bell(&self) -> &posthouse_io::Notify {
         &self.core.life.bell
     }
 }

@@ -300,7 +300,7 @@ impl Options {
             },
             io_workers: self.io_workers_here(),
             buffer_bytes: self.tuning.receive_buffer_bytes,
-            buffers_free_max: self.tuning.max_free_buffers,
+            max_free_buffers: self.tuning.max_free_buffers,
             read_mode: match self.tuning.read_mode {
                 ReadMode::ZeroByte => posthouse_io::ReadMode::ZeroByte,
                 ReadMode::Pending => posthouse_io::ReadMode::Pending,
