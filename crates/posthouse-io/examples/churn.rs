@@ -7,7 +7,7 @@ mod campaign;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use campaign::{CONNECTIONS_MAX, Figure, Plan, Report, Settings};
+use campaign::{Figure, MAX_CONNECTIONS, Plan, Report, Settings};
 use posthouse_io::{Backend, Layout, ReadMode};
 
 const HELP: &str = "\
@@ -67,7 +67,7 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
         files: true,
         workers: 3,
         at_once: 1024,
-        time_max: None,
+        max_time: None,
     };
     let mut words = words.into_iter();
     while let Some(option) = words.next() {
@@ -88,7 +88,7 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
             _ => Err(format!("{option} {value}: must be a number from 1 to {max}")),
         };
         match (option.as_str(), value.as_str()) {
-            ("--connections", _) => settings.connections = number(CONNECTIONS_MAX.into())? as u32,
+            ("--connections", _) => settings.connections = number(MAX_CONNECTIONS.into())? as u32,
             ("--backend", "uring") => settings.backend = Backend::Uring,
             ("--backend", "iocp") => settings.backend = Backend::Iocp,
             ("--backend", "readiness") => settings.backend = Backend::Readiness,
@@ -101,7 +101,7 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
             ("--workers", _) => settings.workers = number(64)? as u16,
             ("--at-once", _) => settings.at_once = number(6000)? as u16,
             ("--minutes", _) => {
-                settings.time_max = Some(Duration::from_mins(number(24 * 60)?));
+                settings.max_time = Some(Duration::from_mins(number(24 * 60)?));
             }
             _ => return Err(format!("{option} {value} is not understood")),
         }

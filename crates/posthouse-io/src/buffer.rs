@@ -67,7 +67,7 @@ impl fmt::Debug for Buffer {
 #[derive(Debug)]
 pub(crate) struct Pool {
     buffer_bytes: usize,
-    free_max: usize,
+    max_free: usize,
     free: Mutex<Vec<Memory>>,
     outstanding: AtomicUsize,
     /// Where released memory is watched: what was released, the oldest first.
@@ -75,13 +75,13 @@ pub(crate) struct Pool {
 }
 
 /// Released memory that is watched, at most; beyond it the oldest goes back to the system.
-const WATCHED_MAX: usize = 2048;
+const MAX_WATCHED: usize = 2048;
 
 impl Pool {
     pub(crate) fn of(options: &Options) -> Arc<Self> {
         Arc::new(Self {
             buffer_bytes: options.buffer_bytes,
-            free_max: options.buffers_free_max,
+            max_free: options.max_free_buffers,
             free: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             guarded: options.guard_buffers.then(Mutex::default),
@@ -103,7 +103,7 @@ impl Pool {
             return watch(&mut lock(watched), memory);
         }
         let mut free = lock(&self.free);
-        if free.len() < self.free_max {
+        if free.len() < self.max_free {
             free.push(memory);
         }
     }
@@ -120,7 +120,7 @@ impl Pool {
 fn watch(watched: &mut VecDeque<Memory>, mut memory: Memory) {
     memory.release();
     watched.push_back(memory);
-    if watched.len() > WATCHED_MAX {
+    if watched.len() > MAX_WATCHED {
         watched.pop_front();
     }
 }
@@ -133,7 +133,7 @@ pub(crate) struct LanePool {
 }
 
 /// A lane keeps few and hot buffers; the rest goes to the shared pool.
-const LANE_FREE_MAX: usize = 32;
+const MAX_LANE_FREE: usize = 32;
 
 impl LanePool {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
@@ -180,7 +180,7 @@ impl LanePool {
     }
 
     fn has_room(&self) -> bool {
-        self.free.len() < LANE_FREE_MAX.min(self.pool.free_max) && self.pool.guarded.is_none()
+        self.free.len() < MAX_LANE_FREE.min(self.pool.max_free) && self.pool.guarded.is_none()
     }
 
     #[cfg(target_os = "linux")]
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
 
     fn pool(guard_buffers: bool) -> Arc<Pool> {
-        let (buffer_bytes, buffers_free_max) = (16, 1);
-        Pool::of(&Options { buffer_bytes, buffers_free_max, guard_buffers, ..Options::default() })
+        let (buffer_bytes, max_free_buffers) = (16, 1);
+        Pool::of(&Options { buffer_bytes, max_free_buffers, guard_buffers, ..Options::default() })
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The queue that completions go into as they come to be, and the figures about them.
+//! A worker's queue of completions, and its counters.
 
 use std::collections::VecDeque;
 
 #[cfg(target_os = "linux")]
-use crate::disk::FileSent;
+use crate::disk::SendfileDone;
 use crate::error::Error;
 use crate::operation::{Completion, Outcome};
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::token::Tag;
 /// Running totals of one worker. Only that worker writes them, so an addition is a plain load and
 /// store; anybody may read.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct WorkerCounters {
     submitted: AtomicU64,
     completed: AtomicU64,
     opened: AtomicU64,
@@ -30,7 +30,7 @@ pub(crate) struct Totals {
     closed: u64,
 }
 
-impl Figures {
+impl WorkerCounters {
     pub(crate) fn submitted(&self) {
         add_one(&self.submitted);
     }
@@ -49,16 +49,16 @@ impl Figures {
 }
 
 impl Totals {
-    pub(crate) fn of<'a>(workers: impl Iterator<Item = &'a Figures> + Clone) -> Self {
+    pub(crate) fn of<'a>(workers: impl Iterator<Item = &'a WorkerCounters> + Clone) -> Self {
         let mut totals = Self::default();
         // Ends before beginnings: a sum taken while workers run never shows more ends.
-        for figures in workers.clone() {
-            totals.completed += figures.completed.load(Ordering::Acquire);
-            totals.closed += figures.closed.load(Ordering::Acquire);
+        for counters in workers.clone() {
+            totals.completed += counters.completed.load(Ordering::Acquire);
+            totals.closed += counters.closed.load(Ordering::Acquire);
         }
-        for figures in workers {
-            totals.submitted += figures.submitted.load(Ordering::Relaxed);
-            totals.opened += figures.opened.load(Ordering::Relaxed);
+        for counters in workers {
+            totals.submitted += counters.submitted.load(Ordering::Relaxed);
+            totals.opened += counters.opened.load(Ordering::Relaxed);
         }
         totals
     }
@@ -72,30 +72,30 @@ impl Totals {
     }
 }
 
-fn add_one(figure: &AtomicU64) {
-    figure.store(figure.load(Ordering::Relaxed) + 1, Ordering::Release);
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
-/// What another thread posts to a lane.
+/// An item that another thread injects into a lane.
 #[derive(Debug)]
-pub(crate) enum Letter {
+pub(crate) enum Injected {
     /// Not yet counted.
     Completion(Completion),
-    /// What a thread of the disk did for a send.
+    /// The result of a `sendfile` on a thread of the file pool.
     #[cfg(target_os = "linux")]
-    FileSent(Box<FileSent>),
+    SendfileDone(Box<SendfileDone>),
 }
 
 /// Completions in the order in which they came to be, counted as they go in.
 #[derive(Debug)]
-pub(crate) struct Completions {
+pub(crate) struct CompletionQueue {
     queue: VecDeque<Completion>,
-    figures: Arc<Figures>,
+    counters: Arc<WorkerCounters>,
 }
 
-impl Completions {
-    pub(crate) fn new(figures: Arc<Figures>) -> Self {
-        Self { queue: VecDeque::new(), figures }
+impl CompletionQueue {
+    pub(crate) fn new(counters: Arc<WorkerCounters>) -> Self {
+        Self { queue: VecDeque::new(), counters }
     }
 
     /// The one terminal completion of an operation.
@@ -111,7 +111,7 @@ impl Completions {
     /// A completion that may have others after it.
     pub(crate) fn put(&mut self, completion: Completion) {
         if !completion.more {
-            self.figures.completed();
+            self.counters.completed();
         }
         self.queue.push_back(completion);
     }
@@ -130,7 +130,7 @@ impl Completions {
         other.append(&mut self.queue);
     }
 
-    pub(crate) fn figures(&self) -> &Figures {
-        &self.figures
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        &self.counters
     }
 }

@@ -1,8 +1,8 @@
-//! Threads for work that blocks: a few, each started when it is first needed.
+//! A pool of threads for tasks that block. Each thread starts when it is first needed.
 //!
-//! Work can hang (a file server is gone), and a few threads that all hang would let nothing be done
-//! any more, for nobody. So while work waits somebody looks now and then whether any ends, and
-//! where none does starts one thread more, up to a bound.
+//! A task can hang (a file server is gone). If all threads hung, no other task would ever run. So
+//! while tasks wait a watcher checks whether any task ends, and if none does it starts one more
+//! thread, up to a bound.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,74 +12,75 @@ use std::time::Duration;
 
 use crate::sync::{Arc, Condvar, Mutex, lock};
 
-/// Does work that blocks, in the order in which it comes. Dropping it ends its threads, each after
-/// the piece of work it is in (the system gives no way to cut one short); what has not begun is
-/// forgotten, by one of them: to drop it may block, too.
+/// Runs tasks that block, in the order in which they come. Dropping the pool ends its threads, each
+/// after the task that it runs (the system gives no way to interrupt one). Tasks that have not
+/// begun are dropped by one of the threads, because dropping a task may block, too.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct BlockingPool {
     shared: Arc<Shared>,
 }
 
-/// How many do how much.
+/// The bounds of a pool.
 #[derive(Debug)]
-pub(crate) struct Bounds {
-    /// What its threads are called.
+pub(crate) struct PoolLimits {
+    /// The name of its threads.
     pub(crate) name: &'static str,
-    /// Pieces of work that are done at a time, at most.
-    pub(crate) threads_max: usize,
-    /// The same where work hangs.
-    pub(crate) threads_max_hung: usize,
-    /// Work hangs when so long none of what is done ends.
-    pub(crate) patience: Duration,
-    /// Pieces of work that wait for a thread, at most.
-    pub(crate) waiting_max: usize,
+    /// Maximum number of tasks that run at a time.
+    pub(crate) max_threads: usize,
+    /// The same bound while tasks hang.
+    pub(crate) max_threads_hung: usize,
+    /// Tasks hang if none of those that run has ended for this long.
+    pub(crate) stall_timeout: Duration,
+    /// Maximum number of tasks that wait for a thread.
+    pub(crate) max_waiting: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
-    bounds: Bounds,
+    limits: PoolLimits,
     state: Mutex<State>,
     changed: Condvar,
-    /// Rung when the crew goes, for who watches.
+    /// Notified when the pool is dropped, for the watcher.
     gone: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Work>,
+    waiting: VecDeque<Task>,
     threads: usize,
-    /// Threads that wait for work.
+    /// Threads that wait for a task.
     idle: usize,
-    /// Pieces of work that have ended.
+    /// Tasks that have ended.
     ended: u64,
-    /// True exactly while somebody watches whether work ends.
+    /// True exactly while a watcher checks whether tasks end.
     watched: bool,
     closed: bool,
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
-impl Crew {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+impl BlockingPool {
+    pub(crate) fn new(limits: PoolLimits) -> Self {
         let (state, changed, gone) = Default::default();
-        Self { shared: Arc::new(Shared { bounds, state, changed, gone }) }
+        Self { shared: Arc::new(Shared { limits, state, changed, gone }) }
     }
 
-    /// Has `work` done on a thread. False: it is not, for too much waits or no thread can be had.
+    /// Runs `task` on a thread. Returns false if it will not run: too many tasks wait, or no thread
+    /// can be started.
     #[must_use]
-    pub(crate) fn take_on(&self, work: impl FnOnce() + Send + 'static) -> bool {
+    pub(crate) fn try_spawn(&self, task: impl FnOnce() + Send + 'static) -> bool {
         let shared = &self.shared;
         let mut state = lock(&shared.state);
-        if state.waiting.len() >= shared.bounds.waiting_max {
+        if state.waiting.len() >= shared.limits.max_waiting {
             return false;
         }
-        if state.idle <= state.waiting.len() && state.threads < shared.bounds.threads_max {
+        if state.idle <= state.waiting.len() && state.threads < shared.limits.max_threads {
             shared.start_thread(&mut state);
         }
         if state.threads == 0 {
             return false;
         }
-        state.waiting.push_back(Box::new(work));
+        state.waiting.push_back(Box::new(task));
         if state.idle < state.waiting.len() && !state.watched {
             shared.start_watching(&mut state);
         }
@@ -89,7 +90,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for BlockingPool {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.closed = true;
@@ -102,24 +103,24 @@ impl Drop for Crew {
 impl Shared {
     fn start_thread(self: &Arc<Self>, state: &mut State) {
         let shared = self.clone();
-        let name = format!("{}-{}", self.bounds.name, state.threads);
+        let name = format!("{}-{}", self.limits.name, state.threads);
         match thread::Builder::new().name(name).spawn(move || shared.run()) {
             Ok(_) => state.threads += 1,
-            Err(error) => tracing::warn!("no thread for {}: {error}", self.bounds.name),
+            Err(error) => tracing::warn!("no thread for {}: {error}", self.limits.name),
         }
     }
 
     fn run(&self) {
-        while let Some(work) = self.next() {
-            work();
+        while let Some(task) = self.next() {
+            task();
             lock(&self.state).ended += 1;
         }
     }
 
-    /// The next piece of work. `None`: the crew goes, or has threads enough without this one.
-    fn next(&self) -> Option<Work> {
+    /// The next task. `None`: the pool is being dropped, or has enough threads without this one.
+    fn next(&self) -> Option<Task> {
         let mut state = lock(&self.state);
-        let spare = state.threads > self.bounds.threads_max && state.idle > 0;
+        let spare = state.threads > self.limits.max_threads && state.idle > 0;
         if !spare {
             state.idle += 1;
             while state.waiting.is_empty() && !state.closed {
@@ -140,23 +141,23 @@ impl Shared {
 
     fn start_watching(self: &Arc<Self>, state: &mut State) {
         let shared = self.clone();
-        let name = format!("watch-{}", self.bounds.name);
-        // Without it nothing is worse than before: the next piece of work tries again.
+        let name = format!("watch-{}", self.limits.name);
+        // A failure changes nothing: the next task tries again.
         state.watched = thread::Builder::new().name(name).spawn(move || shared.watch()).is_ok();
     }
 
-    /// While work waits: starts one more thread whenever none of it has ended for some time.
+    /// While tasks wait: starts one more thread whenever none has ended for some time.
     fn watch(self: &Arc<Self>) {
-        let Bounds { name, threads_max_hung, patience, .. } = self.bounds;
+        let PoolLimits { name, max_threads_hung, stall_timeout, .. } = self.limits;
         let mut state = lock(&self.state);
         while !state.closed && !state.waiting.is_empty() {
             let ended = state.ended;
-            let waited = self.gone.wait_timeout_while(state, patience, |state| !state.closed);
+            let waited = self.gone.wait_timeout_while(state, stall_timeout, |state| !state.closed);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let hangs = state.ended == ended && !state.waiting.is_empty() && !state.closed;
-            if hangs && state.threads < threads_max_hung {
+            if hangs && state.threads < max_threads_hung {
                 let threads = state.threads;
-                tracing::warn!("all {threads} threads of {name} hang in their work: one more");
+                tracing::warn!("all {threads} threads of {name} hang: starting one more");
                 self.start_thread(&mut state);
             }
         }
@@ -176,56 +177,56 @@ mod tests {
 
     use super::*;
 
-    const THREADS_MAX: usize = 2;
-    const WAITING_MAX: usize = 10;
+    const MAX_THREADS: usize = 2;
+    const MAX_WAITING: usize = 10;
 
-    /// A crew of which every thread is occupied until the channel's other end is dropped.
-    fn occupied() -> (Crew, Sender<()>) {
+    /// A pool of which every thread is occupied until the channel's other end is dropped.
+    fn occupied() -> (BlockingPool, Sender<()>) {
         occupied_with(Duration::MAX)
     }
 
-    fn occupied_with(patience: Duration) -> (Crew, Sender<()>) {
-        let crew = Crew::new(Bounds {
-            name: "crew",
-            threads_max: THREADS_MAX,
-            threads_max_hung: THREADS_MAX + 2,
-            patience,
-            waiting_max: WAITING_MAX,
+    fn occupied_with(stall_timeout: Duration) -> (BlockingPool, Sender<()>) {
+        let pool = BlockingPool::new(PoolLimits {
+            name: "pool",
+            max_threads: MAX_THREADS,
+            max_threads_hung: MAX_THREADS + 2,
+            stall_timeout,
+            max_waiting: MAX_WAITING,
         });
         let (release, released) = channel::<()>();
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
-        for _ in 0..THREADS_MAX {
+        for _ in 0..MAX_THREADS {
             let (tell, released) = (tell.clone(), released.clone());
-            assert!(crew.take_on(move || {
+            assert!(pool.try_spawn(move || {
                 tell.send(()).expect("the test waits");
                 let _ = lock(&released).recv();
             }));
             told.recv().expect("a thread takes it");
         }
-        (crew, release)
+        (pool, release)
     }
 
     #[test]
     fn work_beyond_the_bound_is_not_taken_on_and_the_rest_is_done() {
-        let (crew, release) = occupied();
+        let (pool, release) = occupied();
         let (post, posted) = channel();
-        for n in 0..WAITING_MAX {
+        for n in 0..MAX_WAITING {
             let post = post.clone();
-            assert!(crew.take_on(move || post.send(n).expect("read")), "there is room for {n}");
+            assert!(pool.try_spawn(move || post.send(n).expect("read")), "there is room for {n}");
         }
-        assert!(!crew.take_on(|| panic!("not done")));
+        assert!(!pool.try_spawn(|| panic!("not done")));
         drop((release, post));
-        assert_eq!(posted.iter().count(), WAITING_MAX, "each is done once");
+        assert_eq!(posted.iter().count(), MAX_WAITING, "each is done once");
     }
 
     #[test]
     fn dropping_the_crew_ends_its_threads_and_forgets_what_waits() {
-        let (crew, release) = occupied();
+        let (pool, release) = occupied();
         let (post, posted) = channel::<()>();
-        assert!(crew.take_on(move || post.send(()).expect("read")));
-        let shared = Arc::downgrade(&crew.shared);
-        drop(crew);
+        assert!(pool.try_spawn(move || post.send(()).expect("read")));
+        let shared = Arc::downgrade(&pool.shared);
+        drop(pool);
         drop(release);
         assert!(posted.recv().is_err(), "what waits is dropped, not done");
         while shared.strong_count() > 0 {
@@ -235,39 +236,39 @@ mod tests {
 
     #[test]
     fn work_behind_work_that_hangs_is_done_and_the_threads_go_when_they_are_not_needed() {
-        let (crew, release) = occupied_with(Duration::from_millis(1));
+        let (pool, release) = occupied_with(Duration::from_millis(1));
         let (post, posted) = channel();
-        for n in 0..WAITING_MAX {
+        for n in 0..MAX_WAITING {
             let post = post.clone();
-            assert!(crew.take_on(move || post.send(n).expect("read")));
+            assert!(pool.try_spawn(move || post.send(n).expect("read")));
         }
         drop(post);
-        assert_eq!(posted.iter().count(), WAITING_MAX, "though all the others hang");
-        let threads = || lock(&crew.shared.state).threads;
-        assert!((THREADS_MAX + 1..=THREADS_MAX + 2).contains(&threads()), "{}", threads());
+        assert_eq!(posted.iter().count(), MAX_WAITING, "though all the others hang");
+        let threads = || lock(&pool.shared.state).threads;
+        assert!((MAX_THREADS + 1..=MAX_THREADS + 2).contains(&threads()), "{}", threads());
         drop(release);
-        while threads() > THREADS_MAX {
+        while threads() > MAX_THREADS {
             thread::yield_now();
         }
     }
 
     #[test]
     fn however_much_hangs_there_are_no_more_threads_than_there_may_be() {
-        let (crew, release) = occupied_with(Duration::from_millis(1));
+        let (pool, release) = occupied_with(Duration::from_millis(1));
         let released = Arc::new(Mutex::new(()));
         let held = lock(&released);
         let (tell, told) = channel();
-        for _ in 0..WAITING_MAX {
+        for _ in 0..MAX_WAITING {
             let (tell, released) = (tell.clone(), released.clone());
-            assert!(crew.take_on(move || {
+            assert!(pool.try_spawn(move || {
                 tell.send(()).expect("the test waits");
                 drop(lock(&released));
             }));
         }
         told.recv().expect("a third thread");
         told.recv().expect("a fourth");
-        assert_eq!(lock(&crew.shared.state).threads, THREADS_MAX + 2);
+        assert_eq!(lock(&pool.shared.state).threads, MAX_THREADS + 2);
         drop((held, release, tell));
-        assert_eq!(told.iter().count(), WAITING_MAX - 2, "the rest when they go on");
+        assert_eq!(told.iter().count(), MAX_WAITING - 2, "the rest when they go on");
     }
 }

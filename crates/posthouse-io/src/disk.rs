@@ -1,8 +1,8 @@
 //! Files and directories of this machine.
 //!
-//! Work on them blocks, so it is done on a few threads of its own, and what it came to is posted
-//! back to the lane. (A ring, or a port of Windows, does some of it itself: `uring/files.rs`.)
-//! Operations that are in flight together are carried out in no particular order.
+//! File operations block, so a pool of a few threads performs them and injects the completion into
+//! the lane. (A ring, or a completion port of Windows, performs some itself: `uring/files.rs`.)
+//! Operations that are in flight together are performed in no particular order.
 //!
 //! Whoever can write to the directory may swap names in it at any time. So a name is looked up
 //! once, beneath a directory that is open, and what counts is what was opened: its kind, its
@@ -10,12 +10,12 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `folder` | a directory that was opened to work beneath it, and the way to a name in it |
+//! | `dir_handle` | a directory opened to work beneath it, and the parents of a path in it |
 //! | `listing` | walks of all that lies beneath |
-//! | `sending` | files on their way to a socket, on Linux |
+//! | `sending` | `sendfile` on the pool's threads, on Linux |
 //! | `linux`, `windows` | opening, parts and publishing, as each system does them |
 
-mod folder;
+mod dir_handle;
 #[cfg(target_os = "linux")]
 mod linux;
 mod listing;
@@ -24,15 +24,15 @@ mod sending;
 #[cfg(windows)]
 mod windows;
 
-pub(crate) use self::folder::Folder;
+pub(crate) use self::dir_handle::DirHandle;
 #[cfg(target_os = "linux")]
-use self::linux as here;
+use self::linux as platform;
 #[cfg(windows)]
-use self::windows as here;
+use self::windows as platform;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::crew::{Bounds, Crew};
+use crate::crew::{BlockingPool, PoolLimits};
 use crate::error::{Error, Failure};
 use crate::file::{
     Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, FileVersion, Metadata,
@@ -42,52 +42,51 @@ use crate::sync::Arc;
 use crate::token::Tag;
 
 /// What the system opened.
-pub(crate) use self::here::Opened;
+pub(crate) use self::platform::Opened;
 #[cfg(target_os = "linux")]
-pub(crate) use self::sending::{Content, FileSent, Parcel};
+pub(crate) use self::sending::{SendfileDone, SendfileJob, SendfilePayload};
 
 /// Operations that run at a time; each has a thread. A disk does several at once faster than one
 /// after the other, and one that waits for a slow sync does not hold up the others.
-const THREADS_MAX: usize = 4;
+const MAX_THREADS: usize = 4;
 /// So many where they hang: one disk that does not answer must not hold up the others, as long as
 /// no more than this is asked of it.
-const THREADS_MAX_HUNG: usize = 64;
+const MAX_THREADS_HUNG: usize = 64;
 /// Operations hang when none of them has ended for so long: a slow disk does not take it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many wait is for whoever submits them to bound: each holds memory and a place in a transfer
 /// already, and a part that could not be removed for want of room here would stay.
-const WAITING_MAX: usize = usize::MAX;
+const MAX_WAITING: usize = usize::MAX;
 /// Segments that are written in one call; a longer gather is written in several operations.
-pub(crate) const SEGMENTS_MAX: usize = 64;
+pub(crate) const MAX_SEGMENTS: usize = 64;
 /// Where the longest file that the system can think of ends.
-const OFFSET_MAX: u64 = i64::MAX as u64;
+const MAX_OFFSET: u64 = i64::MAX as u64;
 /// How often something is tried that somebody else thwarts by changing names.
-const TRIES_MAX: usize = 16;
+const MAX_TRIES: usize = 16;
 
-/// Carries out operations on files.
+/// The threads that perform file operations.
 #[derive(Debug)]
-pub(crate) struct Disk {
-    crew: Crew,
+pub(crate) struct FilePool {
+    pool: BlockingPool,
 }
 
-impl Default for Disk {
+impl Default for FilePool {
     fn default() -> Self {
-        let crew = Crew::new(Bounds {
+        let pool = BlockingPool::new(PoolLimits {
             name: "posthouse-disk",
-            threads_max: THREADS_MAX,
-            threads_max_hung: THREADS_MAX_HUNG,
-            patience: PATIENCE,
-            waiting_max: WAITING_MAX,
+            max_threads: MAX_THREADS,
+            max_threads_hung: MAX_THREADS_HUNG,
+            stall_timeout: STALL_TIMEOUT,
+            max_waiting: MAX_WAITING,
         });
-        Self { crew }
+        Self { pool }
     }
 }
 
-impl Disk {
-    /// Has the operation carried out and posts its completion from another thread; or gives it at
-    /// once, where there is no thread. What may not be submitted is found out here, on the thread
-    /// of who submits it.
-    pub(crate) fn take_on(
+impl FilePool {
+    /// Performs the operation on a thread of the pool, which injects the completion; returns it at
+    /// once if there is no thread. An invalid operation panics here, on the submitter's thread.
+    pub(crate) fn start(
         &self,
         tag: Tag,
         op: Box<FileOp>,
@@ -96,14 +95,14 @@ impl Disk {
         check(&op);
         let work = move || {
             #[cfg(target_os = "linux")]
-            crate::system::hold_off_signals();
+            crate::system::block_signals();
             let outcome = match perform(*op) {
                 Ok(outcome) => Outcome::File(Box::new(outcome)),
                 Err(error) => Outcome::Failed(error),
             };
             post(Completion { tag, more: false, outcome });
         };
-        if self.crew.take_on(work) {
+        if self.pool.try_spawn(work) {
             return None;
         }
         let outcome = Outcome::Failed(Error::new(Failure::NoBuffers));
@@ -111,7 +110,7 @@ impl Disk {
     }
 }
 
-/// Asserts what the seam demands of an operation.
+/// Asserts that an operation is valid.
 pub(crate) fn check(op: &FileOp) {
     let (directory, file) = match op {
         FileOp::Open { directory, path } => {
@@ -135,8 +134,8 @@ pub(crate) fn check(op: &FileOp) {
             check_name(name);
             (Some(directory), Some(file))
         }
-        FileOp::List { directory, entries_max, .. } => {
-            assert!(*entries_max > 0, "a list of nothing");
+        FileOp::List { directory, max_entries, .. } => {
+            assert!(*max_entries > 0, "a list of nothing");
             (Some(directory), None)
         }
         FileOp::ExpireParts { directory, .. } | FileOp::Usage { directory } => {
@@ -156,7 +155,7 @@ pub(crate) fn check(op: &FileOp) {
         }
     };
     // They panic where they are another disk's.
-    let _ = (directory.map(Directory::folder), file.map(File::opened));
+    let _ = (directory.map(Directory::dir_handle), file.map(File::opened));
 }
 
 fn check_path(path: &str) {
@@ -169,46 +168,46 @@ fn check_name(name: &str) {
     assert!(!name.contains('/'), "the name of a part is one part of a path: {name:?}");
 }
 
-/// Carries out an operation. It blocks.
+/// Performs an operation. It blocks.
 fn perform(op: FileOp) -> Result<FileOutcome, Error> {
     let done = |()| FileOutcome::Done;
     match op {
-        FileOp::Open { directory, path } => directory.folder().open_file(&path),
-        FileOp::OpenPart { directory, name } => directory.folder().open_part(&name),
-        FileOp::Truncate { file, bytes } => here::truncate(file.opened(), bytes).map(done),
+        FileOp::Open { directory, path } => directory.dir_handle().open_file(&path),
+        FileOp::OpenPart { directory, name } => directory.dir_handle().open_part(&name),
+        FileOp::Truncate { file, bytes } => platform::truncate(file.opened(), bytes).map(done),
         FileOp::Read { file, offset, bytes, memory } => {
             let memory = read(file.opened(), offset, bytes, memory)?;
             Ok(FileOutcome::Read { memory })
         }
         FileOp::Write { file, offset, data } => {
-            let bytes = here::write(file.opened(), offset, &data)?;
+            let bytes = platform::write(file.opened(), offset, &data)?;
             Ok(FileOutcome::Written { bytes, data })
         }
-        FileOp::Sync { file } => here::sync(file.opened()).map(done),
-        FileOp::Metadata { file } => here::metadata(file.opened()),
+        FileOp::Sync { file } => platform::sync(file.opened()).map(done),
+        FileOp::Metadata { file } => platform::metadata(file.opened()),
         FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
-            let finished = Finished { path: &path, modified_ms, executable };
-            directory.folder().publish(&part, file.opened(), &finished).map(done)
+            let publication = Publication { path: &path, modified_ms, executable };
+            directory.dir_handle().publish(&part, file.opened(), &publication).map(done)
         }
         FileOp::SyncName { directory, path, file } => {
-            directory.folder().sync_name(&path, file.opened()).map(done)
+            directory.dir_handle().sync_name(&path, file.opened()).map(done)
         }
         FileOp::RemovePart { directory, name, file } => {
-            directory.folder().remove_part(&name, file.opened()).map(done)
+            directory.dir_handle().remove_part(&name, file.opened()).map(done)
         }
         FileOp::ExpireParts { directory, age_ms } => {
-            directory.folder().expire_parts(age_ms).map(done)
+            directory.dir_handle().expire_parts(age_ms).map(done)
         }
-        FileOp::Usage { directory } => directory.folder().usage().map(FileOutcome::Usage),
-        FileOp::List { directory, after, entries_max } => {
-            directory.folder().list(&after, entries_max)
+        FileOp::Usage { directory } => directory.dir_handle().usage().map(FileOutcome::Usage),
+        FileOp::List { directory, after, max_entries } => {
+            directory.dir_handle().list(&after, max_entries)
         }
     }
 }
 
 /// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
 pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
-    offset.checked_add(bytes as u64).is_some_and(|end| end <= OFFSET_MAX)
+    offset.checked_add(bytes as u64).is_some_and(|end| end <= MAX_OFFSET)
 }
 
 /// A state of a file that was last changed then, in ms since 1970; none where that is too short a
@@ -223,13 +222,13 @@ fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
 /// Reads at most `bytes` into `memory`, which gets no other bytes.
 fn read(file: &Opened, offset: u64, bytes: usize, mut memory: Vec<u8>) -> Result<Vec<u8>, Error> {
     memory.clear();
-    let reachable = OFFSET_MAX.saturating_sub(offset);
+    let reachable = MAX_OFFSET.saturating_sub(offset);
     let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
     if bytes == 0 {
         return Ok(memory);
     }
     memory.reserve(bytes);
-    let read = here::read(file, offset, &mut memory.spare_capacity_mut()[..bytes])?;
+    let read = platform::read(file, offset, &mut memory.spare_capacity_mut()[..bytes])?;
     assert!(read <= bytes, "more bytes read than there was room for");
     // SAFETY: the system has written so many bytes to the beginning of the room, which is the
     // vector's, from its beginning on.
@@ -237,8 +236,8 @@ fn read(file: &Opened, offset: u64, bytes: usize, mut memory: Vec<u8>) -> Result
     Ok(memory)
 }
 
-/// What a part becomes.
-struct Finished<'a> {
+/// The final name and attributes of a part.
+struct Publication<'a> {
     path: &'a str,
     modified_ms: Option<i64>,
     /// Whether its owner may execute it.
@@ -248,7 +247,7 @@ struct Finished<'a> {
 
 /// What has a name in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     File,
     Directory,
     /// A link, a device, whatever there is.
@@ -257,16 +256,16 @@ enum Kind {
 
 /// What a name leads to.
 struct Found {
-    kind: Kind,
+    kind: EntryKind,
     /// A part that has another is published.
     has_one_name: bool,
     metadata: Metadata,
 }
 
 impl Directory {
-    fn folder(&self) -> &Folder {
+    fn dir_handle(&self) -> &DirHandle {
         match &self.kind {
-            DirectoryKind::Real(folder) => folder,
+            DirectoryKind::Real(dir) => dir,
             DirectoryKind::Simulated(_) => panic!("a directory of a simulated disk on a real port"),
         }
     }

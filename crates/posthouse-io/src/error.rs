@@ -11,7 +11,7 @@ pub enum Failure {
     Cancelled,
     /// The peer, or this side, reset the connection.
     Reset,
-    /// The connection was given up before it was taken (a peer that left the accept queue).
+    /// The connection was aborted before it was accepted (a peer that left the accept queue).
     Aborted,
     /// Nobody listens at the address.
     Refused,
@@ -67,7 +67,7 @@ impl Error {
     }
 
     /// Whether room may return by itself: the operation can be submitted again later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self.failure, Failure::NoDescriptors | Failure::NoBuffers)
     }
 }
@@ -77,7 +77,7 @@ impl fmt::Display for Error {
         let text = match self.failure {
             Failure::Cancelled => "cancelled",
             Failure::Reset => "connection reset",
-            Failure::Aborted => "connection given up before it was accepted",
+            Failure::Aborted => "connection aborted before it was accepted",
             Failure::Refused => "connection refused (nobody listens there)",
             Failure::Unreachable => "no route to the address",
             Failure::TimedOut => "the system gave the connection up",

@@ -33,7 +33,7 @@ pub struct Directory {
 #[derive(Clone)]
 pub(crate) enum DirectoryKind {
     #[cfg(any(target_os = "linux", windows))]
-    Real(Arc<disk::Folder>),
+    Real(Arc<disk::DirHandle>),
     Simulated(sim::SimDirectory),
 }
 
@@ -180,7 +180,7 @@ pub enum FileOp {
         /// The path after which to go on; empty: from the beginning.
         after: Box<str>,
         /// Entries at most, at least 1.
-        entries_max: usize,
+        max_entries: usize,
     },
 }
 
@@ -293,7 +293,7 @@ impl Directory {
     /// The system's, and `NotADirectory`.
     #[cfg(any(target_os = "linux", windows))]
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { kind: DirectoryKind::Real(Arc::new(disk::Folder::open(path)?)) })
+        Ok(Self { kind: DirectoryKind::Real(Arc::new(disk::DirHandle::open(path)?)) })
     }
 
     /// Opens a directory of this machine: this version cannot on this system.
@@ -306,7 +306,7 @@ impl Directory {
     pub fn usage(&self) -> io::Result<Usage> {
         match &self.kind {
             #[cfg(any(target_os = "linux", windows))]
-            DirectoryKind::Real(folder) => Ok(folder.usage()?),
+            DirectoryKind::Real(dir) => Ok(dir.usage()?),
             DirectoryKind::Simulated(directory) => Ok(directory.usage()),
         }
     }

@@ -9,15 +9,15 @@ use std::os::windows::io::OwnedSocket;
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, Name};
-use crate::bell::Bell;
 use crate::buffer::Pool;
-use crate::completions::{Figures, Totals};
-use crate::disk::Disk;
-#[cfg(target_os = "linux")]
-use crate::door::Door;
+use crate::completions::{Totals, WorkerCounters};
+use crate::disk::FilePool;
 #[cfg(windows)]
 use crate::iocp;
 use crate::lane::{Lane, LaneKind};
+#[cfg(target_os = "linux")]
+use crate::lane_remote::LaneRemote;
+use crate::notify::Notify;
 use crate::operation::NewHandle;
 use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
 #[cfg(target_os = "linux")]
@@ -27,67 +27,67 @@ use crate::sync::Arc;
 #[cfg(target_os = "linux")]
 use crate::sync::{Mutex, lock};
 use crate::system;
-use crate::threads::{Sides, Threads};
+use crate::threads::{Background, Threads};
 use crate::token::LaneId;
 #[cfg(target_os = "linux")]
 use crate::uring::{self, Ring};
-use crate::worker::{IoStep, SideStep};
+use crate::worker::{BackgroundStep, IoStep};
 
 /// A port of this machine. Its threads keep it alive until their workers are done.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub(crate) struct NativePort {
     started: Instant,
     lanes: Lanes,
     pub(crate) pool: Arc<Pool>,
     pub(crate) resolver: Resolver,
-    pub(crate) disk: Disk,
+    pub(crate) files: FilePool,
     threads: Threads,
-    sides: Arc<Sides>,
-    bell: Bell,
+    background: Arc<Background>,
+    notify: Notify,
 }
 
 /// What workers take completions from.
 #[derive(Debug)]
 pub(crate) enum Lanes {
     #[cfg(target_os = "linux")]
-    Readiness(Vec<Seat<Poller>>),
+    Readiness(Vec<LaneSlot<Poller>>),
     #[cfg(target_os = "linux")]
-    ReadinessShared(Arc<readiness::Core>),
+    ReadinessShared(Arc<readiness::ReadinessCore>),
     #[cfg(target_os = "linux")]
-    Uring(Vec<Seat<Ring>>),
+    Uring(Vec<LaneSlot<Ring>>),
     /// One for all workers, or one for each.
     #[cfg(windows)]
-    Iocp(Vec<Arc<iocp::Core>>),
+    Iocp(Vec<Arc<iocp::IocpCore>>),
 }
 
-/// A pinned lane's place for its worker.
+/// A pinned lane's slot for its worker.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
-pub(crate) struct Seat<T> {
-    door: Arc<Door>,
+pub(crate) struct LaneSlot<T> {
+    remote: Arc<LaneRemote>,
     /// What the worker waits with, until it takes it.
     source: Mutex<Option<T>>,
 }
 
 #[cfg(target_os = "linux")]
-impl<T> Seat<T> {
-    pub(crate) fn new(door: Door, source: T) -> Self {
-        Self { door: Arc::new(door), source: Mutex::new(Some(source)) }
+impl<T> LaneSlot<T> {
+    pub(crate) fn new(remote: LaneRemote, source: T) -> Self {
+        Self { remote: Arc::new(remote), source: Mutex::new(Some(source)) }
     }
 
-    fn take(&self) -> (Arc<Door>, T) {
+    fn take(&self) -> (Arc<LaneRemote>, T) {
         let source = lock(&self.source).take().expect("one worker to a pinned lane");
-        (self.door.clone(), source)
+        (self.remote.clone(), source)
     }
 }
 
-impl Host {
+impl NativePort {
     /// A port on readiness.
     #[cfg(target_os = "linux")]
     pub(crate) fn on_readiness(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
         let lanes = match layout {
-            Layout::Pinned => Lanes::Readiness(readiness::seats(options.io_workers)?),
-            Layout::Shared => Lanes::ReadinessShared(Arc::new(readiness::Core::open()?)),
+            Layout::Pinned => Lanes::Readiness(readiness::lane_slots(options.io_workers)?),
+            Layout::Shared => Lanes::ReadinessShared(Arc::new(readiness::ReadinessCore::open()?)),
         };
         Ok(Self::new(lanes, Pool::of(options)))
     }
@@ -96,8 +96,8 @@ impl Host {
     #[cfg(target_os = "linux")]
     pub(crate) fn on_uring(options: &Options) -> io::Result<Arc<Self>> {
         let pool = Pool::of(options);
-        let seats = uring::seats(options.io_workers, &pool)?;
-        Ok(Self::new(Lanes::Uring(seats), pool))
+        let lane_slots = uring::lane_slots(options.io_workers, &pool)?;
+        Ok(Self::new(Lanes::Uring(lane_slots), pool))
     }
 
     /// A port on completion ports of Windows.
@@ -112,10 +112,10 @@ impl Host {
             lanes,
             pool,
             resolver: Resolver::default(),
-            disk: Disk::default(),
+            files: FilePool::default(),
             threads: Threads::default(),
-            sides: Arc::default(),
-            bell: Bell::real(),
+            background: Arc::default(),
+            notify: Notify::real(),
         })
     }
 
@@ -127,9 +127,9 @@ impl Host {
     pub(crate) fn lanes(&self) -> usize {
         match &self.lanes {
             #[cfg(target_os = "linux")]
-            Lanes::Readiness(seats) => seats.len(),
+            Lanes::Readiness(lane_slots) => lane_slots.len(),
             #[cfg(target_os = "linux")]
-            Lanes::Uring(seats) => seats.len(),
+            Lanes::Uring(lane_slots) => lane_slots.len(),
             #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(_) => 1,
             #[cfg(windows)]
@@ -148,7 +148,7 @@ impl Host {
     }
 
     #[cfg(windows)]
-    #[expect(clippy::unused_self, reason = "the seam's signature: others look at their lanes")]
+    #[expect(clippy::unused_self, reason = "the common signature: others look at their lanes")]
     pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
         let (socket, local) = system::listen(address, options)?;
         Ok(Listener { handle: NewHandle::Socket(socket), local })
@@ -165,16 +165,16 @@ impl Host {
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
             #[cfg(target_os = "linux")]
-            Lanes::Readiness(seats) => {
-                let (door, poller) = seats[id.index()].take();
+            Lanes::Readiness(lane_slots) => {
+                let (remote, poller) = lane_slots[id.index()].take();
                 let lane =
-                    move || LaneKind::Pinned(readiness::PinnedLane::new(id, host, door, poller));
+                    move || LaneKind::Pinned(readiness::PinnedLane::new(id, host, remote, poller));
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
             #[cfg(target_os = "linux")]
-            Lanes::Uring(seats) => {
-                let (door, ring) = seats[id.index()].take();
-                let lane = move || LaneKind::Uring(uring::UringLane::new(id, host, door, ring));
+            Lanes::Uring(lane_slots) => {
+                let (remote, ring) = lane_slots[id.index()].take();
+                let lane = move || LaneKind::Uring(uring::UringLane::new(id, host, remote, ring));
                 self.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
             #[cfg(windows)]
@@ -187,17 +187,17 @@ impl Host {
         }
     }
 
-    pub(crate) fn spawn_side(&self, name: &str, step: SideStep) -> io::Result<()> {
-        let (sides, started) = (self.sides.clone(), self.started);
-        self.threads.start(name, move || sides.run(started, step))
+    pub(crate) fn spawn_background(&self, name: &str, step: BackgroundStep) -> io::Result<()> {
+        let (background, started) = (self.background.clone(), self.started);
+        self.threads.start(name, move || background.run(started, step))
     }
 
     pub(crate) fn wake(&self, lane: LaneId) {
         match &self.lanes {
             #[cfg(target_os = "linux")]
-            Lanes::Readiness(seats) => seats[lane.index()].door.wake(),
+            Lanes::Readiness(lane_slots) => lane_slots[lane.index()].remote.wake(),
             #[cfg(target_os = "linux")]
-            Lanes::Uring(seats) => seats[lane.index()].door.wake(),
+            Lanes::Uring(lane_slots) => lane_slots[lane.index()].remote.wake(),
             #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => core.queue().wake(),
             #[cfg(windows)]
@@ -205,21 +205,21 @@ impl Host {
         }
     }
 
-    pub(crate) fn wake_sides(&self) {
-        self.sides.wake();
+    pub(crate) fn wake_background(&self) {
+        self.background.wake();
     }
 
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    #[expect(clippy::unused_self, reason = "the seam's signature: the simulation needs it")]
+    #[expect(clippy::unused_self, reason = "the common signature: the simulation needs it")]
     pub(crate) fn random(&self) -> u64 {
         system::random()
     }
 
-    pub(crate) fn bell(&self) -> Bell {
-        self.bell.clone()
+    pub(crate) fn notify(&self) -> Notify {
+        self.notify.clone()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -242,25 +242,32 @@ impl Host {
 
     /// The caller's thread ends when the system lets it: nobody is to wait for that.
     #[cfg(target_os = "linux")]
-    pub(crate) fn leave_this_thread(&self) {
-        self.threads.leave(std::thread::current().id());
+    pub(crate) fn detach_current_thread(&self) {
+        self.threads.detach(std::thread::current().id());
     }
 
     fn totals(&self) -> Totals {
         match &self.lanes {
             #[cfg(target_os = "linux")]
-            Lanes::Readiness(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
-            #[cfg(target_os = "linux")]
-            Lanes::Uring(seats) => Totals::of(seats.iter().map(|seat| &*seat.door.figures)),
-            #[cfg(target_os = "linux")]
-            Lanes::ReadinessShared(core) => {
-                Totals::of(core.queue().figures().iter().map(|figures: &Arc<Figures>| &**figures))
+            Lanes::Readiness(lane_slots) => {
+                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote.counters))
             }
+            #[cfg(target_os = "linux")]
+            Lanes::Uring(lane_slots) => {
+                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote.counters))
+            }
+            #[cfg(target_os = "linux")]
+            Lanes::ReadinessShared(core) => Totals::of(
+                core.queue()
+                    .worker_counters()
+                    .iter()
+                    .map(|counters: &Arc<WorkerCounters>| &**counters),
+            ),
             #[cfg(windows)]
             Lanes::Iocp(cores) => {
-                let figures: Vec<Arc<Figures>> =
-                    cores.iter().flat_map(|core| core.queue().figures().clone()).collect();
-                Totals::of(figures.iter().map(|figures| &**figures))
+                let counters: Vec<Arc<WorkerCounters>> =
+                    cores.iter().flat_map(|core| core.queue().worker_counters().clone()).collect();
+                Totals::of(counters.iter().map(|counters| &**counters))
             }
         }
     }

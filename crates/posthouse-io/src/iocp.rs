@@ -2,19 +2,19 @@
 //!
 //! Operations are overlapped calls. Each is a box that the system has from the call on until its
 //! packet is dequeued ([`operation::Operation`]); a call that ends at once has no packet, where the
-//! provider allows that, and goes the same way from there. A socket's record knows which of its
-//! operations the system has, and closes the handle only when it has none: closed earlier, the
-//! handle could be another's before the last packet comes.
+//! provider allows that, and goes the same way from there. A socket's state counts the operations
+//! that the system has, and closes the handle only when it has none: closed earlier, the handle
+//! could be another's before the last packet comes.
 //!
 //! Both layouts are the same code. Shared: all workers take from one port. Pinned: each worker has
 //! one of its own, and its locks are never contended.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `port` | the system's object: packets, and the alarm that ends a wait |
+//! | `port` | the system's object: packets, and the waker that ends a wait |
 //! | `operation` | what the system has while it works, and the calls that give it away |
-//! | `record` | one socket: its state, its operations, what ends them |
-//! | `receiving`, `accepting` | the parts of a record that have several operations in flight |
+//! | `record` | one socket: its state, its operations, their end |
+//! | `receiving`, `accepting` | the parts of a socket that have several operations in flight |
 //! | `files` | reads and writes of files |
 //! | `lane` | a worker's end |
 
@@ -31,30 +31,30 @@ mod tests;
 use std::io;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::lane::{Core, IocpLane};
+pub(crate) use self::lane::{IocpCore, IocpLane};
 use self::port::Event;
 use crate::port::{Layout, Options};
-use crate::queue::Ring as _;
+use crate::queue::Wake as _;
 use crate::sync::Arc;
 
 /// The cores of a port: one for all workers, or one for each.
-pub(crate) fn cores(layout: Layout, options: &Options) -> io::Result<Vec<Arc<Core>>> {
+pub(crate) fn cores(layout: Layout, options: &Options) -> io::Result<Vec<Arc<IocpCore>>> {
     let (count, workers) = match layout {
         Layout::Shared => (1, options.io_workers),
         Layout::Pinned => (options.io_workers, 1),
     };
-    (0..count).map(|_| Ok(Arc::new(Core::open(workers, layout, options)?))).collect()
+    (0..count).map(|_| Ok(Arc::new(IocpCore::open(workers, layout, options)?))).collect()
 }
 
 /// Takes a packet through a small port.
 pub(crate) fn probe() -> io::Result<()> {
-    let (port, alarm) = port::open(1)?;
-    alarm.ring();
+    let (port, waker) = port::open(1)?;
+    waker.wake();
     let until = Instant::now() + Duration::from_secs(5);
     let mut heard = false;
     while !heard && Instant::now() < until {
         port.wait::<1>(Some(Duration::from_secs(1)), |event| {
-            heard |= matches!(event, Event::Alarm);
+            heard |= matches!(event, Event::Waker);
         })?;
     }
     match heard {

@@ -86,16 +86,16 @@ impl Lane {
     /// The next completion: from the lane's local queue first, then from the system. `None`: there
     /// is none, or this step has had its share (256; in the shared layout 16).
     #[expect(clippy::should_implement_trait, reason = "a lane is no iterator: more comes later")]
-    pub fn next(&mut self) -> Option<Completion> {
-        each!(self, lane => lane.next())
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        each!(self, lane => lane.next_completion())
     }
 
-    /// Whether the step should end here although it has more to do. Only the simulation says so, to
-    /// let other workers interleave at places where real threads would; ask between two units of
-    /// work, and answer with [`Turn::Again`](crate::Turn::Again).
-    pub fn yields(&mut self) -> bool {
+    /// Returns whether the step should end here although it has more to do. Only the simulation
+    /// returns true, to let other workers interleave as real threads would. Ask between two units
+    /// of work, and return [`Turn::Again`](crate::Turn::Again).
+    pub fn should_yield(&mut self) -> bool {
         match &mut self.kind {
-            LaneKind::Simulated(lane) => lane.yields(),
+            LaneKind::Simulated(lane) => lane.should_yield(),
             #[cfg(target_os = "linux")]
             LaneKind::Pinned(_) | LaneKind::Shared(_) | LaneKind::Uring(_) => false,
             #[cfg(windows)]
@@ -103,20 +103,20 @@ impl Lane {
         }
     }
 
-    /// Whether so many bytes of a file are better sent as a [`FilePart`](crate::FilePart) than read
-    /// and sent as memory, where they are wanted for nothing else. On readiness and on server
-    /// editions of Windows they are, unless they are few. On io_uring they are not: it is the same
-    /// work. Nor on other editions of Windows, which carry out two such sends at a time, in the
-    /// whole system, and let the rest wait. The simulation draws lots each time.
-    pub fn prefers_file(&mut self, bytes: usize) -> bool {
+    /// Returns whether this many bytes of a file are better sent as a [`FilePart`](crate::FilePart)
+    /// than read and sent from memory, if they are needed for nothing else. On readiness and on
+    /// server editions of Windows they are, unless they are few. On io_uring they are not: the work
+    /// is the same. Nor on other editions of Windows, which perform two such sends at a time, in
+    /// the whole system, and let the rest wait. The simulation chooses at random.
+    pub fn prefers_sendfile(&mut self, bytes: usize) -> bool {
         match &mut self.kind {
             #[cfg(target_os = "linux")]
             LaneKind::Pinned(_) | LaneKind::Shared(_) => bytes >= FILE_PART_WORTH,
             #[cfg(target_os = "linux")]
             LaneKind::Uring(_) => false,
             #[cfg(windows)]
-            LaneKind::Iocp(lane) => bytes >= FILE_PART_WORTH && lane.prefers_files(),
-            LaneKind::Simulated(lane) => lane.prefers_files(),
+            LaneKind::Iocp(lane) => bytes >= FILE_PART_WORTH && lane.prefers_sendfile(),
+            LaneKind::Simulated(lane) => lane.prefers_sendfile(),
         }
     }
 
@@ -132,20 +132,20 @@ impl Lane {
         each!(self, lane => lane.cancel(socket, what));
     }
 
-    /// Says that an operation on files, or a look-up, is awaited no longer. A request, not an
-    /// operation: its completion may still come, and is taken as any other; but a lane that goes
-    /// does not wait for it, and a simulation does not ask for it. What the operation owns stays
-    /// its own: it is leaked if the system never ends it.
-    pub fn give_up(&mut self, tag: Tag) {
+    /// Abandons a file operation or a look-up: nobody awaits it any more. This is a request, not an
+    /// operation. The completion may still come, and is taken like any other; but a lane that is
+    /// dropped does not wait for it, and a simulation does not require it. The operation keeps what
+    /// it owns, which is leaked if the system never ends it.
+    pub fn abandon(&mut self, tag: Tag) {
         match &mut self.kind {
-            // They wait for nothing when they go: the disk's threads have these operations.
+            // They wait for nothing when they are dropped: the file pool has these operations.
             #[cfg(target_os = "linux")]
             LaneKind::Pinned(_) | LaneKind::Shared(_) => {}
             #[cfg(target_os = "linux")]
-            LaneKind::Uring(lane) => lane.give_up(tag),
+            LaneKind::Uring(lane) => lane.abandon(tag),
             #[cfg(windows)]
-            LaneKind::Iocp(lane) => lane.give_up(),
-            LaneKind::Simulated(lane) => lane.give_up(tag),
+            LaneKind::Iocp(lane) => lane.abandon(),
+            LaneKind::Simulated(lane) => lane.abandon(tag),
         }
     }
 

@@ -20,7 +20,6 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod address;
-mod bell;
 mod buffer;
 mod completions;
 #[cfg(windows)]
@@ -28,8 +27,6 @@ mod console;
 mod crew;
 #[cfg(any(target_os = "linux", windows))]
 mod disk;
-#[cfg(target_os = "linux")]
-mod door;
 mod error;
 mod file;
 #[cfg(any(target_os = "linux", windows))]
@@ -37,7 +34,10 @@ mod host;
 #[cfg(windows)]
 mod iocp;
 mod lane;
+#[cfg(target_os = "linux")]
+mod lane_remote;
 mod memory;
+mod notify;
 mod operation;
 mod port;
 #[cfg(all(test, windows))]
@@ -67,19 +67,19 @@ mod uring;
 mod worker;
 
 pub use address::{Address, AddressError, Name};
-pub use bell::Bell;
 pub use buffer::Buffer;
 pub use error::{Error, Failure};
 pub use file::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
 };
 pub use lane::{Cancel, Lane};
+pub use notify::Notify;
 pub use operation::{
     Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,
 };
 pub use port::{
-    Backend, Choice, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options,
-    ReadMode, parallelism,
+    Backend, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options, ReadMode,
+    Selected, parallelism,
 };
 pub use shutdown_signal::{ShutdownSignal, on_shutdown_signal};
 pub use token::{LaneId, Socket, Tag};

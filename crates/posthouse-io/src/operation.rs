@@ -235,16 +235,16 @@ impl Gather {
 
     /// What has not left, in order, up to the first that lies in a file.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let given_up = self.is_first_given_up();
-        let skip = if given_up { 0 } else { self.offset };
-        let left = self.segments[usize::from(given_up)..].iter().map_while(Segment::memory);
+        let padded = self.is_first_padded();
+        let skip = if padded { 0 } else { self.offset };
+        let left = self.segments[usize::from(padded)..].iter().map_while(Segment::memory);
         left.enumerate().map(move |(i, bytes)| if i == 0 { &bytes[skip..] } else { bytes })
     }
 
     /// The file, from where on and how much of it is to be sent, where that comes next.
     pub(crate) fn file_ahead(&self) -> Option<(&File, u64, usize)> {
         match self.segments.first() {
-            Some(Segment::File(part)) if !self.is_first_given_up() => {
+            Some(Segment::File(part)) if !self.is_first_padded() => {
                 let skip = self.offset;
                 Some((&part.file, part.offset + skip as u64, part.bytes - skip))
             }
@@ -265,9 +265,9 @@ impl Gather {
         self.segments.iter().any(|segment| matches!(segment, Segment::File(_)))
     }
 
-    /// Whether the first segment is a part of a file that was given up: zeros follow it, and it is
+    /// Whether the first segment is a part of a file that was padded: zeros follow it, and it is
     /// kept to say so.
-    fn is_first_given_up(&self) -> bool {
+    fn is_first_padded(&self) -> bool {
         matches!(self.segments.first(), Some(Segment::File(part)) if part.fault.is_some())
     }
 
@@ -289,8 +289,8 @@ impl Gather {
         self.segments.insert(0, Segment::Owned(memory));
     }
 
-    /// Has zeros sent in place of what is left of the file that comes next.
-    pub(crate) fn give_up_file(&mut self, fault: FileFault) {
+    /// Replaces what is left of the file that comes next with zeros.
+    pub(crate) fn pad_file(&mut self, fault: FileFault) {
         let sent = self.offset;
         let part = self.first_file();
         let mut left = std::mem::replace(&mut part.bytes, sent) - sent;
@@ -307,7 +307,7 @@ impl Gather {
         self.segments.splice(1..1, zeros);
     }
 
-    /// Notes that `bytes` have left, and hands each segment that is done to `done`, so that its
+    /// Removes `bytes` that have left, and hands each segment that is done to `done`, so that its
     /// memory can be used again.
     pub fn advance(&mut self, bytes: usize, mut done: impl FnMut(Segment)) {
         assert!(bytes <= self.bytes, "more bytes sent than there were");
@@ -399,7 +399,7 @@ mod tests {
         for sent in [0, 4] {
             let mut gather = with_file();
             gather.advance(2 + sent, drop);
-            gather.give_up_file(FileFault::Short);
+            gather.pad_file(FileFault::Short);
             let zeros = [vec![0; 6 - sent], b"yz".to_vec()].concat();
             assert_eq!((gather.len(), memory(&gather), ahead(&gather)), (8 - sent, zeros, None));
             let mut faults = Vec::new();
@@ -416,7 +416,7 @@ mod tests {
         let mut gather = Gather::default();
         let part = FilePart::new(crate::sim::some_file(), 0, long);
         gather.push(Segment::File(Box::new(part)));
-        gather.give_up_file(FileFault::Short);
+        gather.pad_file(FileFault::Short);
         assert_eq!(memory(&gather), vec![0; long]);
     }
 

@@ -5,12 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::{Address, Name};
-use crate::bell::Bell;
 #[cfg(any(target_os = "linux", windows))]
-use crate::host::Host;
+use crate::host::NativePort;
 #[cfg(windows)]
 use crate::iocp;
 use crate::lane::Lane;
+use crate::notify::Notify;
 use crate::operation::NewHandle;
 use crate::sim;
 use crate::sync::Arc;
@@ -81,7 +81,7 @@ pub struct Options {
     /// Bytes of a receive buffer.
     pub buffer_bytes: usize,
     /// Free receive buffers kept for later, at most.
-    pub buffers_free_max: usize,
+    pub max_free_buffers: usize,
     /// How receives wait.
     pub read_mode: ReadMode,
     /// Peers that a listener awaits at a time, at least 1, where each is an operation of its own
@@ -99,7 +99,7 @@ impl Default for Options {
             layout: None,
             io_workers: 1,
             buffer_bytes: 64 * 1024,
-            buffers_free_max: 1024,
+            max_free_buffers: 1024,
             read_mode: ReadMode::ZeroByte,
             accepts: 64,
             guard_buffers: false,
@@ -126,26 +126,26 @@ fn environment() -> io::Result<Backend> {
     }
 }
 
-/// The error, told in other words.
+/// The error with another text.
 fn with_text(error: &io::Error, text: String) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
 impl Options {
-    fn choice(&self, backend: &'static str, layout: Layout, reason: String) -> Choice {
-        Choice { backend, layout, io_workers: self.io_workers, reason }
+    fn choice(&self, backend: &'static str, layout: Layout, reason: String) -> Selected {
+        Selected { backend, layout, io_workers: self.io_workers, reason }
     }
 }
 
-/// What this system does not have.
-fn not_here(what: &str, needs: &str) -> io::Result<(CompletionPort, Choice)> {
+/// The error for a backend that this system does not have.
+fn unsupported(what: &str, needs: &str) -> io::Result<(CompletionPort, Selected)> {
     let text = format!("{what} needs {needs}: ask for \"auto\"");
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
-/// What was chosen, and why: for the log and for `posthouse doctor`.
+/// The backend that was selected, and why: for the log and for `posthouse doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct Selected {
     /// The backend's name.
     pub backend: &'static str,
     /// The layout.
@@ -196,7 +196,7 @@ pub struct Drained {
     pub leaked: u64,
 }
 
-/// Figures of a port. When it is at rest, `submitted == completed`.
+/// The counters of a port. When it is at rest, `submitted == completed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Operations submitted.
@@ -225,7 +225,7 @@ pub struct CompletionPort {
 #[derive(Clone, Debug)]
 enum PortKind {
     #[cfg(any(target_os = "linux", windows))]
-    Real(Arc<Host>),
+    Real(Arc<NativePort>),
     Simulated(Arc<sim::SimPort>),
 }
 
@@ -242,7 +242,7 @@ macro_rules! each {
 impl CompletionPort {
     /// Opens a port, and says which backend it got and why.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one port")]
-    pub fn open(options: Options) -> io::Result<(Self, Choice)> {
+    pub fn open(options: Options) -> io::Result<(Self, Selected)> {
         assert!((1..=256).contains(&options.io_workers), "1 to 256 I/O workers");
         assert!(options.accepts > 0, "a listener awaits one peer at least");
         if let Backend::Simulation(network) = &options.backend {
@@ -274,7 +274,7 @@ impl CompletionPort {
     }
 
     #[cfg(target_os = "linux")]
-    fn open_best(options: &Options) -> io::Result<(Self, Choice)> {
+    fn open_best(options: &Options) -> io::Result<(Self, Selected)> {
         if options.layout == Some(Layout::Shared) {
             return Self::on_readiness(options, "io_uring has no shared layout".to_owned());
         }
@@ -285,60 +285,60 @@ impl CompletionPort {
     }
 
     #[cfg(target_os = "linux")]
-    fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Choice)> {
+    fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         let layout = options.layout.unwrap_or(Layout::Pinned);
         let explained = |error: io::Error| {
             with_text(&error, format!("no epoll: {}", system::explained(&error)))
         };
-        let host = Host::on_readiness(layout, options).map_err(explained)?;
+        let host = NativePort::on_readiness(layout, options).map_err(explained)?;
         Ok((Self { kind: PortKind::Real(host) }, options.choice("readiness", layout, why)))
     }
 
     #[cfg(target_os = "linux")]
-    fn on_uring(options: &Options, why: String) -> io::Result<(Self, Choice)> {
+    fn on_uring(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         if options.layout == Some(Layout::Shared) {
             let text = "the uring backend has no shared layout: ask for the pinned one, or for \
                         the readiness backend";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let host = uring::probe()
-            .and_then(|()| Host::on_uring(options))
+            .and_then(|()| NativePort::on_uring(options))
             .map_err(|error| with_text(&error, format!("no io_uring: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, options.choice("uring", Layout::Pinned, why)))
     }
 
     #[cfg(windows)]
-    fn open_best(options: &Options) -> io::Result<(Self, Choice)> {
+    fn open_best(options: &Options) -> io::Result<(Self, Selected)> {
         Self::on_iocp(options, "probed: it works".to_owned())
     }
 
     #[cfg(windows)]
-    fn on_iocp(options: &Options, why: String) -> io::Result<(Self, Choice)> {
+    fn on_iocp(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         let layout = options.layout.unwrap_or(Layout::Shared);
         let host = iocp::probe()
-            .and_then(|()| Host::on_iocp(layout, options))
+            .and_then(|()| NativePort::on_iocp(layout, options))
             .map_err(|error| with_text(&error, format!("no completion port: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, options.choice("iocp", layout, why)))
     }
 
     #[cfg(not(any(target_os = "linux", windows)))]
-    fn open_best(_: &Options) -> io::Result<(Self, Choice)> {
-        not_here("a backend but simulation", "another system")
+    fn open_best(_: &Options) -> io::Result<(Self, Selected)> {
+        unsupported("a backend but simulation", "another system")
     }
 
     #[cfg(not(windows))]
-    fn on_iocp(_: &Options, _: String) -> io::Result<(Self, Choice)> {
-        not_here("the iocp backend", "Windows")
+    fn on_iocp(_: &Options, _: String) -> io::Result<(Self, Selected)> {
+        unsupported("the iocp backend", "Windows")
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn on_uring(_: &Options, _: String) -> io::Result<(Self, Choice)> {
-        not_here("the uring backend", "Linux")
+    fn on_uring(_: &Options, _: String) -> io::Result<(Self, Selected)> {
+        unsupported("the uring backend", "Linux")
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn on_readiness(_: &Options, _: String) -> io::Result<(Self, Choice)> {
-        not_here("the readiness backend", "Linux")
+    fn on_readiness(_: &Options, _: String) -> io::Result<(Self, Selected)> {
+        unsupported("the readiness backend", "Linux")
     }
 
     /// How many lanes there are: the I/O workers when pinned, one when shared.
@@ -370,14 +370,15 @@ impl CompletionPort {
         each!(self, port => port.spawn(lane, name, Box::new(step)))
     }
 
-    /// Starts a side worker: a thread with no lane (jobs, the watchdog). It is given the time, and
-    /// sleeps until its time is over or [`wake_sides`](Self::wake_sides) is called.
-    pub fn spawn_side(
+    /// Starts a background worker: a thread without a lane (jobs, the watchdog). Its step is given
+    /// the time, and it sleeps until its time is over or [`wake_background`](Self::wake_background)
+    /// is called.
+    pub fn spawn_background(
         &self,
         name: &str,
         step: impl FnMut(Duration) -> Turn + Send + 'static,
     ) -> io::Result<()> {
-        each!(self, port => port.spawn_side(name, Box::new(step)))
+        each!(self, port => port.spawn_background(name, Box::new(step)))
     }
 
     /// Wakes a lane's worker (shared: one of them). Coalesced; a system call only where it sleeps.
@@ -386,9 +387,9 @@ impl CompletionPort {
         each!(self, port => port.wake(lane));
     }
 
-    /// Wakes all side workers.
-    pub fn wake_sides(&self) {
-        each!(self, port => port.wake_sides());
+    /// Wakes all background workers.
+    pub fn wake_background(&self) {
+        each!(self, port => port.wake_background());
     }
 
     /// Time since the port was opened.
@@ -401,12 +402,12 @@ impl CompletionPort {
         each!(self, port => port.random())
     }
 
-    /// A bell to wait with, outside of workers.
-    pub fn bell(&self) -> Bell {
-        each!(self, port => port.bell())
+    /// Returns a [`Notify`], to wait with outside of workers.
+    pub fn notify(&self) -> Notify {
+        each!(self, port => port.notify())
     }
 
-    /// Figures: operations, sockets, buffers.
+    /// Returns the port's counters: operations, sockets, buffers.
     pub fn counters(&self) -> Counters {
         each!(self, port => port.counters())
     }

@@ -1,174 +1,175 @@
-//! The queue of the layouts in which several workers take from one lane: what has been completed,
-//! what other threads posted, and which sockets are to be visited.
+//! The work queue of a lane that several workers take from: completions, injected items, and the
+//! sockets to poll.
 
 use std::collections::VecDeque;
 
-use crate::completions::{Completions, Figures, Letter};
+use crate::completions::{CompletionQueue, Injected, WorkerCounters};
 use crate::operation::Completion;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// Ends the wait of one worker, from any thread.
-pub(crate) trait Ring {
-    /// Rings once; one worker hears it.
-    fn ring(&self);
+pub(crate) trait Wake {
+    /// Ends one worker's wait.
+    fn wake(&self);
 }
 
-/// The queue, and how to call somebody who sleeps. No other lock is taken while its own is held.
+/// The queue and the waker of those who wait for it. No other lock is taken while its own is held.
 #[derive(Debug)]
 pub(crate) struct WorkQueue<A> {
-    alarm: A,
+    waker: A,
     state: Mutex<State>,
-    figures: Mutex<Vec<Arc<Figures>>>,
+    counters: Mutex<Vec<Arc<WorkerCounters>>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     completions: VecDeque<Completion>,
     /// From other threads.
-    mail: VecDeque<Letter>,
-    /// Keys of the records to visit, each at most once.
-    due: VecDeque<u64>,
+    injected: VecDeque<Injected>,
+    /// Keys of the sockets to poll, each at most once.
+    ready: VecDeque<u64>,
     /// Workers that wait, or are about to: they have seen the queue empty.
-    sleepers: usize,
+    waiters: usize,
     /// True exactly when a wake-up has come and no step has begun since.
     notified: bool,
-    /// True exactly when the alarm is rung (or about to be) and nobody has heard it yet. Whoever
-    /// does looks at the queue next.
-    alarmed: bool,
+    /// True exactly when a worker has been woken (or is about to be) and has not come back yet. It
+    /// looks at the queue next.
+    wake_pending: bool,
 }
 
 /// A piece of work.
-pub(crate) enum Work {
+pub(crate) enum WorkItem {
     Completion(Completion),
     /// From another thread.
-    Mail(Letter),
-    Visit(u64),
+    Injected(Injected),
+    Poll(u64),
 }
 
 impl State {
     fn len(&self) -> usize {
-        self.completions.len() + self.mail.len() + self.due.len()
+        self.completions.len() + self.injected.len() + self.ready.len()
     }
 
-    /// Whether the caller must ring the alarm for the work that is here: somebody sleeps, and
-    /// nobody has been called yet.
-    fn calls(&mut self) -> bool {
-        let calls = self.sleepers > 0 && !self.alarmed;
-        self.alarmed |= calls;
-        calls
+    /// Returns whether the caller must wake a worker for the work that is here: one waits, and none
+    /// has been woken yet.
+    fn must_wake(&mut self) -> bool {
+        let must_wake = self.waiters > 0 && !self.wake_pending;
+        self.wake_pending |= must_wake;
+        must_wake
     }
 }
 
-impl<A: Ring> WorkQueue<A> {
-    pub(crate) fn new(alarm: A) -> Self {
-        Self { alarm, state: Mutex::default(), figures: Mutex::default() }
+impl<A: Wake> WorkQueue<A> {
+    pub(crate) fn new(waker: A) -> Self {
+        Self { waker, state: Mutex::default(), counters: Mutex::default() }
     }
 
     /// Makes a worker run a step that begins after this call.
     pub(crate) fn wake(&self) {
         self.change(|state| {
             state.notified = true;
-            state.calls()
+            state.must_wake()
         });
     }
 
     /// From another thread.
-    fn post(&self, letter: Letter) {
+    fn post(&self, injected: Injected) {
         self.change(|state| {
-            state.mail.push_back(letter);
-            state.calls()
+            state.injected.push_back(injected);
+            state.must_wake()
         });
     }
 
     /// The next piece of work.
-    pub(crate) fn take(&self) -> Option<Work> {
+    pub(crate) fn take(&self) -> Option<WorkItem> {
         let mut state = lock(&self.state);
-        (state.completions.pop_front().map(Work::Completion))
-            .or_else(|| state.mail.pop_front().map(Work::Mail))
-            .or_else(|| state.due.pop_front().map(Work::Visit))
+        (state.completions.pop_front().map(WorkItem::Completion))
+            .or_else(|| state.injected.pop_front().map(WorkItem::Injected))
+            .or_else(|| state.ready.pop_front().map(WorkItem::Poll))
     }
 
-    /// Adds what has been completed, and the key of a record that is due. One piece of work the
-    /// caller, a worker, takes itself, as soon as it comes back for more (a call would add a system
-    /// call to each send that completes at once); for more than one it calls a sleeper.
-    pub(crate) fn add(&self, done: &mut Completions, due: Option<u64>) {
-        if done.is_empty() && due.is_none() {
+    /// Adds completions, and the key of a socket that is ready. A single item the caller, a worker,
+    /// takes itself when it comes back for more (a wake-up would add a system call to each send
+    /// that completes at once); for more than one it wakes a waiting worker.
+    pub(crate) fn add(&self, done: &mut CompletionQueue, ready: Option<u64>) {
+        if done.is_empty() && ready.is_none() {
             return;
         }
         self.change(|state| {
             done.move_to(&mut state.completions);
-            state.due.extend(due);
-            state.len() > 1 && state.calls()
+            state.ready.extend(ready);
+            state.len() > 1 && state.must_wake()
         });
     }
 
-    /// A worker is about to wait: true where there is nothing to do, and it may sleep. Whoever adds
-    /// work comes before this look, or finds a sleeper.
-    pub(crate) fn fall_asleep(&self) -> bool {
+    /// Registers a worker that is about to wait. Returns true if there is nothing to do and it may
+    /// wait: work is added before this check, or finds the worker among the waiters.
+    pub(crate) fn begin_wait(&self) -> bool {
         let mut state = lock(&self.state);
-        let asleep = state.len() == 0 && !state.notified;
-        state.sleepers += usize::from(asleep);
-        asleep
+        let waiting = state.len() == 0 && !state.notified;
+        state.waiters += usize::from(waiting);
+        waiting
     }
 
-    /// A worker has waited: whether it was asleep, whether it heard the alarm, and the keys of the
-    /// records that are due now. A step begins, whoever was meant. One piece of work this worker
-    /// takes itself; for more it calls a sleeper, who gets up and does the same.
-    pub(crate) fn get_up(&self, asleep: bool, rung: bool, due: &[u64]) {
+    /// Ends a worker's wait. `waiting`: it was registered as a waiter. `woken`: the waker ended the
+    /// wait. `ready`: keys of the sockets that are ready now. A single item this worker takes
+    /// itself; for more it wakes another, which does the same.
+    pub(crate) fn end_wait(&self, waiting: bool, woken: bool, ready: &[u64]) {
         self.change(|state| {
-            state.sleepers -= usize::from(asleep);
-            state.alarmed &= !rung;
+            state.waiters -= usize::from(waiting);
+            state.wake_pending &= !woken;
             state.notified = false;
-            state.due.extend(due);
-            state.len() > 1 && state.calls()
+            state.ready.extend(ready);
+            state.len() > 1 && state.must_wake()
         });
     }
 
-    /// A worker ends, be it by a panic: it may have been called for work that it did not take.
+    /// Ends a worker, be it by a panic: it may have been woken for work that it did not take.
     pub(crate) fn leave(&self) {
-        self.change(|state| state.len() > 0 && state.calls());
+        self.change(|state| state.len() > 0 && state.must_wake());
     }
 
-    /// What the workers count.
-    pub(crate) fn figures(&self) -> MutexGuard<'_, Vec<Arc<Figures>>> {
-        lock(&self.figures)
+    /// The counters of the workers.
+    pub(crate) fn worker_counters(&self) -> MutexGuard<'_, Vec<Arc<WorkerCounters>>> {
+        lock(&self.counters)
     }
 
-    /// Changes the queue, and rings the alarm where `change` says so.
+    /// Changes the queue, and wakes a worker if `change` returns true.
     fn change(&self, change: impl FnOnce(&mut State) -> bool) {
         let call = change(&mut lock(&self.state));
         if call {
-            self.alarm.ring();
+            self.waker.wake();
         }
     }
 }
 
-/// Has a completion posted from another thread, unless the port has gone.
-pub(crate) fn poster<C, A>(
+/// Returns a function that injects a completion from another thread; it does nothing once the port
+/// is gone.
+pub(crate) fn completion_injector<C, A>(
     core: &Arc<C>,
     queue: impl Fn(&C) -> &WorkQueue<A> + Send + 'static,
 ) -> impl FnOnce(Completion) + Send + 'static
 where
     C: Send + Sync + 'static,
-    A: Ring + 'static,
+    A: Wake + 'static,
 {
-    let post = letters(core, queue);
-    move |completion| post(Letter::Completion(completion))
+    let post = injector(core, queue);
+    move |completion| post(Injected::Completion(completion))
 }
 
-/// Has something posted from another thread, unless the port has gone.
-pub(crate) fn letters<C, A>(
+/// Returns a function that injects from another thread; it does nothing once the port is gone.
+pub(crate) fn injector<C, A>(
     core: &Arc<C>,
     queue: impl Fn(&C) -> &WorkQueue<A> + Send + 'static,
-) -> impl FnOnce(Letter) + Send + 'static
+) -> impl FnOnce(Injected) + Send + 'static
 where
     C: Send + Sync + 'static,
-    A: Ring + 'static,
+    A: Wake + 'static,
 {
     let core = Arc::downgrade(core);
-    move |letter| {
+    move |injected| {
         if let Some(core) = core.upgrade() {
-            queue(&core).post(letter);
+            queue(&core).post(injected);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The readiness backend: epoll, edge-triggered, and non-blocking calls.
 //!
-//! A socket is registered once for its life, and then only its record changes: what the events
-//! said ([`record::Record::note`]) and what waits on it. A record that has both is visited from
-//! [`Lane::next`](crate::Lane::next), for one buffer at a time. Receive buffers are taken when
-//! there is something to read, so an idle connection holds none.
+//! A socket is registered once for its life, and then only its state changes: its readiness
+//! ([`record::SocketState::on_event`]) and its pending operations. A socket that has both is polled
+//! from [`Lane::next_completion`](crate::Lane::next_completion), for one buffer at a time. Receive
+//! buffers are taken when there is something to read, so an idle connection holds none.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `record` | one socket: its state, its operations, where they meet |
-//! | `pinned`, `shared` | the two layouts: whose the records and the queue are |
+//! | `record` | one socket: its readiness, its operations, the calls that serve them |
+//! | `pinned`, `shared` | the two layouts: who owns the sockets and the queue |
 //! | `poller` | epoll |
 
 mod pinned;
@@ -18,18 +18,18 @@ mod shared;
 
 use std::io;
 
-use crate::door::Door;
-use crate::host::Seat;
+use crate::host::LaneSlot;
+use crate::lane_remote::LaneRemote;
 
 pub(crate) use self::pinned::PinnedLane;
 pub(crate) use self::poller::Poller;
-pub(crate) use self::shared::{Core, SharedLane};
+pub(crate) use self::shared::{ReadinessCore, SharedLane};
 
-/// The places of `count` pinned lanes.
-pub(crate) fn seats(count: usize) -> io::Result<Vec<Seat<Poller>>> {
-    let seat = |_| {
-        let (poller, alarm) = poller::open()?;
-        Ok(Seat::new(Door::new(alarm), poller))
+/// Makes the slots of `count` pinned lanes.
+pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller>>> {
+    let lane_slot = |_| {
+        let (poller, waker) = poller::open()?;
+        Ok(LaneSlot::new(LaneRemote::new(waker), poller))
     };
-    (0..count).map(seat).collect()
+    (0..count).map(lane_slot).collect()
 }

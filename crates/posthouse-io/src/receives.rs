@@ -20,7 +20,7 @@ pub(crate) struct Receive<S> {
 pub(crate) enum Receives<S> {
     One(Receive<S>),
     /// There have been more.
-    #[expect(clippy::box_collection, reason = "a record must stay small, and this is rare")]
+    #[expect(clippy::box_collection, reason = "a socket's state must stay small, and this is rare")]
     Several(Box<VecDeque<Receive<S>>>),
 }
 

@@ -5,36 +5,36 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use crate::address::{Address, Name};
-use crate::crew::{Bounds, Crew};
+use crate::crew::{BlockingPool, PoolLimits};
 use crate::error::{Error, Failure};
 use crate::operation::{Completion, Outcome};
 use crate::token::Tag;
 
 /// Look-ups that run at a time; each has a thread.
-const THREADS_MAX: usize = 2;
+const MAX_THREADS: usize = 2;
 /// So many where name servers do not answer.
-const THREADS_MAX_HUNG: usize = 8;
+const MAX_THREADS_HUNG: usize = 8;
 /// They do not when none of the look-ups has ended for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Look-ups that wait for a thread; one more fails with [`Failure::NoBuffers`].
-const WAITING_MAX: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// Looks names up.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    crew: Crew,
+    pool: BlockingPool,
 }
 
 impl Default for Resolver {
     fn default() -> Self {
-        let crew = Crew::new(Bounds {
+        let pool = BlockingPool::new(PoolLimits {
             name: "posthouse-names",
-            threads_max: THREADS_MAX,
-            threads_max_hung: THREADS_MAX_HUNG,
-            patience: PATIENCE,
-            waiting_max: WAITING_MAX,
+            max_threads: MAX_THREADS,
+            max_threads_hung: MAX_THREADS_HUNG,
+            stall_timeout: STALL_TIMEOUT,
+            max_waiting: MAX_WAITING,
         });
-        Self { crew }
+        Self { pool }
     }
 }
 
@@ -50,7 +50,7 @@ impl Resolver {
         if let Some(address) = name.as_address() {
             return Some(terminal(tag, Outcome::Resolved(vec![address])));
         }
-        if self.crew.take_on(move || post(terminal(tag, resolve(&name)))) {
+        if self.pool.try_spawn(move || post(terminal(tag, resolve(&name)))) {
             return None;
         }
         Some(terminal(tag, Outcome::Failed(Error::new(Failure::NoBuffers))))
@@ -103,7 +103,7 @@ mod tests {
         let (release, released) = channel::<()>();
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
-        for _ in 0..THREADS_MAX {
+        for _ in 0..MAX_THREADS {
             let (tell, released) = (tell.clone(), released.clone());
             let at_once = resolver.look_up(Tag(0), localhost(), move |_| {
                 tell.send(()).expect("the test waits");
@@ -113,7 +113,7 @@ mod tests {
             told.recv().expect("a thread takes it");
         }
         let (post, posted) = channel();
-        for n in 0..WAITING_MAX as u64 {
+        for n in 0..MAX_WAITING as u64 {
             let post = post.clone();
             let at_once =
                 resolver.look_up(Tag(n), localhost(), move |done| post.send(done).expect("read"));
@@ -125,6 +125,6 @@ mod tests {
         };
         assert!(matches!(outcome, Outcome::Failed(e) if e.failure == Failure::NoBuffers));
         drop((release, post));
-        assert_eq!(posted.iter().count(), WAITING_MAX, "each is posted once");
+        assert_eq!(posted.iter().count(), MAX_WAITING, "each is posted once");
     }
 }

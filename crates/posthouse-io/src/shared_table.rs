@@ -1,18 +1,18 @@
-//! The table of records that grows under the feet of several workers.
+//! The slot table that several workers share, and that grows while they use it.
 
 use crate::sync::{Mutex, MutexGuard, OnceLock, lock};
 use crate::table::{STALE, Slot};
 use crate::token::Socket;
 
-/// Records of the first segment; each further segment has twice as many as the one before.
+/// Slots of the first segment; each further segment has twice as many as the one before.
 const FIRST_SEGMENT: u32 = 64;
-/// Together as many records as a u32 counts.
+/// Together as many slots as a u32 counts.
 const SEGMENTS: usize = 27;
 
-/// The records that the workers of the shared layout have in common: each behind its own lock, and
-/// none ever moved, so that the table itself needs no lock to be looked into.
+/// The socket states that the workers of the shared layout share: each behind its own lock, and
+/// never moved, so that a look-up in the table needs no lock.
 #[derive(Debug)]
-pub(crate) struct SharedTable<R> {
+pub(crate) struct SharedSlotTable<R> {
     segments: [OnceLock<Box<[Mutex<R>]>>; SEGMENTS],
     vacant: Mutex<Vacant>,
 }
@@ -24,30 +24,30 @@ struct Vacant {
     unused_from: u32,
 }
 
-impl<R: Slot> SharedTable<R> {
+impl<R: Slot> SharedSlotTable<R> {
     pub(crate) fn new() -> Self {
         Self { segments: [const { OnceLock::new() }; SEGMENTS], vacant: Mutex::default() }
     }
 
-    /// A record for a new socket, which `prepare` is given under the record's lock.
+    /// Takes a slot for a new socket and calls `prepare` with its state, under the slot's lock.
     pub(crate) fn occupy(&self, prepare: impl FnOnce(&mut R, Socket)) -> Socket {
         let slot = self.free_slot();
-        let mut record = lock(self.slot(slot));
-        let socket = record.occupy(slot);
-        prepare(&mut record, socket);
+        let mut state = lock(self.slot(slot));
+        let socket = state.occupy(slot);
+        prepare(&mut state, socket);
         socket
     }
 
-    /// The record of `socket`, which the caller believes to be open.
+    /// The state of `socket`, which the caller believes to be open.
     pub(crate) fn get(&self, socket: Socket) -> MutexGuard<'_, R> {
         self.find(socket).expect(STALE)
     }
 
-    /// The record of `socket`, unless it has been closed meanwhile.
+    /// The state of `socket`, unless it has been closed meanwhile.
     pub(crate) fn find(&self, socket: Socket) -> Option<MutexGuard<'_, R>> {
         let (segment, index) = place(socket.slot);
-        let record = lock(self.segments[segment].get()?.get(index)?);
-        record.is(socket).then_some(record)
+        let state = lock(self.segments[segment].get()?.get(index)?);
+        state.is(socket).then_some(state)
     }
 
     /// Vacates the slot of a socket whose handle can go at once; the name is stale from now on.
@@ -64,18 +64,18 @@ impl<R: Slot> SharedTable<R> {
         lock(&self.vacant).free.push(slot);
     }
 
-    /// Calls `each` with every record there is, vacant ones too.
+    /// Calls `each` with every state there is, vacant slots' too.
     #[cfg(windows)]
     pub(crate) fn each(&self, mut each: impl FnMut(&mut R)) {
-        let records = self.segments.iter().filter_map(OnceLock::get).flatten();
-        records.for_each(|record| each(&mut lock(record)));
+        let states = self.segments.iter().filter_map(OnceLock::get).flatten();
+        states.for_each(|state| each(&mut lock(state)));
     }
 
     fn slot(&self, slot: u32) -> &Mutex<R> {
         let (segment, index) = place(slot);
-        let records = self.segments[segment]
+        let states = self.segments[segment]
             .get_or_init(|| (0..FIRST_SEGMENT << segment).map(|_| Mutex::default()).collect());
-        &records[index]
+        &states[index]
     }
 
     fn free_slot(&self) -> u32 {
@@ -129,17 +129,17 @@ mod tests {
         }
     }
 
-    fn close(table: &SharedTable<Plain>, socket: Socket) {
-        let mut record = table.get(socket);
-        record.live = false;
-        record.generation += 1;
-        drop(record);
+    fn close(table: &SharedSlotTable<Plain>, socket: Socket) {
+        let mut state = table.get(socket);
+        state.live = false;
+        state.generation += 1;
+        drop(state);
         table.free(socket.slot);
     }
 
     #[test]
     fn a_slot_is_used_again_under_another_name() {
-        let table = SharedTable::<Plain>::new();
+        let table = SharedSlotTable::<Plain>::new();
         let (first, other) = (table.occupy(|_, _| {}), table.occupy(|_, _| {}));
         close(&table, first);
         let second = table.occupy(|_, _| {});
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a stale socket")]
     fn a_socket_closed_twice_is_a_bug_of_the_caller() {
-        let table = SharedTable::<Plain>::new();
+        let table = SharedSlotTable::<Plain>::new();
         let socket = table.occupy(|_, _| {});
         close(&table, socket);
         close(&table, socket);

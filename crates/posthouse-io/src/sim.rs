@@ -5,15 +5,15 @@
 //! clients) share it through [`Backend::Simulation`](crate::Backend::Simulation), and any number of
 //! disks ([`Network::disk`]), which can fill, fail, and lose what was not synced. There is no
 //! thread and no clock: whoever waits drives the world ([`Network::run_until`], a
-//! [`Bell`](crate::Bell), [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of one
-//! worker or one event at a time, and time moves only when no worker can run. A run is a pure
+//! [`Notify`](crate::Notify), [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of
+//! one worker or one event at a time, and time moves only when no worker can run. A run is a pure
 //! function of its seed and of what the driving thread does; [`Network::fingerprint`] tells two
 //! runs apart.
 //!
 //! The world is also a checker of the code above it. It panics, naming its seed and the time, where
 //! a socket is closed with operations in flight or used after, a second send is submitted, a file
 //! is changed beside another operation on it or where others see it, a completion can no longer be
-//! taken, a port is dropped with operations in flight that nobody gave up, or workers spin.
+//! taken, a port is dropped with operations in flight that nobody abandoned, or workers spin.
 
 use std::fmt;
 use std::io;
@@ -43,18 +43,18 @@ pub use disk::Disk;
 #[cfg(test)]
 pub(crate) use disk::some_file;
 pub(crate) use disk::{SimDirectory, SimFile};
-pub use faults::{Faults, Tally};
+pub use faults::{FaultCounts, Faults};
 pub(crate) use lane::SimLane;
 pub(crate) use port::SimPort;
 pub use script::{RawListener, RawStream};
 use world::World;
 
 /// Steps and events after which one wait is called a livelock.
-const STEPS_MAX: u64 = 50_000_000;
+const MAX_STEPS: u64 = 50_000_000;
 /// Steps and events with time standing still and nothing that succeeds, after which it is, too.
-const IDLE_MAX: u64 = 1_000_000;
+const MAX_IDLE: u64 = 1_000_000;
 /// How far [`Network::settle`] lets time go.
-const SETTLE_MAX: Duration = Duration::from_hours(1);
+const MAX_SETTLE: Duration = Duration::from_hours(1);
 
 /// Virtual time since the world began, in nanoseconds.
 type Nanos = u64;
@@ -69,7 +69,7 @@ fn duration(time: Nanos) -> Duration {
 
 /// A lane of a port of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct At {
+struct LaneAddr {
     port: usize,
     lane: usize,
 }
@@ -116,8 +116,8 @@ impl Network {
     }
 
     /// How often each fault has happened.
-    pub fn tally(&self) -> Tally {
-        self.lock().tally
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.lock().fault_counts
     }
 
     /// A hash over everything that has happened. Equal seeds and equal drivers give equal
@@ -188,7 +188,7 @@ impl Network {
             Some(timeout) => self.lock().now.saturating_add(nanos(timeout)),
             None => Nanos::MAX,
         };
-        for _ in 0..STEPS_MAX {
+        for _ in 0..MAX_STEPS {
             if let Some(value) = ready() {
                 return Some(value);
             }
@@ -203,8 +203,8 @@ impl Network {
     /// look-up, no operation on files, no late wake-up. Deadlines of sleeping workers pass only
     /// while something is on its way after them; at most an hour passes.
     pub fn settle(&self) {
-        let limit = self.lock().now.saturating_add(nanos(SETTLE_MAX));
-        for _ in 0..STEPS_MAX {
+        let limit = self.lock().now.saturating_add(nanos(MAX_SETTLE));
+        for _ in 0..MAX_STEPS {
             let world = self.lock();
             if world.runnable.is_empty() && world.events.is_empty() {
                 return;
@@ -229,7 +229,7 @@ impl Network {
             return false;
         }
         world.idle += 1;
-        if world.idle > IDLE_MAX {
+        if world.idle > MAX_IDLE {
             world.bug("livelock: workers spin, time stands still and nothing succeeds");
         }
         if world.is_event_due() && (world.runnable.is_empty() || world.random.coin()) {
@@ -285,7 +285,7 @@ impl NewStream {
 impl Drop for NewStream {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.take() {
-            self.network.lock().abandon(socket);
+            self.network.lock().close_unowned(socket);
         }
     }
 }

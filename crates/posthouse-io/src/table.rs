@@ -2,7 +2,7 @@
 
 use crate::token::Socket;
 
-/// What a caller did wrong who names a socket that is closed, or of another lane.
+/// The message for a socket that is closed, or of another lane.
 pub(crate) const STALE: &str = "a stale socket: it has been closed, or belongs to another lane";
 
 /// A slot of the table: it is taken and vacated, and knows its generation.
@@ -10,42 +10,42 @@ pub(crate) trait Slot: Default {
     /// Takes the vacant slot for a socket that has no handle yet.
     fn occupy(&mut self, slot: u32) -> Socket;
 
-    /// Whether this is the record of `socket`, and not of one that had or has the same slot.
+    /// Whether this is the state of `socket`, and not of one that had or has the same slot.
     fn is(&self, socket: Socket) -> bool;
 }
 
-/// The records of a pinned lane.
+/// The socket states of a pinned lane.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
-pub(crate) struct Table<R> {
-    records: Vec<R>,
+pub(crate) struct SlotTable<R> {
+    states: Vec<R>,
     free: Vec<u32>,
 }
 
 #[cfg(target_os = "linux")]
-impl<R: Slot> Table<R> {
-    /// A record for a socket without a handle.
+impl<R: Slot> SlotTable<R> {
+    /// Takes a slot for a socket that has no handle yet.
     pub(crate) fn socket(&mut self) -> Socket {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.records.push(R::default());
-            u32::try_from(self.records.len() - 1).expect("fewer than 2^32 sockets")
+            self.states.push(R::default());
+            u32::try_from(self.states.len() - 1).expect("fewer than 2^32 sockets")
         });
-        self.records[slot as usize].occupy(slot)
+        self.states[slot as usize].occupy(slot)
     }
 
-    /// The record of `socket`, which the caller believes to be open.
+    /// The state of `socket`, which the caller believes to be open.
     pub(crate) fn get(&mut self, socket: Socket) -> &mut R {
         self.find(socket).expect(STALE)
     }
 
-    /// The record of `socket`, unless it has been closed meanwhile.
+    /// The state of `socket`, unless it has been closed meanwhile.
     pub(crate) fn find(&mut self, socket: Socket) -> Option<&mut R> {
-        self.records.get_mut(socket.slot as usize).filter(|record| record.is(socket))
+        self.states.get_mut(socket.slot as usize).filter(|state| state.is(socket))
     }
 
-    /// The record in a slot, whatever socket it is of.
+    /// The state in a slot, whatever socket it is of.
     pub(crate) fn at(&mut self, slot: u32) -> &mut R {
-        &mut self.records[slot as usize]
+        &mut self.states[slot as usize]
     }
 
     /// A slot has been vacated: it may be taken again.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::sync::{Arc, Condvar, Mutex, lock};
-use crate::worker::{SideStep, Turn, run_step};
+use crate::worker::{BackgroundStep, Turn, run_step};
 
 /// The threads of a port.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ struct State {
     /// To be joined.
     handles: Vec<JoinHandle<()>>,
     /// Of them, those that the system holds on to: their end is not awaited.
-    left: Vec<ThreadId>,
+    detached: Vec<ThreadId>,
 }
 
 /// Says that a thread's work has ended, however it did.
@@ -62,10 +62,10 @@ impl Threads {
         Ok(())
     }
 
-    /// This thread will not be joined.
+    /// Detaches a thread: it will not be joined.
     #[cfg(target_os = "linux")]
-    pub(crate) fn leave(&self, thread: ThreadId) {
-        lock(&self.shared.state).left.push(thread);
+    pub(crate) fn detach(&self, thread: ThreadId) {
+        lock(&self.shared.state).detached.push(thread);
     }
 
     /// Waits for the end of all threads, for at most `timeout`, and joins them; how many work on.
@@ -80,7 +80,7 @@ impl Threads {
         // A thread that has said it has ended is a few instructions from its end.
         let ended = |handle: &mut JoinHandle<()>| working == 0 || handle.is_finished();
         let mut handles: Vec<_> = state.handles.extract_if(.., ended).collect();
-        handles.retain(|handle| !state.left.contains(&handle.thread().id()));
+        handles.retain(|handle| !state.detached.contains(&handle.thread().id()));
         drop(state);
         for handle in handles {
             handle.join().expect("panics are caught inside the thread");
@@ -100,21 +100,21 @@ impl fmt::Display for PanicText<'_> {
     }
 }
 
-/// What side workers sleep on.
+/// The wake-ups of background workers.
 #[derive(Debug, Default)]
-pub(crate) struct Sides {
+pub(crate) struct Background {
     wakes: Mutex<u64>,
     changed: Condvar,
 }
 
-impl Sides {
+impl Background {
     pub(crate) fn wake(&self) {
         *lock(&self.wakes) += 1;
         self.changed.notify_all();
     }
 
-    /// Runs a side worker to its end.
-    pub(crate) fn run(&self, started: Instant, mut step: SideStep) {
+    /// Runs a background worker to its end.
+    pub(crate) fn run(&self, started: Instant, mut step: BackgroundStep) {
         loop {
             // Read before the step: what is woken for during the step is not slept through.
             let seen = *lock(&self.wakes);
@@ -132,10 +132,10 @@ impl Sides {
 
     fn sleep(&self, seen: u64, limit: Option<Duration>) {
         let wakes = lock(&self.wakes);
-        let asleep = |wakes: &mut u64| *wakes == seen;
+        let waiting = |wakes: &mut u64| *wakes == seen;
         match limit {
-            None => drop(self.changed.wait_while(wakes, asleep)),
-            Some(limit) => drop(self.changed.wait_timeout_while(wakes, limit, asleep)),
+            None => drop(self.changed.wait_while(wakes, waiting)),
+            Some(limit) => drop(self.changed.wait_timeout_while(wakes, limit, waiting)),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! needs to be right is kept here, in four rules:
 //!
 //! - Memory that a request uses stays where it is until the request's last completion. It belongs
-//!   to the socket's record (a send), to the operation on a file, or to the buffer group.
+//!   to the socket's state (a send), to the operation on a file, or to the buffer group.
 //! - A socket is closed when no request names it any more: cancels are counted, too.
 //! - Requests are carried out in the order in which they were queued. One that finds the queue
 //!   full waits in the lane; none is lost.
@@ -35,8 +35,8 @@ mod sending;
 use std::io;
 
 use crate::buffer::Pool;
-use crate::door::{Alarm, Door};
-use crate::host::Seat;
+use crate::host::LaneSlot;
+use crate::lane_remote::{LaneRemote, Waker};
 use crate::sync::Arc;
 
 pub(crate) use self::lane::UringLane;
@@ -44,9 +44,9 @@ pub(crate) use self::probe::probe;
 use self::probe::refused;
 pub(crate) use self::ring::Ring;
 
-/// The places of `count` lanes.
-pub(crate) fn seats(count: usize, pool: &Arc<Pool>) -> io::Result<Vec<Seat<Ring>>> {
-    let alarm = || Alarm::new().map_err(|errno| refused("an eventfd", &errno.into()));
-    let seat = |_| Ok(Seat::new(Door::new(alarm()?), Ring::open(pool)?));
-    (0..count).map(seat).collect()
+/// Makes the slots of `count` lanes.
+pub(crate) fn lane_slots(count: usize, pool: &Arc<Pool>) -> io::Result<Vec<LaneSlot<Ring>>> {
+    let waker = || Waker::new().map_err(|errno| refused("an eventfd", &errno.into()));
+    let lane_slot = |_| Ok(LaneSlot::new(LaneRemote::new(waker()?), Ring::open(pool)?));
+    (0..count).map(lane_slot).collect()
 }

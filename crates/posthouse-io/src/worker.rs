@@ -19,8 +19,8 @@ pub enum Turn {
 
 /// An I/O worker's step.
 pub(crate) type IoStep = Box<dyn FnMut(&mut Lane) -> Turn + Send>;
-/// A side worker's step: it is given the time, and has no lane.
-pub(crate) type SideStep = Box<dyn FnMut(Duration) -> Turn + Send>;
+/// A background worker's step: it is given the time, and has no lane.
+pub(crate) type BackgroundStep = Box<dyn FnMut(Duration) -> Turn + Send>;
 
 thread_local! {
     /// True exactly while this thread runs a worker's step.

@@ -39,7 +39,7 @@ fn churn_in(
         files,
         workers: 3,
         at_once: 256,
-        time_max: None,
+        max_time: None,
     });
     let report = report.unwrap_or_else(|what| panic!("{what}"));
     println!("{}in {:?}, memory in KiB {:?}", report.figures, report.took, report.memory_kib);

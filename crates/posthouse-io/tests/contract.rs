@@ -1,12 +1,11 @@
 //! The contract of the completion port: one list of tests, run on every backend in both layouts.
 //!
-//! A test takes a [`Bed`]: a port with workers that do what the test tells them. It uses nothing
-//! but the crate's public interface, so a backend joins with one line at the end of this file.
+//! A test takes a [`Harness`]: a port with workers that do what the test tells them. It uses
+//! nothing but the crate's public interface, so a backend joins with one line at the end of this
+//! file.
 
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
 
-#[path = "contract/bed.rs"]
-mod bed;
 #[path = "contract/connecting.rs"]
 mod connecting;
 #[path = "contract/driver.rs"]
@@ -22,14 +21,13 @@ mod files_linux;
 #[cfg(target_os = "linux")]
 #[path = "contract/files_planted.rs"]
 mod files_planted;
-#[cfg(any(target_os = "linux", windows))]
-#[path = "contract/files_sent.rs"]
-mod files_sent;
 #[cfg(windows)]
 #[path = "contract/files_windows.rs"]
 mod files_windows;
 #[path = "contract/flow.rs"]
 mod flow;
+#[path = "contract/harness.rs"]
+mod harness;
 #[cfg(windows)]
 #[path = "contract/iocp.rs"]
 mod iocp_only;
@@ -46,9 +44,6 @@ mod names;
 #[cfg(target_os = "linux")]
 #[path = "contract/own_process.rs"]
 mod own_process;
-#[cfg(any(target_os = "linux", windows))]
-#[path = "contract/place.rs"]
-mod place;
 #[path = "shared/process.rs"]
 mod process;
 #[cfg(any(target_os = "linux", windows))]
@@ -56,8 +51,14 @@ mod process;
 mod real;
 #[path = "contract/receiving.rs"]
 mod receiving;
+#[cfg(any(target_os = "linux", windows))]
+#[path = "contract/sendfile.rs"]
+mod sendfile;
 #[path = "contract/sending.rs"]
 mod sending;
+#[cfg(any(target_os = "linux", windows))]
+#[path = "contract/test_dir.rs"]
+mod test_dir;
 #[cfg(target_os = "linux")]
 #[path = "contract/uring.rs"]
 mod uring_only;
@@ -67,7 +68,7 @@ mod waking;
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Backend, Layout};
 
-use bed::Bed;
+use harness::Harness;
 
 /// The list, made into the tests of one backend: `$run` is given each in turn.
 macro_rules! contract {
@@ -124,7 +125,7 @@ macro_rules! contract {
                     workers_wake_each_other
                     a_sleep_ends_when_its_time_is_over_and_not_before
                     a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep
-                    side_workers_are_woken_and_sleep_their_time
+                    background_workers_are_woken_and_sleep_their_time
                     random_numbers_differ
                 }
                 names {
@@ -182,7 +183,7 @@ macro_rules! contract_of_files {
                     two_ports_of_one_directory_lock_each_other_out
                     a_directory_is_named_by_its_clones_whatever_becomes_of_its_path
                 }
-                files_sent {
+                sendfile {
                     files_leave_in_their_place_between_memory
                     parts_of_a_file_begin_and_end_anywhere
                     more_of_a_file_is_sent_than_31_bits_count
@@ -198,37 +199,37 @@ macro_rules! contract_of_files {
     };
 }
 
-type Test = fn(&Bed);
+type Test = fn(&Harness);
 
 /// Runs a test on a real system.
 fn real(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
-    if !bed::is_here(backend) {
+    if !harness::is_here(backend) {
         return;
     }
-    let bed = Bed::new(backend.clone(), layout, io_workers);
-    test(&bed);
-    bed.finish();
+    let harness = Harness::new(backend.clone(), layout, io_workers);
+    test(&harness);
+    harness.finish();
 }
 
 /// The same with receives that have memory from the beginning on, and that memory on pages of its
 /// own.
 #[cfg(windows)]
 fn pending(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
-    let bed = Bed::pending(backend.clone(), layout, io_workers);
-    test(&bed);
-    bed.finish();
+    let harness = Harness::pending(backend.clone(), layout, io_workers);
+    test(&harness);
+    harness.finish();
 }
 
 /// The same with every buffer on pages of its own that nobody may touch once it is released: not
 /// even the kernel, whose late write no other tool notices.
 #[cfg(target_os = "linux")]
 fn guarded(backend: &Backend, layout: Layout, io_workers: usize, test: Test) {
-    if !bed::is_here(backend) {
+    if !harness::is_here(backend) {
         return;
     }
-    let bed = Bed::guarded(backend.clone(), layout, io_workers);
-    test(&bed);
-    bed.finish();
+    let harness = Harness::guarded(backend.clone(), layout, io_workers);
+    test(&harness);
+    harness.finish();
 }
 
 /// Runs a test in simulated networks: half of them as networks are, half of them strange.
@@ -246,9 +247,9 @@ fn simulated(layout: Layout, io_workers: usize, test: Test) {
         };
         let _told = TellSeed(seed);
         let network = Network::with(seed, faults);
-        let bed = Bed::new(Backend::Simulation(network), layout, io_workers);
-        test(&bed);
-        bed.finish();
+        let harness = Harness::new(Backend::Simulation(network), layout, io_workers);
+        test(&harness);
+        harness.finish();
     }
 }
 

@@ -9,15 +9,15 @@
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
 
-#[allow(dead_code, reason = "the bed of the contract, which uses all of it")]
-#[path = "contract/bed.rs"]
-mod bed;
-#[allow(dead_code, reason = "the bed of the contract, which uses all of it")]
+#[allow(dead_code, reason = "the harness of the contract, which uses all of it")]
 #[path = "contract/driver.rs"]
 mod driver;
+#[allow(dead_code, reason = "the harness of the contract, which uses all of it")]
+#[path = "contract/harness.rs"]
+mod harness;
 #[allow(dead_code, reason = "the places of the contract, which uses all of it")]
-#[path = "contract/place.rs"]
-mod place;
+#[path = "contract/test_dir.rs"]
+mod test_dir;
 
 use std::alloc::{GlobalAlloc, Layout as Room, System};
 use std::sync::Mutex;
@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use posthouse_io::{Backend, File, FileOp, Layout, Op};
 use rustix::fs::{Advice, fadvise};
 
-use bed::{Bed, PATIENCE, is_here, lock, pattern};
-use place::{Place, gather_of};
+use harness::{Harness, PATIENCE, is_here, lock, pattern};
+use test_dir::{TestDir, gather_of};
 
 /// Bytes of each operation: what is so large is kept.
 const PIECE: usize = 1 << 20;
@@ -92,13 +92,13 @@ enum Ending {
 
 const ENDINGS: [Ending; 3] = [Ending::AtOnce, Ending::InAStepOfItsOwn, Ending::ByAPanic];
 
-/// Ends the only lane of a bed with an operation in flight for each piece of a file.
-fn leave(bed: Bed, ending: Ending, op: impl Fn(usize) -> FileOp + Send + 'static) {
-    let (driver, stop) = (bed.driver.clone(), bed.driver.clone());
-    let lane = bed.lane(0);
+/// Ends the only lane of a harness with an operation in flight for each piece of a file.
+fn leave(harness: Harness, ending: Ending, op: impl Fn(usize) -> FileOp + Send + 'static) {
+    let (driver, stop) = (harness.driver.clone(), harness.driver.clone());
+    let lane = harness.lane(0);
     // What completes meanwhile is not taken.
-    bed.driver.take_at_most(0);
-    bed.on(lane, move |lane| {
+    harness.driver.take_at_most(0);
+    harness.on(lane, move |lane| {
         for piece in 0..PIECES {
             driver.submit(lane, Op::File(Box::new(op(piece))));
         }
@@ -109,22 +109,22 @@ fn leave(bed: Bed, ending: Ending, op: impl Fn(usize) -> FileOp + Send + 'static
     match ending {
         Ending::AtOnce => {}
         Ending::InAStepOfItsOwn => {
-            bed.driver.stop();
-            bed.port.wake(lane);
+            harness.driver.stop();
+            harness.port.wake(lane);
         }
-        Ending::ByAPanic => bed.post(lane, |_| panic!("a panic that this test is about")),
+        Ending::ByAPanic => harness.post(lane, |_| panic!("a panic that this test is about")),
     }
-    let drained = bed.port.drain(PATIENCE);
+    let drained = harness.port.drain(PATIENCE);
     assert_eq!(drained.workers, 0);
     eprintln!("{} of {PIECES} in flight", drained.leaked);
     assert!(drained.leaked > 0 || !matches!(ending, Ending::AtOnce), "nothing was in flight");
-    bed.driver.forget();
+    harness.driver.forget();
     // With what was completed and not taken.
-    drop(bed);
+    drop(harness);
 }
 
 /// Runs a test on every backend, and for every way of ending.
-fn each(test: impl Fn(Bed, Ending)) {
+fn each(test: impl Fn(Harness, Ending)) {
     let backends = [
         (Backend::Readiness, Layout::Pinned),
         (Backend::Readiness, Layout::Shared),
@@ -133,7 +133,7 @@ fn each(test: impl Fn(Bed, Ending)) {
     for (backend, layout) in backends.into_iter().filter(|(backend, _)| is_here(backend)) {
         for ending in ENDINGS {
             eprintln!("on {backend:?}, {layout}, {ending:?}");
-            test(Bed::new(backend.clone(), layout, 1), ending);
+            test(Harness::new(backend.clone(), layout, 1), ending);
         }
     }
 }
@@ -159,20 +159,20 @@ fn is_let_go(file: File, path: &std::path::Path) {
 #[test]
 fn a_lane_that_goes_frees_no_memory_that_is_read_into() {
     let content = pattern(PIECES * PIECE + 1, 1);
-    each(|bed, ending| {
+    each(|harness, ending| {
         let before = COUNT.load(Ordering::SeqCst);
-        let outer = Bed::new(Backend::Readiness, Layout::Pinned, 1);
-        let place = Place::new(&outer);
-        let path = place.path("file");
+        let outer = Harness::new(Backend::Readiness, Layout::Pinned, 1);
+        let dir = TestDir::new(&outer);
+        let path = dir.path("file");
         std::fs::write(&path, &content).expect("a file");
         let plain = std::fs::File::open(&path).expect("a file");
         plain.sync_all().expect("synced");
         // Out of the system's memory, so that reading takes its time.
         fadvise(&plain, 0, None, Advice::DontNeed).expect("advice");
         drop(plain);
-        let (file, _) = place.open("file").expect("a file");
+        let (file, _) = dir.open("file").expect("a file");
         let reading = file.clone();
-        leave(bed, ending, move |piece| FileOp::Read {
+        leave(harness, ending, move |piece| FileOp::Read {
             file: reading.clone(),
             offset: (piece * PIECE) as u64,
             bytes: PIECE,
@@ -181,7 +181,7 @@ fn a_lane_that_goes_frees_no_memory_that_is_read_into() {
         is_let_go(file, &path);
         until("the memory to be freed", || COUNT.load(Ordering::SeqCst) >= before + PIECES);
         assert_eq!(freed_and_touched(), 0, "memory was written to after it was freed");
-        drop(place);
+        drop(dir);
         outer.finish();
     });
 }
@@ -189,13 +189,13 @@ fn a_lane_that_goes_frees_no_memory_that_is_read_into() {
 #[test]
 fn a_lane_that_goes_frees_no_memory_that_is_written_from() {
     let content = pattern(PIECES * PIECE, 2);
-    each(|bed, ending| {
-        let outer = Bed::new(Backend::Readiness, Layout::Pinned, 1);
-        let place = Place::new(&outer);
-        let (file, _) = place.part("part").expect("a part");
-        let path = place.path(".posthouse/part");
+    each(|harness, ending| {
+        let outer = Harness::new(Backend::Readiness, Layout::Pinned, 1);
+        let dir = TestDir::new(&outer);
+        let (file, _) = dir.part("part").expect("a part");
+        let path = dir.path(".posthouse/part");
         let (writing, bytes) = (file.clone(), content.clone());
-        leave(bed, ending, move |piece| FileOp::Write {
+        leave(harness, ending, move |piece| FileOp::Write {
             file: writing.clone(),
             offset: (piece * PIECE) as u64,
             data: gather_of(&[&bytes[piece * PIECE..][..PIECE]]),
@@ -209,7 +209,7 @@ fn a_lane_that_goes_frees_no_memory_that_is_written_from() {
         let pieces = written.chunks(PIECE).zip(content.chunks(PIECE));
         assert_eq!(pieces.filter(|pair| wrong(*pair)).count(), 0, "of {} bytes", written.len());
         assert_eq!(freed_and_touched(), 0);
-        drop(place);
+        drop(dir);
         outer.finish();
     });
 }

@@ -8,14 +8,14 @@
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
 
-#[allow(dead_code, reason = "the bed of the contract, which uses all of it")]
-#[path = "contract/bed.rs"]
-mod bed;
-#[allow(dead_code, reason = "the bed of the contract, which uses all of it")]
+#[allow(dead_code, reason = "the harness of the contract, which uses all of it")]
 #[path = "contract/driver.rs"]
 mod driver;
 #[path = "losing_uring/environment.rs"]
 mod environment;
+#[allow(dead_code, reason = "the harness of the contract, which uses all of it")]
+#[path = "contract/harness.rs"]
+mod harness;
 #[path = "losing_uring/limits.rs"]
 mod limits;
 #[allow(dead_code, reason = "the contract uses all of it")]
@@ -28,7 +28,7 @@ mod refused;
 
 use posthouse_io::{Backend, CompletionPort, Layout, Options};
 
-use bed::Bed;
+use harness::Harness;
 use process::{Holdings, opened, ring_mappings};
 
 /// The error of a port that is to run on io_uring and on nothing else, of which nothing is left.
@@ -44,25 +44,25 @@ fn forced() -> String {
 /// that it works and that nothing is left of the probe.
 fn fallen_back() -> String {
     let before = opened();
-    let bed = Bed::new(Backend::Auto, Layout::Pinned, 2);
-    assert_eq!(bed.choice.backend, "readiness");
-    assert_eq!(bed.choice.layout, Layout::Pinned);
+    let harness = Harness::new(Backend::Auto, Layout::Pinned, 2);
+    assert_eq!(harness.choice.backend, "readiness");
+    assert_eq!(harness.choice.layout, Layout::Pinned);
     assert_eq!(ring_mappings(), 0);
-    works(&bed);
-    let reason = bed.choice.reason.clone();
-    bed.finish();
+    works(&harness);
+    let reason = harness.choice.reason.clone();
+    harness.finish();
     assert_eq!(opened(), before, "left by a port that is gone");
     reason
 }
 
 /// Accepts, connects, and sends and receives both ways.
-fn works(bed: &Bed) {
-    let (near, far) = bed.pair();
+fn works(harness: &Harness) {
+    let (near, far) = harness.pair();
     for (from, to) in [(near, far), (far, near)] {
-        bed.send_all(from, b"round trip");
-        assert_eq!(bed.read(to, 10), b"round trip");
+        harness.send_all(from, b"round trip");
+        assert_eq!(harness.read(to, 10), b"round trip");
     }
-    bed.close_all([near, far]);
+    harness.close_all([near, far]);
 }
 
 /// Fails unless the text has all of these in it.

@@ -4,20 +4,20 @@
 mod checkers;
 #[path = "simulation/crashes.rs"]
 mod crashes;
-#[path = "simulation/desk.rs"]
-mod desk;
 #[path = "simulation/disk.rs"]
 mod disk;
+#[path = "simulation/disk_fixture.rs"]
+mod disk_fixture;
 #[path = "simulation/faults.rs"]
 mod faults;
-#[path = "simulation/files_sent.rs"]
-mod files_sent;
+#[path = "simulation/fixture.rs"]
+mod fixture;
 #[path = "simulation/hanging.rs"]
 mod hanging;
 #[path = "simulation/network.rs"]
 mod network;
-#[path = "simulation/rig.rs"]
-mod rig;
+#[path = "simulation/sendfile.rs"]
+mod sendfile;
 #[path = "simulation/streams.rs"]
 mod streams;
 #[path = "simulation/time.rs"]

@@ -129,7 +129,8 @@ fn spawn_workers(core: &Arc<Core>) -> Result<(), StartError> {
         let limit = Duration::from_millis(core.options.handler_overrun_ms);
         let over = core.life.over().clone();
         let mut watchdog = Watchdog::new(watches, limit, core.stats.clone(), over);
-        let watching = core.port.spawn_side("posthouse-watchdog", move |now| watchdog.step(now));
+        let watching =
+            core.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
         if let Err(error) = watching {
             tracing::warn!(%error, "no watchdog: callbacks that run too long are not named");
         }

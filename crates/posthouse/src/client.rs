@@ -104,7 +104,7 @@ struct Inbox {
     /// Files that are over and not yet asked for.
     transfers: Vec<FinishedTransfer>,
     ended: Option<DisconnectReason>,
-    bell: Option<posthouse_io::Bell>,
+    bell: Option<posthouse_io::Notify>,
 }
 
 impl Inbox {
@@ -124,7 +124,7 @@ impl Collect {
             inbox.bell.clone()
         };
         if let Some(bell) = bell {
-            bell.ring();
+            bell.notify_all();
         }
     }
 }
@@ -225,7 +225,7 @@ impl Client {
         timeout: Option<Duration>,
         mut ready: impl FnMut(&mut Inbox) -> Option<T>,
     ) -> Option<T> {
-        self.endpoint.bell().wait(timeout, || ready(&mut lock(&self.inbox)))
+        self.endpoint.bell().wait_until(timeout, || ready(&mut lock(&self.inbox)))
     }
 
     fn may_wait() -> Result<(), ClientError> {
@@ -301,7 +301,7 @@ impl Client {
             peer.request(kind, &payload, timeout, move |_, reply| {
                 let reply = reply.map(|m| m.to_owned());
                 *lock(&slot) = Some(reply);
-                bell.ring();
+                bell.notify_all();
                 Ok(())
             });
             Ok(())
@@ -384,7 +384,7 @@ impl Client {
             self.on_strand(move |peer| {
                 peer.list_files(&after, move |_, listed| {
                     *lock(&slot) = Some(listed);
-                    bell.ring();
+                    bell.notify_all();
                     Ok(())
                 });
             })?;
@@ -413,7 +413,7 @@ impl Client {
         let posted = self.endpoint.run(self.peer, move |peer| {
             let value = run(peer);
             *lock(&slot) = Some(value);
-            bell.ring();
+            bell.notify_all();
             Ok(())
         });
         if posted == Err(RunError::NotConnected) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use posthouse_io::{Bell, Choice, CompletionPort, LaneId, Layout};
+use posthouse_io::{Notify, Selected, CompletionPort, LaneId, Layout};
 
 use crate::accepting::Accepting;
 use crate::config::{SendConfig, SendConfigs, SendLimits};
@@ -36,7 +36,7 @@ pub(crate) enum Reads {
 
 pub(crate) struct Core {
     pub(crate) port: CompletionPort,
-    pub(crate) choice: Choice,
+    pub(crate) choice: Selected,
     pub(crate) options: EndpointOptions,
     pub(crate) tuning: Tuning,
     pub(crate) reads: Reads,
@@ -73,11 +73,11 @@ pub(crate) struct Life {
     workers: AtomicUsize,
     /// True exactly when the last worker has ended.
     over: Arc<AtomicBool>,
-    pub(crate) bell: Bell,
+    pub(crate) bell: Notify,
 }
 
 impl Life {
-    pub(crate) fn new(workers: usize, bell: Bell) -> Self {
+    pub(crate) fn new(workers: usize, bell: Notify) -> Self {
         Self {
             deadline_ns: AtomicU64::new(0),
             told: AtomicU8::new(0),
@@ -166,7 +166,7 @@ impl fmt::Debug for Core {
 
 impl Core {
     pub(crate) fn new(
-        (port, choice): (CompletionPort, Choice),
+        (port, choice): (CompletionPort, Selected),
         options: EndpointOptions,
         tuning: Tuning,
     ) -> Self {
@@ -185,7 +185,7 @@ impl Core {
             stats: Arc::default(),
             assembly: Assembly::default(),
             known_hashes: KnownHashes::default(),
-            life: Life::new(choice.io_workers, port.bell()),
+            life: Life::new(choice.io_workers, port.notify()),
             faults_logged: LogLimit::default(),
             given_up_logged: LogLimit::default(),
             missing_logged: AtomicBool::new(false),
@@ -300,14 +300,14 @@ impl Core {
                 strands.clear();
             }
             self.life.over.store(true, Ordering::Release);
-            self.port.wake_sides();
-            self.life.bell.ring();
+            self.port.wake_background();
+            self.life.bell.notify_all();
         }
     }
 
     /// Waits until the last worker has ended and the port is drained.
     pub(crate) fn wait_for_end(&self) {
-        self.life.bell.wait(None, || self.life.is_over().then_some(()));
+        self.life.bell.wait_until(None, || self.life.is_over().then_some(()));
         let drained = self.port.drain(Duration::from_secs(10));
         if drained.leaked > 0 || drained.workers > 0 {
             tracing::error!(?drained, "the system still holds something: it is leaked");

@@ -457,7 +457,7 @@ impl<H: Handler> Endpoint<H> {
         self.core.life.is_over()
     }
 
-    pub(crate) fn bell(&self) -> &posthouse_io::Bell {
+    pub(crate) fn bell(&self) -> &posthouse_io::Notify {
         &self.core.life.bell
     }
 }

@@ -325,7 +325,7 @@ impl EndpointOptions {
             },
             io_workers: self.io_workers_here(),
             buffer_bytes: tuning.receive_buffer_bytes,
-            buffers_free_max: tuning.max_free_buffers,
+            max_free_buffers: tuning.max_free_buffers,
             read_mode: match tuning.read_mode {
                 ReadMode::ZeroByte => posthouse_io::ReadMode::ZeroByte,
                 ReadMode::Pending => posthouse_io::ReadMode::Pending,

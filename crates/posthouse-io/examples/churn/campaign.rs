@@ -34,8 +34,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use posthouse_io::{
-    Address, Backend, Bell, Buffer, CompletionPort, Counters, Drained, LaneId, Layout,
-    ListenOptions, NewSocket, Options, ReadMode, Turn,
+    Address, Backend, Buffer, CompletionPort, Counters, Drained, LaneId, Layout, ListenOptions,
+    NewSocket, Notify, Options, ReadMode, Turn,
 };
 
 use exchange::{Account, Exchanges, lock};
@@ -50,7 +50,7 @@ use worker::Worker;
 /// What to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// At most [`CONNECTIONS_MAX`].
+    /// At most [`MAX_CONNECTIONS`].
     pub(crate) connections: u32,
     pub(crate) backend: Backend,
     pub(crate) layout: Layout,
@@ -63,28 +63,28 @@ pub(crate) struct Settings {
     /// Connecting ends at once; as many accepting ones come with them, and each has a descriptor.
     pub(crate) at_once: u16,
     /// No connection begins when this time is over.
-    pub(crate) time_max: Option<Duration>,
+    pub(crate) max_time: Option<Duration>,
 }
 
 /// Each connection goes to an address of its own in 127.0.0.0/8, by which the accepting end knows
 /// which one it is, and because of which ports do not run out.
-pub(crate) const CONNECTIONS_MAX: u32 = 16_000_000;
+pub(crate) const MAX_CONNECTIONS: u32 = 16_000_000;
 const FIRST_ADDRESS: u32 = 0x7f01_0000;
 
 /// How often the campaign is looked at from outside.
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks at which nothing has been completed: half a minute. Looks and not time, because a machine
 /// that was suspended has not stood still.
-const LOOKS_IN_VAIN_MAX: u32 = 300;
+const MAX_LOOKS_IN_VAIN: u32 = 300;
 /// How long the workers may take to end.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
+const MAX_DRAIN: Duration = Duration::from_secs(30);
 /// More than a process has descriptors on the machines that run this.
 const PLACES: u32 = 20_000;
 /// Buffers that are collected before another thread drops them.
 const DISCARDS: usize = 32;
 
 /// How memory may grow between the first tenth and the end: a quarter, and what is warmed up late.
-const GROWTH_MAX_KIB: usize = 32 * 1024;
+const MAX_GROWTH_KIB: usize = 32 * 1024;
 
 /// What came of it.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ struct Campaign {
     settings: Settings,
     shelf: Shelf,
     port: CompletionPort,
-    bell: Bell,
+    notify: Notify,
     exchanges: Exchanges,
     houses: Vec<Arc<House>>,
     /// Ports where peers are served, by lane; those where they are turned away; one with nobody.
@@ -128,7 +128,7 @@ struct Campaign {
 
 /// Runs a campaign; the error says what was wrong.
 pub(crate) fn run(settings: Settings) -> Result<Report, String> {
-    assert!((1..=CONNECTIONS_MAX).contains(&settings.connections), "a number for an address");
+    assert!((1..=MAX_CONNECTIONS).contains(&settings.connections), "a number for an address");
     let before = Holdings::now();
     let started = Instant::now();
     let campaign = Campaign::open(settings).map_err(|error| error.to_string())?;
@@ -144,7 +144,7 @@ pub(crate) fn run(settings: Settings) -> Result<Report, String> {
         return Err(format!("not everything was given back: {before:?}, and now {after:?}"));
     }
     let [early, _, late] = memory_kib;
-    if late > early + early / 4 + GROWTH_MAX_KIB {
+    if late > early + early / 4 + MAX_GROWTH_KIB {
         return Err(format!("memory grows with the connections, KiB: {memory_kib:?}"));
     }
     Ok(Report { figures, took, memory_kib, holdings: after })
@@ -189,7 +189,7 @@ impl Campaign {
         let nobody = listen()?.local_address().port();
         let connections = settings.connections;
         Ok(Arc::new(Self {
-            bell: port.bell(),
+            notify: port.notify(),
             exchanges: Exchanges::new(settings.plan, settings.connections),
             posts_open: AtomicUsize::new(2 * houses.len()),
             workers: AtomicUsize::new(settings.workers.into()),
@@ -214,7 +214,7 @@ impl Campaign {
 
     fn start(self: &Arc<Self>) -> std::io::Result<()> {
         let side = self.clone();
-        self.port.spawn_side("discards", move |_| side.drop_discards())?;
+        self.port.spawn_background("discards", move |_| side.drop_discards())?;
         for number in 0..usize::from(self.settings.workers) {
             let house = self.houses[number % self.houses.len()].clone();
             let lane = house.lane;
@@ -231,7 +231,7 @@ impl Campaign {
         let (mut completed, mut looks_in_vain) = (0, 0);
         loop {
             let ended = || (self.workers.load(Ordering::Acquire) == 0).then_some(());
-            let ended = self.bell.wait(Some(LOOK), ended).is_some();
+            let ended = self.notify.wait_until(Some(LOOK), ended).is_some();
             let now = self.port.counters().completed;
             while tenths < if ended { 10 } else { self.tenths(started.elapsed()) } {
                 tenths += 1;
@@ -252,7 +252,7 @@ impl Campaign {
             }
             looks_in_vain = if now == completed { looks_in_vain + 1 } else { 0 };
             completed = now;
-            if looks_in_vain > LOOKS_IN_VAIN_MAX {
+            if looks_in_vain > MAX_LOOKS_IN_VAIN {
                 return Err(format!("nothing is completed any more\n{}", self.describe()));
             }
         }
@@ -265,7 +265,7 @@ impl Campaign {
     fn tenths(&self, elapsed: Duration) -> u32 {
         let over = self.clients_over.load(Ordering::Relaxed);
         let of_connections = 10 * u64::from(over) / u64::from(self.settings.connections);
-        let of_time = self.settings.time_max.map_or(0, |max| {
+        let of_time = self.settings.max_time.map_or(0, |max| {
             if elapsed >= max {
                 self.last.fetch_min(self.next.load(Ordering::Acquire), Ordering::AcqRel);
                 self.wake_all();
@@ -278,8 +278,8 @@ impl Campaign {
     /// Everything is over: nothing may be left.
     fn check_end(&self) -> Result<(), String> {
         self.discards_end.store(true, Ordering::Release);
-        self.port.wake_sides();
-        let drained = self.port.drain(DRAIN_MAX);
+        self.port.wake_background();
+        let drained = self.port.drain(MAX_DRAIN);
         if drained != Drained::default() {
             return Err(format!("after the end: {drained:?}"));
         }
@@ -381,7 +381,7 @@ impl Campaign {
         self.workers.fetch_sub(1, Ordering::AcqRel);
         // In the shared layout a wake-up reaches one worker: each wakes the next.
         self.wake_all();
-        self.bell.ring();
+        self.notify.notify_all();
     }
 
     fn fault(&self, what: String) {
@@ -406,7 +406,7 @@ impl Campaign {
         let mut discards = lock(&self.discards);
         discards.push(buffer);
         if discards.len() == DISCARDS {
-            self.port.wake_sides();
+            self.port.wake_background();
         }
     }
 

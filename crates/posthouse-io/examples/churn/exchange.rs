@@ -45,11 +45,11 @@ enum Half {
     Over(Account),
 }
 
-const ENTRIES_MAX: u32 = 1 << 18;
+const MAX_ENTRIES: u32 = 1 << 18;
 
 impl Exchanges {
     pub(super) fn new(plan: Plan, connections: u32) -> Self {
-        let entries = connections.clamp(1, ENTRIES_MAX);
+        let entries = connections.clamp(1, MAX_ENTRIES);
         Self { plan, entries: (0..entries).map(|_| Mutex::default()).collect() }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Verdict {
 }
 
 /// Receives in flight on one socket, cancelled ones included.
-const WAITING_MAX: usize = 8;
+const MAX_WAITING: usize = 8;
 
 impl Receives {
     pub(super) fn new(ordered: bool, single: bool) -> Self {
@@ -69,7 +69,7 @@ impl Receives {
                 ReceiveMode::Once
             }
             // Now and then it waits until what was cancelled has ended.
-            Some(_) if self.waiting.len() >= WAITING_MAX || random.one_in(3) => return None,
+            Some(_) if self.waiting.len() >= MAX_WAITING || random.one_in(3) => return None,
             _ if live > 0 => return None,
             _ => {
                 self.at_once = if self.single { 1 } else { random.between(1, 4) as usize };

@@ -53,7 +53,7 @@ fn opened(open: FileOp, options: Options) -> io::Result<File> {
         if let Some(open) = open.take() {
             lane.submit(Tag(0), Op::File(Box::new(open)));
         }
-        let Some(completion) = lane.next() else { return Turn::Sleep(None) };
+        let Some(completion) = lane.next_completion() else { return Turn::Sleep(None) };
         let _ = tell.send(completion.outcome);
         Turn::Done
     })?;

@@ -66,7 +66,7 @@ impl Worker {
         for new in moved {
             self.serve(new, lane)?;
         }
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             self.complete(completion, lane)?;
         }
         for name in std::mem::take(&mut self.visits) {
@@ -235,7 +235,7 @@ impl Worker {
                 self.take_in(*new, serves, lane)
             }
             Outcome::Failed(error) if !completion.more => {
-                if error.failure != Failure::Cancelled && !error.is_passing() || !post.cancelled {
+                if error.failure != Failure::Cancelled && !error.is_transient() || !post.cancelled {
                     return Err(format!("an accept failed without a cause: {error}"));
                 }
                 post.accept = None;

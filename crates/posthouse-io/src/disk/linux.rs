@@ -23,7 +23,8 @@ pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walk
 pub(super) use self::opening::open_root;
 pub(super) use self::publishing::{enter_or_make, sync_directory};
 use super::{
-    Finished, Folder, Kind, OFFSET_MAX, SEGMENTS_MAX, TRIES_MAX, is_within_a_file, settled,
+    DirHandle, EntryKind, MAX_OFFSET, MAX_SEGMENTS, MAX_TRIES, Publication, is_within_a_file,
+    settled,
 };
 use crate::error::Error;
 use crate::file::{File, FileOutcome, FileVersion, Metadata};
@@ -37,7 +38,7 @@ pub(super) type Handle = OwnedFd;
 pub(super) type Identity = (u64, u64);
 
 pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
-    if bytes > OFFSET_MAX {
+    if bytes > MAX_OFFSET {
         return Err(Errno::FBIG.into());
     }
     Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
@@ -60,7 +61,7 @@ pub(super) fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize,
     if !is_within_a_file(offset, data.len()) {
         return Err(Errno::FBIG.into());
     }
-    let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+    let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
     let mut used = 0;
     for (slot, segment) in slices.iter_mut().zip(data.slices()) {
         *slot = IoSlice::new(segment);
@@ -109,11 +110,11 @@ fn version_of(stat: &Stat) -> Option<FileVersion> {
     settled(version, stat.st_ctime.saturating_mul(1000))
 }
 
-fn kind_of(kind: FileType) -> Kind {
+fn kind_of(kind: FileType) -> EntryKind {
     match kind {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Directory,
-        _ => Kind::Other,
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Directory,
+        _ => EntryKind::Other,
     }
 }
 
@@ -141,8 +142,8 @@ mod tests {
     fn a_file_that_was_opened_without_waiting_waits_from_then_on() {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("file"), b"content").expect("a file");
-        let folder = Folder::open(directory.path()).expect("a directory");
-        for opened in [folder.open_file("file"), folder.open_part("part")] {
+        let dir = DirHandle::open(directory.path()).expect("a directory");
+        for opened in [dir.open_file("file"), dir.open_part("part")] {
             let Ok(FileOutcome::Opened { file, .. } | FileOutcome::Part { file, .. }) = opened
             else {
                 panic!("a file, not {opened:?}")

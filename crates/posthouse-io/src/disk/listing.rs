@@ -5,29 +5,29 @@
 
 use std::collections::BinaryHeap;
 
-use super::here::{self, Handle};
-use super::{Folder, Kind};
+use super::platform::{self, Handle};
+use super::{DirHandle, EntryKind};
 use crate::error::Error;
 use crate::file::{FileEntry, FileOutcome, Usage};
 
 /// Directories one beneath the other that are walked; a deeper one is left out. Each is open while
 /// those in it are walked.
-const DEPTH_MAX: usize = 64;
+const MAX_DEPTH: usize = 64;
 /// Names of a directory that are held and sorted at a time: a larger one is read several times.
 const BATCH: usize = 4096;
 
-impl Folder {
+impl DirHandle {
     /// Lists regular files in the order of their paths' bytes.
-    pub(super) fn list(&self, after: &str, entries_max: usize) -> Result<FileOutcome, Error> {
-        let mut list = List { after, entries_max, entries: Vec::new(), more: false };
-        let root = here::walkable(&self.root)?;
+    pub(super) fn list(&self, after: &str, max_entries: usize) -> Result<FileOutcome, Error> {
+        let mut list = List { after, max_entries, entries: Vec::new(), more: false };
+        let root = platform::walkable(&self.root)?;
         list.directory(&root, &mut String::new(), 1)?;
         Ok(FileOutcome::Listed { entries: list.entries, more: list.more })
     }
 
     /// Adds all regular files up.
     pub(super) fn add_up(&self, usage: &mut Usage) -> Result<(), Error> {
-        let root = here::walkable(&self.root)?;
+        let root = platform::walkable(&self.root)?;
         add_up(&root, usage, (1, false))
     }
 }
@@ -38,9 +38,9 @@ fn add_up(
     usage: &mut Usage,
     (depth, unfinished): (usize, bool),
 ) -> Result<(), Error> {
-    here::each_entry(directory, |entry| {
+    platform::each_entry(directory, |entry| {
         match entry.kind()? {
-            Kind::File => {
+            EntryKind::File => {
                 if let Some(found) = entry.look()?
                     && (!unfinished || found.has_one_name)
                 {
@@ -48,13 +48,14 @@ fn add_up(
                     usage.bytes = usage.bytes.saturating_add(found.metadata.bytes);
                 }
             }
-            Kind::Directory if depth < DEPTH_MAX => {
+            EntryKind::Directory if depth < MAX_DEPTH => {
                 if let Some(inner) = entry.enter()? {
-                    let parts = depth == 1 && entry.text().is_some_and(here::is_parts_directory);
+                    let parts =
+                        depth == 1 && entry.text().is_some_and(platform::is_parts_directory);
                     add_up(&inner, usage, (depth + 1, unfinished || parts))?;
                 }
             }
-            Kind::Directory | Kind::Other => {}
+            EntryKind::Directory | EntryKind::Other => {}
         }
         Ok(())
     })
@@ -63,7 +64,7 @@ fn add_up(
 /// A list as it grows.
 struct List<'a> {
     after: &'a str,
-    entries_max: usize,
+    max_entries: usize,
     entries: Vec<FileEntry>,
     more: bool,
 }
@@ -103,15 +104,15 @@ impl List<'_> {
         // What `after` says here; where it says nothing, all of this directory comes after it.
         let after = self.after.strip_prefix(path).unwrap_or_default();
         let mut first = BinaryHeap::new();
-        here::each_entry(directory, |entry| {
+        platform::each_entry(directory, |entry| {
             let Some(name) = entry.text() else { return Ok(()) };
-            if path.is_empty() && here::is_parts_directory(name) {
+            if path.is_empty() && platform::is_parts_directory(name) {
                 return Ok(());
             }
             let name = match entry.kind()? {
-                Kind::File => name.to_owned(),
-                Kind::Directory => format!("{name}/"),
-                Kind::Other => return Ok(()),
+                EntryKind::File => name.to_owned(),
+                EntryKind::Directory => format!("{name}/"),
+                EntryKind::Other => return Ok(()),
             };
             let holds_what_follows = name.ends_with('/') && after.starts_with(&*name);
             if *name > *last && (*name > *after || holds_what_follows) {
@@ -134,17 +135,17 @@ impl List<'_> {
         depth: usize,
     ) -> Result<(), Error> {
         if let Some(name) = name.strip_suffix('/') {
-            if depth < DEPTH_MAX
-                && let Some(inner) = here::enter(directory, name)?
+            if depth < MAX_DEPTH
+                && let Some(inner) = platform::enter(directory, name)?
             {
                 self.directory(&inner, path, depth + 1)?;
             }
             return Ok(());
         }
-        if let Some(found) = here::look(directory, name)?
-            && found.kind == Kind::File
+        if let Some(found) = platform::look(directory, name)?
+            && found.kind == EntryKind::File
         {
-            self.more = self.entries.len() == self.entries_max;
+            self.more = self.entries.len() == self.max_entries;
             if !self.more {
                 let path = path.as_str().into();
                 self.entries.push(FileEntry { path, metadata: found.metadata });

@@ -48,7 +48,7 @@ pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walk
 pub(super) use self::opening::open_root;
 pub(super) use self::publishing::{enter_or_make, sync_directory};
 use self::room::to_grow;
-use super::{Found, Kind, OFFSET_MAX, SEGMENTS_MAX, is_within_a_file, settled};
+use super::{EntryKind, Found, MAX_OFFSET, MAX_SEGMENTS, is_within_a_file, settled};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome, FileVersion, Metadata};
 use crate::operation::Gather;
@@ -72,7 +72,7 @@ impl File {
         &self.opened().handle
     }
 
-    /// Where whoever hands the file to a completion port notes to which.
+    /// The number of the completion port that the file is associated with, once it is.
     pub(crate) fn port(&self) -> &OnceLock<usize> {
         &self.opened().port
     }
@@ -85,7 +85,7 @@ impl From<OwnedHandle> for Opened {
 }
 
 pub(super) fn truncate(file: &Opened, bytes: u64) -> Result<(), Error> {
-    if bytes > OFFSET_MAX {
+    if bytes > MAX_OFFSET {
         return Err(too_long());
     }
     match calls::set_length(&file.handle, bytes.cast_signed()) {
@@ -115,7 +115,7 @@ pub(super) fn write(file: &Opened, offset: u64, data: &Gather) -> Result<usize, 
         return Err(too_long());
     }
     let mut written = 0;
-    for segment in data.slices().take(SEGMENTS_MAX) {
+    for segment in data.slices().take(MAX_SEGMENTS) {
         match calls::write(&file.handle, offset + written as u64, segment) {
             Ok(bytes) => {
                 written += bytes;
@@ -198,14 +198,14 @@ pub(super) fn identity(handle: &OwnedHandle) -> Result<Identity, Error> {
     Ok((volume.into(), id.into()))
 }
 
-fn kind_of(attributes: u32) -> Kind {
+fn kind_of(attributes: u32) -> EntryKind {
     let has = |bits| attributes & bits != 0;
     if has(fs::FILE_ATTRIBUTE_REPARSE_POINT | fs::FILE_ATTRIBUTE_DEVICE) {
-        Kind::Other
+        EntryKind::Other
     } else if has(fs::FILE_ATTRIBUTE_DIRECTORY) {
-        Kind::Directory
+        EntryKind::Directory
     } else {
-        Kind::File
+        EntryKind::File
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::windows::io::OwnedSocket;
 
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
-use super::operation::{self, Work};
-use super::record::{Hands, Input, Record};
+use super::operation::{self, OperationKind};
+use super::record::{Input, LaneCx, SocketState};
 use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::operation::{Completion, NewHandle, NewSocket, Outcome};
@@ -15,12 +15,12 @@ use crate::system;
 use crate::token::{Socket, Tag};
 
 /// Peers that are taken, where they are there already, before other sockets have their turn.
-const ACCEPTS_PER_VISIT: usize = 16;
+const ACCEPTS_PER_POLL: usize = 16;
 
 /// Peers that left before they were accepted, one after the other and none between them that came.
 /// So many are rather the system's own doing, or a flood: to await the next at once would take all
 /// of a core.
-const LOST_IN_A_ROW_MAX: u32 = 256;
+const MAX_LOST_IN_A_ROW: u32 = 256;
 
 /// An accept that goes on.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) struct Accepting {
 
 /// Whether an error is about the one peer that was at the head of the queue, and not about the
 /// listener: it left before it was accepted.
-fn concerns_one_peer(error: Error) -> bool {
+fn is_per_connection(error: Error) -> bool {
     matches!(error.failure, Failure::Reset | Failure::Aborted | Failure::TimedOut)
 }
 
@@ -61,7 +61,7 @@ impl Accepting {
     /// may happen to all, and whoever accepts is not told: the log is, at the first, the second,
     /// the fourth, and so on.
     fn drop_peer(&mut self, error: Error) {
-        if concerns_one_peer(error) || error.failure == Failure::NotConnected {
+        if is_per_connection(error) || error.failure == Failure::NotConnected {
             return;
         }
         self.lost += 1;
@@ -74,15 +74,15 @@ impl Accepting {
     }
 }
 
-impl Record {
-    pub(super) fn start_accept(&mut self, socket: Socket, tag: Tag, hands: &mut Hands<'_>) {
+impl SocketState {
+    pub(super) fn start_accept(&mut self, socket: Socket, tag: Tag, cx: &mut LaneCx<'_>) {
         assert!(matches!(self.input, Input::Nothing), "one accept at a time");
-        if let Some(error) = self.broken {
-            return hands.done.fail(tag, error);
+        if let Some(error) = self.error {
+            return cx.done.fail(tag, error);
         }
         let listener = self.handle.as_ref().expect("a listener has a handle");
         let Some(local) = system::local_address(listener) else {
-            return hands.done.fail(tag, Error::new(Failure::AddressNotAvailable));
+            return cx.done.fail(tag, Error::new(Failure::AddressNotAvailable));
         };
         let accepting = Accepting {
             tag,
@@ -95,34 +95,34 @@ impl Record {
             short_of: None,
         };
         self.input = Input::Accept(Box::new(accepting));
-        self.arm_accepts(socket, hands);
+        self.arm_accepts(socket, cx);
     }
 
     /// Has the system await as many peers as it should.
-    pub(super) fn arm_accepts(&mut self, socket: Socket, hands: &mut Hands<'_>) {
-        for _ in 0..ACCEPTS_PER_VISIT {
+    pub(super) fn arm_accepts(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
+        for _ in 0..ACCEPTS_PER_POLL {
             let Input::Accept(accepting) = &mut self.input else { return };
-            let ends = accepting.cancelled || self.broken.is_some();
-            if ends || accepting.short_of.is_some() || accepting.awaited >= hands.core.accepts {
-                return self.end_accept(hands);
+            let ends = accepting.cancelled || self.error.is_some();
+            if ends || accepting.short_of.is_some() || accepting.awaited >= cx.core.accepts {
+                return self.end_accept(cx);
             }
             let new = match system::stream_socket(accepting.ip) {
                 Ok(new) => new,
                 Err(error) => {
                     accepting.short_of = Some(error);
-                    return self.end_accept(hands);
+                    return self.end_accept(cx);
                 }
             };
             accepting.awaited += 1;
-            let begun = hands.core.functions.accept((self.raw(), socket), new, hands.spares);
-            if let Err(ended) = self.count(begun) {
-                let (Work::Accept { new, .. }, result) = hands.spares.keep(ended) else {
+            let submitted = cx.core.functions.accept((self.raw(), socket), new, cx.free_list);
+            if let Err(ended) = self.count(submitted) {
+                let (OperationKind::Accept { new, .. }, result) = cx.free_list.keep(ended) else {
                     unreachable!("an accept")
                 };
-                self.on_accept(new, result.map(drop), hands);
+                self.on_accept(new, result.map(drop), cx);
             }
         }
-        self.goes_on = true;
+        self.needs_poll = true;
     }
 
     /// A peer has come, or did not.
@@ -130,7 +130,7 @@ impl Record {
         &mut self,
         new: OwnedSocket,
         result: Result<(), Error>,
-        hands: &mut Hands<'_>,
+        cx: &mut LaneCx<'_>,
     ) {
         let listener = self.raw();
         let Input::Accept(accepting) = &mut self.input else {
@@ -144,25 +144,25 @@ impl Record {
                 accepting.short_of = None;
                 let ready = ready(&new, listener, no_delay);
                 #[cfg(test)]
-                let ready = hands.core.functions.oddities.not_ready.map_or(ready, Err);
+                let ready = cx.core.functions.oddities.not_ready.map_or(ready, Err);
                 match ready {
                     Ok(peer) => {
                         let new = NewSocket { peer, handle: NewHandle::Socket(new) };
                         let outcome = Outcome::Accepted(Box::new(new));
-                        hands.done.put(Completion { tag: accepting.tag, more: true, outcome });
+                        cx.done.put(Completion { tag: accepting.tag, more: true, outcome });
                     }
                     Err(error) => accepting.drop_peer(error),
                 }
             }
-            Err(error) if concerns_one_peer(error) => {
-                if accepting.lost_in_a_row >= LOST_IN_A_ROW_MAX {
+            Err(error) if is_per_connection(error) => {
+                if accepting.lost_in_a_row >= MAX_LOST_IN_A_ROW {
                     // As in a shortage: whoever accepts comes again later.
                     accepting.short_of = Some(Error { failure: Failure::NoBuffers, ..error });
                 }
             }
             // Of our own doing; or not, and then it is no cancel to whoever submitted the accept.
             Err(error) if error.failure == Failure::Cancelled => {
-                if !accepting.cancelled && self.broken.is_none() {
+                if !accepting.cancelled && self.error.is_none() {
                     accepting.short_of = Some(Error { failure: Failure::Other, ..error });
                 }
             }
@@ -170,23 +170,23 @@ impl Record {
         }
     }
 
-    pub(super) fn cancel_accepts(&mut self, hands: &mut Hands<'_>) {
+    pub(super) fn cancel_accepts(&mut self, cx: &mut LaneCx<'_>) {
         let Input::Accept(accepting) = &mut self.input else { return };
         accepting.cancelled = true;
         operation::cancel(self.raw(), None);
-        self.end_accept(hands);
+        self.end_accept(cx);
     }
 
     /// Ends the accept, where it is to end and no peer is awaited any more.
-    fn end_accept(&mut self, hands: &mut Hands<'_>) {
+    fn end_accept(&mut self, cx: &mut LaneCx<'_>) {
         let Input::Accept(accepting) = &self.input else { return };
         if accepting.awaited > 0 {
             return;
         }
         let (tag, cancelled) = (accepting.tag, accepting.cancelled);
         let cancelled = cancelled.then(|| Error::new(Failure::Cancelled));
-        let Some(error) = self.broken.or(cancelled).or(accepting.short_of) else { return };
+        let Some(error) = self.error.or(cancelled).or(accepting.short_of) else { return };
         self.input = Input::Nothing;
-        hands.done.fail(tag, error);
+        cx.done.fail(tag, error);
     }
 }

@@ -1,28 +1,28 @@
 //! Reads and writes of files, as operations of the port.
 //!
-//! The rest of the operations on files goes to the disk's threads, as on any backend: the system
-//! has no overlapped form of them.
+//! The other file operations go to the file pool, as on any backend: the system has no overlapped
+//! form of them.
 
 use std::os::windows::io::AsRawHandle;
 
 use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
 
-use super::operation::{self, Begun, Ended, Spares, Work};
+use super::operation::{self, Ended, FreeList, OperationKind, Submitted};
 use super::port::Port;
 use crate::disk;
 use crate::file::{File, FileOp, FileOutcome};
 use crate::token::Tag;
 
-/// What an operation on a file came to.
-pub(super) enum Told {
-    With(Tag, FileOutcome),
-    /// It failed: the disk's threads do it again, and say why in the words of the disk. What they
-    /// read or write is the same as before.
-    Undone(Tag, Box<FileOp>),
+/// The end of an operation on a file.
+pub(super) enum FileEnd {
+    Completed(Tag, FileOutcome),
+    /// It failed: the file pool does it again and reports the disk's own error. What it reads or
+    /// writes is the same as before.
+    Retry(Tag, Box<FileOp>),
 }
 
 /// Whether the port carries the operation out: where the file belongs to it, or can. A write that
-/// makes a file longer is done by the disk's threads: the system does it within the call.
+/// makes a file longer is done by the file pool: the system does it within the call.
 fn is_for_port(op: &FileOp, port: &Port) -> bool {
     let file = match op {
         FileOp::Read { file, offset, bytes, .. } if disk::is_within_a_file(*offset, *bytes) => file,
@@ -52,26 +52,28 @@ fn belongs(file: &File, port: &Port) -> bool {
     *belongs_to == mine
 }
 
-/// Begins an operation, or hands it back for the disk's threads.
+/// Begins an operation, or hands it back for the file pool.
 pub(super) fn begin(
     port: &Port,
     (tag, op): (Tag, Box<FileOp>),
-    spares: &mut Spares,
-) -> Result<Begun, Box<FileOp>> {
+    free_list: &mut FreeList,
+) -> Result<Submitted, Box<FileOp>> {
     disk::check(&op);
     if !is_for_port(&op, port) {
         return Err(op);
     }
-    Ok(operation::on_file(spares.take(None, Work::File { tag, op })))
+    Ok(operation::on_file(free_list.take(None, OperationKind::File { tag, op })))
 }
 
 /// What has ended.
-pub(super) fn end(ended: Ended, spares: &mut Spares) -> Told {
-    let (Work::File { tag, mut op }, result) = spares.keep(ended) else { unreachable!("a file's") };
+pub(super) fn end(ended: Ended, free_list: &mut FreeList) -> FileEnd {
+    let (OperationKind::File { tag, mut op }, result) = free_list.keep(ended) else {
+        unreachable!("a file's")
+    };
     let bytes = match result {
         Ok(bytes) => bytes,
         Err(error) if error.code.cast_unsigned() == ERROR_HANDLE_EOF => 0,
-        Err(_) => return Told::Undone(tag, op),
+        Err(_) => return FileEnd::Retry(tag, op),
     };
     let outcome = match &mut *op {
         FileOp::Read { memory, .. } => {
@@ -84,5 +86,5 @@ pub(super) fn end(ended: Ended, spares: &mut Spares) -> Told {
         FileOp::Write { data, .. } => FileOutcome::Written { bytes, data: std::mem::take(data) },
         _ => unreachable!("no other is begun"),
     };
-    Told::With(tag, outcome)
+    FileEnd::Completed(tag, outcome)
 }

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::HANDLE;
 
-use super::files::{self, Told};
-use super::operation::{Begun, Ended, Functions, Spares};
-use super::port::{self, Alarm, Event, Port};
-use super::record::{Hands, Record, Table};
+use super::files::{self, FileEnd};
+use super::operation::{Ended, FreeList, Functions, Submitted};
+use super::port::{self, Event, Port, Waker};
+use super::record::{LaneCx, SocketState, Sockets};
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{Completions, Figures, Letter};
+use crate::completions::{CompletionQueue, Injected, WorkerCounters};
 use crate::error::Error;
 use crate::file::FileOp;
-use crate::host::{self, Host};
+use crate::host::{self, NativePort};
 use crate::lane::Cancel;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::{Layout, Listener, Options, ReadMode};
-use crate::queue::{self, Work, WorkQueue};
+use crate::queue::{self, WorkItem, WorkQueue};
 use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
 use crate::system;
 use crate::token::{LaneId, Socket, Tag};
@@ -32,11 +32,11 @@ const BATCH_SHARED: usize = 16;
 /// What the system still has when the port goes is awaited for so long.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What the workers of one port have in common. Of its locks, a record's comes before the queue's.
-pub(crate) struct Core {
+/// The part that the workers of one port share. A socket's lock is taken before the queue's.
+pub(crate) struct IocpCore {
     port: Port,
-    table: Table,
-    queue: WorkQueue<Alarm>,
+    table: Sockets,
+    queue: WorkQueue<Waker>,
     layout: Layout,
     pub(super) functions: Functions,
     pub(super) read_mode: ReadMode,
@@ -44,30 +44,30 @@ pub(crate) struct Core {
     pub(super) accepts: usize,
     /// Operations on files that the system has.
     files: AtomicUsize,
-    /// Operations that nobody awaits any more, not all of which the system has.
-    given_up: AtomicUsize,
+    /// Operations that were abandoned, not all of which the system has.
+    abandoned: AtomicUsize,
     /// Workers that were started on it.
     workers: AtomicUsize,
 }
 
-impl Core {
+impl IocpCore {
     pub(super) fn open(workers: usize, layout: Layout, options: &Options) -> io::Result<Self> {
-        let (port, alarm) = port::open(workers)?;
+        let (port, waker) = port::open(workers)?;
         Ok(Self {
             port,
-            table: Table::new(),
-            queue: WorkQueue::new(alarm),
+            table: Sockets::new(),
+            queue: WorkQueue::new(waker),
             layout,
             functions: Functions::find()?,
             read_mode: options.read_mode,
             accepts: options.accepts,
             files: AtomicUsize::new(0),
-            given_up: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
         })
     }
 
-    pub(crate) fn queue(&self) -> &WorkQueue<Alarm> {
+    pub(crate) fn queue(&self) -> &WorkQueue<Waker> {
         &self.queue
     }
 
@@ -77,8 +77,8 @@ impl Core {
         assert!(self.layout == Layout::Shared || before == 0, "one worker to a pinned lane");
     }
 
-    fn poster(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        queue::poster(core, Self::queue)
+    fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
+        queue::completion_injector(core, Self::queue)
     }
 
     /// Has the socket's operations end here.
@@ -90,12 +90,12 @@ impl Core {
 /// A worker's end of it.
 pub(crate) struct IocpLane {
     id: LaneId,
-    host: Arc<Host>,
-    core: Arc<Core>,
+    services: Arc<NativePort>,
+    core: Arc<IocpCore>,
     /// What the call of the moment completes, on its way to the queue.
-    done: Completions,
+    done: CompletionQueue,
     buffers: LanePool,
-    spares: Spares,
+    free_list: FreeList,
     /// Room for the packets of a wait.
     ended: Vec<Ended>,
     now: Duration,
@@ -113,16 +113,16 @@ impl IocpLane {
         self.now
     }
 
-    pub(crate) fn next(&mut self) -> Option<Completion> {
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
-                Work::Completion(completion) => completion,
-                Work::Mail(Letter::Completion(completion)) => {
-                    self.done.figures().completed();
+                WorkItem::Completion(completion) => completion,
+                WorkItem::Injected(Injected::Completion(completion)) => {
+                    self.done.counters().completed();
                     completion
                 }
-                Work::Visit(key) => {
-                    self.visit(Socket::of_key(key));
+                WorkItem::Poll(key) => {
+                    self.poll(Socket::of_key(key));
                     continue;
                 }
             };
@@ -132,21 +132,23 @@ impl IocpLane {
         None
     }
 
-    pub(crate) fn prefers_files(&self) -> bool {
+    pub(crate) fn prefers_sendfile(&self) -> bool {
         self.core.functions.on_server
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
-        self.done.figures().submitted();
+        self.done.counters().submitted();
         let at_once = match op {
-            Op::Resolve(name) => self.host.resolver.look_up(tag, name, Core::poster(&self.core)),
+            Op::Resolve(id) => {
+                self.services.resolver.look_up(tag, id, IocpCore::completion_injector(&self.core))
+            }
             Op::File(op) => return self.start_file(tag, op),
             Op::Accept(socket)
             | Op::Connect(socket, _)
             | Op::Receive(socket, _)
             | Op::Send(socket, _)
             | Op::Close(socket) => {
-                self.with(socket, |record, hands| record.submit(socket, tag, op, hands));
+                self.with(socket, |state, cx| state.submit(socket, tag, op, cx));
                 None
             }
         };
@@ -157,55 +159,57 @@ impl IocpLane {
     }
 
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        match files::begin(&self.core.port, (tag, op), &mut self.spares) {
-            Ok(Begun::InFlight(_)) => {
+        match files::begin(&self.core.port, (tag, op), &mut self.free_list) {
+            Ok(Submitted::InFlight(_)) => {
                 self.core.files.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(Begun::Ended(ended)) => self.end_file(ended),
-            Err(op) => self.hand_to_disk(tag, op),
+            Ok(Submitted::Ended(ended)) => self.end_file(ended),
+            Err(op) => self.hand_to_file_pool(tag, op),
         }
     }
 
     fn end_file(&mut self, ended: Ended) {
-        match files::end(ended, &mut self.spares) {
-            Told::With(tag, outcome) => {
+        match files::end(ended, &mut self.free_list) {
+            FileEnd::Completed(tag, outcome) => {
                 self.done.end(tag, Outcome::File(Box::new(outcome)));
                 self.core.queue.add(&mut self.done, None);
             }
-            Told::Undone(tag, op) => self.hand_to_disk(tag, op),
+            FileEnd::Retry(tag, op) => self.hand_to_file_pool(tag, op),
         }
     }
 
-    fn hand_to_disk(&mut self, tag: Tag, op: Box<FileOp>) {
+    fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
         #[cfg(test)]
         if self.core.functions.oddities.has_no_thread_for(&op) {
             self.done.fail(tag, Error::new(crate::Failure::Unsupported));
             return self.core.queue.add(&mut self.done, None);
         }
-        if let Some(completion) = self.host.disk.take_on(tag, op, Core::poster(&self.core)) {
+        if let Some(completion) =
+            self.services.files.start(tag, op, IocpCore::completion_injector(&self.core))
+        {
             self.done.put(completion);
             self.core.queue.add(&mut self.done, None);
         }
     }
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
-        self.with(socket, |record, hands| record.cancel(what, hands));
+        self.with(socket, |state, cx| state.cancel(what, cx));
     }
 
-    pub(crate) fn give_up(&mut self) {
-        self.core.given_up.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn abandon(&mut self) {
+        self.core.abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn shutdown(&mut self, socket: Socket) {
-        self.with(socket, |record, _| record.shutdown());
+        self.with(socket, |state, _| state.shutdown());
     }
 
     pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with(socket, Record::reset);
+        self.with(socket, SocketState::reset);
     }
 
     pub(crate) fn socket(&mut self) -> Socket {
-        self.done.figures().opened();
+        self.done.counters().opened();
         self.core.table.occupy(|_, _| {})
     }
 
@@ -218,7 +222,7 @@ impl IocpLane {
     }
 
     pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.core.table.find(socket).and_then(|record| record.local_address())
+        self.core.table.find(socket).and_then(|state| state.local_address())
     }
 
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
@@ -226,25 +230,25 @@ impl IocpLane {
     }
 
     fn adopt_handle(&mut self, handle: NewHandle, is_listener: bool) -> Socket {
-        self.done.figures().opened();
+        self.done.counters().opened();
         let (handle, core) = (host::handle(handle), &self.core);
-        core.table.occupy(|record, _| record.adopt(handle, is_listener, core))
+        core.table.occupy(|state, _| state.adopt(handle, is_listener, core))
     }
 }
 
 /// What the loop asks for, and the way of the work.
 impl IocpLane {
-    pub(crate) fn new(id: LaneId, host: Arc<Host>, core: Arc<Core>) -> Self {
-        let figures: Arc<Figures> = Arc::default();
-        core.queue.figures().push(figures.clone());
+    pub(crate) fn new(id: LaneId, services: Arc<NativePort>, core: Arc<IocpCore>) -> Self {
+        let counters: Arc<WorkerCounters> = Arc::default();
+        core.queue.worker_counters().push(counters.clone());
         Self {
             id,
-            now: host.now(),
-            buffers: LanePool::new(host.pool.clone()),
-            spares: Spares::default(),
+            now: services.now(),
+            buffers: LanePool::new(services.pool.clone()),
+            free_list: FreeList::default(),
             ended: Vec::new(),
-            done: Completions::new(figures),
-            host,
+            done: CompletionQueue::new(counters),
+            services,
             share: share(core.layout),
             core,
         }
@@ -252,15 +256,15 @@ impl IocpLane {
 
     /// Between two steps: takes packets, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let asleep = sleep != Some(Duration::ZERO) && self.core.queue.fall_asleep();
+        let waiting = sleep != Some(Duration::ZERO) && self.core.queue.begin_wait();
         let core = self.core.clone();
         let mut ended = std::mem::take(&mut self.ended);
-        let mut rung = false;
+        let mut woken = false;
         loop {
             let limit =
-                if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+                if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
             let mut tell = |event| match event {
-                Event::Alarm => rung = true,
+                Event::Waker => woken = true,
                 Event::Ended(one) => ended.push(one),
             };
             let taken = match core.layout {
@@ -275,8 +279,8 @@ impl IocpLane {
             }
         }
         // Up first: whatever comes of the packets, the others know where this worker is.
-        core.queue.get_up(asleep, rung, &[]);
-        self.now = self.host.now();
+        core.queue.end_wait(waiting, woken, &[]);
+        self.now = self.services.now();
         ended.drain(..).for_each(|one| self.complete(one));
         self.ended = ended;
         self.share = share(self.core.layout);
@@ -287,39 +291,39 @@ impl IocpLane {
             self.core.files.fetch_sub(1, Ordering::Relaxed);
             return self.end_file(ended);
         };
-        self.with(socket, |record, hands| record.complete(socket, ended, hands));
+        self.with(socket, |state, cx| state.complete(socket, ended, cx));
     }
 
-    fn visit(&mut self, socket: Socket) {
+    fn poll(&mut self, socket: Socket) {
         let core = self.core.clone();
-        // Closed since it was listed.
-        let Some(record) = core.table.find(socket) else { return };
-        self.act(record, socket, |record, hands| record.visit(socket, hands));
+        // Closed since it was queued.
+        let Some(state) = core.table.find(socket) else { return };
+        self.act(state, socket, |state, cx| state.poll(socket, cx));
     }
 
-    fn with(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Hands<'_>)) {
+    fn with(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>)) {
         let core = self.core.clone();
         self.act(core.table.get(socket), socket, call);
     }
 
-    /// Calls a record of this lane's table.
+    /// Calls a socket of this lane's table, and queues what came of it.
     fn act(
         &mut self,
-        mut record: MutexGuard<'_, Record>,
+        mut state: MutexGuard<'_, SocketState>,
         socket: Socket,
-        call: impl FnOnce(&mut Record, &mut Hands<'_>),
+        call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>),
     ) {
-        let Self { core, done, buffers, spares, now, .. } = self;
-        call(&mut record, &mut Hands { core, done, buffers, spares, now: *now });
-        let closed = record.closed();
+        let Self { core, done, buffers, free_list, now, .. } = self;
+        call(&mut state, &mut LaneCx { core, done, buffers, free_list, now: *now });
+        let closed = state.closed();
         if let Some(tag) = closed {
-            done.figures().closed();
+            done.counters().closed();
             done.end(tag, Outcome::Closed);
         }
-        let due = record.list().then(|| socket.key());
-        // Under the record's lock, so that a socket's completions queue up in their order.
-        core.queue.add(done, due);
-        drop(record);
+        let ready = state.mark_queued().then(|| socket.key());
+        // Under the socket's lock, so that its completions are queued in their order.
+        core.queue.add(done, ready);
+        drop(state);
         if closed.is_some() {
             core.table.free(socket.slot);
         }
@@ -340,33 +344,33 @@ impl Drop for IocpLane {
     }
 }
 
-impl Drop for Core {
+impl Drop for IocpCore {
     /// Whatever was left, be it by a panic, is ended and awaited before anything that the system
     /// could write to is freed. What it does not give back stays allocated.
     fn drop(&mut self) {
-        let abandon = |table: &Table| {
+        let begin_close = |table: &Sockets| {
             let mut sockets = 0;
-            table.each(|record| {
-                record.abandon();
-                sockets += usize::from(record.is_in_flight());
+            table.each(|state| {
+                state.begin_close();
+                sockets += usize::from(state.is_in_flight());
             });
             (sockets, self.files.load(Ordering::Relaxed))
         };
         let until = Instant::now() + DRAIN;
-        let given_up = self.given_up.load(Ordering::Relaxed);
-        let (mut sockets, mut files) = abandon(&self.table);
-        while (sockets > 0 || files > given_up) && Instant::now() < until {
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        let (mut sockets, mut files) = begin_close(&self.table);
+        while (sockets > 0 || files > abandoned) && Instant::now() < until {
             let waited = self.port.wait::<BATCH_PINNED>(Some(Duration::from_secs(1)), |event| {
                 let Event::Ended(ended) = event else { return };
                 match ended.operation.socket {
-                    Some(socket) => self.table.get(socket).count_abandoned(),
+                    Some(socket) => self.table.get(socket).count_ended(),
                     None => drop(self.files.fetch_sub(1, Ordering::Relaxed)),
                 }
             });
             if waited.is_err() {
                 break;
             }
-            (sockets, files) = abandon(&self.table);
+            (sockets, files) = begin_close(&self.table);
         }
         if sockets + files > 0 {
             tracing::error!(
@@ -374,12 +378,12 @@ impl Drop for Core {
                 "the system held on to operations: memory leaked"
             );
             // Their handles stay open, too: closed, they could be another's when the system acts.
-            self.table.each(Record::leak);
+            self.table.each(SocketState::leak);
         }
     }
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for IocpCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("layout", &self.layout).finish_non_exhaustive()
     }

@@ -30,13 +30,13 @@ use crate::system::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
 /// Segments that leave in one operation; a longer gather leaves in several.
-const SEGMENTS_MAX: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 /// Bytes of an accepted peer's two addresses: each with the sixteen more that the call demands.
 const ADDRESS_BYTES: u32 = 64 + 16;
 
 /// Bytes of a file that move in one operation, at most: what is in memory already is copied within
 /// the call.
-const FILE_BYTES_MAX: usize = 4 << 20;
+const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// The box. The system knows it by the address of its first field.
 #[repr(C)]
@@ -44,13 +44,13 @@ pub(super) struct Operation {
     overlapped: UnsafeCell<OVERLAPPED>,
     /// None: an operation on a file.
     pub(super) socket: Option<Socket>,
-    pub(super) work: Work,
+    pub(super) work: OperationKind,
     /// Where calls put numbers that nobody reads, or that they also read.
     number: UnsafeCell<u32>,
 }
 
 /// What the operation does, and the memory that it does it with.
-pub(super) enum Work {
+pub(super) enum OperationKind {
     Connect {
         address: RawAddress,
     },
@@ -103,27 +103,27 @@ impl Ended {
     }
 }
 
-/// What came of a call that begins an operation.
-pub(super) enum Begun {
+/// The result of a call that begins an operation.
+pub(super) enum Submitted {
     /// The system has it: there will be a packet.
-    InFlight(Name),
+    InFlight(OverlappedId),
     /// It has ended in the call: there will be none.
     Ended(Ended),
 }
 
-/// Names an operation that the system has. It is never followed.
+/// Identifies an operation that the system has. It is never dereferenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name(NonNull<Operation>);
+pub(super) struct OverlappedId(NonNull<Operation>);
 
-impl Name {
-    /// The name that the operation had while the system had it.
+impl OverlappedId {
+    /// The id that the operation had while the system had it.
     pub(super) fn of(operation: &Operation) -> Self {
         Self(NonNull::from(operation))
     }
 }
 
-// SAFETY: it is compared and handed to the system, never followed.
-unsafe impl Send for Name {}
+// SAFETY: it is compared and handed to the system, never dereferenced.
+unsafe impl Send for OverlappedId {}
 
 /// The calls that Winsock has no fixed names for.
 #[derive(Clone, Copy)]
@@ -137,7 +137,7 @@ pub(super) struct Functions {
     /// are.
     pub(super) on_server: bool,
     #[cfg(test)]
-    pub(super) oddities: super::tests::Oddities,
+    pub(super) oddities: super::tests::TestFaults,
 }
 
 impl Functions {
@@ -165,7 +165,7 @@ impl Functions {
         };
         let at_once = v6_at_once && system::is_the_systems_own(&socket);
         #[cfg(test)]
-        let at_once = at_once && !super::tests::Oddities::now().layered;
+        let at_once = at_once && !super::tests::TestFaults::now().layered;
         Ok(Self {
             accept,
             connect,
@@ -173,7 +173,7 @@ impl Functions {
             at_once,
             on_server: system::is_server(),
             #[cfg(test)]
-            oddities: super::tests::Oddities::now(),
+            oddities: super::tests::TestFaults::now(),
         })
     }
 }
@@ -181,16 +181,16 @@ impl Functions {
 /// Boxes of operations that are over: a lane's own, for its next ones.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the boxes are what is kept: the system knows their address")]
-pub(super) struct Spares {
+pub(super) struct FreeList {
     boxes: Vec<Box<Operation>>,
 }
 
 /// Boxes that a lane keeps.
-const SPARES_MAX: usize = 256;
+const MAX_FREE: usize = 256;
 
-impl Spares {
+impl FreeList {
     /// A box with this operation.
-    pub(super) fn take(&mut self, socket: Option<Socket>, work: Work) -> Box<Operation> {
+    pub(super) fn take(&mut self, socket: Option<Socket>, work: OperationKind) -> Box<Operation> {
         let (overlapped, number) = (UnsafeCell::default(), UnsafeCell::new(0));
         let operation = Operation { overlapped, socket, work, number };
         match self.boxes.pop() {
@@ -203,10 +203,10 @@ impl Spares {
     }
 
     /// Takes apart what has ended.
-    pub(super) fn keep(&mut self, ended: Ended) -> (Work, Result<usize, Error>) {
+    pub(super) fn keep(&mut self, ended: Ended) -> (OperationKind, Result<usize, Error>) {
         let Ended { mut operation, result } = ended;
-        let work = std::mem::replace(&mut operation.work, Work::Probe);
-        if self.boxes.len() < SPARES_MAX {
+        let work = std::mem::replace(&mut operation.work, OperationKind::Probe);
+        if self.boxes.len() < MAX_FREE {
             self.boxes.push(operation);
         }
         (work, result)
@@ -242,7 +242,7 @@ impl Operation {
         self: Box<Self>,
         at_once: bool,
         call: impl FnOnce(*mut Operation) -> u32,
-    ) -> Begun {
+    ) -> Submitted {
         let raw = Box::into_raw(self);
         let result = match call(raw) {
             0 if at_once => {
@@ -252,13 +252,15 @@ impl Operation {
                 Ok(bytes)
             }
             0 | ERROR_IO_PENDING => {
-                return Begun::InFlight(Name(NonNull::new(raw).expect("a box is not null")));
+                return Submitted::InFlight(OverlappedId(
+                    NonNull::new(raw).expect("a box is not null"),
+                ));
             }
             // A call that fails at once queues no packet.
             code => Err(system::error(code)),
         };
         // SAFETY: the system is done with the box, and gives no packet for it.
-        Begun::Ended(Ended { operation: unsafe { Box::from_raw(raw) }, result })
+        Submitted::Ended(Ended { operation: unsafe { Box::from_raw(raw) }, result })
     }
 }
 
@@ -279,19 +281,22 @@ impl Functions {
         &self,
         (handle, socket): (SOCKET, Socket),
         to: RawAddress,
-        spares: &mut Spares,
-    ) -> Begun {
-        let operation = spares.take(Some(socket), Work::Connect { address: to });
+        free_list: &mut FreeList,
+    ) -> Submitted {
+        let operation = free_list.take(Some(socket), OperationKind::Connect { address: to });
         let connect = self.connect.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
-            let Work::Connect { address } = (unsafe { &(*raw).work }) else { unreachable!() };
+            let OperationKind::Connect { address } = (unsafe { &(*raw).work }) else {
+                unreachable!()
+            };
             // SAFETY: the address, the number and the OVERLAPPED are in the box.
             unsafe {
                 let number = (*raw).number.get();
                 let (start, len) = (address.start(), address.len());
-                let begun = connect(handle, start, len, ptr::null(), 0, number, overlapped(raw));
-                code(i32::from(begun == 0))
+                let submitted =
+                    connect(handle, start, len, ptr::null(), 0, number, overlapped(raw));
+                code(i32::from(submitted == 0))
             }
         };
         // SAFETY: as argued in the call.
@@ -302,26 +307,28 @@ impl Functions {
         &self,
         (listener, socket): (SOCKET, Socket),
         new: OwnedSocket,
-        spares: &mut Spares,
-    ) -> Begun {
+        free_list: &mut FreeList,
+    ) -> Submitted {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
-        let operation = spares.take(Some(socket), Work::Accept { new, addresses });
+        let operation = free_list.take(Some(socket), OperationKind::Accept { new, addresses });
         #[cfg(test)]
         if let Some(failure) = self.oddities.no_peer {
-            return Begun::Ended(super::tests::refused(operation, failure));
+            return Submitted::Ended(super::tests::refused(operation, failure));
         }
         let accept = self.accept.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
-            let Work::Accept { new, addresses } = (unsafe { &(*raw).work }) else { unreachable!() };
+            let OperationKind::Accept { new, addresses } = (unsafe { &(*raw).work }) else {
+                unreachable!()
+            };
             let (room, bytes) = (addresses.get().cast(), ADDRESS_BYTES);
             // SAFETY: the new socket, the room for the addresses, the number and the OVERLAPPED
             // are in the box. No data is awaited: a peer that sends nothing holds up nobody.
             unsafe {
                 let (new, number) = (system::raw(new), (*raw).number.get());
                 let at = overlapped(raw);
-                let begun = accept(listener, new, room, 0, bytes, bytes, number, at);
-                code(i32::from(begun == 0))
+                let submitted = accept(listener, new, room, 0, bytes, bytes, number, at);
+                code(i32::from(submitted == 0))
             }
         };
         // SAFETY: as argued in the call.
@@ -329,8 +336,12 @@ impl Functions {
     }
 
     /// Waits, without memory, until there is something to receive, or the end.
-    pub(super) fn probe(&self, (handle, socket): (SOCKET, Socket), spares: &mut Spares) -> Begun {
-        let operation = spares.take(Some(socket), Work::Probe);
+    pub(super) fn probe(
+        &self,
+        (handle, socket): (SOCKET, Socket),
+        free_list: &mut FreeList,
+    ) -> Submitted {
+        let operation = free_list.take(Some(socket), OperationKind::Probe);
         let nothing = WSABUF { len: 0, buf: ptr::null_mut() };
         self.receive_into(handle, operation, nothing)
     }
@@ -339,20 +350,20 @@ impl Functions {
         &self,
         (handle, socket): (SOCKET, Socket),
         mut buffer: Buffer,
-        spares: &mut Spares,
-    ) -> Begun {
+        free_list: &mut FreeList,
+    ) -> Submitted {
         let storage = buffer.storage_mut();
         let len = u32::try_from(storage.len()).unwrap_or(u32::MAX);
         let room = WSABUF { len, buf: storage.as_mut_ptr() };
-        let operation = spares.take(Some(socket), Work::Receive { buffer });
+        let operation = free_list.take(Some(socket), OperationKind::Receive { buffer });
         #[cfg(test)]
         if self.oddities.no_memory {
-            return Begun::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
+            return Submitted::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
         self.receive_into(handle, operation, room)
     }
 
-    fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Begun {
+    fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Submitted {
         let call = |raw: *mut Operation| {
             // SAFETY: the memory, the flags and the OVERLAPPED are in the box; the description of
             // the memory is read before the call returns.
@@ -365,17 +376,17 @@ impl Functions {
         unsafe { operation.begin(self.at_once, call) }
     }
 
-    /// Sends at most `bytes_max` bytes from the beginning of the gather.
+    /// Sends at most `max_bytes` bytes from the beginning of the gather.
     pub(super) fn send(
         &self,
         (handle, socket): (SOCKET, Socket),
         (tag, gather): (Tag, Gather),
-        bytes_max: usize,
-        spares: &mut Spares,
-    ) -> Begun {
-        let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; SEGMENTS_MAX];
+        max_bytes: usize,
+        free_list: &mut FreeList,
+    ) -> Submitted {
+        let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; MAX_SEGMENTS];
         let mut count = 0;
-        let mut left = bytes_max;
+        let mut left = max_bytes;
         for (place, bytes) in segments.iter_mut().zip(gather.slices()) {
             if left == 0 {
                 break;
@@ -386,7 +397,7 @@ impl Functions {
             let len = u32::try_from(len).expect("a part of the bytes that leave at a time");
             *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
         }
-        let operation = spares.take(Some(socket), Work::Send { tag, gather });
+        let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
         let call = |raw: *mut Operation| {
             // SAFETY: the bytes are owned by the gather in the box, on the heap, and only read; the
             // OVERLAPPED is in the box; the description of the bytes is read before the call
@@ -408,17 +419,19 @@ impl Functions {
         (handle, socket): (SOCKET, Socket),
         (tag, gather): (Tag, Gather),
         bytes: u32,
-        spares: &mut Spares,
-    ) -> Begun {
-        let operation = spares.take(Some(socket), Work::Send { tag, gather });
+        free_list: &mut FreeList,
+    ) -> Submitted {
+        let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
         #[cfg(test)]
         if self.oddities.no_files {
-            return Begun::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
+            return Submitted::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
         }
         let transmit = self.transmit.expect("a function that was found");
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
-            let Work::Send { gather, .. } = (unsafe { &(*raw).work }) else { unreachable!() };
+            let OperationKind::Send { gather, .. } = (unsafe { &(*raw).work }) else {
+                unreachable!()
+            };
             let (file, offset, _) = gather.file_ahead().expect("a file comes next");
             let file = file.handle().as_raw_handle();
             // SAFETY: the file is owned by the gather in the box, and so kept open; the OVERLAPPED
@@ -426,8 +439,8 @@ impl Functions {
             unsafe {
                 (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset);
                 let at = overlapped(raw);
-                let begun = transmit(handle, file, bytes, 0, at, ptr::null(), 0);
-                code(i32::from(begun == 0))
+                let submitted = transmit(handle, file, bytes, 0, at, ptr::null(), 0);
+                code(i32::from(submitted == 0))
             }
         };
         // SAFETY: as argued in the call.
@@ -436,10 +449,10 @@ impl Functions {
 }
 
 /// Reads or writes what the operation says.
-pub(super) fn on_file(operation: Box<Operation>) -> Begun {
+pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
     let call = |raw: *mut Operation| {
         // SAFETY: the box is whole, and ours until the call takes it.
-        let Work::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
+        let OperationKind::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
         let at = |offset: u64| {
             // SAFETY: no call has the OVERLAPPED yet.
             unsafe { (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset) };
@@ -448,26 +461,26 @@ pub(super) fn on_file(operation: Box<Operation>) -> Begun {
         // SAFETY: the handle is the operation's own; the memory is the heap's, and owned by the
         // operation in the box, as the OVERLAPPED is. There is room for as many bytes as are read,
         // and there are as many as are written.
-        let begun = unsafe {
+        let submitted = unsafe {
             match &mut **op {
                 FileOp::Read { file, offset, bytes, memory } => {
                     memory.clear();
                     memory.reserve(*bytes);
-                    let bytes = (*bytes).min(FILE_BYTES_MAX) as u32;
+                    let bytes = (*bytes).min(MAX_FILE_BYTES) as u32;
                     let (handle, room) = (file.handle().as_raw_handle(), memory.as_mut_ptr());
                     fs::ReadFile(handle, room, bytes, ptr::null_mut(), at(*offset))
                 }
                 // The system gathers whole pages only: a segment at a time.
                 FileOp::Write { file, offset, data } => {
                     let first = data.slices().next().expect("a write has bytes");
-                    let bytes = first.len().min(FILE_BYTES_MAX) as u32;
+                    let bytes = first.len().min(MAX_FILE_BYTES) as u32;
                     let (handle, from) = (file.handle().as_raw_handle(), first.as_ptr());
                     fs::WriteFile(handle, from, bytes, ptr::null_mut(), at(*offset))
                 }
                 _ => unreachable!("no other operation is given to the port"),
             }
         };
-        code(i32::from(begun == 0))
+        code(i32::from(submitted == 0))
     };
     // SAFETY: as argued in the call; files are associated so that success in the call has no
     // packet.
@@ -490,10 +503,10 @@ fn place(offset: u64) -> OVERLAPPED_0_0 {
     OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 }
 }
 
-/// Asks for the end of one operation, or of all that the system has for a socket. It is a request:
-/// what it ends has a packet like any other.
-pub(super) fn cancel(handle: SOCKET, which: Option<Name>) {
-    let which = which.map_or(ptr::null(), |name| name.0.as_ptr().cast_const().cast());
+/// Requests the cancellation of one operation, or of all that the system has for a socket. What it
+/// ends has a packet like any other.
+pub(super) fn cancel(handle: SOCKET, which: Option<OverlappedId>) {
+    let which = which.map_or(ptr::null(), |id| id.0.as_ptr().cast_const().cast());
     // SAFETY: the address is only compared with those of operations in flight on this handle.
     let asked = unsafe { CancelIoEx(handle as HANDLE, which) };
     // SAFETY: it reads a value of this thread.
@@ -506,12 +519,12 @@ pub(super) fn cancel(handle: SOCKET, which: Option<Name>) {
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.work {
-            Work::Connect { .. } => "connect",
-            Work::Accept { .. } => "accept",
-            Work::Probe => "probe",
-            Work::Receive { .. } => "receive",
-            Work::Send { .. } => "send",
-            Work::File { .. } => "file",
+            OperationKind::Connect { .. } => "connect",
+            OperationKind::Accept { .. } => "accept",
+            OperationKind::Probe => "probe",
+            OperationKind::Receive { .. } => "receive",
+            OperationKind::Send { .. } => "send",
+            OperationKind::File { .. } => "file",
         };
         write!(f, "Operation({what} on {:?})", self.socket)
     }
@@ -527,21 +540,21 @@ impl fmt::Debug for Functions {
 mod tests {
     use windows_sys::Win32::Foundation::{ERROR_DISK_FULL, ERROR_HANDLE_EOF};
 
-    use super::super::files::{self, Told};
+    use super::super::files::{self, FileEnd};
     use super::*;
     use crate::error::Failure;
     use crate::file::FileOutcome;
 
-    fn a_read(spares: &mut Spares) -> Box<Operation> {
+    fn a_read(free_list: &mut FreeList) -> Box<Operation> {
         let (_, file) = crate::iocp::tests::files::file_with(b"");
         let op = Box::new(FileOp::Read { file, offset: 0, bytes: 10, memory: Vec::new() });
-        spares.take(None, Work::File { tag: Tag(7), op })
+        free_list.take(None, OperationKind::File { tag: Tag(7), op })
     }
 
     /// Reads so many bytes, as the system does where it has them already.
     fn fill(raw: *mut Operation, bytes: &[u8]) {
         // SAFETY: the box is whole, and the call's own.
-        let Work::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
+        let OperationKind::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
         let FileOp::Read { memory, .. } = &mut **op else { unreachable!() };
         memory.reserve(10);
         // SAFETY: there is room for ten; nobody else has the OVERLAPPED.
@@ -554,16 +567,17 @@ mod tests {
     /// Windows reads what is in its memory within the call, Wine never does.
     #[test]
     fn what_ends_in_its_call_has_what_the_call_has_moved() {
-        let spares = &mut Spares::default();
+        let free_list = &mut FreeList::default();
         let call = |raw| {
             fill(raw, b"at once");
             0
         };
         // SAFETY: nothing is given to the system.
-        let begun = unsafe { a_read(spares).begin(true, call) };
-        let Begun::Ended(ended) = begun else { panic!("there will be no packet") };
+        let submitted = unsafe { a_read(free_list).begin(true, call) };
+        let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         assert_eq!(ended.result, Ok(7));
-        let Told::With(Tag(7), FileOutcome::Read { memory }) = files::end(ended, spares) else {
+        let FileEnd::Completed(Tag(7), FileOutcome::Read { memory }) = files::end(ended, free_list)
+        else {
             panic!("a read")
         };
         assert_eq!(memory, b"at once");
@@ -571,43 +585,45 @@ mod tests {
 
     #[test]
     fn a_read_that_fails_in_its_call_is_at_the_end_or_is_tried_again() {
-        let spares = &mut Spares::default();
+        let free_list = &mut FreeList::default();
         // SAFETY: nothing is given to the system.
-        let begun = unsafe { a_read(spares).begin(true, |_| ERROR_HANDLE_EOF) };
-        let Begun::Ended(ended) = begun else { panic!("there will be no packet") };
-        let told = files::end(ended, spares);
-        assert!(matches!(told, Told::With(_, FileOutcome::Read { memory }) if memory.is_empty()));
+        let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_HANDLE_EOF) };
+        let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
+        let told = files::end(ended, free_list);
+        assert!(
+            matches!(told, FileEnd::Completed(_, FileOutcome::Read { memory }) if memory.is_empty())
+        );
 
         // SAFETY: nothing is given to the system.
-        let begun = unsafe { a_read(spares).begin(true, |_| ERROR_DISK_FULL) };
-        let Begun::Ended(ended) = begun else { panic!("there will be no packet") };
+        let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_DISK_FULL) };
+        let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         assert_eq!(ended.result.map_err(|error| error.failure), Err(Failure::NoSpace));
-        assert!(matches!(files::end(ended, spares), Told::Undone(Tag(7), _)));
+        assert!(matches!(files::end(ended, free_list), FileEnd::Retry(Tag(7), _)));
     }
 
     /// The one has its packet to come although it has ended; the other has not ended.
     #[test]
     fn what_has_a_packet_to_come_is_in_flight() {
-        let spares = &mut Spares::default();
+        let free_list = &mut FreeList::default();
         for (at_once, code) in [(false, 0), (true, ERROR_IO_PENDING), (false, ERROR_IO_PENDING)] {
             let call = |raw| {
                 fill(raw, b"later");
                 code
             };
             // SAFETY: nothing is given to the system.
-            let begun = unsafe { a_read(spares).begin(at_once, call) };
-            let Begun::InFlight(name) = begun else { panic!("in flight: {at_once}, {code}") };
+            let submitted = unsafe { a_read(free_list).begin(at_once, call) };
+            let Submitted::InFlight(id) = submitted else { panic!("in flight: {at_once}, {code}") };
             let packet = OVERLAPPED_ENTRY {
-                lpOverlapped: name.0.as_ptr().cast(),
+                lpOverlapped: id.0.as_ptr().cast(),
                 dwNumberOfBytesTransferred: 5,
                 ..Default::default()
             };
             // SAFETY: it is in flight, and this is its one packet.
             let ended = unsafe { Operation::dequeued(&packet) };
-            assert_eq!(Name::of(&ended.operation), name);
-            let told = files::end(ended, spares);
+            assert_eq!(OverlappedId::of(&ended.operation), id);
+            let told = files::end(ended, free_list);
             assert!(
-                matches!(told, Told::With(_, FileOutcome::Read { memory }) if memory == b"later")
+                matches!(told, FileEnd::Completed(_, FileOutcome::Read { memory }) if memory == b"later")
             );
         }
     }

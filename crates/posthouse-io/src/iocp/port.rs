@@ -1,4 +1,4 @@
-//! The system's completion port: packets come out of it, and an alarm can be put in.
+//! The system's completion port: packets come out of it, and a waker can post one.
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -18,13 +18,13 @@ use windows_sys::Win32::System::WindowsProgramming::{
 
 use super::operation::{Ended, Operation};
 use crate::error::Error;
-use crate::queue::Ring;
+use crate::queue::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::system;
 
-/// The keys of packets: of operations, and of the alarm.
+/// The keys of packets: of operations, and of the waker.
 const OPERATION: usize = 0;
-const ALARM: usize = 1;
+const WAKER: usize = 1;
 
 /// A completion port.
 #[derive(Clone, Debug)]
@@ -36,18 +36,18 @@ pub(super) struct Port {
 
 /// Ends one worker's wait, with a packet of its own.
 #[derive(Debug)]
-pub(crate) struct Alarm {
+pub(crate) struct Waker {
     port: Port,
 }
 
-/// What a packet says.
+/// A packet.
 pub(super) enum Event {
     Ended(Ended),
-    Alarm,
+    Waker,
 }
 
-/// A port for so many workers, and its alarm.
-pub(super) fn open(workers: usize) -> io::Result<(Port, Alarm)> {
+/// A port for so many workers, and its waker.
+pub(super) fn open(workers: usize) -> io::Result<(Port, Waker)> {
     static PORTS: AtomicUsize = AtomicUsize::new(1);
     let at_once = u32::try_from(workers).expect("at most 256 workers");
     // SAFETY: no memory is named.
@@ -59,7 +59,7 @@ pub(super) fn open(workers: usize) -> io::Result<(Port, Alarm)> {
     // SAFETY: the system has just made it, and nobody else has it.
     let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
     let port = Port { handle, number: PORTS.fetch_add(1, Ordering::Relaxed) };
-    Ok((port.clone(), Alarm { port }))
+    Ok((port.clone(), Waker { port }))
 }
 
 impl Port {
@@ -119,7 +119,7 @@ impl Port {
         }
         for entry in &entries[..count as usize] {
             match entry.lpCompletionKey {
-                ALARM => tell(Event::Alarm),
+                WAKER => tell(Event::Waker),
                 // SAFETY: only operations are given to the system for the handles of this port,
                 // each gets one packet, and this is it.
                 _ => tell(Event::Ended(unsafe { Operation::dequeued(entry) })),
@@ -136,13 +136,13 @@ fn milliseconds(limit: Option<Duration>) -> u32 {
     u32::try_from(rounded).unwrap_or(INFINITE - 1).min(INFINITE - 1)
 }
 
-impl Ring for Alarm {
+impl Wake for Waker {
     /// It fails only where the system has no memory for a packet. Then it is tried again: a
     /// wake-up that is lost would be a hang.
-    fn ring(&self) {
+    fn wake(&self) {
         // SAFETY: the packet names no memory.
         until(|| unsafe {
-            PostQueuedCompletionStatus(self.port.raw(), 0, ALARM, ptr::null()) != 0
+            PostQueuedCompletionStatus(self.port.raw(), 0, WAKER, ptr::null()) != 0
         });
     }
 }

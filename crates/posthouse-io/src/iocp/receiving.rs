@@ -10,10 +10,10 @@
 //! that are posted when both streams have ended, even where bytes are left. From then on nothing is
 //! posted, and the socket itself says what is left, and when it is the end.
 
-use super::operation::{self, Name, Work};
-use super::record::{Hands, Input, Record};
+use super::operation::{self, OperationKind, OverlappedId};
+use super::record::{Input, LaneCx, SocketState};
 use crate::buffer::Buffer;
-use crate::completions::Completions;
+use crate::completions::CompletionQueue;
 use crate::error::{Error, Failure};
 use crate::operation::{Completion, Outcome, ReceiveMode};
 use crate::port::ReadMode;
@@ -27,20 +27,20 @@ pub(super) enum State {
     /// The system has no memory for it.
     Waits,
     /// The system has this operation for it.
-    Posted(Name),
+    Posted(OverlappedId),
 }
 
-impl Record {
+impl SocketState {
     pub(super) fn start_receive(
         &mut self,
         socket: Socket,
         tag: Tag,
         mode: ReceiveMode,
-        hands: &mut Hands<'_>,
+        cx: &mut LaneCx<'_>,
     ) {
         if !self.is_connected() {
-            let error = self.broken.unwrap_or(Error::new(Failure::NotConnected));
-            return hands.done.fail(tag, error);
+            let error = self.error.unwrap_or(Error::new(Failure::NotConnected));
+            return cx.done.fail(tag, error);
         }
         let before = match std::mem::take(&mut self.input) {
             Input::Nothing => None,
@@ -49,9 +49,9 @@ impl Record {
         };
         self.input = Input::Receives(Receives::push(before, Receive::new(tag, mode, State::Waits)));
         // A read tells what is left and then the end.
-        self.readable |= self.broken.is_some();
+        self.readable |= self.error.is_some();
         if !self.readable && !self.probing {
-            self.serve(socket, hands);
+            self.serve(socket, cx);
         }
     }
 
@@ -65,14 +65,14 @@ impl Record {
     }
 
     /// Takes what is there, at most one buffer; where nothing is, has the system tell of it.
-    pub(super) fn serve(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+    pub(super) fn serve(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
         if self.can_take() {
-            self.take_one(hands);
+            self.take_one(cx);
         }
         if !self.readable && !self.probing && self.wants_to_read() {
-            match hands.core.read_mode {
-                ReadMode::Pending if !self.posts_no_more => self.post_receives(socket, hands),
-                ReadMode::Pending | ReadMode::ZeroByte => self.probe(socket, hands),
+            match cx.core.read_mode {
+                ReadMode::Pending if !self.posted_receives_off => self.post_receives(socket, cx),
+                ReadMode::Pending | ReadMode::ZeroByte => self.probe(socket, cx),
             }
         }
     }
@@ -83,51 +83,51 @@ impl Record {
         self.readable && self.wants_to_read() && !self.receives().any(posted)
     }
 
-    fn take_one(&mut self, hands: &mut Hands<'_>) {
+    fn take_one(&mut self, cx: &mut LaneCx<'_>) {
         let handle = self.handle.as_ref().expect("a socket that receives has a handle");
-        let mut buffer = hands.buffers.take();
-        match (system::receive(handle, buffer.storage_mut()), self.broken) {
+        let mut buffer = cx.buffers.take();
+        match (system::receive(handle, buffer.storage_mut()), self.error) {
             (Ok(Some(bytes @ 1..)), _) => {
-                self.readable = bytes == buffer.capacity() || self.broken.is_some();
+                self.readable = bytes == buffer.capacity() || self.error.is_some();
                 buffer.set_filled(bytes);
                 let outcome = Outcome::Received(buffer);
-                return self.give_to_first_unposted(outcome, hands.done);
+                return self.give_to_first_unposted(outcome, cx.done);
             }
-            (_, Some(error)) => self.fail_unposted(error, hands.done),
-            (Ok(Some(_)), None) => self.end_unposted(hands.done),
+            (_, Some(error)) => self.fail_unposted(error, cx.done),
+            (Ok(Some(_)), None) => self.end_unposted(cx.done),
             (Ok(None), None) => self.readable = false,
-            (Err(error), None) if error.is_passing() => self.fail_unposted(error, hands.done),
+            (Err(error), None) if error.is_transient() => self.fail_unposted(error, cx.done),
             (Err(error), None) => {
-                let error = self.remember(error);
-                self.fail_unposted(error, hands.done);
+                let error = self.set_error(error);
+                self.fail_unposted(error, cx.done);
             }
         }
-        hands.buffers.give_back(buffer);
+        cx.buffers.give_back(buffer);
     }
 
     /// Asks the system to tell when there is something.
-    fn probe(&mut self, socket: Socket, hands: &mut Hands<'_>) {
-        let begun = hands.core.functions.probe((self.raw(), socket), hands.spares);
-        match self.count(begun) {
+    fn probe(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
+        let submitted = cx.core.functions.probe((self.raw(), socket), cx.free_list);
+        match self.count(submitted) {
             Ok(_) => self.probing = true,
             Err(ended) => {
-                let (_, result) = hands.spares.keep(ended);
-                self.on_probe(result.map(drop), hands);
+                let (_, result) = cx.free_list.keep(ended);
+                self.on_probe(result.map(drop), cx);
             }
         }
     }
 
     /// There is something to receive, or the end, or an error: a read will tell.
-    pub(super) fn on_probe(&mut self, result: Result<(), Error>, hands: &mut Hands<'_>) {
+    pub(super) fn on_probe(&mut self, result: Result<(), Error>, cx: &mut LaneCx<'_>) {
         self.probing = false;
         match result {
             Ok(()) => self.readable = true,
             // Of our own doing.
             Err(error) if error.failure == Failure::Cancelled => {}
             // It has no room even for that: whoever receives is told to come again.
-            Err(error) if error.is_passing() => self.fail_unposted(error, hands.done),
+            Err(error) if error.is_transient() => self.fail_unposted(error, cx.done),
             Err(error) => {
-                self.remember(error);
+                self.set_error(error);
                 self.readable = true;
             }
         }
@@ -135,28 +135,29 @@ impl Record {
 
     /// Gives the system memory for every receive, in their order. Where it has no room for that, a
     /// probe stands behind those that were posted.
-    fn post_receives(&mut self, socket: Socket, hands: &mut Hands<'_>) {
+    fn post_receives(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
         while !self.readable
             && let Some(index) = self.first_unposted()
         {
-            let buffer = hands.buffers.take();
-            let begun = hands.core.functions.receive((self.raw(), socket), buffer, hands.spares);
-            match self.count(begun) {
-                Ok(name) => self.at(index).state = State::Posted(name),
+            let buffer = cx.buffers.take();
+            let submitted = cx.core.functions.receive((self.raw(), socket), buffer, cx.free_list);
+            match self.count(submitted) {
+                Ok(id) => self.at(index).state = State::Posted(id),
                 Err(ended) => {
-                    let (Work::Receive { buffer }, result) = hands.spares.keep(ended) else {
+                    let (OperationKind::Receive { buffer }, result) = cx.free_list.keep(ended)
+                    else {
                         unreachable!("a receive")
                     };
-                    let short = result.is_err_and(|error| error.is_passing());
+                    let short = result.is_err_and(|error| error.is_transient());
                     if short {
-                        hands.buffers.give_back(buffer);
-                        return self.probe(socket, hands);
+                        cx.buffers.give_back(buffer);
+                        return self.probe(socket, cx);
                     }
                     let is_stream = self.at(index).mode == ReceiveMode::Stream;
-                    self.finish(index, buffer, result, hands);
+                    self.finish(index, buffer, result, cx);
                     if is_stream {
                         // It goes on, when others have had their turn.
-                        self.goes_on = true;
+                        self.needs_poll = true;
                         return;
                     }
                 }
@@ -167,15 +168,15 @@ impl Record {
     /// A receive that the system had memory for has ended.
     pub(super) fn on_receive(
         &mut self,
-        name: Name,
+        id: OverlappedId,
         buffer: Buffer,
         result: Result<usize, Error>,
-        hands: &mut Hands<'_>,
+        cx: &mut LaneCx<'_>,
     ) {
-        let index = self.receives().position(|receive| receive.state == State::Posted(name));
+        let index = self.receives().position(|receive| receive.state == State::Posted(id));
         let index = index.expect("the system receives where a receive waits");
         self.at(index).state = State::Waits;
-        self.finish(index, buffer, result, hands);
+        self.finish(index, buffer, result, cx);
     }
 
     /// What came of a receive with memory.
@@ -184,90 +185,92 @@ impl Record {
         index: usize,
         mut buffer: Buffer,
         result: Result<usize, Error>,
-        hands: &mut Hands<'_>,
+        cx: &mut LaneCx<'_>,
     ) {
         let Receive { cancelled, mode, .. } = *self.at(index);
         if let Ok(bytes @ 1..) = result {
             buffer.set_filled(bytes);
-            self.give(index, Outcome::Received(buffer), hands.done);
-            let over = match self.broken {
+            self.give(index, Outcome::Received(buffer), cx.done);
+            let over = match self.error {
                 _ if cancelled => Some(Error::new(Failure::Cancelled)),
                 // It came before the reset. Nothing is received behind that: the handle is to go.
-                broken if self.closes_when_free => broken,
+                error if self.closes_when_free => error,
                 _ => None,
             };
             if let (ReceiveMode::Stream, Some(error)) = (mode, over) {
-                self.end(index, Outcome::Failed(error), hands.done);
+                self.end(index, Outcome::Failed(error), cx.done);
             }
             return;
         }
-        hands.buffers.give_back(buffer);
-        let outcome = match (result, self.broken) {
+        cx.buffers.give_back(buffer);
+        let outcome = match (result, self.error) {
             // Not by what broke the connection: what comes after it may have bytes.
             (Err(error), _) if cancelled && error.failure == Failure::Cancelled => {
                 Outcome::Failed(Error::new(Failure::Cancelled))
             }
             (_, Some(error)) => Outcome::Failed(error),
             (Ok(_), None) if cancelled => Outcome::Failed(Error::new(Failure::Cancelled)),
-            (Ok(_), None) => return self.post_no_more(),
-            (Err(error), None) if error.failure == Failure::Cancelled && self.posts_no_more => {
+            (Ok(_), None) => return self.stop_posting(),
+            (Err(error), None)
+                if error.failure == Failure::Cancelled && self.posted_receives_off =>
+            {
                 return;
             }
-            (Err(error), None) if error.is_passing() => Outcome::Failed(error),
-            (Err(error), None) => Outcome::Failed(self.remember(error)),
+            (Err(error), None) if error.is_transient() => Outcome::Failed(error),
+            (Err(error), None) => Outcome::Failed(self.set_error(error)),
         };
-        self.end(index, outcome, hands.done);
+        self.end(index, outcome, cx.done);
     }
 
     /// A posted receive came back empty: it, and those behind it, which are taken back, are for the
     /// socket itself to answer.
-    fn post_no_more(&mut self) {
+    fn stop_posting(&mut self) {
         self.readable = true;
-        if !std::mem::replace(&mut self.posts_no_more, true) {
+        if !std::mem::replace(&mut self.posted_receives_off, true) {
             self.cancel_posted();
         }
     }
 
     fn cancel_posted(&mut self) {
         let posted = |receive: &mut Receive<State>| match receive.state {
-            State::Posted(name) => Some(name),
+            State::Posted(id) => Some(id),
             State::Waits => None,
         };
-        let names: Vec<Name> = self.receives().filter_map(posted).collect();
-        for name in names {
-            operation::cancel(self.raw(), Some(name));
+        let ids: Vec<OverlappedId> = self.receives().filter_map(posted).collect();
+        for id in ids {
+            operation::cancel(self.raw(), Some(id));
         }
     }
 
     /// What the system has comes back by itself; the others end here.
-    pub(super) fn cancel_receives(&mut self, hands: &mut Hands<'_>) {
+    pub(super) fn cancel_receives(&mut self, cx: &mut LaneCx<'_>) {
         self.receives().for_each(|receive| receive.cancelled = true);
         self.cancel_posted();
-        self.fail_unposted(Error::new(Failure::Cancelled), hands.done);
+        self.fail_unposted(Error::new(Failure::Cancelled), cx.done);
     }
 
     /// Fails every receive that the system has no memory for.
-    pub(super) fn fail_unposted(&mut self, error: Error, done: &mut Completions) {
+    pub(super) fn fail_unposted(&mut self, error: Error, done: &mut CompletionQueue) {
         self.each_unposted(|| Outcome::Failed(error), done);
     }
 
-    fn end_unposted(&mut self, done: &mut Completions) {
+    fn end_unposted(&mut self, done: &mut CompletionQueue) {
         self.each_unposted(|| Outcome::Ended, done);
     }
 
-    fn each_unposted(&mut self, outcome: impl Fn() -> Outcome, done: &mut Completions) {
+    fn each_unposted(&mut self, outcome: impl Fn() -> Outcome, done: &mut CompletionQueue) {
         while let Some(index) = self.first_unposted() {
             self.end(index, outcome(), done);
         }
     }
 
-    fn give_to_first_unposted(&mut self, outcome: Outcome, done: &mut Completions) {
+    fn give_to_first_unposted(&mut self, outcome: Outcome, done: &mut CompletionQueue) {
         let index = self.first_unposted();
         self.give(index.expect("a receive that reads"), outcome, done);
     }
 
     /// Data for a receive; a stream goes on.
-    fn give(&mut self, index: usize, outcome: Outcome, done: &mut Completions) {
+    fn give(&mut self, index: usize, outcome: Outcome, done: &mut CompletionQueue) {
         let receive = *self.at(index);
         match receive.mode {
             ReceiveMode::Stream => done.put(Completion { tag: receive.tag, more: true, outcome }),
@@ -275,7 +278,7 @@ impl Record {
         }
     }
 
-    fn end(&mut self, index: usize, outcome: Outcome, done: &mut Completions) {
+    fn end(&mut self, index: usize, outcome: Outcome, done: &mut CompletionQueue) {
         let Input::Receives(all) = std::mem::take(&mut self.input) else {
             unreachable!("no receive")
         };

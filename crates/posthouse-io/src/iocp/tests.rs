@@ -10,7 +10,7 @@ mod sending;
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::operation::{Ended, Operation, Work};
+use super::operation::{Ended, Operation, OperationKind};
 use crate::error::{Error, Failure};
 use crate::file::{FileOp, FileOutcome};
 use crate::operation::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
@@ -23,7 +23,7 @@ use crate::worker::Turn;
 /// What is odd.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent faults of the system")]
-pub(super) struct Oddities {
+pub(super) struct TestFaults {
     /// Sockets are those of a provider that is layered over the system's: a packet comes for all
     /// that does not fail in the call, and every packet says success.
     pub(super) layered: bool,
@@ -43,10 +43,10 @@ pub(super) struct Oddities {
 
 thread_local! {
     /// Of the ports that this thread opens.
-    static ODDITIES: Cell<Oddities> = Cell::default();
+    static ODDITIES: Cell<TestFaults> = Cell::default();
 }
 
-impl Oddities {
+impl TestFaults {
     pub(super) fn now() -> Self {
         ODDITIES.get()
     }
@@ -60,7 +60,8 @@ impl Oddities {
 
     /// Has an operation end in what it ends in where this is so.
     pub(super) fn distort(self, ended: &mut Ended) {
-        if let (Some(code), Work::Send { gather, .. }) = (self.file_error, &ended.operation.work)
+        if let (Some(code), OperationKind::Send { gather, .. }) =
+            (self.file_error, &ended.operation.work)
             && gather.file_ahead().is_some()
         {
             ended.result = Err(system::error(code));
@@ -81,17 +82,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test in both layouts, with this system's own sockets and with those of a layered
 /// provider.
-fn everywhere(oddities: Oddities, test: impl Fn(&CompletionPort)) {
+fn everywhere(oddities: TestFaults, test: impl Fn(&CompletionPort)) {
     for layout in [Layout::Shared, Layout::Pinned] {
         for layered in [false, true] {
-            let port = open(layout, Oddities { layered, ..oddities });
+            let port = open(layout, TestFaults { layered, ..oddities });
             test(&port);
             assert_at_rest(&port);
         }
     }
 }
 
-fn open(layout: Layout, oddities: Oddities) -> CompletionPort {
+fn open(layout: Layout, oddities: TestFaults) -> CompletionPort {
     let (backend, layout, read_mode) = (Backend::Iocp, Some(layout), ReadMode::Pending);
     ODDITIES.set(oddities);
     let opened = CompletionPort::open(Options { backend, layout, read_mode, ..Options::default() });
@@ -126,13 +127,13 @@ fn a_server_edition_is_told_from_the_others() {
 /// A probe stands in for what it has no memory for, and those behind it: each gets what is its.
 #[test]
 fn receives_that_the_system_has_no_memory_for_get_their_bytes_all_the_same() {
-    let short = Oddities { no_memory: true, ..Oddities::default() };
+    let short = TestFaults { no_memory: true, ..TestFaults::default() };
     everywhere(short, assert_receives_get_their_bytes);
 }
 
 #[test]
 fn receives_get_their_bytes_whether_the_system_tells_in_the_call_or_later() {
-    everywhere(Oddities::default(), assert_receives_get_their_bytes);
+    everywhere(TestFaults::default(), assert_receives_get_their_bytes);
 }
 
 fn assert_receives_get_their_bytes(port: &CompletionPort) {
@@ -150,7 +151,7 @@ fn assert_receives_get_their_bytes(port: &CompletionPort) {
             lane.submit(ACCEPT, Op::Accept(sockets[0]));
             lane.submit(Tag(1), Op::Connect(sockets[1], address));
         }
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             match (completion.tag, completion.outcome) {
                 (ACCEPT, Outcome::Accepted(new)) => {
                     sockets.push(lane.adopt(*new));

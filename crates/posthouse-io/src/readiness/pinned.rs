@@ -6,18 +6,18 @@ use std::fmt;
 use std::time::Duration;
 
 use super::poller::{Event, Poller};
-use super::record::Record;
+use super::record::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{Completions, Letter};
-use crate::disk::FileSent;
-use crate::door::Door;
-use crate::host::{self, Host};
+use crate::completions::{CompletionQueue, Injected};
+use crate::disk::SendfileDone;
+use crate::host::{self, NativePort};
 use crate::lane::Cancel;
+use crate::lane_remote::LaneRemote;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
 use crate::sync::Arc;
-use crate::table::Table;
+use crate::table::SlotTable;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events taken from the system in one call.
@@ -28,13 +28,13 @@ const SHARE: usize = 256;
 /// A worker's end of a pinned lane.
 pub(crate) struct PinnedLane {
     id: LaneId,
-    host: Arc<Host>,
-    door: Arc<Door>,
+    services: Arc<NativePort>,
+    remote: Arc<LaneRemote>,
     poller: Poller,
-    table: Table<Record>,
-    /// Keys of the records to visit, each at most once.
-    due: VecDeque<u64>,
-    done: Completions,
+    table: SlotTable<SocketState>,
+    /// Keys of the sockets to poll, each at most once.
+    ready: VecDeque<u64>,
+    done: CompletionQueue,
     buffers: LanePool,
     now: Duration,
     /// Completions that this step may still take.
@@ -51,35 +51,40 @@ impl PinnedLane {
         self.now
     }
 
-    pub(crate) fn next(&mut self) -> Option<Completion> {
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             if let Some(completion) = self.done.pop() {
                 self.share -= 1;
                 return Some(completion);
             }
-            let key = self.due.pop_front()?;
-            if let Some(record) = self.table.find(Socket::of_key(key)) {
-                record.visit(&mut self.buffers, &mut self.done);
-                self.look_after(Socket::of_key(key));
+            let key = self.ready.pop_front()?;
+            if let Some(state) = self.table.find(Socket::of_key(key)) {
+                state.poll(&mut self.buffers, &mut self.done);
+                self.reschedule(Socket::of_key(key));
             }
         }
         None
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
-        self.door.figures.submitted();
+        self.remote.counters.submitted();
         let socket = match op {
             Op::Resolve(name) => {
-                if let Some(completion) =
-                    self.host.resolver.look_up(tag, name, Door::poster(&self.door))
-                {
+                if let Some(completion) = self.services.resolver.look_up(
+                    tag,
+                    name,
+                    LaneRemote::completion_injector(&self.remote),
+                ) {
                     self.done.put(completion);
                 }
                 return;
             }
             Op::File(op) => {
-                if let Some(completion) = self.host.disk.take_on(tag, op, Door::poster(&self.door))
-                {
+                if let Some(completion) = self.services.files.start(
+                    tag,
+                    op,
+                    LaneRemote::completion_injector(&self.remote),
+                ) {
                     self.done.put(completion);
                 }
                 return;
@@ -87,7 +92,7 @@ impl PinnedLane {
             Op::Close(socket) => {
                 drop(self.table.get(socket).vacate());
                 self.table.release(socket.slot);
-                self.door.figures.closed();
+                self.remote.counters.closed();
                 return self.done.end(tag, Outcome::Closed);
             }
             Op::Accept(socket)
@@ -95,9 +100,9 @@ impl PinnedLane {
             | Op::Receive(socket, _)
             | Op::Send(socket, _) => socket,
         };
-        let record = self.table.get(socket);
-        record.submit(tag, op, (socket, &self.poller), &mut self.done);
-        self.look_after(socket);
+        let state = self.table.get(socket);
+        state.submit(tag, op, (socket, &self.poller), &mut self.done);
+        self.reschedule(socket);
     }
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
@@ -113,7 +118,7 @@ impl PinnedLane {
     }
 
     pub(crate) fn socket(&mut self) -> Socket {
-        self.door.figures.opened();
+        self.remote.counters.opened();
         self.table.socket()
     }
 
@@ -126,38 +131,38 @@ impl PinnedLane {
     }
 
     pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.table.find(socket).and_then(|record| record.local_address())
+        self.table.find(socket).and_then(|state| state.local_address())
     }
 
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
         self.buffers.give_back(buffer);
     }
 
-    /// Sees to what a record has come to want.
-    fn look_after(&mut self, socket: Socket) {
-        let record = self.table.get(socket);
-        let parcel = record.parcel(socket, &mut self.done);
-        if record.list() {
-            self.due.push_back(socket.key());
+    /// Queues the socket if it is ready, and starts its `sendfile` if it has one.
+    fn reschedule(&mut self, socket: Socket) {
+        let state = self.table.get(socket);
+        let job = state.take_sendfile_job(socket, &mut self.done);
+        if state.mark_queued() {
+            self.ready.push_back(socket.key());
         }
-        let Some(parcel) = parcel else { return };
-        let post = Door::letters(&self.door);
-        let post = |sent| post(Letter::FileSent(Box::new(sent)));
-        if let Some(sent) = self.host.disk.send(parcel, post) {
+        let Some(job) = job else { return };
+        let post = LaneRemote::injector(&self.remote);
+        let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
+        if let Some(sent) = self.services.files.send_file(job, post) {
             self.take_back(sent);
         }
     }
 
-    fn take_back(&mut self, sent: FileSent) {
+    fn take_back(&mut self, sent: SendfileDone) {
         let socket = sent.socket;
         // Closed since, after a cancel.
-        let Some(record) = self.table.find(socket) else { return };
-        record.on_file_sent(sent, &mut self.done);
-        self.look_after(socket);
+        let Some(state) = self.table.find(socket) else { return };
+        state.on_sendfile_done(sent, &mut self.done);
+        self.reschedule(socket);
     }
 
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
-        self.door.figures.opened();
+        self.remote.counters.opened();
         let socket = self.table.socket();
         self.table.get(socket).adopt(socket, host::descriptor(handle), &self.poller);
         socket
@@ -166,48 +171,54 @@ impl PinnedLane {
 
 /// What the loop asks for.
 impl PinnedLane {
-    pub(crate) fn new(id: LaneId, host: Arc<Host>, door: Arc<Door>, poller: Poller) -> Self {
+    pub(crate) fn new(
+        id: LaneId,
+        services: Arc<NativePort>,
+        remote: Arc<LaneRemote>,
+        poller: Poller,
+    ) -> Self {
         Self {
             id,
-            now: host.now(),
-            done: Completions::new(door.figures.clone()),
-            buffers: LanePool::new(host.pool.clone()),
-            host,
-            door,
+            now: services.now(),
+            done: CompletionQueue::new(remote.counters.clone()),
+            buffers: LanePool::new(services.pool.clone()),
+            services,
+            remote,
             poller,
-            table: Table::default(),
-            due: VecDeque::new(),
+            table: SlotTable::default(),
+            ready: VecDeque::new(),
             share: SHARE,
         }
     }
 
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let idle = self.done.is_empty() && self.due.is_empty();
-        let asleep = idle && sleep != Some(Duration::ZERO) && self.door.fall_asleep();
-        let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
-        let Self { poller, table, due, .. } = self;
+        let idle = self.done.is_empty() && self.ready.is_empty();
+        let waiting = idle && sleep != Some(Duration::ZERO) && self.remote.begin_wait();
+        let limit =
+            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let Self { poller, table, ready, .. } = self;
         let waited = poller.wait::<BATCH>(limit, |event| {
-            let Event::Socket { key, news } = event else { return };
+            let Event::Socket { key, readiness } = event else { return };
             // A socket that has been closed since may still have an event on the way.
-            let Some(record) = table.find(Socket::of_key(key)) else { return };
-            record.note(news);
-            if record.list() {
-                due.push_back(key);
+            let Some(state) = table.find(Socket::of_key(key)) else { return };
+            state.on_event(readiness);
+            if state.mark_queued() {
+                ready.push_back(key);
             }
         });
         waited.expect("a poller that worked goes on to work");
-        if self.door.get_up() {
+        if self.remote.end_wait() {
             let mut back = Vec::new();
-            self.door.take_mail(|letter| match letter {
-                Letter::Completion(completion) => self.done.put(completion),
-                Letter::FileSent(sent) => back.push(sent),
+            self.remote.drain_injected(|injected| match injected {
+                Injected::Completion(completion) => self.done.put(completion),
+                Injected::SendfileDone(sent) => back.push(sent),
             });
             for sent in back {
                 self.take_back(*sent);
             }
         }
-        self.now = self.host.now();
+        self.now = self.services.now();
         self.share = SHARE;
     }
 }

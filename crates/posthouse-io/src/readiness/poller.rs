@@ -7,11 +7,11 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use crate::door::Alarm;
-use crate::queue::Ring as _;
+use crate::lane_remote::Waker;
+use crate::queue::Wake as _;
 
-/// What the events of the alarm carry in place of a socket's key.
-const ALARM: u64 = u64::MAX;
+/// The key of the waker's events.
+const WAKER: u64 = u64::MAX;
 
 /// An epoll instance. Everything in it is edge-triggered and registered once for its life.
 #[derive(Debug)]
@@ -19,30 +19,30 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
-/// A poller with its alarm, seen to work.
-pub(super) fn open() -> Result<(Poller, Alarm), Errno> {
+/// Opens a poller with its waker, and checks that a wake-up comes through.
+pub(super) fn open() -> Result<(Poller, Waker), Errno> {
     let poller = Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
-    let alarm = Alarm::new()?;
+    let waker = Waker::new()?;
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    poller.register(alarm.descriptor(), ALARM, flags)?;
+    poller.register(waker.descriptor(), WAKER, flags)?;
 
     // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
-    alarm.ring();
-    let mut rung = false;
+    waker.wake();
+    let mut woken = false;
     poller
-        .wait::<1>(Some(Duration::from_secs(1)), |event| rung |= matches!(event, Event::Alarm))?;
-    if rung { Ok((poller, alarm)) } else { Err(Errno::NOSYS) }
+        .wait::<1>(Some(Duration::from_secs(1)), |event| woken |= matches!(event, Event::Waker))?;
+    if woken { Ok((poller, waker)) } else { Err(Errno::NOSYS) }
 }
 
-/// What a wait yields.
+/// An event of a wait.
 pub(super) enum Event {
-    Alarm,
-    Socket { key: u64, news: News },
+    Waker,
+    Socket { key: u64, readiness: Readiness },
 }
 
-/// What has become of a socket since the last event.
+/// The readiness that an event reports of a socket.
 #[derive(Clone, Copy)]
-pub(super) struct News {
+pub(super) struct Readiness {
     /// There may be something to read: data, a peer, the end, an error.
     pub(super) readable: bool,
     /// There may be room to send, a connect may have ended, or an error waits to be told.
@@ -56,7 +56,7 @@ impl Poller {
     /// Registers a socket. Its present state is the first event.
     pub(super) fn add(&self, fd: &OwnedFd, key: u64) -> Result<(), Errno> {
         use epoll::EventFlags as E;
-        assert_ne!(key, ALARM, "a socket with the alarm's key");
+        assert_ne!(key, WAKER, "a socket with the waker's key");
         let flags = E::IN | E::OUT | E::RDHUP | E::PRI | E::ET;
         self.register(fd, key, flags)
     }
@@ -89,15 +89,15 @@ impl From<epoll::Event> for Event {
     fn from(event: epoll::Event) -> Self {
         use epoll::EventFlags as E;
         let (key, flags) = (event.data, event.flags);
-        if key.u64() == ALARM {
-            return Event::Alarm;
+        if key.u64() == WAKER {
+            return Event::Waker;
         }
         let not_only_data = flags.intersects(E::RDHUP | E::HUP | E::ERR | E::PRI);
-        let news = News {
+        let readiness = Readiness {
             readable: not_only_data || flags.contains(E::IN),
             writable: flags.intersects(E::OUT | E::HUP | E::ERR),
             not_only_data,
         };
-        Event::Socket { key: key.u64(), news }
+        Event::Socket { key: key.u64(), readiness }
     }
 }

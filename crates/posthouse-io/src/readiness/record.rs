@@ -1,17 +1,18 @@
-//! One registered socket: what is known of it, what waits on it, and how the two meet.
+//! The state of one registered socket: its readiness, its pending operations, and the calls that
+//! serve them.
 //!
-//! The same for both layouts: pinned lanes own their records, in the shared layout each has a lock.
+//! The same for both layouts: a pinned lane owns its states, in the shared layout each has a lock.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::poller::{News, Poller};
+use super::poller::{Poller, Readiness};
 use crate::address::Address;
 use crate::buffer::LanePool;
-use crate::completions::Completions;
-use crate::disk::{Content, FileSent, Parcel};
+use crate::completions::CompletionQueue;
+use crate::disk::{SendfileDone, SendfileJob, SendfilePayload};
 use crate::error::{Error, Failure};
 use crate::lane::Cancel;
 use crate::operation::{Completion, Gather, NewHandle, NewSocket, Op, Outcome, ReceiveMode};
@@ -20,16 +21,16 @@ use crate::system::{self, Connecting};
 use crate::table::Slot;
 use crate::token::{Socket, Tag};
 
-/// Peers that one visit takes from an accept queue before other sockets have their turn.
-const ACCEPTS_PER_VISIT: usize = 16;
+/// Peers that one poll takes from an accept queue before other sockets have their turn.
+const ACCEPTS_PER_POLL: usize = 16;
 
 /// A slot of the table of sockets.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "independent facts about one socket, and a record must stay small"
+    reason = "independent facts about one socket, and the state must stay small"
 )]
-pub(super) struct Record {
+pub(super) struct SocketState {
     /// None: a socket that has not begun to connect, or a vacant slot.
     fd: Option<OwnedFd>,
     generation: u32,
@@ -38,7 +39,7 @@ pub(super) struct Record {
     output: Option<Box<Output>>,
     /// What ended the connection. The system tells it to one call only, be it a send or a receive,
     /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
-    broken: Option<Error>,
+    error: Option<Error>,
     /// True exactly when the slot is taken.
     live: bool,
     /// True exactly when a read may yield something: no read has come back empty since the last
@@ -47,21 +48,21 @@ pub(super) struct Record {
     /// True exactly when room to send may be there, or a connect may have ended.
     writable: bool,
     /// True exactly when a short read does not show that the socket is empty: see
-    /// [`News::not_only_data`]. Never forgotten.
+    /// [`Readiness::not_only_data`]. Never forgotten.
     read_until_empty: bool,
-    /// True exactly when the record is on the list of those to visit.
-    listed: bool,
+    /// True exactly when the socket is queued to be polled.
+    queued: bool,
     /// True exactly when this side has ended its stream.
-    sending_ended: bool,
-    /// True exactly while a thread of the disk is at a send, be it one that was cancelled since.
-    away: bool,
+    write_shutdown: bool,
+    /// True exactly while a thread of the file pool performs a send, cancelled since or not.
+    sendfile_in_flight: bool,
     /// True exactly when the end of the peer's stream was seen meanwhile. It is one only if the
     /// thread has met no error: the system tells that to one call only, and shows the others a
     /// clean end.
-    ended_while_away: bool,
+    ended_during_sendfile: bool,
 }
 
-const _: () = assert!(size_of::<Record>() <= 48, "the I/O record of an idle connection");
+const _: () = assert!(size_of::<SocketState>() <= 48, "the I/O state of an idle connection");
 
 /// A send that waits.
 #[derive(Debug)]
@@ -74,8 +75,8 @@ struct Output {
 enum Waits {
     /// For room, or for the thread that is still at one before it.
     Here(Gather),
-    /// For a thread of the disk to be done with it.
-    ForThread(Arc<Content>),
+    /// For the thread of the file pool that performs it.
+    ForThread(Arc<SendfilePayload>),
 }
 
 impl Output {
@@ -94,11 +95,11 @@ enum Input {
     Stream(Tag),
     Once(Tag),
     /// At least one, in the order of their submission; there have been more.
-    #[expect(clippy::box_collection, reason = "a record must stay small, and this is rare")]
+    #[expect(clippy::box_collection, reason = "the state must stay small, and this is rare")]
     Several(Box<VecDeque<Tag>>),
 }
 
-impl Slot for Record {
+impl Slot for SocketState {
     fn occupy(&mut self, slot: u32) -> Socket {
         assert!(!self.live, "a slot taken twice");
         *self = Self { generation: self.generation, live: true, ..Self::default() };
@@ -111,15 +112,15 @@ impl Slot for Record {
 }
 
 /// The handle.
-impl Record {
+impl SocketState {
     /// Gives the socket its handle, and registers it. A failure to do so is kept for the first
     /// operation: this is not the place where a failure is told.
     pub(super) fn adopt(&mut self, socket: Socket, fd: OwnedFd, poller: &Poller) {
-        self.broken = poller.add(&fd, socket.key()).err().map(system::error);
+        self.error = poller.add(&fd, socket.key()).err().map(system::error);
         self.fd = Some(fd);
     }
 
-    /// Gives up the slot; the handle is closed where it is dropped.
+    /// Vacates the slot; the handle is closed when it is dropped.
     pub(super) fn vacate(&mut self) -> Option<OwnedFd> {
         assert!(
             matches!(self.input, Input::Nothing) && self.output.is_none(),
@@ -135,39 +136,39 @@ impl Record {
     }
 }
 
-/// When to visit.
-impl Record {
-    /// Notes what an event says.
-    pub(super) fn note(&mut self, news: News) {
-        self.readable |= news.readable;
-        self.writable |= news.writable;
-        self.read_until_empty |= news.not_only_data;
+/// Polling.
+impl SocketState {
+    /// Merges the readiness that an event reports.
+    pub(super) fn on_event(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.writable |= readiness.writable;
+        self.read_until_empty |= readiness.not_only_data;
     }
 
-    /// Whether to put the record on the list of those to visit: there is something to do, and it
-    /// is not on it.
-    pub(super) fn list(&mut self) -> bool {
+    /// Marks the socket as queued if it is ready and not queued yet. Returns whether the caller
+    /// must queue it.
+    pub(super) fn mark_queued(&mut self) -> bool {
         let connecting = matches!(self.input, Input::Connect(_));
         let reading = !connecting && !matches!(self.input, Input::Nothing);
-        let writing = connecting || self.output.is_some() && !self.away;
-        let due = (self.readable && reading) || (self.writable && writing);
-        let list = due && !self.listed;
-        self.listed |= list;
-        list
+        let writing = connecting || self.output.is_some() && !self.sendfile_in_flight;
+        let ready = (self.readable && reading) || (self.writable && writing);
+        let enqueue = ready && !self.queued;
+        self.queued |= enqueue;
+        enqueue
     }
 
-    /// Does what is due, for at most one buffer or a few accepted peers: whoever has more goes to
-    /// the back of the list.
-    pub(super) fn visit(&mut self, buffers: &mut LanePool, done: &mut Completions) {
-        self.listed = false;
+    /// Does what is ready, for at most one buffer or a few accepted peers: a socket that has more
+    /// goes to the back of the queue.
+    pub(super) fn poll(&mut self, buffers: &mut LanePool, done: &mut CompletionQueue) {
+        self.queued = false;
         if self.writable {
             if let Input::Connect(tag) = self.input {
                 self.finish_connect(tag, done);
-            } else if !self.away
+            } else if !self.sendfile_in_flight
                 && let Some(output) = self.output.take()
             {
                 let Output { tag, waits: Waits::Here(gather) } = *output else {
-                    unreachable!("a thread that has a send is at it")
+                    unreachable!("a thread that has a send performs it")
                 };
                 self.send(tag, gather, done);
             }
@@ -185,14 +186,14 @@ impl Record {
 }
 
 /// Operations, and what ends them early.
-impl Record {
+impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(
         &mut self,
         tag: Tag,
         op: Op,
         (socket, poller): (Socket, &Poller),
-        done: &mut Completions,
+        done: &mut CompletionQueue,
     ) {
         match op {
             Op::Accept(_) => self.start_accept(tag, done),
@@ -200,33 +201,33 @@ impl Record {
             Op::Receive(_, mode) => self.start_receive(tag, mode, done),
             Op::Send(_, gather) => self.start_send(tag, gather, done),
             Op::Close(_) | Op::Resolve(_) | Op::File(_) => {
-                unreachable!("done by the lane, not by the record")
+                unreachable!("done by the lane, not by the socket")
             }
         }
     }
 
-    pub(super) fn cancel(&mut self, what: Cancel, done: &mut Completions) {
+    pub(super) fn cancel(&mut self, what: Cancel, done: &mut CompletionQueue) {
         self.fail_all(Error::new(Failure::Cancelled), what, done);
     }
 
     pub(super) fn shutdown(&mut self) {
-        self.sending_ended = true;
+        self.write_shutdown = true;
         if let Some(fd) = &self.fd {
-            system::end_sending(fd);
+            system::shutdown_write(fd);
         }
     }
 
-    pub(super) fn reset(&mut self, done: &mut Completions) {
-        let error = *self.broken.insert(system::error(Errno::CONNRESET));
+    pub(super) fn reset(&mut self, done: &mut CompletionQueue) {
+        let error = *self.error.insert(system::error(Errno::CONNRESET));
         if let Some(fd) = &self.fd {
             system::reset(fd);
         }
         self.fail_all(error, Cancel::Everything, done);
     }
 
-    fn start_accept(&mut self, tag: Tag, done: &mut Completions) {
+    fn start_accept(&mut self, tag: Tag, done: &mut CompletionQueue) {
         assert!(matches!(self.input, Input::Nothing), "one accept at a time");
-        if let Some(error) = self.broken {
+        if let Some(error) = self.error {
             return done.fail(tag, error);
         }
         self.input = Input::Accept(tag);
@@ -237,10 +238,10 @@ impl Record {
         tag: Tag,
         address: Address,
         (socket, poller): (Socket, &Poller),
-        done: &mut Completions,
+        done: &mut CompletionQueue,
     ) {
         assert!(self.fd.is_none(), "a socket connects once");
-        if let Some(error) = self.broken {
+        if let Some(error) = self.error {
             return done.fail(tag, error);
         }
         let connected = system::connect(address).and_then(|(fd, state)| {
@@ -261,7 +262,7 @@ impl Record {
         }
     }
 
-    fn finish_connect(&mut self, tag: Tag, done: &mut Completions) {
+    fn finish_connect(&mut self, tag: Tag, done: &mut CompletionQueue) {
         self.input = Input::Nothing;
         let fd = self.fd.as_ref().expect("a socket that connects has a handle");
         match system::connected(fd) {
@@ -269,13 +270,13 @@ impl Record {
             Err(errno) => {
                 // What is left of the handle would tell a receive that the peer has ended.
                 self.fd = None;
-                self.broken = Some(system::error(Errno::NOTCONN));
+                self.error = Some(system::error(Errno::NOTCONN));
                 done.fail(tag, system::error(errno));
             }
         }
     }
 
-    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, done: &mut Completions) {
+    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, done: &mut CompletionQueue) {
         if !self.is_connected() {
             return done.fail(tag, system::error(Errno::NOTCONN));
         }
@@ -292,13 +293,13 @@ impl Record {
             _ => panic!("a stream of receives is alone on its socket, and a listener has none"),
         };
         // No event will come any more, but a read tells what is left and then the end.
-        self.readable |= self.broken.is_some();
+        self.readable |= self.error.is_some();
     }
 
-    fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
+    fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut CompletionQueue) {
         assert!(!gather.is_empty(), "a send without bytes");
         assert!(self.output.is_none(), "one send at a time on a socket");
-        match self.broken {
+        match self.error {
             Some(error) => done.fail(tag, error),
             None if self.is_connected() => self.send(tag, gather, done),
             None => done.fail(tag, system::error(Errno::NOTCONN)),
@@ -311,10 +312,10 @@ impl Record {
 }
 
 /// Where an operation meets the system.
-impl Record {
-    fn accept_some(&mut self, tag: Tag, done: &mut Completions) {
+impl SocketState {
+    fn accept_some(&mut self, tag: Tag, done: &mut CompletionQueue) {
         let listener = self.fd.as_ref().expect("a listener has a handle");
-        for _ in 0..ACCEPTS_PER_VISIT {
+        for _ in 0..ACCEPTS_PER_POLL {
             match system::accept(listener) {
                 Ok((fd, peer)) => {
                     let new = NewSocket { peer, handle: NewHandle::Descriptor(fd) };
@@ -325,7 +326,7 @@ impl Record {
                     self.readable = false;
                     return;
                 }
-                Err(errno) if system::concerns_one_peer(errno) => {}
+                Err(errno) if system::is_per_connection(errno) => {}
                 Err(errno) => {
                     self.input = Input::Nothing;
                     return done.fail(tag, system::error(errno));
@@ -334,7 +335,7 @@ impl Record {
         }
     }
 
-    fn receive_one(&mut self, buffers: &mut LanePool, done: &mut Completions) {
+    fn receive_one(&mut self, buffers: &mut LanePool, done: &mut CompletionQueue) {
         let fd = self.fd.as_ref().expect("a socket that receives has a handle");
         let mut buffer = buffers.take();
         let received = system::receive(fd, buffer.storage_mut());
@@ -346,9 +347,11 @@ impl Record {
             return self.give_to_first_receive(Outcome::Received(buffer), done);
         }
         buffers.give_back(buffer);
-        match (received, self.broken) {
+        match (received, self.error) {
             (_, Some(error)) => self.fail_all(error, Cancel::Receives, done),
-            (Ok(_), None) if self.away => (self.readable, self.ended_while_away) = (false, true),
+            (Ok(_), None) if self.sendfile_in_flight => {
+                (self.readable, self.ended_during_sendfile) = (false, true)
+            }
             (Ok(_), None) => {
                 while self.is_receiving() {
                     self.end_first_receive(Outcome::Ended, done);
@@ -356,15 +359,15 @@ impl Record {
             }
             (Err(Errno::AGAIN), None) => self.readable = false,
             (Err(errno), None) => {
-                let error = self.remember(system::error(errno));
+                let error = self.set_error(system::error(errno));
                 self.fail_all(error, Cancel::Receives, done);
             }
         }
     }
 
-    fn send(&mut self, tag: Tag, gather: Gather, done: &mut Completions) {
+    fn send(&mut self, tag: Tag, gather: Gather, done: &mut CompletionQueue) {
         let fd = self.fd.as_ref().expect("a socket that sends has a handle");
-        if self.away || gather.file_ahead().is_some() {
+        if self.sendfile_in_flight || gather.file_ahead().is_some() {
             // Before the next look at the events: no event that tells of room is missed.
             self.writable = system::has_room(fd);
             self.output = Some(Box::new(Output::here(tag, gather)));
@@ -374,11 +377,16 @@ impl Record {
         self.sent(tag, gather, result, done);
     }
 
-    /// What is for a thread of the disk: a send whose file comes next, and that finds room.
-    pub(super) fn parcel(&mut self, socket: Socket, done: &mut Completions) -> Option<Parcel> {
+    /// Takes the send if its next segment lies in a file and the socket has room: a thread of the
+    /// file pool performs it.
+    pub(super) fn take_sendfile_job(
+        &mut self,
+        socket: Socket,
+        done: &mut CompletionQueue,
+    ) -> Option<SendfileJob> {
         let output = self.output.as_mut()?;
         let Waits::Here(gather) = &mut output.waits else { return None };
-        if self.away || !self.writable || gather.file_ahead().is_none() {
+        if self.sendfile_in_flight || !self.writable || gather.file_ahead().is_none() {
             return None;
         }
         let gather = std::mem::take(gather);
@@ -389,16 +397,16 @@ impl Record {
             self.output = None;
             return None;
         };
-        let content = Content::new(gather, to);
-        output.waits = Waits::ForThread(content.clone());
-        self.away = true;
-        Some(Parcel { socket, content })
+        let payload = SendfilePayload::new(gather, to);
+        output.waits = Waits::ForThread(payload.clone());
+        self.sendfile_in_flight = true;
+        Some(SendfileJob { socket, payload })
     }
 
-    /// A thread of the disk has done with a send.
-    pub(super) fn on_file_sent(&mut self, sent: FileSent, done: &mut Completions) {
-        let FileSent { gather, result, .. } = sent;
-        self.come_back();
+    /// Handles the end of a send on a thread of the file pool.
+    pub(super) fn on_sendfile_done(&mut self, sent: SendfileDone, done: &mut CompletionQueue) {
+        let SendfileDone { gather, result, .. } = sent;
+        self.end_sendfile();
         let error = result.err().filter(|errno| *errno != Errno::AGAIN);
         let error = error.and_then(|errno| self.send_error(errno));
         let Some(output) = self.output.take() else { return }; // it was cancelled
@@ -406,7 +414,7 @@ impl Record {
             // And another came.
             (Output { tag, waits: Waits::Here(next) }, _) => self.start_send(tag, next, done),
             (Output { tag, .. }, Some(error)) => done.fail(tag, error),
-            (Output { tag, .. }, None) => match (result, self.broken) {
+            (Output { tag, .. }, None) => match (result, self.error) {
                 (Ok(1..), _) => self.sent(tag, gather, result, done),
                 (_, Some(error)) => done.fail(tag, error),
                 (Ok(0), None) => self.send(tag, gather, done),
@@ -422,10 +430,10 @@ impl Record {
         }
     }
 
-    /// The thread is not at a send of this socket any more.
-    fn come_back(&mut self) {
-        self.away = false;
-        self.readable |= std::mem::take(&mut self.ended_while_away);
+    /// Notes that no thread performs a send of this socket any more.
+    fn end_sendfile(&mut self) {
+        self.sendfile_in_flight = false;
+        self.readable |= std::mem::take(&mut self.ended_during_sendfile);
     }
 
     fn has_room(&self) -> bool {
@@ -436,16 +444,16 @@ impl Record {
     /// passes.
     fn send_error(&mut self, errno: Errno) -> Option<Error> {
         let error = system::error(errno);
-        if error.is_passing() {
+        if error.is_transient() {
             return None;
         }
-        Some(match self.broken {
+        Some(match self.error {
             Some(error) => error,
             // The peer's reset came after its end.
-            None if errno == Errno::PIPE && !self.sending_ended => {
-                self.remember(Error { failure: Failure::Reset, ..error })
+            None if errno == Errno::PIPE && !self.write_shutdown => {
+                self.set_error(Error { failure: Failure::Reset, ..error })
             }
-            None => self.remember(error),
+            None => self.set_error(error),
         })
     }
 
@@ -455,7 +463,7 @@ impl Record {
         tag: Tag,
         gather: Gather,
         result: Result<usize, Errno>,
-        done: &mut Completions,
+        done: &mut CompletionQueue,
     ) {
         match result {
             Ok(bytes) => done.end(tag, Outcome::Sent { bytes, gather }),
@@ -470,15 +478,15 @@ impl Record {
         }
     }
 
-    /// Keeps an error that the connection does not survive.
-    fn remember(&mut self, error: Error) -> Error {
-        if !error.is_passing() && error.failure != Failure::NotConnected {
-            self.broken = Some(error);
+    /// Keeps an error that ends the connection.
+    fn set_error(&mut self, error: Error) -> Error {
+        if !error.is_transient() && error.failure != Failure::NotConnected {
+            self.error = Some(error);
         }
         error
     }
 
-    fn fail_all(&mut self, error: Error, what: Cancel, done: &mut Completions) {
+    fn fail_all(&mut self, error: Error, what: Cancel, done: &mut CompletionQueue) {
         while self.is_receiving() {
             self.end_first_receive(Outcome::Failed(error), done);
         }
@@ -488,10 +496,10 @@ impl Record {
                 done.fail(tag, error);
             }
             if let Some(output) = self.output.take() {
-                if let Waits::ForThread(content) = &output.waits
-                    && content.take().is_some()
+                if let Waits::ForThread(payload) = &output.waits
+                    && payload.take().is_some()
                 {
-                    self.come_back(); // no thread has begun with it
+                    self.end_sendfile(); // no thread has begun with it
                 }
                 done.fail(output.tag, error);
             }
@@ -503,7 +511,7 @@ impl Record {
     }
 
     /// Data for the first receive; a stream goes on.
-    fn give_to_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
+    fn give_to_first_receive(&mut self, outcome: Outcome, done: &mut CompletionQueue) {
         if let Input::Stream(tag) = self.input {
             done.put(Completion { tag, more: true, outcome });
         } else {
@@ -511,7 +519,7 @@ impl Record {
         }
     }
 
-    fn end_first_receive(&mut self, outcome: Outcome, done: &mut Completions) {
+    fn end_first_receive(&mut self, outcome: Outcome, done: &mut CompletionQueue) {
         let (tag, rest) = match std::mem::take(&mut self.input) {
             Input::Stream(tag) | Input::Once(tag) => (tag, Input::Nothing),
             Input::Several(mut tags) => {
@@ -530,38 +538,38 @@ mod tests {
     use super::*;
     use crate::buffer::Pool;
 
-    /// A connected socket's record, and what it works with.
+    /// The state of a connected socket, and what it works with.
     struct Rig {
         poller: Poller,
-        /// The alarm, and the listener.
-        kept: (crate::door::Alarm, OwnedFd),
-        record: Record,
+        /// The waker, and the listener.
+        kept: (crate::lane_remote::Waker, OwnedFd),
+        state: SocketState,
         socket: Socket,
-        done: Completions,
+        done: CompletionQueue,
     }
 
     impl Rig {
         fn new() -> Self {
-            let (poller, alarm) = super::super::poller::open().expect("a poller");
+            let (poller, waker) = super::super::poller::open().expect("a poller");
             let any = "127.0.0.1:0".parse().expect("an address");
             let options = crate::ListenOptions::default();
             let (listener, address) =
                 system::listen(any, options, system::NON_BLOCKING).expect("a listener");
             let (near, _) = system::connect(address).expect("a connection");
-            let mut record = Record::default();
-            let socket = record.occupy(0);
-            record.adopt(socket, near, &poller);
-            let done = Completions::new(Arc::default());
-            Self { poller, kept: (alarm, listener), record, socket, done }
+            let mut state = SocketState::default();
+            let socket = state.occupy(0);
+            state.adopt(socket, near, &poller);
+            let done = CompletionQueue::new(Arc::default());
+            Self { poller, kept: (waker, listener), state, socket, done }
         }
 
         /// Sends, and gives what is for a thread.
-        fn send(&mut self, tag: u64, segment: crate::Segment) -> Option<Arc<Content>> {
-            let Self { poller, record, socket, done, .. } = self;
+        fn send(&mut self, tag: u64, segment: crate::Segment) -> Option<Arc<SendfilePayload>> {
+            let Self { poller, state, socket, done, .. } = self;
             let mut gather = Gather::default();
             gather.push(segment);
-            record.submit(Tag(tag), Op::Send(*socket, gather), (*socket, poller), done);
-            record.parcel(*socket, done).map(|parcel| parcel.content)
+            state.submit(Tag(tag), Op::Send(*socket, gather), (*socket, poller), done);
+            state.take_sendfile_job(*socket, done).map(|job| job.payload)
         }
 
         /// Sends a file, and a thread is at it.
@@ -570,8 +578,8 @@ mod tests {
         }
 
         fn back(&mut self, gather: Gather, result: Result<usize, Errno>) {
-            let sent = FileSent { socket: self.socket, gather, result };
-            self.record.on_file_sent(sent, &mut self.done);
+            let sent = SendfileDone { socket: self.socket, gather, result };
+            self.state.on_sendfile_done(sent, &mut self.done);
         }
 
         /// How the only send that has ended did.
@@ -598,16 +606,16 @@ mod tests {
     #[test]
     fn a_send_that_is_away_is_cancelled_at_once() {
         let mut rig = Rig::new();
-        let content = rig.send(1, file()).expect("for a thread");
-        assert!(rig.done.pop().is_none() && !rig.record.list(), "it is away");
-        rig.record.cancel(Cancel::Everything, &mut rig.done);
+        let payload = rig.send(1, file()).expect("for a thread");
+        assert!(rig.done.pop().is_none() && !rig.state.mark_queued(), "it is away");
+        rig.state.cancel(Cancel::Everything, &mut rig.done);
         assert_eq!(rig.end(), (1, Err(Failure::Cancelled)));
-        assert!(content.take().is_none(), "no thread begins with it");
+        assert!(payload.take().is_none(), "no thread begins with it");
         assert!(rig.send(2, memory()).is_none());
         assert_eq!(rig.end(), (2, Ok(4)));
 
         let of_thread = rig.begin(3);
-        rig.record.cancel(Cancel::Everything, &mut rig.done);
+        rig.state.cancel(Cancel::Everything, &mut rig.done);
         assert_eq!(rig.end(), (3, Err(Failure::Cancelled)));
         assert!(rig.send(4, memory()).is_none());
         assert!(rig.done.pop().is_none(), "the bytes of two sends do not mix");
@@ -627,23 +635,23 @@ mod tests {
         assert_eq!(rig.end(), (2, Ok(0)));
         // A reset that was seen meanwhile.
         let gather = rig.begin(3);
-        rig.record.broken = Some(system::error(Errno::CONNRESET));
+        rig.state.error = Some(system::error(Errno::CONNRESET));
         rig.back(gather, Err(Errno::AGAIN));
         assert_eq!(rig.end(), (3, Err(Failure::Reset)));
-        rig.record.broken = None;
+        rig.state.error = None;
         // One that the thread met for a send that was cancelled.
         let gather = rig.begin(4);
-        rig.record.cancel(Cancel::Everything, &mut rig.done);
+        rig.state.cancel(Cancel::Everything, &mut rig.done);
         rig.back(gather, Err(Errno::PIPE));
         assert_eq!(rig.end(), (4, Err(Failure::Cancelled)));
         assert!(rig.send(5, memory()).is_none());
         assert_eq!(rig.end(), (5, Err(Failure::Reset)));
         // One that is over does not keep the socket.
-        rig.record.broken = None;
+        rig.state.error = None;
         rig.begin(6);
-        rig.record.reset(&mut rig.done);
+        rig.state.reset(&mut rig.done);
         assert_eq!(rig.end(), (6, Err(Failure::Reset)));
-        drop(rig.record.vacate());
+        drop(rig.state.vacate());
     }
 
     /// The system tells a reset to one call, here the thread's, and shows a receive a clean end.
@@ -658,19 +666,22 @@ mod tests {
                 }
             };
             let gather = rig.begin(1);
-            rig.record.start_receive(Tag(2), ReceiveMode::Once, &mut rig.done);
+            rig.state.start_receive(Tag(2), ReceiveMode::Once, &mut rig.done);
             drop(far);
-            let near = rig.record.fd.as_ref().expect("connected");
+            let near = rig.state.fd.as_ref().expect("connected");
             let mut looked_at = [rustix::event::PollFd::new(near, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut looked_at, None).expect("it ends");
             let mut buffers = LanePool::new(Pool::of(&crate::Options::default()));
-            rig.record.readable = true;
-            rig.record.visit(&mut buffers, &mut rig.done);
-            assert!(rig.done.pop().is_none() && !rig.record.list(), "it waits for the thread");
+            rig.state.readable = true;
+            rig.state.poll(&mut buffers, &mut rig.done);
+            assert!(
+                rig.done.pop().is_none() && !rig.state.mark_queued(),
+                "it waits for the thread"
+            );
             rig.back(gather, result);
             assert_eq!(rig.end(), (1, end));
-            assert!(rig.record.list(), "now it is looked at again");
-            rig.record.visit(&mut buffers, &mut rig.done);
+            assert!(rig.state.mark_queued(), "now it is looked at again");
+            rig.state.poll(&mut buffers, &mut rig.done);
             let told = rig.done.pop().expect("a completion").outcome;
             match end {
                 Ok(_) => assert!(matches!(told, Outcome::Ended), "{told:?}"),
@@ -678,7 +689,7 @@ mod tests {
                     assert!(matches!(told, Outcome::Failed(it) if it.failure == why), "{told:?}");
                 }
             }
-            drop(rig.record.vacate());
+            drop(rig.state.vacate());
         }
     }
 
@@ -696,16 +707,16 @@ mod tests {
         // The system refuses to register a descriptor twice.
         poller.add(&near, 1).expect("registered");
         let mut buffers = LanePool::new(Pool::of(&crate::Options::default()));
-        let mut done = Completions::new(Arc::default());
-        let mut record = Record::default();
-        let socket = record.occupy(0);
-        record.adopt(socket, near, &poller);
-        record.submit(Tag(1), Op::Receive(socket, ReceiveMode::Once), (socket, &poller), &mut done);
-        assert!(record.list(), "no event will come: it must be visited without");
-        record.visit(&mut buffers, &mut done);
+        let mut done = CompletionQueue::new(Arc::default());
+        let mut state = SocketState::default();
+        let socket = state.occupy(0);
+        state.adopt(socket, near, &poller);
+        state.submit(Tag(1), Op::Receive(socket, ReceiveMode::Once), (socket, &poller), &mut done);
+        assert!(state.mark_queued(), "no event will come: it must be polled without");
+        state.poll(&mut buffers, &mut done);
         let failed = done.pop().expect("a completion");
         assert!(matches!(failed.outcome, Outcome::Failed(_)) && !failed.more, "{failed:?}");
-        assert!(done.pop().is_none() && !record.list());
-        drop((record.vacate(), twin));
+        assert!(done.pop().is_none() && !state.mark_queued());
+        drop((state.vacate(), twin));
     }
 }

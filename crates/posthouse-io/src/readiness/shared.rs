@@ -5,18 +5,18 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use super::poller::{self, Event, Poller};
-use super::record::Record;
+use super::record::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{Completions, Figures, Letter};
-use crate::disk::{FileSent, Parcel};
-use crate::door::Alarm;
-use crate::host::{self, Host};
+use crate::completions::{CompletionQueue, Injected, WorkerCounters};
+use crate::disk::{SendfileDone, SendfileJob};
+use crate::host::{self, NativePort};
 use crate::lane::Cancel;
+use crate::lane_remote::Waker;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
-use crate::queue::{self, Work, WorkQueue};
-use crate::shared_table::SharedTable;
+use crate::queue::{self, WorkItem, WorkQueue};
+use crate::shared_table::SharedSlotTable;
 use crate::sync::{Arc, MutexGuard};
 use crate::token::{LaneId, Socket, Tag};
 
@@ -24,35 +24,35 @@ use crate::token::{LaneId, Socket, Tag};
 const BATCH: usize = 16;
 const SHARE: usize = 16;
 
-/// What the workers have in common. Of its locks, a record's comes before the queue's.
+/// The part of the lane that its workers share. A socket's lock is taken before the queue's.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct ReadinessCore {
     poller: Poller,
-    table: SharedTable<Record>,
-    queue: WorkQueue<Alarm>,
+    table: SharedSlotTable<SocketState>,
+    queue: WorkQueue<Waker>,
 }
 
-impl Core {
+impl ReadinessCore {
     pub(crate) fn open() -> io::Result<Self> {
-        let (poller, alarm) = poller::open()?;
-        Ok(Self { poller, table: SharedTable::new(), queue: WorkQueue::new(alarm) })
+        let (poller, waker) = poller::open()?;
+        Ok(Self { poller, table: SharedSlotTable::new(), queue: WorkQueue::new(waker) })
     }
 
-    pub(crate) fn queue(&self) -> &WorkQueue<Alarm> {
+    pub(crate) fn queue(&self) -> &WorkQueue<Waker> {
         &self.queue
     }
 
-    fn poster(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        queue::poster(core, Self::queue)
+    fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
+        queue::completion_injector(core, Self::queue)
     }
 }
 
 /// A worker's end of the shared lane.
 pub(crate) struct SharedLane {
-    host: Arc<Host>,
-    core: Arc<Core>,
+    services: Arc<NativePort>,
+    core: Arc<ReadinessCore>,
     /// What the call of the moment completes, on its way to the queue.
-    done: Completions,
+    done: CompletionQueue,
     buffers: LanePool,
     now: Duration,
     /// Completions that this step may still take.
@@ -70,20 +70,20 @@ impl SharedLane {
         self.now
     }
 
-    pub(crate) fn next(&mut self) -> Option<Completion> {
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
-                Work::Completion(completion) => completion,
-                Work::Mail(Letter::Completion(completion)) => {
-                    self.done.figures().completed();
+                WorkItem::Completion(completion) => completion,
+                WorkItem::Injected(Injected::Completion(completion)) => {
+                    self.done.counters().completed();
                     completion
                 }
-                Work::Mail(Letter::FileSent(sent)) => {
+                WorkItem::Injected(Injected::SendfileDone(sent)) => {
                     self.take_back(*sent);
                     continue;
                 }
-                Work::Visit(key) => {
-                    self.visit(Socket::of_key(key));
+                WorkItem::Poll(key) => {
+                    self.poll(Socket::of_key(key));
                     continue;
                 }
             };
@@ -94,26 +94,31 @@ impl SharedLane {
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
-        self.done.figures().submitted();
+        self.done.counters().submitted();
         let socket = match op {
             Op::Resolve(name) => {
-                if let Some(completion) =
-                    self.host.resolver.look_up(tag, name, Core::poster(&self.core))
-                {
+                if let Some(completion) = self.services.resolver.look_up(
+                    tag,
+                    name,
+                    ReadinessCore::completion_injector(&self.core),
+                ) {
                     self.done.put(completion);
                 }
                 return self.core.queue.add(&mut self.done, None);
             }
             Op::File(op) => {
-                if let Some(completion) = self.host.disk.take_on(tag, op, Core::poster(&self.core))
-                {
+                if let Some(completion) = self.services.files.start(
+                    tag,
+                    op,
+                    ReadinessCore::completion_injector(&self.core),
+                ) {
                     self.done.put(completion);
                 }
                 return self.core.queue.add(&mut self.done, None);
             }
             Op::Close(socket) => {
-                self.core.table.release(socket, Record::vacate);
-                self.done.figures().closed();
+                self.core.table.release(socket, SocketState::vacate);
+                self.done.counters().closed();
                 self.done.end(tag, Outcome::Closed);
                 return self.core.queue.add(&mut self.done, None);
             }
@@ -122,25 +127,25 @@ impl SharedLane {
             | Op::Receive(socket, _)
             | Op::Send(socket, _) => socket,
         };
-        self.with_record(socket, |record, lane| {
-            record.submit(tag, op, (socket, &lane.core.poller), lane.done);
+        self.with_state(socket, |state, lane| {
+            state.submit(tag, op, (socket, &lane.core.poller), lane.done);
         });
     }
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
-        self.with_record(socket, |record, lane| record.cancel(what, lane.done));
+        self.with_state(socket, |state, lane| state.cancel(what, lane.done));
     }
 
     pub(crate) fn shutdown(&mut self, socket: Socket) {
-        self.with_record(socket, |record, _| record.shutdown());
+        self.with_state(socket, |state, _| state.shutdown());
     }
 
     pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with_record(socket, |record, lane| record.reset(lane.done));
+        self.with_state(socket, |state, lane| state.reset(lane.done));
     }
 
     pub(crate) fn socket(&mut self) -> Socket {
-        self.done.figures().opened();
+        self.done.counters().opened();
         self.core.table.occupy(|_, _| {})
     }
 
@@ -153,7 +158,7 @@ impl SharedLane {
     }
 
     pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.core.table.find(socket).and_then(|record| record.local_address())
+        self.core.table.find(socket).and_then(|state| state.local_address())
     }
 
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
@@ -161,22 +166,22 @@ impl SharedLane {
     }
 
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
-        self.done.figures().opened();
+        self.done.counters().opened();
         let fd: OwnedFd = host::descriptor(handle);
-        self.core.table.occupy(|record, socket| record.adopt(socket, fd, &self.core.poller))
+        self.core.table.occupy(|state, socket| state.adopt(socket, fd, &self.core.poller))
     }
 }
 
 /// What the loop asks for, and the way of the work.
 impl SharedLane {
-    pub(crate) fn new(host: Arc<Host>, core: Arc<Core>) -> Self {
-        let figures: Arc<Figures> = Arc::default();
-        core.queue.figures().push(figures.clone());
+    pub(crate) fn new(services: Arc<NativePort>, core: Arc<ReadinessCore>) -> Self {
+        let counters: Arc<WorkerCounters> = Arc::default();
+        core.queue.worker_counters().push(counters.clone());
         Self {
-            now: host.now(),
-            buffers: LanePool::new(host.pool.clone()),
-            done: Completions::new(figures),
-            host,
+            now: services.now(),
+            buffers: LanePool::new(services.pool.clone()),
+            done: CompletionQueue::new(counters),
+            services,
             core,
             share: SHARE,
         }
@@ -184,79 +189,81 @@ impl SharedLane {
 
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let asleep = sleep != Some(Duration::ZERO) && self.core.queue.fall_asleep();
-        let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
-        let mut due = [0; BATCH];
-        let (mut listed, mut rung) = (0, false);
+        let waiting = sleep != Some(Duration::ZERO) && self.core.queue.begin_wait();
+        let limit =
+            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let mut ready = [0; BATCH];
+        let (mut queued, mut woken) = (0, false);
         let waited = self.core.poller.wait::<BATCH>(limit, |event| {
-            let Event::Socket { key, news } = event else { return rung = true };
+            let Event::Socket { key, readiness } = event else { return woken = true };
             // A socket that has been closed since may still have an event on the way.
-            let Some(mut record) = self.core.table.find(Socket::of_key(key)) else { return };
-            record.note(news);
-            if record.list() {
-                due[listed] = key;
-                listed += 1;
+            let Some(mut state) = self.core.table.find(Socket::of_key(key)) else { return };
+            state.on_event(readiness);
+            if state.mark_queued() {
+                ready[queued] = key;
+                queued += 1;
             }
         });
         waited.expect("a poller that worked goes on to work");
-        self.core.queue.get_up(asleep, rung, &due[..listed]);
-        self.now = self.host.now();
+        self.core.queue.end_wait(waiting, woken, &ready[..queued]);
+        self.now = self.services.now();
         self.share = SHARE;
     }
 
-    fn visit(&mut self, socket: Socket) {
-        // Closed since it was listed.
-        let Some(mut record) = self.core.table.find(socket) else { return };
-        record.visit(&mut self.buffers, &mut self.done);
-        let parcel = look_after(record, socket, &self.core.queue, &mut self.done);
-        self.hand_over(parcel);
+    fn poll(&mut self, socket: Socket) {
+        // Closed since it was queued.
+        let Some(mut state) = self.core.table.find(socket) else { return };
+        state.poll(&mut self.buffers, &mut self.done);
+        let job = reschedule(state, socket, &self.core.queue, &mut self.done);
+        self.hand_over(job);
     }
 
-    fn with_record(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Call<'_>)) {
-        let mut record = self.core.table.get(socket);
-        call(&mut record, &mut Call { core: &self.core, done: &mut self.done });
-        let parcel = look_after(record, socket, &self.core.queue, &mut self.done);
-        self.hand_over(parcel);
+    fn with_state(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut Call<'_>)) {
+        let mut state = self.core.table.get(socket);
+        call(&mut state, &mut Call { core: &self.core, done: &mut self.done });
+        let job = reschedule(state, socket, &self.core.queue, &mut self.done);
+        self.hand_over(job);
     }
 
-    /// Has a thread of the disk send a file.
-    fn hand_over(&mut self, parcel: Option<Parcel>) {
-        let Some(parcel) = parcel else { return };
-        let post = queue::letters(&self.core, Core::queue);
-        let post = |sent| post(Letter::FileSent(Box::new(sent)));
-        if let Some(sent) = self.host.disk.send(parcel, post) {
+    /// Starts a `sendfile` on a thread of the file pool.
+    fn hand_over(&mut self, job: Option<SendfileJob>) {
+        let Some(job) = job else { return };
+        let post = queue::injector(&self.core, ReadinessCore::queue);
+        let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
+        if let Some(sent) = self.services.files.send_file(job, post) {
             self.take_back(sent);
         }
     }
 
-    fn take_back(&mut self, sent: FileSent) {
+    fn take_back(&mut self, sent: SendfileDone) {
         let socket = sent.socket;
         // Closed since, after a cancel.
-        let Some(mut record) = self.core.table.find(socket) else { return };
-        record.on_file_sent(sent, &mut self.done);
-        let parcel = look_after(record, socket, &self.core.queue, &mut self.done);
-        self.hand_over(parcel);
+        let Some(mut state) = self.core.table.find(socket) else { return };
+        state.on_sendfile_done(sent, &mut self.done);
+        let job = reschedule(state, socket, &self.core.queue, &mut self.done);
+        self.hand_over(job);
     }
 }
 
-/// Sees to what a record has come to want, and lets it go.
-fn look_after(
-    mut record: MutexGuard<'_, Record>,
+/// Queues the socket if it is ready, and releases its lock. Returns its `sendfile` job, if it has
+/// one.
+fn reschedule(
+    mut state: MutexGuard<'_, SocketState>,
     socket: Socket,
-    queue: &WorkQueue<Alarm>,
-    done: &mut Completions,
-) -> Option<Parcel> {
-    let parcel = record.parcel(socket, done);
-    let due = record.list().then(|| socket.key());
-    // Under the record's lock, so that a socket's completions queue up in their order.
-    queue.add(done, due);
-    parcel
+    queue: &WorkQueue<Waker>,
+    done: &mut CompletionQueue,
+) -> Option<SendfileJob> {
+    let job = state.take_sendfile_job(socket, done);
+    let ready = state.mark_queued().then(|| socket.key());
+    // Under the socket's lock, so that its completions are queued in their order.
+    queue.add(done, ready);
+    job
 }
 
-/// What a call on a record needs of the lane.
+/// The parts of the lane that a call on a socket uses.
 struct Call<'a> {
-    core: &'a Core,
-    done: &'a mut Completions,
+    core: &'a ReadinessCore,
+    done: &'a mut CompletionQueue,
 }
 
 impl Drop for SharedLane {

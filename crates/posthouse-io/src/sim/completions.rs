@@ -1,11 +1,11 @@
-//! Operations and their completions: the accounts, and the order in which they are taken.
+//! Operations and their completions: the counts, and the order in which they are taken.
 
-use super::At;
+use super::LaneAddr;
 use super::disk::FileId;
 use super::log::Note;
-use super::port::{Apart, LaneState};
-use super::stream::Flight;
-use super::table::Body;
+use super::port::{LaneState, SocketlessOp};
+use super::stream::InFlight;
+use super::table::SocketKind;
 use super::world::{Event, World};
 use crate::address::Address;
 use crate::error::{Error, Failure};
@@ -13,9 +13,9 @@ use crate::operation::Outcome;
 use crate::port::Layout;
 use crate::token::{Socket, Tag};
 
-/// What an operation was, for its account.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum OpKind {
     Accept,
     Connect,
     Receive,
@@ -32,7 +32,7 @@ pub(super) struct Queued {
     /// The open file that its operation was about.
     pub(super) file: Option<FileId>,
     pub(super) tag: Tag,
-    pub(super) role: Role,
+    pub(super) kind: OpKind,
     pub(super) more: bool,
     pub(super) result: Delivery,
 }
@@ -49,16 +49,16 @@ impl Queued {
     pub(super) fn new(
         socket: Option<Socket>,
         tag: Tag,
-        role: Role,
+        kind: OpKind,
         more: bool,
         outcome: Outcome,
     ) -> Self {
-        Self { socket, file: None, tag, role, more, result: Delivery::Plain(outcome) }
+        Self { socket, file: None, tag, kind, more, result: Delivery::Plain(outcome) }
     }
 
     pub(super) fn accepted(listener: Socket, tag: Tag, stream: Socket, peer: Address) -> Self {
         let result = Delivery::Accepted(stream, peer);
-        Self { socket: Some(listener), file: None, tag, role: Role::Accept, more: true, result }
+        Self { socket: Some(listener), file: None, tag, kind: OpKind::Accept, more: true, result }
     }
 
     fn is_failure(&self) -> bool {
@@ -68,7 +68,7 @@ impl Queued {
 
 impl World {
     /// An operation is submitted.
-    pub(super) fn launch(&mut self, at: At, tag: Tag, socket: Option<Socket>) -> Flight {
+    pub(super) fn launch(&mut self, at: LaneAddr, tag: Tag, socket: Option<Socket>) -> InFlight {
         if let Some(socket) = socket {
             self.own(at, socket).in_flight += 1;
         }
@@ -76,38 +76,45 @@ impl World {
         port.submitted += 1;
         port.in_flight += 1;
         if socket.is_none() {
-            port.apart.push(Apart { tag, given_up: false });
+            port.socketless.push(SocketlessOp { tag, abandoned: false });
         }
         self.note(Note::Submitted, tag.0, at.lane as u64);
-        Flight { tag, number: self.number() }
+        InFlight { tag, number: self.number() }
     }
 
-    /// Nobody awaits the operation any more.
-    pub(super) fn give_up(&mut self, at: At, tag: Tag) {
-        self.note(Note::GivenUp, tag.0, at.lane as u64);
+    /// Abandons an operation: nobody awaits it any more.
+    pub(super) fn abandon(&mut self, at: LaneAddr, tag: Tag) {
+        self.note(Note::Abandoned, tag.0, at.lane as u64);
         let port = &mut self.ports[at.port];
-        match port.apart.iter_mut().find(|apart| apart.tag == tag && !apart.given_up) {
-            Some(apart) => {
-                apart.given_up = true;
-                self.tally.given_up += 1;
+        match port
+            .socketless
+            .iter_mut()
+            .find(|socketless| socketless.tag == tag && !socketless.abandoned)
+        {
+            Some(socketless) => {
+                socketless.abandoned = true;
+                self.fault_counts.abandoned += 1;
             }
             // Another worker has just taken its completion, and has it on its way to this one.
             None if port.layout == Layout::Shared => {}
             None => self.bug(&format!(
-                "{tag:?} is given up, and is no operation on files or look-up in flight"
+                "{tag:?} is abandoned, and is no file operation or look-up in flight"
             )),
         }
     }
 
     /// Whether a completion comes when nobody takes it any more, and nobody has to.
-    fn is_too_late(&self, at: At, queued: &Queued) -> bool {
+    fn is_too_late(&self, at: LaneAddr, queued: &Queued) -> bool {
         let port = &self.ports[at.port];
-        let given_up = port.apart.iter().any(|apart| apart.tag == queued.tag && apart.given_up);
-        given_up && port.lanes.get(at.lane).is_none_or(LaneState::has_no_worker_left)
+        let abandoned = port
+            .socketless
+            .iter()
+            .any(|socketless| socketless.tag == queued.tag && socketless.abandoned);
+        abandoned && port.lanes.get(at.lane).is_none_or(LaneState::has_no_worker_left)
     }
 
-    /// The last worker of a lane has ended: what it left of operations that were given up goes.
-    pub(super) fn discard_left(&mut self, at: At) {
+    /// Discards what the last worker of a lane left of abandoned operations.
+    pub(super) fn discard_left(&mut self, at: LaneAddr) {
         let lane = self.lane(at);
         let left: Vec<Queued> = lane.local.drain(..).chain(lane.queue.drain(..)).collect();
         for queued in left {
@@ -122,7 +129,7 @@ impl World {
 
     /// A completion that nobody takes has come: it remains in flight, as on a real port.
     fn discard(&mut self, queued: &Queued) {
-        self.note(Note::Discarded, queued.tag.0, queued.role as u64);
+        self.note(Note::Discarded, queued.tag.0, queued.kind as u64);
         if let Some(file) = queued.file {
             self.file_landed(file);
         }
@@ -130,24 +137,24 @@ impl World {
 
     pub(super) fn fail(
         &mut self,
-        at: At,
+        at: LaneAddr,
         socket: Socket,
-        flight: Flight,
-        role: Role,
+        in_flight: InFlight,
+        kind: OpKind,
         failure: Failure,
         at_once: bool,
     ) {
-        let tag = flight.land();
+        let tag = in_flight.into_tag();
         let outcome = Outcome::Failed(Error::new(failure));
-        self.complete(at, Queued::new(Some(socket), tag, role, false, outcome), at_once);
+        self.complete(at, Queued::new(Some(socket), tag, kind, false, outcome), at_once);
     }
 
     /// Queues a completion and sees to it that a worker comes for it.
-    pub(super) fn complete(&mut self, at: At, queued: Queued, at_once: bool) {
+    pub(super) fn complete(&mut self, at: LaneAddr, queued: Queued, at_once: bool) {
         if self.is_too_late(at, &queued) {
             return self.discard(&queued);
         }
-        self.note(Note::Queued, queued.tag.0, queued.role as u64);
+        self.note(Note::Queued, queued.tag.0, queued.kind as u64);
         let waiting = queued.socket.and_then(|socket| self.table.entry(socket)).map(|entry| {
             entry.queued += 1;
             entry.queued - 1
@@ -157,9 +164,9 @@ impl World {
         let layout = port.layout;
         let lane = &mut port.lanes[at.lane];
         if lane.has_no_worker_left() {
-            let (tag, role) = (queued.tag, queued.role);
+            let (tag, kind) = (queued.tag, queued.kind);
             self.bug(&format!(
-                "a lost completion: {tag:?} ({role:?}), no worker of its lane is left"
+                "a lost completion: {tag:?} ({kind:?}), no worker of its lane is left"
             ));
         }
         // The local queue is taken first: what follows something of its socket must not go there.
@@ -172,7 +179,7 @@ impl World {
     }
 
     /// Takes the next completion of a lane.
-    pub(super) fn take(&mut self, at: At) -> Option<Queued> {
+    pub(super) fn take(&mut self, at: LaneAddr) -> Option<Queued> {
         let span = self.faults.reorder_span;
         let port = &mut self.ports[at.port];
         let lane = &mut port.lanes[at.lane];
@@ -184,24 +191,24 @@ impl World {
                 // Those of one operation keep their order.
                 let tag = lane.queue.get(chosen)?.tag;
                 chosen = lane.queue.iter().position(|queued| queued.tag == tag)?;
-                self.tally.reordered += u64::from(chosen > 0);
+                self.fault_counts.reordered += u64::from(chosen > 0);
                 lane.queue.remove(chosen)?
             }
         };
-        self.account(at, &queued);
+        self.info(at, &queued);
         Some(queued)
     }
 
-    fn account(&mut self, at: At, queued: &Queued) {
-        self.note(Note::Taken, queued.tag.0, queued.role as u64);
+    fn info(&mut self, at: LaneAddr, queued: &Queued) {
+        self.note(Note::Taken, queued.tag.0, queued.kind as u64);
         if !queued.is_failure() {
             self.idle = 0;
         }
         let port = &mut self.ports[at.port];
         port.in_flight -= u64::from(!queued.more);
         if queued.socket.is_none() {
-            let place = port.apart.iter().position(|apart| apart.tag == queued.tag);
-            port.apart.swap_remove(place.expect("it was entered when it was submitted"));
+            let place = port.socketless.iter().position(|socketless| socketless.tag == queued.tag);
+            port.socketless.swap_remove(place.expect("it was entered when it was submitted"));
         }
         if let Some(file) = queued.file {
             self.file_landed(file);
@@ -211,13 +218,13 @@ impl World {
         let entry = self.table.entry(socket).expect("a socket outlives its completions");
         entry.queued -= 1;
         entry.in_flight -= u32::from(!queued.more);
-        if queued.role == Role::Close {
+        if queued.kind == OpKind::Close {
             self.table.remove(socket);
             self.ports[at.port].sockets -= 1;
             return;
         }
-        let Body::Stream(stream) = &mut entry.body else { return };
-        if queued.role == Role::Send {
+        let SocketKind::Stream(stream) = &mut entry.kind else { return };
+        if queued.kind == OpKind::Send {
             stream.sending = false;
         }
         if stream.is_ready() && !stream.receives.is_empty() && !stream.deliver_due {
@@ -226,8 +233,8 @@ impl World {
         }
     }
 
-    pub(super) fn closed(&mut self, at: At, socket: Socket, tag: Tag, at_once: bool) {
-        let queued = Queued::new(Some(socket), tag, Role::Close, false, Outcome::Closed);
+    pub(super) fn closed(&mut self, at: LaneAddr, socket: Socket, tag: Tag, at_once: bool) {
+        let queued = Queued::new(Some(socket), tag, OpKind::Close, false, Outcome::Closed);
         self.complete(at, queued, at_once);
     }
 }

@@ -15,7 +15,7 @@ mod work;
 use std::fmt;
 
 pub(super) use self::volume::Volume;
-pub(super) use self::work::Work;
+pub(super) use self::work::PendingFileOp;
 use super::Network;
 use super::log::Note;
 use super::world::World;
@@ -134,7 +134,7 @@ impl Disk {
     pub fn hang(&self) {
         let mut world = self.noted(8, 0);
         world.disks[self.number].hung.get_or_insert_default();
-        world.tally.disk_hangs += 1;
+        world.fault_counts.disk_hangs += 1;
     }
 
     /// It goes on, with what it was asked for while it hung, too.
@@ -150,8 +150,8 @@ impl Disk {
     /// nothing. What was synced or published is as it was.
     pub fn crash(&self) {
         let mut world = self.noted(6, 0);
-        let World { disks, random, tally, .. } = &mut *world;
-        tally.disk_lost += disks[self.number].crash(random);
+        let World { disks, random, fault_counts, .. } = &mut *world;
+        fault_counts.disk_lost += disks[self.number].crash(random);
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

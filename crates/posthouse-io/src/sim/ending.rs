@@ -1,9 +1,9 @@
 //! How streams end: what arrives at an end, shutting down, resetting, closing, cancelling.
 
-use super::At;
-use super::completions::Role;
-use super::stream::{Flight, Phase, Receive};
-use super::table::Body;
+use super::LaneAddr;
+use super::completions::OpKind;
+use super::stream::{InFlight, Phase, Receive};
+use super::table::SocketKind;
 use super::world::{Event, World};
 use crate::error::Failure;
 use crate::lane::Cancel;
@@ -65,11 +65,11 @@ impl World {
         let connect = stream.connect.take();
         let send = stream.send.take();
         if let Some(at) = self.table.lane(socket) {
-            if let Some(flight) = connect {
-                self.fail(at, socket, flight, Role::Connect, Failure::Reset, false);
+            if let Some(in_flight) = connect {
+                self.fail(at, socket, in_flight, OpKind::Connect, Failure::Reset, false);
             }
-            if let Some((flight, _)) = send {
-                self.fail(at, socket, flight, Role::Send, Failure::Reset, false);
+            if let Some((in_flight, _)) = send {
+                self.fail(at, socket, in_flight, OpKind::Send, Failure::Reset, false);
             }
         }
         self.deliver(socket, false);
@@ -77,15 +77,15 @@ impl World {
 
     // ---- ending ----
 
-    pub(super) fn shutdown(&mut self, at: At, socket: Socket) {
+    pub(super) fn shutdown(&mut self, at: LaneAddr, socket: Socket) {
         let stream = self.own_stream(at, socket);
         if stream.phase != Phase::Open || stream.shut {
             return;
         }
         let send = stream.send.take();
         self.end_stream(socket);
-        if let Some((flight, _)) = send {
-            self.fail(at, socket, flight, Role::Send, Failure::NotConnected, false);
+        if let Some((in_flight, _)) = send {
+            self.fail(at, socket, in_flight, OpKind::Send, Failure::NotConnected, false);
         }
     }
 
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    pub(super) fn reset(&mut self, at: At, socket: Socket) {
+    pub(super) fn reset(&mut self, at: LaneAddr, socket: Socket) {
         self.own_stream(at, socket);
         self.reset_now(socket);
     }
@@ -155,11 +155,11 @@ impl World {
 
     // ---- cancelling ----
 
-    pub(super) fn cancel(&mut self, at: At, socket: Socket, what: Cancel) {
+    pub(super) fn cancel(&mut self, at: LaneAddr, socket: Socket, what: Cancel) {
         self.own(at, socket);
         let before = self.number();
         if self.random.chance(self.faults.cancel_late_ppm) {
-            self.tally.cancel_late += 1;
+            self.fault_counts.cancel_late += 1;
             let when = self.now + self.random.time(&self.faults.completion_delay);
             self.schedule(when, Event::Cancel { socket, what, before });
         } else {
@@ -170,53 +170,62 @@ impl World {
     /// Ends what was submitted before the cancel, and nothing that was submitted after it.
     pub(super) fn cancel_now(&mut self, socket: Socket, what: Cancel, before: u64) {
         let Some(at) = self.table.lane(socket) else { return };
-        while let Some((flight, role)) = self.take_older(socket, what, before) {
-            self.fail(at, socket, flight, role, Failure::Cancelled, false);
+        while let Some((in_flight, kind)) = self.take_older(socket, what, before) {
+            self.fail(at, socket, in_flight, kind, Failure::Cancelled, false);
         }
     }
 
-    fn take_older(&mut self, socket: Socket, what: Cancel, before: u64) -> Option<(Flight, Role)> {
-        let older = |flight: &Flight| flight.number < before;
+    fn take_older(
+        &mut self,
+        socket: Socket,
+        what: Cancel,
+        before: u64,
+    ) -> Option<(InFlight, OpKind)> {
+        let older = |in_flight: &InFlight| in_flight.number < before;
         let everything = what == Cancel::Everything;
-        match &mut self.table.entry(socket)?.body {
-            Body::Listener(listener) if everything => {
-                let flight = listener.accept.take_if(|flight| older(flight))?;
-                Some((flight, Role::Accept))
+        match &mut self.table.entry(socket)?.kind {
+            SocketKind::Listener(listener) if everything => {
+                let in_flight = listener.accept.take_if(|in_flight| older(in_flight))?;
+                Some((in_flight, OpKind::Accept))
             }
-            Body::Listener(_) => None,
-            Body::Stream(stream) => {
+            SocketKind::Listener(_) => None,
+            SocketKind::Stream(stream) => {
                 if let Some(receive) =
-                    stream.receives.pop_front_if(|r: &mut Receive| older(&r.flight))
+                    stream.receives.pop_front_if(|r: &mut Receive| older(&r.in_flight))
                 {
-                    return Some((receive.flight, Role::Receive));
+                    return Some((receive.in_flight, OpKind::Receive));
                 }
                 if !everything {
                     return None;
                 }
-                if let Some((flight, _)) = stream.send.take_if(|(flight, _)| older(flight)) {
-                    return Some((flight, Role::Send));
+                if let Some((in_flight, _)) = stream.send.take_if(|(in_flight, _)| older(in_flight))
+                {
+                    return Some((in_flight, OpKind::Send));
                 }
-                let flight = stream.connect.take_if(|flight| older(flight))?;
+                let in_flight = stream.connect.take_if(|in_flight| older(in_flight))?;
                 stream.phase = Phase::Failed;
-                Some((flight, Role::Connect))
+                Some((in_flight, OpKind::Connect))
             }
         }
     }
 
     // ---- closing ----
 
-    pub(super) fn close(&mut self, at: At, socket: Socket, flight: Flight) {
+    pub(super) fn close(&mut self, at: LaneAddr, socket: Socket, in_flight: InFlight) {
         // The close itself is one of them by now.
         if self.own(at, socket).in_flight != 1 {
-            self.bug(&format!("{socket:?} is closed with operations in flight: {:?}", flight.tag));
+            self.bug(&format!(
+                "{socket:?} is closed with operations in flight: {:?}",
+                in_flight.tag
+            ));
         }
         self.own(at, socket).closing = true;
         self.release(socket);
         if self.at_once() {
-            self.closed(at, socket, flight.land(), true);
+            self.closed(at, socket, in_flight.into_tag(), true);
         } else {
             let when = self.later();
-            self.schedule(when, Event::Closed { at, socket, tag: flight.land() });
+            self.schedule(when, Event::Closed { at, socket, tag: in_flight.into_tag() });
         }
     }
 }

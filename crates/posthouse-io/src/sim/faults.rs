@@ -210,7 +210,7 @@ impl Default for Faults {
 
 /// How often each fault happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct FaultCounts {
     /// Submissions that finished at once.
     pub immediate: u64,
     /// Submissions that could have, and did not.
@@ -249,8 +249,8 @@ pub struct Tally {
     pub disk_lost: u64,
     /// Times that a disk was made to hang.
     pub disk_hangs: u64,
-    /// Operations on files, and look-ups, that a port gave up.
-    pub given_up: u64,
+    /// Operations on files, and look-ups, that a port abandoned.
+    pub abandoned: u64,
     /// Workers told to wake for no reason.
     pub wake_spurious: u64,
     /// Wake-ups that came late.
@@ -263,7 +263,7 @@ pub struct Tally {
     pub backlog_full: u64,
 }
 
-impl Tally {
+impl FaultCounts {
     /// Everything that was not as smooth as it could be.
     pub fn total(&self) -> u64 {
         self.delayed

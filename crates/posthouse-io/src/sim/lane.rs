@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::completions::{Delivery, Queued};
 use super::stream::Phase;
-use super::table::{Body, Owner};
+use super::table::{Owner, SocketKind};
 use super::world::World;
-use super::{At, Network, NewStream};
+use super::{LaneAddr, Network, NewStream};
 use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::lane::Cancel;
@@ -19,7 +19,7 @@ use crate::token::{LaneId, Socket, Tag};
 pub(crate) struct SimLane {
     network: Network,
     worker: usize,
-    at: At,
+    at: LaneAddr,
     now: Duration,
     /// Completions that this step may still take.
     left: usize,
@@ -29,7 +29,7 @@ impl SimLane {
     pub(super) fn new(
         network: Network,
         worker: usize,
-        at: At,
+        at: LaneAddr,
         now: Duration,
         batch: usize,
     ) -> Self {
@@ -53,7 +53,7 @@ impl SimLane {
         self.now
     }
 
-    pub(crate) fn next(&mut self) -> Option<Completion> {
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         let mut world = self.enter();
         if self.left == 0 {
             return None;
@@ -71,11 +71,11 @@ impl SimLane {
         Some(Completion { tag, more, outcome })
     }
 
-    pub(crate) fn yields(&mut self) -> bool {
-        self.enter().yields()
+    pub(crate) fn should_yield(&mut self) -> bool {
+        self.enter().should_yield()
     }
 
-    pub(crate) fn prefers_files(&mut self) -> bool {
+    pub(crate) fn prefers_sendfile(&mut self) -> bool {
         self.enter().random.chance(500_000)
     }
 
@@ -84,32 +84,32 @@ impl SimLane {
         let at = self.at;
         match op {
             Op::Accept(socket) => {
-                let flight = world.launch(at, tag, Some(socket));
-                world.accept(at, socket, flight);
+                let in_flight = world.launch(at, tag, Some(socket));
+                world.accept(at, socket, in_flight);
             }
             Op::Connect(socket, address) => {
-                let flight = world.launch(at, tag, Some(socket));
-                world.connect(at, socket, flight, address);
+                let in_flight = world.launch(at, tag, Some(socket));
+                world.connect(at, socket, in_flight, address);
             }
             Op::Receive(socket, mode) => {
-                let flight = world.launch(at, tag, Some(socket));
-                world.receive(at, socket, flight, mode);
+                let in_flight = world.launch(at, tag, Some(socket));
+                world.receive(at, socket, in_flight, mode);
             }
             Op::Send(socket, gather) => {
-                let flight = world.launch(at, tag, Some(socket));
-                world.send(at, socket, flight, gather);
+                let in_flight = world.launch(at, tag, Some(socket));
+                world.send(at, socket, in_flight, gather);
             }
             Op::Close(socket) => {
-                let flight = world.launch(at, tag, Some(socket));
-                world.close(at, socket, flight);
+                let in_flight = world.launch(at, tag, Some(socket));
+                world.close(at, socket, in_flight);
             }
             Op::Resolve(name) => {
-                let flight = world.launch(at, tag, None);
-                world.resolve(at, flight.land(), name);
+                let in_flight = world.launch(at, tag, None);
+                world.resolve(at, in_flight.into_tag(), name);
             }
             Op::File(op) => {
-                let flight = world.launch(at, tag, None);
-                world.file(at, flight, op);
+                let in_flight = world.launch(at, tag, None);
+                world.file(at, in_flight, op);
             }
         }
     }
@@ -118,8 +118,8 @@ impl SimLane {
         self.enter().cancel(self.at, socket, what);
     }
 
-    pub(crate) fn give_up(&mut self, tag: Tag) {
-        self.enter().give_up(self.at, tag);
+    pub(crate) fn abandon(&mut self, tag: Tag) {
+        self.enter().abandon(self.at, tag);
     }
 
     pub(crate) fn shutdown(&mut self, socket: Socket) {
@@ -161,9 +161,9 @@ impl SimLane {
     }
 
     pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        match &self.enter().own(self.at, socket).body {
-            Body::Stream(stream) => stream.local,
-            Body::Listener(listener) => Some(listener.address()),
+        match &self.enter().own(self.at, socket).kind {
+            SocketKind::Stream(stream) => stream.local,
+            SocketKind::Listener(listener) => Some(listener.address()),
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
         port.spawn(LaneId(0), "careless", Box::new(step)).unwrap();
         network.settle();
         let mut lane = lock(&kept).take().expect("the step has run");
-        let next = AssertUnwindSafe(|| lane.next());
+        let next = AssertUnwindSafe(|| lane.next_completion());
         let said = catch_unwind(next).expect_err("the checker fires");
         let text = said.downcast_ref::<String>().expect("with a text");
         assert!(text.contains("outside of its worker's step"), "{text}");

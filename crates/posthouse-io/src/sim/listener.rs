@@ -5,20 +5,20 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::completions::{Queued, Role};
-use super::stream::{Flight, Phase};
-use super::table::{Body, Owner};
+use super::completions::{OpKind, Queued};
+use super::stream::{InFlight, Phase};
+use super::table::{Owner, SocketKind};
 use super::world::{Event, World};
-use super::{At, Nanos, nanos};
+use super::{LaneAddr, Nanos, nanos};
 use crate::address::{Address, Name};
 use crate::error::{Error, Failure};
 use crate::operation::Outcome;
 use crate::token::{Socket, Tag};
 
-/// How often a connection attempt knocks at a full accept queue before it times out, and how long
-/// it waits at first; each wait is twice the last (Linux: six times, from one second).
-const KNOCKS_MAX: u32 = 6;
-const KNOCK_AGAIN: Duration = Duration::from_secs(1);
+/// Retries of a connection attempt that meets a full accept queue, before it times out, and the
+/// wait before the first; each wait is twice the last (Linux: six retries, from one second).
+const MAX_SYN_RETRIES: u32 = 6;
+const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
 
 /// Ports for connecting ends, and for listeners that ask for any.
 const EPHEMERAL_FIRST: u16 = 32_768;
@@ -28,7 +28,7 @@ const CHOSEN_FIRST: u16 = 20_000;
 #[derive(Debug)]
 pub(super) struct Listening {
     key: (IpAddr, u16),
-    pub(super) accept: Option<Flight>,
+    pub(super) accept: Option<InFlight>,
     /// Connections that nobody has accepted yet.
     pub(super) queue: VecDeque<Socket>,
     backlog: usize,
@@ -74,7 +74,7 @@ impl World {
             queue: VecDeque::new(),
             backlog: backlog.max(1) as usize,
         };
-        let socket = self.table.insert(Owner::Nobody, Body::Listener(Box::new(listener)));
+        let socket = self.table.insert(Owner::Nobody, SocketKind::Listener(Box::new(listener)));
         self.listening.insert(key, socket);
         Ok((socket, SocketAddr::from(key).into()))
     }
@@ -117,38 +117,38 @@ impl World {
 
     // ---- accepting ----
 
-    pub(super) fn accept(&mut self, at: At, socket: Socket, flight: Flight) {
+    pub(super) fn accept(&mut self, at: LaneAddr, socket: Socket, in_flight: InFlight) {
         self.own(at, socket);
         let Some(listener) = self.table.listener(socket) else {
-            self.bug(&format!("{:?} accepts on {socket:?}, which is a stream", flight.tag));
+            self.bug(&format!("{:?} accepts on {socket:?}, which is a stream", in_flight.tag));
         };
         if listener.accept.is_some() {
-            self.bug(&format!("a second accept in flight on {socket:?}: {:?}", flight.tag));
+            self.bug(&format!("a second accept in flight on {socket:?}: {:?}", in_flight.tag));
         }
-        listener.accept = Some(flight);
+        listener.accept = Some(in_flight);
         if listener.queue.is_empty() {
             return;
         }
         if self.at_once() {
-            self.admit(socket, true);
+            self.accept_ready(socket, true);
         } else {
             let when = self.later();
-            self.schedule(when, Event::Admit { listener: socket });
+            self.schedule(when, Event::AcceptReady { listener: socket });
         }
     }
 
     /// Gives a pending accept those who stand in the queue.
-    pub(super) fn admit(&mut self, socket: Socket, at_once: bool) {
+    pub(super) fn accept_ready(&mut self, socket: Socket, at_once: bool) {
         let Some(at) = self.table.lane(socket) else { return };
         while let Some(listener) = self.table.listener(socket)
-            && let (Some(flight), Some(waiting)) =
+            && let (Some(in_flight), Some(waiting)) =
                 (&listener.accept, listener.queue.front().copied())
         {
-            let tag = flight.tag;
+            let tag = in_flight.tag;
             if self.are_descriptors_short(at) {
                 let Some(listener) = self.table.listener(socket) else { return };
-                let Some(flight) = listener.accept.take() else { return };
-                self.fail(at, socket, flight, Role::Accept, Failure::NoDescriptors, at_once);
+                let Some(in_flight) = listener.accept.take() else { return };
+                self.fail(at, socket, in_flight, OpKind::Accept, Failure::NoDescriptors, at_once);
                 return;
             }
             if let Some(listener) = self.table.listener(socket) {
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    fn are_descriptors_short(&mut self, at: At) -> bool {
+    fn are_descriptors_short(&mut self, at: LaneAddr) -> bool {
         if self.now >= self.ports[at.port].short_until {
             if !self.random.chance(self.faults.no_descriptors_ppm) {
                 return false;
@@ -169,20 +169,26 @@ impl World {
             let time = self.random.time(&self.faults.no_descriptors_time);
             self.ports[at.port].short_until = self.now + time;
         }
-        self.tally.no_descriptors += 1;
+        self.fault_counts.no_descriptors += 1;
         true
     }
 
     // ---- connecting ----
 
-    pub(super) fn connect(&mut self, at: At, socket: Socket, flight: Flight, address: Address) {
+    pub(super) fn connect(
+        &mut self,
+        at: LaneAddr,
+        socket: Socket,
+        in_flight: InFlight,
+        address: Address,
+    ) {
         if self.own_stream(at, socket).phase != Phase::Fresh {
-            self.bug(&format!("{:?} connects {socket:?}, which has been used", flight.tag));
+            self.bug(&format!("{:?} connects {socket:?}, which has been used", in_flight.tag));
         }
         if self.are_descriptors_short(at) {
-            return self.fail(at, socket, flight, Role::Connect, Failure::NoDescriptors, true);
+            return self.fail(at, socket, in_flight, OpKind::Connect, Failure::NoDescriptors, true);
         }
-        self.own_stream(at, socket).connect = Some(flight);
+        self.own_stream(at, socket).connect = Some(in_flight);
         let source = host(self.ports[at.port].host, address.ip());
         self.start_connecting(socket, source, address);
     }
@@ -196,11 +202,11 @@ impl World {
         stream.local = Some(Address::from(SocketAddr::new(source, port)));
         stream.remote = Some(address);
         let when = self.arrival();
-        self.schedule(when, Event::Knock { from: socket, attempt: 0 });
+        self.schedule(when, Event::Syn { from: socket, attempt: 0 });
     }
 
     /// A connection attempt reaches the other side.
-    pub(super) fn knock(&mut self, from: Socket, attempt: u32) {
+    pub(super) fn syn_arrives(&mut self, from: Socket, attempt: u32) {
         let Some(stream) = self.table.stream(from) else { return };
         if stream.phase != Phase::Connecting {
             return;
@@ -214,15 +220,15 @@ impl World {
             return self.refuse(from, Failure::Refused);
         };
         if self.random.chance(self.faults.connect_fails_ppm) {
-            self.tally.connect_fails += 1;
+            self.fault_counts.connect_fails += 1;
             let ways = [Failure::Refused, Failure::Unreachable, Failure::TimedOut];
             let failure = ways[self.random.below(ways.len())];
             return self.refuse(from, failure);
         }
         let Some(listener) = self.table.listener(socket) else { return };
         if listener.queue.len() >= listener.backlog {
-            self.tally.backlog_full += 1;
-            return self.knock_again(from, attempt);
+            self.fault_counts.backlog_full += 1;
+            return self.retry_syn(from, attempt);
         }
         let end = self.new_stream(Owner::Nobody, Phase::Open);
         if let Some(stream) = self.table.stream(end) {
@@ -239,15 +245,15 @@ impl World {
         }
         self.schedule(when, Event::Connected { to: from });
         let back: Nanos = self.arrival() - self.now;
-        self.schedule(when + back, Event::Admit { listener: socket });
+        self.schedule(when + back, Event::AcceptReady { listener: socket });
     }
 
-    fn knock_again(&mut self, from: Socket, attempt: u32) {
-        if attempt >= KNOCKS_MAX {
+    fn retry_syn(&mut self, from: Socket, attempt: u32) {
+        if attempt >= MAX_SYN_RETRIES {
             return self.refuse(from, Failure::TimedOut);
         }
-        let when = self.arrival() + (nanos(KNOCK_AGAIN) << attempt);
-        self.schedule(when, Event::Knock { from, attempt: attempt + 1 });
+        let when = self.arrival() + (nanos(FIRST_SYN_RETRY) << attempt);
+        self.schedule(when, Event::Syn { from, attempt: attempt + 1 });
     }
 
     fn refuse(&mut self, from: Socket, failure: Failure) {
@@ -263,8 +269,8 @@ impl World {
         stream.phase = Phase::Open;
         let connect = stream.connect.take();
         match (self.table.lane(to), connect) {
-            (Some(at), Some(Flight { tag, .. })) => {
-                let queued = Queued::new(Some(to), tag, Role::Connect, false, Outcome::Connected);
+            (Some(at), Some(InFlight { tag, .. })) => {
+                let queued = Queued::new(Some(to), tag, OpKind::Connect, false, Outcome::Connected);
                 self.complete(at, queued, false);
             }
             _ => self.script_sends(to),
@@ -277,10 +283,10 @@ impl World {
             return;
         }
         stream.phase = Phase::Failed;
-        if let Some(flight) = stream.connect.take()
+        if let Some(in_flight) = stream.connect.take()
             && let Some(at) = self.table.lane(to)
         {
-            self.fail(at, to, flight, Role::Connect, failure, false);
+            self.fail(at, to, in_flight, OpKind::Connect, failure, false);
         }
     }
 
@@ -296,7 +302,7 @@ impl World {
     }
 
     /// The same for what is registered with no lane: its slot is free at once.
-    pub(super) fn abandon(&mut self, socket: Socket) {
+    pub(super) fn close_unowned(&mut self, socket: Socket) {
         if self.table.entry(socket).is_some() {
             self.release(socket);
             self.table.remove(socket);
@@ -305,7 +311,7 @@ impl World {
 
     // ---- names ----
 
-    pub(super) fn resolve(&mut self, at: At, tag: Tag, name: Name) {
+    pub(super) fn resolve(&mut self, at: LaneAddr, tag: Tag, name: Name) {
         let range = match name.as_address() {
             Some(_) => &self.faults.completion_delay,
             None => &self.faults.lookup_delay,
@@ -320,16 +326,16 @@ impl World {
         Some(self.names.get(&name.host)?.iter().map(address).collect())
     }
 
-    pub(super) fn resolved(&mut self, at: At, tag: Tag, name: &Name) {
+    pub(super) fn resolved(&mut self, at: LaneAddr, tag: Tag, name: &Name) {
         let outcome = match (name.as_address(), self.names.get(&name.host)) {
             (Some(address), _) => Outcome::Resolved(vec![address]),
             (None, Some(_)) if self.random.chance(self.faults.lookup_fails_ppm) => {
-                self.tally.lookup_fails += 1;
+                self.fault_counts.lookup_fails += 1;
                 Outcome::Failed(Error::new(Failure::NameNotFound))
             }
             (None, Some(_)) => Outcome::Resolved(self.addresses_of(name).unwrap_or_default()),
             (None, None) => Outcome::Failed(Error::new(Failure::NameNotFound)),
         };
-        self.complete(at, Queued::new(None, tag, Role::Resolve, false, outcome), false);
+        self.complete(at, Queued::new(None, tag, OpKind::Resolve, false, outcome), false);
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum Note {
     Jump,
     File,
     Disk,
-    GivenUp,
+    Abandoned,
     Discarded,
 }
 

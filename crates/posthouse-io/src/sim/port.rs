@@ -1,4 +1,4 @@
-//! A completion port of the world: its lanes, their queues, and the accounts.
+//! A completion port of the world: its lanes, their queues, and its counts.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use super::completions::Queued;
 use super::stream::Stream;
-use super::table::{Body, Entry, Owner};
+use super::table::{Entry, Owner, SocketKind};
 use super::worker::Step;
 use super::world::World;
-use super::{At, Nanos, Network, NewStream, duration};
+use super::{LaneAddr, Nanos, Network, NewStream, duration};
 use crate::address::{Address, Name};
-use crate::bell::Bell;
 use crate::buffer::{LanePool, Pool};
+use crate::notify::Notify;
 use crate::operation::NewHandle;
 use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
 use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
-use crate::worker::{IoStep, SideStep};
+use crate::worker::{BackgroundStep, IoStep};
 
 /// What the world knows of a port.
 pub(super) struct PortState {
@@ -26,31 +26,32 @@ pub(super) struct PortState {
     /// Its number as a host of the network.
     pub(super) host: u16,
     pub(super) lanes: Vec<LaneState>,
-    pub(super) sides: Vec<usize>,
+    pub(super) background: Vec<usize>,
     /// Workers that have not ended.
     pub(super) workers: usize,
     pub(super) submitted: u64,
     pub(super) completed: u64,
     /// Operations whose terminal completion has not been taken.
     pub(super) in_flight: u64,
-    /// Of them, those that are about no socket: the disk's, and look-ups.
-    pub(super) apart: Vec<Apart>,
+    /// Of them, those about no socket: file operations and look-ups.
+    pub(super) socketless: Vec<SocketlessOp>,
     pub(super) sockets: usize,
     /// Until when descriptors are short.
     pub(super) short_until: Nanos,
 }
 
 /// An operation about no socket.
-pub(super) struct Apart {
+pub(super) struct SocketlessOp {
     pub(super) tag: Tag,
     /// True exactly when nobody awaits it any more.
-    pub(super) given_up: bool,
+    pub(super) abandoned: bool,
 }
 
 impl PortState {
     /// Operations that are awaited.
     fn awaited(&self) -> u64 {
-        self.in_flight - self.apart.iter().filter(|apart| apart.given_up).count() as u64
+        self.in_flight
+            - self.socketless.iter().filter(|socketless| socketless.abandoned).count() as u64
     }
 }
 
@@ -79,7 +80,7 @@ impl LaneState {
 }
 
 impl World {
-    pub(super) fn lane(&mut self, at: At) -> &mut LaneState {
+    pub(super) fn lane(&mut self, at: LaneAddr) -> &mut LaneState {
         &mut self.ports[at.port].lanes[at.lane]
     }
 
@@ -98,12 +99,12 @@ impl World {
             layout,
             host: u16::try_from(number + 1).unwrap_or(u16::MAX),
             lanes: (0..lanes).map(|_| lane()).collect(),
-            sides: Vec::new(),
+            background: Vec::new(),
             workers: 0,
             submitted: 0,
             completed: 0,
             in_flight: 0,
-            apart: Vec::new(),
+            socketless: Vec::new(),
             sockets: 0,
             short_until: 0,
         });
@@ -113,7 +114,7 @@ impl World {
     // ---- checked access ----
 
     /// The socket, if it is what the caller may use: registered with this lane, not being closed.
-    pub(super) fn own(&mut self, at: At, socket: Socket) -> &mut Entry {
+    pub(super) fn own(&mut self, at: LaneAddr, socket: Socket) -> &mut Entry {
         let wrong = match self.table.entry(socket) {
             None => Some("stale"),
             Some(entry) if entry.closing => Some("being closed"),
@@ -126,8 +127,8 @@ impl World {
         self.table.entry(socket).expect("just seen")
     }
 
-    pub(super) fn own_stream(&mut self, at: At, socket: Socket) -> &mut Stream {
-        if matches!(self.own(at, socket).body, Body::Listener(_)) {
+    pub(super) fn own_stream(&mut self, at: LaneAddr, socket: Socket) -> &mut Stream {
+        if matches!(self.own(at, socket).kind, SocketKind::Listener(_)) {
             self.bug(&format!("{socket:?} is used as a stream and is a listener"));
         }
         self.table.stream(socket).expect("just seen")
@@ -173,7 +174,7 @@ impl SimPort {
         self.network.lock().addresses_of(name).ok_or_else(not_found)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the seam's signature: threads can fail to start")]
+    #[expect(clippy::unnecessary_wraps, reason = "the common signature: threads can fail to start")]
     pub(crate) fn spawn(
         self: &Arc<Self>,
         lane: LaneId,
@@ -181,7 +182,7 @@ impl SimPort {
         step: IoStep,
     ) -> io::Result<()> {
         assert!(lane.index() < self.lanes, "{lane:?} of a port with {} lanes", self.lanes);
-        let at = At { port: self.number, lane: lane.index() };
+        let at = LaneAddr { port: self.number, lane: lane.index() };
         let mut world = self.network.lock();
         let taken = world.lane(at).started > world.lane(at).ended;
         assert!(self.layout == Layout::Shared || !taken, "a second worker on pinned {lane:?}");
@@ -189,18 +190,22 @@ impl SimPort {
         Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the seam's signature: threads can fail to start")]
-    pub(crate) fn spawn_side(self: &Arc<Self>, name: &str, step: SideStep) -> io::Result<()> {
-        self.network.lock().start(self.clone(), None, name, Step::Side(step));
+    #[expect(clippy::unnecessary_wraps, reason = "the common signature: threads can fail to start")]
+    pub(crate) fn spawn_background(
+        self: &Arc<Self>,
+        name: &str,
+        step: BackgroundStep,
+    ) -> io::Result<()> {
+        self.network.lock().start(self.clone(), None, name, Step::Background(step));
         Ok(())
     }
 
     pub(crate) fn wake(&self, lane: LaneId) {
-        self.network.lock().wake_lane(At { port: self.number, lane: lane.index() });
+        self.network.lock().wake_lane(LaneAddr { port: self.number, lane: lane.index() });
     }
 
-    pub(crate) fn wake_sides(&self) {
-        self.network.lock().wake_sides(self.number);
+    pub(crate) fn wake_background(&self) {
+        self.network.lock().wake_background(self.number);
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -211,8 +216,8 @@ impl SimPort {
         self.network.random()
     }
 
-    pub(crate) fn bell(&self) -> Bell {
-        Bell::simulated(self.network.clone())
+    pub(crate) fn notify(&self) -> Notify {
+        Notify::simulated(self.network.clone())
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -263,7 +268,7 @@ impl Drop for SimPort {
         }
         // Sockets that were never closed: the system closes them with the port.
         for socket in world.table.of_port(self.number) {
-            world.abandon(socket);
+            world.close_unowned(socket);
         }
         world.ports[self.number].sockets = 0;
         world.ports[self.number].lanes.clear();

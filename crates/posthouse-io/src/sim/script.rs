@@ -207,7 +207,7 @@ impl Drop for RawStream {
     fn drop(&mut self) {
         let mut world = self.network.lock();
         world.note(Note::Raw, 3, 0);
-        world.abandon(self.socket);
+        world.close_unowned(self.socket);
     }
 }
 
@@ -246,6 +246,6 @@ impl RawListener {
 
 impl Drop for RawListener {
     fn drop(&mut self) {
-        self.network.lock().abandon(self.socket);
+        self.network.lock().close_unowned(self.socket);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::completions::{Queued, Role};
+use super::completions::{OpKind, Queued};
 use super::script::Script;
-use super::table::{Body, Entry, Owner};
+use super::table::{Entry, Owner, SocketKind};
 use super::world::{Event, World};
-use super::{At, Nanos};
+use super::{LaneAddr, Nanos};
 use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::operation::{Gather, Outcome, ReceiveMode};
@@ -14,20 +14,20 @@ use crate::token::{Socket, Tag};
 
 /// Completions with bytes that one socket may have waiting: beyond it, data stays in the socket,
 /// as a system does that runs out of provided buffers.
-const RECEIVED_WAITING_MAX: u32 = 8;
+const MAX_RECEIVED_WAITING: u32 = 8;
 
 /// An operation that has been submitted and has no terminal completion yet. Not `Clone`: it is
 /// consumed by the one that gives it that.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     pub(super) tag: Tag,
     /// Operations are numbered in the order of their submission.
     pub(super) number: u64,
 }
 
-impl Flight {
+impl InFlight {
     /// Its terminal completion is made: the tag goes into that.
-    pub(super) fn land(self) -> Tag {
+    pub(super) fn into_tag(self) -> Tag {
         self.tag
     }
 }
@@ -74,9 +74,9 @@ pub(super) struct Stream {
     /// This side has ended its stream.
     pub(super) shut: bool,
 
-    pub(super) connect: Option<Flight>,
+    pub(super) connect: Option<InFlight>,
     pub(super) receives: VecDeque<Receive>,
-    pub(super) send: Option<(Flight, Gather)>,
+    pub(super) send: Option<(InFlight, Gather)>,
     /// From a send's submission until its completion is taken.
     pub(super) sending: bool,
     /// An event of that kind is scheduled.
@@ -88,7 +88,7 @@ pub(super) struct Stream {
 
 #[derive(Debug)]
 pub(super) struct Receive {
-    pub(super) flight: Flight,
+    pub(super) in_flight: InFlight,
     mode: ReceiveMode,
 }
 
@@ -146,28 +146,37 @@ impl Stream {
 impl World {
     pub(super) fn new_stream(&mut self, owner: Owner, phase: Phase) -> Socket {
         let window = self.random.amount(&self.faults.window_bytes).max(1);
-        self.table.insert(owner, Body::Stream(Box::new(Stream::new(phase, window))))
+        self.table.insert(owner, SocketKind::Stream(Box::new(Stream::new(phase, window))))
     }
 
     // ---- receiving ----
 
-    pub(super) fn receive(&mut self, at: At, socket: Socket, flight: Flight, mode: ReceiveMode) {
+    pub(super) fn receive(
+        &mut self,
+        at: LaneAddr,
+        socket: Socket,
+        in_flight: InFlight,
+        mode: ReceiveMode,
+    ) {
         let stream = self.own_stream(at, socket);
         if matches!(stream.phase, Phase::Fresh | Phase::Connecting | Phase::Failed) {
-            return self.fail(at, socket, flight, Role::Receive, Failure::NotConnected, true);
+            return self.fail(at, socket, in_flight, OpKind::Receive, Failure::NotConnected, true);
         }
         if self.random.chance(self.faults.receive_no_buffers_ppm) {
-            self.tally.receive_no_buffers += 1;
-            return self.fail(at, socket, flight, Role::Receive, Failure::NoBuffers, true);
+            self.fault_counts.receive_no_buffers += 1;
+            return self.fail(at, socket, in_flight, OpKind::Receive, Failure::NoBuffers, true);
         }
         let stream = self.own_stream(at, socket);
         let streaming = |receive: &Receive| receive.mode == ReceiveMode::Stream;
         let alone = stream.receives.is_empty();
         if !alone && (mode == ReceiveMode::Stream || stream.receives.iter().any(streaming)) {
-            self.bug(&format!("a stream of receives is not alone on {socket:?}: {:?}", flight.tag));
+            self.bug(&format!(
+                "a stream of receives is not alone on {socket:?}: {:?}",
+                in_flight.tag
+            ));
         }
         let stream = self.own_stream(at, socket);
-        stream.receives.push_back(Receive { flight, mode });
+        stream.receives.push_back(Receive { in_flight, mode });
         if stream.is_ready() && !stream.deliver_due {
             if self.at_once() {
                 self.deliver(socket, true);
@@ -191,19 +200,20 @@ impl World {
         }
     }
 
-    fn deliver_one(&mut self, to: Socket, at: At, at_once: bool) -> bool {
-        let Some(Entry { queued, body: Body::Stream(stream), .. }) = self.table.entry(to) else {
+    fn deliver_one(&mut self, to: Socket, at: LaneAddr, at_once: bool) -> bool {
+        let Some(Entry { queued, kind: SocketKind::Stream(stream), .. }) = self.table.entry(to)
+        else {
             return false;
         };
         let Some(first) = stream.receives.front() else { return false };
         let streaming = first.mode == ReceiveMode::Stream;
         let outcome = if stream.arrived > 0 {
-            if *queued >= RECEIVED_WAITING_MAX {
+            if *queued >= MAX_RECEIVED_WAITING {
                 return false;
             }
             let short = streaming && self.random.chance(self.faults.receive_no_buffers_ppm);
             if short {
-                self.tally.receive_no_buffers += 1;
+                self.fault_counts.receive_no_buffers += 1;
                 Outcome::Failed(Error::new(Failure::NoBuffers))
             } else {
                 self.fill(to, at)
@@ -218,25 +228,25 @@ impl World {
         let Some(stream) = self.table.stream(to) else { return false };
         let more = streaming && matches!(outcome, Outcome::Received(_));
         let tag = if more {
-            stream.receives.front().map(|first| first.flight.tag)
+            stream.receives.front().map(|first| first.in_flight.tag)
         } else {
-            stream.receives.pop_front().map(|first| first.flight.land())
+            stream.receives.pop_front().map(|first| first.in_flight.into_tag())
         };
         let Some(tag) = tag else { return false };
-        let queued = Queued::new(Some(to), tag, Role::Receive, more, outcome);
+        let queued = Queued::new(Some(to), tag, OpKind::Receive, more, outcome);
         self.complete(at, queued, at_once);
         true
     }
 
     /// Moves arrived bytes into a buffer of the lane.
-    fn fill(&mut self, to: Socket, at: At) -> Outcome {
+    fn fill(&mut self, to: Socket, at: LaneAddr) -> Outcome {
         let mut buffer = self.lane(at).pool.take();
         let stream = self.table.stream(to).expect("the caller holds it");
         let most = stream.arrived.min(buffer.capacity());
         let mut count = most;
         if self.random.chance(self.faults.partial_receive_ppm) {
             count = self.random.part(most);
-            self.tally.partial_receive += u64::from(count < most);
+            self.fault_counts.partial_receive += u64::from(count < most);
         }
         let (front, back) = stream.bytes.as_slices();
         let first = count.min(front.len());
@@ -261,26 +271,33 @@ impl World {
 
     // ---- sending ----
 
-    pub(super) fn send(&mut self, at: At, socket: Socket, flight: Flight, gather: Gather) {
+    pub(super) fn send(
+        &mut self,
+        at: LaneAddr,
+        socket: Socket,
+        in_flight: InFlight,
+        gather: Gather,
+    ) {
         if gather.is_empty() {
-            self.bug(&format!("{:?} sends nothing: an empty gather", flight.tag));
+            self.bug(&format!("{:?} sends nothing: an empty gather", in_flight.tag));
         }
         let stream = self.own_stream(at, socket);
         if stream.sending {
-            self.bug(&format!("a second send in flight on {socket:?}: {:?}", flight.tag));
+            self.bug(&format!("a second send in flight on {socket:?}: {:?}", in_flight.tag));
         }
         stream.sending = true;
         // A stream that cannot send says so, whatever room there is.
         let can_send = stream.send_failure().is_none();
-        self.check_sent_file(flight.tag, &gather);
+        self.check_sent_file(in_flight.tag, &gather);
         if can_send && self.random.chance(self.faults.send_no_buffers_ppm) {
-            self.tally.send_no_buffers += 1;
+            self.fault_counts.send_no_buffers += 1;
             let outcome = Outcome::Sent { bytes: 0, gather };
-            let queued = Queued::new(Some(socket), flight.land(), Role::Send, false, outcome);
+            let queued =
+                Queued::new(Some(socket), in_flight.into_tag(), OpKind::Send, false, outcome);
             return self.complete(at, queued, true);
         }
         let reads = gather.file_ahead().is_some();
-        self.own_stream(at, socket).send = Some((flight, gather));
+        self.own_stream(at, socket).send = Some((in_flight, gather));
         if self.at_once() {
             self.push(socket, true);
         } else {
@@ -303,16 +320,16 @@ impl World {
     pub(super) fn push(&mut self, from: Socket, at_once: bool) {
         let Some(at) = self.table.lane(from) else { return self.script_sends(from) };
         let Some(stream) = self.table.stream(from) else { return };
-        let Some((flight, mut gather)) = stream.send.take() else { return };
+        let Some((in_flight, mut gather)) = stream.send.take() else { return };
         if let Some(failure) = stream.send_failure() {
-            return self.fail(at, from, flight, Role::Send, failure, at_once);
+            return self.fail(at, from, in_flight, OpKind::Send, failure, at_once);
         }
         let peer = stream.peer;
         let room = self.room(from);
         if room == 0 || self.hangs(from, &gather) {
-            self.tally.window_full += u64::from(room == 0);
+            self.fault_counts.window_full += u64::from(room == 0);
             if let Some(stream) = self.table.stream(from) {
-                stream.send = Some((flight, gather));
+                stream.send = Some((in_flight, gather));
             }
             return;
         }
@@ -324,7 +341,7 @@ impl World {
         if self.random.chance(self.faults.partial_send_ppm) {
             count = self.random.part(most);
         }
-        self.tally.partial_send += u64::from(count < gather.len());
+        self.fault_counts.partial_send += u64::from(count < gather.len());
         let mut left = count;
         for slice in gather.slices() {
             let part = &slice[..left.min(slice.len())];
@@ -333,7 +350,7 @@ impl World {
         }
         self.carry(from, peer, count);
         let outcome = Outcome::Sent { bytes: count, gather };
-        let queued = Queued::new(Some(from), flight.land(), Role::Send, false, outcome);
+        let queued = Queued::new(Some(from), in_flight.into_tag(), OpKind::Send, false, outcome);
         self.complete(at, queued, at_once);
     }
 
@@ -364,7 +381,7 @@ impl World {
             return self.answer_with_reset(from);
         };
         if self.random.chance(self.faults.reset_ppm) {
-            self.tally.reset += 1;
+            self.fault_counts.reset += 1;
             if let Some(stream) = self.table.stream(to) {
                 stream.broken = true;
             }

@@ -1,6 +1,6 @@
 //! The world's sockets and listeners, by slot and generation.
 
-use super::At;
+use super::LaneAddr;
 use super::listener::Listening;
 use super::stream::Stream;
 use crate::token::Socket;
@@ -12,7 +12,7 @@ pub(super) enum Owner {
     Nobody,
     /// A script outside of any port.
     Script,
-    Lane(At),
+    Lane(LaneAddr),
 }
 
 /// A taken slot.
@@ -24,10 +24,10 @@ pub(super) struct Entry {
     pub(super) queued: u32,
     /// A `Close` has been submitted.
     pub(super) closing: bool,
-    pub(super) body: Body,
+    pub(super) kind: SocketKind,
 }
 
-pub(super) enum Body {
+pub(super) enum SocketKind {
     Stream(Box<Stream>),
     Listener(Box<Listening>),
 }
@@ -47,13 +47,13 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn insert(&mut self, owner: Owner, body: Body) -> Socket {
+    pub(super) fn insert(&mut self, owner: Owner, kind: SocketKind) -> Socket {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 sockets")
         });
         let place = &mut self.slots[slot as usize];
-        place.entry = Some(Entry { owner, in_flight: 0, queued: 0, closing: false, body });
+        place.entry = Some(Entry { owner, in_flight: 0, queued: 0, closing: false, kind });
         Socket { slot, generation: place.generation }
     }
 
@@ -73,22 +73,22 @@ impl Table {
 
     /// The stream, unless the name is stale or a listener's.
     pub(super) fn stream(&mut self, socket: Socket) -> Option<&mut Stream> {
-        match &mut self.entry(socket)?.body {
-            Body::Stream(stream) => Some(stream),
-            Body::Listener(_) => None,
+        match &mut self.entry(socket)?.kind {
+            SocketKind::Stream(stream) => Some(stream),
+            SocketKind::Listener(_) => None,
         }
     }
 
     /// The listener, unless the name is stale or a stream's.
     pub(super) fn listener(&mut self, socket: Socket) -> Option<&mut Listening> {
-        match &mut self.entry(socket)?.body {
-            Body::Listener(listener) => Some(listener),
-            Body::Stream(_) => None,
+        match &mut self.entry(socket)?.kind {
+            SocketKind::Listener(listener) => Some(listener),
+            SocketKind::Stream(_) => None,
         }
     }
 
     /// The lane that a socket is registered with.
-    pub(super) fn lane(&mut self, socket: Socket) -> Option<At> {
+    pub(super) fn lane(&mut self, socket: Socket) -> Option<LaneAddr> {
         match self.entry(socket)?.owner {
             Owner::Lane(at) => Some(at),
             Owner::Nobody | Owner::Script => None,

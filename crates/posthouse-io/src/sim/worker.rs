@@ -4,16 +4,16 @@ use super::lane::SimLane;
 use super::log::Note;
 use super::port::SimPort;
 use super::world::{Event, World};
-use super::{At, Nanos, Network, duration, nanos};
+use super::{LaneAddr, Nanos, Network, duration, nanos};
 use crate::lane::{Lane, LaneKind};
 use crate::port::Layout;
 use crate::sync::{Arc, MutexGuard};
-use crate::worker::{IoStep, SideStep, Turn, run_step};
+use crate::worker::{BackgroundStep, IoStep, Turn, run_step};
 
 /// What one step may take: as much as a real batch, and at random less, so that workers
 /// interleave at every completion.
-const BATCH_PINNED_MAX: usize = 256;
-const BATCH_SHARED_MAX: usize = 16;
+const MAX_BATCH_PINNED: usize = 256;
+const MAX_BATCH_SHARED: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -26,11 +26,12 @@ enum State {
 
 pub(super) enum Step {
     Io(IoStep),
-    Side(SideStep),
+    Background(BackgroundStep),
 }
 
-/// What a worker is made of. It leaves the world while a step runs, and is dropped outside of it.
-pub(super) struct Soul {
+/// The step of a worker and its port. It leaves the world while a step runs, and is dropped outside
+/// of it.
+pub(super) struct WorkerBody {
     step: Step,
     port: Arc<SimPort>,
 }
@@ -38,28 +39,34 @@ pub(super) struct Soul {
 pub(super) struct Worker {
     name: Box<str>,
     port: usize,
-    at: Option<At>,
+    at: Option<LaneAddr>,
     state: State,
-    soul: Option<Soul>,
-    /// Side workers: a wake-up came while it ran.
+    body: Option<WorkerBody>,
+    /// Background workers: a wake-up came while it ran.
     woken: bool,
 }
 
 impl World {
-    pub(super) fn start(&mut self, port: Arc<SimPort>, at: Option<At>, name: &str, step: Step) {
+    pub(super) fn start(
+        &mut self,
+        port: Arc<SimPort>,
+        at: Option<LaneAddr>,
+        name: &str,
+        step: Step,
+    ) {
         let worker = self.workers.len();
         let number = port.number();
         self.ports[number].workers += 1;
         match at {
             Some(at) => self.lane(at).started += 1,
-            None => self.ports[number].sides.push(worker),
+            None => self.ports[number].background.push(worker),
         }
         self.workers.push(Worker {
             name: name.into(),
             port: number,
             at,
             state: State::Runnable,
-            soul: Some(Soul { step, port }),
+            body: Some(WorkerBody { step, port }),
             woken: false,
         });
         self.runnable.push(worker);
@@ -82,13 +89,13 @@ impl World {
     }
 
     /// A completion has been queued: a sleeping worker of the lane comes for it.
-    pub(super) fn call_for(&mut self, at: At) {
+    pub(super) fn call_for(&mut self, at: LaneAddr) {
         if let Some(worker) = self.any_sleeping(at) {
             self.make_runnable(worker);
         }
     }
 
-    fn any_sleeping(&mut self, at: At) -> Option<usize> {
+    fn any_sleeping(&mut self, at: LaneAddr) -> Option<usize> {
         let sleeping = &self.ports[at.port].lanes[at.lane].sleeping;
         match sleeping.len() {
             0 => None,
@@ -97,7 +104,7 @@ impl World {
         }
     }
 
-    pub(super) fn wake_lane(&mut self, at: At) {
+    pub(super) fn wake_lane(&mut self, at: LaneAddr) {
         if let Some(worker) = self.any_sleeping(at) {
             return self.wake_soon(worker);
         }
@@ -108,9 +115,9 @@ impl World {
         lane.woken |= about_to_run == 0;
     }
 
-    pub(super) fn wake_sides(&mut self, port: usize) {
-        for i in 0..self.ports[port].sides.len() {
-            let worker = self.ports[port].sides[i];
+    pub(super) fn wake_background(&mut self, port: usize) {
+        for i in 0..self.ports[port].background.len() {
+            let worker = self.ports[port].background[i];
             match self.workers[worker].state {
                 State::Sleeping(_) => self.wake_soon(worker),
                 State::Running => self.workers[worker].woken = true,
@@ -122,7 +129,7 @@ impl World {
     /// Wakes a sleeping worker, or lets the wake-up arrive late.
     fn wake_soon(&mut self, worker: usize) {
         if self.random.chance(self.faults.wake_late_ppm) {
-            self.tally.wake_late += 1;
+            self.fault_counts.wake_late += 1;
             let when = self.now + self.random.time(&self.faults.wake_delay);
             self.schedule(when, Event::Wake { worker });
         } else {
@@ -138,7 +145,7 @@ impl World {
 
     fn maybe_jump(&mut self) {
         if self.random.chance(self.faults.clock_jump_ppm) {
-            self.tally.clock_jump += 1;
+            self.fault_counts.clock_jump += 1;
             let jump = self.random.time(&self.faults.clock_jump);
             self.note(Note::Jump, jump, 0);
             self.move_to(self.now + jump);
@@ -146,7 +153,7 @@ impl World {
     }
 
     /// Takes a runnable worker, any of them, to run a step.
-    fn begin(&mut self) -> Option<(usize, Soul)> {
+    fn begin(&mut self) -> Option<(usize, WorkerBody)> {
         if self.runnable.is_empty() {
             return None;
         }
@@ -154,21 +161,21 @@ impl World {
         let worker = self.runnable.swap_remove(chosen);
         let this = &mut self.workers[worker];
         this.state = State::Running;
-        let soul = this.soul.take().expect("a runnable worker has its step");
+        let body = this.body.take().expect("a runnable worker has its step");
         self.running = Some(worker);
         self.note(Note::Step, worker as u64, 0);
-        Some((worker, soul))
+        Some((worker, body))
     }
 
     /// Puts a worker back after its step; gives what is to be dropped outside of the world.
-    fn finish(&mut self, worker: usize, turn: Turn, soul: Soul) -> Option<Soul> {
+    fn finish(&mut self, worker: usize, turn: Turn, body: WorkerBody) -> Option<WorkerBody> {
         self.running = None;
         let since = self.now;
         if turn == Turn::Done {
             self.end(worker);
-            return Some(soul);
+            return Some(body);
         }
-        self.workers[worker].soul = Some(soul);
+        self.workers[worker].body = Some(body);
         let deadline = match turn {
             Turn::Sleep(None) => Some(None),
             // A deadline past the end of time is none.
@@ -208,7 +215,7 @@ impl World {
             self.lane(at).sleeping.push(worker);
         }
         if self.random.chance(self.faults.wake_spurious_ppm) {
-            self.tally.wake_spurious += 1;
+            self.fault_counts.wake_spurious += 1;
             let when = self.now + self.random.time(&self.faults.wake_delay);
             self.schedule(when, Event::Wake { worker });
         }
@@ -237,17 +244,17 @@ impl World {
     }
 
     /// Whether the step that runs should end early.
-    pub(super) fn yields(&mut self) -> bool {
+    pub(super) fn should_yield(&mut self) -> bool {
         let yes = self.random.chance(self.faults.yield_ppm);
-        self.tally.yields += u64::from(yes);
+        self.fault_counts.yields += u64::from(yes);
         yes
     }
 
     /// A step's share of completions.
     fn batch(&mut self, layout: Layout) -> usize {
         let most = match layout {
-            Layout::Pinned => BATCH_PINNED_MAX,
-            Layout::Shared => BATCH_SHARED_MAX,
+            Layout::Pinned => MAX_BATCH_PINNED,
+            Layout::Shared => MAX_BATCH_SHARED,
         };
         1 + self.random.below(most)
     }
@@ -266,23 +273,23 @@ impl Network {
     /// Runs one step of one worker, with the world's lock released. False: nobody is runnable.
     pub(super) fn run_worker(&self, mut world: MutexGuard<'_, World>) -> bool {
         world.maybe_jump();
-        let Some((worker, mut soul)) = world.begin() else { return false };
-        let now = duration(world.now - soul.port.opened());
+        let Some((worker, mut body)) = world.begin() else { return false };
+        let now = duration(world.now - body.port.opened());
         let at = world.workers[worker].at;
-        let batch = world.batch(soul.port.layout());
+        let batch = world.batch(body.port.layout());
         drop(world);
         let unwinding = Unwinding(self);
-        let turn = match (&mut soul.step, at) {
+        let turn = match (&mut body.step, at) {
             (Step::Io(step), Some(at)) => {
-                let kind = SimLane::new(soul.port.network().clone(), worker, at, now, batch);
+                let kind = SimLane::new(body.port.network().clone(), worker, at, now, batch);
                 let mut lane = Lane { kind: LaneKind::Simulated(kind) };
                 run_step(|| step(&mut lane))
             }
-            (Step::Side(step), _) => run_step(|| step(now)),
+            (Step::Background(step), _) => run_step(|| step(now)),
             (Step::Io(_), None) => unreachable!("an I/O worker has a lane"),
         };
         std::mem::forget(unwinding);
-        let ended = self.lock().finish(worker, turn, soul);
+        let ended = self.lock().finish(worker, turn, body);
         drop(ended);
         true
     }

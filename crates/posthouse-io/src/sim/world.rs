@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::IpAddr;
 
-use super::disk::{Volume, Work};
-use super::faults::{Faults, Tally};
+use super::disk::{PendingFileOp, Volume};
+use super::faults::{FaultCounts, Faults};
 use super::log::{Log, Note};
 use super::port::PortState;
 use super::random::Random;
 use super::table::Table;
 use super::worker::Worker;
-use super::{At, Nanos, duration};
+use super::{LaneAddr, Nanos, duration};
 use crate::address::{Address, Name};
 use crate::error::Failure;
 use crate::lane::Cancel;
@@ -23,7 +23,7 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) random: Random,
     pub(super) faults: Faults,
-    pub(super) tally: Tally,
+    pub(super) fault_counts: FaultCounts,
     pub(super) log: Log,
     pub(super) now: Nanos,
     pub(super) events: BinaryHeap<Scheduled>,
@@ -69,7 +69,7 @@ pub(super) enum Event {
         to: Socket,
     },
     /// A connection attempt reaches the other side.
-    Knock {
+    Syn {
         from: Socket,
         attempt: u32,
     },
@@ -90,7 +90,7 @@ pub(super) enum Event {
         from: Socket,
     },
     /// A pending accept looks at the queue.
-    Admit {
+    AcceptReady {
         listener: Socket,
     },
     /// A cancel takes effect on the operations that were older than it.
@@ -100,12 +100,12 @@ pub(super) enum Event {
         before: u64,
     },
     Closed {
-        at: At,
+        at: LaneAddr,
         socket: Socket,
         tag: Tag,
     },
     Resolved {
-        at: At,
+        at: LaneAddr,
         tag: Tag,
         name: Name,
     },
@@ -113,7 +113,7 @@ pub(super) enum Event {
         worker: usize,
     },
     /// Something of an operation on files takes effect.
-    File(Box<Work>),
+    File(Box<PendingFileOp>),
 }
 
 impl Event {
@@ -124,12 +124,12 @@ impl Event {
             Self::Arrive { to, .. } => (0, socket(to)),
             Self::End { to } => (1, socket(to)),
             Self::Reset { to } => (2, socket(to)),
-            Self::Knock { from, .. } => (3, socket(from)),
+            Self::Syn { from, .. } => (3, socket(from)),
             Self::Connected { to } => (4, socket(to)),
             Self::ConnectFailed { to, .. } => (5, socket(to)),
             Self::Deliver { to } => (6, socket(to)),
             Self::Push { from } => (7, socket(from)),
-            Self::Admit { listener } => (8, socket(listener)),
+            Self::AcceptReady { listener } => (8, socket(listener)),
             Self::Cancel { socket: s, .. } => (9, socket(s)),
             Self::Closed { socket: s, .. } => (10, socket(s)),
             Self::Resolved { tag, .. } => (11, tag.0),
@@ -174,7 +174,7 @@ impl World {
             seed,
             random: Random::new(seed),
             faults,
-            tally: Tally::default(),
+            fault_counts: FaultCounts::default(),
             log: Log::default(),
             now: 0,
             events: BinaryHeap::new(),
@@ -214,14 +214,14 @@ impl World {
 
     /// When a submission that could finish now does, if not at once.
     pub(super) fn later(&mut self) -> Nanos {
-        self.tally.delayed += 1;
+        self.fault_counts.delayed += 1;
         self.now + self.random.time(&self.faults.completion_delay)
     }
 
     /// Whether a submission that can finish at once does so.
     pub(super) fn at_once(&mut self) -> bool {
         let yes = self.random.chance(self.faults.immediate_ppm);
-        self.tally.immediate += u64::from(yes);
+        self.fault_counts.immediate += u64::from(yes);
         yes
     }
 
@@ -277,7 +277,7 @@ impl World {
             Event::Arrive { to, from, bytes } => self.arrive(to, from, bytes),
             Event::End { to } => self.end_arrives(to),
             Event::Reset { to } => self.reset_arrives(to),
-            Event::Knock { from, attempt } => self.knock(from, attempt),
+            Event::Syn { from, attempt } => self.syn_arrives(from, attempt),
             Event::Connected { to } => self.connected(to),
             Event::ConnectFailed { to, failure } => self.connect_failed(to, failure),
             Event::Deliver { to } => {
@@ -292,7 +292,7 @@ impl World {
                     self.push(from, false);
                 }
             }
-            Event::Admit { listener } => self.admit(listener, false),
+            Event::AcceptReady { listener } => self.accept_ready(listener, false),
             Event::Cancel { socket, what, before } => self.cancel_now(socket, what, before),
             Event::Closed { at, socket, tag } => self.closed(at, socket, tag, false),
             Event::Resolved { at, tag, name } => self.resolved(at, tag, &name),

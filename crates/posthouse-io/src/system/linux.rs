@@ -20,7 +20,7 @@ use crate::port::ListenOptions;
 
 /// Segments that leave in one call, so that their array (1 KiB) fits the stack. The system takes
 /// 1,024; a longer gather leaves in several calls.
-const SEGMENTS_MAX: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 
 /// What readiness needs: a call that would wait fails with `EAGAIN`.
 pub(crate) const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK;
@@ -105,7 +105,7 @@ pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
 /// Whether an error of accept is about the one peer that was at the head of the queue, and not
 /// about the listener. accept(2) asks to treat errors that are pending on the new socket so, and
 /// names these; EPERM is a firewall's word.
-pub(crate) fn concerns_one_peer(errno: Errno) -> bool {
+pub(crate) fn is_per_connection(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::CONNABORTED
@@ -140,7 +140,7 @@ pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
         // What most sends are: it needs no array.
         return retry_on_intr(|| rustix::net::send(fd, first, flags));
     };
-    let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+    let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
     slices[0] = IoSlice::new(first);
     slices[1] = IoSlice::new(second);
     let mut used = 2;
@@ -153,7 +153,7 @@ pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
 }
 
 /// Ends the sending side.
-pub(crate) fn end_sending(fd: &OwnedFd) {
+pub(crate) fn shutdown_write(fd: &OwnedFd) {
     // It fails only where the connection is gone already, and then there is nothing to end.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
@@ -239,7 +239,7 @@ impl From<Errno> for Error {
 /// fail with `EFBIG`, and what it sends from a file to a peer that has left with `EPIPE`, and no
 /// more. The system sends the thread a signal, too, that ends the whole process unless the thread
 /// holds it off.
-pub(crate) fn hold_off_signals() {
+pub(crate) fn block_signals() {
     let mut signals = MaybeUninit::uninit();
     // SAFETY: the set is initialised by the first call and only read by the others; this thread's
     // own mask is all that is changed. Signals that exist and a set that is valid: none fails.

@@ -238,7 +238,7 @@ pub(crate) fn receive(socket: &OwnedSocket, storage: &mut [u8]) -> Result<Option
 }
 
 /// Ends the sending side.
-pub(crate) fn end_sending(socket: &OwnedSocket) {
+pub(crate) fn shutdown_write(socket: &OwnedSocket) {
     // SAFETY: no memory is named. It fails only where the connection is gone already.
     unsafe { net::shutdown(raw(socket), net::SD_SEND) };
 }

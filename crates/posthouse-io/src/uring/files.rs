@@ -1,8 +1,8 @@
 //! Reads, writes and syncs of files, as requests of a ring.
 //!
-//! The rest of the operations on files goes to the disk's threads, as on any backend: the kernel
-//! would hand what opens, links, removes or waits for a directory to threads of its own, which is
-//! no gain, and a path takes several such calls in a row.
+//! The other file operations go to the file pool, as on any backend: the kernel would hand what
+//! opens, links, removes or waits for a directory to threads of its own, which is no gain, and a
+//! path takes several such calls in a row.
 
 use std::os::fd::AsRawFd;
 
@@ -10,13 +10,13 @@ use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 
-use crate::disk::{SEGMENTS_MAX, is_within_a_file};
+use crate::disk::{MAX_SEGMENTS, is_within_a_file};
 use crate::error::Error;
 use crate::file::{FileOp, FileOutcome};
 use crate::token::Tag;
 
 /// Bytes that one request reads or writes, at most: what the kernel does in one call.
-const BYTES_MAX: usize = 0x7fff_f000;
+const MAX_BYTES: usize = 0x7fff_f000;
 
 /// The operations that the kernel has. Each keeps the memory and the file that its request names,
 /// which stay where they are: the memory is the heap's, whoever owns it.
@@ -32,15 +32,15 @@ struct InFlight {
     op: Box<FileOp>,
     /// Where the segments of a write lie.
     segments: Vec<libc::iovec>,
-    /// True exactly when nobody awaits it any more.
-    given_up: bool,
+    /// True exactly when it was abandoned: nobody awaits it any more.
+    abandoned: bool,
 }
 
-/// What a request came to.
-pub(super) enum Ended {
-    With(Tag, Result<FileOutcome, Error>),
-    /// The kernel did not do it without waiting, or was disturbed: the disk's threads will.
-    Undone(Tag, Box<FileOp>),
+/// The end of a request.
+pub(super) enum FileEnd {
+    Completed(Tag, Result<FileOutcome, Error>),
+    /// The kernel did not do it without waiting, or was interrupted: the file pool will.
+    Retry(Tag, Box<FileOp>),
 }
 
 /// Whether a ring carries the operation out. What lies beyond the end of any file is for the
@@ -64,32 +64,32 @@ impl Files {
         });
         let place = &mut self.slots[slot as usize];
         assert!(place.is_none(), "a place taken twice");
-        let in_flight = place.insert(InFlight { tag, op, segments: Vec::new(), given_up: false });
+        let in_flight = place.insert(InFlight { tag, op, segments: Vec::new(), abandoned: false });
         (slot, in_flight.entry())
     }
 
-    /// The operation is awaited no longer, where it is one of these.
-    pub(super) fn give_up(&mut self, tag: Tag) {
+    /// Marks the operation as abandoned, if it is one of these.
+    pub(super) fn abandon(&mut self, tag: Tag) {
         let mut in_flight = self.slots.iter_mut().flatten();
-        if let Some(given_up) = in_flight.find(|in_flight| in_flight.tag == tag) {
-            given_up.given_up = true;
+        if let Some(abandoned) = in_flight.find(|in_flight| in_flight.tag == tag) {
+            abandoned.abandoned = true;
         }
     }
 
-    /// How many of them are awaited no longer.
-    pub(super) fn given_up(&self) -> usize {
-        self.slots.iter().flatten().filter(|in_flight| in_flight.given_up).count()
+    /// How many of them are abandoned.
+    pub(super) fn abandoned(&self) -> usize {
+        self.slots.iter().flatten().filter(|in_flight| in_flight.abandoned).count()
     }
 
     /// Takes out an operation whose request the kernel has ended.
-    pub(super) fn end(&mut self, slot: u32, result: Result<usize, Errno>) -> Ended {
+    pub(super) fn end(&mut self, slot: u32, result: Result<usize, Errno>) -> FileEnd {
         let ended = self.slots[slot as usize].take();
         let InFlight { tag, op, .. } = ended.expect("the kernel ends what it was given");
         self.vacant.push(slot);
         match result {
-            Err(Errno::INTR | Errno::AGAIN) => Ended::Undone(tag, op),
-            Err(errno) => Ended::With(tag, Err(errno.into())),
-            Ok(bytes) => Ended::With(tag, Ok(outcome(*op, bytes))),
+            Err(Errno::INTR | Errno::AGAIN) => FileEnd::Retry(tag, op),
+            Err(errno) => FileEnd::Completed(tag, Err(errno.into())),
+            Ok(bytes) => FileEnd::Completed(tag, Ok(outcome(*op, bytes))),
         }
     }
 }
@@ -100,7 +100,7 @@ impl InFlight {
             FileOp::Read { file, offset, bytes, memory } => {
                 memory.clear();
                 memory.reserve(*bytes);
-                let bytes = u32::try_from((*bytes).min(BYTES_MAX)).expect("below 2^31");
+                let bytes = u32::try_from((*bytes).min(MAX_BYTES)).expect("below 2^31");
                 let fd = Fd(file.descriptor().as_raw_fd());
                 opcode::Read::new(fd, memory.as_mut_ptr(), bytes).offset(*offset).build()
             }
@@ -109,14 +109,14 @@ impl InFlight {
                     iov_base: bytes.as_ptr().cast_mut().cast(),
                     iov_len: bytes.len(),
                 };
-                self.segments = data.slices().take(SEGMENTS_MAX).map(place).collect();
+                self.segments = data.slices().take(MAX_SEGMENTS).map(place).collect();
                 let (start, count) = (self.segments.as_ptr(), self.segments.len());
                 let count = u32::try_from(count).expect("at most 64");
                 let fd = Fd(file.descriptor().as_raw_fd());
                 opcode::Writev::new(fd, start, count).offset(*offset).build()
             }
             FileOp::Sync { file } => opcode::Fsync::new(Fd(file.descriptor().as_raw_fd())).build(),
-            op => unreachable!("for the disk's threads: {op:?}"),
+            op => unreachable!("for the file pool: {op:?}"),
         }
     }
 }
@@ -165,14 +165,14 @@ mod tests {
             let (second, _) = files.begin(Tag(2), Box::new(read(0, 10)));
             assert_ne!(first, second);
             match files.end(first, Err(errno)) {
-                Ended::Undone(Tag(1), op) => match *op {
+                FileEnd::Retry(Tag(1), op) => match *op {
                     FileOp::Write { offset: 7, data, .. } => assert_eq!(data.len(), 3),
                     other => panic!("the write, not {other:?}"),
                 },
                 _ => panic!("it is not over"),
             }
             let ended = files.end(second, Err(Errno::IO));
-            assert!(matches!(ended, Ended::With(Tag(2), Err(e)) if e == Errno::IO.into()));
+            assert!(matches!(ended, FileEnd::Completed(Tag(2), Err(e)) if e == Errno::IO.into()));
         }
         assert_eq!(files.slots.len(), 2, "places are used again");
     }

@@ -21,7 +21,7 @@ use crate::sync::{AtomicU16, Ordering};
 /// by 1 to 6 % (Linux 6.18), for they stay in the processor's cache.
 const ENTRIES: u16 = 128;
 /// Buffers in it while receives are large, at least.
-const ENTRIES_MIN: usize = 8;
+const MIN_ENTRIES: usize = 8;
 /// Bytes that the kernel may receive before the lane looks: what stays in the processor's cache.
 /// Who finds no buffer then is served next, while what came first is still hot.
 const HOT_BYTES: usize = 512 * 1024;
@@ -88,7 +88,7 @@ impl Group {
     /// Gives entries their memory again: all of them, or fewer where receives are large.
     pub(super) fn fill(&mut self, pool: &mut LanePool) {
         let wanted = HOT_BYTES / self.mean_bytes.max(1);
-        let wanted = wanted.clamp(ENTRIES_MIN, usize::from(ENTRIES));
+        let wanted = wanted.clamp(MIN_ENTRIES, usize::from(ENTRIES));
         let missing = wanted.saturating_sub(self.filled());
         if missing == 0 {
             return;

@@ -8,45 +8,45 @@ use std::time::Duration;
 use io_uring::opcode;
 use io_uring::types::Fd;
 
-use super::files::{self, Ended, Files};
-use super::record::{self, Hands, Record};
-use super::request::{Kind, Request};
-use super::ring::{Completed, Ring};
-use super::sending::Spares;
+use super::files::{self, FileEnd, Files};
+use super::record::{self, LaneCx, SocketState};
+use super::request::{Request, RequestKind};
+use super::ring::{Cqe, Ring};
+use super::sending::FreeList;
 use crate::address::Address;
 use crate::buffer::Buffer;
-use crate::completions::{Completions, Letter};
+use crate::completions::{CompletionQueue, Injected};
 use crate::disk;
-use crate::door::Door;
 use crate::file::FileOp;
-use crate::host::{self, Host};
+use crate::host::{self, NativePort};
 use crate::lane::Cancel;
+use crate::lane_remote::LaneRemote;
 use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
 use crate::sync::Arc;
 use crate::system;
-use crate::table::Table;
+use crate::table::SlotTable;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Why the calls on a ring, once it has been probed and opened, do not fail.
 pub(super) const WORKS: &str = "a ring that worked goes on to work";
 /// Completions that one step takes.
 const SHARE: usize = 256;
-/// With more buffers than these in the hands of connections, a receive brings one and no more: what
+/// If connections hold more buffers than these, a receive brings one and no more: what
 /// a connection's socket has queued then stays in the kernel until its turn.
-const BUFFERS_HELD_MAX: usize = 1024;
+const MAX_BUFFERS_HELD: usize = 1024;
 
 pub(crate) struct UringLane {
     id: LaneId,
-    host: Arc<Host>,
-    door: Arc<Door>,
+    services: Arc<NativePort>,
+    remote: Arc<LaneRemote>,
     ring: Ring,
-    table: Table<Record>,
+    table: SlotTable<SocketState>,
     files: Files,
     /// Sockets whose receive ended for want of a buffer: it begins again when there are some.
     starved: VecDeque<Socket>,
-    done: Completions,
-    spares: Spares,
+    done: CompletionQueue,
+    free_list: FreeList,
     now: Duration,
     /// Completions that this step may still take.
     share: usize,
@@ -62,7 +62,7 @@ impl UringLane {
         self.now
     }
 
-    pub(crate) fn next(&mut self) -> Option<Completion> {
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             if let Some(completion) = self.done.pop() {
                 self.share -= 1;
@@ -75,54 +75,56 @@ impl UringLane {
     }
 
     pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
-        self.door.figures.submitted();
+        self.remote.counters.submitted();
         match op {
             Op::Resolve(name) => {
-                if let Some(completion) =
-                    self.host.resolver.look_up(tag, name, Door::poster(&self.door))
-                {
+                if let Some(completion) = self.services.resolver.look_up(
+                    tag,
+                    name,
+                    LaneRemote::completion_injector(&self.remote),
+                ) {
                     self.done.put(completion);
                 }
             }
             Op::File(op) if files::is_for_ring(&op) => self.start_file(tag, op),
-            Op::File(op) => self.hand_to_disk(tag, op),
+            Op::File(op) => self.hand_to_file_pool(tag, op),
             Op::Accept(socket) => {
-                self.with(socket, |record, hands| record.start_accept(socket, tag, hands));
+                self.with(socket, |state, cx| state.start_accept(socket, tag, cx));
             }
-            Op::Connect(socket, address) => self.with(socket, |record, hands| {
-                record.start_connect(socket, tag, address, hands);
+            Op::Connect(socket, address) => self.with(socket, |state, cx| {
+                state.start_connect(socket, tag, address, cx);
             }),
-            Op::Receive(socket, mode) => self.with(socket, |record, hands| {
-                record.start_receive(socket, tag, mode, hands);
+            Op::Receive(socket, mode) => self.with(socket, |state, cx| {
+                state.start_receive(socket, tag, mode, cx);
             }),
-            Op::Send(socket, gather) => self.with(socket, |record, hands| {
-                record.start_send(socket, tag, gather, hands);
+            Op::Send(socket, gather) => self.with(socket, |state, cx| {
+                state.start_send(socket, tag, gather, cx);
             }),
             Op::Close(socket) => {
-                self.with(socket, |record, hands| record.start_close(socket, tag, hands));
+                self.with(socket, |state, cx| state.start_close(socket, tag, cx));
                 self.end_close(socket.slot);
             }
         }
     }
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
-        self.with(socket, |record, hands| record.cancel(socket, what, hands));
+        self.with(socket, |state, cx| state.cancel(socket, what, cx));
     }
 
-    pub(crate) fn give_up(&mut self, tag: Tag) {
-        self.files.give_up(tag);
+    pub(crate) fn abandon(&mut self, tag: Tag) {
+        self.files.abandon(tag);
     }
 
     pub(crate) fn shutdown(&mut self, socket: Socket) {
-        self.with(socket, |record, hands| record.shutdown(hands.ring));
+        self.with(socket, |state, cx| state.shutdown(cx.ring));
     }
 
     pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with(socket, |record, hands| record.reset(socket, hands));
+        self.with(socket, |state, cx| state.reset(socket, cx));
     }
 
     pub(crate) fn socket(&mut self) -> Socket {
-        self.door.figures.opened();
+        self.remote.counters.opened();
         self.table.socket()
     }
 
@@ -135,7 +137,7 @@ impl UringLane {
     }
 
     pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.table.find(socket).and_then(|record| record.local_address())
+        self.table.find(socket).and_then(|state| state.local_address())
     }
 
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
@@ -150,8 +152,10 @@ impl UringLane {
         unsafe { self.ring.push(Request::of_file(slot), entry) };
     }
 
-    fn hand_to_disk(&mut self, tag: Tag, op: Box<FileOp>) {
-        if let Some(completion) = self.host.disk.take_on(tag, op, Door::poster(&self.door)) {
+    fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
+        if let Some(completion) =
+            self.services.files.start(tag, op, LaneRemote::completion_injector(&self.remote))
+        {
             self.done.put(completion);
         }
     }
@@ -166,24 +170,29 @@ impl UringLane {
 /// What the loop asks for, and the way of the completions.
 impl UringLane {
     /// The lane of this thread, and of no other.
-    pub(crate) fn new(id: LaneId, host: Arc<Host>, door: Arc<Door>, ring: Ring) -> Self {
+    pub(crate) fn new(
+        id: LaneId,
+        services: Arc<NativePort>,
+        remote: Arc<LaneRemote>,
+        ring: Ring,
+    ) -> Self {
         ring.enable().expect("a ring that was opened can be enabled, once");
         // The kernel can write to a file on behalf of this thread while this thread submits.
-        system::hold_off_signals();
+        system::block_signals();
         let mut lane = Self {
             id,
-            now: host.now(),
-            done: Completions::new(door.figures.clone()),
-            host,
-            door,
+            now: services.now(),
+            done: CompletionQueue::new(remote.counters.clone()),
+            services,
+            remote,
             ring,
-            table: Table::default(),
+            table: SlotTable::default(),
             files: Files::default(),
             starved: VecDeque::new(),
-            spares: Spares::default(),
+            free_list: FreeList::default(),
             share: SHARE,
         };
-        lane.arm_alarm();
+        lane.arm_waker();
         lane
     }
 
@@ -191,71 +200,77 @@ impl UringLane {
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         self.fill_buffers();
         let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
-        let asleep = idle && sleep != Some(Duration::ZERO) && self.door.fall_asleep();
-        let limit = if asleep { self.host.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let waiting = idle && sleep != Some(Duration::ZERO) && self.remote.begin_wait();
+        let limit =
+            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         self.ring.enter(limit).expect(WORKS);
-        if self.door.get_up() {
-            self.door.take_mail(|letter| match letter {
-                Letter::Completion(completion) => self.done.put(completion),
-                Letter::FileSent(_) => unreachable!("the ring sends files itself"),
+        if self.remote.end_wait() {
+            self.remote.drain_injected(|injected| match injected {
+                Injected::Completion(completion) => self.done.put(completion),
+                Injected::SendfileDone(_) => unreachable!("the ring sends files itself"),
             });
         }
-        self.now = self.host.now();
+        self.now = self.services.now();
         self.share = SHARE;
     }
 
-    fn with(&mut self, socket: Socket, call: impl FnOnce(&mut Record, &mut Hands<'_>)) {
-        let Self { ring, table, done, spares, .. } = self;
-        let multishot = ring.buffers().1.pool().outstanding() < BUFFERS_HELD_MAX;
-        call(table.get(socket), &mut Hands { ring, done, spares, multishot });
+    fn with(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>)) {
+        let Self { ring, table, done, free_list, .. } = self;
+        let multishot = ring.buffers().1.pool().outstanding() < MAX_BUFFERS_HELD;
+        call(table.get(socket), &mut LaneCx { ring, done, free_list, multishot });
     }
 
-    fn complete(&mut self, completed: Completed) {
+    fn complete(&mut self, completed: Cqe) {
         let (slot, kind) = (completed.request.slot, completed.request.kind);
         match kind {
-            Kind::Alarm if !completed.more => return self.arm_alarm(),
-            Kind::Alarm | Kind::CancelAll => return,
-            Kind::File => return self.end_file(completed),
+            RequestKind::Waker if !completed.more => return self.arm_waker(),
+            RequestKind::Waker | RequestKind::CancelAll => return,
+            RequestKind::File => return self.end_file(completed),
             _ => {}
         }
-        let record = self.table.at(slot);
-        record.count(completed);
-        let socket = record.socket(slot);
+        let state = self.table.at(slot);
+        state.count(completed);
+        let socket = state.socket(slot);
         match kind {
-            Kind::Accept => {
-                self.with(socket, |record, hands| record.on_accept(socket, completed, hands));
+            RequestKind::Accept => {
+                self.with(socket, |state, cx| state.on_accept(socket, completed, cx));
             }
-            Kind::Connect => {
-                self.with(socket, |record, hands| record.on_connect(completed, hands));
+            RequestKind::Connect => {
+                self.with(socket, |state, cx| state.on_connect(completed, cx));
             }
-            Kind::Receive => {
+            RequestKind::Receive => {
                 let mut starved = false;
-                self.with(socket, |record, hands| {
-                    starved = record.on_receive(socket, completed, hands);
+                self.with(socket, |state, cx| {
+                    starved = state.on_receive(socket, completed, cx);
                 });
                 if starved {
                     self.starved.push_back(socket);
                 }
             }
-            Kind::Send => {
-                self.with(socket, |record, hands| record.on_send(socket, completed, hands));
+            RequestKind::Send => {
+                self.with(socket, |state, cx| state.on_send(socket, completed, cx));
             }
-            Kind::CancelInput | Kind::CancelSend => {
-                self.with(socket, |record, hands| record.on_cancel(socket, completed, hands.ring));
+            RequestKind::CancelInput | RequestKind::CancelSend => {
+                self.with(socket, |state, cx| state.on_cancel(socket, completed, cx.ring));
             }
-            Kind::Close | Kind::Alarm | Kind::CancelAll | Kind::File => {}
+            RequestKind::Close
+            | RequestKind::Waker
+            | RequestKind::CancelAll
+            | RequestKind::File => {}
         }
         if !completed.more {
-            self.with(socket, |record, hands| record.close_when_free(socket, hands.ring));
+            self.with(socket, |state, cx| state.close_when_free(socket, cx.ring));
             self.end_close(slot);
         }
     }
 
-    fn end_file(&mut self, completed: Completed) {
+    fn end_file(&mut self, completed: Cqe) {
         match self.files.end(completed.request.slot, completed.result) {
-            Ended::With(tag, Ok(outcome)) => self.done.end(tag, Outcome::File(Box::new(outcome))),
-            Ended::With(tag, Err(error)) => self.done.fail(tag, error),
-            Ended::Undone(tag, op) => self.hand_to_disk(tag, op),
+            FileEnd::Completed(tag, Ok(outcome)) => {
+                self.done.end(tag, Outcome::File(Box::new(outcome)))
+            }
+            FileEnd::Completed(tag, Err(error)) => self.done.fail(tag, error),
+            FileEnd::Retry(tag, op) => self.hand_to_file_pool(tag, op),
         }
     }
 
@@ -263,7 +278,7 @@ impl UringLane {
     fn end_close(&mut self, slot: u32) {
         if let Some(tag) = self.table.at(slot).closed() {
             self.table.release(slot);
-            self.door.figures.closed();
+            self.remote.counters.closed();
             self.done.end(tag, Outcome::Closed);
         }
     }
@@ -277,20 +292,20 @@ impl UringLane {
         for _ in 0..served {
             let Some(socket) = self.starved.pop_front() else { break };
             if self.table.find(socket).is_some() {
-                self.with(socket, |record, hands| {
-                    record.starved = false;
-                    record.arm_receive(socket, hands);
+                self.with(socket, |state, cx| {
+                    state.starved = false;
+                    state.arm_receive(socket, cx);
                 });
             }
         }
     }
 
-    fn arm_alarm(&mut self) {
-        let alarm = Fd(self.door.alarm().descriptor().as_raw_fd());
+    fn arm_waker(&mut self) {
+        let waker = Fd(self.remote.waker().descriptor().as_raw_fd());
         let events = libc::POLLIN.cast_unsigned().into();
-        let entry = opcode::PollAdd::new(alarm, events).multi(true).build();
-        // SAFETY: it names no memory, and the door outlives the lane, which drains the ring.
-        unsafe { self.ring.push(Request::of_lane(Kind::Alarm), entry) };
+        let entry = opcode::PollAdd::new(waker, events).multi(true).build();
+        // SAFETY: it names no memory, and the remote outlives the lane, which drains the ring.
+        unsafe { self.ring.push(Request::of_lane(RequestKind::Waker), entry) };
     }
 }
 
@@ -299,12 +314,12 @@ impl Drop for UringLane {
     /// kernel could write to is freed.
     fn drop(&mut self) {
         // A peer that was accepted and not looked at is let go.
-        let given_up = self.files.given_up();
-        let drained = self.ring.drain(given_up, |completed| drop(record::accepted(completed)));
+        let abandoned = self.files.abandoned();
+        let drained = self.ring.drain(abandoned, |completed| drop(record::accepted(completed)));
         if !drained {
             tracing::error!(lane = self.id.0, "the system held on to operations: memory leaked");
             // It waits for the end of this thread's requests before it lets the thread go.
-            self.host.leave_this_thread();
+            self.services.detach_current_thread();
             std::mem::forget(std::mem::take(&mut self.table));
             std::mem::forget(std::mem::take(&mut self.files));
         }

@@ -12,8 +12,8 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::group::GROUP;
-use super::request::{Kind, Request};
-use super::ring::{Completed, Ring};
+use super::request::{Request, RequestKind};
+use super::ring::{Cqe, Ring};
 use crate::buffer::Pool;
 use crate::port::Options;
 
@@ -45,15 +45,15 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     let receive = opcode::RecvMulti::new(fd, GROUP).build();
     // SAFETY: the memory is the buffer group's; the handle is the caller's, who drains the ring
     // before it goes.
-    unsafe { ring.push(Request::of_lane(Kind::Receive), receive) };
-    goes_on(next(ring)?)?;
-    let request = Request::of_lane(Kind::Receive).to_bits();
+    unsafe { ring.push(Request::of_lane(RequestKind::Receive), receive) };
+    needs_poll(next(ring)?)?;
+    let request = Request::of_lane(RequestKind::Receive).to_bits();
     let cancel = opcode::AsyncCancel::new(request).build();
     // SAFETY: a cancel names no memory.
-    unsafe { ring.push(Request::of_lane(Kind::CancelInput), cancel) };
+    unsafe { ring.push(Request::of_lane(RequestKind::CancelInput), cancel) };
     for _ in 0..2 {
         let ended = next(ring)?;
-        if let (Kind::CancelInput, Err(errno)) = (ended.request.kind, ended.result) {
+        if let (RequestKind::CancelInput, Err(errno)) = (ended.request.kind, ended.result) {
             return Err(refused("a cancel", &errno.into()));
         }
     }
@@ -61,16 +61,16 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
 }
 
 /// What the first completion of the receive says of this kernel.
-fn goes_on(received: Completed) -> io::Result<()> {
+fn needs_poll(received: Cqe) -> io::Result<()> {
     let what = "a receive that goes on (multishot)";
     match received {
-        Completed { result: Err(errno), .. } => Err(refused(what, &errno.into())),
-        Completed { more: true, buffer: Some(_), .. } => Ok(()),
+        Cqe { result: Err(errno), .. } => Err(refused(what, &errno.into())),
+        Cqe { more: true, buffer: Some(_), .. } => Ok(()),
         _ => Err(io::Error::other(format!("{what} does not go on: Linux 6.1 is needed"))),
     }
 }
 
-fn next(ring: &mut Ring) -> io::Result<Completed> {
+fn next(ring: &mut Ring) -> io::Result<Cqe> {
     ring.enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
     ring.next().ok_or_else(|| io::Error::other("a ring does not complete what it was given"))
 }
@@ -99,15 +99,15 @@ mod tests {
     /// No sandbox can make such a kernel: it sees calls, and this is a request in the queue.
     #[test]
     fn a_kernel_without_multishot_receive_is_told_from_one_that_has_it() {
-        let (request, buffer) = (Request::of_lane(Kind::Receive), Some(0));
-        let good = Completed { request, result: Ok(1), more: true, buffer };
-        assert!(goes_on(good).is_ok());
+        let (request, buffer) = (Request::of_lane(RequestKind::Receive), Some(0));
+        let good = Cqe { request, result: Ok(1), more: true, buffer };
+        assert!(needs_poll(good).is_ok());
         for (bad, text) in [
-            (Completed { result: Err(Errno::INVAL), more: false, buffer: None, ..good }, "too old"),
-            (Completed { more: false, ..good }, "does not go on"),
-            (Completed { buffer: None, ..good }, "does not go on"),
+            (Cqe { result: Err(Errno::INVAL), more: false, buffer: None, ..good }, "too old"),
+            (Cqe { more: false, ..good }, "does not go on"),
+            (Cqe { buffer: None, ..good }, "does not go on"),
         ] {
-            let error = goes_on(bad).expect_err("an old kernel").to_string();
+            let error = needs_poll(bad).expect_err("an old kernel").to_string();
             assert!(error.contains(text) && error.contains("Linux 6.1"), "{error}");
         }
     }

@@ -5,7 +5,7 @@ use crate::token::Socket;
 /// A request to the kernel: what it is, and the socket (or the file's place) that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    pub(super) kind: Kind,
+    pub(super) kind: RequestKind,
     pub(super) slot: u32,
     /// The low bits of the slot's generation: enough to notice a completion that comes for a
     /// socket that is gone, which would be a bug, for no socket is closed before its last one.
@@ -14,52 +14,52 @@ pub(super) struct Request {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum RequestKind {
     Accept,
     Connect,
     Receive,
     Send,
-    /// Asks for the end of what waits for something to come.
+    /// Cancels the request that waits for something to come.
     CancelInput,
-    /// Asks for the end of a send.
+    /// Cancels a send.
     CancelSend,
     Close,
-    /// The wait for the lane's alarm; it is for no socket.
-    Alarm,
-    /// Asks for the end of everything, when the lane goes.
+    /// The wait for the lane's waker; it is for no socket.
+    Waker,
+    /// Cancels everything, when the lane is dropped.
     CancelAll,
     /// A read, write or sync of a file; the slot is its place among those in flight.
     File,
 }
 
-const KINDS: [Kind; 10] = [
-    Kind::Accept,
-    Kind::Connect,
-    Kind::Receive,
-    Kind::Send,
-    Kind::CancelInput,
-    Kind::CancelSend,
-    Kind::Close,
-    Kind::Alarm,
-    Kind::CancelAll,
-    Kind::File,
+const KINDS: [RequestKind; 10] = [
+    RequestKind::Accept,
+    RequestKind::Connect,
+    RequestKind::Receive,
+    RequestKind::Send,
+    RequestKind::CancelInput,
+    RequestKind::CancelSend,
+    RequestKind::Close,
+    RequestKind::Waker,
+    RequestKind::CancelAll,
+    RequestKind::File,
 ];
 
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 impl Request {
-    pub(super) fn new(kind: Kind, socket: Socket) -> Self {
+    pub(super) fn new(kind: RequestKind, socket: Socket) -> Self {
         Self { kind, slot: socket.slot, generation: socket.generation & GENERATION_MASK }
     }
 
     /// A request that is for no socket.
-    pub(super) fn of_lane(kind: Kind) -> Self {
+    pub(super) fn of_lane(kind: RequestKind) -> Self {
         Self { kind, slot: u32::MAX, generation: 0 }
     }
 
     /// A request that is for the file in this place.
     pub(super) fn of_file(slot: u32) -> Self {
-        Self { kind: Kind::File, slot, generation: 0 }
+        Self { kind: RequestKind::File, slot, generation: 0 }
     }
 
     /// Whether it was made for the socket that has the slot now.
@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(Request::from_bits(request.to_bits()), request);
             assert!(request.is_for(socket.generation) && !request.is_for(socket.generation + 1));
         }
-        for request in [Request::of_lane(Kind::Alarm), Request::of_file(0x1234_5678)] {
+        for request in [Request::of_lane(RequestKind::Waker), Request::of_file(0x1234_5678)] {
             assert_eq!(Request::from_bits(request.to_bits()), request);
         }
     }

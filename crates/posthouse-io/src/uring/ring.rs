@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::group::Group;
 use super::probe::refused;
-use super::request::{Kind, Request};
+use super::request::{Request, RequestKind};
 use crate::buffer::{LanePool, Pool};
 use crate::sync::Arc;
 
@@ -22,9 +22,10 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 
 /// How long a lane that goes waits for what the kernel still has.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// The same for what has been given up before: it has been cancelled now, and may end by that.
-const GIVEN_UP_MAX: Duration = Duration::from_secs(1);
+const MAX_DRAIN: Duration = Duration::from_secs(10);
+/// The same for requests that were abandoned before: they have been cancelled now, and may end by
+/// that.
+const MAX_ABANDONED: Duration = Duration::from_secs(1);
 /// How long to wait where the kernel has no memory for a request.
 const SHORTAGE: Duration = Duration::from_millis(1);
 
@@ -46,7 +47,7 @@ struct Queues {
 
 /// One completion.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Completed {
+pub(super) struct Cqe {
     pub(super) request: Request,
     /// What the call would have returned.
     pub(super) result: Result<usize, Errno>,
@@ -91,11 +92,11 @@ impl Ring {
     }
 
     /// The next completion that the kernel has put into the queue.
-    pub(super) fn next(&mut self) -> Option<Completed> {
+    pub(super) fn next(&mut self) -> Option<Cqe> {
         let entry = self.queues.io.completion().next()?;
         let more = cqueue::more(entry.flags());
         self.in_flight -= usize::from(!more);
-        Some(Completed {
+        Some(Cqe {
             request: Request::from_bits(entry.user_data()),
             result: usize::try_from(entry.result())
                 .map_err(|_| Errno::from_raw_os_error(-entry.result())),
@@ -158,9 +159,9 @@ impl Ring {
     /// kernel did not take what is queued.
     fn call(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         let queue = self.queues.io.submission();
-        let (queued, news) = (queue.len(), queue.taskrun() || queue.cq_overflow());
+        let (queued, readiness) = (queue.len(), queue.taskrun() || queue.cq_overflow());
         drop(queue);
-        if queued == 0 && !news && limit == Some(Duration::ZERO) {
+        if queued == 0 && !readiness && limit == Some(Duration::ZERO) {
             return Ok(true);
         }
         self.wait(u32::try_from(queued).expect("the queue is short"), limit)
@@ -187,17 +188,17 @@ impl Ring {
         }
     }
 
-    /// Ends everything that is in flight and awaits it, but not for long where no more is left than
-    /// was `given_up`. `see` is shown what completes meanwhile. False: after some time the kernel
-    /// still has something.
-    pub(super) fn drain(&mut self, given_up: usize, mut see: impl FnMut(Completed)) -> bool {
+    /// Ends everything that is in flight and awaits it, but not for long once no more is left than
+    /// was `abandoned`. `see` is called with what completes meanwhile. Returns false if the kernel
+    /// still has something when the time is over.
+    pub(super) fn drain(&mut self, abandoned: usize, mut see: impl FnMut(Cqe)) -> bool {
         let begun = Instant::now();
         // The kernel does not find a request that is about to be tried again, so it is asked until
         // nothing is left.
         let mut asked = false;
         loop {
             while let Some(completed) = self.next() {
-                asked &= completed.request.kind != Kind::CancelAll;
+                asked &= completed.request.kind != RequestKind::CancelAll;
                 see(completed);
             }
             if self.in_flight == 0 {
@@ -207,11 +208,11 @@ impl Ring {
                 asked = true;
                 let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
                 // SAFETY: a cancel names no memory.
-                unsafe { self.push(Request::of_lane(Kind::CancelAll), everything) };
+                unsafe { self.push(Request::of_lane(RequestKind::CancelAll), everything) };
             }
             // The cancel is in flight itself.
-            let only_given_up = self.in_flight <= given_up + 1;
-            let limit = if only_given_up { GIVEN_UP_MAX } else { DRAIN_MAX };
+            let only_abandoned = self.in_flight <= abandoned + 1;
+            let limit = if only_abandoned { MAX_ABANDONED } else { MAX_DRAIN };
             let left = limit.saturating_sub(begun.elapsed());
             if left.is_zero() || self.enter(Some(left)).is_err() {
                 return false;
@@ -238,8 +239,8 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// One thread enters a ring, and completions are made up when that thread asks for them, not in the
-/// middle of what it does.
+/// One thread enters a ring, and completions are prepared when that thread asks for them, not in
+/// the middle of other code.
 fn builder() -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder

@@ -11,43 +11,43 @@ use crate::operation::{FileFault, Gather};
 use crate::token::Tag;
 
 /// Segments that leave in one request; a longer gather leaves in several.
-const SEGMENTS_MAX: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 /// Bytes of a file that are read and sent at a time, at most.
-const LOADED_MAX: usize = 256 * 1024;
+const MAX_LOADED: usize = 256 * 1024;
 /// Boxes that a lane keeps for the next sends.
-const SPARES_MAX: usize = 256;
+const MAX_FREE: usize = 256;
 
 /// One send.
-pub(super) struct Sending {
+pub(super) struct SendRequest {
     tag: Tag,
     gather: Gather,
-    /// True exactly when its end has been asked for.
-    asked_to_end: bool,
+    /// True exactly when its cancellation has been requested.
+    cancel_requested: bool,
     /// What is being read of a file.
     loading: Option<Vec<u8>>,
     /// True exactly when a thread of the kernel has been asked to read it, which may wait.
     waited_for: bool,
     header: libc::msghdr,
-    segments: [libc::iovec; SEGMENTS_MAX],
+    segments: [libc::iovec; MAX_SEGMENTS],
 }
 
 /// Boxes of sends that are over.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the boxes are what is kept: the kernel knows their address")]
-pub(super) struct Spares {
-    boxes: Vec<Box<Sending>>,
+pub(super) struct FreeList {
+    boxes: Vec<Box<SendRequest>>,
 }
 
-impl Sending {
+impl SendRequest {
     fn new() -> Box<Self> {
         let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: `msghdr` is plain data: zero lengths and null pointers are an empty message.
         let header = unsafe { std::mem::zeroed() };
-        let segments = [nothing; SEGMENTS_MAX];
+        let segments = [nothing; MAX_SEGMENTS];
         Box::new(Self {
             tag: Tag(0),
             gather: Gather::default(),
-            asked_to_end: false,
+            cancel_requested: false,
             loading: None,
             waited_for: false,
             header,
@@ -55,20 +55,21 @@ impl Sending {
         })
     }
 
-    /// Whether the caller is the first who asks for its end, and so must tell the kernel.
-    pub(super) fn ask_to_end(&mut self) -> bool {
-        !std::mem::replace(&mut self.asked_to_end, true)
+    /// Requests the cancellation. Returns whether this is the first request, so that the caller
+    /// must tell the kernel.
+    pub(super) fn request_cancel(&mut self) -> bool {
+        !std::mem::replace(&mut self.cancel_requested, true)
     }
 
-    pub(super) fn is_asked_to_end(&self) -> bool {
-        self.asked_to_end
+    pub(super) fn is_cancel_requested(&self) -> bool {
+        self.cancel_requested
     }
 
     /// The request that sends what comes next on `fd`, or reads it from its file. It names memory
     /// of this box and of what is in it.
     pub(super) fn entry(&mut self, fd: Fd) -> squeue::Entry {
         if let Some((file, offset, bytes)) = self.gather.file_ahead() {
-            let bytes = bytes.min(LOADED_MAX);
+            let bytes = bytes.min(MAX_LOADED);
             let memory = self.loading.insert(Vec::with_capacity(bytes));
             let (file, bytes) = (Fd(file.descriptor().as_raw_fd()), bytes as u32);
             return opcode::Read::new(file, memory.as_mut_ptr(), bytes).offset(offset).build();
@@ -112,7 +113,7 @@ impl Sending {
         let mut memory = self.loading.take().expect("a read");
         let waited_for = std::mem::take(&mut self.waited_for);
         match result {
-            Ok(0) => self.gather.give_up_file(FileFault::Short),
+            Ok(0) => self.gather.pad_file(FileFault::Short),
             Ok(bytes) => {
                 assert!(bytes <= memory.capacity(), "more bytes read than there was room for");
                 // SAFETY: the kernel has written so many bytes to the beginning of the vector.
@@ -123,35 +124,35 @@ impl Sending {
                 self.waited_for = true;
                 return true;
             }
-            Err(errno) => self.gather.give_up_file(FileFault::Failed(errno.into())),
+            Err(errno) => self.gather.pad_file(FileFault::Failed(errno.into())),
         }
         false
     }
 }
 
-impl Spares {
+impl FreeList {
     /// A box for this send.
-    pub(super) fn take(&mut self, tag: Tag, gather: Gather) -> Box<Sending> {
-        let mut sending = self.boxes.pop().unwrap_or_else(Sending::new);
+    pub(super) fn take(&mut self, tag: Tag, gather: Gather) -> Box<SendRequest> {
+        let mut sending = self.boxes.pop().unwrap_or_else(SendRequest::new);
         sending.tag = tag;
         sending.gather = gather;
-        sending.asked_to_end = false;
+        sending.cancel_requested = false;
         (sending.loading, sending.waited_for) = (None, false);
         sending
     }
 
     /// Takes apart a send that is over.
-    pub(super) fn keep(&mut self, mut sending: Box<Sending>) -> (Tag, Gather) {
+    pub(super) fn keep(&mut self, mut sending: Box<SendRequest>) -> (Tag, Gather) {
         let whose = (sending.tag, std::mem::take(&mut sending.gather));
-        if self.boxes.len() < SPARES_MAX {
+        if self.boxes.len() < MAX_FREE {
             self.boxes.push(sending);
         }
         whose
     }
 }
 
-impl std::fmt::Debug for Sending {
+impl std::fmt::Debug for SendRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sending({:?}, {} bytes)", self.tag, self.gather.len())
+        write!(f, "SendRequest({:?}, {} bytes)", self.tag, self.gather.len())
     }
 }

@@ -1,13 +1,13 @@
-//! The worker's part of the test bed: it runs what the test posts, and keeps every completion for
-//! whoever waits for it.
+//! The worker's part of The test harness: it runs what the test posts, and keeps every completion
+//! for whoever waits for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use posthouse_io::{Bell, Completion, CompletionPort, Lane, LaneId, Op, Tag, Turn};
+use posthouse_io::{Completion, CompletionPort, Lane, LaneId, Notify, Op, Tag, Turn};
 
-use crate::bed::lock;
+use crate::harness::lock;
 
 type Command = Box<dyn FnOnce(&mut Lane) + Send>;
 
@@ -20,9 +20,9 @@ pub struct Driver {
     operations: Mutex<Operations>,
     tags: AtomicU64,
     stop: AtomicBool,
-    bell: Bell,
+    notify: Notify,
     /// Completions that a step takes, at most.
-    taken_max: AtomicUsize,
+    max_taken: AtomicUsize,
     /// Whether one worker takes all completions of a socket.
     sees_order: bool,
 }
@@ -44,14 +44,14 @@ struct Operation {
 }
 
 impl Driver {
-    pub fn new(lanes: usize, bell: Bell, sees_order: bool) -> Self {
+    pub fn new(lanes: usize, notify: Notify, sees_order: bool) -> Self {
         Self {
             commands: (0..lanes).map(|_| Mutex::default()).collect(),
             operations: Mutex::default(),
             tags: AtomicU64::new(1),
             stop: AtomicBool::new(false),
-            bell,
-            taken_max: AtomicUsize::new(usize::MAX),
+            notify,
+            max_taken: AtomicUsize::new(usize::MAX),
             sees_order,
         }
     }
@@ -72,8 +72,8 @@ impl Driver {
     }
 
     /// Wakes the test to look at its condition.
-    pub fn ring(&self) {
-        self.bell.ring();
+    pub fn notify_all(&self) {
+        self.notify.notify_all();
     }
 
     /// Has `call` run on a worker of the lane, once that is woken.
@@ -117,7 +117,7 @@ impl Driver {
 
     /// From now on a step takes so many completions and leaves the others to later steps.
     pub fn take_at_most(&self, count: usize) {
-        self.taken_max.store(count, Ordering::SeqCst);
+        self.max_taken.store(count, Ordering::SeqCst);
     }
 
     /// Has each worker end when it wakes next.
@@ -132,15 +132,15 @@ impl Driver {
             let command = lock(&self.commands[id.index()]).pop_front();
             let Some(command) = command else { break };
             command(lane);
-            self.bell.ring();
-            if lane.yields() {
+            self.notify.notify_all();
+            if lane.should_yield() {
                 return Turn::Again;
             }
         }
-        for _ in 0..self.taken_max.load(Ordering::SeqCst) {
-            let Some(completion) = lane.next() else { break };
+        for _ in 0..self.max_taken.load(Ordering::SeqCst) {
+            let Some(completion) = lane.next_completion() else { break };
             self.take(lane, completion);
-            if lane.yields() {
+            if lane.should_yield() {
                 return Turn::Again;
             }
         }
@@ -156,8 +156,8 @@ impl Driver {
         if let Some((then, completion)) = self.keep(completion) {
             lock(&then)(lane, completion);
         }
-        // With no lock held: whoever waits looks at its condition behind the bell's own.
-        self.bell.ring();
+        // With no lock held: whoever waits looks at its condition behind the lock of `Notify`.
+        self.notify.notify_all();
     }
 
     /// Keeps a completion for the test, or gives it back with the one who wants it.

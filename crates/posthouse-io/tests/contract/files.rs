@@ -2,9 +2,9 @@
 
 use posthouse_io::{Directory, Failure, File, FileOp, FileOutcome, Segment, Usage};
 
-use crate::bed::{Bed, assert_same, pattern};
-use crate::place::{Place, gather_of};
+use crate::harness::{Harness, assert_same, pattern};
 use crate::process::is_wine;
+use crate::test_dir::{TestDir, gather_of};
 
 /// Whether the system knows of a file that its owner may execute it.
 const KNOWS_EXECUTABLE: bool = cfg!(unix);
@@ -15,37 +15,37 @@ const BYTES: usize = 300_001;
 /// So far out the file system has its say: few take a file so long.
 const FAR: u64 = 1 << 62;
 
-pub fn a_file_is_read_back_in_pieces_to_its_end(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn a_file_is_read_back_in_pieces_to_its_end(harness: &Harness) {
+    let dir = TestDir::new(harness);
     let content = pattern(BYTES, 1);
-    place.make("file", &content);
-    let (file, metadata) = place.open("file").expect("it is there");
+    dir.make("file", &content);
+    let (file, metadata) = dir.open("file").expect("it is there");
     assert_eq!(metadata.bytes, BYTES as u64);
-    assert_eq!(place.metadata(&file), metadata);
+    assert_eq!(dir.metadata(&file), metadata);
     for (offset, bytes) in [(0, 1), (1, 4096), (299_999, 2), (123_456, 70_000)] {
-        let got = place.read(&file, offset as u64, bytes).expect("a read");
+        let got = dir.read(&file, offset as u64, bytes).expect("a read");
         assert!(!got.is_empty(), "there is something at {offset}");
         assert_same(&got, &content[offset..offset + got.len()]);
         assert!(got.len() <= bytes);
     }
-    assert_same(&place.read_all(&file), &content);
-    assert_eq!(place.read(&file, 300_000, 10).expect("a read").len(), 1, "the last byte");
+    assert_same(&dir.read_all(&file), &content);
+    assert_eq!(dir.read(&file, 300_000, 10).expect("a read").len(), 1, "the last byte");
     for beyond in [BYTES as u64, BYTES as u64 + 1, 1 << 40, u64::MAX >> 1, u64::MAX] {
-        assert_eq!(place.read(&file, beyond, 10).expect("a read"), [], "nothing at {beyond}");
+        assert_eq!(dir.read(&file, beyond, 10).expect("a read"), [], "nothing at {beyond}");
     }
 }
 
-pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
+    let dir = TestDir::new(harness);
     let content = pattern(10_000, 2);
-    place.make("file", &content);
-    let (file, _) = place.open("file").expect("it is there");
+    dir.make("file", &content);
+    let (file, _) = dir.open("file").expect("it is there");
     // Memory that was used before, with more room than is asked for.
     let mut memory = vec![0xee; 50_000];
     for offset in [0, 5000, 9990, 10_000] {
         let room = (memory.as_ptr(), memory.capacity());
         let (file, bytes) = (file.clone(), 100);
-        memory = match place.run(FileOp::Read { file, offset, bytes, memory }) {
+        memory = match dir.run(FileOp::Read { file, offset, bytes, memory }) {
             Ok(FileOutcome::Read { memory }) => memory,
             other => panic!("bytes, not {other:?}"),
         };
@@ -55,160 +55,159 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(bed: &Bed) {
     }
 }
 
-pub fn a_part_is_written_in_pieces_and_published_whole(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
+    let dir = TestDir::new(harness);
     let content = pattern(BYTES, 3);
-    let (file, bytes) = place.part("upload").expect("a part");
+    let (file, bytes) = dir.part("upload").expect("a part");
     assert_eq!(bytes, 0);
     // Out of order, of many segments, and one that has partly left already.
     let pieces: Vec<&[u8]> = content[100_000..200_000].chunks(999).collect();
-    place.write_gather(&file, 100_000, gather_of(&pieces)).expect("written");
-    place.write(&file, 0, &content[..100_000]).expect("written");
+    dir.write_gather(&file, 100_000, gather_of(&pieces)).expect("written");
+    dir.write(&file, 0, &content[..100_000]).expect("written");
     let mut partly = gather_of(&[b"not this", &content[200_000..]]);
     partly.push(Segment::Shared(b"this is cut off".as_slice().into()));
     partly.advance(8, drop);
-    place.write_gather(&file, 200_000, partly).expect("written");
-    place.truncate(&file, BYTES as u64).expect("cut");
-    place.sync(&file).expect("synced");
-    assert_same(&place.read_all(&file), &content);
-    assert_eq!(place.paths(), [""; 0], "a part is not seen");
-    assert_eq!(place.open("a/b/final").err(), Some(Failure::NotFound));
+    dir.write_gather(&file, 200_000, partly).expect("written");
+    dir.truncate(&file, BYTES as u64).expect("cut");
+    dir.sync(&file).expect("synced");
+    assert_same(&dir.read_all(&file), &content);
+    assert_eq!(dir.paths(), [""; 0], "a part is not seen");
+    assert_eq!(dir.open("a/b/final").err(), Some(Failure::NotFound));
 
     let publish = FileOp::Publish {
-        directory: place.directory.clone(),
+        directory: dir.directory.clone(),
         part: "upload".into(),
         file: file.clone(),
         path: "a/b/final".into(),
         modified_ms: Some(1_234_567_890_123),
         executable: true,
     };
-    assert!(matches!(place.run(publish), Ok(FileOutcome::Done)));
-    let (published, metadata) = place.open("a/b/final").expect("it is there");
+    assert!(matches!(dir.run(publish), Ok(FileOutcome::Done)));
+    let (published, metadata) = dir.open("a/b/final").expect("it is there");
     assert_eq!(metadata.bytes, BYTES as u64);
     assert_eq!(metadata.modified_ms, 1_234_567_890_123);
     assert_eq!(metadata.executable, KNOWS_EXECUTABLE);
-    assert_same(&place.read_all(&published), &content);
+    assert_same(&dir.read_all(&published), &content);
 
-    place.remove_part("upload", &file).expect("removed");
+    dir.remove_part("upload", &file).expect("removed");
     drop(file);
-    let (entries, more) = place.list("", 10);
+    let (entries, more) = dir.list("", 10);
     assert_eq!((entries.len(), more), (1, false));
     assert_eq!((&*entries[0].path, entries[0].metadata), ("a/b/final", metadata));
-    let (_, bytes) = place.part("upload").expect("a new part");
+    let (_, bytes) = dir.part("upload").expect("a new part");
     assert_eq!(bytes, 0, "nothing is left of the first");
 }
 
-pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &Harness) {
+    let dir = TestDir::new(harness);
     for (n, modified_ms) in [0, 1, 999, -1, -1001, 4_102_444_800_000].into_iter().enumerate() {
-        let (file, _) = place.part("part").expect("a part");
+        let (file, _) = dir.part("part").expect("a part");
         let (path, executable) = (format!("{n}"), n % 2 == 1);
-        place
-            .run(FileOp::Publish {
-                directory: place.directory.clone(),
-                part: "part".into(),
-                file: file.clone(),
-                path: path.as_str().into(),
-                modified_ms: Some(modified_ms),
-                executable,
-            })
-            .expect("published");
-        place.remove_part("part", &file).expect("removed");
-        let (_, metadata) = place.open(&path).expect("it is there");
+        dir.run(FileOp::Publish {
+            directory: dir.directory.clone(),
+            part: "part".into(),
+            file: file.clone(),
+            path: path.as_str().into(),
+            modified_ms: Some(modified_ms),
+            executable,
+        })
+        .expect("published");
+        dir.remove_part("part", &file).expect("removed");
+        let (_, metadata) = dir.open(&path).expect("it is there");
         let executable = executable && KNOWS_EXECUTABLE;
         assert_eq!((metadata.modified_ms, metadata.executable), (modified_ms, executable));
         assert_eq!(metadata.bytes, 0, "an empty file is a file");
     }
 }
 
-pub fn a_name_is_given_once_and_never_replaced(bed: &Bed) {
-    let place = Place::new(bed);
-    place.make("dir/name", b"the first");
-    let (file, _) = place.part("second").expect("a part");
-    place.write(&file, 0, b"the second").expect("written");
-    let before = place.metadata(&file);
-    assert_eq!(place.publish("second", &file, "dir/name"), Err(Failure::Exists));
-    assert_eq!(place.publish("second", &file, "dir"), Err(Failure::Exists), "a directory");
-    assert_eq!(place.publish("second", &file, "dir/name/beneath"), Err(Failure::Exists));
-    assert_eq!(place.metadata(&file), before, "it is a part as it was");
-    assert_eq!(place.content("dir/name"), b"the first");
-    assert_eq!(place.paths(), ["dir/name"]);
-    place.publish("second", &file, "dir/other").expect("published");
-    assert_eq!(place.content("dir/other"), b"the second");
+pub fn a_name_is_given_once_and_never_replaced(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("dir/name", b"the first");
+    let (file, _) = dir.part("second").expect("a part");
+    dir.write(&file, 0, b"the second").expect("written");
+    let before = dir.metadata(&file);
+    assert_eq!(dir.publish("second", &file, "dir/name"), Err(Failure::Exists));
+    assert_eq!(dir.publish("second", &file, "dir"), Err(Failure::Exists), "a directory");
+    assert_eq!(dir.publish("second", &file, "dir/name/beneath"), Err(Failure::Exists));
+    assert_eq!(dir.metadata(&file), before, "it is a part as it was");
+    assert_eq!(dir.content("dir/name"), b"the first");
+    assert_eq!(dir.paths(), ["dir/name"]);
+    dir.publish("second", &file, "dir/other").expect("published");
+    assert_eq!(dir.content("dir/other"), b"the second");
 }
 
-pub fn of_two_that_want_a_name_at_once_one_gets_it(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn of_two_that_want_a_name_at_once_one_gets_it(harness: &Harness) {
+    let dir = TestDir::new(harness);
     for round in 0..20 {
         let path = format!("new-{round}/name");
         let parts: Vec<(String, File)> = (0..4)
             .map(|n| {
                 let name = format!("part-{n}");
-                let (file, _) = place.part(&name).expect("a part");
-                place.write(&file, 0, name.as_bytes()).expect("written");
+                let (file, _) = dir.part(&name).expect("a part");
+                dir.write(&file, 0, name.as_bytes()).expect("written");
                 (name, file)
             })
             .collect();
         let publish = |(n, (name, file)): (usize, &(String, File))| {
-            place.submit_on(bed.lane(n), place.publish_op(name, file, &path))
+            dir.submit_on(harness.lane(n), dir.publish_op(name, file, &path))
         };
         let tags: Vec<_> = parts.iter().enumerate().map(publish).collect();
-        let outcomes: Vec<_> = tags.into_iter().map(|tag| place.outcome(tag)).collect();
+        let outcomes: Vec<_> = tags.into_iter().map(|tag| dir.outcome(tag)).collect();
         let winners: Vec<_> = (0..4).filter(|n| outcomes[*n].is_ok()).collect();
         assert_eq!(winners.len(), 1, "{outcomes:?}");
         let exists = |outcome: &&_| matches!(outcome, Err(Failure::Exists));
         assert_eq!(outcomes.iter().filter(exists).count(), 3, "{outcomes:?}");
-        assert_eq!(place.content(&path), parts[winners[0]].0.as_bytes());
+        assert_eq!(dir.content(&path), parts[winners[0]].0.as_bytes());
         for (name, file) in &parts {
-            place.remove_part(name, file).expect("removed");
+            dir.remove_part(name, file).expect("removed");
         }
     }
 }
 
-pub fn many_that_make_the_same_directories_all_succeed(bed: &Bed) {
+pub fn many_that_make_the_same_directories_all_succeed(harness: &Harness) {
     const FILES: usize = 12;
-    let place = Place::new(bed);
+    let dir = TestDir::new(harness);
     for round in 0..10 {
         let parts: Vec<(String, File)> = (0..FILES)
-            .map(|n| (format!("part-{n}"), place.part(&format!("part-{n}")).expect("a part").0))
+            .map(|n| (format!("part-{n}"), dir.part(&format!("part-{n}")).expect("a part").0))
             .collect();
         let publish = |(n, (name, file)): (usize, &(String, File))| {
             let path = format!("{round}/deep/deeper/file-{n:02}");
-            place.submit_on(bed.lane(n), place.publish_op(name, file, &path))
+            dir.submit_on(harness.lane(n), dir.publish_op(name, file, &path))
         };
         let tags: Vec<_> = parts.iter().enumerate().map(publish).collect();
         for tag in tags {
-            assert!(matches!(place.outcome(tag), Ok(FileOutcome::Done)));
+            assert!(matches!(dir.outcome(tag), Ok(FileOutcome::Done)));
         }
         for (name, file) in &parts {
-            place.remove_part(name, file).expect("removed");
+            dir.remove_part(name, file).expect("removed");
         }
     }
-    assert_eq!(place.paths().len(), 10 * FILES);
+    assert_eq!(dir.paths().len(), 10 * FILES);
 }
 
-pub fn a_part_is_its_holders_until_the_last_handle_is_dropped(bed: &Bed) {
-    let place = Place::new(bed);
-    let (file, _) = place.part("part").expect("a part");
-    let other = place.part("other").expect("another part");
-    assert_eq!(place.part("part").err(), Some(Failure::Locked));
-    place.write(&file, 0, b"held").expect("written");
+pub fn a_part_is_its_holders_until_the_last_handle_is_dropped(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let (file, _) = dir.part("part").expect("a part");
+    let other = dir.part("other").expect("another part");
+    assert_eq!(dir.part("part").err(), Some(Failure::Locked));
+    dir.write(&file, 0, b"held").expect("written");
     let clone = file.clone();
     drop(file);
-    assert_eq!(place.part("part").err(), Some(Failure::Locked));
+    assert_eq!(dir.part("part").err(), Some(Failure::Locked));
     drop(clone);
-    let (file, bytes) = place.part("part").expect("it is free");
+    let (file, bytes) = dir.part("part").expect("it is free");
     assert_eq!(bytes, 4, "what was written is there");
-    assert_eq!(place.read_all(&file), b"held");
+    assert_eq!(dir.read_all(&file), b"held");
     drop(other);
 }
 
-pub fn a_part_of_which_several_want_to_be_the_holder_has_one(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn a_part_of_which_several_want_to_be_the_holder_has_one(harness: &Harness) {
+    let dir = TestDir::new(harness);
     for _ in 0..50 {
         let tags: Vec<_> =
-            (0..6).map(|n| place.submit_on(bed.lane(n), place.part_op("part"))).collect();
-        let outcomes: Vec<_> = tags.into_iter().map(|tag| place.outcome(tag)).collect();
+            (0..6).map(|n| dir.submit_on(harness.lane(n), dir.part_op("part"))).collect();
+        let outcomes: Vec<_> = tags.into_iter().map(|tag| dir.outcome(tag)).collect();
         let held: Vec<&File> = outcomes
             .iter()
             .filter_map(|outcome| match outcome {
@@ -218,21 +217,21 @@ pub fn a_part_of_which_several_want_to_be_the_holder_has_one(bed: &Bed) {
             })
             .collect();
         assert_eq!(held.len(), 1, "{outcomes:?}");
-        place.remove_part("part", held[0]).expect("removed");
+        dir.remove_part("part", held[0]).expect("removed");
     }
 }
 
-pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(bed: &Bed) {
+pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(harness: &Harness) {
     const EACH: usize = 30;
-    let place = Place::new(bed);
+    let dir = TestDir::new(harness);
     std::thread::scope(|scope| {
         for n in 0..4 {
-            let place = &place;
+            let dir = &dir;
             scope.spawn(move || {
                 let mut published = 0;
                 while published < EACH {
                     // Whoever comes may find the part of one that is just going.
-                    let (file, bytes) = match place.part("part") {
+                    let (file, bytes) = match dir.part("part") {
                         Ok(part) => part,
                         Err(failure) => {
                             assert_eq!(failure, Failure::Locked);
@@ -241,42 +240,42 @@ pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(bed: &Be
                     };
                     assert_eq!(bytes, 0, "nobody left one behind");
                     let (path, content) = (format!("{n}-{published}"), pattern(3000, n));
-                    place.write(&file, 0, &content).expect("written");
-                    place.publish("part", &file, &path).expect("the part has its name");
-                    place.remove_part("part", &file).expect("removed");
+                    dir.write(&file, 0, &content).expect("written");
+                    dir.publish("part", &file, &path).expect("the part has its name");
+                    dir.remove_part("part", &file).expect("removed");
                     drop(file);
-                    assert_same(&place.content(&path), &content);
+                    assert_same(&dir.content(&path), &content);
                     published += 1;
                 }
             });
         }
     });
-    assert_eq!(place.paths().len(), 4 * EACH);
+    assert_eq!(dir.paths().len(), 4 * EACH);
 }
 
-pub fn a_part_is_cut_and_goes_on_from_there(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn a_part_is_cut_and_goes_on_from_there(harness: &Harness) {
+    let dir = TestDir::new(harness);
     let content = pattern(20_000, 4);
-    let (file, _) = place.part("part").expect("a part");
-    place.write(&file, 0, &content).expect("written");
-    place.truncate(&file, 7000).expect("cut");
-    assert_eq!(place.metadata(&file).bytes, 7000);
-    assert_same(&place.read_all(&file), &content[..7000]);
+    let (file, _) = dir.part("part").expect("a part");
+    dir.write(&file, 0, &content).expect("written");
+    dir.truncate(&file, 7000).expect("cut");
+    assert_eq!(dir.metadata(&file).bytes, 7000);
+    assert_same(&dir.read_all(&file), &content[..7000]);
     // Beyond the end: what is between is zero.
-    place.write(&file, 9000, &content[9000..]).expect("written");
+    dir.write(&file, 9000, &content[9000..]).expect("written");
     let mut expected = content.clone();
     expected[7000..9000].fill(0);
-    assert_same(&place.read_all(&file), &expected);
+    assert_same(&dir.read_all(&file), &expected);
     for too_long in [u64::MAX, 1 << 63] {
-        assert_eq!(place.truncate(&file, too_long), Err(Failure::NoSpace), "{too_long}");
+        assert_eq!(dir.truncate(&file, too_long), Err(Failure::NoSpace), "{too_long}");
         for offset in [too_long, too_long - 1] {
-            assert_eq!(place.write(&file, offset, b"x"), Err(Failure::NoSpace), "{offset}");
+            assert_eq!(dir.write(&file, offset, b"x"), Err(Failure::NoSpace), "{offset}");
         }
     }
     let is_refused_or_undone = |done: Result<(), Failure>, bytes: u64| match done {
         Ok(()) => {
-            assert_eq!(place.metadata(&file).bytes, bytes);
-            place.truncate(&file, expected.len() as u64).expect("cut");
+            assert_eq!(dir.metadata(&file).bytes, bytes);
+            dir.truncate(&file, expected.len() as u64).expect("cut");
         }
         // Wine has words of its own for it.
         Err(failure) if is_wine() => {
@@ -284,99 +283,99 @@ pub fn a_part_is_cut_and_goes_on_from_there(bed: &Bed) {
         }
         Err(failure) => assert_eq!(failure, Failure::NoSpace, "{bytes}"),
     };
-    is_refused_or_undone(place.truncate(&file, FAR), FAR);
-    is_refused_or_undone(place.write(&file, FAR, b"x"), FAR + 1);
-    assert_eq!(place.read(&file, FAR, 10), Ok(Vec::new()));
-    assert_same(&place.read_all(&file), &expected);
+    is_refused_or_undone(dir.truncate(&file, FAR), FAR);
+    is_refused_or_undone(dir.write(&file, FAR, b"x"), FAR + 1);
+    assert_eq!(dir.read(&file, FAR, 10), Ok(Vec::new()));
+    assert_same(&dir.read_all(&file), &expected);
 }
 
-pub fn a_name_is_brought_to_the_disk_while_it_leads_to_the_file(bed: &Bed) {
-    let place = Place::new(bed);
-    place.make("name", b"content");
-    place.make("a/b/deep", b"content");
+pub fn a_name_is_brought_to_the_disk_while_it_leads_to_the_file(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("name", b"content");
+    dir.make("a/b/deep", b"content");
     for path in ["name", "a/b/deep"] {
-        let (file, _) = place.open(path).expect("it is there");
-        place.sync_name(path, &file).expect("synced");
-        place.sync_name(path, &file).expect("and once more");
+        let (file, _) = dir.open(path).expect("it is there");
+        dir.sync_name(path, &file).expect("synced");
+        dir.sync_name(path, &file).expect("and once more");
         for other in ["name", "a/b/deep", "a/b/none", "none/name", "a"] {
             let expected = if other == path { Ok(()) } else { Err(Failure::NotFound) };
-            assert_eq!(place.sync_name(other, &file), expected, "{path} under {other}");
+            assert_eq!(dir.sync_name(other, &file), expected, "{path} under {other}");
         }
-        std::fs::rename(place.path(path), place.path("elsewhere")).expect("moved");
-        assert_eq!(place.sync_name(path, &file), Err(Failure::NotFound), "{path} is gone");
+        std::fs::rename(dir.path(path), dir.path("elsewhere")).expect("moved");
+        assert_eq!(dir.sync_name(path, &file), Err(Failure::NotFound), "{path} is gone");
         drop(file);
-        std::fs::remove_file(place.path("elsewhere")).expect("removed");
+        std::fs::remove_file(dir.path("elsewhere")).expect("removed");
     }
-    assert_eq!(place.paths(), [""; 0]);
-    assert!(!place.path("none").exists(), "nothing was made");
+    assert_eq!(dir.paths(), [""; 0]);
+    assert!(!dir.path("none").exists(), "nothing was made");
 }
 
-pub fn a_part_is_removed_by_its_own_file_only(bed: &Bed) {
-    let place = Place::new(bed);
-    let (first, _) = place.part("part").expect("a part");
-    place.remove_part("part", &first).expect("removed");
-    place.remove_part("part", &first).expect("it is gone already");
-    let (second, bytes) = place.part("part").expect("a new part");
+pub fn a_part_is_removed_by_its_own_file_only(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let (first, _) = dir.part("part").expect("a part");
+    dir.remove_part("part", &first).expect("removed");
+    dir.remove_part("part", &first).expect("it is gone already");
+    let (second, bytes) = dir.part("part").expect("a new part");
     assert_eq!(bytes, 0);
-    place.write(&second, 0, b"second").expect("written");
-    place.remove_part("part", &first).expect("that is another's");
+    dir.write(&second, 0, b"second").expect("written");
+    dir.remove_part("part", &first).expect("that is another's");
     drop(second);
-    assert_eq!(place.part("part").expect("it is there").1, 6);
+    assert_eq!(dir.part("part").expect("it is there").1, 6);
     if is_wine() {
         eprintln!("NOT TESTED: Wine keeps a file that is being removed, and does not say so");
         return;
     }
     // The first has no name, and so cannot be given one by its part's.
-    assert_eq!(place.publish("part", &first, "name"), Err(Failure::NotFound));
-    assert_eq!(place.paths(), [""; 0]);
+    assert_eq!(dir.publish("part", &first, "name"), Err(Failure::NotFound));
+    assert_eq!(dir.paths(), [""; 0]);
 }
 
-pub fn a_part_that_was_published_is_not_written_to_again(bed: &Bed) {
-    let place = Place::new(bed);
-    let (file, _) = place.part("part").expect("a part");
-    place.write(&file, 0, b"whole").expect("written");
-    place.publish("part", &file, "name").expect("published");
-    assert_eq!(place.part("part").err(), Some(Failure::Locked));
+pub fn a_part_that_was_published_is_not_written_to_again(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let (file, _) = dir.part("part").expect("a part");
+    dir.write(&file, 0, b"whole").expect("written");
+    dir.publish("part", &file, "name").expect("published");
+    assert_eq!(dir.part("part").err(), Some(Failure::Locked));
     // Its holder goes before it has removed the part's own name.
     drop(file);
-    let (file, bytes) = place.part("part").expect("another part");
+    let (file, bytes) = dir.part("part").expect("another part");
     assert_eq!(bytes, 0);
-    place.write(&file, 0, b"other").expect("written");
-    assert_eq!(place.content("name"), b"whole");
+    dir.write(&file, 0, b"other").expect("written");
+    assert_eq!(dir.content("name"), b"whole");
 }
 
-pub fn parts_that_nobody_holds_expire(bed: &Bed) {
+pub fn parts_that_nobody_holds_expire(harness: &Harness) {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-    let place = Place::new(bed);
-    place.expire_parts(0).expect("there are none");
-    let (held, _) = place.part("held").expect("a part");
-    place.write(&held, 0, b"held").expect("written");
-    let (left, _) = place.part("left").expect("a part");
-    place.write(&left, 0, b"left").expect("written");
+    let dir = TestDir::new(harness);
+    dir.expire_parts(0).expect("there are none");
+    let (held, _) = dir.part("held").expect("a part");
+    dir.write(&held, 0, b"held").expect("written");
+    let (left, _) = dir.part("left").expect("a part");
+    dir.write(&left, 0, b"left").expect("written");
     drop(left);
-    place.expire_parts(DAY_MS).expect("none is so old");
-    assert_eq!(place.part("left").expect("it is there").1, 4);
+    dir.expire_parts(DAY_MS).expect("none is so old");
+    assert_eq!(dir.part("left").expect("it is there").1, 4);
     // Until the clock has gone on.
-    bed.until("the part to expire", || {
-        place.expire_parts(0).expect("expired");
-        (place.part("left").expect("a part").1 == 0).then_some(())
+    harness.until("the part to expire", || {
+        dir.expire_parts(0).expect("expired");
+        (dir.part("left").expect("a part").1 == 0).then_some(())
     });
-    assert_same(&place.read_all(&held), b"held");
+    assert_same(&dir.read_all(&held), b"held");
     drop(held);
-    assert_eq!(place.part("held").expect("it is there").1, 4);
+    assert_eq!(dir.part("held").expect("it is there").1, 4);
 }
 
-pub fn what_is_not_there_is_not_found(bed: &Bed) {
-    let place = Place::new(bed);
-    place.make("dir/file", b"content");
+pub fn what_is_not_there_is_not_found(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("dir/file", b"content");
     for path in ["other", "dir/other", "other/file", "dir/file/beneath"] {
-        assert_eq!(place.open(path).err(), Some(Failure::NotFound), "{path}");
+        assert_eq!(dir.open(path).err(), Some(Failure::NotFound), "{path}");
     }
-    assert_eq!(place.open("dir").err(), Some(Failure::NotAFile));
+    assert_eq!(dir.open("dir").err(), Some(Failure::NotAFile));
 }
 
-pub fn a_list_is_in_the_order_of_whole_paths(bed: &Bed) {
-    let place = Place::new(bed);
+pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
+    let dir = TestDir::new(harness);
     let mut paths = [
         "a",
         "a-b",
@@ -409,64 +408,63 @@ pub fn a_list_is_in_the_order_of_whole_paths(bed: &Bed) {
         paths.iter().copied().filter(|path| !is_directory(path)).map(str::to_owned).collect();
     paths.reverse();
     for path in paths.iter().filter(|path| expected.iter().any(|it| it == *path)) {
-        place.make(path, path.as_bytes());
+        dir.make(path, path.as_bytes());
     }
     expected.sort();
-    assert_eq!(place.paths(), expected);
-    for entries_max in [1, 2, 3, 7, expected.len() - 1, expected.len(), 1000] {
+    assert_eq!(dir.paths(), expected);
+    for max_entries in [1, 2, 3, 7, expected.len() - 1, expected.len(), 1000] {
         let (mut got, mut after) = (Vec::new(), String::new());
         loop {
-            let (entries, more) = place.list(&after, entries_max);
-            assert!(entries.len() <= entries_max);
+            let (entries, more) = dir.list(&after, max_entries);
+            assert!(entries.len() <= max_entries);
             got.extend(entries.iter().map(|entry| entry.path.to_string()));
             let Some(last) = entries.last() else { break assert!(!more) };
             assert_eq!(more, got.len() < expected.len());
             after = last.path.to_string();
         }
-        assert_eq!(got, expected, "{entries_max} at a time");
+        assert_eq!(got, expected, "{max_entries} at a time");
     }
     // It goes on after whatever it is told, be it there or not.
     for after in ["a/", "a/b", "a-", "a/b/c", "b/a/b/c", "b/a/b/c/", "b/a0", "zz", "\u{10ffff}"] {
         let rest: Vec<_> = expected.iter().filter(|path| path.as_str() > after).collect();
-        let (entries, more) = place.list(after, 1000);
+        let (entries, more) = dir.list(after, 1000);
         let got: Vec<_> = entries.iter().map(|entry| &*entry.path).collect();
         assert_eq!((got, more), (rest.iter().map(|path| path.as_str()).collect(), false));
     }
-    let lengths = place.list("", 1000).0;
+    let lengths = dir.list("", 1000).0;
     assert!(lengths.iter().all(|entry| entry.metadata.bytes == entry.path.len() as u64));
 }
 
-pub fn everything_that_lies_beneath_is_counted(bed: &Bed) {
-    let place = Place::new(bed);
-    let usage = || place.directory.usage().expect("usage");
+pub fn everything_that_lies_beneath_is_counted(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let usage = || dir.directory.usage().expect("usage");
     assert_eq!(usage(), Usage::default());
-    place.make("a", &[1; 10]);
-    place.make("deep/deeper/b", &[2; 100]);
-    place.make("deep/empty", b"");
-    let (part, _) = place.part("part").expect("a part");
-    place.write(&part, 0, &[3; 1000]).expect("written");
+    dir.make("a", &[1; 10]);
+    dir.make("deep/deeper/b", &[2; 100]);
+    dir.make("deep/empty", b"");
+    let (part, _) = dir.part("part").expect("a part");
+    dir.write(&part, 0, &[3; 1000]).expect("written");
     assert_eq!(usage(), Usage { bytes: 1110, files: 4 });
 }
 
-pub fn many_operations_at_once_all_end(bed: &Bed) {
+pub fn many_operations_at_once_all_end(harness: &Harness) {
     const FILES: usize = 8;
     const PIECES: usize = 16;
-    let piece_bytes = if bed.real { 100_000 } else { 1000 };
-    let place = Place::new(bed);
+    let piece_bytes = if harness.real { 100_000 } else { 1000 };
+    let dir = TestDir::new(harness);
     let contents: Vec<_> = (0..FILES).map(|n| pattern(PIECES * piece_bytes, n as u64)).collect();
-    let files: Vec<_> =
-        (0..FILES).map(|n| place.part(&format!("{n}")).expect("a part").0).collect();
+    let files: Vec<_> = (0..FILES).map(|n| dir.part(&format!("{n}")).expect("a part").0).collect();
     let mut tags = Vec::new();
     for piece in 0..PIECES {
         for (n, file) in files.iter().enumerate() {
             let offset = (piece * piece_bytes) as u64;
             let data = gather_of(&[&contents[n][piece * piece_bytes..][..piece_bytes]]);
             let write = FileOp::Write { file: file.clone(), offset, data };
-            tags.push((place.submit_on(bed.lane(n), write), piece_bytes));
+            tags.push((dir.submit_on(harness.lane(n), write), piece_bytes));
         }
     }
     for (tag, expected) in tags.drain(..) {
-        match place.outcome(tag) {
+        match dir.outcome(tag) {
             Ok(FileOutcome::Written { bytes, .. }) => assert_eq!(bytes, expected),
             other => panic!("bytes written, not {other:?}"),
         }
@@ -478,32 +476,32 @@ pub fn many_operations_at_once_all_end(bed: &Bed) {
             let (file, memory) = (file.clone(), Vec::new());
             let sync = FileOp::Sync { file: file.clone() };
             let read = FileOp::Read { file, offset, bytes, memory };
-            reads.push((n, piece, place.submit_on(bed.lane(piece), read)));
+            reads.push((n, piece, dir.submit_on(harness.lane(piece), read)));
             if piece % 8 == 0 {
-                others.push(place.submit_on(bed.lane(piece), sync));
+                others.push(dir.submit_on(harness.lane(piece), sync));
             }
-            others.push(place.submit_on(bed.lane(n), place.part_op(&format!("new {piece} {n}"))));
+            others.push(dir.submit_on(harness.lane(n), dir.part_op(&format!("new {piece} {n}"))));
         }
     }
     for (n, piece, tag) in reads {
-        match place.outcome(tag) {
+        match dir.outcome(tag) {
             Ok(FileOutcome::Read { memory }) => {
                 assert_same(&memory, &contents[n][piece * piece_bytes..][..piece_bytes]);
             }
             other => panic!("bytes, not {other:?}"),
         }
     }
-    assert!(others.into_iter().all(|tag| place.outcome(tag).is_ok()));
+    assert!(others.into_iter().all(|tag| dir.outcome(tag).is_ok()));
 }
 
-pub fn two_ports_of_one_directory_lock_each_other_out(bed: &Bed) {
-    let place = Place::new(bed);
-    let other = Bed::new(bed.backend.clone(), bed.choice.layout, 2);
-    let (file, _) = place.part("part").expect("a part");
-    let again = Place::at(&other, &place.path(""));
+pub fn two_ports_of_one_directory_lock_each_other_out(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let other = Harness::new(harness.backend.clone(), harness.choice.layout, 2);
+    let (file, _) = dir.part("part").expect("a part");
+    let again = TestDir::at(&other, &dir.path(""));
     assert_eq!(again.part("part").err(), Some(Failure::Locked));
     assert_eq!(again.expire_parts(0), Ok(()));
-    place.write(&file, 0, b"content").expect("written");
+    dir.write(&file, 0, b"content").expect("written");
     drop(file);
     let (file, bytes) = again.part("part").expect("it is free");
     assert_eq!(bytes, 7);
@@ -512,21 +510,21 @@ pub fn two_ports_of_one_directory_lock_each_other_out(bed: &Bed) {
     other.finish();
 }
 
-pub fn a_directory_is_named_by_its_clones_whatever_becomes_of_its_path(bed: &Bed) {
-    let place = Place::new(bed);
-    place.make("old/name", b"content");
-    let directory = Directory::open(&place.path("old")).expect("a directory");
-    std::fs::rename(place.path("old"), place.path("new")).expect("moved");
-    let mut moved = Place::at(bed, &place.path("new"));
+pub fn a_directory_is_named_by_its_clones_whatever_becomes_of_its_path(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("old/name", b"content");
+    let directory = Directory::open(&dir.path("old")).expect("a directory");
+    std::fs::rename(dir.path("old"), dir.path("new")).expect("moved");
+    let mut moved = TestDir::at(harness, &dir.path("new"));
     moved.directory = directory.clone();
     drop(directory);
     assert_eq!(moved.content("name"), b"content");
     assert_eq!(moved.paths(), ["name"]);
-    assert!(Directory::open(&place.path("old")).is_err());
+    assert!(Directory::open(&dir.path("old")).is_err());
     if is_wine() {
         eprintln!("NOT TESTED: Wine links by the path that a directory had when it was opened");
         return;
     }
     moved.make("way/other", b"other");
-    assert_eq!(place.paths(), ["new/name", "new/way/other"]);
+    assert_eq!(dir.paths(), ["new/name", "new/way/other"]);
 }

@@ -13,11 +13,11 @@ use seccompiler::{
 };
 use tempfile::TempDir;
 
-use crate::bed::{PATIENCE, assert_same, pattern};
+use crate::harness::{PATIENCE, assert_same, pattern};
 use crate::own_process::in_own_process;
-use crate::place::Place;
 use crate::process::opened;
 use crate::real::on_all;
+use crate::test_dir::TestDir;
 
 /// A small file system in memory; none where this machine does not let us have one.
 struct Mounted {
@@ -56,59 +56,59 @@ impl Drop for Mounted {
 
 #[test]
 fn a_full_disk_ends_a_write_and_leaves_nothing_by_half() {
-    on_all(|bed| {
+    on_all(|harness| {
         let Some(disk) = Mounted::new("size=1m") else { return };
-        let place = Place::at(bed, disk.directory.path());
+        let dir = TestDir::at(harness, disk.directory.path());
         let content = pattern(3 << 20, 1);
-        place.make("before", &content[..100_000]);
-        let (file, _) = place.part("part").expect("a part");
-        assert_eq!(place.write(&file, 0, &content), Err(Failure::NoSpace));
-        let held = place.metadata(&file).bytes as usize;
+        dir.make("before", &content[..100_000]);
+        let (file, _) = dir.part("part").expect("a part");
+        assert_eq!(dir.write(&file, 0, &content), Err(Failure::NoSpace));
+        let held = dir.metadata(&file).bytes as usize;
         assert!((1..1 << 20).contains(&held), "{held} bytes found room");
-        assert_same(&place.read_all(&file), &content[..held]);
-        assert_eq!(place.paths(), ["before"]);
-        assert_same(&place.content("before"), &content[..100_000]);
+        assert_same(&dir.read_all(&file), &content[..held]);
+        assert_eq!(dir.paths(), ["before"]);
+        assert_same(&dir.content("before"), &content[..100_000]);
         // When there is room again it goes on.
-        place.truncate(&file, 1000).expect("cut");
-        place.write(&file, 1000, &content[1000..500_000]).expect("there is room");
-        place.sync(&file).expect("synced");
-        place.publish("part", &file, "after").expect("published");
-        assert_same(&place.content("after"), &content[..500_000]);
+        dir.truncate(&file, 1000).expect("cut");
+        dir.write(&file, 1000, &content[1000..500_000]).expect("there is room");
+        dir.sync(&file).expect("synced");
+        dir.publish("part", &file, "after").expect("published");
+        assert_same(&dir.content("after"), &content[..500_000]);
     });
 }
 
 #[test]
 fn a_disk_without_room_for_names_fails_what_needs_one() {
-    on_all(|bed| {
+    on_all(|harness| {
         let Some(disk) = Mounted::new("size=1m,nr_inodes=6") else { return };
-        let place = Place::at(bed, disk.directory.path());
-        let (file, _) = place.part("0").expect("a part");
-        place.write(&file, 0, b"content").expect("written");
-        let mut more = (1..10).map(|n| (n, place.part(&n.to_string())));
+        let dir = TestDir::at(harness, disk.directory.path());
+        let (file, _) = dir.part("0").expect("a part");
+        dir.write(&file, 0, b"content").expect("written");
+        let mut more = (1..10).map(|n| (n, dir.part(&n.to_string())));
         let failed = more.find_map(|(n, part)| Some((n, part.err()?)));
         let (n, failure) = failed.expect("no room in the end");
         assert_eq!(failure, Failure::NoSpace);
-        assert_eq!(place.publish("0", &file, "a/b/c/name"), Err(Failure::NoSpace));
-        assert_eq!(place.paths(), [""; 0]);
+        assert_eq!(dir.publish("0", &file, "a/b/c/name"), Err(Failure::NoSpace));
+        assert_eq!(dir.paths(), [""; 0]);
         for used in 1..n {
-            let (file, _) = place.part(&used.to_string()).expect("a part");
-            place.remove_part(&used.to_string(), &file).expect("removed");
+            let (file, _) = dir.part(&used.to_string()).expect("a part");
+            dir.remove_part(&used.to_string(), &file).expect("removed");
         }
-        place.publish("0", &file, "a/name").expect("there is room");
-        assert_eq!(place.content("a/name"), b"content");
+        dir.publish("0", &file, "a/name").expect("there is room");
+        assert_eq!(dir.content("a/name"), b"content");
     });
 }
 
 #[test]
 fn a_disk_that_is_read_only_denies_what_would_change_it() {
-    on_all(|bed| {
+    on_all(|harness| {
         let Some(disk) = Mounted::new("size=1m") else { return };
-        let place = Place::at(bed, disk.directory.path());
-        place.make("name", b"content");
+        let dir = TestDir::at(harness, disk.directory.path());
+        dir.make("name", b"content");
         disk.remount("ro");
-        assert_eq!(place.part("part").err(), Some(Failure::Denied));
-        assert_eq!(place.content("name"), b"content");
-        assert_eq!(place.paths(), ["name"]);
+        assert_eq!(dir.part("part").err(), Some(Failure::Denied));
+        assert_eq!(dir.content("name"), b"content");
+        assert_eq!(dir.paths(), ["name"]);
     });
 }
 
@@ -123,15 +123,15 @@ fn a_limit_on_the_length_of_files_fails_a_write_and_ends_no_process() {
     let maximum = getrlimit(Resource::Fsize).maximum;
     let low = Rlimit { current: Some(LIMIT as u64), maximum };
     setrlimit(Resource::Fsize, low).expect("the limit is lowered");
-    on_all(|bed| {
-        let place = Place::new(bed);
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
         let content = pattern(3 * LIMIT, 2);
-        let (file, _) = place.part("part").expect("a part");
-        assert_eq!(place.write(&file, 0, &content), Err(Failure::NoSpace));
-        assert_same(&place.read_all(&file), &content[..LIMIT]);
-        assert_eq!(place.truncate(&file, 2 * LIMIT as u64), Err(Failure::NoSpace));
-        place.publish("part", &file, "name").expect("published");
-        assert_same(&place.content("name"), &content[..LIMIT]);
+        let (file, _) = dir.part("part").expect("a part");
+        assert_eq!(dir.write(&file, 0, &content), Err(Failure::NoSpace));
+        assert_same(&dir.read_all(&file), &content[..LIMIT]);
+        assert_eq!(dir.truncate(&file, 2 * LIMIT as u64), Err(Failure::NoSpace));
+        dir.publish("part", &file, "name").expect("published");
+        assert_same(&dir.content("name"), &content[..LIMIT]);
     });
 }
 
@@ -141,17 +141,17 @@ fn no_descriptor_and_no_thread_is_left_behind() {
         return;
     }
     let before = opened();
-    on_all(|bed| {
-        let place = Place::new(bed);
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
         // Those of the port before end on their own, and this one has none before there is work.
         no_disk_threads();
-        place.make("a/b/c", b"content");
+        dir.make("a/b/c", b"content");
         let opens = (0..40).map(|n| {
-            let (directory, path) = (place.directory.clone(), "a/b/c".into());
-            place.submit_on(bed.lane(n), FileOp::Open { directory, path })
+            let (directory, path) = (dir.directory.clone(), "a/b/c".into());
+            dir.submit_on(harness.lane(n), FileOp::Open { directory, path })
         });
         for tag in opens.collect::<Vec<_>>() {
-            assert!(place.outcome(tag).is_ok());
+            assert!(dir.outcome(tag).is_ok());
         }
         assert!((1..=4).contains(&disk_threads()), "{}", disk_threads());
     });
@@ -184,37 +184,37 @@ fn files_and_directories_get_the_permissions_that_the_process_gives() {
         return;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
-    on_all(|bed| {
-        let place = Place::new(bed);
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
         let mode = |path: &str| {
-            let metadata = std::fs::symlink_metadata(place.path(path)).expect("it is there");
+            let metadata = std::fs::symlink_metadata(dir.path(path)).expect("it is there");
             metadata.permissions().mode() & 0o7777
         };
-        let (file, _) = place.part("part").expect("a part");
+        let (file, _) = dir.part("part").expect("a part");
         assert_eq!(mode(PARTS_DIRECTORY), 0o700);
         assert_eq!(mode(&format!("{PARTS_DIRECTORY}/part")), 0o600);
-        place.publish("part", &file, "a/plain").expect("published");
+        dir.publish("part", &file, "a/plain").expect("published");
         assert_eq!((mode("a"), mode("a/plain")), (0o750, 0o640));
-        let mut publish = place.publish_op("part", &file, "a/program");
+        let mut publish = dir.publish_op("part", &file, "a/program");
         if let FileOp::Publish { executable, .. } = &mut publish {
             *executable = true;
         }
-        place.run(publish).expect("published");
+        dir.run(publish).expect("published");
         assert_eq!(mode("a/program"), 0o750);
     });
 }
 
 /// Everything that a transfer does.
-fn works(place: &Place<'_>) {
+fn works(dir: &TestDir<'_>) {
     let content = pattern(200_000, 3);
-    place.make("way/deep/name", &content);
-    assert_same(&place.content("way/deep/name"), &content);
-    assert_eq!(place.paths(), ["way/deep/name"]);
-    let (file, _) = place.part("part").expect("a part");
-    assert_eq!(place.publish("part", &file, "way/deep/name"), Err(Failure::Exists));
-    place.remove_part("part", &file).expect("removed");
-    assert_eq!(place.publish("part", &file, "way/gone"), Err(Failure::NotFound));
-    place.expire_parts(0).expect("expired");
+    dir.make("way/deep/name", &content);
+    assert_same(&dir.content("way/deep/name"), &content);
+    assert_eq!(dir.paths(), ["way/deep/name"]);
+    let (file, _) = dir.part("part").expect("a part");
+    assert_eq!(dir.publish("part", &file, "way/deep/name"), Err(Failure::Exists));
+    dir.remove_part("part", &file).expect("removed");
+    assert_eq!(dir.publish("part", &file, "way/gone"), Err(Failure::NotFound));
+    dir.expire_parts(0).expect("expired");
 }
 
 #[test]
@@ -240,18 +240,18 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
     std::os::unix::fs::chown(theirs.path(), Some(65_534), None).expect("given away");
     let (root, nobody) = (Uid::from_raw(0), Uid::from_raw(65_534));
     rustix::thread::set_thread_res_uid(nobody, nobody, root).expect("another user");
-    on_all(|bed| {
-        let place = Place::at(bed, theirs.path());
-        works(&place);
+    on_all(|harness| {
+        let dir = TestDir::at(harness, theirs.path());
+        works(&dir);
         std::fs::remove_dir_all(theirs.path().join("way")).expect("removed");
-        let place = Place::at(bed, roots.path());
-        assert_eq!(place.content("readable"), b"content");
-        assert_eq!(place.open("private").err(), Some(Failure::Denied));
-        assert_eq!(place.open("closed/file").err(), Some(Failure::Denied));
-        assert_eq!(place.part("part").err(), Some(Failure::Denied));
+        let dir = TestDir::at(harness, roots.path());
+        assert_eq!(dir.content("readable"), b"content");
+        assert_eq!(dir.open("private").err(), Some(Failure::Denied));
+        assert_eq!(dir.open("closed/file").err(), Some(Failure::Denied));
+        assert_eq!(dir.part("part").err(), Some(Failure::Denied));
         // What may not be read is no part of a list, and does not end it.
-        assert_eq!(place.paths(), ["private", "readable"]);
-        assert_eq!(place.directory.usage().expect("usage").files, 2);
+        assert_eq!(dir.paths(), ["private", "readable"]);
+        assert_eq!(dir.directory.usage().expect("usage").files, 2);
     });
     rustix::thread::set_thread_res_uid(root, root, root).expect("root again, to tidy up");
 }
@@ -281,9 +281,9 @@ const BY_DESCRIPTOR: u64 = libc::AT_EMPTY_PATH as u64;
 const BY_PROC: u64 = libc::AT_SYMLINK_FOLLOW as u64;
 
 /// Writes to the part, and puts another file in its place.
-fn swap_part(place: &Place<'_>, file: &File) {
-    place.write(file, 0, b"right").expect("written");
-    let parts = place.path(PARTS_DIRECTORY);
+fn swap_part(dir: &TestDir<'_>, file: &File) {
+    dir.write(file, 0, b"right").expect("written");
+    let parts = dir.path(PARTS_DIRECTORY);
     std::fs::rename(parts.join("part"), parts.join("moved")).expect("moved");
     std::fs::write(parts.join("part"), b"wrong").expect("planted");
 }
@@ -294,14 +294,14 @@ fn a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough() {
         "files_linux::a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough",
     ) {
         refuse(&[(libc::SYS_linkat, Some(BY_DESCRIPTOR))], libc::ENOENT);
-        on_all(|bed| {
-            let place = Place::new(bed);
-            works(&place);
+        on_all(|harness| {
+            let dir = TestDir::new(harness);
+            works(&dir);
             // Still it is the open file that counts, not the name.
-            let (file, _) = place.part("part").expect("a part");
-            swap_part(&place, &file);
-            place.publish("part", &file, "name").expect("published");
-            assert_eq!(place.content("name"), b"right");
+            let (file, _) = dir.part("part").expect("a part");
+            swap_part(&dir, &file);
+            dir.publish("part", &file, "name").expect("published");
+            assert_eq!(dir.content("name"), b"right");
         });
     }
 }
@@ -311,16 +311,16 @@ fn a_system_without_proc_is_good_enough() {
     if in_own_process("files_linux::a_system_without_proc_is_good_enough") {
         let both = [BY_DESCRIPTOR, BY_PROC].map(|bits| (libc::SYS_linkat, Some(bits)));
         refuse(&both, libc::ENOENT);
-        on_all(|bed| {
-            let place = Place::new(bed);
-            works(&place);
+        on_all(|harness| {
+            let dir = TestDir::new(harness);
+            works(&dir);
             // Here the part's name is all there is to go by: it must still be the file's.
-            let (file, _) = place.part("part").expect("a part");
-            swap_part(&place, &file);
-            assert_eq!(place.publish("part", &file, "name"), Err(Failure::NotFound));
-            assert_eq!(place.open("name").err(), Some(Failure::NotFound));
-            place.publish("moved", &file, "name").expect("published");
-            assert_eq!(place.content("name"), b"right");
+            let (file, _) = dir.part("part").expect("a part");
+            swap_part(&dir, &file);
+            assert_eq!(dir.publish("part", &file, "name"), Err(Failure::NotFound));
+            assert_eq!(dir.open("name").err(), Some(Failure::NotFound));
+            dir.publish("moved", &file, "name").expect("published");
+            assert_eq!(dir.content("name"), b"right");
         });
     }
 }
@@ -329,11 +329,11 @@ fn a_system_without_proc_is_good_enough() {
 fn a_kernel_that_cannot_resolve_beneath_is_told() {
     if in_own_process("files_linux::a_kernel_that_cannot_resolve_beneath_is_told") {
         refuse(&[(libc::SYS_openat2, None)], libc::ENOSYS);
-        on_all(|bed| {
-            let place = Place::new(bed);
-            assert_eq!(place.open("name").err(), Some(Failure::Unsupported));
-            assert_eq!(place.part("part").err(), Some(Failure::Unsupported));
-            let error = place.directory.usage().expect_err("no way beneath");
+        on_all(|harness| {
+            let dir = TestDir::new(harness);
+            assert_eq!(dir.open("name").err(), Some(Failure::Unsupported));
+            assert_eq!(dir.part("part").err(), Some(Failure::Unsupported));
+            let error = dir.directory.usage().expect_err("no way beneath");
             assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
         });
     }
@@ -343,16 +343,16 @@ fn a_kernel_that_cannot_resolve_beneath_is_told() {
 fn a_disk_that_fails_is_told_and_no_name_is_given() {
     if in_own_process("files_linux::a_disk_that_fails_is_told_and_no_name_is_given") {
         refuse(&[(libc::SYS_fsync, None), (libc::SYS_pread64, None)], libc::EIO);
-        on_all(|bed| {
-            let place = Place::new(bed);
-            let (file, _) = place.part("part").expect("a part");
-            place.write(&file, 0, b"content").expect("written");
-            assert_eq!(place.publish("part", &file, "way/name"), Err(Failure::Disk));
-            assert_eq!(place.open("way/name").err(), Some(Failure::NotFound));
+        on_all(|harness| {
+            let dir = TestDir::new(harness);
+            let (file, _) = dir.part("part").expect("a part");
+            dir.write(&file, 0, b"content").expect("written");
+            assert_eq!(dir.publish("part", &file, "way/name"), Err(Failure::Disk));
+            assert_eq!(dir.open("way/name").err(), Some(Failure::NotFound));
             // A ring makes no such calls.
-            if !matches!(bed.backend, Backend::Uring) {
-                assert_eq!(place.sync(&file), Err(Failure::Disk));
-                assert_eq!(place.read(&file, 0, 10), Err(Failure::Disk));
+            if !matches!(harness.backend, Backend::Uring) {
+                assert_eq!(dir.sync(&file), Err(Failure::Disk));
+                assert_eq!(dir.read(&file, 0, 10), Err(Failure::Disk));
             }
         });
     }
@@ -360,20 +360,20 @@ fn a_disk_that_fails_is_told_and_no_name_is_given() {
 
 #[test]
 fn a_list_leaves_out_what_has_no_text_for_a_name_or_lies_too_deep() {
-    on_all(|bed| {
-        let place = Place::new(bed);
-        place.make("a", b"");
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
+        dir.make("a", b"");
         let no_text = std::ffi::OsStr::from_bytes(b"not \xff text");
-        std::fs::create_dir(place.path("").join(no_text)).expect("a directory");
-        std::fs::write(place.path("").join(no_text).join("in it"), b"1234").expect("a file");
-        std::fs::write(place.path("b\u{7f}"), b"").expect("a file");
-        std::fs::write(place.path("").join(no_text).with_extension("file"), b"").expect("a file");
+        std::fs::create_dir(dir.path("").join(no_text)).expect("a directory");
+        std::fs::write(dir.path("").join(no_text).join("in it"), b"1234").expect("a file");
+        std::fs::write(dir.path("b\u{7f}"), b"").expect("a file");
+        std::fs::write(dir.path("").join(no_text).with_extension("file"), b"").expect("a file");
         let deep = "d/".repeat(63);
-        std::fs::create_dir_all(place.path(&deep).join("d")).expect("directories");
-        std::fs::write(place.path(&deep).join("last"), b"1").expect("a file");
-        std::fs::write(place.path(&deep).join("d/beyond"), b"2").expect("a file");
-        assert_eq!(place.paths(), ["a".to_owned(), "b\u{7f}".to_owned(), format!("{deep}last")]);
-        let usage = place.directory.usage().expect("usage");
+        std::fs::create_dir_all(dir.path(&deep).join("d")).expect("directories");
+        std::fs::write(dir.path(&deep).join("last"), b"1").expect("a file");
+        std::fs::write(dir.path(&deep).join("d/beyond"), b"2").expect("a file");
+        assert_eq!(dir.paths(), ["a".to_owned(), "b\u{7f}".to_owned(), format!("{deep}last")]);
+        let usage = dir.directory.usage().expect("usage");
         assert_eq!((usage.files, usage.bytes), (5, 5), "they take room all the same");
     });
 }
@@ -392,10 +392,10 @@ fn a_large_directory_is_listed_in_pieces() {
     std::fs::write(large.path().join("zz/last"), b"").expect("a file");
     expected.push("zz/last".to_owned());
     expected.sort();
-    on_all(|bed| {
-        let place = Place::at(bed, large.path());
-        assert_eq!(place.paths(), expected);
-        let (entries, more) = place.list("3", 3000);
+    on_all(|harness| {
+        let dir = TestDir::at(harness, large.path());
+        assert_eq!(dir.paths(), expected);
+        let (entries, more) = dir.list("3", 3000);
         let start = expected.iter().position(|name| name == "3").expect("it is there") + 1;
         let got: Vec<_> = entries.iter().map(|entry| &*entry.path).collect();
         assert_eq!(
@@ -410,42 +410,42 @@ fn a_large_directory_is_listed_in_pieces() {
 
 #[test]
 fn a_file_that_shrinks_or_grows_meanwhile_is_read_as_it_is() {
-    on_all(|bed| {
-        let place = Place::new(bed);
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
         let content = pattern(50_000, 4);
-        place.make("name", &content);
-        let (file, _) = place.open("name").expect("it is there");
-        let other = std::fs::OpenOptions::new().write(true).open(place.path("name"));
+        dir.make("name", &content);
+        let (file, _) = dir.open("name").expect("it is there");
+        let other = std::fs::OpenOptions::new().write(true).open(dir.path("name"));
         let other = other.expect("it is there");
         other.set_len(20_000).expect("cut");
-        assert_same(&place.read_all(&file), &content[..20_000]);
-        assert_eq!(place.read(&file, 30_000, 1000), Ok(Vec::new()));
-        assert_eq!(place.metadata(&file).bytes, 20_000);
+        assert_same(&dir.read_all(&file), &content[..20_000]);
+        assert_eq!(dir.read(&file, 30_000, 1000), Ok(Vec::new()));
+        assert_eq!(dir.metadata(&file).bytes, 20_000);
         other.set_len(60_000).expect("grown");
-        assert_eq!(place.read_all(&file).len(), 60_000);
-        std::fs::remove_file(place.path("name")).expect("removed");
-        assert_eq!(place.read_all(&file).len(), 60_000, "it is open");
-        assert_eq!(place.open("name").err(), Some(Failure::NotFound));
+        assert_eq!(dir.read_all(&file).len(), 60_000);
+        std::fs::remove_file(dir.path("name")).expect("removed");
+        assert_eq!(dir.read_all(&file).len(), 60_000, "it is open");
+        assert_eq!(dir.open("name").err(), Some(Failure::NotFound));
     });
 }
 
 #[test]
 fn a_directory_that_is_removed_while_it_is_worked_in_fails_what_comes() {
-    on_all(|bed| {
-        let place = Place::new(bed);
-        std::fs::create_dir(place.path("inner")).expect("a directory");
-        let inner = Place::at(bed, &place.path("inner"));
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
+        std::fs::create_dir(dir.path("inner")).expect("a directory");
+        let inner = TestDir::at(harness, &dir.path("inner"));
         let (file, _) = inner.part("part").expect("a part");
         inner.write(&file, 0, b"content").expect("written");
-        std::fs::remove_dir_all(place.path("inner")).expect("removed");
+        std::fs::remove_dir_all(dir.path("inner")).expect("removed");
         assert_eq!(inner.publish("part", &file, "name"), Err(Failure::NotFound));
         assert_eq!(inner.publish("part", &file, "way/name"), Err(Failure::NotFound));
         assert_eq!(inner.part("other").err(), Some(Failure::NotFound));
         inner.remove_part("part", &file).expect("it is gone");
         assert_eq!(inner.paths(), [""; 0]);
         // A directory of parts that goes is made again.
-        let (_held, _) = place.part("part").expect("a part");
-        std::fs::remove_dir_all(place.path(PARTS_DIRECTORY)).expect("removed");
-        assert_eq!(place.part("part").expect("a new part").1, 0);
+        let (_held, _) = dir.part("part").expect("a part");
+        std::fs::remove_dir_all(dir.path(PARTS_DIRECTORY)).expect("removed");
+        assert_eq!(dir.part("part").expect("a new part").1, 0);
     });
 }

@@ -9,8 +9,8 @@ use posthouse_io::{Directory, Failure, PARTS_DIRECTORY};
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, mknodat, renameat_with};
 use tempfile::TempDir;
 
-use crate::place::{Place, names_in};
 use crate::real::on_all;
+use crate::test_dir::{TestDir, names_in};
 
 const SECRET: &[u8] = b"nobody but its owner reads or writes this";
 
@@ -43,22 +43,22 @@ impl Outside {
 
 #[test]
 fn links_are_not_followed_to_be_read() {
-    on_all(|bed| {
-        let (place, outside) = (Place::new(bed), Outside::new());
-        place.make("inside/file", b"content");
-        symlink(outside.file(), place.path("absolute")).expect("a link");
-        symlink("inside/file", place.path("relative")).expect("a link");
-        symlink(outside.path(), place.path("directory")).expect("a link");
-        symlink("inside", place.path("near")).expect("a link");
-        symlink("loop", place.path("loop")).expect("a link");
-        symlink("nowhere", place.path("dangling")).expect("a link");
+    on_all(|harness| {
+        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        dir.make("inside/file", b"content");
+        symlink(outside.file(), dir.path("absolute")).expect("a link");
+        symlink("inside/file", dir.path("relative")).expect("a link");
+        symlink(outside.path(), dir.path("directory")).expect("a link");
+        symlink("inside", dir.path("near")).expect("a link");
+        symlink("loop", dir.path("loop")).expect("a link");
+        symlink("nowhere", dir.path("dangling")).expect("a link");
         for path in
             ["absolute", "relative", "directory/secret", "near/file", "loop", "dangling", "near"]
         {
-            assert_eq!(place.open(path).err(), Some(Failure::NotAFile), "{path}");
+            assert_eq!(dir.open(path).err(), Some(Failure::NotAFile), "{path}");
         }
-        assert_eq!(place.paths(), ["inside/file"]);
-        let usage = place.directory.usage().expect("usage");
+        assert_eq!(dir.paths(), ["inside/file"]);
+        let usage = dir.directory.usage().expect("usage");
         assert_eq!((usage.bytes, usage.files), (7, 1));
         outside.is_unchanged();
     });
@@ -66,13 +66,13 @@ fn links_are_not_followed_to_be_read() {
 
 #[test]
 fn links_are_not_followed_to_be_written_to() {
-    on_all(|bed| {
-        let (place, outside) = (Place::new(bed), Outside::new());
-        symlink(outside.path(), place.path("directory")).expect("a link");
-        symlink(outside.file(), place.path("file")).expect("a link");
-        symlink(outside.path().join("new"), place.path("dangling")).expect("a link");
-        let (part, _) = place.part("part").expect("a part");
-        place.write(&part, 0, b"content").expect("written");
+    on_all(|harness| {
+        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        symlink(outside.path(), dir.path("directory")).expect("a link");
+        symlink(outside.file(), dir.path("file")).expect("a link");
+        symlink(outside.path().join("new"), dir.path("dangling")).expect("a link");
+        let (part, _) = dir.part("part").expect("a part");
+        dir.write(&part, 0, b"content").expect("written");
         for (path, failure) in [
             ("directory/new", Failure::NotAFile),
             ("directory/deep/new", Failure::NotAFile),
@@ -81,21 +81,21 @@ fn links_are_not_followed_to_be_written_to() {
             ("file", Failure::Exists),
             ("dangling", Failure::Exists),
         ] {
-            assert_eq!(place.publish("part", &part, path), Err(failure), "{path}");
+            assert_eq!(dir.publish("part", &part, path), Err(failure), "{path}");
         }
-        assert_eq!(place.paths(), [""; 0]);
+        assert_eq!(dir.paths(), [""; 0]);
         outside.is_unchanged();
-        place.publish("part", &part, "name").expect("there is nothing in its way");
-        assert_eq!(place.content("name"), b"content");
+        dir.publish("part", &part, "name").expect("there is nothing in its way");
+        assert_eq!(dir.content("name"), b"content");
     });
 }
 
 #[test]
 fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
-    on_all(|bed| {
-        let (place, outside) = (Place::new(bed), Outside::new());
-        drop(place.part("first").expect("the directory of parts is made"));
-        let parts = place.path(PARTS_DIRECTORY);
+    on_all(|harness| {
+        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        drop(dir.part("first").expect("the directory of parts is made"));
+        let parts = dir.path(PARTS_DIRECTORY);
         symlink(outside.file(), parts.join("link")).expect("a link");
         symlink(outside.path(), parts.join("directory link")).expect("a link");
         symlink(outside.path().join("new"), parts.join("dangling")).expect("a link");
@@ -106,20 +106,20 @@ fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
         for name in
             ["link", "directory link", "dangling", "hard link", "fifo", "socket", "directory"]
         {
-            let (file, bytes) = place.part(name).expect("a part");
+            let (file, bytes) = dir.part(name).expect("a part");
             assert_eq!(bytes, 0, "{name}: a new one");
-            place.write(&file, 0, b"content").expect("written");
-            place.truncate(&file, 3).expect("cut");
-            place.sync(&file).expect("synced");
+            dir.write(&file, 0, b"content").expect("written");
+            dir.truncate(&file, 3).expect("cut");
+            dir.sync(&file).expect("synced");
             let metadata = std::fs::symlink_metadata(parts.join(name)).expect("it is there");
             assert!(metadata.is_file() && metadata.len() == 3 && metadata.nlink() == 1, "{name}");
             outside.is_unchanged();
         }
         std::fs::create_dir_all(parts.join("full/beneath")).expect("a directory");
-        assert_eq!(place.part("full").err(), Some(Failure::NotAFile));
+        assert_eq!(dir.part("full").err(), Some(Failure::NotAFile));
         // Whoever removes or expires parts touches nothing but parts.
         symlink(outside.file(), parts.join("old link")).expect("a link");
-        place.expire_parts(0).expect("expired");
+        dir.expire_parts(0).expect("expired");
         assert!(parts.join("full/beneath").is_dir());
         assert!(parts.join("old link").is_symlink());
         outside.is_unchanged();
@@ -128,24 +128,24 @@ fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
 
 #[test]
 fn what_is_planted_in_place_of_the_directory_of_parts_is_refused() {
-    on_all(|bed| {
+    on_all(|harness| {
         let outside = Outside::new();
         let plant_link = |path: &Path| symlink(outside.path(), path).expect("a link");
         let plant_file = |path: &Path| std::fs::write(path, b"a file").expect("a file");
         let plant_fifo = |path: &Path| make_fifo(path);
         let plants: [&dyn Fn(&Path); 3] = [&plant_link, &plant_file, &plant_fifo];
         for plant in plants {
-            let place = Place::new(bed);
-            plant(&place.path(PARTS_DIRECTORY));
-            assert_eq!(place.part("secret").err(), Some(Failure::NotAFile));
-            assert_eq!(place.expire_parts(0), Err(Failure::NotAFile));
+            let dir = TestDir::new(harness);
+            plant(&dir.path(PARTS_DIRECTORY));
+            assert_eq!(dir.part("secret").err(), Some(Failure::NotAFile));
+            assert_eq!(dir.expire_parts(0), Err(Failure::NotAFile));
             outside.is_unchanged();
         }
-        let place = Place::new(bed);
-        let (file, _) = place.part("secret").expect("a part");
-        std::fs::rename(place.path(PARTS_DIRECTORY), place.path("moved")).expect("moved");
-        plant_link(&place.path(PARTS_DIRECTORY));
-        assert_eq!(place.remove_part("secret", &file), Err(Failure::NotAFile));
+        let dir = TestDir::new(harness);
+        let (file, _) = dir.part("secret").expect("a part");
+        std::fs::rename(dir.path(PARTS_DIRECTORY), dir.path("moved")).expect("moved");
+        plant_link(&dir.path(PARTS_DIRECTORY));
+        assert_eq!(dir.remove_part("secret", &file), Err(Failure::NotAFile));
         outside.is_unchanged();
     });
 }
@@ -159,16 +159,16 @@ fn parts_and_directories_of_parts_of_another_user_are_not_used() {
     let give_away = |path: &Path| {
         std::os::unix::fs::chown(path, Some(65_534), None).expect("given away");
     };
-    on_all(|bed| {
-        let place = Place::new(bed);
-        let (file, _) = place.part("theirs").expect("a part");
-        place.write(&file, 0, b"content").expect("written");
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
+        let (file, _) = dir.part("theirs").expect("a part");
+        dir.write(&file, 0, b"content").expect("written");
         drop(file);
-        give_away(&place.path(PARTS_DIRECTORY).join("theirs"));
-        assert_eq!(place.part("theirs").expect("a new part").1, 0);
-        give_away(&place.path(PARTS_DIRECTORY));
-        assert_eq!(place.part("part").err(), Some(Failure::Denied));
-        assert_eq!(place.expire_parts(0), Err(Failure::Denied));
+        give_away(&dir.path(PARTS_DIRECTORY).join("theirs"));
+        assert_eq!(dir.part("theirs").expect("a new part").1, 0);
+        give_away(&dir.path(PARTS_DIRECTORY));
+        assert_eq!(dir.part("part").err(), Some(Failure::Denied));
+        assert_eq!(dir.expire_parts(0), Err(Failure::Denied));
     });
 }
 
@@ -179,31 +179,31 @@ fn make_fifo(path: &Path) {
 
 #[test]
 fn what_is_no_file_is_refused_at_once_and_not_even_opened() {
-    on_all(|bed| {
-        let place = Place::new(bed);
-        make_fifo(&place.path("fifo"));
-        std::os::unix::net::UnixListener::bind(place.path("socket")).expect("a socket");
-        std::fs::create_dir(place.path("directory")).expect("a directory");
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
+        make_fifo(&dir.path("fifo"));
+        std::os::unix::net::UnixListener::bind(dir.path("socket")).expect("a socket");
+        std::fs::create_dir(dir.path("directory")).expect("a directory");
         let opened = AtomicBool::new(false);
         std::thread::scope(|scope| {
             // It waits until somebody opens the other end.
             scope.spawn(|| {
-                std::fs::OpenOptions::new().write(true).open(place.path("fifo")).expect("opened");
+                std::fs::OpenOptions::new().write(true).open(dir.path("fifo")).expect("opened");
                 opened.store(true, Ordering::SeqCst);
             });
             for _ in 0..200 {
                 for path in ["fifo", "socket", "directory"] {
-                    assert_eq!(place.open(path).err(), Some(Failure::NotAFile), "{path}");
+                    assert_eq!(dir.open(path).err(), Some(Failure::NotAFile), "{path}");
                 }
             }
             assert!(!opened.load(Ordering::SeqCst), "the FIFO was opened");
             let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-            let other_end = rustix::fs::open(place.path("fifo"), flags, Mode::empty());
+            let other_end = rustix::fs::open(dir.path("fifo"), flags, Mode::empty());
             other_end.expect("the other end");
         });
-        assert!(place.path("socket").symlink_metadata().expect("there").file_type().is_socket());
-        assert_eq!(place.paths(), [""; 0]);
-        let devices = Place::at(bed, Path::new("/dev"));
+        assert!(dir.path("socket").symlink_metadata().expect("there").file_type().is_socket());
+        assert_eq!(dir.paths(), [""; 0]);
+        let devices = TestDir::at(harness, Path::new("/dev"));
         for path in ["null", "zero", "tty"] {
             assert_eq!(devices.open(path).err(), Some(Failure::NotAFile), "{path}");
         }
@@ -228,27 +228,27 @@ fn swapping<R>(one: &Path, other: &Path, work: impl FnOnce() -> R) -> R {
 #[test]
 fn a_directory_swapped_with_a_link_leads_nowhere() {
     const ROUNDS: usize = 800;
-    on_all(|bed| {
-        let (place, outside) = (Place::new(bed), Outside::new());
-        place.make("way/secret", b"not a secret");
-        symlink(outside.path(), place.path("link")).expect("a link");
-        let (part, _) = place.part("part").expect("a part");
+    on_all(|harness| {
+        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        dir.make("way/secret", b"not a secret");
+        symlink(outside.path(), dir.path("link")).expect("a link");
+        let (part, _) = dir.part("part").expect("a part");
         let (mut published, mut refused, mut read) = (0, 0, 0);
-        swapping(&place.path("way"), &place.path("link"), || {
+        swapping(&dir.path("way"), &dir.path("link"), || {
             for round in 0..ROUNDS {
-                match place.publish("part", &part, &format!("way/deep/{round}")) {
+                match dir.publish("part", &part, &format!("way/deep/{round}")) {
                     Ok(()) => published += 1,
                     Err(Failure::NotAFile) => refused += 1,
                     Err(other) => panic!("{other:?}"),
                 }
-                match place.open("way/secret") {
+                match dir.open("way/secret") {
                     Ok((file, _)) => {
-                        assert_eq!(place.read(&file, 0, 100), Ok(b"not a secret".to_vec()));
+                        assert_eq!(dir.read(&file, 0, 100), Ok(b"not a secret".to_vec()));
                         read += 1;
                     }
                     Err(failure) => assert_eq!(failure, Failure::NotAFile),
                 }
-                let (entries, _) = place.list("", 10);
+                let (entries, _) = dir.list("", 10);
                 assert!(entries.iter().all(|it| it.metadata.bytes != SECRET.len() as u64));
             }
         });
@@ -261,10 +261,10 @@ fn a_directory_swapped_with_a_link_leads_nowhere() {
 #[test]
 fn a_part_swapped_with_a_link_is_not_written_through() {
     const ROUNDS: usize = 250;
-    on_all(|bed| {
-        let (place, outside) = (Place::new(bed), Outside::new());
-        drop(place.part("part").expect("a part"));
-        let parts = place.path(PARTS_DIRECTORY);
+    on_all(|harness| {
+        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        drop(dir.part("part").expect("a part"));
+        let parts = dir.path(PARTS_DIRECTORY);
         symlink(outside.file(), parts.join("soft")).expect("a link");
         std::fs::hard_link(outside.file(), parts.join("hard")).expect("a link");
         let mut opened = 0;
@@ -273,7 +273,7 @@ fn a_part_swapped_with_a_link_is_not_written_through() {
             let spare = parts.join("spare");
             swapping_in(&parts.join("part"), &parts.join(planted), &spare, || {
                 for round in 0..ROUNDS {
-                    let (file, _) = match place.part("part") {
+                    let (file, _) = match dir.part("part") {
                         Ok(part) => part,
                         Err(failure) => {
                             assert_eq!(failure, Failure::Locked);
@@ -281,15 +281,15 @@ fn a_part_swapped_with_a_link_is_not_written_through() {
                         }
                     };
                     opened += 1;
-                    place.write(&file, 0, b"overwritten").expect("written");
-                    place.truncate(&file, 5).expect("cut");
+                    dir.write(&file, 0, b"overwritten").expect("written");
+                    dir.truncate(&file, 5).expect("cut");
                     let path = format!("{planted}-{round}");
-                    match place.publish("part", &file, &path) {
-                        Ok(()) => assert_eq!(place.content(&path), b"overw"),
+                    match dir.publish("part", &file, &path) {
+                        Ok(()) => assert_eq!(dir.content(&path), b"overw"),
                         // It lost its last name.
                         Err(failure) => assert_eq!(failure, Failure::NotFound),
                     }
-                    place.remove_part("part", &file).expect("removed, or another's");
+                    dir.remove_part("part", &file).expect("removed, or another's");
                 }
             });
         }

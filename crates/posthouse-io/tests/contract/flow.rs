@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use posthouse_io::{Failure, FileFault, Gather, Lane, Op, Outcome, ReceiveMode, Segment};
 
-use crate::bed::{Bed, End, gather, lock};
 use crate::driver::Driver;
+use crate::harness::{End, Harness, gather, lock};
 
 /// Sends bytes until all have left or a send fails.
 pub struct Sender {
@@ -23,20 +23,20 @@ struct Sending {
 }
 
 impl Sender {
-    pub fn start(bed: &Bed, end: End, bytes: &[u8]) -> Self {
-        Self::start_gather(bed, end, gather(bytes))
+    pub fn start(harness: &Harness, end: End, bytes: &[u8]) -> Self {
+        Self::start_gather(harness, end, gather(bytes))
     }
 
-    pub fn start_gather(bed: &Bed, end: End, gather: Gather) -> Self {
+    pub fn start_gather(harness: &Harness, end: End, gather: Gather) -> Self {
         let state = Arc::new(Mutex::new(Sending::default()));
-        let (driver, shared) = (bed.driver.clone(), state.clone());
-        bed.on(end.lane, move |lane| send_on(&driver, lane, end, &shared, gather));
+        let (driver, shared) = (harness.driver.clone(), state.clone());
+        harness.on(end.lane, move |lane| send_on(&driver, lane, end, &shared, gather));
         Self { end, state }
     }
 
     /// What the last send came to.
-    pub fn wait(&self, bed: &Bed) -> Result<(), Failure> {
-        bed.until("the sender to end", || lock(&self.state).ended)
+    pub fn wait(&self, harness: &Harness) -> Result<(), Failure> {
+        harness.until("the sender to end", || lock(&self.state).ended)
     }
 
     /// Bytes that have left.
@@ -50,11 +50,11 @@ impl Sender {
     }
 
     /// Cancels until a cancel has met a pending send. The peer does not read: there comes one.
-    pub fn cancel(&self, bed: &Bed) {
+    pub fn cancel(&self, harness: &Harness) {
         while lock(&self.state).ended.is_none() {
-            bed.cancel(self.end);
+            harness.cancel(self.end);
         }
-        assert_eq!(self.wait(bed), Err(Failure::Cancelled));
+        assert_eq!(self.wait(harness), Err(Failure::Cancelled));
     }
 }
 
@@ -108,10 +108,10 @@ struct Reading {
 }
 
 impl Reader {
-    pub fn start(bed: &Bed, end: End, pending: usize) -> Self {
+    pub fn start(harness: &Harness, end: End, pending: usize) -> Self {
         let state = Arc::new(Mutex::new(Reading::default()));
-        let (driver, shared) = (bed.driver.clone(), state.clone());
-        bed.on(end.lane, move |lane| {
+        let (driver, shared) = (harness.driver.clone(), state.clone());
+        harness.on(end.lane, move |lane| {
             let mut state = lock(&shared);
             (0..pending).for_each(|_| receive_on(&driver, lane, end, &shared, &mut state));
         });
@@ -119,8 +119,8 @@ impl Reader {
     }
 
     /// All bytes, in the order in which their receives were submitted, and what came after them.
-    pub fn wait(&self, bed: &Bed) -> (Vec<u8>, Result<(), Failure>) {
-        let ended = bed.until("the reader to end", || {
+    pub fn wait(&self, harness: &Harness) -> (Vec<u8>, Result<(), Failure>) {
+        let ended = harness.until("the reader to end", || {
             let state = lock(&self.state);
             state.ended.filter(|_| state.pending == 0)
         });

@@ -9,10 +9,10 @@ use posthouse_io::{
     Options, Outcome, ReadMode, ReceiveMode, Tag, Turn,
 };
 
-use crate::bed::{Bed, PATIENCE, gather};
+use crate::harness::{Harness, PATIENCE, gather};
 use crate::log;
-use crate::place::Place;
 use crate::process::{is_wine, opened};
+use crate::test_dir::TestDir;
 
 const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Pinned];
 
@@ -24,23 +24,23 @@ fn options(layout: Layout) -> Options {
 #[test]
 fn one_peer_awaited_at_a_time_is_enough_for_all_to_come_in() {
     for layout in LAYOUTS {
-        let bed = Bed::with(Options { accepts: 1, ..options(layout) });
-        let listening = bed.listen(bed.lane(0));
-        let pairs: Vec<_> = (0..50).map(|_| bed.pair_by(listening)).collect();
+        let harness = Harness::with(Options { accepts: 1, ..options(layout) });
+        let listening = harness.listen(harness.lane(0));
+        let pairs: Vec<_> = (0..50).map(|_| harness.pair_by(listening)).collect();
         for (near, far) in pairs {
-            bed.close_all([near, far]);
+            harness.close_all([near, far]);
         }
-        bed.unlisten(listening);
-        bed.finish();
+        harness.unlisten(listening);
+        harness.finish();
     }
 }
 
 #[test]
 fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
     for layout in LAYOUTS {
-        let bed = Bed::with(Options { accepts: 2, ..options(layout) });
+        let harness = Harness::with(Options { accepts: 2, ..options(layout) });
         let any = "127.0.0.1:0".parse().expect("an address");
-        let listener = bed.port.listen(any, ListenOptions::default()).expect("a listener");
+        let listener = harness.port.listen(any, ListenOptions::default()).expect("a listener");
         let address = listener.local_address();
         // They wait in the system's queue, and are gone when somebody asks for them.
         for round in 0..40 {
@@ -49,42 +49,42 @@ fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
                 peer.write_all(b"gone").expect("sent");
             }
         }
-        let socket = bed.on(bed.lane(0), move |lane| lane.adopt_listener(listener));
-        let accept = bed.submit(bed.lane(0), Op::Accept(socket));
-        let end = crate::bed::End { lane: bed.lane(0), socket };
-        let listening = crate::bed::Listening { end, address, accept };
-        let (near, connect) = bed.connect(bed.lane(0), address);
-        assert!(matches!(bed.outcome(connect), Outcome::Connected));
-        let mine = bed.on(near.lane, move |lane| lane.local_address(near.socket));
+        let socket = harness.on(harness.lane(0), move |lane| lane.adopt_listener(listener));
+        let accept = harness.submit(harness.lane(0), Op::Accept(socket));
+        let end = crate::harness::End { lane: harness.lane(0), socket };
+        let listening = crate::harness::Listening { end, address, accept };
+        let (near, connect) = harness.connect(harness.lane(0), address);
+        assert!(matches!(harness.outcome(connect), Outcome::Connected));
+        let mine = harness.on(near.lane, move |lane| lane.local_address(near.socket));
         let far = loop {
-            let (far, peer) = bed.accepted(listening, bed.lane(0));
+            let (far, peer) = harness.accepted(listening, harness.lane(0));
             if Some(peer) == mine {
                 break far;
             }
-            bed.close(far);
+            harness.close(far);
         };
-        bed.send_all(near, b"still here");
-        assert_eq!(bed.read(far, 10), b"still here");
-        bed.close_all([near, far]);
-        bed.unlisten(listening);
-        bed.finish();
+        harness.send_all(near, b"still here");
+        assert_eq!(harness.read(far, 10), b"still here");
+        harness.close_all([near, far]);
+        harness.unlisten(listening);
+        harness.finish();
     }
 }
 
 #[test]
 fn receives_that_wait_without_memory_hold_none() {
     for (read_mode, held) in [(ReadMode::ZeroByte, 0), (ReadMode::Pending, 30)] {
-        let bed = Bed::with(Options { read_mode, ..options(Layout::Shared) });
-        let (near, far) = bed.pair();
-        let receives: Vec<_> = (0..30).map(|_| bed.receive(far, ReceiveMode::Once)).collect();
-        assert_eq!(bed.port.counters().buffers_used, held, "{read_mode:?}");
-        bed.cancel_receives(far);
+        let harness = Harness::with(Options { read_mode, ..options(Layout::Shared) });
+        let (near, far) = harness.pair();
+        let receives: Vec<_> = (0..30).map(|_| harness.receive(far, ReceiveMode::Once)).collect();
+        assert_eq!(harness.port.counters().buffers_used, held, "{read_mode:?}");
+        harness.cancel_receives(far);
         for receive in receives {
-            assert_eq!(bed.failure(receive), Failure::Cancelled);
+            assert_eq!(harness.failure(receive), Failure::Cancelled);
         }
-        assert_eq!(bed.port.counters().buffers_used, 0, "{read_mode:?}");
-        bed.close_all([near, far]);
-        bed.finish();
+        assert_eq!(harness.port.counters().buffers_used, 0, "{read_mode:?}");
+        harness.close_all([near, far]);
+        harness.finish();
     }
 }
 
@@ -93,14 +93,14 @@ fn receives_that_wait_without_memory_hold_none() {
 #[test]
 fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
     for layout in LAYOUTS {
-        let bed = Bed::with(Options { read_mode: ReadMode::Pending, ..options(layout) });
-        let listening = bed.listen(bed.lane(0));
+        let harness = Harness::with(Options { read_mode: ReadMode::Pending, ..options(layout) });
+        let listening = harness.listen(harness.lane(0));
         for _ in 0..50 {
             let address = listening.address.socket_addr();
             let mut peer = TcpStream::connect(address).expect("a connection");
-            let (near, _) = bed.accepted(listening, bed.lane(0));
-            let receive = bed.receive(near, ReceiveMode::Stream);
-            let peer = bed.on(near.lane, move |lane| {
+            let (near, _) = harness.accepted(listening, harness.lane(0));
+            let receive = harness.receive(near, ReceiveMode::Stream);
+            let peer = harness.on(near.lane, move |lane| {
                 // Packets of what comes meanwhile are taken when this is over.
                 for _ in 0..20 {
                     peer.write_all(b"x").expect("sent");
@@ -110,17 +110,17 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
                 peer
             });
             let end = loop {
-                let completion = bed.completion(receive);
+                let completion = harness.completion(receive);
                 if !completion.more {
                     break completion.outcome;
                 }
             };
             assert_eq!(error(&end).failure, Failure::Reset);
-            bed.close(near);
+            harness.close(near);
             drop(peer);
         }
-        bed.unlisten(listening);
-        bed.finish();
+        harness.unlisten(listening);
+        harness.finish();
     }
 }
 
@@ -129,28 +129,28 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
 #[test]
 fn a_failure_in_the_call_and_one_that_comes_later_are_told_alike() {
     for layout in LAYOUTS {
-        let bed = Bed::with(options(layout));
-        let listening = bed.listen(bed.lane(0));
-        let (near, far) = bed.pair_by(listening);
-        let waiting = bed.receive(far, ReceiveMode::Once);
-        bed.reset(near);
-        let later = error(&bed.outcome(waiting));
-        bed.close_all([near, far]);
+        let harness = Harness::with(options(layout));
+        let listening = harness.listen(harness.lane(0));
+        let (near, far) = harness.pair_by(listening);
+        let waiting = harness.receive(far, ReceiveMode::Once);
+        harness.reset(near);
+        let later = error(&harness.outcome(waiting));
+        harness.close_all([near, far]);
 
-        let (near, far) = bed.pair_by(listening);
-        bed.reset(near);
+        let (near, far) = harness.pair_by(listening);
+        harness.reset(near);
         let in_the_call = loop {
-            match bed.outcome(bed.send(far, b"is anybody there?")) {
+            match harness.outcome(harness.send(far, b"is anybody there?")) {
                 Outcome::Sent { .. } => {}
                 failed => break error(&failed),
             }
         };
-        bed.close_all([near, far]);
+        harness.close_all([near, far]);
         assert_eq!(later.failure, Failure::Reset, "{later:?}");
         assert_eq!(in_the_call.failure, Failure::Reset, "{in_the_call:?}");
         assert_ne!(later.code, in_the_call.code, "two ways of being told");
-        bed.unlisten(listening);
-        bed.finish();
+        harness.unlisten(listening);
+        harness.finish();
     }
 }
 
@@ -182,7 +182,7 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
                 lane.submit(Tag(1), Op::Connect(socket, address));
             }
         }
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             match completion.outcome {
                 Outcome::Accepted(new) => {
                     let socket = lane.adopt(*new);
@@ -226,14 +226,14 @@ const PIECE: usize = 64 * 1024;
 #[test]
 fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     log::keep();
-    let bed = Bed::with(options(Layout::Shared));
-    let place = Place::new(&bed);
+    let harness = Harness::with(options(Layout::Shared));
+    let dir = TestDir::new(&harness);
     let mut parts = 0;
     let mut part = || {
         parts += 1;
-        let (file, _) = place.part(&format!("part-{parts}")).expect("a part");
+        let (file, _) = dir.part(&format!("part-{parts}")).expect("a part");
         // It grows by that: its port is the first that reads it.
-        place.write(&file, 0, &vec![0; PIECES * PIECE]).expect("written");
+        dir.write(&file, 0, &vec![0; PIECES * PIECE]).expect("written");
         file
     };
     // Whatever is loaded and kept the first time.
@@ -247,6 +247,6 @@ fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     assert_eq!(opened(), before, "handles are left");
     let nothing: [&str; 0] = [];
     assert_eq!(log::lines("memory leaked"), nothing);
-    drop(place);
-    bed.finish();
+    drop(dir);
+    harness.finish();
 }

@@ -10,25 +10,25 @@ use posthouse_io::{
 use rustix::net::SendFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bed::{Bed, End, Listening, PATIENCE};
+use crate::harness::{End, Harness, Listening, PATIENCE};
 use crate::own_process::in_own_process;
 use crate::process::{Holdings, opened, ring_mappings};
 use crate::real::{ALL, on_all};
 
 /// A connection from a plain socket.
-fn plain_peer(bed: &Bed, listening: Listening) -> (TcpStream, End) {
+fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
     let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
-    let (end, _) = bed.accepted(listening, bed.lane(1));
+    let (end, _) = harness.accepted(listening, harness.lane(1));
     (peer, end)
 }
 
 #[test]
 fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
-    on_all(|bed| {
-        let listening = bed.listen(bed.lane(0));
+    on_all(|harness| {
+        let listening = harness.listen(harness.lane(0));
         for mode in [ReceiveMode::Once, ReceiveMode::Stream] {
-            let (mut peer, end) = plain_peer(bed, listening);
-            let early = bed.receive(end, mode);
+            let (mut peer, end) = plain_peer(harness, listening);
+            let early = harness.receive(end, mode);
             peer.write_all(b"before").expect("sent");
             rustix::net::send(&peer, b"!", SendFlags::OOB).expect("sent");
             peer.write_all(b"behind").expect("sent");
@@ -37,21 +37,21 @@ fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
                 let tag = match mode {
                     ReceiveMode::Stream => early,
                     ReceiveMode::Once if got.is_empty() => early,
-                    ReceiveMode::Once => bed.receive(end, mode),
+                    ReceiveMode::Once => harness.receive(end, mode),
                 };
-                match bed.completion(tag).outcome {
+                match harness.completion(tag).outcome {
                     Outcome::Received(buffer) => got.extend_from_slice(&buffer),
                     other => panic!("bytes, not {other:?}"),
                 }
             }
             assert_eq!(got, b"beforebehind");
-            bed.cancel(end);
+            harness.cancel(end);
             if mode == ReceiveMode::Stream {
-                assert_eq!(bed.failure(early), Failure::Cancelled);
+                assert_eq!(harness.failure(early), Failure::Cancelled);
             }
-            bed.close(end);
+            harness.close(end);
         }
-        bed.unlisten(listening);
+        harness.unlisten(listening);
     });
 }
 
@@ -60,18 +60,18 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
     if !in_own_process("linux::without_descriptors_accepting_pauses_and_loses_nobody") {
         return;
     }
-    on_all(|bed| {
+    on_all(|harness| {
         const PEERS: usize = 40;
-        let listening = bed.listen(bed.lane(0));
+        let listening = harness.listen(harness.lane(0));
         let peers: Vec<_> = (0..PEERS)
             .map(|_| {
-                bed.cancel(listening.end);
+                harness.cancel(listening.end);
                 TcpStream::connect(listening.address.socket_addr()).expect("a connection")
             })
             .collect();
-        // The accept of the beginning is cancelled; what it took before is kept by the bed.
+        // The accept of the beginning is cancelled; what it took before is kept by the harness.
         let before = std::iter::from_fn(|| {
-            let completion = bed.completion(listening.accept);
+            let completion = harness.completion(listening.accept);
             completion.more.then_some(completion)
         });
         let mut accepted: Vec<_> = before.collect();
@@ -81,32 +81,33 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         // Room for five more, less what stands between the numbers in use.
         let low = Rlimit { current: Some(used + 4), maximum: limit.maximum };
         setrlimit(Resource::Nofile, low).expect("the limit is lowered");
-        let accept = bed.submit(listening.end.lane, Op::Accept(listening.end.socket));
+        let accept = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         let paused = loop {
-            let completion = bed.completion(accept);
+            let completion = harness.completion(accept);
             if !completion.more {
                 break completion.outcome;
             }
             accepted.push(completion);
         };
         let passing = matches!(&paused, Outcome::Failed(error)
-            if error.failure == Failure::NoDescriptors && error.is_passing());
+            if error.failure == Failure::NoDescriptors && error.is_transient());
         assert!(passing, "{paused:?}");
         assert!(accepted.len() < PEERS);
 
-        let (near, connect) = bed.connect(bed.lane(2), listening.address);
-        assert_eq!(bed.failure(connect), Failure::NoDescriptors);
-        bed.close(near);
+        let (near, connect) = harness.connect(harness.lane(2), listening.address);
+        assert_eq!(harness.failure(connect), Failure::NoDescriptors);
+        harness.close(near);
 
         setrlimit(Resource::Nofile, limit).expect("the limit is raised");
-        let again = bed.submit(listening.end.lane, Op::Accept(listening.end.socket));
+        let again = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         while accepted.len() < PEERS {
             // Shared: another worker may still have been on its way with one of the paused accept.
-            let either = || [again, accept].into_iter().find_map(|tag| bed.driver.take_kept(tag));
-            accepted.push(bed.until("everybody", either));
+            let either =
+                || [again, accept].into_iter().find_map(|tag| harness.driver.take_kept(tag));
+            accepted.push(harness.until("everybody", either));
         }
         drop((accepted, peers));
-        bed.unlisten(Listening { accept: again, ..listening });
+        harness.unlisten(Listening { accept: again, ..listening });
     });
 }
 
@@ -117,14 +118,14 @@ fn a_port_leaves_no_descriptor_behind() {
     }
     let before = Holdings::now();
     assert_eq!(before.ring_mappings, 0);
-    on_all(|bed| {
-        let (near, far) = bed.pair();
-        let listening = bed.listen(bed.lane(0));
-        bed.cancel(listening.end);
-        assert_eq!(bed.failure(listening.accept), Failure::Cancelled);
+    on_all(|harness| {
+        let (near, far) = harness.pair();
+        let listening = harness.listen(harness.lane(0));
+        harness.cancel(listening.end);
+        assert_eq!(harness.failure(listening.accept), Failure::Cancelled);
         assert!(opened() > before.opened);
-        assert_eq!(ring_mappings() > 0, matches!(bed.backend, Backend::Uring));
-        bed.close_all([near, far, listening.end]);
+        assert_eq!(ring_mappings() > 0, matches!(harness.backend, Backend::Uring));
+        harness.close_all([near, far, listening.end]);
     });
     assert_eq!(Holdings::now(), before);
 
@@ -149,25 +150,25 @@ fn a_port_leaves_no_descriptor_behind() {
 
 #[test]
 fn an_idle_connection_holds_no_buffer() {
-    on_all(|bed| {
-        let (near, far) = bed.pair();
-        let single = bed.receive(near, ReceiveMode::Once);
-        let stream = bed.receive(far, ReceiveMode::Stream);
-        assert_eq!(bed.port.counters().buffers_used, 0);
-        bed.cancel_receives(near);
-        bed.cancel_receives(far);
-        assert_eq!(bed.failure(single), Failure::Cancelled);
-        assert_eq!(bed.failure(stream), Failure::Cancelled);
-        bed.close_all([near, far]);
+    on_all(|harness| {
+        let (near, far) = harness.pair();
+        let single = harness.receive(near, ReceiveMode::Once);
+        let stream = harness.receive(far, ReceiveMode::Stream);
+        assert_eq!(harness.port.counters().buffers_used, 0);
+        harness.cancel_receives(near);
+        harness.cancel_receives(far);
+        assert_eq!(harness.failure(single), Failure::Cancelled);
+        assert_eq!(harness.failure(stream), Failure::Cancelled);
+        harness.close_all([near, far]);
     });
 }
 
 #[test]
 fn a_connect_that_cannot_even_begin_fails_like_any_other() {
-    on_all(|bed| {
+    on_all(|harness| {
         let nowhere = "255.255.255.255:9".parse().expect("an address");
-        let (end, connect) = bed.connect(bed.lane(0), nowhere);
-        assert_eq!(bed.failure(connect), Failure::Unreachable);
-        bed.close(end);
+        let (end, connect) = harness.connect(harness.lane(0), nowhere);
+        assert_eq!(harness.failure(connect), Failure::Unreachable);
+        harness.close(end);
     });
 }

@@ -2,26 +2,26 @@
 
 use posthouse_io::{Address, Failure, Name, Op, Outcome};
 
-use crate::bed::Bed;
+use crate::harness::Harness;
 
-fn resolve(bed: &Bed, host: &str, port: u16) -> Outcome {
+fn resolve(harness: &Harness, host: &str, port: u16) -> Outcome {
     let name = Name { host: host.into(), port };
-    bed.outcome(bed.submit(bed.lane(1), Op::Resolve(name)))
+    harness.outcome(harness.submit(harness.lane(1), Op::Resolve(name)))
 }
 
-pub fn an_address_needs_no_look_up(bed: &Bed) {
+pub fn an_address_needs_no_look_up(harness: &Harness) {
     for text in ["10.1.2.3:77", "[::1]:9990"] {
         let expected: Address = text.parse().expect("an address");
         let name: Name = text.parse().expect("a name");
-        match resolve(bed, &name.host, name.port) {
+        match resolve(harness, &name.host, name.port) {
             Outcome::Resolved(addresses) => assert_eq!(addresses, [expected]),
             other => panic!("one address, not {other:?}"),
         }
     }
 }
 
-pub fn localhost_is_this_machine(bed: &Bed) {
-    match resolve(bed, "localhost", 1234) {
+pub fn localhost_is_this_machine(harness: &Harness) {
+    match resolve(harness, "localhost", 1234) {
         Outcome::Resolved(addresses) => {
             assert!(!addresses.is_empty());
             assert!(addresses.iter().all(|a| a.is_loopback() && a.port() == 1234), "{addresses:?}");
@@ -30,23 +30,23 @@ pub fn localhost_is_this_machine(bed: &Bed) {
     }
 }
 
-pub fn a_name_that_does_not_exist_is_not_found(bed: &Bed) {
+pub fn a_name_that_does_not_exist_is_not_found(harness: &Harness) {
     // A label of 64 characters: no resolver has to ask anybody.
     let host = format!("{}.invalid", "x".repeat(64));
-    match resolve(bed, &host, 1) {
+    match resolve(harness, &host, 1) {
         Outcome::Failed(error) => assert_eq!(error.failure, Failure::NameNotFound),
         other => panic!("not found, not {other:?}"),
     }
 }
 
-pub fn many_look_ups_at_once_all_end(bed: &Bed) {
+pub fn many_look_ups_at_once_all_end(harness: &Harness) {
     let tags: Vec<_> = (0..40)
         .map(|n| {
             let host = if n % 2 == 0 { "localhost" } else { "10.9.8.7" };
-            bed.submit(bed.lane(n), Op::Resolve(Name { host: host.into(), port: 1 }))
+            harness.submit(harness.lane(n), Op::Resolve(Name { host: host.into(), port: 1 }))
         })
         .collect();
     for tag in tags {
-        assert!(matches!(bed.outcome(tag), Outcome::Resolved(_)));
+        assert!(matches!(harness.outcome(tag), Outcome::Resolved(_)));
     }
 }

@@ -11,7 +11,7 @@ use posthouse_io::{
     ReceiveMode, Turn,
 };
 
-use crate::bed::{BUFFER_BYTES, Bed, End, PATIENCE, gather, is_here, lock};
+use crate::harness::{BUFFER_BYTES, End, Harness, PATIENCE, gather, is_here, lock};
 
 /// Every backend of this system in each of its layouts.
 #[cfg(target_os = "linux")]
@@ -28,30 +28,30 @@ pub const ALL: [(Backend, Layout); 2] =
 const SHARED: Backend = if cfg!(windows) { Backend::Iocp } else { Backend::Readiness };
 
 /// Runs a test on each of them.
-pub fn on_all(test: impl Fn(&Bed)) {
+pub fn on_all(test: impl Fn(&Harness)) {
     for (backend, layout) in ALL.into_iter().filter(|(backend, _)| is_here(backend)) {
         eprintln!("on {backend:?}, {layout}");
-        let bed = Bed::new(backend, layout, 4);
-        test(&bed);
-        bed.finish();
+        let harness = Harness::new(backend, layout, 4);
+        test(&harness);
+        harness.finish();
     }
 }
 
 #[test]
 fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
-    on_all(|bed| {
+    on_all(|harness| {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let no_room = ListenOptions { backlog: 0, ..ListenOptions::default() };
-        let full = bed.port.listen(any, no_room).expect("a listener");
+        let full = harness.port.listen(any, no_room).expect("a listener");
         let address = full.local_address();
         let _first = TcpStream::connect(address.socket_addr()).expect("room for one");
-        let (one, connect) = bed.connect(bed.lane(0), address);
-        bed.cancel(one);
-        assert_eq!(bed.failure(connect), Failure::Cancelled);
-        let (other, connect) = bed.connect(bed.lane(0), address);
-        bed.reset(other);
-        assert_eq!(bed.failure(connect), Failure::Reset);
-        bed.close_all([one, other]);
+        let (one, connect) = harness.connect(harness.lane(0), address);
+        harness.cancel(one);
+        assert_eq!(harness.failure(connect), Failure::Cancelled);
+        let (other, connect) = harness.connect(harness.lane(0), address);
+        harness.reset(other);
+        assert_eq!(harness.failure(connect), Failure::Reset);
+        harness.close_all([one, other]);
     });
 }
 
@@ -59,25 +59,26 @@ fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
 fn wake_ups_from_many_threads_are_not_lost() {
     // Wine's server has one thread for all of them.
     const EACH: usize = if cfg!(windows) { 1000 } else { 10_000 };
-    on_all(|bed| {
+    on_all(|harness| {
         let ran = Arc::new(AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for n in 0..4 {
-                let (driver, port, ran) = (bed.driver.clone(), bed.port.clone(), ran.clone());
-                let lane = bed.lane(n % 2);
+                let (driver, port, ran) =
+                    (harness.driver.clone(), harness.port.clone(), ran.clone());
+                let lane = harness.lane(n % 2);
                 scope.spawn(move || {
                     for _ in 0..EACH {
-                        let (ran, bell) = (ran.clone(), driver.clone());
+                        let (ran, driver_of_call) = (ran.clone(), driver.clone());
                         driver.post(lane, move |_| {
                             ran.fetch_add(1, Ordering::SeqCst);
-                            bell.ring();
+                            driver_of_call.notify_all();
                         });
                         port.wake(lane);
                     }
                 });
             }
         });
-        bed.until("all commands", || (ran.load(Ordering::SeqCst) == 4 * EACH).then_some(()));
+        harness.until("all commands", || (ran.load(Ordering::SeqCst) == 4 * EACH).then_some(()));
     });
 }
 
@@ -103,12 +104,12 @@ impl Meeting {
 #[test]
 fn several_receives_of_one_socket_are_taken_by_several_workers() {
     const WORKERS: usize = 3;
-    let bed = Bed::new(SHARED, Layout::Shared, WORKERS);
+    let harness = Harness::new(SHARED, Layout::Shared, WORKERS);
     for _ in 0..20 {
-        let (near, far) = bed.pair();
+        let (near, far) = harness.pair();
         let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
-        let (driver, all_met) = (bed.driver.clone(), met.clone());
-        bed.on(far.lane, move |lane| {
+        let (driver, all_met) = (harness.driver.clone(), met.clone());
+        harness.on(far.lane, move |lane| {
             for _ in 0..WORKERS {
                 let (meeting, met) = (meeting.clone(), met.clone());
                 let op = Op::Receive(far.socket, ReceiveMode::Once);
@@ -118,22 +119,22 @@ fn several_receives_of_one_socket_are_taken_by_several_workers() {
             }
         });
         // One event brings as much as all of them take.
-        bed.send_all(near, &vec![7; WORKERS * BUFFER_BYTES]);
-        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
-        bed.close_all([near, far]);
+        harness.send_all(near, &vec![7; WORKERS * BUFFER_BYTES]);
+        harness.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
+        harness.close_all([near, far]);
     }
-    bed.finish();
+    harness.finish();
 }
 
 #[test]
 fn a_worker_that_is_busy_leaves_the_rest_of_its_batch_to_others() {
     const WORKERS: usize = 4;
-    let bed = Bed::new(SHARED, Layout::Shared, WORKERS);
-    let pairs: Vec<_> = (0..WORKERS).map(|_| bed.pair()).collect();
+    let harness = Harness::new(SHARED, Layout::Shared, WORKERS);
+    let pairs: Vec<_> = (0..WORKERS).map(|_| harness.pair()).collect();
     for _ in 0..20 {
         let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
-        let (driver, all_met, ends) = (bed.driver.clone(), met.clone(), pairs.clone());
-        bed.on(LaneId(0), move |lane| {
+        let (driver, all_met, ends) = (harness.driver.clone(), met.clone(), pairs.clone());
+        harness.on(LaneId(0), move |lane| {
             for (near, far) in ends {
                 let (meeting, met) = (meeting.clone(), met.clone());
                 let op = Op::Receive(far.socket, ReceiveMode::Once);
@@ -143,23 +144,23 @@ fn a_worker_that_is_busy_leaves_the_rest_of_its_batch_to_others() {
                 driver.submit_then(lane, Op::Send(near.socket, gather(b"x")), |_, _| {});
             }
         });
-        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
+        harness.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
     }
-    bed.close_all(pairs.into_iter().flat_map(|(near, far)| [near, far]));
-    bed.finish();
+    harness.close_all(pairs.into_iter().flat_map(|(near, far)| [near, far]));
+    harness.finish();
 }
 
 #[test]
 fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
     const WORKERS: usize = 4;
     const HANDLERS: usize = 2 * WORKERS;
-    let bed = Bed::new(SHARED, Layout::Shared, WORKERS);
+    let harness = Harness::new(SHARED, Layout::Shared, WORKERS);
     // In the second round the command itself is one of those who meet: its worker does not come
     // to take completions.
     for in_command in [false, true] {
         let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
-        let (driver, all_met) = (bed.driver.clone(), met.clone());
-        let socket = bed.on(LaneId(0), move |lane| {
+        let (driver, all_met) = (harness.driver.clone(), met.clone());
+        let socket = harness.on(LaneId(0), move |lane| {
             let socket = lane.socket();
             for _ in 0..HANDLERS {
                 let (meeting, met) = (meeting.clone(), met.clone());
@@ -174,10 +175,10 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
             }
             socket
         });
-        bed.until("the workers", || (all_met.load(Ordering::SeqCst) == HANDLERS).then_some(()));
-        bed.close(End { lane: LaneId(0), socket });
+        harness.until("the workers", || (all_met.load(Ordering::SeqCst) == HANDLERS).then_some(()));
+        harness.close(End { lane: LaneId(0), socket });
     }
-    bed.finish();
+    harness.finish();
 }
 
 #[test]

@@ -12,10 +12,10 @@ use posthouse_io::{
     Socket, Tag,
 };
 
-use crate::bed::{
-    BUFFER_BYTES, Bed, End, Listening, PATIENCE, assert_same, gather, is_here, lock, pattern,
-};
 use crate::driver::Driver;
+use crate::harness::{
+    BUFFER_BYTES, End, Harness, Listening, PATIENCE, assert_same, gather, is_here, lock, pattern,
+};
 use crate::own_process::in_own_process;
 use crate::process::Holdings;
 
@@ -24,31 +24,33 @@ const GROUP: usize = 128;
 /// Completions that its queue holds: eight times as many as requests.
 const COMPLETIONS: usize = 8192;
 
-fn on_one_lane() -> Bed {
-    Bed::new(Backend::Uring, Layout::Pinned, 1)
+fn on_one_lane() -> Harness {
+    Harness::new(Backend::Uring, Layout::Pinned, 1)
 }
 
 /// A connection from a plain socket to lane 0.
-fn plain_peer(bed: &Bed, listening: Listening) -> (TcpStream, End) {
+fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
     let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
-    let (end, _) = bed.accepted(listening, bed.lane(0));
+    let (end, _) = harness.accepted(listening, harness.lane(0));
     (peer, end)
 }
 
 /// Submits an operation for each, all of them in one step.
 fn submit_all<T: Send + 'static>(
-    bed: &Bed,
+    harness: &Harness,
     each: Vec<T>,
     op: impl Fn(T) -> Op + Send + 'static,
 ) -> Vec<Tag> {
-    let driver = bed.driver.clone();
-    bed.on(bed.lane(0), move |lane| each.into_iter().map(|t| driver.submit(lane, op(t))).collect())
+    let driver = harness.driver.clone();
+    harness.on(harness.lane(0), move |lane| {
+        each.into_iter().map(|t| driver.submit(lane, op(t))).collect()
+    })
 }
 
 /// Adds what a stream brings until it is so much.
-fn read_stream(bed: &Bed, stream: Tag, bytes: &mut Vec<u8>, count: usize) {
+fn read_stream(harness: &Harness, stream: Tag, bytes: &mut Vec<u8>, count: usize) {
     while bytes.len() < count {
-        let completion = bed.completion(stream);
+        let completion = harness.completion(stream);
         match (completion.outcome, completion.more) {
             (Outcome::Received(buffer), true) => bytes.extend_from_slice(&buffer),
             other => panic!("bytes of a stream that goes on, not {other:?}"),
@@ -65,21 +67,21 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     if !is_here(&Backend::Uring) {
         return;
     }
-    let bed = on_one_lane();
-    let listening = bed.listen(bed.lane(0));
-    let mut peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&bed, listening)).collect();
+    let harness = on_one_lane();
+    let listening = harness.listen(harness.lane(0));
+    let mut peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&harness, listening)).collect();
     let sent: Vec<_> = (0..PEERS).map(|n| pattern(ALL, n as u64)).collect();
     for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
         peer.write_all(&bytes[..FIRST]).expect("sent");
     }
     let ends: Vec<_> = peers.iter().map(|(_, end)| *end).collect();
-    // All of it is there when the streams begin, and nobody gives a buffer back: the bed keeps
+    // All of it is there when the streams begin, and nobody gives a buffer back: the harness keeps
     // what is completed, and what it has is more than the lane lets streams have for themselves.
     let stream = |end: End| Op::Receive(end.socket, ReceiveMode::Stream);
-    let streams = submit_all(&bed, ends.clone(), stream);
+    let streams = submit_all(&harness, ends.clone(), stream);
     let held = |count: usize| {
-        let held = || bed.port.counters().buffers_used;
-        bed.until("the buffers to be held", || (held() * BUFFER_BYTES >= count).then_some(()));
+        let held = || harness.port.counters().buffers_used;
+        harness.until("the buffers to be held", || (held() * BUFFER_BYTES >= count).then_some(()));
     };
     held(PEERS * FIRST);
     std::thread::scope(|scope| {
@@ -90,47 +92,47 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     held(PEERS * ALL);
     for (stream, sent) in streams.iter().zip(&sent) {
         let mut got = Vec::new();
-        read_stream(&bed, *stream, &mut got, ALL);
+        read_stream(&harness, *stream, &mut got, ALL);
         assert_same(&got, sent);
     }
     // And they go on when the buffers are back.
     for ((peer, end), stream) in peers.iter_mut().zip(&streams) {
         peer.write_all(b"after").expect("sent");
         let mut got = Vec::new();
-        read_stream(&bed, *stream, &mut got, 5);
+        read_stream(&harness, *stream, &mut got, 5);
         assert_eq!(got, b"after");
-        bed.cancel(*end);
-        assert_eq!(bed.failure(*stream), Failure::Cancelled);
+        harness.cancel(*end);
+        assert_eq!(harness.failure(*stream), Failure::Cancelled);
     }
-    bed.close_all(ends);
-    bed.unlisten(listening);
-    bed.finish();
+    harness.close_all(ends);
+    harness.unlisten(listening);
+    harness.finish();
 }
 
 /// The two ends of so many connections, one pair after the other.
-fn many_pairs(bed: &Bed, listening: Listening, count: usize) -> Vec<End> {
+fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End> {
     /// Fewer than the system queues before they are accepted.
     const WAVE: usize = 1000;
-    let (lane, address) = (bed.lane(0), listening.address);
+    let (lane, address) = (harness.lane(0), listening.address);
     let mut ends = Vec::new();
     while ends.len() < 2 * count {
         let wave = WAVE.min(count - ends.len() / 2);
-        let driver = bed.driver.clone();
-        let connects: Vec<(Socket, Tag)> = bed.on(lane, move |lane| {
+        let driver = harness.driver.clone();
+        let connects: Vec<(Socket, Tag)> = harness.on(lane, move |lane| {
             let sockets: Vec<_> = (0..wave).map(|_| lane.socket()).collect();
             let connect = |socket| (socket, driver.submit(lane, Op::Connect(socket, address)));
             sockets.into_iter().map(connect).collect()
         });
         for (_, connect) in &connects {
-            assert!(matches!(bed.outcome(*connect), Outcome::Connected));
+            assert!(matches!(harness.outcome(*connect), Outcome::Connected));
         }
         let accepted: Vec<_> = (0..wave)
-            .map(|_| match bed.completion(listening.accept).outcome {
+            .map(|_| match harness.completion(listening.accept).outcome {
                 Outcome::Accepted(new) => new,
                 other => panic!("a peer, not {other:?}"),
             })
             .collect();
-        ends.extend(bed.on(lane, move |on| {
+        ends.extend(harness.on(lane, move |on| {
             let far = accepted.into_iter().map(|new| (new.peer, on.adopt(*new)));
             let mut far: HashMap<Address, Socket> = far.collect();
             let mut pairs = Vec::new();
@@ -153,39 +155,39 @@ fn queues_that_are_full_lose_nothing() {
     if !is_here(&Backend::Uring) {
         return;
     }
-    let bed = on_one_lane();
-    let listening = bed.listen(bed.lane(0));
-    let ends = many_pairs(&bed, listening, PAIRS);
+    let harness = on_one_lane();
+    let listening = harness.listen(harness.lane(0));
+    let ends = many_pairs(&harness, listening, PAIRS);
     let number = |n: usize| n.to_le_bytes();
 
     let numbered = ends.iter().copied().enumerate().collect();
     let sends =
-        submit_all(&bed, numbered, move |(n, end)| Op::Send(end.socket, gather(&number(n))));
+        submit_all(&harness, numbered, move |(n, end)| Op::Send(end.socket, gather(&number(n))));
     for send in sends {
-        assert!(matches!(bed.outcome(send), Outcome::Sent { bytes: 8, .. }));
+        assert!(matches!(harness.outcome(send), Outcome::Sent { bytes: 8, .. }));
     }
     let stream = |end: End| Op::Receive(end.socket, ReceiveMode::Stream);
-    let streams = submit_all(&bed, ends.clone(), stream);
+    let streams = submit_all(&harness, ends.clone(), stream);
     for (n, stream) in streams.iter().enumerate() {
         let mut got = Vec::new();
-        read_stream(&bed, *stream, &mut got, 8);
+        read_stream(&harness, *stream, &mut got, 8);
         // What the other end of the pair sent.
         assert_eq!(got, number(n ^ 1));
     }
     let cancelled = ends.clone();
-    bed.on(bed.lane(0), move |lane| {
+    harness.on(harness.lane(0), move |lane| {
         for end in cancelled {
             lane.cancel(end.socket, Cancel::Everything);
         }
     });
     for stream in streams {
-        assert_eq!(bed.failure(stream), Failure::Cancelled);
+        assert_eq!(harness.failure(stream), Failure::Cancelled);
     }
-    for close in submit_all(&bed, ends, |end| Op::Close(end.socket)) {
-        assert!(matches!(bed.outcome(close), Outcome::Closed));
+    for close in submit_all(&harness, ends, |end| Op::Close(end.socket)) {
+        assert!(matches!(harness.outcome(close), Outcome::Closed));
     }
-    bed.unlisten(listening);
-    bed.finish();
+    harness.unlisten(listening);
+    harness.finish();
 }
 
 #[test]
@@ -195,8 +197,8 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
     if !is_here(&Backend::Uring) {
         return;
     }
-    let bed = on_one_lane();
-    let listening = bed.listen(bed.lane(0));
+    let harness = on_one_lane();
+    let listening = harness.listen(harness.lane(0));
     let mut accept = listening.accept;
     let mut came = HashSet::new();
     let address = listening.address.socket_addr();
@@ -210,11 +212,11 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
         let mut rounds = 0;
         while came.len() < THREADS * EACH {
             rounds += 1;
-            let first = bed.completion(accept);
-            bed.cancel(listening.end);
+            let first = harness.completion(accept);
+            harness.cancel(listening.end);
             let mut next = Some(first);
             loop {
-                let completion = next.take().unwrap_or_else(|| bed.completion(accept));
+                let completion = next.take().unwrap_or_else(|| harness.completion(accept));
                 match completion.outcome {
                     Outcome::Accepted(new) => assert!(came.insert(new.peer), "{new:?} came twice"),
                     Outcome::Failed(error) => {
@@ -224,15 +226,15 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
                     other => panic!("a peer, not {other:?}"),
                 }
             }
-            accept = bed.submit(listening.end.lane, Op::Accept(listening.end.socket));
+            accept = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         }
         eprintln!("accepted in {rounds} rounds");
         storm.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
     });
     let local = |peer: &TcpStream| Address::from(peer.local_addr().expect("an address"));
     assert_eq!(came, peers.iter().map(local).collect());
-    bed.unlisten(Listening { accept, ..listening });
-    bed.finish();
+    harness.unlisten(Listening { accept, ..listening });
+    harness.finish();
 }
 
 /// The number that the next descriptor of this process gets.
@@ -249,50 +251,50 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
     if !in_own_process("uring_only::a_handle_number_that_is_used_again_at_once_gets_only_its_own") {
         return;
     }
-    let bed = on_one_lane();
-    let listening = bed.listen(bed.lane(0));
-    let lane = bed.lane(0);
-    let (mut near, connect) = bed.connect(lane, listening.address);
-    assert!(matches!(bed.outcome(connect), Outcome::Connected));
-    let mut far = bed.accepted(listening, lane).0;
+    let harness = on_one_lane();
+    let listening = harness.listen(harness.lane(0));
+    let lane = harness.lane(0);
+    let (mut near, connect) = harness.connect(lane, listening.address);
+    assert!(matches!(harness.outcome(connect), Outcome::Connected));
+    let mut far = harness.accepted(listening, lane).0;
     let mut used_again = 0;
     for round in 0..ROUNDS {
-        let stream = bed.receive(near, ReceiveMode::Stream);
+        let stream = harness.receive(near, ReceiveMode::Stream);
         // Under way when the end comes.
-        let lost = bed.send(far, &vec![1; BUFFER_BYTES]);
-        let (address, driver) = (listening.address, bed.driver.clone());
+        let lost = harness.send(far, &vec![1; BUFFER_BYTES]);
+        let (address, driver) = (listening.address, harness.driver.clone());
         let begun = Arc::new(Mutex::new(None));
         let successor = begun.clone();
         // Cancelled three times over, closed, and another in its place, with nothing in between.
-        bed.cancel_receives(near);
-        bed.on(lane, move |lane| {
+        harness.cancel_receives(near);
+        harness.on(lane, move |lane| {
             (0..3).for_each(|_| lane.cancel(near.socket, Cancel::Everything));
         });
-        while bed.completion(stream).more {}
-        bed.on(lane, move |on| {
+        while harness.completion(stream).more {}
+        harness.on(lane, move |on| {
             let again = driver.clone();
             driver.submit_then(on, Op::Close(near.socket), move |on, _| {
                 let number = next_number();
                 let socket = on.socket();
                 let connect = again.submit(on, Op::Connect(socket, address));
                 *lock(&successor) = Some((End { lane, socket }, connect, number));
-                again.ring();
+                again.notify_all();
             });
         });
-        let (next, connect, number) = bed.until("the next", || lock(&begun).take());
+        let (next, connect, number) = harness.until("the next", || lock(&begun).take());
         used_again += usize::from(number < next_number());
-        assert!(matches!(bed.outcome(connect), Outcome::Connected), "in round {round}");
-        let (peer, _) = bed.accepted(listening, lane);
-        bed.send_all(peer, &round.to_le_bytes());
-        assert_eq!(bed.read(next, 8), round.to_le_bytes());
-        let _ = bed.outcome(lost);
-        bed.close(far);
+        assert!(matches!(harness.outcome(connect), Outcome::Connected), "in round {round}");
+        let (peer, _) = harness.accepted(listening, lane);
+        harness.send_all(peer, &round.to_le_bytes());
+        assert_eq!(harness.read(next, 8), round.to_le_bytes());
+        let _ = harness.outcome(lost);
+        harness.close(far);
         (near, far) = (next, peer);
     }
     assert_eq!(used_again, ROUNDS);
-    bed.close_all([near, far]);
-    bed.unlisten(listening);
-    bed.finish();
+    harness.close_all([near, far]);
+    harness.unlisten(listening);
+    harness.finish();
 }
 
 /// How a worker ends that has everything in flight.
@@ -316,35 +318,35 @@ fn a_lane_that_goes_with_everything_in_flight_leaves_nothing() {
         for end in
             [Ending::InAStepOfItsOwn, Ending::BeforeTheKernelHasSeenAnything, Ending::ByAPanic]
         {
-            let bed = match guarded {
-                false => Bed::new(Backend::Uring, Layout::Pinned, 1),
-                true => Bed::guarded(Backend::Uring, Layout::Pinned, 1),
+            let harness = match guarded {
+                false => Harness::new(Backend::Uring, Layout::Pinned, 1),
+                true => Harness::guarded(Backend::Uring, Layout::Pinned, 1),
             };
-            leave(bed, end);
+            leave(harness, end);
             assert_eq!(Holdings::now(), before, "{end:?}, guarded: {guarded}");
         }
     }
 }
 
 /// Ends a lane with accepts, connects, receives and sends in flight, while peers go on sending.
-fn leave(bed: Bed, end: Ending) {
+fn leave(harness: Harness, end: Ending) {
     const PEERS: usize = 20;
     let any: Address = "127.0.0.1:0".parse().expect("an address");
-    let full = bed.port.listen(any, ListenOptions { backlog: 0, ..ListenOptions::default() });
+    let full = harness.port.listen(any, ListenOptions { backlog: 0, ..ListenOptions::default() });
     let full = full.expect("a listener that nobody accepts from");
-    let listening = bed.listen(bed.lane(0));
-    let peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&bed, listening)).collect();
+    let listening = harness.listen(harness.lane(0));
+    let peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&harness, listening)).collect();
     let ends: Vec<End> = peers.iter().map(|(_, end)| *end).collect();
     let nowhere = full.local_address();
-    let driver = bed.driver.clone();
+    let driver = harness.driver.clone();
     let begin = move |lane: &mut Lane| begin_everything(&driver, lane, &ends, nowhere);
-    let stop = bed.driver.clone();
+    let stop = harness.driver.clone();
     match end {
-        Ending::BeforeTheKernelHasSeenAnything => bed.post(bed.lane(0), move |lane| {
+        Ending::BeforeTheKernelHasSeenAnything => harness.post(harness.lane(0), move |lane| {
             begin(lane);
             stop.stop();
         }),
-        Ending::InAStepOfItsOwn | Ending::ByAPanic => bed.on(bed.lane(0), begin),
+        Ending::InAStepOfItsOwn | Ending::ByAPanic => harness.on(harness.lane(0), begin),
     }
     std::thread::scope(|scope| {
         for (mut peer, _) in peers {
@@ -357,31 +359,31 @@ fn leave(bed: Bed, end: Ending) {
         let _late: Vec<_> = match end {
             Ending::BeforeTheKernelHasSeenAnything => Vec::new(),
             Ending::InAStepOfItsOwn | Ending::ByAPanic => {
-                let held = || (bed.port.counters().buffers_used > 0).then_some(());
-                bed.until("the streams to bring something", held);
+                let held = || (harness.port.counters().buffers_used > 0).then_some(());
+                harness.until("the streams to bring something", held);
                 // From here on peers are accepted and bytes received that nobody takes.
-                bed.driver.take_at_most(0);
+                harness.driver.take_at_most(0);
                 let late = (0..5).map(late).collect();
-                (0..2).for_each(|_| bed.on(bed.lane(0), |_| ()));
+                (0..2).for_each(|_| harness.on(harness.lane(0), |_| ()));
                 late
             }
         };
         match end {
             Ending::InAStepOfItsOwn => {
-                bed.driver.stop();
-                bed.port.wake(bed.lane(0));
+                harness.driver.stop();
+                harness.port.wake(harness.lane(0));
             }
             Ending::BeforeTheKernelHasSeenAnything => {}
             Ending::ByAPanic => {
-                bed.post(bed.lane(0), |_| panic!("a panic that this test is about"));
+                harness.post(harness.lane(0), |_| panic!("a panic that this test is about"));
             }
         }
-        let drained = bed.port.drain(PATIENCE);
+        let drained = harness.port.drain(PATIENCE);
         assert_eq!(drained.workers, 0);
         assert!(drained.leaked > PEERS as u64, "it was in flight: {drained:?}");
-        bed.driver.forget();
+        harness.driver.forget();
     });
-    drop((bed, full));
+    drop((harness, full));
 }
 
 /// Submits one of each kind on every socket, and connects that nobody answers.

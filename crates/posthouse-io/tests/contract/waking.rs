@@ -8,37 +8,37 @@ use posthouse_io::{
     CompletionPort, Drained, LaneId, Layout, Op, Options, Outcome, ReceiveMode, Tag, Turn,
 };
 
-use crate::bed::{Bed, PATIENCE, lock};
 use crate::driver::Driver;
+use crate::harness::{Harness, PATIENCE, lock};
 
-pub fn a_wake_is_not_lost_whether_the_worker_sleeps_runs_or_goes_to_sleep(bed: &Bed) {
+pub fn a_wake_is_not_lost_whether_the_worker_sleeps_runs_or_goes_to_sleep(harness: &Harness) {
     let done = Arc::new(AtomicU64::new(0));
-    let rounds = if bed.real { 20_000 } else { 200 };
+    let rounds = if harness.real { 20_000 } else { 200 };
     let mut posted = 0;
     for round in 0..rounds {
         // Some commands at a time, so that wake-ups also meet a worker that runs.
         for _ in 0..=round % 4 {
-            let (done, driver) = (done.clone(), bed.driver.clone());
+            let (done, driver) = (done.clone(), harness.driver.clone());
             posted += 1;
-            bed.post(bed.lane(round), move |_| {
+            harness.post(harness.lane(round), move |_| {
                 done.fetch_add(1, Ordering::SeqCst);
-                driver.ring();
+                driver.notify_all();
             });
         }
-        bed.until("a wake-up", || (done.load(Ordering::SeqCst) == posted).then_some(()));
+        harness.until("a wake-up", || (done.load(Ordering::SeqCst) == posted).then_some(()));
     }
 }
 
-pub fn workers_wake_each_other(bed: &Bed) {
+pub fn workers_wake_each_other(harness: &Harness) {
     let ball = Arc::new(Ball {
-        driver: bed.driver.clone(),
-        port: bed.port.clone(),
+        driver: harness.driver.clone(),
+        port: harness.port.clone(),
         passes: AtomicUsize::new(0),
-        passes_max: if bed.real { 5_000 } else { 100 },
+        max_passes: if harness.real { 5_000 } else { 100 },
     });
     ball.clone().pass_to(LaneId(0));
-    bed.until("the ball to come to rest", || {
-        (ball.passes.load(Ordering::SeqCst) == ball.passes_max).then_some(())
+    harness.until("the ball to come to rest", || {
+        (ball.passes.load(Ordering::SeqCst) == ball.max_passes).then_some(())
     });
 }
 
@@ -47,14 +47,14 @@ struct Ball {
     driver: Arc<Driver>,
     port: CompletionPort,
     passes: AtomicUsize,
-    passes_max: usize,
+    max_passes: usize,
 }
 
 impl Ball {
     fn pass_to(self: Arc<Self>, lane: LaneId) {
         let ball = self.clone();
         self.driver.post(lane, move |_| {
-            if ball.passes.fetch_add(1, Ordering::SeqCst) + 1 < ball.passes_max {
+            if ball.passes.fetch_add(1, Ordering::SeqCst) + 1 < ball.max_passes {
                 let next = (lane.index() + 1) % ball.port.lanes();
                 ball.pass_to(LaneId(next as u16));
             }
@@ -64,19 +64,19 @@ impl Ball {
 }
 
 /// A port of the same kind without workers.
-fn open(bed: &Bed, io_workers: usize) -> CompletionPort {
+fn open(harness: &Harness, io_workers: usize) -> CompletionPort {
     let options = Options {
-        backend: bed.backend.clone(),
-        layout: Some(bed.choice.layout),
+        backend: harness.backend.clone(),
+        layout: Some(harness.choice.layout),
         io_workers,
         ..Options::default()
     };
     CompletionPort::open(options).expect("the port opens").0
 }
 
-pub fn a_sleep_ends_when_its_time_is_over_and_not_before(bed: &Bed) {
+pub fn a_sleep_ends_when_its_time_is_over_and_not_before(harness: &Harness) {
     const NAP: Duration = Duration::from_millis(3);
-    let port = open(bed, 1);
+    let port = open(harness, 1);
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = times.clone();
     port.spawn(LaneId(0), "io", move |lane| {
@@ -90,16 +90,16 @@ pub fn a_sleep_ends_when_its_time_is_over_and_not_before(bed: &Bed) {
     // A worker may wake for no reason, and then the step's time is not over.
     let (first, last) = (times[0], times[4]);
     assert!(last > first, "time passes while a worker sleeps: {times:?}");
-    if bed.real {
+    if harness.real {
         assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + NAP), "{times:?}");
     }
     assert!(port.now() >= last);
 }
 
-pub fn a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep(bed: &Bed) {
+pub fn a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep(harness: &Harness) {
     const MANY: usize = 1000;
-    let port = open(bed, 1);
-    let share = if bed.choice.layout == Layout::Pinned { 256 } else { 16 };
+    let port = open(harness, 1);
+    let share = if harness.choice.layout == Layout::Pinned { 256 } else { 16 };
     let steps = Arc::new(Mutex::new(Vec::new()));
     let seen = steps.clone();
     let mut socket = None;
@@ -112,7 +112,7 @@ pub fn a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep(bed: &
             socket
         });
         let mut taken = 0;
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             taken += 1;
             if matches!(completion.outcome, Outcome::Closed) {
                 return Turn::Done;
@@ -133,31 +133,33 @@ pub fn a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep(bed: &
     assert_eq!((counters.submitted, counters.completed, counters.sockets), (1001, 1001, 0));
 }
 
-pub fn side_workers_are_woken_and_sleep_their_time(bed: &Bed) {
+pub fn background_workers_are_woken_and_sleep_their_time(harness: &Harness) {
     const WAKES: u64 = 200;
-    let port = open(bed, 1);
+    let port = open(harness, 1);
     let rounds = Arc::new(AtomicU64::new(0));
-    let (seen, bell) = (rounds.clone(), bed.bell.clone());
-    port.spawn_side("woken", move |_| {
+    let (seen, notify) = (rounds.clone(), harness.notify.clone());
+    port.spawn_background("woken", move |_| {
         let round = seen.fetch_add(1, Ordering::SeqCst);
-        bell.ring();
+        notify.notify_all();
         if round < WAKES { Turn::Sleep(None) } else { Turn::Done }
     })
     .expect("the worker starts");
     let mut naps = 0;
-    port.spawn_side("timed", move |_| {
+    port.spawn_background("timed", move |_| {
         naps += 1;
         if naps < 10 { Turn::Sleep(Some(Duration::from_micros(100))) } else { Turn::Done }
     })
     .expect("the worker starts");
     for round in 0..=WAKES {
-        bed.until("a side worker's step", || (rounds.load(Ordering::SeqCst) > round).then_some(()));
-        port.wake_sides();
+        harness.until("a background worker's step", || {
+            (rounds.load(Ordering::SeqCst) > round).then_some(())
+        });
+        port.wake_background();
     }
     assert_eq!(port.drain(PATIENCE), Drained::default());
 }
 
-pub fn random_numbers_differ(bed: &Bed) {
-    let numbers: std::collections::BTreeSet<_> = (0..1000).map(|_| bed.port.random()).collect();
+pub fn random_numbers_differ(harness: &Harness) {
+    let numbers: std::collections::BTreeSet<_> = (0..1000).map(|_| harness.port.random()).collect();
     assert_eq!(numbers.len(), 1000);
 }

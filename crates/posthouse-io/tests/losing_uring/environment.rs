@@ -1,12 +1,12 @@
 //! The backend that the environment names, for ports that leave it open.
 
-use posthouse_io::{Backend, Choice, CompletionPort, Layout, Options};
+use posthouse_io::{Backend, CompletionPort, Layout, Options, Selected};
 
-use crate::bed::is_here;
+use crate::harness::is_here;
 use crate::own_process::in_own_process_with;
 use crate::says;
 
-fn opened(backend: Backend) -> std::io::Result<Choice> {
+fn opened(backend: Backend) -> std::io::Result<Selected> {
     let options = Options { backend, ..Options::default() };
     CompletionPort::open(options).map(|(_, choice)| choice)
 }

@@ -3,11 +3,11 @@
 use std::os::fd::AsRawFd;
 
 use io_uring::IoUring;
-use posthouse_io::{Backend, Choice, CompletionPort, Options};
+use posthouse_io::{Backend, CompletionPort, Options, Selected};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use rustix::thread::set_thread_res_uid;
 
-use crate::bed::is_here;
+use crate::harness::is_here;
 use crate::own_process::in_own_process;
 use crate::process::Holdings;
 use crate::{fallen_back, says};
@@ -79,7 +79,7 @@ fn without_descriptors() {
 }
 
 /// Opens a port while the process may open so many more descriptors.
-fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Choice> {
+fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Selected> {
     let limit = getrlimit(Resource::Nofile);
     let before = Holdings::now();
     // Closed again, so this is the next number that the system gives.

@@ -7,7 +7,7 @@ use seccompiler::{
     SeccompRule, apply_filter_all_threads,
 };
 
-use crate::bed::is_here;
+use crate::harness::is_here;
 use crate::own_process::in_own_process;
 use crate::{fallen_back, forced, says};
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Failure, FileOp, Usage};
 
-use crate::desk::Desk;
+use crate::disk_fixture::DiskFixture;
 
 const SEEDS: u64 = 2000;
 
-fn desk(seed: u64) -> Desk {
-    Desk::on(&Network::with(seed, Faults::none()))
+fn disk_fixture(seed: u64) -> DiskFixture {
+    DiskFixture::on(&Network::with(seed, Faults::none()))
 }
 
 /// What has become of a write in a crash.
@@ -42,14 +42,16 @@ fn fate(content: &[u8], offset: usize, byte: u8) -> Fate {
 fn any_of_the_writes_that_were_not_synced_are_kept_lost_or_torn() {
     let mut seen = BTreeMap::<[Fate; 3], u64>::new();
     for seed in 0..SEEDS {
-        let desk = desk(seed);
-        let file = desk.part_with("p", b"synced");
-        desk.sync(&file).unwrap();
+        let disk_fixture = disk_fixture(seed);
+        let file = disk_fixture.part_with("p", b"synced");
+        disk_fixture.sync(&file).unwrap();
         for (i, byte) in (*b"abc").into_iter().enumerate() {
-            desk.write_all(&file, 6 + 10 * i as u64, &[byte; 10]);
+            disk_fixture.write_all(&file, 6 + 10 * i as u64, &[byte; 10]);
         }
-        desk.disk.crash();
-        let [(name, content)] = &desk.disk.parts()[..] else { panic!("seed {seed}: it is lost") };
+        disk_fixture.disk.crash();
+        let [(name, content)] = &disk_fixture.disk.parts()[..] else {
+            panic!("seed {seed}: it is lost")
+        };
         assert_eq!((&**name, &content[..6]), ("p", &b"synced"[..]), "seed {seed}");
         let fates = [(6, b'a'), (16, b'b'), (26, b'c')].map(|(at, byte)| fate(content, at, byte));
         *seen.entry(fates).or_default() += 1;
@@ -72,13 +74,13 @@ fn any_of_the_writes_that_were_not_synced_are_kept_lost_or_torn() {
 fn what_was_written_over_and_cut_is_as_it_is_or_as_it_was() {
     let mut seen = BTreeSet::new();
     for seed in 0..200 {
-        let desk = desk(seed);
-        let file = desk.part_with("p", b"oldold");
-        desk.sync(&file).unwrap();
-        desk.write_all(&file, 0, b"NEW");
-        desk.truncate(&file, 4).unwrap();
-        desk.disk.crash();
-        seen.insert(desk.disk.parts().remove(0).1);
+        let disk_fixture = disk_fixture(seed);
+        let file = disk_fixture.part_with("p", b"oldold");
+        disk_fixture.sync(&file).unwrap();
+        disk_fixture.write_all(&file, 0, b"NEW");
+        disk_fixture.truncate(&file, 4).unwrap();
+        disk_fixture.disk.crash();
+        seen.insert(disk_fixture.disk.parts().remove(0).1);
     }
     let expected = ["NEWold", "NEWo", "NEdold", "NEdo", "Nldold", "Nldo", "oldold", "oldo"];
     assert_eq!(seen, expected.map(|text| text.as_bytes().to_vec()).into());
@@ -88,13 +90,13 @@ fn what_was_written_over_and_cut_is_as_it_is_or_as_it_was() {
 fn a_part_that_was_not_synced_can_lose_its_name() {
     let mut seen = BTreeSet::new();
     for seed in 0..200 {
-        let desk = desk(seed);
-        let synced = desk.part_with("synced", b"x");
-        desk.sync(&synced).unwrap();
-        let _one = desk.part_with("one", b"x");
-        let _other = desk.part_with("other", b"x");
-        desk.disk.crash();
-        seen.insert(desk.part_names());
+        let disk_fixture = disk_fixture(seed);
+        let synced = disk_fixture.part_with("synced", b"x");
+        disk_fixture.sync(&synced).unwrap();
+        let _one = disk_fixture.part_with("one", b"x");
+        let _other = disk_fixture.part_with("other", b"x");
+        disk_fixture.disk.crash();
+        seen.insert(disk_fixture.part_names());
     }
     let seen: Vec<String> = seen.into_iter().map(|names| names.join(" ")).collect();
     assert_eq!(seen, ["one other synced", "one synced", "other synced", "synced"]);
@@ -104,21 +106,21 @@ fn a_part_that_was_not_synced_can_lose_its_name() {
 fn parts_that_were_removed_can_come_back_as_they_were_synced() {
     let mut seen = BTreeSet::new();
     for seed in 0..200 {
-        let desk = desk(seed);
-        let removed = desk.part_with("removed", b"removed");
-        desk.sync(&removed).unwrap();
-        desk.remove_part("removed", &removed).unwrap();
-        let file = desk.part_with("expired", b"expired");
-        desk.sync(&file).unwrap();
+        let disk_fixture = disk_fixture(seed);
+        let removed = disk_fixture.part_with("removed", b"removed");
+        disk_fixture.sync(&removed).unwrap();
+        disk_fixture.remove_part("removed", &removed).unwrap();
+        let file = disk_fixture.part_with("expired", b"expired");
+        disk_fixture.sync(&file).unwrap();
         drop(file);
-        desk.rig.network.run_until(Some(Duration::from_secs(1)), || None::<()>);
-        desk.expire(1).unwrap();
-        assert_eq!(desk.part_names(), [""; 0]);
-        desk.disk.crash();
-        for (name, content) in desk.disk.parts() {
+        disk_fixture.fixture.network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+        disk_fixture.expire(1).unwrap();
+        assert_eq!(disk_fixture.part_names(), [""; 0]);
+        disk_fixture.disk.crash();
+        for (name, content) in disk_fixture.disk.parts() {
             assert_eq!(name.as_bytes(), content, "seed {seed}");
         }
-        seen.insert(desk.part_names().len());
+        seen.insert(disk_fixture.part_names().len());
     }
     assert_eq!(seen, [0, 1, 2].into());
 }
@@ -127,19 +129,27 @@ fn parts_that_were_removed_can_come_back_as_they_were_synced() {
 fn what_was_published_is_there_whole_however_its_part_fares() {
     let mut seen = BTreeSet::new();
     for seed in 0..200 {
-        let desk = desk(seed);
-        let file = desk.part_with("p", b"published");
-        desk.publish("p", &file, "a/b/c").unwrap();
-        desk.remove_part("p", &file).unwrap();
-        desk.disk.crash();
-        seen.insert(desk.part_names().len());
+        let disk_fixture = disk_fixture(seed);
+        let file = disk_fixture.part_with("p", b"published");
+        disk_fixture.publish("p", &file, "a/b/c").unwrap();
+        disk_fixture.remove_part("p", &file).unwrap();
+        disk_fixture.disk.crash();
+        seen.insert(disk_fixture.part_names().len());
         drop(file);
-        let desk = desk.again();
-        assert_eq!(desk.disk.read("a/b/c").as_deref(), Some(&b"published"[..]), "seed {seed}");
-        let (file, bytes) = desk.part("p").unwrap();
+        let disk_fixture = disk_fixture.again();
+        assert_eq!(
+            disk_fixture.disk.read("a/b/c").as_deref(),
+            Some(&b"published"[..]),
+            "seed {seed}"
+        );
+        let (file, bytes) = disk_fixture.part("p").unwrap();
         assert_eq!(bytes, 0, "seed {seed}: what others see is no part any more");
-        desk.write_all(&file, 0, b"other");
-        assert_eq!(desk.disk.read("a/b/c").as_deref(), Some(&b"published"[..]), "seed {seed}");
+        disk_fixture.write_all(&file, 0, b"other");
+        assert_eq!(
+            disk_fixture.disk.read("a/b/c").as_deref(),
+            Some(&b"published"[..]),
+            "seed {seed}"
+        );
     }
     assert_eq!(seen, [0, 1].into(), "its own name is gone, or back");
 }
@@ -148,16 +158,16 @@ fn what_was_published_is_there_whole_however_its_part_fares() {
 fn a_crash_can_come_between_the_two_moments_of_a_publication() {
     let (mut completed, mut linked, mut not_linked, mut no_directory) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
-        let desk = desk(seed);
-        let file = desk.part_with("p", b"published");
+        let disk_fixture = disk_fixture(seed);
+        let file = disk_fixture.part_with("p", b"published");
         let ms = Duration::from_millis;
         let slow = Faults { immediate_ppm: 0, disk_delay: ms(1)..=ms(10), ..Faults::none() };
-        desk.set_faults(slow);
-        let publish = desk.submit(desk.publish_op("p", &file, "directory/name"));
-        desk.rig.network.run_until(Some(ms(seed % 12)), || None::<()>);
-        desk.disk.crash();
-        let content = desk.disk.read("directory/name");
-        let (tag, result) = desk.next().expect("it completes");
+        disk_fixture.set_faults(slow);
+        let publish = disk_fixture.submit(disk_fixture.publish_op("p", &file, "directory/name"));
+        disk_fixture.fixture.network.run_until(Some(ms(seed % 12)), || None::<()>);
+        disk_fixture.disk.crash();
+        let content = disk_fixture.disk.read("directory/name");
+        let (tag, result) = disk_fixture.next().expect("it completes");
         assert_eq!(tag, publish);
         match result {
             Ok(_) => {
@@ -166,7 +176,11 @@ fn a_crash_can_come_between_the_two_moments_of_a_publication() {
             }
             Err(failure) => assert_eq!(failure, Failure::Disk, "seed {seed}"),
         }
-        assert_eq!(desk.disk.read("directory/name"), content, "seed {seed}: dead hands do nothing");
+        assert_eq!(
+            disk_fixture.disk.read("directory/name"),
+            content,
+            "seed {seed}: dead hands do nothing"
+        );
         match content {
             Some(content) => {
                 linked += 1;
@@ -175,8 +189,9 @@ fn a_crash_can_come_between_the_two_moments_of_a_publication() {
             None => not_linked += 1,
         }
         drop(file);
-        let desk = desk.again();
-        no_directory += u64::from(desk.open("directory").map(|_| ()) == Err(Failure::NotFound));
+        let disk_fixture = disk_fixture.again();
+        no_directory +=
+            u64::from(disk_fixture.open("directory").map(|_| ()) == Err(Failure::NotFound));
     }
     let counts = [completed, linked - completed, not_linked, no_directory];
     assert!(counts.iter().all(|count| *count > SEEDS / 20), "{counts:?}");
@@ -190,20 +205,20 @@ fn what_another_is_just_publishing_is_there_for_certain_once_its_name_is_synced(
     for synced in [false, true] {
         let mut lost = 0;
         for seed in 0..SEEDS {
-            let desk = desk(seed);
-            let part = desk.part_with("p", b"published");
-            desk.set_faults(slow.clone());
-            desk.submit(desk.publish_op("p", &part, "directory/name"));
-            let linked = || desk.disk.read("directory/name");
-            desk.rig.network.run_until(None, linked).expect("it is linked");
-            desk.set_faults(Faults::none());
-            let (file, _) = desk.open("directory/name").expect("it can be seen");
+            let disk_fixture = disk_fixture(seed);
+            let part = disk_fixture.part_with("p", b"published");
+            disk_fixture.set_faults(slow.clone());
+            disk_fixture.submit(disk_fixture.publish_op("p", &part, "directory/name"));
+            let linked = || disk_fixture.disk.read("directory/name");
+            disk_fixture.fixture.network.run_until(None, linked).expect("it is linked");
+            disk_fixture.set_faults(Faults::none());
+            let (file, _) = disk_fixture.open("directory/name").expect("it can be seen");
             if synced {
-                desk.sync_name("directory/name", &file).expect("synced");
+                disk_fixture.sync_name("directory/name", &file).expect("synced");
             }
-            desk.disk.crash();
-            lost += u64::from(desk.disk.read("directory/name").is_none());
-            assert!(desk.next().is_some(), "seed {seed}: the publication completes");
+            disk_fixture.disk.crash();
+            lost += u64::from(disk_fixture.disk.read("directory/name").is_none());
+            assert!(disk_fixture.next().is_some(), "seed {seed}: the publication completes");
         }
         assert_eq!(lost > SEEDS / 20, !synced, "{lost} of {SEEDS} are lost");
         assert!(!synced || lost == 0, "{lost} of {SEEDS} are lost");
@@ -212,32 +227,36 @@ fn what_another_is_just_publishing_is_there_for_certain_once_its_name_is_synced(
 
 #[test]
 fn a_name_that_leads_to_another_file_is_not_synced() {
-    let desk = desk(0);
-    desk.disk.write("a", b"a");
-    desk.disk.write("b", b"b");
-    let (file, _) = desk.open("a").unwrap();
-    desk.sync_name("a", &file).unwrap();
-    assert_eq!(desk.sync_name("b", &file), Err(Failure::NotFound));
-    assert_eq!(desk.sync_name("none", &file), Err(Failure::NotFound));
-    desk.disk.remove("a");
-    assert_eq!(desk.sync_name("a", &file), Err(Failure::NotFound));
+    let disk_fixture = disk_fixture(0);
+    disk_fixture.disk.write("a", b"a");
+    disk_fixture.disk.write("b", b"b");
+    let (file, _) = disk_fixture.open("a").unwrap();
+    disk_fixture.sync_name("a", &file).unwrap();
+    assert_eq!(disk_fixture.sync_name("b", &file), Err(Failure::NotFound));
+    assert_eq!(disk_fixture.sync_name("none", &file), Err(Failure::NotFound));
+    disk_fixture.disk.remove("a");
+    assert_eq!(disk_fixture.sync_name("a", &file), Err(Failure::NotFound));
 }
 
 #[test]
 fn a_sync_that_has_completed_has_synced() {
     let mut completed = 0;
     for seed in 0..500 {
-        let desk = desk(seed);
-        let file = desk.part_with("p", b"content");
+        let disk_fixture = disk_fixture(seed);
+        let file = disk_fixture.part_with("p", b"content");
         let ms = Duration::from_millis;
         let slow = Faults { immediate_ppm: 0, disk_delay: ms(1)..=ms(10), ..Faults::none() };
-        desk.set_faults(slow);
-        desk.submit(FileOp::Sync { file });
-        desk.rig.network.run_until(Some(ms(seed % 12)), || None::<()>);
-        desk.disk.crash();
-        if desk.next().expect("it completes").1.is_ok() {
+        disk_fixture.set_faults(slow);
+        disk_fixture.submit(FileOp::Sync { file });
+        disk_fixture.fixture.network.run_until(Some(ms(seed % 12)), || None::<()>);
+        disk_fixture.disk.crash();
+        if disk_fixture.next().expect("it completes").1.is_ok() {
             completed += 1;
-            assert_eq!(desk.disk.parts(), [("p".to_owned(), b"content".to_vec())], "seed {seed}");
+            assert_eq!(
+                disk_fixture.disk.parts(),
+                [("p".to_owned(), b"content".to_vec())],
+                "seed {seed}"
+            );
         }
     }
     assert!((50..450).contains(&completed), "{completed} syncs have completed");
@@ -246,88 +265,97 @@ fn a_sync_that_has_completed_has_synced() {
 #[test]
 fn what_was_opened_before_a_crash_is_dead() {
     for immediate_ppm in [1_000_000, 0] {
-        let desk = Desk::new(Faults { immediate_ppm, ..Faults::none() });
-        desk.disk.write("f", b"read");
-        let (part, (file, _)) = (desk.part_with("p", b"part"), desk.open("f").unwrap());
-        desk.sync(&part).unwrap();
-        desk.disk.crash();
-        let before = (desk.disk.parts(), desk.disk.files());
+        let disk_fixture = DiskFixture::new(Faults { immediate_ppm, ..Faults::none() });
+        disk_fixture.disk.write("f", b"read");
+        let (part, (file, _)) =
+            (disk_fixture.part_with("p", b"part"), disk_fixture.open("f").unwrap());
+        disk_fixture.sync(&part).unwrap();
+        disk_fixture.disk.crash();
+        let before = (disk_fixture.disk.parts(), disk_fixture.disk.files());
         let dead = Err::<(), _>(Failure::Disk);
-        assert_eq!(desk.read(&file, 0, 1).map(|_| ()), dead);
-        assert_eq!(desk.metadata(&file).map(|_| ()), dead);
-        assert_eq!(desk.write(&part, 0, b"dead").map(|_| ()), dead);
-        assert_eq!(desk.truncate(&part, 0), dead);
-        assert_eq!(desk.sync(&part), dead);
-        assert_eq!(desk.publish("p", &part, "g"), dead);
-        assert_eq!(desk.remove_part("p", &part), dead);
-        assert_eq!(desk.open("f").map(|_| ()), dead);
-        assert_eq!(desk.part("p").map(|_| ()), dead);
-        assert_eq!(desk.list("", 1).map(|_| ()), dead);
-        assert_eq!(desk.expire(0), dead);
-        assert_eq!((desk.disk.parts(), desk.disk.files()), before);
-        assert_eq!(desk.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+        assert_eq!(disk_fixture.read(&file, 0, 1).map(|_| ()), dead);
+        assert_eq!(disk_fixture.metadata(&file).map(|_| ()), dead);
+        assert_eq!(disk_fixture.write(&part, 0, b"dead").map(|_| ()), dead);
+        assert_eq!(disk_fixture.truncate(&part, 0), dead);
+        assert_eq!(disk_fixture.sync(&part), dead);
+        assert_eq!(disk_fixture.publish("p", &part, "g"), dead);
+        assert_eq!(disk_fixture.remove_part("p", &part), dead);
+        assert_eq!(disk_fixture.open("f").map(|_| ()), dead);
+        assert_eq!(disk_fixture.part("p").map(|_| ()), dead);
+        assert_eq!(disk_fixture.list("", 1).map(|_| ()), dead);
+        assert_eq!(disk_fixture.expire(0), dead);
+        assert_eq!((disk_fixture.disk.parts(), disk_fixture.disk.files()), before);
+        assert_eq!(disk_fixture.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
         // A new directory does not bring the old file back to life, nor does the old one help.
-        let desk = desk.again();
-        assert_eq!(desk.remove_part("p", &part), dead);
-        let (again, bytes) = desk.part("p").unwrap();
-        assert_eq!((bytes, desk.sync(&part), desk.sync(&again)), (4, dead, Ok(())));
+        let disk_fixture = disk_fixture.again();
+        assert_eq!(disk_fixture.remove_part("p", &part), dead);
+        let (again, bytes) = disk_fixture.part("p").unwrap();
+        assert_eq!((bytes, disk_fixture.sync(&part), disk_fixture.sync(&again)), (4, dead, Ok(())));
     }
 }
 
 #[test]
 fn what_is_in_flight_at_a_crash_has_no_effect() {
-    let desk = Desk::new(Faults::none());
+    let disk_fixture = DiskFixture::new(Faults::none());
     let names = ["one", "three", "two"];
-    let [one, three, two] = names.map(|name| desk.part_with(name, b"before"));
-    desk.disk.sync_all();
-    desk.set_faults(Faults { immediate_ppm: 0, ..Faults::none() });
-    let directory = desk.directory.clone();
-    desk.submit(Desk::write_op(&one, 0, b"after!"));
-    desk.submit(FileOp::Truncate { file: two, bytes: 0 });
-    desk.submit(FileOp::OpenPart { directory: directory.clone(), name: "four".into() });
-    desk.submit(FileOp::RemovePart { directory, name: "three".into(), file: three });
-    desk.disk.crash();
+    let [one, three, two] = names.map(|name| disk_fixture.part_with(name, b"before"));
+    disk_fixture.disk.sync_all();
+    disk_fixture.set_faults(Faults { immediate_ppm: 0, ..Faults::none() });
+    let directory = disk_fixture.directory.clone();
+    disk_fixture.submit(DiskFixture::write_op(&one, 0, b"after!"));
+    disk_fixture.submit(FileOp::Truncate { file: two, bytes: 0 });
+    disk_fixture.submit(FileOp::OpenPart { directory: directory.clone(), name: "four".into() });
+    disk_fixture.submit(FileOp::RemovePart { directory, name: "three".into(), file: three });
+    disk_fixture.disk.crash();
     for _ in 0..4 {
-        assert_eq!(desk.next().unwrap().1.map(|_| ()), Err(Failure::Disk));
+        assert_eq!(disk_fixture.next().unwrap().1.map(|_| ()), Err(Failure::Disk));
     }
-    assert_eq!(desk.disk.parts(), names.map(|name| (name.to_owned(), b"before".to_vec())));
+    assert_eq!(disk_fixture.disk.parts(), names.map(|name| (name.to_owned(), b"before".to_vec())));
 }
 
 #[test]
 fn a_crash_frees_locks() {
-    let desk = Desk::new(Faults::none());
-    let file = desk.part_with("p", b"x");
-    desk.sync(&file).unwrap();
-    desk.disk.crash();
-    let desk = desk.again();
-    let (again, bytes) = desk.part("p").unwrap();
+    let disk_fixture = DiskFixture::new(Faults::none());
+    let file = disk_fixture.part_with("p", b"x");
+    disk_fixture.sync(&file).unwrap();
+    disk_fixture.disk.crash();
+    let disk_fixture = disk_fixture.again();
+    let (again, bytes) = disk_fixture.part("p").unwrap();
     assert_eq!(bytes, 1);
     drop(file);
-    assert_eq!(desk.part("p").map(|_| ()), Err(Failure::Locked), "the dead one held nothing");
+    assert_eq!(
+        disk_fixture.part("p").map(|_| ()),
+        Err(Failure::Locked),
+        "the dead one held nothing"
+    );
     drop(again);
-    assert!(desk.part("p").is_ok());
+    assert!(disk_fixture.part("p").is_ok());
 }
 
 #[test]
 fn what_a_system_has_written_in_its_own_time_is_there() {
     for seed in 0..50 {
-        let desk = desk(seed);
-        let file = desk.part_with("p", b"content");
-        let gone = desk.part_with("gone", b"content");
-        desk.remove_part("gone", &gone).unwrap();
-        desk.disk.sync_all();
-        desk.disk.crash();
-        assert_eq!(desk.disk.parts(), [("p".to_owned(), b"content".to_vec())], "seed {seed}");
-        assert_eq!(desk.rig.network.tally().disk_lost, 0);
+        let disk_fixture = disk_fixture(seed);
+        let file = disk_fixture.part_with("p", b"content");
+        let gone = disk_fixture.part_with("gone", b"content");
+        disk_fixture.remove_part("gone", &gone).unwrap();
+        disk_fixture.disk.sync_all();
+        disk_fixture.disk.crash();
+        assert_eq!(
+            disk_fixture.disk.parts(),
+            [("p".to_owned(), b"content".to_vec())],
+            "seed {seed}"
+        );
+        assert_eq!(disk_fixture.fixture.network.fault_counts().disk_lost, 0);
         drop(file);
     }
 }
 
 #[test]
 fn a_crash_of_one_disk_is_none_of_another() {
-    let desk = Desk::new(Faults::none());
-    let file = desk.part_with("p", b"not synced");
-    desk.rig.network.disk("other").crash();
-    assert_eq!(desk.read(&file, 0, 99).unwrap(), b"not synced");
-    assert_eq!(desk.sync(&file), Ok(()));
+    let disk_fixture = DiskFixture::new(Faults::none());
+    let file = disk_fixture.part_with("p", b"not synced");
+    disk_fixture.fixture.network.disk("other").crash();
+    assert_eq!(disk_fixture.read(&file, 0, 99).unwrap(), b"not synced");
+    assert_eq!(disk_fixture.sync(&file), Ok(()));
 }

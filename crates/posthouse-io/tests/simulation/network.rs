@@ -6,7 +6,7 @@ use std::time::Duration;
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Address, Cancel, Failure, Lane, Layout, ListenOptions, Op, Outcome};
 
-use crate::rig::Rig;
+use crate::fixture::Fixture;
 
 fn quiet(seed: u64) -> Network {
     Network::with(seed, Faults::none())
@@ -21,70 +21,70 @@ fn failure(outcome: &Outcome) -> Option<Failure> {
 
 #[test]
 fn nobody_listening_is_a_refusal_and_a_black_hole_is_silence() {
-    let rig = Rig::new(&quiet(1));
-    let [socket, other] = [(); 2].map(|()| rig.on_lane(Lane::socket));
+    let fixture = Fixture::new(&quiet(1));
+    let [socket, other] = [(); 2].map(|()| fixture.on_lane(Lane::socket));
     let address: Address = "10.0.0.9:9000".parse().unwrap();
-    let refused = rig.perform(Op::Connect(socket, address));
+    let refused = fixture.perform(Op::Connect(socket, address));
     assert_eq!(failure(&refused), Some(Failure::Refused));
-    rig.network.blackhole(address);
-    let connect = rig.submit(Op::Connect(other, address));
-    assert!(rig.completion().is_none(), "nothing ever comes back");
-    rig.on_lane(move |lane| lane.cancel(other, Cancel::Everything));
-    assert_eq!(failure(&rig.outcome(connect)), Some(Failure::Cancelled));
-    rig.close(&[socket, other]);
-    rig.end_clean();
+    fixture.network.blackhole(address);
+    let connect = fixture.submit(Op::Connect(other, address));
+    assert!(fixture.completion().is_none(), "nothing ever comes back");
+    fixture.on_lane(move |lane| lane.cancel(other, Cancel::Everything));
+    assert_eq!(failure(&fixture.outcome(connect)), Some(Failure::Cancelled));
+    fixture.close(&[socket, other]);
+    fixture.end_clean();
 }
 
 #[test]
 fn a_full_accept_queue_makes_peers_wait_and_then_time_out() {
-    let rig = Rig::new(&quiet(1));
+    let fixture = Fixture::new(&quiet(1));
     let options = ListenOptions { backlog: 2, ..ListenOptions::default() };
-    let (listener, address) = rig.listen_with("127.0.0.1:0", options);
-    let peers = [(); 3].map(|()| rig.network.dial(address));
-    rig.network.settle();
+    let (listener, address) = fixture.listen_with("127.0.0.1:0", options);
+    let peers = [(); 3].map(|()| fixture.network.dial(address));
+    fixture.network.settle();
     let up = peers.iter().filter(|peer| peer.is_connected()).count();
     let refused = peers.iter().filter(|peer| peer.is_refused()).count();
     assert_eq!((up, refused), (2, 1));
     // Whoever comes back while there is room again gets in.
-    let late = rig.network.dial(address);
-    rig.network.run_until(Some(Duration::from_millis(100)), || None::<()>);
+    let late = fixture.network.dial(address);
+    fixture.network.run_until(Some(Duration::from_millis(100)), || None::<()>);
     assert!(!late.is_connected());
-    rig.submit(Op::Accept(listener));
-    rig.network.settle();
+    fixture.submit(Op::Accept(listener));
+    fixture.network.settle();
     assert!(late.is_connected());
 }
 
 #[test]
 fn closing_a_listener_resets_who_stands_in_its_queue() {
-    let rig = Rig::new(&quiet(1));
-    let (listener, address) = rig.listen("127.0.0.1:0");
-    let raw = rig.network.dial(address);
-    rig.network.settle();
+    let fixture = Fixture::new(&quiet(1));
+    let (listener, address) = fixture.listen("127.0.0.1:0");
+    let raw = fixture.network.dial(address);
+    fixture.network.settle();
     assert!(raw.is_connected());
-    assert!(matches!(rig.perform(Op::Close(listener)), Outcome::Closed));
-    rig.network.settle();
+    assert!(matches!(fixture.perform(Op::Close(listener)), Outcome::Closed));
+    fixture.network.settle();
     assert!(raw.is_reset());
-    let again = rig.network.dial(address);
-    rig.network.settle();
+    let again = fixture.network.dial(address);
+    fixture.network.settle();
     assert!(again.is_refused());
-    rig.end_clean();
+    fixture.end_clean();
 }
 
 #[test]
 fn a_peer_that_leaves_the_accept_queue_may_vanish_and_accepting_goes_on() {
     let (mut vanished, mut came) = (0, 0);
     for seed in 0..50 {
-        let rig = Rig::new(&Network::new(seed));
-        let (listener, address) = rig.listen("127.0.0.1:0");
-        let gone = rig.network.dial(address);
-        rig.network.settle();
+        let fixture = Fixture::new(&Network::new(seed));
+        let (listener, address) = fixture.listen("127.0.0.1:0");
+        let gone = fixture.network.dial(address);
+        fixture.network.settle();
         gone.reset();
-        rig.network.settle();
-        let _stays = rig.network.dial(address);
-        rig.network.settle();
-        let accept = rig.submit(Op::Accept(listener));
-        rig.network.settle();
-        let Outcome::Accepted(first) = rig.outcome(accept) else { panic!("accepted") };
+        fixture.network.settle();
+        let _stays = fixture.network.dial(address);
+        fixture.network.settle();
+        let accept = fixture.submit(Op::Accept(listener));
+        fixture.network.settle();
+        let Outcome::Accepted(first) = fixture.outcome(accept) else { panic!("accepted") };
         *if first.peer == gone.local_address() { &mut came } else { &mut vanished } += 1;
     }
     assert!(vanished > 5 && came > 5, "{vanished} vanished, {came} came");
@@ -93,7 +93,7 @@ fn a_peer_that_leaves_the_accept_queue_may_vanish_and_accepting_goes_on() {
 #[test]
 fn each_port_is_a_host_and_loopback_is_loopback() {
     let network = quiet(1);
-    let (server, client) = (Rig::new(&network), Rig::new(&network));
+    let (server, client) = (Fixture::new(&network), Fixture::new(&network));
     for (listen, expected) in [("0.0.0.0:700", "10.200.0.2"), ("[::]:800", "fd00::2")] {
         let (listener, local) = server.listen(listen);
         let accept = server.submit(Op::Accept(listener));
@@ -123,13 +123,13 @@ fn each_port_is_a_host_and_loopback_is_loopback() {
 
 #[test]
 fn an_address_in_use_is_told_and_free_again_after_the_listener() {
-    let rig = Rig::new(&quiet(1));
+    let fixture = Fixture::new(&quiet(1));
     let address = "127.0.0.1:9000".parse().unwrap();
-    let first = rig.port.listen(address, ListenOptions::default()).unwrap();
-    let second = rig.port.listen(address, ListenOptions::default()).unwrap_err();
+    let first = fixture.port.listen(address, ListenOptions::default()).unwrap();
+    let second = fixture.port.listen(address, ListenOptions::default()).unwrap_err();
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
     drop(first);
-    assert!(rig.port.listen(address, ListenOptions::default()).is_ok());
+    assert!(fixture.port.listen(address, ListenOptions::default()).is_ok());
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn names_resolve_as_they_are_given() {
     let network = quiet(1);
     let ips: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
     network.name("example.org", &ips);
-    let rig = Rig::new(&network);
-    let look_up = |name: &str| rig.perform(Op::Resolve(name.parse().unwrap()));
+    let fixture = Fixture::new(&network);
+    let look_up = |name: &str| fixture.perform(Op::Resolve(name.parse().unwrap()));
     let Outcome::Resolved(found) = look_up("example.org:90") else { panic!("resolved") };
     let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["10.0.0.1:90", "[fd00::1]:90"]);
@@ -151,32 +151,35 @@ fn names_resolve_as_they_are_given() {
 fn a_foreign_server_can_be_played() {
     let network = quiet(1);
     let server = network.serve("10.0.0.5:80".parse().unwrap()).unwrap();
-    let rig = Rig::new(&network);
-    let socket = rig.on_lane(Lane::socket);
-    assert!(matches!(rig.perform(Op::Connect(socket, server.local_address())), Outcome::Connected));
+    let fixture = Fixture::new(&network);
+    let socket = fixture.on_lane(Lane::socket);
+    assert!(matches!(
+        fixture.perform(Op::Connect(socket, server.local_address())),
+        Outcome::Connected
+    ));
     let raw = server.accept().expect("it has come");
     assert!(server.accept().is_none());
-    rig.send(socket, b"hello");
-    rig.network.settle();
+    fixture.send(socket, b"hello");
+    fixture.network.settle();
     assert_eq!(raw.take_received(), b"hello");
     raw.send(b"welcome");
-    assert!(matches!(rig.receive(socket), Outcome::Received(b) if *b == *b"welcome"));
+    assert!(matches!(fixture.receive(socket), Outcome::Received(b) if *b == *b"welcome"));
 }
 
 #[test]
 fn a_peer_that_is_not_registered_is_closed_when_dropped_and_reset_when_refused() {
     for refuse in [true, false] {
-        let rig = Rig::with(&quiet(1), Layout::Shared);
-        let (listener, address) = rig.listen("127.0.0.1:0");
-        let accept = rig.submit(Op::Accept(listener));
-        let raw = rig.network.dial(address);
-        let Outcome::Accepted(new) = rig.outcome(accept) else { panic!("accepted") };
+        let fixture = Fixture::with(&quiet(1), Layout::Shared);
+        let (listener, address) = fixture.listen("127.0.0.1:0");
+        let accept = fixture.submit(Op::Accept(listener));
+        let raw = fixture.network.dial(address);
+        let Outcome::Accepted(new) = fixture.outcome(accept) else { panic!("accepted") };
         if refuse {
             new.refuse();
         } else {
             drop(new);
         }
-        rig.network.settle();
+        fixture.network.settle();
         assert_eq!((raw.is_reset(), raw.is_ended()), (refuse, !refuse));
     }
 }

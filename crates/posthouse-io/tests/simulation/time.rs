@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{CompletionPort, Lane, LaneId, Layout, Op, Outcome, Tag, Turn};
 
-use crate::rig::{Rig, options};
+use crate::fixture::{Fixture, options};
 
 fn port(network: &Network, layout: Layout, workers: usize) -> CompletionPort {
     CompletionPort::open(options(network, layout, workers)).unwrap().0
@@ -19,7 +19,7 @@ fn time_stands_still_while_a_worker_can_run() {
     let port = port(&network, Layout::Pinned, 1);
     let left = Arc::new(AtomicUsize::new(1000));
     let counter = left.clone();
-    port.spawn_side("sleeper", |_| Turn::Sleep(Some(Duration::from_micros(1)))).unwrap();
+    port.spawn_background("sleeper", |_| Turn::Sleep(Some(Duration::from_micros(1)))).unwrap();
     let step = move |_: &mut Lane| match counter.fetch_sub(1, Ordering::Relaxed) {
         1 => Turn::Done,
         _ => Turn::Again,
@@ -62,28 +62,28 @@ fn a_ports_time_begins_when_it_is_opened() {
 
 #[test]
 fn a_wait_ends_early_where_nothing_can_happen_any_more() {
-    let rig = Rig::new(&Network::new(1));
-    rig.network.settle();
-    assert!(rig.network.run_until(None, || None::<()>).is_none());
-    assert!(!rig.network.step());
+    let fixture = Fixture::new(&Network::new(1));
+    fixture.network.settle();
+    assert!(fixture.network.run_until(None, || None::<()>).is_none());
+    assert!(!fixture.network.step());
 }
 
 #[test]
 fn settling_lets_data_arrive_and_does_not_wait_for_deadlines() {
     let network = Network::with(1, Faults::none());
-    let rig = Rig::new(&network);
-    let (_socket, raw, _) = rig.pair();
+    let fixture = Fixture::new(&network);
+    let (_socket, raw, _) = fixture.pair();
     let ticks = Arc::new(AtomicUsize::new(0));
     let counter = ticks.clone();
     let tick = move |_| {
         counter.fetch_add(1, Ordering::Relaxed);
         Turn::Sleep(Some(Duration::from_secs(1)))
     };
-    rig.port.spawn_side("heartbeat", tick).unwrap();
+    fixture.port.spawn_background("heartbeat", tick).unwrap();
     let before = network.now();
     raw.send(b"x");
     network.settle();
-    assert_eq!((ticks.load(Ordering::Relaxed), rig.since(before)), (1, us(100)));
+    assert_eq!((ticks.load(Ordering::Relaxed), fixture.since(before)), (1, us(100)));
 }
 
 fn us(micros: u64) -> Duration {
@@ -115,7 +115,7 @@ fn a_wake_up_while_a_worker_runs_makes_its_next_sleep_return() {
 }
 
 #[test]
-fn side_workers_sleep_until_their_time_or_until_they_are_woken() {
+fn background_workers_sleep_until_their_time_or_until_they_are_woken() {
     for seed in 0..20 {
         let network = Network::new(seed);
         let port = port(&network, Layout::Pinned, 1);
@@ -127,30 +127,30 @@ fn side_workers_sleep_until_their_time_or_until_they_are_woken() {
                 counter.fetch_add(1, Ordering::Relaxed);
                 if std::mem::take(&mut first) { Turn::Sleep(None) } else { Turn::Done }
             };
-            port.spawn_side("side", step).unwrap();
+            port.spawn_background("side", step).unwrap();
         }
         while steps.load(Ordering::Relaxed) < 3 {
             network.step();
         }
-        port.wake_sides();
+        port.wake_background();
         let drained = port.drain(Duration::from_secs(1));
         assert_eq!((drained.workers, steps.load(Ordering::Relaxed)), (0, 6));
     }
 }
 
 #[test]
-fn a_side_worker_woken_while_it_runs_runs_again() {
+fn a_background_worker_woken_while_it_runs_runs_again() {
     let network = Network::with(1, Faults::none());
     let port = port(&network, Layout::Pinned, 1);
     let (waker, mut steps) = (port.clone(), 0);
     let step = move |_| {
         steps += 1;
         if steps == 1 {
-            waker.wake_sides();
+            waker.wake_background();
         }
         if steps == 2 { Turn::Done } else { Turn::Sleep(None) }
     };
-    port.spawn_side("own", step).unwrap();
+    port.spawn_background("own", step).unwrap();
     assert_eq!(port.drain(Duration::from_secs(1)).workers, 0);
 }
 
@@ -168,7 +168,7 @@ fn completions_wake_as_many_shared_workers_as_there_are() {
                     lane.submit(Tag(tag), Op::Resolve("10.0.0.1:1".parse().unwrap()));
                 }
             }
-            while let Some(completion) = lane.next() {
+            while let Some(completion) = lane.next_completion() {
                 assert!(matches!(completion.outcome, Outcome::Resolved(_)));
                 taken.lock().unwrap()[worker] += 1;
             }
@@ -224,7 +224,7 @@ fn a_step_takes_no_more_than_its_share() {
             return Turn::Sleep(Some(Duration::from_secs(1)));
         }
         let mut taken = 0;
-        while lane.next().is_some() {
+        while lane.next_completion().is_some() {
             taken += 1;
         }
         seen.lock().unwrap().push(taken);

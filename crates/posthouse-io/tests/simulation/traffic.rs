@@ -12,7 +12,7 @@ use posthouse_io::{
     Listener, Op, Outcome, ReceiveMode, Socket, Tag, Turn,
 };
 
-use crate::rig::{gather, options};
+use crate::fixture::{gather, options};
 
 const AGAIN: Duration = Duration::from_millis(20);
 const STREAM: u64 = 0xff_ffff;
@@ -32,7 +32,7 @@ pub(crate) struct Result {
     pub(crate) lines: Vec<String>,
     /// Clients that got everything back.
     pub(crate) whole: usize,
-    pub(crate) tally: posthouse_io::sim::Tally,
+    pub(crate) tally: posthouse_io::sim::FaultCounts,
 }
 
 /// The byte that a client sends at a position.
@@ -101,9 +101,9 @@ impl App {
         if !std::mem::replace(&mut self.started, true) {
             self.start(lane);
         }
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             self.handle(lane, completion);
-            if lane.yields() {
+            if lane.should_yield() {
                 return Turn::Again;
             }
         }
@@ -169,7 +169,7 @@ impl App {
             }
             Outcome::Failed(error) if kind == Kind::Accept as u64 => {
                 self.accepting = false;
-                self.again = (error.is_passing()).then_some(again);
+                self.again = (error.is_transient()).then_some(again);
                 return;
             }
             Outcome::Closed if kind == Kind::CloseListener as u64 => {
@@ -182,8 +182,8 @@ impl App {
             }
             Outcome::Failed(error) if kind == Kind::Connect as u64 => {
                 self.peers[i].is_sending = false;
-                self.peers[i].failed = !error.is_passing();
-                self.again = (error.is_passing()).then_some(again).or(self.again);
+                self.peers[i].failed = !error.is_transient();
+                self.again = (error.is_transient()).then_some(again).or(self.again);
             }
             Outcome::Sent { bytes, gather } => {
                 assert!(bytes <= gather.len());
@@ -200,7 +200,7 @@ impl App {
             }
             Outcome::Ended => self.received(i, sequence, more, Piece::End),
             Outcome::Failed(error) => {
-                self.peers[i].failed |= !error.is_passing();
+                self.peers[i].failed |= !error.is_transient();
                 self.received(i, sequence, more, Piece::Nothing);
             }
             Outcome::Resolved(_) | Outcome::File(_) => unreachable!(),
@@ -376,7 +376,7 @@ pub(crate) fn run(plan: Plan, faults: Faults, trace: bool) -> Result {
         fingerprint: network.fingerprint(),
         lines: network.trace(false),
         whole,
-        tally: network.tally(),
+        tally: network.fault_counts(),
     }
 }
 

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use posthouse_io::sim::{Faults, Network, Tally};
+use posthouse_io::sim::{FaultCounts, Faults, Network};
 use posthouse_io::{Failure, File, FileOp, FileOutcome, Tag};
 
-use crate::desk::{Desk, Result};
-use crate::rig::gather;
+use crate::disk_fixture::{DiskFixture, Result};
+use crate::fixture::gather;
 
 const TRANSFERS: usize = 3;
-const CRASHES_MAX: u32 = 5;
+const MAX_CRASHES: u32 = 5;
 const CHUNK: usize = 100;
 
 /// How far a transfer is: what is to be done next.
@@ -44,18 +44,18 @@ impl Transfer {
     }
 
     /// The operation that it needs next.
-    fn op(&self, desk: &Desk) -> Option<FileOp> {
-        let (directory, name) = (desk.directory.clone(), self.name.as_str().into());
+    fn op(&self, disk_fixture: &DiskFixture) -> Option<FileOp> {
+        let (directory, name) = (disk_fixture.directory.clone(), self.name.as_str().into());
         Some(match &self.step {
             Step::Open => FileOp::OpenPart { directory, name },
-            Step::Compare(file, offset) => Desk::read_op(file, *offset, CHUNK),
+            Step::Compare(file, offset) => DiskFixture::read_op(file, *offset, CHUNK),
             Step::Cut(file, bytes) => FileOp::Truncate { file: file.clone(), bytes: *bytes },
             Step::Write(file, offset) => {
                 let rest = &self.content[*offset as usize..];
                 let data = gather(&rest[..rest.len().min(CHUNK)]);
                 FileOp::Write { file: file.clone(), offset: *offset, data }
             }
-            Step::Publish(file) => desk.publish_op(&self.name, file, &self.path),
+            Step::Publish(file) => disk_fixture.publish_op(&self.name, file, &self.path),
             Step::Remove(file) => FileOp::RemovePart { directory, name, file: file.clone() },
             Step::Done => return None,
         })
@@ -100,35 +100,43 @@ impl Transfer {
 }
 
 /// What is on the disk is what was published, and what was said to be there is.
-fn check(seed: u64, desk: &Desk, transfers: &[Transfer]) {
-    for path in desk.disk.files() {
+fn check(seed: u64, disk_fixture: &DiskFixture, transfers: &[Transfer]) {
+    for path in disk_fixture.disk.files() {
         let transfer = transfers.iter().find(|transfer| transfer.path == path).expect("ours");
-        let content = desk.disk.read(&path);
+        let content = disk_fixture.disk.read(&path);
         assert_eq!(content.as_ref(), Some(&transfer.content), "seed {seed}: {path} is not whole");
     }
     for transfer in transfers.iter().filter(|transfer| transfer.is_published) {
-        assert!(desk.disk.read(&transfer.path).is_some(), "seed {seed}: {} lost", transfer.path);
+        assert!(
+            disk_fixture.disk.read(&transfer.path).is_some(),
+            "seed {seed}: {} lost",
+            transfer.path
+        );
     }
 }
 
-fn crash(seed: u64, desk: Desk, transfers: &mut [Transfer]) -> Desk {
-    desk.disk.crash();
-    check(seed, &desk, transfers);
-    let before = (desk.disk.files(), desk.disk.parts());
+fn crash(seed: u64, disk_fixture: DiskFixture, transfers: &mut [Transfer]) -> DiskFixture {
+    disk_fixture.disk.crash();
+    check(seed, &disk_fixture, transfers);
+    let before = (disk_fixture.disk.files(), disk_fixture.disk.parts());
     for transfer in transfers.iter_mut() {
         transfer.step = Step::Open;
     }
-    let desk = desk.again();
-    assert_eq!((desk.disk.files(), desk.disk.parts()), before, "seed {seed}: dead hands");
-    desk
+    let disk_fixture = disk_fixture.again();
+    assert_eq!(
+        (disk_fixture.disk.files(), disk_fixture.disk.parts()),
+        before,
+        "seed {seed}: dead hands"
+    );
+    disk_fixture
 }
 
 /// Brings all files onto the disk; gives the fingerprint and what went wrong.
-fn run(seed: u64) -> (u64, Tally) {
+fn run(seed: u64) -> (u64, FaultCounts) {
     let mut faults = Faults::from_seed(seed);
     faults.clock_jump_ppm = 0;
     let network = Network::with(seed, faults.clone());
-    let mut desk = Desk::on(&network);
+    let mut disk_fixture = DiskFixture::on(&network);
     let mut transfers = [0, 1, 2].map(|number| Transfer::new(&network, number));
     assert_eq!(transfers.len(), TRANSFERS);
     let mut in_flight = BTreeMap::<Tag, usize>::new();
@@ -136,31 +144,31 @@ fn run(seed: u64) -> (u64, Tally) {
     loop {
         for (i, transfer) in transfers.iter().enumerate() {
             if !in_flight.values().any(|other| *other == i)
-                && let Some(op) = transfer.op(&desk)
+                && let Some(op) = transfer.op(&disk_fixture)
             {
-                in_flight.insert(desk.submit(op), i);
+                in_flight.insert(disk_fixture.submit(op), i);
             }
         }
         if in_flight.is_empty() {
             break;
         }
-        if crashes < CRASHES_MAX && network.random().is_multiple_of(30) {
+        if crashes < MAX_CRASHES && network.random().is_multiple_of(30) {
             crashes += 1;
             let time = Duration::from_micros(network.random() % 2000);
             network.run_until(Some(time), || None::<()>);
             in_flight.clear();
-            desk = crash(seed, desk, &mut transfers);
+            disk_fixture = crash(seed, disk_fixture, &mut transfers);
             continue;
         }
-        let (tag, result) = desk.next().expect("what is in flight completes");
+        let (tag, result) = disk_fixture.next().expect("what is in flight completes");
         let transfer = in_flight.remove(&tag).expect("it is in flight");
         transfers[transfer].go_on(result);
-        check(seed, &desk, &transfers);
+        check(seed, &disk_fixture, &transfers);
     }
-    assert_eq!(desk.disk.files().len(), TRANSFERS, "seed {seed}");
-    assert_eq!(desk.disk.parts(), [], "seed {seed}");
-    desk.rig.end_clean();
-    (network.fingerprint(), network.tally())
+    assert_eq!(disk_fixture.disk.files().len(), TRANSFERS, "seed {seed}");
+    assert_eq!(disk_fixture.disk.parts(), [], "seed {seed}");
+    disk_fixture.fixture.end_clean();
+    (network.fingerprint(), network.fault_counts())
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Strand {
             return false; // the rest has been cancelled, and comes
         }
         for (operation, place) in held {
-            cx.lane.give_up(pack(self.id, operation, place));
+            cx.lane.abandon(pack(self.id, operation, place));
         }
         self.given_up = std::mem::take(&mut self.in_flight);
         let example = example.unwrap_or_else(|| "looking a name up".to_owned());

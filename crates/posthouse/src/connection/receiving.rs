@@ -73,7 +73,7 @@ impl Connection {
             }
             IoOutcome::Ended => self.inbound.end = self.inbound.end.or(Some(End::Ended)),
             IoOutcome::Failed(error) if error.failure == posthouse_io::Failure::Cancelled => {}
-            IoOutcome::Failed(error) if error.is_passing() => self.strand.retry_later(cx),
+            IoOutcome::Failed(error) if error.is_transient() => self.strand.retry_later(cx),
             IoOutcome::Failed(error) => {
                 self.inbound.end = self.inbound.end.or(Some(End::Failed(error)));
             }

@@ -282,16 +282,16 @@ fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(),
         let left: Vec<String> = endpoints.iter().map(|e| format!("{:?}", e.stats())).collect();
         return Err(Violation { text: format!("C3: the shutdown hangs: {}", left.join("; ")) });
     }
-    let tally = world.network.tally();
-    if tally.given_up > 0 && tally.disk_hangs + tally.clock_jump == 0 {
-        let text = format!("C3: given up, and it would have ended: {}", tally.given_up);
+    let tally = world.network.fault_counts();
+    if tally.abandoned > 0 && tally.disk_hangs + tally.clock_jump == 0 {
+        let text = format!("C3: given up, and it would have ended: {}", tally.abandoned);
         return Err(Violation { text });
     }
     for endpoint in endpoints {
         let stats = endpoint.stats();
         let rest = stats.connections + stats.sockets + stats.buffers_used + stats.assembly_bytes;
         let leaked = stats.operations_submitted - stats.operations_completed;
-        if rest > 0 || leaked > tally.given_up {
+        if rest > 0 || leaked > tally.abandoned {
             return Err(Violation { text: format!("C1, C3: something is left: {stats:?}") });
         }
         if stats.connected != stats.disconnected {
@@ -314,7 +314,7 @@ fn finish(
     let mut summary = ledger.verdict().map_err(Violation::of)?;
     let operations = clients.iter().map(|client| client.stats().operations_submitted);
     summary.operations = server.stats().operations_submitted + operations.sum::<u64>();
-    summary.faults = world.network.tally().total();
+    summary.faults = world.network.fault_counts().total();
     summary.fingerprint = world.network.fingerprint();
     Ok(summary)
 }

@@ -54,9 +54,9 @@ impl PinnedWorker {
     pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
         let now = lane.now();
         self.listen(lane, now);
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             self.complete(lane, now, completion);
-            if lane.yields() {
+            if lane.should_yield() {
                 return Turn::Again;
             }
         }

@@ -166,11 +166,11 @@ impl SharedWorker {
         loop {
             while self.running.is_some() || self.begin_entered() {
                 self.run_one(lane, now);
-                if lane.yields() {
+                if lane.should_yield() {
                     return Turn::Again;
                 }
             }
-            let Some(completion) = lane.next() else { break };
+            let Some(completion) = lane.next_completion() else { break };
             self.complete(lane, completion);
         }
         while let Some((at, id)) = self.local.timers.due(now) {

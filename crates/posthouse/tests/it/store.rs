@@ -22,7 +22,7 @@ impl Store {
     pub fn directory(&self) -> Directory {
         match self {
             Self::Real(root) => Directory::open(root).expect("it is there"),
-            Self::Simulated(disk) => Directory::on(disk),
+            Self::Simulated(disk) => disk.directory(),
         }
     }
 

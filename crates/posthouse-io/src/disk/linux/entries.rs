@@ -8,7 +8,7 @@ use rustix::path::Arg;
 
 use super::opening::{beneath, stat_of};
 use super::{kind_of, metadata_of};
-use crate::disk::{Found, Kind};
+use crate::disk::{EntryKind, Found};
 use crate::error::Error;
 use crate::file::PARTS_DIRECTORY;
 
@@ -25,9 +25,9 @@ impl Entry<'_> {
     }
 
     /// What it is. Not every file system says so with the name.
-    pub(in crate::disk) fn kind(&self) -> Result<Kind, Error> {
+    pub(in crate::disk) fn kind(&self) -> Result<EntryKind, Error> {
         Ok(match self.entry.file_type() {
-            FileType::Unknown => self.look()?.map_or(Kind::Other, |found| found.kind),
+            FileType::Unknown => self.look()?.map_or(EntryKind::Other, |found| found.kind),
             kind => kind_of(kind),
         })
     }

@@ -8,7 +8,7 @@ use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
 
-use super::{Folder, TRIES_MAX, is_regular, metadata_of, version_of};
+use super::{DirHandle, MAX_TRIES, is_regular, metadata_of, version_of};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome};
 
@@ -18,7 +18,7 @@ pub(in crate::disk) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
 }
 
-impl Folder {
+impl DirHandle {
     /// Opens a regular file for reading.
     pub(in crate::disk) fn open_file(&self, path: &str) -> Result<FileOutcome, Error> {
         // A look first: a device may do something when it is opened, and a FIFO lets its writer go.
@@ -60,7 +60,7 @@ pub(super) fn make_beneath(
         match opened {
             Err(Errno::INTR) => {}
             // Something was renamed meanwhile, and the system cannot tell whether it was left.
-            Err(Errno::AGAIN) if tries < TRIES_MAX => tries += 1,
+            Err(Errno::AGAIN) if tries < MAX_TRIES => tries += 1,
             opened => return opened,
         }
     }

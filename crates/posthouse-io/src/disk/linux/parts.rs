@@ -15,18 +15,18 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use super::opening::{beneath, make_beneath, stat_of, wait_again};
-use super::{Folder, TRIES_MAX, identity_of, is_regular, metadata_of};
+use super::{DirHandle, MAX_TRIES, identity_of, is_regular, metadata_of};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome, PARTS_DIRECTORY};
 
 /// Opens what is there without waiting for anything.
 const AT_ONCE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
 
-impl Folder {
+impl DirHandle {
     /// Opens a part and locks it; makes it where there is none.
     pub(in crate::disk) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
         let parts = self.make_parts()?;
-        for _ in 0..TRIES_MAX {
+        for _ in 0..MAX_TRIES {
             if let Some((file, stat)) = try_to_open(&parts, name)? {
                 let bytes = metadata_of(&stat).bytes;
                 return Ok(FileOutcome::Part { file: File::real(file), bytes });

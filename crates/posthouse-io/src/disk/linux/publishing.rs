@@ -10,31 +10,31 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::opening::{beneath, stat_of};
 use super::parts::{leads_to, unlink};
-use super::{Finished, Folder, TRIES_MAX, identity, sync};
+use super::{DirHandle, MAX_TRIES, Publication, identity, sync};
 use crate::error::{Error, Failure};
 use crate::sync::OnceLock;
 
-impl Folder {
+impl DirHandle {
     /// Gives the open file of a part its final name, and returns when that is on the disk. Nothing
     /// is ever replaced.
     pub(in crate::disk) fn publish(
         &self,
         part: &str,
         file: &OwnedFd,
-        finished: &Finished<'_>,
+        publication: &Publication<'_>,
     ) -> Result<(), Error> {
-        let (way, name) = match finished.path.rsplit_once('/') {
-            Some((way, name)) => (self.go(way)?, name),
-            None => (Vec::new(), finished.path),
+        let (parents, name) = match publication.path.rsplit_once('/') {
+            Some((parents, name)) => (self.open_parents(parents)?, name),
+            None => (Vec::new(), publication.path),
         };
-        let directory = way.last().map_or(&self.root, |level| &level.directory);
+        let directory = parents.last().map_or(&self.root, |component| &component.directory);
         if stat_of(directory, name)?.is_some() {
             // Linking will say so, too; but a part that stays one is left as it is.
             return Err(Errno::EXIST.into());
         }
-        finish(file, finished)?;
+        finish(file, publication)?;
         self.link(part, file, directory, name)?;
-        self.sync_way(&way)
+        self.sync_parents(&parents)
     }
 
     /// Returns when the file is on the disk under the name under which it was found.
@@ -45,8 +45,8 @@ impl Folder {
         }
         sync(file)?;
         match path.rsplit_once('/') {
-            Some((way, _)) => self.sync_way(&self.go(way)?),
-            None => self.sync_way(&[]),
+            Some((parents, _)) => self.sync_parents(&self.open_parents(parents)?),
+            None => self.sync_parents(&[]),
         }
     }
 
@@ -96,7 +96,7 @@ impl Folder {
 
 /// Opens a directory, or makes it.
 pub(in crate::disk) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
-    for _ in 0..TRIES_MAX {
+    for _ in 0..MAX_TRIES {
         match beneath(from, name, OFlags::PATH | OFlags::DIRECTORY) {
             Ok(directory) => return Ok(directory),
             Err(Errno::NOENT) => {}
@@ -115,8 +115,8 @@ pub(in crate::disk) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<Owned
 }
 
 /// What a file gets before others can see it.
-fn finish(file: &OwnedFd, finished: &Finished<'_>) -> Result<(), Error> {
-    let modified = match finished.modified_ms {
+fn finish(file: &OwnedFd, publication: &Publication<'_>) -> Result<(), Error> {
+    let modified = match publication.modified_ms {
         Some(ms) => {
             let nanoseconds = ms.rem_euclid(1000) * 1_000_000;
             Timespec { tv_sec: ms.div_euclid(1000), tv_nsec: nanoseconds }
@@ -125,7 +125,7 @@ fn finish(file: &OwnedFd, finished: &Finished<'_>) -> Result<(), Error> {
     };
     let accessed = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     futimens(file, &Timestamps { last_access: accessed, last_modification: modified })?;
-    let all = match finished.executable {
+    let all = match publication.executable {
         true => 0o777,
         false => 0o666,
     };

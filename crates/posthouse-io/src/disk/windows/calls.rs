@@ -27,7 +27,7 @@ use crate::system;
 
 /// Bytes that one call reads or writes, at most: its lengths have 32 bits, and beyond 2 GiB some
 /// file systems refuse.
-const BYTES_MAX: usize = 0x7fff_f000;
+const MAX_BYTES: usize = 0x7fff_f000;
 /// Memory for names of a directory, in words: 32 KiB, for more than fifty of the longest.
 const ENTRIES_WORDS: usize = 4096;
 
@@ -110,28 +110,28 @@ fn open_with(
 ///
 /// `CLASS` is the number of this structure among those that a file is asked with, and the system
 /// writes only valid values of it.
-pub(super) unsafe trait Told: Default {
+pub(super) unsafe trait FileInfo: Default {
     const CLASS: nt::FILE_INFORMATION_CLASS;
 }
 
 // SAFETY: this class has this structure, which consists of numbers.
-unsafe impl Told for fs::FILE_BASIC_INFO {
+unsafe impl FileInfo for fs::FILE_BASIC_INFO {
     const CLASS: nt::FILE_INFORMATION_CLASS = nt::FileBasicInformation;
 }
 
 // SAFETY: this class has this structure, of numbers and of booleans that the system writes as 0 or
 // 1.
-unsafe impl Told for fs::FILE_STANDARD_INFO {
+unsafe impl FileInfo for fs::FILE_STANDARD_INFO {
     const CLASS: nt::FILE_INFORMATION_CLASS = nt::FileStandardInformation;
 }
 
 // SAFETY: this class has this structure, which consists of numbers.
-unsafe impl Told for fs::FILE_ID_INFO {
+unsafe impl FileInfo for fs::FILE_ID_INFO {
     const CLASS: nt::FILE_INFORMATION_CLASS = nt::FileIdInformation;
 }
 
 /// Asks for something of an open file.
-pub(super) fn ask<T: Told>(file: &OwnedHandle) -> Result<T, Status> {
+pub(super) fn ask<T: FileInfo>(file: &OwnedHandle) -> Result<T, Status> {
     let (mut told, mut block) = (T::default(), IO_STATUS_BLOCK::default());
     // SAFETY: the handle is open, and both pointers lead to values of this function. The structure
     // is the one of its class (`Told`), and so long. The call waits for its end, whatever the
@@ -277,7 +277,7 @@ pub(super) fn read(
     offset: u64,
     room: &mut [MaybeUninit<u8>],
 ) -> Result<usize, WIN32_ERROR> {
-    let bytes = room.len().min(BYTES_MAX) as u32;
+    let bytes = room.len().min(MAX_BYTES) as u32;
     let read = wait(file, offset, |overlapped| {
         // SAFETY: the handle is open, and the room takes so many bytes. `wait` keeps `overlapped`,
         // and does not return before the system has done with both.
@@ -294,7 +294,7 @@ pub(super) fn read(
 
 /// Writes from the beginning of `from`; the number of bytes.
 pub(super) fn write(file: &OwnedHandle, offset: u64, from: &[u8]) -> Result<usize, WIN32_ERROR> {
-    let bytes = from.len().min(BYTES_MAX) as u32;
+    let bytes = from.len().min(MAX_BYTES) as u32;
     wait(file, offset, |overlapped| {
         // SAFETY: the handle is open, and there are so many bytes to be read. `wait` keeps
         // `overlapped`, and does not return before the system has done with both.

@@ -2,10 +2,10 @@
 
 use std::os::windows::io::OwnedHandle;
 
-use super::names::Name;
+use super::names::WideName;
 use super::opening::{TO_ENTER, enter_beneath, find};
 use super::{calls, kind_of};
-use crate::disk::{Found, Kind};
+use crate::disk::{EntryKind, Found};
 use crate::error::{Error, Failure};
 use crate::file::PARTS_DIRECTORY;
 
@@ -14,7 +14,7 @@ pub(in crate::disk) struct Entry<'a> {
     directory: &'a OwnedHandle,
     name: &'a [u16],
     text: Option<String>,
-    kind: Kind,
+    kind: EntryKind,
 }
 
 impl Entry<'_> {
@@ -25,7 +25,7 @@ impl Entry<'_> {
 
     /// What it is.
     #[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be found out")]
-    pub(in crate::disk) fn kind(&self) -> Result<Kind, Error> {
+    pub(in crate::disk) fn kind(&self) -> Result<EntryKind, Error> {
         Ok(self.kind)
     }
 
@@ -67,7 +67,7 @@ pub(in crate::disk) fn each_entry(
 
 /// What the name leads to in this directory; `None`: nothing.
 pub(in crate::disk) fn look(directory: &OwnedHandle, name: &str) -> Result<Option<Found>, Error> {
-    let name = Name::to_find(name);
+    let name = WideName::to_find(name);
     unless_closed(name.and_then(|name| find(directory, name.as_wide()))).map(Option::flatten)
 }
 
@@ -76,7 +76,7 @@ pub(in crate::disk) fn enter(
     directory: &OwnedHandle,
     name: &str,
 ) -> Result<Option<OwnedHandle>, Error> {
-    unless_closed(Name::to_find(name).and_then(|name| enter_beneath(directory, name.as_wide())))
+    unless_closed(WideName::to_find(name).and_then(|name| enter_beneath(directory, name.as_wide())))
 }
 
 /// Whether a name in the root is that of the directory of parts, in whatever case.

@@ -14,9 +14,9 @@ const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
 const NUMBERED: [&str; 2] = ["COM", "LPT"];
 
 /// A part of a path, as the system takes it.
-pub(super) struct Name(Vec<u16>);
+pub(super) struct WideName(Vec<u16>);
 
-impl Name {
+impl WideName {
     /// A name under which something could be; there is nothing under others.
     pub(super) fn to_find(part: &str) -> Result<Self, Error> {
         Self::new(part, Failure::NotFound)

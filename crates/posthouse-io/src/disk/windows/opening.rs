@@ -10,9 +10,9 @@ use windows_sys::Win32::Foundation::{STATUS_NOT_A_DIRECTORY, STATUS_OBJECT_NAME_
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
-use super::names::Name;
-use super::{Found, Kind, find_out, not_a_file, version};
-use crate::disk::Folder;
+use super::names::WideName;
+use super::{EntryKind, Found, find_out, not_a_file, version};
+use crate::disk::DirHandle;
 use crate::error::Error;
 use crate::file::{File, FileOutcome};
 
@@ -56,11 +56,11 @@ pub(in crate::disk) fn open_root(path: &Path) -> io::Result<OwnedHandle> {
     }
 }
 
-impl Folder {
+impl DirHandle {
     /// Opens a regular file for reading.
     pub(in crate::disk) fn open_file(&self, path: &str) -> Result<FileOutcome, Error> {
         let (file, found) = self.open_beneath(path, TO_READ)?;
-        if found.kind != Kind::File {
+        if found.kind != EntryKind::File {
             return Err(not_a_file());
         }
         let version = version(&file);
@@ -75,10 +75,10 @@ impl Folder {
         let name = parts.next_back().expect("a split gives something");
         for part in parts {
             let from = inner.as_ref().unwrap_or(&self.root);
-            inner = Some(enter_beneath(from, Name::to_find(part)?.as_wide())?);
+            inner = Some(enter_beneath(from, WideName::to_find(part)?.as_wide())?);
         }
         let from = inner.as_ref().unwrap_or(&self.root);
-        let file = calls::open(from, Name::to_find(name)?.as_wide(), how)?;
+        let file = calls::open(from, WideName::to_find(name)?.as_wide(), how)?;
         let found = find_out(&file)?;
         Ok((file, found))
     }
@@ -97,13 +97,13 @@ pub(super) fn enter_as(
 ) -> Result<Option<OwnedHandle>, Error> {
     match calls::open(from, name, how) {
         Ok(directory) => match find_out(&directory)?.kind {
-            Kind::Directory => Ok(Some(directory)),
-            Kind::File | Kind::Other => Err(not_a_file()),
+            EntryKind::Directory => Ok(Some(directory)),
+            EntryKind::File | EntryKind::Other => Err(not_a_file()),
         },
         // What would make a directory says the second.
         Err(Status(STATUS_NOT_A_DIRECTORY | STATUS_OBJECT_NAME_COLLISION)) => {
             match find(from, name)? {
-                Some(found) if found.kind == Kind::Other => Err(not_a_file()),
+                Some(found) if found.kind == EntryKind::Other => Err(not_a_file()),
                 _ => Ok(None),
             }
         }

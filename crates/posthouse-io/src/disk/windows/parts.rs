@@ -20,11 +20,11 @@ use windows_sys::Win32::Foundation::{
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
-use super::names::Name;
+use super::names::WideName;
 use super::opening::{SHARED, TO_ENTER, TO_LOOK, enter_as, find};
 use super::room::to_grow;
-use super::{Found, Kind, Opened, find_out, identity, kind_of, not_a_file};
-use crate::disk::{Folder, TRIES_MAX};
+use super::{EntryKind, Found, Opened, find_out, identity, kind_of, not_a_file};
+use crate::disk::{DirHandle, MAX_TRIES};
 use crate::error::{Error, Failure};
 use crate::file::{File, FileOutcome, PARTS_DIRECTORY};
 
@@ -50,12 +50,12 @@ const TO_REMOVE_UNHELD: How = How { share: HELD, ..TO_REMOVE };
 const TO_MAKE_PARTS: How =
     How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_HIDDEN, ..TO_ENTER };
 
-impl Folder {
+impl DirHandle {
     /// Opens a part and locks it; makes it where there is none.
     pub(in crate::disk) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
-        let name = Name::to_make(name)?;
+        let name = WideName::to_make(name)?;
         let parts = self.enter_parts(TO_MAKE_PARTS).map_err(to_grow)?;
-        for _ in 0..TRIES_MAX {
+        for _ in 0..MAX_TRIES {
             if let Some((file, found)) = try_to_open(&parts, name.as_wide())? {
                 let bytes = found.metadata.bytes;
                 return Ok(FileOutcome::Part { file: File::real(file.into()), bytes });
@@ -67,7 +67,9 @@ impl Folder {
 
     /// Removes a part's name, where it still is this file's.
     pub(in crate::disk) fn remove_part(&self, name: &str, file: &Opened) -> Result<(), Error> {
-        let (Some(parts), Ok(name)) = (self.parts()?, Name::to_find(name)) else { return Ok(()) };
+        let (Some(parts), Ok(name)) = (self.parts()?, WideName::to_find(name)) else {
+            return Ok(());
+        };
         match calls::open(&parts, name.as_wide(), TO_REMOVE) {
             Ok(found) if identity(&found)? == identity(&file.handle)? => {
                 remove(&parts, &found, &file.handle)
@@ -108,7 +110,7 @@ impl Folder {
     }
 
     fn enter_parts(&self, how: How) -> Result<OwnedHandle, Error> {
-        let name = Name::to_find(PARTS_DIRECTORY).expect("it is a name");
+        let name = WideName::to_find(PARTS_DIRECTORY).expect("it is a name");
         enter_as(&self.root, name.as_wide(), how)?.ok_or(not_a_file())
     }
 }
@@ -132,7 +134,7 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
     let found = find_out(&file)?;
     // A link, or a file that has another name: published already, and not removed then; or somebody
     // linked a file of his choice here.
-    if found.kind != Kind::File || !found.has_one_name {
+    if found.kind != EntryKind::File || !found.has_one_name {
         return remove(parts, &file, &file).map(|()| None);
     }
     Ok(Some((file, found)))
@@ -153,7 +155,7 @@ fn put_away(parts: &OwnedHandle, name: &[u16]) -> Result<bool, Error> {
 
 fn is_a_writable_file(handle: &OwnedHandle) -> Result<bool, Error> {
     let basic: fs::FILE_BASIC_INFO = calls::ask(handle)?;
-    let is_file = kind_of(basic.FileAttributes) == Kind::File;
+    let is_file = kind_of(basic.FileAttributes) == EntryKind::File;
     Ok(is_file && basic.FileAttributes & fs::FILE_ATTRIBUTE_READONLY == 0)
 }
 
@@ -173,10 +175,10 @@ fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Resul
     // Elsewhere the name stays until nobody has the file open by it. So it is another name that
     // stays; where it cannot be given one, the name itself. The holder's handle is renamed: under
     // Wine no other would know its file from then on.
-    if find_out(named)?.kind == Kind::File {
+    if find_out(named)?.kind == EntryKind::File {
         let taken = Err(Status(STATUS_OBJECT_NAME_COLLISION));
-        let mut spares = (0..TRIES_MAX).map(|_| spare_name());
-        let _ = spares.find(|name| calls::rename(held, parts, name) != taken);
+        let mut free_list = (0..MAX_TRIES).map(|_| spare_name());
+        let _ = free_list.find(|name| calls::rename(held, parts, name) != taken);
     }
     Ok(calls::dispose_at_last(held)?)
 }
@@ -189,7 +191,7 @@ fn spare_name() -> Vec<u16> {
 }
 
 fn is_old(found: &Found, before_ms: i64) -> bool {
-    found.kind == Kind::File && found.metadata.modified_ms < before_ms
+    found.kind == EntryKind::File && found.metadata.modified_ms < before_ms
 }
 
 /// Removes a part that was last written before this time, unless somebody holds it.

@@ -14,11 +14,11 @@ use windows_sys::Win32::Foundation::STATUS_INVALID_PARAMETER;
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
-use super::names::Name;
+use super::names::WideName;
 use super::opening::{TO_ENTER, TO_LOOK, enter_as, find};
 use super::room::to_grow;
 use super::{Opened, identity, steps_of, sync};
-use crate::disk::{Finished, Folder};
+use crate::disk::{DirHandle, Publication};
 use crate::error::{Error, Failure};
 
 const TO_MAKE: How =
@@ -35,25 +35,25 @@ const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, 
 const FAT_FROM_MS: i64 = 315_619_200_000;
 const FAT_TO_MS: i64 = 4_354_732_800_000;
 
-impl Folder {
+impl DirHandle {
     /// Gives the open file of a part its final name, and returns when that is on the disk, as far
     /// as the system tells. Nothing is ever replaced.
     pub(in crate::disk) fn publish(
         &self,
         _part: &str,
         file: &Opened,
-        finished: &Finished<'_>,
+        publication: &Publication<'_>,
     ) -> Result<(), Error> {
         // Before anything is made on the way.
-        for part in finished.path.split('/') {
-            Name::to_make(part)?;
+        for part in publication.path.split('/') {
+            WideName::to_make(part)?;
         }
-        let (way, name) = match finished.path.rsplit_once('/') {
-            Some((way, name)) => (self.go(way)?, name),
-            None => (Vec::new(), finished.path),
+        let (parents, name) = match publication.path.rsplit_once('/') {
+            Some((parents, name)) => (self.open_parents(parents)?, name),
+            None => (Vec::new(), publication.path),
         };
-        let directory = way.last().map_or(&self.root, |level| &level.directory);
-        let name = Name::to_make(name)?;
+        let directory = parents.last().map_or(&self.root, |component| &component.directory);
+        let name = WideName::to_make(name)?;
         if find(directory, name.as_wide())?.is_some() {
             // Linking will say so, too; but a part that stays one is left as it is.
             return Err(Error::new(Failure::Exists));
@@ -61,9 +61,9 @@ impl Folder {
         if has_no_name(file)? {
             return Err(Error::new(Failure::NotFound));
         }
-        finish(file, finished)?;
+        finish(file, publication)?;
         link(file, directory, &name)?;
-        self.sync_way(&way)?;
+        self.sync_parents(&parents)?;
         // Where a directory cannot be flushed this still writes the journal.
         sync(file)
     }
@@ -85,8 +85,8 @@ impl Folder {
             return Err(Error::new(Failure::NotFound));
         }
         match path.rsplit_once('/') {
-            Some((way, _)) => self.sync_way(&self.go(way)?)?,
-            None => self.sync_way(&[])?,
+            Some((parents, _)) => self.sync_parents(&self.open_parents(parents)?)?,
+            None => self.sync_parents(&[])?,
         }
         if can_flush { calls::flush(&found) } else { Ok(()) }
     }
@@ -94,14 +94,14 @@ impl Folder {
 
 /// Opens a directory, or makes it.
 pub(in crate::disk) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
-    let name = Name::to_make(name)?;
+    let name = WideName::to_make(name)?;
     let entered = enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?;
     entered.ok_or(Error::new(Failure::Exists))
 }
 
 /// What a file gets before others can see it.
-fn finish(file: &Opened, finished: &Finished<'_>) -> Result<(), Error> {
-    let modified_ms = finished.modified_ms.unwrap_or_else(|| {
+fn finish(file: &Opened, publication: &Publication<'_>) -> Result<(), Error> {
+    let modified_ms = publication.modified_ms.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
     });
@@ -123,7 +123,7 @@ fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), S
 }
 
 /// Gives exactly the open file the name, whatever the part's name leads to by now.
-pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &Name) -> Result<(), Error> {
+pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &WideName) -> Result<(), Error> {
     let mut linked = calls::link(&file.handle, directory, name.as_wide());
     if linked.is_err_and(Status::is_unknown) {
         linked = calls::rename(&file.handle, directory, name.as_wide());

@@ -43,6 +43,6 @@ mod tests {
             assert_eq!(written, to_grow(error), "{status:#x}");
         }
         let of_a_socket = system::error(ERROR_NOT_ENOUGH_QUOTA);
-        assert!(of_a_socket.is_passing(), "{of_a_socket:?}");
+        assert!(of_a_socket.is_transient(), "{of_a_socket:?}");
     }
 }

@@ -11,9 +11,9 @@ use std::sync::mpsc::channel;
 use tempfile::TempDir;
 use windows_sys::Win32::Foundation::{NTSTATUS, STATUS_ACCESS_DENIED, STATUS_DISK_FULL};
 
-use super::names::Name;
+use super::names::WideName;
 use super::*;
-use crate::disk::{Disk, Finished};
+use crate::disk::{FilePool, Publication};
 use crate::file::{Directory, FileOp, FileOutcome, PARTS_DIRECTORY};
 use crate::operation::{Outcome, Segment};
 use crate::process::is_wine;
@@ -21,7 +21,7 @@ use crate::token::Tag;
 
 /// A directory that a test works in.
 struct Place {
-    disk: Disk,
+    disk: FilePool,
     directory: Directory,
     path: PathBuf,
     _temporary: Option<TempDir>,
@@ -36,7 +36,7 @@ impl Place {
 
     fn at(path: &Path) -> Self {
         let directory = Directory::open(path).expect("a directory");
-        Self { disk: Disk::default(), directory, path: path.to_owned(), _temporary: None }
+        Self { disk: FilePool::default(), directory, path: path.to_owned(), _temporary: None }
     }
 
     fn parts(&self) -> PathBuf {
@@ -46,7 +46,7 @@ impl Place {
     fn run(&self, op: FileOp) -> Result<FileOutcome, Failure> {
         let (post, posted) = channel();
         let post = move |completion| post.send(completion).expect("the test waits");
-        assert!(self.disk.take_on(Tag(0), Box::new(op), post).is_none());
+        assert!(self.disk.start(Tag(0), Box::new(op), post).is_none());
         match posted.recv().expect("a completion").outcome {
             Outcome::File(outcome) => Ok(*outcome),
             Outcome::Failed(error) => Err(error.failure),
@@ -111,7 +111,7 @@ impl Place {
 
     fn paths(&self) -> Vec<String> {
         let (directory, after) = (self.directory.clone(), "".into());
-        match self.run(FileOp::List { directory, after, entries_max: usize::MAX }) {
+        match self.run(FileOp::List { directory, after, max_entries: usize::MAX }) {
             Ok(FileOutcome::Listed { entries, more: false }) => {
                 entries.into_iter().map(|entry| entry.path.into()).collect()
             }
@@ -378,15 +378,15 @@ fn a_junction_leads_nowhere() {
     assert_eq!(planted.part("secret").err(), Some(Failure::NotAFile));
     assert_eq!(planted.expire(0), Err(Failure::NotAFile));
     // The way there becomes one, again and again, while it is gone.
-    let way = place.path.join("way");
+    let parents = place.path.join("way");
     let rename = |from: &Path, to: &Path| std::fs::rename(from, to).is_ok();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0.. {
-                rename(&way, &place.path.join(format!("aside-{n}")));
-                let planted = rename(&junction, &way);
-                while planted && !rename(&way, &junction) {}
+                rename(&parents, &place.path.join(format!("aside-{n}")));
+                let planted = rename(&junction, &parents);
+                while planted && !rename(&parents, &junction) {}
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
@@ -428,10 +428,10 @@ fn a_mount_point_is_a_reparse_point_too() {
 #[test]
 fn a_reparse_point_is_neither_a_file_nor_a_directory() {
     let link = fs::FILE_ATTRIBUTE_REPARSE_POINT;
-    assert_eq!(kind_of(link), Kind::Other);
-    assert_eq!(kind_of(link | fs::FILE_ATTRIBUTE_DIRECTORY), Kind::Other);
-    assert_eq!(kind_of(fs::FILE_ATTRIBUTE_DIRECTORY), Kind::Directory);
-    assert_eq!(kind_of(fs::FILE_ATTRIBUTE_ARCHIVE), Kind::File);
+    assert_eq!(kind_of(link), EntryKind::Other);
+    assert_eq!(kind_of(link | fs::FILE_ATTRIBUTE_DIRECTORY), EntryKind::Other);
+    assert_eq!(kind_of(fs::FILE_ATTRIBUTE_DIRECTORY), EntryKind::Directory);
+    assert_eq!(kind_of(fs::FILE_ATTRIBUTE_ARCHIVE), EntryKind::File);
 }
 
 #[test]
@@ -469,7 +469,7 @@ fn a_directory_is_read_from_its_beginning_each_time() {
     for name in ["a", "b", "c"] {
         std::fs::write(place.path.join(name), b"").expect("a file");
     }
-    let directory = walkable(&place.directory.folder().root).expect("once more");
+    let directory = walkable(&place.directory.dir_handle().root).expect("once more");
     for _ in 0..3 {
         let mut names = Vec::new();
         let mut note = |entry: &entries::Entry<'_>| {
@@ -494,8 +494,8 @@ pub(super) fn link_refused() -> Result<(), Status> {
 
 /// On this thread, where links are refused.
 fn publish_here(place: &Place, part: &File, path: &str) -> Result<(), Failure> {
-    let finished = Finished { path, modified_ms: None, executable: false };
-    let published = place.directory.folder().publish("part", part.opened(), &finished);
+    let publication = Publication { path, modified_ms: None, executable: false };
+    let published = place.directory.dir_handle().publish("part", part.opened(), &publication);
     published.map_err(|error| error.failure)
 }
 
@@ -516,7 +516,7 @@ fn a_file_system_without_links_gives_the_name_in_the_place_of_the_parts() {
         assert_eq!(publish_here(&place, &part, "THERE"), Err(Failure::Exists));
         // Somebody else was first, after the look.
         let (root, name) =
-            (&place.directory.folder().root, Name::to_make("THERE").expect("a name"));
+            (&place.directory.dir_handle().root, WideName::to_make("THERE").expect("a name"));
         let linked = publishing::link(part.opened(), root, &name);
         assert_eq!(linked.map_err(|error| error.failure), Err(Failure::Exists));
         assert_eq!(std::fs::read(place.path.join("there")).expect("a file"), b"already");
@@ -553,7 +553,7 @@ fn a_link_that_is_refused_for_another_reason_leaves_the_part_where_it_is() {
 #[test]
 fn a_directory_is_flushed() {
     let place = Place::new();
-    let root = &place.directory.folder().root;
+    let root = &place.directory.dir_handle().root;
     let to_flush = calls::open(root, &[], publishing::TO_FLUSH).map_err(Error::from);
     calls::flush(&to_flush.expect("it can be opened for that")).expect("flushed");
     sync_directory(root).expect("flushed");

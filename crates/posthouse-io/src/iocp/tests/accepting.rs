@@ -11,7 +11,7 @@ use super::*;
 #[test]
 fn an_accept_that_no_peer_comes_of_fails_once() {
     for failure in [Failure::NoBuffers, Failure::Reset] {
-        let nobody = Oddities { no_peer: Some(failure), ..Oddities::default() };
+        let nobody = TestFaults { no_peer: Some(failure), ..TestFaults::default() };
         everywhere(nobody, |port| {
             let mut listener = Some(listen(port));
             let mut socket = None;
@@ -21,7 +21,7 @@ fn an_accept_that_no_peer_comes_of_fails_once() {
                     let adopted = *socket.insert(lane.adopt_listener(listener));
                     lane.submit(Tag(0), Op::Accept(adopted));
                 }
-                while let Some(completion) = lane.next() {
+                while let Some(completion) = lane.next_completion() {
                     match completion.outcome {
                         Outcome::Failed(error) => {
                             assert_eq!(error.failure, Failure::NoBuffers);
@@ -50,7 +50,7 @@ fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
         [(Failure::Other, 4711, 3), (Failure::Reset, 4712, 0), (Failure::NotConnected, 4713, 0)]
     {
         let not_ready = Some(Error { failure, code });
-        let port = open(Layout::Shared, Oddities { not_ready, ..Oddities::default() });
+        let port = open(Layout::Shared, TestFaults { not_ready, ..TestFaults::default() });
         let listener = listen(&port);
         let address = listener.local_address().socket_addr();
         let mut listener = Some(listener);
@@ -68,7 +68,7 @@ fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
                 cancelled = true;
                 lane.cancel(socket, crate::Cancel::Everything);
             }
-            while let Some(completion) = lane.next() {
+            while let Some(completion) = lane.next_completion() {
                 match completion.outcome {
                     Outcome::Failed(error) => {
                         assert_eq!(error.failure, Failure::Cancelled);

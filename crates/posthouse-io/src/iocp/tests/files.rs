@@ -1,4 +1,4 @@
-//! Reads and writes of files go by the port. Whatever the port does not do the disk's threads do,
+//! Reads and writes of files go by the port. What the port does not do the file pool does,
 //! with the same outcome: only here it is seen who did it.
 
 use std::os::windows::fs::OpenOptionsExt;
@@ -10,8 +10,8 @@ use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OVERLAPPED;
 use super::*;
 use crate::disk::Opened;
 use crate::file::{File, FileKind};
-use crate::iocp::files::{self, Told};
-use crate::iocp::operation::{Begun, Spares};
+use crate::iocp::files::{self, FileEnd};
+use crate::iocp::operation::{FreeList, Submitted};
 use crate::iocp::port::{self, Event, Port};
 
 /// A file with this content, opened for overlapped operations, and the directory that holds it.
@@ -41,24 +41,24 @@ fn write(file: &File, offset: u64, segments: &[&[u8]]) -> FileOp {
 /// What the port makes of an operation that it must carry out itself.
 #[track_caller]
 fn by_port(port: &Port, op: FileOp) -> FileOutcome {
-    let spares = &mut Spares::default();
-    let begun = files::begin(port, (Tag(7), Box::new(op)), spares);
-    let ended = match begun.expect("the port takes it") {
-        Begun::Ended(ended) => ended,
-        Begun::InFlight(_) => {
+    let free_list = &mut FreeList::default();
+    let submitted = files::begin(port, (Tag(7), Box::new(op)), free_list);
+    let ended = match submitted.expect("the port takes it") {
+        Submitted::Ended(ended) => ended,
+        Submitted::InFlight(_) => {
             let mut packet = None;
             let mut note = |event| match event {
                 Event::Ended(ended) => packet = Some(ended),
-                Event::Alarm => panic!("nobody rings"),
+                Event::Waker => panic!("nobody rings"),
             };
             assert_eq!(port.wait::<1>(Some(PATIENCE), &mut note).expect("a wait"), 1);
             packet.expect("a packet")
         }
     };
-    match files::end(ended, spares) {
-        Told::With(Tag(7), outcome) => outcome,
-        Told::With(tag, _) => panic!("another's tag: {tag:?}"),
-        Told::Undone(_, op) => panic!("the port has failed to do {op:?}"),
+    match files::end(ended, free_list) {
+        FileEnd::Completed(Tag(7), outcome) => outcome,
+        FileEnd::Completed(tag, _) => panic!("another's tag: {tag:?}"),
+        FileEnd::Retry(_, op) => panic!("the port has failed to do {op:?}"),
     }
 }
 
@@ -95,8 +95,8 @@ fn a_port_leaves_to_the_disk_what_would_hold_it_up_and_the_files_of_others() {
     let (port, _alarm) = port::open(1).expect("a port");
     let (other, _other_alarm) = port::open(1).expect("a port");
     let (_directory, file) = file_with(b"content");
-    let spares = &mut Spares::default();
-    let mut is_left = |port, op| files::begin(port, (Tag(7), Box::new(op)), spares).is_err();
+    let free_list = &mut FreeList::default();
+    let mut is_left = |port, op| files::begin(port, (Tag(7), Box::new(op)), free_list).is_err();
     assert!(is_left(&port, write(&file, 7, &[b"longer"])));
     assert!(is_left(&port, write(&file, 6, &[b"t", b"longer"])));
     assert!(is_left(&port, FileOp::Sync { file: file.clone() }));
@@ -109,23 +109,23 @@ fn a_port_leaves_to_the_disk_what_would_hold_it_up_and_the_files_of_others() {
 #[test]
 fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
     for layout in [Layout::Shared, Layout::Pinned] {
-        let port = open(layout, Oddities { no_threads: true, ..Oddities::default() });
+        let port = open(layout, TestFaults { no_threads: true, ..TestFaults::default() });
         let (_directory, file) = file_with(b"content");
         let ops = [read(&file, 0), write(&file, 2, &[b"NT"]), read(&file, 7), read(&file, 0)];
         let mut ops = ops.into_iter();
         drop(file);
         let told = Arc::new(Mutex::new(Vec::new()));
         let told_here = told.clone();
-        let mut begun = false;
+        let mut submitted = false;
         port.spawn(LaneId(0), "io", move |lane| {
-            while let Some(completion) = lane.next() {
+            while let Some(completion) = lane.next_completion() {
                 let Outcome::File(outcome) = completion.outcome else {
                     panic!("{:?}", completion.outcome)
                 };
                 lock(&told_here).push(*outcome);
-                begun = false;
+                submitted = false;
             }
-            if !std::mem::replace(&mut begun, true) {
+            if !std::mem::replace(&mut submitted, true) {
                 match ops.next() {
                     Some(op) => lane.submit(Tag(0), Op::File(Box::new(op))),
                     None => return Turn::Done,

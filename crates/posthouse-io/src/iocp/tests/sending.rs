@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn a_send_through_a_layered_provider_fails_in_its_own_words() {
     for layout in [Layout::Shared, Layout::Pinned] {
-        let port = open(layout, Oddities { layered: true, ..Oddities::default() });
+        let port = open(layout, TestFaults { layered: true, ..TestFaults::default() });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address").into();
         let mut near = None;
@@ -20,7 +20,7 @@ fn a_send_through_a_layered_provider_fails_in_its_own_words() {
                 lane.submit(Tag(0), Op::Connect(socket, address));
                 socket
             });
-            while let Some(completion) = lane.next() {
+            while let Some(completion) = lane.next_completion() {
                 match completion.outcome {
                     Outcome::Sent { bytes: 0, .. } => panic!("a failure, not a send of no bytes"),
                     Outcome::Connected | Outcome::Sent { .. } => {
@@ -50,7 +50,7 @@ fn a_send_through_a_layered_provider_fails_in_its_own_words() {
 /// what sends it is told.
 #[test]
 fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
-    let refused = Oddities { no_files: true, ..Oddities::default() };
+    let refused = TestFaults { no_files: true, ..TestFaults::default() };
     everywhere(refused, |port| {
         let sent = send_a_file(port);
         assert_eq!(sent.came, [vec![0; 1000], b"tail".to_vec()].concat());
@@ -74,7 +74,8 @@ fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
         (1450, None, Failure::Reset),
     ] {
         for layout in [Layout::Shared, Layout::Pinned] {
-            let fails = Oddities { file_error: Some(code), layered: true, ..Oddities::default() };
+            let fails =
+                TestFaults { file_error: Some(code), layered: true, ..TestFaults::default() };
             let sent = send_a_file(&open(layout, fails));
             assert_eq!((sent.fault, sent.failure), (fault, Some(failure)), "{code}, {layout:?}");
             assert!(sent.came.len() <= 1000, "nothing follows");
@@ -108,7 +109,7 @@ fn send_a_file(port: &CompletionPort) -> Sent {
             lane.submit(Tag(0), Op::Connect(socket, address));
             socket
         });
-        while let Some(completion) = lane.next() {
+        while let Some(completion) = lane.next_completion() {
             match completion.outcome {
                 Outcome::Connected => {
                     let gather = gather.take().expect("it connects once");

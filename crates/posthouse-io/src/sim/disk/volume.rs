@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Content;
 use super::names::{Found, Inode, Names};
-use super::{FileId, SimFile, Work};
+use super::{FileId, PendingFileOp, SimFile};
 use crate::error::Failure;
 use crate::file::{
     File, FileEntry, FileKind, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
@@ -16,7 +16,7 @@ use crate::sync::{Arc, Mutex, Weak};
 use crate::token::Socket;
 
 /// The largest file: a simulated disk is memory.
-const FILE_BYTES_MAX: u64 = 1 << 32;
+const MAX_FILE_BYTES: u64 = 1 << 32;
 
 /// A disk of the world.
 #[derive(Debug)]
@@ -29,11 +29,11 @@ pub(crate) struct Volume {
     pub(super) epoch: u64,
     pub(super) capacity_bytes: u64,
     /// Where it hangs: what it was asked for meanwhile.
-    pub(super) hung: Option<Vec<Work>>,
+    pub(super) hung: Option<Vec<PendingFileOp>>,
     /// Sockets whose sends wait for it then.
     pub(super) hung_sends: Vec<Socket>,
     names: Names,
-    files: BTreeMap<Inode, Body>,
+    files: BTreeMap<Inode, FileData>,
     open: BTreeMap<u64, OpenFile>,
     /// The last number given to a file or to an open file.
     last: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Volume {
 
 /// A file.
 #[derive(Debug)]
-struct Body {
+struct FileData {
     content: Content,
     modified_ms: i64,
     executable: bool,
@@ -59,8 +59,8 @@ struct OpenFile {
     is_changing: bool,
 }
 
-/// What a part becomes.
-pub(super) struct Finished<'a> {
+/// The final name and attributes of a part.
+pub(super) struct Publication<'a> {
     pub(super) path: &'a str,
     pub(super) modified_ms: i64,
     pub(super) executable: bool,
@@ -76,7 +76,7 @@ fn part_name(path: &str) -> Option<&str> {
     path.strip_prefix(PARTS_DIRECTORY)?.strip_prefix('/')
 }
 
-impl Body {
+impl FileData {
     fn metadata(&self) -> Metadata {
         let Self { modified_ms, executable, .. } = *self;
         Metadata { bytes: self.content.len() as u64, modified_ms, executable }
@@ -109,14 +109,14 @@ impl Volume {
         self.last
     }
 
-    fn body(&mut self, inode: Inode) -> &mut Body {
+    fn data(&mut self, inode: Inode) -> &mut FileData {
         self.files.get_mut(&inode).expect("a file is there while anything leads to it")
     }
 
     fn insert(&mut self, content: Content, now_ms: i64) -> Inode {
         let inode = Inode(self.next());
-        let body = Body { content, modified_ms: now_ms, executable: false };
-        self.files.insert(inode, body);
+        let data = FileData { content, modified_ms: now_ms, executable: false };
+        self.files.insert(inode, data);
         inode
     }
 
@@ -203,7 +203,7 @@ impl Volume {
             Some(Found::Directory) => return Err(Failure::NotAFile),
             None => return Err(Failure::NotFound),
         };
-        let metadata = self.body(inode).metadata();
+        let metadata = self.data(inode).metadata();
         let version = Some(self.version(inode));
         Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
     }
@@ -231,7 +231,7 @@ impl Volume {
                 inode
             }
         };
-        let bytes = self.body(inode).content.len() as u64;
+        let bytes = self.data(inode).content.len() as u64;
         Ok(FileOutcome::Part { file: self.open_inode(inode, true), bytes })
     }
 
@@ -241,18 +241,18 @@ impl Volume {
         bytes: u64,
         now_ms: i64,
     ) -> Result<FileOutcome, Failure> {
-        let body = self.opened_body(file)?;
-        if bytes > FILE_BYTES_MAX {
+        let data = self.opened_data(file)?;
+        if bytes > MAX_FILE_BYTES {
             return Err(Failure::NoSpace);
         }
-        body.content.cut(bytes as usize);
-        body.modified_ms = now_ms;
+        data.content.cut(bytes as usize);
+        data.modified_ms = now_ms;
         Ok(FileOutcome::Done)
     }
 
     /// What there is to read from the offset on.
     pub(super) fn read(&mut self, file: &SimFile, offset: u64) -> Result<&[u8], Failure> {
-        Ok(self.opened_body(file)?.content.from(offset))
+        Ok(self.opened_data(file)?.content.from(offset))
     }
 
     /// How many of the bytes there is room for.
@@ -263,8 +263,8 @@ impl Volume {
         bytes: usize,
     ) -> Result<usize, Failure> {
         let room = self.room();
-        let here = self.opened_body(file)?.content.len() as u64;
-        let end = here.saturating_add(room).min(FILE_BYTES_MAX);
+        let here = self.opened_data(file)?.content.len() as u64;
+        let end = here.saturating_add(room).min(MAX_FILE_BYTES);
         match usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX) {
             0 => Err(Failure::NoSpace),
             most => Ok(most.min(bytes)),
@@ -279,16 +279,16 @@ impl Volume {
         bytes: Vec<u8>,
         now_ms: i64,
     ) -> Result<(), Failure> {
-        let body = self.opened_body(file)?;
-        body.content.write(offset as usize, bytes);
-        body.modified_ms = now_ms;
+        let data = self.opened_data(file)?;
+        data.content.write(offset as usize, bytes);
+        data.modified_ms = now_ms;
         Ok(())
     }
 
     /// The content, and the name of a part: systems write a new file's name with it.
     pub(super) fn sync(&mut self, file: &SimFile) -> Result<FileOutcome, Failure> {
         let inode = self.opened(file).ok_or(Failure::Disk)?;
-        self.body(inode).content.sync();
+        self.data(inode).content.sync();
         let parts = self.names.of(inode).filter(|path| part_name(path).is_some());
         for path in parts.map(str::to_owned).collect::<Vec<_>>() {
             self.names.sync(&path);
@@ -297,7 +297,7 @@ impl Volume {
     }
 
     pub(super) fn metadata(&mut self, file: &SimFile) -> Result<FileOutcome, Failure> {
-        let metadata = self.opened_body(file)?.metadata();
+        let metadata = self.opened_data(file)?.metadata();
         let inode = self.opened(file).ok_or(Failure::Disk)?;
         Ok(FileOutcome::Metadata { metadata, version: Some(self.version(inode)) })
     }
@@ -317,20 +317,24 @@ impl Volume {
 
     /// The first moment of a publication: the content is on the disk, the name is there, and could
     /// be lost. [`sync_name`](Self::sync_name) is the second.
-    pub(super) fn link(&mut self, file: &SimFile, finished: &Finished<'_>) -> Result<(), Failure> {
+    pub(super) fn link(
+        &mut self,
+        file: &SimFile,
+        publication: &Publication<'_>,
+    ) -> Result<(), Failure> {
         let inode = self.opened(file).ok_or(Failure::Disk)?;
-        self.names.make_way(finished.path)?;
-        if self.names.look(finished.path).is_some() {
+        self.names.make_way(publication.path)?;
+        if self.names.look(publication.path).is_some() {
             return Err(Failure::Exists);
         }
         if self.names.of(inode).next().is_none() {
             return Err(Failure::NotFound);
         }
-        let body = self.body(inode);
-        body.modified_ms = finished.modified_ms;
-        body.executable = finished.executable;
-        body.content.sync();
-        self.names.link(finished.path, inode);
+        let data = self.data(inode);
+        data.modified_ms = publication.modified_ms;
+        data.executable = publication.executable;
+        data.content.sync();
+        self.names.link(publication.path, inode);
         Ok(())
     }
 
@@ -349,7 +353,7 @@ impl Volume {
         if self.names.look(path) != Some(Found::File(inode)) {
             return Err(Failure::NotFound);
         }
-        self.body(inode).content.sync();
+        self.data(inode).content.sync();
         Ok(self.sync_name(path))
     }
 
@@ -379,24 +383,24 @@ impl Volume {
         FileOutcome::Done
     }
 
-    pub(super) fn list(&self, after: &str, entries_max: usize) -> FileOutcome {
+    pub(super) fn list(&self, after: &str, max_entries: usize) -> FileOutcome {
         let mut finals =
             self.names.files_after(after).filter(|(path, _)| part_name(path).is_none());
         let entry = |(path, inode): (&str, Inode)| FileEntry {
             path: path.into(),
             metadata: self.files[&inode].metadata(),
         };
-        let entries = finals.by_ref().take(entries_max).map(entry).collect();
+        let entries = finals.by_ref().take(max_entries).map(entry).collect();
         FileOutcome::Listed { entries, more: finals.next().is_some() }
     }
 
     /// The open file; the disk that it was on has failed, where it is dead.
-    fn opened_body(&mut self, file: &SimFile) -> Result<&mut Body, Failure> {
+    fn opened_data(&mut self, file: &SimFile) -> Result<&mut FileData, Failure> {
         let inode = self.opened(file).ok_or(Failure::Disk)?;
-        Ok(self.body(inode))
+        Ok(self.data(inode))
     }
 
-    // ---- figures ----
+    // ---- usage ----
 
     /// Counts names, as a walk does: a published part that is not removed yet has two.
     pub(super) fn usage(&self) -> Usage {
@@ -467,7 +471,7 @@ impl Volume {
     /// When a final file was modified.
     pub(super) fn modified_ms(&mut self, path: &str) -> Option<i64> {
         let Some(Found::File(inode)) = self.names.look(path) else { return None };
-        Some(self.body(inode).modified_ms)
+        Some(self.data(inode).modified_ms)
     }
 
     /// Changes a file in its place, on the disk. False: there is none.
@@ -478,10 +482,10 @@ impl Volume {
         change: impl FnOnce(&mut Content),
     ) -> bool {
         let Some(Found::File(inode)) = self.names.look(path) else { return false };
-        let body = self.body(inode);
-        change(&mut body.content);
-        body.content.sync();
-        body.modified_ms = now_ms;
+        let data = self.data(inode);
+        change(&mut data.content);
+        data.content.sync();
+        data.modified_ms = now_ms;
         true
     }
 
@@ -496,7 +500,7 @@ impl Volume {
 
     pub(super) fn sync_all(&mut self) {
         self.names.sync_all();
-        self.files.values_mut().for_each(|body| body.content.sync());
+        self.files.values_mut().for_each(|data| data.content.sync());
         self.collect();
     }
 
@@ -506,8 +510,8 @@ impl Volume {
         self.epoch += 1;
         self.open.clear();
         let mut lost = self.names.crash(random);
-        for body in self.files.values_mut() {
-            lost += body.content.crash(random);
+        for data in self.files.values_mut() {
+            lost += data.content.crash(random);
         }
         self.collect();
         lost

@@ -1,30 +1,30 @@
 //! Operations on files: what is wrong with them, how long they take, and what goes wrong.
 
-use super::volume::Finished;
+use super::volume::Publication;
 use super::{FileId, SimDirectory, SimFile};
 use crate::error::{Error, Failure};
 use crate::file::{Directory, File, FileOp, FileOutcome};
 use crate::operation::{FileFault, Gather, Outcome};
-use crate::sim::completions::{Queued, Role};
+use crate::sim::completions::{OpKind, Queued};
 use crate::sim::log::Note;
-use crate::sim::stream::Flight;
+use crate::sim::stream::InFlight;
 use crate::sim::world::{Event, World};
-use crate::sim::{At, Nanos};
+use crate::sim::{LaneAddr, Nanos};
 use crate::token::{Socket, Tag};
 
 /// An operation on files that is in flight.
 #[derive(Debug)]
-pub(crate) struct Work {
-    account: Account,
+pub(crate) struct PendingFileOp {
+    info: OpInfo,
     op: Box<FileOp>,
-    moment: Moment,
+    effect: Effect,
 }
 
 /// Whose it is, and what it is about.
 #[derive(Debug)]
-struct Account {
-    at: At,
-    flight: Flight,
+struct OpInfo {
+    at: LaneAddr,
+    in_flight: InFlight,
     disk: usize,
     file: Option<FileId>,
     /// What the log calls it.
@@ -33,21 +33,21 @@ struct Account {
 
 /// When something of an operation takes effect.
 #[derive(Debug)]
-enum Moment {
+enum Effect {
     /// A publication links the final name, and ends then.
     Link(Nanos),
     /// It ends.
     End,
 }
 
-impl Work {
+impl PendingFileOp {
     pub(crate) fn tag(&self) -> Tag {
-        self.account.flight.tag
+        self.info.in_flight.tag
     }
 }
 
 /// What an operation goes through.
-fn through(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
+fn targets(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
     match op {
         FileOp::Open { directory, .. }
         | FileOp::OpenPart { directory, .. }
@@ -84,7 +84,7 @@ fn kind(op: &FileOp) -> u64 {
 }
 
 /// What the log says came of it.
-fn figure(result: &Result<FileOutcome, Failure>) -> u64 {
+fn log_value(result: &Result<FileOutcome, Failure>) -> u64 {
     match result {
         Ok(FileOutcome::Opened { metadata, .. } | FileOutcome::Metadata { metadata, .. }) => {
             metadata.bytes
@@ -116,7 +116,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// What is wrong with an operation, whatever it goes through.
-fn mistake(op: &FileOp) -> Option<String> {
+fn invalid_reason(op: &FileOp) -> Option<String> {
     let path = |path: &str| (!is_path(path)).then(|| format!("{path:?} is no path"));
     let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is no name of a part"));
     match op {
@@ -125,7 +125,7 @@ fn mistake(op: &FileOp) -> Option<String> {
         FileOp::Publish { part, path: of, .. } => name(part).or_else(|| path(of)),
         FileOp::Read { bytes: 0, .. } => Some("a read of nothing".to_owned()),
         FileOp::Write { data, .. } if data.is_empty() => Some("a write of nothing".to_owned()),
-        FileOp::List { entries_max: 0, .. } => Some("a list of nothing".to_owned()),
+        FileOp::List { max_entries: 0, .. } => Some("a list of nothing".to_owned()),
         _ => None,
     }
 }
@@ -143,12 +143,12 @@ impl World {
 
     // ---- submitting ----
 
-    pub(crate) fn file(&mut self, at: At, flight: Flight, op: Box<FileOp>) {
-        let tag = flight.tag;
-        if let Some(mistake) = mistake(&op) {
-            self.bug(&format!("{tag:?}: {mistake}"));
+    pub(crate) fn file(&mut self, at: LaneAddr, in_flight: InFlight, op: Box<FileOp>) {
+        let tag = in_flight.tag;
+        if let Some(invalid_reason) = invalid_reason(&op) {
+            self.bug(&format!("{tag:?}: {invalid_reason}"));
         }
-        let (directory, file) = through(&op);
+        let (directory, file) = targets(&op);
         let directory = directory.map(|directory| self.own_directory(tag, directory).disk);
         let file = file.map(|file| self.own_file(tag, file));
         if let Some(file) = file {
@@ -164,8 +164,8 @@ impl World {
         {
             self.bug(&format!("{tag:?}: a second operation in flight on a file that changes"));
         }
-        let account = Account { at, flight, disk, file, kind: kind(&op) };
-        self.start_work(Work { account, op, moment: Moment::End });
+        let info = OpInfo { at, in_flight, disk, file, kind: kind(&op) };
+        self.start_work(PendingFileOp { info, op, effect: Effect::End });
     }
 
     /// A directory of a disk of this world.
@@ -201,20 +201,20 @@ impl World {
     }
 
     /// Lets an operation take effect at once, or says when it will.
-    fn start_work(&mut self, mut work: Work) {
+    fn start_work(&mut self, mut work: PendingFileOp) {
         let publishes = matches!(*work.op, FileOp::Publish { .. });
-        if self.at_once() && self.disks[work.account.disk].hung.is_none() {
+        if self.at_once() && self.disks[work.info.disk].hung.is_none() {
             return match if publishes { self.link_work(&work) } else { Ok(()) } {
                 Ok(()) => self.finish_work(work, true),
-                Err(failure) => self.land_work(work.account, Err(failure), true),
+                Err(failure) => self.land_work(work.info, Err(failure), true),
             };
         }
-        self.tally.delayed += 1;
+        self.fault_counts.delayed += 1;
         let takes = self.random.time(&self.faults.disk_delay);
         let end = self.now + takes;
         let mut when = end;
         if publishes {
-            work.moment = Moment::Link(end);
+            work.effect = Effect::Link(end);
             when = self.now + self.random.below(takes as usize + 1) as Nanos;
         }
         self.schedule(when, Event::File(Box::new(work)));
@@ -222,7 +222,7 @@ impl World {
 
     /// When a part of a file that is sent has been read.
     pub(crate) fn when_read(&mut self) -> Nanos {
-        self.tally.delayed += 1;
+        self.fault_counts.delayed += 1;
         self.now + self.random.time(&self.faults.disk_delay)
     }
 
@@ -249,49 +249,49 @@ impl World {
     // ---- taking effect ----
 
     /// The moment of an operation has come.
-    pub(crate) fn work(&mut self, mut work: Work) {
-        if let Some(held) = &mut self.disks[work.account.disk].hung {
+    pub(crate) fn work(&mut self, mut work: PendingFileOp) {
+        if let Some(held) = &mut self.disks[work.info.disk].hung {
             return held.push(work);
         }
-        let Moment::Link(end) = work.moment else { return self.finish_work(work, false) };
+        let Effect::Link(end) = work.effect else { return self.finish_work(work, false) };
         match self.link_work(&work) {
             Ok(()) => {
-                work.moment = Moment::End;
+                work.effect = Effect::End;
                 self.schedule(end, Event::File(Box::new(work)));
             }
-            Err(failure) => self.land_work(work.account, Err(failure), false),
+            Err(failure) => self.land_work(work.info, Err(failure), false),
         }
     }
 
     /// The first moment of a publication.
-    fn link_work(&mut self, work: &Work) -> Result<(), Failure> {
-        let Account { disk, kind, .. } = work.account;
+    fn link_work(&mut self, work: &PendingFileOp) -> Result<(), Failure> {
+        let OpInfo { disk, kind, .. } = work.info;
         self.fate(disk, &work.op)?;
         let FileOp::Publish { file, path, modified_ms, executable, .. } = &*work.op else {
             unreachable!("only a publication links");
         };
         let modified_ms = modified_ms.unwrap_or(self.now_ms());
-        let finished = Finished { path, modified_ms, executable: *executable };
-        self.disks[disk].link(own(file), &finished)?;
+        let publication = Publication { path, modified_ms, executable: *executable };
+        self.disks[disk].link(own(file), &publication)?;
         self.note(Note::File, kind, LINKED);
         Ok(())
     }
 
-    fn finish_work(&mut self, work: Work, at_once: bool) {
-        let Work { account, op, .. } = work;
-        let fate = self.fate(account.disk, &op);
-        let result = fate.and_then(|()| self.perform(account.disk, *op));
-        self.land_work(account, result, at_once);
+    fn finish_work(&mut self, work: PendingFileOp, at_once: bool) {
+        let PendingFileOp { info, op, .. } = work;
+        let fate = self.fate(info.disk, &op);
+        let result = fate.and_then(|()| self.perform(info.disk, *op));
+        self.land_work(info, result, at_once);
     }
 
-    fn land_work(&mut self, account: Account, result: Result<FileOutcome, Failure>, at_once: bool) {
-        let Account { at, flight, file, kind, .. } = account;
-        self.note(Note::File, kind, figure(&result));
+    fn land_work(&mut self, info: OpInfo, result: Result<FileOutcome, Failure>, at_once: bool) {
+        let OpInfo { at, in_flight, file, kind, .. } = info;
+        self.note(Note::File, kind, log_value(&result));
         let outcome = match result {
             Ok(outcome) => Outcome::File(Box::new(outcome)),
             Err(failure) => Outcome::Failed(Error::new(failure)),
         };
-        let queued = Queued::new(None, flight.land(), Role::File, false, outcome);
+        let queued = Queued::new(None, in_flight.into_tag(), OpKind::File, false, outcome);
         self.complete(at, Queued { file, ..queued }, at_once);
     }
 
@@ -302,7 +302,7 @@ impl World {
 
     /// Whether an operation fails, whatever it is meant to do.
     fn fate(&mut self, disk: usize, op: &FileOp) -> Result<(), Failure> {
-        let (directory, file) = through(op);
+        let (directory, file) = targets(op);
         let disk = &self.disks[disk];
         let before_crash = directory
             .and_then(Directory::simulated)
@@ -311,13 +311,13 @@ impl World {
             return Err(Failure::Disk);
         }
         if self.random.chance(self.faults.disk_fails_ppm) {
-            self.tally.disk_fails += 1;
+            self.fault_counts.disk_fails += 1;
             return Err(Failure::Disk);
         }
         let takes_room =
             matches!(op, FileOp::Write { .. } | FileOp::OpenPart { .. } | FileOp::Publish { .. });
         if takes_room && self.random.chance(self.faults.disk_full_ppm) {
-            self.tally.disk_full += 1;
+            self.fault_counts.disk_full += 1;
             return Err(Failure::NoSpace);
         }
         Ok(())
@@ -343,7 +343,7 @@ impl World {
             FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
             FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ms)),
             FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),
-            FileOp::List { after, entries_max, .. } => Ok(disk.list(&after, entries_max)),
+            FileOp::List { after, max_entries, .. } => Ok(disk.list(&after, max_entries)),
         }
     }
 
@@ -360,7 +360,7 @@ impl World {
         let mut count = most;
         if most > 0 && self.random.chance(self.faults.read_short_ppm) {
             count = self.random.part(most);
-            self.tally.read_short += u64::from(count < most);
+            self.fault_counts.read_short += u64::from(count < most);
         }
         memory.clear();
         memory.extend_from_slice(&there[..count]);
@@ -380,25 +380,25 @@ impl World {
     }
 
     /// Reads, at most so many bytes, what comes next in a send.
-    pub(crate) fn load(&mut self, gather: &mut Gather, bytes_max: usize) {
+    pub(crate) fn load(&mut self, gather: &mut Gather, max_bytes: usize) {
         let Some((file, offset, bytes)) = gather.file_ahead() else { return };
-        let (file, bytes) = (own(file).clone(), bytes.min(bytes_max));
+        let (file, bytes) = (own(file).clone(), bytes.min(max_bytes));
         let disk = file.id.disk;
         let read = if self.disks[disk].is_dead(&file) {
             Err(Failure::Disk)
         } else if self.random.chance(self.faults.disk_fails_ppm) {
-            self.tally.disk_fails += 1;
+            self.fault_counts.disk_fails += 1;
             Err(Failure::Disk)
         } else {
             self.read_file(disk, &file, offset, bytes, Vec::new())
         };
         match read {
             Ok(FileOutcome::Read { memory }) if memory.is_empty() => {
-                gather.give_up_file(FileFault::Short);
+                gather.pad_file(FileFault::Short);
             }
             Ok(FileOutcome::Read { memory }) => gather.load(memory),
             Ok(other) => unreachable!("a read gave {other:?}"),
-            Err(failure) => gather.give_up_file(FileFault::Failed(Error::new(failure))),
+            Err(failure) => gather.pad_file(FileFault::Failed(Error::new(failure))),
         }
     }
 
@@ -413,7 +413,7 @@ impl World {
         let mut count = most;
         if self.random.chance(self.faults.write_short_ppm) {
             count = self.random.part(most);
-            self.tally.write_short += u64::from(count < most);
+            self.fault_counts.write_short += u64::from(count < most);
         }
         let bytes: Vec<u8> = data.slices().flatten().copied().take(count).collect();
         self.log.bytes(self.now, &bytes);

@@ -70,7 +70,7 @@ impl Transfers {
                 let directory = directory.io().clone();
                 let after = after.into();
                 let listing = Listing { id, directory: directory.clone() };
-                let list = FileOp::List { directory, after, entries_max: ENTRIES_MAX };
+                let list = FileOp::List { directory, after, max_entries: ENTRIES_MAX };
                 self.begin(hands, true, Work::Listing(listing), list);
             }
         }
@@ -92,7 +92,7 @@ impl Transfers {
                 if let (false, Some(last)) = (said, entries.last()) {
                     // Nothing of it can be shown, and an empty answer would mean the end.
                     let (directory, after) = (listing.directory.clone(), last.path.clone());
-                    let list = FileOp::List { directory, after, entries_max: ENTRIES_MAX };
+                    let list = FileOp::List { directory, after, max_entries: ENTRIES_MAX };
                     return self.submit(hands, place, list);
                 }
             }

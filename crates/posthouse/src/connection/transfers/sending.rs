@@ -279,7 +279,8 @@ impl Transfers {
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
             Next::Chunk { offset, bytes }
-                if open.known.is_some() && hands.cx.lane.prefers_file(bytes.min(chunk_bytes)) =>
+                if open.known.is_some()
+                    && hands.cx.lane.prefers_sendfile(bytes.min(chunk_bytes)) =>
             {
                 sending.unread = Some(bytes.min(chunk_bytes));
                 FileOp::Read { file, offset, bytes: 1, memory: Vec::new() }

@@ -427,7 +427,7 @@ impl Run {
         self.holds()?;
         let mut summary = self.book.ledger().verdict().map_err(Violation::of)?;
         summary.merge(&self.book.summary());
-        summary.faults = self.world.network.tally().total();
+        summary.faults = self.world.network.fault_counts().total();
         summary.fingerprint = self.world.network.fingerprint();
         Ok(summary)
     }

@@ -22,7 +22,7 @@ fn hung(
     let (here, disk) = (bed.store("here"), bed.world().disk("there"));
     let tuning = bed.options().tuning.with_chunk_bytes(1024).with_transfer_window_bytes(4096);
     let options = bed.options().with(|o| o.tuning = tuning);
-    let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), options);
+    let (server, log) = serve_with(bed, &disk.directory(), options);
     for number in 0..files {
         here.write(&format!("n{number}"), &content(number, 100_000));
     }
@@ -83,7 +83,7 @@ fn hung_with_known(
 ) -> (Endpoint<Carrier>, Log, Endpoint<Carrier>, Disk) {
     let disk = bed.world().disk("there");
     disk.write("file", &content(1, bytes));
-    let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
+    let (server, log) = serve_with(bed, &disk.directory(), bed.options());
     let client = bed.client(&server);
     client.get("file", &bed.store("first").directory()).expect("it comes");
     client.close();

@@ -93,8 +93,8 @@ impl Shelves {
 
     /// How often operations on any disk have failed, or were not awaited.
     pub(super) fn failures(&self) -> u64 {
-        let tally = self.network.tally();
-        tally.disk_full + tally.disk_fails + tally.given_up
+        let tally = self.network.fault_counts();
+        tally.disk_full + tally.disk_fails + tally.abandoned
     }
 
     /// How often a disk has crashed.

@@ -4,33 +4,33 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use super::here::{self, Identity};
+use super::platform::{self, Identity};
 use crate::error::Error;
 use crate::file::Usage;
 use crate::sync::{Mutex, lock};
 
 /// Directories that are remembered; past that they are found out again.
-const DURABLE_MAX: usize = 4096;
+const MAX_DURABLE: usize = 4096;
 
 /// A directory of this machine.
 #[derive(Debug)]
-pub(crate) struct Folder {
-    pub(super) root: here::Handle,
+pub(crate) struct DirHandle {
+    pub(super) root: platform::Handle,
     /// Directories beneath it whose names are known to be on the disk.
     durable: Mutex<BTreeSet<Identity>>,
 }
 
 /// A directory on the way to a name.
-pub(super) struct Level {
-    pub(super) directory: here::Handle,
+pub(super) struct Component {
+    pub(super) directory: platform::Handle,
     identity: Identity,
     /// Whether its own name is known to be on the disk.
     durable: bool,
 }
 
-impl Folder {
+impl DirHandle {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { root: here::open_root(path)?, durable: Mutex::default() })
+        Ok(Self { root: platform::open_root(path)?, durable: Mutex::default() })
     }
 
     pub(crate) fn usage(&self) -> Result<Usage, Error> {
@@ -40,37 +40,37 @@ impl Folder {
     }
 
     /// Opens the directories on the way, one beneath the other, making those that are not there.
-    pub(super) fn go(&self, way: &str) -> Result<Vec<Level>, Error> {
-        let mut levels: Vec<Level> = Vec::new();
-        for name in way.split('/') {
-            let from = levels.last().map_or(&self.root, |level| &level.directory);
-            let directory = here::enter_or_make(from, name)?;
-            let identity = here::identity(&directory)?;
+    pub(super) fn open_parents(&self, parents: &str) -> Result<Vec<Component>, Error> {
+        let mut components: Vec<Component> = Vec::new();
+        for name in parents.split('/') {
+            let from = components.last().map_or(&self.root, |component| &component.directory);
+            let directory = platform::enter_or_make(from, name)?;
+            let identity = platform::identity(&directory)?;
             let durable = lock(&self.durable).contains(&identity);
-            levels.push(Level { directory, identity, durable });
+            components.push(Component { directory, identity, durable });
         }
-        Ok(levels)
+        Ok(components)
     }
 
     /// Waits until the new name is on the disk, and those of the directories on the way to it.
     /// Who found a directory there does not know whether the one who made it has waited: so each
     /// name is waited for once.
-    pub(super) fn sync_way(&self, way: &[Level]) -> Result<(), Error> {
+    pub(super) fn sync_parents(&self, parents: &[Component]) -> Result<(), Error> {
         let mut new_inside = true;
-        for level in way.iter().rev() {
+        for component in parents.iter().rev() {
             if new_inside {
-                here::sync_directory(&level.directory)?;
+                platform::sync_directory(&component.directory)?;
             }
-            new_inside = !level.durable;
+            new_inside = !component.durable;
         }
         if new_inside {
-            here::sync_directory(&self.root)?;
+            platform::sync_directory(&self.root)?;
         }
         let mut durable = lock(&self.durable);
-        if durable.len() + way.len() > DURABLE_MAX {
+        if durable.len() + parents.len() > MAX_DURABLE {
             durable.clear();
         }
-        durable.extend(way.iter().map(|level| level.identity));
+        durable.extend(parents.iter().map(|component| component.identity));
         Ok(())
     }
 }

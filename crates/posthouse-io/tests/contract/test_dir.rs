@@ -8,28 +8,28 @@ use posthouse_io::{
 };
 use tempfile::TempDir;
 
-use crate::bed::{Bed, gather};
+use crate::harness::{Harness, gather};
 
 /// A directory that a test works in.
-pub struct Place<'a> {
-    pub bed: &'a Bed,
+pub struct TestDir<'a> {
+    pub harness: &'a Harness,
     pub directory: Directory,
     path: PathBuf,
     _temporary: Option<TempDir>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> TestDir<'a> {
     /// An empty one, that goes with this value.
-    pub fn new(bed: &'a Bed) -> Self {
+    pub fn new(harness: &'a Harness) -> Self {
         let temporary = tempfile::tempdir().expect("a new directory");
-        let place = Self::at(bed, temporary.path());
-        Self { _temporary: Some(temporary), ..place }
+        let dir = Self::at(harness, temporary.path());
+        Self { _temporary: Some(temporary), ..dir }
     }
 
     /// One that is there, and stays.
-    pub fn at(bed: &'a Bed, path: &Path) -> Self {
+    pub fn at(harness: &'a Harness, path: &Path) -> Self {
         let directory = Directory::open(path).expect("the directory opens");
-        Self { bed, directory, path: path.to_owned(), _temporary: None }
+        Self { harness, directory, path: path.to_owned(), _temporary: None }
     }
 
     /// A path of this machine beneath the directory.
@@ -38,16 +38,16 @@ impl<'a> Place<'a> {
     }
 
     pub fn submit(&self, op: FileOp) -> Tag {
-        self.submit_on(self.bed.lane(0), op)
+        self.submit_on(self.harness.lane(0), op)
     }
 
     pub fn submit_on(&self, lane: LaneId, op: FileOp) -> Tag {
-        self.bed.submit(lane, Op::File(Box::new(op)))
+        self.harness.submit(lane, Op::File(Box::new(op)))
     }
 
     #[track_caller]
     pub fn outcome(&self, tag: Tag) -> Result<FileOutcome, Failure> {
-        match self.bed.outcome(tag) {
+        match self.harness.outcome(tag) {
             Outcome::File(outcome) => Ok(*outcome),
             Outcome::Failed(error) => Err(error.failure),
             other => panic!("what came of a file, not {other:?}"),
@@ -204,9 +204,9 @@ impl<'a> Place<'a> {
     }
 
     #[track_caller]
-    pub fn list(&self, after: &str, entries_max: usize) -> (Vec<FileEntry>, bool) {
+    pub fn list(&self, after: &str, max_entries: usize) -> (Vec<FileEntry>, bool) {
         let (directory, after) = (self.directory.clone(), after.into());
-        match self.run(FileOp::List { directory, after, entries_max }) {
+        match self.run(FileOp::List { directory, after, max_entries }) {
             Ok(FileOutcome::Listed { entries, more }) => (entries, more),
             other => panic!("a list, not {other:?}"),
         }

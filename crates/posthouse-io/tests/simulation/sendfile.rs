@@ -3,8 +3,8 @@
 use posthouse_io::sim::Faults;
 use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, Outcome, Segment};
 
-use crate::desk::Desk;
-use crate::rig::gather;
+use crate::disk_fixture::DiskFixture;
+use crate::fixture::gather;
 
 /// So much of the file, between two words.
 fn between(file: &File, offset: u64, bytes: usize) -> Gather {
@@ -15,11 +15,17 @@ fn between(file: &File, offset: u64, bytes: usize) -> Gather {
 }
 
 /// Sends it, `meanwhile` between any two sends: what came, and what was said of the file.
-fn sent(desk: &Desk, mut left: Gather, mut meanwhile: impl FnMut()) -> (Vec<u8>, FileFaults) {
-    let (socket, raw, listener) = desk.rig.pair();
+fn sent(
+    disk_fixture: &DiskFixture,
+    mut left: Gather,
+    mut meanwhile: impl FnMut(),
+) -> (Vec<u8>, FileFaults) {
+    let (socket, raw, listener) = disk_fixture.fixture.pair();
     let (mut faults, mut came) = (Vec::new(), Vec::new());
     while !left.is_empty() {
-        let Outcome::Sent { bytes, mut gather } = desk.rig.perform(Op::Send(socket, left)) else {
+        let Outcome::Sent { bytes, mut gather } =
+            disk_fixture.fixture.perform(Op::Send(socket, left))
+        else {
             panic!("sent")
         };
         gather.advance(bytes, |segment| match segment {
@@ -28,10 +34,10 @@ fn sent(desk: &Desk, mut left: Gather, mut meanwhile: impl FnMut()) -> (Vec<u8>,
         });
         left = gather;
         meanwhile();
-        desk.rig.network.settle();
+        disk_fixture.fixture.network.settle();
         came.extend(raw.take_received());
     }
-    desk.rig.close(&[socket, listener]);
+    disk_fixture.fixture.close(&[socket, listener]);
     (came, faults)
 }
 
@@ -44,27 +50,27 @@ fn a_file_arrives_between_what_was_sent_before_and_after_it() {
             0 => Faults::typical(),
             _ => Faults { no_descriptors_ppm: 0, ..Faults::from_seed(seed).without_losses() },
         };
-        let desk = Desk::on(&posthouse_io::sim::Network::with(seed, faults));
+        let disk_fixture = DiskFixture::on(&posthouse_io::sim::Network::with(seed, faults));
         let content: Vec<u8> = (0..50_000u32).map(|i| (i * 31 % 251) as u8).collect();
-        desk.disk.write("file", &content);
-        let (file, _) = desk.open("file").unwrap();
-        let (came, faults) = sent(&desk, between(&file, 10, 40_000), || {});
+        disk_fixture.disk.write("file", &content);
+        let (file, _) = disk_fixture.open("file").unwrap();
+        let (came, faults) = sent(&disk_fixture, between(&file, 10, 40_000), || {});
         assert!(came == [b"head", &content[10..40_010], b"tail"].concat(), "seed {seed}");
         assert_eq!(faults, [None], "seed {seed}");
-        desk.rig.end_clean();
+        disk_fixture.fixture.end_clean();
     }
 }
 
 #[test]
 fn what_a_file_has_lost_is_made_up_with_zeros() {
-    let desk = Desk::new(Faults { window_bytes: 100..=100, ..Faults::none() });
-    desk.disk.write("file", &[7; 1000]);
-    let (file, _) = desk.open("file").unwrap();
+    let disk_fixture = DiskFixture::new(Faults { window_bytes: 100..=100, ..Faults::none() });
+    disk_fixture.disk.write("file", &[7; 1000]);
+    let (file, _) = disk_fixture.open("file").unwrap();
     let mut sends = 0;
-    let (came, faults) = sent(&desk, between(&file, 0, 1000), || {
+    let (came, faults) = sent(&disk_fixture, between(&file, 0, 1000), || {
         sends += 1;
         if sends == 6 {
-            desk.disk.truncate("file", 1);
+            disk_fixture.disk.truncate("file", 1);
         }
     });
     assert_eq!((came.len(), faults), (1008, vec![Some(FileFault::Short)]));
@@ -78,15 +84,17 @@ fn what_a_file_has_lost_is_made_up_with_zeros() {
 #[test]
 fn a_disk_that_fails_is_made_up_with_zeros() {
     for crashes in [false, true] {
-        let desk = Desk::new(Faults::none());
-        desk.disk.write("file", &[7; 1000]);
-        desk.disk.sync_all();
-        let (file, _) = desk.open("file").unwrap();
+        let disk_fixture = DiskFixture::new(Faults::none());
+        disk_fixture.disk.write("file", &[7; 1000]);
+        disk_fixture.disk.sync_all();
+        let (file, _) = disk_fixture.open("file").unwrap();
         match crashes {
-            true => desk.disk.crash(),
-            false => desk.set_faults(Faults { disk_fails_ppm: 1_000_000, ..Faults::none() }),
+            true => disk_fixture.disk.crash(),
+            false => {
+                disk_fixture.set_faults(Faults { disk_fails_ppm: 1_000_000, ..Faults::none() })
+            }
         }
-        let (came, faults) = sent(&desk, between(&file, 0, 1000), || {});
+        let (came, faults) = sent(&disk_fixture, between(&file, 0, 1000), || {});
         assert_eq!(came, [b"head".to_vec(), vec![0; 1000], b"tail".to_vec()].concat());
         let failed = posthouse_io::Error::new(Failure::Disk);
         assert_eq!(faults, [Some(FileFault::Failed(failed))]);
@@ -96,10 +104,10 @@ fn a_disk_that_fails_is_made_up_with_zeros() {
 #[test]
 #[should_panic(expected = "a part is sent")]
 fn a_part_is_not_sent() {
-    let desk = Desk::new(Faults::none());
-    let file = desk.part_with("p", b"half");
-    let (socket, _raw, _) = desk.rig.pair();
+    let disk_fixture = DiskFixture::new(Faults::none());
+    let file = disk_fixture.part_with("p", b"half");
+    let (socket, _raw, _) = disk_fixture.fixture.pair();
     let mut all = Gather::default();
     all.push(Segment::File(Box::new(FilePart::new(file, 0, 4))));
-    desk.rig.perform(Op::Send(socket, all));
+    disk_fixture.fixture.perform(Op::Send(socket, all));
 }

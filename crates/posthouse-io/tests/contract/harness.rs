@@ -1,16 +1,16 @@
-//! The test bed: a port whose workers do what the test tells them, so that a test reads from top
-//! to bottom although everything in it happens on lanes.
+//! The test harness: a port whose workers do what the test tells them, so that a test reads from
+//! top to bottom although everything in it happens on lanes.
 //!
-//! A test submits an operation and gets its [`Tag`]; the bed keeps what is completed under that
+//! A test submits an operation and gets its [`Tag`]; the harness keeps what is completed under that
 //! tag until the test asks. Every completion is checked as it comes: it must belong to an operation
-//! that was submitted and has not ended. [`Bed::finish`] checks that nothing is left.
+//! that was submitted and has not ended. [`Harness::finish`] checks that nothing is left.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use posthouse_io::{
-    Address, Backend, Bell, Buffer, Choice, Completion, CompletionPort, Drained, Error, Failure,
-    Gather, Lane, LaneId, Layout, ListenOptions, Op, Options, Outcome, ReceiveMode, Segment,
+    Address, Backend, Buffer, Completion, CompletionPort, Drained, Error, Failure, Gather, Lane,
+    LaneId, Layout, ListenOptions, Notify, Op, Options, Outcome, ReceiveMode, Segment, Selected,
     Socket, Tag,
 };
 
@@ -38,11 +38,11 @@ pub struct Listening {
     pub accept: Tag,
 }
 
-pub struct Bed {
+pub struct Harness {
     pub port: CompletionPort,
     pub backend: Backend,
-    pub choice: Choice,
-    pub bell: Bell,
+    pub choice: Selected,
+    pub notify: Notify,
     pub driver: Arc<Driver>,
     /// Whether threads and time are real.
     pub real: bool,
@@ -68,7 +68,7 @@ pub fn is_here(backend: &Backend) -> bool {
     }
 }
 
-impl Bed {
+impl Harness {
     /// A port with its workers.
     pub fn new(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         Self::with(Options { backend, layout: Some(layout), io_workers, ..Options::default() })
@@ -108,16 +108,16 @@ impl Bed {
         let layout = options.layout.expect("a layout");
         let real = !matches!(backend, Backend::Simulation(_));
         let (port, choice) = CompletionPort::open(options).expect("the port opens");
-        let bell = port.bell();
+        let notify = port.notify();
         let sees_order = layout == Layout::Pinned || io_workers == 1;
-        let driver = Arc::new(Driver::new(port.lanes(), bell.clone(), sees_order));
+        let driver = Arc::new(Driver::new(port.lanes(), notify.clone(), sees_order));
         for worker in 0..io_workers {
             let lane = LaneId((worker % port.lanes()) as u16);
             let (driver, port_of_worker) = (driver.clone(), port.clone());
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }
-        Self { port, backend, choice, bell, driver, real, sees_order }
+        Self { port, backend, choice, notify, driver, real, sees_order }
     }
 
     /// The `n`-th lane, counting round and round.
@@ -145,7 +145,7 @@ impl Bed {
 
     /// Waits until `ready` gives something.
     pub fn until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-        let value = self.bell.wait(Some(PATIENCE), || {
+        let value = self.notify.wait_until(Some(PATIENCE), || {
             self.driver.check();
             ready()
         });

@@ -20,7 +20,7 @@ struct Shared {
     ending: bool,
 }
 
-pub(crate) struct Rig {
+pub(crate) struct Fixture {
     pub(crate) network: Network,
     pub(crate) port: CompletionPort,
     shared: Arc<Mutex<Shared>>,
@@ -43,7 +43,7 @@ pub(crate) fn gather(bytes: &[u8]) -> Gather {
     gather
 }
 
-impl Rig {
+impl Fixture {
     /// A port with one worker.
     pub(crate) fn new(network: &Network) -> Self {
         Self::with(network, Layout::Pinned)
@@ -58,14 +58,14 @@ impl Rig {
             for job in jobs {
                 job(lane);
             }
-            while let Some(completion) = lane.next() {
+            while let Some(completion) = lane.next_completion() {
                 state.lock().unwrap().completions.push_back(completion);
             }
             let mut state = state.lock().unwrap();
             state.steps += 1;
             if state.ending { Turn::Done } else { Turn::Sleep(None) }
         };
-        port.spawn(LaneId(0), "rig", step).unwrap();
+        port.spawn(LaneId(0), "fixture", step).unwrap();
         Self { network: network.clone(), port, shared, next_tag: Mutex::new(0) }
     }
 

@@ -1,25 +1,25 @@
-//! How a thread outside the port waits for something that happens inside.
+//! Waiting, on a thread outside of the port, for something that happens inside.
 
 use std::time::{Duration, Instant};
 
 use crate::sim::Network;
 use crate::sync::{Arc, Condvar, Mutex, lock};
 
-/// Lets a caller's thread wait until a condition holds that workers bring about: change the state,
-/// then [`ring`](Bell::ring). In simulation the waiting thread is the one that drives the world.
+/// Lets a thread wait for a condition that workers bring about: change the state, then call
+/// [`notify_all`](Notify::notify_all). In simulation the waiting thread drives the world.
 #[derive(Clone, Debug)]
-pub struct Bell {
+pub struct Notify {
     kind: Kind,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// How often it was rung.
+    /// Counts the notifications.
     Real(Arc<(Mutex<u64>, Condvar)>),
     Simulated(Network),
 }
 
-impl Bell {
+impl Notify {
     pub(crate) fn real() -> Self {
         Self { kind: Kind::Real(Arc::default()) }
     }
@@ -28,18 +28,18 @@ impl Bell {
         Self { kind: Kind::Simulated(network) }
     }
 
-    /// Wakes every waiter to look at its condition again.
-    pub fn ring(&self) {
+    /// Wakes every waiter to check its condition again.
+    pub fn notify_all(&self) {
         if let Kind::Real(pair) = &self.kind {
             *lock(&pair.0) += 1;
             pair.1.notify_all();
         }
     }
 
-    /// Waits until `ready` gives something, for at most `timeout` (for ever without one).
+    /// Waits until `ready` returns something, for at most `timeout` (for ever without one).
     ///
-    /// `None`: the time is over; in simulation also: nothing can happen any more.
-    pub fn wait<T>(
+    /// Returns `None` if the time is over, and in simulation also if nothing can happen any more.
+    pub fn wait_until<T>(
         &self,
         timeout: Option<Duration>,
         mut ready: impl FnMut() -> Option<T>,
@@ -47,20 +47,20 @@ impl Bell {
         match &self.kind {
             Kind::Simulated(network) => network.run_until(timeout, ready),
             Kind::Real(pair) => {
-                let (rung, again) = &**pair;
+                let (notified, again) = &**pair;
                 let until = timeout.and_then(|t| Instant::now().checked_add(t));
                 loop {
-                    // Counted before the look, so that a ring during it is not slept through; and
-                    // no lock is held over `ready`, which takes locks that ringers may hold.
-                    let seen = *lock(rung);
+                    // Read before the check, so that a notification during it is not missed; and no
+                    // lock is held over `ready`, which takes locks that notifiers may hold.
+                    let seen = *lock(notified);
                     if let Some(value) = ready() {
                         return Some(value);
                     }
-                    let asleep = |rung: &mut u64| *rung == seen;
+                    let waiting = |notified: &mut u64| *notified == seen;
                     match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                        None => drop(again.wait_while(lock(rung), asleep)),
+                        None => drop(again.wait_while(lock(notified), waiting)),
                         Some(Duration::ZERO) => return None,
-                        Some(left) => drop(again.wait_timeout_while(lock(rung), left, asleep)),
+                        Some(left) => drop(again.wait_timeout_while(lock(notified), left, waiting)),
                     }
                 }
             }

@@ -6,12 +6,12 @@ use posthouse_io::{
     Tag,
 };
 
-use crate::rig::{Rig, gather};
+use crate::fixture::{Fixture, gather};
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
-pub(crate) struct Desk {
-    pub(crate) rig: Rig,
+pub(crate) struct DiskFixture {
+    pub(crate) fixture: Fixture,
     pub(crate) disk: Disk,
     pub(crate) directory: Directory,
 }
@@ -25,41 +25,41 @@ pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
     }
 }
 
-impl Desk {
+impl DiskFixture {
     pub(crate) fn new(faults: Faults) -> Self {
         Self::on(&Network::with(1, faults))
     }
 
     pub(crate) fn on(network: &Network) -> Self {
         let disk = network.disk("disk");
-        Self { rig: Rig::new(network), directory: disk.directory(), disk }
+        Self { fixture: Fixture::new(network), directory: disk.directory(), disk }
     }
 
     /// A port that comes after a crash.
     pub(crate) fn again(self) -> Self {
-        let network = self.rig.network.clone();
-        self.rig.end_clean();
+        let network = self.fixture.network.clone();
+        self.fixture.end_clean();
         Self::on(&network)
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {
-        self.rig.network.set_faults(faults);
+        self.fixture.network.set_faults(faults);
     }
 
     pub(crate) fn submit(&self, op: FileOp) -> Tag {
-        self.rig.submit(Op::File(Box::new(op)))
+        self.fixture.submit(Op::File(Box::new(op)))
     }
 
     /// The next completion's tag and what came of it.
     pub(crate) fn next(&self) -> Option<(Tag, Result<FileOutcome>)> {
-        let Completion { tag, more, outcome } = self.rig.completion()?;
+        let Completion { tag, more, outcome } = self.fixture.completion()?;
         assert!(!more, "an operation on files has one completion");
         Some((tag, result(outcome)))
     }
 
     pub(crate) fn perform(&self, op: FileOp) -> Result<FileOutcome> {
         let tag = self.submit(op);
-        result(self.rig.outcome(tag))
+        result(self.fixture.outcome(tag))
     }
 
     /// Performs what has no other outcome than that it is done.
@@ -175,9 +175,9 @@ impl Desk {
         self.do_it(FileOp::ExpireParts { directory, age_ms })
     }
 
-    pub(crate) fn list(&self, after: &str, entries_max: usize) -> Result<(Vec<FileEntry>, bool)> {
+    pub(crate) fn list(&self, after: &str, max_entries: usize) -> Result<(Vec<FileEntry>, bool)> {
         let directory = self.directory.clone();
-        match self.perform(FileOp::List { directory, after: after.into(), entries_max })? {
+        match self.perform(FileOp::List { directory, after: after.into(), max_entries })? {
             FileOutcome::Listed { entries, more } => Ok((entries, more)),
             other => panic!("{other:?}"),
         }

@@ -1,0 +1,265 @@
+//! Files that are sent: the system's way from a file to a socket, and what can go wrong on it.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+
+use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, ReceiveMode, Segment};
+
+use crate::flow::{Reader, Sender};
+use crate::harness::{Harness, PATIENCE, assert_same, pattern};
+use crate::process::is_wine;
+use crate::test_dir::TestDir;
+
+/// More than the system holds of one connection on both sides together, when nobody reads.
+const MORE_THAN_FITS: usize = 24 << 20;
+
+fn part(file: &File, offset: usize, bytes: usize) -> Segment {
+    Segment::File(Box::new(FilePart::new(file.clone(), offset as u64, bytes)))
+}
+
+fn whole(file: &File, bytes: usize) -> Gather {
+    let mut gather = Gather::default();
+    gather.push(part(file, 0, bytes));
+    gather
+}
+
+fn memory(bytes: &[u8]) -> Segment {
+    Segment::Owned(bytes.to_vec())
+}
+
+/// Sends it over a new connection: what came, and what was said of the files.
+fn sent(harness: &Harness, gather: Gather) -> (Vec<u8>, Vec<Option<FileFault>>) {
+    let (near, far) = harness.pair();
+    let reader = Reader::start(harness, far, 1);
+    let sender = Sender::start_gather(harness, near, gather);
+    assert_eq!(sender.wait(harness), Ok(()));
+    harness.shutdown(near);
+    let (got, end) = reader.wait(harness);
+    assert_eq!(end, Ok(()));
+    harness.close_all([near, far]);
+    (got, sender.files())
+}
+
+pub fn files_leave_in_their_place_between_memory(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let (one, two) = (pattern(3_000_001, 1), pattern(70_000, 2));
+    std::fs::write(dir.path("one"), &one).expect("written");
+    std::fs::write(dir.path("two"), &two).expect("written");
+    let (file_one, _) = dir.open("one").expect("it is there");
+    let (file_two, _) = dir.open("two").expect("it is there");
+    let mut gather = Gather::default();
+    gather.push(memory(b"head"));
+    gather.push(memory(b" of the first"));
+    gather.push(part(&file_one, 0, one.len()));
+    gather.push(part(&file_two, 0, two.len()));
+    gather.push(memory(b"between"));
+    gather.push(part(&file_one, 1_000_000, 5));
+    gather.push(memory(b"tail"));
+    drop((file_one, file_two));
+    let expected = [b"head of the first", &*one, &two, b"between", &one[1_000_000..][..5], b"tail"];
+    let (got, files) = sent(harness, gather);
+    assert_same(&got, &expected.concat());
+    assert_eq!(files, [None; 3]);
+}
+
+pub fn parts_of_a_file_begin_and_end_anywhere(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let content = pattern(300_001, 3);
+    std::fs::write(dir.path("file"), &content).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    let (mut gather, mut expected) = (Gather::default(), Vec::new());
+    for (offset, bytes) in [(0, 1), (299_999, 2), (4095, 4097), (1, 131_072), (300_000, 1)] {
+        gather.push(part(&file, offset, bytes));
+        expected.extend_from_slice(&content[offset..offset + bytes]);
+    }
+    let (got, files) = sent(harness, gather);
+    assert_same(&got, &expected);
+    assert_eq!(files, [None; 5]);
+}
+
+pub fn more_of_a_file_is_sent_than_31_bits_count(harness: &Harness) {
+    const BYTES: usize = (1 << 31) + 70_001;
+    let dir = TestDir::new(harness);
+    let holes = std::fs::File::create(dir.path("holes")).expect("a file");
+    holes.set_len(BYTES as u64 - 3).expect("a long file");
+    drop(holes);
+    let mut end = std::fs::OpenOptions::new().append(true).open(dir.path("holes")).expect("it");
+    std::io::Write::write_all(&mut end, b"end").expect("written");
+    let (file, metadata) = dir.open("holes").expect("it is there");
+    assert_eq!(metadata.bytes, BYTES as u64);
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address").into();
+    let (near, connect) = harness.connect(harness.lane(0), address);
+    let (mut far, _) = listener.accept().expect("a peer");
+    assert!(matches!(harness.outcome(connect), posthouse_io::Outcome::Connected));
+    let reader = std::thread::spawn(move || read_zeros(&mut far));
+    let sender = Sender::start_gather(harness, near, whole(&file, BYTES));
+    assert_eq!(sender.wait(harness), Ok(()));
+    harness.shutdown(near);
+    assert_eq!(reader.join().expect("it reads"), (BYTES as u64 - 3, b"end".to_vec()));
+    assert_eq!(sender.files(), [None]);
+    harness.close(near);
+}
+
+/// How many zeros come, and what follows them.
+fn read_zeros(from: &mut TcpStream) -> (u64, Vec<u8>) {
+    from.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let (mut zeros, mut rest) = (0, Vec::new());
+    let (mut room, only_zeros) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let bytes = from.read(&mut room).expect("bytes");
+        if bytes == 0 {
+            return (zeros, rest);
+        }
+        let some = &room[..bytes];
+        let here = match rest.is_empty() {
+            true if some == &only_zeros[..bytes] => bytes,
+            true => some.iter().position(|byte| *byte != 0).expect("there is one"),
+            false => 0,
+        };
+        zeros += here as u64;
+        rest.extend_from_slice(&some[here..]);
+    }
+}
+
+pub fn zeros_leave_in_place_of_what_a_file_does_not_have(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let content = pattern(10_000, 4);
+    std::fs::write(dir.path("file"), &content).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    let mut gather = Gather::default();
+    gather.push(memory(b"head"));
+    gather.push(part(&file, 9_000, 300_000));
+    gather.push(part(&file, 20_000, 10));
+    gather.push(part(&file, 0, 10));
+    gather.push(memory(b"tail"));
+    let (got, files) = sent(harness, gather);
+    let zeros = vec![0; 299_000 + 10];
+    let expected = [b"head", &content[9_000..], &zeros, &content[..10], b"tail"];
+    assert_same(&got, &expected.concat());
+    assert_eq!(files, [Some(FileFault::Short), Some(FileFault::Short), None]);
+}
+
+pub fn a_file_that_is_cut_while_it_is_sent_is_made_up_with_zeros(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let content = pattern(MORE_THAN_FITS, 5);
+    std::fs::write(dir.path("file"), &content).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    let (near, far) = harness.pair();
+    let mut gather = whole(&file, MORE_THAN_FITS);
+    gather.push(memory(b"tail"));
+    let sender = Sender::start_gather(harness, near, gather);
+    let cut = std::fs::OpenOptions::new().write(true).open(dir.path("file")).expect("it opens");
+    cut.set_len(1000).expect("cut");
+    let reader = Reader::start(harness, far, 1);
+    assert_eq!(sender.wait(harness), Ok(()));
+    harness.shutdown(near);
+    let (got, end) = reader.wait(harness);
+    assert_eq!((got.len(), end), (MORE_THAN_FITS + 4, Ok(())));
+    assert_eq!(sender.files(), [Some(FileFault::Short)]);
+    let (file, tail) = got.split_at(MORE_THAN_FITS);
+    assert_eq!(tail, b"tail");
+    // What lay in the system when it was cut is sent as it was, or as zeros.
+    let zeros = file.iter().rev().take_while(|byte| **byte == 0).count();
+    assert!(zeros > 0, "the end was cut");
+    let wrong = file.iter().zip(&content).filter(|(a, b)| a != b && **a != 0).count();
+    assert_eq!(wrong, 0, "bytes of the file, or zeros");
+    harness.close_all([near, far]);
+}
+
+pub fn a_file_waits_for_a_peer_that_does_not_read(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let content = pattern(MORE_THAN_FITS, 6);
+    std::fs::write(dir.path("file"), &content).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    let (near, far) = harness.pair();
+    let sender = Sender::start_gather(harness, near, whole(&file, content.len()));
+    // Others are served meanwhile.
+    let (other, its_peer) = harness.pair();
+    harness.send_all(other, b"one word");
+    assert_eq!(harness.read(its_peer, 8), b"one word");
+    assert!(sender.sent() < content.len(), "the peer's window fills");
+    let reader = Reader::start(harness, far, 1);
+    assert_eq!(sender.wait(harness), Ok(()));
+    harness.shutdown(near);
+    let (got, end) = reader.wait(harness);
+    assert_same(&got, &content);
+    assert_eq!(end, Ok(()));
+    harness.close_all([near, far, other, its_peer]);
+}
+
+pub fn a_send_of_a_file_is_cancelled_and_reset(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    std::fs::write(dir.path("file"), pattern(MORE_THAN_FITS, 7)).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    for reset in [false, true] {
+        let (near, far) = harness.pair();
+        let sender = Sender::start_gather(harness, near, whole(&file, MORE_THAN_FITS));
+        let receive = harness.receive(near, ReceiveMode::Once);
+        if reset {
+            harness.reset(near);
+            assert_eq!(sender.wait(harness), Err(Failure::Reset));
+            assert_eq!(harness.failure(receive), Failure::Reset);
+        } else {
+            sender.cancel(harness);
+            assert_eq!(harness.failure(receive), Failure::Cancelled);
+        }
+        harness.close_all([near, far]);
+    }
+}
+
+pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
+    if is_wine() && harness.real {
+        // What it has just woken finds no cancel either: that was seen once in some 40 runs on a
+        // busy machine (the call says that there is nothing, and then it waits on).
+        eprintln!("NOT TESTED: Wine can leave a TransmitFile that it has just woken to itself");
+        return;
+    }
+    let dir = TestDir::new(harness);
+    std::fs::write(dir.path("file"), pattern(MORE_THAN_FITS, 8)).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    for receives in [false, true] {
+        let (near, far) = harness.pair();
+        // There is no room: the next one waits from its submission on.
+        Sender::start(harness, near, &pattern(MORE_THAN_FITS, 9)).cancel(harness);
+        let sender = Sender::start_gather(harness, near, whole(&file, MORE_THAN_FITS));
+        let receive = receives.then(|| harness.receive(near, ReceiveMode::Once));
+        harness.reset(far);
+        harness.close(far);
+        assert_eq!(sender.wait(harness), Err(Failure::Reset));
+        let receive = receive.unwrap_or_else(|| harness.receive(near, ReceiveMode::Once));
+        assert_eq!(harness.failure(receive), Failure::Reset);
+        harness.cancel(near);
+        assert_eq!(sender.wait(harness), Err(Failure::Reset), "it stays a reset");
+        let send = harness.submit(near.lane, Op::Send(near.socket, whole(&file, 10)));
+        assert_eq!(harness.failure(send), Failure::Reset);
+        harness.close(near);
+    }
+}
+
+pub fn one_file_goes_to_many_at_once(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let content = pattern(700_001, 9);
+    std::fs::write(dir.path("file"), &content).expect("written");
+    let (file, _) = dir.open("file").expect("it is there");
+    let listening = harness.listen(harness.lane(0));
+    let pairs: Vec<_> = (0..30).map(|_| harness.pair_by(listening)).collect();
+    let mut flows = Vec::new();
+    for (near, far) in &pairs {
+        let reader = Reader::start(harness, *far, 1);
+        let sender = Sender::start_gather(harness, *near, whole(&file, content.len()));
+        flows.push((sender, reader));
+    }
+    for ((near, _), (sender, reader)) in pairs.iter().zip(&flows) {
+        assert_eq!(sender.wait(harness), Ok(()));
+        harness.shutdown(*near);
+        let (got, end) = reader.wait(harness);
+        assert_same(&got, &content);
+        assert_eq!(end, Ok(()));
+    }
+    harness.unlisten(listening);
+    for (near, far) in pairs {
+        harness.close_all([near, far]);
+    }
+}
