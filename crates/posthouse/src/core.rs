@@ -301,6 +301,9 @@ impl Core {
     /// A worker has ended.
     pub(crate) fn worker_ended(&self) {
         if self.life.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if let Some(strands) = &self.strands {
+                strands.clear();
+            }
             self.life.over.store(true, Ordering::Release);
             self.port.wake_sides();
             self.life.bell.ring();

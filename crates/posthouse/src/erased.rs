@@ -155,6 +155,10 @@ impl<H: Handler> Callbacks for Typed<H> {
     }
 
     fn disconnected(&mut self, output: Output<'_>, reason: &DisconnectReason) {
+        // Making the state panicked, so `connected` was not called either.
+        if self.state.is_none() {
+            return;
+        }
         let mut peer = self.peer(output);
         peer.handler().disconnected(&mut peer, reason);
     }

@@ -65,7 +65,7 @@ impl PinnedWorker {
                 self.run(lane, now, id, Work::Continue);
             }
         }
-        self.take_posts(lane, now);
+        let more_posts = self.take_posts(lane, now);
         while let Some((at, id)) = self.local.timers.due(now) {
             self.run(lane, now, id, Work::Deadline(at));
         }
@@ -73,7 +73,7 @@ impl PinnedWorker {
         if self.advance_shutdown(lane, now) {
             return Turn::Done;
         }
-        if !self.unfinished.is_empty() || !self.posts.is_empty() {
+        if !self.unfinished.is_empty() || more_posts {
             return Turn::Again;
         }
         let look = self.accepts().then(|| self.core.accepting.next_look()).flatten();
@@ -158,8 +158,11 @@ impl PinnedWorker {
         }
     }
 
-    fn take_posts(&mut self, lane: &mut Lane, now: Duration) {
-        if self.posts.is_empty() {
+    /// Sees to some of the posts. Returns whether more may wait: the wake-up for what was posted
+    /// since the mailbox was emptied may be over.
+    fn take_posts(&mut self, lane: &mut Lane, now: Duration) -> bool {
+        let takes = self.posts.is_empty();
+        if takes {
             self.core.mailboxes[self.lane.index()].take(&mut self.posts);
         }
         for _ in 0..TURN_POSTS {
@@ -180,6 +183,7 @@ impl PinnedWorker {
             self.settle(lane, now, id);
         }
         self.touched = touched;
+        !takes || !self.posts.is_empty()
     }
 
     fn apply_post(&mut self, lane: &mut Lane, now: Duration, id: PeerId, post: PeerPost) {

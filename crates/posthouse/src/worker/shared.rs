@@ -2,6 +2,7 @@
 //! others leave what they have in the inbox and go on; the box goes back only to an empty inbox.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use posthouse_io::{Completion, Lane, LaneId, Turn};
@@ -85,6 +86,18 @@ impl Strands {
         drop(slot);
         lock(&self.ready).push_back(id.slot());
         Ok(true)
+    }
+
+    /// Drops the connections that were given up, and what was posted too late: they lead back to
+    /// the endpoint, which has ended.
+    pub(crate) fn clear(&self) {
+        for slot in self.segments.iter().filter_map(OnceLock::get).flatten() {
+            let mut slot = lock(slot);
+            let left = (slot.connection.take(), std::mem::take(&mut slot.inbox));
+            drop(slot);
+            // What the user's values do when they are dropped harms nobody.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
+        }
     }
 
     /// How much waits in the connection's inbox.
