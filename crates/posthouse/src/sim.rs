@@ -27,7 +27,7 @@
 //! });
 //! ```
 
-pub mod campaign;
+// pub mod campaign;
 
 use std::io;
 use std::net::IpAddr;

@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use posthouse::{Backend, Endpoint, Handler, Message, Options, Outcome, Peer};
+use posthouse::{Backend, Endpoint, EndpointOptions, Handler, HandlerResult, Message, Peer};
 
 struct Counting;
 
@@ -42,7 +42,7 @@ struct Echo;
 impl Handler for Echo {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         IS_WORKER.set(true);
         peer.send(message.kind(), message.payload());
         Ok(())
@@ -63,7 +63,7 @@ fn a_worker_that_echoes_allocates_nothing() {
         false => &[Backend::Uring, Backend::Readiness],
     };
     for &backend in backends {
-        let options = Options { io_workers: 1, backend, ..Options::default() };
+        let options = EndpointOptions::default().with_io_workers(1).with_backend(backend);
         let builder = Endpoint::builder(Echo).listen("127.0.0.1:0").options(options);
         let endpoint = builder.start().expect("the endpoint starts");
         let address = endpoint.addresses()[0].socket_addr();

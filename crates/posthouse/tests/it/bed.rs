@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use posthouse::sim::{self, World};
 use posthouse::{
-    Backend, Builder, Client, ClientError, Endpoint, Handler, Layout, Options, Stats, Target,
-    Tuning,
+    Backend, Builder, Client, ClientError, ConnectionOptions, Endpoint, EndpointOptions, Handler,
+    Layout, Listener, Stats, Target, Tuning,
 };
 
 use crate::probe::Probe;
@@ -31,6 +31,28 @@ const REAL: [(Backend, Layout, usize, usize); 3] = [
 #[cfg(windows)]
 const REAL: [(Backend, Layout, usize, usize); 2] =
     [(Backend::Iocp, Layout::Shared, 4, 4), (Backend::Iocp, Layout::Pinned, 2, 1)];
+
+/// The options of a scenario: of its endpoint, and of the connections of its listener.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub endpoint: EndpointOptions,
+    pub connection: ConnectionOptions,
+    pub tuning: Tuning,
+}
+
+impl Options {
+    /// Changes some of them.
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// A builder of an endpoint that listens at the address.
+    pub fn builder<H: Handler>(self, handler: H, listener: impl Into<Listener>) -> Builder<H> {
+        let listener = listener.into().options(self.connection);
+        Endpoint::builder(handler).listen(listener).options(self.endpoint).tuning(self.tuning)
+    }
+}
 
 /// One place to run a scenario.
 pub struct Bed<'w> {
@@ -67,7 +89,7 @@ fn is_here(backend: Backend) -> bool {
     if backend != Backend::Uring || std::env::var_os(NEED_ALL).is_some() {
         return true;
     }
-    let options = Options { backend, io_workers: 1, ..Options::default() };
+    let options = EndpointOptions::default().with_backend(backend).with_io_workers(1);
     match Endpoint::builder(Probe::new()).options(options).start() {
         Ok(endpoint) => {
             // Gone before anything is counted.
@@ -122,12 +144,13 @@ impl<'w> Bed<'w> {
     /// The options of this bed: its layout, and no limit per address.
     pub fn options(&self) -> Options {
         Options {
-            io_workers: self.io_workers,
-            backend: self.backend,
-            layout: self.layout,
-            max_connections_per_address: 0,
-            tuning: Tuning { pending_reads: self.pending_reads, ..Tuning::default() },
-            ..Options::default()
+            endpoint: EndpointOptions::default()
+                .with_io_workers(self.io_workers)
+                .with_backend(self.backend)
+                .with_layout(self.layout)
+                .with_max_connections_per_address(0),
+            connection: ConnectionOptions::default(),
+            tuning: Tuning::default().with_pending_reads(self.pending_reads),
         }
     }
 
@@ -141,7 +164,7 @@ impl<'w> Bed<'w> {
         if self.is_real() { "[::1]:0" } else { "[fd00::1:1]:9990" }
     }
 
-    pub fn start<H: Handler>(&self, builder: Builder<H>) -> Endpoint<H::State> {
+    pub fn start<H: Handler>(&self, builder: Builder<H>) -> Endpoint<H> {
         let started = match self.world {
             Some(world) => world.start(builder),
             None => builder.start(),
@@ -150,17 +173,23 @@ impl<'w> Bed<'w> {
     }
 
     /// An endpoint that listens with this bed's options.
-    pub fn serve<H: Handler>(&self, handler: H) -> Endpoint<H::State> {
+    pub fn serve<H: Handler>(&self, handler: H) -> Endpoint<H> {
         self.serve_with(handler, self.options())
     }
 
-    pub fn serve_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H::State> {
-        self.start(Endpoint::builder(handler).listen(self.address()).options(options))
+    pub fn serve_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H> {
+        self.start(options.builder(handler, self.address()))
     }
 
     /// An endpoint that listens nowhere.
-    pub fn client_side<H: Handler>(&self, handler: H) -> Endpoint<H::State> {
-        self.start(Endpoint::builder(handler).options(self.options()))
+    pub fn client_side<H: Handler>(&self, handler: H) -> Endpoint<H> {
+        self.client_side_with(handler, self.options())
+    }
+
+    /// The same with other options; those of a connection go to its target.
+    pub fn client_side_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H> {
+        let Options { endpoint, tuning, .. } = options;
+        self.start(Endpoint::builder(handler).options(endpoint).tuning(tuning))
     }
 
     /// A place for files: in simulation the disk of this name.
@@ -172,7 +201,7 @@ impl<'w> Bed<'w> {
     }
 
     /// A raw peer, connected to the endpoint's first listener.
-    pub fn dial<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Raw {
+    pub fn dial<H: Handler>(&self, endpoint: &Endpoint<H>) -> Raw {
         self.dial_at(endpoint.addresses()[0])
     }
 
@@ -184,11 +213,15 @@ impl<'w> Bed<'w> {
     }
 
     /// A blocking client of the endpoint's first listener.
-    pub fn client<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Client {
-        self.client_with(target(endpoint), Options::default()).expect("the client connects")
+    pub fn client<H: Handler>(&self, endpoint: &Endpoint<H>) -> Client {
+        self.client_with(target(endpoint), EndpointOptions::default()).expect("the client connects")
     }
 
-    pub fn client_with(&self, target: Target, options: Options) -> Result<Client, ClientError> {
+    pub fn client_with(
+        &self,
+        target: Target,
+        options: EndpointOptions,
+    ) -> Result<Client, ClientError> {
         match self.world {
             Some(world) => world.client_with(target, options),
             None => Client::connect_with(target, options),
@@ -226,7 +259,7 @@ impl<'w> Bed<'w> {
     }
 
     /// Sees that an honest peer is served by an endpoint that echoes.
-    pub fn serves<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) {
+    pub fn serves<H: Handler>(&self, endpoint: &Endpoint<H>) {
         let client = self.client(endpoint);
         client.send(60, b"honest").expect("it is up");
         let reply = client.receive(PATIENCE).expect("a reply");
@@ -235,13 +268,13 @@ impl<'w> Bed<'w> {
     }
 
     /// Ends the endpoint at once and sees that nothing of it is left; its last figures.
-    pub fn end<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Stats {
+    pub fn end<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
         endpoint.shutdown(Duration::ZERO);
         self.ended(endpoint)
     }
 
     /// Waits for an endpoint that ends and sees that nothing of it is left; its last figures.
-    pub fn ended<S: Default + Send + 'static>(&self, endpoint: &Endpoint<S>) -> Stats {
+    pub fn ended<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
         endpoint.wait().expect("no callback waits here");
         let stats = endpoint.stats();
         let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
@@ -271,6 +304,6 @@ pub fn wait_for_real(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The way to an endpoint's first listener.
-pub fn target<S: Default + Send + 'static>(endpoint: &Endpoint<S>) -> Target {
-    Target::parse(&endpoint.addresses()[0].to_string()).expect("an address")
+pub fn target<H: Handler>(endpoint: &Endpoint<H>) -> Target {
+    Target::new(endpoint.addresses()[0])
 }

@@ -4,19 +4,25 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use posthouse::{Endpoint, Handler, Message, Outcome, Peer, PeerId, Reason, Target, Ticket};
+use posthouse::{
+    ConnectFailure, DisconnectReason, Endpoint, Handler, HandlerResult, Message, OwnedResponder,
+    Peer, PeerId, Responder,
+};
 
 /// What belongs to one connection.
 #[derive(Debug, Default)]
 pub struct Line {
     pub count: u64,
-    pub tickets: Vec<Ticket>,
+    pub responders: Vec<OwnedResponder>,
 }
 
-type OnPeer = Box<dyn Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync>;
-type OnMessage = Box<dyn Fn(&mut Peer<'_, Line>, Message<'_>) -> Outcome + Send + Sync>;
-type OnEnd = Box<dyn Fn(&mut Peer<'_, Line>, &Reason) + Send + Sync>;
-type OnUnreachable = Box<dyn Fn(&Endpoint<Line>) + Send + Sync>;
+type OnPeer = Box<dyn Fn(&mut Peer<'_, Probe>) -> HandlerResult + Send + Sync>;
+type OnMessage = Box<dyn Fn(&mut Peer<'_, Probe>, Message<'_>) -> HandlerResult + Send + Sync>;
+type OnRequest = Box<
+    dyn Fn(&mut Peer<'_, Probe>, Message<'_>, &mut Responder<'_>) -> HandlerResult + Send + Sync,
+>;
+type OnEnd = Box<dyn Fn(&mut Peer<'_, Probe>, &DisconnectReason) + Send + Sync>;
+type OnConnectFailed = Box<dyn Fn(&Endpoint<Probe>) + Send + Sync>;
 
 /// Something that the handler was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +30,8 @@ pub enum Told {
     Connected(PeerId),
     Received(PeerId, u8, Vec<u8>),
     Writable(PeerId),
-    Disconnected(PeerId, Reason),
-    Unreachable(PeerId, Reason),
+    Disconnected(PeerId, DisconnectReason),
+    ConnectFailed(PeerId, DisconnectReason),
 }
 
 /// What a [`Probe`] has been told so far.
@@ -54,9 +60,10 @@ pub struct Probe {
     forgets_messages: bool,
     connected: Option<OnPeer>,
     received: Option<OnMessage>,
+    requested: Option<OnRequest>,
     writable: Option<OnPeer>,
     disconnected: Option<OnEnd>,
-    unreachable: Option<OnUnreachable>,
+    connect_failed: Option<OnConnectFailed>,
 }
 
 impl Probe {
@@ -66,13 +73,15 @@ impl Probe {
 
     /// Sends back what it gets; answers requests with what they ask.
     pub fn echo() -> Self {
-        Self::new().on_received(|peer, message| {
-            match message.ticket() {
-                Some(ticket) => peer.reply(ticket, message.kind(), message.payload()),
-                None => peer.send(message.kind(), message.payload()),
-            }
-            Ok(())
-        })
+        Self::new()
+            .on_received(|peer, message| {
+                peer.send(message.kind(), message.payload());
+                Ok(())
+            })
+            .on_requested(|_, message, responder| {
+                responder.reply(message.kind(), message.payload());
+                Ok(())
+            })
     }
 
     pub fn seen(&self) -> Seen {
@@ -87,7 +96,7 @@ impl Probe {
 
     pub fn on_connected(
         mut self,
-        call: impl Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync + 'static,
+        call: impl Fn(&mut Peer<'_, Probe>) -> HandlerResult + Send + Sync + 'static,
     ) -> Self {
         self.connected = Some(Box::new(call));
         self
@@ -95,15 +104,26 @@ impl Probe {
 
     pub fn on_received(
         mut self,
-        call: impl Fn(&mut Peer<'_, Line>, Message<'_>) -> Outcome + Send + Sync + 'static,
+        call: impl Fn(&mut Peer<'_, Probe>, Message<'_>) -> HandlerResult + Send + Sync + 'static,
     ) -> Self {
         self.received = Some(Box::new(call));
         self
     }
 
+    pub fn on_requested(
+        mut self,
+        call: impl Fn(&mut Peer<'_, Probe>, Message<'_>, &mut Responder<'_>) -> HandlerResult
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.requested = Some(Box::new(call));
+        self
+    }
+
     pub fn on_writable(
         mut self,
-        call: impl Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync + 'static,
+        call: impl Fn(&mut Peer<'_, Probe>) -> HandlerResult + Send + Sync + 'static,
     ) -> Self {
         self.writable = Some(Box::new(call));
         self
@@ -111,17 +131,17 @@ impl Probe {
 
     pub fn on_disconnected(
         mut self,
-        call: impl Fn(&mut Peer<'_, Line>, &Reason) + Send + Sync + 'static,
+        call: impl Fn(&mut Peer<'_, Probe>, &DisconnectReason) + Send + Sync + 'static,
     ) -> Self {
         self.disconnected = Some(Box::new(call));
         self
     }
 
-    pub fn on_unreachable(
+    pub fn on_connect_failed(
         mut self,
-        call: impl Fn(&Endpoint<Line>) + Send + Sync + 'static,
+        call: impl Fn(&Endpoint<Probe>) + Send + Sync + 'static,
     ) -> Self {
-        self.unreachable = Some(Box::new(call));
+        self.connect_failed = Some(Box::new(call));
         self
     }
 }
@@ -129,24 +149,36 @@ impl Probe {
 impl Handler for Probe {
     type State = Line;
 
-    fn connected(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _inside = self.seen.enter(peer.id(), Some(Told::Connected(peer.id())), true);
         self.connected.as_ref().map_or(Ok(()), |call| call(peer))
     }
 
-    fn received(&self, peer: &mut Peer<'_, Line>, message: Message<'_>) -> Outcome {
-        let told = || Told::Received(peer.id(), message.kind(), message.to_bytes());
+    fn received(&self, peer: &mut Peer<'_, Probe>, message: Message<'_>) -> HandlerResult {
+        let told = || Told::Received(peer.id(), message.kind(), message.to_vec());
         let told = (!self.forgets_messages).then(told);
         let _inside = self.seen.enter(peer.id(), told, false);
         self.received.as_ref().map_or(Ok(()), |call| call(peer, message))
     }
 
-    fn writable(&self, peer: &mut Peer<'_, Line>) -> Outcome {
+    fn requested(
+        &self,
+        peer: &mut Peer<'_, Probe>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        let told = || Told::Received(peer.id(), message.kind(), message.to_vec());
+        let told = (!self.forgets_messages).then(told);
+        let _inside = self.seen.enter(peer.id(), told, false);
+        self.requested.as_ref().map_or(Ok(()), |call| call(peer, message, responder))
+    }
+
+    fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _inside = self.seen.enter(peer.id(), Some(Told::Writable(peer.id())), false);
         self.writable.as_ref().map_or(Ok(()), |call| call(peer))
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, Line>, why: &Reason) {
+    fn disconnected(&self, peer: &mut Peer<'_, Probe>, why: &DisconnectReason) {
         let told = Told::Disconnected(peer.id(), why.clone());
         let mut inside = self.seen.enter(peer.id(), Some(told), false);
         inside.after = Stage::Gone;
@@ -155,11 +187,11 @@ impl Handler for Probe {
         }
     }
 
-    fn unreachable(&self, endpoint: &Endpoint<Line>, id: PeerId, _: &Target, why: &Reason) {
-        let told = Told::Unreachable(id, why.clone());
-        let mut inside = self.seen.enter(id, Some(told), true);
+    fn connect_failed(&self, endpoint: &Endpoint<Probe>, failure: &ConnectFailure) {
+        let told = Told::ConnectFailed(failure.id(), failure.reason().clone());
+        let mut inside = self.seen.enter(failure.id(), Some(told), true);
         inside.after = Stage::Gone;
-        if let Some(call) = &self.unreachable {
+        if let Some(call) = &self.connect_failed {
             call(endpoint);
         }
     }
@@ -227,16 +259,16 @@ impl Seen {
     }
 
     /// Why connections have ended so far.
-    pub fn ends(&self) -> Vec<Reason> {
+    pub fn ends(&self) -> Vec<DisconnectReason> {
         self.pick(
             |told| if let Told::Disconnected(_, why) = told { Some(why.clone()) } else { None },
         )
     }
 
     /// Why connections have not come up so far.
-    pub fn unreachable(&self) -> Vec<Reason> {
+    pub fn connect_failures(&self) -> Vec<DisconnectReason> {
         self.pick(
-            |told| if let Told::Unreachable(_, why) = told { Some(why.clone()) } else { None },
+            |told| if let Told::ConnectFailed(_, why) = told { Some(why.clone()) } else { None },
         )
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, ReasonKind};
+use posthouse::DisconnectKind;
 
-use crate::bed::{Bed, everywhere, in_simulation};
+use crate::bed::{Bed, Options, everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{bye, frame, frame_head, hello};
 
@@ -21,7 +21,7 @@ fn gatekeeper() -> Probe {
 }
 
 fn options(bed: &Bed<'_>) -> Options {
-    Options { admission_ms: 10_000, ..bed.options() }
+    bed.options().with(|o| o.connection.admission_timeout_ms = 10_000)
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_peer_that_is_not_admitted_in_time_is_closed() {
         bed.wait_for("the end of two", || seen.ends().len() == 2);
         // They do not leave by themselves, which a graceful close waits for.
         assert!(bed.world().now() - since < Duration::from_secs(16));
-        assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::NotAdmitted));
+        assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::NotAdmitted));
         assert_eq!(bed.read_frame(&mut told).0, 4);
         let (kind, body) = bed.read_frame(&mut told);
         assert_eq!((kind, bye(&body).0), (5, 5));
@@ -76,7 +76,7 @@ fn small_frames_before_admission_and_large_ones_after() {
         bed.wait_for_end(&mut stranger);
         drop(stranger);
         bed.wait_for("its end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Protocol);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
         drop(raw);
         bed.end(&server);
     });
@@ -85,7 +85,7 @@ fn small_frames_before_admission_and_large_ones_after() {
 #[test]
 fn a_peer_that_must_say_hello_has_small_frames_until_then() {
     everywhere(|bed| {
-        let options = Options { hello: posthouse::Hello::Required, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.hello = posthouse::Hello::Required);
         let server = bed.serve_with(Probe::echo(), options);
         let mut stranger = bed.dial(&server);
         stranger.send(&frame_head(4, 16 * 1024 + 1));
@@ -106,7 +106,7 @@ fn a_peer_that_sends_no_first_message_in_time_is_closed() {
     in_simulation(|bed| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let options = Options { first_message_ms: 2_000, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.first_message_timeout_ms = 2_000);
         let server = bed.serve_with(probe, options);
         let mut mute = bed.dial(&server);
         let mut polite = bed.dial(&server);
@@ -138,7 +138,7 @@ fn an_admitted_peer_must_send_its_first_message_in_time() {
             Ok(())
         });
         let seen = probe.seen();
-        let options = Options { first_message_ms: 2_000, ..options(bed) };
+        let options = options(bed).with(|o| o.connection.first_message_timeout_ms = 2_000);
         let server = bed.serve_with(probe, options);
         let raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);

@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, ConnectError, Options, ReasonKind, SendError, Target};
+use posthouse::{
+    Close, ConnectError, ConnectionOptions, DisconnectKind, EndpointOptions, RunError, SendError,
+    Target,
+};
 
 use crate::bed::{everywhere, in_simulation, on_real_sockets, target};
-use crate::probe::{Probe, Told};
+use crate::probe::{Line, Probe, Told};
 
 fn to(text: &str) -> Target {
-    Target::parse(text).expect("a target")
+    Target::new(text)
 }
 
 #[test]
 fn a_name_is_looked_up() {
     everywhere(|bed| {
         let address = if bed.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
-        let builder =
-            posthouse::Endpoint::builder(Probe::echo()).listen(address).options(bed.options());
-        let server = bed.start(builder);
+        let server = bed.start(bed.options().builder(Probe::echo(), address));
         let name = to(&format!("localhost:{}", server.addresses()[0].port()));
         // On some machines the name has an IPv6 address, too, where nobody listens.
-        let client = bed.client_with(name, Options::default()).expect("localhost has an address");
+        let client =
+            bed.client_with(name, EndpointOptions::default()).expect("localhost has an address");
         client.send(0, b"hello").expect("it is up");
         assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
         client.close();
@@ -34,9 +36,9 @@ fn a_name_that_nobody_has_is_unreachable() {
         let probe = Probe::new();
         let seen = probe.seen();
         let endpoint = bed.client_side(probe);
-        endpoint.connect(to("nowhere.example:1")).expect("there is room");
-        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
-        assert_eq!(seen.unreachable()[0].kind(), ReasonKind::Unreachable);
+        endpoint.connect(to("nowhere.example:1"), Line::default()).expect("there is room");
+        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        assert_eq!(seen.connect_failures()[0].kind(), DisconnectKind::Unreachable);
         bed.end(&endpoint);
     });
 }
@@ -53,14 +55,14 @@ fn a_refused_connection_is_told_once_as_unreachable() {
         } else {
             "10.0.0.9:1".to_owned()
         };
-        let id = endpoint.connect(to(&free)).expect("there is room");
-        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
-        let why = seen.unreachable()[0].clone();
-        assert_eq!(why.kind(), ReasonKind::Unreachable);
+        let id = endpoint.connect(to(&free), Line::default()).expect("there is room");
+        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        let why = seen.connect_failures()[0].clone();
+        assert_eq!(why.kind(), DisconnectKind::Unreachable);
         assert!(why.to_string().contains("refused"), "{why}");
         bed.wait_for("its slot", || endpoint.stats().connections == 0);
         assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected));
-        assert_eq!(endpoint.close(id, Close::abort()), Err(SendError::NotConnected));
+        assert_eq!(endpoint.close(id, Close::abort()), Err(RunError::NotConnected));
         bed.end(&endpoint);
         assert_eq!(seen.told().len(), 1, "nothing but that");
     });
@@ -71,14 +73,15 @@ fn a_connection_that_nobody_answers_times_out() {
     in_simulation(|bed| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let options = Options { connect_ms: 3_000, ..bed.options() };
-        let endpoint = bed.start(posthouse::Endpoint::builder(probe).options(options));
+        let options = ConnectionOptions::default().with_connect_timeout_ms(3_000);
+        let endpoint = bed.client_side(probe);
         bed.world().blackhole("10.0.0.9:1");
-        endpoint.connect(to("10.0.0.9:1")).expect("there is room");
+        let to = to("10.0.0.9:1").options(options);
+        endpoint.connect(to, Line::default()).expect("there is room");
         bed.world().run_for(Duration::from_millis(2_900));
         assert!(seen.told().is_empty(), "there is time left");
         bed.world().run_for(Duration::from_millis(200));
-        let why = seen.unreachable();
+        let why = seen.connect_failures();
         assert_eq!(why.len(), 1);
         assert!(why[0].to_string().contains("no answer in time"), "{}", why[0]);
         bed.end(&endpoint);
@@ -91,13 +94,14 @@ fn a_hello_that_is_never_answered_times_out() {
     on_real_sockets(|bed| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let options = Options { connect_ms: 200, ..bed.options() };
-        let endpoint = bed.start(posthouse::Endpoint::builder(probe).options(options));
+        let options = ConnectionOptions::default().with_connect_timeout_ms(200);
+        let endpoint = bed.client_side(probe);
         let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = mute.local_addr().expect("a bound socket").to_string();
-        endpoint.connect(to(&address)).expect("there is room");
-        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
-        let why = seen.unreachable()[0].to_string();
+        let to = to(&address).options(options);
+        endpoint.connect(to, Line::default()).expect("there is room");
+        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        let why = seen.connect_failures()[0].to_string();
         assert!(why.contains("no hello came in time") && why.contains("without_hello"), "{why}");
         bed.end(&endpoint);
         assert_eq!(seen.told().len(), 1);
@@ -107,9 +111,9 @@ fn a_hello_that_is_never_answered_times_out() {
         let seen = probe.seen();
         let endpoint = bed.client_side(probe);
         let mute = bed.world().serve("10.0.0.9:1").expect("a free address");
-        endpoint.connect(to("10.0.0.9:1")).expect("there is room");
+        endpoint.connect(to("10.0.0.9:1"), Line::default()).expect("there is room");
         let peer = bed.until("its peer", || mute.accept());
-        bed.wait_for("the end of it", || seen.unreachable().len() == 1);
+        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
         bed.wait_for("the reset", || peer.is_reset());
         bed.end(&endpoint);
         assert_eq!(seen.told().len(), 1);
@@ -124,11 +128,11 @@ fn a_connection_that_is_being_made_can_be_given_up() {
         let endpoint = bed.client_side(probe);
         bed.world().blackhole("10.0.0.9:1");
         for place in ["10.0.0.9:1", "a.name.example:1"] {
-            let id = endpoint.connect(to(place)).expect("there is room");
+            let id = endpoint.connect(to(place), Line::default()).expect("there is room");
             assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected), "not yet");
-            assert_eq!(endpoint.close(id, Close::gracefully()), Ok(()));
+            assert_eq!(endpoint.close(id, Close::graceful()), Ok(()));
         }
-        bed.wait_for("the end of both", || seen.unreachable().len() == 2);
+        bed.wait_for("the end of both", || seen.connect_failures().len() == 2);
         bed.end(&endpoint);
         assert_eq!(seen.told().len(), 2);
     });
@@ -138,16 +142,16 @@ fn a_connection_that_is_being_made_can_be_given_up() {
 fn a_connection_is_not_begun_where_it_cannot_be() {
     everywhere(|bed| {
         let server = bed.serve(Probe::new());
-        let options = Options { max_connections: 1, ..bed.options() };
-        let endpoint = bed.start(posthouse::Endpoint::builder(Probe::new()).options(options));
+        let options = bed.options().with(|o| o.endpoint.max_connections = 1);
+        let endpoint = bed.client_side_with(Probe::new(), options);
         let long = target(&server).credential(vec![0; 1025]);
-        assert_eq!(endpoint.connect(long), Err(ConnectError::CredentialTooLong));
+        assert_eq!(endpoint.connect(long, Line::default()), Err(ConnectError::CredentialTooLong));
         let most = target(&server).credential(vec![0; 1024]);
-        assert!(endpoint.connect(most).is_ok());
-        assert_eq!(endpoint.connect(target(&server)), Err(ConnectError::TooMany));
+        assert!(endpoint.connect(most, Line::default()).is_ok());
+        assert_eq!(endpoint.connect(target(&server), Line::default()), Err(ConnectError::TooMany));
         endpoint.shutdown(Duration::ZERO);
         bed.ended(&endpoint);
-        assert_eq!(endpoint.connect(target(&server)), Err(ConnectError::Shutdown));
+        assert_eq!(endpoint.connect(target(&server), Line::default()), Err(ConnectError::Shutdown));
         bed.end(&server);
     });
 }
@@ -165,7 +169,7 @@ fn connected_comes_after_hello_even_where_the_server_greets_first() {
         let probe = Probe::new().on_connected(|peer| {
             assert!(peer.has_hello(), "C6: told before hello");
             peer.request(50, b"?", Duration::from_secs(30), |peer, reply| {
-                peer.state().count = reply.expect("an answer").payload().len() as u64;
+                peer.state_mut().count = reply.expect("an answer").payload().len() as u64;
                 peer.send(35, b"asked");
                 Ok(())
             });
@@ -173,7 +177,7 @@ fn connected_comes_after_hello_even_where_the_server_greets_first() {
         });
         let seen = probe.seen();
         let client = bed.client_side(probe);
-        let id = client.connect(target(&server)).expect("there is room");
+        let id = client.connect(target(&server), Line::default()).expect("there is room");
         bed.wait_for("the greeting and the echo", || seen.messages().len() == 3);
         let expected = [(33, &b"welcome"[..]), (34, b"to you"), (35, b"asked")];
         assert_eq!(seen.messages(), expected.map(|(kind, body)| (kind, body.to_vec())));

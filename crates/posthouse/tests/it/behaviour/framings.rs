@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Endpoint, Framing, Options};
+use posthouse::{EndpointOptions, Framing, Listener};
 
 use crate::bed::{Bed, everywhere, target};
 use crate::probe::Probe;
@@ -13,10 +13,8 @@ fn exchange(bed: &Bed<'_>, framing: &str, sent: &[u8], messages: &[&[u8]], echoe
     for piece in [1, 3, sent.len()] {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let builder = Endpoint::builder(probe)
-            .listen_with(bed.address(), framing.clone())
-            .options(bed.options());
-        let server = bed.start(builder);
+        let listener = Listener::new(bed.address()).framing(framing.clone());
+        let server = bed.start(bed.options().builder(probe, listener));
         let mut raw = bed.dial(&server);
         sent.chunks(piece).for_each(|piece| raw.send(piece));
         raw.finish();
@@ -64,10 +62,8 @@ fn raw_pieces_come_as_they_come() {
     everywhere(|bed| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let builder = Endpoint::builder(probe)
-            .listen_with(bed.address(), Framing::Raw)
-            .options(bed.options());
-        let server = bed.start(builder);
+        let listener = Listener::new(bed.address()).framing(Framing::Raw);
+        let server = bed.start(bed.options().builder(probe, listener));
         let mut raw = bed.dial(&server);
         raw.send(b"in pieces");
         assert_eq!(bed.read(&mut raw, 9), b"in pieces");
@@ -81,12 +77,10 @@ fn raw_pieces_come_as_they_come() {
 #[test]
 fn a_target_speaks_the_framing_that_it_names() {
     everywhere(|bed| {
-        let builder = Endpoint::builder(Probe::echo())
-            .listen_with(bed.address(), Framing::Lines)
-            .options(bed.options());
-        let server = bed.start(builder);
+        let listener = Listener::new(bed.address()).framing(Framing::Lines);
+        let server = bed.start(bed.options().builder(Probe::echo(), listener));
         let to = target(&server).framing(Framing::Lines);
-        let client = bed.client_with(to, Options::default()).expect("it connects");
+        let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
         client.send(0, b"a line").expect("a line");
         client.send(0, b"two\nlines").expect_err("a line feed ends a line");
         client.send(1, b"kind").expect_err("lines have no kinds");
@@ -114,17 +108,16 @@ fn a_message_over_the_limit_is_refused_in_every_framing() {
         for (framing, bytes) in too_much {
             let probe = Probe::echo();
             let seen = probe.seen();
-            let options = Options { max_frame: 100, ..bed.options() };
-            let builder = Endpoint::builder(probe)
-                .listen_with(bed.address(), framing.parse().expect("a framing"))
-                .options(options);
-            let server = bed.start(builder);
+            let options = bed.options().with(|o| o.connection.max_frame_bytes = 100);
+            let spoken = framing.parse().expect("a framing");
+            let listener = Listener::new(bed.address()).framing(spoken);
+            let server = bed.start(options.builder(probe, listener));
             let mut raw = bed.dial(&server);
             raw.send(bytes);
             bed.wait_for_end(&mut raw);
             drop(raw);
             bed.wait_for("the end", || seen.ends().len() == 1);
-            assert_eq!(seen.ends()[0].kind(), posthouse::ReasonKind::Protocol, "{framing}");
+            assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Protocol, "{framing}");
             assert!(seen.messages().is_empty(), "{framing}");
             bed.end(&server);
         }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, ReasonKind, Target, Tuning};
+use posthouse::{DisconnectKind, Target};
 
 use crate::bed::in_simulation;
-use crate::probe::Probe;
+use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
 /// T5. The default heartbeat is what must hold.
@@ -24,7 +24,7 @@ fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
         let time = bed.world().now() - since;
         assert!(time <= Duration::from_secs(30), "after {time:?}");
         assert!(time >= Duration::from_secs(20), "too early, after {time:?}");
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
         bed.wait_for("its slot", || server.stats().connections == 0);
         bed.end(&server);
     });
@@ -82,14 +82,14 @@ fn a_peer_that_is_not_read_from_is_not_called_silent() {
         let id = seen.connected()[0];
         bed.world().run_for(Duration::from_secs(120));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
-        let resume = |peer: &mut posthouse::Peer<'_, crate::probe::Line>| {
+        let resume = |peer: &mut posthouse::Peer<'_, Probe>| {
             peer.resume_reading();
             Ok(())
         };
         server.run(id, resume).expect("it is up");
         bed.wait_for("the rest", || seen.messages().len() == 2);
         bed.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent, "now it is");
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent, "now it is");
         drop(raw);
         bed.end(&server);
     });
@@ -104,8 +104,8 @@ fn a_slow_reader_is_not_called_silent() {
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = Tuning { queue_low_bytes: 0, ..bed.options().tuning };
-        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let tuning = bed.options().tuning.with_queue_low_bytes(0);
+        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
         let mut raw = bed.dial(&server);
         raw.send(&hello(10_000, 1 << 20));
         raw.send(&frame(0, b"give"));
@@ -158,8 +158,8 @@ fn a_client_gives_up_a_server_that_vanished() {
         let seen = probe.seen();
         let client = bed.client_side(probe);
         let listener = bed.world().serve("10.0.0.9:1").expect("a free address");
-        let to = Target::parse("10.0.0.9:1").expect("an address");
-        let id = client.connect(to).expect("there is room");
+        let to = Target::new("10.0.0.9:1");
+        let id = client.connect(to, Line::default()).expect("there is room");
         let mut server = Raw::simulated(bed.until("the client", || listener.accept()));
         assert_eq!(bed.read_frame(&mut server).0, 4);
         let mut answer = hello(0, 1 << 20);
@@ -169,7 +169,7 @@ fn a_client_gives_up_a_server_that_vanished() {
         let since = bed.world().now();
         bed.wait_for("the end", || seen.ends().len() == 1);
         assert!(bed.world().now() - since <= Duration::from_secs(30));
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Silent);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
         assert!(client.send(id, 0, b"").is_err());
         bed.end(&client);
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{ClientError, Endpoint, Key, Options, ReasonKind};
+use posthouse::{ClientError, DisconnectKind, Endpoint, EndpointOptions, Key, Listener};
 
 use crate::bed::{Bed, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe, Seen};
@@ -14,12 +14,11 @@ fn key(text: &[u8]) -> Key {
 
 const RIGHT: &[u8] = b"0123456789abcdef";
 
-fn guarded(bed: &Bed<'_>) -> (Endpoint<Line>, Seen) {
+fn guarded(bed: &Bed<'_>) -> (Endpoint<Probe>, Seen) {
     let probe = Probe::echo();
     let seen = probe.seen();
-    let builder =
-        Endpoint::builder(probe).listen(bed.address()).key(key(RIGHT)).options(bed.options());
-    (bed.start(builder), seen)
+    let listener = Listener::new(bed.address()).key(key(RIGHT));
+    (bed.start(bed.options().builder(probe, listener)), seen)
 }
 
 #[test]
@@ -27,7 +26,7 @@ fn the_right_key_opens() {
     everywhere(|bed| {
         let (server, seen) = guarded(bed);
         let to = target(&server).key(key(RIGHT)).credential(&b"device 7"[..]);
-        let client = bed.client_with(to, Options::default()).expect("it is let in");
+        let client = bed.client_with(to, EndpointOptions::default()).expect("it is let in");
         client.send(40, b"hello").expect("it is up");
         assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
         assert_eq!(seen.connected().len(), 1);
@@ -43,7 +42,7 @@ fn a_wrong_key_a_missing_one_and_one_too_many_are_refused() {
         let open = Probe::echo();
         let open_seen = open.seen();
         let other = if bed.is_real() { "127.0.0.1:0" } else { "10.0.0.2:9990" };
-        let open = bed.start(Endpoint::builder(open).listen(other).options(bed.options()));
+        let open = bed.start(bed.options().builder(open, other));
         let cases = [
             ("wrong", target(&server).key(key(b"0123456789abcdeX"))),
             ("missing", target(&server)),
@@ -51,8 +50,8 @@ fn a_wrong_key_a_missing_one_and_one_too_many_are_refused() {
             ("without hello", target(&server).without_hello()),
         ];
         for (what, to) in cases {
-            let client = match bed.client_with(to, Options::default()) {
-                Err(ClientError::Unreachable(_)) => continue,
+            let client = match bed.client_with(to, EndpointOptions::default()) {
+                Err(ClientError::ConnectFailed(_)) => continue,
                 Err(other) => panic!("{what}: {other:?}"),
                 Ok(client) => client,
             };
@@ -121,7 +120,7 @@ fn a_required_hello_is_required() {
     everywhere(|bed| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let options = Options { hello: posthouse::Hello::Required, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.hello = posthouse::Hello::Required);
         let server = bed.serve_with(probe, options);
         let mut plain = bed.dial(&server);
         plain.send(&frame(40, b"no hello"));
@@ -147,7 +146,7 @@ fn the_credential_reaches_the_servers_handler() {
         let server = bed.serve(probe);
         for credential in [&b""[..], b"device 7", &[0xff; 1024]] {
             let to = target(&server).credential(credential);
-            let client = bed.client_with(to, Options::default()).expect("it connects");
+            let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
             client.send(40, b"who am I?").expect("it is up");
             let reply = client.receive(Duration::from_secs(30)).expect("a reply");
             assert_eq!(reply.payload, credential);
@@ -164,10 +163,12 @@ fn a_refused_proof_is_the_peers_fault() {
         let probe = Probe::new();
         let seen = probe.seen();
         let client = bed.client_side(probe);
-        client.connect(target(&server).key(key(b"another key, wrong"))).expect("there is room");
-        bed.wait_for("the end", || seen.unreachable().len() == 1);
-        let why = seen.unreachable()[0].clone();
-        assert_eq!(why.kind(), ReasonKind::Ended, "{why}");
+        client
+            .connect(target(&server).key(key(b"another key, wrong")), Line::default())
+            .expect("there is room");
+        bed.wait_for("the end", || seen.connect_failures().len() == 1);
+        let why = seen.connect_failures()[0].clone();
+        assert_eq!(why.kind(), DisconnectKind::Ended, "{why}");
         assert!(why.to_string().contains("code 5"), "{why}");
         bed.end(&client);
         bed.end(&server);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use posthouse::{ClientError, Options, Target, Tuning};
+use posthouse::{ClientError, ConnectionOptions, EndpointOptions, Target};
 
-use crate::bed::{Bed, everywhere, target};
-use crate::probe::Probe;
+use crate::bed::{Bed, Options, everywhere, target};
+use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
 /// A payload that shows where it was cut or mixed up.
@@ -15,8 +15,12 @@ pub fn payload(number: usize, bytes: usize) -> Vec<u8> {
 
 fn echo_options(bed: &Bed<'_>, max_frame: usize) -> Options {
     // The peer sends all before it reads: the queue must take everything that comes back.
-    let tuning = Tuning { queue_high_bytes: 1 << 26, ..bed.options().tuning };
-    Options { max_frame, send_queue_bytes: 1 << 26, tuning, ..bed.options() }
+    let tuning = bed.options().tuning.with_queue_high_bytes(1 << 26);
+    bed.options().with(|o| {
+        o.connection.max_frame_bytes = max_frame;
+        o.connection.send_queue_bytes = 1 << 26;
+        o.tuning = tuning;
+    })
 }
 
 /// Sends the messages cut at every so many bytes, and expects them back.
@@ -102,7 +106,7 @@ fn a_client_without_hello_has_all_kinds() {
     everywhere(|bed| {
         let server = bed.serve(Probe::echo());
         let plain = target(&server).without_hello();
-        let client = bed.client_with(plain, Options::default()).expect("it connects");
+        let client = bed.client_with(plain, EndpointOptions::default()).expect("it connects");
         for kind in 0..=255 {
             client.send(kind, &[kind]).expect("any kind");
         }
@@ -120,7 +124,7 @@ fn a_client_without_hello_has_all_kinds() {
 fn a_clients_send_waits_for_room() {
     everywhere(|bed| {
         let probe = Probe::new().forgetting_messages().on_received(|peer, _| {
-            peer.state().count += 1;
+            peer.state_mut().count += 1;
             if peer.state().count == 1 {
                 peer.pause_reading();
                 peer.after(Duration::from_millis(50), |peer| {
@@ -135,9 +139,9 @@ fn a_clients_send_waits_for_room() {
         });
         let server = bed.serve(probe);
         // Always too much for what is there already, and never over the high mark.
-        let tuning = Tuning { queue_high_bytes: 200_000, ..Tuning::default() };
-        let options = Options { send_queue_bytes: 210_000, tuning, ..Options::default() };
-        let client = bed.client_with(target(&server), options).expect("it connects");
+        let options = ConnectionOptions::default().with_send_queue_bytes(210_000);
+        let to = target(&server).options(options);
+        let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
         let size = if bed.is_real() { 150_000 } else { 120_000 };
         for _ in 0..100 {
             client.send(0, &vec![1; size]).expect("the server reads on");
@@ -153,20 +157,17 @@ fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
     everywhere(|bed| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let builder = posthouse::Endpoint::builder(probe)
-            .listen(bed.address())
-            .listen(bed.address6())
-            .options(bed.options());
+        let builder = bed.options().builder(probe, bed.address()).listen(bed.address6());
         let server = bed.start(builder);
         assert_eq!(server.addresses().len(), 2);
         for address in server.addresses() {
-            let to = Target::parse(&address.to_string()).expect("an address");
-            let client = bed.client_with(to, Options::default()).expect("it connects");
+            let to = Target::new(address.to_string());
+            let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
             client.send(3, b"hello").expect("it is up");
             assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
             client.close();
         }
-        let itself = server.connect(target(&server)).expect("there is room");
+        let itself = server.connect(target(&server), Line::default()).expect("there is room");
         bed.wait_for("both ends", || seen.connected().len() == 4);
         assert!(server.peer(itself).expect("it is up").outgoing);
         assert_eq!(server.peers().iter().filter(|info| info.outgoing).count(), 1);
@@ -181,9 +182,9 @@ fn a_client_gets_what_came_before_the_end() {
     everywhere(|bed| {
         let probe = Probe::new().on_connected(|peer| {
             (0..10).for_each(|number| peer.send(40 + number, &[number; 100]));
-            Err(posthouse::Close::gracefully())
+            Err(posthouse::Close::graceful())
         });
-        let options = Options { hello: posthouse::Hello::Required, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.hello = posthouse::Hello::Required);
         let server = bed.serve_with(probe, options);
         for _ in 0..if bed.is_real() { 30 } else { 1 } {
             let client = bed.client(&server);
@@ -209,12 +210,14 @@ fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
             Ok(())
         });
         let server = bed.serve(probe);
-        // Few posts may wait, so that asking for more is refused now and then.
-        let tuning = Tuning { max_posts: 1, ..Tuning::default() };
-        let options = Options { tuning, ..Options::default() };
-        let client = bed.client_with(target(&server), options).expect("it connects");
+        let client = bed.client(&server);
         client.send(0, b"go").expect("it is up");
         for number in 0..messages {
+            if (512..515).contains(&number) {
+                // It asks for more about now, and is refused.
+                let (endpoint, peer) = (client.endpoint(), client.peer());
+                (0..70_000).all(|_| endpoint.run(peer, |_| Ok(())).is_ok());
+            }
             let message = client.receive(Duration::from_secs(30)).expect("it was sent");
             assert_eq!(message.payload, number.to_le_bytes());
         }

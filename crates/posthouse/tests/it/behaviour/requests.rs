@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use posthouse::{ClientError, Close, Endpoint, Options, Outcome, Peer, RequestError, SendError};
+use posthouse::{
+    ClientError, Close, ConnectionOptions, Endpoint, HandlerResult, OwnedResponder, Peer,
+    RequestError, SendError,
+};
 
 use crate::bed::{Bed, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe};
@@ -15,10 +18,10 @@ const SOON: Duration = Duration::from_secs(30);
 type Answers = Arc<Mutex<Vec<Result<Vec<u8>, RequestError>>>>;
 
 /// Asks, and keeps the answer.
-fn ask(peer: &mut Peer<'_, Line>, body: &[u8], timeout: Duration, answers: &Answers) {
+fn ask(peer: &mut Peer<'_, Probe>, body: &[u8], timeout: Duration, answers: &Answers) {
     let answers = answers.clone();
     peer.request(40, body, timeout, move |_, reply| {
-        answers.lock().expect("no panic").push(reply.map(|message| message.to_bytes()));
+        answers.lock().expect("no panic").push(reply.map(|message| message.to_vec()));
         Ok(())
     });
 }
@@ -26,25 +29,23 @@ fn ask(peer: &mut Peer<'_, Line>, body: &[u8], timeout: Duration, answers: &Answ
 /// A client that does this on its connection.
 fn asking(
     bed: &Bed<'_>,
-    server: &Endpoint<Line>,
-    call: impl Fn(&mut Peer<'_, Line>) -> Outcome + Send + Sync + 'static,
-) -> (Endpoint<Line>, crate::probe::Seen) {
+    server: &Endpoint<Probe>,
+    call: impl Fn(&mut Peer<'_, Probe>) -> HandlerResult + Send + Sync + 'static,
+) -> (Endpoint<Probe>, crate::probe::Seen) {
     let probe = Probe::new().on_connected(call);
     let seen = probe.seen();
     let client = bed.client_side(probe);
-    client.connect(target(server)).expect("there is room");
+    client.connect(target(server), Line::default()).expect("there is room");
     (client, seen)
 }
 
 #[test]
 fn a_request_is_answered_or_refused_and_the_text_comes_through() {
     everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_received(|peer, message| {
-            let ticket = message.ticket().expect("a request");
-            assert_eq!(ticket.peer(), peer.id());
+        let server = bed.serve(Probe::new().on_requested(|_, message, responder| {
             match message.kind() {
-                1 => peer.reply(ticket, 2, message.payload()),
-                _ => peer.refuse(ticket, "not here: größer"),
+                1 => responder.reply(2, message.payload()),
+                _ => responder.reject("not here: größer"),
             }
             Ok(())
         }));
@@ -52,7 +53,7 @@ fn a_request_is_answered_or_refused_and_the_text_comes_through() {
         let reply = client.request(1, b"question", SOON).expect("a reply");
         assert_eq!((reply.kind, &reply.payload[..]), (2, &b"question"[..]));
         match client.request(9, b"", SOON) {
-            Err(ClientError::Request(RequestError::Refused(text))) => {
+            Err(ClientError::Request(RequestError::Rejected(text))) => {
                 assert_eq!(&*text, "not here: größer");
             }
             other => panic!("{other:?}"),
@@ -65,13 +66,15 @@ fn a_request_is_answered_or_refused_and_the_text_comes_through() {
 #[test]
 fn replies_come_in_any_order_and_find_their_requests() {
     everywhere(|bed| {
-        // Keeps the tickets and answers all of them when the last one is there, the last first.
-        let server = bed.serve(Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
-            if peer.state().tickets.len() == 20 {
-                while let Some(ticket) = peer.state().tickets.pop() {
-                    let number = peer.state().tickets.len() as u8;
-                    peer.reply(ticket, 0, &[number]);
+        // Keeps the responders and answers all of them when the last one is there, the last first.
+        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+            let id = peer.id();
+            let kept = &mut peer.state_mut().responders;
+            kept.extend(responder.take());
+            assert!(kept.iter().all(|responder| responder.peer() == id));
+            if kept.len() == 20 {
+                while let Some(responder) = kept.pop() {
+                    responder.reply(0, &[kept.len() as u8])?;
                 }
             }
             Ok(())
@@ -99,12 +102,11 @@ fn replies_come_in_any_order_and_find_their_requests() {
 #[test]
 fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
     in_simulation(|bed| {
-        let server = bed.serve(Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
+        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
             peer.after(Duration::from_secs(3), |peer| {
-                let ticket = peer.state().tickets.pop().expect("kept");
-                peer.reply(ticket, 0, b"late");
-                Ok(())
+                let responder = peer.state_mut().responders.pop().expect("kept");
+                Ok(responder.reply(0, b"late")?)
             });
             Ok(())
         }));
@@ -126,9 +128,9 @@ fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
 #[test]
 fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
     everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
-            if peer.state().tickets.len() == 5 {
+        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
+            if peer.state().responders.len() == 5 {
                 peer.close(Close::abort());
             }
             Ok(())
@@ -148,7 +150,7 @@ fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
             });
         let seen = probe.seen();
         let client = bed.client_side(probe);
-        client.connect(target(&server)).expect("there is room");
+        client.connect(target(&server), Line::default()).expect("there is room");
         bed.wait_for("the end", || seen.ends().len() == 1);
         bed.wait_for("the slot", || client.stats().connections == 0);
         let answers = answers.lock().unwrap().clone();
@@ -163,8 +165,8 @@ fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
 #[test]
 fn a_request_that_cannot_be_made_is_told_at_once_and_closes_nothing() {
     everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
+        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
             Ok(())
         }));
         let answers: Answers = Arc::default();
@@ -177,9 +179,10 @@ fn a_request_that_cannot_be_made_is_told_at_once_and_closes_nothing() {
             Ok(())
         });
         let seen = probe.seen();
-        let options = Options { requests_max: 2, ..bed.options() };
-        let client = bed.start(Endpoint::builder(probe).options(options));
-        let id = client.connect(target(&server)).expect("there is room");
+        let options = ConnectionOptions::default().with_max_requests(2);
+        let client = bed.client_side(probe);
+        let to = target(&server).options(options);
+        let id = client.connect(to, Line::default()).expect("there is room");
         bed.wait_for("the connection", || !seen.connected().is_empty());
         bed.wait_for("two answers", || answers.lock().unwrap().len() == 2);
         assert_eq!(
@@ -205,7 +208,7 @@ fn a_plain_peer_cannot_be_asked() {
         let raw = bed.dial(&server);
         bed.wait_for("an answer", || !answers.lock().unwrap().is_empty());
         let answer = answers.lock().unwrap()[0].clone();
-        assert!(matches!(answer, Err(RequestError::NotSent(SendError::Unsendable(_)))));
+        assert!(matches!(answer, Err(RequestError::NotSent(SendError::NoHello))));
         assert_eq!(server.stats().connections, 1);
         drop(raw);
         bed.end(&server);
@@ -215,12 +218,12 @@ fn a_plain_peer_cannot_be_asked() {
 #[test]
 fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
     everywhere(|bed| {
-        let probe = Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
+        let probe = Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve_with(probe, Options { requests_max: 3, ..bed.options() });
+        let server = bed.serve_with(probe, bed.options().with(|o| o.connection.max_requests = 3));
         let mut raw = bed.dial(&server);
         raw.send(&hello(0, 1 << 20));
         for id in 0..5 {
@@ -233,10 +236,9 @@ fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
         }
         bed.wait_for("the requests", || seen.messages().len() == 3);
         let id = seen.connected()[0];
-        let answer = |peer: &mut Peer<'_, Line>| {
-            let ticket = peer.state().tickets.pop().expect("kept");
-            peer.reply(ticket, 1, b"!");
-            Ok(())
+        let answer = |peer: &mut Peer<'_, Probe>| {
+            let responder = peer.state_mut().responders.pop().expect("kept");
+            Ok(responder.reply(1, b"!")?)
         };
         server.run(id, answer).expect("it is up");
         let (kind, body) = bed.read_frame(&mut raw);
@@ -246,36 +248,79 @@ fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
     });
 }
 
-/// A ticket is for its own connection, and for one answer.
+/// A responder answers the connection that asked, wherever it is used.
 #[test]
-fn a_ticket_of_another_connection_answers_nothing() {
+fn a_responder_kept_by_another_connection_answers_its_own() {
     everywhere(|bed| {
-        let kept: Arc<Mutex<Vec<posthouse::Ticket>>> = Arc::default();
-        let tickets = kept.clone();
-        let server = bed.serve(Probe::new().on_received(move |peer, message| {
-            match message.ticket() {
-                Some(ticket) if message.kind() == 1 => tickets.lock().unwrap().push(ticket),
-                Some(ticket) => {
-                    let others = tickets.lock().unwrap().pop().expect("kept");
-                    peer.reply(others, 0, b"for somebody else");
-                    peer.reply(ticket, 0, b"for you");
-                }
-                None => {}
+        let kept: Arc<Mutex<Vec<OwnedResponder>>> = Arc::default();
+        let responders = kept.clone();
+        let server = bed.serve(Probe::new().on_requested(move |_, message, responder| {
+            if message.kind() == 1 {
+                responders.lock().unwrap().extend(responder.take());
+            } else {
+                let others = responders.lock().unwrap().pop().expect("kept");
+                others.reply(0, b"for somebody else")?;
+                responder.reply(0, b"for you");
             }
             Ok(())
         }));
         let mut first = bed.dial(&server);
         first.send(&hello(0, 1 << 20));
         first.send(&request(1, 1, b"?"));
-        bed.wait_for("the ticket", || !kept.lock().unwrap().is_empty());
+        bed.wait_for("the responder", || !kept.lock().unwrap().is_empty());
         let mut second = bed.dial(&server);
         second.send(&hello(0, 1 << 20));
         second.send(&request(1, 2, b"?"));
         assert_eq!(bed.read_frame(&mut second).0, 4);
         assert_eq!(bed.read_frame(&mut second), (9, b"\x01\0\0\0\0\0for you".to_vec()));
         assert_eq!(bed.read_frame(&mut first).0, 4);
-        assert!(first.take_frame().is_none());
+        let reply = b"\x01\0\0\0\0\0for somebody else".to_vec();
+        assert_eq!(bed.read_frame(&mut first), (9, reply));
+        assert!(first.take_frame().is_none() && second.take_frame().is_none());
         drop((first, second));
         bed.end(&server);
+    });
+}
+
+/// Of all that a callback does with a responder the first counts.
+#[test]
+fn a_request_has_one_answer_however_often_it_is_answered() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::new().on_requested(|_, message, responder| {
+            match message.kind() {
+                1 => {
+                    responder.reply(0, b"first");
+                    responder.reply(0, b"second");
+                    assert!(responder.take().is_none(), "it is answered");
+                    responder.reject("no");
+                }
+                2 => {
+                    responder.reject("first");
+                    responder.reply(0, b"second");
+                    assert!(responder.take().is_none(), "it is rejected");
+                }
+                _ => {
+                    let taken = responder.take().expect("not answered yet");
+                    assert!(responder.take().is_none(), "it is taken");
+                    responder.reply(0, b"second");
+                    responder.reject("no");
+                    taken.reply(0, b"first")?;
+                }
+            }
+            Ok(())
+        }));
+        let mut raw = bed.dial(&server);
+        raw.send(&hello(0, 1 << 20));
+        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        for (kind, status) in [(1, 0), (2, 1), (3, 0)] {
+            raw.send(&request(7, kind, b"?"));
+            let answer = [&[7, 0, 0, 0, status, 0][..], b"first"].concat();
+            assert_eq!(bed.read_frame(&mut raw), (9, answer), "of kind {kind}");
+        }
+        // What would come late has come before this.
+        raw.send(&request(8, 1, b"?"));
+        assert_eq!(bed.read_frame(&mut raw).1[..4], [8, 0, 0, 0]);
+        drop(raw);
+        assert_eq!(bed.end(&server).panics, 0);
     });
 }

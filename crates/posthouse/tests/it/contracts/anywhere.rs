@@ -41,11 +41,11 @@ const PLACES: [Place; 10] = [
 ];
 
 /// What is done there, with the endpoint and a connection of it, be it up or not.
-type Deed = Arc<dyn Fn(&Endpoint<Line>, Option<PeerId>) + Send + Sync>;
+type Deed = Arc<dyn Fn(&Endpoint<Probe>, Option<PeerId>) + Send + Sync>;
 
 /// Does it once in that place, on an endpoint that has a raw peer and a connection to itself, and
 /// hands the endpoint over. The world goes on until it is done.
-fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Line> {
+fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let done = Arc::new(Mutex::new(false));
     let mark = done.clone();
     let once: Deed = Arc::new(move |endpoint, id| {
@@ -55,7 +55,7 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Line> {
     });
     let at = move |wanted: Place| {
         let once = once.clone();
-        move |endpoint: &Endpoint<Line>, id: Option<PeerId>| {
+        move |endpoint: &Endpoint<Probe>, id: Option<PeerId>| {
             if wanted == place {
                 once(endpoint, id);
             }
@@ -68,9 +68,9 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Line> {
     raw.send(&hello(0, 1 << 20));
     raw.send(&frame(40, b"hello"));
     // Refused where one of the deeds was a shutdown.
-    let _ = server.connect(target(&server));
+    let _ = server.connect(itself(&server), Line::default());
     let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
-    let _ = server.connect(Target::parse(nowhere).expect("an address"));
+    let _ = server.connect(Target::new(nowhere), Line::default());
     let call = at(Place::EndpointAfter);
     let _ = server.after(Duration::ZERO, move |endpoint| call(endpoint, None));
     let call = at(Place::Every);
@@ -86,7 +86,7 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Line> {
         let call = at(Place::Run);
         // Refused where the connection has been closed.
         let _ = server.run(*id, move |peer| {
-            call(&peer.endpoint(), Some(peer.id()));
+            call(peer.endpoint(), Some(peer.id()));
             Ok(())
         });
     }
@@ -103,45 +103,52 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Line> {
 /// A probe that does it where it is asked to.
 fn probe_with<D>(at: &impl Fn(Place) -> D) -> Probe
 where
-    D: Fn(&Endpoint<Line>, Option<PeerId>) + Clone + Send + Sync + 'static,
+    D: Fn(&Endpoint<Probe>, Option<PeerId>) + Clone + Send + Sync + 'static,
 {
     let (connected, received) = (at(Place::Connected), at(Place::Received));
+    let asked = at(Place::Received);
     let (writable, disconnected) = (at(Place::Writable), at(Place::Disconnected));
     let (unreachable, reply, after) = (at(Place::Unreachable), at(Place::Reply), at(Place::After));
     Probe::new()
         .on_connected(move |peer| {
-            connected(&peer.endpoint(), Some(peer.id()));
+            connected(peer.endpoint(), Some(peer.id()));
             let after = after.clone();
             peer.after(Duration::from_millis(1), move |peer| {
-                after(&peer.endpoint(), Some(peer.id()));
+                after(peer.endpoint(), Some(peer.id()));
                 Ok(())
             });
             Ok(())
         })
-        .on_received(move |peer, message| {
-            received(&peer.endpoint(), Some(peer.id()));
-            if let Some(ticket) = message.ticket() {
-                peer.refuse(ticket, "no");
-                return Ok(());
-            }
+        .on_requested(move |peer, _, responder| {
+            asked(peer.endpoint(), Some(peer.id()));
+            responder.reject("no");
+            Ok(())
+        })
+        .on_received(move |peer, _| {
+            received(peer.endpoint(), Some(peer.id()));
             let reply = reply.clone();
             peer.request(1, b"?", Duration::from_millis(5), move |peer, _| {
-                reply(&peer.endpoint(), Some(peer.id()));
+                reply(peer.endpoint(), Some(peer.id()));
                 Ok(())
             });
             (0..50).for_each(|_| peer.send(41, &[0; 10_000]));
             Ok(())
         })
         .on_writable(move |peer| {
-            writable(&peer.endpoint(), Some(peer.id()));
+            writable(peer.endpoint(), Some(peer.id()));
             Ok(())
         })
-        .on_disconnected(move |peer, _| disconnected(&peer.endpoint(), Some(peer.id())))
-        .on_unreachable(move |endpoint| unreachable(endpoint, None))
+        .on_disconnected(move |peer, _| disconnected(peer.endpoint(), Some(peer.id())))
+        .on_connect_failed(move |endpoint| unreachable(endpoint, None))
+}
+
+/// The way to the endpoint itself, or to nobody once it does not listen any more.
+fn itself(endpoint: &Endpoint<Probe>) -> Target {
+    endpoint.addresses().first().map_or_else(|| Target::new("127.0.0.1:1"), Target::new)
 }
 
 /// Every call but those that wait.
-fn everything(endpoint: &Endpoint<Line>, id: Option<PeerId>) {
+fn everything(endpoint: &Endpoint<Probe>, id: Option<PeerId>) {
     let _ = (endpoint.stats(), endpoint.peers(), endpoint.now(), endpoint.addresses().len());
     let group = endpoint.group("some");
     let _ = (group.send(50, b"to some"), endpoint.everyone().send(50, b"to all"), group.len());
@@ -149,7 +156,7 @@ fn everything(endpoint: &Endpoint<Line>, id: Option<PeerId>) {
     for id in others.chain(id) {
         let _ = (endpoint.peer(id), endpoint.send(id, 50, b"to one"));
         let group = group.clone();
-        let _ = endpoint.run(id, move |peer: &mut Peer<'_, Line>| {
+        let _ = endpoint.run(id, move |peer: &mut Peer<'_, Probe>| {
             peer.join(&group);
             peer.leave(&group);
             let _ = (peer.info(), peer.random(), peer.now(), peer.queued_bytes());
@@ -157,12 +164,12 @@ fn everything(endpoint: &Endpoint<Line>, id: Option<PeerId>) {
         });
         let _ = endpoint.everyone().send_except(id, 50, b"to others");
     }
-    let _ = endpoint.connect(target(endpoint));
+    let _ = endpoint.connect(itself(endpoint), Line::default());
     let _ = endpoint.after(Duration::ZERO, |endpoint| {
         let _ = endpoint.stats();
     });
     if let Some(id) = id {
-        let _ = endpoint.close(id, Close::telling(1_000, "enough"));
+        let _ = endpoint.close(id, Close::with_code(1_000, "enough"));
     }
 }
 
@@ -212,7 +219,7 @@ fn waiting_in_a_callback_is_an_error() {
 #[test]
 fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
     everywhere(|bed| {
-        let last: Arc<Mutex<Option<Endpoint<Line>>>> = Arc::default();
+        let last: Arc<Mutex<Option<Endpoint<Probe>>>> = Arc::default();
         let (kept, alive) = (last.clone(), Arc::new(()));
         let gone = Arc::downgrade(&alive);
         let probe = Probe::new().on_received(move |_, _| {
@@ -256,7 +263,7 @@ fn dropping_the_last_handle_outside_is_a_shutdown_too() {
 #[test]
 fn every_call_is_safe_from_many_threads_also_while_it_ends() {
     on_real_sockets(|bed| {
-        let options = posthouse::Options { max_connections: 32, ..bed.options() };
+        let options = bed.options().with(|o| o.endpoint.max_connections = 32);
         let probe = Probe::new().forgetting_messages().on_connected(|peer| {
             peer.send(51, b"welcome");
             Ok(())
@@ -291,7 +298,7 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
 #[test]
 fn a_shutdown_can_be_cut_short() {
     everywhere(|bed| {
-        let options = posthouse::Options { close_timeout_ms: 3_600_000, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.close_timeout_ms = 3_600_000);
         let server = bed.serve_with(Probe::new(), options);
         let mut raws: Vec<_> = (0..5).map(|_| bed.dial(&server)).collect();
         bed.wait_for("the peers", || server.stats().connected == 5);
@@ -323,7 +330,7 @@ fn a_request_that_the_end_overtakes_is_told_so() {
             Ok(())
         });
         let client = bed.client_side(probe);
-        client.connect(target(&server)).expect("there is room");
+        client.connect(target(&server), Line::default()).expect("there is room");
         bed.wait_for("the connection", || client.stats().connected == 1);
         client.shutdown(Duration::from_secs(1));
         bed.ended(&client);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, Fault, Options, ReasonKind, SendError, Tuning};
+use posthouse::{Close, DisconnectKind, Fault, RunError, SendError};
 
 use crate::bed::{everywhere, in_simulation};
-use crate::probe::Probe;
+use crate::probe::{Line, Probe};
 use crate::raw::{bye, frame, hello};
 
 #[test]
@@ -16,13 +16,16 @@ fn a_graceful_close_sends_all_that_is_queued() {
             for number in 0..5 {
                 peer.send(number, &vec![number; size]);
             }
-            peer.close(Close::gracefully());
+            peer.close(Close::graceful());
             peer.send(9, b"after the close: it goes nowhere");
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = Tuning { queue_high_bytes: 1 << 26, ..bed.options().tuning };
-        let options = Options { send_queue_bytes: 1 << 26, tuning, ..bed.options() };
+        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 26);
+        let options = bed.options().with(|o| {
+            o.connection.send_queue_bytes = 1 << 26;
+            o.tuning = tuning;
+        });
         let server = bed.serve_with(probe, options);
         let mut raw = bed.dial(&server);
         raw.send(&frame(0, b"go"));
@@ -33,7 +36,10 @@ fn a_graceful_close_sends_all_that_is_queued() {
         assert!(raw.received().is_empty() && !raw.is_reset(), "a clean end and nothing more");
         drop(raw);
         bed.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!((seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()), (ReasonKind::Closed, 0));
+        assert_eq!(
+            (seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()),
+            (DisconnectKind::Closed, 0)
+        );
         bed.end(&server);
     });
 }
@@ -42,8 +48,9 @@ fn a_graceful_close_sends_all_that_is_queued() {
 fn a_close_that_tells_reaches_the_peer_that_can_understand_it() {
     everywhere(|bed| {
         let probe = Probe::new().on_received(|_, _| {
-            let close = Close::telling(1_234, "zu früh").retry_after(Duration::from_millis(2_500));
-            Err(close.because("a secret cause"))
+            let close =
+                Close::with_code(1_234, "zu früh").retry_after(Duration::from_millis(2_500));
+            Err(close.log("a secret cause"))
         });
         let seen = probe.seen();
         let server = bed.serve(probe);
@@ -62,7 +69,7 @@ fn a_close_that_tells_reaches_the_peer_that_can_understand_it() {
         drop((raw, plain));
         bed.wait_for("both ends", || seen.ends().len() == 2);
         for why in seen.ends() {
-            assert_eq!((why.kind(), why.fault()), (ReasonKind::Closed, Fault::You));
+            assert_eq!((why.kind(), why.fault()), (DisconnectKind::Closed, Fault::Local));
             assert!(why.to_string().contains("a secret cause"), "{why}");
         }
         bed.end(&server);
@@ -73,17 +80,17 @@ fn a_close_that_tells_reaches_the_peer_that_can_understand_it() {
 fn the_peers_text_reaches_the_other_sides_reason() {
     everywhere(|bed| {
         let server =
-            bed.serve(Probe::new().on_received(|_, _| Err(Close::telling(1_234, "too early"))));
+            bed.serve(Probe::new().on_received(|_, _| Err(Close::with_code(1_234, "too early"))));
         let probe = Probe::new().on_connected(|peer| {
             peer.send(0, b"go");
             Ok(())
         });
         let seen = probe.seen();
         let client = bed.client_side(probe);
-        client.connect(crate::bed::target(&server)).expect("there is room");
+        client.connect(crate::bed::target(&server), Line::default()).expect("there is room");
         bed.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
-        assert_eq!((why.kind(), why.fault()), (ReasonKind::Ended, Fault::Peer));
+        assert_eq!((why.kind(), why.fault()), (DisconnectKind::Ended, Fault::Peer));
         assert!(why.to_string().contains("1234") && why.to_string().contains("too early"), "{why}");
         bed.end(&client);
         bed.end(&server);
@@ -96,7 +103,7 @@ fn an_abort_is_seen_as_a_reset() {
     everywhere(|bed| {
         let probe = Probe::new().on_received(|peer, _| {
             peer.send(0, b"discarded, or not");
-            Err(Close::abort().because("of the test"))
+            Err(Close::abort().log("of the test"))
         });
         let seen = probe.seen();
         let server = bed.serve(probe);
@@ -108,7 +115,7 @@ fn an_abort_is_seen_as_a_reset() {
         server.close(seen.connected()[1], Close::abort()).expect("it is up");
         bed.wait_for("a reset", || from_outside.is_reset());
         bed.wait_for("both ends", || seen.ends().len() == 2);
-        assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::Closed));
+        assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::Closed));
         bed.end(&server);
     });
 }
@@ -119,15 +126,15 @@ fn a_graceful_close_can_be_cut_short() {
     everywhere(|bed| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let options = Options { close_timeout_ms: 3_600_000, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.close_timeout_ms = 3_600_000);
         let server = bed.serve_with(probe, options);
         let mut raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
-        server.close(id, Close::telling(1_000, "first").because("the first")).expect("it is up");
+        server.close(id, Close::with_code(1_000, "first").log("the first")).expect("it is up");
         bed.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
-        server.close(id, Close::abort().because("the second")).expect("it is there");
+        server.close(id, Close::abort().log("the second")).expect("it is there");
         bed.wait_for("the end", || seen.ends().len() == 1);
         assert!(seen.ends()[0].to_string().contains("the first"), "{}", seen.ends()[0]);
         drop(raw);
@@ -142,14 +149,14 @@ fn a_connection_that_is_closing_takes_nothing() {
         let probe = Probe::new().on_received(|peer, _| {
             let id = peer.id();
             assert!(peer.is_open());
-            peer.close(Close::gracefully());
+            peer.close(Close::graceful());
             assert!(!peer.is_open());
             // This callback is still a part of the open connection's life.
             let _ = peer.endpoint().send(id, 9, b"too late");
             Ok(())
         });
         let seen = probe.seen();
-        let options = Options { close_timeout_ms: 3_600_000, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.close_timeout_ms = 3_600_000);
         let server = bed.serve_with(probe, options);
         let mut raw = bed.dial(&server);
         raw.send(&frame(0, b"go"));
@@ -157,7 +164,7 @@ fn a_connection_that_is_closing_takes_nothing() {
         let id = seen.connected()[0];
         assert_eq!(server.stats().connections, 1, "the peer has not ended its side");
         assert_eq!(server.send(id, 0, b"too late"), Err(SendError::NotConnected));
-        assert_eq!(server.run(id, |_| panic!("too late")), Err(SendError::NotConnected));
+        assert_eq!(server.run(id, |_| panic!("too late")), Err(RunError::NotConnected));
         assert!(raw.received().is_empty());
         drop(raw);
         bed.wait_for("the end", || seen.ends().len() == 1);
@@ -171,7 +178,7 @@ fn a_graceful_close_waits_no_longer_than_it_should() {
     in_simulation(|bed| {
         let probe = Probe::new().on_received(|peer, _| {
             peer.send(0, &vec![0; 900_000]);
-            Err(Close::gracefully())
+            Err(Close::graceful())
         });
         let seen = probe.seen();
         let server = bed.serve(probe);
@@ -185,7 +192,7 @@ fn a_graceful_close_waits_no_longer_than_it_should() {
         bed.wait_for("both ends", || seen.ends().len() == 2);
         let time = bed.world().now() - since;
         assert!(time < Duration::from_secs(7), "{time:?}");
-        assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::Closed));
+        assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::Closed));
         assert!(seen.ends().iter().any(|why| why.unsent_bytes() > 0), "of the deaf one");
         drop((deaf, stays));
         bed.end(&server);
@@ -198,10 +205,10 @@ fn a_graceful_close_waits_no_longer_than_it_should() {
 fn a_graceful_close_is_over_when_the_peer_has_ended() {
     in_simulation(|bed| {
         let bed = bed.with(4, 8);
-        let probe = Probe::new().on_received(|_, _| Err(Close::gracefully()));
+        let probe = Probe::new().on_received(|_, _| Err(Close::graceful()));
         let seen = probe.seen();
-        let tuning = Tuning { receive_buffer_bytes: 1024, ..bed.options().tuning };
-        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let tuning = bed.options().tuning.with_receive_buffer_bytes(1024);
+        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
         let mut raws: Vec<_> = (0..5).map(|_| bed.dial(&server)).collect();
         for raw in &mut raws {
             raw.send(&frame(0, &vec![0; 20_000]).repeat(4));
@@ -265,6 +272,6 @@ fn a_shutdown_says_goodbye_and_sends_what_is_queued() {
         bed.wait_for_end(&mut raw);
         drop(raw);
         bed.ended(&server);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Shutdown);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Shutdown);
     });
 }

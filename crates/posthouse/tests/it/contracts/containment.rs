@@ -1,14 +1,17 @@
 //! C7: what goes wrong in a callback stays with its connection, and one that runs too long is
 //! named while it does.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use posthouse::{Fault, Handler, Message, Options, Outcome, Peer, ReasonKind};
+use posthouse::{
+    DisconnectKind, DisconnectReason, Endpoint, Fault, Handler, HandlerResult, Message, Peer,
+};
 
 use crate::bed::{Bed, everywhere, on_real_sockets};
 use crate::log;
-use crate::probe::Probe;
+use crate::probe::{Line, Probe};
 use crate::raw::{frame, hello};
 
 #[test]
@@ -42,7 +45,7 @@ fn a_panic_in_a_callback_closes_that_connection_only() {
             drop(raw);
             bed.wait_for("the end", || seen.ends().len() == 1);
             let why = seen.ends()[0].clone();
-            assert_eq!((why.kind(), why.fault()), (ReasonKind::Panicked, Fault::Bug));
+            assert_eq!((why.kind(), why.fault()), (DisconnectKind::Panicked, Fault::Local));
             assert!(why.to_string().contains(&format!("in {place}")), "{why}");
             bed.serves(&server);
             assert_eq!(bed.end(&server).panics, 1, "{place}");
@@ -68,7 +71,7 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
         bed.wait_for_end(&mut raw);
         drop(raw);
         bed.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Panicked);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Panicked);
         bed.serves(&server);
         bed.wait_for("the other end", || server.stats().connections == 0);
         assert_eq!(bed.end(&server).panics, 3, "one in connected, two in disconnected");
@@ -79,10 +82,10 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
 #[test]
 fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
     everywhere(|bed| {
-        let probe = Probe::echo().on_unreachable(|_| panic!("in unreachable"));
+        let probe = Probe::echo().on_connect_failed(|_| panic!("in unreachable"));
         let server = bed.serve(probe);
         let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
-        server.connect(posthouse::Target::parse(nowhere).expect("an address")).expect("room");
+        server.connect(posthouse::Target::new(nowhere), Line::default()).expect("room");
         server.after(Duration::ZERO, |_| panic!("in a task")).expect("it runs");
         server.every(Duration::from_millis(1), |_| panic!("in another")).expect("it runs");
         bed.wait_for("three panics", || server.stats().panics == 3);
@@ -91,12 +94,16 @@ fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
     });
 }
 
-/// A state whose making and dropping fail.
+/// True exactly while no state can be made.
+static FAILS: AtomicBool = AtomicBool::new(false);
+
+/// A state whose making fails once.
 struct Fragile;
 
 impl Default for Fragile {
     fn default() -> Self {
-        panic!("in the state's default")
+        assert!(!FAILS.swap(false, Ordering::SeqCst), "in the state's default");
+        Self
     }
 }
 
@@ -109,17 +116,24 @@ impl Drop for FailsLate {
     }
 }
 
-struct WithFragile;
+/// Counts the connections that it was told of, and not yet of their end.
+struct WithFragile(AtomicI64);
 
 impl Handler for WithFragile {
     type State = Fragile;
 
-    fn received(&self, peer: &mut Peer<'_, Fragile>, message: Message<'_>) -> Outcome {
-        if message.payload() == b"touch" {
-            peer.state();
-        }
+    fn connected(&self, _: &mut Peer<'_, Self>) -> HandlerResult {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         peer.send(message.kind(), message.payload());
         Ok(())
+    }
+
+    fn disconnected(&self, _: &mut Peer<'_, Self>, _: &DisconnectReason) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -128,8 +142,8 @@ struct WithFailsLate;
 impl Handler for WithFailsLate {
     type State = FailsLate;
 
-    fn received(&self, peer: &mut Peer<'_, FailsLate>, message: Message<'_>) -> Outcome {
-        peer.state().0 = u8::from(message.payload() == b"touch");
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+        peer.state_mut().0 = u8::from(message.payload() == b"touch");
         peer.send(message.kind(), message.payload());
         Ok(())
     }
@@ -137,7 +151,7 @@ impl Handler for WithFailsLate {
 
 #[test]
 fn a_panic_of_the_state_is_contained_too() {
-    fn check<H: Handler>(bed: &Bed<'_>, handler: H) {
+    fn check<H: Handler>(bed: &Bed<'_>, handler: H) -> Endpoint<H> {
         let server = bed.serve(handler);
         let mut raw = bed.dial(&server);
         raw.send(&frame(0, b"touch"));
@@ -146,9 +160,13 @@ fn a_panic_of_the_state_is_contained_too() {
         bed.wait_for("the end", || server.stats().connections == 0);
         bed.serves(&server);
         assert_eq!(bed.end(&server).panics, 1);
+        server
     }
     everywhere(|bed| {
-        check(bed, WithFragile);
+        FAILS.store(true, Ordering::SeqCst);
+        let server = check(bed, WithFragile(AtomicI64::new(0)));
+        let told = server.handler().0.load(Ordering::SeqCst);
+        assert_eq!(told, 0, "told of an end without a beginning");
         check(bed, WithFailsLate);
     });
 }
@@ -168,7 +186,7 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
             peer.send(message.kind(), message.payload());
             Ok(())
         });
-        let options = Options { handler_overrun_ms: 20, ..bed.options() };
+        let options = bed.options().with(|o| o.endpoint.handler_overrun_ms = 20);
         let server = bed.serve_with(probe, options);
         // Pinned: dealt to a worker each.
         let (mut raw, mut other) = (bed.dial(&server), bed.dial(&server));
@@ -193,7 +211,7 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
 #[test]
 fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
     on_real_sockets(|bed| {
-        if bed.options().layout != posthouse::Layout::Shared {
+        if bed.options().endpoint.layout != posthouse::Layout::Shared {
             return;
         }
         let (release, held) = mpsc::channel::<()>();

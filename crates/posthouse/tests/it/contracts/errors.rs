@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use posthouse::{Endpoint, Framing, Options, PeerId, SendError, Tuning, Unsendable};
+use posthouse::{Endpoint, Framing, Listener, PeerId, RunError, SendError};
 
-use crate::bed::{Bed, everywhere, in_simulation, target};
+use crate::bed::{Bed, Options, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
 /// The connection works: nothing of what was refused is in the way.
-fn still_works(bed: &Bed<'_>, server: &Endpoint<Line>, peer: PeerId, raw: &mut Raw) {
+fn still_works(bed: &Bed<'_>, server: &Endpoint<Probe>, peer: PeerId, raw: &mut Raw) {
     server.send(peer, 1, b"still here").expect("it is as it was");
     assert_eq!(bed.read_frame(raw), (1, b"still here".to_vec()), "and nothing before it");
     assert!(server.peer(peer).is_some());
 }
 
-fn with_peer(bed: &Bed<'_>, options: Options) -> (Endpoint<Line>, PeerId, Raw) {
+fn with_peer(bed: &Bed<'_>, options: Options) -> (Endpoint<Probe>, PeerId, Raw) {
     let probe = Probe::new();
     let seen = probe.seen();
     let server = bed.serve_with(probe, options);
@@ -28,10 +28,10 @@ fn with_peer(bed: &Bed<'_>, options: Options) -> (Endpoint<Line>, PeerId, Raw) {
 #[test]
 fn a_message_that_is_too_large_is_refused() {
     everywhere(|bed| {
-        let options = Options { max_frame: 1_000, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.max_frame_bytes = 1_000);
         let (server, peer, mut raw) = with_peer(bed, options);
         let too_large = server.send(peer, 0, &[0; 1_001]);
-        assert!(matches!(too_large, Err(SendError::Unsendable(Unsendable::Frame(_)))));
+        assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
         still_works(bed, &server, peer, &mut raw);
         server.send(peer, 2, &[0; 1_000]).expect("it just fits");
         assert_eq!(bed.read_frame(&mut raw), (2, vec![0; 1_000]));
@@ -50,14 +50,14 @@ fn what_the_peer_takes_counts_once_it_has_said_so() {
         assert_eq!(bed.read_frame(&mut raw).0, 4);
         // The gate is told in the same turn as the answer leaves, or right after it.
         bed.wait_for("the new limit", || server.send(peer, 20, &[]).is_err());
-        assert_eq!(server.send(peer, 20, &[]), Err(Unsendable::OwnKind(20).into()));
+        assert_eq!(server.send(peer, 20, &[]), Err(SendError::ReservedKind(20)));
         let too_large = server.send(peer, 0, &[0; 101]);
-        assert!(matches!(too_large, Err(SendError::Unsendable(Unsendable::Frame(_)))));
+        assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
         still_works(bed, &server, peer, &mut raw);
         assert!(server.everyone().send(0, &[0; 101]).is_ok(), "others might take it");
         bed.wait_for("the skip", || server.stats().group_skips == 1);
         still_works(bed, &server, peer, &mut raw);
-        assert_eq!(server.everyone().send(20, &[]), Err(Unsendable::OwnKind(20).into()));
+        assert_eq!(server.everyone().send(20, &[]), Err(SendError::ReservedKind(20)));
         drop(raw);
         bed.end(&server);
     });
@@ -95,7 +95,10 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
     everywhere(|bed| {
         let size = if bed.is_real() { 16_000_000 } else { 600_000 };
         let (max_frame, send_queue_bytes) = (size, size);
-        let options = Options { max_frame, send_queue_bytes, ..bed.options() };
+        let options = bed.options().with(|o| {
+            o.connection.max_frame_bytes = max_frame;
+            o.connection.send_queue_bytes = send_queue_bytes;
+        });
         let (server, peer, mut raw) = with_peer(bed, options);
         raw.stop_reading();
         server.send(peer, 0, &vec![0; size]).expect("a lone message always fits");
@@ -121,13 +124,13 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
 #[test]
 fn too_much_posted_work_is_refused_as_busy() {
     in_simulation(|bed| {
-        let tuning = Tuning { max_posts: 10, ..bed.options().tuning };
-        let (server, peer, mut raw) = with_peer(bed, Options { tuning, ..bed.options() });
+        let tuning = bed.options().tuning.with_max_posts(10);
+        let (server, peer, mut raw) = with_peer(bed, bed.options().with(|o| o.tuning = tuning));
         for number in 0..10 {
             server.send(peer, number, b"waits").expect("there is room");
         }
         assert_eq!(server.send(peer, 11, b"too much"), Err(SendError::Busy));
-        assert_eq!(server.run(peer, |_| panic!("refused")), Err(SendError::Busy));
+        assert_eq!(server.run(peer, |_| panic!("refused")), Err(RunError::Busy));
         for number in 0..10 {
             assert_eq!(bed.read_frame(&mut raw), (number, b"waits".to_vec()));
         }
@@ -142,10 +145,10 @@ fn too_much_posted_work_is_refused_as_busy() {
 #[test]
 fn a_group_refuses_for_all_or_for_none() {
     in_simulation(|bed| {
-        let tuning = Tuning { max_posts: 3, ..bed.options().tuning };
+        let tuning = bed.options().tuning.with_max_posts(3);
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
         let mut raws: Vec<Raw> = (0..3).map(|_| bed.dial(&server)).collect();
         bed.wait_for("the peers", || seen.connected().len() == 3);
         // One member's way is full.
@@ -181,18 +184,17 @@ fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
                 Ok(())
             });
             let seen = probe.seen();
-            let options = Options { max_frame: 1_000, ..bed.options() };
+            let options = bed.options().with(|o| o.connection.max_frame_bytes = 1_000);
             let native = framing == Framing::Native;
-            let builder =
-                Endpoint::builder(probe).listen_with(bed.address(), framing).options(options);
-            let server = bed.start(builder);
+            let listener = Listener::new(bed.address()).framing(framing);
+            let server = bed.start(options.builder(probe, listener));
             let mut raw = bed.dial(&server);
             let line = [case.as_bytes(), b"\n"].concat();
             raw.send(&if native { frame(0, case.as_bytes()) } else { line });
             bed.wait_for_end(&mut raw);
             drop(raw);
             bed.wait_for("the end", || seen.ends().len() == 1);
-            assert_eq!(seen.ends()[0].kind(), posthouse::ReasonKind::Unsendable, "{case}");
+            assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Unsendable, "{case}");
             bed.end(&server);
         }
     });
@@ -203,15 +205,15 @@ fn a_connection_that_is_not_up_takes_nothing() {
     everywhere(|bed| {
         let server = bed.serve(Probe::new());
         let client = bed.client_side(Probe::new());
-        let id = client.connect(target(&server)).expect("there is room");
+        let id = client.connect(target(&server), Line::default()).expect("there is room");
         // Up, or not yet: never an error of another kind.
         let early = client.send(id, 0, b"hello");
         assert!(matches!(early, Ok(()) | Err(SendError::NotConnected)), "{early:?}");
         bed.end(&client);
         assert_eq!(client.send(id, 0, b"hello"), Err(SendError::NotConnected));
-        assert_eq!(client.run(id, |_| Ok(())), Err(SendError::NotConnected));
+        assert_eq!(client.run(id, |_| Ok(())), Err(RunError::NotConnected));
         let late = client.after(Duration::ZERO, |_| panic!("it has ended"));
-        assert_eq!(late, Err(SendError::NotConnected));
+        assert_eq!(late, Err(RunError::Shutdown));
         assert_eq!(client.everyone().send(0, b""), Ok(()), "to nobody");
         bed.end(&server);
     });

@@ -3,14 +3,14 @@
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use posthouse::{Endpoint, Options, Peer, ReasonKind, SendError, Target, Tuning};
+use posthouse::{DisconnectKind, Endpoint, Peer, SendError, Target};
 
 use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame};
 
 #[expect(clippy::unnecessary_wraps, reason = "it is a task")]
-fn resume(peer: &mut Peer<'_, Line>) -> posthouse::Outcome {
+fn resume(peer: &mut Peer<'_, Probe>) -> posthouse::HandlerResult {
     peer.resume_reading();
     Ok(())
 }
@@ -80,7 +80,7 @@ fn a_pause_in_connected_holds_everything_back() {
 /// Every message of the peer brings a reply of 10,000 bytes.
 fn tenfold() -> Probe {
     Probe::new().forgetting_messages().on_received(|peer, _| {
-        peer.state().count += 1;
+        peer.state_mut().count += 1;
         let number = peer.state().count.to_le_bytes();
         let mut reply = vec![0; 10_000];
         reply[..8].copy_from_slice(&number);
@@ -162,9 +162,12 @@ fn a_sender_that_was_refused_is_told_when_to_try_again() {
         // The queue never passes its high mark: only the refusal makes somebody wait.
         let size = if bed.is_real() { 16_000_000 } else { 500_000 };
         let tuning =
-            Tuning { queue_high_bytes: size + 5, queue_low_bytes: 1_000, ..bed.options().tuning };
-        let options = Options { send_queue_bytes: size + 5, tuning, ..bed.options() };
-        let server = bed.serve_with(probe, Options { max_frame: size, ..options });
+            bed.options().tuning.with_queue_high_bytes(size + 5).with_queue_low_bytes(1_000);
+        let options = bed.options().with(|o| {
+            o.connection.send_queue_bytes = size + 5;
+            o.tuning = tuning;
+        });
+        let server = bed.serve_with(probe, options.with(|o| o.connection.max_frame_bytes = size));
         let mut raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         raw.stop_reading();
@@ -187,19 +190,19 @@ fn a_sender_that_was_refused_is_told_when_to_try_again() {
 }
 
 /// A server that is played by the test.
-fn against(bed: &Bed<'_>, probe: Probe) -> (Endpoint<Line>, Raw) {
+fn against(bed: &Bed<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
     let client = bed.client_side(probe);
     if bed.is_real() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
-        let to = Target::parse(&address.to_string()).expect("an address");
-        client.connect(to.without_hello()).expect("there is room");
+        let to = Target::new(address.to_string());
+        client.connect(to.without_hello(), Line::default()).expect("there is room");
         let (tcp, _) = listener.accept().expect("the client comes");
         (client, Raw::accepted(tcp))
     } else {
         let listener = bed.world().serve("10.0.0.9:1").expect("a free address");
-        let to = Target::parse("10.0.0.9:1").expect("an address");
-        client.connect(to.without_hello()).expect("there is room");
+        let to = Target::new("10.0.0.9:1");
+        client.connect(to.without_hello(), Line::default()).expect("there is room");
         let raw = Raw::simulated(bed.until("the client", || listener.accept()));
         (client, raw)
     }
@@ -220,7 +223,7 @@ fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
             server.unsent();
             seen.ends().len() == 1
         });
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::QueueFull);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::QueueFull);
         assert!(seen.ends()[0].unsent_bytes() > 0, "{}", seen.ends()[0]);
         drop(server);
         bed.end(&client);
@@ -251,7 +254,7 @@ fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
         }
         assert_eq!(received, [0, 400, 400, 400]);
         bed.wait_for("the end of one", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::QueueFull);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::QueueFull);
         assert_eq!(everyone.len(), 3);
         drop(raws);
         bed.end(&server);
@@ -266,7 +269,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
-            peer.state().count += 1;
+            peer.state_mut().count += 1;
             if message.kind() == 1 {
                 // Until everything has been sent and posted.
                 let _ = held.lock().expect("no panic").recv();
@@ -281,7 +284,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
         let (told, counts) = mpsc::channel();
         for _ in 0..100 {
             let told = told.clone();
-            let note = move |peer: &mut Peer<'_, Line>| {
+            let note = move |peer: &mut Peer<'_, Probe>| {
                 let _ = told.send(peer.state().count);
                 Ok(())
             };
@@ -306,7 +309,7 @@ fn an_end_waits_for_the_end_of_a_pause() {
         let mut raw = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
-        let pause = |peer: &mut Peer<'_, Line>| {
+        let pause = |peer: &mut Peer<'_, Probe>| {
             peer.pause_reading();
             Ok(())
         };
@@ -317,7 +320,7 @@ fn an_end_waits_for_the_end_of_a_pause() {
         assert!(seen.ends().is_empty());
         server.run(id, resume).expect("it is up");
         bed.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::Ended);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
         drop(raw);
         bed.end(&server);
     });

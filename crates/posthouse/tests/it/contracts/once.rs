@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use posthouse::{Close, Options, ReasonKind, SendError, Tuning};
+use posthouse::{Close, DisconnectKind, RunError, SendError};
 
 use crate::bed::{everywhere, in_simulation};
 use crate::probe::Probe;
@@ -21,7 +21,7 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
                 Ok(())
             })
             .on_received(|peer, message| match message.payload() {
-                b"bye" => Err(Close::gracefully()),
+                b"bye" => Err(Close::graceful()),
                 b"abort" => Err(Close::abort()),
                 payload => {
                     peer.send(message.kind(), payload);
@@ -70,7 +70,7 @@ fn an_id_of_a_gone_connection_never_names_another() {
         let probe = Probe::new();
         let seen = probe.seen();
         // One slot: each connection gets the last one's.
-        let server = bed.serve_with(probe, Options { max_connections: 1, ..bed.options() });
+        let server = bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 1));
         let mut gone = Vec::new();
         for round in 1..=10 {
             let mut raw = bed.dial(&server);
@@ -79,8 +79,8 @@ fn an_id_of_a_gone_connection_never_names_another() {
             for old in &gone {
                 assert_ne!(*old, id);
                 assert_eq!(server.send(*old, 0, b"for another"), Err(SendError::NotConnected));
-                assert_eq!(server.run(*old, |_| panic!()), Err(SendError::NotConnected));
-                assert_eq!(server.close(*old, Close::abort()), Err(SendError::NotConnected));
+                assert_eq!(server.run(*old, |_| panic!()), Err(RunError::NotConnected));
+                assert_eq!(server.close(*old, Close::abort()), Err(RunError::NotConnected));
                 assert!(server.peer(*old).is_none());
             }
             server.send(id, 0, b"for you").expect("it is up");
@@ -100,7 +100,7 @@ fn posts_that_are_overtaken_by_the_end_reach_nobody() {
     in_simulation(|bed| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, Options { max_connections: 1, ..bed.options() });
+        let server = bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 1));
         let first = bed.dial(&server);
         bed.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
@@ -136,9 +136,13 @@ fn what_was_left_unsent_is_told() {
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = Tuning { queue_high_bytes: 1 << 28, ..bed.options().tuning };
+        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 28);
         let (max_frame, send_queue_bytes) = (10 << 20, 1 << 28);
-        let options = Options { max_frame, send_queue_bytes, tuning, ..bed.options() };
+        let options = bed.options().with(|o| {
+            o.connection.max_frame_bytes = max_frame;
+            o.connection.send_queue_bytes = send_queue_bytes;
+            o.tuning = tuning;
+        });
         let server = bed.serve_with(probe, options);
         let mut raw = bed.dial(&server);
         raw.stop_reading();
@@ -146,7 +150,7 @@ fn what_was_left_unsent_is_told() {
         raw.send(&frame(0, b"abort"));
         bed.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
-        assert_eq!(why.kind(), ReasonKind::Closed);
+        assert_eq!(why.kind(), DisconnectKind::Closed);
         assert!(why.unsent_bytes() > 0 && why.unsent_bytes() <= size + 10, "{why}");
         assert!(why.to_string().contains("bytes unsent"), "{why}");
         drop(raw);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, Endpoint, Group, Options, PeerId, ReadMode, Tuning};
+use posthouse::{Close, Endpoint, Group, PeerId, ReadMode};
 
-use crate::bed::{Bed, everywhere, on_real_sockets, target};
+use crate::bed::{Bed, Options, everywhere, on_real_sockets, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame};
 
@@ -24,13 +24,16 @@ fn numbered(number: u64) -> Vec<u8> {
 
 fn roomy(bed: &Bed<'_>) -> Options {
     // Small buffers and turns: many completions, many turns.
-    let tuning = Tuning {
-        receive_buffer_bytes: 1024,
-        turn_messages: 5,
-        queue_high_bytes: 1 << 26,
-        ..bed.options().tuning
-    };
-    Options { send_queue_bytes: 1 << 26, tuning, ..bed.options() }
+    let tuning = bed
+        .options()
+        .tuning
+        .with_receive_buffer_bytes(1024)
+        .with_turn_messages(5)
+        .with_queue_high_bytes(1 << 26);
+    bed.options().with(|o| {
+        o.connection.send_queue_bytes = 1 << 26;
+        o.tuning = tuning;
+    })
 }
 
 #[test]
@@ -49,7 +52,7 @@ fn in_order_with_many_reads(bed: &Bed<'_>, read_mode: ReadMode) {
     let bed = bed.with(16, 32);
     let probe = Probe::new().forgetting_messages().on_received(|peer, message| {
         let expected = peer.state().count;
-        peer.state().count += 1;
+        peer.state_mut().count += 1;
         if number(message.payload()) != expected {
             return Err(Close::abort());
         }
@@ -82,16 +85,20 @@ fn in_order_with_many_reads(bed: &Bed<'_>, read_mode: ReadMode) {
 }
 
 /// All ways for one thread to send, in turns.
-fn send_in_some_way(server: &Endpoint<Line>, group: &Group<Line>, peer: PeerId, next: u64) {
+fn send_in_some_way(server: &Endpoint<Probe>, group: &Group, peer: PeerId, next: u64) {
     let body = numbered(next);
     let sent = match next % 4 {
         0 => server.send(peer, 0, &body),
         1 => group.send(0, &body),
         2 => server.everyone().send(0, &body),
-        _ => server.run(peer, move |peer| {
-            peer.send(0, &body);
+        _ => {
+            let run = server.run(peer, move |peer| {
+                peer.send(0, &body);
+                Ok(())
+            });
+            run.expect("there is room");
             Ok(())
-        }),
+        }
     };
     sent.expect("there is room");
 }
@@ -166,10 +173,8 @@ fn each_of_several_threads_keeps_its_own_order() {
 #[test]
 fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
     everywhere(|bed| {
-        let probe = Probe::new().on_received(|peer, message| {
-            if let Some(ticket) = message.ticket() {
-                peer.reply(ticket, 1, message.payload());
-            }
+        let probe = Probe::new().on_requested(|_, message, responder| {
+            responder.reply(1, message.payload());
             Ok(())
         });
         let seen = probe.seen();
@@ -185,7 +190,7 @@ fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
             Ok(())
         });
         let client = bed.client_side(client);
-        client.connect(target(&server)).expect("there is room");
+        client.connect(target(&server), Line::default()).expect("there is room");
         bed.wait_for("all of them", || seen.len() > 200);
         for (expected, (_, body)) in seen.messages().into_iter().enumerate() {
             assert_eq!(body, numbered(expected as u64));

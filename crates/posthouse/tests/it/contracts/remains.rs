@@ -3,10 +3,10 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use posthouse::{Endpoint, Options};
+use posthouse::Endpoint;
 
 use crate::bed::{Bed, everywhere, on_real_sockets, target};
-use crate::probe::Probe;
+use crate::probe::{Line, Probe};
 use crate::process::{Holdings, threads};
 use crate::raw::frame;
 
@@ -16,7 +16,7 @@ fn held() -> (usize, Holdings) {
 }
 
 /// An endpoint with a bit of everything.
-fn busy(bed: &Bed<'_>) -> Endpoint<crate::probe::Line> {
+fn busy(bed: &Bed<'_>) -> Endpoint<Probe> {
     let probe = Probe::echo().forgetting_messages().on_connected(|peer| {
         let group = peer.endpoint().group("all");
         peer.join(&group);
@@ -24,7 +24,7 @@ fn busy(bed: &Bed<'_>) -> Endpoint<crate::probe::Line> {
         Ok(())
     });
     let server = bed.serve(probe);
-    server.connect(target(&server)).expect("there is room");
+    server.connect(target(&server), Line::default()).expect("there is room");
     server.after(Duration::from_secs(3_600), |_| {}).expect("it runs");
     bed.wait_for("both ends", || server.stats().connected == 2);
     server
@@ -65,10 +65,10 @@ fn an_endpoint_that_does_not_start_leaves_nothing() {
         let before = held();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("a bound socket");
-        let builder = Endpoint::builder(Probe::new()).listen("127.0.0.1:0").listen(address);
-        let error = builder.options(bed.options()).start().expect_err("it is taken");
+        let builder = bed.options().builder(Probe::new(), "127.0.0.1:0").listen(address);
+        let error = builder.start().expect_err("it is taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
-        let options = Options { io_workers: 65, ..bed.options() };
+        let options = bed.options().endpoint.with_io_workers(65);
         Endpoint::builder(Probe::new()).options(options).start().expect_err("out of bounds");
         drop(taken);
         assert_eq!(held(), before);
@@ -84,8 +84,7 @@ fn the_next_endpoint_gets_the_same_port() {
         raw.send(&frame(0, b"hello"));
         assert_eq!(bed.read_frame(&mut raw).1, b"hello");
         bed.end(&first);
-        let builder = Endpoint::builder(Probe::echo()).listen(&address).options(bed.options());
-        let second = bed.start(builder);
+        let second = bed.start(bed.options().builder(Probe::echo(), &address));
         let mut again = bed.dial(&second);
         again.send(&frame(0, b"hello"));
         assert_eq!(bed.read_frame(&mut again).1, b"hello");
@@ -97,7 +96,7 @@ fn the_next_endpoint_gets_the_same_port() {
 #[test]
 fn nobody_is_accepted_once_the_shutdown_has_begun() {
     on_real_sockets(|bed| {
-        let options = Options { close_timeout_ms: 60_000, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.close_timeout_ms = 60_000);
         let server = bed.serve_with(Probe::new(), options);
         let address = server.addresses()[0].socket_addr();
         let mut stays = bed.dial(&server);

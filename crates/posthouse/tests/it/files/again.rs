@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, TransferErrorKind};
+use posthouse::TransferErrorKind;
 
 use super::carrier::{Carrier, failed, serve, serve_with};
 use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, chunk, greet, numbered};
@@ -117,8 +117,8 @@ fn chunks(bed: &Bed<'_>, raw: &mut Raw, bytes_max: usize) -> (Vec<u8>, Option<(u
     (bytes, None)
 }
 
-fn serve_known(bed: &Bed<'_>, there: &Store) -> posthouse::Endpoint {
-    let options = Options { heartbeat_ms: 0, ..bed.options() };
+fn serve_known(bed: &Bed<'_>, there: &Store) -> posthouse::Endpoint<Carrier> {
+    let options = bed.options().with(|o| o.connection.heartbeat_ms = 0);
     let (server, _) = serve_with(bed, &there.directory(), options);
     let client = bed.client(&server);
     client.get("file", &bed.store("first").directory()).expect("it comes");

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use posthouse::{
-    Answer, Directory, Endpoint, Handler, Message, Offer, Options, Outcome, Peer, Reason, Transfer,
-    TransferErrorKind, Wanted,
+    Destination, Directory, DisconnectReason, Endpoint, FinishedTransfer, Handler, HandlerResult,
+    Message, Offer, OfferResponder, Peer, Reject, Source, TransferErrorKind,
 };
 
-use crate::bed::{Bed, target};
+use crate::bed::{Bed, Options, target};
 
-type OnPeer = Box<dyn Fn(&mut Peer<'_, ()>) -> Outcome + Send + Sync>;
+type OnPeer = Box<dyn Fn(&mut Peer<'_, Carrier>) -> HandlerResult + Send + Sync>;
 
 /// What of a carrier's is known from outside.
 #[derive(Clone, Default)]
@@ -17,10 +17,10 @@ pub struct Log(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    transfers: Vec<Transfer>,
+    transfers: Vec<FinishedTransfer>,
     /// Messages and ends of transfers, in order.
     order: Vec<String>,
-    ends: Vec<Reason>,
+    ends: Vec<DisconnectReason>,
 }
 
 pub struct Carrier {
@@ -50,7 +50,7 @@ impl Carrier {
 
     pub fn on_connected(
         mut self,
-        call: impl Fn(&mut Peer<'_, ()>) -> Outcome + Send + Sync + 'static,
+        call: impl Fn(&mut Peer<'_, Self>) -> HandlerResult + Send + Sync + 'static,
     ) -> Self {
         self.connected = Some(Box::new(call));
         self
@@ -59,7 +59,7 @@ impl Carrier {
     /// What each message makes it do.
     pub fn on_received(
         mut self,
-        call: impl Fn(&mut Peer<'_, ()>) -> Outcome + Send + Sync + 'static,
+        call: impl Fn(&mut Peer<'_, Self>) -> HandlerResult + Send + Sync + 'static,
     ) -> Self {
         self.received = Some(Box::new(call));
         self
@@ -69,44 +69,54 @@ impl Carrier {
 impl Handler for Carrier {
     type State = ();
 
-    fn connected(&self, peer: &mut Peer<'_, ()>) -> Outcome {
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         self.connected.as_ref().map_or(Ok(()), |call| call(peer))
     }
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         let text = String::from_utf8_lossy(message.payload()).into_owned();
         self.log.0.lock().unwrap().order.push(text);
         self.received.as_ref().map_or(Ok(()), |call| call(peer))
     }
 
-    fn offered(&self, _: &mut Peer<'_, ()>, offer: &Offer<'_>) -> Answer {
+    fn offered(
+        &self,
+        _: &mut Peer<'_, Self>,
+        offer: &Offer<'_>,
+        _: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
         match &self.takes {
-            Some(directory) => Answer::here(directory),
-            None => Answer::refuse(format!("no room for {}", offer.name())),
+            Some(directory) => Ok(Some(directory.into())),
+            None => Err(Reject::new(format!("no room for {}", offer.name()))),
         }
     }
 
-    fn wanted(&self, _: &mut Peer<'_, ()>, wanted: &Wanted<'_>) -> Answer {
+    fn download_requested(&self, _: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
         match &self.gives {
-            Some(directory) => Answer::here(directory),
-            None => Answer::refuse(format!("nothing for {wanted:?}")),
+            Some(directory) => Ok(Source::new(directory, name)),
+            None => Err(Reject::new(format!("nothing for File {name:?}"))),
         }
     }
 
-    fn transferred(&self, _: &mut Peer<'_, ()>, transfer: &Transfer) -> Outcome {
+    fn list_requested(&self, _: &mut Peer<'_, Self>, after: &str) -> Result<Directory, Reject> {
+        let none = || Reject::new(format!("nothing for List {after:?}"));
+        self.gives.clone().ok_or_else(none)
+    }
+
+    fn transferred(&self, _: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let mut kept = self.log.0.lock().unwrap();
         kept.order.push(format!("transferred {}", transfer.name()));
         kept.transfers.push(transfer.clone());
         Ok(())
     }
 
-    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &Reason) {
+    fn disconnected(&self, _: &mut Peer<'_, Self>, why: &DisconnectReason) {
         self.log.0.lock().unwrap().ends.push(why.clone());
     }
 }
 
 impl Log {
-    pub fn transfers(&self) -> Vec<Transfer> {
+    pub fn transfers(&self) -> Vec<FinishedTransfer> {
         self.0.lock().unwrap().transfers.clone()
     }
 
@@ -114,17 +124,17 @@ impl Log {
         self.0.lock().unwrap().order.clone()
     }
 
-    pub fn ends(&self) -> Vec<Reason> {
+    pub fn ends(&self) -> Vec<DisconnectReason> {
         self.0.lock().unwrap().ends.clone()
     }
 
     /// Keeps only what came in.
     pub fn forget_outgoing(&self) {
-        self.0.lock().unwrap().transfers.retain(Transfer::is_incoming);
+        self.0.lock().unwrap().transfers.retain(FinishedTransfer::is_incoming);
     }
 
     /// Waits until so many transfers are over; the last of them.
-    pub fn wait(&self, bed: &Bed<'_>, count: usize) -> Transfer {
+    pub fn wait(&self, bed: &Bed<'_>, count: usize) -> FinishedTransfer {
         let over = || self.0.lock().unwrap().transfers.len() >= count;
         bed.wait_for(&format!("{count} transfers"), over);
         self.transfers()[count - 1].clone()
@@ -132,16 +142,20 @@ impl Log {
 }
 
 /// Whether and how a transfer failed.
-pub fn failed(transfer: &Transfer) -> Option<TransferErrorKind> {
+pub fn failed(transfer: &FinishedTransfer) -> Option<TransferErrorKind> {
     transfer.result().err().map(posthouse::TransferError::kind)
 }
 
 /// A server that takes files into this directory and gives files out of it.
-pub fn serve(bed: &Bed<'_>, directory: &Directory) -> (Endpoint, Log) {
+pub fn serve(bed: &Bed<'_>, directory: &Directory) -> (Endpoint<Carrier>, Log) {
     serve_with(bed, directory, bed.options())
 }
 
-pub fn serve_with(bed: &Bed<'_>, directory: &Directory, options: Options) -> (Endpoint, Log) {
+pub fn serve_with(
+    bed: &Bed<'_>,
+    directory: &Directory,
+    options: Options,
+) -> (Endpoint<Carrier>, Log) {
     let carrier = Carrier::new().taking(directory.clone()).giving(directory.clone());
     let log = carrier.log.clone();
     (bed.serve_with(carrier, options), log)
@@ -150,12 +164,12 @@ pub fn serve_with(bed: &Bed<'_>, directory: &Directory, options: Options) -> (En
 /// An endpoint that connects to it and does this.
 pub fn visit(
     bed: &Bed<'_>,
-    server: &Endpoint,
-    call: impl Fn(&mut Peer<'_, ()>) -> Outcome + Send + Sync + 'static,
-) -> (Endpoint, Log) {
+    server: &Endpoint<Carrier>,
+    call: impl Fn(&mut Peer<'_, Carrier>) -> HandlerResult + Send + Sync + 'static,
+) -> (Endpoint<Carrier>, Log) {
     let carrier = Carrier::new().on_connected(call);
     let log = carrier.log.clone();
     let visitor = bed.client_side(carrier);
-    visitor.connect(target(server)).expect("there is room");
+    visitor.connect(target(server), ()).expect("there is room");
     (visitor, log)
 }

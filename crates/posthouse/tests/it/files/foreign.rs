@@ -7,7 +7,7 @@ use std::process::Command;
 
 use posthouse::{Endpoint, TransferErrorKind};
 
-use super::carrier::{failed, serve};
+use super::carrier::{Carrier, failed, serve};
 use crate::bed::{Bed, on_real_sockets};
 use crate::store::content;
 
@@ -27,7 +27,7 @@ fn with_python(scenario: impl Fn(&Bed<'_>)) {
 }
 
 /// Runs the client; its exit code, and what it said.
-fn python(server: &Endpoint, arguments: &[&str]) -> (i32, String) {
+fn python(server: &Endpoint<Carrier>, arguments: &[&str]) -> (i32, String) {
     let address = server.addresses()[0].socket_addr();
     let output = Command::new("python3")
         .args(["-B", SCRIPT, &address.ip().to_string(), &address.port().to_string()])

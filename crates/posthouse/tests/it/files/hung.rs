@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use posthouse::sim::{Disk, Faults};
-use posthouse::{Endpoint, Options, ReasonKind, Tuning};
+use posthouse::{DisconnectKind, Endpoint, Source};
 
-use super::carrier::{Log, serve_with, visit};
+use super::carrier::{Carrier, Log, serve_with, visit};
 use crate::bed::{Bed, in_simulation};
 use crate::store::{Store, content};
 
@@ -14,10 +14,14 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// A server whose disk hangs when so much of each file has come, and a peer that sends it some.
-fn hung(bed: &Bed<'_>, files: u64, bytes: u64) -> (Endpoint, Log, Endpoint, Disk) {
+fn hung(
+    bed: &Bed<'_>,
+    files: u64,
+    bytes: u64,
+) -> (Endpoint<Carrier>, Log, Endpoint<Carrier>, Disk) {
     let (here, disk) = (bed.store("here"), bed.world().disk("there"));
-    let tuning = Tuning { chunk_bytes: 1024, transfer_window_bytes: 4096, ..bed.options().tuning };
-    let options = Options { tuning, ..bed.options() };
+    let tuning = bed.options().tuning.with_chunk_bytes(1024).with_transfer_window_bytes(4096);
+    let options = bed.options().with(|o| o.tuning = tuning);
     let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), options);
     for number in 0..files {
         here.write(&format!("n{number}"), &content(number, 100_000));
@@ -25,7 +29,7 @@ fn hung(bed: &Bed<'_>, files: u64, bytes: u64) -> (Endpoint, Log, Endpoint, Disk
     let directory = here.directory();
     let (visitor, _) = visit(bed, &server, move |peer| {
         for number in 0..files {
-            let _ = peer.offer(&directory, &format!("n{number}"));
+            let _ = peer.offer_file(Source::new(&directory, format!("n{number}")));
         }
         Ok(())
     });
@@ -39,7 +43,7 @@ fn hung(bed: &Bed<'_>, files: u64, bytes: u64) -> (Endpoint, Log, Endpoint, Disk
 }
 
 /// Ends an endpoint whose disk hangs: so many operations must be left, and nothing else.
-fn end_hung(bed: &Bed<'_>, server: &Endpoint) -> u64 {
+fn end_hung(bed: &Bed<'_>, server: &Endpoint<Carrier>) -> u64 {
     let before = bed.world().now();
     server.shutdown(DEADLINE);
     server.wait().expect("no callback waits here");
@@ -72,7 +76,11 @@ fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
 }
 
 /// A server whose disk hangs while it sends a file that it knows, and a peer that gets it here.
-fn hung_with_known(bed: &Bed<'_>, bytes: usize, here: &Store) -> (Endpoint, Log, Endpoint, Disk) {
+fn hung_with_known(
+    bed: &Bed<'_>,
+    bytes: usize,
+    here: &Store,
+) -> (Endpoint<Carrier>, Log, Endpoint<Carrier>, Disk) {
     let disk = bed.world().disk("there");
     disk.write("file", &content(1, bytes));
     let (server, log) = serve_with(bed, &posthouse::Directory::on(&disk), bed.options());
@@ -81,7 +89,7 @@ fn hung_with_known(bed: &Bed<'_>, bytes: usize, here: &Store) -> (Endpoint, Log,
     client.close();
     let to = here.directory();
     let (visitor, _) = visit(bed, &server, move |peer| {
-        let _ = peer.get(&to, "file");
+        let _ = peer.fetch_file("file", &to);
         Ok(())
     });
     bed.wait_for("a second", || server.stats().connected == 2);
@@ -135,7 +143,7 @@ fn who_closed_because_of_the_shutdown_hears_what_it_was_given_up_for() {
         bed.world().run_for(Duration::from_secs(1));
         end_hung(bed, &server);
         let why = &log.ends()[0];
-        assert_eq!(why.kind(), ReasonKind::Shutdown);
+        assert_eq!(why.kind(), DisconnectKind::Shutdown);
         let text = why.to_string();
         assert!(text.contains(": receiving n0 ("), "{text}");
         bed.end(&visitor);
@@ -151,7 +159,7 @@ fn what_comes_late_meets_nobody() {
         here.write("other", b"what the server never looks at");
         let directory = here.directory();
         let (more, _) = visit(bed, &server, move |peer| {
-            let _ = peer.offer(&directory, "other");
+            let _ = peer.offer_file(Source::new(&directory, "other"));
             Ok(())
         });
         bed.wait_for("a second", || server.stats().connected == 2);
@@ -207,7 +215,7 @@ mod real {
                 let (server, log) = serve(bed, &directory);
                 let to = back.directory();
                 let (visitor, _) = visit(bed, &server, move |peer| {
-                    let _ = peer.get(&to, "file");
+                    let _ = peer.fetch_file("file", &to);
                     Ok(())
                 });
                 bed.wait_for("a question", || mute.is_waited_for());

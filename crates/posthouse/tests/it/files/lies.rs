@@ -1,16 +1,20 @@
 //! Peers that lie about files: T20, T21, T23.
 
-use posthouse::{Options, ReasonKind, TransferErrorKind, Tuning};
+use posthouse::{DisconnectKind, TransferErrorKind};
 
 use super::carrier::{failed, serve_with};
 use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, aborted, accepted, chunk, greet, offer};
-use crate::bed::{Bed, everywhere, in_simulation};
+use crate::bed::{Bed, Options, everywhere, in_simulation};
 use crate::store::content;
 
 fn few(bed: &Bed<'_>) -> Options {
     let options = bed.options();
-    let tuning = Tuning { transfer_window_bytes: 1 << 20, ..options.tuning.clone() };
-    Options { tuning, transfers_max: 3, heartbeat_ms: 0, ..options }
+    let tuning = options.tuning.clone().with_transfer_window_bytes(1 << 20);
+    options.with(|o| {
+        o.connection.max_transfers = 3;
+        o.connection.heartbeat_ms = 0;
+        o.tuning = tuning;
+    })
 }
 
 /// T20.
@@ -100,7 +104,7 @@ fn an_offer_of_more_than_can_be_is_malformed() {
             bed.wait_for_end(&mut raw);
             drop(raw);
             bed.wait_for("the end", || log.ends().len() == 1);
-            assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol);
+            assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
             bed.end(&server);
         }
     });
@@ -144,7 +148,7 @@ fn the_receiver_alone_decides_where_to_go_on() {
 fn offers_beyond_the_bound_are_refused_and_those_never_fed_expire() {
     in_simulation(|bed| {
         let there = bed.store("there");
-        let options = Options { offer_ms: 2000, ..few(bed) };
+        let options = few(bed).with(|o| o.connection.transfer_timeout_ms = 2000);
         let (server, log) = serve_with(bed, &there.directory(), options);
         let mut raw = bed.dial(&server);
         greet(bed, &mut raw);
@@ -191,7 +195,7 @@ fn frames_of_what_was_never_begun_end_the_connection() {
             bed.wait_for_end(&mut raw);
             drop(raw);
             bed.wait_for("the end", || log.ends().len() == 1);
-            assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol, "kind {kind}");
+            assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol, "kind {kind}");
             bed.end(&server);
         }
     });

@@ -22,7 +22,7 @@ fn planted_links_are_not_followed_in_either_direction() {
         let client = bed.client(&server);
         for name in ["link", "way/secret", "way/new"] {
             here.write(name, b"other!");
-            assert!(client.put(&here.directory(), name).is_err(), "{name} is not written");
+            assert!(client.put(name, &here.directory()).is_err(), "{name} is not written");
             here.remove(name);
             assert!(client.get(name, &here.directory()).is_err(), "{name} is not read");
         }
@@ -81,7 +81,7 @@ mod unix {
             for number in 0..150 {
                 let name = format!("way/{number}");
                 here.write(&name, &content(number, 100));
-                match client.put(&here.directory(), &name) {
+                match client.put(&name, &here.directory()) {
                     Ok(_) => arrived += 1,
                     // The link was in the way, or the directory was not there.
                     Err(ClientError::Transfer(_)) => {}
@@ -117,7 +117,7 @@ mod unix {
             for name in ["fifo", "directory", "socket"] {
                 for error in [
                     client.get(name, &here.directory()).unwrap_err(),
-                    client.put(&there.directory(), name).unwrap_err(),
+                    client.put(name, &there.directory()).unwrap_err(),
                 ] {
                     let ClientError::Transfer(error) = error else { panic!("{error}") };
                     assert_eq!(error.kind(), TransferErrorKind::BadName, "{name}: {error}");

@@ -39,7 +39,7 @@ fn a_bad_name_is_refused_on_both_sides_and_nothing_is_created() {
         for name in BAD {
             for fetched in [false, true] {
                 let error = match fetched {
-                    false => client.put(&here.directory(), name).unwrap_err(),
+                    false => client.put(name, &here.directory()).unwrap_err(),
                     true => client.get(name, &here.directory()).unwrap_err(),
                 };
                 let ClientError::Transfer(error) = error else { panic!("{name:?}: {error}") };

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use posthouse::{ClientError, Close, Options, TransferErrorKind, Tuning};
+use posthouse::{ClientError, Close, Source, TransferErrorKind};
 
 use super::carrier::{Carrier, failed, serve, serve_with, visit};
-use crate::bed::{Bed, everywhere, in_simulation, target};
+use crate::bed::{Bed, Options, everywhere, in_simulation, target};
 use crate::store::{Store, content};
 
 fn narrow(bed: &Bed<'_>) -> Options {
     let options = bed.options();
-    let tuning =
-        Tuning { chunk_bytes: 4096, transfer_window_bytes: 16_384, ..options.tuning.clone() };
+    let tuning = options.tuning.clone().with_chunk_bytes(4096).with_transfer_window_bytes(16_384);
     Options { tuning, ..options }
 }
 
@@ -23,13 +22,13 @@ fn cut_at(bed: &Bed<'_>, (here, there): (&Store, &Store), bytes: u64, by_sender:
     let server = bed.serve_with(carrier, narrow(bed));
     let directory = here.directory();
     let sender = Carrier::new().on_connected(move |peer| {
-        let progress = peer.offer(&directory, "file");
+        let progress = peer.offer_file(Source::new(&directory, "file"));
         cut_when(peer, progress, bytes, by_sender);
         Ok(())
     });
     let sent = sender.log.clone();
-    let visitor = bed.start(posthouse::Endpoint::builder(sender).options(narrow(bed)));
-    visitor.connect(target(&server)).expect("there is room");
+    let visitor = bed.client_side_with(sender, narrow(bed));
+    visitor.connect(target(&server), ()).expect("there is room");
     assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Disconnected));
     bed.wait_for("the end", || received.ends().len() == 1);
     let told = received.transfers();
@@ -42,13 +41,13 @@ fn cut_at(bed: &Bed<'_>, (here, there): (&Store, &Store), bytes: u64, by_sender:
 }
 
 fn cut_when(
-    peer: &mut posthouse::Peer<'_, ()>,
-    progress: posthouse::Progress,
+    peer: &mut posthouse::Peer<'_, Carrier>,
+    progress: posthouse::TransferHandle,
     bytes: u64,
     by_sender: bool,
 ) {
     peer.after(Duration::from_micros(100), move |peer| {
-        if progress.moved() < bytes {
+        if progress.transferred_bytes() < bytes {
             cut_when(peer, progress, bytes, by_sender);
         } else if by_sender {
             peer.close(Close::abort());
@@ -70,9 +69,9 @@ fn a_file_that_was_cut_goes_on_where_it_was_whoever_cut_it() {
             assert!(held > 0 && held < 600_000, "{held} bytes were kept");
             let (server, log) = serve(bed, &there.directory());
             let client = bed.client(&server);
-            client.put(&here.directory(), "file").expect("it arrives");
+            client.put("file", &here.directory()).expect("it arrives");
             client.close();
-            let progress = log.wait(bed, 1).progress().clone();
+            let progress = log.wait(bed, 1).handle().clone();
             assert_eq!(progress.resumed_from(), held, "not a byte of it came again");
             assert!(there.read("file").expect("it is there") == whole);
             bed.wait_for("no part", || there.parts().is_empty());
@@ -92,9 +91,9 @@ fn another_file_of_the_same_name_and_size_begins_anew() {
         here.rewrite("file", &other);
         let (server, log) = serve(bed, &there.directory());
         let client = bed.client(&server);
-        client.put(&here.directory(), "file").expect("it arrives");
+        client.put("file", &here.directory()).expect("it arrives");
         client.close();
-        assert_eq!(log.wait(bed, 1).progress().resumed_from(), 0);
+        assert_eq!(log.wait(bed, 1).handle().resumed_from(), 0);
         assert!(there.read("file").expect("it is there") == other);
         bed.end(&server);
     });
@@ -112,10 +111,10 @@ fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
         there.write("longer", &content(1, 200));
         let (server, log) = serve(bed, &there.directory());
         let client = bed.client(&server);
-        client.put(&here.directory(), "same").expect("it is there");
-        assert_eq!(log.wait(bed, 1).progress().resumed_from(), 200_000, "nothing was sent");
+        client.put("same", &here.directory()).expect("it is there");
+        assert_eq!(log.wait(bed, 1).handle().resumed_from(), 200_000, "nothing was sent");
         for (name, seed, bytes) in [("other", 2, 200_000), ("longer", 1, 200)] {
-            let error = client.put(&here.directory(), name).unwrap_err();
+            let error = client.put(name, &here.directory()).unwrap_err();
             let ClientError::Transfer(error) = error else { panic!("{error}") };
             assert_eq!(error.kind(), TransferErrorKind::Exists, "{error}");
             assert!(there.read(name).expect("still there") == content(seed, bytes), "{name}");
@@ -137,7 +136,7 @@ fn one_of_two_who_send_the_same_name_wins_and_the_other_is_told() {
             here.write("file", &content(seed, 400_000));
             let directory = here.directory();
             let (visitor, sent) = visit(bed, &server, move |peer| {
-                let _ = peer.offer(&directory, "file");
+                let _ = peer.offer_file(Source::new(&directory, "file"));
                 Ok(())
             });
             visitors.push((visitor, sent, here, seed));
@@ -172,7 +171,7 @@ fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
             let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
             let directory = here.directory();
             let (visitor, sent) = visit(bed, &server, move |peer| {
-                let _ = peer.offer(&directory, name);
+                let _ = peer.offer_file(Source::new(&directory, name));
                 Ok(())
             });
             bed.wait_for("some of it", || !there.parts().is_empty());
@@ -195,7 +194,7 @@ fn what_came_of_a_file_that_changed_is_not_kept() {
         let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
         let directory = here.directory();
         let (visitor, sent) = visit(bed, &server, move |peer| {
-            let _ = peer.offer(&directory, "file");
+            let _ = peer.offer_file(Source::new(&directory, "file"));
             Ok(())
         });
         bed.wait_for("some of it", || !there.parts().is_empty());

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use posthouse::{ClientError, Options, TransferErrorKind, Tuning};
+use posthouse::{ClientError, Source, TransferErrorKind};
 
 use super::carrier::{Carrier, failed, serve, serve_with, visit};
-use crate::bed::{Bed, everywhere, target};
+use crate::bed::{Bed, Options, everywhere, target};
 use crate::store::content;
 
 /// Chunks and windows so small that a file of some KiB takes many of them.
 fn narrow(bed: &Bed<'_>) -> Options {
     let options = bed.options();
-    let tuning =
-        Tuning { chunk_bytes: 1024, transfer_window_bytes: 4096, ..options.tuning.clone() };
+    let tuning = options.tuning.clone().with_chunk_bytes(1024).with_transfer_window_bytes(4096);
     Options { tuning, ..options }
 }
 
@@ -26,7 +25,7 @@ fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
             let sent = content(number as u64, bytes);
             here.write(&name, &sent);
             let client = bed.client(&server);
-            let hash = client.put(&here.directory(), &name).expect("it arrives");
+            let hash = client.put(&name, &here.directory()).expect("it arrives");
             assert!(there.read(&name).expect("it is there") == sent, "{name} has its content");
             let incoming = log.wait(bed, number + 1);
             assert!(incoming.is_incoming());
@@ -55,7 +54,7 @@ fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
         let directory = here.directory();
         let (visitor, sent) = visit(bed, &server, move |peer| {
             for number in 0..count {
-                let _ = peer.offer(&directory, &format!("n{number}"));
+                let _ = peer.offer_file(Source::new(&directory, format!("n{number}")));
             }
             Ok(())
         });
@@ -83,12 +82,12 @@ fn messages_pass_while_a_file_is_on_its_way() {
         let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
         let directory = here.directory();
         let carrier = Carrier::new().on_connected(move |peer| {
-            let progress = peer.offer(&directory, "long");
+            let progress = peer.offer_file(Source::new(&directory, "long"));
             follow(peer, progress);
             Ok(())
         });
-        let visitor = bed.start(posthouse::Endpoint::builder(carrier).options(narrow(bed)));
-        visitor.connect(target(&server)).expect("there is room");
+        let visitor = bed.client_side_with(carrier, narrow(bed));
+        visitor.connect(target(&server), ()).expect("there is room");
         log.wait(bed, 1);
         let order = log.order();
         let end = order.iter().position(|line| line == "transferred long").expect("its end");
@@ -100,10 +99,10 @@ fn messages_pass_while_a_file_is_on_its_way() {
 }
 
 /// Says a word each time that some of the file is over.
-fn follow(peer: &mut posthouse::Peer<'_, ()>, progress: posthouse::Progress) {
+fn follow(peer: &mut posthouse::Peer<'_, Carrier>, progress: posthouse::TransferHandle) {
     peer.after(Duration::from_micros(200), move |peer| {
-        peer.send(40, format!("{} bytes are over", progress.moved()).as_bytes());
-        if progress.moved() < 150_000 {
+        peer.send(40, format!("{} bytes are over", progress.transferred_bytes()).as_bytes());
+        if progress.transferred_bytes() < 150_000 {
             follow(peer, progress);
         }
         Ok(())
@@ -124,7 +123,7 @@ fn who_takes_and_gives_nothing_says_so() {
             }
             other => panic!("{other}"),
         };
-        no(client.put(&here.directory(), "a").unwrap_err(), "no room for a");
+        no(client.put("a", &here.directory()).unwrap_err(), "no room for a");
         no(client.get("b", &here.directory()).unwrap_err(), "nothing for File");
         no(client.list().unwrap_err(), "nothing for List");
         client.close();
@@ -140,7 +139,7 @@ fn what_is_not_there_is_not_found_on_either_side() {
         let client = bed.client(&server);
         for by_peer in [false, true] {
             let error = match by_peer {
-                false => client.put(&here.directory(), "no").unwrap_err(),
+                false => client.put("no", &here.directory()).unwrap_err(),
                 true => client.get("no", &here.directory()).unwrap_err(),
             };
             let ClientError::Transfer(error) = error else { panic!("{error}") };
@@ -183,7 +182,7 @@ fn a_plain_peer_is_offered_nothing() {
         here.write("a", b"a");
         let directory = here.directory();
         let carrier = Carrier::new().on_received(move |peer| {
-            let _ = peer.offer(&directory, "a");
+            let _ = peer.offer_file(Source::new(&directory, "a"));
             Ok(())
         });
         let log = carrier.log.clone();
@@ -205,9 +204,9 @@ fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
         let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
         let directory = here.directory();
         let (visitor, sent) = visit(bed, &server, move |peer| {
-            let progress = peer.offer(&directory, "long");
+            let progress = peer.offer_file(Source::new(&directory, "long"));
             peer.after(Duration::from_millis(3), move |peer| {
-                peer.cancel(&progress);
+                peer.cancel_transfer(&progress);
                 peer.send(40, b"after it");
                 Ok(())
             });
@@ -232,13 +231,13 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         let directory = there.directory().with_quota(1000, 2).expect("counted");
         let (server, _) = serve(bed, &directory);
         let client = bed.client(&server);
-        client.put(&here.directory(), "a").expect("there is room");
-        let error = client.put(&here.directory(), "b").unwrap_err();
+        client.put("a", &here.directory()).expect("there is room");
+        let error = client.put("b", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
         assert_eq!(error.kind(), TransferErrorKind::NoSpace, "{error}");
-        client.put(&here.directory(), "c").expect("there is room for this one");
+        client.put("c", &here.directory()).expect("there is room for this one");
         there.remove("a");
-        client.put(&here.directory(), "b").expect("there is room again");
+        client.put("b", &here.directory()).expect("there is room again");
         client.close();
         bed.end(&server);
         assert_eq!(there.files(), ["b", "c"]);
@@ -258,8 +257,10 @@ fn a_client_whose_inbox_is_full_says_so_instead_of_waiting_for_ever() {
         let client = bed.client(&server);
         let here = bed.store("here");
         let get = || client.get("a", &here.directory());
-        bed.until("a full inbox", || matches!(get(), Err(ClientError::InboxFull)).then_some(()));
-        assert!(matches!(client.list(), Err(ClientError::InboxFull)));
+        bed.until("a full inbox", || {
+            matches!(get(), Err(ClientError::ReceiveQueueFull)).then_some(())
+        });
+        assert!(matches!(client.list(), Err(ClientError::ReceiveQueueFull)));
         for _ in 0..1500 {
             assert_eq!(client.receive(crate::bed::PATIENCE).expect("news").payload, b"news");
         }

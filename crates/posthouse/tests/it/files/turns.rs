@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, Options, ReasonKind, Tuning};
+use posthouse::{Close, DisconnectKind};
 
 use super::carrier::{Carrier, failed, serve, serve_with};
 use super::frames::{greet, greet_with, numbered, offer, offer_for};
-use crate::bed::{Bed, in_simulation, on_real_sockets};
+use crate::bed::{Bed, Options, in_simulation, on_real_sockets};
 use crate::raw::Raw;
 use crate::store::content;
 
@@ -14,11 +14,11 @@ use crate::store::content;
 const FILES: u32 = 8;
 
 fn quiet(bed: &Bed<'_>) -> Options {
-    Options { heartbeat_ms: 0, ..bed.options() }
+    bed.options().with(|o| o.connection.heartbeat_ms = 0)
 }
 
 /// Leaves a part of 60000 of 100000 bytes.
-fn hold(bed: &Bed<'_>, server: &posthouse::Endpoint, there: &crate::store::Store) {
+fn hold(bed: &Bed<'_>, server: &posthouse::Endpoint<Carrier>, there: &crate::store::Store) {
     let mut raw = bed.dial(server);
     greet(bed, &mut raw);
     raw.send_frame(10, &offer(1, 100_000, b"file"));
@@ -39,8 +39,11 @@ fn frames(bed: &Bed<'_>, raw: &mut Raw) -> Vec<(u8, Vec<u8>)> {
 fn a_repeated_offer_of_what_is_over_is_ignored() {
     in_simulation(|bed| {
         let there = bed.store("there");
-        let (server, log) =
-            serve_with(bed, &there.directory(), Options { offer_ms: 2000, ..quiet(bed) });
+        let (server, log) = serve_with(
+            bed,
+            &there.directory(),
+            quiet(bed).with(|o| o.connection.transfer_timeout_ms = 2000),
+        );
         hold(bed, &server, &there);
         let mut raw = bed.dial(&server);
         greet(bed, &mut raw);
@@ -148,10 +151,10 @@ fn hash_of(bed: &Bed<'_>, bytes: &[u8]) -> [u8; 32] {
     from.write("bytes", bytes);
     let carrier = Carrier::new().taking(to.directory());
     let address = if bed.is_real() { "127.0.0.1:0" } else { "10.9.9.9:1" };
-    let builder = posthouse::Endpoint::builder(carrier).listen(address).options(bed.options());
+    let builder = bed.options().builder(carrier, address);
     let server = bed.start(builder);
     let client = bed.client(&server);
-    let hash = client.put(&from.directory(), "bytes").expect("it arrives");
+    let hash = client.put("bytes", &from.directory()).expect("it arrives");
     client.close();
     bed.end(&server);
     hash
@@ -162,8 +165,11 @@ fn hash_of(bed: &Bed<'_>, bytes: &[u8]) -> [u8; 32] {
 fn a_peer_that_sends_a_file_is_not_silent() {
     in_simulation(|bed| {
         let there = bed.store("there");
-        let (server, log) =
-            serve_with(bed, &there.directory(), Options { first_message_ms: 1000, ..quiet(bed) });
+        let (server, log) = serve_with(
+            bed,
+            &there.directory(),
+            quiet(bed).with(|o| o.connection.first_message_timeout_ms = 1000),
+        );
         let mut raw = bed.dial(&server);
         greet(bed, &mut raw);
         raw.send_frame(10, &offer(1, 1_000_000, b"file"));
@@ -241,14 +247,19 @@ fn run_out_of_places(bed: &Bed<'_>, gets: u32, turn_messages: usize) {
     let directory = here.directory();
     let carrier = Carrier::new().taking(there.directory()).on_received(move |peer| {
         for n in 0..gets {
-            let _ = peer.get(&directory, &format!("g{n}"));
+            let _ = peer.fetch_file(&format!("g{n}"), &directory);
         }
         Ok(())
     });
     let log = carrier.log.clone();
-    let tuning = Tuning { turn_messages, ..bed.options().tuning };
-    let server =
-        bed.serve_with(carrier, Options { transfers_max: gets as usize, tuning, ..quiet(bed) });
+    let tuning = bed.options().tuning.with_turn_messages(turn_messages);
+    let server = bed.serve_with(
+        carrier,
+        quiet(bed).with(|o| {
+            o.connection.max_transfers = gets as usize;
+            o.tuning = tuning;
+        }),
+    );
     let mut raw = bed.dial(&server);
     greet(bed, &mut raw);
     raw.send_frame(40, b"get");
@@ -286,7 +297,7 @@ fn lists_wait_like_offers() {
         let (visitor, _) = super::carrier::visit(bed, &server, move |peer| {
             for _ in 0..20 {
                 let kept = kept.clone();
-                peer.list("", move |_, listed| {
+                peer.list_files("", move |_, listed| {
                     kept.lock().unwrap().push(listed.map(|l| l.len()).map_err(|e| e.to_string()));
                     Ok(())
                 });
@@ -360,8 +371,9 @@ fn no_chunk_follows_a_bye() {
         for n in 0..FILES {
             there.write(&format!("f{n}"), &content(1, 20_000));
         }
-        let tuning = Tuning { chunk_bytes: 1024, ..bed.options().tuning };
-        let (server, _) = serve_with(bed, &there.directory(), Options { tuning, ..quiet(bed) });
+        let tuning = bed.options().tuning.with_chunk_bytes(1024);
+        let (server, _) =
+            serve_with(bed, &there.directory(), quiet(bed).with(|o| o.tuning = tuning));
         for moment in 0..40 {
             let mut raw = bed.dial(&server);
             greet(bed, &mut raw);
@@ -379,7 +391,7 @@ fn no_chunk_follows_a_bye() {
             }
             bed.world().run_for(Duration::from_micros(50 * moment));
             let peer = server.peers().pop().expect("it is connected");
-            server.close(peer.id, Close::gracefully()).expect("there is room");
+            server.close(peer.id, Close::graceful()).expect("there is room");
             let kinds: Vec<u8> = frames(bed, &mut raw).iter().map(|frame| frame.0).collect();
             assert_eq!(
                 kinds.iter().position(|kind| *kind == 5),
@@ -397,8 +409,11 @@ fn an_offer_that_is_never_answered_is_given_up() {
     in_simulation(|bed| {
         let there = bed.store("there");
         there.write("file", b"x");
-        let (server, log) =
-            serve_with(bed, &there.directory(), Options { offer_ms: 2000, ..quiet(bed) });
+        let (server, log) = serve_with(
+            bed,
+            &there.directory(),
+            quiet(bed).with(|o| o.connection.transfer_timeout_ms = 2000),
+        );
         let mut raw = bed.dial(&server);
         greet(bed, &mut raw);
         raw.send_frame(18, &numbered(1, b"file"));
@@ -426,7 +441,7 @@ fn frames_of_lies_are_the_reason() {
         let kinds: Vec<u8> = frames(bed, &mut raw).iter().map(|f| f.0).collect();
         drop(raw);
         bed.wait_for("end", || log.ends().len() == 1);
-        assert_eq!(log.ends()[0].kind(), ReasonKind::Protocol);
+        assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
         assert_eq!(kinds, [5]);
         bed.end(&server);
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, ReasonKind, Tuning};
+use posthouse::DisconnectKind;
 
 use crate::bed::{everywhere, in_simulation};
 use crate::probe::Probe;
@@ -20,9 +20,13 @@ fn a_reset_with_operations_pending_is_told_once() {
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = Tuning { queue_high_bytes: 1 << 26, ..bed.options().tuning };
+        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 26);
         let (send_queue_bytes, max_frame) = (1 << 26, 8 << 20);
-        let options = Options { send_queue_bytes, max_frame, tuning, ..bed.options() };
+        let options = bed.options().with(|o| {
+            o.connection.send_queue_bytes = send_queue_bytes;
+            o.connection.max_frame_bytes = max_frame;
+            o.tuning = tuning;
+        });
         let server = bed.serve_with(probe, options);
         let rounds = if bed.is_real() { 8 } else { 2 };
         for round in 1..=rounds {
@@ -38,7 +42,7 @@ fn a_reset_with_operations_pending_is_told_once() {
             });
             raw.reset();
             bed.wait_for("the end", || seen.ends().len() == round);
-            assert_eq!(seen.ends()[round - 1].kind(), ReasonKind::Reset);
+            assert_eq!(seen.ends()[round - 1].kind(), DisconnectKind::Reset);
             bed.wait_for("its slot", || server.stats().connections == 0);
         }
         bed.end(&server);
@@ -61,7 +65,10 @@ fn a_request_before_a_half_close_is_answered_and_then_closed() {
         bed.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
         bed.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!((seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()), (ReasonKind::Ended, 0));
+        assert_eq!(
+            (seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()),
+            (DisconnectKind::Ended, 0)
+        );
         bed.end(&server);
     });
 }
@@ -71,17 +78,16 @@ fn a_request_before_a_half_close_is_answered_and_then_closed() {
 #[test]
 fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
     everywhere(|bed| {
-        let probe = Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
+        let probe = Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
             peer.after(Duration::from_millis(300), |peer| {
-                let ticket = peer.state().tickets.pop().expect("kept");
-                peer.reply(ticket, 0, &[1; 100_000]);
-                Ok(())
+                let responder = peer.state_mut().responders.pop().expect("kept");
+                Ok(responder.reply(0, &[1; 100_000])?)
             });
             Ok(())
         });
         let seen = probe.seen();
-        let options = Options { first_message_ms: 200, ..bed.options() };
+        let options = bed.options().with(|o| o.connection.first_message_timeout_ms = 200);
         let server = bed.serve_with(probe, options);
         let mut raw = bed.dial(&server);
         raw.send(&[hello(0, 1 << 20), request(1, 40, b"?"), request(2, 40, b"?")].concat());
@@ -101,8 +107,8 @@ fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
 #[test]
 fn a_request_that_is_never_answered_does_not_keep_a_half_closed_peer_for_ever() {
     in_simulation(|bed| {
-        let probe = Probe::new().on_received(|peer, message| {
-            peer.state().tickets.extend(message.ticket());
+        let probe = Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
             Ok(())
         });
         let seen = probe.seen();
@@ -125,8 +131,8 @@ fn messages_before_a_half_close_are_answered() {
     everywhere(|bed| {
         let probe = Probe::echo().forgetting_messages();
         let seen = probe.seen();
-        let tuning = Tuning { turn_messages: 3, ..bed.options().tuning };
-        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let tuning = bed.options().tuning.with_turn_messages(3);
+        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
         let mut raw = bed.dial(&server);
         (0..200u8).for_each(|number| raw.send(&frame(number, &[number; 500])));
         raw.finish();

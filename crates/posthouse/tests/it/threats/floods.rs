@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use posthouse::ReasonKind;
+use posthouse::DisconnectKind;
 use posthouse::sim::Faults;
 
 use crate::bed::{everywhere, in_simulation, on_real_sockets};
@@ -59,7 +59,7 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
 fn a_burst_of_empty_frames_is_delivered_to_the_last() {
     in_simulation(|bed| {
         let probe = Probe::new().forgetting_messages().on_received(|peer, _| {
-            peer.state().count += 1;
+            peer.state_mut().count += 1;
             if peer.state().count == 20_000 {
                 peer.send(1, b"all");
             }
@@ -180,8 +180,8 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                 Ok(())
             })
             .on_received(|peer, message| {
-                let (id, body) = (peer.id(), message.to_bytes());
-                let endpoint = peer.endpoint();
+                let (id, body) = (peer.id(), message.to_vec());
+                let endpoint = peer.endpoint().clone();
                 peer.send(1, &body);
                 peer.after(Duration::from_millis(1), move |peer| {
                     peer.send(2, &body);
@@ -217,7 +217,7 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
         assert!(
             seen.ends()
                 .iter()
-                .all(|why| { matches!(why.kind(), ReasonKind::Reset | ReasonKind::Ended) })
+                .all(|why| { matches!(why.kind(), DisconnectKind::Reset | DisconnectKind::Ended) })
         );
     });
 }

@@ -1,14 +1,14 @@
 //! Frames that may not be: T1, T2, T12, T13, T25, and other protocols' traffic.
 
-use posthouse::{Endpoint, Options, ReasonKind, RequestError};
+use posthouse::{DisconnectKind, Endpoint, RequestError};
 
-use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
+use crate::bed::{Bed, Options, everywhere, in_simulation, on_real_sockets};
 use crate::log;
-use crate::probe::{Line, Probe, Seen};
+use crate::probe::{Probe, Seen};
 use crate::process::memory_bytes;
 use crate::raw::{Raw, bye, frame, frame_head, hello};
 
-fn echo(bed: &Bed<'_>, options: Options) -> (Endpoint<Line>, Seen) {
+fn echo(bed: &Bed<'_>, options: Options) -> (Endpoint<Probe>, Seen) {
     let probe = Probe::echo();
     let seen = probe.seen();
     (bed.serve_with(probe, options), seen)
@@ -23,7 +23,7 @@ fn refuses(bed: &Bed<'_>, bytes: &[u8], words: &str) {
     drop(raw);
     bed.wait_for("the end", || seen.ends().len() == 1);
     let why = seen.ends()[0].clone();
-    assert_eq!(why.kind(), ReasonKind::Protocol, "{why}");
+    assert_eq!(why.kind(), DisconnectKind::Protocol, "{why}");
     assert!(why.to_string().contains(words), "{why:?} should say {words:?}");
     assert!(seen.messages().is_empty(), "nothing of it reaches the handler");
     bed.serves(&server);
@@ -90,7 +90,7 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
 #[test]
 fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
     everywhere(|bed| {
-        let options = Options { assembly_bytes: 100_000, ..bed.options() };
+        let options = bed.options().with(|o| o.endpoint.assembly_bytes = 100_000);
         let (server, seen) = echo(bed, options);
         let mut raws: Vec<Raw> = (0..5).map(|_| bed.dial(&server)).collect();
         for raw in &mut raws {
@@ -111,7 +111,11 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
             server.stats().connections == raws.len() && server.stats().assembly_bytes <= 100_000
         });
         assert!(!raws.is_empty(), "those within the budget stay");
-        assert!(seen.ends().iter().all(|why| why.kind() == ReasonKind::Busy), "{:?}", seen.ends());
+        assert!(
+            seen.ends().iter().all(|why| why.kind() == DisconnectKind::Busy),
+            "{:?}",
+            seen.ends()
+        );
         bed.serves(&server);
         drop(raws);
         bed.end(&server);
@@ -196,7 +200,7 @@ fn a_malformed_hello_is_refused() {
             bed.wait_for_end(&mut raw);
             drop(raw);
             bed.wait_for("the end", || seen.ends().len() == 1);
-            assert_eq!(seen.ends()[0].kind(), ReasonKind::Protocol);
+            assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
             bed.serves(&server);
             bed.end(&server);
         }
@@ -245,7 +249,7 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
         assert!(log::lines("forged line").iter().all(|line| clean(line)));
         bed.end(&server);
     });
-    let refused = RequestError::Refused(evil.into()).to_string();
+    let refused = RequestError::Rejected(evil.into()).to_string();
     assert!(refused.contains("forged line") && clean(&refused), "{refused:?}");
 }
 

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use posthouse::{Options, SendError};
+use posthouse::SendError;
 
 use crate::bed::{everywhere, in_simulation};
 use crate::log;
-use crate::probe::Probe;
+use crate::probe::{Line, Probe};
 use crate::process::is_wine;
 use crate::raw::{Raw, frame};
 
@@ -18,7 +18,7 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         log::clear();
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, Options { max_connections: 10, ..bed.options() });
+        let server = bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 10));
         let mut honest: Vec<Raw> = (0..10).map(|_| bed.dial(&server)).collect();
         bed.wait_for("the honest", || server.stats().connected == 10);
         let mut storm: Vec<Raw> = (0..100).map(|_| bed.dial(&server)).collect();
@@ -50,7 +50,7 @@ fn connections_of_one_address_are_bounded_and_counted_down_again() {
     in_simulation(|bed| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let options = Options { max_connections_per_address: 3, ..bed.options() };
+        let options = bed.options().with(|o| o.endpoint.max_connections_per_address = 3);
         let server = bed.serve_with(probe, options);
         let one: IpAddr = "192.0.2.1".parse().expect("an address");
         let two: IpAddr = "192.0.2.2".parse().expect("an address");
@@ -75,9 +75,9 @@ fn connections_of_one_address_are_bounded_and_counted_down_again() {
 #[test]
 fn loopback_is_exempt_from_the_limit_of_one_address() {
     everywhere(|bed| {
-        let options = Options { max_connections_per_address: 1, ..bed.options() };
+        let options = bed.options().with(|o| o.endpoint.max_connections_per_address = 1);
         let address = if bed.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
-        let builder = posthouse::Endpoint::builder(Probe::echo()).listen(address).options(options);
+        let builder = options.builder(Probe::echo(), address);
         let server = bed.start(builder);
         let raws: Vec<Raw> = (0..20).map(|_| bed.dial(&server)).collect();
         bed.wait_for("all of them", || server.stats().connected == 20);
@@ -90,11 +90,11 @@ fn loopback_is_exempt_from_the_limit_of_one_address() {
 #[test]
 fn connections_that_are_being_made_count() {
     in_simulation(|bed| {
-        let options = Options { max_connections: 2, ..bed.options() };
+        let options = bed.options().with(|o| o.endpoint.max_connections = 2);
         let server = bed.serve_with(Probe::echo(), options);
         bed.world().blackhole("10.0.0.9:1");
-        let to = posthouse::Target::parse("10.0.0.9:1").expect("an address");
-        let pending = server.connect(to).expect("there is room");
+        let to = posthouse::Target::new("10.0.0.9:1");
+        let pending = server.connect(to, Line::default()).expect("there is room");
         assert_eq!(server.send(pending, 0, b""), Err(SendError::NotConnected));
         let first = bed.dial(&server);
         bed.wait_for("one", || server.stats().connected == 1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Options, ReasonKind, Tuning};
+use posthouse::DisconnectKind;
 
 use crate::bed::{everywhere, in_simulation};
 use crate::probe::Probe;
@@ -31,7 +31,7 @@ fn a_frame_that_trickles_is_closed_by_the_clock() {
             assert!(time <= Duration::from_secs(latest), "{time:?} with {bytes} bytes at a time");
             drop(raw);
             bed.wait_for("the end", || seen.ends().len() == so_far + 1);
-            assert_eq!(seen.ends()[so_far].kind(), ReasonKind::TooSlow);
+            assert_eq!(seen.ends()[so_far].kind(), DisconnectKind::TooSlow);
         }
         bed.serves(&server);
         assert_eq!(bed.end(&server).peer_faults, 2);
@@ -93,7 +93,8 @@ fn silent_peers_keep_nobody_out() {
     everywhere(|bed| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, Options { max_connections: 300, ..bed.options() });
+        let server =
+            bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 300));
         let silent: Vec<Raw> = (0..250).map(|_| bed.dial(&server)).collect();
         bed.wait_for("all of them", || server.stats().connected == 250);
         bed.serves(&server);
@@ -123,7 +124,7 @@ fn a_peer_that_takes_nothing_is_closed_as_too_slow() {
         // What the window took at first counts for the first half minute.
         bed.world().run_for(Duration::from_secs(61));
         assert_eq!(seen.ends().len(), 1);
-        assert_eq!(seen.ends()[0].kind(), ReasonKind::TooSlow);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::TooSlow);
         assert!(seen.ends()[0].unsent_bytes() > 0);
         assert!(deaf.is_over());
         bed.end(&server);
@@ -139,8 +140,8 @@ fn a_peer_that_takes_little_at_a_time_gets_everything() {
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = Tuning { queue_high_bytes: 1 << 20, ..bed.options().tuning };
-        let server = bed.serve_with(probe, Options { tuning, ..bed.options() });
+        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 20);
+        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
         let mut slow = bed.dial(&server);
         slow.stop_reading();
         slow.send(&frame(0, b"much"));
