@@ -549,11 +549,10 @@ impl Strand {
             self.late_bytes += frame.len() as u64;
             return;
         }
-        let bytes = frame.len();
+        // A reply found room at the gate; a rejection has its place however full the queue is.
         self.output.push_owned(&mut cx.local.spares, frame);
         self.sent_message();
         self.check_high(cx.core);
-        self.check_full(bytes);
     }
 
     /// Over the high mark an accepted peer is not read from. A connecting side goes on reading:

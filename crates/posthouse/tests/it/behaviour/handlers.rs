@@ -161,9 +161,11 @@ fn a_peer_of_another_handler_can_be_sent_to_and_closed_and_runs_nothing() {
         assert_eq!(wrong, Err(RunError::WrongHandler));
         let mine = both.devices.run(both.device.0, |peer| {
             *peer.state_mut() = 8;
+            peer.send(0, b"set");
             Ok(())
         });
         assert_eq!(mine, Ok(()));
+        assert_eq!(bed.read(&mut both.device.1, 5), b"\0\x03set");
         both.device.1.send(b"\0\0");
         assert_eq!(bed.read(&mut both.device.1, 3), b"\0\x019");
         assert_eq!(both.devices.close(both.operator.0, Close::graceful()), Ok(()));
