@@ -1,6 +1,6 @@
 //! A file drop: a file that is sent arrives in `inbox`, verified and whole, or not at all, and
-//! anyone can download it from there. `cargo run -p posthouse --example file_drop`, then, in another
-//! terminal, `cargo run --release -- send 127.0.0.1:9990 README.md`.
+//! anyone can download it from there. `cargo run -p posthouse --example file_drop`, then, in
+//! another terminal, `cargo run --release -- send 127.0.0.1:9990 README.md`.
 
 use posthouse::{
     Destination, Directory, Endpoint, FinishedTransfer, Handler, HandlerResult, Message, Offer,

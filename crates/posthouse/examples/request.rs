@@ -1,5 +1,5 @@
-//! Requests and replies, with a blocking client: the server counts words, and rejects a text that is
-//! too long.
+//! Requests and replies, with a blocking client: the server counts words, and rejects a text that
+//! is too long.
 
 use std::time::Duration;
 

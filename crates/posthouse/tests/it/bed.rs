@@ -159,6 +159,11 @@ impl<'w> Bed<'w> {
         if self.is_real() { "127.0.0.1:0" } else { "10.0.0.1:9990" }
     }
 
+    /// One of several addresses to listen at.
+    pub fn address_of(&self, number: u8) -> String {
+        if self.is_real() { "127.0.0.1:0".to_owned() } else { format!("10.0.0.{number}:9990") }
+    }
+
     /// An IPv6 address to listen at.
     pub fn address6(&self) -> &'static str {
         if self.is_real() { "[::1]:0" } else { "[fd00::1:1]:9990" }
@@ -179,6 +184,11 @@ impl<'w> Bed<'w> {
 
     pub fn serve_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H> {
         self.start(options.builder(handler, self.address()))
+    }
+
+    /// An endpoint that listens there.
+    pub fn serve_at<H: Handler>(&self, handler: H, listener: impl Into<Listener>) -> Endpoint<H> {
+        self.start(self.options().builder(handler, listener))
     }
 
     /// An endpoint that listens nowhere.

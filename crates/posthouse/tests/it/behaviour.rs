@@ -3,7 +3,10 @@
 mod admission;
 mod connecting;
 mod framings;
+mod handlers;
 mod heartbeats;
 mod keys;
+mod listening;
 mod messages;
 mod requests;
+mod responders;

@@ -7,4 +7,5 @@ mod errors;
 mod flow;
 mod once;
 mod order;
+mod reasons;
 mod remains;

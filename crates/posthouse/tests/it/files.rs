@@ -6,6 +6,7 @@ mod foreign;
 mod frames;
 mod hostile;
 mod hung;
+mod later;
 mod lies;
 mod links;
 #[cfg(target_os = "linux")]

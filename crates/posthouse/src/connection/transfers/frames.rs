@@ -155,6 +155,10 @@ impl Transfers {
         let PendingOffer { ref name, size, modified_ms, executable, .. } = kept;
         let offer = Offer { name: name.as_str(), size, modified_ms, executable };
         match answer {
+            // Others may have taken the places meanwhile.
+            Ok(_) if self.places_taken() >= PLACES_MAX => {
+                hands.refuse(id, abort_code::BUSY, "too much waits for the disk");
+            }
             Ok(destination) => self.accept_offer(hands, id, &offer, destination),
             Err(reject) => hands.refuse(id, abort_code::REFUSED, &reject.text),
         }

@@ -184,11 +184,11 @@ impl Ledger {
     }
 
     /// The side that asked is told the end of a request.
-    pub(super) fn answered(&self, number: u64, patient: bool, error: Option<RequestError>) {
+    pub(super) fn answered(&self, number: u64, patient: bool, error: Option<&RequestError>) {
         let mut inner = lock(&self.inner);
         inner.answered += 1;
         let how = inner.requests[number as usize];
-        let right = match (&error, how) {
+        let right = match (error, how) {
             (None, how) => how == Answered::Replied,
             (Some(RequestError::Rejected(text)), Answered::Rejected(given)) => **text == *given,
             (Some(RequestError::Rejected(text)), how) => {

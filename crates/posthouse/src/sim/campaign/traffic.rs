@@ -204,7 +204,7 @@ impl Common {
             if reply.as_ref().is_ok_and(|reply| reply.payload() != expected) {
                 ledger.wrong("a reply that is not the request's".to_owned());
             }
-            ledger.answered(number, patient, reply.err());
+            ledger.answered(number, patient, reply.as_ref().err());
             Ok(())
         });
     }

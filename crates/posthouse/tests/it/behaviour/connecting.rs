@@ -1,5 +1,7 @@
 //! Connections that this side begins.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use posthouse::{
@@ -185,5 +187,61 @@ fn connected_comes_after_hello_even_where_the_server_greets_first() {
         assert_eq!(client.stats().panics, 0);
         bed.end(&client);
         bed.end(&server);
+    });
+}
+
+#[test]
+fn a_connections_state_is_there_and_knows_its_id_before_anything_happens() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::echo());
+        let counts: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let kept = counts.clone();
+        let probe = Probe::new().on_connected(move |peer| {
+            kept.lock().unwrap().push(peer.state().count);
+            Ok(())
+        });
+        let seen = probe.seen();
+        let client = bed.client_side(probe);
+        let given = Line { count: 7, ..Line::default() };
+        client.connect(target(&server), given).expect("there is room");
+        bed.wait_for("the first", || seen.connected().len() == 1);
+        let mut early = None;
+        let made = client.connect_with(target(&server), |id| {
+            // Nothing of it can have happened: nobody has been asked to begin it.
+            assert_eq!(client.send(id, 0, b""), Err(SendError::NotConnected));
+            early = Some(id);
+            Line { count: id.as_u64(), ..Line::default() }
+        });
+        let id = made.expect("there is room");
+        assert_eq!(early, Some(id));
+        bed.wait_for("the second", || seen.connected().len() == 2);
+        assert_eq!(seen.connected()[1], id);
+        assert_eq!(*counts.lock().unwrap(), [7, id.as_u64()]);
+        bed.end(&client);
+        bed.end(&server);
+    });
+}
+
+#[test]
+fn a_panic_while_a_state_is_made_gives_the_slot_back() {
+    everywhere(|bed| {
+        let server = bed.serve(Probe::echo());
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let options = bed.options().with(|o| o.endpoint.max_connections = 1);
+        let client = bed.client_side_with(probe, options);
+        for _ in 0..3 {
+            let panics = AssertUnwindSafe(|| {
+                client.connect_with(target(&server), |_| panic!("in the state's making"))
+            });
+            assert!(catch_unwind(panics).is_err());
+            assert_eq!(client.stats().connections, 0);
+        }
+        assert!(seen.told().is_empty());
+        client.connect(target(&server), Line::default()).expect("there is room");
+        bed.wait_for("the connection", || seen.connected().len() == 1);
+        bed.end(&client);
+        bed.end(&server);
+        assert_eq!(seen.told().len(), 2);
     });
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use posthouse::{
     Destination, Directory, DisconnectReason, Endpoint, FinishedTransfer, Handler, HandlerResult,
-    Message, Offer, OfferResponder, Peer, Reject, Source, TransferErrorKind,
+    Message, Offer, OfferResponder, OwnedOfferResponder, Peer, Reject, Source, TransferErrorKind,
 };
 
 use crate::bed::{Bed, Options, target};
@@ -26,6 +26,7 @@ struct Kept {
 pub struct Carrier {
     pub log: Log,
     takes: Option<Directory>,
+    keeps: Option<Arc<Mutex<Vec<OwnedOfferResponder>>>>,
     gives: Option<Directory>,
     connected: Option<OnPeer>,
     received: Option<OnPeer>,
@@ -33,12 +34,25 @@ pub struct Carrier {
 
 impl Carrier {
     pub fn new() -> Self {
-        Self { log: Log::default(), takes: None, gives: None, connected: None, received: None }
+        Self {
+            log: Log::default(),
+            takes: None,
+            keeps: None,
+            gives: None,
+            connected: None,
+            received: None,
+        }
     }
 
     /// Offers go into this directory.
     pub fn taking(mut self, directory: Directory) -> Self {
         self.takes = Some(directory);
+        self
+    }
+
+    /// Offers are answered later, but those whose names say what to do.
+    pub fn keeping(mut self, kept: Arc<Mutex<Vec<OwnedOfferResponder>>>) -> Self {
+        self.keeps = Some(kept);
         self
     }
 
@@ -83,8 +97,16 @@ impl Handler for Carrier {
         &self,
         _: &mut Peer<'_, Self>,
         offer: &Offer<'_>,
-        _: &mut OfferResponder<'_>,
+        answer: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
+        if let Some(kept) = self.keeps.as_ref().filter(|_| !offer.name().starts_with("now")) {
+            if offer.name() == "forget" {
+                return Ok(None);
+            }
+            kept.lock().unwrap().extend(answer.take());
+            assert!(answer.take().is_none(), "it is taken");
+            return if offer.name() == "refuse" { Err("at once".into()) } else { Ok(None) };
+        }
         match &self.takes {
             Some(directory) => Ok(Some(directory.into())),
             None => Err(Reject::new(format!("no room for {}", offer.name()))),
