@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use posthouse::{Destination, Directory, Endpoint, OwnedOfferResponder, Source, TransferErrorKind};
+use posthouse::{Destination, Endpoint, OwnedOfferResponder, Source, TransferErrorKind};
 
 use super::carrier::{Carrier, Log, failed, visit};
 use super::frames::{ABORT, CHUNK, OFFER, aborted, accepted, chunk, greet, numbered, offer};
