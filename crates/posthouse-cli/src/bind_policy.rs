@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use posthouse::Framing;
 
 use crate::failure::{CommandResult, Failure};
+use crate::settings::ListenSettings;
 
 /// The peers that the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +19,32 @@ pub(crate) enum Access {
     LoopbackOnly,
 }
 
-/// Returns an error unless these addresses may be listened on.
-pub(crate) fn check(addresses: &[SocketAddr], framing: &Framing, access: Access) -> CommandResult {
-    let native = *framing == Framing::Native;
-    if access == Access::Key && !native {
-        return Err(Failure::usage(format!(
-            "--key-file needs the native framing: {framing} has no place for the proof of a key; \
-             leave out --framing or --key-file"
-        )));
+/// Returns an error unless these listeners are allowed.
+pub(crate) fn check(listeners: &[ListenSettings], access: Access) -> CommandResult {
+    for ListenSettings { address, framing, .. } in listeners {
+        let native = *framing == Framing::Native;
+        match access {
+            Access::Key if !native => {
+                return Err(Failure::usage(format!(
+                    "--key-file needs the native framing, and on {address} {framing} has no place \
+                     for the proof of a key; leave out the framing or --key-file"
+                )));
+            }
+            Access::LoopbackOnly if !is_loopback(address) => {
+                let key = match native {
+                    true => "give --key-file FILE, a secret that peers must prove, or ",
+                    false => "",
+                };
+                return Err(Failure::usage(format!(
+                    "{address} can be reached from other machines, and whoever connects would be \
+                     served: {key}say --open if everyone may connect, or listen on a loopback \
+                     address"
+                )));
+            }
+            Access::Key | Access::Open | Access::LoopbackOnly => {}
+        }
     }
-    let exposed = addresses.iter().find(|address| !is_loopback(address));
-    let (Access::LoopbackOnly, Some(address)) = (access, exposed) else { return Ok(()) };
-    let key = if native { "give --key-file FILE, a secret that peers must prove, or " } else { "" };
-    Err(Failure::usage(format!(
-        "{address} can be reached from other machines, and whoever connects would be served: \
-         {key}say --open if everyone may connect, or listen on a loopback address"
-    )))
+    Ok(())
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {
@@ -42,38 +53,51 @@ fn is_loopback(address: &SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use posthouse::ConnectionOptions;
+
     use super::*;
 
-    fn refused(addresses: &[&str], framing: &str, access: Access) -> Option<String> {
-        let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        check(&addresses, &framing.parse().unwrap(), access).err().map(|e| e.to_string())
+    fn refused(listeners: &[(&str, &str)], access: Access) -> Option<String> {
+        let listener = |(address, framing): &(&str, &str)| {
+            let address = address.parse().unwrap();
+            let mut listener = ListenSettings::new(address, ConnectionOptions::default());
+            listener.framing = framing.parse().unwrap();
+            listener
+        };
+        let listeners: Vec<_> = listeners.iter().map(listener).collect();
+        check(&listeners, access).err().map(|error| error.to_string())
     }
 
     #[test]
     fn loopback_needs_nothing_said_in_any_of_its_forms() {
-        let forms = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"];
-        assert_eq!(refused(&forms, "native", Access::LoopbackOnly), None);
-        assert_eq!(refused(&forms, "lines", Access::LoopbackOnly), None);
+        for framing in ["native", "lines"] {
+            let forms = ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"];
+            let listeners = forms.map(|address| (address, framing));
+            assert_eq!(refused(&listeners, Access::LoopbackOnly), None);
+        }
     }
 
     #[test]
     fn one_address_beyond_loopback_is_refused_until_a_key_or_open_is_said() {
         for beyond in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
-            let addresses = ["127.0.0.1:1", beyond];
-            let text = refused(&addresses, "native", Access::LoopbackOnly).expect(beyond);
+            let listeners = [("127.0.0.1:1", "native"), (beyond, "native")];
+            let text = refused(&listeners, Access::LoopbackOnly).expect(beyond);
             for part in [beyond, "other machines", "--key-file", "--open", "loopback"] {
                 assert!(text.contains(part), "{text:?} lacks {part:?}");
             }
-            assert_eq!(refused(&addresses, "native", Access::Key), None);
-            assert_eq!(refused(&addresses, "native", Access::Open), None);
+            assert_eq!(refused(&listeners, Access::Key), None);
+            assert_eq!(refused(&listeners, Access::Open), None);
         }
     }
 
     #[test]
     fn a_framing_without_proof_takes_no_key_and_is_not_advised_to() {
-        let text = refused(&["127.0.0.1:1"], "lines", Access::Key).unwrap();
-        assert!(text.contains("lines has no place"), "{text}");
-        let text = refused(&["0.0.0.0:1"], "raw", Access::LoopbackOnly).unwrap();
+        let listeners = [("127.0.0.1:1", "native"), ("127.0.0.1:2", "lines")];
+        let text = refused(&listeners, Access::Key).unwrap();
+        assert!(text.contains("on 127.0.0.1:2 lines has no place"), "{text}");
+        assert_eq!(refused(&listeners, Access::Open), None);
+        let listeners = [("127.0.0.1:1", "native"), ("0.0.0.0:1", "raw")];
+        let text = refused(&listeners, Access::LoopbackOnly).unwrap();
         assert!(!text.contains("--key-file") && text.contains("--open"), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! The handler of an echo server.
 
-use posthouse::{Handler, Message, HandlerResult, Peer};
+use posthouse::{Handler, HandlerResult, Message, Peer, Responder};
 
 /// Sends back every message, and answers every request with its payload.
 pub(crate) struct Echo;
@@ -8,11 +8,18 @@ pub(crate) struct Echo;
 impl Handler for Echo {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
-        match message.ticket() {
-            Some(ticket) => peer.reply(ticket, message.kind(), message.payload()),
-            None => peer.send(message.kind(), message.payload()),
-        }
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+        peer.send(message.kind(), message.payload());
+        Ok(())
+    }
+
+    fn requested(
+        &self,
+        _: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        responder.reply(message.kind(), message.payload());
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use posthouse::StartError;
+use posthouse::{ListenError, StartError};
 
 /// The result of a command.
 pub(crate) type CommandResult<T = ()> = Result<T, Failure>;
@@ -57,7 +57,10 @@ impl fmt::Display for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Address(_) | StartError::Options(_) => Self::usage(error.to_string()),
+            StartError::Options(_)
+            | StartError::Listen(ListenError::Address(_) | ListenError::Options { .. }) => {
+                Self::usage(error.to_string())
+            }
             _ => Self::runtime(error.to_string()),
         }
     }

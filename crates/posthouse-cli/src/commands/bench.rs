@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use posthouse::{Endpoint, Framing, Options, Peer, SendError, Target, Tuning};
+use posthouse::{
+    ConnectionOptions, Endpoint, EndpointOptions, Framing, Peer, RunError, Target, Tuning,
+};
 
 use crate::failure::{CommandResult, Failure};
 use crate::monitor::Monitor;
@@ -78,7 +80,7 @@ pub(crate) struct Bench {
 /// those have room in the default.
 const MAX_FRAME_OVERHEAD: usize = 64;
 /// The most that one connection may have in flight: the largest possible send queue.
-const MAX_IN_FLIGHT_BYTES: usize = 1 << 34;
+const MAX_IN_FLIGHT_BYTES: usize = 1 << 33;
 /// The number of connections being established at the same time, fewer than a backlog holds.
 const MAX_CONNECTING: u64 = 128;
 /// The time to wait, at the end, for the echoes of the messages in flight.
@@ -103,11 +105,11 @@ pub(crate) struct LoadResult {
 
 impl Bench {
     pub(crate) fn run(&self) -> CommandResult {
-        let target = self.target()?;
+        let target = self.target()?.options(self.connection_options());
         let pattern = Pattern::new(&self.framing, self.size as usize)
             .map_err(|why| Failure::usage(format!("--size {}: {why}", self.size)))?;
-        if (self.size as usize + MAX_FRAME_OVERHEAD) * self.depth as usize > MAX_IN_FLIGHT_BYTES {
-            let text = "--size times --depth is over 16 GiB for each connection: make one smaller";
+        if self.frame_bytes() * self.depth as usize > MAX_IN_FLIGHT_BYTES {
+            let text = "--size times --depth is over 8 GiB for each connection: make one smaller";
             return Err(Failure::usage(text));
         }
         let mut options = self.options();
@@ -121,7 +123,10 @@ impl Bench {
             measurements: Measurements::new(self.seconds),
             connections: Monitor::default(),
         });
-        let endpoint = Endpoint::builder(LoadClient(test.clone())).options(options).start()?;
+        let endpoint = Endpoint::builder(LoadClient(test.clone()))
+            .options(options)
+            .tuning(self.tuning())
+            .start()?;
         let interrupted = test.clone();
         signals::on_interrupt(move || {
             interrupted.connections.change(|counts| counts.interrupted = true);
@@ -149,27 +154,40 @@ impl Bench {
         Ok(if self.no_hello { target.without_hello() } else { target })
     }
 
-    fn options(&self) -> Options {
-        let frame = self.size as usize + MAX_FRAME_OVERHEAD;
-        let defaults = Options::default();
+    fn options(&self) -> EndpointOptions {
+        let defaults = EndpointOptions::default();
+        let assembly_bytes = self.frame_bytes().saturating_mul(self.connections as usize);
+        let assembly_bytes = defaults.assembly_bytes.max(assembly_bytes.min(1 << 40));
+        defaults
+            .with_io_workers(self.io_workers)
+            .with_max_connections(self.connections as usize)
+            .with_assembly_bytes(assembly_bytes)
+    }
+
+    fn connection_options(&self) -> ConnectionOptions {
+        let defaults = ConnectionOptions::default();
+        let frame_bytes = defaults.max_frame_bytes.max(self.size as usize);
+        let queue_bytes = self.frame_bytes().saturating_mul(self.depth as usize);
+        let queue_bytes = defaults.send_queue_bytes.max(queue_bytes);
+        defaults.with_max_frame_bytes(frame_bytes).with_send_queue_bytes(queue_bytes)
+    }
+
+    fn tuning(&self) -> Tuning {
+        let defaults = Tuning::default();
         // Every connection is started by a post.
-        let max_posts = defaults.tuning.max_posts.max(2 * self.connections as usize);
-        let assembly = frame.saturating_mul(self.connections as usize).min(1 << 40);
-        Options {
-            io_workers: self.io_workers,
-            max_connections: self.connections as usize,
-            max_frame: defaults.max_frame.max(self.size as usize),
-            send_queue_bytes: defaults.send_queue_bytes.max(frame * self.depth as usize),
-            assembly_bytes: defaults.assembly_bytes.max(assembly),
-            tuning: Tuning { max_posts, ..defaults.tuning },
-            ..defaults
-        }
+        let max_posts = defaults.max_posts.max(2 * self.connections as usize);
+        defaults.with_max_posts(max_posts)
+    }
+
+    /// The largest number of bytes of a message with its frame.
+    fn frame_bytes(&self) -> usize {
+        self.size as usize + MAX_FRAME_OVERHEAD
     }
 
     /// Establishes all connections, and waits until each is open or has failed.
     fn connect(
         &self,
-        endpoint: &Endpoint<ConnectionState>,
+        endpoint: &Endpoint<LoadClient>,
         target: &Target,
         connections: &Monitor<ConnectionCounts>,
     ) {
@@ -180,7 +198,7 @@ impl Bench {
             if connections.read(|counts| counts.interrupted) {
                 return;
             }
-            if let Err(error) = endpoint.connect(target.clone()) {
+            if let Err(error) = endpoint.connect(target.clone(), ConnectionState::default()) {
                 connections.change(|counts| counts.add_unreachable(&error.to_string()));
             }
         }
@@ -191,19 +209,19 @@ impl Bench {
     /// Starts the load on every connection, measures it, and waits for the last echoes.
     fn measure(
         &self,
-        endpoint: &Endpoint<ConnectionState>,
+        endpoint: &Endpoint<LoadClient>,
         test: &Arc<LoadTest>,
     ) -> CommandResult<LoadResult> {
         let connections = &test.connections;
         for id in connections.read(|counts| counts.connected.clone()) {
             let test = test.clone();
-            let start = move |peer: &mut Peer<'_, ConnectionState>| {
+            let start = move |peer: &mut Peer<'_, LoadClient>| {
                 test.start(peer);
                 Ok(())
             };
             match endpoint.run(id, start) {
                 // A connection that has ended since was counted by its handler.
-                Ok(()) | Err(SendError::NotConnected) => {}
+                Ok(()) | Err(RunError::NotConnected) => {}
                 Err(error) => {
                     return Err(Failure::runtime(format!("cannot start the load: {error}")));
                 }

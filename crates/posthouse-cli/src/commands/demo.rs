@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use posthouse::{Endpoint, Options, Stats, Target};
+use posthouse::{Endpoint, EndpointOptions, Handler, Stats, Target};
 
 use crate::failure::{CommandResult, Failure};
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
 use crate::term::stdout;
 use crate::{rlimit, settings};
-use client::DemoClient;
+use client::{ClientState, DemoClient};
 use demo_counts::DemoCounts;
 use report::Report;
 use sample_files::SampleFiles;
@@ -103,7 +103,7 @@ pub(crate) struct DemoResult {
 
 impl Demo {
     pub(crate) fn run(&self) -> CommandResult {
-        let mut options = Options::default();
+        let mut options = EndpointOptions::default();
         self.io.apply(&mut options)?;
         rlimit::raise_open_files();
         let report = Report::new(&perform(options)?);
@@ -113,7 +113,7 @@ impl Demo {
 }
 
 /// Runs the demonstration, and waits until both endpoints have ended.
-fn perform(options: Options) -> CommandResult<DemoResult> {
+fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
     let counts = Arc::<Monitor<DemoCounts>>::default();
     let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES)
         .map_err(|why| Failure::runtime(format!("no messages for the demonstration: {why}")))?;
@@ -123,13 +123,12 @@ fn perform(options: Options) -> CommandResult<DemoResult> {
         Endpoint::builder(handler).listen("127.0.0.1:0").options(options.clone()).start()?;
     let handler = DemoClient::new(counts.clone(), pattern, files.clone());
     let clients = Endpoint::builder(handler).options(options).start()?;
-    let target = Target::new(&server.addresses()[0].to_string())
-        .map_err(|error| Failure::runtime(error.to_string()))?;
+    let target = Target::from(server.addresses()[0]);
 
     let started = Instant::now();
     for _ in 0..CLIENTS {
         clients
-            .connect(target.clone())
+            .connect(target.clone(), ClientState::default())
             .map_err(|error| Failure::runtime(format!("cannot connect: {error}")))?;
     }
     let remaining = u64::from(CLIENTS - ABORTING_CLIENTS);
@@ -164,7 +163,7 @@ fn wait_for(counts: &Monitor<DemoCounts>, is_done: impl Fn(&DemoCounts) -> bool)
     counts.wait(Some(DEMO_TIMEOUT), has_ended);
 }
 
-fn end<S: Default + Send + 'static>(endpoint: &Endpoint<S>) -> CommandResult {
+fn end<H: Handler>(endpoint: &Endpoint<H>) -> CommandResult {
     endpoint.shutdown(SHUTDOWN_TIMEOUT);
     endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))
 }

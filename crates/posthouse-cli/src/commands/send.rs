@@ -69,6 +69,9 @@ pub(crate) struct Send {
     transfer: TransferFlags,
 }
 
+/// The time in which transfers may still finish after an interruption of `--watch`.
+const WATCH_GRACE: Duration = Duration::from_secs(5);
+
 impl Send {
     pub(crate) fn run(&self) -> CommandResult {
         if self.sent_as.is_some() && self.paths.len() > 1 {
@@ -107,8 +110,7 @@ impl Send {
         let mut report = TransferReport::new(Direction::Send, style);
         let policy = self.transfer.watch_retry_policy();
         let mut client = FileClient::start(&self.target, &self.connect, policy)?;
-        let grace = client.close_timeout();
-        let (end, left) = client.transfer(&mut directory, &mut report, terminal, grace);
+        let (end, left) = client.transfer(&mut directory, &mut report, terminal, WATCH_GRACE);
         let result = report.close(terminal, &end, left);
         let result = match end {
             // The usual end of a watch: a success unless a file is missing.

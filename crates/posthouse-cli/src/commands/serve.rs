@@ -11,13 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use posthouse::{Endpoint, Framing, Handler, Options, StartError, Stats};
+use posthouse::{Endpoint, Framing, Handler, ListenError, StartError, Stats};
 
 use crate::bind_policy::{self, Access};
 use crate::echo::Echo;
 use crate::failure::{CommandResult, Failure};
+use crate::settings::{IoFlags, Settings};
 use crate::term::stdout;
-use crate::{address, key_file, rlimit, settings, signals};
+use crate::{address, key_file, rlimit, signals};
 use announcement::Announcement;
 use file_server::DirectoryFlags;
 use line_writer::LineWriter;
@@ -32,8 +33,8 @@ use line_writer::LineWriter;
 /// Every message that belongs to no file comes back with its kind and payload, and a request is
 /// answered with its payload: without --dir it is an echo server, to measure and to try clients on.
 ///
-/// Ctrl-C, and SIGTERM or Ctrl-Break, end it gracefully, within close_timeout_ms; a second one ends
-/// it at once.
+/// Ctrl-C, and SIGTERM or Ctrl-Break, end it gracefully, within shutdown_timeout_ms; a second one
+/// ends it at once.
 #[derive(Debug, Args)]
 #[command(override_usage = "posthouse serve [OPTIONS]")]
 #[command(after_long_help = "\
@@ -49,16 +50,16 @@ Examples:
 pub(crate) struct Serve {
     #[command(flatten)]
     directory: DirectoryFlags,
-    /// Where to listen, IP:PORT; can be given several times. Port 0: the system chooses
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9990",
-          value_parser = address::parse_listen_address)]
+    /// Where to listen, IP:PORT; can be given several times. Port 0: the system chooses. Default:
+    /// the listeners of --config, or 127.0.0.1:9990
+    #[arg(long, value_name = "ADDR", value_parser = address::parse_listen_address)]
     listen: Vec<SocketAddr>,
     /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
-    /// length:offset=0,width=4,endian=big,adjust=0,strip=4
-    #[arg(long, default_value = "native")]
-    framing: Framing,
+    /// length:offset=0,width=4,endian=big,adjust=0,strip=4. Default: what --config says, or native
+    #[arg(long)]
+    framing: Option<Framing>,
     #[command(flatten)]
-    io: settings::IoFlags,
+    io: IoFlags,
     /// Threads that carry the I/O; 0: one for each core, at most 8
     #[arg(long, value_name = "N")]
     io_workers: Option<String>,
@@ -94,23 +95,23 @@ const BIND_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 impl Serve {
     pub(crate) fn run(&self) -> CommandResult {
-        let options = self.options()?;
+        let settings = self.settings()?;
         if self.print_config {
-            return stdout::write(&options.to_toml());
+            return stdout::write(&settings.to_toml());
         }
         let access = match (&self.key_file, self.open) {
             (Some(_), _) => Access::Key,
             (None, true) => Access::Open,
             (None, false) => Access::LoopbackOnly,
         };
-        bind_policy::check(&self.listen, &self.framing, access)?;
+        bind_policy::check(&settings.listeners, access)?;
         rlimit::raise_open_files();
         let (lines, writer) = line_writer::channel();
-        match self.directory.open(&self.framing, &lines)? {
-            None => self.serve(&self.start(|| Echo, &options)?, None),
+        match self.directory.open(&settings.listeners, &lines)? {
+            None => self.serve(&self.start(|| Echo, &settings)?, &settings, None),
             Some(server) => {
-                let endpoint = self.start(|| server.clone(), &options)?;
-                let result = self.serve(&endpoint, Some(writer));
+                let endpoint = self.start(|| server.clone(), &settings)?;
+                let result = self.serve(&endpoint, &settings, Some(writer));
                 lines.finish();
                 result
             }
@@ -120,22 +121,26 @@ impl Serve {
     /// Starts the endpoint. Retries if an address is in use: the system releases the sockets of a
     /// server on io_uring some time after it was killed (up to 23 ms on Linux 6.18), and a killed
     /// server is started again at once.
-    fn start<H>(&self, handler: impl Fn() -> H, options: &Options) -> CommandResult<Endpoint>
-    where
-        H: Handler<State = ()>,
-    {
+    fn start<H: Handler>(
+        &self,
+        handler: impl Fn() -> H,
+        settings: &Settings,
+    ) -> CommandResult<Endpoint<H>> {
         let key = self.key_file.as_deref().map(key_file::read).transpose()?;
         let until = Instant::now() + BIND_RETRY_TIME;
         loop {
-            let mut builder = Endpoint::builder(handler()).options(options.clone());
-            if let Some(key) = &key {
-                builder = builder.key(key.clone());
-            }
-            for address in &self.listen {
-                builder = builder.listen_with(address, self.framing.clone());
+            let mut builder = Endpoint::builder(handler())
+                .options(settings.limits.clone())
+                .tuning(settings.tuning.clone());
+            for listener in &settings.listeners {
+                let listener = listener.listener();
+                builder = builder.listen(match &key {
+                    Some(key) => listener.key(key.clone()),
+                    None => listener,
+                });
             }
             match builder.start() {
-                Err(StartError::Listen { error, .. })
+                Err(StartError::Listen(ListenError::Bind { error, .. }))
                     if error.kind() == ErrorKind::AddrInUse && Instant::now() < until =>
                 {
                     thread::sleep(BIND_RETRY_PAUSE);
@@ -146,17 +151,22 @@ impl Serve {
     }
 
     /// Serves until the endpoint has ended.
-    fn serve(&self, endpoint: &Endpoint, writer: Option<LineWriter>) -> CommandResult {
+    fn serve<H: Handler>(
+        &self,
+        endpoint: &Endpoint<H>,
+        settings: &Settings,
+        writer: Option<LineWriter>,
+    ) -> CommandResult {
         let ending = endpoint.clone();
         signals::on_interrupt(move || {
-            ending.shutdown(Duration::from_millis(ending.options().close_timeout_ms));
+            ending.shutdown(Duration::from_millis(ending.options().shutdown_timeout_ms));
         })?;
         if let Some(seconds) = self.stats {
             print_stats(endpoint.clone(), Duration::from_secs(seconds))?;
         }
         let announcement = Announcement {
             addresses: endpoint.addresses(),
-            framing: &self.framing,
+            framings: settings.listeners.iter().map(|listener| &listener.framing).collect(),
             keyed: self.key_file.is_some(),
             dir: self.directory.dir(),
             read_only: self.directory.is_read_only(),
@@ -166,24 +176,25 @@ impl Serve {
         endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))
     }
 
-    fn options(&self) -> CommandResult<Options> {
-        let mut options = settings::read(self.config.as_deref())?;
-        settings::set(&mut options, &self.set)?;
-        self.io.apply(&mut options)?;
-        for (name, value) in [
-            ("io_workers", &self.io_workers),
-            ("max_connections", &self.max_connections),
-            ("max_frame", &self.max_frame),
+    fn settings(&self) -> CommandResult<Settings> {
+        let mut settings = Settings::read(self.config.as_deref())?;
+        settings.set_all(&self.set)?;
+        settings.listen(&self.listen, self.framing.as_ref());
+        self.io.apply(&mut settings.limits)?;
+        for (flag, name, value) in [
+            ("io-workers", "io_workers", &self.io_workers),
+            ("max-connections", "max_connections", &self.max_connections),
+            ("max-frame", "max_frame_bytes", &self.max_frame),
         ] {
-            settings::flag(&mut options, name, value.as_deref())?;
+            settings.flag(flag, name, value.as_deref())?;
         }
-        Ok(options)
+        Ok(settings)
     }
 }
 
 /// Prints statistics until the process ends, on a thread of its own: a terminal that accepts no
 /// output must not block an I/O worker.
-fn print_stats(endpoint: Endpoint, period: Duration) -> CommandResult {
+fn print_stats<H: Handler>(endpoint: Endpoint<H>, period: Duration) -> CommandResult {
     let print = move || {
         loop {
             thread::sleep(period);

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    Endpoint, FileEntry, Options, Peer, PeerId, DisconnectReason, DisconnectKind, SendError, Target,
-    TransferError,
+    DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry, Peer, PeerId, RunError,
+    Target, TransferError,
 };
 
 use super::events::{Event, EventForwarder};
@@ -57,7 +57,7 @@ pub(crate) enum Listing {
 /// A client with one connection to one server.
 pub(crate) struct FileClient {
     pub(super) target: Target,
-    endpoint: Endpoint,
+    endpoint: Endpoint<EventForwarder>,
     pub(super) connection: Connection,
     pub(super) backoff: Backoff,
     events: Receiver<Event>,
@@ -81,7 +81,7 @@ impl FileClient {
         if let Some(path) = &flags.key_file {
             target = target.key(key_file::read(path)?);
         }
-        let mut options = Options { io_workers: 1, ..Options::default() };
+        let mut options = EndpointOptions::default().with_io_workers(1);
         flags.io.apply(&mut options)?;
         rlimit::raise_open_files();
         let (event_sender, events) = channel();
@@ -108,10 +108,6 @@ impl FileClient {
     /// Returns true if there ever was a connection.
     pub(crate) fn was_connected(&self) -> bool {
         self.was_connected
-    }
-
-    pub(crate) fn close_timeout(&self) -> Duration {
-        Duration::from_millis(self.endpoint.options().close_timeout_ms)
     }
 
     /// Ends the connection, and waits for that.
@@ -197,7 +193,7 @@ impl FileClient {
     ) -> CommandResult<Option<Result<Page, TransferError>>> {
         let (after, sender) = (after.to_owned(), self.event_sender.clone());
         let requested = self.run_on_peer(peer, move |peer| {
-            peer.list(&after, move |_, listed| {
+            peer.list_files(&after, move |_, listed| {
                 // Fails once the client is gone.
                 let _ = sender.send(Event::Listed(listed));
                 Ok(())
@@ -250,7 +246,7 @@ impl FileClient {
     ) -> Result<Option<Instant>, ConnectionFailed> {
         match self.connection {
             Connection::None(at) if now >= at => {
-                let begun = self.endpoint.connect(self.target.clone());
+                let begun = self.endpoint.connect(self.target.clone(), ());
                 let peer = begun.map_err(|error| ConnectionFailed {
                     why: format!("cannot connect: {error}"),
                     is_transient: false,
@@ -339,13 +335,13 @@ impl FileClient {
     pub(super) fn run_on_peer(
         &self,
         peer: PeerId,
-        call: impl FnOnce(&mut Peer<'_, ()>) + Send + 'static,
+        call: impl FnOnce(&mut Peer<'_, EventForwarder>) + Send + 'static,
     ) -> bool {
         let run = self.endpoint.run(peer, move |peer| {
             call(peer);
             Ok(())
         });
-        run != Err(SendError::Busy)
+        run != Err(RunError::Busy)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::mpsc::Sender;
 
 use posthouse::{
-    Endpoint, FileEntry, Handler, Message, HandlerResult, Peer, PeerId, TransferHandle, DisconnectReason, Target,
-    FinishedTransfer, TransferError,
+    ConnectFailure, DisconnectReason, Endpoint, FileEntry, FinishedTransfer, Handler,
+    HandlerResult, Message, Peer, Responder, TransferError, TransferHandle,
 };
 
 /// An event, in the order in which it happened.
@@ -16,7 +16,7 @@ pub(super) enum Event {
     /// The transfer with this number has begun.
     Started(u64, TransferHandle),
     /// A transfer has ended, in success or failure.
-    Finished(Transfer),
+    Finished(FinishedTransfer),
     /// A page of the server's list of files has arrived.
     Listed(Result<Vec<FileEntry>, TransferError>),
     /// The user asked for the end.
@@ -36,28 +36,35 @@ impl EventForwarder {
 impl Handler for EventForwarder {
     type State = ();
 
-    fn connected(&self, _: &mut Peer<'_, ()>) -> HandlerResult {
+    fn connected(&self, _: &mut Peer<'_, Self>) -> HandlerResult {
         self.forward(Event::Connected);
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
-        if let Some(ticket) = message.ticket() {
-            peer.refuse(ticket, "this side only carries files");
-        }
+    fn received(&self, _: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
         Ok(())
     }
 
-    fn transferred(&self, _: &mut Peer<'_, ()>, transfer: &FinishedTransfer) -> HandlerResult {
+    fn requested(
+        &self,
+        _: &mut Peer<'_, Self>,
+        _: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        responder.reject("this side only carries files");
+        Ok(())
+    }
+
+    fn transferred(&self, _: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         self.forward(Event::Finished(transfer.clone()));
         Ok(())
     }
 
-    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &DisconnectReason) {
+    fn disconnected(&self, _: &mut Peer<'_, Self>, why: &DisconnectReason) {
         self.forward(Event::Disconnected(why.clone()));
     }
 
-    fn unreachable(&self, _: &Endpoint<()>, _: PeerId, _: &Target, why: &DisconnectReason) {
-        self.forward(Event::Disconnected(why.clone()));
+    fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
+        self.forward(Event::Disconnected(failure.reason().clone()));
     }
 }

@@ -207,7 +207,8 @@ impl TransferReport {
             return Self::write_json_failure(terminal, name, progress, why);
         }
         let how_far = progress.and_then(|progress| {
-            let (moved, size) = (ByteSize(progress.transferred_bytes()), ByteSize(progress.size()?));
+            let (moved, size) =
+                (ByteSize(progress.transferred_bytes()), ByteSize(progress.size()?));
             Some(format!(" ({moved} of {size})"))
         });
         let how_far = how_far.unwrap_or_default();

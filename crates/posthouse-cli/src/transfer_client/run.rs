@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use posthouse::{TransferHandle, FinishedTransfer, TransferError, TransferErrorKind};
+use posthouse::{
+    Destination, FinishedTransfer, Source, TransferError, TransferErrorKind, TransferHandle,
+};
 
 use super::client::{Connection, ConnectionFailed, FileClient};
 use super::events::Event;
@@ -165,8 +167,10 @@ impl FileClient {
         let accepted = self.run_on_peer(peer, move |peer| {
             for (number, FileJob { directory, path, name }) in batch {
                 let progress = match direction {
-                    Direction::Send => peer.offer_as(&directory, &path, &name),
-                    Direction::Get => peer.get_as(&directory, &name, &path),
+                    Direction::Send => peer.offer_file(Source::new(&directory, path).named(name)),
+                    Direction::Get => {
+                        peer.fetch_file(&name, Destination::new(&directory).named(path))
+                    }
                 };
                 // Fails once the client is gone.
                 let _ = sender.send(Event::Started(number, progress));
@@ -190,7 +194,7 @@ impl FileClient {
                 }
                 Ok(())
             }
-            Event::Finished(transfer) => match run.take(transfer.progress()) {
+            Event::Finished(transfer) => match run.take(transfer.handle()) {
                 Some(in_flight) => self.on_finished(run, in_flight, &transfer),
                 None => Ok(()),
             },
@@ -211,7 +215,7 @@ impl FileClient {
         in_flight: InFlight,
         transfer: &FinishedTransfer,
     ) -> Result<(), ConnectionFailed> {
-        let (now, progress) = (Instant::now(), transfer.progress());
+        let (now, progress) = (Instant::now(), transfer.handle());
         let time = now.saturating_duration_since(in_flight.since);
         let mut state = in_flight.state;
         let error = match transfer.result() {
@@ -284,7 +288,7 @@ impl Run<'_> {
     fn has_progressed(&mut self) -> bool {
         let mut has_progressed = false;
         for InFlight { state, .. } in self.in_flight.values_mut() {
-            let moved = state.progress.as_ref().map_or(0, TransferHandle::moved);
+            let moved = state.progress.as_ref().map_or(0, TransferHandle::transferred_bytes);
             has_progressed |= moved > state.best;
             state.best = state.best.max(moved);
         }
@@ -319,7 +323,8 @@ impl Run<'_> {
         });
         if self.report.expected_files > 0 {
             let (files, bytes) = self.report.finished();
-            let moved: u64 = moving.clone().map(|(_, _, progress)| progress.transferred_bytes()).sum();
+            let moved: u64 =
+                moving.clone().map(|(_, _, progress)| progress.transferred_bytes()).sum();
             let files = (files, self.report.expected_files);
             self.terminal.show_total(files, bytes + moved, self.report.expected_bytes);
         }

@@ -133,7 +133,7 @@ fn messages_that_cannot_be_are_refused_before_anything_is_sent() {
     bench(none, &words).expect(2).expect_stderr(&["--size 256", "255"]);
     bench(none, &["--framing", "raw", "--no-hello"]).expect(2).expect_stderr(&["--no-hello"]);
     let words = ["--size", "1000000", "--depth", "1000000"];
-    bench(none, &words).expect(2).expect_stderr(&["16 GiB"]);
+    bench(none, &words).expect(2).expect_stderr(&["8 GiB"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use posthouse::{Fault, PeerId, DisconnectReason};
+use posthouse::{DisconnectReason, Fault, PeerId};
 
 /// The number of different reasons, or mismatches, that are kept; the others are only counted.
 const MAX_EXAMPLES: usize = 8;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use posthouse::{
-    Close, Endpoint, Handler, Message, HandlerResult, Peer, PeerId, DisconnectReason, DisconnectKind, Target,
+    Close, ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, Handler, HandlerResult,
+    Message, Peer, Responder,
 };
 
 use super::connection_counts::ConnectionCounts;
@@ -87,14 +88,14 @@ thread_local! {
 
 impl LoadTest {
     /// Sends the first messages of a connection.
-    pub(crate) fn start(&self, peer: &mut Peer<'_, ConnectionState>) {
+    pub(crate) fn start(&self, peer: &mut Peer<'_, LoadClient>) {
         MESSAGE.with_borrow_mut(|message| self.fill(peer, message, Instant::now()));
     }
 
     /// Sends until the depth is reached.
-    fn fill(&self, peer: &mut Peer<'_, ConnectionState>, message: &mut Vec<u8>, now: Instant) {
+    fn fill(&self, peer: &mut Peer<'_, LoadClient>, message: &mut Vec<u8>, now: Instant) {
         if self.phase.get() == Phase::Ending {
-            let state = peer.state();
+            let state = peer.state_mut();
             if state.sent.is_empty() && !state.idle {
                 state.idle = true;
                 self.connections.change(|counts| counts.idle += 1);
@@ -102,7 +103,7 @@ impl LoadTest {
             return;
         }
         while peer.state().sent.len() < self.depth {
-            let state = peer.state();
+            let state = peer.state_mut();
             self.pattern.write(state.number, state.next, message);
             state.next += 1;
             state.sent.push_back(now);
@@ -114,7 +115,7 @@ impl LoadTest {
     fn check(
         &self,
         state: &mut ConnectionState,
-        received: &Message<'_>,
+        received: Message<'_>,
         expected: &mut Vec<u8>,
         now: Instant,
     ) -> Result<(), String> {
@@ -125,7 +126,7 @@ impl LoadTest {
         let Some(sent) = state.sent.front().copied() else {
             return Err(describe_unexpected(state, received));
         };
-        if received.ticket().is_some() || received.kind() != KIND {
+        if received.kind() != KIND {
             return Err(describe_unexpected(state, received));
         }
         self.pattern.write(state.number, oldest, expected);
@@ -177,6 +178,13 @@ impl LoadTest {
         }
     }
 
+    /// Counts a wrong echo, and ends its connection.
+    fn fail(&self, peer: &mut Peer<'_, LoadClient>, what: String) -> HandlerResult {
+        peer.state_mut().failed = true;
+        self.connections.change(|counts| counts.add_mismatch(what));
+        Err(Close::abort().log("an echo was wrong"))
+    }
+
     /// The description of an echo that is not the oldest message in flight.
     fn describe(
         &self,
@@ -199,7 +207,7 @@ impl LoadTest {
 }
 
 /// The description of a message that is no echo.
-fn describe_unexpected(state: &ConnectionState, received: &Message<'_>) -> String {
+fn describe_unexpected(state: &ConnectionState, received: Message<'_>) -> String {
     let (connection, kind, bytes) = (state.number, received.kind(), received.payload().len());
     format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours")
 }
@@ -210,31 +218,39 @@ pub(crate) struct LoadClient(pub(crate) Arc<LoadTest>);
 impl Handler for LoadClient {
     type State = ConnectionState;
 
-    fn connected(&self, peer: &mut Peer<'_, ConnectionState>) -> HandlerResult {
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let id = peer.id();
         self.0.connections.change(|counts| {
-            peer.state().number = counts.connected.len() as u32;
+            peer.state_mut().number = counts.connected.len() as u32;
             counts.connected.push(id);
         });
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ConnectionState>, message: Message<'_>) -> HandlerResult {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         let (test, now) = (&self.0, Instant::now());
-        MESSAGE.with_borrow_mut(|scratch| match test.check(peer.state(), &message, scratch, now) {
-            Ok(()) => {
-                test.fill(peer, scratch, now);
-                Ok(())
-            }
-            Err(what) => {
-                peer.state().failed = true;
-                test.connections.change(|counts| counts.add_mismatch(what));
-                Err(Close::abort().log("an echo was wrong"))
+        MESSAGE.with_borrow_mut(|scratch| {
+            match test.check(peer.state_mut(), message, scratch, now) {
+                Ok(()) => {
+                    test.fill(peer, scratch, now);
+                    Ok(())
+                }
+                Err(what) => test.fail(peer, what),
             }
         })
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, ConnectionState>, why: &DisconnectReason) {
+    fn requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        _: &mut Responder<'_>,
+    ) -> HandlerResult {
+        let what = describe_unexpected(peer.state(), message);
+        self.0.fail(peer, what)
+    }
+
+    fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
         let state = peer.state();
         // A connection that still waits at the shutdown is counted before.
         let expected = state.failed || state.idle || why.kind() == DisconnectKind::Shutdown;
@@ -246,7 +262,8 @@ impl Handler for LoadClient {
         });
     }
 
-    fn unreachable(&self, _: &Endpoint<ConnectionState>, _: PeerId, _: &Target, why: &DisconnectReason) {
+    fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
+        let why = failure.reason();
         // Only an interruption shuts down while connections are being made.
         if why.kind() != DisconnectKind::Shutdown {
             // The reason names what a program would do about it; here it is a flag.

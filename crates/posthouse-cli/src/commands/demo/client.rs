@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::{
-    Close, Endpoint, Handler, Message, HandlerResult, Peer, PeerId, DisconnectReason, DisconnectKind, RequestError,
-    Target, FinishedTransfer,
+    Close, ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, FinishedTransfer, Handler,
+    HandlerResult, Message, Peer, RequestError, Source,
 };
 
 use super::demo_counts::DemoCounts;
@@ -22,9 +22,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Each client checks echoes, sends requests, joins its group, and closes; some abort half-way. The
 /// first clients send a file and get it back meanwhile.
-pub(crate) struct DemoClient(Arc<Inner>);
-
-struct Inner {
+pub(crate) struct DemoClient {
     counts: Arc<Monitor<DemoCounts>>,
     pattern: Pattern,
     files: Arc<SampleFiles>,
@@ -53,51 +51,51 @@ impl DemoClient {
         pattern: Pattern,
         files: Arc<SampleFiles>,
     ) -> Self {
-        Self(Arc::new(Inner { counts, pattern, files }))
+        Self { counts, pattern, files }
     }
 }
 
 impl Handler for DemoClient {
     type State = ClientState;
 
-    fn connected(&self, peer: &mut Peer<'_, ClientState>) -> HandlerResult {
-        peer.state().number = self.0.counts.change(|counts| {
+    fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
+        let number = self.counts.change(|counts| {
             counts.connected += 1;
             counts.connected - 1
         });
-        let number = peer.state().number;
+        peer.state_mut().number = number;
         if number < FILES {
-            peer.state().has_file = true;
-            peer.offer(&self.0.files.outbox, &sample_files::name(number));
+            peer.state_mut().has_file = true;
+            peer.offer_file(Source::new(&self.files.outbox, sample_files::name(number)));
         }
-        self.0.send_echoes(peer);
+        self.send_echoes(peer);
         Ok(())
     }
 
-    fn received(&self, peer: &mut Peer<'_, ClientState>, message: Message<'_>) -> HandlerResult {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         match message.kind() {
-            kind::ECHO => Inner::on_echo(&self.0, peer, message.payload()),
-            kind::GROUP => self.0.on_group_message(peer, message.payload()),
-            other => self.0.fail(peer, &format!("got a message of kind {other}")),
+            kind::ECHO => self.on_echo(peer, message.payload()),
+            kind::GROUP => self.on_group_message(peer, message.payload()),
+            other => self.fail(peer, &format!("got a message of kind {other}")),
         }
     }
 
-    fn transferred(&self, peer: &mut Peer<'_, ClientState>, transfer: &FinishedTransfer) -> HandlerResult {
+    fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let (name, number) = (transfer.name(), peer.state().number);
         if let Err(error) = transfer.result() {
-            return self.0.fail(peer, &format!("did not get {name} across: {error}"));
+            return self.fail(peer, &format!("did not get {name} across: {error}"));
         }
         if transfer.is_incoming() {
-            peer.state().has_file = false;
+            peer.state_mut().has_file = false;
         } else {
-            self.0.counts.change(|counts| counts.files_sent += 1);
-            peer.get(&self.0.files.back, &sample_files::name(number));
+            self.counts.change(|counts| counts.files_sent += 1);
+            peer.fetch_file(&sample_files::name(number), &self.files.back);
         }
         if peer.state().is_done() { Err(Close::graceful()) } else { Ok(()) }
     }
 
-    fn disconnected(&self, peer: &mut Peer<'_, ClientState>, why: &DisconnectReason) {
-        self.0.counts.change(|counts| {
+    fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
+        self.counts.change(|counts| {
             counts.client_disconnects += 1;
             if why.kind() != DisconnectKind::Closed {
                 counts.add_error(format!(
@@ -108,18 +106,18 @@ impl Handler for DemoClient {
         });
     }
 
-    fn unreachable(&self, _: &Endpoint<ClientState>, _: PeerId, target: &Target, why: &DisconnectReason) {
-        self.0
-            .counts
+    fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
+        let (target, why) = (failure.target(), failure.reason());
+        self.counts
             .change(|counts| counts.add_error(format!("no connection to {target} came up: {why}")));
     }
 }
 
-impl Inner {
-    fn send_echoes(&self, peer: &mut Peer<'_, ClientState>) {
+impl DemoClient {
+    fn send_echoes(&self, peer: &mut Peer<'_, Self>) {
         let mut message = Vec::new();
         loop {
-            let client = peer.state();
+            let client = peer.state_mut();
             let in_flight = client.echoes_sent - client.echoes_received;
             if client.echoes_sent == ECHOES || in_flight == ECHOES_IN_FLIGHT {
                 return;
@@ -130,51 +128,50 @@ impl Inner {
         }
     }
 
-    fn on_echo(inner: &Arc<Self>, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> HandlerResult {
-        let client = peer.state();
+    fn on_echo(&self, peer: &mut Peer<'_, Self>, payload: &[u8]) -> HandlerResult {
+        let client = peer.state_mut();
         let mut expected = Vec::new();
-        inner.pattern.write(client.number, client.echoes_received, &mut expected);
+        self.pattern.write(client.number, client.echoes_received, &mut expected);
         if let Some(difference) = pattern::difference(&expected, payload) {
             let text =
                 format!("got a wrong echo of message {}: {difference}", client.echoes_received);
-            return inner.fail(peer, &text);
+            return self.fail(peer, &text);
         }
         client.echoes_received += 1;
         let (number, received) = (client.number, client.echoes_received);
-        inner.counts.change(|counts| counts.echoes += 1);
+        self.counts.change(|counts| counts.echoes += 1);
         if aborts(number) && received == ECHOES / 2 {
             return Err(Close::abort().log("leaves abruptly, as it should"));
         }
-        inner.send_echoes(peer);
+        self.send_echoes(peer);
         if received == ECHOES {
-            Self::send_requests(inner, peer, number);
+            Self::send_requests(peer, number);
         }
         Ok(())
     }
 
     /// Sends all requests at once; the replies come in their order.
-    fn send_requests(inner: &Arc<Self>, peer: &mut Peer<'_, ClientState>, number: u32) {
+    fn send_requests(peer: &mut Peer<'_, Self>, number: u32) {
         for question in 0..REQUESTS {
             let question = format!("client {number}, question {question}").into_bytes();
             let expected: Vec<u8> = question.iter().rev().copied().collect();
-            let inner = inner.clone();
             peer.request(kind::REVERSE, &question, REPLY_TIMEOUT, move |peer, reply| {
-                inner.on_reply(peer, reply, &expected)
+                peer.handler().on_reply(peer, reply, &expected)
             });
         }
-        let (group, inner) = (group_name(group_of(number)), inner.clone());
-        peer.request(kind::JOIN, group.as_bytes(), REPLY_TIMEOUT, move |peer, reply| match reply {
+        let group = group_name(group_of(number));
+        peer.request(kind::JOIN, group.as_bytes(), REPLY_TIMEOUT, |peer, reply| match reply {
             Ok(_) => {
-                inner.counts.change(|counts| counts.joined += 1);
+                peer.handler().counts.change(|counts| counts.joined += 1);
                 Ok(())
             }
-            Err(error) => inner.fail(peer, &format!("could not join its group: {error}")),
+            Err(error) => peer.handler().fail(peer, &format!("could not join its group: {error}")),
         });
     }
 
     fn on_reply(
         &self,
-        peer: &mut Peer<'_, ClientState>,
+        peer: &mut Peer<'_, Self>,
         reply: Result<Message<'_>, RequestError>,
         expected: &[u8],
     ) -> HandlerResult {
@@ -188,8 +185,8 @@ impl Inner {
         }
     }
 
-    fn on_group_message(&self, peer: &mut Peer<'_, ClientState>, payload: &[u8]) -> HandlerResult {
-        let client = peer.state();
+    fn on_group_message(&self, peer: &mut Peer<'_, Self>, payload: &[u8]) -> HandlerResult {
+        let client = peer.state_mut();
         let expected = group_message(group_of(client.number), client.group_messages);
         if payload != expected {
             let (expected, got) =
@@ -202,7 +199,7 @@ impl Inner {
         if all { Err(Close::graceful()) } else { Ok(()) }
     }
 
-    fn fail(&self, peer: &mut Peer<'_, ClientState>, what: &str) -> HandlerResult {
+    fn fail(&self, peer: &mut Peer<'_, Self>, what: &str) -> HandlerResult {
         let number = peer.state().number;
         self.counts.change(|counts| counts.add_error(format!("client {number} {what}")));
         Err(Close::abort().log(what))

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use posthouse::{
-    Answer, Directory, Handler, Message, Offer, HandlerResult, Peer, DisconnectReason, DisconnectKind, Wanted,
+    Destination, Directory, DisconnectKind, DisconnectReason, Handler, HandlerResult, Message,
+    Offer, OfferResponder, Peer, Reject, Responder, Source,
 };
 
 use super::demo_counts::DemoCounts;
@@ -19,35 +20,50 @@ pub(crate) struct DemoServer {
 impl Handler for DemoServer {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
-        match (message.kind(), message.ticket()) {
-            (kind::ECHO, None) => peer.send(kind::ECHO, message.payload()),
-            (kind::REVERSE, Some(ticket)) => {
-                let reversed: Vec<u8> = message.payload().iter().rev().copied().collect();
-                peer.reply(ticket, kind::REVERSE, &reversed);
-            }
-            (kind::JOIN, Some(ticket)) => {
-                let name = std::str::from_utf8(message.payload())?;
-                let group = peer.endpoint().group(name);
-                peer.join(&group);
-                peer.reply(ticket, kind::JOIN, b"");
-            }
-            (other, _) => self.counts.change(|counts| {
-                counts.add_error(format!("the server got a message of kind {other}"));
-            }),
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+        match message.kind() {
+            kind::ECHO => peer.send(kind::ECHO, message.payload()),
+            other => self.on_unknown_kind("message", other),
         }
         Ok(())
     }
 
-    fn offered(&self, _: &mut Peer<'_, ()>, _: &Offer<'_>) -> Answer {
-        Answer::here(&self.inbox)
+    fn requested(
+        &self,
+        peer: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        match message.kind() {
+            kind::REVERSE => {
+                let reversed: Vec<u8> = message.payload().iter().rev().copied().collect();
+                responder.reply(kind::REVERSE, &reversed);
+            }
+            kind::JOIN => {
+                let name = std::str::from_utf8(message.payload())?;
+                let group = peer.endpoint().group(name);
+                peer.join(&group);
+                responder.reply(kind::JOIN, b"");
+            }
+            other => self.on_unknown_kind("request", other),
+        }
+        Ok(())
     }
 
-    fn wanted(&self, _: &mut Peer<'_, ()>, _: &Wanted<'_>) -> Answer {
-        Answer::here(&self.inbox)
+    fn offered(
+        &self,
+        _: &mut Peer<'_, Self>,
+        _: &Offer<'_>,
+        _: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
+        Ok(Some(Destination::new(&self.inbox)))
     }
 
-    fn disconnected(&self, _: &mut Peer<'_, ()>, why: &DisconnectReason) {
+    fn download_requested(&self, _: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
+        Ok(Source::new(&self.inbox, name))
+    }
+
+    fn disconnected(&self, _: &mut Peer<'_, Self>, why: &DisconnectReason) {
         self.counts.change(|counts| {
             counts.server_disconnects += 1;
             match why.kind() {
@@ -55,6 +71,14 @@ impl Handler for DemoServer {
                 DisconnectKind::Ended => counts.ended += 1,
                 _ => counts.add_error(format!("a client's end surprised the server: {why}")),
             }
+        });
+    }
+}
+
+impl DemoServer {
+    fn on_unknown_kind(&self, what: &str, kind: u8) {
+        self.counts.change(|counts| {
+            counts.add_error(format!("the server got a {what} of kind {kind}"));
         });
     }
 }

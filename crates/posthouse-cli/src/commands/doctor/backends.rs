@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use posthouse::{Endpoint, Framing, Options};
+use posthouse::{Endpoint, EndpointOptions, Framing, Listener};
 use serde::Serialize;
 
 use crate::echo::Echo;
@@ -48,7 +48,7 @@ struct BackendTest {
 impl Backends {
     /// Tests every backend in every layout.
     pub(super) fn test() -> Self {
-        let (auto, auto_error) = split(round_trip(&Options::default()));
+        let (auto, auto_error) = split(round_trip(&EndpointOptions::default()));
         let mut backends = Self { auto, auto_error, tried: Vec::new(), absent: Vec::new() };
         for (backend, system) in BACKENDS {
             if system != std::env::consts::OS {
@@ -56,7 +56,7 @@ impl Backends {
                 continue;
             }
             for layout in LAYOUTS {
-                let mut options = Options::default();
+                let mut options = EndpointOptions::default();
                 let result = options
                     .set("backend", backend)
                     .and_then(|()| options.set("layout", layout))
@@ -102,9 +102,9 @@ fn split<T>(result: Result<T, String>) -> (Option<T>, Option<String>) {
 }
 
 /// Starts an echo server, exchanges one message with it, and returns its backend.
-fn round_trip(options: &Options) -> Result<AutoChoice, String> {
+fn round_trip(options: &EndpointOptions) -> Result<AutoChoice, String> {
     let endpoint = Endpoint::builder(Echo)
-        .listen_with("127.0.0.1:0", Framing::Raw)
+        .listen(Listener::new("127.0.0.1:0").framing(Framing::Raw))
         .options(options.clone())
         .start()
         .map_err(|error| error.to_string())?;
@@ -118,7 +118,7 @@ fn round_trip(options: &Options) -> Result<AutoChoice, String> {
     })
 }
 
-fn echo(endpoint: &Endpoint) -> Result<(), String> {
+fn echo(endpoint: &Endpoint<Echo>) -> Result<(), String> {
     let address = endpoint.addresses()[0].socket_addr();
     let failed = |error: std::io::Error| format!("it starts, but echoes nothing: {error}");
     let mut stream = TcpStream::connect_timeout(&address, ROUND_TRIP_TIMEOUT).map_err(failed)?;

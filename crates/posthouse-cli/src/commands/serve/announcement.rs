@@ -10,8 +10,9 @@ use crate::term::escaped::Escaped;
 use crate::term::hints;
 
 pub(super) struct Announcement<'a> {
-    pub(super) addresses: &'a [Address],
-    pub(super) framing: &'a Framing,
+    pub(super) addresses: Vec<Address>,
+    /// The framing on each address.
+    pub(super) framings: Vec<&'a Framing>,
     pub(super) keyed: bool,
     pub(super) dir: Option<&'a Path>,
     pub(super) read_only: bool,
@@ -19,16 +20,34 @@ pub(super) struct Announcement<'a> {
 
 impl Announcement<'_> {
     pub(super) fn line(&self) -> String {
-        let listed: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         let Some(first) = self.addresses.first() else { return String::new() };
-        let (listed, first) = (listed.join(" and "), first.socket_addr());
+        let first = first.socket_addr();
         match self.dir {
-            Some(dir) => self.files(dir, &listed, first),
-            None => self.echo(&listed, reachable(first)),
+            Some(dir) => self.files(dir, first),
+            None => self.echo(reachable(first)),
         }
     }
 
-    fn files(&self, dir: &Path, listed: &str, first: SocketAddr) -> String {
+    fn listed(&self) -> String {
+        let listed: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        listed.join(" and ")
+    }
+
+    /// The addresses with their framings; a framing that all of them have is named once.
+    fn listed_with_framings(&self) -> String {
+        if let [framing, rest @ ..] = &self.framings[..]
+            && rest.iter().all(|other| other == framing)
+        {
+            return format!("{} ({framing} framing)", self.listed());
+        }
+        let listeners = self.addresses.iter().zip(&self.framings);
+        let listed: Vec<String> =
+            listeners.map(|(address, framing)| format!("{address} ({framing} framing)")).collect();
+        listed.join(" and ")
+    }
+
+    fn files(&self, dir: &Path, first: SocketAddr) -> String {
+        let listed = self.listed();
         let path = match cfg!(windows) {
             // The canonical path has a form that few programs accept: `\\?\C:\inbox`.
             true => path::absolute(dir),
@@ -55,9 +74,8 @@ impl Announcement<'_> {
         }
     }
 
-    fn echo(&self, listed: &str, from_here: SocketAddr) -> String {
-        let framing = self.framing;
-        let how = match framing {
+    fn echo(&self, from_here: SocketAddr) -> String {
+        let how = match self.framings[0] {
             Framing::Native if self.keyed => {
                 format!("posthouse bench {from_here} --key-file FILE")
             }
@@ -66,12 +84,12 @@ impl Announcement<'_> {
             Framing::Lines | Framing::Raw if cfg!(not(windows)) => {
                 format!("nc {} {}", from_here.ip(), from_here.port())
             }
-            _ => {
+            framing => {
                 let framing = hints::quoted(framing);
                 format!("posthouse bench {from_here} --framing {framing}")
             }
         };
-        format!("listening on {listed} ({framing} framing); try: {how}\n")
+        format!("listening on {}; try: {how}\n", self.listed_with_framings())
     }
 }
 
@@ -89,18 +107,24 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
-    fn announced(addresses: &[&str], framing: &str, keyed: bool) -> String {
-        let addresses: Vec<Address> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        let framing = framing.parse().unwrap();
-        let (addresses, framing) = (&*addresses, &framing);
-        Announcement { addresses, framing, keyed, dir: None, read_only: false }.line()
+    fn announced(listeners: &[(&str, &str)], keyed: bool) -> String {
+        let addresses = listeners.iter().map(|(address, _)| address.parse().unwrap()).collect();
+        let framings: Vec<Framing> =
+            listeners.iter().map(|(_, framing)| framing.parse().unwrap()).collect();
+        let framings = framings.iter().collect();
+        Announcement { addresses, framings, keyed, dir: None, read_only: false }.line()
     }
 
     #[test]
     fn the_announcement_is_one_line_with_every_address_and_a_command_that_works() {
         assert_eq!(
-            announced(&["127.0.0.1:9990", "[::1]:9990"], "native", false),
+            announced(&[("127.0.0.1:9990", "native"), ("[::1]:9990", "native")], false),
             "listening on 127.0.0.1:9990 and [::1]:9990 (native framing); \
+             try: posthouse bench 127.0.0.1:9990\n"
+        );
+        assert_eq!(
+            announced(&[("127.0.0.1:9990", "native"), ("[::1]:9991", "lines")], false),
+            "listening on 127.0.0.1:9990 (native framing) and [::1]:9991 (lines framing); \
              try: posthouse bench 127.0.0.1:9990\n"
         );
         let (in_lines, in_raw) = match cfg!(windows) {
@@ -113,7 +137,7 @@ mod tests {
             ("[::1]:7", "raw", false, in_raw),
             ("10.0.0.1:7", "delimiter:\\r\\n", false, &*hints::quoted("delimiter:\\r\\n")),
         ] {
-            let line = announced(&[address], framing, keyed);
+            let line = announced(&[(address, framing)], keyed);
             assert!(line.ends_with(&format!("{command}\n")), "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");
         }
@@ -130,9 +154,8 @@ mod tests {
         ] {
             let addresses: Vec<Address> = vec![address.parse().unwrap()];
             let dir = Path::new(if cfg!(windows) { "C:\\no\\such" } else { "/no/such" });
-            let framing = &Framing::Native;
-            let announced =
-                Announcement { addresses: &addresses, framing, keyed, dir: Some(dir), read_only };
+            let framings = vec![&Framing::Native];
+            let announced = Announcement { addresses, framings, keyed, dir: Some(dir), read_only };
             let line = announced.line();
             let dir = dir.display();
             let way = if read_only { "from" } else { "into" };

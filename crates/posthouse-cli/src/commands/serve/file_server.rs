@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use posthouse::{
-    Answer, Directory, Framing, Handler, Message, Offer, HandlerResult, Peer, FinishedTransfer, TransferError,
-    TransferErrorKind, Wanted,
+    Destination, Directory, FinishedTransfer, Framing, Handler, HandlerResult, Message, Offer,
+    OfferResponder, Peer, Reject, Responder, Source, TransferError, TransferErrorKind,
 };
 
 use super::line_writer::LineSender;
-use crate::echo::Echo;
 use crate::failure::{CommandResult, Failure};
+use crate::settings::ListenSettings;
 use crate::term::escaped::Escaped;
 use crate::term::hints;
 use crate::term::units::{self, ByteSize};
@@ -58,14 +58,15 @@ impl DirectoryFlags {
     /// Opens the directory. Returns `None` if the command line names none.
     pub(super) fn open(
         &self,
-        framing: &Framing,
+        listeners: &[ListenSettings],
         lines: &LineSender,
     ) -> CommandResult<Option<FileServer>> {
         let Some(dir) = &self.dir else { return Ok(None) };
-        if *framing != Framing::Native {
+        let foreign = listeners.iter().find(|listener| listener.framing != Framing::Native);
+        if let Some(ListenSettings { address, framing, .. }) = foreign {
             return Err(Failure::usage(format!(
-                "--dir needs the native framing: {framing} has no place for files; leave out \
-                 --framing or --dir"
+                "--dir needs the native framing, and on {address} {framing} has no place for \
+                 files; leave out the framing or --dir"
             )));
         }
         let shown = Escaped(dir.as_path());
@@ -97,25 +98,42 @@ impl DirectoryFlags {
 impl Handler for FileServer {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> HandlerResult {
-        Echo.received(peer, message)
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+        peer.send(message.kind(), message.payload());
+        Ok(())
     }
 
-    fn offered(&self, _: &mut Peer<'_, ()>, _: &Offer<'_>) -> Answer {
+    fn requested(
+        &self,
+        _: &mut Peer<'_, Self>,
+        message: Message<'_>,
+        responder: &mut Responder<'_>,
+    ) -> HandlerResult {
+        responder.reply(message.kind(), message.payload());
+        Ok(())
+    }
+
+    fn offered(
+        &self,
+        _: &mut Peer<'_, Self>,
+        _: &Offer<'_>,
+        _: &mut OfferResponder<'_>,
+    ) -> Result<Option<Destination>, Reject> {
         match self.allows_uploads {
-            true => Answer::here(&self.directory),
-            false => Answer::refuse("this server gives files and takes none"),
+            true => Ok(Some(Destination::new(&self.directory))),
+            false => Err("this server gives files and takes none".into()),
         }
     }
 
-    fn wanted(&self, _: &mut Peer<'_, ()>, _: &Wanted<'_>) -> Answer {
-        match self.allows_downloads {
-            true => Answer::here(&self.directory),
-            false => Answer::refuse("this server takes files and gives none"),
-        }
+    fn download_requested(&self, _: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
+        self.readable().map(|directory| Source::new(directory, name))
     }
 
-    fn transferred(&self, peer: &mut Peer<'_, ()>, transfer: &FinishedTransfer) -> HandlerResult {
+    fn list_requested(&self, _: &mut Peer<'_, Self>, _: &str) -> Result<Directory, Reject> {
+        self.readable().cloned()
+    }
+
+    fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let who = peer.address().map(|address| address.to_string()).unwrap_or_default();
         match transfer.result() {
             Ok(_) => self.lines.done(done_line(transfer, &who)),
@@ -125,9 +143,19 @@ impl Handler for FileServer {
     }
 }
 
+impl FileServer {
+    /// Returns the directory if peers may get files from it.
+    fn readable(&self) -> Result<&Directory, Reject> {
+        match self.allows_downloads {
+            true => Ok(&self.directory),
+            false => Err("this server takes files and gives none".into()),
+        }
+    }
+}
+
 /// The line of a file that was transferred. A name that a terminal would obey was rejected before.
 fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
-    let progress = transfer.progress();
+    let progress = transfer.handle();
     let (name, size) = (transfer.name(), progress.transferred_bytes());
     let already = if size > 0 && progress.resumed_from() == size { "there already, " } else { "" };
     match transfer.is_incoming() {
@@ -138,7 +166,7 @@ fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
 
 /// The line of a file that could not be transferred.
 fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
-    let progress = transfer.progress();
+    let progress = transfer.handle();
     let (verb, preposition) = match transfer.is_incoming() {
         true => ("received", "from"),
         false => ("sent", "to"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use posthouse::Options;
+use posthouse::{EndpointOptions, Tuning};
 
 use super::{finding, processors, unknown};
 use crate::commands::doctor::{Finding, Verdict};
@@ -51,12 +51,11 @@ impl Machine {
     }
 
     fn findings(&self) -> Vec<Finding> {
-        let defaults = Options::default();
         vec![
             self.system(),
             processors(),
-            self.open_files(defaults.max_connections as u64),
-            self.backlog(u64::from(defaults.tuning.backlog)),
+            self.open_files(EndpointOptions::default().max_connections as u64),
+            self.backlog(u64::from(Tuning::default().backlog)),
             self.port_range(),
             self.tcp_memory(),
             self.tcp_buffers(),
