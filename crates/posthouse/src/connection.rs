@@ -468,16 +468,16 @@ impl<S: Default + Send + 'static> Strand<S> {
 
     /// True exactly when requests, replies and goodbyes can be sent.
     pub(crate) fn has_hello(&self) -> bool {
-        self.rules.is_native() && self.session.may_use_own_kinds()
+        self.rules.is_native() && self.session.may_use_reserved_kinds()
     }
 
     /// How the connection's peer is spoken to: whether kinds 4 to 31 are the protocol's own, and
     /// its largest payload.
     pub(crate) fn spoken(&self) -> (bool, usize) {
-        let hello = self.rules.is_native() && self.session.own_kinds_are_reserved();
+        let hello = self.rules.is_native() && self.session.kinds_are_reserved();
         let max = match self.rules.is_native() {
             true => self.session.send_limit(&self.rules.session),
-            false => self.rules.wire.payload_bytes_max,
+            false => self.rules.wire.max_payload_bytes,
         };
         (hello, max)
     }
@@ -497,7 +497,9 @@ impl<S: Default + Send + 'static> Strand<S> {
         }
         let (hello, payload_bytes_max) = self.spoken();
         let too_large = frame.len() > payload_bytes_max + FRAME_OVERHEAD_BYTES;
-        if self.rules.is_native() && (too_large || hello && posthouse_wire::is_own_kind(frame[4])) {
+        if self.rules.is_native()
+            && (too_large || hello && posthouse_wire::is_reserved_kind(frame[4]))
+        {
             // It could be sent when it was encoded; hello was agreed since.
             let text = "a message was on its way when hello was agreed, and is not allowed since";
             self.want_close(

@@ -120,7 +120,7 @@ impl<S: Default + Send + 'static> Endpoint<S> {
     /// [`connected`](Handler::connected) or [`unreachable`](Handler::unreachable) tells. The id
     /// names it from now on, so that it can also be given up with [`close`](Self::close).
     pub fn connect(&self, target: Target) -> Result<PeerId, ConnectError> {
-        if target.credential.len() > posthouse_wire::CREDENTIAL_BYTES_MAX {
+        if target.credential.len() > posthouse_wire::MAX_CREDENTIAL_BYTES {
             return Err(ConnectError::CredentialTooLong);
         }
         let id = self.core.registry.allocate().ok_or(ConnectError::TooMany)?;

@@ -153,7 +153,7 @@ impl<S: Default + Send + 'static> Group<S> {
     }
 
     fn broadcast(&self, except: Option<PeerId>, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        if posthouse_wire::is_own_kind(kind) {
+        if posthouse_wire::is_reserved_kind(kind) {
             return Err(Unsendable::OwnKind(kind).into());
         }
         let rules = self.core.rules.all();
@@ -203,7 +203,7 @@ fn encode(
     let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
     for rules in rules {
         let mut out = Vec::with_capacity(payload.len() + 16);
-        let limits = (false, posthouse_wire::PAYLOAD_BYTES_MAX);
+        let limits = (false, posthouse_wire::MAX_PAYLOAD_BYTES);
         frames.push(match rules.encode(kind, payload, limits, &mut out) {
             Ok(()) => Some(out.into()),
             Err(error) => {

@@ -241,7 +241,7 @@ impl Options {
         bounds!(self,
             io_workers: 0 => 64,
             max_connections: 1 => 1_000_000,
-            max_frame: posthouse_wire::PEER_PAYLOAD_BYTES_MIN => posthouse_wire::PAYLOAD_BYTES_MAX,
+            max_frame: posthouse_wire::MIN_PEER_PAYLOAD_BYTES => posthouse_wire::MAX_PAYLOAD_BYTES,
             send_queue_bytes: 1 => 1u64 << 33,
             assembly_bytes: 1 => BYTES_MAX,
             admission_ms: 0 => MS_MAX,
@@ -269,7 +269,7 @@ impl Options {
             tuning.pending_accepts: 1 => 1024,
         );
         if self.heartbeat_ms > 0 {
-            let min = posthouse_wire::HEARTBEAT_MIN.as_millis() as u64;
+            let min = posthouse_wire::MIN_HEARTBEAT.as_millis() as u64;
             check("heartbeat_ms", self.heartbeat_ms, min, MS_MAX)?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::Address;
-use posthouse_wire::Status;
+use posthouse_wire::ReplyStatus;
 
 use crate::close::{Close, Outcome, Reason, ReasonKind};
 use crate::connection::{Errand, PendingRequest, Phase, Strand};
@@ -182,17 +182,17 @@ impl<'a, S: Default + Send + 'static> Peer<'a, S> {
     /// connection that is gone.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
     pub fn reply(&mut self, ticket: Ticket, kind: u8, payload: &[u8]) {
-        self.answer(&ticket, Status::Ok, kind, payload);
+        self.answer(&ticket, ReplyStatus::Ok, kind, payload);
     }
 
     /// Refuses a request; the text reaches the peer as
     /// [`RequestError::Refused`](crate::RequestError::Refused).
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
     pub fn refuse(&mut self, ticket: Ticket, text: &str) {
-        self.answer(&ticket, Status::Refused, 0, text.as_bytes());
+        self.answer(&ticket, ReplyStatus::Refused, 0, text.as_bytes());
     }
 
-    fn answer(&mut self, ticket: &Ticket, status: Status, kind: u8, payload: &[u8]) {
+    fn answer(&mut self, ticket: &Ticket, status: ReplyStatus, kind: u8, payload: &[u8]) {
         if ticket.peer != self.strand.id {
             return;
         }

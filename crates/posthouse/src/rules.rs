@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use posthouse_wire::{Framing, HelloRule, Key, Rules, SessionConfig};
+use posthouse_wire::{Framing, HelloPolicy, Key, MAX_CONTROL_REPLIES, ReaderConfig, SessionConfig};
 
 use crate::error::Unsendable;
 use crate::options::{Hello, Options};
 use crate::sync::{Arc, RwLock};
 use crate::target::Target;
 
-/// Control replies (pongs) that may wait for a peer that does not read.
-const CONTROL_REPLIES_MAX: u32 = 64;
 /// The largest payload of a peer that is not admitted, or has not said hello where it must.
 pub(crate) const UNADMITTED_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -19,7 +17,7 @@ pub(crate) const UNADMITTED_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct ConnectionRules {
     /// Its place in [`RulesTable`].
     pub(crate) index: usize,
-    pub(crate) wire: Rules,
+    pub(crate) wire: ReaderConfig,
     pub(crate) session: SessionConfig,
     /// True exactly when the peer must be admitted by the handler.
     pub(crate) admission: bool,
@@ -38,7 +36,7 @@ impl ConnectionRules {
         (hello, payload_bytes_max): (bool, usize),
         out: &mut Vec<u8>,
     ) -> Result<(), Unsendable> {
-        if hello && posthouse_wire::is_own_kind(kind) {
+        if hello && posthouse_wire::is_reserved_kind(kind) {
             return Err(Unsendable::OwnKind(kind));
         }
         let framing = &self.wire.framing;
@@ -60,13 +58,13 @@ impl RulesTable {
         options: &Options,
     ) -> Arc<ConnectionRules> {
         let required = key.is_some() || options.hello == Hello::Required;
-        let hello = if required { HelloRule::Required } else { HelloRule::Optional };
+        let hello = if required { HelloPolicy::Required } else { HelloPolicy::Optional };
         let admission = options.admission_ms > 0;
         self.add(framing, session(hello, key, Box::default(), options), admission, options)
     }
 
     pub(crate) fn for_target(&self, target: &Target, options: &Options) -> Arc<ConnectionRules> {
-        let hello = if target.hello { HelloRule::Required } else { HelloRule::Never };
+        let hello = if target.hello { HelloPolicy::Required } else { HelloPolicy::Never };
         let config = session(hello, target.key.as_ref(), target.credential.clone(), options);
         self.add(&target.framing, config, false, options)
     }
@@ -78,7 +76,8 @@ impl RulesTable {
         admission: bool,
         options: &Options,
     ) -> Arc<ConnectionRules> {
-        let wire = Rules { framing: framing.clone(), payload_bytes_max: options.max_frame };
+        let (framing, max_payload_bytes) = (framing.clone(), options.max_frame);
+        let wire = ReaderConfig { framing, max_payload_bytes };
         let mut entries = self.entries.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let like = |rules: &&Arc<ConnectionRules>| {
             rules.wire == wire && rules.session == session && rules.admission == admission
@@ -86,7 +85,7 @@ impl RulesTable {
         if let Some(rules) = entries.iter().find(like) {
             return rules.clone();
         }
-        // Rules that no connection uses any more make room: endpoints that connect with ever new
+        // ReaderConfig that no connection uses any more make room: endpoints that connect with ever new
         // credentials do not grow the table.
         let unused = |rules: &Arc<ConnectionRules>| Arc::strong_count(rules) == 1;
         let place = entries.iter().position(unused).unwrap_or(entries.len());
@@ -110,18 +109,18 @@ impl RulesTable {
 }
 
 fn session(
-    hello: HelloRule,
+    hello: HelloPolicy,
     key: Option<&Key>,
     credential: Box<[u8]>,
     options: &Options,
 ) -> SessionConfig {
     let heartbeat = options.heartbeat_ms;
     SessionConfig {
-        payload_bytes_max: options.max_frame as u32,
+        max_payload_bytes: options.max_frame as u32,
         heartbeat: (heartbeat > 0).then(|| Duration::from_millis(heartbeat)),
         key: key.cloned(),
         credential,
         hello,
-        control_replies_max: CONTROL_REPLIES_MAX,
+        max_control_replies: MAX_CONTROL_REPLIES,
     }
 }

@@ -34,7 +34,7 @@ pub(super) const PLANTED: &[Mistake] = &[
     Mistake {
         name: "prefix_not_compared",
         breaks: "T21: it goes on from whatever the receiver's part holds",
-        file: "crates/posthouse-wire/src/transfer/outgoing.rs",
+        file: "crates/posthouse-wire/src/transfer/sender.rs",
         find: r"        if self.hasher.finalize() != self.prefix {",
         replace: r"        if self.hasher.finalize() != self.hasher.finalize() {",
     },
@@ -46,7 +46,7 @@ pub(super) const PLANTED: &[Mistake] = &[
         replace: r"Step::Moving { of_final: false } if untouched => {
                 let receiving = self.receiving(place);
                 let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
-                receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
+                receiving.incoming = FileReceiver::new(id, size, receiving.window_bytes);
                 receiving.held = 0;
                 self.accept(hands, place);
             }",
@@ -54,21 +54,21 @@ pub(super) const PLANTED: &[Mistake] = &[
     Mistake {
         name: "sent_beyond_credit",
         breaks: "C8: the sender does not wait for credit",
-        file: "crates/posthouse-wire/src/transfer/outgoing.rs",
+        file: "crates/posthouse-wire/src/transfer/sender.rs",
         find: r"        self.limit = limit.min(size);",
         replace: r"        self.limit = size;",
     },
     Mistake {
         name: "credit_for_unwritten",
         breaks: "C8: credit is given for what came, not for what the disk took",
-        file: "crates/posthouse-wire/src/transfer/incoming.rs",
+        file: "crates/posthouse-wire/src/transfer/receiver.rs",
         find: r"self.size.min(self.written.saturating_add(self.window_bytes))",
         replace: r"self.size.min(self.received.saturating_add(self.window_bytes))",
     },
     Mistake {
         name: "credit_not_renewed",
         breaks: "C4: a file larger than the window stops at its end",
-        file: "crates/posthouse-wire/src/transfer/incoming.rs",
+        file: "crates/posthouse-wire/src/transfer/receiver.rs",
         find: r"        worth.then(|| {",
         replace: r"        (worth && self.size == 0).then(|| {",
     },

@@ -129,7 +129,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         let Some(deadline) = cx.core.life.shutdown_deadline() else { return };
         let close = match cx.now >= deadline {
             true => Close::abort(),
-            false => Close::telling(posthouse_wire::code::GOING_AWAY, "the server shuts down"),
+            false => Close::telling(posthouse_wire::bye_code::GOING_AWAY, "the server shuts down"),
         };
         self.close(cx, close, Reason::new(ReasonKind::Shutdown, ""));
     }

@@ -132,7 +132,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         if self.rules.is_native() {
             let mut control = std::mem::take(&mut cx.local.control);
             let nonce = crate::core::nonce(&cx.core.port);
-            self.session.start(&self.rules.session, cx.now, nonce, &mut control);
+            self.session.start(&self.rules.session, nonce, &mut control);
             self.send_control(cx, control);
         }
         if !self.rules.is_native() || self.session.is_established(&self.rules.session) {

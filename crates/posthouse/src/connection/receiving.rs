@@ -1,7 +1,7 @@
 //! From received bytes to the handler: in order, one message at a time, stoppable between any two.
 
 use posthouse_io::{Cancel, Op, Outcome as IoOutcome, ReceiveMode};
-use posthouse_wire::{Event, Frame, FrameError, Pace, Status, Violation};
+use posthouse_wire::{Frame, FrameError, FrameRate, ReplyStatus, SessionEvent, Violation};
 
 use super::inbound::{Chunk, End};
 use super::{Connection, Context, Phase, Strand};
@@ -60,7 +60,7 @@ impl<S: Default + Send + 'static> Connection<S> {
         match outcome {
             IoOutcome::Received(buffer) => {
                 if self.strand.takes_messages() {
-                    self.strand.session.heard(cx.now);
+                    self.strand.session.on_activity(cx.now);
                 }
                 if let Some(record) = &self.strand.record {
                     record.received_bytes(buffer.len(), cx.now);
@@ -148,7 +148,7 @@ impl<S: Default + Send + 'static> Connection<S> {
                 }
                 Ok(None) => {
                     if self.inbound.reader.is_partial() {
-                        let begun = || Box::new(Pace::began(cx.now));
+                        let begun = || Box::new(FrameRate::began(cx.now));
                         self.inbound.pace.get_or_insert_with(begun).progress(used);
                     }
                     return Delivered::Whole;
@@ -241,7 +241,7 @@ impl<S: Default + Send + 'static> Connection<S> {
 impl<S: Default + Send + 'static> Strand<S> {
     /// The largest payload that is taken from the peer now.
     fn payload_bytes_max(&self) -> usize {
-        let max = self.rules.wire.payload_bytes_max;
+        let max = self.rules.wire.max_payload_bytes;
         let trusted = self.phase == Phase::Open && !self.unadmitted;
         if trusted || self.outgoing { max } else { max.min(UNADMITTED_PAYLOAD_BYTES_MAX) }
     }
@@ -261,14 +261,16 @@ impl<S: Default + Send + 'static> Strand<S> {
         );
         self.send_control(cx, control);
         match event {
-            Ok(Event::Message { kind, payload }) => self.on_message(cx, kind, payload, None),
-            Ok(Event::Request { id, kind, payload }) => self.on_request(cx, id, kind, payload),
-            Ok(Event::Reply { id, status, kind, payload }) => {
+            Ok(SessionEvent::Message { kind, payload }) => self.on_message(cx, kind, payload, None),
+            Ok(SessionEvent::Request { id, kind, payload }) => {
+                self.on_request(cx, id, kind, payload);
+            }
+            Ok(SessionEvent::Reply { id, status, kind, payload }) => {
                 self.on_reply(cx, id, status, kind, payload);
             }
-            Ok(Event::Transfer(frame)) => self.on_transfer_frame(cx, frame),
-            Ok(Event::Established) => self.on_established(cx),
-            Ok(Event::Bye(bye)) => {
+            Ok(SessionEvent::Transfer(frame)) => self.on_transfer_frame(cx, frame),
+            Ok(SessionEvent::Established) => self.on_established(cx),
+            Ok(SessionEvent::Bye(bye)) => {
                 // Not escaped here: the reason's Display does it.
                 let colon = if bye.text.is_empty() { "" } else { ": " };
                 let text = format!("it said goodbye with code {}{colon}{}", bye.code, bye.text);
@@ -276,7 +278,7 @@ impl<S: Default + Send + 'static> Strand<S> {
                 let reason = Reason { code, ..Reason::new(ReasonKind::Ended, text) };
                 self.close(cx, Close::gracefully(), reason);
             }
-            Ok(Event::Nothing) => {}
+            Ok(SessionEvent::Nothing) => {}
             Err(violation) => self.on_violation(cx, &violation),
         }
     }
@@ -318,7 +320,7 @@ impl<S: Default + Send + 'static> Strand<S> {
     /// A server that greets at once does so before it has read our hello. The handler is told of a
     /// connection that can do all that hello brings, so the greeting waits for the answer.
     fn keep_early(&mut self, cx: &mut Context<'_, S>, kind: u8, payload: &[u8]) {
-        let max = self.rules.wire.payload_bytes_max + EARLY_MESSAGE_BYTES;
+        let max = self.rules.wire.max_payload_bytes + EARLY_MESSAGE_BYTES;
         let extras = self.extras();
         extras.early_bytes += payload.len() + EARLY_MESSAGE_BYTES;
         if extras.early_bytes <= max {
@@ -352,7 +354,7 @@ impl<S: Default + Send + 'static> Strand<S> {
             let (_, limit) = self.spoken();
             let refusal = b"too many requests wait for their replies";
             let _ = self.output.append(&mut cx.local.spares, |tail| {
-                posthouse_wire::encode_reply(id, Status::Refused, 0, refusal, limit, tail)
+                posthouse_wire::encode_reply(id, ReplyStatus::Refused, 0, refusal, limit, tail)
             });
             return;
         }
@@ -364,7 +366,7 @@ impl<S: Default + Send + 'static> Strand<S> {
         &mut self,
         cx: &mut Context<'_, S>,
         id: u32,
-        status: Status,
+        status: ReplyStatus,
         kind: u8,
         payload: &[u8],
     ) {
@@ -375,8 +377,10 @@ impl<S: Default + Send + 'static> Strand<S> {
             return;
         };
         let reply = match status {
-            Status::Ok => Ok(Message { kind, payload, request: None }),
-            Status::Refused => Err(RequestError::Refused(String::from_utf8_lossy(payload).into())),
+            ReplyStatus::Ok => Ok(Message { kind, payload, request: None }),
+            ReplyStatus::Refused => {
+                Err(RequestError::Refused(String::from_utf8_lossy(payload).into()))
+            }
         };
         cx.local.watch.kind(kind);
         self.call(cx, |_, peer| (pending.then)(peer, reply));
@@ -391,8 +395,10 @@ impl<S: Default + Send + 'static> Strand<S> {
     pub(super) fn on_violation(&mut self, cx: &mut Context<'_, S>, violation: &Violation) {
         let kind = match violation {
             Violation::Silent { .. } => ReasonKind::Silent,
-            _ if violation.code() == posthouse_wire::code::NOT_ADMITTED => ReasonKind::NotAdmitted,
-            _ if violation.code() == posthouse_wire::code::TOO_SLOW => ReasonKind::TooSlow,
+            _ if violation.code() == posthouse_wire::bye_code::NOT_ADMITTED => {
+                ReasonKind::NotAdmitted
+            }
+            _ if violation.code() == posthouse_wire::bye_code::TOO_SLOW => ReasonKind::TooSlow,
             _ => ReasonKind::Protocol,
         };
         let close = match kind {

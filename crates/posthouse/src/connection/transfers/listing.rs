@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
-use posthouse_wire::{Entries, Entry, FileName, TransferFrame, abort_code};
+use posthouse_wire::{FileName, ListingEntries, ListingEntry, TransferFrame, abort_code};
 
 use super::{Asking, Hands, ListTask, Transfers, Work};
 use crate::transfer::{AnswerKind, FileEntry, TransferError, TransferErrorKind, Wanted};
@@ -41,12 +41,12 @@ impl<S: Default + Send + 'static> Transfers<S> {
         &mut self,
         hands: &mut Hands<'_, '_, S>,
         id: u32,
-        entries: Entries<'_>,
+        entries: ListingEntries<'_>,
     ) {
         let Some(list) = self.lists.remove(&id) else { return };
         let entries = entries.filter_map(|entry| {
             let name = FileName::from_wire(entry.name).ok()?;
-            let Entry { size, modified_ms, executable, .. } = entry;
+            let ListingEntry { size, modified_ms, executable, .. } = entry;
             Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
         });
         let entries = entries.collect();
@@ -113,7 +113,7 @@ fn listed<S: Default + Send + 'static>(
 ) -> bool {
     // What could not be offered either is not shown.
     let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
-    let entries = entries.map(|entry| Entry {
+    let entries = entries.map(|entry| ListingEntry {
         size: entry.metadata.bytes,
         modified_ms: Some(entry.metadata.modified_ms),
         executable: entry.metadata.executable,

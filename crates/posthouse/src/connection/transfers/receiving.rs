@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
-use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
+use posthouse_wire::{FileName, FileReceiver, TransferFrame, Violation};
 
 use super::{Hands, JOBS_MAX, Transfers, Work};
 use crate::close::Escaped;
@@ -33,7 +33,7 @@ pub(super) struct Receiving {
     part: Box<str>,
     file: Option<File>,
     step: Step,
-    incoming: Incoming,
+    incoming: FileReceiver,
     window_bytes: u64,
     /// Received and not written.
     queue: Gather,
@@ -150,7 +150,7 @@ impl Receiving {
 
 /// The name of a part: the same for the same file, another for every other.
 fn part_name(offer: &Offer<'_>, name: &FileName) -> Box<str> {
-    posthouse_wire::part_name(name, offer.size, offer.modified_ms).into()
+    posthouse_wire::part_file_name(name, offer.size, offer.modified_ms).into()
 }
 
 impl<S: Default + Send + 'static> Transfers<S> {
@@ -174,7 +174,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
             executable: offer.executable,
             file: None,
             step: Step::Looking,
-            incoming: Incoming::new(id, offer.size, window_bytes),
+            incoming: FileReceiver::new(id, offer.size, window_bytes),
             window_bytes,
             queue: Gather::default(),
             offset: 0,
@@ -448,7 +448,7 @@ impl<S: Default + Send + 'static> Transfers<S> {
     fn restart(&mut self, hands: &mut Hands<'_, '_, S>, place: u8) {
         let receiving = self.receiving(place);
         let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
-        receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
+        receiving.incoming = FileReceiver::new(id, size, receiving.window_bytes);
         self.accept(hands, place);
     }
 

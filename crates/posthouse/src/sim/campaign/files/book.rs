@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use posthouse_wire::{FileName, part_name};
+use posthouse_wire::{FileName, part_file_name};
 
 use super::SERVER_PLACE;
 use super::shelves::Shelves;
@@ -245,7 +245,7 @@ impl Book {
             return self.ledger.wrong(format!("T17: {:?} was offered", offer.name()));
         };
         let path = name.as_str().to_owned();
-        let part = part_name(&name, offer.size(), offer.modified_ms());
+        let part = part_file_name(&name, offer.size(), offer.modified_ms());
         let receivers = inner.receivers(actor.place, &path);
         receivers.add();
         let Receivers { now, ever } = *receivers;
