@@ -4,7 +4,7 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
-use posthouse::{Directory, Target};
+use posthouse::{Directory, Escaped, Target};
 
 use crate::address;
 use crate::advice;
@@ -12,7 +12,6 @@ use crate::courier::{
     self, Account, CarryFlags, Courier, End, LineFlags, Listing, Manifest, Next, Parcel, Screen,
     Way,
 };
-use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 
 /// Get files from a server with a directory.
@@ -87,7 +86,7 @@ impl Get {
         let closed = account.close(&mut screen, &end, left);
         let ended = courier.end();
         // Goes only where it is empty: nothing of an unfinished file is left in it then.
-        let _ = std::fs::remove_dir(place.path.join(".posthouse"));
+        let _ = std::fs::remove_dir(place.path.join(posthouse::PARTS_DIRECTORY));
         ended.and(closed)
     }
 
@@ -147,7 +146,7 @@ impl Get {
         let (Some(name), [_]) = (named, &self.names[..]) else {
             return Err(Failure::usage(format!(
                 "-o {shown}: there is no such directory; make it: {}",
-                advice::make_directory(&shown)
+                advice::make_directory(shown)
             )));
         };
         let Some(name) = name.to_str() else {

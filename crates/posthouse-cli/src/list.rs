@@ -3,12 +3,11 @@
 use std::io::{self, IsTerminal as _};
 
 use clap::Args;
-use posthouse::{FileEntry, Target};
+use posthouse::{Escaped, FileEntry, Target};
 use serde::Serialize;
 
 use crate::address;
 use crate::courier::{Courier, LineFlags, Listing, Patience, Screen};
-use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 use crate::moment::Moment;
 use crate::output;

@@ -9,7 +9,6 @@ mod courier;
 mod demo;
 mod doctor;
 mod echo;
-mod escaped;
 mod exposure;
 mod failure;
 mod get;

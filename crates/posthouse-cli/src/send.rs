@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use posthouse::Target;
+use posthouse::{Escaped, Target};
 
 use crate::address;
 use crate::courier::{
     self, Account, CarryFlags, Courier, End, LineFlags, Manifest, Screen, Style, Way,
 };
-use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 use cargo::Cargo;
 use tree::Start;

@@ -11,10 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use posthouse::{Address, Endpoint, Framing, Handler, Options, StartError, Stats};
+use posthouse::{Address, Endpoint, Escaped, Framing, Handler, Options, StartError, Stats};
 
 use crate::echo::Echo;
-use crate::escaped::Escaped;
 use crate::exposure::{self, Admission};
 use crate::failure::{Failure, Outcome};
 use crate::{address, advice, key_file, open_files, output, settings, signals};

@@ -70,6 +70,7 @@ pub use console::{ConsoleEvent, on_console_event};
 pub use error::{Error, Failure};
 pub use file::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
+    is_beneath,
 };
 pub use lane::{Cancel, Lane};
 pub use operation::{

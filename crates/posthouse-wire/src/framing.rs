@@ -22,7 +22,7 @@ pub(crate) const NATIVE_HEAD_BYTES: usize = 5;
 /// part may be left out (strip is then `offset + width`).
 ///
 /// ```
-/// use posthouse_wire::Framing;
+/// # use posthouse_wire::Framing;
 /// let framing: Framing = "length:width=2,endian=little".parse().unwrap();
 /// assert_eq!(framing.to_string(), "length:offset=0,width=2,endian=little,adjust=0,strip=2");
 /// ```

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bye_code;
+mod escaped;
 mod fields;
 mod foreign;
 mod frame_rate;
@@ -26,6 +27,7 @@ mod session;
 mod transfer;
 mod violation;
 
+pub use escaped::Escaped;
 pub use foreign::Foreign;
 pub use frame_rate::{
     FrameRate, FrameRateLimits, MAX_FRAME_TIME, MIN_BYTES_PER_SECOND, RATE_GRACE,

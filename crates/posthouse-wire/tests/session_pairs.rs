@@ -290,7 +290,10 @@ proptest! {
         for (at, step) in steps.iter().enumerate() {
             drive_one(&mut client, &mut server, *step);
             let peer = if at % 2 == 0 { &mut client } else { &mut server };
-            if at % 8 == 0 && !peer.out.is_empty() && let Some((index, value)) = corruptions.next() {
+            if at % 8 == 0
+                && !peer.out.is_empty()
+                && let Some((index, value)) = corruptions.next()
+            {
                 let at = index.index(peer.out.len());
                 peer.out[at] = value;
             }

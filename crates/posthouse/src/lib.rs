@@ -74,7 +74,7 @@ pub use message::{Message, Ticket};
 pub use options::{Backend, Hello, Layout, Options, OptionsError, ReadMode, Tuning};
 pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
-pub use posthouse_wire::{Framing, FramingError, Key, KeyError};
+pub use posthouse_wire::{Escaped, Framing, FramingError, Key, KeyError, PARTS_DIRECTORY};
 pub use registry::PeerInfo;
 pub use stats::Stats;
 pub use target::Target;

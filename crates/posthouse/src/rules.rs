@@ -85,7 +85,7 @@ impl RulesTable {
         if let Some(rules) = entries.iter().find(like) {
             return rules.clone();
         }
-        // ReaderConfig that no connection uses any more make room: endpoints that connect with ever new
+        // Rules that no connection uses any more make room: endpoints that connect with ever new
         // credentials do not grow the table.
         let unused = |rules: &Arc<ConnectionRules>| Arc::strong_count(rules) == 1;
         let place = entries.iter().position(unused).unwrap_or(entries.len());

@@ -4,12 +4,11 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use posthouse::Progress;
+use posthouse::{Escaped, Progress};
 use serde::Serialize;
 
 use super::parcel::Way;
 use super::screen::Screen;
-use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 use crate::quantity::Bytes;
 

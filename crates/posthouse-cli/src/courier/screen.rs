@@ -5,9 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use posthouse::Progress;
-
-use crate::escaped::Escaped;
+use posthouse::{Escaped, Progress};
 
 /// Bars of single files at the same time; the others are seen in the bar of all.
 const FILES_MAX: usize = 8;

@@ -5,12 +5,9 @@ use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-use posthouse::Directory;
+use posthouse::{Directory, PARTS_DIRECTORY};
 
 use crate::courier::Parcel;
-
-/// Where unfinished files lie in a directory that receives; they are nobody's.
-const PARTS: &str = ".posthouse";
 
 /// A directory that files are sent from.
 pub(super) struct Root {
@@ -188,7 +185,7 @@ pub(super) fn walk(top: &Path, see: &mut dyn FnMut(Seen<'_>)) {
 /// Why something is not sent, whatever else it is.
 fn left_out(name: &OsStr, kind: FileType) -> Option<&'static str> {
     match (kind.is_dir(), kind.is_file()) {
-        (true, _) if *name == *PARTS => Some("where unfinished files are kept"),
+        (true, _) if *name == *PARTS_DIRECTORY => Some("where unfinished files are kept"),
         (true, _) | (_, true) => None,
         _ => Some(kind_name(kind)),
     }

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use posthouse::{
-    Answer, Directory, Framing, Handler, Message, Offer, Outcome as Handled, Peer, Transfer,
-    TransferError, TransferErrorKind, Wanted,
+    Answer, Directory, Escaped, Framing, Handler, Message, Offer, Outcome as Handled, Peer,
+    Transfer, TransferError, TransferErrorKind, Wanted,
 };
 
 use super::journal::Journal;
 use crate::advice;
 use crate::echo::Echo;
-use crate::escaped::Escaped;
 use crate::failure::{Failure, Outcome};
 use crate::quantity::{self, Bytes};
 
@@ -68,7 +67,7 @@ impl DepotFlags {
         let mut directory = Directory::open(dir).map_err(|error| {
             Failure::usage(match error.kind() {
                 ErrorKind::NotFound => {
-                    let make = advice::make_directory(&shown);
+                    let make = advice::make_directory(shown);
                     format!("--dir {shown}: there is no such directory; make it: {make}")
                 }
                 _ => format!("{error}; --dir needs a directory that may be opened"),

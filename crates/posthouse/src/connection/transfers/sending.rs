@@ -95,12 +95,6 @@ impl From<TransferViolation> for TransferError {
     }
 }
 
-/// Whether a path of this machine leads to something beneath a directory. It need not be a name
-/// that every system can hold: only what the peer is told must.
-fn is_path(path: &str) -> bool {
-    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
-}
-
 fn changed(text: &str) -> TransferError {
     TransferError::here(TransferErrorKind::Changed, text)
 }
@@ -115,7 +109,8 @@ impl<S: Default + Send + 'static> Transfers<S> {
         progress: Progress,
     ) {
         let wrong = match FileName::parse(progress.name()) {
-            Ok(name) if is_path(source) => {
+            // A path of this machine need not be a name that every system can hold.
+            Ok(name) if posthouse_io::is_beneath(source) => {
                 return self.begin_sending(hands, 0, directory, (source, name), progress);
             }
             Ok(_) => "the path is not one beneath the directory".to_owned(),

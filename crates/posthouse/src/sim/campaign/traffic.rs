@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use posthouse_io::sim::SplitMix64;
+
 use super::ledger::{Ledger, Side};
 use crate::close::{Close, Outcome, Reason};
 use crate::endpoint::Endpoint;
@@ -21,21 +23,17 @@ pub(super) const OUTSIDE: u8 = 42;
 /// A message to a group.
 pub(super) const GROUP: u8 = 43;
 
-/// A seeded generator (splitmix64) for the campaign's own decisions.
+/// A seeded generator for the campaign's own decisions.
 #[derive(Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Dice(SplitMix64);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x706f_7374_686f_7573)
+        Self(SplitMix64::new(seed ^ 0x706f_7374_686f_7573))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     pub(super) fn below(&mut self, end: u64) -> u64 {
