@@ -74,7 +74,10 @@ pub use message::{Message, Ticket};
 pub use options::{Backend, Hello, Layout, Options, OptionsError, ReadMode, Tuning};
 pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
-pub use posthouse_wire::{Escaped, Framing, FramingError, Key, KeyError, PARTS_DIRECTORY};
+// The program `posthouse` writes its lines with it; it is no part of the interface.
+#[doc(hidden)]
+pub use posthouse_wire::Escaped;
+pub use posthouse_wire::{Framing, FramingError, Key, KeyError, PARTS_DIRECTORY};
 pub use registry::PeerInfo;
 pub use stats::Stats;
 pub use target::Target;

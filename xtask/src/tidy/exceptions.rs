@@ -20,12 +20,12 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "unsafe-only-in-io",
-        path: "bench/src/bin/floor-uring/buffers.rs",
+        path: "bench/src/bin/baseline-uring/buffers.rs",
         reason: "the server by hand that Posthouse is measured against, built apart from it",
     },
     Exception {
         rule: "unsafe-only-in-io",
-        path: "bench/src/bin/floor-uring/ring.rs",
+        path: "bench/src/bin/baseline-uring/ring.rs",
         reason: "the server by hand that Posthouse is measured against, built apart from it",
     },
 ];
