@@ -160,18 +160,18 @@ fn a_half_closed_stream_is_answered_and_ended(server: &Server) {
 }
 
 #[test]
-fn the_epoll_floor_echoes() {
-    echoes(env!("CARGO_BIN_EXE_floor-epoll"), &[]);
+fn the_epoll_baseline_echoes() {
+    echoes(env!("CARGO_BIN_EXE_baseline-epoll"), &[]);
 }
 
 #[test]
-fn the_uring_floor_echoes() {
-    echoes(env!("CARGO_BIN_EXE_floor-uring"), &[]);
+fn the_uring_baseline_echoes() {
+    echoes(env!("CARGO_BIN_EXE_baseline-uring"), &[]);
 }
 
 #[test]
-fn the_uring_floor_echoes_with_few_small_buffers() {
-    echoes(env!("CARGO_BIN_EXE_floor-uring"), &["--buffers", "4", "--buffer-bytes", "256"]);
+fn the_uring_baseline_echoes_with_few_small_buffers() {
+    echoes(env!("CARGO_BIN_EXE_baseline-uring"), &["--buffers", "4", "--buffer-bytes", "256"]);
 }
 
 #[test]

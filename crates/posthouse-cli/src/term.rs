@@ -1,6 +1,5 @@
 //! What people read and type: lines, bars, sizes, times, names that are safe on a terminal.
 
-pub(crate) mod escaped;
 pub(crate) mod hints;
 pub(crate) mod plot;
 pub(crate) mod stdout;

@@ -36,6 +36,7 @@ use crate::crew::{BlockingPool, PoolLimits};
 use crate::error::{Error, Failure};
 use crate::file::{
     Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, FileVersion, Metadata,
+    is_beneath,
 };
 use crate::operation::{Completion, Outcome};
 use crate::sync::Arc;
@@ -159,8 +160,7 @@ pub(crate) fn check(op: &FileOp) {
 }
 
 fn check_path(path: &str) {
-    let sound = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    assert!(path.split('/').all(sound), "a path that is no path beneath a directory: {path:?}");
+    assert!(is_beneath(path), "a path that is no path beneath a directory: {path:?}");
 }
 
 fn check_name(name: &str) {

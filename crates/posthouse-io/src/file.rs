@@ -285,6 +285,12 @@ pub struct Usage {
 /// Where parts lie.
 pub const PARTS_DIRECTORY: &str = ".posthouse";
 
+/// Returns whether a path leads to something beneath a directory: relative, with `/` between its
+/// components, none of which is empty, `.` or `..`, or has a NUL. Operations assert this of theirs.
+pub fn is_beneath(path: &str) -> bool {
+    path.split('/').all(|name| !matches!(name, "" | "." | "..") && !name.contains('\0'))
+}
+
 impl Directory {
     /// Opens a directory of this machine. It blocks: for the start of a program.
     ///

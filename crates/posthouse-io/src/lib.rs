@@ -71,6 +71,7 @@ pub use buffer::Buffer;
 pub use error::{Error, Failure};
 pub use file::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
+    is_beneath,
 };
 pub use lane::{Cancel, Lane};
 pub use notify::Notify;

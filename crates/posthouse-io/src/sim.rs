@@ -46,6 +46,7 @@ pub(crate) use disk::{SimDirectory, SimFile};
 pub use faults::{FaultCounts, Faults};
 pub(crate) use lane::SimLane;
 pub(crate) use port::SimPort;
+pub use random::{SplitMix64, mix64};
 pub use script::{RawListener, RawStream};
 use world::World;
 

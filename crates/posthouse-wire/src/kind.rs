@@ -1,10 +1,10 @@
-//! The kinds that are Posthouse's own once hello is agreed.
+//! The kinds reserved for Posthouse once hello is agreed.
 
 pub(crate) const HELLO: u8 = 4;
 pub(crate) const BYE: u8 = 5;
 pub(crate) const PROVE: u8 = 6;
 pub(crate) const WELCOME: u8 = 7;
-pub(crate) const REQUEST: u8 = 8;
+pub const REQUEST: u8 = 8;
 pub(crate) const REPLY: u8 = 9;
 pub(crate) const OFFER: u8 = 10;
 pub(crate) const ACCEPT: u8 = 11;
@@ -18,14 +18,15 @@ pub(crate) const GET: u8 = 18;
 pub(crate) const LIST: u8 = 19;
 pub(crate) const LISTED: u8 = 20;
 
-/// Whether `kind` is one of Posthouse's own (4 to 31) once hello is agreed.
+/// Returns whether `kind` is reserved for Posthouse (4 to 31) once hello is agreed.
 ///
 /// Before that, and with a peer that never says hello, these are ordinary kinds.
-pub fn is_own_kind(kind: u8) -> bool {
+pub fn is_reserved_kind(kind: u8) -> bool {
     (4..32).contains(&kind)
 }
 
-/// Whether a peer that does not know this own kind must close: bit 4 marks what may be skipped.
+/// Returns whether a peer that does not know this reserved kind must close. Bit 4 marks kinds that
+/// may be skipped.
 pub(crate) fn is_critical(kind: u8) -> bool {
     kind & 0x10 == 0
 }
@@ -35,9 +36,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_kinds_are_4_to_31_and_the_upper_half_may_be_skipped() {
+    fn reserved_kinds_are_4_to_31_and_the_upper_half_may_be_skipped() {
         for kind in 0..=255 {
-            assert_eq!(is_own_kind(kind), kind / 4 >= 1 && kind < 32, "kind {kind}");
+            assert_eq!(is_reserved_kind(kind), kind / 4 >= 1 && kind < 32, "kind {kind}");
         }
         assert!((4..16).all(is_critical));
         assert!(!(16..32).any(is_critical));

@@ -6,48 +6,50 @@
 //! of the repository is the normative text; its test vectors are checked against this crate.
 //!
 //! The parts, in the order in which a received byte meets them:
-//! - [`Framing`]: how messages are cut out of a stream, and [`Framing::encode`], its inverse;
+//! - [`Framing`]: the way messages are cut out of a stream, and [`Framing::encode`], its inverse;
 //! - [`Reader`]: takes chunks as they come and gives whole [`Frame`]s;
-//! - [`Pace`]: how long a frame that has begun may take;
+//! - [`FrameRate`]: the time that a frame may take once it has begun;
 //! - [`Session`]: hello, proof, heartbeat, requests and bye (native framing only);
-//! - [`TransferFrame`], [`Outgoing`] and [`Incoming`]: files, and [`FileName`], what they may be
-//!   called.
+//! - [`TransferFrame`], [`FileSender`] and [`FileReceiver`]: file transfers, and [`FileName`], a
+//!   name that every system can hold.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
-mod bye;
-pub mod code;
-mod file_name;
+pub mod bye_code;
+mod escaped;
+mod fields;
 mod foreign;
+mod frame_rate;
 mod framing;
 mod kind;
-mod pace;
+mod op_count;
 mod reader;
-mod request;
 mod session;
 mod transfer;
 mod violation;
-mod work;
 
-pub use bye::{BYE_TEXT_BYTES_MAX, Bye};
-pub use file_name::{FILE_NAME_BYTES_MAX, FileName, FileNameError, part_name};
+pub use escaped::Escaped;
 pub use foreign::Foreign;
-pub use framing::{
-    DELIMITER_BYTES_MAX, Delimiter, EncodeError, Endian, Framing, FramingError, LengthField,
-    PAYLOAD_BYTES_MAX,
+pub use frame_rate::{
+    FrameRate, FrameRateLimits, MAX_FRAME_TIME, MIN_BYTES_PER_SECOND, RATE_GRACE,
 };
-pub use kind::is_own_kind;
-pub use pace::{FRAME_BYTES_PER_SECOND_MIN, FRAME_GRACE, FRAME_TIME_MAX, Pace, PaceLimits};
-pub use reader::{Frame, FrameError, Reader, Rules};
-pub use request::{REPLY_HEAD_BYTES, REQUEST_HEAD_BYTES, Status, encode_reply, encode_request};
+pub use framing::{
+    Delimiter, EncodeError, Endian, FrameError, Framing, FramingError, LengthField,
+    MAX_DELIMITER_BYTES, MAX_PAYLOAD_BYTES,
+};
+pub use kind::{REQUEST as REQUEST_KIND, is_reserved_kind};
+pub use reader::{Frame, Reader, ReaderConfig};
 pub use session::{
-    Agreed, CONTROL_REPLIES_MAX, CREDENTIAL_BYTES_MAX, ConfigError, Event, HEARTBEAT_MIN,
-    HelloRule, Key, KeyError, PEER_PAYLOAD_BYTES_MIN, Session, SessionConfig,
+    Agreed, Bye, HelloPolicy, Key, KeyError, MAX_BYE_TEXT_BYTES, MAX_CONTROL_REPLIES,
+    MAX_CREDENTIAL_BYTES, MIN_HEARTBEAT, MIN_PEER_PAYLOAD_BYTES, REPLY_HEAD_BYTES,
+    REQUEST_HEAD_BYTES, ReplyStatus, Session, SessionConfig, SessionConfigError, SessionEvent,
+    encode_reply, encode_request,
 };
 pub use transfer::{
-    ABORT_TEXT_BYTES_MAX, CHUNK_HEAD_BYTES, Entries, Entry, FEATURE_TRANSFERS, Incoming, Next,
-    Outgoing, PrefixDiffers, TransferFrame, TransferViolation, abort_code, encode_chunk_head,
-    encode_listed,
+    Action, CHUNK_HEAD_BYTES, FEATURE_TRANSFERS, FileName, FileNameError, FileReceiver, FileSender,
+    ListingEntries, ListingEntry, MAX_ABORT_TEXT_BYTES, MAX_FILE_NAME_BYTES, PARTS_DIRECTORY,
+    PrefixDiffers, TransferFrame, TransferViolation, abort_code, encode_chunk_head, encode_listed,
+    part_file_name,
 };
 pub use violation::Violation;

@@ -1,17 +1,15 @@
 //! The reader: chunks as they arrive in, whole frames out.
 
-use std::fmt;
-
 use crate::framing::NATIVE_HEAD_BYTES;
-use crate::{Delimiter, Foreign, Framing, LengthField, code, work};
+use crate::{Delimiter, Foreign, FrameError, Framing, LengthField, op_count};
 
-/// What all connections of a listener, or one that was made, have in common.
+/// The configuration of a reader: the same for all connections of a listener, or of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// How messages are cut out of the stream.
+pub struct ReaderConfig {
+    /// The framing of the stream.
     pub framing: Framing,
     /// The longest payload that is accepted.
-    pub payload_bytes_max: usize,
+    pub max_payload_bytes: usize,
 }
 
 /// One whole message as it came off the wire.
@@ -23,75 +21,6 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why the stream cannot be read on. Where the next frame begins is lost, so this is the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameError {
-    /// The payload is longer than the limit. Nothing was allocated for it.
-    TooLarge {
-        /// The payload's announced length; with lines and delimiters, what has come of it so far.
-        announced: u64,
-        /// The limit.
-        max: usize,
-    },
-    /// The announced length does not even cover the header.
-    TooShort {
-        /// The value of the length field.
-        announced: u64,
-        /// The least that it may be.
-        least: u64,
-    },
-    /// The flags byte of a native frame is not zero.
-    BadFlags {
-        /// Its value.
-        flags: u8,
-    },
-    /// The stream begins as one of another protocol.
-    Foreign(Foreign),
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { announced, max } => write!(
-                f,
-                "a message of {announced} bytes or more was announced, and at most {max} are \
-                 accepted; raise the limit, or send it in parts"
-            ),
-            Self::TooShort { announced, least } => write!(
-                f,
-                "a frame announced a length of {announced}, below its own header ({least}); is \
-                 the peer using the same framing?"
-            ),
-            Self::BadFlags { flags } => write!(
-                f,
-                "a frame has {flags:#04x} in its flags byte, which must be 0; is the peer using \
-                 the same framing?"
-            ),
-            Self::Foreign(foreign) => write!(f, "the stream {foreign}"),
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
-
-impl FrameError {
-    /// The code to say bye with.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::TooLarge { .. } => code::FRAME_TOO_LARGE,
-            _ => code::PROTOCOL_VIOLATION,
-        }
-    }
-
-    /// The words to say bye with: they tell a peer what it did, and nothing about this side.
-    pub fn text_for_peer(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "frame too large",
-            _ => "not a valid frame",
-        }
-    }
-}
-
 /// Cuts one stream into frames.
 ///
 /// A frame that lies whole in the chunk is borrowed from it; one that is spread over several is
@@ -99,12 +28,12 @@ impl FrameError {
 /// frame is asked for. So call [`Reader::next`] until it gives `None`:
 ///
 /// ```
-/// use posthouse_wire::{Framing, Reader, Rules};
-/// let rules = Rules { framing: Framing::Lines, payload_bytes_max: 1024 };
+/// use posthouse_wire::{Framing, Reader, ReaderConfig};
+/// let config = ReaderConfig { framing: Framing::Lines, max_payload_bytes: 1024 };
 /// let mut reader = Reader::new();
 /// let mut lines = Vec::new();
 /// for mut chunk in [&b"one\ntw"[..], b"o\r\n"] {
-///     while let Some(frame) = reader.next(&rules, 1024, &mut chunk).unwrap() {
+///     while let Some(frame) = reader.next(&config, 1024, &mut chunk).unwrap() {
 ///         lines.push(frame.payload.to_vec());
 ///     }
 /// }
@@ -133,17 +62,17 @@ impl Reader {
     /// Takes the next frame from `input` and moves it forward; `None` when all of `input` is taken
     /// and no frame is complete. After an error the stream is at its end: drop the reader.
     ///
-    /// A payload may have `payload_bytes_max` bytes, and no more than the rules allow either: the
-    /// argument is for a connection's own, smaller limit, such as before admission.
+    /// A payload may have `max_payload_bytes` bytes, and no more than the configuration allows
+    /// either: the argument is for a connection's own, smaller limit, such as before admission.
     pub fn next<'r, 'i: 'r>(
         &'r mut self,
-        rules: &Rules,
-        payload_bytes_max: usize,
+        config: &ReaderConfig,
+        max_payload_bytes: usize,
         input: &mut &'i [u8],
     ) -> Result<Option<Frame<'r>>, FrameError> {
         self.release();
-        let max = payload_bytes_max.min(rules.payload_bytes_max);
-        match &rules.framing {
+        let max = max_payload_bytes.min(config.max_payload_bytes);
+        match &config.framing {
             Framing::Native => self.next_announced(Head::Native, max, input),
             Framing::Length(field) => self.next_announced(Head::Length(field), max, input),
             Framing::Lines => self.next_ended(End::Line, max, input),
@@ -170,9 +99,9 @@ impl Reader {
 
     /// The stream has ended. A last line without its `\n` is a message, as for every text tool; in
     /// any other framing an unfinished frame is lost, and [`Reader::is_partial`] stays true.
-    pub fn finish(&mut self, rules: &Rules) -> Option<Frame<'_>> {
+    pub fn finish(&mut self, config: &ReaderConfig) -> Option<Frame<'_>> {
         self.release();
-        if rules.framing != Framing::Lines || self.assembly.is_empty() {
+        if config.framing != Framing::Lines || self.assembly.is_empty() {
             return None;
         }
         self.handed_out = true;
@@ -251,17 +180,17 @@ impl Reader {
         Ok(Some(Frame { kind: 0, payload: &self.assembly[..payload_bytes] }))
     }
 
-    /// Moves `bytes` of `input` to the assembly of a frame of at most `frame_bytes_max`. Capacity
+    /// Moves `bytes` of `input` to the assembly of a frame of at most `max_frame_bytes`. Capacity
     /// doubles, so the copying is linear, but never beyond what the frame can need.
-    fn hold(&mut self, bytes: usize, frame_bytes_max: usize, input: &mut &[u8]) {
+    fn hold(&mut self, bytes: usize, max_frame_bytes: usize, input: &mut &[u8]) {
         let (taken, rest) = input.split_at(bytes);
         *input = rest;
         let (len, needed) = (self.assembly.len(), self.assembly.len() + bytes);
         if needed > self.assembly.capacity() {
-            work::count(len);
-            self.assembly.reserve_exact(needed.max((2 * len).min(frame_bytes_max)) - len);
+            op_count::add(len);
+            self.assembly.reserve_exact(needed.max((2 * len).min(max_frame_bytes)) - len);
         }
-        work::count(bytes);
+        op_count::add(bytes);
         self.assembly.extend_from_slice(taken);
     }
 
@@ -346,7 +275,7 @@ impl End<'_> {
         match self {
             Self::Line => {
                 let end = input.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-                work::count(end.unwrap_or(input.len()));
+                op_count::add(end.unwrap_or(input.len()));
                 end
             }
             Self::At(delimiter) => delimiter.find_end(matched, input),

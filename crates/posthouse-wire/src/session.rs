@@ -1,29 +1,35 @@
-//! The session: what two peers agree on over native framing, and Posthouse's own frames.
+//! The session: the agreement of two peers over native framing, and the frames of reserved kinds.
 
+mod bye;
 mod config;
 mod event;
 mod heartbeat;
 mod hello;
 mod key;
+mod request;
 
 use std::time::Duration;
 
-use crate::bye::{encode_bye, parse_bye};
 use crate::{
-    FEATURE_TRANSFERS, Frame, Framing, PAYLOAD_BYTES_MAX, Status, Violation, is_own_kind, kind,
+    FEATURE_TRANSFERS, Frame, Framing, MAX_PAYLOAD_BYTES, Violation, is_reserved_kind, kind,
     transfer,
 };
 
+pub use bye::{Bye, MAX_BYE_TEXT_BYTES};
 pub use config::{
-    CONTROL_REPLIES_MAX, CREDENTIAL_BYTES_MAX, ConfigError, HelloRule, PEER_PAYLOAD_BYTES_MIN,
-    SessionConfig,
+    HelloPolicy, MAX_CONTROL_REPLIES, MAX_CREDENTIAL_BYTES, MIN_PEER_PAYLOAD_BYTES, SessionConfig,
+    SessionConfigError,
 };
-pub use event::{Agreed, Event};
-pub use heartbeat::HEARTBEAT_MIN;
+pub use event::{Agreed, SessionEvent};
+pub use heartbeat::MIN_HEARTBEAT;
 pub use key::{Key, KeyError};
+pub use request::{
+    REPLY_HEAD_BYTES, REQUEST_HEAD_BYTES, ReplyStatus, encode_reply, encode_request,
+};
 
+use bye::{encode_bye, parse_bye};
 use heartbeat::Heartbeat;
-use hello::{FEATURES, Hello, VERSION, malformed};
+use hello::{FEATURES, HelloFrame, VERSION, malformed};
 
 /// One side of one session. Small until hello is agreed; what is agreed is on the heap.
 ///
@@ -31,7 +37,7 @@ use hello::{FEATURES, Hello, VERSION, malformed};
 /// appended to `out`, in order. On a [`Violation`] it says [`Session::bye`] and closes.
 #[derive(Debug)]
 pub struct Session {
-    phase: Phase,
+    phase: SessionPhase,
     side: Side,
     /// True exactly when the peer is known to know hello, so that it can understand a bye.
     hello_seen: bool,
@@ -48,7 +54,7 @@ enum Side {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum SessionPhase {
     /// Accepting: the first frame has not come. Connecting: not started.
     Opening,
     /// There is no hello and will be none: all kinds are ordinary messages.
@@ -88,33 +94,28 @@ impl Session {
     }
 
     fn new(side: Side) -> Self {
-        Self { phase: Phase::Opening, side, hello_seen: false, over: false }
+        Self { phase: SessionPhase::Opening, side, hello_seen: false, over: false }
     }
 
-    /// The connection stands. The connecting side says hello, unless the rule is never; the
-    /// accepting side waits. `nonce` must be unpredictable where there is a key.
+    /// Starts the session of a connection that is established. The connecting side sends a hello,
+    /// unless the policy is never; the accepting side waits. `nonce` must be unpredictable if there
+    /// is a key.
     ///
     /// # Panics
     /// If the configuration does not pass [`SessionConfig::check`], or on a second call.
-    pub fn start(
-        &mut self,
-        config: &SessionConfig,
-        _now: Duration,
-        nonce: [u8; 16],
-        out: &mut Vec<u8>,
-    ) {
-        assert!(matches!(self.phase, Phase::Opening), "a session starts once");
+    pub fn start(&mut self, config: &SessionConfig, nonce: [u8; 16], out: &mut Vec<u8>) {
+        assert!(matches!(self.phase, SessionPhase::Opening), "a session starts once");
         if self.side == Side::Accepting {
             return;
         }
-        if config.rule() == HelloRule::Never {
-            self.phase = Phase::Plain;
+        if config.policy() == HelloPolicy::Never {
+            self.phase = SessionPhase::Plain;
             return;
         }
-        let hello = Hello {
+        let hello = HelloFrame {
             version: VERSION,
             features: FEATURES,
-            payload_bytes_max: payload_bytes_max(config),
+            max_payload_bytes: max_payload_bytes(config),
             heartbeat_ms: heartbeat::to_ms(config.heartbeat),
             nonce,
             is_answer: false,
@@ -122,7 +123,7 @@ impl Session {
             credential: &config.credential,
         };
         hello.encode(out);
-        self.phase = Phase::Asked(Box::new(nonce));
+        self.phase = SessionPhase::Asked(Box::new(nonce));
     }
 
     /// Takes a frame as it came off the wire. Answers (hello, prove, welcome, pong) are appended
@@ -135,18 +136,22 @@ impl Session {
         nonce: &mut dyn FnMut() -> [u8; 16],
         frame: Frame<'a>,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'a>, Violation> {
+    ) -> Result<SessionEvent<'a>, Violation> {
         if self.over {
-            return Ok(Event::Nothing);
+            return Ok(SessionEvent::Nothing);
         }
         match (&mut self.phase, self.side) {
-            (Phase::Opening, Side::Accepting) => self.handle_first(config, now, nonce, frame, out),
-            (Phase::Opening, Side::Connecting) | (Phase::Plain, _) => Ok(message(frame)),
-            (Phase::Asked(_), _) => self.handle_answer(config, now, frame, out),
-            (Phase::Proving(_), _) => self.handle_proof(config, now, frame, out),
-            (Phase::Agreed(live), _) => {
+            (SessionPhase::Opening, Side::Accepting) => {
+                self.handle_first(config, now, nonce, frame, out)
+            }
+            (SessionPhase::Opening, Side::Connecting) | (SessionPhase::Plain, _) => {
+                Ok(message(frame))
+            }
+            (SessionPhase::Asked(_), _) => self.handle_answer(config, now, frame, out),
+            (SessionPhase::Proving(_), _) => self.handle_proof(config, now, frame, out),
+            (SessionPhase::Agreed(live), _) => {
                 let event = live.handle(config, frame, out)?;
-                self.over = matches!(event, Event::Bye(_));
+                self.over = matches!(event, SessionEvent::Bye(_));
                 Ok(event)
             }
         }
@@ -155,29 +160,31 @@ impl Session {
     /// True exactly when messages may be sent: hello and proof are done, or not needed.
     pub fn is_established(&self, config: &SessionConfig) -> bool {
         match self.phase {
-            Phase::Agreed(_) | Phase::Plain => true,
-            Phase::Proving(_) => false,
-            Phase::Opening | Phase::Asked(_) => config.rule() != HelloRule::Required,
+            SessionPhase::Agreed(_) | SessionPhase::Plain => true,
+            SessionPhase::Proving(_) => false,
+            SessionPhase::Opening | SessionPhase::Asked(_) => {
+                config.policy() != HelloPolicy::Required
+            }
         }
     }
 
     /// What hello has settled; `None` before that, and for ever with a plain peer.
     pub fn agreed(&self) -> Option<&Agreed> {
         match &self.phase {
-            Phase::Agreed(live) => Some(&live.agreed),
+            SessionPhase::Agreed(live) => Some(&live.agreed),
             _ => None,
         }
     }
 
     /// True exactly when this side may send requests, replies and all else of kinds 4 to 31 now.
-    pub fn may_use_own_kinds(&self) -> bool {
-        matches!(self.phase, Phase::Agreed(_)) && !self.over
+    pub fn may_use_reserved_kinds(&self) -> bool {
+        matches!(self.phase, SessionPhase::Agreed(_)) && !self.over
     }
 
     /// True exactly when this side may send frames of file transfers now.
     pub fn may_transfer(&self) -> bool {
         let knows = |agreed: &Agreed| agreed.features & FEATURE_TRANSFERS != 0;
-        self.may_use_own_kinds() && self.agreed().is_some_and(knows)
+        self.may_use_reserved_kinds() && self.agreed().is_some_and(knows)
     }
 
     /// The number of the first thing that this side begins among transfers; each later one's is
@@ -189,42 +196,42 @@ impl Session {
         }
     }
 
-    /// Whether this side has begun, or may begin, what has this number. Nothing has number 0.
-    pub fn is_own_transfer(&self, id: u32) -> bool {
+    /// True exactly when this number is one of those that this side gives; never for 0.
+    pub fn is_local_transfer(&self, id: u32) -> bool {
         id != 0 && id % 2 == self.first_transfer_id() % 2
     }
 
-    /// True exactly when a message of the user's may not have a kind of 4 to 31: this side has
-    /// said hello or answered one, so the peer would take it for Posthouse's.
-    pub fn own_kinds_are_reserved(&self) -> bool {
-        !matches!(self.phase, Phase::Opening | Phase::Plain)
+    /// True exactly when a user's message may not have a kind of 4 to 31: this side has sent a
+    /// hello or answered one, so the peer would take it for Posthouse's.
+    pub fn kinds_are_reserved(&self) -> bool {
+        !matches!(self.phase, SessionPhase::Opening | SessionPhase::Plain)
     }
 
     /// The largest payload that may be sent: the peer's limit, or ours while it has told none.
     pub fn send_limit(&self, config: &SessionConfig) -> usize {
-        let told = self.agreed().map(|agreed| agreed.peer_payload_bytes_max);
-        (told.unwrap_or(config.payload_bytes_max) as usize).min(PAYLOAD_BYTES_MAX)
+        let told = self.agreed().map(|agreed| agreed.peer_max_payload_bytes);
+        (told.unwrap_or(config.max_payload_bytes) as usize).min(MAX_PAYLOAD_BYTES)
     }
 
-    /// Bytes have arrived at `now`.
-    pub fn heard(&mut self, now: Duration) {
+    /// Notes that bytes have arrived at `now`.
+    pub fn on_activity(&mut self, now: Duration) {
         if let Some(heartbeat) = self.heartbeat() {
-            heartbeat.heard(now);
+            heartbeat.on_activity(now);
         }
     }
 
-    /// All that was queued has left: control replies are counted anew.
+    /// Counts control replies anew: everything that was queued has left.
     pub fn flushed(&mut self) {
-        if let Phase::Agreed(live) = &mut self.phase {
+        if let SessionPhase::Agreed(live) = &mut self.phase {
             live.control_replies = 0;
         }
     }
 
     /// When [`Session::handle_deadline`] wants to be called; it moves later with
-    /// [`Session::heard`]. `None` without a heartbeat, and after a bye.
+    /// [`Session::on_activity`]. `None` without a heartbeat, and after a bye.
     pub fn deadline(&self) -> Option<Duration> {
         match &self.phase {
-            Phase::Agreed(live) if !self.over => live.heartbeat.map(|beat| beat.deadline()),
+            SessionPhase::Agreed(live) if !self.over => live.heartbeat.map(|beat| beat.deadline()),
             _ => None,
         }
     }
@@ -234,13 +241,13 @@ impl Session {
     pub fn handle_deadline(&mut self, now: Duration, out: &mut Vec<u8>) -> Result<(), Violation> {
         let Some(heartbeat) = self.heartbeat() else { return Ok(()) };
         if let Some(serial) = heartbeat.handle_deadline(now)? {
-            encode_own(kind::PING, &serial.to_le_bytes(), out);
+            encode_control(kind::PING, &serial.to_le_bytes(), out);
         }
         Ok(())
     }
 
     /// Says bye if the peer can understand one and none was said or heard; returns whether it did.
-    /// The text is cut to [`crate::BYE_TEXT_BYTES_MAX`] and the peer's limit, at a character.
+    /// The text is cut to [`crate::MAX_BYE_TEXT_BYTES`] and the peer's limit, at a character.
     /// Afterwards frames that still come are ignored.
     pub fn bye(
         &mut self,
@@ -253,9 +260,9 @@ impl Session {
             return false;
         }
         let limit = match &self.phase {
-            Phase::Agreed(live) => live.agreed.peer_payload_bytes_max,
-            Phase::Proving(proving) => proving.agreed.peer_payload_bytes_max,
-            _ => PEER_PAYLOAD_BYTES_MIN,
+            SessionPhase::Agreed(live) => live.agreed.peer_max_payload_bytes,
+            SessionPhase::Proving(proving) => proving.agreed.peer_max_payload_bytes,
+            _ => MIN_PEER_PAYLOAD_BYTES,
         };
         encode_bye(code, text, retry_after, limit as usize, out);
         self.over = true;
@@ -270,25 +277,25 @@ impl Session {
         nonce: &mut dyn FnMut() -> [u8; 16],
         frame: Frame<'a>,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'a>, Violation> {
-        let rule = config.rule();
-        if rule == HelloRule::Never || !Hello::is_claimed_by(frame) {
-            if rule == HelloRule::Required {
+    ) -> Result<SessionEvent<'a>, Violation> {
+        let policy = config.policy();
+        if policy == HelloPolicy::Never || !HelloFrame::is_claimed_by(frame) {
+            if policy == HelloPolicy::Required {
                 return Err(Violation::HelloMissing { kind: frame.kind });
             }
-            self.phase = Phase::Plain;
+            self.phase = SessionPhase::Plain;
             return Ok(message(frame));
         }
-        let hello = Hello::parse(frame.payload)?;
+        let hello = HelloFrame::parse(frame.payload)?;
         if hello.is_answer {
             return Err(malformed("an answer where a question is due"));
         }
         let heartbeat_ms = heartbeat::to_ms(config.heartbeat);
         let heartbeat = heartbeat::agree(heartbeat_ms, hello.heartbeat_ms);
-        let answer = Hello {
+        let answer = HelloFrame {
             version: if hello.version == 0 { VERSION } else { hello.version.min(VERSION) },
             features: hello.features & FEATURES,
-            payload_bytes_max: payload_bytes_max(config),
+            max_payload_bytes: max_payload_bytes(config),
             heartbeat_ms: heartbeat::to_ms(heartbeat),
             nonce: nonce(),
             is_answer: true,
@@ -304,15 +311,16 @@ impl Session {
         let agreed = Agreed {
             version: answer.version,
             features: answer.features,
-            peer_payload_bytes_max: hello.payload_bytes_max,
+            peer_max_payload_bytes: hello.max_payload_bytes,
             heartbeat,
             credential: hello.credential.into(),
             proven: false,
         };
         if answer.demands_proof {
             let (client_nonce, server_nonce) = (hello.nonce, answer.nonce);
-            self.phase = Phase::Proving(Box::new(Proving { client_nonce, server_nonce, agreed }));
-            return Ok(Event::Nothing);
+            self.phase =
+                SessionPhase::Proving(Box::new(Proving { client_nonce, server_nonce, agreed }));
+            return Ok(SessionEvent::Nothing);
         }
         Ok(self.establish(agreed, now))
     }
@@ -324,15 +332,17 @@ impl Session {
         now: Duration,
         frame: Frame<'a>,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'a>, Violation> {
-        let Phase::Asked(client_nonce) = &self.phase else { unreachable!("called in Asked only") };
-        if !Hello::is_answer_claimed_by(frame) {
+    ) -> Result<SessionEvent<'a>, Violation> {
+        let SessionPhase::Asked(client_nonce) = &self.phase else {
+            unreachable!("called in Asked only")
+        };
+        if !HelloFrame::is_answer_claimed_by(frame) {
             return match config.key {
                 Some(_) => Err(Violation::HelloMissing { kind: frame.kind }),
                 None => Ok(message(frame)),
             };
         }
-        let answer = Hello::parse(frame.payload)?;
+        let answer = HelloFrame::parse(frame.payload)?;
         self.hello_seen = true;
         if answer.version != VERSION {
             return Err(Violation::Version { version: answer.version });
@@ -341,7 +351,7 @@ impl Session {
         let agreed = Agreed {
             version: answer.version,
             features: answer.features & FEATURES,
-            peer_payload_bytes_max: answer.payload_bytes_max,
+            peer_max_payload_bytes: answer.max_payload_bytes,
             heartbeat: heartbeat::agree(heartbeat_ms, answer.heartbeat_ms),
             credential: answer.credential.into(),
             proven: false,
@@ -352,10 +362,10 @@ impl Session {
             (Some(_), false) => Err(Violation::ProofNotOffered),
             (Some(key), true) => {
                 let (client_nonce, server_nonce) = (**client_nonce, answer.nonce);
-                encode_own(kind::PROVE, &key.prove(&server_nonce, &client_nonce), out);
+                encode_control(kind::PROVE, &key.prove(&server_nonce, &client_nonce), out);
                 let proving = Proving { client_nonce, server_nonce, agreed };
-                self.phase = Phase::Proving(Box::new(proving));
-                Ok(Event::Nothing)
+                self.phase = SessionPhase::Proving(Box::new(proving));
+                Ok(SessionEvent::Nothing)
             }
         }
     }
@@ -367,15 +377,17 @@ impl Session {
         now: Duration,
         frame: Frame<'a>,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'a>, Violation> {
-        let Phase::Proving(proving) = &self.phase else { unreachable!("called in Proving only") };
+    ) -> Result<SessionEvent<'a>, Violation> {
+        let SessionPhase::Proving(proving) = &self.phase else {
+            unreachable!("called in Proving only")
+        };
         let (client, server) = (&proving.client_nonce, &proving.server_nonce);
         let key = config.key.as_ref().expect("a proof is only awaited where there is a key");
         let is_right = match (frame.kind, self.side) {
             (kind::BYE, _) => {
                 let bye = parse_bye(frame.payload)?;
                 self.over = true;
-                return Ok(Event::Bye(bye));
+                return Ok(SessionEvent::Bye(bye));
             }
             (kind::PROVE, Side::Accepting) => key.check_prove(server, client, frame.payload),
             (kind::WELCOME, Side::Connecting) => key.check_welcome(client, server, frame.payload),
@@ -385,21 +397,21 @@ impl Session {
             return Err(Violation::ProofWrong);
         }
         if self.side == Side::Accepting {
-            encode_own(kind::WELCOME, &key.welcome(client, server), out);
+            encode_control(kind::WELCOME, &key.welcome(client, server), out);
         }
         let agreed = Agreed { proven: true, ..proving.agreed.clone() };
         Ok(self.establish(agreed, now))
     }
 
-    fn establish<'a>(&mut self, agreed: Agreed, now: Duration) -> Event<'a> {
-        let heartbeat = agreed.heartbeat.map(|every| Heartbeat::new(every, now));
-        self.phase = Phase::Agreed(Box::new(Live { agreed, heartbeat, control_replies: 0 }));
-        Event::Established
+    fn establish<'a>(&mut self, agreed: Agreed, now: Duration) -> SessionEvent<'a> {
+        let heartbeat = agreed.heartbeat.map(|interval| Heartbeat::new(interval, now));
+        self.phase = SessionPhase::Agreed(Box::new(Live { agreed, heartbeat, control_replies: 0 }));
+        SessionEvent::Established
     }
 
     fn heartbeat(&mut self) -> Option<&mut Heartbeat> {
         match &mut self.phase {
-            Phase::Agreed(live) if !self.over => live.heartbeat.as_mut(),
+            SessionPhase::Agreed(live) if !self.over => live.heartbeat.as_mut(),
             _ => None,
         }
     }
@@ -411,63 +423,63 @@ impl Live {
         config: &SessionConfig,
         frame: Frame<'a>,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'a>, Violation> {
+    ) -> Result<SessionEvent<'a>, Violation> {
         let Frame { kind, payload } = frame;
         let malformed = |why| Violation::Malformed { kind, why };
         match kind {
-            kind if !is_own_kind(kind) => Ok(message(frame)),
+            kind if !is_reserved_kind(kind) => Ok(message(frame)),
             kind::HELLO | kind::PROVE | kind::WELCOME => Err(Violation::OutOfState { kind }),
-            kind::BYE => parse_bye(payload).map(Event::Bye),
+            kind::BYE => parse_bye(payload).map(SessionEvent::Bye),
             kind::REQUEST => match payload {
                 [a, b, c, d, kind, payload @ ..] => {
                     let id = u32::from_le_bytes([*a, *b, *c, *d]);
-                    Ok(Event::Request { id, kind: *kind, payload })
+                    Ok(SessionEvent::Request { id, kind: *kind, payload })
                 }
                 _ => Err(malformed("shorter than 5 bytes")),
             },
             kind::REPLY => match payload {
                 [a, b, c, d, status, kind, payload @ ..] => {
                     let id = u32::from_le_bytes([*a, *b, *c, *d]);
-                    let status = Status::from_wire(*status);
-                    Ok(Event::Reply { id, status, kind: *kind, payload })
+                    let status = ReplyStatus::from_wire(*status);
+                    Ok(SessionEvent::Reply { id, status, kind: *kind, payload })
                 }
                 _ => Err(malformed("shorter than 6 bytes")),
             },
             kind::PING | kind::PONG if payload.len() != 8 => Err(malformed("not 8 bytes long")),
             kind::PING => {
-                let control_replies_max = config.control_replies_max;
-                if self.control_replies >= control_replies_max {
-                    return Err(Violation::ControlFlood { control_replies_max });
+                let max_control_replies = config.max_control_replies;
+                if self.control_replies >= max_control_replies {
+                    return Err(Violation::ControlFlood { max_control_replies });
                 }
                 self.control_replies += 1;
-                encode_own(kind::PONG, payload, out);
-                Ok(Event::Nothing)
+                encode_control(kind::PONG, payload, out);
+                Ok(SessionEvent::Nothing)
             }
             kind => {
                 let transfers = self.agreed.features & FEATURE_TRANSFERS != 0;
                 match transfers.then(|| transfer::parse(frame)).transpose()?.flatten() {
-                    Some(frame) => Ok(Event::Transfer(frame)),
+                    Some(frame) => Ok(SessionEvent::Transfer(frame)),
                     None if kind::is_critical(kind) => Err(Violation::UnknownKind { kind }),
-                    None => Ok(Event::Nothing),
+                    None => Ok(SessionEvent::Nothing),
                 }
             }
         }
     }
 }
 
-fn message(frame: Frame<'_>) -> Event<'_> {
-    Event::Message { kind: frame.kind, payload: frame.payload }
+fn message(frame: Frame<'_>) -> SessionEvent<'_> {
+    SessionEvent::Message { kind: frame.kind, payload: frame.payload }
 }
 
 /// What we announce: no less than every peer may count on, no more than a frame can carry.
-fn payload_bytes_max(config: &SessionConfig) -> u32 {
-    config.payload_bytes_max.clamp(PEER_PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX as u32)
+fn max_payload_bytes(config: &SessionConfig) -> u32 {
+    config.max_payload_bytes.clamp(MIN_PEER_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES as u32)
 }
 
 /// Appends one of the frames of a few bytes.
-fn encode_own(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
-    Framing::encode_native(kind, &[], payload, PAYLOAD_BYTES_MAX, out)
-        .expect("Posthouse's own frames are far below the largest frame");
+fn encode_control(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
+    Framing::encode_native(kind, &[], payload, MAX_PAYLOAD_BYTES, out)
+        .expect("control frames are far below the largest frame");
 }
 
 #[cfg(test)]

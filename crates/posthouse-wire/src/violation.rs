@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{FrameError, code};
+use crate::{FrameError, bye_code};
 
 /// Why a connection is closed on the peer's account. `Display` is for our log; the peer is told
 /// [`Violation::code`] and [`Violation::text_for_peer`] in a bye, where it can understand one.
@@ -14,7 +14,7 @@ pub enum Violation {
     /// The frame that had begun was not complete in time.
     FrameLate {
         /// The limit.
-        frame_max: Duration,
+        max_frame_time: Duration,
     },
     /// The frame that had begun came at less than the least rate.
     FrameSlow {
@@ -23,14 +23,14 @@ pub enum Violation {
         /// The time they took.
         taken: Duration,
         /// The limit.
-        bytes_per_second_min: u64,
+        min_bytes_per_second: u64,
     },
     /// The first frame had to be a hello and was not.
     HelloMissing {
         /// Its kind.
         kind: u8,
     },
-    /// A frame of an own kind whose content is not what its kind prescribes.
+    /// A frame of a reserved kind whose content is not what its kind prescribes.
     Malformed {
         /// Its kind.
         kind: u8,
@@ -47,7 +47,7 @@ pub enum Violation {
         /// Its kind.
         kind: u8,
     },
-    /// An own kind that this version does not know and that may not be skipped.
+    /// A reserved kind that this version does not know and that may not be skipped.
     UnknownKind {
         /// The kind.
         kind: u8,
@@ -61,7 +61,7 @@ pub enum Violation {
     /// More pings than may wait for their pongs to leave.
     ControlFlood {
         /// The limit.
-        control_replies_max: u32,
+        max_control_replies: u32,
     },
     /// Nothing was heard for two and a half heartbeats.
     Silent {
@@ -75,14 +75,16 @@ impl Violation {
     pub fn code(&self) -> u16 {
         match self {
             Self::Frame(error) => error.code(),
-            Self::FrameLate { .. } | Self::FrameSlow { .. } | Self::Silent { .. } => code::TOO_SLOW,
-            Self::Version { .. } => code::VERSION_NOT_SUPPORTED,
-            Self::KeyMissing | Self::ProofNotOffered | Self::ProofWrong => code::NOT_ADMITTED,
-            Self::ControlFlood { .. } => code::BUSY,
+            Self::FrameLate { .. } | Self::FrameSlow { .. } | Self::Silent { .. } => {
+                bye_code::TOO_SLOW
+            }
+            Self::Version { .. } => bye_code::VERSION_NOT_SUPPORTED,
+            Self::KeyMissing | Self::ProofNotOffered | Self::ProofWrong => bye_code::NOT_ADMITTED,
+            Self::ControlFlood { .. } => bye_code::BUSY,
             Self::HelloMissing { .. }
             | Self::Malformed { .. }
             | Self::OutOfState { .. }
-            | Self::UnknownKind { .. } => code::PROTOCOL_VIOLATION,
+            | Self::UnknownKind { .. } => bye_code::PROTOCOL_VIOLATION,
         }
     }
 
@@ -107,13 +109,13 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frame(error) => error.fmt(f),
-            Self::FrameLate { frame_max } => {
-                write!(f, "a frame was not complete within {frame_max:?} of its first byte")
+            Self::FrameLate { max_frame_time } => {
+                write!(f, "a frame was not complete within {max_frame_time:?} of its first byte")
             }
-            Self::FrameSlow { bytes, taken, bytes_per_second_min } => write!(
+            Self::FrameSlow { bytes, taken, min_bytes_per_second } => write!(
                 f,
                 "a frame came too slowly: {bytes} bytes of it in {taken:?}, and at least \
-                 {bytes_per_second_min} a second are asked for"
+                 {min_bytes_per_second} a second are asked for"
             ),
             Self::HelloMissing { kind } => write!(
                 f,
@@ -144,9 +146,9 @@ impl fmt::Display for Violation {
             Self::ProofWrong => {
                 f.write_str("the proof of the key is wrong; do both sides hold the same key?")
             }
-            Self::ControlFlood { control_replies_max } => write!(
+            Self::ControlFlood { max_control_replies } => write!(
                 f,
-                "more than {control_replies_max} pings came while their pongs could not be sent"
+                "more than {max_control_replies} pings came while their pongs could not be sent"
             ),
             Self::Silent { silence } => {
                 write!(f, "nothing was heard for {silence:?}, two and a half heartbeats or more")

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthouse_wire::{
-    Bye, Entry, Event, Framing, HelloRule, Key, Reader, Rules, Session, SessionConfig, Status,
-    TransferFrame, abort_code, code, encode_listed, encode_reply, encode_request,
+    Bye, Framing, HelloPolicy, Key, ListingEntry, Reader, ReaderConfig, ReplyStatus, Session,
+    SessionConfig, SessionEvent, TransferFrame, abort_code, bye_code, encode_listed, encode_reply,
+    encode_request,
 };
 
 const CLIENT_NONCE: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -36,38 +37,38 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
 fn configs() -> (SessionConfig, SessionConfig) {
     let key = Some(Key::new(b"0123456789abcdef").unwrap());
     let client = SessionConfig {
-        payload_bytes_max: 1 << 20,
+        max_payload_bytes: 1 << 20,
         heartbeat: Some(Duration::from_secs(15)),
         key: key.clone(),
         credential: b"device 7"[..].into(),
-        hello: HelloRule::Required,
-        control_replies_max: 64,
+        hello: HelloPolicy::Required,
+        max_control_replies: 64,
     };
     let server = SessionConfig {
-        payload_bytes_max: 1 << 16,
+        max_payload_bytes: 1 << 16,
         heartbeat: None,
         key,
         credential: Box::default(),
-        hello: HelloRule::Required,
-        control_replies_max: 64,
+        hello: HelloPolicy::Required,
+        max_control_replies: 64,
     };
     (client, server)
 }
 
 /// Hands the one frame that `bytes` are to `session`, and takes what it answers.
-fn hand<T>(
+fn handle_frame<T>(
     session: &mut Session,
     config: &SessionConfig,
     bytes: &[u8],
-    look: impl FnOnce(Event<'_>) -> T,
+    check: impl FnOnce(SessionEvent<'_>) -> T,
 ) -> (T, Vec<u8>) {
-    let rules = Rules { framing: Framing::Native, payload_bytes_max: 1 << 20 };
+    let reader_config = ReaderConfig { framing: Framing::Native, max_payload_bytes: 1 << 20 };
     let (mut reader, mut rest, mut out) = (Reader::new(), bytes, Vec::new());
-    let frame = reader.next(&rules, 1 << 20, &mut rest).unwrap().expect("a whole frame");
+    let frame = reader.next(&reader_config, 1 << 20, &mut rest).unwrap().expect("a whole frame");
     assert!(rest.is_empty(), "a vector is one frame");
     let mut nonce = || SERVER_NONCE;
     let event = session.handle_frame(config, START, &mut nonce, frame, &mut out).unwrap();
-    (look(event), out)
+    (check(event), out)
 }
 
 #[derive(Clone, Copy)]
@@ -86,7 +87,7 @@ fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 8] {
     let (prefix, hash) = (blake3::hash(b"he").into(), blake3::hash(b"hello").into());
     let offer = TransferFrame::Offer {
         id: 2,
-        answers: 1,
+        in_reply_to: 1,
         size: 5,
         modified_ms: MODIFIED,
         executable: true,
@@ -120,17 +121,25 @@ fn check_transfers(
             Side::Client => (&mut *server, server_config),
             Side::Server => (&mut *client, client_config),
         };
-        hand(hears, config, &bytes, |event| assert_eq!(event, Event::Transfer(frame)));
+        handle_frame(hears, config, &bytes, |event| {
+            assert_eq!(event, SessionEvent::Transfer(frame));
+        });
     }
     let entries = [
-        Entry { size: 1 << 40, modified_ms: None, executable: true, name: b"bin/\xc3\xa4" },
-        Entry { size: 5, modified_ms: MODIFIED, executable: false, name: b"notes/today.txt" },
+        ListingEntry { size: 1 << 40, modified_ms: None, executable: true, name: b"bin/\xc3\xa4" },
+        ListingEntry {
+            size: 5,
+            modified_ms: MODIFIED,
+            executable: false,
+            name: b"notes/today.txt",
+        },
     ];
     let mut listed = Vec::new();
     encode_listed(3, true, entries, 1 << 20, &mut listed);
     assert_eq!(listed, vector("listed"));
-    hand(client, client_config, &listed, |event| {
-        let Event::Transfer(TransferFrame::Listed { id: 3, more: true, entries: read }) = event
+    handle_frame(client, client_config, &listed, |event| {
+        let SessionEvent::Transfer(TransferFrame::Listed { id: 3, more: true, entries: read }) =
+            event
         else {
             panic!("{event:?}");
         };
@@ -144,29 +153,29 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
     let mut vector = |name: &str| vectors.remove(name).unwrap_or_else(|| panic!("no {name}"));
     let (client_config, server_config) = configs();
     let (mut client, mut server) = (Session::connecting(), Session::accepted());
-    let nothing = |event: Event<'_>| assert_eq!(event, Event::Nothing);
-    let established = |event: Event<'_>| assert_eq!(event, Event::Established);
+    let nothing = |event: SessionEvent<'_>| assert_eq!(event, SessionEvent::Nothing);
+    let established = |event: SessionEvent<'_>| assert_eq!(event, SessionEvent::Established);
 
     let mut hello = Vec::new();
-    client.start(&client_config, START, CLIENT_NONCE, &mut hello);
+    client.start(&client_config, CLIENT_NONCE, &mut hello);
     assert_eq!(hello, vector("hello"));
-    let ((), answer) = hand(&mut server, &server_config, &hello, nothing);
+    let ((), answer) = handle_frame(&mut server, &server_config, &hello, nothing);
     assert_eq!(answer, vector("server answer"));
-    let ((), prove) = hand(&mut client, &client_config, &answer, nothing);
+    let ((), prove) = handle_frame(&mut client, &client_config, &answer, nothing);
     assert_eq!(prove, vector("prove"));
-    let ((), welcome) = hand(&mut server, &server_config, &prove, established);
+    let ((), welcome) = handle_frame(&mut server, &server_config, &prove, established);
     assert_eq!(welcome, vector("welcome"));
-    let ((), none) = hand(&mut client, &client_config, &welcome, established);
+    let ((), none) = handle_frame(&mut client, &client_config, &welcome, established);
     assert!(none.is_empty());
     assert_eq!(&server.agreed().unwrap().credential[..], b"device 7");
-    assert_eq!(client.agreed().unwrap().peer_payload_bytes_max, 1 << 16);
+    assert_eq!(client.agreed().unwrap().peer_max_payload_bytes, 1 << 16);
 
     let mut ping = Vec::new();
     client.handle_deadline(client.deadline().unwrap(), &mut ping).unwrap();
     assert_eq!(ping, vector("ping"));
-    let ((), answer) = hand(&mut server, &server_config, &ping, nothing);
+    let ((), answer) = handle_frame(&mut server, &server_config, &ping, nothing);
     assert_eq!(answer, vector("pong"));
-    hand(&mut client, &client_config, &answer, nothing);
+    handle_frame(&mut client, &client_config, &answer, nothing);
 
     for (name, kind, payload) in
         [("text message", 0, &b"hello"[..]), ("empty message", 32, &b""[..])]
@@ -174,31 +183,31 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
         let mut message = Vec::new();
         Framing::Native.encode(kind, payload, 1 << 16, &mut message).unwrap();
         assert_eq!(message, vector(name));
-        hand(&mut server, &server_config, &message, |event| {
-            assert_eq!(event, Event::Message { kind, payload });
+        handle_frame(&mut server, &server_config, &message, |event| {
+            assert_eq!(event, SessionEvent::Message { kind, payload });
         });
     }
 
     let (mut request, mut reply, mut bye) = (Vec::new(), Vec::new(), Vec::new());
     encode_request(7, 33, b"time?", 1 << 16, &mut request).unwrap();
     assert_eq!(request, vector("request"));
-    hand(&mut server, &server_config, &request, |event| {
-        assert_eq!(event, Event::Request { id: 7, kind: 33, payload: b"time?" });
+    handle_frame(&mut server, &server_config, &request, |event| {
+        assert_eq!(event, SessionEvent::Request { id: 7, kind: 33, payload: b"time?" });
     });
-    encode_reply(7, Status::Ok, 33, b"noon", 1 << 20, &mut reply).unwrap();
+    encode_reply(7, ReplyStatus::Ok, 33, b"noon", 1 << 20, &mut reply).unwrap();
     assert_eq!(reply, vector("reply"));
-    hand(&mut client, &client_config, &reply, |event| {
-        let (status, payload) = (Status::Ok, &b"noon"[..]);
-        assert_eq!(event, Event::Reply { id: 7, status, kind: 33, payload });
+    handle_frame(&mut client, &client_config, &reply, |event| {
+        let (status, payload) = (ReplyStatus::Ok, &b"noon"[..]);
+        assert_eq!(event, SessionEvent::Reply { id: 7, status, kind: 33, payload });
     });
     check_transfers(&mut vector, (&mut client, &client_config), (&mut server, &server_config));
 
     let after = Some(Duration::from_secs(2));
-    assert!(server.bye(code::BUSY, "come back", after, &mut bye));
+    assert!(server.bye(bye_code::BUSY, "come back", after, &mut bye));
     assert_eq!(bye, vector("bye"));
-    hand(&mut client, &client_config, &bye, |event| {
-        let (code, text) = (code::BUSY, "come back".to_owned());
-        assert_eq!(event, Event::Bye(Bye { code, retry_after: after, text }));
+    handle_frame(&mut client, &client_config, &bye, |event| {
+        let (code, text) = (bye_code::BUSY, "come back".to_owned());
+        assert_eq!(event, SessionEvent::Bye(Bye { code, retry_after: after, text }));
     });
 
     assert!(vectors.is_empty(), "not checked: {:?}", vectors.keys());

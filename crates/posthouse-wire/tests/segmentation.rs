@@ -2,8 +2,8 @@
 //! inverse of encoding; and no bytes whatever make the reader panic or hold more than came.
 
 use posthouse_wire::{
-    DELIMITER_BYTES_MAX, Delimiter, EncodeError, Endian, FrameError, Framing, LengthField, Reader,
-    Rules,
+    Delimiter, EncodeError, Endian, FrameError, Framing, LengthField, MAX_DELIMITER_BYTES, Reader,
+    ReaderConfig,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,11 @@ type Messages = Vec<(u8, Vec<u8>)>;
 
 /// Feeds `stream` in chunks of the given sizes, over and over, and checks what must hold at every
 /// step whatever the bytes are.
-fn read(rules: &Rules, stream: &[u8], sizes: &[usize]) -> (Messages, Option<FrameError>) {
+fn read_in_chunks(
+    config: &ReaderConfig,
+    stream: &[u8],
+    sizes: &[usize],
+) -> (Messages, Option<FrameError>) {
     let (mut reader, mut messages) = (Reader::new(), Messages::new());
     let (mut rest, mut sizes) = (stream, sizes.iter().cycle());
     while !rest.is_empty() {
@@ -20,9 +24,9 @@ fn read(rules: &Rules, stream: &[u8], sizes: &[usize]) -> (Messages, Option<Fram
         rest = after;
         loop {
             let before = chunk.len();
-            match reader.next(rules, rules.payload_bytes_max, &mut chunk) {
+            match reader.next(config, config.max_payload_bytes, &mut chunk) {
                 Ok(Some(frame)) => {
-                    assert!(frame.payload.len() <= rules.payload_bytes_max);
+                    assert!(frame.payload.len() <= config.max_payload_bytes);
                     messages.push((frame.kind, frame.payload.to_vec()));
                     assert!(!reader.is_partial());
                     assert!(chunk.len() < before);
@@ -33,11 +37,11 @@ fn read(rules: &Rules, stream: &[u8], sizes: &[usize]) -> (Messages, Option<Fram
         }
         assert!(chunk.is_empty());
         let fed = stream.len() - rest.len();
-        assert!(reader.held() <= fed.min(rules.payload_bytes_max + DELIMITER_BYTES_MAX + 264));
+        assert!(reader.held() <= fed.min(config.max_payload_bytes + MAX_DELIMITER_BYTES + 264));
         assert!(reader.allocated() <= 2 * reader.held().max(4));
         assert_eq!(reader.is_partial(), reader.held() > 0);
     }
-    if let Some(frame) = reader.finish(rules) {
+    if let Some(frame) = reader.finish(config) {
         messages.push((frame.kind, frame.payload.to_vec()));
     }
     (messages, None)
@@ -82,15 +86,15 @@ proptest! {
         payloads in vec((any::<u8>(), vec(letter(), 0..60)), 0..12),
         sizes in sizes(),
     ) {
-        let rules = Rules { framing, payload_bytes_max: 50 };
+        let config = ReaderConfig { framing, max_payload_bytes: 50 };
         let (mut stream, mut expected) = (Vec::new(), Messages::new());
         for (kind, payload) in payloads {
-            let kind = if rules.framing == Framing::Native { kind } else { 0 };
+            let kind = if config.framing == Framing::Native { kind } else { 0 };
             let before = stream.len();
-            match rules.framing.encode(kind, &payload, 50, &mut stream) {
+            match config.framing.encode(kind, &payload, 50, &mut stream) {
                 // A field that stays in the message is written by the encoder; the rest is kept.
                 Ok(()) => {
-                    let kept = kept_field(&rules.framing);
+                    let kept = kept_field(&config.framing);
                     let mut payload = payload;
                     if let Some((field, strip)) = kept {
                         let sent = &stream[before + strip..];
@@ -109,10 +113,10 @@ proptest! {
                 }
             }
         }
-        let whole = read(&rules, &stream, &[usize::MAX]);
+        let whole = read_in_chunks(&config, &stream, &[usize::MAX]);
         prop_assert_eq!(&whole, &(expected, None));
-        prop_assert_eq!(read(&rules, &stream, &[1]), whole.clone());
-        prop_assert_eq!(read(&rules, &stream, &sizes), whole);
+        prop_assert_eq!(read_in_chunks(&config, &stream, &[1]), whole.clone());
+        prop_assert_eq!(read_in_chunks(&config, &stream, &sizes), whole);
     }
 
     #[test]
@@ -120,12 +124,12 @@ proptest! {
         field in length_field(),
         payload in vec(any::<u8>(), 0..60),
     ) {
-        let rules = Rules { framing: Framing::Length(field), payload_bytes_max: 100 };
+        let config = ReaderConfig { framing: Framing::Length(field), max_payload_bytes: 100 };
         let mut stream = Vec::new();
-        if rules.framing.encode(0, &payload, 100, &mut stream).is_ok() {
-            let (messages, _) = read(&rules, &stream, &[usize::MAX]);
+        if config.framing.encode(0, &payload, 100, &mut stream).is_ok() {
+            let (messages, _) = read_in_chunks(&config, &stream, &[usize::MAX]);
             let mut echo = Vec::new();
-            rules.framing.encode(0, &messages[0].1, 100, &mut echo).unwrap();
+            config.framing.encode(0, &messages[0].1, 100, &mut echo).unwrap();
             prop_assert_eq!(echo, stream);
         }
     }
@@ -135,12 +139,12 @@ proptest! {
         framing in framing(),
         garbage in vec(prop_oneof![letter(), Just(1), Just(5), any::<u8>()], 0..400),
         sizes in sizes(),
-        payload_bytes_max in 0_usize..300,
+        max_payload_bytes in 0_usize..300,
     ) {
-        let rules = Rules { framing, payload_bytes_max };
-        let whole = read(&rules, &garbage, &[usize::MAX]);
+        let config = ReaderConfig { framing, max_payload_bytes };
+        let whole = read_in_chunks(&config, &garbage, &[usize::MAX]);
         for sizes in [&[1][..], &sizes] {
-            let cut = read(&rules, &garbage, sizes);
+            let cut = read_in_chunks(&config, &garbage, sizes);
             prop_assert_eq!(&cut.0, &whole.0);
             match (cut.1, whole.1) {
                 // Where no length is announced, how much had come when it was too much may differ.
@@ -154,10 +158,10 @@ proptest! {
     fn raw_passes_every_byte_on_in_order(
         bytes in vec(any::<u8>(), 0..300),
         sizes in sizes(),
-        payload_bytes_max in 1_usize..50,
+        max_payload_bytes in 1_usize..50,
     ) {
-        let rules = Rules { framing: Framing::Raw, payload_bytes_max };
-        let (messages, error) = read(&rules, &bytes, &sizes);
+        let config = ReaderConfig { framing: Framing::Raw, max_payload_bytes };
+        let (messages, error) = read_in_chunks(&config, &bytes, &sizes);
         prop_assert_eq!(error, None);
         let joined: Vec<u8> = messages.into_iter().flat_map(|(_, payload)| payload).collect();
         prop_assert_eq!(joined, bytes);

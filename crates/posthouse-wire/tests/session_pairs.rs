@@ -1,18 +1,18 @@
 //! Two sessions talk over two streams that are cut and interleaved at random: they agree, or they
-//! end for the reason that their configurations give. Spoilt bytes never make them panic.
+//! end for the reason that their configurations give. Corrupted bytes never make them panic.
 
 use std::time::Duration;
 
 use posthouse_wire::{
-    Event, FrameError, Framing, HelloRule, Key, Reader, Rules, Session, SessionConfig, Status,
-    Violation, encode_reply, encode_request,
+    FrameError, Framing, HelloPolicy, Key, Reader, ReaderConfig, ReplyStatus, Session,
+    SessionConfig, SessionEvent, Violation, encode_reply, encode_request,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What one side has seen, in order.
+/// An observation of one side.
 #[derive(Clone, Debug, PartialEq)]
-enum Seen {
+enum Observed {
     Message(u8, Vec<u8>),
     Request(u32),
     Reply(u32, Vec<u8>),
@@ -22,13 +22,13 @@ enum Seen {
     Violation(Violation),
 }
 
-struct Side {
+struct Peer {
     config: SessionConfig,
-    rules: Rules,
+    reader_config: ReaderConfig,
     session: Session,
     reader: Reader,
     nonce: u8,
-    seen: Vec<Seen>,
+    observed: Vec<Observed>,
     /// Bytes on their way to the other side.
     out: Vec<u8>,
     closed: bool,
@@ -36,20 +36,31 @@ struct Side {
     sent: Vec<Vec<u8>>,
 }
 
-impl Side {
+impl Peer {
     fn new(config: SessionConfig, session: Session, nonce: u8) -> Self {
         config.check().unwrap();
-        let payload_bytes_max = config.payload_bytes_max as usize;
-        let rules = Rules { framing: Framing::Native, payload_bytes_max };
-        let (reader, seen, out, sent) = (Reader::new(), Vec::new(), Vec::new(), Vec::new());
+        let max_payload_bytes = config.max_payload_bytes as usize;
+        let reader_config = ReaderConfig { framing: Framing::Native, max_payload_bytes };
+        let (reader, observed, out, sent) = (Reader::new(), Vec::new(), Vec::new(), Vec::new());
         let (closed, now) = (false, Duration::ZERO);
-        let mut side = Self { config, rules, session, reader, nonce, seen, out, closed, now, sent };
-        side.session.start(&side.config, side.now, [nonce; 16], &mut side.out);
-        side
+        let mut peer = Self {
+            config,
+            reader_config,
+            session,
+            reader,
+            nonce,
+            observed,
+            out,
+            closed,
+            now,
+            sent,
+        };
+        peer.session.start(&peer.config, [nonce; 16], &mut peer.out);
+        peer
     }
 
     fn receive(&mut self, mut chunk: &[u8]) {
-        self.session.heard(self.now);
+        self.session.on_activity(self.now);
         while !self.closed {
             match self.step(&mut chunk) {
                 Ok(true) => {}
@@ -58,7 +69,7 @@ impl Side {
                     let text = violation.text_for_peer();
                     self.session.bye(violation.code(), text, None, &mut self.out);
                     assert!(!violation.to_string().is_empty());
-                    self.seen.push(Seen::Violation(violation));
+                    self.observed.push(Observed::Violation(violation));
                     self.closed = true;
                 }
             }
@@ -67,30 +78,34 @@ impl Side {
 
     /// Takes one frame; whether there was one.
     fn step(&mut self, chunk: &mut &[u8]) -> Result<bool, Violation> {
-        let max = self.rules.payload_bytes_max;
-        let Some(frame) = self.reader.next(&self.rules, max, chunk)? else { return Ok(false) };
+        let max = self.reader_config.max_payload_bytes;
+        let Some(frame) = self.reader.next(&self.reader_config, max, chunk)? else {
+            return Ok(false);
+        };
         let (mut nonce, out) = (|| [self.nonce; 16], &mut self.out);
         let event = self.session.handle_frame(&self.config, self.now, &mut nonce, frame, out)?;
-        self.seen.push(match event {
-            Event::Message { kind, payload } => Seen::Message(kind, payload.to_vec()),
-            Event::Request { id, kind, payload } => {
+        self.observed.push(match event {
+            SessionEvent::Message { kind, payload } => Observed::Message(kind, payload.to_vec()),
+            SessionEvent::Request { id, kind, payload } => {
                 let max = self.session.send_limit(&self.config);
-                encode_reply(id, Status::Ok, kind, payload, max, &mut self.out).unwrap();
-                Seen::Request(id)
+                encode_reply(id, ReplyStatus::Ok, kind, payload, max, &mut self.out).unwrap();
+                Observed::Request(id)
             }
-            Event::Reply { id, status: _, kind: _, payload } => Seen::Reply(id, payload.to_vec()),
-            Event::Established => {
+            SessionEvent::Reply { id, status: _, kind: _, payload } => {
+                Observed::Reply(id, payload.to_vec())
+            }
+            SessionEvent::Established => {
                 assert!(self.session.is_established(&self.config));
-                assert!(self.session.may_use_own_kinds());
-                Seen::Established
+                assert!(self.session.may_use_reserved_kinds());
+                Observed::Established
             }
-            Event::Bye(bye) => {
+            SessionEvent::Bye(bye) => {
                 self.closed = true;
-                Seen::Bye(bye.code)
+                Observed::Bye(bye.code)
             }
-            // Neither side sends files, but a spoilt kind may make one of anything.
-            Event::Transfer(frame) => Seen::Transfer(frame.kind()),
-            Event::Nothing => return Ok(true),
+            // Neither side sends files, but a corrupted kind may make one of anything.
+            SessionEvent::Transfer(frame) => Observed::Transfer(frame.kind()),
+            SessionEvent::Nothing => return Ok(true),
         });
         Ok(true)
     }
@@ -101,25 +116,25 @@ impl Side {
             return;
         }
         let max = self.session.send_limit(&self.config);
-        let kind = if self.session.own_kinds_are_reserved() { 32 } else { 8 };
+        let kind = if self.session.kinds_are_reserved() { 32 } else { 8 };
         Framing::Native.encode(kind, &[number], max, &mut self.out).unwrap();
         self.sent.push(vec![number]);
-        if self.session.may_use_own_kinds() {
+        if self.session.may_use_reserved_kinds() {
             encode_request(u32::from(number), 0, b"?", max, &mut self.out).unwrap();
         }
     }
 
     fn messages(&self) -> Vec<Vec<u8>> {
-        let message = |seen: &Seen| match seen {
-            Seen::Message(_, payload) if payload.len() == 1 => Some(payload.clone()),
+        let message = |observed: &Observed| match observed {
+            Observed::Message(_, payload) if payload.len() == 1 => Some(payload.clone()),
             _ => None,
         };
-        self.seen.iter().filter_map(message).collect()
+        self.observed.iter().filter_map(message).collect()
     }
 
     fn violation(&self) -> Option<&Violation> {
-        self.seen.iter().find_map(|seen| match seen {
-            Seen::Violation(violation) => Some(violation),
+        self.observed.iter().find_map(|observed| match observed {
+            Observed::Violation(violation) => Some(violation),
             _ => None,
         })
     }
@@ -145,14 +160,17 @@ type Config = (SessionConfig, Option<u8>);
 
 fn config() -> impl Strategy<Value = Config> {
     let key = prop::sample::select(vec![None, Some(b'k'), Some(b'l')]);
-    let hello =
-        prop::sample::select(vec![HelloRule::Never, HelloRule::Optional, HelloRule::Required]);
+    let hello = prop::sample::select(vec![
+        HelloPolicy::Never,
+        HelloPolicy::Optional,
+        HelloPolicy::Required,
+    ]);
     let heartbeat = prop::option::of((1_u64..100).prop_map(Duration::from_secs));
     // No limit below 256: a credential of up to 99 bytes must fit into the hello.
     (key, hello, heartbeat, 256_u32..5000, vec(any::<u8>(), 0..99)).prop_map(
-        |(letter, hello, heartbeat, payload_bytes_max, credential)| {
+        |(letter, hello, heartbeat, max_payload_bytes, credential)| {
             let config = SessionConfig {
-                payload_bytes_max,
+                max_payload_bytes,
                 heartbeat,
                 key: letter.map(|letter| Key::new(&[letter; 16]).unwrap()),
                 credential: credential.into(),
@@ -164,7 +182,7 @@ fn config() -> impl Strategy<Value = Config> {
     )
 }
 
-fn deliver(client: &mut Side, server: &mut Side, to_server: bool, bytes: usize) {
+fn deliver(client: &mut Peer, server: &mut Peer, to_server: bool, bytes: usize) {
     let (from, to) = if to_server { (client, server) } else { (server, client) };
     let bytes = bytes.min(from.out.len());
     let chunk: Vec<u8> = from.out.drain(..bytes).collect();
@@ -174,7 +192,7 @@ fn deliver(client: &mut Side, server: &mut Side, to_server: bool, bytes: usize) 
     }
 }
 
-fn drive(client: &mut Side, server: &mut Side, steps: &[Step]) {
+fn drive(client: &mut Peer, server: &mut Peer, steps: &[Step]) {
     for step in steps {
         drive_one(client, server, *step);
     }
@@ -186,7 +204,7 @@ fn drive(client: &mut Side, server: &mut Side, steps: &[Step]) {
 
 /// Whether both know hello, and hold the same key or none.
 fn should_agree((client, client_key): &Config, (server, server_key): &Config) -> bool {
-    let says = |config: &SessionConfig| config.hello != HelloRule::Never || config.key.is_some();
+    let says = |config: &SessionConfig| config.hello != HelloPolicy::Never || config.key.is_some();
     says(client) && says(server) && client_key == server_key
 }
 
@@ -200,12 +218,12 @@ proptest! {
         steps in vec(step(), 0..60),
     ) {
         let agree = should_agree(&client_config, &server_config);
-        let mut client = Side::new(client_config.0.clone(), Session::connecting(), 1);
-        let mut server = Side::new(server_config.0.clone(), Session::accepted(), 2);
+        let mut client = Peer::new(client_config.0.clone(), Session::connecting(), 1);
+        let mut server = Peer::new(server_config.0.clone(), Session::accepted(), 2);
         drive(&mut client, &mut server, &steps);
 
         let both = client.session.agreed().zip(server.session.agreed());
-        prop_assert_eq!(both.is_some(), agree, "{:?} {:?}", client.seen, server.seen);
+        prop_assert_eq!(both.is_some(), agree, "{:?} {:?}", client.observed, server.observed);
         if let Some((by_client, by_server)) = both {
             prop_assert_eq!(by_client.heartbeat, by_server.heartbeat);
             prop_assert_eq!((by_client.version, by_client.features), (1, 1));
@@ -214,19 +232,19 @@ proptest! {
             prop_assert_eq!(by_server.proven, client_config.1.is_some());
             prop_assert_eq!(&by_server.credential, &client_config.0.credential);
             prop_assert!(by_client.credential.is_empty());
-            prop_assert_eq!(by_client.peer_payload_bytes_max, server_config.0.payload_bytes_max);
-            prop_assert_eq!(by_server.peer_payload_bytes_max, client_config.0.payload_bytes_max);
+            prop_assert_eq!(by_client.peer_max_payload_bytes, server_config.0.max_payload_bytes);
+            prop_assert_eq!(by_server.peer_max_payload_bytes, client_config.0.max_payload_bytes);
             // Nothing is lost, nothing comes twice, and it comes in order.
             prop_assert_eq!(client.violation().or(server.violation()), None);
             prop_assert_eq!(client.messages(), server.sent.clone());
             prop_assert_eq!(server.messages(), client.sent.clone());
             for (asked, answered) in [(&server, &client), (&client, &server)] {
-                let requests = asked.seen.iter().filter_map(|seen| match seen {
-                    Seen::Request(id) => Some(*id),
+                let requests = asked.observed.iter().filter_map(|observed| match observed {
+                    Observed::Request(id) => Some(*id),
                     _ => None,
                 });
-                let replies = answered.seen.iter().filter_map(|seen| match seen {
-                    Seen::Reply(id, payload) if payload == b"?" => Some(*id),
+                let replies = answered.observed.iter().filter_map(|observed| match observed {
+                    Observed::Reply(id, payload) if payload == b"?" => Some(*id),
                     _ => None,
                 });
                 prop_assert_eq!(requests.collect::<Vec<_>>(), replies.collect::<Vec<_>>());
@@ -240,15 +258,18 @@ proptest! {
         server_config in config(),
         steps in vec(step(), 0..60),
     ) {
-        let mut client = Side::new(client_config.0.clone(), Session::connecting(), 1);
-        let mut server = Side::new(server_config.0.clone(), Session::accepted(), 2);
+        let mut client = Peer::new(client_config.0.clone(), Session::connecting(), 1);
+        let mut server = Peer::new(server_config.0.clone(), Session::accepted(), 2);
         drive(&mut client, &mut server, &steps);
         let proven = client_config.1 == server_config.1;
-        for side in [&client, &server] {
-            if side.config.key.is_some() {
-                let established = side.seen.iter().position(|seen| *seen == Seen::Established);
-                let first = side.seen.iter().position(|seen| {
-                    matches!(seen, Seen::Message(..) | Seen::Request(_) | Seen::Reply(..))
+        for peer in [&client, &server] {
+            if peer.config.key.is_some() {
+                let established = peer.observed.iter().position(|it| *it == Observed::Established);
+                let first = peer.observed.iter().position(|observed| {
+                    matches!(
+                        observed,
+                        Observed::Message(..) | Observed::Request(_) | Observed::Reply(..)
+                    )
                 });
                 prop_assert_eq!(established.is_some(), proven);
                 prop_assert!(first.is_none_or(|first| Some(first) > established));
@@ -257,27 +278,30 @@ proptest! {
     }
 
     #[test]
-    fn spoilt_bytes_never_make_a_session_panic(
+    fn corrupted_bytes_never_make_a_session_panic(
         client_config in config(),
         server_config in config(),
         steps in vec(step(), 0..80),
-        spoils in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        corruptions in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut client = Side::new(client_config.0, Session::connecting(), 1);
-        let mut server = Side::new(server_config.0, Session::accepted(), 2);
-        let mut spoils = spoils.into_iter();
+        let mut client = Peer::new(client_config.0, Session::connecting(), 1);
+        let mut server = Peer::new(server_config.0, Session::accepted(), 2);
+        let mut corruptions = corruptions.into_iter();
         for (at, step) in steps.iter().enumerate() {
             drive_one(&mut client, &mut server, *step);
-            let side = if at % 2 == 0 { &mut client } else { &mut server };
-            if at % 8 == 0 && !side.out.is_empty() && let Some((index, value)) = spoils.next() {
-                let at = index.index(side.out.len());
-                side.out[at] = value;
+            let peer = if at % 2 == 0 { &mut client } else { &mut server };
+            if at % 8 == 0
+                && !peer.out.is_empty()
+                && let Some((index, value)) = corruptions.next()
+            {
+                let at = index.index(peer.out.len());
+                peer.out[at] = value;
             }
         }
         drive(&mut client, &mut server, &[]);
-        for side in [&client, &server] {
-            let ends = side.seen.iter().filter(|seen| {
-                matches!(seen, Seen::Bye(_) | Seen::Violation(_))
+        for peer in [&client, &server] {
+            let ends = peer.observed.iter().filter(|observed| {
+                matches!(observed, Observed::Bye(_) | Observed::Violation(_))
             });
             prop_assert!(ends.count() <= 1);
         }
@@ -290,19 +314,19 @@ proptest! {
         frames in vec((0_u8..40, vec(any::<u8>(), 0..80)), 0..20),
     ) {
         let session = if connecting { Session::connecting() } else { Session::accepted() };
-        let mut side = Side::new(config.0, session, 1);
+        let mut peer = Peer::new(config.0, session, 1);
         for (kind, payload) in frames {
             let mut bytes = Vec::new();
             Framing::Native.encode(kind, &payload, 80, &mut bytes).unwrap();
-            side.receive(&bytes);
+            peer.receive(&bytes);
         }
-        let ours = |seen: &Seen| matches!(seen, Seen::Violation(Violation::Frame(error))
+        let ours = |it: &Observed| matches!(it, Observed::Violation(Violation::Frame(error))
             if !matches!(error, FrameError::TooLarge { .. }));
-        prop_assert!(!side.seen.iter().any(ours));
+        prop_assert!(!peer.observed.iter().any(ours));
     }
 }
 
-fn drive_one(client: &mut Side, server: &mut Side, step: Step) {
+fn drive_one(client: &mut Peer, server: &mut Peer, step: Step) {
     match step {
         Step::Deliver { to_server, bytes } => deliver(client, server, to_server, bytes),
         Step::Send { by_server: true, number } => server.send(number),

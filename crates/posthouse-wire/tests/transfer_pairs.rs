@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use posthouse_wire::{
-    CHUNK_HEAD_BYTES, Event, Framing, Incoming, Next, Outgoing, Reader, Rules, Session,
-    SessionConfig, TransferFrame, encode_chunk_head,
+    Action, CHUNK_HEAD_BYTES, FileReceiver, FileSender, Framing, Reader, ReaderConfig, Session,
+    SessionConfig, SessionEvent, TransferFrame, encode_chunk_head,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -17,70 +17,69 @@ fn content(bytes: usize, seed: u8) -> Vec<u8> {
 }
 
 /// One end of a connection.
-struct End {
+struct Peer {
     config: SessionConfig,
     session: Session,
     reader: Reader,
-    rules: Rules,
+    reader_config: ReaderConfig,
     /// Bytes on their way to the other end.
     out: Vec<u8>,
 }
 
-impl End {
-    fn new(session: Session, payload_bytes_max: u32) -> Self {
-        let config = SessionConfig { payload_bytes_max, ..SessionConfig::default() };
-        let (framing, payload_bytes_max) = (Framing::Native, payload_bytes_max as usize);
-        let rules = Rules { framing, payload_bytes_max };
+impl Peer {
+    fn new(session: Session, max_payload_bytes: u32) -> Self {
+        let config = SessionConfig { max_payload_bytes, ..SessionConfig::default() };
+        let (framing, max_payload_bytes) = (Framing::Native, max_payload_bytes as usize);
+        let reader_config = ReaderConfig { framing, max_payload_bytes };
         let (reader, mut out) = (Reader::new(), Vec::new());
         let mut session = session;
-        session.start(&config, Duration::ZERO, [1; 16], &mut out);
-        Self { config, session, reader, rules, out }
+        session.start(&config, [1; 16], &mut out);
+        Self { config, session, reader, reader_config, out }
     }
 
-    fn say(&mut self, frame: TransferFrame<'_>) {
+    fn send_frame(&mut self, frame: TransferFrame<'_>) {
         frame.encode(self.session.send_limit(&self.config), &mut self.out).expect("it fits");
     }
 
     /// Takes a chunk off the wire; what frames of transfers do is up to `take`.
     fn receive(&mut self, mut chunk: &[u8], mut take: impl FnMut(&mut Vec<u8>, TransferFrame<'_>)) {
-        let Self { config, session, reader, rules, out } = self;
-        while let Some(frame) = reader.next(rules, usize::MAX, &mut chunk).expect("a frame") {
+        let Self { config, session, reader, reader_config, out } = self;
+        while let Some(frame) = reader.next(reader_config, usize::MAX, &mut chunk).expect("a frame")
+        {
             let mut nonce = || [2; 16];
             let event = session.handle_frame(config, Duration::ZERO, &mut nonce, frame, out);
             match event.expect("nothing is wrong with it") {
-                Event::Transfer(frame) => take(out, frame),
-                Event::Established | Event::Nothing => {}
+                SessionEvent::Transfer(frame) => take(out, frame),
+                SessionEvent::Established | SessionEvent::Nothing => {}
                 other => panic!("{other:?}"),
             }
         }
     }
 }
 
-/// What the sizes are in one run.
+/// The sizes of one run, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
-    chunk_bytes_max: usize,
-    window_bytes: u64,
-    payload_bytes_max: u32,
+    max_chunk: usize,
+    window: u64,
+    max_payload: u32,
 }
 
 fn sizes() -> impl Strategy<Value = Sizes> {
-    (1_usize..700, 1_u64..3000, 64_u32..900).prop_map(
-        |(chunk_bytes_max, window_bytes, payload_bytes_max)| Sizes {
-            chunk_bytes_max,
-            window_bytes,
-            payload_bytes_max,
-        },
-    )
+    (1_usize..700, 1_u64..3000, 64_u32..900).prop_map(|(max_chunk, window, max_payload)| Sizes {
+        max_chunk,
+        window,
+        max_payload,
+    })
 }
 
-/// How much of what there could be.
+/// A fraction of what is there, in 65,536ths.
 #[derive(Clone, Copy, Debug)]
-struct Part(u16);
+struct Fraction(u16);
 
-const ALL: Part = Part(u16::MAX);
+const WHOLE: Fraction = Fraction(u16::MAX);
 
-impl Part {
+impl Fraction {
     /// From 0 to `max`.
     fn of(self, max: usize) -> usize {
         ((max + 1) * usize::from(self.0)) >> 16
@@ -90,14 +89,14 @@ impl Part {
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    ToReceiver(Part),
-    ToSender(Part),
-    Read(Part),
-    Write(Part),
+    ToReceiver(Fraction),
+    ToSender(Fraction),
+    Read(Fraction),
+    Write(Fraction),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let part = || prop_oneof![Just(ALL), any::<u16>().prop_map(Part)];
+    let part = || prop_oneof![Just(WHOLE), any::<u16>().prop_map(Fraction)];
     prop_oneof![
         1 => part().prop_map(Step::ToReceiver),
         1 => part().prop_map(Step::ToSender),
@@ -108,7 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A receiver's side of the world: what it holds outlives the connection.
 struct Receiving {
-    incoming: Incoming,
+    incoming: FileReceiver,
     /// Up to where it has allowed to send.
     limit: u64,
     /// What has come and is not on the disk.
@@ -119,37 +118,37 @@ struct Receiving {
 }
 
 /// One connection with one transfer on it.
-struct World<'a> {
+struct TransferRun<'a> {
     file: &'a [u8],
     disk: &'a mut Vec<u8>,
     sizes: Sizes,
-    sender: End,
-    receiver: End,
-    outgoing: Outgoing,
+    sender: Peer,
+    receiver: Peer,
+    outgoing: FileSender,
     receiving: Option<Receiving>,
     /// True exactly when the sender has heard that the file is there.
-    is_over: bool,
+    sender_confirmed: bool,
     /// How often the sender found that what was held is something else.
-    begun_anew: u32,
+    restarts: u32,
     /// Bytes of the file that were sent.
     sent: u64,
     /// Which byte that is sent goes wrong on its way.
-    spoilt: Option<u64>,
+    corrupted_byte: Option<u64>,
 }
 
-impl<'a> World<'a> {
+impl<'a> TransferRun<'a> {
     fn new(file: &'a [u8], disk: &'a mut Vec<u8>, sizes: Sizes) -> Self {
-        let mut sender = End::new(Session::connecting(), sizes.payload_bytes_max);
-        let mut receiver = End::new(Session::accepted(), sizes.payload_bytes_max);
+        let mut sender = Peer::new(Session::connecting(), sizes.max_payload);
+        let mut receiver = Peer::new(Session::accepted(), sizes.max_payload);
         receiver.receive(&std::mem::take(&mut sender.out), |_, _| panic!("a hello"));
         sender.receive(&std::mem::take(&mut receiver.out), |_, _| panic!("its answer"));
         let id = sender.session.first_transfer_id();
         assert!(sender.session.may_transfer() && receiver.session.may_transfer());
         let max = sender.session.send_limit(&sender.config) - CHUNK_HEAD_BYTES;
-        let chunk_bytes_max = sizes.chunk_bytes_max.min(max);
-        let sizes = Sizes { chunk_bytes_max, ..sizes };
-        let outgoing = Outgoing::new(id, file.len() as u64, chunk_bytes_max);
-        let mut world = Self {
+        let max_chunk = sizes.max_chunk.min(max);
+        let sizes = Sizes { max_chunk, ..sizes };
+        let outgoing = FileSender::new(id, file.len() as u64, max_chunk);
+        let mut run = Self {
             file,
             disk,
             sizes,
@@ -157,21 +156,21 @@ impl<'a> World<'a> {
             receiver,
             outgoing,
             receiving: None,
-            is_over: false,
-            begun_anew: 0,
+            sender_confirmed: false,
+            restarts: 0,
             sent: 0,
-            spoilt: None,
+            corrupted_byte: None,
         };
-        world.offer();
-        world
+        run.offer();
+        run
     }
 
     fn offer(&mut self) {
         let (id, size) = (self.outgoing.id(), self.file.len() as u64);
-        self.outgoing = Outgoing::new(id, size, self.sizes.chunk_bytes_max);
-        self.sender.say(TransferFrame::Offer {
+        self.outgoing = FileSender::new(id, size, self.sizes.max_chunk);
+        self.sender.send_frame(TransferFrame::Offer {
             id,
-            answers: 0,
+            in_reply_to: 0,
             size,
             modified_ms: None,
             executable: false,
@@ -181,15 +180,15 @@ impl<'a> World<'a> {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::ToReceiver(part) => self.deliver_to_receiver(part),
-            Step::ToSender(part) => self.deliver_to_sender(part),
-            Step::Read(part) => self.read(part),
-            Step::Write(part) => self.write(part),
+            Step::ToReceiver(fraction) => self.deliver_to_receiver(fraction),
+            Step::ToSender(fraction) => self.deliver_to_sender(fraction),
+            Step::Read(fraction) => self.read(fraction),
+            Step::Write(fraction) => self.write(fraction),
         }
     }
 
-    fn deliver_to_receiver(&mut self, part: Part) {
-        let bytes = part.of(self.sender.out.len());
+    fn deliver_to_receiver(&mut self, fraction: Fraction) {
+        let bytes = fraction.of(self.sender.out.len());
         let chunk: Vec<u8> = self.sender.out.drain(..bytes).collect();
         let Self { receiver, receiving, disk, sizes, .. } = self;
         receiver.receive(&chunk, |out, frame| match frame {
@@ -197,7 +196,7 @@ impl<'a> World<'a> {
                 if receiving.take().is_some() {
                     disk.clear();
                 }
-                let mut incoming = Incoming::new(id, size, sizes.window_bytes);
+                let mut incoming = FileReceiver::new(id, size, sizes.window);
                 incoming.held(disk);
                 let (offset, limit, prefix) = incoming.accept();
                 assert_eq!(incoming.resumed_from(), offset);
@@ -211,7 +210,7 @@ impl<'a> World<'a> {
                 receiving.incoming.chunk(bytes).expect("within the credit");
                 receiving.unwritten.extend_from_slice(bytes);
                 assert!(receiving.incoming.received() <= receiving.limit);
-                assert!(receiving.unwritten.len() as u64 <= sizes.window_bytes);
+                assert!(receiving.unwritten.len() as u64 <= sizes.window);
             }
             TransferFrame::Done { hash, .. } => {
                 let receiving = receiving.as_mut().expect("offered");
@@ -222,10 +221,10 @@ impl<'a> World<'a> {
         self.confirm();
     }
 
-    fn deliver_to_sender(&mut self, part: Part) {
-        let bytes = part.of(self.receiver.out.len());
+    fn deliver_to_sender(&mut self, fraction: Fraction) {
+        let bytes = fraction.of(self.receiver.out.len());
         let chunk: Vec<u8> = self.receiver.out.drain(..bytes).collect();
-        let Self { sender, outgoing, is_over, .. } = self;
+        let Self { sender, outgoing, sender_confirmed, .. } = self;
         sender.receive(&chunk, |_, frame| match frame {
             TransferFrame::Accept { offset, limit, prefix, .. } => {
                 outgoing.accepted(offset, limit, prefix).expect("a right accept");
@@ -234,33 +233,33 @@ impl<'a> World<'a> {
             TransferFrame::Credit { limit, .. } => outgoing.credit(limit).expect("accepted"),
             TransferFrame::Done { hash, .. } => {
                 assert_eq!(outgoing.confirmed(hash), Ok(()));
-                *is_over = true;
+                *sender_confirmed = true;
             }
             other => panic!("{other:?}"),
         });
     }
 
     /// The sender reads, as much as it is asked to or less, and does what it read for.
-    fn read(&mut self, part: Part) {
+    fn read(&mut self, fraction: Fraction) {
         let id = self.outgoing.id();
-        match self.outgoing.next() {
-            Next::Wait => {}
-            Next::Prefix { offset, bytes } => {
+        match self.outgoing.next_action() {
+            Action::Wait => {}
+            Action::Prefix { offset, bytes } => {
                 let at = offset as usize;
-                let bytes = 1 + part.of(bytes - 1);
+                let bytes = 1 + fraction.of(bytes - 1);
                 if self.outgoing.prefix(&self.file[at..at + bytes]).is_err() {
-                    assert_eq!(self.outgoing.next(), Next::Wait);
-                    self.begun_anew += 1;
+                    assert_eq!(self.outgoing.next_action(), Action::Wait);
+                    self.restarts += 1;
                     self.offer();
                 }
             }
-            Next::Chunk { offset, bytes } => {
-                assert!((1..=self.sizes.chunk_bytes_max).contains(&bytes));
+            Action::Chunk { offset, bytes } => {
+                assert!((1..=self.sizes.max_chunk).contains(&bytes));
                 let at = offset as usize;
-                let mut chunk = self.file[at..at + 1 + part.of(bytes - 1)].to_vec();
+                let mut chunk = self.file[at..at + 1 + fraction.of(bytes - 1)].to_vec();
                 self.outgoing.chunk(&chunk);
                 assert_eq!(self.outgoing.sent(), offset + chunk.len() as u64);
-                let wrong = self.spoilt.and_then(|at| at.checked_sub(offset));
+                let wrong = self.corrupted_byte.and_then(|at| at.checked_sub(offset));
                 if let Some(byte) = wrong.and_then(|at| chunk.get_mut(at as usize)) {
                     *byte ^= 0x10;
                 }
@@ -269,24 +268,24 @@ impl<'a> World<'a> {
                 encode_chunk_head(id, chunk.len(), max, &mut self.sender.out).unwrap();
                 self.sender.out.extend_from_slice(&chunk);
             }
-            Next::Done => {
+            Action::Done => {
                 let hash = self.outgoing.done();
-                assert_eq!(self.outgoing.next(), Next::Wait);
+                assert_eq!(self.outgoing.next_action(), Action::Wait);
                 assert_eq!(hash, *blake3::hash(self.file).as_bytes());
-                self.sender.say(TransferFrame::Done { id, hash });
+                self.sender.send_frame(TransferFrame::Done { id, hash });
             }
         }
     }
 
     /// The receiver's disk has taken some of what came.
-    fn write(&mut self, part: Part) {
+    fn write(&mut self, fraction: Fraction) {
         let Some(receiving) = &mut self.receiving else { return };
-        let bytes = part.of(receiving.unwritten.len());
+        let bytes = fraction.of(receiving.unwritten.len());
         self.disk.extend(receiving.unwritten.drain(..bytes));
         if let Some(limit) = receiving.incoming.written(bytes as u64) {
             assert!(limit > receiving.limit && limit <= receiving.incoming.size());
             receiving.limit = limit;
-            self.receiver.say(TransferFrame::Credit { id: receiving.incoming.id(), limit });
+            self.receiver.send_frame(TransferFrame::Credit { id: receiving.incoming.id(), limit });
         }
         self.confirm();
     }
@@ -297,7 +296,7 @@ impl<'a> World<'a> {
             let (id, hash) = (receiving.incoming.id(), receiving.incoming.hash());
             assert_eq!(hash, *blake3::hash(self.disk).as_bytes());
             if !std::mem::replace(&mut receiving.confirmed, true) {
-                self.receiver.say(TransferFrame::Done { id, hash });
+                self.receiver.send_frame(TransferFrame::Done { id, hash });
             }
         }
     }
@@ -309,11 +308,11 @@ impl<'a> World<'a> {
     /// Everybody does all there is to do, until it is over.
     fn finish(&mut self) {
         for _ in 0..100_000 {
-            if self.is_over || self.verdict() == Some(false) {
+            if self.sender_confirmed || self.verdict() == Some(false) {
                 return;
             }
             for step in [Step::ToReceiver, Step::ToSender, Step::Read, Step::Write] {
-                self.step(step(ALL));
+                self.step(step(WHOLE));
             }
         }
         panic!("the transfer stands still");
@@ -333,16 +332,16 @@ proptest! {
         let last = connections.len() - 1;
         for (at, (sizes, steps)) in connections.into_iter().enumerate() {
             let held = disk.len();
-            let mut world = World::new(&file, &mut disk, sizes);
+            let mut run = TransferRun::new(&file, &mut disk, sizes);
             for step in steps {
-                world.step(step);
+                run.step(step);
             }
             if at == last {
-                world.finish();
-                prop_assert_eq!(world.verdict(), Some(true));
-                prop_assert_eq!(world.sent, (size - held) as u64, "nothing is sent twice");
+                run.finish();
+                prop_assert_eq!(run.verdict(), Some(true));
+                prop_assert_eq!(run.sent, (size - held) as u64, "nothing is sent twice");
             }
-            prop_assert_eq!(world.begun_anew, 0);
+            prop_assert_eq!(run.restarts, 0);
             prop_assert!(file.starts_with(&disk));
         }
         prop_assert_eq!(disk, file);
@@ -360,13 +359,13 @@ proptest! {
         let mut disk = file[..held.min(size)].to_vec();
         let at = wrong.index(disk.len());
         disk[at] ^= 1;
-        let mut world = World::new(&file, &mut disk, sizes);
+        let mut run = TransferRun::new(&file, &mut disk, sizes);
         for step in steps {
-            world.step(step);
+            run.step(step);
         }
-        world.finish();
-        prop_assert_eq!((world.begun_anew, world.verdict()), (1, Some(true)));
-        prop_assert_eq!(world.sent, size as u64);
+        run.finish();
+        prop_assert_eq!((run.restarts, run.verdict()), (1, Some(true)));
+        prop_assert_eq!(run.sent, size as u64);
         prop_assert_eq!(disk, file);
     }
 
@@ -381,24 +380,24 @@ proptest! {
         let file = content(size, 0);
         let held = held.min(size - 1);
         let mut disk = file[..held].to_vec();
-        let mut world = World::new(&file, &mut disk, sizes);
-        world.spoilt = Some((held + wrong.index(size - held)) as u64);
+        let mut run = TransferRun::new(&file, &mut disk, sizes);
+        run.corrupted_byte = Some((held + wrong.index(size - held)) as u64);
         for step in steps {
-            world.step(step);
+            run.step(step);
         }
-        world.finish();
-        prop_assert_eq!((world.verdict(), world.is_over), (Some(false), false));
+        run.finish();
+        prop_assert_eq!((run.verdict(), run.sender_confirmed), (Some(false), false));
     }
 }
 
 #[test]
 fn a_file_that_is_there_whole_is_confirmed_without_a_byte_sent() {
-    let sizes = Sizes { chunk_bytes_max: 100, window_bytes: 1, payload_bytes_max: 64 };
+    let sizes = Sizes { max_chunk: 100, window: 1, max_payload: 64 };
     for size in [0, 1, 1000, 5000] {
         let file = content(size, 0);
         let mut disk = file.clone();
-        let mut world = World::new(&file, &mut disk, sizes);
-        world.finish();
-        assert_eq!((world.sent, world.verdict(), world.begun_anew), (0, Some(true), 0));
+        let mut run = TransferRun::new(&file, &mut disk, sizes);
+        run.finish();
+        assert_eq!((run.sent, run.verdict(), run.restarts), (0, Some(true), 0));
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use posthouse_wire::{Bye, code};
+use posthouse_wire::{Bye, Escaped, bye_code as code};
 
 /// The result of a callback: `Ok(())` to go on, a [`Close`] to end the connection.
 ///
@@ -281,29 +281,12 @@ impl fmt::Display for DisconnectReason {
             Kind::Panicked => "a callback panicked",
         })?;
         if !self.detail.is_empty() {
-            write!(f, ": {}", Escaped(&self.detail))?;
+            write!(f, ": {}", Escaped(&*self.detail))?;
         }
         if self.unsent_bytes > 0 {
             write!(f, " ({} bytes unsent)", self.unsent_bytes)?;
         }
         Ok(())
-    }
-}
-
-/// A text of a peer's, for a log: characters that could move the cursor, or turn the direction of
-/// writing, are escaped; the rest, quotes included, stays as it is.
-pub(crate) struct Escaped<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            c if c.is_control() => write!(f, "{}", c.escape_default()),
-            // Marks, embeddings, overrides and isolates of bidirectional text.
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                write!(f, "{}", c.escape_unicode())
-            }
-            c => write!(f, "{c}"),
-        })
     }
 }
 

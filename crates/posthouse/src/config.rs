@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use posthouse_wire::{Framing, HelloRule, Key, Rules, SessionConfig};
+use posthouse_wire::{Framing, HelloPolicy, Key, MAX_CONTROL_REPLIES, ReaderConfig, SessionConfig};
 
 use crate::core::Core;
 use crate::erased::ErasedHandler;
@@ -13,8 +13,6 @@ use crate::options::{ConnectionOptions, Hello, OptionsError};
 use crate::sync::{Arc, RwLock};
 use crate::target::Target;
 
-/// Control replies (pongs) that may wait for a peer that does not read.
-const CONTROL_REPLIES_MAX: u32 = 64;
 /// The largest payload of a peer that is not admitted, or has not said hello where it must.
 pub(crate) const UNADMITTED_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -23,7 +21,7 @@ pub(crate) struct ConnectionConfig {
     pub(crate) handler: Arc<dyn ErasedHandler>,
     /// The name of the listener or of the target.
     pub(crate) origin: Arc<str>,
-    pub(crate) wire: Rules,
+    pub(crate) wire: ReaderConfig,
     pub(crate) session: SessionConfig,
     pub(crate) options: ConnectionOptions,
     /// The queue length over which an accepted peer is not read from.
@@ -57,7 +55,7 @@ impl SendConfig {
         limits: SendLimits,
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        if limits.hello && posthouse_wire::is_own_kind(kind) {
+        if limits.hello && posthouse_wire::is_reserved_kind(kind) {
             return Err(SendError::ReservedKind(kind));
         }
         Ok(self.framing.encode(kind, payload, limits.payload_bytes_max, out)?)
@@ -76,7 +74,7 @@ impl ConnectionConfig {
             return Err(OptionsError::new("a key needs the native framing, for its proof"));
         }
         let required = key.is_some() || options.hello == Hello::Required;
-        let hello = if required { HelloRule::Required } else { HelloRule::Optional };
+        let hello = if required { HelloPolicy::Required } else { HelloPolicy::Optional };
         let session = session(hello, key, Box::default(), options);
         let origin = listener.origin();
         Ok(Self::new(handler, origin, &listener.framing, session, options, core))
@@ -89,7 +87,7 @@ impl ConnectionConfig {
     ) -> Result<Arc<Self>, OptionsError> {
         let options = &target.options;
         options.validate()?;
-        let hello = if target.hello { HelloRule::Required } else { HelloRule::Never };
+        let hello = if target.hello { HelloPolicy::Required } else { HelloPolicy::Never };
         let session = session(hello, target.key.as_ref(), target.credential.clone(), options);
         let origin = target.origin();
         Ok(Self::new(handler, origin, &target.framing, session, options, core))
@@ -104,7 +102,7 @@ impl ConnectionConfig {
         core: &Core,
     ) -> Arc<Self> {
         let wire =
-            Rules { framing: framing.clone(), payload_bytes_max: options.max_frame_bytes };
+            ReaderConfig { framing: framing.clone(), max_payload_bytes: options.max_frame_bytes };
         let send = core.sends.entry(framing, options.send_queue_bytes);
         let queue_high_bytes = core.tuning.queue_high_bytes.min(options.send_queue_bytes);
         let options = options.clone();
@@ -159,18 +157,18 @@ impl SendConfigs {
 }
 
 fn session(
-    hello: HelloRule,
+    hello: HelloPolicy,
     key: Option<&Key>,
     credential: Box<[u8]>,
     options: &ConnectionOptions,
 ) -> SessionConfig {
     let heartbeat = options.heartbeat_ms;
     SessionConfig {
-        payload_bytes_max: options.max_frame_bytes as u32,
+        max_payload_bytes: options.max_frame_bytes as u32,
         heartbeat: (heartbeat > 0).then(|| Duration::from_millis(heartbeat)),
         key: key.cloned(),
         credential,
         hello,
-        control_replies_max: CONTROL_REPLIES_MAX,
+        max_control_replies: MAX_CONTROL_REPLIES,
     }
 }

@@ -488,7 +488,7 @@ impl Strand {
 
     /// True exactly when requests, replies and goodbyes can be sent.
     pub(crate) fn has_hello(&self) -> bool {
-        self.config.is_native() && self.session.may_use_own_kinds()
+        self.config.is_native() && self.session.may_use_reserved_kinds()
     }
 
     /// The limits of a message to the peer.
@@ -496,10 +496,10 @@ impl Strand {
     pub(crate) fn spoken(&self) -> SendLimits {
         let native = self.config.is_native();
         SendLimits {
-            hello: native && self.session.own_kinds_are_reserved(),
+            hello: native && self.session.kinds_are_reserved(),
             payload_bytes_max: match native {
                 true => self.session.send_limit(&self.config.session),
-                false => self.config.wire.payload_bytes_max,
+                false => self.config.wire.max_payload_bytes,
             },
         }
     }
@@ -519,7 +519,7 @@ impl Strand {
         }
         let limits = self.spoken();
         let too_large = frame.len() > limits.payload_bytes_max + FRAME_OVERHEAD_BYTES;
-        let reserved = limits.hello && posthouse_wire::is_own_kind(frame[4]);
+        let reserved = limits.hello && posthouse_wire::is_reserved_kind(frame[4]);
         if self.config.is_native() && (too_large || reserved) {
             // It could be sent when it was encoded; hello was agreed since.
             let text = "a message was on its way when hello was agreed, and is not allowed since";

@@ -6,6 +6,10 @@ use std::path::Path;
 
 use crate::sync::{Arc, Mutex, lock};
 
+// The directory of parts on the disk is the name that no file of a peer may have.
+const _: () =
+    assert!(posthouse_io::PARTS_DIRECTORY.eq_ignore_ascii_case(posthouse_wire::PARTS_DIRECTORY));
+
 /// A directory, opened as a capability: a peer's file is read or written beneath it and nowhere
 /// else, whatever its name says and whoever swaps links meanwhile. `Clone` names the same one.
 ///

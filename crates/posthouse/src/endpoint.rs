@@ -262,7 +262,7 @@ impl<H: Handler> Endpoint<H> {
         if let Err(error) = &target.address {
             return Err(error.clone().into());
         }
-        if target.credential.len() > posthouse_wire::CREDENTIAL_BYTES_MAX {
+        if target.credential.len() > posthouse_wire::MAX_CREDENTIAL_BYTES {
             return Err(ConnectError::CredentialTooLong);
         }
         let (view, core) = (self.view(), &self.core);

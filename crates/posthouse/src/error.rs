@@ -5,7 +5,7 @@ use std::io;
 use posthouse_io::AddressError;
 use posthouse_wire::EncodeError;
 
-use crate::close::Escaped;
+use posthouse_wire::Escaped;
 use crate::options::OptionsError;
 
 /// Makes `Debug` print what `Display` does: it is what `fn main() -> Result` prints.
@@ -204,7 +204,7 @@ pub enum RequestError {
     #[error("the connection ended before the reply")]
     Disconnected,
     /// The peer rejected the request: its text.
-    #[error("the peer rejected the request: {}", Escaped(.0))]
+    #[error("the peer rejected the request: {}", Escaped(&**.0))]
     Rejected(Box<str>),
     /// The request could not be sent.
     #[error("the request was not sent: {0}")]

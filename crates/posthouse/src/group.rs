@@ -151,7 +151,7 @@ impl Group {
     }
 
     fn broadcast(&self, except: Option<PeerId>, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        if posthouse_wire::is_own_kind(kind) {
+        if posthouse_wire::is_reserved_kind(kind) {
             return Err(SendError::ReservedKind(kind));
         }
         let sends = self.core.sends.all();
@@ -201,7 +201,7 @@ fn encode(
     let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
     for config in sends {
         let mut out = Vec::with_capacity(payload.len() + 16);
-        let payload_bytes_max = posthouse_wire::PAYLOAD_BYTES_MAX;
+        let payload_bytes_max = posthouse_wire::MAX_PAYLOAD_BYTES;
         let limits = SendLimits { hello: false, payload_bytes_max };
         frames.push(match config.encode(kind, payload, limits, &mut out) {
             Ok(()) => Some(out.into()),

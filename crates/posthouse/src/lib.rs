@@ -82,8 +82,12 @@ pub use options::{
 };
 pub use peer::{Output, Peer};
 pub use posthouse_io::{Address, AddressError};
+// The program `posthouse` writes its lines with it; it is no part of the interface.
+#[doc(hidden)]
+pub use posthouse_wire::Escaped;
 pub use posthouse_wire::{
     Delimiter, EncodeError, Endian, Framing, FramingError, Key, KeyError, LengthField,
+    PARTS_DIRECTORY,
 };
 pub use registry::PeerInfo;
 pub use stats::Stats;

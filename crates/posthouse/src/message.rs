@@ -1,6 +1,6 @@
 //! Messages, and the right to answer a request.
 
-use posthouse_wire::Status;
+use posthouse_wire::ReplyStatus;
 
 use crate::core::{Core, SendBound};
 use crate::error::SendError;
@@ -106,13 +106,13 @@ impl<'a> Responder<'a> {
     /// Answers the request. A reply that is larger than the peer takes closes the connection, as a
     /// message that cannot be sent does.
     pub fn reply(&mut self, kind: u8, payload: &[u8]) {
-        self.answer(Status::Ok, kind, payload);
+        self.answer(ReplyStatus::Ok, kind, payload);
     }
 
     /// Rejects the request; the text reaches the peer as
     /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes.
     pub fn reject(&mut self, text: &str) {
-        self.answer(Status::Refused, 0, cut(text.as_bytes(), self.payload_bytes_max));
+        self.answer(ReplyStatus::Refused, 0, cut(text.as_bytes(), self.payload_bytes_max));
     }
 
     /// Keeps the right to answer for later, for any thread. `None`: the request is answered or
@@ -126,7 +126,7 @@ impl<'a> Responder<'a> {
         Some(OwnedResponder { core, peer: self.peer, id: self.id, answered: false })
     }
 
-    fn answer(&mut self, status: Status, kind: u8, payload: &[u8]) {
+    fn answer(&mut self, status: ReplyStatus, kind: u8, payload: &[u8]) {
         if self.answer != Answer::None {
             return;
         }
@@ -176,7 +176,7 @@ impl OwnedResponder {
     /// the reply cannot be sent: too large, or no room in the send queue; the request is
     /// rejected then.
     pub fn reply(mut self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        let sent = self.send(Status::Ok, kind, payload);
+        let sent = self.send(ReplyStatus::Ok, kind, payload);
         self.answered = matches!(sent, Ok(()) | Err(SendError::NotConnected));
         sent
     }
@@ -191,20 +191,20 @@ impl OwnedResponder {
     fn reject_with(&mut self, text: &str) {
         self.answered = true;
         // Refused only if the connection that asked is gone.
-        let _ = self.send(Status::Refused, 0, text.as_bytes());
+        let _ = self.send(ReplyStatus::Refused, 0, text.as_bytes());
     }
 
-    fn send(&self, status: Status, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+    fn send(&self, status: ReplyStatus, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         let core = self.core.upgrade().ok_or(SendError::NotConnected)?;
         let id = self.id;
         // A rejection has its place: it was reserved when the request arrived.
-        let bound = if status == Status::Ok { SendBound::Reply } else { SendBound::Reserved };
+        let bound = if status == ReplyStatus::Ok { SendBound::Reply } else { SendBound::Reserved };
         core.send_frame(
             self.peer,
             bound,
             |_, limits, frame| {
                 let max = limits.payload_bytes_max;
-                let payload = if status == Status::Ok { payload } else { cut(payload, max) };
+                let payload = if status == ReplyStatus::Ok { payload } else { cut(payload, max) };
                 Ok(posthouse_wire::encode_reply(id, status, kind, payload, max, frame)?)
             },
             |frame| PeerPost::Reply { id, frame },

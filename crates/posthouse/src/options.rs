@@ -211,7 +211,7 @@ options! {
         /// The largest payload taken from a peer, and sent to one that has not said what it takes,
         /// in bytes, 64 to 16777214. A larger frame closes the connection when its header arrives.
         pub max_frame_bytes, with_max_frame_bytes: usize = 1024 * 1024,
-            posthouse_wire::PEER_PAYLOAD_BYTES_MIN => posthouse_wire::PAYLOAD_BYTES_MAX;
+            posthouse_wire::MIN_PEER_PAYLOAD_BYTES => posthouse_wire::MAX_PAYLOAD_BYTES;
         /// Bytes queued for the peer, at most. A send from another thread over it fails with
         /// QueueFull; one from a callback closes the connection. A lone message always fits.
         pub send_queue_bytes, with_send_queue_bytes: usize = 1024 * 1024, 1_u64 => 1_u64 << 33;
@@ -345,7 +345,7 @@ impl ConnectionOptions {
     }
 }
 
-const HEARTBEAT_MIN_MS: u64 = posthouse_wire::HEARTBEAT_MIN.as_millis() as u64;
+const HEARTBEAT_MIN_MS: u64 = posthouse_wire::MIN_HEARTBEAT.as_millis() as u64;
 const _: () = assert!(HEARTBEAT_MIN_MS == 10, "the text of heartbeat_ms says so");
 
 impl Tuning {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use posthouse_wire::abort_code;
 
-use crate::close::Escaped;
+use posthouse_wire::Escaped;
 use crate::core::Core;
 use crate::directory::Directory;
 use crate::id::PeerId;
@@ -483,7 +483,7 @@ impl fmt::Display for TransferError {
             Kind::Disconnected => "the connection ended",
             Kind::Unsupported => "it cannot transfer files",
         })?;
-        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", Escaped(&self.detail)) }
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", Escaped(&*self.detail)) }
     }
 }
 

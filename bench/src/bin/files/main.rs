@@ -1,30 +1,32 @@
-//! One large file, and many small ones, by several ways: time and processor time of both ends.
+//! One large file, and many small ones, by several methods: time and processor time of both ends.
 //!
-//! `cargo xtask bench --files` builds and runs it. Each way is a server and a client, processes of
-//! their own; the times are those of the client from its start to its end, the processor time that
-//! of all processes of both. What arrived is compared byte by byte, outside of the measurement.
+//! `cargo xtask bench --files` builds and runs it. Each method is a server and a client, processes
+//! of their own; the times are those of the client from its start to its end, the processor time
+//! that of all processes of both. What arrived is compared byte by byte, outside of the
+//! measurement.
 
 #![forbid(unsafe_code)]
 
-mod by_hand;
-mod house;
-mod ways;
+mod fixture;
+mod methods;
+mod raw;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ways::{Kind, Way};
+use fixture::{FileSet, Fixture};
+use methods::{Cost, Method};
 
 const HELP: &str = "\
-Sends one large file, and 2,000 files of 10 KiB, by several ways over loopback.
+Sends one large file, and 2,000 files of 10 KiB, by several methods over loopback.
 
   --program PATH    the posthouse program
   --place DIR       where the files go (default /dev/shm: no disk is measured)
   --gib N           size of the large file (default 4)
-  --rounds N        each way so often, in turns; the median counts (default 3)
+  --rounds N        rounds of all methods in turns; the median counts (default 3)
   --results DIR     where the table goes
 ";
 
@@ -36,16 +38,9 @@ struct Settings {
     results: Option<PathBuf>,
 }
 
-/// What one transfer took.
-#[derive(Clone, Copy, Debug)]
-struct Taken {
-    wall: Duration,
-    cpu: Duration,
-}
-
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(end) = by_hand::run(&words) {
+    if let Some(end) = raw::run(&words) {
         return end;
     }
     match settings(&words).and_then(|settings| run(&settings)) {
@@ -85,9 +80,9 @@ fn settings(words: &[String]) -> Result<Settings, String> {
 }
 
 fn run(settings: &Settings) -> Result<(), String> {
-    let house = house::House::build(&settings.place, settings.large_bytes)?;
-    let result = measure(settings, &house);
-    house.remove();
+    let fixture = Fixture::build(&settings.place, settings.large_bytes)?;
+    let result = measure(settings, &fixture);
+    fixture.remove();
     let table = result?;
     print!("{table}");
     if let Some(results) = &settings.results {
@@ -98,29 +93,29 @@ fn run(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-fn measure(settings: &Settings, house: &house::House) -> Result<String, String> {
+fn measure(settings: &Settings, fixture: &Fixture) -> Result<String, String> {
     let mut table = heading(settings);
-    for kind in [Kind::Large, Kind::Small] {
-        let ways = Way::all(&settings.program);
-        let mut taken: Vec<Vec<Taken>> = vec![Vec::new(); ways.len()];
+    for set in [FileSet::Large, FileSet::Small] {
+        let methods = Method::all(&settings.program);
+        let mut taken: Vec<Vec<Cost>> = vec![Vec::new(); methods.len()];
         for _ in 0..settings.rounds {
-            for (way, taken) in ways.iter().zip(&mut taken) {
-                house.empty_inbox()?;
-                taken.push(way.carry(kind, house)?);
-                house.check(kind, way.name)?;
+            for (method, taken) in methods.iter().zip(&mut taken) {
+                fixture.empty_inbox()?;
+                taken.push(method.transfer(set, fixture)?);
+                fixture.check(set, method.name)?;
             }
         }
-        let name = match kind {
-            Kind::Large => format!("One file of {} GiB", settings.large_bytes >> 30),
-            Kind::Small => "2,000 files of 10 KiB".to_owned(),
+        let name = match set {
+            FileSet::Large => format!("One file of {} GiB", settings.large_bytes >> 30),
+            FileSet::Small => "2,000 files of 10 KiB".to_owned(),
         };
-        let _ = writeln!(table, "\n## {name}\n\n| way | time | processor time, both ends |");
+        let _ = writeln!(table, "\n## {name}\n\n| method | time | processor time, both ends |");
         let _ = writeln!(table, "|---|--:|--:|");
-        for (way, taken) in ways.iter().zip(taken) {
+        for (method, taken) in methods.iter().zip(taken) {
             let _ = writeln!(
                 table,
                 "| {} | {:.2} s | {:.2} s |",
-                way.name,
+                method.name,
                 median(taken.iter().map(|taken| taken.wall)),
                 median(taken.iter().map(|taken| taken.cpu))
             );
@@ -132,8 +127,8 @@ fn measure(settings: &Settings, house: &house::House) -> Result<String, String> 
 fn heading(settings: &Settings) -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
-        "# Files, measured {}, Linux {}\n\n`cargo xtask bench --files`: {} rounds of each way in \
-         turns, the median; from and to {}. Two cores, both ends on them.\n\
+        "# Files, measured {}, Linux {}\n\n`cargo xtask bench --files`: {} rounds of each \
+         method in turns, the median; from and to {}. Two cores, both ends on them.\n\
          Posthouse hashes on both ends, syncs, and publishes under the final name; the others do \
          none of that (rsync hashes).\n",
         today(),
@@ -154,9 +149,4 @@ fn median(times: impl Iterator<Item = Duration>) -> f64 {
     let mut times: Vec<f64> = times.map(|time| time.as_secs_f64()).collect();
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-/// A path as a word of a command.
-fn word(path: &Path) -> String {
-    path.to_str().expect("paths of the benchmark are text").to_owned()
 }

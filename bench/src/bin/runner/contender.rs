@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The servers that are measured.
 
 /// One echo server: a program of this package and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ const fn contender(
     Contender { name, program, arguments }
 }
 
-/// What every ratio is against.
-pub(crate) const FLOOR: Contender = contender("floor epoll", "floor-epoll", &[]);
+/// The server that every ratio is against.
+pub(crate) const BASELINE: Contender = contender("baseline epoll", "baseline-epoll", &[]);
 
-/// All others. The first row of every work is the floor itself, a second time.
+/// All others. The first row of every work is the baseline itself, a second time.
 pub(crate) const OTHERS: &[Contender] = &[
-    contender("floor io_uring", "floor-uring", &[]),
+    contender("baseline io_uring", "baseline-uring", &[]),
     contender("tokio Framed", "tokio-framed", &[]),
     contender("tokio Framed forward", "tokio-framed", &["--forward"]),
     contender("tokio tuned", "tokio-tuned", &[]),

@@ -1,7 +1,7 @@
 //! Load on one server, in slices: nothing is in flight before and after a slice.
 
 mod closed;
-mod comings;
+mod connect_churn;
 mod paced;
 mod sockets;
 
@@ -21,8 +21,8 @@ pub(crate) enum Work {
     Echo { payload_bytes: usize, depth: u32, connections: u32 },
     /// Open loop: so many frames a second, sent when they are due, whatever has come back.
     Paced { payload_bytes: usize, connections: u32, per_second: u32 },
-    /// Connections that come, get one echo and go, so many at a time.
-    Comings { payload_bytes: usize, at_a_time: u32 },
+    /// Connections that open, get one echo and close, `at_a_time` of them at a time.
+    ConnectChurn { payload_bytes: usize, at_a_time: u32 },
 }
 
 impl Work {
@@ -37,7 +37,7 @@ impl Work {
                 grouped(per_second),
                 grouped(connections)
             ),
-            Self::Comings { payload_bytes, at_a_time } => {
+            Self::ConnectChurn { payload_bytes, at_a_time } => {
                 format!("connect, echo {}, close; {at_a_time} at a time", size(payload_bytes))
             }
         }
@@ -45,7 +45,7 @@ impl Work {
 
     /// What is counted.
     pub(crate) fn unit(self) -> &'static str {
-        if matches!(self, Self::Comings { .. }) { "connection" } else { "frame" }
+        if matches!(self, Self::ConnectChurn { .. }) { "connection" } else { "frame" }
     }
 }
 
@@ -87,8 +87,8 @@ pub(crate) fn open(work: Work, address: SocketAddr) -> Outcome<Box<dyn Load>> {
         Work::Paced { payload_bytes, connections, per_second } => {
             Box::new(paced::Paced::open(address, payload_bytes, connections, per_second)?)
         }
-        Work::Comings { payload_bytes, at_a_time } => {
-            Box::new(comings::Comings::new(address, payload_bytes, at_a_time))
+        Work::ConnectChurn { payload_bytes, at_a_time } => {
+            Box::new(connect_churn::ConnectChurn::new(address, payload_bytes, at_a_time))
         }
     })
 }

@@ -66,7 +66,7 @@ fn run() -> Outcome {
     server::come_first();
     println!("{machine}");
     println!("{} pairs of 50 ms for each row, start order swapped half-way\n", 2 * plan.pairs);
-    let mut report = Report::new(machine, &plan);
+    let mut report = Report::new(machine, plan.pairs, plan.quick);
     for work in plan.works() {
         report.add_work(plan.measure(work)?);
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::Outcome;
-use crate::contender::{Contender, FLOOR};
+use crate::contender::{BASELINE, Contender};
 use crate::load::{self, Load, Work};
 use crate::server::{NoServer, Server};
 use crate::statistics::{Ratio, median};
@@ -73,38 +73,39 @@ impl Side {
     }
 }
 
-/// A contender against the floor, both start orders together.
+/// A contender against the baseline, both start orders together.
 #[derive(Debug)]
 pub(crate) struct Compared {
     pub(crate) other: Side,
-    /// Contender over floor: the geometric mean of both orders' medians.
+    /// Contender over baseline: the geometric mean of both orders' medians.
     pub(crate) ratio: Ratio,
     /// The same from sums over all slices: a check of the median, which ignores rare long slices.
     pub(crate) ratio_of_sums: f64,
 }
 
-/// Runs `contender` against the floor, `pairs` pairs of slices in each start order.
+/// Runs `contender` against the baseline, `pairs` pairs of slices in each start order.
 pub(crate) fn compare(
     contender: Contender,
     work: Work,
     pairs: usize,
 ) -> Result<Compared, NoServer> {
-    let (mut floor, mut other) = (Side::default(), Side::default());
+    let (mut baseline, mut other) = (Side::default(), Side::default());
     let mut ratios = Vec::new();
-    for floor_first in [true, false] {
-        let (of_floor, of_other) = if floor_first {
-            run(FLOOR, contender, work, pairs)?
+    for baseline_first in [true, false] {
+        let (of_baseline, of_other) = if baseline_first {
+            run(BASELINE, contender, work, pairs)?
         } else {
-            let (of_other, of_floor) = run(contender, FLOOR, work, pairs)?;
-            (of_floor, of_other)
+            let (of_other, of_baseline) = run(contender, BASELINE, work, pairs)?;
+            (of_baseline, of_other)
         };
-        let pairs = of_other.ns_per_unit.iter().zip(&of_floor.ns_per_unit);
-        ratios.push(Ratio::of(&pairs.map(|(other, floor)| other / floor).collect::<Vec<_>>()));
-        floor.append(of_floor);
+        let pairs = of_other.ns_per_unit.iter().zip(&of_baseline.ns_per_unit);
+        ratios
+            .push(Ratio::of(&pairs.map(|(other, baseline)| other / baseline).collect::<Vec<_>>()));
+        baseline.append(of_baseline);
         other.append(of_other);
     }
     let sum = |side: &Side| side.ns_per_unit.iter().sum::<f64>();
-    let ratio_of_sums = sum(&other) / sum(&floor);
+    let ratio_of_sums = sum(&other) / sum(&baseline);
     Ok(Compared { ratio: ratios[0].mean(ratios[1]), ratio_of_sums, other })
 }
 

@@ -1,6 +1,6 @@
 //! What is measured, and how often.
 
-use crate::contender::{Contender, FLOOR, OTHERS};
+use crate::contender::{BASELINE, Contender, OTHERS};
 use crate::load::Work;
 use crate::memory;
 use crate::pairs::{self, Compared};
@@ -21,7 +21,7 @@ const LONG: [Work; 2] = [
     Work::Echo { payload_bytes: 1024, depth: 16, connections: 1000 },
 ];
 const PACED: Work = Work::Paced { payload_bytes: 64, connections: 50, per_second: 20_000 };
-const COMINGS: Work = Work::Comings { payload_bytes: 64, at_a_time: 32 };
+const CONNECT_CHURN: Work = Work::ConnectChurn { payload_bytes: 64, at_a_time: 32 };
 
 pub(crate) struct Plan {
     pub(crate) pairs: usize,
@@ -39,7 +39,7 @@ impl Plan {
         let echoes = CONNECTIONS.into_iter().flat_map(|connections| {
             ECHOES.map(|(payload_bytes, depth)| Work::Echo { payload_bytes, depth, connections })
         });
-        let works = echoes.chain([PACED, COMINGS]);
+        let works = echoes.chain([PACED, CONNECT_CHURN]);
         Self {
             pairs: arguments.pairs.unwrap_or(if arguments.quick { PAIRS_QUICK } else { PAIRS }),
             quick: arguments.quick,
@@ -61,15 +61,15 @@ impl Plan {
         self.works.iter().copied()
     }
 
-    /// All contenders at one kind of work: first the floor against itself, which says how far a
+    /// All contenders at one kind of work: first the baseline against itself, which says how far a
     /// difference is none; every ratio is divided by that one.
     pub(crate) fn measure(&self, work: Work) -> Outcome<WorkResult> {
-        let same = match pairs::compare(FLOOR, work, self.pairs) {
+        let same = match pairs::compare(BASELINE, work, self.pairs) {
             Ok(same) => same,
             Err(NoServer::NotAvailable(text) | NoServer::Failed(text)) => return Err(text),
         };
-        let floor = Row::floor(&same);
-        println!("{}\n{}", Row::title(work), floor.line());
+        let baseline = Row::baseline(&same);
+        println!("{}\n{}", Row::title(work), baseline.line());
         let mut rows = Vec::new();
         for contender in &self.contenders {
             let row = match pairs::compare(*contender, work, self.pairs) {
@@ -82,13 +82,13 @@ impl Plan {
             rows.push(row);
         }
         println!();
-        Ok(WorkResult { work, floor, rows })
+        Ok(WorkResult { work, baseline, rows })
     }
 
     pub(crate) fn measure_memory(&self) -> Vec<Memory> {
         println!("idle memory, {} connections", memory::CONNECTIONS);
         let mut rows = Vec::new();
-        for contender in [FLOOR].iter().chain(&self.contenders) {
+        for contender in [BASELINE].iter().chain(&self.contenders) {
             let bytes = memory::bytes_per_connection(*contender);
             let bytes = bytes.map_err(|error| match error {
                 NoServer::NotAvailable(text) | NoServer::Failed(text) => text,
@@ -102,8 +102,8 @@ impl Plan {
 }
 
 impl Row {
-    fn floor(same: &Compared) -> Self {
+    fn baseline(same: &Compared) -> Self {
         // Undivided: this ratio is the measure of the others' uncertainty.
-        Self::new("floor epoll (A/A)", same, 1.0)
+        Self::new("baseline epoll (A/A)", same, 1.0)
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use posthouse_bench::frame::{HEAD_BYTES, head};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::contender::{Contender, FLOOR, OTHERS};
+use crate::contender::{BASELINE, Contender, OTHERS};
 use crate::load::{self, Work};
 use crate::server::{NoServer, Server, program};
 use crate::{Arguments, Outcome};
@@ -30,7 +30,7 @@ const COUNTED: [(&str, &str); 2] =
 pub(crate) fn run(arguments: &Arguments) {
     let fits = |name: &str| arguments.only.as_ref().is_none_or(|part| name.contains(part));
     println!("{}, for each frame\n", WORK.name());
-    for contender in [FLOOR].iter().chain(OTHERS).filter(|contender| fits(contender.name)) {
+    for contender in [BASELINE].iter().chain(OTHERS).filter(|contender| fits(contender.name)) {
         println!("{}", contender.name);
         told("system calls", system_calls(*contender));
         told("instructions", instructions(*contender));

@@ -12,7 +12,6 @@ use crate::Outcome;
 use crate::load::Work;
 use crate::machine::Machine;
 use crate::pairs::{Compared, Side};
-use crate::plan::Plan;
 use crate::statistics::{Ratio, percentile};
 
 /// Samples from which the 999th of a thousand is told.
@@ -31,8 +30,8 @@ pub(crate) struct Report {
 
 pub(crate) struct WorkResult {
     pub(crate) work: Work,
-    /// The floor against itself.
-    pub(crate) floor: Row,
+    /// The baseline against itself.
+    pub(crate) baseline: Row,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -48,7 +47,7 @@ pub(crate) struct Row {
 }
 
 struct Measured {
-    /// Over the floor, divided by the floor over itself.
+    /// Over the baseline, divided by the baseline over itself.
     ratio: Ratio,
     /// As measured.
     undivided: f64,
@@ -69,10 +68,10 @@ struct Latency {
 }
 
 impl Row {
-    pub(crate) fn new(name: &'static str, compared: &Compared, floor_over_itself: f64) -> Self {
+    pub(crate) fn new(name: &'static str, compared: &Compared, baseline_over_itself: f64) -> Self {
         let side = &compared.other;
         let measured = Measured {
-            ratio: compared.ratio.divided_by(floor_over_itself),
+            ratio: compared.ratio.divided_by(baseline_over_itself),
             undivided: compared.ratio.median,
             of_sums: compared.ratio_of_sums,
             ns_per_unit: side.ns(),
@@ -158,9 +157,8 @@ impl Memory {
 }
 
 impl Report {
-    pub(crate) fn new(machine: Machine, plan: &Plan) -> Self {
+    pub(crate) fn new(machine: Machine, pairs: usize, quick: bool) -> Self {
         let (works, memory) = (Vec::new(), Vec::new());
-        let (pairs, quick) = (plan.pairs, plan.quick);
         Self { machine, pairs, quick, works, memory, took: Duration::ZERO, share_of_others: 0.0 }
     }
 

@@ -8,7 +8,7 @@ use posthouse::{Directory, Target};
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 use crate::term::hints;
 use crate::term::terminal::Terminal;
 use crate::transfer_client::{

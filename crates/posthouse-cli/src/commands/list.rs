@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 use crate::term::stdout;
 use crate::term::terminal::Terminal;
 use crate::term::timestamp::Timestamp;

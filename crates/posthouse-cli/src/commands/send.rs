@@ -12,7 +12,7 @@ use posthouse::Target;
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 use crate::term::terminal::Terminal;
 use crate::transfer_client::{
     ConnectFlags, Direction, FileClient, JobSource as _, ReportStyle, RunEnd, TransferFlags,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use posthouse::TransferHandle;
 
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 
 /// The number of bars for single files; other files count in the total only.
 const MAX_FILE_BARS: usize = 8;

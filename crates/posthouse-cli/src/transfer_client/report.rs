@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::jobs::Direction;
 use super::run::RunEnd;
 use crate::failure::{CommandResult, Failure};
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 use crate::term::terminal::Terminal;
 use crate::term::units::ByteSize;
 

@@ -2,7 +2,9 @@
 //!
 //! All that is ever sent lies in one long row of words; each direction begins at its own place.
 
-use super::random::{Random, mix};
+use posthouse_io::sim::mix64;
+
+use super::random::Random;
 use super::script::Side;
 
 /// The bytes of one direction of one connection.
@@ -28,7 +30,7 @@ fn row(seed: u64) -> u64 {
 }
 
 fn word(row: u64, index: u64) -> [u8; WORD] {
-    mix(row.wrapping_add(index)).to_le_bytes()
+    mix64(row.wrapping_add(index)).to_le_bytes()
 }
 
 const WORD: usize = size_of::<u64>();

@@ -19,7 +19,7 @@ pub(super) use self::work::PendingFileOp;
 use super::Network;
 use super::log::Note;
 use super::world::World;
-use crate::file::{Directory, DirectoryKind, File, FileKind, Usage};
+use crate::file::{Directory, DirectoryKind, File, FileKind, Usage, is_beneath};
 use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 
 /// A simulated disk, made by `disk` of its world: clones name the same one. It outlives the ports
@@ -47,7 +47,7 @@ impl Disk {
     /// Puts a file there that is on the disk, with the directories on the way to it. It replaces
     /// one that is there; who has that open keeps it as it was.
     pub fn write(&self, path: &str, bytes: &[u8]) {
-        assert!(work::is_path(path), "{path:?} is a path beneath a directory");
+        assert!(is_beneath(path), "{path:?} is a path beneath a directory");
         let mut world = self.noted(0, bytes.len());
         let now_ms = world.now_ms();
         let written = world.disks[self.number].put(path, bytes, now_ms);

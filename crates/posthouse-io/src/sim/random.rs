@@ -1,27 +1,45 @@
-//! The world's only source of chance: a generator small enough to read (splitmix64).
+//! The world's only source of chance: a generator small enough to read.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Nanos;
 
-/// One stream of numbers, a function of its seed alone.
+/// A seeded generator (Vigna's splitmix64): small, fast, the same for the same seed, and no secret.
 #[derive(Clone, Debug)]
-pub(super) struct Random {
-    state: u64,
+pub struct SplitMix64(u64);
+
+impl SplitMix64 {
+    /// Starts the stream of numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Returns the next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix64(self.0)
+    }
 }
+
+/// Spreads the bits of a number over all bits of the result: the finalizer of splitmix64.
+pub fn mix64(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// The chance of one world, a function of its seed alone.
+#[derive(Clone, Debug)]
+pub(super) struct Random(SplitMix64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self { state: seed }
+        Self(SplitMix64::new(seed))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number below `bound`, which is not zero.

@@ -1,12 +1,12 @@
 //! Delimiters, found in one pass whatever the chunks and whatever the delimiter.
 
 use super::{EncodeError, FramingError};
-use crate::work;
+use crate::op_count;
 
 /// The longest delimiter.
-pub const DELIMITER_BYTES_MAX: usize = 64;
+pub const MAX_DELIMITER_BYTES: usize = 64;
 
-/// A sequence of 1 to [`DELIMITER_BYTES_MAX`] bytes that ends a message.
+/// A sequence of 1 to [`MAX_DELIMITER_BYTES`] bytes that ends a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delimiter {
     bytes: Box<[u8]>,
@@ -18,9 +18,9 @@ pub struct Delimiter {
 impl Delimiter {
     /// Takes the bytes of the delimiter; errors if there are none, or too many.
     pub fn new(bytes: &[u8]) -> Result<Self, FramingError> {
-        if bytes.is_empty() || bytes.len() > DELIMITER_BYTES_MAX {
+        if bytes.is_empty() || bytes.len() > MAX_DELIMITER_BYTES {
             return Err(FramingError(format!(
-                "a delimiter has 1 to {DELIMITER_BYTES_MAX} bytes, this one has {}; write for \
+                "a delimiter has 1 to {MAX_DELIMITER_BYTES} bytes, this one has {}; write for \
                  example delimiter:\\r\\n",
                 bytes.len()
             )));
@@ -72,15 +72,15 @@ impl Delimiter {
     }
 }
 
-const _: () = assert!(DELIMITER_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(MAX_DELIMITER_BYTES <= u8::MAX as usize);
 
 /// How many bytes of `bytes` are matched after `byte`, if `matched` (fewer than all) were before.
 fn advance(bytes: &[u8], fallback: &[u8], mut matched: u8, byte: u8) -> u8 {
     while matched > 0 && bytes[usize::from(matched)] != byte {
-        work::count(1);
+        op_count::add(1);
         matched = fallback[usize::from(matched) - 1];
     }
-    work::count(1);
+    op_count::add(1);
     matched + u8::from(bytes[usize::from(matched)] == byte)
 }
 
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_delimiter_is_neither_empty_nor_long() {
         assert!(Delimiter::new(b"").is_err());
-        assert!(Delimiter::new(&[b'x'; DELIMITER_BYTES_MAX]).is_ok());
-        assert!(Delimiter::new(&[b'x'; DELIMITER_BYTES_MAX + 1]).is_err());
+        assert!(Delimiter::new(&[b'x'; MAX_DELIMITER_BYTES]).is_ok());
+        assert!(Delimiter::new(&[b'x'; MAX_DELIMITER_BYTES + 1]).is_err());
     }
 }

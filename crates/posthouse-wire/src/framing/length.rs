@@ -97,7 +97,7 @@ impl LengthField {
     pub(crate) fn frame_bytes(
         &self,
         head: &[u8],
-        payload_bytes_max: usize,
+        max_payload_bytes: usize,
     ) -> Result<usize, FrameError> {
         let field = &head[usize::from(self.offset)..self.head_bytes()];
         let digit = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
@@ -112,9 +112,9 @@ impl LengthField {
         }
         let frame = self.head_bytes() as u128 + after.unsigned_abs();
         let payload = frame - u128::from(self.strip);
-        if payload > payload_bytes_max as u128 {
+        if payload > max_payload_bytes as u128 {
             let announced = u64::try_from(payload).unwrap_or(u64::MAX);
-            return Err(FrameError::TooLarge { announced, max: payload_bytes_max });
+            return Err(FrameError::TooLarge { announced, max: max_payload_bytes });
         }
         Ok(frame as usize)
     }
@@ -128,10 +128,10 @@ impl LengthField {
             return Err(EncodeError::TooShort { len, min });
         }
         let value = (strip + len - head) as i128 - i128::from(self.adjust);
-        let value_max = i128::from(u64::MAX >> (64 - 8 * u32::from(self.width)));
-        if value > value_max {
+        let max_value = i128::from(u64::MAX >> (64 - 8 * u32::from(self.width)));
+        if value > max_value {
             // `len - value` is what the header and `adjust` make up: it fits whenever `len` does.
-            let max = value_max + (len as i128 - value);
+            let max = max_value + (len as i128 - value);
             return Err(EncodeError::TooLarge { len, max: usize::try_from(max).unwrap_or(0) });
         }
         let frame_at = out.len();

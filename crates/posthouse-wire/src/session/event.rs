@@ -1,10 +1,10 @@
-//! What a session tells its caller.
+//! The events that a session reports to its caller.
 
 use std::time::Duration;
 
-use crate::{Bye, Status, TransferFrame};
+use crate::{Bye, ReplyStatus, TransferFrame};
 
-/// What hello has settled.
+/// The result of hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreed {
     /// The protocol version both sides speak.
@@ -12,7 +12,7 @@ pub struct Agreed {
     /// The features both sides have.
     pub features: u32,
     /// The largest payload that the peer accepts.
-    pub peer_payload_bytes_max: u32,
+    pub peer_max_payload_bytes: u32,
     /// The heartbeat: the shorter of the two that were asked for.
     pub heartbeat: Option<Duration>,
     /// What the peer told about itself.
@@ -21,9 +21,9 @@ pub struct Agreed {
     pub proven: bool,
 }
 
-/// What a frame turned out to be.
+/// The meaning of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum SessionEvent<'a> {
     /// An ordinary message.
     Message {
         /// Its kind.
@@ -45,7 +45,7 @@ pub enum Event<'a> {
         /// The number of the request.
         id: u32,
         /// How it ended.
-        status: Status,
+        status: ReplyStatus,
         /// Its kind.
         kind: u8,
         /// Its content.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::Violation;
 
 /// Shorter heartbeats count as this one, so that no peer can make a busy timer of us.
-pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+pub const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
 
 /// The agreed heartbeat of one session and how long its peer has been silent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
-    every: Duration,
-    heard: Duration,
+    interval: Duration,
+    last_activity: Duration,
     /// Whole heartbeats of silence for which a ping has gone out: 0, 1 or 2.
     pinged: u32,
     /// The number in the last ping.
@@ -19,22 +19,22 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(every: Duration, now: Duration) -> Self {
-        Self { every, heard: now, pinged: 0, serial: 0 }
+    pub(super) fn new(interval: Duration, now: Duration) -> Self {
+        Self { interval, last_activity: now, pinged: 0, serial: 0 }
     }
 
-    pub(super) fn heard(&mut self, now: Duration) {
-        self.heard = now;
+    pub(super) fn on_activity(&mut self, now: Duration) {
+        self.last_activity = now;
         self.pinged = 0;
     }
 
     /// After one heartbeat of silence, after two, and at the end after two and a half.
     pub(super) fn deadline(&self) -> Duration {
         let silence = match self.pinged {
-            0 | 1 => self.every.saturating_mul(self.pinged + 1),
-            _ => self.silence_max(),
+            0 | 1 => self.interval.saturating_mul(self.pinged + 1),
+            _ => self.max_silence(),
         };
-        self.heard.saturating_add(silence)
+        self.last_activity.saturating_add(silence)
     }
 
     /// The number of the ping to send now, if one is due.
@@ -42,31 +42,31 @@ impl Heartbeat {
         if now < self.deadline() {
             return Ok(None);
         }
-        let silence = now.saturating_sub(self.heard);
-        if silence >= self.silence_max() {
+        let silence = now.saturating_sub(self.last_activity);
+        if silence >= self.max_silence() {
             return Err(Violation::Silent { silence });
         }
-        self.pinged = if silence < self.every.saturating_mul(2) { 1 } else { 2 };
+        self.pinged = if silence < self.interval.saturating_mul(2) { 1 } else { 2 };
         self.serial += 1;
         Ok(Some(self.serial))
     }
 
-    fn silence_max(&self) -> Duration {
-        self.every.saturating_mul(5) / 2
+    fn max_silence(&self) -> Duration {
+        self.interval.saturating_mul(5) / 2
     }
 }
 
 /// The heartbeat of two sides that ask for these, 0 meaning none: the shorter one.
 pub(super) fn agree(ours_ms: u32, theirs_ms: u32) -> Option<Duration> {
     let asked = [ours_ms, theirs_ms].into_iter().filter(|ms| *ms > 0).min()?;
-    Some(Duration::from_millis(u64::from(asked)).max(HEARTBEAT_MIN))
+    Some(Duration::from_millis(u64::from(asked)).max(MIN_HEARTBEAT))
 }
 
 /// A heartbeat as it goes on the wire.
 pub(super) fn to_ms(heartbeat: Option<Duration>) -> u32 {
     heartbeat
-        .filter(|every| !every.is_zero())
-        .map_or(0, |every| u32::try_from(every.as_millis().max(1)).unwrap_or(u32::MAX))
+        .filter(|interval| !interval.is_zero())
+        .map_or(0, |interval| u32::try_from(interval.as_millis().max(1)).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
         let mut heartbeat = Heartbeat::new(2 * SECOND, Duration::ZERO);
         assert_eq!(heartbeat.handle_deadline(4 * SECOND), Ok(Some(1)));
         assert_eq!(heartbeat.deadline(), 5 * SECOND);
-        heartbeat.heard(5 * SECOND);
+        heartbeat.on_activity(5 * SECOND);
         assert_eq!(heartbeat.deadline(), 7 * SECOND);
         assert_eq!(heartbeat.handle_deadline(7 * SECOND), Ok(Some(2)));
     }
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(agree(0, 2000), Some(2 * SECOND));
         assert_eq!(agree(1000, 0), Some(SECOND));
         assert_eq!(agree(1000, 2000), Some(SECOND));
-        assert_eq!(agree(1, 2000), Some(HEARTBEAT_MIN));
+        assert_eq!(agree(1, 2000), Some(MIN_HEARTBEAT));
         assert_eq!(to_ms(Some(Duration::from_nanos(1))), 1);
         assert_eq!(to_ms(Some(Duration::ZERO)), 0);
         assert_eq!(to_ms(Some(Duration::MAX)), u32::MAX);

@@ -1,8 +1,9 @@
 //! The bytes of a hello and of its answer.
 
-use crate::{Frame, Framing, PAYLOAD_BYTES_MAX, Violation, kind};
+use crate::fields::Fields;
+use crate::{Frame, Framing, MAX_PAYLOAD_BYTES, Violation, kind};
 
-use super::config::{CREDENTIAL_BYTES_MAX, PEER_PAYLOAD_BYTES_MIN};
+use super::config::{MAX_CREDENTIAL_BYTES, MIN_PEER_PAYLOAD_BYTES};
 
 /// The version this crate speaks.
 pub(super) const VERSION: u16 = 1;
@@ -21,11 +22,11 @@ const IS_ANSWER: u8 = 0x80;
 
 /// A hello. Integers are little endian, in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hello<'a> {
+pub(super) struct HelloFrame<'a> {
     /// The highest version spoken; in an answer, the one chosen.
     pub(super) version: u16,
     pub(super) features: u32,
-    pub(super) payload_bytes_max: u32,
+    pub(super) max_payload_bytes: u32,
     /// 0: none asked for.
     pub(super) heartbeat_ms: u32,
     pub(super) nonce: [u8; 16],
@@ -34,7 +35,7 @@ pub(super) struct Hello<'a> {
     pub(super) credential: &'a [u8],
 }
 
-impl<'a> Hello<'a> {
+impl<'a> HelloFrame<'a> {
     /// Whether a frame claims to be a hello. Any other frame of kind 4 is a plain peer's message.
     pub(super) fn is_claimed_by(frame: Frame<'_>) -> bool {
         frame.kind == kind::HELLO && frame.payload.starts_with(&MAGIC)
@@ -51,64 +52,52 @@ impl<'a> Hello<'a> {
     /// # Panics
     /// If the credential is longer than `SessionConfig::check` allows.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        assert!(self.credential.len() <= CREDENTIAL_BYTES_MAX, "the configuration was not checked");
+        assert!(self.credential.len() <= MAX_CREDENTIAL_BYTES, "the configuration was not checked");
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&self.version.to_le_bytes());
         head.extend_from_slice(&self.features.to_le_bytes());
-        head.extend_from_slice(&self.payload_bytes_max.to_le_bytes());
+        head.extend_from_slice(&self.max_payload_bytes.to_le_bytes());
         head.extend_from_slice(&self.heartbeat_ms.to_le_bytes());
         head.extend_from_slice(&self.nonce);
         head.push(
             u8::from(self.is_answer) * IS_ANSWER + u8::from(self.demands_proof) * DEMANDS_PROOF,
         );
         head.extend_from_slice(&(self.credential.len() as u16).to_le_bytes());
-        Framing::encode_native(kind::HELLO, &head, self.credential, PAYLOAD_BYTES_MAX, out)
+        Framing::encode_native(kind::HELLO, &head, self.credential, MAX_PAYLOAD_BYTES, out)
             .expect("a hello is far below the largest frame");
     }
 
     /// Reads a payload that begins with the magic. Flags that are not defined and bytes after the
     /// credential are left for later versions to use.
     pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
-        let mut rest = Fields(&payload[MAGIC.len()..]);
-        let version = u16::from_le_bytes(rest.take()?);
-        let features = u32::from_le_bytes(rest.take()?);
-        let payload_bytes_max = u32::from_le_bytes(rest.take()?);
-        let heartbeat_ms = u32::from_le_bytes(rest.take()?);
-        let nonce = rest.take()?;
-        let [flags] = rest.take()?;
-        let credential_bytes = usize::from(u16::from_le_bytes(rest.take()?));
-        if payload_bytes_max < PEER_PAYLOAD_BYTES_MIN {
+        let mut fields = Fields::new(&payload[MAGIC.len()..], kind::HELLO, "shorter than 41 bytes");
+        let version = fields.u16()?;
+        let features = fields.u32()?;
+        let max_payload_bytes = fields.u32()?;
+        let heartbeat_ms = fields.u32()?;
+        let nonce = fields.take()?;
+        let [flags] = fields.take()?;
+        let credential_bytes = usize::from(fields.u16()?);
+        if max_payload_bytes < MIN_PEER_PAYLOAD_BYTES {
             return Err(malformed("a largest payload below 64 bytes"));
         }
-        if credential_bytes > CREDENTIAL_BYTES_MAX {
+        if credential_bytes > MAX_CREDENTIAL_BYTES {
             return Err(malformed("a credential of more than 1024 bytes"));
         }
-        let Some(credential) = rest.0.get(..credential_bytes) else {
+        let Some(credential) = fields.rest().get(..credential_bytes) else {
             return Err(malformed("shorter than its credential"));
         };
         Ok(Self {
             version,
             features,
-            payload_bytes_max,
+            max_payload_bytes,
             heartbeat_ms,
             nonce,
             is_answer: flags & IS_ANSWER != 0,
             demands_proof: flags & DEMANDS_PROOF != 0,
             credential,
         })
-    }
-}
-
-/// What is left to read.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Violation> {
-        let short = || malformed("shorter than 41 bytes");
-        let (field, rest) = self.0.split_first_chunk().ok_or_else(short)?;
-        self.0 = rest;
-        Ok(*field)
     }
 }
 
@@ -120,10 +109,10 @@ pub(super) fn malformed(why: &'static str) -> Violation {
 mod tests {
     use super::*;
 
-    const HELLO: Hello<'static> = Hello {
+    const HELLO: HelloFrame<'static> = HelloFrame {
         version: 7,
         features: 0x0102_0304,
-        payload_bytes_max: 99,
+        max_payload_bytes: 99,
         heartbeat_ms: 1500,
         nonce: [9; 16],
         is_answer: true,
@@ -141,17 +130,17 @@ mod tests {
     fn a_hello_is_read_as_it_was_written_and_what_follows_is_ignored() {
         let mut payload = payload();
         assert_eq!(payload.len(), HEAD_BYTES + 8);
-        assert_eq!(Hello::parse(&payload), Ok(HELLO));
+        assert_eq!(HelloFrame::parse(&payload), Ok(HELLO));
         payload.extend_from_slice(b"of a later version");
         payload[38] |= 0x7e;
-        assert_eq!(Hello::parse(&payload), Ok(HELLO));
+        assert_eq!(HelloFrame::parse(&payload), Ok(HELLO));
     }
 
     #[test]
     fn a_hello_cut_anywhere_is_malformed() {
         let payload = payload();
         for len in MAGIC.len()..payload.len() {
-            assert!(Hello::parse(&payload[..len]).is_err(), "{len} bytes");
+            assert!(HelloFrame::parse(&payload[..len]).is_err(), "{len} bytes");
         }
     }
 
@@ -159,12 +148,12 @@ mod tests {
     fn limits_of_a_hello_are_checked() {
         let mut small = payload();
         small[14..18].copy_from_slice(&63_u32.to_le_bytes());
-        assert!(Hello::parse(&small).is_err());
+        assert!(HelloFrame::parse(&small).is_err());
         let mut long = payload();
         long.resize(HEAD_BYTES + 2000, b'x');
         long[39..41].copy_from_slice(&1025_u16.to_le_bytes());
-        assert!(Hello::parse(&long).is_err());
+        assert!(HelloFrame::parse(&long).is_err());
         long[39..41].copy_from_slice(&1024_u16.to_le_bytes());
-        assert_eq!(Hello::parse(&long).unwrap().credential.len(), 1024);
+        assert_eq!(HelloFrame::parse(&long).unwrap().credential.len(), 1024);
     }
 }

@@ -21,13 +21,13 @@ pub struct KeyError {
 
 impl Key {
     /// The least number of bytes.
-    pub const BYTES_MIN: usize = 16;
+    pub const MIN_BYTES: usize = 16;
     /// The largest number of bytes.
-    pub const BYTES_MAX: usize = 1024;
+    pub const MAX_BYTES: usize = 1024;
 
-    /// Takes [`Key::BYTES_MIN`] to [`Key::BYTES_MAX`] bytes, ideally random ones.
+    /// Takes [`Key::MIN_BYTES`] to [`Key::MAX_BYTES`] bytes, ideally random ones.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
-        if (Self::BYTES_MIN..=Self::BYTES_MAX).contains(&bytes.len()) {
+        if (Self::MIN_BYTES..=Self::MAX_BYTES).contains(&bytes.len()) {
             Ok(Self(bytes.into()))
         } else {
             Err(KeyError { len: bytes.len() })
@@ -99,8 +99,8 @@ impl fmt::Display for KeyError {
         write!(
             f,
             "a key has {} to {} bytes, this one has {}; make one with 32 random bytes",
-            Key::BYTES_MIN,
-            Key::BYTES_MAX,
+            Key::MIN_BYTES,
+            Key::MAX_BYTES,
             self.len
         )
     }

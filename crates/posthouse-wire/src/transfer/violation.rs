@@ -5,7 +5,7 @@ use std::fmt;
 use super::abort_code;
 
 /// What is wrong with a peer's part in a transfer. It ends the transfer, not the connection: say
-/// abort with [`code`](Self::code). `Display` tells nothing that the peer does not know.
+/// abort with [`bye_code`](Self::code). `Display` tells nothing that the peer does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferViolation {
     /// An accept after an accept.

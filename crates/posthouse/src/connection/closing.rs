@@ -131,7 +131,7 @@ impl Strand {
         let Some(deadline) = cx.core.life.shutdown_deadline() else { return };
         let close = match cx.now >= deadline {
             true => Close::abort(),
-            false => Close::with_code(posthouse_wire::code::GOING_AWAY, "the server shuts down"),
+            false => Close::with_code(posthouse_wire::bye_code::GOING_AWAY, "the server shuts down"),
         };
         self.close(cx, close, DisconnectReason::new(DisconnectKind::Shutdown, ""));
     }

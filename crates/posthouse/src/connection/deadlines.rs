@@ -2,23 +2,18 @@
 
 use std::time::Duration;
 
-use posthouse_wire::{PaceLimits, code};
+use posthouse_wire::{FrameRateLimits, MIN_BYTES_PER_SECOND, RATE_GRACE, bye_code as code};
 
 use super::{Connection, Context, Phase};
 use crate::close::{Close, DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 
-/// A peer must take, and send, at least so many bytes a second.
-const BYTES_PER_SECOND_MIN: u64 = 240;
-/// The rate of a frame counts from here on.
-const RATE_GRACE: Duration = Duration::from_secs(5);
-
 impl Connection {
-    fn pace_limits(frame_ms: u64) -> PaceLimits {
-        PaceLimits {
-            frame_max: Duration::from_millis(frame_ms),
+    fn pace_limits(frame_ms: u64) -> FrameRateLimits {
+        FrameRateLimits {
+            max_frame_time: Duration::from_millis(frame_ms),
             grace: RATE_GRACE,
-            bytes_per_second_min: BYTES_PER_SECOND_MIN,
+            min_bytes_per_second: MIN_BYTES_PER_SECOND,
         }
     }
 
@@ -130,7 +125,7 @@ impl Connection {
         if !self.strand.takes_messages() {
             // What is not listened to is not silent; what it asks is not answered. So it is sent
             // a ping in each heartbeat: it hears of us.
-            self.strand.session.heard(cx.now);
+            self.strand.session.on_activity(cx.now);
         } else if let Err(violation) = result {
             self.strand.on_violation(cx, &violation);
         }
@@ -141,7 +136,7 @@ impl Connection {
         let limits = Self::pace_limits(self.strand.config.options.frame_timeout_ms);
         let Some(pace) = &mut self.inbound.pace else { return };
         if !self.strand.takes_messages() {
-            **pace = posthouse_wire::Pace::began(cx.now);
+            **pace = posthouse_wire::FrameRate::began(cx.now);
         } else if let Err(violation) = pace.check(cx.now, &limits) {
             self.strand.on_violation(cx, &violation);
         }
@@ -153,7 +148,7 @@ impl Connection {
         let Some((_, sent_before)) = strand.stall.filter(|(at, _)| *at <= cx.now) else { return };
         let sent = strand.record.as_ref().map_or(0, |record| record.bytes_sent());
         let stall_ms = strand.config.options.stall_timeout_ms;
-        if sent - sent_before < BYTES_PER_SECOND_MIN * stall_ms / 1000 {
+        if sent - sent_before < MIN_BYTES_PER_SECOND * stall_ms / 1000 {
             let text = format!("it took {} bytes in {stall_ms} ms", sent - sent_before);
             strand.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, text));
         } else {

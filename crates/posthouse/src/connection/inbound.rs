@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use posthouse_io::{Buffer, Error, Outcome};
-use posthouse_wire::{Pace, Reader};
+use posthouse_wire::{FrameRate, Reader};
 
 /// The input of a connection. Idle it holds no buffer.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(super) struct Inbound {
     /// Boxed: most connections hold nothing most of the time.
     held: Option<Box<Held>>,
     /// How fast the frame that has begun arrives.
-    pub(super) pace: Option<Box<Pace>>,
+    pub(super) pace: Option<Box<FrameRate>>,
     /// Bytes that the reader's partial frame counts in the endpoint's budget.
     pub(super) budgeted_bytes: usize,
     /// The sequence number of the next receive to submit.

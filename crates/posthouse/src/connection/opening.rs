@@ -132,7 +132,7 @@ impl Strand {
         if self.config.is_native() {
             let mut control = std::mem::take(&mut cx.local.control);
             let nonce = crate::core::nonce(&cx.core.port);
-            self.session.start(&self.config.session, cx.now, nonce, &mut control);
+            self.session.start(&self.config.session, nonce, &mut control);
             self.send_control(cx, control);
         }
         if !self.config.is_native() || self.session.is_established(&self.config.session) {

@@ -1,7 +1,9 @@
 //! From received bytes to the handler: in order, one message at a time, stoppable between any two.
 
 use posthouse_io::{Cancel, Op, Outcome as IoOutcome, ReceiveMode};
-use posthouse_wire::{Event, Frame, FrameError, Pace, Status, Violation, code};
+use posthouse_wire::{
+    Frame, FrameError, FrameRate, ReplyStatus, SessionEvent, Violation, bye_code as code,
+};
 
 use super::inbound::{Chunk, End};
 use super::{Connection, Context, Phase, Strand};
@@ -60,7 +62,7 @@ impl Connection {
         match outcome {
             IoOutcome::Received(buffer) => {
                 if self.strand.takes_messages() {
-                    self.strand.session.heard(cx.now);
+                    self.strand.session.on_activity(cx.now);
                 }
                 if let Some(record) = &self.strand.record {
                     record.received_bytes(buffer.len(), cx.now);
@@ -148,7 +150,7 @@ impl Connection {
                 }
                 Ok(None) => {
                     if self.inbound.reader.is_partial() {
-                        let begun = || Box::new(Pace::began(cx.now));
+                        let begun = || Box::new(FrameRate::began(cx.now));
                         self.inbound.pace.get_or_insert_with(begun).progress(used);
                     }
                     return Delivered::Whole;
@@ -241,7 +243,7 @@ impl Connection {
 impl Strand {
     /// The largest payload that is taken from the peer now.
     fn payload_bytes_max(&self) -> usize {
-        let max = self.config.wire.payload_bytes_max;
+        let max = self.config.wire.max_payload_bytes;
         let trusted = self.phase == Phase::Open && !self.unadmitted;
         if trusted || self.outgoing { max } else { max.min(UNADMITTED_PAYLOAD_BYTES_MAX) }
     }
@@ -261,17 +263,17 @@ impl Strand {
         );
         self.send_control(cx, control);
         match event {
-            Ok(Event::Message { kind, payload }) => self.on_message(cx, kind, payload),
-            Ok(Event::Request { id, kind, payload }) => self.on_request(cx, id, kind, payload),
-            Ok(Event::Reply { id, status, kind, payload }) => {
+            Ok(SessionEvent::Message { kind, payload }) => self.on_message(cx, kind, payload),
+            Ok(SessionEvent::Request { id, kind, payload }) => self.on_request(cx, id, kind, payload),
+            Ok(SessionEvent::Reply { id, status, kind, payload }) => {
                 self.on_reply(cx, id, status, kind, payload);
             }
-            Ok(Event::Transfer(frame)) => self.on_transfer_frame(cx, frame),
-            Ok(Event::Established) => self.on_established(cx),
-            Ok(Event::Bye(bye)) => {
+            Ok(SessionEvent::Transfer(frame)) => self.on_transfer_frame(cx, frame),
+            Ok(SessionEvent::Established) => self.on_established(cx),
+            Ok(SessionEvent::Bye(bye)) => {
                 self.close(cx, Close::graceful(), DisconnectReason::goodbye(bye));
             }
-            Ok(Event::Nothing) => {}
+            Ok(SessionEvent::Nothing) => {}
             Err(violation) => self.on_violation(cx, &violation),
         }
     }
@@ -313,7 +315,7 @@ impl Strand {
     /// A server that greets at once does so before it has read our hello. The handler is told of a
     /// connection that can do all that hello brings, so the greeting waits for the answer.
     fn keep_early(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
-        let max = self.config.wire.payload_bytes_max + EARLY_MESSAGE_BYTES;
+        let max = self.config.wire.max_payload_bytes + EARLY_MESSAGE_BYTES;
         let extras = self.extras();
         extras.early_bytes += payload.len() + EARLY_MESSAGE_BYTES;
         if extras.early_bytes <= max {
@@ -344,10 +346,14 @@ impl Strand {
         let max = self.config.options.max_requests;
         let limit = self.spoken().payload_bytes_max;
         let open = &mut self.extras().open_requests;
-        if open.len() >= max && !open.contains(&id) {
+        if open.contains(&id) {
+            let kind = posthouse_wire::REQUEST_KIND;
+            return self.on_violation(cx, &Violation::OutOfState { kind });
+        }
+        if open.len() >= max {
             let refusal = b"too many requests wait for their replies";
             let _ = self.output.append(&mut cx.local.spares, |tail| {
-                posthouse_wire::encode_reply(id, Status::Refused, 0, refusal, limit, tail)
+                posthouse_wire::encode_reply(id, ReplyStatus::Refused, 0, refusal, limit, tail)
             });
             return;
         }
@@ -373,7 +379,7 @@ impl Strand {
         &mut self,
         cx: &mut Context<'_>,
         id: u32,
-        status: Status,
+        status: ReplyStatus,
         kind: u8,
         payload: &[u8],
     ) {
@@ -384,8 +390,8 @@ impl Strand {
             return;
         };
         let reply = match status {
-            Status::Ok => Ok(Message { kind, payload }),
-            Status::Refused => Err(RequestError::Rejected(String::from_utf8_lossy(payload).into())),
+            ReplyStatus::Ok => Ok(Message { kind, payload }),
+            ReplyStatus::Refused => Err(RequestError::Rejected(String::from_utf8_lossy(payload).into())),
         };
         cx.local.watch.kind(kind);
         self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
@@ -400,8 +406,8 @@ impl Strand {
     pub(super) fn on_violation(&mut self, cx: &mut Context<'_>, violation: &Violation) {
         let kind = match violation {
             Violation::Silent { .. } => DisconnectKind::Silent,
-            _ if violation.code() == posthouse_wire::code::NOT_ADMITTED => DisconnectKind::NotAdmitted,
-            _ if violation.code() == posthouse_wire::code::TOO_SLOW => DisconnectKind::TooSlow,
+            _ if violation.code() == posthouse_wire::bye_code::NOT_ADMITTED => DisconnectKind::NotAdmitted,
+            _ if violation.code() == posthouse_wire::bye_code::TOO_SLOW => DisconnectKind::TooSlow,
             _ => DisconnectKind::Protocol,
         };
         let close = match kind {

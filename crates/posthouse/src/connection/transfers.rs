@@ -19,7 +19,9 @@ use posthouse_io::{Error, FileFault, FileOp, FileOutcome, Op, Outcome as IoOutco
 use posthouse_wire::{FileName, TransferFrame};
 
 use super::{Context, Phase, Strand};
-use crate::close::{Escaped, HandlerResult};
+use posthouse_wire::Escaped;
+
+use crate::close::HandlerResult;
 use crate::directory::Directory;
 use crate::erased::Callbacks;
 use crate::id::Operation;
@@ -354,7 +356,7 @@ impl Hands<'_, '_> {
             Err(_) => self.cx.core.stats.transfers_failed.add(1),
         }
         let (incoming, bytes) = (progress.is_incoming(), progress.transferred_bytes());
-        let name = crate::close::Escaped(progress.name()).to_string();
+        let name = posthouse_wire::Escaped(progress.name()).to_string();
         match &result {
             Ok(_) => tracing::info!(%peer, name, incoming, bytes, "file transferred"),
             Err(error) => {

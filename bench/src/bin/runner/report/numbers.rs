@@ -18,7 +18,7 @@ pub(super) fn document(report: &Report) -> String {
             json!({
                 "work": result.work.name(),
                 "unit": result.work.unit(),
-                "floor_over_itself": row(&result.floor),
+                "baseline_over_itself": row(&result.baseline),
                 "contenders": result.rows.iter().map(row).collect::<Vec<_>>(),
             })
         })

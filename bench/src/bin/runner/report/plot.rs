@@ -49,7 +49,7 @@ pub(super) fn document(report: &Report) -> String {
 
 fn panel(svg: &mut String, x: f64, y: f64, result: &WorkResult) {
     let (left, scale) = (x + NAMES_WIDTH, scale());
-    let rows = std::iter::once(&result.floor).chain(&result.rows);
+    let rows = std::iter::once(&result.baseline).chain(&result.rows);
     let count = result.rows.len() as f64 + 1.0;
     text(svg, x, y + 18.0, "start", "font-weight=\"bold\"", &result.work.name());
     let (top, bottom) = (y + PANEL_HEAD - 4.0, y + PANEL_HEAD + count * ROW_HEIGHT);
@@ -79,7 +79,7 @@ fn bar(svg: &mut String, x: f64, y: f64, row: &Row) {
     let length = ratio.median.min(RATIO_MAX) * scale;
     let color = match row.name.split(' ').next() {
         Some("posthouse") => "#2f6fb0",
-        Some("floor") => "#9a9a9a",
+        Some("baseline") => "#9a9a9a",
         _ => "#d2a25a",
     };
     let _ = writeln!(

@@ -10,16 +10,16 @@ const COMPANY_PERCENT: f64 = 10.0;
 /// Ratios: a line for each contender, a column for each kind of work.
 pub(super) fn ratios(report: &Report) -> String {
     let Some(first) = report.works.first() else { return String::new() };
-    let mut head = vec!["CPU over floor epoll".to_owned()];
+    let mut head = vec!["CPU over baseline epoll".to_owned()];
     head.extend((1..=report.works.len()).map(|number| format!("({number})")));
     let mut lines = vec![head];
     let cell = |row: &Row| match &row.measured {
         Ok(measured) => format!("{:.2}", measured.ratio.median),
         Err(_) => "-".into(),
     };
-    let mut floor = vec!["floor epoll (A/A)".to_owned()];
-    floor.extend(report.works.iter().map(|result| cell(&result.floor)));
-    lines.push(floor);
+    let mut baseline = vec!["baseline epoll (A/A)".to_owned()];
+    baseline.extend(report.works.iter().map(|result| cell(&result.baseline)));
+    lines.push(baseline);
     for (at, row) in first.rows.iter().enumerate() {
         let mut line = vec![row.name.to_owned()];
         line.extend(report.works.iter().map(|result| cell(&result.rows[at])));
@@ -50,7 +50,7 @@ pub(super) fn document(report: &Report, stem: &str) -> String {
         company(report),
         if report.quick { " **A quick run: for a first look only.**" } else { "" }
     );
-    let _ = writeln!(text, "![ratios]({stem}.svg)\n\n## Processor time over the floor\n");
+    let _ = writeln!(text, "![ratios]({stem}.svg)\n\n## Processor time over the baseline\n");
     let _ = writeln!(
         text,
         "Server CPU for each frame (connection), divided by that of the hand-written epoll server \
@@ -141,7 +141,7 @@ fn memory(report: &Report) -> String {
 }
 
 fn rows(result: &WorkResult) -> impl Iterator<Item = (&'static str, &Measured)> {
-    let all = std::iter::once(&result.floor).chain(&result.rows);
+    let all = std::iter::once(&result.baseline).chain(&result.rows);
     all.filter_map(|row| row.measured.as_ref().ok().map(|measured| (row.name, measured)))
 }
 
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_table_has_even_columns() {
         let line = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
-        let text = table(&[line(["", "ratio"]), line(["floor", "1.0"])]);
-        assert_eq!(text, "|       | ratio |\n|-------|------:|\n| floor |   1.0 |\n");
+        let text = table(&[line(["", "ratio"]), line(["baseline", "1.0"])]);
+        assert_eq!(text, "|       | ratio |\n|-------|------:|\n| baseline |   1.0 |\n");
     }
 }

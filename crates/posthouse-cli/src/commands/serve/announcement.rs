@@ -6,7 +6,7 @@ use std::path::{self, Path};
 
 use posthouse::{Address, Framing};
 
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 use crate::term::hints;
 
 pub(super) struct Announcement<'a> {

@@ -12,7 +12,7 @@ use posthouse::{
 use super::line_writer::LineSender;
 use crate::failure::{CommandResult, Failure};
 use crate::settings::ListenSettings;
-use crate::term::escaped::Escaped;
+use posthouse::Escaped;
 use crate::term::hints;
 use crate::term::units::{self, ByteSize};
 

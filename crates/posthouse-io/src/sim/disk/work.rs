@@ -3,7 +3,7 @@
 use super::volume::Publication;
 use super::{FileId, SimDirectory, SimFile};
 use crate::error::{Error, Failure};
-use crate::file::{Directory, File, FileOp, FileOutcome};
+use crate::file::{Directory, File, FileOp, FileOutcome, is_beneath};
 use crate::operation::{FileFault, Gather, Outcome};
 use crate::sim::completions::{OpKind, Queued};
 use crate::sim::log::Note;
@@ -106,18 +106,13 @@ fn is_changing(op: &FileOp) -> bool {
     matches!(op, FileOp::Write { .. } | FileOp::Truncate { .. })
 }
 
-/// Whether it is a path beneath a directory.
-pub(super) fn is_path(path: &str) -> bool {
-    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
-}
-
 fn is_name(name: &str) -> bool {
-    is_path(name) && !name.contains('/')
+    is_beneath(name) && !name.contains('/')
 }
 
 /// What is wrong with an operation, whatever it goes through.
 fn invalid_reason(op: &FileOp) -> Option<String> {
-    let path = |path: &str| (!is_path(path)).then(|| format!("{path:?} is no path"));
+    let path = |path: &str| (!is_beneath(path)).then(|| format!("{path:?} is no path"));
     let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is no name of a part"));
     match op {
         FileOp::Open { path: of, .. } | FileOp::SyncName { path: of, .. } => path(of),

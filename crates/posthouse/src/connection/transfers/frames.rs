@@ -15,7 +15,7 @@ impl Transfers {
     ) -> Result<(), Violation> {
         self.heard = hands.cx.now;
         match frame {
-            TransferFrame::Offer { id, answers, size, modified_ms, executable, name } => {
+            TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name } => {
                 if let Some(place) = self.places.get(&id).copied() {
                     return self.offered_again(hands, place, frame.kind());
                 }
@@ -31,7 +31,7 @@ impl Transfers {
                     }
                 };
                 let offer = Offer { name: name.as_str(), size, modified_ms, executable };
-                self.on_offer(hands, (id, answers), &offer);
+                self.on_offer(hands, (id, in_reply_to), &offer);
             }
             TransferFrame::Get { id, name } => {
                 self.open_id(hands, id, frame.kind())?;
@@ -65,7 +65,7 @@ impl Transfers {
 
     /// The peer begins something under a number of its own: a new one.
     fn open_id(&mut self, hands: &Hands<'_, '_>, id: u32, kind: u8) -> Result<(), Violation> {
-        if hands.strand.session.is_own_transfer(id) || id <= self.last_peer_id {
+        if hands.strand.session.is_local_transfer(id) || id <= self.last_peer_id {
             return Err(Violation::OutOfState { kind });
         }
         self.last_peer_id = id;
@@ -74,7 +74,7 @@ impl Transfers {
 
     /// The peer speaks of something that has been begun. It may be over.
     fn known_id(&self, hands: &Hands<'_, '_>, id: u32, kind: u8) -> Result<(), Violation> {
-        let begun = match hands.strand.session.is_own_transfer(id) {
+        let begun = match hands.strand.session.is_local_transfer(id) {
             true => id < self.next_id,
             false => id <= self.last_peer_id,
         };
@@ -84,10 +84,10 @@ impl Transfers {
     fn on_offer(
         &mut self,
         hands: &mut Hands<'_, '_>,
-        (id, answers): (u32, u32),
+        (id, in_reply_to): (u32, u32),
         offer: &Offer<'_>,
     ) {
-        if let Some(get) = self.gets.remove(&answers) {
+        if let Some(get) = self.gets.remove(&in_reply_to) {
             if self.places_taken() >= PLACES_MAX {
                 let text = "too much waits for the disk";
                 hands.refuse(id, abort_code::BUSY, text);
@@ -97,7 +97,7 @@ impl Transfers {
             let Getting { directory, name, progress, .. } = get;
             return self.begin_receiving(hands, (id, false), offer, (&directory, name), progress);
         }
-        if answers != 0 {
+        if in_reply_to != 0 {
             // What was asked for is not wanted any more.
             return hands.refuse(id, abort_code::CANCELLED, "");
         }

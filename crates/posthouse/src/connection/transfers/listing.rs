@@ -1,12 +1,12 @@
 //! What files there are: asked of the peer, and answered.
 
 use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
-use posthouse_wire::{Entries, Entry, FileName, TransferFrame, abort_code};
+use posthouse_wire::{FileName, ListingEntries, ListingEntry, TransferFrame, abort_code};
 
 use super::{Asking, Hands, ListTask, Transfers, Work};
 use crate::transfer::{FileEntry, TransferError, TransferErrorKind};
 
-/// Entries that one answer has at most; fewer where their names fill a frame.
+/// ListingEntries that one answer has at most; fewer where their names fill a frame.
 const ENTRIES_MAX: usize = 1024;
 /// Bytes that one answer has at most.
 const LISTED_BYTES_MAX: usize = 64 * 1024;
@@ -39,12 +39,12 @@ impl Transfers {
         &mut self,
         hands: &mut Hands<'_, '_>,
         id: u32,
-        entries: Entries<'_>,
+        entries: ListingEntries<'_>,
     ) {
         let Some(list) = self.lists.remove(&id) else { return };
         let entries = entries.filter_map(|entry| {
             let name = FileName::from_wire(entry.name).ok()?;
-            let Entry { size, modified_ms, executable, .. } = entry;
+            let ListingEntry { size, modified_ms, executable, .. } = entry;
             Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
         });
         let entries = entries.collect();
@@ -113,7 +113,7 @@ fn listed(
 ) -> bool {
     // What could not be offered either is not shown.
     let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
-    let entries = entries.map(|entry| Entry {
+    let entries = entries.map(|entry| ListingEntry {
         size: entry.metadata.bytes,
         modified_ms: Some(entry.metadata.modified_ms),
         executable: entry.metadata.executable,

@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
-use posthouse_wire::{FileName, Incoming, TransferFrame, Violation};
+use posthouse_wire::{FileName, FileReceiver, TransferFrame, Violation};
 
 use super::{Hands, JOBS_MAX, Transfers, Work};
-use crate::close::Escaped;
+use posthouse_wire::Escaped;
 use crate::directory::{Directory, Reservation, Spent};
 use crate::transfer::{Offer, TransferHandle, TransferError, TransferErrorKind};
 
@@ -33,7 +33,7 @@ pub(super) struct Receiving {
     part: Box<str>,
     file: Option<File>,
     step: Step,
-    incoming: Incoming,
+    incoming: FileReceiver,
     window_bytes: u64,
     /// Received and not written.
     queue: Gather,
@@ -149,8 +149,8 @@ impl Receiving {
 }
 
 /// The name of a part: the same for the same file, another for every other.
-fn part_name(offer: &Offer<'_>, name: &FileName) -> Box<str> {
-    posthouse_wire::part_name(name, offer.size, offer.modified_ms).into()
+fn part_file_name(offer: &Offer<'_>, name: &FileName) -> Box<str> {
+    posthouse_wire::part_file_name(name, offer.size, offer.modified_ms).into()
 }
 
 impl Transfers {
@@ -167,14 +167,14 @@ impl Transfers {
         let path = name.as_str().into();
         let receiving = Receiving {
             progress: Some(progress),
-            part: part_name(offer, &name),
+            part: part_file_name(offer, &name),
             name,
             directory: directory.clone(),
             modified_ms: offer.modified_ms,
             executable: offer.executable,
             file: None,
             step: Step::Looking,
-            incoming: Incoming::new(id, offer.size, window_bytes),
+            incoming: FileReceiver::new(id, offer.size, window_bytes),
             window_bytes,
             queue: Gather::default(),
             offset: 0,
@@ -447,7 +447,7 @@ impl Transfers {
     fn restart(&mut self, hands: &mut Hands<'_, '_>, place: u8) {
         let receiving = self.receiving(place);
         let (id, size) = (receiving.incoming.id(), receiving.incoming.size());
-        receiving.incoming = Incoming::new(id, size, receiving.window_bytes);
+        receiving.incoming = FileReceiver::new(id, size, receiving.window_bytes);
         self.accept(hands, place);
     }
 

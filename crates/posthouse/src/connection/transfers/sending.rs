@@ -6,7 +6,7 @@ use std::time::Duration;
 use posthouse_io::{
     Error, File, FileFault, FileOp, FileOutcome, FilePart, FileVersion, Metadata, Segment,
 };
-use posthouse_wire::{FileName, Next, Outgoing, TransferFrame, TransferViolation, abort_code};
+use posthouse_wire::{Action, FileName, FileSender, TransferFrame, TransferViolation, abort_code};
 
 use super::receiving::COMPARED_PER_SECOND;
 use super::{CHUNK_BYTES_MIN, Hands, Phase, Transfers, Work};
@@ -47,15 +47,15 @@ struct Open {
     version: Option<FileVersion>,
     /// Its hash, where it was sent in this state before.
     known: Option<[u8; 32]>,
-    outgoing: Outgoing,
+    outgoing: FileSender,
 }
 
 impl Open {
     /// Begins, with this number, or begins again.
     fn restart(&mut self, id: u32, chunk_bytes_max: usize) {
-        let outgoing = Outgoing::new(id, self.metadata.bytes, chunk_bytes_max);
+        let outgoing = FileSender::new(id, self.metadata.bytes, chunk_bytes_max);
         self.outgoing = match self.known {
-            Some(hash) => outgoing.knowing(hash),
+            Some(hash) => outgoing.with_known_hash(hash),
             None => outgoing,
         };
     }
@@ -95,12 +95,6 @@ impl From<TransferViolation> for TransferError {
     }
 }
 
-/// Whether a path of this machine leads to something beneath a directory. It need not be a name
-/// that every system can hold: only what the peer is told must.
-fn is_path(path: &str) -> bool {
-    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
-}
-
 fn changed(text: &str) -> TransferError {
     TransferError::here(TransferErrorKind::Changed, text)
 }
@@ -115,7 +109,8 @@ impl Transfers {
         progress: TransferHandle,
     ) {
         let wrong = match FileName::parse(progress.name()) {
-            Ok(name) if is_path(source) => {
+            // A path of this machine need not be a name that every system can hold.
+            Ok(name) if posthouse_io::is_beneath(source) => {
                 return self.begin_sending(hands, 0, directory, (source, name), progress);
             }
             Ok(_) => "the path is not one beneath the directory".to_owned(),
@@ -164,7 +159,7 @@ impl Transfers {
     ) {
         let done = match result {
             Ok(FileOutcome::Opened { file, metadata, version }) => {
-                let outgoing = Outgoing::new(0, metadata.bytes, hands.chunk_bytes_max());
+                let outgoing = FileSender::new(0, metadata.bytes, hands.chunk_bytes_max());
                 let known = version.and_then(|version| hands.cx.core.known_hashes.of(version));
                 let open = Open { file, metadata, version, known, outgoing };
                 self.sending(place).open = Some(open);
@@ -200,7 +195,7 @@ impl Transfers {
         open.restart(id, chunk_bytes_max);
         let said = hands.say(TransferFrame::Offer {
             id,
-            answers: sending.answers,
+            in_reply_to: sending.answers,
             size: bytes,
             modified_ms: Some(modified_ms),
             executable,
@@ -270,27 +265,27 @@ impl Transfers {
         let file = open.file.clone();
         let spares = &mut hands.cx.local.spares;
         sending.waiting_since = None;
-        let op = match open.outgoing.next() {
-            Next::Wait => {
+        let op = match open.outgoing.next_action() {
+            Action::Wait => {
                 sending.waiting_since = Some(now);
                 return;
             }
-            Next::Prefix { offset, bytes } => {
+            Action::Prefix { offset, bytes } => {
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
-            Next::Chunk { offset, bytes }
+            Action::Chunk { offset, bytes }
                 if open.known.is_some()
                     && hands.cx.lane.prefers_sendfile(bytes.min(chunk_bytes)) =>
             {
                 sending.unread = Some(bytes.min(chunk_bytes));
                 FileOp::Read { file, offset, bytes: 1, memory: Vec::new() }
             }
-            Next::Chunk { offset, bytes } => {
+            Action::Chunk { offset, bytes } => {
                 let bytes = bytes.min(chunk_bytes);
                 FileOp::Read { file, offset, bytes, memory: spares.piece() }
             }
-            Next::Done if leaving && open.known.is_some() => return,
-            Next::Done => {
+            Action::Done if leaving && open.known.is_some() => return,
+            Action::Done => {
                 sending.step = Step::Checking;
                 FileOp::Metadata { file }
             }
@@ -310,7 +305,7 @@ impl Transfers {
         let id = self.job(place).id;
         let sending = self.sending(place);
         let open = sending.open.as_mut().expect("a file that was opened");
-        if let Next::Prefix { .. } = open.outgoing.next() {
+        if let Action::Prefix { .. } = open.outgoing.next_action() {
             if open.outgoing.prefix(&memory).is_ok() {
                 self.read_on(hands, place);
                 return Ok(());
@@ -326,7 +321,7 @@ impl Transfers {
         }
         sending.chunk = Some(if let Some(bytes) = sending.unread.take() {
             let part = FilePart::new(open.file.clone(), open.outgoing.sent(), bytes);
-            open.outgoing.unseen_chunk(bytes);
+            open.outgoing.skip_chunk(bytes);
             Segment::File(Box::new(part))
         } else {
             open.outgoing.chunk(&memory);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use posthouse_wire::{FileName, part_name};
+use posthouse_wire::{FileName, part_file_name};
 
 use super::SERVER_PLACE;
 use super::later::KeptOffer;
@@ -300,7 +300,7 @@ impl Book {
         let Ok(path) = FileName::parse(&inner.shelves.path_of(actor.place, name)) else {
             return self.ledger.wrong(format!("T17: {name:?} was offered"));
         };
-        let part = part_name(&path, *size, *modified_ms);
+        let part = part_file_name(&path, *size, *modified_ms);
         let path = path.as_str().to_owned();
         let receivers = inner.receivers(actor.place, &path);
         receivers.add();

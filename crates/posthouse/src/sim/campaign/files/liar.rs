@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use posthouse_wire::{Next, Outgoing, TransferFrame};
+use posthouse_wire::{Action, FileSender, TransferFrame};
 
 use super::SERVER_PLACE;
 use super::book::Book;
@@ -40,7 +40,7 @@ struct Sending {
     name: String,
     part: String,
     content: Vec<u8>,
-    outgoing: Outgoing,
+    outgoing: FileSender,
     /// True exactly when what was sent is not what was hashed.
     spoiled: bool,
     /// True exactly when something was said of it that may have the server throw away what it has:
@@ -257,11 +257,11 @@ impl Liar {
         let (part, crashes) = book.shelves(|shelves| {
             let path = shelves.path_of(SERVER_PLACE, name);
             let name = posthouse_wire::FileName::parse(&path).expect("a name of the stock");
-            let part = posthouse_wire::part_name(&name, size, Some(0));
+            let part = posthouse_wire::part_file_name(&name, size, Some(0));
             (part, shelves.crashes(SERVER_PLACE))
         });
         let chunk_bytes_max = 1 + dice.below(8_000) as usize;
-        let outgoing = Outgoing::new(id, size, chunk_bytes_max);
+        let outgoing = FileSender::new(id, size, chunk_bytes_max);
         let name = name.to_owned();
         let sending =
             Sending { name, part, content, outgoing, spoiled: false, disowned: false, crashes };
@@ -273,7 +273,7 @@ impl Liar {
         let Sending { name, content, .. } = &self.sending[&id];
         self.say(TransferFrame::Offer {
             id,
-            answers: 0,
+            in_reply_to: 0,
             size: content.len() as u64,
             modified_ms: Some(0),
             executable: false,
@@ -285,18 +285,18 @@ impl Liar {
     fn go_on(&mut self, book: &Book, dice: &mut Dice, id: u32) {
         for _ in 0..dice.below(30) {
             let Some(sending) = self.sending.get_mut(&id) else { return };
-            match sending.outgoing.next() {
-                Next::Wait => return,
-                Next::Prefix { offset, bytes } => {
+            match sending.outgoing.next_action() {
+                Action::Wait => return,
+                Action::Prefix { offset, bytes } => {
                     let offset = offset as usize;
                     let same = sending.outgoing.prefix(&sending.content[offset..offset + bytes]);
                     if same.is_err() {
                         let (size, most) = (sending.content.len() as u64, 4000);
-                        sending.outgoing = Outgoing::new(id, size, most);
+                        sending.outgoing = FileSender::new(id, size, most);
                         return self.say_offer(id);
                     }
                 }
-                Next::Chunk { offset, bytes } => {
+                Action::Chunk { offset, bytes } => {
                     let mut chunk = sending.content[offset as usize..][..bytes].to_vec();
                     sending.outgoing.chunk(&chunk);
                     if dice.one_in(40) {
@@ -305,7 +305,7 @@ impl Liar {
                     }
                     self.say(TransferFrame::Chunk { id, bytes: &chunk });
                 }
-                Next::Done => {
+                Action::Done => {
                     let hash = sending.outgoing.done();
                     if !sending.spoiled {
                         let Sending { name, content, .. } = &*sending;
@@ -363,9 +363,9 @@ impl Liar {
             16 => {
                 let (size, modified_ms, executable) = (limit, Some(0), false);
                 let id = self.new_id();
-                let answers = dice.below(4) as u32;
+                let in_reply_to = dice.below(4) as u32;
                 let offer =
-                    TransferFrame::Offer { id, answers, size, modified_ms, executable, name };
+                    TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name };
                 self.spoil(dice, offer);
                 // Its number may have become another, which a later one of ours may be as well.
                 self.spoiled_offer = true;
@@ -385,7 +385,7 @@ impl Liar {
 
     fn say_offer_of(&self, id: u32, size: u64, name: &[u8]) {
         let (modified_ms, executable) = (Some(0), false);
-        self.say(TransferFrame::Offer { id, answers: 0, size, modified_ms, executable, name });
+        self.say(TransferFrame::Offer { id, in_reply_to: 0, size, modified_ms, executable, name });
     }
 
     /// Offers thousands of files that it will not send.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use posthouse_io::sim::Network;
-use posthouse_wire::Incoming;
+use posthouse_wire::FileReceiver;
 
 use super::{SERVER_PLACE, stock};
 use crate::sim::Disk;
@@ -45,7 +45,7 @@ pub(super) struct Shelves {
 
 /// BLAKE3 of a whole file.
 pub(super) fn hash(content: &[u8]) -> [u8; 32] {
-    let mut incoming = Incoming::new(1, content.len() as u64, 1);
+    let mut incoming = FileReceiver::new(1, content.len() as u64, 1);
     incoming.held(content);
     incoming.hash()
 }

@@ -1,42 +1,47 @@
-//! The files: where they come from, where they go, and whether they arrived.
+//! The files that are sent, the directory that receives them, and the check of what arrived.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::ways::Kind;
-
 pub(crate) const SMALL_FILES: usize = 2000;
 const SMALL_BYTES: usize = 10 * 1024;
 
-pub(crate) struct House {
+/// The files of one transfer: one large, or many small ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileSet {
+    Large,
+    Small,
+}
+
+pub(crate) struct Fixture {
     root: PathBuf,
 }
 
-fn told(path: &Path) -> impl FnOnce(std::io::Error) -> String + use<> {
+fn at_path(path: &Path) -> impl FnOnce(std::io::Error) -> String + use<> {
     let path = path.display().to_string();
     move |error| format!("{path}: {error}")
 }
 
-impl House {
+impl Fixture {
     /// Makes the files: random bytes, so that nothing can be saved on them.
     pub(crate) fn build(place: &Path, large_bytes: u64) -> Result<Self, String> {
         let root = place.join(format!("posthouse-bench-{}", std::process::id()));
-        let house = Self { root };
-        let small = house.outbox().join("small");
-        fs::create_dir_all(&small).map_err(told(&small))?;
+        let fixture = Self { root };
+        let small = fixture.outbox().join("small");
+        fs::create_dir_all(&small).map_err(at_path(&small))?;
         let mut random = File::open("/dev/urandom").map_err(|error| error.to_string())?;
-        let path = house.outbox().join("large.bin");
-        let mut large = File::create(&path).map_err(told(&path))?;
-        std::io::copy(&mut (&random).take(large_bytes), &mut large).map_err(told(&path))?;
+        let path = fixture.outbox().join("large.bin");
+        let mut large = File::create(&path).map_err(at_path(&path))?;
+        std::io::copy(&mut (&random).take(large_bytes), &mut large).map_err(at_path(&path))?;
         let mut bytes = vec![0; SMALL_BYTES];
         for number in 0..SMALL_FILES {
             random.read_exact(&mut bytes).map_err(|error| error.to_string())?;
             let path = small.join(format!("{number:04}.bin"));
-            let mut file = File::create(&path).map_err(told(&path))?;
-            file.write_all(&bytes).map_err(told(&path))?;
+            let mut file = File::create(&path).map_err(at_path(&path))?;
+            file.write_all(&bytes).map_err(at_path(&path))?;
         }
-        Ok(house)
+        Ok(fixture)
     }
 
     pub(crate) fn outbox(&self) -> PathBuf {
@@ -54,19 +59,19 @@ impl House {
     pub(crate) fn empty_inbox(&self) -> Result<(), String> {
         let inbox = self.inbox();
         let _ = fs::remove_dir_all(&inbox);
-        fs::create_dir_all(inbox.join("small")).map_err(told(&inbox))
+        fs::create_dir_all(inbox.join("small")).map_err(at_path(&inbox))
     }
 
     /// Compares what arrived with what was sent.
-    pub(crate) fn check(&self, kind: Kind, way: &str) -> Result<(), String> {
-        let names: Vec<String> = match kind {
-            Kind::Large => vec!["large.bin".to_owned()],
-            Kind::Small => (0..SMALL_FILES).map(|n| format!("small/{n:04}.bin")).collect(),
+    pub(crate) fn check(&self, set: FileSet, method: &str) -> Result<(), String> {
+        let names: Vec<String> = match set {
+            FileSet::Large => vec!["large.bin".to_owned()],
+            FileSet::Small => (0..SMALL_FILES).map(|n| format!("small/{n:04}.bin")).collect(),
         };
         for name in names {
-            let (sent, came) = (self.outbox().join(&name), self.inbox().join(&name));
-            if !same(&sent, &came)? {
-                return Err(format!("{way}: {name} is not what was sent"));
+            let (source, copy) = (self.outbox().join(&name), self.inbox().join(&name));
+            if !same(&source, &copy)? {
+                return Err(format!("{method}: {name} is not what was sent"));
             }
         }
         Ok(())
@@ -80,7 +85,7 @@ impl House {
 
 fn same(one: &Path, other: &Path) -> Result<bool, String> {
     let (mut one, mut other) =
-        (File::open(one).map_err(told(one))?, File::open(other).map_err(told(other))?);
+        (File::open(one).map_err(at_path(one))?, File::open(other).map_err(at_path(other))?);
     let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
     loop {
         let bytes = one.read(&mut left).map_err(|error| error.to_string())?;

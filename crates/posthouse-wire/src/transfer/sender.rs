@@ -7,21 +7,21 @@ use blake3::{Hash, Hasher};
 use super::TransferViolation;
 use crate::kind;
 
-/// A file on its way out: what to read next, what to say, and what the receiver may say.
+/// The sender's side of a transfer.
 ///
-/// The caller reads what [`next`](Self::next) asks for and hands it in: to
-/// [`prefix`](Self::prefix) while what the receiver holds is compared, to [`chunk`](Self::chunk)
-/// when it is sent. Where the hash of the whole file is [known](Self::knowing), what is sent need
-/// not be seen.
+/// The caller performs each [`next_action`](Self::next_action) and hands in the bytes that it has
+/// read: to [`prefix`](Self::prefix) while the receiver's prefix is compared, to
+/// [`chunk`](Self::chunk) when they are sent. With a [known hash](Self::with_known_hash) a chunk
+/// can be sent unread, with [`skip_chunk`](Self::skip_chunk).
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct FileSender {
     id: u32,
     size: u64,
-    chunk_bytes_max: usize,
+    max_chunk_bytes: usize,
     /// Of what was compared, and, where the hash is not known, of what was sent.
     hasher: Hasher,
     known: Option<Hash>,
-    phase: Phase,
+    phase: SenderPhase,
     /// The position up to which the file has been compared or sent.
     position: u64,
     /// What the receiver says that it holds.
@@ -33,7 +33,7 @@ pub struct Outgoing {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum SenderPhase {
     Offered,
     /// What the receiver holds is read and hashed.
     Comparing,
@@ -44,9 +44,9 @@ enum Phase {
     Differs,
 }
 
-/// What to do next.
+/// The next step of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Action {
     /// Nothing, until the receiver says something.
     Wait,
     /// Read at most so much from here, to compare.
@@ -80,21 +80,21 @@ impl fmt::Display for PrefixDiffers {
 
 impl std::error::Error for PrefixDiffers {}
 
-impl Outgoing {
+impl FileSender {
     /// A file that is offered. A chunk carries at most so many bytes of it.
     ///
     /// # Panics
     ///
     /// Where a chunk may have no byte.
-    pub fn new(id: u32, size: u64, chunk_bytes_max: usize) -> Self {
-        assert!(chunk_bytes_max > 0, "a chunk has bytes");
+    pub fn new(id: u32, size: u64, max_chunk_bytes: usize) -> Self {
+        assert!(max_chunk_bytes > 0, "a chunk has bytes");
         Self {
             id,
             size,
-            chunk_bytes_max,
+            max_chunk_bytes,
             hasher: Hasher::new(),
             known: None,
-            phase: Phase::Offered,
+            phase: SenderPhase::Offered,
             position: 0,
             held: 0,
             prefix: Hash::from([0; 32]),
@@ -102,10 +102,10 @@ impl Outgoing {
         }
     }
 
-    /// The same, of a file whose hash is known. (The receiver makes its own of what it gets: a
-    /// wrong one fails the transfer.)
+    /// Sets the hash of the file, which need not be computed then. (The receiver computes its own:
+    /// a wrong hash fails the transfer.)
     #[must_use]
-    pub fn knowing(self, hash: [u8; 32]) -> Self {
+    pub fn with_known_hash(self, hash: [u8; 32]) -> Self {
         Self { known: Some(Hash::from(hash)), ..self }
     }
 
@@ -117,7 +117,7 @@ impl Outgoing {
         limit: u64,
         prefix: [u8; 32],
     ) -> Result<(), TransferViolation> {
-        if self.phase != Phase::Offered {
+        if self.phase != SenderPhase::Offered {
             return Err(TransferViolation::AcceptedTwice);
         }
         let (size, prefix) = (self.size, Hash::from(prefix));
@@ -133,33 +133,37 @@ impl Outgoing {
         }
         (self.held, self.prefix) = (offset, prefix);
         self.limit = limit.min(size);
-        self.phase = if offset == 0 { Phase::Sending } else { Phase::Comparing };
+        self.phase = if offset == 0 { SenderPhase::Sending } else { SenderPhase::Comparing };
         Ok(())
     }
 
     /// The receiver may get it up to here. A lower limit than before says nothing.
     pub fn credit(&mut self, limit: u64) -> Result<(), TransferViolation> {
-        if self.phase == Phase::Offered {
+        if self.phase == SenderPhase::Offered {
             return Err(TransferViolation::OutOfTurn { kind: kind::CREDIT });
         }
         self.limit = self.limit.max(limit.min(self.size));
         Ok(())
     }
 
-    /// What to do next.
-    pub fn next(&self) -> Next {
+    /// Returns the next step.
+    pub fn next_action(&self) -> Action {
         let offset = self.position;
         match self.phase {
-            Phase::Offered | Phase::Said | Phase::Differs => Next::Wait,
-            Phase::Comparing => Next::Prefix { offset, bytes: self.at_most(self.held - offset) },
-            Phase::Sending if offset == self.size => Next::Done,
-            Phase::Sending if offset == self.limit => Next::Wait,
-            Phase::Sending => Next::Chunk { offset, bytes: self.at_most(self.limit - offset) },
+            SenderPhase::Offered | SenderPhase::Said | SenderPhase::Differs => Action::Wait,
+            SenderPhase::Comparing => {
+                Action::Prefix { offset, bytes: self.at_most(self.held - offset) }
+            }
+            SenderPhase::Sending if offset == self.size => Action::Done,
+            SenderPhase::Sending if offset == self.limit => Action::Wait,
+            SenderPhase::Sending => {
+                Action::Chunk { offset, bytes: self.at_most(self.limit - offset) }
+            }
         }
     }
 
     fn at_most(&self, bytes: u64) -> usize {
-        usize::try_from(bytes).unwrap_or(usize::MAX).min(self.chunk_bytes_max)
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(self.max_chunk_bytes)
     }
 
     /// Bytes that were read to compare. When all of them are there, they are compared.
@@ -168,17 +172,17 @@ impl Outgoing {
     ///
     /// Where nothing, or not so much, was to be read.
     pub fn prefix(&mut self, bytes: &[u8]) -> Result<(), PrefixDiffers> {
-        assert!(self.phase == Phase::Comparing, "nothing is compared now");
+        assert!(self.phase == SenderPhase::Comparing, "nothing is compared now");
         self.advance(bytes.len(), self.held);
         self.hasher.update(bytes);
         if self.position < self.held {
             return Ok(());
         }
         if self.hasher.finalize() != self.prefix {
-            self.phase = Phase::Differs;
+            self.phase = SenderPhase::Differs;
             return Err(PrefixDiffers);
         }
-        self.phase = Phase::Sending;
+        self.phase = SenderPhase::Sending;
         Ok(())
     }
 
@@ -188,20 +192,20 @@ impl Outgoing {
     ///
     /// Where nothing, or not so much, may be sent.
     pub fn chunk(&mut self, bytes: &[u8]) {
-        assert!(self.phase == Phase::Sending, "nothing is sent now");
+        assert!(self.phase == SenderPhase::Sending, "nothing is sent now");
         self.advance(bytes.len(), self.limit);
         if self.known.is_none() {
             self.hasher.update(bytes);
         }
     }
 
-    /// So many bytes are sent now, and are not seen.
+    /// Advances by `bytes` that are sent without passing through here.
     ///
     /// # Panics
     ///
-    /// Where the hash is not known, or nothing, or not so much, may be sent.
-    pub fn unseen_chunk(&mut self, bytes: usize) {
-        assert!(self.phase == Phase::Sending, "nothing is sent now");
+    /// If the hash is not known, or fewer bytes, or none, may be sent.
+    pub fn skip_chunk(&mut self, bytes: usize) {
+        assert!(self.phase == SenderPhase::Sending, "nothing is sent now");
         assert!(self.known.is_some(), "the hash must be made of what is sent");
         self.advance(bytes, self.limit);
     }
@@ -222,14 +226,14 @@ impl Outgoing {
     ///
     /// Where not all has been sent.
     pub fn done(&mut self) -> [u8; 32] {
-        assert!(self.next() == Next::Done, "there is more to send");
-        self.phase = Phase::Said;
+        assert!(self.next_action() == Action::Done, "there is more to send");
+        self.phase = SenderPhase::Said;
         *self.whole().as_bytes()
     }
 
     /// The receiver says that it has all of it.
     pub fn confirmed(&mut self, hash: [u8; 32]) -> Result<(), TransferViolation> {
-        if self.phase != Phase::Said {
+        if self.phase != SenderPhase::Said {
             return Err(TransferViolation::OutOfTurn { kind: kind::DONE });
         }
         match self.whole() == Hash::from(hash) {
@@ -271,39 +275,43 @@ mod tests {
     }
 
     /// A file of ten bytes that was accepted from this position on, with as much credit as asked.
-    fn accepted(offset: u64, prefix: &[u8]) -> Outgoing {
-        let mut sender = Outgoing::new(1, 10, 4);
+    fn accepted(offset: u64, prefix: &[u8]) -> FileSender {
+        let mut sender = FileSender::new(1, 10, 4);
         sender.accepted(offset, u64::MAX, hash(prefix)).unwrap();
         sender
     }
 
     #[test]
     fn nothing_is_sent_before_the_accept_nor_beyond_the_credit() {
-        let mut sender = Outgoing::new(3, 10, 4);
-        assert_eq!((sender.next(), sender.id(), sender.size()), (Next::Wait, 3, 10));
+        let mut sender = FileSender::new(3, 10, 4);
+        assert_eq!((sender.next_action(), sender.id(), sender.size()), (Action::Wait, 3, 10));
         sender.accepted(0, 5, hash(b"")).unwrap();
-        assert_eq!(sender.next(), Next::Chunk { offset: 0, bytes: 4 });
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 0, bytes: 4 });
         sender.chunk(b"12");
-        assert_eq!(sender.next(), Next::Chunk { offset: 2, bytes: 3 }, "fewer were read");
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 2, bytes: 3 }, "fewer were read");
         sender.chunk(b"345");
-        assert_eq!((sender.next(), sender.sent()), (Next::Wait, 5));
+        assert_eq!((sender.next_action(), sender.sent()), (Action::Wait, 5));
         assert_eq!(sender.credit(4), Ok(()), "less than before says nothing");
-        assert_eq!(sender.next(), Next::Wait);
+        assert_eq!(sender.next_action(), Action::Wait);
         assert_eq!(sender.credit(u64::MAX), Ok(()));
-        assert_eq!(sender.next(), Next::Chunk { offset: 5, bytes: 4 });
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 5, bytes: 4 });
         sender.chunk(b"6789");
-        assert_eq!(sender.next(), Next::Chunk { offset: 9, bytes: 1 }, "never beyond the size");
+        assert_eq!(
+            sender.next_action(),
+            Action::Chunk { offset: 9, bytes: 1 },
+            "never beyond the size"
+        );
         sender.chunk(b"0");
-        assert_eq!(sender.next(), Next::Done);
+        assert_eq!(sender.next_action(), Action::Done);
         assert_eq!(sender.done(), hash(b"1234567890"));
-        assert_eq!((sender.next(), sender.sent()), (Next::Wait, 10));
+        assert_eq!((sender.next_action(), sender.sent()), (Action::Wait, 10));
         assert_eq!(sender.credit(u64::MAX), Ok(()), "it was on its way");
         assert_eq!(sender.confirmed(hash(b"1234567890")), Ok(()));
     }
 
     #[test]
     fn a_receiver_that_breaks_the_rules_is_told_how() {
-        let mut sender = Outgoing::new(1, 10, 4);
+        let mut sender = FileSender::new(1, 10, 4);
         let early = TransferViolation::OutOfTurn { kind: kind::CREDIT };
         assert_eq!(sender.credit(5), Err(early));
         let early = TransferViolation::OutOfTurn { kind: kind::DONE };
@@ -314,7 +322,7 @@ mod tests {
         assert_eq!(sender.accepted(5, 4, [0; 32]), Err(below));
         let nothing = TransferViolation::PrefixOfNothing;
         assert_eq!(sender.accepted(0, 10, hash(b"x")), Err(nothing));
-        assert_eq!((sender.next(), sender.resumed_from()), (Next::Wait, 0));
+        assert_eq!((sender.next_action(), sender.resumed_from()), (Action::Wait, 0));
         sender.accepted(0, 10, hash(b"")).unwrap();
         let twice = TransferViolation::AcceptedTwice;
         assert_eq!(sender.accepted(0, 10, hash(b"")), Err(twice));
@@ -330,14 +338,14 @@ mod tests {
     fn what_is_held_is_read_compared_and_part_of_the_hash() {
         let mut sender = accepted(6, b"123456");
         assert_eq!((sender.resumed_from(), sender.sent()), (6, 0));
-        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 4 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 4 });
         assert_eq!(sender.prefix(b"1"), Ok(()));
-        assert_eq!(sender.next(), Next::Prefix { offset: 1, bytes: 4 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 1, bytes: 4 });
         assert_eq!(sender.credit(u64::MAX), Ok(()));
         assert_eq!(sender.prefix(b"2345"), Ok(()));
-        assert_eq!(sender.next(), Next::Prefix { offset: 5, bytes: 1 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 5, bytes: 1 });
         assert_eq!(sender.prefix(b"6"), Ok(()));
-        assert_eq!(sender.next(), Next::Chunk { offset: 6, bytes: 4 });
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 6, bytes: 4 });
         sender.chunk(b"7890");
         assert_eq!(sender.done(), hash(b"1234567890"));
         assert_eq!(sender.resumed_from(), 6);
@@ -348,9 +356,9 @@ mod tests {
         let mut sender = accepted(6, b"12345x");
         assert_eq!(sender.prefix(b"12345"), Ok(()));
         assert_eq!(sender.prefix(b"6"), Err(PrefixDiffers));
-        assert_eq!(sender.next(), Next::Wait, "it goes nowhere from here");
+        assert_eq!(sender.next_action(), Action::Wait, "it goes nowhere from here");
         assert_eq!(sender.credit(10), Ok(()));
-        assert_eq!(sender.next(), Next::Wait);
+        assert_eq!(sender.next_action(), Action::Wait);
         let early = TransferViolation::OutOfTurn { kind: kind::DONE };
         assert_eq!(sender.confirmed(hash(b"123456")), Err(early));
     }
@@ -359,70 +367,70 @@ mod tests {
     fn a_file_that_is_there_is_done_once_it_is_compared_and_an_empty_one_at_once() {
         let mut sender = accepted(10, b"1234567890");
         assert_eq!(sender.prefix(b"1234567890"), Ok(()));
-        assert_eq!(sender.next(), Next::Done);
-        let mut sender = Outgoing::new(1, 0, 4);
+        assert_eq!(sender.next_action(), Action::Done);
+        let mut sender = FileSender::new(1, 0, 4);
         sender.accepted(0, 0, hash(b"")).unwrap();
-        assert_eq!(sender.next(), Next::Done);
+        assert_eq!(sender.next_action(), Action::Done);
         assert_eq!(sender.done(), hash(b""));
     }
 
     #[test]
     fn of_a_file_whose_hash_is_known_nothing_need_be_seen() {
         let whole = hash(b"1234567890");
-        let mut sender = Outgoing::new(1, 10, 4).knowing(whole);
+        let mut sender = FileSender::new(1, 10, 4).with_known_hash(whole);
         sender.accepted(0, u64::MAX, hash(b"")).unwrap();
-        sender.unseen_chunk(4);
-        assert_eq!(sender.next(), Next::Chunk { offset: 4, bytes: 4 });
+        sender.skip_chunk(4);
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 4, bytes: 4 });
         sender.chunk(b"5678");
-        sender.unseen_chunk(2);
-        assert_eq!((sender.next(), sender.done()), (Next::Done, whole));
+        sender.skip_chunk(2);
+        assert_eq!((sender.next_action(), sender.done()), (Action::Done, whole));
         assert_eq!(sender.confirmed(whole), Ok(()));
 
         // What the receiver holds is read and compared all the same: it is told of nothing to be
         // there that was not looked at.
-        let mut sender = Outgoing::new(1, 10, 4).knowing(whole);
+        let mut sender = FileSender::new(1, 10, 4).with_known_hash(whole);
         sender.accepted(3, u64::MAX, hash(b"123")).unwrap();
-        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 3 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 3 });
         assert_eq!(sender.prefix(b"123"), Ok(()));
-        sender.unseen_chunk(4);
-        sender.unseen_chunk(3);
-        assert_eq!((sender.next(), sender.done()), (Next::Done, whole));
-        let mut sender = Outgoing::new(1, 10, 4).knowing(whole);
+        sender.skip_chunk(4);
+        sender.skip_chunk(3);
+        assert_eq!((sender.next_action(), sender.done()), (Action::Done, whole));
+        let mut sender = FileSender::new(1, 10, 4).with_known_hash(whole);
         sender.accepted(10, u64::MAX, whole).unwrap();
-        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 4 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 4 });
     }
 
     #[test]
     #[should_panic(expected = "the hash must be made of what is sent")]
     fn what_is_not_seen_cannot_be_hashed() {
-        accepted(0, b"").unseen_chunk(1);
+        accepted(0, b"").skip_chunk(1);
     }
 
     #[test]
     fn sizes_beyond_four_gibibytes_are_counted_right() {
-        let mut sender = Outgoing::new(1, 9 * GIB, 1 << 20);
+        let mut sender = FileSender::new(1, 9 * GIB, 1 << 20);
         sender.accepted(5 * GIB, 6 * GIB, [0; 32]).unwrap();
-        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes: 1 << 20 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 1 << 20 });
         // As if so much had been read; hashing that much takes too long for a test.
         sender.position = 5 * GIB - 3;
-        assert_eq!(sender.next(), Next::Prefix { offset: 5 * GIB - 3, bytes: 3 });
-        (sender.position, sender.phase) = (6 * GIB - 5, Phase::Sending);
-        assert_eq!(sender.next(), Next::Chunk { offset: 6 * GIB - 5, bytes: 5 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 5 * GIB - 3, bytes: 3 });
+        (sender.position, sender.phase) = (6 * GIB - 5, SenderPhase::Sending);
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 6 * GIB - 5, bytes: 5 });
         sender.chunk(b"12345");
-        assert_eq!((sender.next(), sender.sent()), (Next::Wait, 6 * GIB));
+        assert_eq!((sender.next_action(), sender.sent()), (Action::Wait, 6 * GIB));
         sender.credit(u64::MAX).unwrap();
-        assert_eq!(sender.next(), Next::Chunk { offset: 6 * GIB, bytes: 1 << 20 });
+        assert_eq!(sender.next_action(), Action::Chunk { offset: 6 * GIB, bytes: 1 << 20 });
         sender.position = 9 * GIB;
-        assert_eq!(sender.next(), Next::Done);
+        assert_eq!(sender.next_action(), Action::Done);
     }
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let mut sender = Outgoing::new(u32::MAX, u64::MAX, usize::MAX);
+        let mut sender = FileSender::new(u32::MAX, u64::MAX, usize::MAX);
         sender.accepted(u64::MAX, u64::MAX, [0; 32]).unwrap();
         let bytes = usize::try_from(u64::MAX).unwrap_or(usize::MAX);
-        assert_eq!(sender.next(), Next::Prefix { offset: 0, bytes });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes });
         assert_eq!(sender.prefix(b"1"), Ok(()));
-        assert_eq!(sender.next(), Next::Prefix { offset: 1, bytes: bytes - 1 });
+        assert_eq!(sender.next_action(), Action::Prefix { offset: 1, bytes: bytes - 1 });
     }
 }

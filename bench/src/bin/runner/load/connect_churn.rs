@@ -1,5 +1,5 @@
-//! Connections that come, get one echo and go. The client closes first, so the server sees the end
-//! of every stream; loopback connects without the server's help, so blocking calls serve.
+//! Connections that open, get one echo and close. The client closes first, so the server sees the
+//! end of every stream; loopback connects without the server's help, so blocking calls serve.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::pattern::Pattern;
 /// Source addresses, used in turn: a closed connection keeps its pair of ports for a minute.
 const SOURCES: u32 = 250;
 
-pub(super) struct Comings {
+pub(super) struct ConnectChurn {
     address: SocketAddr,
     pattern: Pattern,
     at_a_time: u32,
@@ -21,7 +21,7 @@ pub(super) struct Comings {
     count: u32,
 }
 
-impl Comings {
+impl ConnectChurn {
     pub(super) fn new(address: SocketAddr, payload_bytes: usize, at_a_time: u32) -> Self {
         Self { address, pattern: Pattern::new(payload_bytes), at_a_time, count: 0 }
     }
@@ -50,7 +50,7 @@ impl Comings {
     }
 }
 
-impl Load for Comings {
+impl Load for ConnectChurn {
     fn drive(&mut self, time: Duration) -> Outcome<Slice> {
         let mut slice = Slice::default();
         let watch = Watch::start();

@@ -9,10 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use crate::ring::Ring;
-
-/// The group of all receives.
-pub(crate) const GROUP: u16 = 0;
+use crate::ring::{GROUP, Ring};
 
 const PAGE_BYTES: usize = 4096;
 

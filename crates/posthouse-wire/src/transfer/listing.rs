@@ -1,43 +1,43 @@
 //! The entries of a listing.
 
-use crate::{FILE_NAME_BYTES_MAX, Framing, PAYLOAD_BYTES_MAX, kind};
+use crate::{Framing, MAX_FILE_NAME_BYTES, MAX_PAYLOAD_BYTES, kind};
 
-use super::{EXECUTABLE, MORE, NO_TIME, SIZE_MAX};
+use super::frames::{EXECUTABLE, MAX_FILE_SIZE, MORE, NO_TIME};
 
 /// Bytes of an entry before its name: size u64, modified i64, flags u8, name length u16.
 const ENTRY_HEAD_BYTES: usize = 8 + 8 + 1 + 2;
 /// Bytes of the frame before its entries: id u32, flags u8.
 const HEAD_BYTES: usize = 4 + 1;
 
-const _: () = assert!(FILE_NAME_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(MAX_FILE_NAME_BYTES <= u16::MAX as usize);
 
 /// A line of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct ListingEntry<'a> {
     /// Bytes of the file, at most `i64::MAX`.
     pub size: u64,
     /// When it was modified, in ms since 1970.
     pub modified_ms: Option<i64>,
     /// Whether its owner may execute it.
     pub executable: bool,
-    /// Its name, 1 to [`FILE_NAME_BYTES_MAX`] bytes: the peer's own, unchecked.
+    /// Its name, 1 to [`MAX_FILE_NAME_BYTES`] bytes: the peer's own, unchecked.
     pub name: &'a [u8],
 }
 
 /// The entries of a listing, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entries<'a>(&'a [u8]);
+pub struct ListingEntries<'a>(&'a [u8]);
 
-impl<'a> Entries<'a> {
+impl<'a> ListingEntries<'a> {
     /// Takes them where each of them is whole and can be; else says why not.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (entry, after) = split(rest).ok_or("an entry is cut short")?;
-            if entry.size > SIZE_MAX {
+            if entry.size > MAX_FILE_SIZE {
                 return Err("an entry has a size that no file has");
             }
-            if !(1..=FILE_NAME_BYTES_MAX).contains(&entry.name.len()) {
+            if !(1..=MAX_FILE_NAME_BYTES).contains(&entry.name.len()) {
                 return Err("an entry has a name that is empty or too long");
             }
             rest = after;
@@ -51,24 +51,24 @@ impl<'a> Entries<'a> {
 }
 
 #[expect(clippy::copy_iterator, reason = "it is a slice, and a frame that holds it is Copy")]
-impl<'a> Iterator for Entries<'a> {
-    type Item = Entry<'a>;
+impl<'a> Iterator for ListingEntries<'a> {
+    type Item = ListingEntry<'a>;
 
-    fn next(&mut self) -> Option<Entry<'a>> {
+    fn next(&mut self) -> Option<ListingEntry<'a>> {
         let (entry, rest) = split(self.0)?;
         self.0 = rest;
         Some(entry)
     }
 }
 
-fn split(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+fn split(bytes: &[u8]) -> Option<(ListingEntry<'_>, &[u8])> {
     let (size, rest) = bytes.split_first_chunk()?;
     let (modified, rest) = rest.split_first_chunk()?;
     let ([flags], rest) = rest.split_first_chunk()?;
     let (name_bytes, rest) = rest.split_first_chunk()?;
     let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*name_bytes)))?;
     let modified = i64::from_le_bytes(*modified);
-    let entry = Entry {
+    let entry = ListingEntry {
         size: u64::from_le_bytes(*size),
         modified_ms: (modified != NO_TIME).then_some(modified),
         executable: flags & EXECUTABLE != 0,
@@ -90,17 +90,17 @@ fn split(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
 pub fn encode_listed<'a>(
     id: u32,
     more: bool,
-    entries: impl IntoIterator<Item = Entry<'a>>,
-    payload_bytes_max: usize,
+    entries: impl IntoIterator<Item = ListingEntry<'a>>,
+    max_payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Option<usize> {
     assert_ne!(id, 0, "numbers begin with 1");
-    let max = payload_bytes_max.min(PAYLOAD_BYTES_MAX);
+    let max = max_payload_bytes.min(MAX_PAYLOAD_BYTES);
     let (mut body, mut taken, mut more) = (Vec::new(), 0, more);
     for entry in entries {
-        assert!(entry.size <= SIZE_MAX && !entry.name.is_empty(), "an entry that cannot be");
+        assert!(entry.size <= MAX_FILE_SIZE && !entry.name.is_empty(), "an entry that cannot be");
         let bytes = ENTRY_HEAD_BYTES + entry.name.len();
-        if HEAD_BYTES + bytes <= max && entry.name.len() <= FILE_NAME_BYTES_MAX {
+        if HEAD_BYTES + bytes <= max && entry.name.len() <= MAX_FILE_NAME_BYTES {
             if HEAD_BYTES + body.len() + bytes > max {
                 more = true;
                 break;
@@ -114,12 +114,12 @@ pub fn encode_listed<'a>(
     }
     let [a, b, c, d] = id.to_le_bytes();
     let head = [a, b, c, d, u8::from(more) * MORE];
-    Framing::encode_native(kind::LISTED, &head, &body, PAYLOAD_BYTES_MAX, out)
+    Framing::encode_native(kind::LISTED, &head, &body, MAX_PAYLOAD_BYTES, out)
         .expect("a listing is cut to what the peer takes");
     Some(taken)
 }
 
-fn put(entry: Entry<'_>, body: &mut Vec<u8>) {
+fn put(entry: ListingEntry<'_>, body: &mut Vec<u8>) {
     body.extend_from_slice(&entry.size.to_le_bytes());
     body.extend_from_slice(&entry.modified_ms.unwrap_or(NO_TIME).to_le_bytes());
     body.push(u8::from(entry.executable) * EXECUTABLE);
@@ -135,8 +135,8 @@ mod tests {
     use super::*;
     use crate::{Frame, Violation};
 
-    fn entry(name: &[u8]) -> Entry<'_> {
-        Entry { size: 1 << 40, modified_ms: Some(5), executable: true, name }
+    fn entry(name: &[u8]) -> ListingEntry<'_> {
+        ListingEntry { size: 1 << 40, modified_ms: Some(5), executable: true, name }
     }
 
     /// The frame's bytes and how many entries went in.
@@ -147,7 +147,7 @@ mod tests {
         (bytes, taken)
     }
 
-    fn open(bytes: &[u8]) -> (bool, Vec<Entry<'_>>) {
+    fn open(bytes: &[u8]) -> (bool, Vec<ListingEntry<'_>>) {
         let frame = Frame { kind: bytes[4], payload: &bytes[5..] };
         let Ok(Some(TransferFrame::Listed { id: 3, more, entries })) = parse(frame) else {
             panic!("{frame:?}");
@@ -200,7 +200,7 @@ mod tests {
         assert!(!spoilt(0, &(u64::MAX >> 1).to_le_bytes()));
         assert!(spoilt(17, &[0, 0]), "no name, and a byte too many");
         assert!(spoilt(17, &[2, 0]), "longer than the frame");
-        let long = vec![b'x'; FILE_NAME_BYTES_MAX + 1];
+        let long = vec![b'x'; MAX_FILE_NAME_BYTES + 1];
         for (len, is_malformed) in [(0, true), (1, false), (1024, false), (1025, true)] {
             let mut payload = vec![3, 0, 0, 0, 0];
             put(entry(&long[..len]), &mut payload);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{Framing, PAYLOAD_BYTES_MAX, Violation, kind};
+use crate::{Framing, MAX_PAYLOAD_BYTES, Violation, kind};
 
 /// The longest text that is sent in a bye, and the most that is kept of a received one.
-pub const BYE_TEXT_BYTES_MAX: usize = 512;
+pub const MAX_BYE_TEXT_BYTES: usize = 512;
 
 /// Bytes before the text: code u16, retry-after u32.
 const HEAD_BYTES: usize = 6;
@@ -13,21 +13,21 @@ const HEAD_BYTES: usize = 6;
 /// A bye as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bye {
-    /// The reason: see [`code`](crate::code).
+    /// The reason: see [`bye_code`](crate::bye_code).
     pub code: u16,
     /// How long the peer asks to wait before the next attempt; `None` if it did not say.
     pub retry_after: Option<Duration>,
-    /// The peer's words, at most [`BYE_TEXT_BYTES_MAX`] bytes of them. Not escaped: they are the
+    /// The peer's words, at most [`MAX_BYE_TEXT_BYTES`] bytes of them. Not escaped: they are the
     /// peer's, and a log must treat them so.
     pub text: String,
 }
 
-/// Appends a bye whose payload has at most `payload_bytes_max` bytes; the text is cut to that.
+/// Appends a bye whose payload has at most `max_payload_bytes` bytes; the text is cut to that.
 pub(crate) fn encode_bye(
     code: u16,
     text: &str,
     retry_after: Option<Duration>,
-    payload_bytes_max: usize,
+    max_payload_bytes: usize,
     out: &mut Vec<u8>,
 ) {
     let retry_after_ms = retry_after.map_or(0, |after| {
@@ -36,9 +36,9 @@ pub(crate) fn encode_bye(
     let mut head = [0; HEAD_BYTES];
     head[..2].copy_from_slice(&code.to_le_bytes());
     head[2..].copy_from_slice(&retry_after_ms.to_le_bytes());
-    let room = payload_bytes_max.saturating_sub(HEAD_BYTES).min(BYE_TEXT_BYTES_MAX);
+    let room = max_payload_bytes.saturating_sub(HEAD_BYTES).min(MAX_BYE_TEXT_BYTES);
     let text = &text[..text.floor_char_boundary(room)];
-    Framing::encode_native(kind::BYE, &head, text.as_bytes(), PAYLOAD_BYTES_MAX, out)
+    Framing::encode_native(kind::BYE, &head, text.as_bytes(), MAX_PAYLOAD_BYTES, out)
         .expect("a bye is far below the largest frame");
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn parse_bye(payload: &[u8]) -> Result<Bye, Violation> {
         return Err(Violation::Malformed { kind: kind::BYE, why: "shorter than 6 bytes" });
     };
     let retry_after_ms = u32::from_le_bytes([*r0, *r1, *r2, *r3]);
-    let text = String::from_utf8_lossy(&text[..text.len().min(BYE_TEXT_BYTES_MAX)]);
+    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_BYE_TEXT_BYTES)]);
     Ok(Bye {
         code: u16::from_le_bytes([*c0, *c1]),
         retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms))),
@@ -58,7 +58,7 @@ pub(crate) fn parse_bye(payload: &[u8]) -> Result<Bye, Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code;
+    use crate::bye_code;
 
     fn round_trip(code: u16, text: &str, after: Option<Duration>, max: usize) -> Bye {
         let mut out = Vec::new();
@@ -69,9 +69,9 @@ mod tests {
 
     #[test]
     fn a_bye_is_read_as_it_was_said() {
-        let bye = round_trip(code::BUSY, "später", Some(Duration::from_secs(2)), 1 << 20);
+        let bye = round_trip(bye_code::BUSY, "später", Some(Duration::from_secs(2)), 1 << 20);
         let expected = Bye {
-            code: code::BUSY,
+            code: bye_code::BUSY,
             retry_after: Some(Duration::from_secs(2)),
             text: "später".into(),
         };
@@ -82,13 +82,13 @@ mod tests {
     #[test]
     fn a_long_text_is_cut_at_a_character() {
         let text = "ä".repeat(600);
-        assert_eq!(round_trip(code::NORMAL, &text, None, 1 << 20).text.len(), 512);
-        assert_eq!(round_trip(code::NORMAL, &text, None, 65).text, "ä".repeat(29));
+        assert_eq!(round_trip(bye_code::NORMAL, &text, None, 1 << 20).text.len(), 512);
+        assert_eq!(round_trip(bye_code::NORMAL, &text, None, 65).text, "ä".repeat(29));
     }
 
     #[test]
     fn a_wait_is_rounded_up_and_never_to_none() {
-        let after = |wait| round_trip(code::BUSY, "", Some(wait), 64).retry_after.unwrap();
+        let after = |wait| round_trip(bye_code::BUSY, "", Some(wait), 64).retry_after.unwrap();
         assert_eq!(after(Duration::from_nanos(1)), Duration::from_millis(1));
         assert_eq!(after(Duration::ZERO), Duration::from_millis(1));
         assert_eq!(after(Duration::MAX), Duration::from_millis(u64::from(u32::MAX)));

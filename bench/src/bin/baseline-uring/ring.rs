@@ -7,7 +7,8 @@ use io_uring::{
     CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue, types,
 };
 
-use crate::buffers::GROUP;
+/// The group of all receives.
+pub(crate) const GROUP: u16 = 0;
 
 const ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8192;

@@ -5,14 +5,15 @@ use blake3::{Hash, Hasher};
 use super::TransferViolation;
 use crate::kind;
 
-/// A file on its way in: what was held, what comes, what has been written, and whether it is right.
+/// The receiver's side of a transfer: counts bytes that were held, came and were written, and
+/// checks the hash.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct FileReceiver {
     id: u32,
     size: u64,
     window_bytes: u64,
     hasher: Hasher,
-    phase: Phase,
+    phase: ReceiverPhase,
     /// What was held at first.
     held: u64,
     /// The position up to which it has come, what was held included.
@@ -24,7 +25,7 @@ pub struct Incoming {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ReceiverPhase {
     /// What is held is read and hashed.
     Holding,
     Receiving,
@@ -32,7 +33,7 @@ enum Phase {
     Done,
 }
 
-impl Incoming {
+impl FileReceiver {
     /// A file that is offered; so much of it may be on its way or unwritten.
     ///
     /// # Panics
@@ -45,7 +46,7 @@ impl Incoming {
             size,
             window_bytes,
             hasher: Hasher::new(),
-            phase: Phase::Holding,
+            phase: ReceiverPhase::Holding,
             held: 0,
             received: 0,
             written: 0,
@@ -59,7 +60,7 @@ impl Incoming {
     ///
     /// Where there are more than the file has, or it has been accepted.
     pub fn held(&mut self, bytes: &[u8]) {
-        assert!(self.phase == Phase::Holding, "what is held comes before the accept");
+        assert!(self.phase == ReceiverPhase::Holding, "what is held comes before the accept");
         assert!(bytes.len() as u64 <= self.size - self.received, "more than the file has");
         self.hasher.update(bytes);
         self.held += bytes.len() as u64;
@@ -72,15 +73,15 @@ impl Incoming {
     ///
     /// On a second call.
     pub fn accept(&mut self) -> (u64, u64, [u8; 32]) {
-        assert!(self.phase == Phase::Holding, "accepted once");
-        self.phase = Phase::Receiving;
+        assert!(self.phase == ReceiverPhase::Holding, "accepted once");
+        self.phase = ReceiverPhase::Receiving;
         self.limit = self.size.min(self.received.saturating_add(self.window_bytes));
         (self.received, self.limit, self.hash())
     }
 
     /// The next bytes have come.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), TransferViolation> {
-        if self.phase != Phase::Receiving {
+        if self.phase != ReceiverPhase::Receiving {
             return Err(TransferViolation::OutOfTurn { kind: kind::CHUNK });
         }
         let (size, limit) = (self.size, self.limit);
@@ -116,14 +117,14 @@ impl Incoming {
 
     /// The sender says that this is all, and has this hash. False: it has another.
     pub fn done(&mut self, hash: [u8; 32]) -> Result<bool, TransferViolation> {
-        if self.phase != Phase::Receiving {
+        if self.phase != ReceiverPhase::Receiving {
             return Err(TransferViolation::OutOfTurn { kind: kind::DONE });
         }
         if self.received < self.size {
             let (received, size) = (self.received, self.size);
             return Err(TransferViolation::TooFew { received, size });
         }
-        self.phase = Phase::Done;
+        self.phase = ReceiverPhase::Done;
         Ok(self.hasher.finalize() == Hash::from(hash))
     }
 
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_sender_that_breaks_the_rules_is_told_how() {
-        let mut receiver = Incoming::new(1, 10, 4);
+        let mut receiver = FileReceiver::new(1, 10, 4);
         let early = TransferViolation::OutOfTurn { kind: kind::CHUNK };
         assert_eq!(receiver.chunk(b"a"), Err(early));
         let early = TransferViolation::OutOfTurn { kind: kind::DONE };
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn another_hash_is_found_and_told_once() {
-        let mut receiver = Incoming::new(1, 5, 8);
+        let mut receiver = FileReceiver::new(1, 5, 8);
         receiver.accept();
         receiver.chunk(b"hello").unwrap();
         assert_eq!(receiver.done(hash(b"Hello")), Ok(false));
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_where_it_goes_on_and_part_of_the_hash() {
-        let mut receiver = Incoming::new(7, 10, 4);
+        let mut receiver = FileReceiver::new(7, 10, 4);
         receiver.held(b"he");
         receiver.held(b"l");
         assert_eq!(receiver.accept(), (3, 7, hash(b"hel")));
@@ -227,12 +228,12 @@ mod tests {
 
     #[test]
     fn a_file_held_whole_needs_no_credit_and_an_empty_one_nothing() {
-        let mut receiver = Incoming::new(1, 5, 2);
+        let mut receiver = FileReceiver::new(1, 5, 2);
         receiver.held(b"hello");
         assert_eq!(receiver.accept(), (5, 5, hash(b"hello")));
         assert_eq!(receiver.done(hash(b"hello")), Ok(true));
         assert!(receiver.is_written());
-        let mut receiver = Incoming::new(1, 0, 2);
+        let mut receiver = FileReceiver::new(1, 0, 2);
         assert_eq!(receiver.accept(), (0, 0, hash(b"")));
         assert!(receiver.chunk(b"x").is_err());
         assert_eq!(receiver.done(hash(b"")), Ok(true));
@@ -241,7 +242,7 @@ mod tests {
     #[test]
     fn credit_comes_by_half_windows_and_at_last_for_all() {
         for window in 1..9 {
-            let (mut receiver, mut limits) = (Incoming::new(1, 20, window), Vec::new());
+            let (mut receiver, mut limits) = (FileReceiver::new(1, 20, window), Vec::new());
             let mut limit = receiver.accept().1;
             assert_eq!(limit, window);
             for _ in 0..20 {
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn sizes_beyond_four_gibibytes_are_counted_right() {
         let size = 9 * GIB;
-        let mut receiver = Incoming::new(1, size, GIB);
+        let mut receiver = FileReceiver::new(1, size, GIB);
         assert_eq!(receiver.accept().1, GIB);
         // As if so much had come and been written; hashing that much takes too long for a test.
         (receiver.received, receiver.written, receiver.limit) = (5 * GIB, 5 * GIB, 6 * GIB);
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn the_largest_numbers_do_not_overflow() {
         for size in [i64::MAX as u64, u64::MAX] {
-            let mut receiver = Incoming::new(1, size, u64::MAX);
+            let mut receiver = FileReceiver::new(1, size, u64::MAX);
             receiver.held(b"held");
             assert_eq!(receiver.accept().1, size);
             receiver.chunk(b"more").unwrap();

@@ -1,5 +1,5 @@
-//! The floor: `sendfile` to a socket, and a receiver that writes what comes. No name, no hash, no
-//! framing but the length of each file.
+//! The baseline of files: `sendfile` to a socket, and a receiver that writes what comes. No name,
+//! no hash, no framing but the length of each file.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -11,8 +11,8 @@ use std::process::ExitCode;
 pub(crate) fn run(words: &[String]) -> Option<ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["hand-receive", address, directory] => receive(address, Path::new(directory)),
-        ["hand-send", address, directory, ref names @ ..] => {
+        ["raw-receive", address, directory] => receive(address, Path::new(directory)),
+        ["raw-send", address, directory, ref names @ ..] => {
             send(address, Path::new(directory), names)
         }
         _ => return None,

@@ -10,15 +10,15 @@ pub const REPLY_HEAD_BYTES: usize = 6;
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Status {
+pub enum ReplyStatus {
     /// Answered.
     Ok = 0,
     /// Not answered; the payload may say why, as text for people.
     Refused = 1,
 }
 
-impl Status {
-    /// A status this version does not know counts as [`Status::Refused`].
+impl ReplyStatus {
+    /// A status this version does not know counts as [`ReplyStatus::Refused`].
     pub(crate) fn from_wire(byte: u8) -> Self {
         if byte == 0 { Self::Ok } else { Self::Refused }
     }
@@ -26,30 +26,30 @@ impl Status {
 
 /// Appends a whole request frame to `out`, or appends nothing and errors.
 ///
-/// `payload_bytes_max` is [`crate::Session::send_limit`]; the head counts toward it.
+/// `max_payload_bytes` is [`crate::Session::send_limit`]; the head counts toward it.
 pub fn encode_request(
     id: u32,
     kind: u8,
     payload: &[u8],
-    payload_bytes_max: usize,
+    max_payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let [a, b, c, d] = id.to_le_bytes();
-    Framing::encode_native(kind::REQUEST, &[a, b, c, d, kind], payload, payload_bytes_max, out)
+    Framing::encode_native(kind::REQUEST, &[a, b, c, d, kind], payload, max_payload_bytes, out)
 }
 
 /// Appends a whole reply frame to `out`, or appends nothing and errors.
 ///
-/// `payload_bytes_max` is [`crate::Session::send_limit`]; the head counts toward it.
+/// `max_payload_bytes` is [`crate::Session::send_limit`]; the head counts toward it.
 pub fn encode_reply(
     id: u32,
-    status: Status,
+    status: ReplyStatus,
     kind: u8,
     payload: &[u8],
-    payload_bytes_max: usize,
+    max_payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let [a, b, c, d] = id.to_le_bytes();
     let head = [a, b, c, d, status as u8, kind];
-    Framing::encode_native(kind::REPLY, &head, payload, payload_bytes_max, out)
+    Framing::encode_native(kind::REPLY, &head, payload, max_payload_bytes, out)
 }

@@ -1,4 +1,4 @@
-//! The ways: how each server and client is started.
+//! The methods: the commands of each server and client.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,22 +7,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::house::{House, SMALL_FILES};
-use super::{Taken, word};
+use super::fixture::{FileSet, Fixture, SMALL_FILES};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Large,
-    Small,
+/// The cost of one transfer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    pub(crate) wall: Duration,
+    /// The processor time of all processes of both ends.
+    pub(crate) cpu: Duration,
 }
 
-pub(crate) struct Way {
+/// A way to transfer files: a server and a client.
+pub(crate) struct Method {
     pub(crate) name: &'static str,
     begin: Box<Begin>,
 }
 
 /// Prepares both ends, for a server that listens on this port.
-type Begin = dyn Fn(Kind, &House, u16) -> Result<Ends, String>;
+type Begin = dyn Fn(FileSet, &Fixture, u16) -> Result<Ends, String>;
 
 /// A server, and the client that is timed.
 struct Ends {
@@ -34,36 +36,36 @@ struct Ends {
     takes_one: bool,
 }
 
-impl Way {
-    pub(crate) fn all(program: &Path) -> Vec<Way> {
-        let mut ways = vec![Way { name: "sendfile by hand", begin: Box::new(by_hand) }];
+impl Method {
+    pub(crate) fn all(program: &Path) -> Vec<Method> {
+        let mut methods = vec![Method { name: "sendfile by hand", begin: Box::new(raw) }];
         for (name, backend) in [("posthouse, io_uring", "uring"), ("posthouse, epoll", "readiness")]
         {
             let program = program.to_owned();
-            let begin = move |kind, house: &House, port| {
-                Ok(posthouse(&program, backend, kind, house, port))
+            let begin = move |set, fixture: &Fixture, port| {
+                Ok(posthouse(&program, backend, set, fixture, port))
             };
-            ways.push(Way { name, begin: Box::new(begin) });
+            methods.push(Method { name, begin: Box::new(begin) });
         }
         for (name, tool, begin) in [
-            ("nginx, curl", "nginx", nginx as fn(Kind, &House, u16) -> Result<Ends, String>),
+            ("nginx, curl", "nginx", nginx as fn(FileSet, &Fixture, u16) -> Result<Ends, String>),
             ("rsync daemon", "rsync", rsync),
             ("tar through nc", "nc", tar),
         ] {
             if is_there(tool) {
-                ways.push(Way { name, begin: Box::new(begin) });
+                methods.push(Method { name, begin: Box::new(begin) });
             } else {
                 eprintln!("left out, not on this machine: {name}");
             }
         }
-        ways
+        methods
     }
 
-    /// Carries everything once.
-    pub(crate) fn carry(&self, kind: Kind, house: &House) -> Result<Taken, String> {
+    /// Transfers everything once.
+    pub(crate) fn transfer(&self, set: FileSet, fixture: &Fixture) -> Result<Cost, String> {
         let told = |error: std::io::Error| format!("{}: {error}", self.name);
         let port = free_port().map_err(told)?;
-        let mut ends = (self.begin)(kind, house, port)?;
+        let mut ends = (self.begin)(set, fixture, port)?;
         let before = cpu_of_children();
         let mut server = ends.server.stdin(Stdio::null()).spawn().map_err(told)?;
         wait_for(port, ends.takes_one)?;
@@ -76,35 +78,35 @@ impl Way {
         if !done.success() {
             return Err(format!("{}: the client failed ({done})", self.name));
         }
-        Ok(Taken { wall, cpu: cpu_of_children().saturating_sub(before) })
+        Ok(Cost { wall, cpu: cpu_of_children().saturating_sub(before) })
     }
 }
 
-fn by_hand(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
+fn raw(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let address = format!("127.0.0.1:{port}");
     let (mut server, mut client) = (Command::new(&this), Command::new(&this));
-    server.args(["hand-receive", &address]).arg(house.inbox());
-    let what = if kind == Kind::Large { "large.bin" } else { "small/" };
-    client.args(["hand-send", &address]).arg(house.outbox()).arg(what);
+    server.args(["raw-receive", &address]).arg(fixture.inbox());
+    let what = if set == FileSet::Large { "large.bin" } else { "small/" };
+    client.args(["raw-send", &address]).arg(fixture.outbox()).arg(what);
     Ok(Ends { server, client, stops_alone: true, takes_one: true })
 }
 
-fn posthouse(program: &Path, backend: &str, kind: Kind, house: &House, port: u16) -> Ends {
+fn posthouse(program: &Path, backend: &str, set: FileSet, fixture: &Fixture, port: u16) -> Ends {
     let address = format!("127.0.0.1:{port}");
     let (mut server, mut client) = (Command::new(program), Command::new(program));
     server.args(["serve", "--backend", backend, "--listen", &address, "--dir"]);
-    server.arg(house.inbox()).stdout(Stdio::null());
-    client.args(["send", "--quiet", "--backend", backend, &address]).arg(source(kind, house));
+    server.arg(fixture.inbox()).stdout(Stdio::null());
+    client.args(["send", "--quiet", "--backend", backend, &address]).arg(source(set, fixture));
     Ends { server, client, stops_alone: false, takes_one: false }
 }
 
-fn source(kind: Kind, house: &House) -> PathBuf {
-    house.outbox().join(if kind == Kind::Large { "large.bin" } else { "small" })
+fn source(set: FileSet, fixture: &Fixture) -> PathBuf {
+    fixture.outbox().join(if set == FileSet::Large { "large.bin" } else { "small" })
 }
 
-fn nginx(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
-    let (root, conf) = (house.root(), house.root().join("nginx.conf"));
+fn nginx(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
+    let (root, conf) = (fixture.root(), fixture.root().join("nginx.conf"));
     let text = format!(
         "daemon off; master_process off; error_log stderr error; pid {0}/nginx.pid;\n\
          events {{ worker_connections 64; }}\n\
@@ -113,19 +115,19 @@ fn nginx(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
          uwsgi_temp_path {0}/t4; scgi_temp_path {0}/t5;\n\
          server {{ listen 127.0.0.1:{port}; root {1}; }} }}\n",
         root.display(),
-        house.outbox().display()
+        fixture.outbox().display()
     );
     fs::write(&conf, text).map_err(|error| error.to_string())?;
     let mut server = Command::new("nginx");
     server.arg("-c").arg(&conf).arg("-e").arg("stderr").stderr(Stdio::null());
     let mut list = String::new();
     let mut add = |name: &str| {
-        let to = word(&house.inbox().join(name));
+        let to = word(&fixture.inbox().join(name));
         let _ = write!(list, "url = \"http://127.0.0.1:{port}/{name}\"\noutput = \"{to}\"\n");
     };
-    match kind {
-        Kind::Large => add("large.bin"),
-        Kind::Small => (0..SMALL_FILES).for_each(|n| add(&format!("small/{n:04}.bin"))),
+    match set {
+        FileSet::Large => add("large.bin"),
+        FileSet::Small => (0..SMALL_FILES).for_each(|n| add(&format!("small/{n:04}.bin"))),
     }
     let config = root.join("curl.conf");
     fs::write(&config, list).map_err(|error| error.to_string())?;
@@ -134,31 +136,36 @@ fn nginx(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
     Ok(Ends { server, client, stops_alone: false, takes_one: false })
 }
 
-fn rsync(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
-    let conf = house.root().join("rsyncd.conf");
+fn rsync(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
+    let conf = fixture.root().join("rsyncd.conf");
     let text = format!(
         "use chroot = no\n[inbox]\npath = {}\nread only = no\nuid = root\ngid = root\n",
-        house.inbox().display()
+        fixture.inbox().display()
     );
     fs::write(&conf, text).map_err(|error| error.to_string())?;
     let mut server = Command::new("rsync");
     server.args(["--daemon", "--no-detach", "--address", "127.0.0.1", "--port", &port.to_string()]);
     server.arg(format!("--config={}", conf.display()));
     let mut client = Command::new("rsync");
-    client.args(["-a", "--whole-file"]).arg(source(kind, house));
+    client.args(["-a", "--whole-file"]).arg(source(set, fixture));
     client.arg(format!("rsync://127.0.0.1:{port}/inbox/"));
     Ok(Ends { server, client, stops_alone: false, takes_one: false })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "every way begins like this")]
-fn tar(kind: Kind, house: &House, port: u16) -> Result<Ends, String> {
-    let what = if kind == Kind::Large { "large.bin" } else { "small" };
+#[expect(clippy::unnecessary_wraps, reason = "every method begins like this")]
+fn tar(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
+    let what = if set == FileSet::Large { "large.bin" } else { "small" };
     let (mut server, mut client) = (Command::new("sh"), Command::new("sh"));
-    let (inbox, outbox) = (house.inbox(), house.outbox());
+    let (inbox, outbox) = (fixture.inbox(), fixture.outbox());
     server.args(["-c", &format!("nc -l 127.0.0.1 {port} | tar xf - -C {}", inbox.display())]);
     client
         .args(["-c", &format!("tar cf - -C {} {what} | nc -N 127.0.0.1 {port}", outbox.display())]);
     Ok(Ends { server, client, stops_alone: true, takes_one: true })
+}
+
+/// Returns a path as a word of a command.
+fn word(path: &Path) -> String {
+    path.to_str().expect("paths of the benchmark are text").to_owned()
 }
 
 fn is_there(tool: &str) -> bool {

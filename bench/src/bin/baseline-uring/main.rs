@@ -1,6 +1,6 @@
 //! Floor: an echo server on io_uring without any framework, one thread.
 //!
-//! **Frozen**, as `floor-epoll` is.
+//! **Frozen**, as `baseline-epoll` is.
 //!
 //! One ring (SINGLE_ISSUER, COOP_TASKRUN, DEFER_TASKRUN), registered; multishot accept into direct
 //! descriptors; multishot receive from a ring of provided buffers; one send in flight for each
@@ -8,7 +8,7 @@
 //! receive buffer, which is given back when the send is done; what comes while a send is in flight
 //! is gathered for the next one. A peer that does not take its replies is not read from.
 //!
-//! Buffers: 128 of 128 KiB. Measured against the epoll floor (32 pairs each, kernel 6.18): with
+//! Buffers: 128 of 128 KiB. Measured against the epoll baseline (32 pairs each, kernel 6.18): with
 //! 16 KiB 1.65 at 1 KiB x 16 and 1.9 at 16 KiB x 4, because the flow comes chopped; with 64 KiB
 //! 1.03 and 1.1 to 1.4; with 128 KiB 0.99 and 1.01; 256 KiB is no better. 32 or 64 buffers are too
 //! few for 1,000 connections (1.2 to 2.0: receives end without a buffer and are armed again).

@@ -1,17 +1,25 @@
-//! Names and messages of other parties, made safe for a terminal.
+//! The texts and names of others, made safe for a log or a terminal.
 
 use std::fmt;
 use std::path::Path;
 
-/// A text from outside: characters that move the cursor or change the direction of writing are
-/// escaped, all others are shown as they are, quotes and spaces included.
-pub(crate) struct Escaped<T>(pub(crate) T);
+/// The display of a text that somebody else wrote, for a log or a terminal: escapes characters that
+/// could move the cursor, forge a line or turn the direction of writing. All others stay as they
+/// are, quotes and spaces included.
+///
+/// ```
+/// # use posthouse_wire::Escaped;
+/// assert_eq!(Escaped("\"bye\"\r\n\u{1b}[2J").to_string(), "\"bye\"\\r\\n\\u{1b}[2J");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<T>(pub T);
 
 impl fmt::Display for Escaped<&str> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|c| match c {
             c if c.is_control() => write!(f, "{}", c.escape_default()),
-            // Line separators and marks of bidirectional text.
+            // Line separators, and the marks, embeddings, overrides and isolates of bidirectional
+            // text.
             '\u{061c}'
             | '\u{200e}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'
@@ -23,7 +31,7 @@ impl fmt::Display for Escaped<&str> {
 
 impl fmt::Display for Escaped<&Path> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Invalid Unicode is shown as a replacement character: this text is only read.
+        // Bytes that are not text are shown as a mark: people read it, nothing opens it.
         Escaped(&*self.0.to_string_lossy()).fmt(f)
     }
 }
@@ -33,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_moves_the_cursor_or_turns_the_writing_is_escaped_and_the_rest_stays() {
+    fn a_text_cannot_move_the_cursor_or_turn_the_writing_and_the_rest_stays() {
         let shown = Escaped("a\u{1b}[2J\r\nb\u{202e}c \"ü\" 雪\u{7f}").to_string();
         assert_eq!(shown, "a\\u{1b}[2J\\r\\nb\\u{202e}c \"ü\" 雪\\u{7f}");
         assert_eq!(Escaped(Path::new("x\ty/z")).to_string(), "x\\ty/z");

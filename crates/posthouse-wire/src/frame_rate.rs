@@ -1,34 +1,35 @@
-//! The pace of a frame: once begun it must finish in time, so a peer that trickles is closed.
+//! The rate of a frame: once begun it must finish in time, so a peer that trickles is closed.
 
 use std::time::Duration;
 
 use crate::Violation;
 
-/// Default of [`PaceLimits::frame_max`].
-pub const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
-/// Default of [`PaceLimits::grace`].
-pub const FRAME_GRACE: Duration = Duration::from_secs(5);
-/// Default of [`PaceLimits::bytes_per_second_min`].
-pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 240;
+/// The default of [`FrameRateLimits::max_frame_time`].
+pub const MAX_FRAME_TIME: Duration = Duration::from_secs(30);
+/// The default of [`FrameRateLimits::grace`].
+pub const RATE_GRACE: Duration = Duration::from_secs(5);
+/// The lowest rate of a peer that is not closed: the default of
+/// [`FrameRateLimits::min_bytes_per_second`].
+pub const MIN_BYTES_PER_SECOND: u64 = 240;
 
-/// How long a frame may take from its first byte to its last.
+/// The time that a frame may take from its first byte to its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PaceLimits {
-    /// The whole frame must be there within this time. Default [`FRAME_TIME_MAX`].
-    pub frame_max: Duration,
-    /// No rate is asked for during this time. Default [`FRAME_GRACE`].
+pub struct FrameRateLimits {
+    /// The longest time of a whole frame. Default [`MAX_FRAME_TIME`].
+    pub max_frame_time: Duration,
+    /// The time before the rate counts. Default [`RATE_GRACE`].
     pub grace: Duration,
-    /// After the grace the frame must have come at this rate on average, counted from its first
-    /// byte; 0 asks for none. Default [`FRAME_BYTES_PER_SECOND_MIN`].
-    pub bytes_per_second_min: u64,
+    /// The average rate that a frame must have after the grace, counted from its first byte; 0: any
+    /// rate will do. Default [`MIN_BYTES_PER_SECOND`].
+    pub min_bytes_per_second: u64,
 }
 
-impl Default for PaceLimits {
+impl Default for FrameRateLimits {
     fn default() -> Self {
         Self {
-            frame_max: FRAME_TIME_MAX,
-            grace: FRAME_GRACE,
-            bytes_per_second_min: FRAME_BYTES_PER_SECOND_MIN,
+            max_frame_time: MAX_FRAME_TIME,
+            grace: RATE_GRACE,
+            min_bytes_per_second: MIN_BYTES_PER_SECOND,
         }
     }
 }
@@ -36,14 +37,14 @@ impl Default for PaceLimits {
 /// The clock of the frame that is being received: made when one has begun and is not complete,
 /// and thrown away when it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct FrameRate {
     began: Duration,
     bytes: u64,
 }
 
-const _: () = assert!(size_of::<Pace>() <= 32);
+const _: () = assert!(size_of::<FrameRate>() <= 32);
 
-impl Pace {
+impl FrameRate {
     /// A frame has begun: its first byte arrived at `now`.
     pub fn began(now: Duration) -> Self {
         Self { began: now, bytes: 0 }
@@ -54,34 +55,34 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
-    /// When [`Pace::check`] fails if nothing more arrives; `None` if that is beyond all time.
+    /// When [`FrameRate::check`] fails if nothing more arrives; `None` if that is beyond all time.
     ///
-    /// It moves later with each [`Pace::progress`], never past `frame_max`. A timer set to an
-    /// earlier value may simply ask again when it fires.
-    pub fn deadline(&self, limits: &PaceLimits) -> Option<Duration> {
+    /// It moves later with each [`FrameRate::progress`], never past `max_frame_time`. A timer set
+    /// to an earlier value may simply ask again when it fires.
+    pub fn deadline(&self, limits: &FrameRateLimits) -> Option<Duration> {
         self.began.checked_add(self.time_allowed(limits))
     }
 
     /// Fails from the deadline on: [`Violation::FrameLate`] or [`Violation::FrameSlow`].
-    pub fn check(&self, now: Duration, limits: &PaceLimits) -> Result<(), Violation> {
+    pub fn check(&self, now: Duration, limits: &FrameRateLimits) -> Result<(), Violation> {
         let taken = now.saturating_sub(self.began);
-        if taken >= limits.frame_max {
-            return Err(Violation::FrameLate { frame_max: limits.frame_max });
+        if taken >= limits.max_frame_time {
+            return Err(Violation::FrameLate { max_frame_time: limits.max_frame_time });
         }
         if taken >= self.time_allowed(limits) {
-            let bytes_per_second_min = limits.bytes_per_second_min;
-            return Err(Violation::FrameSlow { bytes: self.bytes, taken, bytes_per_second_min });
+            let min_bytes_per_second = limits.min_bytes_per_second;
+            return Err(Violation::FrameSlow { bytes: self.bytes, taken, min_bytes_per_second });
         }
         Ok(())
     }
 
     /// The time that the bytes received so far have paid for.
-    fn time_allowed(&self, limits: &PaceLimits) -> Duration {
+    fn time_allowed(&self, limits: &FrameRateLimits) -> Duration {
         let nanos = self.bytes.saturating_mul(1_000_000_000);
-        let Some(paid) = nanos.checked_div(limits.bytes_per_second_min) else {
-            return limits.frame_max;
+        let Some(paid) = nanos.checked_div(limits.min_bytes_per_second) else {
+            return limits.max_frame_time;
         };
-        Duration::from_nanos(paid).max(limits.grace).min(limits.frame_max)
+        Duration::from_nanos(paid).max(limits.grace).min(limits.max_frame_time)
     }
 }
 
@@ -89,18 +90,18 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const LIMITS: PaceLimits = PaceLimits {
-        frame_max: FRAME_TIME_MAX,
-        grace: FRAME_GRACE,
-        bytes_per_second_min: FRAME_BYTES_PER_SECOND_MIN,
+    const LIMITS: FrameRateLimits = FrameRateLimits {
+        max_frame_time: MAX_FRAME_TIME,
+        grace: RATE_GRACE,
+        min_bytes_per_second: MIN_BYTES_PER_SECOND,
     };
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
-    fn begun(bytes: usize) -> Pace {
-        let mut pace = Pace::began(at(100));
+    fn begun(bytes: usize) -> FrameRate {
+        let mut pace = FrameRate::began(at(100));
         pace.progress(bytes);
         pace
     }
@@ -111,8 +112,8 @@ mod tests {
         assert_eq!(pace.deadline(&LIMITS), Some(at(105)));
         assert_eq!(pace.check(at(104), &LIMITS), Ok(()));
         let error = pace.check(at(105), &LIMITS).unwrap_err();
-        let (taken, bytes_per_second_min) = (at(5), 240);
-        assert_eq!(error, Violation::FrameSlow { bytes: 1, taken, bytes_per_second_min });
+        let (taken, min_bytes_per_second) = (at(5), 240);
+        assert_eq!(error, Violation::FrameSlow { bytes: 1, taken, min_bytes_per_second });
     }
 
     #[test]
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(pace.deadline(&LIMITS), Some(at(120)));
         pace.progress(usize::MAX);
         assert_eq!(pace.deadline(&LIMITS), Some(at(130)));
-        let late = Violation::FrameLate { frame_max: at(30) };
+        let late = Violation::FrameLate { max_frame_time: at(30) };
         assert_eq!(pace.check(at(130), &LIMITS), Err(late));
     }
 
@@ -142,15 +143,15 @@ mod tests {
 
     #[test]
     fn without_a_rate_only_the_absolute_limit_holds() {
-        let limits = PaceLimits { bytes_per_second_min: 0, ..LIMITS };
+        let limits = FrameRateLimits { min_bytes_per_second: 0, ..LIMITS };
         assert_eq!(begun(1).deadline(&limits), Some(at(130)));
         assert_eq!(begun(1).check(at(129), &limits), Ok(()));
     }
 
     #[test]
     fn without_any_limit_there_is_no_deadline() {
-        let frame_max = Duration::MAX;
-        let limits = PaceLimits { frame_max, bytes_per_second_min: 0, ..LIMITS };
+        let max_frame_time = Duration::MAX;
+        let limits = FrameRateLimits { max_frame_time, min_bytes_per_second: 0, ..LIMITS };
         assert_eq!(begun(1).deadline(&limits), None);
         assert_eq!(begun(1).check(at(1_000_000), &limits), Ok(()));
     }

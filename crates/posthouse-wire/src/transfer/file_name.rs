@@ -1,0 +1,253 @@
+//! Names of files as peers say them: checked, never repaired, on every system alike.
+
+use std::fmt;
+
+/// Bytes of a name in all.
+pub const MAX_FILE_NAME_BYTES: usize = 1024;
+/// The longest component of a name in bytes; file systems take no more.
+const MAX_COMPONENT_BYTES: usize = 255;
+/// Parts of a name.
+const MAX_COMPONENTS: usize = 32;
+/// The directory of an inbox in which files lie that have not arrived whole. No file of a peer may
+/// be in it.
+pub const PARTS_DIRECTORY: &str = ".posthouse";
+/// Names that Windows takes for devices, with any extension.
+const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
+/// Names that it takes for devices where a digit, or one of ¹ ² ³, follows.
+const NUMBERED: [&str; 2] = ["COM", "LPT"];
+/// Characters of a name that an error shows.
+const MAX_SHOWN_CHARS: usize = 100;
+
+/// The name of a file that one peer sends another: a relative path with `/` between its components,
+/// which every system can hold and none takes for something else.
+///
+/// ```
+/// use posthouse_wire::FileName;
+/// assert!(FileName::parse("reports/today.csv").is_ok());
+/// for name in ["../up", "/etc/passwd", "C:a", "nul.txt", "a\\b", "dot."] {
+///     assert!(FileName::parse(name).is_err());
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(Box<str>);
+
+/// The error of an invalid name. It shows the component, or the name, escaped and cut to a length,
+/// so it may stand in a log and be sent to the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileNameError {
+    fault: NameFault,
+    /// The component, or the whole name where the fault is not in one component: its beginning.
+    of: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NameFault {
+    // Of the whole name.
+    Empty,
+    NotUtf8,
+    TooLong,
+    Absolute,
+    TooManyComponents,
+    EmptyComponent,
+    // Of a component.
+    Dots,
+    ComponentTooLong,
+    Character(char),
+    Edge,
+    Device,
+    Reserved,
+}
+
+impl fmt::Display for FileNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = match self.fault {
+            NameFault::Empty
+            | NameFault::NotUtf8
+            | NameFault::TooLong
+            | NameFault::Absolute
+            | NameFault::TooManyComponents
+            | NameFault::EmptyComponent => "the file name",
+            _ => "a file name's part",
+        };
+        let of: String = self.of.chars().take(MAX_SHOWN_CHARS).collect();
+        let more = if of.len() < self.of.len() { "..." } else { "" };
+        // Debug escapes quotes, controls and everything else that does not print.
+        write!(f, "{subject} {of:?}{more} {}", self.fault)
+    }
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("is empty"),
+            Self::NotUtf8 => f.write_str("is not UTF-8"),
+            Self::TooLong => write!(f, "has more than {MAX_FILE_NAME_BYTES} bytes"),
+            Self::Absolute => f.write_str("begins with /: names are relative"),
+            Self::TooManyComponents => write!(f, "has more than {MAX_COMPONENTS} parts"),
+            Self::EmptyComponent => f.write_str("has an empty part"),
+            Self::Dots => f.write_str("leads out of, or nowhere in, the directory"),
+            Self::ComponentTooLong => write!(f, "has more than {MAX_COMPONENT_BYTES} bytes"),
+            Self::Character(c) => write!(f, "has the character {c:?}, which names may not have"),
+            Self::Edge => f.write_str("begins with a space, or ends with a space or a dot"),
+            Self::Device => f.write_str("is a device for Windows"),
+            Self::Reserved => write!(f, "may mean {PARTS_DIRECTORY}, where unfinished files lie"),
+        }
+    }
+}
+
+impl std::error::Error for FileNameError {}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FileName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// What of it may not be.
+    pub fn parse(name: &str) -> Result<Self, FileNameError> {
+        check(name).map_err(|(fault, of)| FileNameError { fault, of: shown(of) })?;
+        Ok(Self(name.into()))
+    }
+
+    /// Checks a name as it came.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), and where it is no UTF-8.
+    pub fn from_wire(name: &[u8]) -> Result<Self, FileNameError> {
+        let readable = |fault| {
+            let start = &name[..name.len().min(MAX_FILE_NAME_BYTES)];
+            FileNameError { fault, of: shown(&String::from_utf8_lossy(start)) }
+        };
+        // First the length, so that no work is done on what is too long anyway.
+        if name.len() > MAX_FILE_NAME_BYTES {
+            return Err(readable(NameFault::TooLong));
+        }
+        Self::parse(std::str::from_utf8(name).map_err(|_| readable(NameFault::NotUtf8))?)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Returns the name of a receiver's part file, which holds what has come of a file: the same for
+/// the same name, size and time, another for every other.
+pub fn part_file_name(name: &FileName, size: u64, modified_ms: Option<i64>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&size.to_le_bytes());
+    hasher.update(&modified_ms.unwrap_or(i64::MIN).to_le_bytes());
+    hasher.update(name.as_str().as_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// What an error keeps: one character more than it shows, so that it knows that there are more.
+fn shown(of: &str) -> Box<str> {
+    let end = of.char_indices().nth(MAX_SHOWN_CHARS + 1).map_or(of.len(), |(at, _)| at);
+    of[..end].into()
+}
+
+fn check(name: &str) -> Result<(), (NameFault, &str)> {
+    if name.is_empty() {
+        return Err((NameFault::Empty, name));
+    }
+    if name.len() > MAX_FILE_NAME_BYTES {
+        return Err((NameFault::TooLong, name));
+    }
+    if name.starts_with('/') {
+        return Err((NameFault::Absolute, name));
+    }
+    if name.split('/').any(str::is_empty) {
+        return Err((NameFault::EmptyComponent, name));
+    }
+    if name.split('/').count() > MAX_COMPONENTS {
+        return Err((NameFault::TooManyComponents, name));
+    }
+    for (at, component) in name.split('/').enumerate() {
+        check_component(component, at == 0).map_err(|fault| (fault, component))?;
+    }
+    Ok(())
+}
+
+fn check_component(component: &str, is_first: bool) -> Result<(), NameFault> {
+    if component == "." || component == ".." {
+        return Err(NameFault::Dots);
+    }
+    if component.len() > MAX_COMPONENT_BYTES {
+        return Err(NameFault::ComponentTooLong);
+    }
+    if let Some(forbidden) = component.chars().find(|c| is_forbidden(*c)) {
+        return Err(NameFault::Character(forbidden));
+    }
+    if component.ends_with(['.', ' ']) || component.starts_with(' ') {
+        return Err(NameFault::Edge);
+    }
+    if is_device(component) {
+        return Err(NameFault::Device);
+    }
+    if is_first && (is_reserved(component) || is_short_name_of_reserved(component)) {
+        return Err(NameFault::Reserved);
+    }
+    Ok(())
+}
+
+/// What changes how a line reads, what Windows gives a meaning, and what no eye sees.
+fn is_forbidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '\\')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Windows looks at what comes before the first dot, without spaces behind it.
+fn is_device(component: &str) -> bool {
+    let stem = component.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    if DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device)) {
+        return true;
+    }
+    let Some((name, number)) = stem.split_at_checked(3) else { return false };
+    let numbered = matches!(
+        number,
+        "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+    );
+    numbered && NUMBERED.iter().any(|device| name.eq_ignore_ascii_case(device))
+}
+
+/// Returns whether a file system that knows no case takes the component for [`PARTS_DIRECTORY`].
+/// Linux, if the directory is casefolded, also takes the long s for an s, and skips what Unicode
+/// calls default ignorable (Documentation/filesystems/ext4, "Case-insensitive file name lookups").
+fn is_reserved(component: &str) -> bool {
+    let folded = component.chars().filter(|c| !is_ignorable(*c)).map(|c| match c {
+        'ſ' => 's',
+        c => c.to_ascii_lowercase(),
+    });
+    folded.eq(PARTS_DIRECTORY.chars())
+}
+
+/// Unicode's default ignorable characters, those left out that no name may have.
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}')
+        || matches!(c, '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}')
+        || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether it looks like the second, short name that Windows may give [`PARTS_DIRECTORY`]: it opens
+/// the same directory. The dot goes, then up to six letters stay, `POSTHO~1`, or after a few
+/// collisions two of them and a hash, `PO1A2B~1`.
+fn is_short_name_of_reserved(component: &str) -> bool {
+    let Some((stem, number)) = component.split_once('~') else { return false };
+    component.len() <= 8
+        && stem.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("po"))
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests;
