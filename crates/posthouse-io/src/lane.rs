@@ -6,16 +6,16 @@ use crate::address::Address;
 use crate::buffer::Buffer;
 #[cfg(windows)]
 use crate::iocp;
-use crate::operation::{Completion, NewSocket, Op};
+use crate::op::{Completion, NewSocket, Op};
 use crate::port::Listener;
 #[cfg(target_os = "linux")]
 use crate::readiness;
 use crate::sim;
 use crate::token::{LaneId, Socket, Tag};
+#[cfg(any(target_os = "linux", windows))]
+use crate::turn::{IoStep, Turn, run_step};
 #[cfg(target_os = "linux")]
 use crate::uring;
-#[cfg(any(target_os = "linux", windows))]
-use crate::worker::{IoStep, Turn, run_step};
 
 /// What to cancel on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,66 +18,49 @@
 
 mod address;
 mod buffer;
-mod completions;
-#[cfg(windows)]
-mod console;
-mod crew;
-#[cfg(any(target_os = "linux", windows))]
-mod disk;
 mod error;
-mod file;
+mod file_op;
 #[cfg(any(target_os = "linux", windows))]
-mod host;
+mod fs;
 #[cfg(windows)]
 mod iocp;
 mod lane;
-#[cfg(target_os = "linux")]
-mod lane_remote;
 mod memory;
+#[cfg(any(target_os = "linux", windows))]
+mod native;
 mod notify;
-mod operation;
+mod op;
 mod port;
 #[cfg(all(test, windows))]
 #[path = "../tests/shared/process.rs"]
 mod process;
-#[cfg(any(target_os = "linux", windows))]
-mod queue;
 #[cfg(target_os = "linux")]
 mod readiness;
-#[cfg(any(target_os = "linux", windows))]
-mod receives;
-mod resolver;
-#[cfg(any(target_os = "linux", windows))]
-mod shared_table;
 pub mod sim;
 mod sync;
 #[cfg(any(target_os = "linux", windows))]
-mod system;
-#[cfg(any(target_os = "linux", windows))]
-mod table;
-#[cfg(any(target_os = "linux", windows))]
-mod threads;
+mod sys;
 mod token;
+mod turn;
 #[cfg(target_os = "linux")]
 mod uring;
-mod worker;
 
 pub use address::{Address, AddressError, Name};
 pub use buffer::Buffer;
-#[cfg(windows)]
-pub use console::{ConsoleEvent, on_console_event};
 pub use error::{Error, Failure};
-pub use file::{
+pub use file_op::{
     Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
 };
 pub use lane::{Cancel, Lane};
 pub use notify::Notify;
-pub use operation::{
+pub use op::{
     Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,
 };
 pub use port::{
     Backend, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options, ReadMode,
     Selected, parallelism,
 };
+#[cfg(windows)]
+pub use sys::{ConsoleEvent, on_console_event};
 pub use token::{LaneId, Socket, Tag};
-pub use worker::{Turn, on_worker};
+pub use turn::{Turn, on_worker};

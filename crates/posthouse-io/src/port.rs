@@ -5,21 +5,21 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::Address;
-#[cfg(any(target_os = "linux", windows))]
-use crate::host::NativePort;
 #[cfg(windows)]
 use crate::iocp;
 use crate::lane::Lane;
+#[cfg(any(target_os = "linux", windows))]
+use crate::native::native_port::NativePort;
 use crate::notify::Notify;
-use crate::operation::NewHandle;
+use crate::op::NewHandle;
 use crate::sim;
 use crate::sync::Arc;
 #[cfg(target_os = "linux")]
-use crate::system;
+use crate::sys;
 use crate::token::LaneId;
+use crate::turn::Turn;
 #[cfg(target_os = "linux")]
 use crate::uring;
-use crate::worker::Turn;
 
 /// Which system does the work.
 #[derive(Clone, Debug, Default)]
@@ -285,9 +285,8 @@ impl CompletionPort {
     #[cfg(target_os = "linux")]
     fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         let layout = options.layout.unwrap_or(Layout::Pinned);
-        let explained = |error: io::Error| {
-            with_text(&error, format!("no epoll: {}", system::explained(&error)))
-        };
+        let explained =
+            |error: io::Error| with_text(&error, format!("no epoll: {}", sys::explained(&error)));
         let host = NativePort::on_readiness(layout, options).map_err(explained)?;
         Ok((Self { kind: PortKind::Real(host) }, options.choice("readiness", layout, why)))
     }

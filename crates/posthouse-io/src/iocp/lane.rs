@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::HANDLE;
 
-use super::files::{self, FileEnd};
+use super::file_ops::{self, FileEnd};
 use super::operation::{Ended, FreeList, Functions, Submitted};
 use super::port::{self, Event, Port, Waker};
-use super::record::{LaneCx, SocketState, Sockets};
+use super::socket::{LaneCx, SocketState, Sockets};
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{CompletionQueue, Injected, WorkerCounters};
 use crate::error::Error;
-use crate::file::FileOp;
-use crate::host::{self, NativePort};
+use crate::file_op::FileOp;
 use crate::lane::Cancel;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
+use crate::native::completion_queue::{CompletionQueue, Injected, WorkerCounters};
+use crate::native::native_port::{self, NativePort};
+use crate::native::work_queue::{self, WorkItem, WorkQueue};
+use crate::op::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::{Layout, Listener, Options, ReadMode};
-use crate::queue::{self, WorkItem, WorkQueue};
 use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
-use crate::system;
+use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Packets that one worker takes in one call, and completions that one step takes: where several
@@ -78,12 +78,12 @@ impl IocpCore {
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        queue::completion_injector(core, Self::queue)
+        work_queue::completion_injector(core, Self::queue)
     }
 
     /// Has the socket's operations end here.
     pub(super) fn associate(&self, socket: &OwnedSocket) -> Result<(), Error> {
-        self.port.associate(system::raw(socket) as HANDLE, self.functions.at_once)
+        self.port.associate(sys::raw(socket) as HANDLE, self.functions.at_once)
     }
 }
 
@@ -159,7 +159,7 @@ impl IocpLane {
     }
 
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        match files::begin(&self.core.port, (tag, op), &mut self.free_list) {
+        match file_ops::begin(&self.core.port, (tag, op), &mut self.free_list) {
             Ok(Submitted::InFlight(_)) => {
                 self.core.files.fetch_add(1, Ordering::Relaxed);
             }
@@ -169,7 +169,7 @@ impl IocpLane {
     }
 
     fn end_file(&mut self, ended: Ended) {
-        match files::end(ended, &mut self.free_list) {
+        match file_ops::end(ended, &mut self.free_list) {
             FileEnd::Completed(tag, outcome) => {
                 self.done.end(tag, Outcome::File(Box::new(outcome)));
                 self.core.queue.add(&mut self.done, None);
@@ -231,7 +231,7 @@ impl IocpLane {
 
     fn adopt_handle(&mut self, handle: NewHandle, is_listener: bool) -> Socket {
         self.done.counters().opened();
-        let (handle, core) = (host::handle(handle), &self.core);
+        let (handle, core) = (native_port::handle(handle), &self.core);
         core.table.occupy(|state, _| state.adopt(handle, is_listener, core))
     }
 }

@@ -2,7 +2,7 @@
 //! operations end, as they do then.
 
 mod accepting;
-pub(super) mod files;
+pub(super) mod file_ops;
 #[path = "../../tests/shared/log.rs"]
 mod log;
 mod sending;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use super::operation::{Ended, Operation, OperationKind};
 use crate::error::{Error, Failure};
-use crate::file::{FileOp, FileOutcome};
-use crate::operation::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
+use crate::file_op::{FileOp, FileOutcome};
+use crate::op::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
 use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options, ReadMode};
 use crate::sync::{Arc, Mutex, lock};
-use crate::system;
+use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
-use crate::worker::Turn;
+use crate::turn::Turn;
 
 /// What is odd.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +63,7 @@ impl TestFaults {
             (self.file_error, &ended.operation.work)
             && gather.file_ahead().is_some()
         {
-            ended.result = Err(system::error(code));
+            ended.result = Err(sys::error(code));
         }
     }
 
@@ -120,7 +120,7 @@ fn a_server_edition_is_told_from_the_others() {
     let told = String::from_utf8_lossy(&query.expect("reg runs").stdout).into_owned();
     let is_client = told.contains("WinNT");
     assert!(is_client || told.contains("ServerNT") || told.contains("LanmanNT"), "{told}");
-    assert_eq!(crate::system::is_server(), !is_client, "{told}");
+    assert_eq!(crate::sys::is_server(), !is_client, "{told}");
 }
 
 /// A probe stands in for what it has no memory for, and those behind it: each gets what is its.

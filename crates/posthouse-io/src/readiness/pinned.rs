@@ -6,18 +6,18 @@ use std::fmt;
 use std::time::Duration;
 
 use super::poller::{Event, Poller};
-use super::record::SocketState;
+use super::sendfile::SendfileDone;
+use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{CompletionQueue, Injected};
-use crate::disk::SendfileDone;
-use crate::host::{self, NativePort};
 use crate::lane::Cancel;
-use crate::lane_remote::LaneRemote;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
+use crate::native::completion_queue::{CompletionQueue, Injected};
+use crate::native::lane_remote::LaneRemote;
+use crate::native::native_port::{self, NativePort};
+use crate::native::slot_table::SlotTable;
+use crate::op::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
 use crate::sync::Arc;
-use crate::table::SlotTable;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events taken from the system in one call.
@@ -164,7 +164,7 @@ impl PinnedLane {
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
         self.remote.counters.opened();
         let socket = self.table.socket();
-        self.table.get(socket).adopt(socket, host::descriptor(handle), &self.poller);
+        self.table.get(socket).adopt(socket, native_port::descriptor(handle), &self.poller);
         socket
     }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use super::poller::{self, Event, Poller};
-use super::record::SocketState;
+use super::sendfile::{SendfileDone, SendfileJob};
+use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{CompletionQueue, Injected, WorkerCounters};
-use crate::disk::{SendfileDone, SendfileJob};
-use crate::host::{self, NativePort};
 use crate::lane::Cancel;
-use crate::lane_remote::Waker;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
+use crate::native::completion_queue::{CompletionQueue, Injected, WorkerCounters};
+use crate::native::lane_remote::Waker;
+use crate::native::native_port::{self, NativePort};
+use crate::native::shared_slot_table::SharedSlotTable;
+use crate::native::work_queue::{self, WorkItem, WorkQueue};
+use crate::op::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
-use crate::queue::{self, WorkItem, WorkQueue};
-use crate::shared_table::SharedSlotTable;
 use crate::sync::{Arc, MutexGuard};
 use crate::token::{LaneId, Socket, Tag};
 
@@ -43,7 +43,7 @@ impl ReadinessCore {
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        queue::completion_injector(core, Self::queue)
+        work_queue::completion_injector(core, Self::queue)
     }
 }
 
@@ -167,7 +167,7 @@ impl SharedLane {
 
     fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
         self.done.counters().opened();
-        let fd: OwnedFd = host::descriptor(handle);
+        let fd: OwnedFd = native_port::descriptor(handle);
         self.core.table.occupy(|state, socket| state.adopt(socket, fd, &self.core.poller))
     }
 }
@@ -228,7 +228,7 @@ impl SharedLane {
     /// Starts a `sendfile` on a thread of the file pool.
     fn hand_over(&mut self, job: Option<SendfileJob>) {
         let Some(job) = job else { return };
-        let post = queue::injector(&self.core, ReadinessCore::queue);
+        let post = work_queue::injector(&self.core, ReadinessCore::queue);
         let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
         if let Some(sent) = self.services.files.send_file(job, post) {
             self.take_back(sent);

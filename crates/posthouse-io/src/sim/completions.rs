@@ -9,7 +9,7 @@ use super::table::SocketKind;
 use super::world::{Event, World};
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::operation::Outcome;
+use crate::op::Outcome;
 use crate::port::Layout;
 use crate::token::{Socket, Tag};
 

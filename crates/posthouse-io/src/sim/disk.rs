@@ -19,7 +19,7 @@ pub(super) use self::work::PendingFileOp;
 use super::Network;
 use super::log::Note;
 use super::world::World;
-use crate::file::{Directory, DirectoryKind, File, FileKind, Usage};
+use crate::file_op::{Directory, DirectoryKind, File, FileKind, Usage};
 use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 
 /// A simulated disk, made by `disk` of its world: clones name the same one. It outlives the ports

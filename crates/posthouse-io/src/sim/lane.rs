@@ -10,7 +10,7 @@ use super::{LaneAddr, Network, NewStream};
 use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::lane::Cancel;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
+use crate::op::{Completion, NewHandle, NewSocket, Op, Outcome};
 use crate::port::Listener;
 use crate::sync::MutexGuard;
 use crate::token::{LaneId, Socket, Tag};
@@ -180,7 +180,7 @@ mod tests {
     use crate::port::{Layout, Options};
     use crate::sim::SimPort;
     use crate::sync::{Arc, Mutex, lock};
-    use crate::worker::Turn;
+    use crate::turn::Turn;
     use crate::{Lane, lane::LaneKind};
 
     #[test]

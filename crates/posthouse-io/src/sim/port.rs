@@ -14,11 +14,11 @@ use super::{LaneAddr, Nanos, Network, NewStream, duration};
 use crate::address::Address;
 use crate::buffer::{LanePool, Pool};
 use crate::notify::Notify;
-use crate::operation::NewHandle;
+use crate::op::NewHandle;
 use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
 use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
-use crate::worker::{BackgroundStep, IoStep};
+use crate::turn::{BackgroundStep, IoStep};
 
 /// What the world knows of a port.
 pub(super) struct PortState {

@@ -8,7 +8,7 @@ use super::{LaneAddr, Nanos, Network, duration, nanos};
 use crate::lane::{Lane, LaneKind};
 use crate::port::Layout;
 use crate::sync::{Arc, MutexGuard};
-use crate::worker::{BackgroundStep, IoStep, Turn, run_step};
+use crate::turn::{BackgroundStep, IoStep, Turn, run_step};
 
 /// What one step may take: as much as a real batch, and at random less, so that workers
 /// interleave at every completion.

@@ -7,7 +7,7 @@ use super::content::Content;
 use super::names::{Found, Inode, Names};
 use super::{FileId, PendingFileOp, SimFile};
 use crate::error::Failure;
-use crate::file::{
+use crate::file_op::{
     File, FileEntry, FileKind, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
 };
 use crate::sim::random::Random;

@@ -1,0 +1,306 @@
+//! Files and directories of this machine.
+//!
+//! File operations block, so a pool of a few threads performs them and injects the completion into
+//! the lane. (A ring, or a completion port of Windows, performs some itself: `uring/file_ops.rs`.)
+//! Operations that are in flight together are performed in no particular order.
+//!
+//! Whoever can write to the directory may swap names in it at any time. So a name is looked up
+//! once, beneath a directory that is open, and what counts is what was opened: its kind, its
+//! owner, its identity.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `dir_handle` | a directory opened to work beneath it, and the parents of a path in it |
+//! | `listing` | walks of all that lies beneath |
+//! | `linux`, `windows` | opening, parts and publishing, as each system does them |
+
+mod dir_handle;
+#[cfg(target_os = "linux")]
+mod linux;
+mod listing;
+#[cfg(windows)]
+mod windows;
+
+pub(crate) use self::dir_handle::DirHandle;
+#[cfg(target_os = "linux")]
+use self::linux as platform;
+#[cfg(windows)]
+use self::windows as platform;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Failure};
+use crate::file_op::{
+    Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, FileVersion, Metadata,
+};
+use crate::native::blocking_pool::{BlockingPool, PoolLimits};
+use crate::op::{Completion, Outcome};
+use crate::sync::Arc;
+use crate::token::Tag;
+
+/// What the system opened.
+pub(crate) use self::platform::Opened;
+
+/// Operations that run at a time; each has a thread. A disk does several at once faster than one
+/// after the other, and one that waits for a slow sync does not hold up the others.
+const MAX_THREADS: usize = 4;
+/// So many where they hang: one disk that does not answer must not hold up the others, as long as
+/// no more than this is asked of it.
+const MAX_THREADS_HUNG: usize = 64;
+/// Operations hang when none of them has ended for so long: a slow disk does not take it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many wait is for whoever submits them to bound: each holds memory and a place in a transfer
+/// already, and a part that could not be removed for want of room here would stay.
+const MAX_WAITING: usize = usize::MAX;
+/// Segments that are written in one call; a longer gather is written in several operations.
+pub(crate) const MAX_SEGMENTS: usize = 64;
+/// Where the longest file that the system can think of ends.
+const MAX_OFFSET: u64 = i64::MAX as u64;
+/// How often something is tried that somebody else thwarts by changing names.
+const MAX_TRIES: usize = 16;
+
+/// The threads that perform file operations.
+#[derive(Debug)]
+pub(crate) struct FilePool {
+    pub(crate) pool: BlockingPool,
+}
+
+impl Default for FilePool {
+    fn default() -> Self {
+        let pool = BlockingPool::new(PoolLimits {
+            name: "posthouse-disk",
+            max_threads: MAX_THREADS,
+            max_threads_hung: MAX_THREADS_HUNG,
+            stall_timeout: STALL_TIMEOUT,
+            max_waiting: MAX_WAITING,
+        });
+        Self { pool }
+    }
+}
+
+impl FilePool {
+    /// Performs the operation on a thread of the pool, which injects the completion; returns it at
+    /// once if there is no thread. An invalid operation panics here, on the submitter's thread.
+    pub(crate) fn start(
+        &self,
+        tag: Tag,
+        op: Box<FileOp>,
+        post: impl FnOnce(Completion) + Send + 'static,
+    ) -> Option<Completion> {
+        check(&op);
+        let work = move || {
+            #[cfg(target_os = "linux")]
+            crate::sys::block_signals();
+            let outcome = match perform(*op) {
+                Ok(outcome) => Outcome::File(Box::new(outcome)),
+                Err(error) => Outcome::Failed(error),
+            };
+            post(Completion { tag, more: false, outcome });
+        };
+        if self.pool.try_spawn(work) {
+            return None;
+        }
+        let outcome = Outcome::Failed(Error::new(Failure::NoBuffers));
+        Some(Completion { tag, more: false, outcome })
+    }
+}
+
+/// Asserts that an operation is valid.
+pub(crate) fn check(op: &FileOp) {
+    let (directory, file) = match op {
+        FileOp::Open { directory, path } => {
+            check_path(path);
+            (Some(directory), None)
+        }
+        FileOp::OpenPart { directory, name } => {
+            check_name(name);
+            (Some(directory), None)
+        }
+        FileOp::Publish { directory, part, file, path, .. } => {
+            check_name(part);
+            check_path(path);
+            (Some(directory), Some(file))
+        }
+        FileOp::SyncName { directory, path, file } => {
+            check_path(path);
+            (Some(directory), Some(file))
+        }
+        FileOp::RemovePart { directory, name, file } => {
+            check_name(name);
+            (Some(directory), Some(file))
+        }
+        FileOp::List { directory, max_entries, .. } => {
+            assert!(*max_entries > 0, "a list of nothing");
+            (Some(directory), None)
+        }
+        FileOp::ExpireParts { directory, .. } | FileOp::Usage { directory } => {
+            (Some(directory), None)
+        }
+        FileOp::Read { file, bytes, .. } => {
+            assert!(*bytes > 0, "a read of nothing");
+            (None, Some(file))
+        }
+        FileOp::Write { file, data, .. } => {
+            assert!(!data.is_empty(), "a write without bytes");
+            assert!(!data.has_file(), "a file is sent, not written");
+            (None, Some(file))
+        }
+        FileOp::Truncate { file, .. } | FileOp::Sync { file } | FileOp::Metadata { file } => {
+            (None, Some(file))
+        }
+    };
+    // They panic where they are another disk's.
+    let _ = (directory.map(Directory::dir_handle), file.map(File::opened));
+}
+
+fn check_path(path: &str) {
+    let sound = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    assert!(path.split('/').all(sound), "a path that is no path beneath a directory: {path:?}");
+}
+
+fn check_name(name: &str) {
+    check_path(name);
+    assert!(!name.contains('/'), "the name of a part is one part of a path: {name:?}");
+}
+
+/// Performs an operation. It blocks.
+fn perform(op: FileOp) -> Result<FileOutcome, Error> {
+    let done = |()| FileOutcome::Done;
+    match op {
+        FileOp::Open { directory, path } => directory.dir_handle().open_file(&path),
+        FileOp::OpenPart { directory, name } => directory.dir_handle().open_part(&name),
+        FileOp::Truncate { file, bytes } => platform::truncate(file.opened(), bytes).map(done),
+        FileOp::Read { file, offset, bytes, memory } => {
+            let memory = read(file.opened(), offset, bytes, memory)?;
+            Ok(FileOutcome::Read { memory })
+        }
+        FileOp::Write { file, offset, data } => {
+            let bytes = platform::write(file.opened(), offset, &data)?;
+            Ok(FileOutcome::Written { bytes, data })
+        }
+        FileOp::Sync { file } => platform::sync(file.opened()).map(done),
+        FileOp::Metadata { file } => platform::metadata(file.opened()),
+        FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
+            let publication = Publication { path: &path, modified_ms, executable };
+            directory.dir_handle().publish(&part, file.opened(), &publication).map(done)
+        }
+        FileOp::SyncName { directory, path, file } => {
+            directory.dir_handle().sync_name(&path, file.opened()).map(done)
+        }
+        FileOp::RemovePart { directory, name, file } => {
+            directory.dir_handle().remove_part(&name, file.opened()).map(done)
+        }
+        FileOp::ExpireParts { directory, age_ms } => {
+            directory.dir_handle().expire_parts(age_ms).map(done)
+        }
+        FileOp::Usage { directory } => directory.dir_handle().usage().map(FileOutcome::Usage),
+        FileOp::List { directory, after, max_entries } => {
+            directory.dir_handle().list(&after, max_entries)
+        }
+    }
+}
+
+/// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
+pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
+    offset.checked_add(bytes as u64).is_some_and(|end| end <= MAX_OFFSET)
+}
+
+/// A state of a file that was last changed then, in ms since 1970; none where that is too short a
+/// time ago for the file system to tell another change.
+fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
+    const SETTLED_MS: i64 = 5_000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    (now_ms.saturating_sub(changed_ms) >= SETTLED_MS).then_some(version)
+}
+
+/// Reads at most `bytes` into `memory`, which gets no other bytes.
+pub(crate) fn read(
+    file: &Opened,
+    offset: u64,
+    bytes: usize,
+    mut memory: Vec<u8>,
+) -> Result<Vec<u8>, Error> {
+    memory.clear();
+    let reachable = MAX_OFFSET.saturating_sub(offset);
+    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
+    if bytes == 0 {
+        return Ok(memory);
+    }
+    memory.reserve(bytes);
+    let read = platform::read(file, offset, &mut memory.spare_capacity_mut()[..bytes])?;
+    assert!(read <= bytes, "more bytes read than there was room for");
+    // SAFETY: the system has written so many bytes to the beginning of the room, which is the
+    // vector's, from its beginning on.
+    unsafe { memory.set_len(read) };
+    Ok(memory)
+}
+
+/// The final name and attributes of a part.
+struct Publication<'a> {
+    path: &'a str,
+    modified_ms: Option<i64>,
+    /// Whether its owner may execute it.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows does not know of it"))]
+    executable: bool,
+}
+
+/// What has a name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryKind {
+    File,
+    Directory,
+    /// A link, a device, whatever there is.
+    Other,
+}
+
+/// What a name leads to.
+struct Found {
+    kind: EntryKind,
+    /// A part that has another is published.
+    has_one_name: bool,
+    metadata: Metadata,
+}
+
+impl Directory {
+    fn dir_handle(&self) -> &DirHandle {
+        match &self.kind {
+            DirectoryKind::Real(dir) => dir,
+            DirectoryKind::Simulated(_) => panic!("a directory of a simulated disk on a real port"),
+        }
+    }
+}
+
+impl File {
+    pub(crate) fn opened(&self) -> &Opened {
+        match &self.kind {
+            FileKind::Real(opened) => opened,
+            FileKind::Simulated(_) => panic!("a file of a simulated disk on a real port"),
+        }
+    }
+
+    fn real(opened: Opened) -> Self {
+        Self { kind: FileKind::Real(Arc::new(opened)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_refused(check: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+        std::panic::catch_unwind(check).is_err()
+    }
+
+    #[test]
+    fn a_path_that_could_lead_elsewhere_is_a_bug_of_who_submits_it() {
+        for path in ["", "/a", "a/", "a//b", ".", "..", "a/..", "a/./b", "../a", "a\0b"] {
+            assert!(is_refused(|| check_path(path)), "{path:?}");
+        }
+        for path in ["a", "a/b", "...", ".a", "a b", "a\\..\\b", "C:"] {
+            assert!(!is_refused(|| check_path(path)), "{path:?}");
+        }
+        assert!(is_refused(|| check_name("a/b")));
+        assert!(!is_refused(|| check_name("a")));
+    }
+}

@@ -1,0 +1,293 @@
+//! A completion port on a real system: the clock, the threads, the look-ups, the files, the
+//! buffers, and the lanes of whichever backend was chosen.
+
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+#[cfg(windows)]
+use std::os::windows::io::OwnedSocket;
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::buffer::Pool;
+use crate::fs::FilePool;
+#[cfg(windows)]
+use crate::iocp;
+use crate::lane::{Lane, LaneKind};
+use crate::native::completion_queue::{Totals, WorkerCounters};
+#[cfg(target_os = "linux")]
+use crate::native::lane_remote::LaneRemote;
+use crate::native::resolver::Resolver;
+use crate::native::threads::{Background, Threads};
+use crate::notify::Notify;
+use crate::op::NewHandle;
+use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
+#[cfg(target_os = "linux")]
+use crate::readiness::{self, Poller};
+use crate::sync::Arc;
+#[cfg(target_os = "linux")]
+use crate::sync::{Mutex, lock};
+use crate::sys;
+use crate::token::LaneId;
+use crate::turn::{BackgroundStep, IoStep};
+#[cfg(target_os = "linux")]
+use crate::uring::{self, Ring};
+
+/// A port of this machine. Its threads keep it alive until their workers are done.
+#[derive(Debug)]
+pub(crate) struct NativePort {
+    started: Instant,
+    lanes: Lanes,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) resolver: Resolver,
+    pub(crate) files: FilePool,
+    threads: Threads,
+    background: Arc<Background>,
+    notify: Notify,
+}
+
+/// What workers take completions from.
+#[derive(Debug)]
+pub(crate) enum Lanes {
+    #[cfg(target_os = "linux")]
+    Readiness(Vec<LaneSlot<Poller>>),
+    #[cfg(target_os = "linux")]
+    ReadinessShared(Arc<readiness::ReadinessCore>),
+    #[cfg(target_os = "linux")]
+    Uring(Vec<LaneSlot<Ring>>),
+    /// One for all workers, or one for each.
+    #[cfg(windows)]
+    Iocp(Vec<Arc<iocp::IocpCore>>),
+}
+
+/// A pinned lane's slot for its worker.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub(crate) struct LaneSlot<T> {
+    remote: Arc<LaneRemote>,
+    /// What the worker waits with, until it takes it.
+    source: Mutex<Option<T>>,
+}
+
+#[cfg(target_os = "linux")]
+impl<T> LaneSlot<T> {
+    pub(crate) fn new(remote: LaneRemote, source: T) -> Self {
+        Self { remote: Arc::new(remote), source: Mutex::new(Some(source)) }
+    }
+
+    fn take(&self) -> (Arc<LaneRemote>, T) {
+        let source = lock(&self.source).take().expect("one worker to a pinned lane");
+        (self.remote.clone(), source)
+    }
+}
+
+impl NativePort {
+    /// A port on readiness.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn on_readiness(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
+        let lanes = match layout {
+            Layout::Pinned => Lanes::Readiness(readiness::lane_slots(options.io_workers)?),
+            Layout::Shared => Lanes::ReadinessShared(Arc::new(readiness::ReadinessCore::open()?)),
+        };
+        Ok(Self::new(lanes, Pool::of(options)))
+    }
+
+    /// A port on rings, in the pinned layout.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn on_uring(options: &Options) -> io::Result<Arc<Self>> {
+        let pool = Pool::of(options);
+        let lane_slots = uring::lane_slots(options.io_workers, &pool)?;
+        Ok(Self::new(Lanes::Uring(lane_slots), pool))
+    }
+
+    /// A port on completion ports of Windows.
+    #[cfg(windows)]
+    pub(crate) fn on_iocp(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
+        Ok(Self::new(Lanes::Iocp(iocp::cores(layout, options)?), Pool::of(options)))
+    }
+
+    fn new(lanes: Lanes, pool: Arc<Pool>) -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            lanes,
+            pool,
+            resolver: Resolver::default(),
+            files: FilePool::default(),
+            threads: Threads::default(),
+            background: Arc::default(),
+            notify: Notify::real(),
+        })
+    }
+
+    pub(crate) fn lanes(&self) -> usize {
+        match &self.lanes {
+            #[cfg(target_os = "linux")]
+            Lanes::Readiness(lane_slots) => lane_slots.len(),
+            #[cfg(target_os = "linux")]
+            Lanes::Uring(lane_slots) => lane_slots.len(),
+            #[cfg(target_os = "linux")]
+            Lanes::ReadinessShared(_) => 1,
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => cores.len(),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let blocking = match &self.lanes {
+            Lanes::Readiness(_) | Lanes::ReadinessShared(_) => sys::NON_BLOCKING,
+            Lanes::Uring(_) => sys::BLOCKING,
+        };
+        let (fd, local) = sys::listen(address, options, blocking)?;
+        Ok(Listener { handle: NewHandle::Descriptor(fd), local })
+    }
+
+    #[cfg(windows)]
+    #[expect(clippy::unused_self, reason = "the common signature: others look at their lanes")]
+    pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let (socket, local) = sys::listen(address, options)?;
+        Ok(Listener { handle: NewHandle::Socket(socket), local })
+    }
+
+    pub(crate) fn spawn(self: &Arc<Self>, id: LaneId, name: &str, step: IoStep) -> io::Result<()> {
+        assert!(id.index() < self.lanes(), "no such lane");
+        let host = self.clone();
+        match &self.lanes {
+            #[cfg(target_os = "linux")]
+            Lanes::ReadinessShared(core) => {
+                let core = core.clone();
+                let lane = move || LaneKind::Shared(readiness::SharedLane::new(host, core));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+            #[cfg(target_os = "linux")]
+            Lanes::Readiness(lane_slots) => {
+                let (remote, poller) = lane_slots[id.index()].take();
+                let lane =
+                    move || LaneKind::Pinned(readiness::PinnedLane::new(id, host, remote, poller));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+            #[cfg(target_os = "linux")]
+            Lanes::Uring(lane_slots) => {
+                let (remote, ring) = lane_slots[id.index()].take();
+                let lane = move || LaneKind::Uring(uring::UringLane::new(id, host, remote, ring));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => {
+                let core = cores[id.index()].clone();
+                core.join();
+                let lane = move || LaneKind::Iocp(iocp::IocpLane::new(id, host, core));
+                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+            }
+        }
+    }
+
+    pub(crate) fn spawn_background(&self, name: &str, step: BackgroundStep) -> io::Result<()> {
+        let (background, started) = (self.background.clone(), self.started);
+        self.threads.start(name, move || background.run(started, step))
+    }
+
+    pub(crate) fn wake(&self, lane: LaneId) {
+        match &self.lanes {
+            #[cfg(target_os = "linux")]
+            Lanes::Readiness(lane_slots) => lane_slots[lane.index()].remote.wake(),
+            #[cfg(target_os = "linux")]
+            Lanes::Uring(lane_slots) => lane_slots[lane.index()].remote.wake(),
+            #[cfg(target_os = "linux")]
+            Lanes::ReadinessShared(core) => core.queue().wake(),
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => cores[lane.index()].queue().wake(),
+        }
+    }
+
+    pub(crate) fn wake_background(&self) {
+        self.background.wake();
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    #[expect(clippy::unused_self, reason = "the common signature: the simulation needs it")]
+    pub(crate) fn random(&self) -> u64 {
+        sys::random()
+    }
+
+    pub(crate) fn notify(&self) -> Notify {
+        self.notify.clone()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let totals = self.totals();
+        Counters {
+            submitted: totals.submitted,
+            completed: totals.completed,
+            sockets: totals.sockets(),
+            buffers_used: self.pool.outstanding(),
+            buffers_free: self.pool.free(),
+        }
+    }
+
+    pub(crate) fn drain(&self, timeout: Duration) -> Drained {
+        let workers = self.threads.join(timeout);
+        // Each lane has awaited, before it went, what the system still held, but for what was given
+        // up. What its user never saw completed is counted all the same, on every backend.
+        Drained { workers, leaked: self.totals().in_flight() }
+    }
+
+    /// The caller's thread ends when the system lets it: nobody is to wait for that.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn detach_current_thread(&self) {
+        self.threads.detach(std::thread::current().id());
+    }
+
+    fn totals(&self) -> Totals {
+        match &self.lanes {
+            #[cfg(target_os = "linux")]
+            Lanes::Readiness(lane_slots) => {
+                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote.counters))
+            }
+            #[cfg(target_os = "linux")]
+            Lanes::Uring(lane_slots) => {
+                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote.counters))
+            }
+            #[cfg(target_os = "linux")]
+            Lanes::ReadinessShared(core) => Totals::of(
+                core.queue()
+                    .worker_counters()
+                    .iter()
+                    .map(|counters: &Arc<WorkerCounters>| &**counters),
+            ),
+            #[cfg(windows)]
+            Lanes::Iocp(cores) => {
+                let counters: Vec<Arc<WorkerCounters>> =
+                    cores.iter().flat_map(|core| core.queue().worker_counters().clone()).collect();
+                Totals::of(counters.iter().map(|counters| &**counters))
+            }
+        }
+    }
+
+    /// What is left of a sleep that a step asked for when it was `then`.
+    pub(crate) fn left_of(&self, sleep: Option<Duration>, then: Duration) -> Option<Duration> {
+        let until = then.checked_add(sleep?)?;
+        Some(until.saturating_sub(self.now()))
+    }
+}
+
+/// The descriptor of a handle that comes from this machine.
+#[cfg(target_os = "linux")]
+pub(crate) fn descriptor(handle: NewHandle) -> OwnedFd {
+    match handle {
+        NewHandle::Descriptor(fd) => fd,
+        NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
+    }
+}
+
+/// The socket of a handle that comes from this machine.
+#[cfg(windows)]
+pub(crate) fn handle(handle: NewHandle) -> OwnedSocket {
+    match handle {
+        NewHandle::Socket(socket) => socket,
+        NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
+    }
+}
