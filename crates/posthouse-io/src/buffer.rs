@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::memory::Memory;
-use crate::port::Options;
+use crate::options::Options;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
 /// Bytes that were received. Dropping it, on any thread, gives the memory back to its pool;

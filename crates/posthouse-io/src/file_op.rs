@@ -13,42 +13,8 @@
 //! [`NotFound`]: crate::Failure::NotFound
 //! [`Denied`]: crate::Failure::Denied
 
-use std::fmt;
-use std::io;
-use std::path::Path;
-
-use crate::op::Gather;
-use crate::sim;
-use crate::sync::Arc;
-
-#[cfg(any(target_os = "linux", windows))]
-use crate::fs;
-
-/// A directory that was opened to work beneath it. Clones name the same one.
-#[derive(Clone)]
-pub struct Directory {
-    pub(crate) kind: DirectoryKind,
-}
-
-#[derive(Clone)]
-pub(crate) enum DirectoryKind {
-    #[cfg(any(target_os = "linux", windows))]
-    Real(Arc<fs::DirHandle>),
-    Simulated(sim::SimDirectory),
-}
-
-/// An open regular file. Clones name the same one; it is closed with the last of them.
-#[derive(Clone)]
-pub struct File {
-    pub(crate) kind: FileKind,
-}
-
-#[derive(Clone)]
-pub(crate) enum FileKind {
-    #[cfg(any(target_os = "linux", windows))]
-    Real(Arc<fs::Opened>),
-    Simulated(sim::SimFile),
-}
+use crate::gather::Gather;
+use crate::handle::{Directory, File, Usage};
 
 /// An operation on files: [`Op::File`](crate::Op::File). What it needs it owns until its one
 /// terminal completion, which is an [`Outcome::File`](crate::Outcome::File) or a failure. It cannot
@@ -273,53 +239,5 @@ pub struct FileEntry {
     pub metadata: Metadata,
 }
 
-/// What lies beneath a directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes of all regular files, parts included.
-    pub bytes: u64,
-    /// How many there are; a part that has its final name already is one with it.
-    pub files: u64,
-}
-
 /// Where parts lie.
 pub const PARTS_DIRECTORY: &str = ".posthouse";
-
-impl Directory {
-    /// Opens a directory of this machine. It blocks: for the start of a program.
-    ///
-    /// # Errors
-    ///
-    /// The system's, and `NotADirectory`.
-    #[cfg(any(target_os = "linux", windows))]
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { kind: DirectoryKind::Real(Arc::new(fs::DirHandle::open(path)?)) })
-    }
-
-    /// Opens a directory of this machine: this version cannot on this system.
-    #[cfg(not(any(target_os = "linux", windows)))]
-    pub fn open(_: &Path) -> io::Result<Self> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "no files on this system in this version"))
-    }
-
-    /// Counts what lies beneath it. It blocks: for the start of a program.
-    pub fn usage(&self) -> io::Result<Usage> {
-        match &self.kind {
-            #[cfg(any(target_os = "linux", windows))]
-            DirectoryKind::Real(dir) => Ok(dir.usage()?),
-            DirectoryKind::Simulated(directory) => Ok(directory.usage()),
-        }
-    }
-}
-
-impl fmt::Debug for Directory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for File {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").finish_non_exhaustive()
-    }
-}

@@ -1,8 +1,7 @@
 //! Files and directories of this machine.
 //!
-//! File operations block, so a pool of a few threads performs them and injects the completion into
-//! the lane. (A ring, or a completion port of Windows, performs some itself: `uring/file_ops.rs`.)
-//! Operations that are in flight together are performed in no particular order.
+//! File operations block, so threads of a pool perform them (`native/file_pool.rs`). A ring, or a
+//! completion port of Windows, performs some itself (`uring/file_ops.rs`).
 //!
 //! Whoever can write to the directory may swap names in it at any time. So a name is looked up
 //! once, beneath a directory that is open, and what counts is what was opened: its kind, its
@@ -27,83 +26,23 @@ use self::linux as platform;
 #[cfg(windows)]
 use self::windows as platform;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::{Error, Failure};
-use crate::file_op::{
-    Directory, DirectoryKind, File, FileKind, FileOp, FileOutcome, FileVersion, Metadata,
-};
-use crate::native::blocking_pool::{BlockingPool, PoolLimits};
-use crate::op::{Completion, Outcome};
-use crate::sync::Arc;
-use crate::token::Tag;
+use crate::error::Error;
+use crate::file_op::{FileOp, FileOutcome, FileVersion, Metadata};
+use crate::handle::{Directory, DirectoryHandle, File, FileHandle, Usage};
 
 /// What the system opened.
 pub(crate) use self::platform::Opened;
 
-/// Operations that run at a time; each has a thread. A disk does several at once faster than one
-/// after the other, and one that waits for a slow sync does not hold up the others.
-const MAX_THREADS: usize = 4;
-/// So many where they hang: one disk that does not answer must not hold up the others, as long as
-/// no more than this is asked of it.
-const MAX_THREADS_HUNG: usize = 64;
-/// Operations hang when none of them has ended for so long: a slow disk does not take it.
-const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many wait is for whoever submits them to bound: each holds memory and a place in a transfer
-/// already, and a part that could not be removed for want of room here would stay.
-const MAX_WAITING: usize = usize::MAX;
 /// Segments that are written in one call; a longer gather is written in several operations.
 pub(crate) const MAX_SEGMENTS: usize = 64;
 /// Where the longest file that the system can think of ends.
 const MAX_OFFSET: u64 = i64::MAX as u64;
 /// How often something is tried that somebody else thwarts by changing names.
 const MAX_TRIES: usize = 16;
-
-/// The threads that perform file operations.
-#[derive(Debug)]
-pub(crate) struct FilePool {
-    pub(crate) pool: BlockingPool,
-}
-
-impl Default for FilePool {
-    fn default() -> Self {
-        let pool = BlockingPool::new(PoolLimits {
-            name: "posthouse-disk",
-            max_threads: MAX_THREADS,
-            max_threads_hung: MAX_THREADS_HUNG,
-            stall_timeout: STALL_TIMEOUT,
-            max_waiting: MAX_WAITING,
-        });
-        Self { pool }
-    }
-}
-
-impl FilePool {
-    /// Performs the operation on a thread of the pool, which injects the completion; returns it at
-    /// once if there is no thread. An invalid operation panics here, on the submitter's thread.
-    pub(crate) fn start(
-        &self,
-        tag: Tag,
-        op: Box<FileOp>,
-        post: impl FnOnce(Completion) + Send + 'static,
-    ) -> Option<Completion> {
-        check(&op);
-        let work = move || {
-            #[cfg(target_os = "linux")]
-            crate::sys::block_signals();
-            let outcome = match perform(*op) {
-                Ok(outcome) => Outcome::File(Box::new(outcome)),
-                Err(error) => Outcome::Failed(error),
-            };
-            post(Completion { tag, more: false, outcome });
-        };
-        if self.pool.try_spawn(work) {
-            return None;
-        }
-        let outcome = Outcome::Failed(Error::new(Failure::NoBuffers));
-        Some(Completion { tag, more: false, outcome })
-    }
-}
 
 /// Asserts that an operation is valid.
 pub(crate) fn check(op: &FileOp) {
@@ -164,7 +103,7 @@ fn check_name(name: &str) {
 }
 
 /// Performs an operation. It blocks.
-fn perform(op: FileOp) -> Result<FileOutcome, Error> {
+pub(crate) fn perform(op: FileOp) -> Result<FileOutcome, Error> {
     let done = |()| FileOutcome::Done;
     match op {
         FileOp::Open { directory, path } => directory.dir_handle().open_file(&path),
@@ -263,26 +202,33 @@ struct Found {
 }
 
 impl Directory {
+    /// Opens a directory of this machine. It blocks: for the start of a program.
+    ///
+    /// # Errors
+    ///
+    /// The system's, and `NotADirectory`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(DirHandle::open(path)?))
+    }
+
     fn dir_handle(&self) -> &DirHandle {
-        match &self.kind {
-            DirectoryKind::Real(dir) => dir,
-            DirectoryKind::Simulated(_) => panic!("a directory of a simulated disk on a real port"),
-        }
+        self.downcast().expect("a directory of this machine, not of a simulated disk")
+    }
+}
+
+impl DirectoryHandle for DirHandle {
+    fn usage(&self) -> io::Result<Usage> {
+        Ok(DirHandle::usage(self)?)
     }
 }
 
 impl File {
     pub(crate) fn opened(&self) -> &Opened {
-        match &self.kind {
-            FileKind::Real(opened) => opened,
-            FileKind::Simulated(_) => panic!("a file of a simulated disk on a real port"),
-        }
-    }
-
-    fn real(opened: Opened) -> Self {
-        Self { kind: FileKind::Real(Arc::new(opened)) }
+        self.downcast().expect("a file of this machine, not of a simulated disk")
     }
 }
+
+impl FileHandle for Opened {}
 
 #[cfg(test)]
 mod tests {

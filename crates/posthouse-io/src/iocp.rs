@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::lane::{IocpCore, IocpLane};
 use self::port::Event;
 use crate::native::work_queue::Wake as _;
-use crate::port::{Layout, Options};
+use crate::options::{Layout, Options};
 use crate::sync::Arc;
 
 /// The cores of a port: one for all workers, or one for each.

@@ -18,10 +18,13 @@
 
 mod address;
 mod buffer;
+mod counters;
 mod error;
 mod file_op;
 #[cfg(any(target_os = "linux", windows))]
 mod fs;
+mod gather;
+mod handle;
 #[cfg(windows)]
 mod iocp;
 mod lane;
@@ -30,6 +33,7 @@ mod memory;
 mod native;
 mod notify;
 mod op;
+mod options;
 mod port;
 #[cfg(all(test, windows))]
 #[path = "../tests/shared/process.rs"]
@@ -47,19 +51,16 @@ mod uring;
 
 pub use address::{Address, AddressError, Name};
 pub use buffer::Buffer;
+pub use counters::{Counters, Drained};
 pub use error::{Error, Failure};
-pub use file_op::{
-    Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
-};
-pub use lane::{Cancel, Lane};
+pub use file_op::{FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY};
+pub use gather::{FileFault, FilePart, Gather, Segment};
+pub use handle::{Directory, File, Listener, NewSocket, Usage};
+pub use lane::Lane;
 pub use notify::Notify;
-pub use op::{
-    Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,
-};
-pub use port::{
-    Backend, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options, ReadMode,
-    Selected, parallelism,
-};
+pub use op::{Cancel, Completion, Op, Outcome, ReceiveMode};
+pub use options::{Layout, ListenOptions, Options, ReadMode};
+pub use port::{Backend, CompletionPort, Selected, parallelism};
 #[cfg(windows)]
 pub use sys::{ConsoleEvent, on_console_event};
 pub use token::{LaneId, Socket, Tag};

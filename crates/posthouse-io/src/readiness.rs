@@ -13,21 +13,22 @@
 
 mod pinned;
 mod poller;
-pub(crate) mod sendfile;
+mod sendfile;
 mod shared;
 mod socket;
 
 use std::io;
 
 use crate::native::lane_remote::LaneRemote;
-use crate::native::native_port::LaneSlot;
+use crate::native::lane_slot::LaneSlot;
 
 pub(crate) use self::pinned::PinnedLane;
 pub(crate) use self::poller::Poller;
+pub(crate) use self::sendfile::Injected;
 pub(crate) use self::shared::{ReadinessCore, SharedLane};
 
 /// Makes the slots of `count` pinned lanes.
-pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller>>> {
+pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller, Injected>>> {
     let lane_slot = |_| {
         let (poller, waker) = poller::open()?;
         Ok(LaneSlot::new(LaneRemote::new(waker), poller))

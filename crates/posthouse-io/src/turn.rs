@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::lane::Lane;
-
 /// What a step asks for next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -17,8 +15,6 @@ pub enum Turn {
     Done,
 }
 
-/// An I/O worker's step.
-pub(crate) type IoStep = Box<dyn FnMut(&mut Lane) -> Turn + Send>;
 /// A background worker's step: it is given the time, and has no lane.
 pub(crate) type BackgroundStep = Box<dyn FnMut(Duration) -> Turn + Send>;
 

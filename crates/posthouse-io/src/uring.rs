@@ -36,7 +36,7 @@ use std::io;
 
 use crate::buffer::Pool;
 use crate::native::lane_remote::{LaneRemote, Waker};
-use crate::native::native_port::LaneSlot;
+use crate::native::lane_slot::LaneSlot;
 use crate::sync::Arc;
 
 pub(crate) use self::lane::UringLane;

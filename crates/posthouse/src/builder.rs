@@ -88,8 +88,8 @@ impl<H: Handler> Builder<H> {
             let text = format!("{address}: a key needs the native framing, for its proof");
             return Err(StartError::Options(crate::options::OptionsError::new(text)));
         }
-        let io = self.options.io(self.network.clone());
-        let (port, choice) = CompletionPort::open(io).map_err(StartError::System)?;
+        let (backend, io) = (self.options.io_backend(self.network.clone()), self.options.io());
+        let (port, choice) = CompletionPort::open(backend, &io).map_err(StartError::System)?;
         tracing::info!(
             backend = choice.backend,
             layout = %choice.layout,

@@ -283,16 +283,22 @@ impl Options {
         }
     }
 
-    pub(crate) fn io(&self, network: Option<posthouse_io::sim::Network>) -> posthouse_io::Options {
+    pub(crate) fn io_backend(
+        &self,
+        network: Option<posthouse_io::sim::Network>,
+    ) -> posthouse_io::Backend {
         use posthouse_io::Backend as Io;
+        match (network, self.backend) {
+            (Some(network), _) => Io::Simulation(network),
+            (None, Backend::Auto) => Io::Auto,
+            (None, Backend::Iocp) => Io::Iocp,
+            (None, Backend::Uring) => Io::Uring,
+            (None, Backend::Readiness) => Io::Readiness,
+        }
+    }
+
+    pub(crate) fn io(&self) -> posthouse_io::Options {
         posthouse_io::Options {
-            backend: match (network, self.backend) {
-                (Some(network), _) => Io::Simulation(network),
-                (None, Backend::Auto) => Io::Auto,
-                (None, Backend::Iocp) => Io::Iocp,
-                (None, Backend::Uring) => Io::Uring,
-                (None, Backend::Readiness) => Io::Readiness,
-            },
             layout: match self.layout {
                 Layout::Auto => None,
                 Layout::Pinned => Some(posthouse_io::Layout::Pinned),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::platform::{self, Identity};
 use crate::error::Error;
-use crate::file_op::Usage;
+use crate::handle::Usage;
 use crate::sync::{Mutex, lock};
 
 /// Directories that are remembered; past that they are found out again.

@@ -27,8 +27,9 @@ use super::{
     settled,
 };
 use crate::error::Error;
-use crate::file_op::{File, FileOutcome, FileVersion, Metadata};
-use crate::op::Gather;
+use crate::file_op::{FileOutcome, FileVersion, Metadata};
+use crate::gather::Gather;
+use crate::handle::File;
 
 /// What the system opened.
 pub(crate) type Opened = OwnedFd;

@@ -8,7 +8,8 @@ use std::collections::BinaryHeap;
 use super::platform::{self, Handle};
 use super::{DirHandle, EntryKind};
 use crate::error::Error;
-use crate::file_op::{FileEntry, FileOutcome, Usage};
+use crate::file_op::{FileEntry, FileOutcome};
+use crate::handle::Usage;
 
 /// Directories one beneath the other that are walked; a deeper one is left out. Each is open while
 /// those in it are walked.

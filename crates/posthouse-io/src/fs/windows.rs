@@ -50,8 +50,9 @@ pub(super) use self::publishing::{enter_or_make, sync_directory};
 use self::room::to_grow;
 use super::{EntryKind, Found, MAX_OFFSET, MAX_SEGMENTS, is_within_a_file, settled};
 use crate::error::{Error, Failure};
-use crate::file_op::{File, FileOutcome, FileVersion, Metadata};
-use crate::op::Gather;
+use crate::file_op::{FileOutcome, FileVersion, Metadata};
+use crate::gather::Gather;
+use crate::handle::File;
 use crate::sys;
 
 /// A directory.

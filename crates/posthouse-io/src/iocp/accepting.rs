@@ -10,7 +10,8 @@ use super::operation::{self, OperationKind};
 use super::socket::{Input, LaneCx, SocketState};
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::op::{Completion, NewHandle, NewSocket, Outcome};
+use crate::handle::NewSocket;
+use crate::op::{Completion, Outcome};
 use crate::sys;
 use crate::token::{Socket, Tag};
 
@@ -144,10 +145,10 @@ impl SocketState {
                 accepting.short_of = None;
                 let ready = ready(&new, listener, no_delay);
                 #[cfg(test)]
-                let ready = cx.core.functions.oddities.not_ready.map_or(ready, Err);
+                let ready = cx.core.functions.faults.not_ready.map_or(ready, Err);
                 match ready {
                     Ok(peer) => {
-                        let new = NewSocket { peer, handle: NewHandle::Socket(new) };
+                        let new = NewSocket { peer, handle: Box::new(new) };
                         let outcome = Outcome::Accepted(Box::new(new));
                         cx.done.put(Completion { tag: accepting.tag, more: true, outcome });
                     }

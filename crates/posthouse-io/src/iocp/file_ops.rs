@@ -9,8 +9,9 @@ use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
 
 use super::operation::{self, Ended, FreeList, OperationKind, Submitted};
 use super::port::Port;
-use crate::file_op::{File, FileOp, FileOutcome};
+use crate::file_op::{FileOp, FileOutcome};
 use crate::fs;
+use crate::handle::File;
 use crate::token::Tag;
 
 /// The end of an operation on a file.

@@ -15,12 +15,13 @@ use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::error::Error;
 use crate::file_op::FileOp;
-use crate::lane::Cancel;
-use crate::native::completion_queue::{CompletionQueue, Injected, WorkerCounters};
-use crate::native::native_port::{self, NativePort};
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
+use crate::native::services::Services;
+use crate::native::socket_handle;
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
-use crate::op::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::{Layout, Listener, Options, ReadMode};
+use crate::op::{Cancel, Completion, Op, Outcome};
+use crate::options::{Layout, Options, ReadMode};
 use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
@@ -90,7 +91,7 @@ impl IocpCore {
 /// A worker's end of it.
 pub(crate) struct IocpLane {
     id: LaneId,
-    services: Arc<NativePort>,
+    services: Arc<Services>,
     core: Arc<IocpCore>,
     /// What the call of the moment completes, on its way to the queue.
     done: CompletionQueue,
@@ -117,7 +118,7 @@ impl IocpLane {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
                 WorkItem::Completion(completion) => completion,
-                WorkItem::Injected(Injected::Completion(completion)) => {
+                WorkItem::Injected(completion) => {
                     self.done.counters().completed();
                     completion
                 }
@@ -180,7 +181,7 @@ impl IocpLane {
 
     fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
         #[cfg(test)]
-        if self.core.functions.oddities.has_no_thread_for(&op) {
+        if self.core.functions.faults.has_no_thread_for(&op) {
             self.done.fail(tag, Error::new(crate::Failure::Unsupported));
             return self.core.queue.add(&mut self.done, None);
         }
@@ -229,16 +230,16 @@ impl IocpLane {
         self.buffers.give_back(buffer);
     }
 
-    fn adopt_handle(&mut self, handle: NewHandle, is_listener: bool) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>, is_listener: bool) -> Socket {
         self.done.counters().opened();
-        let (handle, core) = (native_port::handle(handle), &self.core);
+        let (handle, core) = (socket_handle::owned(handle), &self.core);
         core.table.occupy(|state, _| state.adopt(handle, is_listener, core))
     }
 }
 
 /// What the loop asks for, and the way of the work.
 impl IocpLane {
-    pub(crate) fn new(id: LaneId, services: Arc<NativePort>, core: Arc<IocpCore>) -> Self {
+    pub(crate) fn new(id: LaneId, services: Arc<Services>, core: Arc<IocpCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();
         core.queue.worker_counters().push(counters.clone());
         Self {

@@ -24,8 +24,9 @@ use windows_sys::core::GUID;
 
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::file_op::{File, FileOp};
-use crate::op::Gather;
+use crate::file_op::FileOp;
+use crate::gather::Gather;
+use crate::handle::File;
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
@@ -137,7 +138,7 @@ pub(super) struct Functions {
     /// are.
     pub(super) on_server: bool,
     #[cfg(test)]
-    pub(super) oddities: super::tests::TestFaults,
+    pub(super) faults: super::tests::TestFaults,
 }
 
 impl Functions {
@@ -173,7 +174,7 @@ impl Functions {
             at_once,
             on_server: sys::is_server(),
             #[cfg(test)]
-            oddities: super::tests::TestFaults::now(),
+            faults: super::tests::TestFaults::now(),
         })
     }
 }
@@ -312,7 +313,7 @@ impl Functions {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
         let operation = free_list.take(Some(socket), OperationKind::Accept { new, addresses });
         #[cfg(test)]
-        if let Some(failure) = self.oddities.no_peer {
+        if let Some(failure) = self.faults.no_peer {
             return Submitted::Ended(super::tests::refused(operation, failure));
         }
         let accept = self.accept.expect("a function that was found");
@@ -357,7 +358,7 @@ impl Functions {
         let room = WSABUF { len, buf: storage.as_mut_ptr() };
         let operation = free_list.take(Some(socket), OperationKind::Receive { buffer });
         #[cfg(test)]
-        if self.oddities.no_memory {
+        if self.faults.no_memory {
             return Submitted::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
         self.receive_into(handle, operation, room)
@@ -423,7 +424,7 @@ impl Functions {
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
         #[cfg(test)]
-        if self.oddities.no_files {
+        if self.faults.no_files {
             return Submitted::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
         }
         let transmit = self.transmit.expect("a function that was found");

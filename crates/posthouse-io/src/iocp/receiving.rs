@@ -17,7 +17,7 @@ use crate::error::{Error, Failure};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::{Receive, Receives};
 use crate::op::{Completion, Outcome, ReceiveMode};
-use crate::port::ReadMode;
+use crate::options::ReadMode;
 use crate::sys;
 use crate::token::{Socket, Tag};
 

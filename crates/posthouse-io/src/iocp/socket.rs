@@ -15,12 +15,12 @@ use super::receiving::State;
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::error::{Error, Failure};
-use crate::lane::Cancel;
+use crate::gather::{FileFault, Gather};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::Receives;
 use crate::native::shared_slot_table::SharedSlotTable;
 use crate::native::slot_table::Slot;
-use crate::op::{FileFault, Gather, Op, Outcome};
+use crate::op::{Cancel, Op, Outcome};
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
@@ -394,11 +394,11 @@ impl SocketState {
         self.in_flight -= 1;
         if !cx.core.functions.at_once {
             #[cfg(test)]
-            cx.core.functions.oddities.hide(&mut ended);
+            cx.core.functions.faults.hide(&mut ended);
             ended.look_up(self.raw());
         }
         #[cfg(test)]
-        cx.core.functions.oddities.distort(&mut ended);
+        cx.core.functions.faults.distort(&mut ended);
         let id = OverlappedId::of(&ended.operation);
         let (work, result) = cx.free_list.keep(ended);
         match work {

@@ -11,10 +11,13 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::operation::{Ended, Operation, OperationKind};
+use crate::counters::Drained;
 use crate::error::{Error, Failure};
 use crate::file_op::{FileOp, FileOutcome};
-use crate::op::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
-use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options, ReadMode};
+use crate::gather::{FileFault, FilePart, Gather, Segment};
+use crate::op::{Op, Outcome, ReceiveMode};
+use crate::options::{Layout, ListenOptions, Options, ReadMode};
+use crate::port::{Backend, CompletionPort};
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
@@ -42,12 +45,12 @@ pub(super) struct TestFaults {
 
 thread_local! {
     /// Of the ports that this thread opens.
-    static ODDITIES: Cell<TestFaults> = Cell::default();
+    static TEST_FAULTS: Cell<TestFaults> = Cell::default();
 }
 
 impl TestFaults {
     pub(super) fn now() -> Self {
-        ODDITIES.get()
+        TEST_FAULTS.get()
     }
 
     /// Has a packet say success.
@@ -81,21 +84,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test in both layouts, with this system's own sockets and with those of a layered
 /// provider.
-fn everywhere(oddities: TestFaults, test: impl Fn(&CompletionPort)) {
+fn everywhere(faults: TestFaults, test: impl Fn(&CompletionPort)) {
     for layout in [Layout::Shared, Layout::Pinned] {
         for layered in [false, true] {
-            let port = open(layout, TestFaults { layered, ..oddities });
+            let port = open(layout, TestFaults { layered, ..faults });
             test(&port);
             assert_at_rest(&port);
         }
     }
 }
 
-fn open(layout: Layout, oddities: TestFaults) -> CompletionPort {
-    let (backend, layout, read_mode) = (Backend::Iocp, Some(layout), ReadMode::Pending);
-    ODDITIES.set(oddities);
-    let opened = CompletionPort::open(Options { backend, layout, read_mode, ..Options::default() });
-    ODDITIES.take();
+fn open(layout: Layout, faults: TestFaults) -> CompletionPort {
+    let (layout, read_mode) = (Some(layout), ReadMode::Pending);
+    TEST_FAULTS.set(faults);
+    let options = Options { layout, read_mode, ..Options::default() };
+    let opened = CompletionPort::open(Backend::Iocp, &options);
+    TEST_FAULTS.take();
     opened.expect("a port").0
 }
 

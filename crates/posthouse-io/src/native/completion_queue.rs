@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 
 use crate::error::Error;
 use crate::op::{Completion, Outcome};
-#[cfg(target_os = "linux")]
-use crate::readiness::sendfile::SendfileDone;
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::token::Tag;
 
@@ -74,16 +72,6 @@ impl Totals {
 
 fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
-}
-
-/// An item that another thread injects into a lane.
-#[derive(Debug)]
-pub(crate) enum Injected {
-    /// Not yet counted.
-    Completion(Completion),
-    /// The result of a `sendfile` on a thread of the file pool.
-    #[cfg(target_os = "linux")]
-    SendfileDone(Box<SendfileDone>),
 }
 
 /// Completions in the order in which they came to be, counted as they go in.

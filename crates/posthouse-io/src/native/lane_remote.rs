@@ -6,19 +6,19 @@ use std::os::fd::OwnedFd;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-use crate::native::completion_queue::{Injected, WorkerCounters};
+use crate::native::completion_queue::WorkerCounters;
 use crate::native::work_queue::Wake;
 use crate::op::Completion;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
-/// The part of a lane that other threads use.
+/// The part of a lane that other threads use. They inject `T`: completions, on most backends.
 #[derive(Debug)]
-pub(crate) struct LaneRemote {
+pub(crate) struct LaneRemote<T = Completion> {
     /// One of [`RUNNING`], [`SLEEPING`], [`NOTIFIED`].
     state: AtomicUsize,
     waker: Waker,
     /// From other threads.
-    injected: Mutex<Vec<Injected>>,
+    injected: Mutex<Vec<T>>,
     pub(crate) counters: Arc<WorkerCounters>,
 }
 
@@ -28,7 +28,7 @@ const SLEEPING: usize = 1;
 /// Woken, and not yet aware of it.
 const NOTIFIED: usize = 2;
 
-impl LaneRemote {
+impl<T: Send + 'static> LaneRemote<T> {
     pub(crate) fn new(waker: Waker) -> Self {
         let (state, injected) = (AtomicUsize::new(RUNNING), Mutex::default());
         Self { state, waker, injected, counters: Arc::default() }
@@ -41,7 +41,7 @@ impl LaneRemote {
         }
     }
 
-    fn post(&self, injected: Injected) {
+    fn post(&self, injected: T) {
         lock(&self.injected).push(injected);
         self.wake();
     }
@@ -50,13 +50,16 @@ impl LaneRemote {
     /// lane is gone.
     pub(crate) fn completion_injector(
         remote: &Arc<Self>,
-    ) -> impl FnOnce(Completion) + Send + 'static {
+    ) -> impl FnOnce(Completion) + Send + 'static
+    where
+        T: From<Completion>,
+    {
         let post = Self::injector(remote);
-        move |completion| post(Injected::Completion(completion))
+        move |completion| post(completion.into())
     }
 
     /// Returns a function that injects from another thread; it does nothing once the lane is gone.
-    pub(crate) fn injector(remote: &Arc<Self>) -> impl FnOnce(Injected) + Send + 'static {
+    pub(crate) fn injector(remote: &Arc<Self>) -> impl FnOnce(T) + Send + 'static {
         let remote = Arc::downgrade(remote);
         move |injected| {
             if let Some(remote) = remote.upgrade() {
@@ -79,7 +82,7 @@ impl LaneRemote {
     }
 
     /// Takes everything that other threads have injected.
-    pub(crate) fn drain_injected(&self, mut each: impl FnMut(Injected)) {
+    pub(crate) fn drain_injected(&self, mut each: impl FnMut(T)) {
         lock(&self.injected).drain(..).for_each(&mut each);
     }
 

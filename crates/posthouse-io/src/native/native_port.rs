@@ -1,47 +1,36 @@
-//! A completion port on a real system: the clock, the threads, the look-ups, the files, the
-//! buffers, and the lanes of whichever backend was chosen.
+//! A completion port on a real system: the lanes of the selected backend, and their workers.
 
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::fd::OwnedFd;
-#[cfg(windows)]
-use std::os::windows::io::OwnedSocket;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::address::Address;
 use crate::buffer::Pool;
-use crate::fs::FilePool;
+use crate::counters::{Counters, Drained};
+use crate::handle::Listener;
 #[cfg(windows)]
 use crate::iocp;
-use crate::lane::{Lane, LaneKind};
+use crate::lane::{IoStep, Lane, LaneKind};
 use crate::native::completion_queue::{Totals, WorkerCounters};
 #[cfg(target_os = "linux")]
-use crate::native::lane_remote::LaneRemote;
-use crate::native::resolver::Resolver;
-use crate::native::threads::{Background, Threads};
+use crate::native::lane_slot::LaneSlot;
+use crate::native::services::Services;
+use crate::native::threads::{Background, Notified};
 use crate::notify::Notify;
-use crate::op::NewHandle;
-use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
+use crate::options::{Layout, ListenOptions, Options};
 #[cfg(target_os = "linux")]
 use crate::readiness::{self, Poller};
 use crate::sync::Arc;
-#[cfg(target_os = "linux")]
-use crate::sync::{Mutex, lock};
 use crate::sys;
 use crate::token::LaneId;
-use crate::turn::{BackgroundStep, IoStep};
+use crate::turn::BackgroundStep;
 #[cfg(target_os = "linux")]
 use crate::uring::{self, Ring};
 
-/// A port of this machine. Its threads keep it alive until their workers are done.
+/// A port of this machine. Its lanes keep what they use of it alive until their workers are done.
 #[derive(Debug)]
 pub(crate) struct NativePort {
-    started: Instant,
     lanes: Lanes,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) resolver: Resolver,
-    pub(crate) files: FilePool,
-    threads: Threads,
+    services: Arc<Services>,
     background: Arc<Background>,
     notify: Notify,
 }
@@ -50,7 +39,7 @@ pub(crate) struct NativePort {
 #[derive(Debug)]
 pub(crate) enum Lanes {
     #[cfg(target_os = "linux")]
-    Readiness(Vec<LaneSlot<Poller>>),
+    Readiness(Vec<LaneSlot<Poller, readiness::Injected>>),
     #[cfg(target_os = "linux")]
     ReadinessShared(Arc<readiness::ReadinessCore>),
     #[cfg(target_os = "linux")]
@@ -58,27 +47,6 @@ pub(crate) enum Lanes {
     /// One for all workers, or one for each.
     #[cfg(windows)]
     Iocp(Vec<Arc<iocp::IocpCore>>),
-}
-
-/// A pinned lane's slot for its worker.
-#[cfg(target_os = "linux")]
-#[derive(Debug)]
-pub(crate) struct LaneSlot<T> {
-    remote: Arc<LaneRemote>,
-    /// What the worker waits with, until it takes it.
-    source: Mutex<Option<T>>,
-}
-
-#[cfg(target_os = "linux")]
-impl<T> LaneSlot<T> {
-    pub(crate) fn new(remote: LaneRemote, source: T) -> Self {
-        Self { remote: Arc::new(remote), source: Mutex::new(Some(source)) }
-    }
-
-    fn take(&self) -> (Arc<LaneRemote>, T) {
-        let source = lock(&self.source).take().expect("one worker to a pinned lane");
-        (self.remote.clone(), source)
-    }
 }
 
 impl NativePort {
@@ -108,14 +76,10 @@ impl NativePort {
 
     fn new(lanes: Lanes, pool: Arc<Pool>) -> Arc<Self> {
         Arc::new(Self {
-            started: Instant::now(),
             lanes,
-            pool,
-            resolver: Resolver::default(),
-            files: FilePool::default(),
-            threads: Threads::default(),
+            services: Arc::new(Services::new(pool)),
             background: Arc::default(),
-            notify: Notify::real(),
+            notify: Notify::new(Notified::default()),
         })
     }
 
@@ -139,60 +103,62 @@ impl NativePort {
             Lanes::Uring(_) => sys::BLOCKING,
         };
         let (fd, local) = sys::listen(address, options, blocking)?;
-        Ok(Listener { handle: NewHandle::Descriptor(fd), local })
+        Ok(Listener { handle: Box::new(fd), local })
     }
 
     #[cfg(windows)]
     #[expect(clippy::unused_self, reason = "the common signature: others look at their lanes")]
     pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
         let (socket, local) = sys::listen(address, options)?;
-        Ok(Listener { handle: NewHandle::Socket(socket), local })
+        Ok(Listener { handle: Box::new(socket), local })
     }
 
-    pub(crate) fn spawn(self: &Arc<Self>, id: LaneId, name: &str, step: IoStep) -> io::Result<()> {
+    pub(crate) fn spawn(&self, id: LaneId, name: &str, step: IoStep) -> io::Result<()> {
         assert!(id.index() < self.lanes(), "no such lane");
-        let host = self.clone();
+        let services = self.services.clone();
         match &self.lanes {
             #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => {
                 let core = core.clone();
-                let lane = move || LaneKind::Shared(readiness::SharedLane::new(host, core));
-                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+                let lane = move || LaneKind::Shared(readiness::SharedLane::new(services, core));
+                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
             #[cfg(target_os = "linux")]
             Lanes::Readiness(lane_slots) => {
                 let (remote, poller) = lane_slots[id.index()].take();
-                let lane =
-                    move || LaneKind::Pinned(readiness::PinnedLane::new(id, host, remote, poller));
-                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+                let lane = move || {
+                    LaneKind::Pinned(readiness::PinnedLane::new(id, services, remote, poller))
+                };
+                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
             #[cfg(target_os = "linux")]
             Lanes::Uring(lane_slots) => {
                 let (remote, ring) = lane_slots[id.index()].take();
-                let lane = move || LaneKind::Uring(uring::UringLane::new(id, host, remote, ring));
-                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+                let lane =
+                    move || LaneKind::Uring(uring::UringLane::new(id, services, remote, ring));
+                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
             #[cfg(windows)]
             Lanes::Iocp(cores) => {
                 let core = cores[id.index()].clone();
                 core.join();
-                let lane = move || LaneKind::Iocp(iocp::IocpLane::new(id, host, core));
-                self.threads.start(name, move || Lane { kind: lane() }.run(step))
+                let lane = move || LaneKind::Iocp(iocp::IocpLane::new(id, services, core));
+                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
             }
         }
     }
 
     pub(crate) fn spawn_background(&self, name: &str, step: BackgroundStep) -> io::Result<()> {
-        let (background, started) = (self.background.clone(), self.started);
-        self.threads.start(name, move || background.run(started, step))
+        let (background, started) = (self.background.clone(), self.services.started());
+        self.services.threads.start(name, move || background.run(started, step))
     }
 
     pub(crate) fn wake(&self, lane: LaneId) {
         match &self.lanes {
             #[cfg(target_os = "linux")]
-            Lanes::Readiness(lane_slots) => lane_slots[lane.index()].remote.wake(),
+            Lanes::Readiness(lane_slots) => lane_slots[lane.index()].remote().wake(),
             #[cfg(target_os = "linux")]
-            Lanes::Uring(lane_slots) => lane_slots[lane.index()].remote.wake(),
+            Lanes::Uring(lane_slots) => lane_slots[lane.index()].remote().wake(),
             #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => core.queue().wake(),
             #[cfg(windows)]
@@ -205,7 +171,7 @@ impl NativePort {
     }
 
     pub(crate) fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.services.now()
     }
 
     #[expect(clippy::unused_self, reason = "the common signature: the simulation needs it")]
@@ -223,33 +189,27 @@ impl NativePort {
             submitted: totals.submitted,
             completed: totals.completed,
             sockets: totals.sockets(),
-            buffers_used: self.pool.outstanding(),
-            buffers_free: self.pool.free(),
+            buffers_used: self.services.pool.outstanding(),
+            buffers_free: self.services.pool.free(),
         }
     }
 
     pub(crate) fn drain(&self, timeout: Duration) -> Drained {
-        let workers = self.threads.join(timeout);
+        let workers = self.services.threads.join(timeout);
         // Each lane has awaited, before it went, what the system still held, but for what was given
         // up. What its user never saw completed is counted all the same, on every backend.
         Drained { workers, leaked: self.totals().in_flight() }
-    }
-
-    /// The caller's thread ends when the system lets it: nobody is to wait for that.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn detach_current_thread(&self) {
-        self.threads.detach(std::thread::current().id());
     }
 
     fn totals(&self) -> Totals {
         match &self.lanes {
             #[cfg(target_os = "linux")]
             Lanes::Readiness(lane_slots) => {
-                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote.counters))
+                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote().counters))
             }
             #[cfg(target_os = "linux")]
             Lanes::Uring(lane_slots) => {
-                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote.counters))
+                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote().counters))
             }
             #[cfg(target_os = "linux")]
             Lanes::ReadinessShared(core) => Totals::of(
@@ -265,29 +225,5 @@ impl NativePort {
                 Totals::of(counters.iter().map(|counters| &**counters))
             }
         }
-    }
-
-    /// What is left of a sleep that a step asked for when it was `then`.
-    pub(crate) fn left_of(&self, sleep: Option<Duration>, then: Duration) -> Option<Duration> {
-        let until = then.checked_add(sleep?)?;
-        Some(until.saturating_sub(self.now()))
-    }
-}
-
-/// The descriptor of a handle that comes from this machine.
-#[cfg(target_os = "linux")]
-pub(crate) fn descriptor(handle: NewHandle) -> OwnedFd {
-    match handle {
-        NewHandle::Descriptor(fd) => fd,
-        NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
-    }
-}
-
-/// The socket of a handle that comes from this machine.
-#[cfg(windows)]
-pub(crate) fn handle(handle: NewHandle) -> OwnedSocket {
-    match handle {
-        NewHandle::Socket(socket) => socket,
-        NewHandle::Simulated(_) => panic!("a handle of a simulated network on a real port"),
     }
 }

@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use crate::notify::Waiting;
 use crate::sync::{Arc, Condvar, Mutex, lock};
 use crate::turn::{BackgroundStep, Turn, run_step};
 
@@ -136,6 +137,40 @@ impl Background {
         match limit {
             None => drop(self.changed.wait_while(wakes, waiting)),
             Some(limit) => drop(self.changed.wait_timeout_while(wakes, limit, waiting)),
+        }
+    }
+}
+
+/// The condition variable behind the [`Notify`](crate::Notify) of a port.
+#[derive(Debug, Default)]
+pub(crate) struct Notified {
+    /// Counts the notifications.
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Waiting for Notified {
+    fn notify_all(&self) {
+        *lock(&self.count) += 1;
+        self.changed.notify_all();
+    }
+
+    fn wait_until(&self, timeout: Option<Duration>, is_ready: &mut dyn FnMut() -> bool) {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            // Read before the check, so that a notification during it is not missed; and no lock is
+            // held over the check, which takes locks that notifiers may hold.
+            let seen = *lock(&self.count);
+            if is_ready() {
+                return;
+            }
+            let unchanged = |count: &mut u64| *count == seen;
+            let count = lock(&self.count);
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => drop(self.changed.wait_while(count, unchanged)),
+                Some(Duration::ZERO) => return,
+                Some(left) => drop(self.changed.wait_timeout_while(count, left, unchanged)),
+            }
         }
     }
 }

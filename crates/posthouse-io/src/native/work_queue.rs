@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::native::completion_queue::{CompletionQueue, Injected, WorkerCounters};
+use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
 use crate::op::Completion;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -15,17 +15,17 @@ pub(crate) trait Wake {
 
 /// The queue and the waker of those who wait for it. No other lock is taken while its own is held.
 #[derive(Debug)]
-pub(crate) struct WorkQueue<A> {
-    waker: A,
-    state: Mutex<State>,
+pub(crate) struct WorkQueue<W, T = Completion> {
+    waker: W,
+    state: Mutex<State<T>>,
     counters: Mutex<Vec<Arc<WorkerCounters>>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<T> {
     completions: VecDeque<Completion>,
     /// From other threads.
-    injected: VecDeque<Injected>,
+    injected: VecDeque<T>,
     /// Keys of the sockets to poll, each at most once.
     ready: VecDeque<u64>,
     /// Workers that wait, or are about to: they have seen the queue empty.
@@ -38,14 +38,27 @@ struct State {
 }
 
 /// A piece of work.
-pub(crate) enum WorkItem {
+pub(crate) enum WorkItem<T> {
     Completion(Completion),
     /// From another thread.
-    Injected(Injected),
+    Injected(T),
     Poll(u64),
 }
 
-impl State {
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self {
+            completions: VecDeque::new(),
+            injected: VecDeque::new(),
+            ready: VecDeque::new(),
+            waiters: 0,
+            notified: false,
+            wake_pending: false,
+        }
+    }
+}
+
+impl<T> State<T> {
     fn len(&self) -> usize {
         self.completions.len() + self.injected.len() + self.ready.len()
     }
@@ -59,8 +72,8 @@ impl State {
     }
 }
 
-impl<A: Wake> WorkQueue<A> {
-    pub(crate) fn new(waker: A) -> Self {
+impl<W: Wake, T> WorkQueue<W, T> {
+    pub(crate) fn new(waker: W) -> Self {
         Self { waker, state: Mutex::default(), counters: Mutex::default() }
     }
 
@@ -73,7 +86,7 @@ impl<A: Wake> WorkQueue<A> {
     }
 
     /// From another thread.
-    fn post(&self, injected: Injected) {
+    fn post(&self, injected: T) {
         self.change(|state| {
             state.injected.push_back(injected);
             state.must_wake()
@@ -81,7 +94,7 @@ impl<A: Wake> WorkQueue<A> {
     }
 
     /// The next piece of work.
-    pub(crate) fn take(&self) -> Option<WorkItem> {
+    pub(crate) fn take(&self) -> Option<WorkItem<T>> {
         let mut state = lock(&self.state);
         (state.completions.pop_front().map(WorkItem::Completion))
             .or_else(|| state.injected.pop_front().map(WorkItem::Injected))
@@ -135,7 +148,7 @@ impl<A: Wake> WorkQueue<A> {
     }
 
     /// Changes the queue, and wakes a worker if `change` returns true.
-    fn change(&self, change: impl FnOnce(&mut State) -> bool) {
+    fn change(&self, change: impl FnOnce(&mut State<T>) -> bool) {
         let call = change(&mut lock(&self.state));
         if call {
             self.waker.wake();
@@ -145,26 +158,28 @@ impl<A: Wake> WorkQueue<A> {
 
 /// Returns a function that injects a completion from another thread; it does nothing once the port
 /// is gone.
-pub(crate) fn completion_injector<C, A>(
+pub(crate) fn completion_injector<C, W, T>(
     core: &Arc<C>,
-    queue: impl Fn(&C) -> &WorkQueue<A> + Send + 'static,
+    queue: impl Fn(&C) -> &WorkQueue<W, T> + Send + 'static,
 ) -> impl FnOnce(Completion) + Send + 'static
 where
     C: Send + Sync + 'static,
-    A: Wake + 'static,
+    W: Wake + 'static,
+    T: From<Completion> + Send + 'static,
 {
     let post = injector(core, queue);
-    move |completion| post(Injected::Completion(completion))
+    move |completion| post(completion.into())
 }
 
 /// Returns a function that injects from another thread; it does nothing once the port is gone.
-pub(crate) fn injector<C, A>(
+pub(crate) fn injector<C, W, T>(
     core: &Arc<C>,
-    queue: impl Fn(&C) -> &WorkQueue<A> + Send + 'static,
-) -> impl FnOnce(Injected) + Send + 'static
+    queue: impl Fn(&C) -> &WorkQueue<W, T> + Send + 'static,
+) -> impl FnOnce(T) + Send + 'static
 where
     C: Send + Sync + 'static,
-    A: Wake + 'static,
+    W: Wake + 'static,
+    T: Send + 'static,
 {
     let core = Arc::downgrade(core);
     move |injected| {

@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SendFlags;
 
-use crate::fs::{self, FilePool, Opened};
-use crate::op::{FileFault, Gather};
+use crate::fs::{self, Opened};
+use crate::gather::{FileFault, Gather};
+use crate::native::file_pool::FilePool;
+use crate::op::Completion;
 use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::token::Socket;
@@ -18,60 +20,72 @@ const MAX_COPIED: usize = 256 * 1024;
 
 /// A send whose next segment lies in a file, for a thread of the file pool.
 #[derive(Debug)]
-pub(crate) struct SendfileJob {
-    pub(crate) socket: Socket,
-    pub(crate) payload: Arc<SendfilePayload>,
+pub(super) struct SendfileJob {
+    pub(super) socket: Socket,
+    pub(super) payload: Arc<SendfilePayload>,
 }
 
 /// The gather and the socket's descriptor, until a thread takes them or the send is cancelled.
 #[derive(Debug)]
-pub(crate) struct SendfilePayload(Mutex<Option<(Gather, OwnedFd)>>);
+pub(super) struct SendfilePayload(Mutex<Option<(Gather, OwnedFd)>>);
 
 /// The result of a [`SendfileJob`], on its way back to the lane.
 #[derive(Debug)]
 pub(crate) struct SendfileDone {
-    pub(crate) socket: Socket,
-    pub(crate) gather: Gather,
+    pub(super) socket: Socket,
+    pub(super) gather: Gather,
     /// Bytes that left, or the error. Zero bytes: the file could not be read and was padded.
-    pub(crate) result: Result<usize, Errno>,
+    pub(super) result: Result<usize, Errno>,
+}
+
+/// An item that another thread injects into a lane.
+#[derive(Debug)]
+pub(crate) enum Injected {
+    /// Not yet counted.
+    Completion(Completion),
+    SendfileDone(Box<SendfileDone>),
+}
+
+impl From<Completion> for Injected {
+    fn from(completion: Completion) -> Self {
+        Self::Completion(completion)
+    }
 }
 
 impl SendfilePayload {
     /// The payload has a descriptor of its own, so that no socket is closed under the thread.
-    pub(crate) fn new(gather: Gather, to: OwnedFd) -> Arc<Self> {
+    pub(super) fn new(gather: Gather, to: OwnedFd) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Some((gather, to)))))
     }
 
     /// Takes the payload. `None`: it was taken before.
-    pub(crate) fn take(&self) -> Option<(Gather, OwnedFd)> {
+    pub(super) fn take(&self) -> Option<(Gather, OwnedFd)> {
         lock(&self.0).take()
     }
 }
 
-impl FilePool {
-    /// Sends a part of a file on a thread of the pool, which posts the result; returns the result
-    /// at once if there is no thread.
-    pub(crate) fn send_file(
-        &self,
-        job: SendfileJob,
-        post: impl FnOnce(SendfileDone) + Send + 'static,
-    ) -> Option<SendfileDone> {
-        let SendfileJob { socket, payload } = job;
-        let taken = payload.clone();
-        let work = move || {
-            let Some((gather, to)) = taken.take() else { return };
-            sys::block_signals();
-            let sent = run_sendfile(socket, gather, &to);
-            // Before the result is posted: whoever then closes the socket closes it for good.
-            drop(to);
-            post(sent);
-        };
-        if self.pool.try_spawn(work) {
-            return None;
-        }
-        let (gather, _) = payload.take()?;
-        Some(SendfileDone { socket, gather, result: Err(Errno::NOBUFS) })
+/// Sends a part of a file on a thread of the pool, which posts the result; returns the result at
+/// once if there is no thread.
+pub(super) fn start(
+    pool: &FilePool,
+    job: SendfileJob,
+    post: impl FnOnce(SendfileDone) + Send + 'static,
+) -> Option<SendfileDone> {
+    let SendfileJob { socket, payload } = job;
+    let taken = payload.clone();
+    let task = move || {
+        let Some((gather, to)) = taken.take() else { return };
+        sys::block_signals();
+        let sent = run_sendfile(socket, gather, &to);
+        // Before the result is posted: whoever then closes the socket closes it for good.
+        drop(to);
+        post(sent);
+    };
+    if pool.try_spawn(task) {
+        return None;
     }
+    let (gather, _) = payload.take()?;
+    Some(SendfileDone { socket, gather, result: Err(Errno::NOBUFS) })
 }
 
 fn run_sendfile(socket: Socket, mut gather: Gather, to: &OwnedFd) -> SendfileDone {

@@ -13,10 +13,11 @@ use super::sendfile::{SendfileDone, SendfileJob, SendfilePayload};
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::error::{Error, Failure};
-use crate::lane::Cancel;
+use crate::gather::Gather;
+use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::slot_table::Slot;
-use crate::op::{Completion, Gather, NewHandle, NewSocket, Op, Outcome, ReceiveMode};
+use crate::op::{Cancel, Completion, Op, Outcome, ReceiveMode};
 use crate::sync::Arc;
 use crate::sys::{self, Connecting};
 use crate::token::{Socket, Tag};
@@ -318,7 +319,7 @@ impl SocketState {
         for _ in 0..ACCEPTS_PER_POLL {
             match sys::accept(listener) {
                 Ok((fd, peer)) => {
-                    let new = NewSocket { peer, handle: NewHandle::Descriptor(fd) };
+                    let new = NewSocket { peer, handle: Box::new(fd) };
                     let outcome = Outcome::Accepted(Box::new(new));
                     done.put(Completion { tag, more: true, outcome });
                 }
@@ -595,7 +596,7 @@ mod tests {
     }
 
     fn file() -> crate::Segment {
-        crate::Segment::File(Box::new(crate::FilePart::new(crate::sim::some_file(), 0, 10)))
+        crate::Segment::File(Box::new(crate::FilePart::new(crate::handle::no_file(), 0, 10)))
     }
 
     fn memory() -> crate::Segment {

@@ -10,7 +10,7 @@ use super::world::{Event, World};
 use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::op::Outcome;
-use crate::port::Layout;
+use crate::options::Layout;
 use crate::token::{Socket, Tag};
 
 /// The kind of an operation.

@@ -15,8 +15,8 @@ use rustix::net::{
 
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::op::Gather;
-use crate::port::ListenOptions;
+use crate::gather::Gather;
+use crate::options::ListenOptions;
 
 /// Segments that leave in one call, so that their array (1 KiB) fits the stack. The system takes
 /// 1,024; a longer gather leaves in several calls.
@@ -161,9 +161,14 @@ pub(crate) fn shutdown_write(fd: &OwnedFd) {
 /// Resets the connection and discards what was not sent.
 pub(crate) fn reset(fd: &OwnedFd) {
     if rustix::net::connect_unspec(fd).is_err() {
-        // Closing the socket will then do it.
-        let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+        reset_at_close(fd);
     }
+}
+
+/// Has the closing of the socket reset the connection, and discard what was not sent.
+pub(crate) fn reset_at_close(fd: &OwnedFd) {
+    // It fails only where the connection is gone already.
+    let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
 }
 
 /// The other end's address; none where it has left.

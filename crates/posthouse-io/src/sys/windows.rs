@@ -25,7 +25,7 @@ use windows_sys::Win32::System::SystemServices::{VER_EQUAL, VER_NT_WORKSTATION};
 
 use crate::address::Address;
 use crate::error::Error;
-use crate::port::ListenOptions;
+use crate::options::ListenOptions;
 use crate::sync::OnceLock;
 
 /// The build of Windows 10 1709.

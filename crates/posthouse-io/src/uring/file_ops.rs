@@ -138,13 +138,12 @@ fn outcome(op: FileOp, bytes: usize) -> FileOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file_op::{File, FileKind};
-    use crate::op::{Gather, Segment};
-    use crate::sync::Arc;
+    use crate::gather::{Gather, Segment};
+    use crate::handle::File;
 
     fn a_file() -> File {
         let file = std::fs::File::open("/proc/self/exe").expect("a file");
-        File { kind: FileKind::Real(Arc::new(file.into())) }
+        File::new(crate::fs::Opened::from(file))
     }
 
     fn read(offset: u64, bytes: usize) -> FileOp {

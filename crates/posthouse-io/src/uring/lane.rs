@@ -17,13 +17,13 @@ use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::file_op::FileOp;
 use crate::fs;
-use crate::lane::Cancel;
-use crate::native::completion_queue::{CompletionQueue, Injected};
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
-use crate::native::native_port::{self, NativePort};
+use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
-use crate::op::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::Listener;
+use crate::native::socket_handle;
+use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
@@ -38,7 +38,7 @@ const MAX_BUFFERS_HELD: usize = 1024;
 
 pub(crate) struct UringLane {
     id: LaneId,
-    services: Arc<NativePort>,
+    services: Arc<Services>,
     remote: Arc<LaneRemote>,
     ring: Ring,
     table: SlotTable<SocketState>,
@@ -160,9 +160,9 @@ impl UringLane {
         }
     }
 
-    fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let socket = self.socket();
-        self.table.get(socket).adopt(native_port::descriptor(handle));
+        self.table.get(socket).adopt(socket_handle::owned(handle));
         socket
     }
 }
@@ -172,7 +172,7 @@ impl UringLane {
     /// The lane of this thread, and of no other.
     pub(crate) fn new(
         id: LaneId,
-        services: Arc<NativePort>,
+        services: Arc<Services>,
         remote: Arc<LaneRemote>,
         ring: Ring,
     ) -> Self {
@@ -205,10 +205,7 @@ impl UringLane {
             if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         self.ring.enter(limit).expect(WORKS);
         if self.remote.end_wait() {
-            self.remote.drain_injected(|injected| match injected {
-                Injected::Completion(completion) => self.done.put(completion),
-                Injected::SendfileDone(_) => unreachable!("the ring sends files itself"),
-            });
+            self.remote.drain_injected(|completion| self.done.put(completion));
         }
         self.now = self.services.now();
         self.share = SHARE;

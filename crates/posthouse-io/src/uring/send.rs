@@ -7,7 +7,7 @@ use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 
-use crate::op::{FileFault, Gather};
+use crate::gather::{FileFault, Gather};
 use crate::token::Tag;
 
 /// Segments that leave in one request; a longer gather leaves in several.

@@ -13,11 +13,12 @@ use super::ring::{Cqe, Ring};
 use super::send::{FreeList, SendRequest};
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::lane::Cancel;
+use crate::gather::Gather;
+use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::{Receive, Receives};
 use crate::native::slot_table::Slot;
-use crate::op::{Completion, Gather, NewHandle, NewSocket, Outcome, ReceiveMode};
+use crate::op::{Cancel, Completion, Outcome, ReceiveMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
 
@@ -443,7 +444,7 @@ impl SocketState {
         if let Some(fd) = accepted(completed) {
             // A peer without an address has left already.
             if let Some(peer) = sys::peer_address(&fd) {
-                let new = NewSocket { peer, handle: NewHandle::Descriptor(fd) };
+                let new = NewSocket { peer, handle: Box::new(fd) };
                 let outcome = Outcome::Accepted(Box::new(new));
                 cx.done.put(Completion { tag, more: true, outcome });
             }

@@ -10,7 +10,8 @@ use rustix::path::Arg;
 
 use super::{DirHandle, MAX_TRIES, is_regular, metadata_of, version_of};
 use crate::error::{Error, Failure};
-use crate::file_op::{File, FileOutcome};
+use crate::file_op::FileOutcome;
+use crate::handle::File;
 
 /// Opens a directory of this machine. It names the directory and gives no other right to it.
 pub(in crate::fs) fn open_root(path: &Path) -> io::Result<OwnedFd> {
@@ -32,7 +33,7 @@ impl DirHandle {
         // Only advice: it is right without.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let (metadata, version) = (metadata_of(&stat), version_of(&stat));
-        Ok(FileOutcome::Opened { file: File::real(file), metadata, version })
+        Ok(FileOutcome::Opened { file: File::new(file), metadata, version })
     }
 }
 

@@ -17,7 +17,8 @@ use rustix::process::geteuid;
 use super::opening::{beneath, make_beneath, stat_of, wait_again};
 use super::{DirHandle, MAX_TRIES, identity_of, is_regular, metadata_of};
 use crate::error::{Error, Failure};
-use crate::file_op::{File, FileOutcome, PARTS_DIRECTORY};
+use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
+use crate::handle::File;
 
 /// Opens what is there without waiting for anything.
 const AT_ONCE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
@@ -29,7 +30,7 @@ impl DirHandle {
         for _ in 0..MAX_TRIES {
             if let Some((file, stat)) = try_to_open(&parts, name)? {
                 let bytes = metadata_of(&stat).bytes;
-                return Ok(FileOutcome::Part { file: File::real(file), bytes });
+                return Ok(FileOutcome::Part { file: File::new(file), bytes });
             }
         }
         // Somebody changes the name faster than it can be looked at.

@@ -11,10 +11,11 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
 use super::names::WideName;
-use super::{EntryKind, Found, find_out, not_a_file, version};
+use super::{EntryKind, Found, Opened, find_out, not_a_file, version};
 use crate::error::Error;
-use crate::file_op::{File, FileOutcome};
+use crate::file_op::FileOutcome;
 use crate::fs::DirHandle;
+use crate::handle::File;
 
 /// Others may do with it what they like.
 pub(super) const SHARED: fs::FILE_SHARE_MODE =
@@ -64,7 +65,7 @@ impl DirHandle {
             return Err(not_a_file());
         }
         let version = version(&file);
-        let (file, metadata) = (File::real(file.into()), found.metadata);
+        let (file, metadata) = (File::new(Opened::from(file)), found.metadata);
         Ok(FileOutcome::Opened { file, metadata, version })
     }
 

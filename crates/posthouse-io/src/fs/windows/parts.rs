@@ -25,8 +25,9 @@ use super::opening::{SHARED, TO_ENTER, TO_LOOK, enter_as, find};
 use super::room::to_grow;
 use super::{EntryKind, Found, Opened, find_out, identity, kind_of, not_a_file};
 use crate::error::{Error, Failure};
-use crate::file_op::{File, FileOutcome, PARTS_DIRECTORY};
+use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
 use crate::fs::{DirHandle, MAX_TRIES};
+use crate::handle::File;
 
 /// Others may read it and take its name away; who would write to it finds it locked, and so does
 /// who opens it like this while somebody has it to write.
@@ -58,7 +59,7 @@ impl DirHandle {
         for _ in 0..MAX_TRIES {
             if let Some((file, found)) = try_to_open(&parts, name.as_wide())? {
                 let bytes = found.metadata.bytes;
-                return Ok(FileOutcome::Part { file: File::real(file.into()), bytes });
+                return Ok(FileOutcome::Part { file: File::new(Opened::from(file)), bytes });
             }
         }
         // Somebody changes the name faster than it can be looked at.

@@ -13,15 +13,18 @@ use windows_sys::Win32::Foundation::{NTSTATUS, STATUS_ACCESS_DENIED, STATUS_DISK
 
 use super::names::WideName;
 use super::*;
-use crate::file_op::{Directory, FileOp, FileOutcome, PARTS_DIRECTORY};
-use crate::fs::{FilePool, Publication};
-use crate::op::{Outcome, Segment};
+use crate::file_op::{FileOp, FileOutcome, PARTS_DIRECTORY};
+use crate::fs::Publication;
+use crate::gather::Segment;
+use crate::handle::Directory;
+use crate::native::file_pool::FilePool;
+use crate::op::Outcome;
 use crate::process::is_wine;
 use crate::token::Tag;
 
 /// A directory that a test works in.
 struct Place {
-    disk: FilePool,
+    files: FilePool,
     directory: Directory,
     path: PathBuf,
     _temporary: Option<TempDir>,
@@ -36,7 +39,7 @@ impl Place {
 
     fn at(path: &Path) -> Self {
         let directory = Directory::open(path).expect("a directory");
-        Self { disk: FilePool::default(), directory, path: path.to_owned(), _temporary: None }
+        Self { files: FilePool::default(), directory, path: path.to_owned(), _temporary: None }
     }
 
     fn parts(&self) -> PathBuf {
@@ -46,7 +49,7 @@ impl Place {
     fn run(&self, op: FileOp) -> Result<FileOutcome, Failure> {
         let (post, posted) = channel();
         let post = move |completion| post.send(completion).expect("the test waits");
-        assert!(self.disk.start(Tag(0), Box::new(op), post).is_none());
+        assert!(self.files.start(Tag(0), Box::new(op), post).is_none());
         match posted.recv().expect("a completion").outcome {
             Outcome::File(outcome) => Ok(*outcome),
             Outcome::Failed(error) => Err(error.failure),

@@ -5,7 +5,7 @@
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls;
-use crate::file_op::File;
+use crate::handle::File;
 
 impl File {
     /// Whether a call that reads or writes the file waits for the disk, whatever the file was
@@ -22,6 +22,7 @@ fn are_waited_for(attributes: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Opened;
     use super::*;
 
     #[test]
@@ -35,9 +36,8 @@ mod tests {
     #[test]
     fn a_file_like_most_is_not_waited_for() {
         let temporary = tempfile::NamedTempFile::new().expect("a file");
-        let file = File::real(
-            std::os::windows::io::OwnedHandle::from(temporary.reopen().expect("it")).into(),
-        );
+        let reopened = temporary.reopen().expect("it");
+        let file = File::new(Opened::from(std::os::windows::io::OwnedHandle::from(reopened)));
         assert!(!file.is_waited_for());
     }
 }

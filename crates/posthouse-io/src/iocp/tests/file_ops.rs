@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_OVERLAPPED;
 
 use super::*;
-use crate::file_op::{File, FileKind};
 use crate::fs::Opened;
+use crate::handle::File;
 use crate::iocp::file_ops::{self, FileEnd};
 use crate::iocp::operation::{FreeList, Submitted};
 use crate::iocp::port::{self, Event, Port};
@@ -22,8 +22,7 @@ pub(in crate::iocp) fn file_with(content: &[u8]) -> (TempDir, File) {
     let mut options = std::fs::OpenOptions::new();
     options.read(true).write(true).custom_flags(FILE_FLAG_OVERLAPPED);
     let handle: OwnedHandle = options.open(path).expect("it is there").into();
-    let kind = FileKind::Real(Arc::new(Opened::from(handle)));
-    (directory, File { kind })
+    (directory, File::new(Opened::from(handle)))
 }
 
 fn read(file: &File, offset: u64) -> FileOp {
