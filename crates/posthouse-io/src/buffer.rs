@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::memory::Memory;
-use crate::port::Options;
+use crate::options::Options;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
 /// Bytes that were received. Dropping it, on any thread, gives the memory back to its pool;
@@ -268,7 +268,7 @@ mod tests {
                 // SAFETY: what is named lives until the receive has ended, below. The memory it
                 // may no longer write to: that the system knows so is what this test is about.
                 unsafe {
-                    let (far, room) = (crate::system::raw(&far), &raw const room);
+                    let (far, room) = (crate::sys::raw(&far), &raw const room);
                     net::WSARecv(far, room, 1, null_mut(), flags, overlapped, None) == 0
                         || net::WSAGetLastError() == ERROR_IO_PENDING.cast_signed()
                 }
@@ -287,7 +287,7 @@ mod tests {
             let has_received = begun
                 && unsafe {
                     let (bytes, flags) = (&raw mut bytes, &raw mut flags);
-                    let far = crate::system::raw(&far);
+                    let far = crate::sys::raw(&far);
                     net::WSAGetOverlappedResult(far, overlapped, bytes, 1, flags) != 0
                 };
             let may_receive = waits && !crate::process::is_wine();

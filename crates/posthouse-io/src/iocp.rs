@@ -13,18 +13,18 @@
 //! |---|---|
 //! | `port` | the system's object: packets, and the waker that ends a wait |
 //! | `operation` | what the system has while it works, and the calls that give it away |
-//! | `record` | one socket: its state, its operations, their end |
+//! | `socket` | one socket: its state, its operations, their end |
 //! | `receiving`, `accepting` | the parts of a socket that have several operations in flight |
-//! | `files` | reads and writes of files |
+//! | `file_ops` | reads and writes of files |
 //! | `lane` | a worker's end |
 
 mod accepting;
-mod files;
+mod file_ops;
 mod lane;
 mod operation;
 mod port;
 mod receiving;
-mod record;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::lane::{IocpCore, IocpLane};
 use self::port::Event;
-use crate::port::{Layout, Options};
-use crate::queue::Wake as _;
+use crate::native::work_queue::Wake as _;
+use crate::options::{Layout, Options};
 use crate::sync::Arc;
 
 /// The cores of a port: one for all workers, or one for each.

@@ -4,27 +4,22 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::buffer::Buffer;
+use crate::handle::{Listener, NewSocket};
 #[cfg(windows)]
 use crate::iocp;
-use crate::operation::{Completion, NewSocket, Op};
-use crate::port::Listener;
+use crate::op::{Cancel, Completion, Op};
 #[cfg(target_os = "linux")]
 use crate::readiness;
 use crate::sim;
 use crate::token::{LaneId, Socket, Tag};
+use crate::turn::Turn;
+#[cfg(any(target_os = "linux", windows))]
+use crate::turn::run_step;
+
+/// An I/O worker's step.
+pub(crate) type IoStep = Box<dyn FnMut(&mut Lane) -> Turn + Send>;
 #[cfg(target_os = "linux")]
 use crate::uring;
-#[cfg(any(target_os = "linux", windows))]
-use crate::worker::{IoStep, Turn, run_step};
-
-/// What to cancel on a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancel {
-    /// Pending receives only. Bytes that were already received are still delivered.
-    Receives,
-    /// Everything that is in flight on the socket.
-    Everything,
-}
 
 /// From so many bytes on a system's own way from a file to a socket is worth its calls. (Measured:
 /// 10 KiB are sent from memory in as much time, or a little less.)

@@ -21,67 +21,50 @@
 
 mod address;
 mod buffer;
-mod completions;
-#[cfg(windows)]
-mod console;
-mod crew;
-#[cfg(any(target_os = "linux", windows))]
-mod disk;
+mod counters;
 mod error;
-mod file;
+mod file_op;
 #[cfg(any(target_os = "linux", windows))]
-mod host;
+mod fs;
+mod gather;
+mod handle;
 #[cfg(windows)]
 mod iocp;
 mod lane;
-#[cfg(target_os = "linux")]
-mod lane_remote;
 mod memory;
+#[cfg(any(target_os = "linux", windows))]
+mod native;
 mod notify;
-mod operation;
+mod op;
+mod options;
 mod port;
 #[cfg(all(test, windows))]
 #[path = "../tests/shared/process.rs"]
 mod process;
-#[cfg(any(target_os = "linux", windows))]
-mod queue;
 #[cfg(target_os = "linux")]
 mod readiness;
-#[cfg(any(target_os = "linux", windows))]
-mod receives;
-mod resolver;
-#[cfg(any(target_os = "linux", windows))]
-mod shared_table;
 mod shutdown_signal;
 pub mod sim;
 mod sync;
 #[cfg(any(target_os = "linux", windows))]
-mod system;
-#[cfg(any(target_os = "linux", windows))]
-mod table;
-#[cfg(any(target_os = "linux", windows))]
-mod threads;
+mod sys;
 mod token;
+mod turn;
 #[cfg(target_os = "linux")]
 mod uring;
-mod worker;
 
 pub use address::{Address, AddressError, Name};
 pub use buffer::Buffer;
+pub use counters::{Counters, Drained};
 pub use error::{Error, Failure};
-pub use file::{
-    Directory, File, FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
-    is_beneath,
-};
-pub use lane::{Cancel, Lane};
+pub use file_op::{FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, is_beneath};
+pub use gather::{FileFault, FilePart, Gather, Segment};
+pub use handle::{Directory, File, Listener, NewSocket, Usage};
+pub use lane::Lane;
 pub use notify::Notify;
-pub use operation::{
-    Completion, FileFault, FilePart, Gather, NewSocket, Op, Outcome, ReceiveMode, Segment,
-};
-pub use port::{
-    Backend, CompletionPort, Counters, Drained, Layout, ListenOptions, Listener, Options, ReadMode,
-    Selected, parallelism,
-};
+pub use op::{Cancel, Completion, Op, Outcome, ReceiveMode};
+pub use options::{Layout, ListenOptions, Options, ReadMode};
+pub use port::{Backend, CompletionPort, Selected, parallelism};
 pub use shutdown_signal::{ShutdownSignal, on_shutdown_signal};
 pub use token::{LaneId, Socket, Tag};
-pub use worker::{Turn, on_worker};
+pub use turn::{Turn, on_worker};

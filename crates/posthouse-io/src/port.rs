@@ -1,25 +1,26 @@
 //! The completion port, and the one place where a backend is chosen.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use crate::address::{Address, Name};
-#[cfg(any(target_os = "linux", windows))]
-use crate::host::NativePort;
+use crate::counters::{Counters, Drained};
+use crate::handle::Listener;
 #[cfg(windows)]
 use crate::iocp;
 use crate::lane::Lane;
+#[cfg(any(target_os = "linux", windows))]
+use crate::native::native_port::NativePort;
 use crate::notify::Notify;
-use crate::operation::NewHandle;
+use crate::options::{Layout, ListenOptions, Options};
 use crate::sim;
 use crate::sync::Arc;
 #[cfg(target_os = "linux")]
-use crate::system;
+use crate::sys;
 use crate::token::LaneId;
+use crate::turn::Turn;
 #[cfg(target_os = "linux")]
 use crate::uring;
-use crate::worker::Turn;
 
 /// Which system does the work.
 #[derive(Clone, Debug, Default)]
@@ -38,79 +39,10 @@ pub enum Backend {
     Simulation(sim::Network),
 }
 
-/// How connections and workers come together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// One lane per I/O worker; a connection stays on its lane.
-    Pinned,
-    /// All I/O workers take from one lane.
-    Shared,
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Layout::Pinned => "pinned",
-            Layout::Shared => "shared",
-        })
-    }
-}
-
-/// How receives wait, where the system can have memory for them (Windows; elsewhere there is one
-/// way, which holds none while idle).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ReadMode {
-    /// A receive of zero bytes waits, and what it tells of is then taken: an idle connection holds
-    /// no buffer, in no pages that the system has locked.
-    #[default]
-    ZeroByte,
-    /// Every receive has a buffer from the beginning on. Where the system has no room for one
-    /// (`WSAENOBUFS`), a receive of zero bytes stands in for it and those behind it.
-    Pending,
-}
-
-/// How to open a port.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Which system does the work.
-    pub backend: Backend,
-    /// `None`: what suits the backend (iocp: shared, the others: pinned).
-    pub layout: Option<Layout>,
-    /// I/O workers, 1 to 256. Pinned: as many lanes.
-    pub io_workers: usize,
-    /// Bytes of a receive buffer.
-    pub buffer_bytes: usize,
-    /// Free receive buffers kept for later, at most.
-    pub max_free_buffers: usize,
-    /// How receives wait.
-    pub read_mode: ReadMode,
-    /// Peers that a listener awaits at a time, at least 1, where each is an operation of its own
-    /// (Windows: a socket and 200 bytes each).
-    pub accepts: usize,
-    /// For tests: every receive buffer is on pages of its own, a released one is never used again
-    /// and cannot be touched, not even by the kernel. Slow; two pages or more for each buffer.
-    pub guard_buffers: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            backend: Backend::Auto,
-            layout: None,
-            io_workers: 1,
-            buffer_bytes: 64 * 1024,
-            max_free_buffers: 1024,
-            read_mode: ReadMode::ZeroByte,
-            accepts: 64,
-            guard_buffers: false,
-        }
-    }
-}
-
-/// Names the backend where the options leave it to the port.
+/// The environment variable that names the backend if the caller leaves it to the port.
 const VARIABLE: &str = "POSTHOUSE_BACKEND";
 
-/// What the environment asks for.
+/// The backend that the environment asks for.
 fn environment() -> io::Result<Backend> {
     let Some(value) = std::env::var_os(VARIABLE) else { return Ok(Backend::Auto) };
     match value.to_str() {
@@ -131,10 +63,8 @@ fn with_text(error: &io::Error, text: String) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-impl Options {
-    fn choice(&self, backend: &'static str, layout: Layout, reason: String) -> Selected {
-        Selected { backend, layout, io_workers: self.io_workers, reason }
-    }
+fn selected(backend: &'static str, layout: Layout, options: &Options, reason: String) -> Selected {
+    Selected { backend, layout, io_workers: options.io_workers, reason }
 }
 
 /// The error for a backend that this system does not have.
@@ -154,61 +84,6 @@ pub struct Selected {
     pub io_workers: usize,
     /// Why this backend.
     pub reason: String,
-}
-
-/// How a listener is bound.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenOptions {
-    /// Connections that the system queues before they are accepted.
-    pub backlog: u32,
-    /// Disable Nagle's algorithm on accepted sockets.
-    pub no_delay: bool,
-    /// Take IPv4 peers on an IPv6 address, too.
-    pub dual_stack: bool,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        Self { backlog: 4096, no_delay: true, dual_stack: false }
-    }
-}
-
-/// A bound listener, not yet registered with a lane. Dropping it closes it.
-#[derive(Debug)]
-pub struct Listener {
-    pub(crate) handle: NewHandle,
-    pub(crate) local: Address,
-}
-
-impl Listener {
-    /// The address it is bound to, with the port that the system chose where zero was asked for.
-    pub fn local_address(&self) -> Address {
-        self.local
-    }
-}
-
-/// What is left after a [`drain`](CompletionPort::drain).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Workers that did not end in time.
-    pub workers: usize,
-    /// Operations that the system still holds: their memory is leaked, never freed.
-    pub leaked: u64,
-}
-
-/// The counters of a port. When it is at rest, `submitted == completed`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Operations submitted.
-    pub submitted: u64,
-    /// Terminal completions taken or queued.
-    pub completed: u64,
-    /// Sockets and listeners that are registered.
-    pub sockets: usize,
-    /// Receive buffers that somebody holds.
-    pub buffers_used: usize,
-    /// Receive buffers kept for later.
-    pub buffers_free: usize,
 }
 
 /// How many workers this machine can run at once.
@@ -241,34 +116,33 @@ macro_rules! each {
 
 impl CompletionPort {
     /// Opens a port, and says which backend it got and why.
-    #[expect(clippy::needless_pass_by_value, reason = "options are made for one port")]
-    pub fn open(options: Options) -> io::Result<(Self, Selected)> {
+    pub fn open(backend: Backend, options: &Options) -> io::Result<(Self, Selected)> {
         assert!((1..=256).contains(&options.io_workers), "1 to 256 I/O workers");
         assert!(options.accepts > 0, "a listener awaits one peer at least");
-        if let Backend::Simulation(network) = &options.backend {
+        if let Backend::Simulation(network) = &backend {
             let layout = options.layout.unwrap_or(Layout::Pinned);
-            let kind = PortKind::Simulated(sim::SimPort::open(network.clone(), layout, &options));
-            let choice = options.choice("simulation", layout, "asked for".to_owned());
-            return Ok((Self { kind }, choice));
+            let kind = PortKind::Simulated(sim::SimPort::open(network.clone(), layout, options));
+            let selected = selected("simulation", layout, options, "asked for".to_owned());
+            return Ok((Self { kind }, selected));
         }
-        let by_environment = matches!(options.backend, Backend::Auto);
+        let by_environment = matches!(backend, Backend::Auto);
         let asked_for = match by_environment {
             true => format!("{VARIABLE} asks for it"),
             false => "asked for".to_owned(),
         };
-        let forced = match &options.backend {
+        let forced = match backend {
             Backend::Auto => environment()?,
-            forced => forced.clone(),
+            forced => forced,
         };
         let named = |error: io::Error| match by_environment {
             true => with_text(&error, format!("{error} ({asked_for})")),
             false => error,
         };
         match forced {
-            Backend::Auto => Self::open_best(&options),
-            Backend::Iocp => Self::on_iocp(&options, asked_for.clone()).map_err(named),
-            Backend::Uring => Self::on_uring(&options, asked_for.clone()).map_err(named),
-            Backend::Readiness => Self::on_readiness(&options, asked_for.clone()).map_err(named),
+            Backend::Auto => Self::open_best(options),
+            Backend::Iocp => Self::on_iocp(options, asked_for.clone()).map_err(named),
+            Backend::Uring => Self::on_uring(options, asked_for.clone()).map_err(named),
+            Backend::Readiness => Self::on_readiness(options, asked_for.clone()).map_err(named),
             Backend::Simulation(_) => unreachable!("not a real one"),
         }
     }
@@ -287,11 +161,10 @@ impl CompletionPort {
     #[cfg(target_os = "linux")]
     fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         let layout = options.layout.unwrap_or(Layout::Pinned);
-        let explained = |error: io::Error| {
-            with_text(&error, format!("no epoll: {}", system::explained(&error)))
-        };
+        let explained =
+            |error: io::Error| with_text(&error, format!("no epoll: {}", sys::explained(&error)));
         let host = NativePort::on_readiness(layout, options).map_err(explained)?;
-        Ok((Self { kind: PortKind::Real(host) }, options.choice("readiness", layout, why)))
+        Ok((Self { kind: PortKind::Real(host) }, selected("readiness", layout, options, why)))
     }
 
     #[cfg(target_os = "linux")]
@@ -304,7 +177,7 @@ impl CompletionPort {
         let host = uring::probe()
             .and_then(|()| NativePort::on_uring(options))
             .map_err(|error| with_text(&error, format!("no io_uring: {error}")))?;
-        Ok((Self { kind: PortKind::Real(host) }, options.choice("uring", Layout::Pinned, why)))
+        Ok((Self { kind: PortKind::Real(host) }, selected("uring", Layout::Pinned, options, why)))
     }
 
     #[cfg(windows)]
@@ -318,7 +191,7 @@ impl CompletionPort {
         let host = iocp::probe()
             .and_then(|()| NativePort::on_iocp(layout, options))
             .map_err(|error| with_text(&error, format!("no completion port: {error}")))?;
-        Ok((Self { kind: PortKind::Real(host) }, options.choice("iocp", layout, why)))
+        Ok((Self { kind: PortKind::Real(host) }, selected("iocp", layout, options, why)))
     }
 
     #[cfg(not(any(target_os = "linux", windows)))]

@@ -1,32 +1,34 @@
 //! The readiness backend: epoll, edge-triggered, and non-blocking calls.
 //!
 //! A socket is registered once for its life, and then only its state changes: its readiness
-//! ([`record::SocketState::on_event`]) and its pending operations. A socket that has both is polled
+//! ([`socket::SocketState::on_event`]) and its pending operations. A socket that has both is polled
 //! from [`Lane::next_completion`](crate::Lane::next_completion), for one buffer at a time. Receive
 //! buffers are taken when there is something to read, so an idle connection holds none.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `record` | one socket: its readiness, its operations, the calls that serve them |
+//! | `socket` | one socket: its readiness, its operations, the calls that serve them |
 //! | `pinned`, `shared` | the two layouts: who owns the sockets and the queue |
 //! | `poller` | epoll |
 
 mod pinned;
 mod poller;
-mod record;
+mod sendfile;
 mod shared;
+mod socket;
 
 use std::io;
 
-use crate::host::LaneSlot;
-use crate::lane_remote::LaneRemote;
+use crate::native::lane_remote::LaneRemote;
+use crate::native::lane_slot::LaneSlot;
 
 pub(crate) use self::pinned::PinnedLane;
 pub(crate) use self::poller::Poller;
+pub(crate) use self::sendfile::Injected;
 pub(crate) use self::shared::{ReadinessCore, SharedLane};
 
 /// Makes the slots of `count` pinned lanes.
-pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller>>> {
+pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller, Injected>>> {
     let lane_slot = |_| {
         let (poller, waker) = poller::open()?;
         Ok(LaneSlot::new(LaneRemote::new(waker), poller))

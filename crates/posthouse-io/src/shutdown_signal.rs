@@ -70,7 +70,7 @@ fn watch(first: impl FnOnce(ShutdownSignal) + Send + 'static) -> io::Result<()> 
 
 #[cfg(windows)]
 fn watch(first: impl FnOnce(ShutdownSignal) + Send + 'static) -> io::Result<()> {
-    use crate::console::{ConsoleEvent, on_console_event};
+    use crate::sys::{ConsoleEvent, on_console_event};
     use crate::sync::{Mutex, lock};
 
     let first = Mutex::new(Some(first));

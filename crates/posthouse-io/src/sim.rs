@@ -21,6 +21,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::handle::SocketHandle;
+use crate::notify::Waiting;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::token::Socket;
 
@@ -40,9 +42,6 @@ mod worker;
 mod world;
 
 pub use disk::Disk;
-#[cfg(test)]
-pub(crate) use disk::some_file;
-pub(crate) use disk::{SimDirectory, SimFile};
 pub use faults::{FaultCounts, Faults};
 pub(crate) use lane::SimLane;
 pub(crate) use port::SimPort;
@@ -164,7 +163,7 @@ impl Network {
 
     /// A scripted server. Its accept queue is as long as a real server's.
     pub fn serve(&self, address: Address) -> io::Result<RawListener> {
-        let backlog = crate::ListenOptions::default().backlog;
+        let backlog = crate::options::ListenOptions::default().backlog;
         let (socket, address) = self.lock().listen(address, backlog)?;
         Ok(RawListener::new(self.clone(), socket, address))
     }
@@ -184,7 +183,7 @@ impl Network {
         timeout: Option<Duration>,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        assert!(!crate::on_worker(), "waiting drives the workers: it cannot be done on one");
+        assert!(!crate::turn::on_worker(), "waiting drives the workers: it cannot be done on one");
         let limit = match timeout {
             Some(timeout) => self.lock().now.saturating_add(nanos(timeout)),
             None => Nanos::MAX,
@@ -220,7 +219,7 @@ impl Network {
 
     /// One step, if there is something to do that is not after `limit`.
     fn step_until(&self, limit: Nanos) -> bool {
-        assert!(!crate::on_worker(), "a worker's step cannot drive the world");
+        assert!(!crate::turn::on_worker(), "a worker's step cannot drive the world");
         let mut world = self.lock();
         world.repeat_bug();
         if world.now > limit {
@@ -248,6 +247,15 @@ impl Network {
     }
 }
 
+impl Waiting for Network {
+    /// Nobody sleeps here: the waiter drives the world, and checks its condition after each step.
+    fn notify_all(&self) {}
+
+    fn wait_until(&self, timeout: Option<Duration>, is_ready: &mut dyn FnMut() -> bool) {
+        self.run_until(timeout, || is_ready().then_some(()));
+    }
+}
+
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Network(seed {})", self.seed)
@@ -256,7 +264,7 @@ impl fmt::Debug for Network {
 
 /// An accepted stream or a bound listener that no lane has registered yet. Dropping it closes it.
 #[derive(Debug)]
-pub struct NewStream {
+struct NewStream {
     network: Network,
     /// `None`: a lane has taken it over.
     socket: Option<Socket>,
@@ -267,19 +275,20 @@ impl NewStream {
         Self { network, socket: Some(socket) }
     }
 
-    /// Closes it so that the other side sees a reset.
-    pub(crate) fn refuse(self) {
-        if let Some(socket) = self.socket {
-            self.network.lock().reset_now(socket);
-        }
-    }
-
     fn is_of(&self, network: &Network) -> bool {
         Arc::ptr_eq(&self.network.world, &network.world)
     }
 
     fn into_socket(mut self) -> Socket {
         self.socket.take().expect("it is taken once")
+    }
+}
+
+impl SocketHandle for NewStream {
+    fn refuse(self: Box<Self>) {
+        if let Some(socket) = self.socket {
+            self.network.lock().reset_now(socket);
+        }
     }
 }
 

@@ -15,28 +15,28 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `lane` | a worker's end: operations in, completions out |
-//! | `record` | one socket: its state and what is in flight on it |
-//! | `sending` | the memory of a send |
-//! | `files` | reads, writes and syncs of files, and their memory |
+//! | `socket` | one socket: its state and what is in flight on it |
+//! | `send` | the memory of a send |
+//! | `file_ops` | reads, writes and syncs of files, and their memory |
 //! | `ring` | the queues that are shared with the kernel |
 //! | `group` | the buffers that the kernel receives into |
 //! | `request` | how completions find back |
 //! | `probe` | whether this machine has what it takes |
 
-mod files;
+mod file_ops;
 mod group;
 mod lane;
 mod probe;
-mod record;
 mod request;
 mod ring;
-mod sending;
+mod send;
+mod socket;
 
 use std::io;
 
 use crate::buffer::Pool;
-use crate::host::LaneSlot;
-use crate::lane_remote::{LaneRemote, Waker};
+use crate::native::lane_remote::{LaneRemote, Waker};
+use crate::native::lane_slot::LaneSlot;
 use crate::sync::Arc;
 
 pub(crate) use self::lane::UringLane;

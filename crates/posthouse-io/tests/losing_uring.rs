@@ -34,8 +34,8 @@ use process::{Holdings, opened, ring_mappings};
 /// The error of a port that is to run on io_uring and on nothing else, of which nothing is left.
 fn forced() -> String {
     let before = Holdings::now();
-    let options = Options { backend: Backend::Uring, ..Options::default() };
-    let error = CompletionPort::open(options).expect_err("no io_uring");
+    let opened = CompletionPort::open(Backend::Uring, &Options::default());
+    let error = opened.expect_err("no io_uring");
     assert_eq!(Holdings::now(), before, "left by a port that did not open");
     error.to_string()
 }
@@ -45,11 +45,11 @@ fn forced() -> String {
 fn fallen_back() -> String {
     let before = opened();
     let harness = Harness::new(Backend::Auto, Layout::Pinned, 2);
-    assert_eq!(harness.choice.backend, "readiness");
-    assert_eq!(harness.choice.layout, Layout::Pinned);
+    assert_eq!(harness.selected.backend, "readiness");
+    assert_eq!(harness.selected.layout, Layout::Pinned);
     assert_eq!(ring_mappings(), 0);
     works(&harness);
-    let reason = harness.choice.reason.clone();
+    let reason = harness.selected.reason.clone();
     harness.finish();
     assert_eq!(opened(), before, "left by a port that is gone");
     reason

@@ -4,6 +4,7 @@ pub(crate) const HELLO: u8 = 4;
 pub(crate) const BYE: u8 = 5;
 pub(crate) const PROVE: u8 = 6;
 pub(crate) const WELCOME: u8 = 7;
+/// The kind of a request.
 pub const REQUEST: u8 = 8;
 pub(crate) const REPLY: u8 = 9;
 pub(crate) const OFFER: u8 = 10;

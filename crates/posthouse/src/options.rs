@@ -310,14 +310,17 @@ impl EndpointOptions {
         network: Option<posthouse_io::sim::Network>,
     ) -> posthouse_io::Options {
         use posthouse_io::Backend as Io;
+        match (network, self.backend) {
+            (Some(network), _) => Io::Simulation(network),
+            (None, Backend::Auto) => Io::Auto,
+            (None, Backend::Iocp) => Io::Iocp,
+            (None, Backend::Uring) => Io::Uring,
+            (None, Backend::Readiness) => Io::Readiness,
+        }
+    }
+
+    pub(crate) fn io(&self) -> posthouse_io::Options {
         posthouse_io::Options {
-            backend: match (network, self.backend) {
-                (Some(network), _) => Io::Simulation(network),
-                (None, Backend::Auto) => Io::Auto,
-                (None, Backend::Iocp) => Io::Iocp,
-                (None, Backend::Uring) => Io::Uring,
-                (None, Backend::Readiness) => Io::Readiness,
-            },
             layout: match self.layout {
                 Layout::Auto => None,
                 Layout::Pinned => Some(posthouse_io::Layout::Pinned),

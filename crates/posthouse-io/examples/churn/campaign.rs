@@ -166,7 +166,6 @@ impl Settings {
 impl Campaign {
     fn open(settings: Settings) -> std::io::Result<Arc<Self>> {
         let options = Options {
-            backend: settings.backend.clone(),
             layout: Some(settings.layout),
             io_workers: settings.workers.into(),
             buffer_bytes: 16 * 1024,
@@ -174,8 +173,8 @@ impl Campaign {
             read_mode: settings.read_mode,
             ..Options::default()
         };
-        let shelf = Shelf::new(settings.plan.seed, options.clone())?;
-        let (port, _) = CompletionPort::open(options)?;
+        let shelf = Shelf::new(settings.plan.seed, settings.backend.clone(), &options)?;
+        let (port, _) = CompletionPort::open(settings.backend.clone(), &options)?;
         let listen = || port.listen(any_port(), ListenOptions::default());
         let (mut houses, mut serving, mut turning_away) = (Vec::new(), Vec::new(), Vec::new());
         for lane in 0..port.lanes() {

@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use posthouse_io::{
-    CompletionPort, Directory, Error, Failure, File, FileOp, FileOutcome, FilePart, LaneId, Op,
-    Options, Outcome, Segment, Tag, Turn,
+    Backend, CompletionPort, Directory, Error, Failure, File, FileOp, FileOutcome, FilePart,
+    LaneId, Op, Options, Outcome, Segment, Tag, Turn,
 };
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub(super) fn new(seed: u64, options: Options) -> io::Result<Self> {
+    pub(super) fn new(seed: u64, backend: Backend, options: &Options) -> io::Result<Self> {
         let temporary = tempfile::tempdir()?;
         let name = "content";
         let mut file = io::BufWriter::new(std::fs::File::create(temporary.path().join(name))?);
@@ -34,7 +34,7 @@ impl Shelf {
         drop(file);
         let directory = Directory::open(temporary.path())?;
         let open = FileOp::Open { directory, path: name.into() };
-        Ok(Self { file: opened(open, options)?, _temporary: temporary })
+        Ok(Self { file: opened(open, backend, options)?, _temporary: temporary })
     }
 
     /// So many bytes from there on, where it has them.
@@ -45,8 +45,8 @@ impl Shelf {
 }
 
 /// Has a port open the file.
-fn opened(open: FileOp, options: Options) -> io::Result<File> {
-    let (port, _) = CompletionPort::open(Options { io_workers: 1, ..options })?;
+fn opened(open: FileOp, backend: Backend, options: &Options) -> io::Result<File> {
+    let (port, _) = CompletionPort::open(backend, &Options { io_workers: 1, ..options.clone() })?;
     let (tell, told) = mpsc::channel();
     let mut open = Some(open);
     port.spawn(LaneId(0), "shelf", move |lane| {

@@ -7,11 +7,12 @@ use std::os::windows::io::OwnedSocket;
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 use super::operation::{self, OperationKind};
-use super::record::{Input, LaneCx, SocketState};
+use super::socket::{Input, LaneCx, SocketState};
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::operation::{Completion, NewHandle, NewSocket, Outcome};
-use crate::system;
+use crate::handle::NewSocket;
+use crate::op::{Completion, Outcome};
+use crate::sys;
 use crate::token::{Socket, Tag};
 
 /// Peers that are taken, where they are there already, before other sockets have their turn.
@@ -50,10 +51,10 @@ fn is_per_connection(error: Error) -> bool {
 
 /// Gives an accepted peer what every connected socket gets; the peer's address.
 fn ready(new: &OwnedSocket, listener: SOCKET, no_delay: bool) -> Result<Address, Error> {
-    system::now_accepted(new, listener)?;
-    system::prepare(new, no_delay)?;
+    sys::now_accepted(new, listener)?;
+    sys::prepare(new, no_delay)?;
     // It has none where the peer has left.
-    system::peer_address(new).ok_or(Error::new(Failure::NotConnected))
+    sys::peer_address(new).ok_or(Error::new(Failure::NotConnected))
 }
 
 impl Accepting {
@@ -81,13 +82,13 @@ impl SocketState {
             return cx.done.fail(tag, error);
         }
         let listener = self.handle.as_ref().expect("a listener has a handle");
-        let Some(local) = system::local_address(listener) else {
+        let Some(local) = sys::local_address(listener) else {
             return cx.done.fail(tag, Error::new(Failure::AddressNotAvailable));
         };
         let accepting = Accepting {
             tag,
             ip: local.ip(),
-            no_delay: system::has_no_delay(listener),
+            no_delay: sys::has_no_delay(listener),
             awaited: 0,
             lost_in_a_row: 0,
             cancelled: false,
@@ -106,7 +107,7 @@ impl SocketState {
             if ends || accepting.short_of.is_some() || accepting.awaited >= cx.core.accepts {
                 return self.end_accept(cx);
             }
-            let new = match system::stream_socket(accepting.ip) {
+            let new = match sys::stream_socket(accepting.ip) {
                 Ok(new) => new,
                 Err(error) => {
                     accepting.short_of = Some(error);
@@ -144,10 +145,10 @@ impl SocketState {
                 accepting.short_of = None;
                 let ready = ready(&new, listener, no_delay);
                 #[cfg(test)]
-                let ready = cx.core.functions.oddities.not_ready.map_or(ready, Err);
+                let ready = cx.core.functions.faults.not_ready.map_or(ready, Err);
                 match ready {
                     Ok(peer) => {
-                        let new = NewSocket { peer, handle: NewHandle::Socket(new) };
+                        let new = NewSocket { peer, handle: Box::new(new) };
                         let outcome = Outcome::Accepted(Box::new(new));
                         cx.done.put(Completion { tag: accepting.tag, more: true, outcome });
                     }

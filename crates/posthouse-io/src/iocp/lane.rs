@@ -7,22 +7,23 @@ use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::HANDLE;
 
-use super::files::{self, FileEnd};
+use super::file_ops::{self, FileEnd};
 use super::operation::{Ended, FreeList, Functions, Submitted};
 use super::port::{self, Event, Port, Waker};
-use super::record::{LaneCx, SocketState, Sockets};
+use super::socket::{LaneCx, SocketState, Sockets};
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{CompletionQueue, Injected, WorkerCounters};
 use crate::error::Error;
-use crate::file::FileOp;
-use crate::host::{self, NativePort};
-use crate::lane::Cancel;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::{Layout, Listener, Options, ReadMode};
-use crate::queue::{self, WorkItem, WorkQueue};
+use crate::file_op::FileOp;
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
+use crate::native::services::Services;
+use crate::native::socket_handle;
+use crate::native::work_queue::{self, WorkItem, WorkQueue};
+use crate::op::{Cancel, Completion, Op, Outcome};
+use crate::options::{Layout, Options, ReadMode};
 use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
-use crate::system;
+use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Packets that one worker takes in one call, and completions that one step takes: where several
@@ -78,19 +79,19 @@ impl IocpCore {
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        queue::completion_injector(core, Self::queue)
+        work_queue::completion_injector(core, Self::queue)
     }
 
     /// Has the socket's operations end here.
     pub(super) fn associate(&self, socket: &OwnedSocket) -> Result<(), Error> {
-        self.port.associate(system::raw(socket) as HANDLE, self.functions.at_once)
+        self.port.associate(sys::raw(socket) as HANDLE, self.functions.at_once)
     }
 }
 
 /// A worker's end of it.
 pub(crate) struct IocpLane {
     id: LaneId,
-    services: Arc<NativePort>,
+    services: Arc<Services>,
     core: Arc<IocpCore>,
     /// What the call of the moment completes, on its way to the queue.
     done: CompletionQueue,
@@ -117,7 +118,7 @@ impl IocpLane {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
                 WorkItem::Completion(completion) => completion,
-                WorkItem::Injected(Injected::Completion(completion)) => {
+                WorkItem::Injected(completion) => {
                     self.done.counters().completed();
                     completion
                 }
@@ -159,7 +160,7 @@ impl IocpLane {
     }
 
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        match files::begin(&self.core.port, (tag, op), &mut self.free_list) {
+        match file_ops::begin(&self.core.port, (tag, op), &mut self.free_list) {
             Ok(Submitted::InFlight(_)) => {
                 self.core.files.fetch_add(1, Ordering::Relaxed);
             }
@@ -169,7 +170,7 @@ impl IocpLane {
     }
 
     fn end_file(&mut self, ended: Ended) {
-        match files::end(ended, &mut self.free_list) {
+        match file_ops::end(ended, &mut self.free_list) {
             FileEnd::Completed(tag, outcome) => {
                 self.done.end(tag, Outcome::File(Box::new(outcome)));
                 self.core.queue.add(&mut self.done, None);
@@ -180,7 +181,7 @@ impl IocpLane {
 
     fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
         #[cfg(test)]
-        if self.core.functions.oddities.has_no_thread_for(&op) {
+        if self.core.functions.faults.has_no_thread_for(&op) {
             self.done.fail(tag, Error::new(crate::Failure::Unsupported));
             return self.core.queue.add(&mut self.done, None);
         }
@@ -229,16 +230,16 @@ impl IocpLane {
         self.buffers.give_back(buffer);
     }
 
-    fn adopt_handle(&mut self, handle: NewHandle, is_listener: bool) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>, is_listener: bool) -> Socket {
         self.done.counters().opened();
-        let (handle, core) = (host::handle(handle), &self.core);
+        let (handle, core) = (socket_handle::owned(handle), &self.core);
         core.table.occupy(|state, _| state.adopt(handle, is_listener, core))
     }
 }
 
 /// What the loop asks for, and the way of the work.
 impl IocpLane {
-    pub(crate) fn new(id: LaneId, services: Arc<NativePort>, core: Arc<IocpCore>) -> Self {
+    pub(crate) fn new(id: LaneId, services: Arc<Services>, core: Arc<IocpCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();
         core.queue.worker_counters().push(counters.clone());
         Self {

@@ -24,9 +24,10 @@ use windows_sys::core::GUID;
 
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::file::{File, FileOp};
-use crate::operation::Gather;
-use crate::system::{self, RawAddress};
+use crate::file_op::FileOp;
+use crate::gather::Gather;
+use crate::handle::File;
+use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
 /// Segments that leave in one operation; a longer gather leaves in several.
@@ -97,7 +98,7 @@ impl Ended {
             net::WSAGetOverlappedResult(handle, at, &raw mut bytes, FALSE, &raw mut flags)
         };
         self.result = match succeeded {
-            FALSE => Err(system::last_error()),
+            FALSE => Err(sys::last_error()),
             _ => Ok(bytes as usize),
         };
     }
@@ -137,20 +138,20 @@ pub(super) struct Functions {
     /// are.
     pub(super) on_server: bool,
     #[cfg(test)]
-    pub(super) oddities: super::tests::TestFaults,
+    pub(super) faults: super::tests::TestFaults,
 }
 
 impl Functions {
     /// Asks the system for them.
     pub(super) fn find() -> Result<Self, Error> {
         // The providers of both families must allow it; one of them may not be there.
-        let v6 = system::stream_socket(Ipv6Addr::LOCALHOST.into());
-        let v6_at_once = v6.as_ref().map_or(true, system::is_the_systems_own);
-        let socket = system::stream_socket(Ipv4Addr::LOCALHOST.into()).or(v6)?;
+        let v6 = sys::stream_socket(Ipv6Addr::LOCALHOST.into());
+        let v6_at_once = v6.as_ref().map_or(true, sys::is_the_systems_own);
+        let socket = sys::stream_socket(Ipv4Addr::LOCALHOST.into()).or(v6)?;
         let find = |id: &GUID| {
             let mut function = [0usize];
             let code = net::SIO_GET_EXTENSION_FUNCTION_POINTER;
-            system::control(&socket, code, id, &mut function).map(|()| function[0])
+            sys::control(&socket, code, id, &mut function).map(|()| function[0])
         };
         let (accept, connect) = (find(&net::WSAID_ACCEPTEX)?, find(&net::WSAID_CONNECTEX)?);
         let transmit = find(&net::WSAID_TRANSMITFILE)?;
@@ -163,7 +164,7 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
             )
         };
-        let at_once = v6_at_once && system::is_the_systems_own(&socket);
+        let at_once = v6_at_once && sys::is_the_systems_own(&socket);
         #[cfg(test)]
         let at_once = at_once && !super::tests::TestFaults::now().layered;
         Ok(Self {
@@ -171,9 +172,9 @@ impl Functions {
             connect,
             transmit,
             at_once,
-            on_server: system::is_server(),
+            on_server: sys::is_server(),
             #[cfg(test)]
-            oddities: super::tests::TestFaults::now(),
+            faults: super::tests::TestFaults::now(),
         })
     }
 }
@@ -228,7 +229,7 @@ impl Operation {
         // where it must be (`Ended::look_up`).
         let status = (entry.Internal as u32).cast_signed();
         let bytes = entry.dwNumberOfBytesTransferred as usize;
-        Ended { operation, result: system::of_status(status).map(|()| bytes) }
+        Ended { operation, result: sys::of_status(status).map(|()| bytes) }
     }
 
     /// Gives the box to the system, by a call that returns zero or an error number.
@@ -257,7 +258,7 @@ impl Operation {
                 ));
             }
             // A call that fails at once queues no packet.
-            code => Err(system::error(code)),
+            code => Err(sys::error(code)),
         };
         // SAFETY: the system is done with the box, and gives no packet for it.
         Submitted::Ended(Ended { operation: unsafe { Box::from_raw(raw) }, result })
@@ -312,7 +313,7 @@ impl Functions {
         let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
         let operation = free_list.take(Some(socket), OperationKind::Accept { new, addresses });
         #[cfg(test)]
-        if let Some(failure) = self.oddities.no_peer {
+        if let Some(failure) = self.faults.no_peer {
             return Submitted::Ended(super::tests::refused(operation, failure));
         }
         let accept = self.accept.expect("a function that was found");
@@ -325,7 +326,7 @@ impl Functions {
             // SAFETY: the new socket, the room for the addresses, the number and the OVERLAPPED
             // are in the box. No data is awaited: a peer that sends nothing holds up nobody.
             unsafe {
-                let (new, number) = (system::raw(new), (*raw).number.get());
+                let (new, number) = (sys::raw(new), (*raw).number.get());
                 let at = overlapped(raw);
                 let submitted = accept(listener, new, room, 0, bytes, bytes, number, at);
                 code(i32::from(submitted == 0))
@@ -357,7 +358,7 @@ impl Functions {
         let room = WSABUF { len, buf: storage.as_mut_ptr() };
         let operation = free_list.take(Some(socket), OperationKind::Receive { buffer });
         #[cfg(test)]
-        if self.oddities.no_memory {
+        if self.faults.no_memory {
             return Submitted::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
         }
         self.receive_into(handle, operation, room)
@@ -423,7 +424,7 @@ impl Functions {
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
         #[cfg(test)]
-        if self.oddities.no_files {
+        if self.faults.no_files {
             return Submitted::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
         }
         let transmit = self.transmit.expect("a function that was found");
@@ -494,7 +495,7 @@ pub(super) fn length(file: &File) -> Result<u64, Error> {
     let told = unsafe { fs::GetFileSizeEx(file.handle().as_raw_handle(), &raw mut length) };
     if told == 0 {
         // SAFETY: it reads a value of this thread.
-        return Err(system::error(unsafe { GetLastError() }));
+        return Err(sys::error(unsafe { GetLastError() }));
     }
     Ok(u64::try_from(length).expect("a length is not negative"))
 }
@@ -540,13 +541,13 @@ impl fmt::Debug for Functions {
 mod tests {
     use windows_sys::Win32::Foundation::{ERROR_DISK_FULL, ERROR_HANDLE_EOF};
 
-    use super::super::files::{self, FileEnd};
+    use super::super::file_ops::{self, FileEnd};
     use super::*;
     use crate::error::Failure;
-    use crate::file::FileOutcome;
+    use crate::file_op::FileOutcome;
 
     fn a_read(free_list: &mut FreeList) -> Box<Operation> {
-        let (_, file) = crate::iocp::tests::files::file_with(b"");
+        let (_, file) = crate::iocp::tests::file_ops::file_with(b"");
         let op = Box::new(FileOp::Read { file, offset: 0, bytes: 10, memory: Vec::new() });
         free_list.take(None, OperationKind::File { tag: Tag(7), op })
     }
@@ -576,7 +577,8 @@ mod tests {
         let submitted = unsafe { a_read(free_list).begin(true, call) };
         let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         assert_eq!(ended.result, Ok(7));
-        let FileEnd::Completed(Tag(7), FileOutcome::Read { memory }) = files::end(ended, free_list)
+        let FileEnd::Completed(Tag(7), FileOutcome::Read { memory }) =
+            file_ops::end(ended, free_list)
         else {
             panic!("a read")
         };
@@ -589,7 +591,7 @@ mod tests {
         // SAFETY: nothing is given to the system.
         let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_HANDLE_EOF) };
         let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
-        let told = files::end(ended, free_list);
+        let told = file_ops::end(ended, free_list);
         assert!(
             matches!(told, FileEnd::Completed(_, FileOutcome::Read { memory }) if memory.is_empty())
         );
@@ -598,7 +600,7 @@ mod tests {
         let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_DISK_FULL) };
         let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         assert_eq!(ended.result.map_err(|error| error.failure), Err(Failure::NoSpace));
-        assert!(matches!(files::end(ended, free_list), FileEnd::Retry(Tag(7), _)));
+        assert!(matches!(file_ops::end(ended, free_list), FileEnd::Retry(Tag(7), _)));
     }
 
     /// The one has its packet to come although it has ended; the other has not ended.
@@ -621,7 +623,7 @@ mod tests {
             // SAFETY: it is in flight, and this is its one packet.
             let ended = unsafe { Operation::dequeued(&packet) };
             assert_eq!(OverlappedId::of(&ended.operation), id);
-            let told = files::end(ended, free_list);
+            let told = file_ops::end(ended, free_list);
             assert!(
                 matches!(told, FileEnd::Completed(_, FileOutcome::Read { memory }) if memory == b"later")
             );

@@ -18,9 +18,9 @@ use windows_sys::Win32::System::WindowsProgramming::{
 
 use super::operation::{Ended, Operation};
 use crate::error::Error;
-use crate::queue::Wake;
+use crate::native::work_queue::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
-use crate::system;
+use crate::sys;
 
 /// The keys of packets: of operations, and of the waker.
 const OPERATION: usize = 0;
@@ -77,7 +77,7 @@ impl Port {
     pub(super) fn associate(&self, handle: HANDLE, at_once: bool) -> Result<(), Error> {
         // SAFETY: no memory is named.
         if unsafe { CreateIoCompletionPort(handle, self.raw(), OPERATION, 0) }.is_null() {
-            return Err(system::last_error());
+            return Err(sys::last_error());
         }
         let modes = match at_once {
             true => FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE,
@@ -86,7 +86,7 @@ impl Port {
         let modes = u8::try_from(modes).expect("flags of one byte");
         // SAFETY: no memory is named.
         match unsafe { SetFileCompletionNotificationModes(handle, modes) } {
-            0 => Err(system::last_error()),
+            0 => Err(sys::last_error()),
             _ => Ok(()),
         }
     }

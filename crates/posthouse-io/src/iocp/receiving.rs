@@ -11,14 +11,14 @@
 //! posted, and the socket itself says what is left, and when it is the end.
 
 use super::operation::{self, OperationKind, OverlappedId};
-use super::record::{Input, LaneCx, SocketState};
+use super::socket::{Input, LaneCx, SocketState};
 use crate::buffer::Buffer;
-use crate::completions::CompletionQueue;
 use crate::error::{Error, Failure};
-use crate::operation::{Completion, Outcome, ReceiveMode};
-use crate::port::ReadMode;
-use crate::receives::{Receive, Receives};
-use crate::system;
+use crate::native::completion_queue::CompletionQueue;
+use crate::native::receives::{Receive, Receives};
+use crate::op::{Completion, Outcome, ReceiveMode};
+use crate::options::ReadMode;
+use crate::sys;
 use crate::token::{Socket, Tag};
 
 /// Whose a receive is now.
@@ -86,7 +86,7 @@ impl SocketState {
     fn take_one(&mut self, cx: &mut LaneCx<'_>) {
         let handle = self.handle.as_ref().expect("a socket that receives has a handle");
         let mut buffer = cx.buffers.take();
-        match (system::receive(handle, buffer.storage_mut()), self.error) {
+        match (sys::receive(handle, buffer.storage_mut()), self.error) {
             (Ok(Some(bytes @ 1..)), _) => {
                 self.readable = bytes == buffer.capacity() || self.error.is_some();
                 buffer.set_filled(bytes);

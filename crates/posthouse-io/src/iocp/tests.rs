@@ -2,7 +2,7 @@
 //! operations end, as they do then.
 
 mod accepting;
-pub(super) mod files;
+pub(super) mod file_ops;
 #[path = "../../tests/shared/log.rs"]
 mod log;
 mod sending;
@@ -11,14 +11,17 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::operation::{Ended, Operation, OperationKind};
+use crate::counters::Drained;
 use crate::error::{Error, Failure};
-use crate::file::{FileOp, FileOutcome};
-use crate::operation::{FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment};
-use crate::port::{Backend, CompletionPort, Drained, Layout, ListenOptions, Options, ReadMode};
+use crate::file_op::{FileOp, FileOutcome};
+use crate::gather::{FileFault, FilePart, Gather, Segment};
+use crate::op::{Op, Outcome, ReceiveMode};
+use crate::options::{Layout, ListenOptions, Options, ReadMode};
+use crate::port::{Backend, CompletionPort};
 use crate::sync::{Arc, Mutex, lock};
-use crate::system;
+use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
-use crate::worker::Turn;
+use crate::turn::Turn;
 
 /// What is odd.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,12 +46,12 @@ pub(super) struct TestFaults {
 
 thread_local! {
     /// Of the ports that this thread opens.
-    static ODDITIES: Cell<TestFaults> = Cell::default();
+    static TEST_FAULTS: Cell<TestFaults> = Cell::default();
 }
 
 impl TestFaults {
     pub(super) fn now() -> Self {
-        ODDITIES.get()
+        TEST_FAULTS.get()
     }
 
     /// Has a packet say success.
@@ -64,7 +67,7 @@ impl TestFaults {
             (self.file_error, &ended.operation.work)
             && gather.file_ahead().is_some()
         {
-            ended.result = Err(system::error(code));
+            ended.result = Err(sys::error(code));
         }
     }
 
@@ -82,21 +85,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test in both layouts, with this system's own sockets and with those of a layered
 /// provider.
-fn everywhere(oddities: TestFaults, test: impl Fn(&CompletionPort)) {
+fn everywhere(faults: TestFaults, test: impl Fn(&CompletionPort)) {
     for layout in [Layout::Shared, Layout::Pinned] {
         for layered in [false, true] {
-            let port = open(layout, TestFaults { layered, ..oddities });
+            let port = open(layout, TestFaults { layered, ..faults });
             test(&port);
             assert_at_rest(&port);
         }
     }
 }
 
-fn open(layout: Layout, oddities: TestFaults) -> CompletionPort {
-    let (backend, layout, read_mode) = (Backend::Iocp, Some(layout), ReadMode::Pending);
-    ODDITIES.set(oddities);
-    let opened = CompletionPort::open(Options { backend, layout, read_mode, ..Options::default() });
-    ODDITIES.take();
+fn open(layout: Layout, faults: TestFaults) -> CompletionPort {
+    let (layout, read_mode) = (Some(layout), ReadMode::Pending);
+    TEST_FAULTS.set(faults);
+    let options = Options { layout, read_mode, ..Options::default() };
+    let opened = CompletionPort::open(Backend::Iocp, &options);
+    TEST_FAULTS.take();
     opened.expect("a port").0
 }
 
@@ -121,7 +125,7 @@ fn a_server_edition_is_told_from_the_others() {
     let told = String::from_utf8_lossy(&query.expect("reg runs").stdout).into_owned();
     let is_client = told.contains("WinNT");
     assert!(is_client || told.contains("ServerNT") || told.contains("LanmanNT"), "{told}");
-    assert_eq!(crate::system::is_server(), !is_client, "{told}");
+    assert_eq!(crate::sys::is_server(), !is_client, "{told}");
 }
 
 /// A probe stands in for what it has no memory for, and those behind it: each gets what is its.

@@ -6,18 +6,18 @@ use std::fmt;
 use std::time::Duration;
 
 use super::poller::{Event, Poller};
-use super::record::SocketState;
+use super::sendfile::{self, Injected, SendfileDone};
+use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{CompletionQueue, Injected};
-use crate::disk::SendfileDone;
-use crate::host::{self, NativePort};
-use crate::lane::Cancel;
-use crate::lane_remote::LaneRemote;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::Listener;
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::native::completion_queue::CompletionQueue;
+use crate::native::lane_remote::LaneRemote;
+use crate::native::services::Services;
+use crate::native::slot_table::SlotTable;
+use crate::native::socket_handle;
+use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
-use crate::table::SlotTable;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events taken from the system in one call.
@@ -28,8 +28,8 @@ const SHARE: usize = 256;
 /// A worker's end of a pinned lane.
 pub(crate) struct PinnedLane {
     id: LaneId,
-    services: Arc<NativePort>,
-    remote: Arc<LaneRemote>,
+    services: Arc<Services>,
+    remote: Arc<LaneRemote<Injected>>,
     poller: Poller,
     table: SlotTable<SocketState>,
     /// Keys of the sockets to poll, each at most once.
@@ -148,7 +148,7 @@ impl PinnedLane {
         let Some(job) = job else { return };
         let post = LaneRemote::injector(&self.remote);
         let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
-        if let Some(sent) = self.services.files.send_file(job, post) {
+        if let Some(sent) = sendfile::start(&self.services.files, job, post) {
             self.take_back(sent);
         }
     }
@@ -161,10 +161,10 @@ impl PinnedLane {
         self.reschedule(socket);
     }
 
-    fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         self.remote.counters.opened();
         let socket = self.table.socket();
-        self.table.get(socket).adopt(socket, host::descriptor(handle), &self.poller);
+        self.table.get(socket).adopt(socket, socket_handle::owned(handle), &self.poller);
         socket
     }
 }
@@ -173,8 +173,8 @@ impl PinnedLane {
 impl PinnedLane {
     pub(crate) fn new(
         id: LaneId,
-        services: Arc<NativePort>,
-        remote: Arc<LaneRemote>,
+        services: Arc<Services>,
+        remote: Arc<LaneRemote<Injected>>,
         poller: Poller,
     ) -> Self {
         Self {

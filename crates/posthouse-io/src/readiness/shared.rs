@@ -5,18 +5,18 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use super::poller::{self, Event, Poller};
-use super::record::SocketState;
+use super::sendfile::{self, Injected, SendfileDone, SendfileJob};
+use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::completions::{CompletionQueue, Injected, WorkerCounters};
-use crate::disk::{SendfileDone, SendfileJob};
-use crate::host::{self, NativePort};
-use crate::lane::Cancel;
-use crate::lane_remote::Waker;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::Listener;
-use crate::queue::{self, WorkItem, WorkQueue};
-use crate::shared_table::SharedSlotTable;
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
+use crate::native::lane_remote::Waker;
+use crate::native::services::Services;
+use crate::native::shared_slot_table::SharedSlotTable;
+use crate::native::socket_handle;
+use crate::native::work_queue::{self, WorkItem, WorkQueue};
+use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::{Arc, MutexGuard};
 use crate::token::{LaneId, Socket, Tag};
 
@@ -29,7 +29,7 @@ const SHARE: usize = 16;
 pub(crate) struct ReadinessCore {
     poller: Poller,
     table: SharedSlotTable<SocketState>,
-    queue: WorkQueue<Waker>,
+    queue: WorkQueue<Waker, Injected>,
 }
 
 impl ReadinessCore {
@@ -38,18 +38,18 @@ impl ReadinessCore {
         Ok(Self { poller, table: SharedSlotTable::new(), queue: WorkQueue::new(waker) })
     }
 
-    pub(crate) fn queue(&self) -> &WorkQueue<Waker> {
+    pub(crate) fn queue(&self) -> &WorkQueue<Waker, Injected> {
         &self.queue
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
-        queue::completion_injector(core, Self::queue)
+        work_queue::completion_injector(core, Self::queue)
     }
 }
 
 /// A worker's end of the shared lane.
 pub(crate) struct SharedLane {
-    services: Arc<NativePort>,
+    services: Arc<Services>,
     core: Arc<ReadinessCore>,
     /// What the call of the moment completes, on its way to the queue.
     done: CompletionQueue,
@@ -165,16 +165,16 @@ impl SharedLane {
         self.buffers.give_back(buffer);
     }
 
-    fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         self.done.counters().opened();
-        let fd: OwnedFd = host::descriptor(handle);
+        let fd: OwnedFd = socket_handle::owned(handle);
         self.core.table.occupy(|state, socket| state.adopt(socket, fd, &self.core.poller))
     }
 }
 
 /// What the loop asks for, and the way of the work.
 impl SharedLane {
-    pub(crate) fn new(services: Arc<NativePort>, core: Arc<ReadinessCore>) -> Self {
+    pub(crate) fn new(services: Arc<Services>, core: Arc<ReadinessCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();
         core.queue.worker_counters().push(counters.clone());
         Self {
@@ -228,9 +228,9 @@ impl SharedLane {
     /// Starts a `sendfile` on a thread of the file pool.
     fn hand_over(&mut self, job: Option<SendfileJob>) {
         let Some(job) = job else { return };
-        let post = queue::injector(&self.core, ReadinessCore::queue);
+        let post = work_queue::injector(&self.core, ReadinessCore::queue);
         let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
-        if let Some(sent) = self.services.files.send_file(job, post) {
+        if let Some(sent) = sendfile::start(&self.services.files, job, post) {
             self.take_back(sent);
         }
     }
@@ -250,7 +250,7 @@ impl SharedLane {
 fn reschedule(
     mut state: MutexGuard<'_, SocketState>,
     socket: Socket,
-    queue: &WorkQueue<Waker>,
+    queue: &WorkQueue<Waker, Injected>,
     done: &mut CompletionQueue,
 ) -> Option<SendfileJob> {
     let job = state.take_sendfile_job(socket, done);

@@ -9,8 +9,8 @@ use super::table::SocketKind;
 use super::world::{Event, World};
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::operation::Outcome;
-use crate::port::Layout;
+use crate::op::Outcome;
+use crate::options::Layout;
 use crate::token::{Socket, Tag};
 
 /// The kind of an operation.

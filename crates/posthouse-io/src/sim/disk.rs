@@ -13,13 +13,15 @@ mod volume;
 mod work;
 
 use std::fmt;
+use std::io;
 
 pub(super) use self::volume::Volume;
 pub(super) use self::work::PendingFileOp;
 use super::Network;
 use super::log::Note;
 use super::world::World;
-use crate::file::{Directory, DirectoryKind, File, FileKind, Usage, is_beneath};
+use crate::file_op::is_beneath;
+use crate::handle::{Directory, DirectoryHandle, File, FileHandle, Usage};
 use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 
 /// A simulated disk, made by `disk` of its world: clones name the same one. It outlives the ports
@@ -38,8 +40,7 @@ impl Disk {
     pub fn directory(&self) -> Directory {
         let epoch = self.world().disks[self.number].epoch;
         let world = Arc::downgrade(&self.network.world);
-        let kind = DirectoryKind::Simulated(SimDirectory { world, disk: self.number, epoch });
-        Directory { kind }
+        Directory::new(SimDirectory { world, disk: self.number, epoch })
     }
 
     // ---- final files ----
@@ -195,10 +196,10 @@ pub(crate) struct SimDirectory {
     epoch: u64,
 }
 
-impl SimDirectory {
-    pub(crate) fn usage(&self) -> Usage {
+impl DirectoryHandle for SimDirectory {
+    fn usage(&self) -> io::Result<Usage> {
         let world = self.world.upgrade().expect("a network outlives its directories' use");
-        lock(&world).disks[self.disk].usage()
+        Ok(lock(&world).disks[self.disk].usage())
     }
 }
 
@@ -221,27 +222,14 @@ pub(crate) struct SimFile {
 
 impl Directory {
     fn simulated(&self) -> Option<&SimDirectory> {
-        match &self.kind {
-            #[cfg(any(target_os = "linux", windows))]
-            DirectoryKind::Real(_) => None,
-            DirectoryKind::Simulated(directory) => Some(directory),
-        }
+        self.downcast()
     }
 }
+
+impl FileHandle for SimFile {}
 
 impl File {
     fn simulated(&self) -> Option<&SimFile> {
-        match &self.kind {
-            #[cfg(any(target_os = "linux", windows))]
-            FileKind::Real(_) => None,
-            FileKind::Simulated(file) => Some(file),
-        }
+        self.downcast()
     }
-}
-
-/// A file of no disk.
-#[cfg(test)]
-pub(crate) fn some_file() -> File {
-    let id = FileId { disk: 0, number: 0 };
-    File { kind: FileKind::Simulated(SimFile { id, is_part: false, clones: Arc::default() }) }
 }

@@ -6,7 +6,7 @@ use super::stream::{InFlight, Phase, Receive};
 use super::table::SocketKind;
 use super::world::{Event, World};
 use crate::error::Failure;
-use crate::lane::Cancel;
+use crate::op::Cancel;
 use crate::token::Socket;
 
 impl World {

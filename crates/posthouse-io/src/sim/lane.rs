@@ -9,9 +9,8 @@ use super::world::World;
 use super::{LaneAddr, Network, NewStream};
 use crate::address::Address;
 use crate::buffer::Buffer;
-use crate::lane::Cancel;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::Listener;
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::MutexGuard;
 use crate::token::{LaneId, Socket, Tag};
 
@@ -64,7 +63,7 @@ impl SimLane {
         let outcome = match result {
             Delivery::Plain(outcome) => outcome,
             Delivery::Accepted(stream, peer) => {
-                let handle = NewHandle::Simulated(NewStream::new(self.network.clone(), stream));
+                let handle = Box::new(NewStream::new(self.network.clone(), stream));
                 Outcome::Accepted(Box::new(NewSocket { peer, handle }))
             }
         };
@@ -144,15 +143,12 @@ impl SimLane {
         self.register(listener.handle)
     }
 
-    fn register(&mut self, handle: NewHandle) -> Socket {
+    fn register(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let mut world = self.enter();
-        let stream = match handle {
-            NewHandle::Simulated(stream) if stream.is_of(&self.network) => stream,
-            #[cfg(unix)]
-            NewHandle::Descriptor(_) => world.bug("a system's socket is brought into simulation"),
-            #[cfg(windows)]
-            NewHandle::Socket(_) => world.bug("a system's socket is brought into simulation"),
-            NewHandle::Simulated(_) => world.bug("a socket of another network is adopted"),
+        let stream = match handle.downcast::<NewStream>() {
+            Some(stream) if stream.is_of(&self.network) => stream,
+            Some(_) => world.bug("a socket of another network is adopted"),
+            None => world.bug("a system's socket is brought into simulation"),
         };
         let socket = stream.into_socket();
         world.ports[self.at.port].sockets += 1;
@@ -177,10 +173,10 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::port::{Layout, Options};
+    use crate::options::{Layout, Options};
     use crate::sim::SimPort;
     use crate::sync::{Arc, Mutex, lock};
-    use crate::worker::Turn;
+    use crate::turn::Turn;
     use crate::{Lane, lane::LaneKind};
 
     #[test]

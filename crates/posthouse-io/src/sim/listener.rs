@@ -12,7 +12,7 @@ use super::world::{Event, World};
 use super::{LaneAddr, Nanos, nanos};
 use crate::address::{Address, Name};
 use crate::error::{Error, Failure};
-use crate::operation::Outcome;
+use crate::op::Outcome;
 use crate::token::{Socket, Tag};
 
 /// Retries of a connection attempt that meets a full accept queue, before it times out, and the

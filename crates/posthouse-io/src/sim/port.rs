@@ -13,12 +13,14 @@ use super::world::World;
 use super::{LaneAddr, Nanos, Network, NewStream, duration};
 use crate::address::{Address, Name};
 use crate::buffer::{LanePool, Pool};
+use crate::counters::{Counters, Drained};
+use crate::handle::Listener;
+use crate::lane::IoStep;
 use crate::notify::Notify;
-use crate::operation::NewHandle;
-use crate::port::{Counters, Drained, Layout, ListenOptions, Listener, Options};
+use crate::options::{Layout, ListenOptions, Options};
 use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
-use crate::worker::{BackgroundStep, IoStep};
+use crate::turn::BackgroundStep;
 
 /// What the world knows of a port.
 pub(super) struct PortState {
@@ -165,7 +167,7 @@ impl SimPort {
 
     pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
         let (socket, local) = self.network.lock().listen(address, options.backlog)?;
-        let handle = NewHandle::Simulated(NewStream::new(self.network.clone(), socket));
+        let handle = Box::new(NewStream::new(self.network.clone(), socket));
         Ok(Listener { handle, local })
     }
 
@@ -217,7 +219,7 @@ impl SimPort {
     }
 
     pub(crate) fn notify(&self) -> Notify {
-        Notify::simulated(self.network.clone())
+        Notify::new(self.network.clone())
     }
 
     pub(crate) fn counters(&self) -> Counters {

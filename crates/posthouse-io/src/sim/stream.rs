@@ -9,7 +9,8 @@ use super::world::{Event, World};
 use super::{LaneAddr, Nanos};
 use crate::address::Address;
 use crate::error::{Error, Failure};
-use crate::operation::{Gather, Outcome, ReceiveMode};
+use crate::gather::Gather;
+use crate::op::{Outcome, ReceiveMode};
 use crate::token::{Socket, Tag};
 
 /// Completions with bytes that one socket may have waiting: beyond it, data stays in the socket,

@@ -5,10 +5,11 @@ use super::log::Note;
 use super::port::SimPort;
 use super::world::{Event, World};
 use super::{LaneAddr, Nanos, Network, duration, nanos};
+use crate::lane::IoStep;
 use crate::lane::{Lane, LaneKind};
-use crate::port::Layout;
+use crate::options::Layout;
 use crate::sync::{Arc, MutexGuard};
-use crate::worker::{BackgroundStep, IoStep, Turn, run_step};
+use crate::turn::{BackgroundStep, Turn, run_step};
 
 /// What one step may take: as much as a real batch, and at random less, so that workers
 /// interleave at every completion.

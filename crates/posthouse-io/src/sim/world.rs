@@ -14,7 +14,7 @@ use super::worker::Worker;
 use super::{LaneAddr, Nanos, duration};
 use crate::address::{Address, Name};
 use crate::error::Failure;
-use crate::lane::Cancel;
+use crate::op::Cancel;
 use crate::token::{Socket, Tag};
 
 /// Everything there is, behind one lock. Nothing in it calls out: closures run, and values whose

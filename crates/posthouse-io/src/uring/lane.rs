@@ -8,24 +8,24 @@ use std::time::Duration;
 use io_uring::opcode;
 use io_uring::types::Fd;
 
-use super::files::{self, FileEnd, Files};
-use super::record::{self, LaneCx, SocketState};
+use super::file_ops::{self, FileEnd, Files};
 use super::request::{Request, RequestKind};
 use super::ring::{Cqe, Ring};
-use super::sending::FreeList;
+use super::send::FreeList;
+use super::socket::{self, LaneCx, SocketState};
 use crate::address::Address;
 use crate::buffer::Buffer;
-use crate::completions::{CompletionQueue, Injected};
-use crate::disk;
-use crate::file::FileOp;
-use crate::host::{self, NativePort};
-use crate::lane::Cancel;
-use crate::lane_remote::LaneRemote;
-use crate::operation::{Completion, NewHandle, NewSocket, Op, Outcome};
-use crate::port::Listener;
+use crate::file_op::FileOp;
+use crate::fs;
+use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::native::completion_queue::CompletionQueue;
+use crate::native::lane_remote::LaneRemote;
+use crate::native::services::Services;
+use crate::native::slot_table::SlotTable;
+use crate::native::socket_handle;
+use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
-use crate::system;
-use crate::table::SlotTable;
+use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Why the calls on a ring, once it has been probed and opened, do not fail.
@@ -38,7 +38,7 @@ const MAX_BUFFERS_HELD: usize = 1024;
 
 pub(crate) struct UringLane {
     id: LaneId,
-    services: Arc<NativePort>,
+    services: Arc<Services>,
     remote: Arc<LaneRemote>,
     ring: Ring,
     table: SlotTable<SocketState>,
@@ -86,7 +86,7 @@ impl UringLane {
                     self.done.put(completion);
                 }
             }
-            Op::File(op) if files::is_for_ring(&op) => self.start_file(tag, op),
+            Op::File(op) if file_ops::is_for_ring(&op) => self.start_file(tag, op),
             Op::File(op) => self.hand_to_file_pool(tag, op),
             Op::Accept(socket) => {
                 self.with(socket, |state, cx| state.start_accept(socket, tag, cx));
@@ -145,7 +145,7 @@ impl UringLane {
     }
 
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        disk::check(&op);
+        fs::check(&op);
         let (slot, entry) = self.files.begin(tag, op);
         // SAFETY: the operation keeps the memory and the file that the entry names in its place
         // until its completion frees it; after a drain that failed the places are leaked.
@@ -160,9 +160,9 @@ impl UringLane {
         }
     }
 
-    fn adopt_handle(&mut self, handle: NewHandle) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let socket = self.socket();
-        self.table.get(socket).adopt(host::descriptor(handle));
+        self.table.get(socket).adopt(socket_handle::owned(handle));
         socket
     }
 }
@@ -172,13 +172,13 @@ impl UringLane {
     /// The lane of this thread, and of no other.
     pub(crate) fn new(
         id: LaneId,
-        services: Arc<NativePort>,
+        services: Arc<Services>,
         remote: Arc<LaneRemote>,
         ring: Ring,
     ) -> Self {
         ring.enable().expect("a ring that was opened can be enabled, once");
         // The kernel can write to a file on behalf of this thread while this thread submits.
-        system::block_signals();
+        sys::block_signals();
         let mut lane = Self {
             id,
             now: services.now(),
@@ -205,10 +205,7 @@ impl UringLane {
             if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
         self.ring.enter(limit).expect(WORKS);
         if self.remote.end_wait() {
-            self.remote.drain_injected(|injected| match injected {
-                Injected::Completion(completion) => self.done.put(completion),
-                Injected::SendfileDone(_) => unreachable!("the ring sends files itself"),
-            });
+            self.remote.drain_injected(|completion| self.done.put(completion));
         }
         self.now = self.services.now();
         self.share = SHARE;
@@ -315,7 +312,7 @@ impl Drop for UringLane {
     fn drop(&mut self) {
         // A peer that was accepted and not looked at is let go.
         let abandoned = self.files.abandoned();
-        let drained = self.ring.drain(abandoned, |completed| drop(record::accepted(completed)));
+        let drained = self.ring.drain(abandoned, |completed| drop(socket::accepted(completed)));
         if !drained {
             tracing::error!(lane = self.id.0, "the system held on to operations: memory leaked");
             // It waits for the end of this thread's requests before it lets the thread go.

@@ -15,7 +15,7 @@ use super::group::GROUP;
 use super::request::{Request, RequestKind};
 use super::ring::{Cqe, Ring};
 use crate::buffer::Pool;
-use crate::port::Options;
+use crate::options::Options;
 
 /// How long a kernel that works may take for what is done at once.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -496,7 +496,7 @@ pub fn many_operations_at_once_all_end(harness: &Harness) {
 
 pub fn two_ports_of_one_directory_lock_each_other_out(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let other = Harness::new(harness.backend.clone(), harness.choice.layout, 2);
+    let other = Harness::new(harness.backend.clone(), harness.selected.layout, 2);
     let (file, _) = dir.part("part").expect("a part");
     let again = TestDir::at(&other, &dir.path(""));
     assert_eq!(again.part("part").err(), Some(Failure::Locked));

@@ -41,7 +41,7 @@ pub struct Listening {
 pub struct Harness {
     pub port: CompletionPort,
     pub backend: Backend,
-    pub choice: Selected,
+    pub selected: Selected,
     pub notify: Notify,
     pub driver: Arc<Driver>,
     /// Whether threads and time are real.
@@ -57,8 +57,7 @@ const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 /// except where nothing may be passed over.
 pub fn is_here(backend: &Backend) -> bool {
     let Backend::Uring = backend else { return true };
-    let options = Options { backend: Backend::Uring, ..Options::default() };
-    match CompletionPort::open(options) {
+    match CompletionPort::open(Backend::Uring, &Options::default()) {
         Ok(_) => true,
         Err(why) if std::env::var_os(NEED_ALL).is_none() => {
             eprintln!("passed over: {why}");
@@ -71,7 +70,7 @@ pub fn is_here(backend: &Backend) -> bool {
 impl Harness {
     /// A port with its workers.
     pub fn new(backend: Backend, layout: Layout, io_workers: usize) -> Self {
-        Self::with(Options { backend, layout: Some(layout), io_workers, ..Options::default() })
+        Self::with(backend, Options { layout: Some(layout), io_workers, ..Options::default() })
     }
 
     /// The same, and receives have memory from the beginning on, which no one may touch any more
@@ -79,35 +78,26 @@ impl Harness {
     #[cfg(windows)]
     pub fn pending(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let (layout, read_mode) = (Some(layout), posthouse_io::ReadMode::Pending);
-        Self::with(Options {
-            backend,
-            layout,
-            io_workers,
-            read_mode,
-            guard_buffers: true,
-            ..Options::default()
-        })
+        let options =
+            Options { layout, io_workers, read_mode, guard_buffers: true, ..Options::default() };
+        Self::with(backend, options)
     }
 
     /// The same, and no released buffer may be touched.
     #[cfg(target_os = "linux")]
     pub fn guarded(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let layout = Some(layout);
-        Self::with(Options {
-            backend,
-            layout,
-            io_workers,
-            guard_buffers: true,
-            ..Options::default()
-        })
+        let options = Options { layout, io_workers, guard_buffers: true, ..Options::default() };
+        Self::with(backend, options)
     }
 
-    pub fn with(options: Options) -> Self {
+    pub fn with(backend: Backend, options: Options) -> Self {
         let options = Options { buffer_bytes: BUFFER_BYTES, ..options };
-        let (backend, io_workers) = (options.backend.clone(), options.io_workers);
+        let io_workers = options.io_workers;
         let layout = options.layout.expect("a layout");
         let real = !matches!(backend, Backend::Simulation(_));
-        let (port, choice) = CompletionPort::open(options).expect("the port opens");
+        let (port, selected) =
+            CompletionPort::open(backend.clone(), &options).expect("the port opens");
         let notify = port.notify();
         let sees_order = layout == Layout::Pinned || io_workers == 1;
         let driver = Arc::new(Driver::new(port.lanes(), notify.clone(), sees_order));
@@ -117,7 +107,7 @@ impl Harness {
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }
-        Self { port, backend, choice, notify, driver, real, sees_order }
+        Self { port, backend, selected, notify, driver, real, sees_order }
     }
 
     /// The `n`-th lane, counting round and round.

@@ -130,8 +130,8 @@ fn a_port_leaves_no_descriptor_behind() {
     assert_eq!(Holdings::now(), before);
 
     for (backend, layout) in ALL {
-        let options = Options { backend, layout: Some(layout), ..Options::default() };
-        let (port, _) = CompletionPort::open(options).expect("the port opens");
+        let options = Options { layout: Some(layout), ..Options::default() };
+        let (port, _) = CompletionPort::open(backend, &options).expect("the port opens");
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let mut listener = port.listen(any, ListenOptions::default()).ok();
         port.spawn(LaneId(0), "io", move |lane| {

@@ -184,9 +184,9 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
 #[test]
 fn a_worker_that_panics_has_ended_and_the_others_go_on() {
     for (backend, layout) in ALL {
-        let options = Options { backend, layout: Some(layout), ..Options::default() };
+        let options = Options { layout: Some(layout), ..Options::default() };
         let options = Options { io_workers: 2, ..options };
-        let (port, _) = CompletionPort::open(options).expect("the port opens");
+        let (port, _) = CompletionPort::open(backend, &options).expect("the port opens");
         port.spawn(LaneId(0), "doomed", |_| panic!("a panic that this test is about"))
             .expect("the worker starts");
         let other = LaneId(u16::from(layout == Layout::Pinned));
@@ -203,8 +203,8 @@ fn a_worker_that_panics_has_ended_and_the_others_go_on() {
 #[test]
 fn a_worker_that_does_not_end_is_counted_and_can_end_later() {
     for (backend, layout) in ALL {
-        let options = Options { backend, layout: Some(layout), ..Options::default() };
-        let (port, _) = CompletionPort::open(options).expect("the port opens");
+        let options = Options { layout: Some(layout), ..Options::default() };
+        let (port, _) = CompletionPort::open(backend, &options).expect("the port opens");
         let stop = Arc::new(AtomicUsize::new(0));
         let seen = stop.clone();
         port.spawn(LaneId(0), "io", move |_| match seen.load(Ordering::SeqCst) {

@@ -65,13 +65,9 @@ impl Ball {
 
 /// A port of the same kind without workers.
 fn open(harness: &Harness, io_workers: usize) -> CompletionPort {
-    let options = Options {
-        backend: harness.backend.clone(),
-        layout: Some(harness.choice.layout),
-        io_workers,
-        ..Options::default()
-    };
-    CompletionPort::open(options).expect("the port opens").0
+    let options =
+        Options { layout: Some(harness.selected.layout), io_workers, ..Options::default() };
+    CompletionPort::open(harness.backend.clone(), &options).expect("the port opens").0
 }
 
 pub fn a_sleep_ends_when_its_time_is_over_and_not_before(harness: &Harness) {
@@ -99,7 +95,7 @@ pub fn a_sleep_ends_when_its_time_is_over_and_not_before(harness: &Harness) {
 pub fn a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep(harness: &Harness) {
     const MANY: usize = 1000;
     let port = open(harness, 1);
-    let share = if harness.choice.layout == Layout::Pinned { 256 } else { 16 };
+    let share = if harness.selected.layout == Layout::Pinned { 256 } else { 16 };
     let steps = Arc::new(Mutex::new(Vec::new()));
     let seen = steps.clone();
     let mut socket = None;

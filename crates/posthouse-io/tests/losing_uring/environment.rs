@@ -7,13 +7,12 @@ use crate::own_process::in_own_process_with;
 use crate::says;
 
 fn opened(backend: Backend) -> std::io::Result<Selected> {
-    let options = Options { backend, ..Options::default() };
-    CompletionPort::open(options).map(|(_, choice)| choice)
+    CompletionPort::open(backend, &Options::default()).map(|(_, selected)| selected)
 }
 
 fn chosen(backend: Backend) -> (&'static str, String) {
-    let choice = opened(backend).expect("the port opens");
-    (choice.backend, choice.reason)
+    let selected = opened(backend).expect("the port opens");
+    (selected.backend, selected.reason)
 }
 
 #[test]
@@ -54,7 +53,8 @@ fn uring_is_forced_unless_another_is_asked_for() {
 
         // Forced, it does not fall back.
         let layout = Some(Layout::Shared);
-        let error = CompletionPort::open(Options { layout, ..Options::default() });
+        let options = Options { layout, ..Options::default() };
+        let error = CompletionPort::open(Backend::Auto, &options);
         let error = error.expect_err("no shared layout").to_string();
         says(&error, &["POSTHOUSE_BACKEND", "shared", "pinned", "readiness"]);
     }

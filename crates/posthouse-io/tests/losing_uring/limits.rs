@@ -36,9 +36,10 @@ fn without_locked_memory() {
         eprintln!("{reason}");
         return;
     }
-    let (port, choice) = CompletionPort::open(Options::default()).expect("the port opens");
+    let (port, selected) =
+        CompletionPort::open(Backend::Auto, &Options::default()).expect("the port opens");
     eprintln!("NOT TESTED: this kernel gives a ring to who may lock no memory");
-    assert_eq!(choice.backend, "uring");
+    assert_eq!(selected.backend, "uring");
     drop(port);
 }
 
@@ -60,11 +61,11 @@ fn without_descriptors() {
     let (mut failed, mut fell_back, mut worked) = (0, 0, 0);
     for (io_workers, room) in [1, 3].into_iter().flat_map(|n| (0..10).map(move |room| (n, room))) {
         for backend in [Backend::Auto, Backend::Uring] {
-            let options = Options { backend, io_workers, ..Options::default() };
-            match open_with_room_for(room, options) {
-                Ok(choice) if choice.backend == "uring" => worked += 1,
-                Ok(choice) => {
-                    says(&choice.reason, &["no io_uring: ", "ulimit -n"]);
+            let options = Options { io_workers, ..Options::default() };
+            match open_with_room_for(room, backend, &options) {
+                Ok(selected) if selected.backend == "uring" => worked += 1,
+                Ok(selected) => {
+                    says(&selected.reason, &["no io_uring: ", "ulimit -n"]);
                     fell_back += 1;
                 }
                 Err(error) => {
@@ -79,7 +80,7 @@ fn without_descriptors() {
 }
 
 /// Opens a port while the process may open so many more descriptors.
-fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Selected> {
+fn open_with_room_for(room: u64, backend: Backend, options: &Options) -> std::io::Result<Selected> {
     let limit = getrlimit(Resource::Nofile);
     let before = Holdings::now();
     // Closed again, so this is the next number that the system gives.
@@ -87,7 +88,7 @@ fn open_with_room_for(room: u64, options: Options) -> std::io::Result<Selected> 
     let next = u64::try_from(next).expect("a number");
     let low = Rlimit { current: Some(next + room), maximum: limit.maximum };
     setrlimit(Resource::Nofile, low).expect("the limit is lowered");
-    let opened = CompletionPort::open(options).map(|(_, choice)| choice);
+    let opened = CompletionPort::open(backend, options).map(|(_, selected)| selected);
     setrlimit(Resource::Nofile, limit).expect("the limit is raised");
     assert_eq!(Holdings::now(), before, "left, with room for {room}");
     opened

@@ -4,12 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use posthouse_io::sim::{Faults, Network};
-use posthouse_io::{
-    CompletionPort, File, FileOp, Gather, LaneId, Layout, Op, ReceiveMode, Tag, Turn,
-};
+use posthouse_io::{File, FileOp, Gather, LaneId, Layout, Op, ReceiveMode, Tag, Turn};
 
 use crate::disk_fixture::DiskFixture;
-use crate::fixture::{Fixture, gather, options};
+use crate::fixture::{Fixture, gather, open};
 
 /// What the world says to a mistake: its seed, the time, and what is wrong.
 fn verdict<T>(act: impl FnOnce() -> T) -> String {
@@ -153,7 +151,7 @@ fn a_completion_that_nobody_can_take_any_more_is_a_bug() {
 #[test]
 fn a_worker_that_ends_before_it_has_taken_its_completions_is_a_bug() {
     let network = Network::with(7, Faults::none());
-    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let port = open(&network, Layout::Pinned, 1);
     let step = |lane: &mut posthouse_io::Lane| {
         let socket = lane.socket();
         lane.submit(Tag(1), Op::Close(socket));
@@ -323,7 +321,7 @@ fn a_verdict_that_was_caught_is_repeated() {
 #[test]
 fn a_worker_that_spins_is_a_livelock() {
     let network = Network::with(7, Faults::none());
-    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let port = open(&network, Layout::Pinned, 1);
     port.spawn(LaneId(0), "spinner", |_| Turn::Again).unwrap();
     assert_says(|| network.settle(), "livelock: workers spin");
 }
@@ -331,7 +329,7 @@ fn a_worker_that_spins_is_a_livelock() {
 #[test]
 fn an_operation_that_fails_and_is_submitted_again_at_once_for_ever_is_a_livelock() {
     let network = Network::with(7, Faults::none());
-    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let port = open(&network, Layout::Pinned, 1);
     let mut socket = None;
     let step = move |lane: &mut posthouse_io::Lane| {
         let socket = *socket.get_or_insert_with(|| lane.socket());
@@ -346,7 +344,7 @@ fn an_operation_that_fails_and_is_submitted_again_at_once_for_ever_is_a_livelock
 #[test]
 fn a_worker_cannot_wait() {
     let network = Network::with(7, Faults::none());
-    let (port, _) = CompletionPort::open(options(&network, Layout::Pinned, 1)).unwrap();
+    let port = open(&network, Layout::Pinned, 1);
     let notify = port.notify();
     let step = move |_: &mut posthouse_io::Lane| {
         notify.wait_until(Some(Duration::from_secs(1)), || None::<()>);

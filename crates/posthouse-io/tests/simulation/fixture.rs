@@ -27,14 +27,11 @@ pub(crate) struct Fixture {
     next_tag: Mutex<u64>,
 }
 
-pub(crate) fn options(network: &Network, layout: Layout, io_workers: usize) -> Options {
-    Options {
-        backend: Backend::Simulation(network.clone()),
-        layout: Some(layout),
-        io_workers,
-        buffer_bytes: 4096,
-        ..Options::default()
-    }
+/// A port of the network.
+pub(crate) fn open(network: &Network, layout: Layout, io_workers: usize) -> CompletionPort {
+    let options =
+        Options { layout: Some(layout), io_workers, buffer_bytes: 4096, ..Options::default() };
+    CompletionPort::open(Backend::Simulation(network.clone()), &options).unwrap().0
 }
 
 pub(crate) fn gather(bytes: &[u8]) -> Gather {
@@ -50,7 +47,7 @@ impl Fixture {
     }
 
     pub(crate) fn with(network: &Network, layout: Layout) -> Self {
-        let (port, _) = CompletionPort::open(options(network, layout, 1)).unwrap();
+        let port = open(network, layout, 1);
         let shared = Arc::<Mutex<Shared>>::default();
         let state = shared.clone();
         let step = move |lane: &mut Lane| {

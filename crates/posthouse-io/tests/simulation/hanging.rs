@@ -101,8 +101,7 @@ fn a_lane_that_is_there_takes_the_late_end_of_what_was_given_up() {
 #[test]
 fn a_late_end_that_the_last_worker_leaves_behind_is_no_lost_completion() {
     let network = Network::with(7, Faults::none());
-    let options = crate::fixture::options(&network, Layout::Pinned, 1);
-    let (port, _) = posthouse_io::CompletionPort::open(options).expect("a port");
+    let port = crate::fixture::open(&network, Layout::Pinned, 1);
     let step = |lane: &mut posthouse_io::Lane| {
         let name = Name { host: "10.0.0.9".into(), port: 1 };
         lane.submit(Tag(1), Op::Resolve(name));

@@ -5,18 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use posthouse_io::sim::{Faults, Network};
-use posthouse_io::{CompletionPort, Lane, LaneId, Layout, Op, Outcome, Tag, Turn};
+use posthouse_io::{Lane, LaneId, Layout, Op, Outcome, Tag, Turn};
 
-use crate::fixture::{Fixture, options};
-
-fn port(network: &Network, layout: Layout, workers: usize) -> CompletionPort {
-    CompletionPort::open(options(network, layout, workers)).unwrap().0
-}
+use crate::fixture::{Fixture, open};
 
 #[test]
 fn time_stands_still_while_a_worker_can_run() {
     let network = Network::with(1, Faults::none());
-    let port = port(&network, Layout::Pinned, 1);
+    let port = open(&network, Layout::Pinned, 1);
     let left = Arc::new(AtomicUsize::new(1000));
     let counter = left.clone();
     port.spawn_background("sleeper", |_| Turn::Sleep(Some(Duration::from_micros(1)))).unwrap();
@@ -37,7 +33,7 @@ fn time_stands_still_while_a_worker_can_run() {
 #[test]
 fn a_sleep_ends_at_its_deadline_and_not_before() {
     let network = Network::with(1, Faults::none());
-    let port = port(&network, Layout::Pinned, 1);
+    let port = open(&network, Layout::Pinned, 1);
     let times = Arc::<Mutex<Vec<Duration>>>::default();
     let seen = times.clone();
     let step = move |lane: &mut Lane| {
@@ -55,7 +51,7 @@ fn a_sleep_ends_at_its_deadline_and_not_before() {
 fn a_ports_time_begins_when_it_is_opened() {
     let network = Network::with(1, Faults::none());
     network.run_until(Some(Duration::from_secs(5)), || None::<()>);
-    let port = port(&network, Layout::Pinned, 1);
+    let port = open(&network, Layout::Pinned, 1);
     network.run_until(Some(Duration::from_secs(1)), || None::<()>);
     assert_eq!((port.now(), network.now()), (Duration::from_secs(1), Duration::from_secs(6)));
 }
@@ -94,7 +90,7 @@ fn us(micros: u64) -> Duration {
 fn a_wake_up_while_a_worker_runs_makes_its_next_sleep_return() {
     for layout in [Layout::Pinned, Layout::Shared] {
         let network = Network::with(1, Faults::none());
-        let port = port(&network, layout, 1);
+        let port = open(&network, layout, 1);
         let (waker, steps) = (port.clone(), Arc::new(AtomicUsize::new(0)));
         let counter = steps.clone();
         let step = move |lane: &mut Lane| {
@@ -118,7 +114,7 @@ fn a_wake_up_while_a_worker_runs_makes_its_next_sleep_return() {
 fn background_workers_sleep_until_their_time_or_until_they_are_woken() {
     for seed in 0..20 {
         let network = Network::new(seed);
-        let port = port(&network, Layout::Pinned, 1);
+        let port = open(&network, Layout::Pinned, 1);
         let steps = Arc::new(AtomicUsize::new(0));
         for _ in 0..3 {
             let counter = steps.clone();
@@ -141,7 +137,7 @@ fn background_workers_sleep_until_their_time_or_until_they_are_woken() {
 #[test]
 fn a_background_worker_woken_while_it_runs_runs_again() {
     let network = Network::with(1, Faults::none());
-    let port = port(&network, Layout::Pinned, 1);
+    let port = open(&network, Layout::Pinned, 1);
     let (waker, mut steps) = (port.clone(), 0);
     let step = move |_| {
         steps += 1;
@@ -157,7 +153,7 @@ fn a_background_worker_woken_while_it_runs_runs_again() {
 #[test]
 fn completions_wake_as_many_shared_workers_as_there_are() {
     let network = Network::with(1, Faults::none());
-    let port = port(&network, Layout::Shared, 4);
+    let port = open(&network, Layout::Shared, 4);
     let taken = Arc::<Mutex<[usize; 4]>>::default();
     let jobs = Arc::new(Mutex::new(true));
     for worker in 0..4 {
@@ -185,7 +181,7 @@ fn completions_wake_as_many_shared_workers_as_there_are() {
 #[test]
 fn drain_says_which_workers_did_not_end() {
     let network = Network::new(1);
-    let port = port(&network, Layout::Pinned, 2);
+    let port = open(&network, Layout::Pinned, 2);
     port.spawn(LaneId(0), "willing", |_| Turn::Done).unwrap();
     port.spawn(LaneId(1), "stubborn", |_| Turn::Sleep(None)).unwrap();
     let drained = port.drain(Duration::from_secs(3));
@@ -195,10 +191,10 @@ fn drain_says_which_workers_did_not_end() {
 #[test]
 fn a_step_can_open_and_drop_ports_and_drop_peers() {
     let network = Network::new(5);
-    let outer = port(&network, Layout::Pinned, 1);
+    let outer = open(&network, Layout::Pinned, 1);
     let other = network.clone();
     let step = move |_: &mut Lane| {
-        let inner = port(&other, Layout::Shared, 1);
+        let inner = open(&other, Layout::Shared, 1);
         let address = "127.0.0.1:0".parse().unwrap();
         drop(inner.listen(address, posthouse_io::ListenOptions::default()).unwrap());
         inner.spawn(LaneId(0), "inner", |_| Turn::Done).unwrap();
@@ -212,7 +208,7 @@ fn a_step_can_open_and_drop_ports_and_drop_peers() {
 #[test]
 fn a_step_takes_no_more_than_its_share() {
     let network = Network::with(1, Faults::none());
-    let port = port(&network, Layout::Shared, 1);
+    let port = open(&network, Layout::Shared, 1);
     let steps = Arc::<Mutex<Vec<usize>>>::default();
     let seen = steps.clone();
     let mut first = true;

@@ -12,7 +12,7 @@ use posthouse_io::{
     Listener, Op, Outcome, ReceiveMode, Socket, Tag, Turn,
 };
 
-use crate::fixture::{gather, options};
+use crate::fixture::{gather, open};
 
 const AGAIN: Duration = Duration::from_millis(20);
 const STREAM: u64 = 0xff_ffff;
@@ -316,7 +316,7 @@ struct Side {
 impl Side {
     fn new(network: &Network, plan: Plan, target: Option<Address>) -> (Self, Option<Address>) {
         let workers = if plan.layout == Layout::Shared { 3 } else { 1 };
-        let (port, _) = CompletionPort::open(options(network, plan.layout, workers)).unwrap();
+        let port = open(network, plan.layout, workers);
         let adopt = target.is_none().then(|| {
             port.listen("127.0.0.1:0".parse().unwrap(), ListenOptions::default()).unwrap()
         });

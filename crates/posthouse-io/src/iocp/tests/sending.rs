@@ -63,7 +63,7 @@ fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
 /// The file is at fault where the number is one of files.
 #[test]
 fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
-    let told = |code| FileFault::Failed(system::error(code));
+    let told = |code| FileFault::Failed(sys::error(code));
     for (code, fault, failure) in [
         (33, Some(told(33)), Failure::Locked),
         (23, Some(told(23)), Failure::Disk),
@@ -95,7 +95,7 @@ struct Sent {
 fn send_a_file(port: &CompletionPort) -> Sent {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = listener.local_addr().expect("an address").into();
-    let (directory, file) = files::file_with(&[7; 1000]);
+    let (directory, file) = file_ops::file_with(&[7; 1000]);
     let mut gather = Gather::default();
     gather.push(Segment::File(Box::new(FilePart::new(file, 0, 1000))));
     gather.push(Segment::Owned(b"tail".to_vec()));

@@ -7,9 +7,8 @@ use super::content::Content;
 use super::names::{Found, Inode, Names};
 use super::{FileId, PendingFileOp, SimFile};
 use crate::error::Failure;
-use crate::file::{
-    File, FileEntry, FileKind, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, Usage,
-};
+use crate::file_op::{FileEntry, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY};
+use crate::handle::{File, Usage};
 use crate::sim::random::Random;
 use crate::sim::world::World;
 use crate::sync::{Arc, Mutex, Weak};
@@ -143,7 +142,7 @@ impl Volume {
             is_changing: false,
         };
         self.open.insert(id.number, open);
-        File { kind: FileKind::Simulated(SimFile { id, is_part, clones }) }
+        File::new(SimFile { id, is_part, clones })
     }
 
     /// What an open file is; none where it was opened before a crash.

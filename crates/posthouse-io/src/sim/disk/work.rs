@@ -3,8 +3,10 @@
 use super::volume::Publication;
 use super::{FileId, SimDirectory, SimFile};
 use crate::error::{Error, Failure};
-use crate::file::{Directory, File, FileOp, FileOutcome, is_beneath};
-use crate::operation::{FileFault, Gather, Outcome};
+use crate::file_op::{FileOp, FileOutcome, is_beneath};
+use crate::gather::{FileFault, Gather};
+use crate::handle::{Directory, File};
+use crate::op::Outcome;
 use crate::sim::completions::{OpKind, Queued};
 use crate::sim::log::Note;
 use crate::sim::stream::InFlight;

@@ -1,0 +1,251 @@
+//! Files and directories of this machine.
+//!
+//! File operations block, so threads of a pool perform them (`native/file_pool.rs`). A ring, or a
+//! completion port of Windows, performs some itself (`uring/file_ops.rs`).
+//!
+//! Whoever can write to the directory may swap names in it at any time. So a name is looked up
+//! once, beneath a directory that is open, and what counts is what was opened: its kind, its
+//! owner, its identity.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `dir_handle` | a directory opened to work beneath it, and the parents of a path in it |
+//! | `listing` | walks of all that lies beneath |
+//! | `linux`, `windows` | opening, parts and publishing, as each system does them |
+
+mod dir_handle;
+#[cfg(target_os = "linux")]
+mod linux;
+mod listing;
+#[cfg(windows)]
+mod windows;
+
+pub(crate) use self::dir_handle::DirHandle;
+#[cfg(target_os = "linux")]
+use self::linux as platform;
+#[cfg(windows)]
+use self::windows as platform;
+
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::Error;
+use crate::file_op::{FileOp, FileOutcome, FileVersion, Metadata, is_beneath};
+use crate::handle::{Directory, DirectoryHandle, File, FileHandle, Usage};
+
+/// What the system opened.
+pub(crate) use self::platform::Opened;
+
+/// Segments that are written in one call; a longer gather is written in several operations.
+pub(crate) const MAX_SEGMENTS: usize = 64;
+/// Where the longest file that the system can think of ends.
+const MAX_OFFSET: u64 = i64::MAX as u64;
+/// How often something is tried that somebody else thwarts by changing names.
+const MAX_TRIES: usize = 16;
+
+/// Asserts that an operation is valid.
+pub(crate) fn check(op: &FileOp) {
+    let (directory, file) = match op {
+        FileOp::Open { directory, path } => {
+            check_path(path);
+            (Some(directory), None)
+        }
+        FileOp::OpenPart { directory, name } => {
+            check_name(name);
+            (Some(directory), None)
+        }
+        FileOp::Publish { directory, part, file, path, .. } => {
+            check_name(part);
+            check_path(path);
+            (Some(directory), Some(file))
+        }
+        FileOp::SyncName { directory, path, file } => {
+            check_path(path);
+            (Some(directory), Some(file))
+        }
+        FileOp::RemovePart { directory, name, file } => {
+            check_name(name);
+            (Some(directory), Some(file))
+        }
+        FileOp::List { directory, max_entries, .. } => {
+            assert!(*max_entries > 0, "a list of nothing");
+            (Some(directory), None)
+        }
+        FileOp::ExpireParts { directory, .. } | FileOp::Usage { directory } => {
+            (Some(directory), None)
+        }
+        FileOp::Read { file, bytes, .. } => {
+            assert!(*bytes > 0, "a read of nothing");
+            (None, Some(file))
+        }
+        FileOp::Write { file, data, .. } => {
+            assert!(!data.is_empty(), "a write without bytes");
+            assert!(!data.has_file(), "a file is sent, not written");
+            (None, Some(file))
+        }
+        FileOp::Truncate { file, .. } | FileOp::Sync { file } | FileOp::Metadata { file } => {
+            (None, Some(file))
+        }
+    };
+    // They panic where they are another disk's.
+    let _ = (directory.map(Directory::dir_handle), file.map(File::opened));
+}
+
+fn check_path(path: &str) {
+    assert!(is_beneath(path), "a path that is no path beneath a directory: {path:?}");
+}
+
+fn check_name(name: &str) {
+    check_path(name);
+    assert!(!name.contains('/'), "the name of a part is one part of a path: {name:?}");
+}
+
+/// Performs an operation. It blocks.
+pub(crate) fn perform(op: FileOp) -> Result<FileOutcome, Error> {
+    let done = |()| FileOutcome::Done;
+    match op {
+        FileOp::Open { directory, path } => directory.dir_handle().open_file(&path),
+        FileOp::OpenPart { directory, name } => directory.dir_handle().open_part(&name),
+        FileOp::Truncate { file, bytes } => platform::truncate(file.opened(), bytes).map(done),
+        FileOp::Read { file, offset, bytes, memory } => {
+            let memory = read(file.opened(), offset, bytes, memory)?;
+            Ok(FileOutcome::Read { memory })
+        }
+        FileOp::Write { file, offset, data } => {
+            let bytes = platform::write(file.opened(), offset, &data)?;
+            Ok(FileOutcome::Written { bytes, data })
+        }
+        FileOp::Sync { file } => platform::sync(file.opened()).map(done),
+        FileOp::Metadata { file } => platform::metadata(file.opened()),
+        FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
+            let publication = Publication { path: &path, modified_ms, executable };
+            directory.dir_handle().publish(&part, file.opened(), &publication).map(done)
+        }
+        FileOp::SyncName { directory, path, file } => {
+            directory.dir_handle().sync_name(&path, file.opened()).map(done)
+        }
+        FileOp::RemovePart { directory, name, file } => {
+            directory.dir_handle().remove_part(&name, file.opened()).map(done)
+        }
+        FileOp::ExpireParts { directory, age_ms } => {
+            directory.dir_handle().expire_parts(age_ms).map(done)
+        }
+        FileOp::Usage { directory } => directory.dir_handle().usage().map(FileOutcome::Usage),
+        FileOp::List { directory, after, max_entries } => {
+            directory.dir_handle().list(&after, max_entries)
+        }
+    }
+}
+
+/// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
+pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
+    offset.checked_add(bytes as u64).is_some_and(|end| end <= MAX_OFFSET)
+}
+
+/// A state of a file that was last changed then, in ms since 1970; none where that is too short a
+/// time ago for the file system to tell another change.
+fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
+    const SETTLED_MS: i64 = 5_000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    (now_ms.saturating_sub(changed_ms) >= SETTLED_MS).then_some(version)
+}
+
+/// Reads at most `bytes` into `memory`, which gets no other bytes.
+pub(crate) fn read(
+    file: &Opened,
+    offset: u64,
+    bytes: usize,
+    mut memory: Vec<u8>,
+) -> Result<Vec<u8>, Error> {
+    memory.clear();
+    let reachable = MAX_OFFSET.saturating_sub(offset);
+    let bytes = usize::try_from(reachable).map_or(bytes, |reachable| bytes.min(reachable));
+    if bytes == 0 {
+        return Ok(memory);
+    }
+    memory.reserve(bytes);
+    let read = platform::read(file, offset, &mut memory.spare_capacity_mut()[..bytes])?;
+    assert!(read <= bytes, "more bytes read than there was room for");
+    // SAFETY: the system has written so many bytes to the beginning of the room, which is the
+    // vector's, from its beginning on.
+    unsafe { memory.set_len(read) };
+    Ok(memory)
+}
+
+/// The final name and attributes of a part.
+struct Publication<'a> {
+    path: &'a str,
+    modified_ms: Option<i64>,
+    /// Whether its owner may execute it.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows does not know of it"))]
+    executable: bool,
+}
+
+/// What has a name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryKind {
+    File,
+    Directory,
+    /// A link, a device, whatever there is.
+    Other,
+}
+
+/// What a name leads to.
+struct Found {
+    kind: EntryKind,
+    /// A part that has another is published.
+    has_one_name: bool,
+    metadata: Metadata,
+}
+
+impl Directory {
+    /// Opens a directory of this machine. It blocks: for the start of a program.
+    ///
+    /// # Errors
+    ///
+    /// The system's, and `NotADirectory`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(DirHandle::open(path)?))
+    }
+
+    fn dir_handle(&self) -> &DirHandle {
+        self.downcast().expect("a directory of this machine, not of a simulated disk")
+    }
+}
+
+impl DirectoryHandle for DirHandle {
+    fn usage(&self) -> io::Result<Usage> {
+        Ok(DirHandle::usage(self)?)
+    }
+}
+
+impl File {
+    pub(crate) fn opened(&self) -> &Opened {
+        self.downcast().expect("a file of this machine, not of a simulated disk")
+    }
+}
+
+impl FileHandle for Opened {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_refused(check: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+        std::panic::catch_unwind(check).is_err()
+    }
+
+    #[test]
+    fn a_path_that_could_lead_elsewhere_is_a_bug_of_who_submits_it() {
+        for path in ["", "/a", "a/", "a//b", ".", "..", "a/..", "a/./b", "../a", "a\0b"] {
+            assert!(is_refused(|| check_path(path)), "{path:?}");
+        }
+        for path in ["a", "a/b", "...", ".a", "a b", "a\\..\\b", "C:"] {
+            assert!(!is_refused(|| check_path(path)), "{path:?}");
+        }
+        assert!(is_refused(|| check_name("a/b")));
+        assert!(!is_refused(|| check_name("a")));
+    }
+}

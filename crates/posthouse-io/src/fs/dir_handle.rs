@@ -1,0 +1,76 @@
+//! A directory that was opened to work beneath it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use super::platform::{self, Identity};
+use crate::error::Error;
+use crate::handle::Usage;
+use crate::sync::{Mutex, lock};
+
+/// Directories that are remembered; past that they are found out again.
+const MAX_DURABLE: usize = 4096;
+
+/// A directory of this machine.
+#[derive(Debug)]
+pub(crate) struct DirHandle {
+    pub(super) root: platform::Handle,
+    /// Directories beneath it whose names are known to be on the disk.
+    durable: Mutex<BTreeSet<Identity>>,
+}
+
+/// A directory on the way to a name.
+pub(super) struct Component {
+    pub(super) directory: platform::Handle,
+    identity: Identity,
+    /// Whether its own name is known to be on the disk.
+    durable: bool,
+}
+
+impl DirHandle {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { root: platform::open_root(path)?, durable: Mutex::default() })
+    }
+
+    pub(crate) fn usage(&self) -> Result<Usage, Error> {
+        let mut usage = Usage::default();
+        self.add_up(&mut usage)?;
+        Ok(usage)
+    }
+
+    /// Opens the directories on the way, one beneath the other, making those that are not there.
+    pub(super) fn open_parents(&self, parents: &str) -> Result<Vec<Component>, Error> {
+        let mut components: Vec<Component> = Vec::new();
+        for name in parents.split('/') {
+            let from = components.last().map_or(&self.root, |component| &component.directory);
+            let directory = platform::enter_or_make(from, name)?;
+            let identity = platform::identity(&directory)?;
+            let durable = lock(&self.durable).contains(&identity);
+            components.push(Component { directory, identity, durable });
+        }
+        Ok(components)
+    }
+
+    /// Waits until the new name is on the disk, and those of the directories on the way to it.
+    /// Who found a directory there does not know whether the one who made it has waited: so each
+    /// name is waited for once.
+    pub(super) fn sync_parents(&self, parents: &[Component]) -> Result<(), Error> {
+        let mut new_inside = true;
+        for component in parents.iter().rev() {
+            if new_inside {
+                platform::sync_directory(&component.directory)?;
+            }
+            new_inside = !component.durable;
+        }
+        if new_inside {
+            platform::sync_directory(&self.root)?;
+        }
+        let mut durable = lock(&self.durable);
+        if durable.len() + parents.len() > MAX_DURABLE {
+            durable.clear();
+        }
+        durable.extend(parents.iter().map(|component| component.identity));
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The disks of Linux.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `opening` | resolving a path beneath a directory |
+//! | `parts` | unfinished files: their directory, their locks, their end |
+//! | `publishing` | giving a part its final name |
+//! | `entries` | what has a name in a directory |
+
+mod entries;
+mod opening;
+mod parts;
+mod publishing;
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FileType, Mode, Stat, fstat};
+use rustix::io::{Errno, retry_on_intr};
+
+pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
+pub(super) use self::opening::open_root;
+pub(super) use self::publishing::{enter_or_make, sync_directory};
+use super::{
+    DirHandle, EntryKind, MAX_OFFSET, MAX_SEGMENTS, MAX_TRIES, Publication, is_within_a_file,
+    settled,
+};
+use crate::error::Error;
+use crate::file_op::{FileOutcome, FileVersion, Metadata};
+use crate::gather::Gather;
+use crate::handle::File;
+
+/// What the system opened.
+pub(crate) type Opened = OwnedFd;
+/// A directory.
+pub(super) type Handle = OwnedFd;
+/// What tells a file from every other that there is now.
+pub(super) type Identity = (u64, u64);
+
+pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
+    if bytes > MAX_OFFSET {
+        return Err(Errno::FBIG.into());
+    }
+    Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
+}
+
+/// Reads into the beginning of `room`; the number of bytes, zero at the end of the file.
+pub(super) fn read(
+    file: &OwnedFd,
+    offset: u64,
+    room: &mut [MaybeUninit<u8>],
+) -> Result<usize, Error> {
+    let read = retry_on_intr(|| {
+        rustix::io::pread(file, &mut *room, offset).map(|(filled, _)| filled.len())
+    });
+    Ok(read?)
+}
+
+/// Writes from the beginning of `data`; the number of bytes that were written.
+pub(super) fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize, Error> {
+    if !is_within_a_file(offset, data.len()) {
+        return Err(Errno::FBIG.into());
+    }
+    let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
+    let mut used = 0;
+    for (slot, segment) in slices.iter_mut().zip(data.slices()) {
+        *slot = IoSlice::new(segment);
+        used += 1;
+    }
+    Ok(retry_on_intr(|| rustix::io::pwritev(file, &slices[..used], offset))?)
+}
+
+/// Waits until everything written is on the disk. Its length must be, too, and when it was
+/// modified: so this is more than the data.
+pub(super) fn sync(file: &OwnedFd) -> Result<(), Error> {
+    Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
+}
+
+pub(super) fn metadata(file: &OwnedFd) -> Result<FileOutcome, Error> {
+    let stat = fstat(file)?;
+    Ok(FileOutcome::Metadata { metadata: metadata_of(&stat), version: version_of(&stat) })
+}
+
+pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
+    Ok(identity_of(&fstat(file)?))
+}
+
+/// What is known of a file.
+fn metadata_of(stat: &Stat) -> Metadata {
+    let (seconds, rest) = (stat.st_mtime, stat.st_mtime_nsec.cast_signed());
+    Metadata {
+        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
+        executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
+    }
+}
+
+/// The state that a file is in.
+fn version_of(stat: &Stat) -> Option<FileVersion> {
+    let time = |seconds: i64, ns: u64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+    let version = FileVersion {
+        volume: stat.st_dev,
+        file: stat.st_ino.into(),
+        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        modified: time(stat.st_mtime, stat.st_mtime_nsec),
+        changed: time(stat.st_ctime, stat.st_ctime_nsec),
+    };
+    // Zero: the file system keeps no such time.
+    (version.changed != 0).then_some(version)?;
+    settled(version, stat.st_ctime.saturating_mul(1000))
+}
+
+fn kind_of(kind: FileType) -> EntryKind {
+    match kind {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Directory,
+        _ => EntryKind::Other,
+    }
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// What tells a file from every other that there is now.
+fn identity_of(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+impl File {
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        self.opened()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_op::FileOutcome;
+
+    #[test]
+    fn a_file_that_was_opened_without_waiting_waits_from_then_on() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("file"), b"content").expect("a file");
+        let dir = DirHandle::open(directory.path()).expect("a directory");
+        for opened in [dir.open_file("file"), dir.open_part("part")] {
+            let Ok(FileOutcome::Opened { file, .. } | FileOutcome::Part { file, .. }) = opened
+            else {
+                panic!("a file, not {opened:?}")
+            };
+            let flags = rustix::fs::fcntl_getfl(file.opened()).expect("flags");
+            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What has a name in a directory.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Dir, DirEntry, FileType, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::path::Arg;
+
+use super::opening::{beneath, stat_of};
+use super::{kind_of, metadata_of};
+use crate::error::Error;
+use crate::file_op::PARTS_DIRECTORY;
+use crate::fs::{EntryKind, Found};
+
+/// A name in a directory.
+pub(in crate::fs) struct Entry<'a> {
+    directory: &'a OwnedFd,
+    entry: &'a DirEntry,
+}
+
+impl Entry<'_> {
+    /// The name, where it is a text.
+    pub(in crate::fs) fn text(&self) -> Option<&str> {
+        self.entry.file_name().to_str().ok()
+    }
+
+    /// What it is. Not every file system says so with the name.
+    pub(in crate::fs) fn kind(&self) -> Result<EntryKind, Error> {
+        Ok(match self.entry.file_type() {
+            FileType::Unknown => self.look()?.map_or(EntryKind::Other, |found| found.kind),
+            kind => kind_of(kind),
+        })
+    }
+
+    pub(in crate::fs) fn look(&self) -> Result<Option<Found>, Error> {
+        Ok(stat_of(self.directory, self.entry.file_name())?.map(|stat| found(&stat)))
+    }
+
+    pub(in crate::fs) fn enter(&self) -> Result<Option<OwnedFd>, Error> {
+        enter_named(self.directory, self.entry.file_name())
+    }
+}
+
+/// Opens a directory once more, to walk it.
+pub(in crate::fs) fn walkable(directory: &OwnedFd) -> Result<OwnedFd, Error> {
+    Ok(beneath(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?)
+}
+
+/// Calls `each` with everything that has a name in a directory.
+pub(in crate::fs) fn each_entry(
+    directory: &OwnedFd,
+    mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let entries = match Dir::read_from(directory) {
+        Err(Errno::NOENT) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = match entry {
+            // The directory has been removed.
+            Err(Errno::NOENT) => return Ok(()),
+            entry => entry?,
+        };
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            each(&Entry { directory, entry: &entry })?;
+        }
+    }
+    Ok(())
+}
+
+/// What the name leads to in this directory; `None`: nothing.
+pub(in crate::fs) fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Error> {
+    Ok(stat_of(directory, name)?.map(|stat| found(&stat)))
+}
+
+/// Opens a directory to walk it, unless it is none any more or may not be read.
+pub(in crate::fs) fn enter(directory: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Error> {
+    enter_named(directory, name)
+}
+
+fn enter_named(directory: &OwnedFd, name: impl Arg + Copy) -> Result<Option<OwnedFd>, Error> {
+    match beneath(directory, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(inner) => Ok(Some(inner)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether a name in the root is that of the directory of parts.
+pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
+    name == PARTS_DIRECTORY
+}
+
+fn found(stat: &Stat) -> Found {
+    Found {
+        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+        has_one_name: stat.st_nlink == 1,
+        metadata: metadata_of(stat),
+    }
+}

@@ -1,0 +1,88 @@
+//! Resolving a path beneath a directory that is open.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::path::Arg;
+
+use super::{DirHandle, MAX_TRIES, is_regular, metadata_of, version_of};
+use crate::error::{Error, Failure};
+use crate::file_op::FileOutcome;
+use crate::handle::File;
+
+/// Opens a directory of this machine. It names the directory and gives no other right to it.
+pub(in crate::fs) fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
+}
+
+impl DirHandle {
+    /// Opens a regular file for reading.
+    pub(in crate::fs) fn open_file(&self, path: &str) -> Result<FileOutcome, Error> {
+        // A look first: a device may do something when it is opened, and a FIFO lets its writer go.
+        regular(&beneath(&self.root, path, OFlags::PATH)?)?;
+        // It may have been swapped since, so the open does not wait for anything, and what counts
+        // is what it opened.
+        let unfinished = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = beneath(&self.root, path, unfinished)?;
+        let stat = regular(&file)?;
+        wait_again(&file)?;
+        // Only advice: it is right without.
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
+        let (metadata, version) = (metadata_of(&stat), version_of(&stat));
+        Ok(FileOutcome::Opened { file: File::new(file), metadata, version })
+    }
+}
+
+/// Opens what `path` leads to beneath `from`. A link on the way, or at its end, is refused.
+pub(super) fn beneath(
+    from: impl AsFd,
+    path: impl Arg + Copy,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    make_beneath(from, path, flags, Mode::empty())
+}
+
+/// The same, for a file that is made.
+pub(super) fn make_beneath(
+    from: impl AsFd,
+    path: impl Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 1;
+    loop {
+        let opened = rustix::fs::openat2(from.as_fd(), path, flags, mode, resolve);
+        match opened {
+            Err(Errno::INTR) => {}
+            // Something was renamed meanwhile, and the system cannot tell whether it was left.
+            Err(Errno::AGAIN) if tries < MAX_TRIES => tries += 1,
+            opened => return opened,
+        }
+    }
+}
+
+/// What the name leads to in this directory, be it a link; `None`: nothing.
+pub(super) fn stat_of(directory: &OwnedFd, name: impl Arg) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Makes calls wait again on a file that was opened not to wait: a ring takes such a file at its
+/// word, and would say `EAGAIN` for whatever is not in memory.
+pub(super) fn wait_again(file: &OwnedFd) -> Result<(), Errno> {
+    rustix::fs::fcntl_setfl(file, OFlags::empty())
+}
+
+fn regular(file: &OwnedFd) -> Result<Stat, Error> {
+    let stat = fstat(file)?;
+    if is_regular(&stat) { Ok(stat) } else { Err(Error::new(Failure::NotAFile)) }
+}

@@ -1,0 +1,188 @@
+//! Parts: unfinished files that only their holder can see.
+//!
+//! They lie in a directory of their own that is ours alone, and its names are believed as little as
+//! any: who holds the lock of a part, and found its name leading to it then, holds the name. A name
+//! is taken away only by its holder, or where nothing that could be held lies there.
+//!
+//! The name of a new part is not synced: should the machine fail before the system writes it, the
+//! transfer begins anew.
+
+use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, Stat, flock, fstat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::geteuid;
+
+use super::opening::{beneath, make_beneath, stat_of, wait_again};
+use super::{DirHandle, MAX_TRIES, identity_of, is_regular, metadata_of};
+use crate::error::{Error, Failure};
+use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
+use crate::handle::File;
+
+/// Opens what is there without waiting for anything.
+const AT_ONCE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
+
+impl DirHandle {
+    /// Opens a part and locks it; makes it where there is none.
+    pub(in crate::fs) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
+        let parts = self.make_parts()?;
+        for _ in 0..MAX_TRIES {
+            if let Some((file, stat)) = try_to_open(&parts, name)? {
+                let bytes = metadata_of(&stat).bytes;
+                return Ok(FileOutcome::Part { file: File::new(file), bytes });
+            }
+        }
+        // Somebody changes the name faster than it can be looked at.
+        Err(Error::new(Failure::Locked))
+    }
+
+    /// Removes a part's name, where it still is this file's.
+    pub(in crate::fs) fn remove_part(&self, name: &str, file: &OwnedFd) -> Result<(), Error> {
+        if let Some(parts) = self.parts()?
+            && leads_to(&parts, name, &fstat(file)?)?
+        {
+            unlink(&parts, name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes parts that nobody has locked and that were last written so long ago.
+    pub(in crate::fs) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
+        let Some(parts) = self.parts()? else { return Ok(()) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = now_ms.saturating_sub_unsigned(age_ms);
+        for entry in Dir::read_from(&parts)? {
+            let entry = entry?;
+            // No part of ours has a name that is no text.
+            if let Ok(name) = entry.file_name().to_str() {
+                expire(&parts, name, before_ms)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of parts, where there is one. It must be a directory, and ours: in another's
+    /// they could be swapped at any time.
+    pub(super) fn parts(&self) -> Result<Option<OwnedFd>, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let parts = match beneath(&self.root, PARTS_DIRECTORY, flags) {
+            Ok(parts) => parts,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno @ Errno::NOTDIR) => {
+                return Err(Error { failure: Failure::NotAFile, code: errno.raw_os_error() });
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        if fstat(&parts)?.st_uid != geteuid().as_raw() {
+            return Err(Error::new(Failure::Denied));
+        }
+        Ok(Some(parts))
+    }
+
+    fn make_parts(&self) -> Result<OwnedFd, Error> {
+        if let Some(parts) = self.parts()? {
+            return Ok(parts);
+        }
+        match rustix::fs::mkdirat(&self.root, PARTS_DIRECTORY, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.parts()?.ok_or(Error::new(Failure::NotFound))
+    }
+}
+
+/// Opens a part and locks it. `None`: the name was changed meanwhile, or is free now of what lay
+/// there.
+fn try_to_open(parts: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, Error> {
+    let opened = match stat_of(parts, name)? {
+        None => {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | AT_ONCE;
+            make_beneath(parts, name, flags, Mode::RUSR | Mode::WUSR)
+        }
+        Some(found) if is_own_file(&found) => beneath(parts, name, OFlags::RDWR | AT_ONCE),
+        // A link, a FIFO, another's file: nothing that one of us holds.
+        Some(_) => return put_away(parts, name).map(|()| None),
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(Errno::EXIST | Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => {
+            return Ok(None);
+        }
+        Err(errno) => return Err(errno.into()),
+    };
+    if !is_own_file(&fstat(&file)?) {
+        return Ok(None);
+    }
+    if !lock_file(&file)? {
+        return Err(Error::new(Failure::Locked));
+    }
+    let stat = fstat(&file)?;
+    if !leads_to(parts, name, &stat)? {
+        // Published and removed between the open and the lock.
+        return Ok(None);
+    }
+    if stat.st_nlink != 1 {
+        // Published already, and not removed then; or somebody linked a file of his choice here.
+        return put_away(parts, name).map(|()| None);
+    }
+    wait_again(&file)?;
+    Ok(Some((file, stat)))
+}
+
+/// Locks it against everybody else; false: somebody has it.
+fn lock_file(file: &OwnedFd) -> Result<bool, Errno> {
+    match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn is_own_file(stat: &Stat) -> bool {
+    is_regular(stat) && stat.st_uid == geteuid().as_raw()
+}
+
+/// Whether the name is this file's.
+pub(super) fn leads_to(directory: &OwnedFd, name: &str, file: &Stat) -> Result<bool, Errno> {
+    Ok(stat_of(directory, name)?.is_some_and(|found| identity_of(&found) == identity_of(file)))
+}
+
+/// Frees a name of what is no part. Only an empty directory can be removed.
+fn put_away(parts: &OwnedFd, name: &str) -> Result<(), Error> {
+    match unlink(parts, name) {
+        Err(Errno::ISDIR) => {}
+        unlinked => return Ok(unlinked?),
+    }
+    match unlinkat(parts, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error { failure: Failure::NotAFile, code: errno.raw_os_error() }),
+    }
+}
+
+/// Takes a name away, if it is there.
+pub(super) fn unlink(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes a part that was last written before this time, unless somebody holds it.
+fn expire(parts: &OwnedFd, name: &str, before_ms: i64) -> Result<(), Error> {
+    let is_old = |stat: &Stat| is_regular(stat) && metadata_of(stat).modified_ms < before_ms;
+    if !stat_of(parts, name)?.is_some_and(|stat| is_old(&stat)) {
+        return Ok(());
+    }
+    // What cannot be opened is nobody's part, or has gone.
+    let Ok(file) = beneath(parts, name, OFlags::RDONLY | AT_ONCE) else { return Ok(()) };
+    if !is_regular(&fstat(&file)?) || !lock_file(&file)? {
+        return Ok(());
+    }
+    let stat = fstat(&file)?;
+    if is_old(&stat) && leads_to(parts, name, &stat)? {
+        unlink(parts, name)?;
+    }
+    Ok(())
+}

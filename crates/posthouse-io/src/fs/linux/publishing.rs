@@ -1,0 +1,165 @@
+//! Giving a part its final name, so that it is there whole or not at all.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fchmod, fstat,
+    futimens, linkat, mkdirat,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::opening::{beneath, stat_of};
+use super::parts::{leads_to, unlink};
+use super::{DirHandle, MAX_TRIES, Publication, identity, sync};
+use crate::error::{Error, Failure};
+use crate::sync::OnceLock;
+
+impl DirHandle {
+    /// Gives the open file of a part its final name, and returns when that is on the disk. Nothing
+    /// is ever replaced.
+    pub(in crate::fs) fn publish(
+        &self,
+        part: &str,
+        file: &OwnedFd,
+        publication: &Publication<'_>,
+    ) -> Result<(), Error> {
+        let (parents, name) = match publication.path.rsplit_once('/') {
+            Some((parents, name)) => (self.open_parents(parents)?, name),
+            None => (Vec::new(), publication.path),
+        };
+        let directory = parents.last().map_or(&self.root, |component| &component.directory);
+        if stat_of(directory, name)?.is_some() {
+            // Linking will say so, too; but a part that stays one is left as it is.
+            return Err(Errno::EXIST.into());
+        }
+        finish(file, publication)?;
+        self.link(part, file, directory, name)?;
+        self.sync_parents(&parents)
+    }
+
+    /// Returns when the file is on the disk under the name under which it was found.
+    pub(in crate::fs) fn sync_name(&self, path: &str, file: &OwnedFd) -> Result<(), Error> {
+        let found = beneath(&self.root, path, OFlags::PATH)?;
+        if identity(&found)? != identity(file)? {
+            return Err(Errno::NOENT.into());
+        }
+        sync(file)?;
+        match path.rsplit_once('/') {
+            Some((parents, _)) => self.sync_parents(&self.open_parents(parents)?),
+            None => self.sync_parents(&[]),
+        }
+    }
+
+    /// Links exactly the open file, whatever the part's name leads to by now.
+    fn link(
+        &self,
+        part: &str,
+        file: &OwnedFd,
+        directory: &OwnedFd,
+        name: &str,
+    ) -> Result<(), Error> {
+        // To who did not open the file, and before Linux 6.10 to all but the privileged, the first
+        // says that there is no such file; the second does where `/proc` is not mounted.
+        let mut linked = linkat(file, "", directory, name, AtFlags::EMPTY_PATH);
+        if linked == Err(Errno::NOENT) {
+            let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+            linked = linkat(CWD, descriptor, directory, name, AtFlags::SYMLINK_FOLLOW);
+        }
+        match linked {
+            Err(Errno::NOENT | Errno::NOTDIR) => self.link_by_name(part, file, directory, name),
+            linked => linked.map_err(link_error),
+        }
+    }
+
+    /// Links what the part's name leads to, where that is the open file, before and after.
+    fn link_by_name(
+        &self,
+        part: &str,
+        file: &OwnedFd,
+        directory: &OwnedFd,
+        name: &str,
+    ) -> Result<(), Error> {
+        let gone = Error::from(Errno::NOENT);
+        let parts = self.parts()?.ok_or(gone)?;
+        let stat = fstat(file)?;
+        if !leads_to(&parts, part, &stat)? {
+            return Err(gone);
+        }
+        linkat(&parts, part, directory, name, AtFlags::empty()).map_err(link_error)?;
+        if !leads_to(directory, name, &stat)? {
+            unlink(directory, name)?;
+            return Err(gone);
+        }
+        Ok(())
+    }
+}
+
+/// Opens a directory, or makes it.
+pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
+    for _ in 0..MAX_TRIES {
+        match beneath(from, name, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(directory) => return Ok(directory),
+            Err(Errno::NOENT) => {}
+            Err(errno @ Errno::NOTDIR) => {
+                return Err(Error { failure: Failure::Exists, code: errno.raw_os_error() });
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        match mkdirat(from, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
+            // Another can have been first.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Errno::NOENT.into())
+}
+
+/// What a file gets before others can see it.
+fn finish(file: &OwnedFd, publication: &Publication<'_>) -> Result<(), Error> {
+    let modified = match publication.modified_ms {
+        Some(ms) => {
+            let nanoseconds = ms.rem_euclid(1000) * 1_000_000;
+            Timespec { tv_sec: ms.div_euclid(1000), tv_nsec: nanoseconds }
+        }
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    let accessed = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    futimens(file, &Timestamps { last_access: accessed, last_modification: modified })?;
+    let all = match publication.executable {
+        true => 0o777,
+        false => 0o666,
+    };
+    fchmod(file, Mode::from_raw_mode(all & !umask()))?;
+    sync(file)
+}
+
+/// The permissions that this process withholds from files that it makes. The call that tells them
+/// changes them, and so another thread's file could be made without: the system's own report is
+/// read instead, once.
+fn umask() -> u32 {
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o022)
+    })
+}
+
+/// Waits until the names in a directory are on the disk.
+pub(in crate::fs) fn sync_directory(directory: &OwnedFd) -> Result<(), Error> {
+    let readable = beneath(directory.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    match retry_on_intr(|| rustix::fs::fsync(&readable)) {
+        // A file system that has nothing to wait for.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// What an error of linking means: its `EXDEV` is about no link.
+fn link_error(errno: Errno) -> Error {
+    match errno {
+        // The directory is another file system's.
+        Errno::XDEV => Error { failure: Failure::Unsupported, code: errno.raw_os_error() },
+        errno => errno.into(),
+    }
+}

@@ -1,0 +1,157 @@
+//! Walks of all that lies beneath a directory.
+//!
+//! A walk sees what is there when it comes by: what vanishes meanwhile is left out, and so is what
+//! may not be read. No link is followed.
+
+use std::collections::BinaryHeap;
+
+use super::platform::{self, Handle};
+use super::{DirHandle, EntryKind};
+use crate::error::Error;
+use crate::file_op::{FileEntry, FileOutcome};
+use crate::handle::Usage;
+
+/// Directories one beneath the other that are walked; a deeper one is left out. Each is open while
+/// those in it are walked.
+const MAX_DEPTH: usize = 64;
+/// Names of a directory that are held and sorted at a time: a larger one is read several times.
+const BATCH: usize = 4096;
+
+impl DirHandle {
+    /// Lists regular files in the order of their paths' bytes.
+    pub(super) fn list(&self, after: &str, max_entries: usize) -> Result<FileOutcome, Error> {
+        let mut list = List { after, max_entries, entries: Vec::new(), more: false };
+        let root = platform::walkable(&self.root)?;
+        list.directory(&root, &mut String::new(), 1)?;
+        Ok(FileOutcome::Listed { entries: list.entries, more: list.more })
+    }
+
+    /// Adds all regular files up.
+    pub(super) fn add_up(&self, usage: &mut Usage) -> Result<(), Error> {
+        let root = platform::walkable(&self.root)?;
+        add_up(&root, usage, (1, false))
+    }
+}
+
+/// Adds up what is in a directory. A part that has its final name already is counted there.
+fn add_up(
+    directory: &Handle,
+    usage: &mut Usage,
+    (depth, unfinished): (usize, bool),
+) -> Result<(), Error> {
+    platform::each_entry(directory, |entry| {
+        match entry.kind()? {
+            EntryKind::File => {
+                if let Some(found) = entry.look()?
+                    && (!unfinished || found.has_one_name)
+                {
+                    usage.files += 1;
+                    usage.bytes = usage.bytes.saturating_add(found.metadata.bytes);
+                }
+            }
+            EntryKind::Directory if depth < MAX_DEPTH => {
+                if let Some(inner) = entry.enter()? {
+                    let parts =
+                        depth == 1 && entry.text().is_some_and(platform::is_parts_directory);
+                    add_up(&inner, usage, (depth + 1, unfinished || parts))?;
+                }
+            }
+            EntryKind::Directory | EntryKind::Other => {}
+        }
+        Ok(())
+    })
+}
+
+/// A list as it grows.
+struct List<'a> {
+    after: &'a str,
+    max_entries: usize,
+    entries: Vec<FileEntry>,
+    more: bool,
+}
+
+impl List<'_> {
+    /// Lists what lies in a directory. `path` is empty, or ends with `/`.
+    fn directory(
+        &mut self,
+        directory: &Handle,
+        path: &mut String,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let start = path.len();
+        let mut last = String::new();
+        loop {
+            let names = self.names(directory, path, &last)?;
+            let whole = names.len() < BATCH;
+            for name in names {
+                path.push_str(&name);
+                self.name(directory, &name, path, depth)?;
+                path.truncate(start);
+                if self.more {
+                    return Ok(());
+                }
+                last = name;
+            }
+            if whole {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The first names in a directory, in order, that come after `last` and have to do with the
+    /// list. A directory's ends with `/`: paths are ordered as wholes, and `a-b` comes before
+    /// `a/b`.
+    fn names(&self, directory: &Handle, path: &str, last: &str) -> Result<Vec<String>, Error> {
+        // What `after` says here; where it says nothing, all of this directory comes after it.
+        let after = self.after.strip_prefix(path).unwrap_or_default();
+        let mut first = BinaryHeap::new();
+        platform::each_entry(directory, |entry| {
+            let Some(name) = entry.text() else { return Ok(()) };
+            if path.is_empty() && platform::is_parts_directory(name) {
+                return Ok(());
+            }
+            let name = match entry.kind()? {
+                EntryKind::File => name.to_owned(),
+                EntryKind::Directory => format!("{name}/"),
+                EntryKind::Other => return Ok(()),
+            };
+            let holds_what_follows = name.ends_with('/') && after.starts_with(&*name);
+            if *name > *last && (*name > *after || holds_what_follows) {
+                first.push(name);
+                if first.len() > BATCH {
+                    first.pop();
+                }
+            }
+            Ok(())
+        })?;
+        Ok(first.into_sorted_vec())
+    }
+
+    /// Lists a file, or what lies in a directory.
+    fn name(
+        &mut self,
+        directory: &Handle,
+        name: &str,
+        path: &mut String,
+        depth: usize,
+    ) -> Result<(), Error> {
+        if let Some(name) = name.strip_suffix('/') {
+            if depth < MAX_DEPTH
+                && let Some(inner) = platform::enter(directory, name)?
+            {
+                self.directory(&inner, path, depth + 1)?;
+            }
+            return Ok(());
+        }
+        if let Some(found) = platform::look(directory, name)?
+            && found.kind == EntryKind::File
+        {
+            self.more = self.entries.len() == self.max_entries;
+            if !self.more {
+                let path = path.as_str().into();
+                self.entries.push(FileEntry { path, metadata: found.metadata });
+            }
+        }
+        Ok(())
+    }
+}

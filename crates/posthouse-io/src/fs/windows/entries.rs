@@ -1,0 +1,97 @@
+//! What has a name in a directory.
+
+use std::os::windows::io::OwnedHandle;
+
+use super::names::WideName;
+use super::opening::{TO_ENTER, enter_beneath, find};
+use super::{calls, kind_of};
+use crate::error::{Error, Failure};
+use crate::file_op::PARTS_DIRECTORY;
+use crate::fs::{EntryKind, Found};
+
+/// A name in a directory.
+pub(in crate::fs) struct Entry<'a> {
+    directory: &'a OwnedHandle,
+    name: &'a [u16],
+    text: Option<String>,
+    kind: EntryKind,
+}
+
+impl Entry<'_> {
+    /// The name, where it is a text. It can be one that is none to us; nothing is found by it.
+    pub(in crate::fs) fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// What it is.
+    #[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be found out")]
+    pub(in crate::fs) fn kind(&self) -> Result<EntryKind, Error> {
+        Ok(self.kind)
+    }
+
+    /// The directory knows too little: how long a file is that somebody writes to, or that has
+    /// other names, it finds out late.
+    pub(in crate::fs) fn look(&self) -> Result<Option<Found>, Error> {
+        unless_closed(find(self.directory, self.name)).map(Option::flatten)
+    }
+
+    pub(in crate::fs) fn enter(&self) -> Result<Option<OwnedHandle>, Error> {
+        unless_closed(enter_beneath(self.directory, self.name))
+    }
+}
+
+/// Opens a directory once more, to walk it: each handle has one place in its list of names.
+pub(in crate::fs) fn walkable(directory: &OwnedHandle) -> Result<OwnedHandle, Error> {
+    Ok(calls::open(directory, &[], TO_ENTER)?)
+}
+
+/// Calls `each` with everything that has a name in a directory.
+pub(in crate::fs) fn each_entry(
+    directory: &OwnedHandle,
+    mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let dot = u16::from(b'.');
+    let walked = calls::each_name(directory, |name, attributes| {
+        if matches!(name, [it] | [it, _] if *it == dot) && name.iter().all(|unit| *unit == dot) {
+            return Ok(());
+        }
+        let text = String::from_utf16(name).ok();
+        each(&Entry { directory, name, text, kind: kind_of(attributes) })
+    });
+    match walked {
+        // The directory has been removed; the second is what is said while others have it open.
+        Err(Error { failure: Failure::NotFound | Failure::Denied, .. }) => Ok(()),
+        walked => walked,
+    }
+}
+
+/// What the name leads to in this directory; `None`: nothing.
+pub(in crate::fs) fn look(directory: &OwnedHandle, name: &str) -> Result<Option<Found>, Error> {
+    let name = WideName::to_find(name);
+    unless_closed(name.and_then(|name| find(directory, name.as_wide()))).map(Option::flatten)
+}
+
+/// Opens a directory to walk it, unless it is none any more or may not be read.
+pub(in crate::fs) fn enter(
+    directory: &OwnedHandle,
+    name: &str,
+) -> Result<Option<OwnedHandle>, Error> {
+    unless_closed(WideName::to_find(name).and_then(|name| enter_beneath(directory, name.as_wide())))
+}
+
+/// Whether a name in the root is that of the directory of parts, in whatever case.
+pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
+    name.eq_ignore_ascii_case(PARTS_DIRECTORY)
+}
+
+/// A walk leaves out what it may not look at, and what has gone. Some files of the system itself
+/// are locked even against a look.
+fn unless_closed<T>(looked: Result<T, Error>) -> Result<Option<T>, Error> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match error.failure {
+            Failure::NotFound | Failure::NotAFile | Failure::Denied | Failure::Locked => Ok(None),
+            _ => Err(error),
+        },
+    }
+}

@@ -1,0 +1,200 @@
+//! Giving a part its final name, so that it is there whole or not at all.
+//!
+//! Where the file system knows several names of a file (NTFS, ReFS) it gets one more, and loses the
+//! part's later; elsewhere (FAT, exFAT) the one takes the other's place.
+//!
+//! What Windows promises of names: NTFS and ReFS write what happens to them into a journal, in its
+//! order, and flushing a directory or a file writes the journal. FAT and exFAT have none.
+
+use std::os::windows::io::OwnedHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use windows_sys::Wdk::Storage::FileSystem as nt;
+use windows_sys::Win32::Foundation::STATUS_INVALID_PARAMETER;
+use windows_sys::Win32::Storage::FileSystem as fs;
+
+use super::calls::{self, How, Status};
+use super::names::WideName;
+use super::opening::{TO_ENTER, TO_LOOK, enter_as, find};
+use super::room::to_grow;
+use super::{Opened, identity, steps_of, sync};
+use crate::error::{Error, Failure};
+use crate::fs::{DirHandle, Publication};
+
+const TO_MAKE: How =
+    How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_NORMAL, ..TO_ENTER };
+
+/// Opens a directory so that it can be flushed.
+pub(super) const TO_FLUSH: How = How { access: TO_ENTER.access | fs::FILE_ADD_FILE, ..TO_ENTER };
+
+/// Opens a file so that it can be flushed.
+const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, ..TO_LOOK };
+
+/// Times that FAT and exFAT have wherever on Earth: a day from either end, as they count in the
+/// time of the place.
+const FAT_FROM_MS: i64 = 315_619_200_000;
+const FAT_TO_MS: i64 = 4_354_732_800_000;
+
+impl DirHandle {
+    /// Gives the open file of a part its final name, and returns when that is on the disk, as far
+    /// as the system tells. Nothing is ever replaced.
+    pub(in crate::fs) fn publish(
+        &self,
+        _part: &str,
+        file: &Opened,
+        publication: &Publication<'_>,
+    ) -> Result<(), Error> {
+        // Before anything is made on the way.
+        for part in publication.path.split('/') {
+            WideName::to_make(part)?;
+        }
+        let (parents, name) = match publication.path.rsplit_once('/') {
+            Some((parents, name)) => (self.open_parents(parents)?, name),
+            None => (Vec::new(), publication.path),
+        };
+        let directory = parents.last().map_or(&self.root, |component| &component.directory);
+        let name = WideName::to_make(name)?;
+        if find(directory, name.as_wide())?.is_some() {
+            // Linking will say so, too; but a part that stays one is left as it is.
+            return Err(Error::new(Failure::Exists));
+        }
+        if has_no_name(file)? {
+            return Err(Error::new(Failure::NotFound));
+        }
+        finish(file, publication)?;
+        link(file, directory, &name)?;
+        self.sync_parents(&parents)?;
+        // Where a directory cannot be flushed this still writes the journal.
+        sync(file)
+    }
+
+    /// Returns when the file is on the disk under the name under which it was found.
+    pub(in crate::fs) fn sync_name(&self, path: &str, file: &Opened) -> Result<(), Error> {
+        // What was opened for reading cannot be flushed.
+        let to_flush = self.open_beneath(path, TO_FLUSH_FILE);
+        let can_flush = to_flush.is_ok();
+        let (found, _) = match to_flush {
+            // Its publisher still has it, who has flushed it before it got its name; or nobody may
+            // write to it, and then nobody can flush it.
+            Err(Error { failure: Failure::Locked | Failure::Denied, .. }) => {
+                self.open_beneath(path, TO_LOOK)?
+            }
+            opened => opened?,
+        };
+        if identity(&found)? != identity(&file.handle)? {
+            return Err(Error::new(Failure::NotFound));
+        }
+        match path.rsplit_once('/') {
+            Some((parents, _)) => self.sync_parents(&self.open_parents(parents)?)?,
+            None => self.sync_parents(&[])?,
+        }
+        if can_flush { calls::flush(&found) } else { Ok(()) }
+    }
+}
+
+/// Opens a directory, or makes it.
+pub(in crate::fs) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
+    let name = WideName::to_make(name)?;
+    let entered = enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?;
+    entered.ok_or(Error::new(Failure::Exists))
+}
+
+/// What a file gets before others can see it.
+fn finish(file: &Opened, publication: &Publication<'_>) -> Result<(), Error> {
+    let modified_ms = publication.modified_ms.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+    });
+    set_nearest(modified_ms, |steps| calls::set_modified(&file.handle, steps))?;
+    sync(file)
+}
+
+/// Sets the nearest time that the file system has, where it has one near that it takes.
+fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), Status> {
+    let invalid = Err(Status(STATUS_INVALID_PARAMETER));
+    match set(steps_of(ms)) {
+        // FAT and exFAT count from 1980 on, and up to 2107. All has arrived: be it without a time.
+        refused if refused == invalid => match set(steps_of(ms.clamp(FAT_FROM_MS, FAT_TO_MS))) {
+            refused if refused == invalid => Ok(()),
+            set => set,
+        },
+        set => set,
+    }
+}
+
+/// Gives exactly the open file the name, whatever the part's name leads to by now.
+pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &WideName) -> Result<(), Error> {
+    let mut linked = calls::link(&file.handle, directory, name.as_wide());
+    if linked.is_err_and(Status::is_unknown) {
+        linked = calls::rename(&file.handle, directory, name.as_wide());
+    }
+    match linked {
+        Ok(()) => Ok(()),
+        Err(status) => Err(match has_no_name(file)? {
+            true => Error { failure: Failure::NotFound, ..status.into() },
+            false => to_grow(status.into()),
+        }),
+    }
+}
+
+/// Whether a file has lost its last name, and so gets none any more.
+fn has_no_name(file: &Opened) -> Result<bool, Error> {
+    let standard: fs::FILE_STANDARD_INFO = calls::ask(&file.handle)?;
+    Ok(standard.DeletePending || standard.NumberOfLinks == 0)
+}
+
+/// Waits until the names in a directory are on the disk, where the file system lets us: some do not
+/// flush directories, and none those in which we may make nothing.
+pub(in crate::fs) fn sync_directory(directory: &OwnedHandle) -> Result<(), Error> {
+    let flushed = calls::open(directory, &[], TO_FLUSH).map_err(Error::from);
+    match flushed.and_then(|directory| calls::flush(&directory)) {
+        Err(error @ Error { failure: Failure::Disk | Failure::NoSpace, .. }) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use windows_sys::Win32::Foundation::STATUS_DISK_FULL;
+
+    use super::super::ms_of;
+    use super::*;
+
+    const FROM_1980_MS: i64 = 315_532_800_000;
+    const TO_2108_MS: i64 = 4_354_819_200_000;
+
+    #[test]
+    fn a_file_system_gets_the_nearest_time_that_it_has() {
+        let on_fat = |ms| {
+            let has = RefCell::new(None);
+            let result = set_nearest(ms, |steps| match ms_of(steps) {
+                ms @ FROM_1980_MS..TO_2108_MS => {
+                    *has.borrow_mut() = Some(ms);
+                    Ok(())
+                }
+                _ => Err(Status(STATUS_INVALID_PARAMETER)),
+            });
+            (result, has.into_inner())
+        };
+        let day_ms = 86_400_000;
+        for (ms, nearest) in [
+            (i64::MIN, FROM_1980_MS + day_ms),
+            (0, FROM_1980_MS + day_ms),
+            (FROM_1980_MS, FROM_1980_MS),
+            (1_700_000_000_123, 1_700_000_000_123),
+            (TO_2108_MS, TO_2108_MS - day_ms),
+            (i64::MAX, TO_2108_MS - day_ms),
+        ] {
+            assert_eq!(on_fat(ms), (Ok(()), Some(nearest)), "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_call_sets_keeps_no_file_from_its_name() {
+        assert_eq!(set_nearest(0, |_| Err(Status(STATUS_INVALID_PARAMETER))), Ok(()));
+        let full = Status(STATUS_DISK_FULL);
+        assert_eq!(set_nearest(0, |_| Err(full)), Err(full), "another failure is one");
+    }
+}

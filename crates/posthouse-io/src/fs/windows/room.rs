@@ -1,0 +1,48 @@
+//! What says that a disk has no more room for us.
+
+use windows_sys::Win32::Foundation::ERROR_NOT_ENOUGH_QUOTA;
+
+use crate::error::{Error, Failure};
+
+/// What it means that something on the disk is not made, or does not get longer.
+///
+/// The system has one number for every quota that is used up (STATUS_QUOTA_EXCEEDED, 1816). One of
+/// memory, which an operation on a socket runs into, comes back by itself; one of a volume, which
+/// its administrator gives to each user, does not. Only some file systems have a number of their
+/// own for the latter (STATUS_DISK_QUOTA_EXCEEDED, 1295).
+pub(super) fn to_grow(error: Error) -> Error {
+    match error.code.cast_unsigned() {
+        ERROR_NOT_ENOUGH_QUOTA => Error { failure: Failure::NoSpace, ..error },
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windows_sys::Win32::Foundation::{
+        STATUS_DISK_FULL, STATUS_DISK_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES,
+        STATUS_QUOTA_EXCEEDED,
+    };
+
+    use super::super::calls::Status;
+    use super::super::write_error;
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn a_used_up_quota_of_a_disk_does_not_pass() {
+        for (status, failure) in [
+            (STATUS_QUOTA_EXCEEDED, Failure::NoSpace),
+            (STATUS_DISK_QUOTA_EXCEEDED, Failure::NoSpace),
+            (STATUS_DISK_FULL, Failure::NoSpace),
+            (STATUS_INSUFFICIENT_RESOURCES, Failure::NoBuffers),
+        ] {
+            let error = Error::from(Status(status));
+            assert_eq!(to_grow(error).failure, failure, "{status:#x}, {error:?}");
+            let written = write_error(error.code.cast_unsigned());
+            assert_eq!(written, to_grow(error), "{status:#x}");
+        }
+        let of_a_socket = sys::error(ERROR_NOT_ENOUGH_QUOTA);
+        assert!(of_a_socket.is_transient(), "{of_a_socket:?}");
+    }
+}

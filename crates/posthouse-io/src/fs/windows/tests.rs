@@ -1,0 +1,634 @@
+//! What is so on Windows only. What is so everywhere is in the contract's list.
+
+use std::cell::Cell;
+use std::os::windows::ffi::OsStringExt;
+use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+
+use tempfile::TempDir;
+use windows_sys::Win32::Foundation::{NTSTATUS, STATUS_ACCESS_DENIED, STATUS_DISK_FULL};
+
+use super::names::WideName;
+use super::*;
+use crate::file_op::{FileOp, FileOutcome, PARTS_DIRECTORY};
+use crate::fs::Publication;
+use crate::gather::Segment;
+use crate::handle::Directory;
+use crate::native::file_pool::FilePool;
+use crate::op::Outcome;
+use crate::process::is_wine;
+use crate::token::Tag;
+
+/// A directory that a test works in.
+struct Place {
+    files: FilePool,
+    directory: Directory,
+    path: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().expect("a new directory");
+        let place = Self::at(temporary.path());
+        Self { _temporary: Some(temporary), ..place }
+    }
+
+    fn at(path: &Path) -> Self {
+        let directory = Directory::open(path).expect("a directory");
+        Self { files: FilePool::default(), directory, path: path.to_owned(), _temporary: None }
+    }
+
+    fn parts(&self) -> PathBuf {
+        self.path.join(PARTS_DIRECTORY)
+    }
+
+    fn run(&self, op: FileOp) -> Result<FileOutcome, Failure> {
+        let (post, posted) = channel();
+        let post = move |completion| post.send(completion).expect("the test waits");
+        assert!(self.files.start(Tag(0), Box::new(op), post).is_none());
+        match posted.recv().expect("a completion").outcome {
+            Outcome::File(outcome) => Ok(*outcome),
+            Outcome::Failed(error) => Err(error.failure),
+            other => panic!("what came of a file, not {other:?}"),
+        }
+    }
+
+    fn open(&self, path: &str) -> Result<File, Failure> {
+        match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
+            FileOutcome::Opened { file, .. } => Ok(file),
+            other => panic!("a file, not {other:?}"),
+        }
+    }
+
+    fn part(&self, name: &str) -> Result<(File, u64), Failure> {
+        match self.run(FileOp::OpenPart { directory: self.directory.clone(), name: name.into() })? {
+            FileOutcome::Part { file, bytes } => Ok((file, bytes)),
+            other => panic!("a part, not {other:?}"),
+        }
+    }
+
+    fn write(&self, file: &File, bytes: &[u8]) {
+        let mut data = Gather::default();
+        bytes.chunks(3).for_each(|piece| data.push(Segment::Owned(piece.to_vec())));
+        let write = FileOp::Write { file: file.clone(), offset: 0, data };
+        let written = self.run(write).expect("written");
+        assert!(matches!(written, FileOutcome::Written { bytes: all, .. } if all == bytes.len()));
+    }
+
+    fn read(&self, file: &File) -> Vec<u8> {
+        let (file, memory) = (file.clone(), Vec::new());
+        match self.run(FileOp::Read { file, offset: 0, bytes: 1000, memory }) {
+            Ok(FileOutcome::Read { memory }) => memory,
+            other => panic!("bytes, not {other:?}"),
+        }
+    }
+
+    fn content(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        Ok(self.read(&self.open(path)?))
+    }
+
+    fn publish(&self, file: &File, path: &str) -> Result<(), Failure> {
+        let (directory, file) = (self.directory.clone(), file.clone());
+        let (part, path, modified_ms) = ("part".into(), path.into(), None);
+        self.run(FileOp::Publish { directory, part, file, path, modified_ms, executable: true })
+            .map(drop)
+    }
+
+    fn remove_part(&self, name: &str, file: &File) -> Result<(), Failure> {
+        let (directory, file) = (self.directory.clone(), file.clone());
+        self.run(FileOp::RemovePart { directory, name: name.into(), file }).map(drop)
+    }
+
+    fn sync_name(&self, path: &str, file: &File) -> Result<(), Failure> {
+        let (directory, file) = (self.directory.clone(), file.clone());
+        self.run(FileOp::SyncName { directory, path: path.into(), file }).map(drop)
+    }
+
+    fn expire(&self, age_ms: u64) -> Result<(), Failure> {
+        self.run(FileOp::ExpireParts { directory: self.directory.clone(), age_ms }).map(drop)
+    }
+
+    fn paths(&self) -> Vec<String> {
+        let (directory, after) = (self.directory.clone(), "".into());
+        match self.run(FileOp::List { directory, after, max_entries: usize::MAX }) {
+            Ok(FileOutcome::Listed { entries, more: false }) => {
+                entries.into_iter().map(|entry| entry.path.into()).collect()
+            }
+            other => panic!("a list, not {other:?}"),
+        }
+    }
+
+    fn files(&self) -> u64 {
+        self.directory.usage().expect("usage").files
+    }
+}
+
+/// The path as the system takes it unchanged, whatever it says.
+fn verbatim(path: &Path, name: &str) -> PathBuf {
+    PathBuf::from(format!(r"\\?\{}\{name}", path.display()))
+}
+
+#[test]
+fn a_name_that_means_something_else_is_none() {
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    place.write(&part, b"content");
+    place.publish(&part, "a").expect("published");
+    let file = place.open("a").expect("it is there");
+    let numbered = ["COM", "LPT"]
+        .into_iter()
+        .flat_map(|name| "0123456789¹²³".chars().map(move |number| format!("{name}{number}")));
+    let devices = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].map(str::to_owned);
+    let devices: Vec<_> = numbered.chain(devices).collect();
+    let extended = devices.iter().flat_map(|device| {
+        [device.to_lowercase(), format!("{device}.txt"), format!("{device} .a.b")]
+    });
+    let characters = "<>:\"|?*\\\u{1}\u{1f}\u{7f}"
+        .chars()
+        .flat_map(|c| [format!("{c}a"), format!("a{c}b"), format!("a{c}")]);
+    let edges = ["a.", "a ", "a. .", "...", " ", "a::$DATA", "a:stream:$DATA", "a\\..\\b"];
+    let edges = edges.map(str::to_owned);
+    for name in devices.iter().cloned().chain(extended).chain(characters).chain(edges) {
+        assert_eq!(place.open(&name).err(), Some(Failure::NotFound), "{name:?}");
+        assert_eq!(place.open(&format!("{name}/x")).err(), Some(Failure::NotFound), "{name:?}");
+        assert_eq!(place.sync_name(&name, &file), Err(Failure::NotFound), "{name:?}");
+        assert_eq!(place.part(&name).err(), Some(Failure::Denied), "{name:?}");
+        assert_eq!(place.publish(&part, &name), Err(Failure::Denied), "{name:?}");
+        assert_eq!(place.publish(&part, &format!("way/{name}")), Err(Failure::Denied), "{name:?}");
+        assert_eq!(place.publish(&part, &format!("{name}/x")), Err(Failure::Denied), "{name:?}");
+        assert_eq!(place.remove_part(&name, &part), Ok(()), "{name:?}");
+    }
+    assert_eq!(place.paths(), ["a"]);
+    let names = std::fs::read_dir(&place.path).expect("a directory").count();
+    assert_eq!(names, 2, "the file, and the directory of parts: nothing was made on the way");
+    assert_eq!(std::fs::read_dir(place.parts()).expect("a directory").count(), 1);
+}
+
+#[test]
+fn names_that_windows_leaves_alone_are_names() {
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    for name in ["console", "COM", "COM10", "com\u{2074}", ".a", "...a", " a", "a b", "nul-", "ä"]
+    {
+        place.publish(&part, name).expect(name);
+        assert!(place.open(name).is_ok(), "{name}");
+    }
+    assert_eq!(place.paths().len(), 10);
+}
+
+#[test]
+fn what_has_a_name_that_is_none_is_counted_and_not_listed() {
+    let place = Place::new();
+    for name in ["a.", "b ", "nul", "fine"] {
+        std::fs::write(verbatim(&place.path, name), b"content").expect("a file");
+    }
+    std::fs::create_dir(verbatim(&place.path, "con")).expect("a directory");
+    std::fs::write(verbatim(&place.path, r"con\inside"), b"content").expect("a file");
+    assert_eq!(place.paths(), ["fine"]);
+    assert_eq!(place.files(), 5);
+    // So that they can be removed by the usual means.
+    for name in ["a.", "b ", "nul", r"con\inside"] {
+        std::fs::remove_file(verbatim(&place.path, name)).expect("removed");
+    }
+    std::fs::remove_dir(verbatim(&place.path, "con")).expect("removed");
+}
+
+#[test]
+fn a_name_that_is_no_text_is_left_out() {
+    let place = Place::new();
+    let name = std::ffi::OsString::from_wide(&[0x61, 0xd800, 0x62]);
+    if let Err(error) = std::fs::write(place.path.join(name), b"content") {
+        assert!(is_wine(), "{error}");
+        eprintln!("NOT TESTED: Wine has no such names on this file system ({error})");
+        return;
+    }
+    if is_wine() {
+        eprintln!("NOT TESTED: Wine makes a text of such a name");
+        return;
+    }
+    assert_eq!(place.paths(), [""; 0]);
+    assert_eq!(place.files(), 1);
+}
+
+#[test]
+fn names_differ_in_more_than_case() {
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    place.write(&part, b"content");
+    place.publish(&part, "Way/Name").expect("published");
+    for path in ["way/name", "WAY/NAME", "Way/nAME"] {
+        assert_eq!(place.publish(&part, path), Err(Failure::Exists), "{path}");
+        assert_eq!(place.content(path), Ok(b"content".to_vec()), "{path}");
+    }
+    assert_eq!(place.part("PART").err(), Some(Failure::Locked));
+    place.publish(&part, "way/other").expect("published");
+    assert_eq!(place.paths(), ["Way/Name", "Way/other"]);
+}
+
+#[test]
+fn the_directory_of_parts_is_not_listed_in_whatever_case_it_is_written() {
+    let place = Place::new();
+    std::fs::create_dir(place.path.join(".PostHouse")).expect("a directory");
+    let (part, _) = place.part("part").expect("a part");
+    place.write(&part, b"content");
+    assert_eq!(place.paths(), [""; 0]);
+    assert_eq!(place.files(), 1);
+    place.publish(&part, "name").expect("published");
+    assert_eq!((place.paths(), place.files()), (vec!["name".to_owned()], 1));
+    place.remove_part("part", &part).expect("removed");
+    assert_eq!(place.files(), 1);
+}
+
+#[test]
+fn nobody_else_writes_to_a_part_and_anybody_reads_it() {
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    place.write(&part, b"content");
+    let path = place.parts().join("part");
+    let violation = windows_sys::Win32::Foundation::ERROR_SHARING_VIOLATION.cast_signed();
+    let writer = std::fs::OpenOptions::new().write(true).open(&path);
+    assert_eq!(writer.expect_err("it is locked").raw_os_error(), Some(violation));
+    assert_eq!(std::fs::read(&path).expect("it can be read"), b"content");
+    // What was published can be read while its holder still has it, and by no means written.
+    place.publish(&part, "name").expect("published");
+    assert_eq!(place.content("name"), Ok(b"content".to_vec()));
+    let writer = std::fs::OpenOptions::new().write(true).open(place.path.join("name"));
+    assert_eq!(writer.expect_err("it is locked").raw_os_error(), Some(violation));
+    let found = place.open("name").expect("it is there");
+    place.sync_name("name", &found).expect("although nobody else can flush it");
+    // Somebody who writes to what lies in a part's place has it.
+    let (left, _) = place.part("left").expect("a part");
+    drop(left);
+    let all = fs::FILE_SHARE_READ | fs::FILE_SHARE_WRITE | fs::FILE_SHARE_DELETE;
+    let mut options = std::fs::OpenOptions::new();
+    let writer = options.write(true).share_mode(all).open(place.parts().join("left"));
+    assert_eq!(place.part("left").err(), Some(Failure::Locked));
+    place.expire(0).expect("expired");
+    assert!(place.parts().join("left").exists(), "what is held does not expire");
+    drop(writer);
+    place.part("left").expect("it is free");
+}
+
+const HOLD_IN: &str = "POSTHOUSE_TEST_HOLDS_A_PART_IN";
+
+#[test]
+fn a_process_that_is_killed_holds_nothing() {
+    if let Some(path) = std::env::var_os(HOLD_IN) {
+        let place = Place::at(Path::new(&path));
+        let _held = place.part("part").expect("a part");
+        println!("held");
+        std::io::stdin().read_line(&mut String::new()).expect("nothing comes");
+        std::process::exit(0);
+    }
+    let place = Place::new();
+    let mut holder = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", "disk::windows::tests::a_process_that_is_killed_holds_nothing"])
+        .arg("--nocapture")
+        .env(HOLD_IN, &place.path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    let told = std::io::BufReader::new(holder.stdout.take().expect("its output"));
+    let told = std::io::BufRead::lines(told).map_while(Result::ok);
+    assert!(told.into_iter().any(|line| line.contains("held")), "it has the part");
+    assert_eq!(place.part("part").err(), Some(Failure::Locked));
+    holder.kill().expect("killed");
+    holder.wait().expect("it has ended");
+    assert!(place.part("part").is_ok());
+}
+
+#[test]
+fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
+    let (place, outside) = (Place::new(), Place::new());
+    let secret = outside.path.join("secret");
+    std::fs::write(&secret, b"secret").expect("a file");
+    drop(place.part("first").expect("the directory of parts is made"));
+    let parts = place.parts();
+    std::fs::create_dir(parts.join("directory")).expect("a directory");
+    std::fs::hard_link(&secret, parts.join("link")).expect("a link");
+    for name in ["directory", "link"] {
+        let (file, bytes) = place.part(name).expect("a part");
+        assert_eq!(bytes, 0, "{name}: a new one");
+        place.write(&file, b"content");
+    }
+    assert_eq!(std::fs::read(&secret).expect("it is there"), b"secret");
+    std::fs::create_dir_all(parts.join("full/beneath")).expect("a directory");
+    assert_eq!(place.part("full").err(), Some(Failure::NotAFile));
+    assert!(parts.join("full/beneath").is_dir());
+    let place = Place::new();
+    std::fs::write(place.parts(), b"a file").expect("a file");
+    assert_eq!(place.part("part").err(), Some(Failure::NotAFile));
+    assert_eq!(place.expire(0), Err(Failure::NotAFile));
+}
+
+#[test]
+fn a_part_that_was_made_read_only_is_put_out_of_the_way() {
+    let place = Place::new();
+    drop(place.part("part").expect("a part"));
+    let path = place.parts().join("part");
+    std::fs::write(&path, b"not to be written to").expect("a file");
+    let before = std::fs::metadata(&path).expect("it is there").permissions();
+    let mut permissions = before.clone();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).expect("read-only");
+    if is_wine() {
+        eprintln!("NOT TESTED: Wine lets root write to what is read-only");
+        std::fs::set_permissions(&path, before).expect("so that it can be removed");
+        return;
+    }
+    assert_eq!(place.part("part").expect("a new part").1, 0);
+}
+
+/// A junction; false where the system makes none.
+fn make_junction(at: &Path, to: &Path) -> bool {
+    let made = Command::new("cmd").args(["/c", "mklink", "/J"]).arg(at).arg(to).output();
+    let made = made.is_ok_and(|made| made.status.success()) && at.symlink_metadata().is_ok();
+    assert!(made || is_wine(), "Windows makes junctions");
+    made
+}
+
+#[test]
+fn a_junction_leads_nowhere() {
+    let (place, outside) = (Place::new(), Place::new());
+    let secret = outside.path.join("secret");
+    std::fs::write(&secret, b"secret").expect("a file");
+    std::fs::create_dir(place.path.join("inside")).expect("a directory");
+    let junction = place.path.join("junction");
+    if !make_junction(&junction, &outside.path) {
+        eprintln!("NOT TESTED: Wine makes no junctions");
+        return;
+    }
+    let (part, _) = place.part("part").expect("a part");
+    place.write(&part, b"content");
+    assert_eq!(place.open("junction").err(), Some(Failure::NotAFile));
+    assert_eq!(place.open("junction/secret").err(), Some(Failure::NotAFile));
+    assert_eq!(place.publish(&part, "junction"), Err(Failure::Exists));
+    assert_eq!(place.publish(&part, "junction/new"), Err(Failure::NotAFile));
+    assert_eq!(place.publish(&part, "junction/deep/new"), Err(Failure::NotAFile));
+    assert_eq!(place.paths(), [""; 0]);
+    assert_eq!(place.files(), 1);
+    // In a part's place it is put out of the way, and what it leads to stays.
+    assert!(make_junction(&place.parts().join("planted"), &outside.path));
+    assert_eq!(place.part("planted").expect("a new part").1, 0);
+    // In place of the directory of parts it is refused.
+    let planted = Place::new();
+    assert!(make_junction(&planted.parts(), &outside.path));
+    assert_eq!(planted.part("secret").err(), Some(Failure::NotAFile));
+    assert_eq!(planted.expire(0), Err(Failure::NotAFile));
+    // The way there becomes one, again and again, while it is gone.
+    let parents = place.path.join("way");
+    let rename = |from: &Path, to: &Path| std::fs::rename(from, to).is_ok();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0.. {
+                rename(&parents, &place.path.join(format!("aside-{n}")));
+                let planted = rename(&junction, &parents);
+                while planted && !rename(&parents, &junction) {}
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for round in 0..300 {
+            let _ = place.publish(&part, &format!("way/{round}"));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let names = std::fs::read_dir(&outside.path).expect("a directory").count();
+    assert_eq!(names, 1, "nothing was made outside");
+    assert_eq!(std::fs::read(&secret).expect("it is there"), b"secret");
+}
+
+#[test]
+fn a_mount_point_is_a_reparse_point_too() {
+    // Wine shows mount points as Windows does; they are the only reparse points that it has.
+    if !is_wine() || !Path::new(r"Z:\proc\version").exists() {
+        eprintln!("NOT TESTED: there is no mount point to be had");
+        return;
+    }
+    let root = Place::at(Path::new(r"Z:\"));
+    assert_eq!(root.open("proc").err(), Some(Failure::NotAFile));
+    assert_eq!(root.open("proc/version").err(), Some(Failure::NotAFile));
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    assert_eq!(root.publish(&part, "proc/new"), Err(Failure::NotAFile));
+    assert_eq!(root.publish(&part, "proc"), Err(Failure::Exists));
+    // Beneath it there are files, and what is none.
+    let devices = Place::at(Path::new(r"Z:\dev"));
+    for path in ["null", "zero"] {
+        assert_eq!(devices.open(path).err(), Some(Failure::NotAFile), "{path}");
+    }
+    let mounted = Place::at(Path::new(r"Z:\proc"));
+    assert!(!mounted.content("version").expect("a file").is_empty());
+}
+
+#[test]
+fn a_reparse_point_is_neither_a_file_nor_a_directory() {
+    let link = fs::FILE_ATTRIBUTE_REPARSE_POINT;
+    assert_eq!(kind_of(link), EntryKind::Other);
+    assert_eq!(kind_of(link | fs::FILE_ATTRIBUTE_DIRECTORY), EntryKind::Other);
+    assert_eq!(kind_of(fs::FILE_ATTRIBUTE_DIRECTORY), EntryKind::Directory);
+    assert_eq!(kind_of(fs::FILE_ATTRIBUTE_ARCHIVE), EntryKind::File);
+}
+
+#[test]
+fn a_path_of_any_length_is_a_path() {
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    place.write(&part, b"content");
+    let path = format!("{}/{}", vec!["d".repeat(100); 8].join("/"), "f".repeat(200));
+    assert!(path.len() > 1000);
+    place.publish(&part, &path).expect("published");
+    assert_eq!(place.content(&path), Ok(b"content".to_vec()));
+    assert_eq!(place.paths(), [&*path]);
+    let file = place.open(&path).expect("it is there");
+    place.sync_name(&path, &file).expect("synced");
+    let too_long = "x".repeat(300);
+    assert_eq!(place.open(&too_long).err(), Some(Failure::NotFound));
+    assert!(place.publish(&part, &too_long).is_err());
+}
+
+#[test]
+fn a_directory_of_more_names_than_one_call_gives_is_listed_whole() {
+    let place = Place::new();
+    let mut expected: Vec<_> = (0..300).map(|n| format!("{n}-{}", "x".repeat(100))).collect();
+    for name in &expected {
+        std::fs::write(place.path.join(name), b"").expect("a file");
+    }
+    expected.sort();
+    assert_eq!(place.paths(), expected);
+    assert_eq!(place.files(), 300);
+}
+
+#[test]
+fn a_directory_is_read_from_its_beginning_each_time() {
+    let place = Place::new();
+    for name in ["a", "b", "c"] {
+        std::fs::write(place.path.join(name), b"").expect("a file");
+    }
+    let directory = walkable(&place.directory.dir_handle().root).expect("once more");
+    for _ in 0..3 {
+        let mut names = Vec::new();
+        let mut note = |entry: &entries::Entry<'_>| {
+            names.extend(entry.text().map(str::to_owned));
+            Ok(())
+        };
+        each_entry(&directory, &mut note).expect("read");
+        names.sort();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+}
+
+thread_local! {
+    /// What this thread is told where it links a file.
+    static LINK: Cell<Option<NTSTATUS>> = const { Cell::new(None) };
+}
+
+/// What a file system says that has no links, or some other reason.
+pub(super) fn link_refused() -> Result<(), Status> {
+    LINK.get().map_or(Ok(()), |status| Err(Status(status)))
+}
+
+/// On this thread, where links are refused.
+fn publish_here(place: &Place, part: &File, path: &str) -> Result<(), Failure> {
+    let publication = Publication { path, modified_ms: None, executable: false };
+    let published = place.directory.dir_handle().publish("part", part.opened(), &publication);
+    published.map_err(|error| error.failure)
+}
+
+#[test]
+fn a_file_system_without_links_gives_the_name_in_the_place_of_the_parts() {
+    for status in [
+        STATUS_INVALID_DEVICE_REQUEST,
+        STATUS_NOT_SUPPORTED,
+        STATUS_NOT_IMPLEMENTED,
+        STATUS_INVALID_INFO_CLASS,
+        STATUS_INVALID_PARAMETER,
+    ] {
+        let place = Place::new();
+        let (part, _) = place.part("part").expect("a part");
+        place.write(&part, b"content");
+        std::fs::write(place.path.join("there"), b"already").expect("a file");
+        LINK.set(Some(status));
+        assert_eq!(publish_here(&place, &part, "THERE"), Err(Failure::Exists));
+        // Somebody else was first, after the look.
+        let (root, name) =
+            (&place.directory.dir_handle().root, WideName::to_make("THERE").expect("a name"));
+        let linked = publishing::link(part.opened(), root, &name);
+        assert_eq!(linked.map_err(|error| error.failure), Err(Failure::Exists));
+        assert_eq!(std::fs::read(place.path.join("there")).expect("a file"), b"already");
+        publish_here(&place, &part, "way/name").expect("renamed");
+        LINK.take();
+        assert!(!place.parts().join("part").exists(), "{status:#x}: it is the part that moved");
+        place.remove_part("part", &part).expect("there is nothing to do");
+        assert_eq!(place.content("way/name"), Ok(b"content".to_vec()));
+        assert_eq!(place.paths(), ["there", "way/name"]);
+        drop(part);
+        assert_eq!(place.content("way/name"), Ok(b"content".to_vec()));
+        assert_eq!(place.part("part").expect("a new part").1, 0);
+    }
+}
+
+#[test]
+fn a_link_that_is_refused_for_another_reason_leaves_the_part_where_it_is() {
+    let place = Place::new();
+    let (part, _) = place.part("part").expect("a part");
+    for (status, failure) in
+        [(STATUS_ACCESS_DENIED, Failure::Denied), (STATUS_DISK_FULL, Failure::NoSpace)]
+    {
+        LINK.set(Some(status));
+        assert_eq!(publish_here(&place, &part, "name"), Err(failure));
+        LINK.take();
+        assert!(place.parts().join("part").exists());
+        assert_eq!(place.paths(), [""; 0]);
+    }
+    publish_here(&place, &part, "name").expect("published");
+    assert!(place.parts().join("part").exists(), "it has two names");
+}
+
+/// What publishing does with most errors of it is to pass over them.
+#[test]
+fn a_directory_is_flushed() {
+    let place = Place::new();
+    let root = &place.directory.dir_handle().root;
+    let to_flush = calls::open(root, &[], publishing::TO_FLUSH).map_err(Error::from);
+    calls::flush(&to_flush.expect("it can be opened for that")).expect("flushed");
+    sync_directory(root).expect("flushed");
+}
+
+#[test]
+fn a_name_that_is_taken_away_is_free_while_its_file_is_open() {
+    let place = Place::new();
+    let (first, _) = place.part("part").expect("a part");
+    place.write(&first, b"first");
+    place.remove_part("part", &first).expect("removed");
+    let (second, bytes) = place.part("part").expect("a new part");
+    assert_eq!(bytes, 0);
+    place.remove_part("part", &first).expect("that is another's");
+    assert_eq!(place.read(&first), b"first");
+    drop((first, second));
+    let names = std::fs::read_dir(place.parts()).expect("a directory").count();
+    assert_eq!(names, 1, "nothing is left of the first");
+}
+
+#[test]
+fn a_completion_port_hears_nothing_of_what_is_waited_for() {
+    use windows_sys::Win32::System::IO::{CreateIoCompletionPort, GetQueuedCompletionStatus};
+    let place = Place::new();
+    let (file, _) = place.part("part").expect("a part");
+    let handle = std::os::windows::io::AsRawHandle::as_raw_handle(file.handle());
+    // SAFETY: the handle is open for as long as the file is, and there is no port yet.
+    let port = unsafe { CreateIoCompletionPort(handle, std::ptr::null_mut(), 1, 1) };
+    assert!(!port.is_null());
+    assert_eq!(file.port().set(port.addr()), Ok(()));
+    assert_eq!(file.clone().port().get(), Some(&port.addr()));
+    place.write(&file, b"content");
+    assert_eq!(place.read(&file), b"content");
+    truncate(file.opened(), 3).expect("cut");
+    assert_eq!(place.read(&file), b"con");
+    sync(file.opened()).expect("synced");
+    place.publish(&file, "name").expect("published");
+    place.remove_part("part", &file).expect("removed");
+    let (mut bytes, mut key, mut overlapped) = (0, 0, std::ptr::null_mut());
+    // SAFETY: the port is open, and the pointers lead to values of this function.
+    let told = unsafe {
+        GetQueuedCompletionStatus(port, &raw mut bytes, &raw mut key, &raw mut overlapped, 0)
+    };
+    assert_eq!((told, overlapped.is_null()), (0, true), "nothing was queued");
+}
+
+#[test]
+fn a_time_before_and_after_all_is_the_nearest_there_is() {
+    for ms in [0, 1, 999, -1, -1001, 1_234_567_890_123, -11_644_473_599_999] {
+        assert_eq!(ms_of(steps_of(ms)), ms);
+    }
+    for ms in [i64::MIN, i64::MIN / 2, -11_644_473_600_000] {
+        assert_eq!(steps_of(ms), 1);
+    }
+    assert_eq!(steps_of(i64::MAX), i64::MAX);
+    assert!(ms_of(i64::MIN) < 0 && ms_of(i64::MAX) > 0);
+}
+
+#[test]
+fn the_directory_of_parts_is_hidden() {
+    let place = Place::new();
+    drop(place.part("part").expect("a part"));
+    let attributes = std::fs::metadata(place.parts()).expect("it is there").file_attributes();
+    assert!(attributes & fs::FILE_ATTRIBUTE_HIDDEN != 0);
+    assert!(attributes & fs::FILE_ATTRIBUTE_DIRECTORY != 0);
+}
+
+#[test]
+fn a_directory_is_opened_as_one() {
+    let place = Place::new();
+    std::fs::write(place.path.join("file"), b"content").expect("a file");
+    let kind = |path: &str| Directory::open(&place.path.join(path)).expect_err(path).kind();
+    assert_eq!(kind("file"), std::io::ErrorKind::NotADirectory);
+    assert_eq!(kind("nothing"), std::io::ErrorKind::NotFound);
+}

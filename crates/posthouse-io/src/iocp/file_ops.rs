@@ -1,0 +1,91 @@
+//! Reads and writes of files, as operations of the port.
+//!
+//! The other file operations go to the file pool, as on any backend: the system has no overlapped
+//! form of them.
+
+use std::os::windows::io::AsRawHandle;
+
+use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
+
+use super::operation::{self, Ended, FreeList, OperationKind, Submitted};
+use super::port::Port;
+use crate::file_op::{FileOp, FileOutcome};
+use crate::fs;
+use crate::handle::File;
+use crate::token::Tag;
+
+/// The end of an operation on a file.
+pub(super) enum FileEnd {
+    Completed(Tag, FileOutcome),
+    /// It failed: the file pool does it again and reports the disk's own error. What it reads or
+    /// writes is the same as before.
+    Retry(Tag, Box<FileOp>),
+}
+
+/// Whether the port carries the operation out: where the file belongs to it, or can. A write that
+/// makes a file longer is done by the file pool: the system does it within the call.
+fn is_for_port(op: &FileOp, port: &Port) -> bool {
+    let file = match op {
+        FileOp::Read { file, offset, bytes, .. } if fs::is_within_a_file(*offset, *bytes) => file,
+        FileOp::Write { file, offset, data }
+            if operation::length(file).is_ok_and(|length| {
+                offset.checked_add(data.len() as u64).is_some_and(|end| end <= length)
+            }) =>
+        {
+            file
+        }
+        _ => return false,
+    };
+    belongs(file, port)
+}
+
+/// Whether the file's operations end at this port: it belongs to the first that asks, or to none,
+/// where a worker would have to wait for the disk in the call.
+fn belongs(file: &File, port: &Port) -> bool {
+    let mine = port.number();
+    let belongs_to = file.port().get_or_init(|| {
+        if file.is_waited_for() {
+            return 0;
+        }
+        // Where the system refuses, it belongs to none.
+        port.associate(file.handle().as_raw_handle(), true).map_or(0, |()| mine)
+    });
+    *belongs_to == mine
+}
+
+/// Begins an operation, or hands it back for the file pool.
+pub(super) fn begin(
+    port: &Port,
+    (tag, op): (Tag, Box<FileOp>),
+    free_list: &mut FreeList,
+) -> Result<Submitted, Box<FileOp>> {
+    fs::check(&op);
+    if !is_for_port(&op, port) {
+        return Err(op);
+    }
+    Ok(operation::on_file(free_list.take(None, OperationKind::File { tag, op })))
+}
+
+/// What has ended.
+pub(super) fn end(ended: Ended, free_list: &mut FreeList) -> FileEnd {
+    let (OperationKind::File { tag, mut op }, result) = free_list.keep(ended) else {
+        unreachable!("a file's")
+    };
+    let bytes = match result {
+        Ok(bytes) => bytes,
+        Err(error) if error.code.cast_unsigned() == ERROR_HANDLE_EOF => 0,
+        Err(_) => return FileEnd::Retry(tag, op),
+    };
+    let outcome = match &mut *op {
+        FileOp::Read { memory, .. } => {
+            let mut memory = std::mem::take(memory);
+            // SAFETY: the system has written so many bytes to the beginning of the vector, which
+            // had room for as many as it was asked for.
+            unsafe { memory.set_len(bytes) };
+            FileOutcome::Read { memory }
+        }
+        FileOp::Write { data, .. } => FileOutcome::Written { bytes, data: std::mem::take(data) },
+        _ => unreachable!("no other is begun"),
+    };
+    FileEnd::Completed(tag, outcome)
+}

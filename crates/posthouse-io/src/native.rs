@@ -1,0 +1,31 @@
+//! A port of this machine: what its backends have in common.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `native_port` | the port: its lanes and what starts, wakes and counts them |
+//! | `services` | the part of the port that its lanes use: clock, buffers, look-ups, files |
+//! | `threads`, `blocking_pool` | threads of workers; threads for tasks that block |
+//! | `file_pool`, `resolver` | file operations and name look-ups on such threads |
+//! | `socket_handle` | sockets that no lane has registered yet |
+//! | `lane_remote`, `lane_slot` | a pinned lane for other threads, and until its worker starts |
+//! | `work_queue` | the queue of a lane that several workers take from |
+//! | `completion_queue` | the completions of one worker, and its counters |
+//! | `slot_table`, `shared_slot_table` | sockets by slot and generation, of one lane or of several workers |
+//! | `receives` | the pending receives of one socket |
+
+pub(crate) mod blocking_pool;
+pub(crate) mod completion_queue;
+pub(crate) mod file_pool;
+#[cfg(target_os = "linux")]
+pub(crate) mod lane_remote;
+#[cfg(target_os = "linux")]
+pub(crate) mod lane_slot;
+pub(crate) mod native_port;
+pub(crate) mod receives;
+pub(crate) mod resolver;
+pub(crate) mod services;
+pub(crate) mod shared_slot_table;
+pub(crate) mod slot_table;
+pub(crate) mod socket_handle;
+pub(crate) mod threads;
+pub(crate) mod work_queue;

@@ -1,0 +1,117 @@
+//! The remote side of a pinned lane: other threads inject completions through it and wake the
+//! lane's worker.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use crate::native::completion_queue::WorkerCounters;
+use crate::native::work_queue::Wake;
+use crate::op::Completion;
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+
+/// The part of a lane that other threads use. They inject `T`: completions, on most backends.
+#[derive(Debug)]
+pub(crate) struct LaneRemote<T = Completion> {
+    /// One of [`RUNNING`], [`SLEEPING`], [`NOTIFIED`].
+    state: AtomicUsize,
+    waker: Waker,
+    /// From other threads.
+    injected: Mutex<Vec<T>>,
+    pub(crate) counters: Arc<WorkerCounters>,
+}
+
+const RUNNING: usize = 0;
+/// The worker waits, or is about to.
+const SLEEPING: usize = 1;
+/// Woken, and not yet aware of it.
+const NOTIFIED: usize = 2;
+
+impl<T: Send + 'static> LaneRemote<T> {
+    pub(crate) fn new(waker: Waker) -> Self {
+        let (state, injected) = (AtomicUsize::new(RUNNING), Mutex::default());
+        Self { state, waker, injected, counters: Arc::default() }
+    }
+
+    /// Makes the worker run a step that begins after this call.
+    pub(crate) fn wake(&self) {
+        if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
+            self.waker.wake();
+        }
+    }
+
+    fn post(&self, injected: T) {
+        lock(&self.injected).push(injected);
+        self.wake();
+    }
+
+    /// Returns a function that injects a completion from another thread; it does nothing once the
+    /// lane is gone.
+    pub(crate) fn completion_injector(
+        remote: &Arc<Self>,
+    ) -> impl FnOnce(Completion) + Send + 'static
+    where
+        T: From<Completion>,
+    {
+        let post = Self::injector(remote);
+        move |completion| post(completion.into())
+    }
+
+    /// Returns a function that injects from another thread; it does nothing once the lane is gone.
+    pub(crate) fn injector(remote: &Arc<Self>) -> impl FnOnce(T) + Send + 'static {
+        let remote = Arc::downgrade(remote);
+        move |injected| {
+            if let Some(remote) = remote.upgrade() {
+                remote.post(injected);
+            }
+        }
+    }
+
+    /// Returns false if a wake-up has come since the last wait: a step must run before the next.
+    pub(crate) fn begin_wait(&self) -> bool {
+        let (ok, err) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.state.compare_exchange(RUNNING, SLEEPING, ok, err).is_ok()
+    }
+
+    /// Returns whether a wake-up has come. Code after this call sees everything that the waking
+    /// thread did before its call.
+    pub(crate) fn end_wait(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != RUNNING
+            && self.state.swap(RUNNING, Ordering::AcqRel) == NOTIFIED
+    }
+
+    /// Takes everything that other threads have injected.
+    pub(crate) fn drain_injected(&self, mut each: impl FnMut(T)) {
+        lock(&self.injected).drain(..).for_each(&mut each);
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+/// Ends a wait, from any thread, through an eventfd that belongs to the wait.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    eventfd: OwnedFd,
+}
+
+impl Waker {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { eventfd })
+    }
+
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        &self.eventfd
+    }
+}
+
+impl Wake for Waker {
+    /// Each write is an edge, so nobody has to read the counter back. It would take 2^64 writes to
+    /// fill the counter, so the write cannot fail.
+    fn wake(&self) {
+        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+    }
+}

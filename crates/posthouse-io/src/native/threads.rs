@@ -1,0 +1,176 @@
+//! The threads that run workers, and the wait for their end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use crate::notify::Waiting;
+use crate::sync::{Arc, Condvar, Mutex, lock};
+use crate::turn::{BackgroundStep, Turn, run_step};
+
+/// The threads of a port.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Threads whose work has not ended.
+    working: usize,
+    /// To be joined.
+    handles: Vec<JoinHandle<()>>,
+    /// Of them, those that the system holds on to: their end is not awaited.
+    detached: Vec<ThreadId>,
+}
+
+/// Says that a thread's work has ended, however it did.
+struct Ended {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        lock(&self.shared.state).working -= 1;
+        self.shared.ended.notify_all();
+    }
+}
+
+impl Threads {
+    /// Starts a thread. Whatever `work` owns is dropped before the work counts as ended.
+    pub(crate) fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let worker = name.to_owned();
+        lock(&self.shared.state).working += 1;
+        let ended = Ended { shared: self.shared.clone() };
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _ended = ended;
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                let text = PanicText(&*panic);
+                tracing::error!(worker, "the worker ended by a panic, a bug: {text}");
+            }
+        })?;
+        let mut state = lock(&self.shared.state);
+        // Workers come and go while a port lives (job workers): what has ended is let go here.
+        state.handles.retain(|handle| !handle.is_finished());
+        state.handles.push(handle);
+        Ok(())
+    }
+
+    /// Detaches a thread: it will not be joined.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn detach(&self, thread: ThreadId) {
+        lock(&self.shared.state).detached.push(thread);
+    }
+
+    /// Waits for the end of all threads, for at most `timeout`, and joins them; how many work on.
+    pub(crate) fn join(&self, timeout: Duration) -> usize {
+        let state = lock(&self.shared.state);
+        let (mut state, _) = self
+            .shared
+            .ended
+            .wait_timeout_while(state, timeout, |state| state.working > 0)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let working = state.working;
+        // A thread that has said it has ended is a few instructions from its end.
+        let ended = |handle: &mut JoinHandle<()>| working == 0 || handle.is_finished();
+        let mut handles: Vec<_> = state.handles.extract_if(.., ended).collect();
+        handles.retain(|handle| !state.detached.contains(&handle.thread().id()));
+        drop(state);
+        for handle in handles {
+            handle.join().expect("panics are caught inside the thread");
+        }
+        working
+    }
+}
+
+/// The text of a panic, where it has one.
+struct PanicText<'a>(&'a (dyn std::any::Any + Send));
+
+impl fmt::Display for PanicText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str));
+        f.write_str(text.unwrap_or("(no text)"))
+    }
+}
+
+/// The wake-ups of background workers.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    wakes: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Background {
+    pub(crate) fn wake(&self) {
+        *lock(&self.wakes) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Runs a background worker to its end.
+    pub(crate) fn run(&self, started: Instant, mut step: BackgroundStep) {
+        loop {
+            // Read before the step: what is woken for during the step is not slept through.
+            let seen = *lock(&self.wakes);
+            let now = started.elapsed();
+            match run_step(|| step(now)) {
+                Turn::Again => {}
+                Turn::Sleep(limit) => {
+                    let spent = started.elapsed().saturating_sub(now);
+                    self.sleep(seen, limit.map(|limit| limit.saturating_sub(spent)));
+                }
+                Turn::Done => return,
+            }
+        }
+    }
+
+    fn sleep(&self, seen: u64, limit: Option<Duration>) {
+        let wakes = lock(&self.wakes);
+        let waiting = |wakes: &mut u64| *wakes == seen;
+        match limit {
+            None => drop(self.changed.wait_while(wakes, waiting)),
+            Some(limit) => drop(self.changed.wait_timeout_while(wakes, limit, waiting)),
+        }
+    }
+}
+
+/// The condition variable behind the [`Notify`](crate::Notify) of a port.
+#[derive(Debug, Default)]
+pub(crate) struct Notified {
+    /// Counts the notifications.
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Waiting for Notified {
+    fn notify_all(&self) {
+        *lock(&self.count) += 1;
+        self.changed.notify_all();
+    }
+
+    fn wait_until(&self, timeout: Option<Duration>, is_ready: &mut dyn FnMut() -> bool) {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            // Read before the check, so that a notification during it is not missed; and no lock is
+            // held over the check, which takes locks that notifiers may hold.
+            let seen = *lock(&self.count);
+            if is_ready() {
+                return;
+            }
+            let unchanged = |count: &mut u64| *count == seen;
+            let count = lock(&self.count);
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => drop(self.changed.wait_while(count, unchanged)),
+                Some(Duration::ZERO) => return,
+                Some(left) => drop(self.changed.wait_timeout_while(count, left, unchanged)),
+            }
+        }
+    }
+}

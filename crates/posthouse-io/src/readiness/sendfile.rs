@@ -1,0 +1,139 @@
+//! `sendfile` to a socket that does not block, on a thread that may wait for the disk.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::SendFlags;
+
+use crate::fs::{self, Opened};
+use crate::gather::{FileFault, Gather};
+use crate::native::file_pool::FilePool;
+use crate::op::Completion;
+use crate::sync::{Arc, Mutex, lock};
+use crate::sys;
+use crate::token::Socket;
+
+/// What the system sends in one call, at most.
+const MAX_BYTES: usize = 0x7fff_f000;
+/// Bytes that are read and sent where the system has no way of its own.
+const MAX_COPIED: usize = 256 * 1024;
+
+/// A send whose next segment lies in a file, for a thread of the file pool.
+#[derive(Debug)]
+pub(super) struct SendfileJob {
+    pub(super) socket: Socket,
+    pub(super) payload: Arc<SendfilePayload>,
+}
+
+/// The gather and the socket's descriptor, until a thread takes them or the send is cancelled.
+#[derive(Debug)]
+pub(super) struct SendfilePayload(Mutex<Option<(Gather, OwnedFd)>>);
+
+/// The result of a [`SendfileJob`], on its way back to the lane.
+#[derive(Debug)]
+pub(crate) struct SendfileDone {
+    pub(super) socket: Socket,
+    pub(super) gather: Gather,
+    /// Bytes that left, or the error. Zero bytes: the file could not be read and was padded.
+    pub(super) result: Result<usize, Errno>,
+}
+
+/// An item that another thread injects into a lane.
+#[derive(Debug)]
+pub(crate) enum Injected {
+    /// Not yet counted.
+    Completion(Completion),
+    SendfileDone(Box<SendfileDone>),
+}
+
+impl From<Completion> for Injected {
+    fn from(completion: Completion) -> Self {
+        Self::Completion(completion)
+    }
+}
+
+impl SendfilePayload {
+    /// The payload has a descriptor of its own, so that no socket is closed under the thread.
+    pub(super) fn new(gather: Gather, to: OwnedFd) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some((gather, to)))))
+    }
+
+    /// Takes the payload. `None`: it was taken before.
+    pub(super) fn take(&self) -> Option<(Gather, OwnedFd)> {
+        lock(&self.0).take()
+    }
+}
+
+/// Sends a part of a file on a thread of the pool, which posts the result; returns the result at
+/// once if there is no thread.
+pub(super) fn start(
+    pool: &FilePool,
+    job: SendfileJob,
+    post: impl FnOnce(SendfileDone) + Send + 'static,
+) -> Option<SendfileDone> {
+    let SendfileJob { socket, payload } = job;
+    let taken = payload.clone();
+    let task = move || {
+        let Some((gather, to)) = taken.take() else { return };
+        sys::block_signals();
+        let sent = run_sendfile(socket, gather, &to);
+        // Before the result is posted: whoever then closes the socket closes it for good.
+        drop(to);
+        post(sent);
+    };
+    if pool.try_spawn(task) {
+        return None;
+    }
+    let (gather, _) = payload.take()?;
+    Some(SendfileDone { socket, gather, result: Err(Errno::NOBUFS) })
+}
+
+fn run_sendfile(socket: Socket, mut gather: Gather, to: &OwnedFd) -> SendfileDone {
+    let (file, offset, bytes) = gather.file_ahead().expect("a file comes next");
+    let result = match send(to, file.opened(), offset, bytes) {
+        Ok(sent) => Ok(sent),
+        Err(SendfileError::Socket(errno)) => Err(errno),
+        Err(SendfileError::File(fault)) => {
+            gather.pad_file(fault);
+            Ok(0)
+        }
+    };
+    SendfileDone { socket, gather, result }
+}
+
+/// The reason why nothing was sent.
+enum SendfileError {
+    Socket(Errno),
+    File(FileFault),
+}
+
+/// Sends at least one byte, or says why not.
+fn send(to: &OwnedFd, file: &Opened, offset: u64, bytes: usize) -> Result<usize, SendfileError> {
+    let mut position = offset;
+    let bytes = bytes.min(MAX_BYTES);
+    match retry_on_intr(|| rustix::fs::sendfile(to, file, Some(&mut position), bytes)) {
+        Ok(0) => Err(SendfileError::File(FileFault::Short)),
+        Ok(sent) => Ok(sent),
+        Err(errno @ (Errno::AGAIN | Errno::PIPE | Errno::CONNRESET)) => {
+            Err(SendfileError::Socket(errno))
+        }
+        Err(_) => send_by_memory(to, file, offset, bytes),
+    }
+}
+
+/// Sends what the system does not send by itself, or finds out which of the two is wrong: it has
+/// one number for both.
+fn send_by_memory(
+    to: &OwnedFd,
+    file: &Opened,
+    offset: u64,
+    bytes: usize,
+) -> Result<usize, SendfileError> {
+    let memory = fs::read(file, offset, bytes.min(MAX_COPIED), Vec::new())
+        .map_err(|error| SendfileError::File(FileFault::Failed(error)))?;
+    if memory.is_empty() {
+        return Err(SendfileError::File(FileFault::Short));
+    }
+    let flags = SendFlags::NOSIGNAL;
+    retry_on_intr(|| rustix::net::send(to, &memory, flags)).map_err(SendfileError::Socket)
+}

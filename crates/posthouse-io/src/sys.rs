@@ -1,0 +1,13 @@
+//! The system's calls that backends share, and what its errors mean: a file for each system.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::linux::*;
+#[cfg(windows)]
+pub(crate) use self::windows::*;
+#[cfg(windows)]
+pub(crate) use self::windows::{ConsoleEvent, on_console_event};

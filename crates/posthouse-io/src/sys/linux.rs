@@ -1,0 +1,320 @@
+//! The system calls on sockets, and what errors mean: written once for all backends.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    ipproto, sockopt,
+};
+
+use crate::address::Address;
+use crate::error::{Error, Failure};
+use crate::gather::Gather;
+use crate::options::ListenOptions;
+
+/// Segments that leave in one call, so that their array (1 KiB) fits the stack. The system takes
+/// 1,024; a longer gather leaves in several calls.
+const MAX_SEGMENTS: usize = 64;
+
+/// What readiness needs: a call that would wait fails with `EAGAIN`.
+pub(crate) const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK;
+/// What a ring needs: on a non-blocking socket it would hand `EAGAIN` on instead of waiting.
+pub(crate) const BLOCKING: SocketFlags = SocketFlags::empty();
+
+/// A bound and listening socket, and the address that it got.
+pub(crate) fn listen(
+    address: Address,
+    options: ListenOptions,
+    blocking: SocketFlags,
+) -> Result<(OwnedFd, Address), Errno> {
+    let address = address.socket_addr();
+    let fd = stream_socket(&address, blocking)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        // What `net.ipv6.bindv6only` says would otherwise decide whether IPv4 peers come in here.
+        sockopt::set_ipv6_v6only(&fd, !options.dual_stack)?;
+    }
+    // Accepted sockets inherit these: once here instead of for each peer.
+    sockopt::set_tcp_nodelay(&fd, options.no_delay)?;
+    keep_alive(&fd)?;
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    let local = local_address(&fd).ok_or(Errno::AFNOSUPPORT)?;
+    Ok((fd, local))
+}
+
+/// A peer that vanishes while nothing is sent to it is noticed after 25 s, whatever it speaks:
+/// asked after 10 s of silence, three times, every 5 s. (While something is sent, the system asks
+/// no such questions, and the framework's own bound on stalled output counts.)
+fn keep_alive(fd: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepintvl(fd, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepcnt(fd, 3)
+}
+
+/// How far a connect came at once.
+pub(crate) enum Connecting {
+    Done,
+    InProgress,
+}
+
+/// A new socket on its way to `address`.
+pub(crate) fn connect(address: Address) -> Result<(OwnedFd, Connecting), Errno> {
+    let address = address.socket_addr();
+    let fd = connecting_socket(&address, NON_BLOCKING)?;
+    match rustix::net::connect(&fd, &address) {
+        Ok(()) => Ok((fd, Connecting::Done)),
+        // An interrupted connect goes on by itself (connect(2)).
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, Connecting::InProgress)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A socket that can connect to `address`.
+pub(crate) fn connecting_socket(
+    address: &SocketAddr,
+    blocking: SocketFlags,
+) -> Result<OwnedFd, Errno> {
+    let fd = stream_socket(address, blocking)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    keep_alive(&fd)?;
+    Ok(fd)
+}
+
+/// What a connect in progress came to, once the socket is writable.
+pub(crate) fn connected(fd: &OwnedFd) -> Result<(), Errno> {
+    sockopt::socket_error(fd)?
+}
+
+/// One peer from the accept queue.
+pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (fd, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    // A peer without an address left while it was being accepted.
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((fd, peer.into()))
+}
+
+/// Whether an error of accept is about the one peer that was at the head of the queue, and not
+/// about the listener. accept(2) asks to treat errors that are pending on the new socket so, and
+/// names these; EPERM is a firewall's word.
+pub(crate) fn is_per_connection(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::TIMEDOUT
+            | Errno::PERM
+    )
+}
+
+/// Receives into `storage`; zero is the end of the stream.
+pub(crate) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> {
+    retry_on_intr(|| Ok(rustix::net::recv(fd, &mut *storage, RecvFlags::empty())?.0))
+}
+
+/// Sends from the beginning of `gather`; the number of bytes that left.
+pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
+    let mut segments = gather.slices();
+    let first = segments.next().unwrap_or_default();
+    // What follows is on its way: one packet can take the beginning of it, too.
+    let more = if gather.file_follows() { SendFlags::MORE } else { SendFlags::empty() };
+    let flags = SendFlags::NOSIGNAL | more;
+    let Some(second) = segments.next() else {
+        // What most sends are: it needs no array.
+        return retry_on_intr(|| rustix::net::send(fd, first, flags));
+    };
+    let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
+    slices[0] = IoSlice::new(first);
+    slices[1] = IoSlice::new(second);
+    let mut used = 2;
+    for (slot, segment) in slices[2..].iter_mut().zip(segments) {
+        *slot = IoSlice::new(segment);
+        used += 1;
+    }
+    let mut no_control = SendAncillaryBuffer::default();
+    retry_on_intr(|| rustix::net::sendmsg(fd, &slices[..used], &mut no_control, flags))
+}
+
+/// Ends the sending side.
+pub(crate) fn shutdown_write(fd: &OwnedFd) {
+    // It fails only where the connection is gone already, and then there is nothing to end.
+    let _ = rustix::net::shutdown(fd, Shutdown::Write);
+}
+
+/// Resets the connection and discards what was not sent.
+pub(crate) fn reset(fd: &OwnedFd) {
+    if rustix::net::connect_unspec(fd).is_err() {
+        reset_at_close(fd);
+    }
+}
+
+/// Has the closing of the socket reset the connection, and discard what was not sent.
+pub(crate) fn reset_at_close(fd: &OwnedFd) {
+    // It fails only where the connection is gone already.
+    let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+}
+
+/// The other end's address; none where it has left.
+pub(crate) fn peer_address(fd: &OwnedFd) -> Option<Address> {
+    let address = rustix::net::getpeername(fd).ok()??;
+    SocketAddr::try_from(address).ok().map(Address::from)
+}
+
+/// This end's address.
+pub(crate) fn local_address(fd: &OwnedFd) -> Option<Address> {
+    let address = rustix::net::getsockname(fd).ok()?;
+    SocketAddr::try_from(address).ok().map(Address::from)
+}
+
+/// A random number of the system.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let filled = retry_on_intr(|| {
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+    });
+    // getrandom(2): up to 256 bytes always come whole.
+    assert_eq!(filled, Ok(bytes.len()), "the system gives random bytes");
+    u64::from_ne_bytes(bytes)
+}
+
+/// What an error means, where it came with a number.
+pub(crate) fn explained(failed: &std::io::Error) -> String {
+    Errno::from_io_error(failed).map_or_else(|| failed.to_string(), |it| error(it).to_string())
+}
+
+/// What an error number means.
+pub(crate) fn error(errno: Errno) -> Error {
+    let failure = match errno {
+        Errno::CONNRESET => Failure::Reset,
+        Errno::CONNABORTED => Failure::Aborted,
+        Errno::CONNREFUSED => Failure::Refused,
+        Errno::NETUNREACH
+        | Errno::HOSTUNREACH
+        | Errno::NETDOWN
+        | Errno::HOSTDOWN
+        | Errno::NONET => Failure::Unreachable,
+        Errno::TIMEDOUT => Failure::TimedOut,
+        Errno::NOTCONN | Errno::PIPE | Errno::DESTADDRREQ => Failure::NotConnected,
+        Errno::MFILE | Errno::NFILE => Failure::NoDescriptors,
+        Errno::NOBUFS | Errno::NOMEM => Failure::NoBuffers,
+        Errno::ADDRINUSE => Failure::AddressInUse,
+        Errno::ADDRNOTAVAIL => Failure::AddressNotAvailable,
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => Failure::Denied,
+        // NOTDIR: a file stands where a directory would have to.
+        Errno::NOENT | Errno::NOTDIR => Failure::NotFound,
+        Errno::EXIST => Failure::Exists,
+        // LOOP: a link that is not followed. XDEV: a way out of the directory.
+        Errno::LOOP | Errno::XDEV | Errno::ISDIR => Failure::NotAFile,
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Failure::NoSpace,
+        Errno::IO => Failure::Disk,
+        Errno::AFNOSUPPORT
+        | Errno::PROTONOSUPPORT
+        | Errno::NOPROTOOPT
+        | Errno::OPNOTSUPP
+        | Errno::NOSYS => Failure::Unsupported,
+        _ => Failure::Other,
+    };
+    Error { failure, code: errno.raw_os_error() }
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        error(errno)
+    }
+}
+
+/// Lets this thread's writes beyond the limit of this process on the length of files (`ulimit -f`)
+/// fail with `EFBIG`, and what it sends from a file to a peer that has left with `EPIPE`, and no
+/// more. The system sends the thread a signal, too, that ends the whole process unless the thread
+/// holds it off.
+pub(crate) fn block_signals() {
+    let mut signals = MaybeUninit::uninit();
+    // SAFETY: the set is initialised by the first call and only read by the others; this thread's
+    // own mask is all that is changed. Signals that exist and a set that is valid: none fails.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Whether a send would find room, or an error.
+pub(crate) fn has_room(fd: &OwnedFd) -> bool {
+    let mut looked_at = [PollFd::new(fd, PollFlags::OUT)];
+    retry_on_intr(|| poll(&mut looked_at, Some(&Timespec::default()))).is_ok_and(|ready| ready > 0)
+}
+
+fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = blocking | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accepted_socket_inherits_what_was_set_on_its_listener() {
+        for no_delay in [true, false] {
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let options = ListenOptions { no_delay, ..ListenOptions::default() };
+            let (listener, address) = listen(any, options, NON_BLOCKING).expect("a listener");
+            let (near, _) = connect(address).expect("a connection");
+            let (far, _) = accept(&listener).expect("a peer");
+            assert_eq!(sockopt::tcp_nodelay(&far), Ok(no_delay));
+            assert_eq!(sockopt::tcp_nodelay(&near), Ok(true));
+            assert_eq!(receive(&far, &mut [0]), Err(Errno::AGAIN), "it does not block");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_ipv4_to_others() {
+        let any: Address = "[::]:0".parse().expect("an address");
+        let Ok((_listener, address)) = listen(any, ListenOptions::default(), NON_BLOCKING) else {
+            return; // IPv6 is switched off on this machine.
+        };
+        let same_port = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        assert!(listen(same_port.into(), ListenOptions::default(), NON_BLOCKING).is_ok());
+    }
+
+    #[test]
+    fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let (listener, address) =
+            listen(any, ListenOptions::default(), NON_BLOCKING).expect("a listener");
+        let (near, _) = connect(address).expect("a connection");
+        let far = loop {
+            match accept(&listener) {
+                Ok((far, _)) => break far,
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                Err(errno) => panic!("{errno}"),
+            }
+        };
+        for end in [near, far] {
+            let idle = sockopt::tcp_keepidle(&end).expect("an option");
+            let interval = sockopt::tcp_keepintvl(&end).expect("an option");
+            let probes = sockopt::tcp_keepcnt(&end).expect("an option");
+            assert!(sockopt::socket_keepalive(&end).expect("an option"));
+            assert!(idle + interval * probes < Duration::from_secs(30));
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! The calls on the sockets of Windows that need no completion, and what its errors mean.
+
+mod console;
+mod error;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::windows::io::{AsRawSocket, FromRawSocket, OwnedSocket, RawSocket};
+use std::ptr;
+
+use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
+use windows_sys::Win32::Foundation::{ERROR_OLD_WIN_VERSION, GetLastError};
+use windows_sys::Win32::Networking::WinSock as net;
+use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET};
+use windows_sys::Win32::Security::Cryptography::{
+    BCRYPT_USE_SYSTEM_PREFERRED_RNG, BCryptGenRandom,
+};
+
+pub(crate) use self::console::{ConsoleEvent, on_console_event};
+pub(crate) use self::error::{error, last_error, of_status};
+use windows_sys::Win32::System::SystemInformation::{
+    OSVERSIONINFOEXW, OSVERSIONINFOW, VER_PRODUCT_TYPE, VerSetConditionMask, VerifyVersionInfoW,
+};
+use windows_sys::Win32::System::SystemServices::{VER_EQUAL, VER_NT_WORKSTATION};
+
+use crate::address::Address;
+use crate::error::Error;
+use crate::options::ListenOptions;
+use crate::sync::OnceLock;
+
+/// The build of Windows 10 1709.
+const BUILD_OF_1709: u32 = 16_299;
+/// A peer that vanishes while nothing is sent to it is noticed after 25 s: asked after 10 s of
+/// silence, then, as the system has it, ten times.
+const KEEP_ALIVE_AFTER_MS: u32 = 10_000;
+const KEEP_ALIVE_INTERVAL_MS: u32 = 1_500;
+const _: () = assert!(KEEP_ALIVE_AFTER_MS + 10 * KEEP_ALIVE_INTERVAL_MS <= 25_000);
+
+/// The socket as the calls take it.
+pub(crate) fn raw(socket: &OwnedSocket) -> SOCKET {
+    RawSocket::into_socket(socket.as_raw_socket())
+}
+
+/// Between std's width of a socket and that of the calls.
+trait IntoSocket {
+    fn into_socket(self) -> SOCKET;
+}
+
+impl IntoSocket for RawSocket {
+    fn into_socket(self) -> SOCKET {
+        usize::try_from(self).expect("a socket is as wide as a pointer")
+    }
+}
+
+/// An address as the calls take it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub(crate) struct RawAddress {
+    bytes: [u8; Self::BYTES],
+    len: i32,
+}
+
+impl RawAddress {
+    /// Bytes of the longest address that there is here, with room.
+    const BYTES: usize = 64;
+
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+        let (family, len) = match address {
+            SocketAddr::V4(v4) => {
+                bytes[4..8].copy_from_slice(&v4.ip().octets());
+                (net::AF_INET, 16)
+            }
+            SocketAddr::V6(v6) => {
+                bytes[4..8].copy_from_slice(&v6.flowinfo().to_be_bytes());
+                bytes[8..24].copy_from_slice(&v6.ip().octets());
+                bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                (net::AF_INET6, 28)
+            }
+        };
+        bytes[..2].copy_from_slice(&family.to_ne_bytes());
+        Self { bytes, len }
+    }
+
+    pub(crate) fn start(&self) -> *const SOCKADDR {
+        self.bytes.as_ptr().cast()
+    }
+
+    pub(crate) fn len(&self) -> i32 {
+        self.len
+    }
+
+    fn parse(&self) -> Option<Address> {
+        let four = |at: usize| <[u8; 4]>::try_from(&self.bytes[at..at + 4]).expect("four bytes");
+        let port = u16::from_be_bytes([self.bytes[2], self.bytes[3]]);
+        let address = match u16::from_ne_bytes([self.bytes[0], self.bytes[1]]) {
+            net::AF_INET => SocketAddr::from((four(4), port)),
+            net::AF_INET6 => {
+                let ip = <[u8; 16]>::try_from(&self.bytes[8..24]).expect("sixteen bytes");
+                let (flow, scope) = (u32::from_be_bytes(four(4)), u32::from_ne_bytes(four(24)));
+                std::net::SocketAddrV6::new(ip.into(), port, flow, scope).into()
+            }
+            _ => return None,
+        };
+        Some(address.into())
+    }
+}
+
+/// Makes the calls on sockets work in this process. They do so until it ends.
+fn start() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let mut about = net::WSADATA::default();
+        // SAFETY: the call writes to the value that it is given, and to nothing else of ours.
+        let result = unsafe { net::WSAStartup(0x0202, &raw mut about) };
+        assert_eq!(result, 0, "Winsock 2.2 is part of every Windows");
+    });
+}
+
+/// A socket for overlapped operations.
+pub(crate) fn stream_socket(of: IpAddr) -> Result<OwnedSocket, Error> {
+    start();
+    let family = if of.is_ipv6() { net::AF_INET6 } else { net::AF_INET };
+    let flags = net::WSA_FLAG_OVERLAPPED | net::WSA_FLAG_NO_HANDLE_INHERIT;
+    let kind = (net::SOCK_STREAM, net::IPPROTO_TCP);
+    // SAFETY: no memory is named.
+    let socket =
+        unsafe { net::WSASocketW(i32::from(family), kind.0, kind.1, ptr::null(), 0, flags) };
+    if socket == net::INVALID_SOCKET {
+        return Err(last_error());
+    }
+    // SAFETY: the system has just made it, and nobody else has it.
+    Ok(unsafe { OwnedSocket::from_raw_socket(socket as RawSocket) })
+}
+
+/// A bound and listening socket, and the address that it got.
+pub(crate) fn listen(
+    address: Address,
+    options: ListenOptions,
+) -> io::Result<(OwnedSocket, Address)> {
+    let address = address.socket_addr();
+    let socket = stream_socket(address.ip())?;
+    // Without it, another process could bind the same address and take peers away. It does not
+    // keep the address from being bound again while closed connections still wait.
+    set(&socket, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE), &1i32)?;
+    if address.is_ipv6() {
+        let only = i32::from(!options.dual_stack);
+        set(&socket, (net::IPPROTO_IPV6, net::IPV6_V6ONLY), &only)?;
+    }
+    // For those that it accepts.
+    set(&socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(options.no_delay))?;
+    bind(&socket, address)?;
+    // A number over 200 counts only where it is written so (`SOMAXCONN_HINT`).
+    let backlog = match i32::try_from(options.backlog.min(65_535)).expect("a small number") {
+        small @ ..=200 => small,
+        large => -large,
+    };
+    // SAFETY: no memory is named.
+    check(unsafe { net::listen(raw(&socket), backlog) })?;
+    let local = local_address(&socket).ok_or_else(last_error)?;
+    Ok((socket, local))
+}
+
+/// Binds a socket that is to connect, which the system asks for: to any address.
+pub(crate) fn bind_anywhere(socket: &OwnedSocket, of: IpAddr) -> Result<(), Error> {
+    let any: IpAddr = match of {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Lets connections to different addresses share a port; older systems know nothing of it.
+    let _ = set(socket, (net::SOL_SOCKET, net::SO_REUSE_UNICASTPORT), &1i32);
+    bind(socket, SocketAddr::new(any, 0))
+}
+
+fn bind(socket: &OwnedSocket, address: SocketAddr) -> Result<(), Error> {
+    let address = RawAddress::of(address);
+    // SAFETY: the call reads the address, which is there while it does.
+    check(unsafe { net::bind(raw(socket), address.start(), address.len()) })
+}
+
+/// What every connected socket gets: calls of our own on it do not wait, small sends leave at once,
+/// and a peer that has vanished is noticed.
+pub(crate) fn prepare(socket: &OwnedSocket, no_delay: bool) -> Result<(), Error> {
+    let mut on = 1u32;
+    // SAFETY: the call reads the value, which is there while it does.
+    check(unsafe { net::ioctlsocket(raw(socket), net::FIONBIO, &raw mut on) })?;
+    set(socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(no_delay))?;
+    let keep_alive = net::tcp_keepalive {
+        onoff: 1,
+        keepalivetime: KEEP_ALIVE_AFTER_MS,
+        keepaliveinterval: KEEP_ALIVE_INTERVAL_MS,
+    };
+    control(socket, net::SIO_KEEPALIVE_VALS, &keep_alive, &mut [])
+}
+
+/// Has a socket that is to connect to this machine take the first no for an answer. Windows sends a
+/// SYN that was answered by a reset again, twice, and so a port that nobody listens on is told
+/// after two seconds. (A listener whose queue is full is taken for none, too: it says the same, and
+/// tells it at once.)
+pub(crate) fn ask_once(socket: &OwnedSocket) {
+    // Before 1709 it would be a number of times to send it again.
+    if build() < BUILD_OF_1709 {
+        return;
+    }
+    let initial = net::TCP_INITIAL_RTO_PARAMETERS {
+        // TCP_INITIAL_RTO_UNSPECIFIED_RTT: it stays as it is.
+        Rtt: u16::MAX,
+        // `((UCHAR) -2)` in mstcpip.h: what windows-sys has is that in 16 bits.
+        MaxSynRetransmissions: (net::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS & 0xff) as u8,
+    };
+    // Where it is not known, as under Wine, the answer takes its time.
+    let _ = control(socket, net::SIO_TCP_INITIAL_RTO, &initial, &mut []);
+}
+
+/// Has the new socket know that it was accepted by `listener`: until then it has no address, and
+/// cannot be shut down.
+pub(crate) fn now_accepted(socket: &OwnedSocket, listener: SOCKET) -> Result<(), Error> {
+    set(socket, (net::SOL_SOCKET, net::SO_UPDATE_ACCEPT_CONTEXT), &listener)
+}
+
+/// Has the socket know that it is connected.
+pub(crate) fn now_connected(socket: &OwnedSocket) -> Result<(), Error> {
+    set_bytes(socket, (net::SOL_SOCKET, net::SO_UPDATE_CONNECT_CONTEXT), &[])
+}
+
+/// Receives what is there into `storage`: `None` where nothing is, zero bytes at the end of the
+/// stream.
+pub(crate) fn receive(socket: &OwnedSocket, storage: &mut [u8]) -> Result<Option<usize>, Error> {
+    let len = i32::try_from(storage.len()).unwrap_or(i32::MAX);
+    // SAFETY: the call writes at most `len` bytes to the storage, which is exclusively ours.
+    let received = unsafe { net::recv(raw(socket), storage.as_mut_ptr(), len, 0) };
+    match usize::try_from(received) {
+        Ok(received) => Ok(Some(received)),
+        Err(_) => match last_error() {
+            error if error.code == net::WSAEWOULDBLOCK => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Ends the sending side.
+pub(crate) fn shutdown_write(socket: &OwnedSocket) {
+    // SAFETY: no memory is named. It fails only where the connection is gone already.
+    unsafe { net::shutdown(raw(socket), net::SD_SEND) };
+}
+
+/// Has the closing of the socket reset the connection, and discard what was not sent.
+pub(crate) fn reset_at_close(socket: &OwnedSocket) {
+    let linger = net::LINGER { l_onoff: 1, l_linger: 0 };
+    // Where it fails the connection is gone already.
+    let _ = set(socket, (net::SOL_SOCKET, net::SO_LINGER), &linger);
+}
+
+/// This end's address.
+pub(crate) fn local_address(socket: &OwnedSocket) -> Option<Address> {
+    // SAFETY: what is named is there while the call is made.
+    address_by(|start, len| unsafe { net::getsockname(raw(socket), start, len) })
+}
+
+/// The other end's address; none where it has left.
+pub(crate) fn peer_address(socket: &OwnedSocket) -> Option<Address> {
+    // SAFETY: what is named is there while the call is made.
+    address_by(|start, len| unsafe { net::getpeername(raw(socket), start, len) })
+}
+
+fn address_by(call: impl FnOnce(*mut SOCKADDR, *mut i32) -> i32) -> Option<Address> {
+    let len = (RawAddress::BYTES as u32).cast_signed();
+    let mut address = RawAddress { bytes: [0; RawAddress::BYTES], len };
+    let start = address.bytes.as_mut_ptr().cast();
+    check(call(start, &raw mut address.len)).ok()?;
+    address.parse()
+}
+
+/// Whether small sends leave at once.
+pub(crate) fn has_no_delay(socket: &OwnedSocket) -> bool {
+    let mut value = [0i32];
+    get(socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &mut value).is_ok() && value != [0]
+}
+
+/// Whether completions of the socket's operations can be told at once: only where the socket is the
+/// system's own, and not one of a provider that is layered over it.
+pub(crate) fn is_the_systems_own(socket: &OwnedSocket) -> bool {
+    let mut about = [net::WSAPROTOCOL_INFOW::default()];
+    get(socket, (net::SOL_SOCKET, net::SO_PROTOCOL_INFOW), &mut about).is_ok()
+        && about[0].dwServiceFlags1 & net::XP1_IFS_HANDLES != 0
+}
+
+fn get<T>(
+    socket: &OwnedSocket,
+    (level, name): (i32, i32),
+    value: &mut [T; 1],
+) -> Result<(), Error> {
+    let mut len = i32::try_from(size_of::<T>()).expect("a small value");
+    let start = value.as_mut_ptr().cast();
+    // SAFETY: the call writes at most `len` bytes to a value that is as long, and whose type has
+    // every pattern of bytes.
+    check(unsafe { net::getsockopt(raw(socket), level, name, start, &raw mut len) })
+}
+
+fn set<T>(socket: &OwnedSocket, option: (i32, i32), value: &T) -> Result<(), Error> {
+    // SAFETY: the bytes of a value that is there; the types that are given here have no padding.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr::from_ref(value).cast(), size_of::<T>()) };
+    set_bytes(socket, option, bytes)
+}
+
+fn set_bytes(socket: &OwnedSocket, (level, name): (i32, i32), value: &[u8]) -> Result<(), Error> {
+    let start = if value.is_empty() { ptr::null() } else { value.as_ptr() };
+    let len = i32::try_from(value.len()).expect("a small value");
+    // SAFETY: the call reads `len` bytes of the value.
+    check(unsafe { net::setsockopt(raw(socket), level, name, start, len) })
+}
+
+/// A control of the socket, with what it is given and where its answer goes.
+pub(crate) fn control<T>(
+    socket: &OwnedSocket,
+    code: u32,
+    given: &T,
+    answer: &mut [usize],
+) -> Result<(), Error> {
+    let given_len = u32::try_from(size_of::<T>()).expect("a small value");
+    let answer_len = u32::try_from(size_of_val(answer)).expect("a small value");
+    let mut returned = 0;
+    // SAFETY: the call reads so many bytes of what it is given and writes at most so many of the
+    // answer's, and ends before it returns, as it is given no OVERLAPPED.
+    check(unsafe {
+        net::WSAIoctl(
+            raw(socket),
+            code,
+            ptr::from_ref(given).cast(),
+            given_len,
+            answer.as_mut_ptr().cast(),
+            answer_len,
+            &raw mut returned,
+            ptr::null_mut(),
+            None,
+        )
+    })
+}
+
+fn check(result: i32) -> Result<(), Error> {
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// A random number of the system.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let how = BCRYPT_USE_SYSTEM_PREFERRED_RNG;
+    // SAFETY: the call writes eight bytes to eight bytes of ours.
+    let status = unsafe { BCryptGenRandom(ptr::null_mut(), bytes.as_mut_ptr(), 8, how) };
+    assert_eq!(status, 0, "the system gives random bytes");
+    u64::from_ne_bytes(bytes)
+}
+
+/// The number that Windows counts its versions by.
+fn build() -> u32 {
+    static BUILD: OnceLock<u32> = OnceLock::new();
+    *BUILD.get_or_init(|| {
+        let bytes = size_of::<OSVERSIONINFOW>() as u32;
+        let mut version = OSVERSIONINFOW { dwOSVersionInfoSize: bytes, ..Default::default() };
+        // SAFETY: the call writes a value that is of the size that it says.
+        unsafe { RtlGetVersion(&raw mut version) };
+        version.dwBuildNumber
+    })
+}
+
+/// Whether this is a server edition of Windows. (What cannot be told counts as none.)
+pub(crate) fn is_server() -> bool {
+    let mut wanted = OSVERSIONINFOEXW {
+        dwOSVersionInfoSize: size_of::<OSVERSIONINFOEXW>() as u32,
+        wProductType: VER_NT_WORKSTATION as u8,
+        ..Default::default()
+    };
+    // SAFETY: the calls read what they are given, which is of the size that it says; the last reads
+    // a value of this thread.
+    unsafe {
+        let mask = VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL as u8);
+        let is_workstation = VerifyVersionInfoW(&raw mut wanted, VER_PRODUCT_TYPE, mask) != 0;
+        !is_workstation && GetLastError() == ERROR_OLD_WIN_VERSION
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::is_wine;
+
+    fn listener(at: &str, no_delay: bool) -> io::Result<(OwnedSocket, Address)> {
+        let options = ListenOptions { no_delay, ..ListenOptions::default() };
+        listen(at.parse().expect("an address"), options)
+    }
+
+    /// Both ends of a connection, as the system gives them.
+    fn pair() -> [OwnedSocket; 2] {
+        let (listener, address) = listener("127.0.0.1:0", true).expect("a listener");
+        let near = std::net::TcpStream::connect(address.socket_addr()).expect("a connection");
+        // SAFETY: no memory is named.
+        let far = unsafe { net::accept(raw(&listener), ptr::null_mut(), ptr::null_mut()) };
+        assert_ne!(far, net::INVALID_SOCKET);
+        // SAFETY: the system has just made it, and nobody else has it.
+        [near.into(), unsafe { OwnedSocket::from_raw_socket(far as RawSocket) }]
+    }
+
+    fn option(socket: &OwnedSocket, option: (i32, i32)) -> i32 {
+        let mut value = [0];
+        get(socket, option, &mut value).expect("an option");
+        value[0]
+    }
+
+    #[test]
+    fn the_build_is_told() {
+        assert!(build() > 7600, "{}", build());
+    }
+
+    #[test]
+    fn a_listener_keeps_its_address_to_itself_and_remembers_the_delay_of_its_peers() {
+        for no_delay in [true, false] {
+            let (listener, _) = listener("127.0.0.1:0", no_delay).expect("a listener");
+            assert_eq!(has_no_delay(&listener), no_delay);
+            assert_ne!(option(&listener, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE)), 0);
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_does_not_block_and_delays_as_it_was_told() {
+        for no_delay in [true, false] {
+            let ends = pair();
+            for end in &ends {
+                prepare(end, no_delay).expect("prepared");
+                assert_eq!(option(end, (net::IPPROTO_TCP, net::TCP_NODELAY)) != 0, no_delay);
+                // One that blocks fails later.
+                set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32).expect("a limit");
+                assert_eq!(receive(end, &mut [0]), Ok(None), "it does not block");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_ipv4_to_others() {
+        let Ok((v6, address)) = listener("[::]:0", true) else {
+            return; // IPv6 is switched off on this machine.
+        };
+        assert_ne!(option(&v6, (net::IPPROTO_IPV6, net::IPV6_V6ONLY)), 0);
+        listener(&format!("0.0.0.0:{}", address.port()), true).expect("the same port");
+    }
+
+    #[test]
+    fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
+        /// What Windows asks before it gives a peer up.
+        const PROBES: i32 = 10;
+        for end in pair() {
+            prepare(&end, true).expect("prepared");
+            assert_ne!(option(&end, (net::SOL_SOCKET, net::SO_KEEPALIVE)), 0);
+            let seconds = |name| {
+                let mut value = [0i32];
+                get(&end, (net::IPPROTO_TCP, name), &mut value).map(|()| value[0])
+            };
+            match (seconds(net::TCP_KEEPIDLE), seconds(net::TCP_KEEPINTVL)) {
+                (Ok(idle), Ok(interval)) => assert!(idle + interval * PROBES < 30),
+                other => {
+                    assert!(is_wine(), "{other:?}");
+                    eprintln!("NOT TESTED: Wine does not tell for how long it waits");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_to_reset_discards_what_was_not_sent() {
+        for end in pair() {
+            reset_at_close(&end);
+            let mut linger = [net::LINGER::default()];
+            get(&end, (net::SOL_SOCKET, net::SO_LINGER), &mut linger).expect("an option");
+            assert_eq!((linger[0].l_onoff, linger[0].l_linger), (1, 0));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A send in flight: the memory that the kernel reads, in one box that does not move. A part of a
+//! file is read into memory first, and sent from there.
+
+use std::os::fd::AsRawFd;
+
+use io_uring::types::Fd;
+use io_uring::{opcode, squeue};
+use rustix::io::Errno;
+
+use crate::gather::{FileFault, Gather};
+use crate::token::Tag;
+
+/// Segments that leave in one request; a longer gather leaves in several.
+const MAX_SEGMENTS: usize = 64;
+/// Bytes of a file that are read and sent at a time, at most.
+const MAX_LOADED: usize = 256 * 1024;
+/// Boxes that a lane keeps for the next sends.
+const MAX_FREE: usize = 256;
+
+/// One send.
+pub(super) struct SendRequest {
+    tag: Tag,
+    gather: Gather,
+    /// True exactly when its cancellation has been requested.
+    cancel_requested: bool,
+    /// What is being read of a file.
+    loading: Option<Vec<u8>>,
+    /// True exactly when a thread of the kernel has been asked to read it, which may wait.
+    waited_for: bool,
+    header: libc::msghdr,
+    segments: [libc::iovec; MAX_SEGMENTS],
+}
+
+/// Boxes of sends that are over.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept: the kernel knows their address")]
+pub(super) struct FreeList {
+    boxes: Vec<Box<SendRequest>>,
+}
+
+impl SendRequest {
+    fn new() -> Box<Self> {
+        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: `msghdr` is plain data: zero lengths and null pointers are an empty message.
+        let header = unsafe { std::mem::zeroed() };
+        let segments = [nothing; MAX_SEGMENTS];
+        Box::new(Self {
+            tag: Tag(0),
+            gather: Gather::default(),
+            cancel_requested: false,
+            loading: None,
+            waited_for: false,
+            header,
+            segments,
+        })
+    }
+
+    /// Requests the cancellation. Returns whether this is the first request, so that the caller
+    /// must tell the kernel.
+    pub(super) fn request_cancel(&mut self) -> bool {
+        !std::mem::replace(&mut self.cancel_requested, true)
+    }
+
+    pub(super) fn is_cancel_requested(&self) -> bool {
+        self.cancel_requested
+    }
+
+    /// The request that sends what comes next on `fd`, or reads it from its file. It names memory
+    /// of this box and of what is in it.
+    pub(super) fn entry(&mut self, fd: Fd) -> squeue::Entry {
+        if let Some((file, offset, bytes)) = self.gather.file_ahead() {
+            let bytes = bytes.min(MAX_LOADED);
+            let memory = self.loading.insert(Vec::with_capacity(bytes));
+            let (file, bytes) = (Fd(file.descriptor().as_raw_fd()), bytes as u32);
+            return opcode::Read::new(file, memory.as_mut_ptr(), bytes).offset(offset).build();
+        }
+        self.point();
+        // What follows is on its way: one packet can take the beginning of it, too.
+        let more = if self.gather.file_follows() { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | more;
+        if self.header.msg_iovlen == 1 {
+            let only = self.segments[0];
+            // A longer one leaves in several requests.
+            let len = u32::try_from(only.iov_len).unwrap_or(u32::MAX);
+            let entry = opcode::Send::new(fd, only.iov_base.cast_const().cast(), len);
+            return entry.flags(flags).build();
+        }
+        let entry = opcode::SendMsg::new(fd, &raw const self.header);
+        entry.flags(flags.cast_unsigned()).build()
+    }
+
+    /// Describes the memory that comes next.
+    fn point(&mut self) {
+        let Self { gather, header, segments, .. } = self;
+        let mut used = 0;
+        for (place, bytes) in segments.iter_mut().zip(gather.slices()) {
+            place.iov_base = bytes.as_ptr().cast_mut().cast();
+            place.iov_len = bytes.len();
+            used += 1;
+        }
+        header.msg_iov = segments.as_mut_ptr();
+        header.msg_iovlen = used;
+    }
+
+    /// Whether the request in flight reads.
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
+    /// A read has ended: what comes next is memory, or, where the kernel did not do it without
+    /// waiting or was disturbed, the file again, for a thread of the kernel: then it is true.
+    pub(super) fn on_loaded(&mut self, result: Result<usize, Errno>) -> bool {
+        let mut memory = self.loading.take().expect("a read");
+        let waited_for = std::mem::take(&mut self.waited_for);
+        match result {
+            Ok(0) => self.gather.pad_file(FileFault::Short),
+            Ok(bytes) => {
+                assert!(bytes <= memory.capacity(), "more bytes read than there was room for");
+                // SAFETY: the kernel has written so many bytes to the beginning of the vector.
+                unsafe { memory.set_len(bytes) };
+                self.gather.load(memory);
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) if !waited_for => {
+                self.waited_for = true;
+                return true;
+            }
+            Err(errno) => self.gather.pad_file(FileFault::Failed(errno.into())),
+        }
+        false
+    }
+}
+
+impl FreeList {
+    /// A box for this send.
+    pub(super) fn take(&mut self, tag: Tag, gather: Gather) -> Box<SendRequest> {
+        let mut sending = self.boxes.pop().unwrap_or_else(SendRequest::new);
+        sending.tag = tag;
+        sending.gather = gather;
+        sending.cancel_requested = false;
+        (sending.loading, sending.waited_for) = (None, false);
+        sending
+    }
+
+    /// Takes apart a send that is over.
+    pub(super) fn keep(&mut self, mut sending: Box<SendRequest>) -> (Tag, Gather) {
+        let whose = (sending.tag, std::mem::take(&mut sending.gather));
+        if self.boxes.len() < MAX_FREE {
+            self.boxes.push(sending);
+        }
+        whose
+    }
+}
+
+impl std::fmt::Debug for SendRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SendRequest({:?}, {} bytes)", self.tag, self.gather.len())
+    }
+}
