@@ -57,7 +57,9 @@ pub use address::{Address, AddressError, Name};
 pub use buffer::Buffer;
 pub use counters::{Counters, Drained};
 pub use error::{Error, Failure};
-pub use file_op::{FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, is_beneath};
+pub use file_op::{
+    FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, is_beneath,
+};
 pub use gather::{FileFault, FilePart, Gather, Segment};
 pub use handle::{Directory, File, Listener, NewSocket, Usage};
 pub use lane::Lane;

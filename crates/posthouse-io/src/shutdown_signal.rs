@@ -35,9 +35,7 @@ impl ShutdownSignal {
 ///
 /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if it was called before; otherwise the system's
 /// error.
-pub fn on_shutdown_signal(
-    first: impl FnOnce(ShutdownSignal) + Send + 'static,
-) -> io::Result<()> {
+pub fn on_shutdown_signal(first: impl FnOnce(ShutdownSignal) + Send + 'static) -> io::Result<()> {
     static CALLED: crate::sync::AtomicBool = crate::sync::AtomicBool::new(false);
     if CALLED.swap(true, crate::sync::Ordering::Relaxed) {
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -70,8 +68,8 @@ fn watch(first: impl FnOnce(ShutdownSignal) + Send + 'static) -> io::Result<()> 
 
 #[cfg(windows)]
 fn watch(first: impl FnOnce(ShutdownSignal) + Send + 'static) -> io::Result<()> {
-    use crate::sys::{ConsoleEvent, on_console_event};
     use crate::sync::{Mutex, lock};
+    use crate::sys::{ConsoleEvent, on_console_event};
 
     let first = Mutex::new(Some(first));
     let take = move || lock(&first).take();

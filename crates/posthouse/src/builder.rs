@@ -69,8 +69,8 @@ impl<H: Handler> Builder<H> {
     pub fn start(self) -> Result<Endpoint<H>, StartError> {
         self.options.validate()?;
         self.tuning.validate()?;
-        let io = self.options.io(&self.tuning, self.network);
-        let (port, choice) = CompletionPort::open(io).map_err(StartError::System)?;
+        let (backend, io) = (self.options.backend(self.network), self.options.io(&self.tuning));
+        let (port, choice) = CompletionPort::open(backend, &io).map_err(StartError::System)?;
         tracing::info!(
             backend = choice.backend,
             layout = %choice.layout,

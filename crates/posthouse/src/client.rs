@@ -9,9 +9,7 @@ use crate::builder::Builder;
 use crate::close::{Close, DisconnectReason, HandlerResult};
 use crate::directory::Directory;
 use crate::endpoint::Endpoint;
-use crate::error::{
-    ConnectError, RequestError, RunError, SendError, StartError, WouldDeadlock,
-};
+use crate::error::{ConnectError, RequestError, RunError, SendError, StartError, WouldDeadlock};
 use crate::handler::Handler;
 use crate::id::PeerId;
 use crate::message::{Message, OwnedMessage};

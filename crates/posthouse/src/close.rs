@@ -306,10 +306,14 @@ mod tests {
     fn a_close_says_whose_fault_it_is_and_tells_the_peer_only_of_its_own() {
         let peer = Close::peer_fault(1000, "no number");
         assert_eq!(peer.reason().fault(), Fault::Peer);
-        assert!(matches!(peer.how, How::Gracefully { code: 1000, ref text, .. } if **text == *"no number"));
+        assert!(
+            matches!(peer.how, How::Gracefully { code: 1000, ref text, .. } if **text == *"no number")
+        );
         let internal: Close = "x".parse::<u8>().unwrap_err().into();
         assert_eq!(internal.reason().fault(), Fault::Local);
         assert!(internal.reason().to_string().contains("invalid digit"));
-        assert!(matches!(internal.how, How::Gracefully { ref text, .. } if **text == *"internal error"));
+        assert!(
+            matches!(internal.how, How::Gracefully { ref text, .. } if **text == *"internal error")
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use posthouse_io::{Notify, Selected, CompletionPort, LaneId, Layout};
+use posthouse_io::{CompletionPort, LaneId, Layout, Notify, Selected};
 
 use crate::accepting::Accepting;
 use crate::config::{SendConfig, SendConfigs, SendLimits};
@@ -18,7 +18,9 @@ use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
 use crate::options::{EndpointOptions, Tuning};
 use crate::registry::Registry;
 use crate::stats::Counts;
-use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak,
+};
 use crate::worker::Strands;
 
 /// So long past the deadline of the shutdown a connection is given up that nothing holds any more

@@ -5,8 +5,8 @@ use std::io;
 use posthouse_io::AddressError;
 use posthouse_wire::EncodeError;
 
-use posthouse_wire::Escaped;
 use crate::options::OptionsError;
+use posthouse_wire::Escaped;
 
 /// Makes `Debug` print what `Display` does: it is what `fn main() -> Result` prints.
 macro_rules! debug_as_display {
@@ -50,8 +50,10 @@ pub enum SendError {
         max_bytes: usize,
     },
     /// Kinds 4 to 31 are reserved for the protocol once hello is agreed, and in groups.
-    #[error("the message cannot be sent: kind {0} is reserved for the protocol once hello is \
-             agreed; use 0 to 3 or 32 to 255")]
+    #[error(
+        "the message cannot be sent: kind {0} is reserved for the protocol once hello is \
+             agreed; use 0 to 3 or 32 to 255"
+    )]
     ReservedKind(u8),
     /// Requests and replies need an agreed hello: the peer opened without one, or the framing has
     /// none.

@@ -140,33 +140,21 @@ pub trait Handler: Sized + Send + Sync + 'static {
     }
 
     /// Decides which file answers a download request. The default rejects it.
-    fn download_requested(
-        &self,
-        peer: &mut Peer<'_, Self>,
-        name: &str,
-    ) -> Result<Source, Reject> {
+    fn download_requested(&self, peer: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
         let _ = (peer, name);
         Err(Reject::new("no files are given here"))
     }
 
     /// Decides which directory answers a listing request. The default rejects it. The peer asks
     /// for names after `after`; an empty one asks for the first ones.
-    fn list_requested(
-        &self,
-        peer: &mut Peer<'_, Self>,
-        after: &str,
-    ) -> Result<Directory, Reject> {
+    fn list_requested(&self, peer: &mut Peer<'_, Self>, after: &str) -> Result<Directory, Reject> {
         let _ = (peer, after);
         Err(Reject::new("no files are listed here"))
     }
 
     /// Called once per transfer, on success or failure, on both sides, before `disconnected`. A
     /// file that came in is whole, verified, on the disk and under its final name.
-    fn transferred(
-        &self,
-        peer: &mut Peer<'_, Self>,
-        transfer: &FinishedTransfer,
-    ) -> HandlerResult {
+    fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let _ = (peer, transfer);
         Ok(())
     }

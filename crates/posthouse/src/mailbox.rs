@@ -15,8 +15,7 @@ use crate::target::Target;
 use crate::transfer::{Destination, Reject};
 
 /// Runs on a connection's strand.
-pub(crate) type PeerTask =
-    Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>;
+pub(crate) type PeerTask = Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>;
 /// Runs on a lane, off every strand.
 pub(crate) type EndpointTask = Box<dyn FnOnce() + Send>;
 

@@ -131,8 +131,7 @@ impl<'a> Responder<'a> {
             return;
         }
         let max = self.payload_bytes_max;
-        let framed =
-            posthouse_wire::encode_reply(self.id, status, kind, payload, max, self.frame);
+        let framed = posthouse_wire::encode_reply(self.id, status, kind, payload, max, self.frame);
         self.answer = match framed {
             Ok(()) => Answer::Framed,
             Err(error) => Answer::Failed(error.into()),

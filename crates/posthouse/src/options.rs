@@ -290,7 +290,11 @@ options! {
 }
 
 impl EndpointOptions {
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "every set of options has it")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "every set of options has it"
+    )]
     fn validate_together(&self) -> Result<(), OptionsError> {
         Ok(())
     }
@@ -303,12 +307,11 @@ impl EndpointOptions {
         }
     }
 
-    /// Returns the options of the completion port.
-    pub(crate) fn io(
+    /// Returns the backend to ask for.
+    pub(crate) fn backend(
         &self,
-        tuning: &Tuning,
         network: Option<posthouse_io::sim::Network>,
-    ) -> posthouse_io::Options {
+    ) -> posthouse_io::Backend {
         use posthouse_io::Backend as Io;
         match (network, self.backend) {
             (Some(network), _) => Io::Simulation(network),
@@ -319,7 +322,8 @@ impl EndpointOptions {
         }
     }
 
-    pub(crate) fn io(&self) -> posthouse_io::Options {
+    /// Returns the options of the completion port.
+    pub(crate) fn io(&self, tuning: &Tuning) -> posthouse_io::Options {
         posthouse_io::Options {
             layout: match self.layout {
                 Layout::Auto => None,

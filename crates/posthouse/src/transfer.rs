@@ -4,12 +4,12 @@ use std::fmt;
 
 use posthouse_wire::abort_code;
 
-use posthouse_wire::Escaped;
 use crate::core::Core;
 use crate::directory::Directory;
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
 use crate::sync::{Arc, AtomicU64, Ordering, Weak};
+use posthouse_wire::Escaped;
 
 /// A file that a peer offers.
 #[derive(Clone, Copy, Debug)]

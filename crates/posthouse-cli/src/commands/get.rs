@@ -8,13 +8,13 @@ use posthouse::{Directory, Target};
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use posthouse::Escaped;
 use crate::term::hints;
 use crate::term::terminal::Terminal;
 use crate::transfer_client::{
     ConnectFlags, Direction, FileClient, FileJob, JobSource, Listing, NextJob, PARTS_DIRECTORY,
     RunEnd, TransferFlags, TransferReport, parent_directory,
 };
+use posthouse::Escaped;
 
 /// Get files from a server with a directory.
 ///

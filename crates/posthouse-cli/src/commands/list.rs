@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use posthouse::Escaped;
 use crate::term::stdout;
 use crate::term::terminal::Terminal;
 use crate::term::timestamp::Timestamp;
 use crate::term::units::ByteSize;
 use crate::transfer_client::{ConnectFlags, FileClient, Listing, RetryPolicy};
+use posthouse::Escaped;
 
 /// List the files that a server has: size in bytes, time of modification (UTC), name.
 ///

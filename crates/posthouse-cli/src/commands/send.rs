@@ -12,13 +12,13 @@ use posthouse::Target;
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use posthouse::Escaped;
 use crate::term::terminal::Terminal;
 use crate::transfer_client::{
     ConnectFlags, Direction, FileClient, JobSource as _, ReportStyle, RunEnd, TransferFlags,
     TransferReport,
 };
 use path_jobs::PathJobs;
+use posthouse::Escaped;
 use tree::SendPath;
 use watch::WatchedDirectory;
 

@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::jobs::Direction;
 use super::run::RunEnd;
 use crate::failure::{CommandResult, Failure};
-use posthouse::Escaped;
 use crate::term::terminal::Terminal;
 use crate::term::units::ByteSize;
+use posthouse::Escaped;
 
 /// A smaller transfer shows no rate: its time is that of the disks, not of the network.
 const MIN_RATE_BYTES: u64 = 1 << 20;

@@ -131,7 +131,9 @@ impl Strand {
         let Some(deadline) = cx.core.life.shutdown_deadline() else { return };
         let close = match cx.now >= deadline {
             true => Close::abort(),
-            false => Close::with_code(posthouse_wire::bye_code::GOING_AWAY, "the server shuts down"),
+            false => {
+                Close::with_code(posthouse_wire::bye_code::GOING_AWAY, "the server shuts down")
+            }
         };
         self.close(cx, close, DisconnectReason::new(DisconnectKind::Shutdown, ""));
     }
@@ -181,8 +183,7 @@ impl Strand {
                 Ok(())
             });
         } else if let Some(plan) = extras.plan.take() {
-            let failure =
-                ConnectFailure { id: self.id, target: plan.into_target(), reason: *why };
+            let failure = ConnectFailure { id: self.id, target: plan.into_target(), reason: *why };
             self.call(cx, |callbacks, _| {
                 callbacks.connect_failed(&failure);
                 Ok(())

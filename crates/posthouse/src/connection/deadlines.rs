@@ -94,21 +94,37 @@ impl Connection {
             }
             Phase::Open if strand.unadmitted => {
                 let reason = not_admitted("not in time");
-                strand.close(cx, Close::with_code(code::NOT_ADMITTED, "not admitted in time"), reason);
+                strand.close(
+                    cx,
+                    Close::with_code(code::NOT_ADMITTED, "not admitted in time"),
+                    reason,
+                );
             }
             Phase::Open if self.inbound.end.is_some() => {
-                let reason = DisconnectReason::new(DisconnectKind::Ended, "before its requests were answered");
+                let reason = DisconnectReason::new(
+                    DisconnectKind::Ended,
+                    "before its requests were answered",
+                );
                 strand.close(cx, Close::graceful(), reason);
             }
             Phase::Open => {
                 let silent = strand.record.as_ref().is_some_and(|r| r.messages_received() == 0);
                 if silent {
-                    let reason = DisconnectReason::new(DisconnectKind::TooSlow, "no first message in time");
-                    strand.close(cx, Close::with_code(code::TOO_SLOW, "no first message in time"), reason);
+                    let reason =
+                        DisconnectReason::new(DisconnectKind::TooSlow, "no first message in time");
+                    strand.close(
+                        cx,
+                        Close::with_code(code::TOO_SLOW, "no first message in time"),
+                        reason,
+                    );
                 }
             }
             Phase::Draining => {
-                strand.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, ""));
+                strand.close(
+                    cx,
+                    Close::abort(),
+                    DisconnectReason::new(DisconnectKind::TooSlow, ""),
+                );
             }
             Phase::Lingering => strand.join(cx),
             Phase::New | Phase::Joining | Phase::Closing | Phase::Gone | Phase::GivenUp => {}

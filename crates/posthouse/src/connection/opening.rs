@@ -3,7 +3,7 @@
 use posthouse_io::{Address, Error, NewSocket, Op, Outcome as IoOutcome};
 
 use super::{Context, Phase, Strand};
-use crate::close::{Close, DisconnectReason, DisconnectKind};
+use crate::close::{Close, DisconnectKind, DisconnectReason};
 use crate::gate::Spoken;
 use crate::id::Operation;
 use crate::registry::Record;

@@ -8,10 +8,10 @@ use posthouse_wire::{
 use super::inbound::{Chunk, End};
 use super::{Connection, Context, Phase, Strand};
 use crate::close::{Close, DisconnectKind, DisconnectReason};
+use crate::config::UNADMITTED_PAYLOAD_BYTES_MAX;
 use crate::core::Reads;
 use crate::error::RequestError;
 use crate::id::Operation;
-use crate::config::UNADMITTED_PAYLOAD_BYTES_MAX;
 use crate::message::{Message, Responder};
 
 /// Chunks that may wait while a connection has its turns; with more, receiving stops.
@@ -166,7 +166,11 @@ impl Connection {
         let known = std::mem::replace(&mut self.inbound.budgeted_bytes, held);
         if held != known && !cx.core.assembly.resize(known, held, cx.core.options.assembly_bytes) {
             let text = "partly received frames hold as much memory as assembly_bytes allows";
-            self.strand.close(cx, Close::with_code(code::BUSY, "busy"), DisconnectReason::new(DisconnectKind::Busy, text));
+            self.strand.close(
+                cx,
+                Close::with_code(code::BUSY, "busy"),
+                DisconnectReason::new(DisconnectKind::Busy, text),
+            );
             self.inbound.discard(&mut cx.local.held);
             cx.core.assembly.resize(held, 0, usize::MAX);
             self.inbound.budgeted_bytes = 0;
@@ -198,7 +202,11 @@ impl Connection {
                 }
                 let partial = self.inbound.reader.is_partial();
                 let text = if partial { "in the middle of a frame" } else { "" };
-                strand.close(cx, Close::graceful(), DisconnectReason::new(DisconnectKind::Ended, text));
+                strand.close(
+                    cx,
+                    Close::graceful(),
+                    DisconnectReason::new(DisconnectKind::Ended, text),
+                );
             }
         }
     }
@@ -264,7 +272,9 @@ impl Strand {
         self.send_control(cx, control);
         match event {
             Ok(SessionEvent::Message { kind, payload }) => self.on_message(cx, kind, payload),
-            Ok(SessionEvent::Request { id, kind, payload }) => self.on_request(cx, id, kind, payload),
+            Ok(SessionEvent::Request { id, kind, payload }) => {
+                self.on_request(cx, id, kind, payload)
+            }
             Ok(SessionEvent::Reply { id, status, kind, payload }) => {
                 self.on_reply(cx, id, status, kind, payload);
             }
@@ -391,7 +401,9 @@ impl Strand {
         };
         let reply = match status {
             ReplyStatus::Ok => Ok(Message { kind, payload }),
-            ReplyStatus::Refused => Err(RequestError::Rejected(String::from_utf8_lossy(payload).into())),
+            ReplyStatus::Refused => {
+                Err(RequestError::Rejected(String::from_utf8_lossy(payload).into()))
+            }
         };
         cx.local.watch.kind(kind);
         self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
@@ -406,7 +418,9 @@ impl Strand {
     pub(super) fn on_violation(&mut self, cx: &mut Context<'_>, violation: &Violation) {
         let kind = match violation {
             Violation::Silent { .. } => DisconnectKind::Silent,
-            _ if violation.code() == posthouse_wire::bye_code::NOT_ADMITTED => DisconnectKind::NotAdmitted,
+            _ if violation.code() == posthouse_wire::bye_code::NOT_ADMITTED => {
+                DisconnectKind::NotAdmitted
+            }
             _ if violation.code() == posthouse_wire::bye_code::TOO_SLOW => DisconnectKind::TooSlow,
             _ => DisconnectKind::Protocol,
         };

@@ -398,13 +398,7 @@ impl Hands<'_, '_> {
 
 impl Transfers {
     /// Enters a job whose first operation this is.
-    fn begin(
-        &mut self,
-        hands: &mut Hands<'_, '_>,
-        by_peer: bool,
-        work: Work,
-        first: FileOp,
-    ) -> u8 {
+    fn begin(&mut self, hands: &mut Hands<'_, '_>, by_peer: bool, work: Work, first: FileOp) -> u8 {
         let vacant = self.jobs.iter().position(Option::is_none);
         let place = vacant.unwrap_or_else(|| {
             self.jobs.push(None);
@@ -661,9 +655,9 @@ impl Transfers {
         while let Some((id, _)) = self.lists.iter().find(|(_, list)| list.until <= now) {
             let id = *id;
             let list = self.lists.remove(&id).expect("just found");
-            hands.strand.call(hands.cx, |callbacks, output| {
-                (list.then)(callbacks, output, Err(expired()))
-            });
+            hands
+                .strand
+                .call(hands.cx, |callbacks, output| (list.then)(callbacks, output, Err(expired())));
         }
         while let Some((id, _)) = self.offers.iter().find(|(_, offer)| offer.until <= now) {
             let id = *id;
@@ -679,11 +673,7 @@ impl Transfers {
     }
 }
 
-fn fail_errand(
-    hands: &mut Hands<'_, '_>,
-    errand: Errand,
-    error: TransferError,
-) {
+fn fail_errand(hands: &mut Hands<'_, '_>, errand: Errand, error: TransferError) {
     match errand {
         Errand::Offer { progress, .. } | Errand::Get { progress, .. } => {
             hands.tell(progress, Err(error));

@@ -39,8 +39,7 @@ pub(super) fn check(name: &str, value: u64, (min, max): (u64, u64)) -> Result<()
 }
 
 pub(super) fn from_toml<T: OptionSet>(text: &str) -> Result<T, OptionsError> {
-    let options: T =
-        toml::from_str(text).map_err(|e| OptionsError::new(e.to_string().trim()))?;
+    let options: T = toml::from_str(text).map_err(|e| OptionsError::new(e.to_string().trim()))?;
     options.validate()?;
     Ok(options)
 }

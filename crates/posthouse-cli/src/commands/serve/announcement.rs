@@ -6,8 +6,8 @@ use std::path::{self, Path};
 
 use posthouse::{Address, Framing};
 
-use posthouse::Escaped;
 use crate::term::hints;
+use posthouse::Escaped;
 
 pub(super) struct Announcement<'a> {
     pub(super) addresses: Vec<Address>,

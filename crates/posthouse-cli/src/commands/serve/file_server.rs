@@ -12,9 +12,9 @@ use posthouse::{
 use super::line_writer::LineSender;
 use crate::failure::{CommandResult, Failure};
 use crate::settings::ListenSettings;
-use posthouse::Escaped;
 use crate::term::hints;
 use crate::term::units::{self, ByteSize};
+use posthouse::Escaped;
 
 /// The directory to serve, and what peers may do with it: flags of `serve`.
 #[derive(Debug, Args)]

@@ -197,9 +197,9 @@ impl Transfers {
             return hands.tell(get.progress, Err(error));
         }
         if let Some(list) = self.lists.remove(&id) {
-            return hands.strand.call(hands.cx, |callbacks, output| {
-                (list.then)(callbacks, output, Err(error))
-            });
+            return hands
+                .strand
+                .call(hands.cx, |callbacks, output| (list.then)(callbacks, output, Err(error)));
         }
         if self.offers.remove(&id).is_some() {
             return; // the program's answer comes too late

@@ -18,12 +18,7 @@ pub(super) struct Listing {
 }
 
 impl Transfers {
-    pub(super) fn begin_list(
-        &mut self,
-        hands: &mut Hands<'_, '_>,
-        after: &str,
-        then: ListTask,
-    ) {
+    pub(super) fn begin_list(&mut self, hands: &mut Hands<'_, '_>, after: &str, then: ListTask) {
         let id = self.next_id(hands);
         let until = hands.timeout_at();
         if hands.say(TransferFrame::List { id, after: after.as_bytes() }) {
@@ -48,9 +43,9 @@ impl Transfers {
             Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
         });
         let entries = entries.collect();
-        hands.strand.call(hands.cx, |callbacks, output| {
-            (list.then)(callbacks, output, Ok(entries))
-        });
+        hands
+            .strand
+            .call(hands.cx, |callbacks, output| (list.then)(callbacks, output, Ok(entries)));
     }
 
     /// The peer asks.
@@ -105,12 +100,7 @@ impl Transfers {
 
 /// Says as many entries as a frame takes; `after` goes on from there. False: nothing was said, for
 /// none of these can be shown and others follow.
-fn listed(
-    hands: &mut Hands<'_, '_>,
-    id: u32,
-    entries: &[IoEntry],
-    more: bool,
-) -> bool {
+fn listed(hands: &mut Hands<'_, '_>, id: u32, entries: &[IoEntry], more: bool) -> bool {
     // What could not be offered either is not shown.
     let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
     let entries = entries.map(|entry| ListingEntry {

@@ -7,9 +7,9 @@ use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
 use posthouse_wire::{FileName, FileReceiver, TransferFrame, Violation};
 
 use super::{Hands, JOBS_MAX, Transfers, Work};
-use posthouse_wire::Escaped;
 use crate::directory::{Directory, Reservation, Spent};
-use crate::transfer::{Offer, TransferHandle, TransferError, TransferErrorKind};
+use crate::transfer::{Offer, TransferError, TransferErrorKind, TransferHandle};
+use posthouse_wire::Escaped;
 
 /// Bytes that are read at a time to compare what is there.
 const HELD_BYTES: usize = 256 * 1024;

@@ -11,7 +11,7 @@ use posthouse_wire::{Action, FileName, FileSender, TransferFrame, TransferViolat
 use super::receiving::COMPARED_PER_SECOND;
 use super::{CHUNK_BYTES_MIN, Hands, Phase, Transfers, Work};
 use crate::directory::Directory;
-use crate::transfer::{TransferHandle, TransferError, TransferErrorKind};
+use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
 
 /// A line that takes longer for a chunk gets smaller ones: a message waits for one of them.
 const CHUNK_TIME_MAX: Duration = Duration::from_millis(500);
