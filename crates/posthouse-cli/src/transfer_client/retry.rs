@@ -1,11 +1,11 @@
-//! The pauses between backoff, and the time after which a client gives up.
+//! The pauses between attempts, and the time after which a client gives up.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 /// The time without progress after which a client gives up by default.
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-/// The first pause between two backoff; each one after it is twice as long.
+/// The first pause between two attempts; each one after it is twice as long.
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -23,7 +23,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The backoff that failed since the last progress.
+/// The attempts that failed since the last progress.
 #[derive(Debug)]
 pub(super) struct Backoff {
     policy: RetryPolicy,
@@ -41,7 +41,7 @@ impl Backoff {
         self.policy
     }
 
-    /// Forgets the failed backoff, after progress.
+    /// Forgets the failed attempts, after progress.
     pub(super) fn reset(&mut self) {
         self.failing_since = None;
         self.failed = 0;
@@ -61,7 +61,7 @@ impl Backoff {
     }
 }
 
-/// The pause after this number of failed backoff.
+/// The pause after this number of failed attempts.
 pub(super) fn pause_after(failed: u32) -> Duration {
     MIN_PAUSE.saturating_mul(1 << failed.saturating_sub(1).min(10)).min(MAX_PAUSE)
 }

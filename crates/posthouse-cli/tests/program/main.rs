@@ -17,6 +17,7 @@ mod native_client;
 mod resume;
 mod send;
 mod serve;
+mod serve_config;
 mod serve_directory;
 mod sim;
 mod tempdir;

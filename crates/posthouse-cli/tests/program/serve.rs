@@ -59,47 +59,6 @@ fn every_listener_is_announced_in_one_line_and_echoes() {
 }
 
 #[test]
-fn the_printed_configuration_can_be_given_back_and_each_source_counts_more_than_the_last() {
-    let printed = run(["serve", "--print-config", "--set", "tuning.backlog=77"]).expect(0).stdout;
-    let file = TemporaryFile::new("printed.toml", &printed);
-    let again = run(["serve", "--print-config", "--config", file.text()]).expect(0).stdout;
-    assert_eq!(again, printed);
-
-    let file = TemporaryFile::new("sources.toml", "io_workers = 1\nmax_connections = 1\n");
-    let words = ["serve", "--print-config", "--config", file.text()];
-    let more = ["--set", "io_workers=2", "--set", "max_frame=222", "--max-frame", "333"];
-    let merged = run(words.into_iter().chain(more)).expect(0).stdout;
-    for line in ["io_workers = 2", "max_connections = 1", "max_frame = 333"] {
-        assert!(merged.lines().any(|other| other == line), "{line} is missing in {merged}");
-    }
-}
-
-#[test]
-fn a_wrong_configuration_is_told_with_file_line_option_and_what_to_do() {
-    for (number, (text, parts)) in [
-        ("\nmax_conections = 4", &["line 2", "max_conections", "--print-config"][..]),
-        ("max_frame = 0", &["line 1", "max_frame", "must be"]),
-        ("layout = \"round\"", &["line 1", "layout", "round", "pinned"]),
-        ("[tuning]\nbacklog = \"x\"", &["line 2", "backlog", "invalid type"]),
-        ("a = [", &["line 1", "a = ["]),
-    ]
-    .iter()
-    .enumerate()
-    {
-        let file = TemporaryFile::new(&format!("wrong-{number}.toml"), text);
-        let ended = run(["serve", "--config", file.text()]).expect(2);
-        ended.expect_stderr(parts);
-        ended.expect_stderr(&[file.text()]);
-    }
-    run(["serve", "--config", "/nowhere/x.toml"])
-        .expect(2)
-        .expect_stderr(&["/nowhere/x.toml", "cannot read"]);
-    run(["serve", "--set", "layout"]).expect(2).expect_stderr(&["--set layout", "NAME=VALUE"]);
-    run(["serve", "--set", "colour=red"]).expect(2).expect_stderr(&["colour", "no such option"]);
-    run(["serve", "--io-workers", "99"]).expect(2).expect_stderr(&["--io-workers 99", "0 to 64"]);
-}
-
-#[test]
 fn it_goes_beyond_this_machine_only_with_a_key_or_when_told() {
     let beyond = ["serve", "--listen", "0.0.0.0:0"];
     run(beyond).expect(2).expect_stderr(&["0.0.0.0:0", "other machines", "--key-file", "--open"]);
@@ -191,7 +150,12 @@ mod endings {
     fn a_second_signal_ends_at_once_though_a_peer_holds_on() {
         for request in [StopRequest::Terminate, StopRequest::Interrupt] {
             // Drains for longer than the test waits.
-            let (server, address) = serve(&["--set", "close_timeout_ms=3600000"]);
+            let (server, address) = serve(&[
+                "--set",
+                "close_timeout_ms=3600000",
+                "--set",
+                "shutdown_timeout_ms=3600000",
+            ]);
             let mut stream = connect(address);
             exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
             server.request_stop(StopRequest::Terminate);
@@ -204,7 +168,8 @@ mod endings {
 
     #[test]
     fn a_peer_that_holds_on_is_given_up_when_the_time_is_over() {
-        let (server, address) = serve(&["--set", "close_timeout_ms=50"]);
+        let (server, address) =
+            serve(&["--set", "close_timeout_ms=3600000", "--set", "shutdown_timeout_ms=50"]);
         let mut stream = connect(address);
         exchange(&mut stream, &frame(0, b"x"), &frame(0, b"x"));
         server.request_stop(StopRequest::Terminate);

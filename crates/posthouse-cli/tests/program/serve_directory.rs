@@ -74,7 +74,7 @@ fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
     let (address, file) = (address.to_string(), here.text("a"));
     let sent = run(["send", &address, &file]).expect(1);
     assert!(sent.stderr.contains("refused: no files are taken here"), "{sent:#?}");
-    run(["list", &address]).expect(1).expect_stderr(&["does not list", "no files are given here"]);
+    run(["list", &address]).expect(1).expect_stderr(&["does not list", "no files are listed here"]);
 }
 
 #[test]
