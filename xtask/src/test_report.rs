@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::Outcome;
+use crate::Result;
 
 const MARK: &str = "NOT TESTED: ";
 
@@ -23,7 +23,7 @@ fn path(root: &Path, profile: &str) -> PathBuf {
 }
 
 /// Removes the report of an earlier run.
-pub(crate) fn remove(root: &Path, profile: &str) -> Outcome {
+pub(crate) fn remove(root: &Path, profile: &str) -> Result {
     let path = path(root, profile);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -34,7 +34,7 @@ pub(crate) fn remove(root: &Path, profile: &str) -> Outcome {
 }
 
 /// Reads the report of a run; it is empty if nextest did not run.
-pub(crate) fn read(root: &Path, profile: &str) -> Outcome<TestReport> {
+pub(crate) fn read(root: &Path, profile: &str) -> Result<TestReport> {
     let path = path(root, profile);
     match fs::read_to_string(&path) {
         Ok(report) => Ok(parse(&report)),
