@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 /// The crates whose interface others use. A listing names what a crate shows of another crate in
 /// one line (`pub use`): the items are in the listing of the other crate.
@@ -28,7 +28,7 @@ const STAND_IN: &str = "POSTHOUSE_XTASK_RUSTDOC";
 /// # Errors
 ///
 /// The lines that differ.
-pub(crate) fn run(bless: bool) -> Outcome {
+pub(crate) fn run(bless: bool) -> Result {
     let root = workspace::root();
     document(&root)?;
     let mut differences = Vec::new();
@@ -82,7 +82,7 @@ pub(crate) fn stand_in(rustdoc: &OsStr, arguments: impl Iterator<Item = OsString
 }
 
 /// Makes rustdoc write its JSON, with the dependencies that the lints have compiled.
-fn document(root: &Path) -> Outcome {
+fn document(root: &Path) -> Result {
     let this = std::env::current_exe()
         .map_err(|error| format!("cannot find this program to stand in for rustdoc: {error}"))?;
     let rustdoc = std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into());
@@ -96,7 +96,7 @@ fn document(root: &Path) -> Outcome {
 }
 
 /// One line for each public item.
-fn listing(root: &Path, name: &str) -> Outcome<Vec<String>> {
+fn listing(root: &Path, name: &str) -> Result<Vec<String>> {
     let json = format!("doc/{}.json", name.replace('-', "_"));
     let interface =
         public_api::Builder::from_rustdoc_json(workspace::target_directory(root)?.join(json))

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::steps::Step;
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
-/// Where the runner puts a result, unless the words say otherwise. A quick one is for a look, a
-/// full one is kept.
+/// The directories of results, unless the arguments say otherwise: full ones are kept, quick ones
+/// are not.
 const RESULTS: &str = "bench/results";
 const RESULTS_QUICK: &str = "results";
 
-pub(crate) fn run(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[String]) -> Result {
     let root = workspace::root();
     let target = workspace::target_directory(&root)?.join("bench");
     workspace::succeed(&mut build(&root, &target))?;
@@ -29,7 +29,7 @@ pub(crate) fn run(words: &[String]) -> Outcome {
 }
 
 /// Files by several ways, with the program as it is released.
-fn files(root: &Path, target: &Path, words: &[String]) -> Outcome {
+fn files(root: &Path, target: &Path, words: &[String]) -> Result {
     let program = ["build", "--release", "--package", "posthouse-cli"];
     workspace::succeed(&mut workspace::cargo(root, &program))?;
     let mut command = Command::new(target.join("release/files"));

@@ -1,8 +1,8 @@
 //! `cargo xtask crash_test`: sends files while the sender, or the receiver, is killed repeatedly.
 //!
-//! After each kill nothing may be under a final name that is not whole and right, and the next
-//! attempt must go on with what lies on the disk: sent again is at most one chunk. What is killed
-//! when is drawn from a seed; what it does at that moment is another thing each time.
+//! After each kill only complete files may be under final names, and the next attempt must resume:
+//! it may send at most one chunk again. A seed decides when a process is killed; what the process
+//! does at that moment differs from run to run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::workspace::{kill, wait_within};
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 /// The size of the file that is sent while a process is killed.
 const FILE_BYTES: usize = 96 << 20;
@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     seed: u64,
 }
 
-pub(crate) fn run(settings: Settings) -> Outcome {
+pub(crate) fn run(settings: Settings) -> Result {
     let root = workspace::root();
     workspace::succeed(&mut workspace::cargo(
         &root,
@@ -74,7 +74,7 @@ struct Counts {
 }
 
 impl Campaign {
-    fn run(mut self, kills: u64) -> Outcome {
+    fn run(mut self, kills: u64) -> Result {
         let outbox = self.directory.path().join("outbox");
         make(&outbox)?;
         let counts = self.all(kills, &outbox)?;
@@ -86,7 +86,7 @@ impl Campaign {
         Ok(())
     }
 
-    fn all(&mut self, kills: u64, outbox: &Path) -> Outcome<Counts> {
+    fn all(&mut self, kills: u64, outbox: &Path) -> Result<Counts> {
         let mut counts = Counts::default();
         for victim in [Victim::Sender, Victim::Receiver] {
             let until = counts.kills + kills.div_ceil(2);
@@ -104,7 +104,7 @@ impl Campaign {
         outbox: &Path,
         until: u64,
         counts: &mut Counts,
-    ) -> Outcome {
+    ) -> Result {
         let inbox = self.directory.path().join(format!("inbox-{}", counts.kills));
         make(&inbox)?;
         let content = self.rng.bytes(FILE_BYTES);
@@ -136,23 +136,25 @@ impl Campaign {
             }
             let said = finish(sender)?;
             let resumed = resumed_from(&said)?;
-            // The last part of what had come may have been half a chunk.
+            // The last chunk may have arrived in part.
             let again = held.saturating_sub(resumed);
             if again > CHUNK_BYTES {
-                return Err(format!("{held} bytes were there, and it went on at {resumed}"));
+                return Err(format!(
+                    "{held} bytes had arrived, and the sender resumed at {resumed}"
+                ));
             }
             counts.resent_bytes_max = counts.resent_bytes_max.max(again);
             counts.files += 1;
             check(&inbox, &content)?;
             if !inbox.join("file.bin").exists() {
-                return Err(format!("the sender said well, and there is no file: {said}"));
+                return Err(format!("the sender succeeded, and there is no file: {said}"));
             }
             kill(&mut server)?;
             return fs::remove_dir_all(&inbox).map_err(|error| error.to_string());
         }
     }
 
-    fn serve(&mut self, inbox: &Path) -> Outcome<Child> {
+    fn serve(&mut self, inbox: &Path) -> Result<Child> {
         let address = format!("127.0.0.1:{}", self.port);
         let mut command = Command::new(&self.program);
         command.args(["serve", "--backend", &self.backend, "--listen", &address, "--dir"]);
@@ -165,7 +167,7 @@ impl Campaign {
             .split_whitespace()
             .find_map(|word| word.trim_end_matches(';').strip_prefix("127.0.0.1:")?.parse().ok());
         self.port = port.ok_or_else(|| format!("no address in {line:?}"))?;
-        // Whatever it still says is read, so that it never waits for a reader.
+        // The rest of its output is read, so that it never waits for a reader.
         std::thread::spawn(move || {
             let mut rest = String::new();
             let _ = stdout.read_to_string(&mut rest);
@@ -173,7 +175,7 @@ impl Campaign {
         Ok(server)
     }
 
-    fn send(&self, file: &Path) -> Outcome<Child> {
+    fn send(&self, file: &Path) -> Result<Child> {
         let address = format!("127.0.0.1:{}", self.port);
         let mut command = Command::new(&self.program);
         command.args(["send", "--backend", &self.backend, "--json", &address]).arg(file);
@@ -181,7 +183,7 @@ impl Campaign {
     }
 }
 
-fn start(command: &mut Command) -> Outcome<Child> {
+fn start(command: &mut Command) -> Result<Child> {
     command
         .stdin(Stdio::null())
         .spawn()
@@ -189,7 +191,7 @@ fn start(command: &mut Command) -> Outcome<Child> {
 }
 
 /// Waits for a sender that nobody kills, and returns its output.
-fn finish(mut sender: Child) -> Outcome<String> {
+fn finish(mut sender: Child) -> Result<String> {
     if wait_within(&mut sender, SEND_TIMEOUT)?.is_none() {
         kill(&mut sender)?;
         return Err("the sender hangs".to_owned());
@@ -202,16 +204,16 @@ fn finish(mut sender: Child) -> Outcome<String> {
     if status.success() { Ok(said) } else { Err(format!("the sender failed: {said}")) }
 }
 
-/// Where the file's transfer began.
-fn resumed_from(said: &str) -> Outcome<u64> {
+/// Returns the offset at which the transfer of the file began.
+fn resumed_from(said: &str) -> Result<u64> {
     let first = said.lines().next().unwrap_or_default();
     let object: serde_json::Value =
         serde_json::from_str(first).map_err(|error| format!("{first:?} is no JSON: {error}"))?;
     object["resumed_from"].as_u64().ok_or_else(|| format!("no resumed_from in {first}"))
 }
 
-/// Nothing is under a final name but the whole file.
-fn check(inbox: &Path, content: &[u8]) -> Outcome {
+/// Checks that there is nothing under a final name except the whole file.
+fn check(inbox: &Path, content: &[u8]) -> Result {
     for entry in fs::read_dir(inbox).map_err(|error| error.to_string())? {
         let path = entry.map_err(|error| error.to_string())?.path();
         if path.file_name().is_some_and(|name| name == ".posthouse") {
@@ -219,14 +221,14 @@ fn check(inbox: &Path, content: &[u8]) -> Outcome {
         }
         let there = fs::read(&path).map_err(|error| error.to_string())?;
         if path.file_name().is_none_or(|name| name != "file.bin") || there != content {
-            return Err(format!("{} is there and is not what was sent", path.display()));
+            return Err(format!("{} is not the file that was sent", path.display()));
         }
     }
     Ok(())
 }
 
-/// How much of the file lies unfinished.
-fn part_bytes(inbox: &Path) -> Outcome<u64> {
+/// Returns the bytes of unfinished files.
+fn part_bytes(inbox: &Path) -> Result<u64> {
     let Ok(parts) = fs::read_dir(inbox.join(".posthouse")) else { return Ok(0) };
     let mut bytes = 0;
     for part in parts {
@@ -236,8 +238,8 @@ fn part_bytes(inbox: &Path) -> Outcome<u64> {
     Ok(bytes)
 }
 
-/// Waits until a receiver that lives has written what it had from a sender that does not.
-fn settle(inbox: &Path) -> Outcome {
+/// Waits until the receiver has written everything that it had from a killed sender.
+fn settle(inbox: &Path) -> Result {
     let mut before = part_bytes(inbox)?;
     for _ in 0..100 {
         std::thread::sleep(Duration::from_millis(20));
@@ -247,14 +249,14 @@ fn settle(inbox: &Path) -> Outcome {
         }
         before = now;
     }
-    Err("the receiver goes on writing without a sender".to_owned())
+    Err("the receiver does not stop writing without a sender".to_owned())
 }
 
-fn make(path: &Path) -> Outcome {
+fn make(path: &Path) -> Result {
     fs::create_dir_all(path).map_err(|error| format!("cannot make {}: {error}", path.display()))
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Outcome {
+fn write(path: &Path, bytes: &[u8]) -> Result {
     fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 

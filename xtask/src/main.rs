@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// The result of a chore: the error is a sentence for the person at the terminal.
-type Outcome<T = ()> = Result<T, String>;
+type Result<T = (), E = String> = std::result::Result<T, E>;
 
 /// The chores of Posthouse.
 #[derive(Parser)]

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 use campaign::{Campaign, Verdict};
 use copy::Copy;
 
@@ -32,7 +32,7 @@ struct Mutant {
 }
 
 /// Checks that every patch applies, or names all that do not.
-pub(crate) fn check() -> Outcome {
+pub(crate) fn check() -> Result {
     let root = workspace::root();
     let mutants = read(&root)?;
     let failed: Vec<String> =
@@ -45,7 +45,7 @@ pub(crate) fn check() -> Outcome {
 }
 
 /// Runs the campaign against the mutant `name`, or against all of them.
-pub(crate) fn run(name: Option<&str>, seeds: u64) -> Outcome {
+pub(crate) fn run(name: Option<&str>, seeds: u64) -> Result {
     let root = workspace::root();
     let chosen = choose(read(&root)?, name)?;
     // A stale patch is reported at once, not after the campaigns before it.
@@ -71,7 +71,7 @@ pub(crate) fn run(name: Option<&str>, seeds: u64) -> Outcome {
     Err(format!("{} of {} not found: {}", missed.len(), chosen.len(), missed.join(", ")))
 }
 
-fn try_one(mutant: &Mutant, copy: &Copy, unchanged: &Path, seeds: u64) -> Outcome<Verdict> {
+fn try_one(mutant: &Mutant, copy: &Copy, unchanged: &Path, seeds: u64) -> Result<Verdict> {
     copy.restore()?;
     apply(mutant, &copy.tree(), &[])?;
     let program = copy.build().map_err(|error| format!("{}: {error}", mutant.name))?;
@@ -91,7 +91,7 @@ fn try_one(mutant: &Mutant, copy: &Copy, unchanged: &Path, seeds: u64) -> Outcom
 }
 
 /// Applies the patch to the files in `tree`.
-fn apply(mutant: &Mutant, tree: &Path, options: &[&str]) -> Outcome {
+fn apply(mutant: &Mutant, tree: &Path, options: &[&str]) -> Result {
     let mut git = Command::new("git");
     git.arg("apply").args(options).arg(&mutant.patch).current_dir(tree);
     // In a subdirectory of a repository git would take the paths from the root of the repository.
@@ -105,7 +105,7 @@ fn apply(mutant: &Mutant, tree: &Path, options: &[&str]) -> Outcome {
 }
 
 /// All mutants, in the order of their names.
-fn read(root: &Path) -> Outcome<Vec<Mutant>> {
+fn read(root: &Path) -> Result<Vec<Mutant>> {
     let directory = root.join(PATCHES);
     let failed = |error| format!("cannot read {PATCHES}: {error}");
     let mut mutants = Vec::new();
@@ -118,7 +118,7 @@ fn read(root: &Path) -> Outcome<Vec<Mutant>> {
     Ok(mutants)
 }
 
-fn parse(patch: PathBuf, text: &str) -> Outcome<Mutant> {
+fn parse(patch: PathBuf, text: &str) -> Result<Mutant> {
     let name = patch.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let head = |mark: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(mark));
@@ -129,7 +129,7 @@ fn parse(patch: PathBuf, text: &str) -> Outcome<Mutant> {
     Ok(Mutant { name, patch, mistake, found_by })
 }
 
-fn choose(mut mutants: Vec<Mutant>, name: Option<&str>) -> Outcome<Vec<Mutant>> {
+fn choose(mut mutants: Vec<Mutant>, name: Option<&str>) -> Result<Vec<Mutant>> {
     let Some(name) = name else { return Ok(mutants) };
     let names: Vec<_> = mutants.iter().map(|mutant| mutant.name.clone()).collect();
     mutants.retain(|mutant| mutant.name == name);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::steps::Step;
-use crate::{Outcome, wine, workspace};
+use crate::{Result, wine, workspace};
 
 struct Part {
     /// The program that has to be found.
@@ -110,7 +110,7 @@ pub(crate) fn missing() -> Vec<String> {
 }
 
 /// Fails if a part is missing.
-pub(crate) fn require_all() -> Outcome {
+pub(crate) fn require_all() -> Result {
     let missing = missing();
     if missing.is_empty() {
         return Ok(());

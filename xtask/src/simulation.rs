@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
-pub(crate) fn run(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[String]) -> Result {
     let mut command = command(&workspace::root());
     workspace::succeed(command.args(words))
 }

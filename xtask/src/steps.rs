@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 pub(crate) struct Step {
     pub(crate) name: String,
@@ -15,7 +15,7 @@ pub(crate) enum Work {
     /// A program that succeeds or fails.
     Program(Command),
     /// A chore of this program.
-    Chore(fn() -> Outcome),
+    Chore(fn() -> Result),
 }
 
 impl Step {
@@ -23,7 +23,7 @@ impl Step {
         Self { name: name.into(), work: Work::Program(command) }
     }
 
-    pub(crate) fn chore(name: &str, chore: fn() -> Outcome) -> Self {
+    pub(crate) fn chore(name: &str, chore: fn() -> Result) -> Self {
         Self { name: name.into(), work: Work::Chore(chore) }
     }
 }

@@ -4,9 +4,9 @@
 //! network of its own, where nobody else looks for a port:
 //! `unshare -rn sh -c 'ip link set lo up && cargo xtask stress --connections 10000000'`.
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
-pub(crate) fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Result {
     let program = ["run", "--release", "--package", "posthouse-stress", "--"];
     workspace::succeed(workspace::cargo(&workspace::root(), &program).args(arguments))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::steps::{self, Step};
 use crate::workspace::{self, cargo};
-use crate::{Outcome, api, bench, mutants, prerequisites, simulation, test_report, tidy, wine};
+use crate::{Result, api, bench, mutants, prerequisites, simulation, test_report, tidy, wine};
 
 /// Seeds of the campaign at the end: enough to notice a broken change, short enough to wait for.
 pub(crate) const SEEDS_DEFAULT: u64 = 5000;
@@ -12,7 +12,7 @@ pub(crate) const SEEDS_DEFAULT: u64 = 5000;
 /// The profile of nextest.
 const PROFILE: &str = "default";
 
-pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
+pub(crate) fn run(ci: bool, seeds: u64) -> Result {
     if ci {
         prerequisites::require_all()?;
     }
@@ -41,7 +41,7 @@ pub(crate) fn run(ci: bool, seeds: u64) -> Outcome {
 /// The cheap and general first, the long and particular last. Lints and documentation share their
 /// dependencies in one build, all tests and examples in another, Windows has a third, and the
 /// campaign a fourth.
-fn plan(root: &Path, seeds: u64, ci: bool, notes: &mut Vec<String>) -> Outcome<Vec<Step>> {
+fn plan(root: &Path, seeds: u64, ci: bool, notes: &mut Vec<String>) -> Result<Vec<Step>> {
     let mut clippy = cargo(root, &["clippy", "--workspace", "--all-targets"]);
     clippy.args(["--", "-D", "warnings"]);
     // Of libraries: the program has the name of one, and its pages would replace theirs.

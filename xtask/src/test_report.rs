@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::Outcome;
+use crate::Result;
 
 const MARK: &str = "NOT TESTED: ";
 
@@ -23,7 +23,7 @@ fn path(root: &Path, profile: &str) -> PathBuf {
 }
 
 /// Removes the report of an earlier run.
-pub(crate) fn remove(root: &Path, profile: &str) -> Outcome {
+pub(crate) fn remove(root: &Path, profile: &str) -> Result {
     let path = path(root, profile);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -34,7 +34,7 @@ pub(crate) fn remove(root: &Path, profile: &str) -> Outcome {
 }
 
 /// Reads the report of a run; it is empty if nextest did not run.
-pub(crate) fn read(root: &Path, profile: &str) -> Outcome<TestReport> {
+pub(crate) fn read(root: &Path, profile: &str) -> Result<TestReport> {
     let path = path(root, profile);
     match fs::read_to_string(&path) {
         Ok(report) => Ok(parse(&report)),
@@ -50,7 +50,8 @@ fn parse(xml: &str) -> TestReport {
         if line.contains("<testsuites ") {
             let count = |name| attribute(line, name).and_then(|value| value.parse().ok());
             report.failed = count("failures").unwrap_or(0) + count("errors").unwrap_or(0);
-            report.passed = count("tests").unwrap_or(0_u64).saturating_sub(report.failed);
+            let not_passed = report.failed + count("skipped").unwrap_or(0);
+            report.passed = count("tests").unwrap_or(0_u64).saturating_sub(not_passed);
         }
         if line.contains("<testcase ") {
             test = attribute(line, "name").unwrap_or_default();
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn tests_are_counted_and_what_one_left_out_is_listed_once() {
         let report = parse(
-            "<testsuites name=\"nextest-run\" tests=\"9\" failures=\"1\" errors=\"1\" uuid=\"a\">\n\
+            "<testsuites name=\"nextest-run\" tests=\"9\" skipped=\"1\" failures=\"1\" errors=\"1\" a>\n\
             <testsuite name=\"it\" tests=\"9\" disabled=\"0\" errors=\"1\" failures=\"1\">\n\
             <testcase name=\"b::second\" classname=\"it\">\n\
             <system-err>a word\nNOT TESTED: it&apos;s &amp;lt;\nNOT TESTED: it&apos;s &amp;lt;\n\
@@ -89,7 +90,7 @@ mod tests {
             <testcase name=\"a::first\" classname=\"it\">\n\
             <system-err>NOT TESTED: &lt;that&gt;</system-err></testcase>",
         );
-        assert_eq!((report.passed, report.failed), (7, 2));
+        assert_eq!((report.passed, report.failed), (6, 2));
         assert!(report.left_out.iter().eq(["a::first: <that>", "b::second: it's &lt;"]));
     }
 

@@ -7,7 +7,7 @@ mod interface;
 mod lints;
 mod tree;
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 use tree::Tree;
 
 /// A rule: its name, its text, and the function that checks it.
@@ -40,7 +40,7 @@ const RULES: &[Rule] = &[
     interface::OPTIONS,
 ];
 
-pub(crate) fn run() -> Outcome {
+pub(crate) fn run() -> Result {
     let tree = Tree::read(&workspace::root())?;
     let found = check(&tree, RULES);
     for (finding, rule) in &found {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::steps::{self, Step};
-use crate::{Outcome, test_report, workspace};
+use crate::{Result, test_report, workspace};
 use prefix::Prefix;
 use tools::Tools;
 
@@ -29,7 +29,7 @@ const CRATES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 pub(crate) const PROFILE: &str = "wine";
 const KINDS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
-pub(crate) fn run(quick: bool, filters: &[String]) -> Outcome {
+pub(crate) fn run(quick: bool, filters: &[String]) -> Result {
     let tools = Tools::found_or_installed()?;
     let root = workspace::root();
     let target = workspace::target_directory(&root)?;
@@ -56,7 +56,7 @@ pub(crate) fn run(quick: bool, filters: &[String]) -> Outcome {
 }
 
 /// This chore as a step of another.
-pub(crate) fn step() -> Outcome<Step> {
+pub(crate) fn step() -> Result<Step> {
     let this = std::env::current_exe().map_err(|error| format!("where is xtask? {error}"))?;
     let mut command = Command::new(this);
     command.arg("wine");
@@ -77,13 +77,13 @@ struct Windows {
     root: PathBuf,
     target: PathBuf,
     tools: Tools,
-    /// What starts its programs.
+    /// The command that starts a Windows program.
     runner: OsString,
     prefix: Prefix,
 }
 
 /// This program, told to start others: cargo takes the words apart at spaces.
-fn runner(tools: &Tools) -> Outcome<OsString> {
+fn runner(tools: &Tools) -> Result<OsString> {
     let this = std::env::current_exe().map_err(|error| format!("where is xtask? {error}"))?;
     for path in [&this, &tools.wine] {
         if path.to_string_lossy().contains(char::is_whitespace) {

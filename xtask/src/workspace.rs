@@ -1,4 +1,4 @@
-//! Where the workspace is, which files belong to it, and how its tools are called.
+//! The root of the workspace, its files, and the calls of its tools.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::Result;
 
 /// Cargo puts this file into a directory that holds what it builds.
 const BUILT: &str = "CACHEDIR.TAG";
@@ -23,7 +23,7 @@ pub(crate) fn root() -> PathBuf {
 /// The paths of all files of the workspace, relative to `root`, with `/` between their parts:
 /// what git follows, and what is new and not ignored. Where git cannot say (an unpacked archive, a
 /// checkout of another user), it is all but what is built.
-pub(crate) fn files(root: &Path) -> Outcome<BTreeSet<String>> {
+pub(crate) fn files(root: &Path) -> Result<BTreeSet<String>> {
     if let Some(files) = files_by_git(root) {
         return Ok(files);
     }
@@ -73,8 +73,8 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Where cargo puts what it builds.
-pub(crate) fn target_directory(root: &Path) -> Outcome<PathBuf> {
+/// Returns the directory into which cargo builds.
+pub(crate) fn target_directory(root: &Path) -> Result<PathBuf> {
     let output = cargo(root, &["metadata", "--no-deps", "--format-version", "1"])
         .output()
         .map_err(|error| format!("cannot run cargo metadata: {error}"))?;
@@ -84,7 +84,7 @@ pub(crate) fn target_directory(root: &Path) -> Outcome<PathBuf> {
 }
 
 /// Runs `command` to its end with its output on the terminal.
-pub(crate) fn succeed(command: &mut Command) -> Outcome {
+pub(crate) fn succeed(command: &mut Command) -> Result {
     let name = shown(command);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
@@ -94,7 +94,7 @@ pub(crate) fn succeed(command: &mut Command) -> Outcome {
 }
 
 /// Waits for the end of `child`, at most for `limit`.
-pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> Outcome<Option<ExitStatus>> {
+pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
         match child.try_wait() {
@@ -106,7 +106,7 @@ pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> Outcome<Option<
 }
 
 /// Kills `child` if it still runs, and waits for its end.
-pub(crate) fn kill(child: &mut Child) -> Outcome {
+pub(crate) fn kill(child: &mut Child) -> Result {
     // This fails if it has ended by itself.
     let _ = child.kill();
     child.wait().map(drop).map_err(|error| format!("cannot wait for a program: {error}"))

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 /// The limit of one campaign; a mistake that makes the program run for ever is not found.
 const CAMPAIGN_MAX: Duration = Duration::from_mins(15);
@@ -44,7 +44,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-pub(super) fn run(campaign: &Campaign<'_>) -> Outcome<Verdict> {
+pub(super) fn run(campaign: &Campaign<'_>) -> Result<Verdict> {
     let Campaign { program, command, seeds, from } = campaign;
     let failed = |error| format!("cannot run {}: {error}", program.display());
     // A file takes any amount of output without a second thread to drain it.
@@ -66,7 +66,7 @@ pub(super) fn run(campaign: &Campaign<'_>) -> Outcome<Verdict> {
     judge(status.success(), &String::from_utf8_lossy(&output), *from)
 }
 
-fn judge(passed: bool, output: &str, from: u64) -> Outcome<Verdict> {
+fn judge(passed: bool, output: &str, from: u64) -> Result<Verdict> {
     if passed {
         return Ok(Verdict::NotFound);
     }

@@ -5,7 +5,7 @@ use std::env::consts::EXE_SUFFIX;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 pub(super) struct Copy {
     root: PathBuf,
@@ -15,7 +15,7 @@ pub(super) struct Copy {
 
 impl Copy {
     /// Copies the workspace at `root` into `directory`.
-    pub(super) fn new(root: &Path, directory: PathBuf) -> Outcome<Self> {
+    pub(super) fn new(root: &Path, directory: PathBuf) -> Result<Self> {
         let copy = Self { root: root.to_owned(), files: workspace::files(root)?, directory };
         copy.restore()?;
         Ok(copy)
@@ -27,14 +27,14 @@ impl Copy {
 
     /// Makes the copy equal to the workspace. Files that are already equal are left alone, so that
     /// cargo does not build again what did not change.
-    pub(super) fn restore(&self) -> Outcome {
+    pub(super) fn restore(&self) -> Result {
         mirror(&self.root, &self.files, &self.tree()).map_err(|error| {
             format!("cannot copy the workspace to {}: {error}", self.directory.display())
         })
     }
 
     /// Builds the program as the copy stands and returns its path.
-    pub(super) fn build(&self) -> Outcome<PathBuf> {
+    pub(super) fn build(&self) -> Result<PathBuf> {
         let target = self.directory.join("target");
         let arguments = ["build", "--quiet", "--profile", "sim", "--package", "posthouse-cli"];
         let mut command = workspace::cargo(&self.tree(), &arguments);
@@ -45,7 +45,7 @@ impl Copy {
     }
 
     /// Builds the program without a mistake, and keeps it where later builds leave it alone.
-    pub(super) fn build_unchanged(&self) -> Outcome<PathBuf> {
+    pub(super) fn build_unchanged(&self) -> Result<PathBuf> {
         let built = self.build()?;
         let kept = self.directory.join(format!("unchanged{EXE_SUFFIX}"));
         fs::copy(&built, &kept)

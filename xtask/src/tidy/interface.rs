@@ -1,4 +1,4 @@
-//! How much a user has to learn: public types and options.
+//! Bounds on what a user has to learn: public types and options.
 
 use super::tree::Tree;
 use super::{Finding, Rule};
@@ -84,7 +84,7 @@ mod tests {
             "pub struct posthouse::Builder<H>",
             "#[non_exhaustive] pub enum posthouse::Backend",
             "pub trait posthouse::Handler: core::marker::Send",
-            "pub type posthouse::Outcome = core::result::Result<(), posthouse::Close>",
+            "pub type posthouse::Result = core::result::Result<(), posthouse::Close>",
             "pub use posthouse::sim::Disk",
         ] {
             assert!(is_type(line), "{line}");

@@ -1,11 +1,11 @@
-//! What the rules read: every file of the workspace, held in memory, so that a test can give them
+//! The files of the workspace as the rules read them: held in memory, so that a test can give them
 //! a workspace of three lines.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 pub(super) struct Tree {
     /// All Rust sources.
@@ -22,7 +22,7 @@ pub(super) struct Source {
 }
 
 impl Tree {
-    pub(super) fn read(root: &Path) -> Outcome<Self> {
+    pub(super) fn read(root: &Path) -> Result<Self> {
         let files = workspace::files(root)?;
         let mut texts = Vec::new();
         for path in files.iter().filter(|path| is_source(path) || is_document(path)) {

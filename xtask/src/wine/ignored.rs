@@ -7,14 +7,14 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
 /// Makes test programs list the tests that they would ignore, as JSON.
 pub(super) const LISTING: [&str; 5] =
     ["--list", "--ignored", "--format=json", "-Zunstable-options", "--color=never"];
 
 /// Returns a line for each test that is ignored, from the list that `command` prints.
-pub(super) fn list(command: &mut Command) -> Outcome<Vec<String>> {
+pub(super) fn list(command: &mut Command) -> Result<Vec<String>> {
     let name = workspace::shown(command);
     let output = command.output().map_err(|error| format!("cannot run `{name}`: {error}"))?;
     if !output.status.success() {
@@ -24,7 +24,7 @@ pub(super) fn list(command: &mut Command) -> Outcome<Vec<String>> {
     lines(&String::from_utf8_lossy(&output.stdout))
 }
 
-fn lines(listed: &str) -> Outcome<Vec<String>> {
+fn lines(listed: &str) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     let mut understood = false;
     for line in listed.lines() {

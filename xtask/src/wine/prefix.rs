@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::tools::Tools;
-use crate::{Outcome, workspace};
+use crate::{Result, workspace};
 
-/// Where 64-bit programs look for DLLs.
+/// The directory in which 64-bit programs look for DLLs.
 const SYSTEM: &str = "drive_c/windows/system32";
 /// Rust's std needs it for its randomness; Wine has it from version 9 on.
 const STAND_IN: &str = "bcryptprimitives.dll";
@@ -44,7 +44,7 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// Makes the prefix, if it is not there, and starts Wine in it.
-    pub(super) fn start(path: PathBuf, tools: &Tools) -> Outcome<Self> {
+    pub(super) fn start(path: PathBuf, tools: &Tools) -> Result<Self> {
         let failed = |what: &str, error: std::io::Error| {
             format!("cannot {what} the Wine prefix {}: {error}", path.display())
         };
@@ -108,7 +108,7 @@ fn under_wine(mut command: Command, prefix: &Path) -> Command {
 }
 
 /// The stand-in comes last: where it is, everything is.
-fn make(prefix: &Path, tools: &Tools) -> Outcome {
+fn make(prefix: &Path, tools: &Tools) -> Result {
     let stand_in = prefix.join(SYSTEM).join(STAND_IN);
     if stand_in.exists() {
         return Ok(());
@@ -129,7 +129,7 @@ fn make(prefix: &Path, tools: &Tools) -> Outcome {
 
 /// Runs something of Wine's to its end, without our input and output: what it leaves running would
 /// hold them.
-fn run(command: Command, prefix: &Path, words: &[&str]) -> Outcome {
+fn run(command: Command, prefix: &Path, words: &[&str]) -> Result {
     let mut command = under_wine(command, prefix);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let name = workspace::shown(&command);

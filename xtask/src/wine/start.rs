@@ -10,7 +10,7 @@ use std::io;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
-/// How often a program is started until it begins.
+/// The number of times that a program is started until it begins.
 const STARTS_MAX: usize = 3;
 
 /// Starts the program, and ends as it does.
@@ -59,7 +59,7 @@ fn started(
 mod tests {
     use super::*;
 
-    /// What a script came to, and what it said; `$0` is a file that is not there at first.
+    /// Returns the exit code and the output of a script; `$0` is a file that does not exist yet.
     fn script(text: &str) -> (u8, String) {
         let directory = tempfile::tempdir().unwrap();
         let mark = directory.path().join("mark");

@@ -1,14 +1,14 @@
-//! What it takes to build for Windows and to run that here: found, or installed.
+//! The tools that build for Windows and run the result here: found, or installed.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Outcome, prerequisites, workspace};
+use crate::{Result, prerequisites, workspace};
 
 /// Beside its `lib`, the standard library's source has its place.
 const STD_SOURCE: &str = "lib/rustlib/src/rust/library/std";
-/// Where Debian has what it does not put on the path.
+/// Paths of Debian's tools that are not on the search path.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_WINE: &str = "/usr/lib/wine/wine64";
 /// The packages of Debian 12 that have it all; `rust-web` is the newer Rust that its browsers are
@@ -16,7 +16,7 @@ const DEBIAN_WINE: &str = "/usr/lib/wine/wine64";
 const PACKAGES: [&str; 6] =
     ["rustc-web", "rust-web-src", "rust-web-clippy", "gcc-mingw-w64-x86-64", "wine", "wine64"];
 
-/// What builds and what runs.
+/// The tools that build and those that run.
 pub(super) struct Tools {
     /// A compiler that has the source of its own standard library.
     pub(super) rustc: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// What is here.
+    /// Returns the tools of this machine.
     ///
     /// # Errors
     ///
@@ -56,8 +56,8 @@ impl Tools {
         if missing.is_empty() { Ok(tools) } else { Err(missing) }
     }
 
-    /// What is here; what is missing is installed, if that can be done without asking anybody.
-    pub(super) fn found_or_installed() -> Outcome<Self> {
+    /// Returns the tools of this machine; as root on Debian it installs missing ones.
+    pub(super) fn found_or_installed() -> Result<Self> {
         let missing = match Self::found() {
             Ok(tools) => return Ok(tools),
             Err(missing) => missing,
@@ -85,7 +85,7 @@ impl Tools {
     }
 }
 
-/// How to get it all.
+/// Returns the way to get all tools.
 pub(super) fn advice() -> String {
     format!(
         "On Debian 12: apt-get install --no-install-recommends {}; elsewhere: \
@@ -113,7 +113,7 @@ fn is_root() -> bool {
     said_by(Path::new("id"), &["-u"]).is_some_and(|id| id.trim() == "0")
 }
 
-/// What a program says on stdout, if it succeeds.
+/// Returns the output of a program, if it succeeds.
 fn said_by(program: &Path, words: &[&str]) -> Option<String> {
     let output = Command::new(program).args(words).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
