@@ -5,12 +5,12 @@
 mod api;
 mod arguments;
 mod bench;
-mod churn;
 mod kills;
 mod optional;
 mod planted;
 mod simulation;
 mod steps;
+mod stress;
 mod tally;
 mod test;
 mod tidy;
@@ -42,10 +42,10 @@ Usage: cargo xtask <command> [options]
   sim [--seeds N] [--from S] [...]
                               the simulation campaign; everything is passed on to
                               `posthouse sim`, built in the profile `sim`
-  churn [--connections N] [...]
+  stress [--connections N] [...]
                               many short connections on the real system, with random cancels,
                               resets and half-closes: nothing may be left (default 20000);
-                              everything is passed on, see `cargo xtask churn --help`
+                              everything is passed on, see `cargo xtask stress --help`
   kills [BACKEND] [--kills N] [--seed S]
                               a file sent while the sender, then the receiver, is killed again
                               and again (default 100 times): whole or absent, and resumed
@@ -81,7 +81,7 @@ fn run(command: Option<&str>, words: Vec<String>) -> Outcome {
     match command {
         None | Some("help" | "--help" | "-h") => help(),
         Some("sim") => simulation::run(&words),
-        Some("churn") => churn::run(&words),
+        Some("stress") => stress::run(&words),
         Some("bench") => bench::run(&words),
         Some(_) if help_wanted => help(),
         Some("kills") => kills::run(words),

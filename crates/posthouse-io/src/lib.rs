@@ -35,9 +35,6 @@ mod notify;
 mod op;
 mod options;
 mod port;
-#[cfg(all(test, windows))]
-#[path = "../tests/shared/process.rs"]
-mod process;
 #[cfg(target_os = "linux")]
 mod readiness;
 pub mod sim;

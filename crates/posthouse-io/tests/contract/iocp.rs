@@ -11,8 +11,8 @@ use posthouse_io::{
 
 use crate::harness::{Harness, PATIENCE, gather};
 use crate::log;
-use crate::process::{is_wine, opened};
 use crate::test_dir::TestDir;
+use posthouse_process::{is_wine, opened};
 
 const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Pinned];
 
