@@ -1,5 +1,5 @@
-//! A stress run: many short connections over loopback, with everything that can happen to one, and a
-//! check of all that must hold whatever happens.
+//! A stress run: many short connections over loopback, with everything that can happen to one, and
+//! a check of all that must hold whatever happens.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -47,17 +47,17 @@ impl FileSource {
 /// Has a port open the file.
 fn opened(open: FileOp, backend: Backend, options: &Options) -> io::Result<File> {
     let (port, _) = CompletionPort::open(backend, &Options { io_workers: 1, ..options.clone() })?;
-    let (send, sent) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let mut open = Some(open);
     port.spawn(LaneId(0), "file-source", move |lane| {
         if let Some(open) = open.take() {
             lane.submit(Tag(0), Op::File(Box::new(open)));
         }
         let Some(completion) = lane.next_completion() else { return Turn::Sleep(None) };
-        let _ = send.send(completion.outcome);
+        let _ = sender.send(completion.outcome);
         Turn::Done
     })?;
-    let outcome = sent.recv().unwrap_or(Outcome::Failed(Error::new(Failure::Cancelled)));
+    let outcome = receiver.recv().unwrap_or(Outcome::Failed(Error::new(Failure::Cancelled)));
     port.drain(Duration::from_secs(10));
     match outcome {
         Outcome::File(outcome) => match *outcome {

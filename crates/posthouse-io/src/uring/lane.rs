@@ -262,7 +262,7 @@ impl UringLane {
     fn end_file(&mut self, completed: Cqe) {
         match self.files.end(completed.request.slot, completed.result) {
             FileEnd::Completed(tag, Ok(outcome)) => {
-                self.done.end(tag, Outcome::File(Box::new(outcome)))
+                self.done.end(tag, Outcome::File(Box::new(outcome)));
             }
             FileEnd::Completed(tag, Err(error)) => self.done.fail(tag, error),
             FileEnd::Retry(tag, op) => self.hand_to_file_pool(tag, op),
