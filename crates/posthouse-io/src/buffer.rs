@@ -290,7 +290,7 @@ mod tests {
                     let far = crate::sys::raw(&far);
                     net::WSAGetOverlappedResult(far, overlapped, bytes, 1, flags) != 0
                 };
-            let may_receive = waits && !crate::process::is_wine();
+            let may_receive = waits && !posthouse_process::is_wine();
             assert!(!has_received || may_receive, "{bytes} bytes, waits: {waits}");
         }
     }

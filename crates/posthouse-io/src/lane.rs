@@ -80,7 +80,6 @@ impl Lane {
 
     /// The next completion: from the lane's local queue first, then from the system. `None`: there
     /// is none, or this step has had its share (256; in the shared layout 16).
-    #[expect(clippy::should_implement_trait, reason = "a lane is no iterator: more comes later")]
     pub fn next_completion(&mut self) -> Option<Completion> {
         each!(self, lane => lane.next_completion())
     }

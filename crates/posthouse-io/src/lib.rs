@@ -38,9 +38,6 @@ mod notify;
 mod op;
 mod options;
 mod port;
-#[cfg(all(test, windows))]
-#[path = "../tests/shared/process.rs"]
-mod process;
 #[cfg(target_os = "linux")]
 mod readiness;
 mod shutdown_signal;

@@ -10,7 +10,7 @@
 //! | `lane_remote`, `lane_slot` | a pinned lane for other threads, and until its worker starts |
 //! | `work_queue` | the queue of a lane that several workers take from |
 //! | `completion_queue` | the completions of one worker, and its counters |
-//! | `slot_table`, `shared_slot_table` | sockets by slot and generation, of one lane or of several workers |
+//! | `slot_table`, `shared_slot_table` | sockets by slot, of one lane or of several workers |
 //! | `receives` | the pending receives of one socket |
 
 pub(crate) mod blocking_pool;

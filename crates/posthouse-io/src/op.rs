@@ -28,10 +28,10 @@ pub enum Op {
     /// socket (asserted). The gather is not empty (asserted). One that is cancelled may have left
     /// in part on Windows, and where it was of a file: nothing that makes sense can follow it.
     ///
-    /// What lies in a file ([`FilePart`](crate::FilePart)) takes the system's way from a file to a socket, and no
-    /// memory of this process: `sendfile` on readiness, by a thread that may wait for the disk;
-    /// `TransmitFile` on Windows, less than 2^31 bytes at a time; a read and a send of the ring on
-    /// io_uring. Memory and a part of a file leave in different sends.
+    /// What lies in a file ([`FilePart`](crate::FilePart)) takes the system's way from a file to a
+    /// socket, and no memory of this process: `sendfile` on readiness, by a thread that may wait
+    /// for the disk; `TransmitFile` on Windows, less than 2^31 bytes at a time; a read and a send
+    /// of the ring on io_uring. Memory and a part of a file leave in different sends.
     Send(Socket, Gather),
     /// Close the handle: [`Outcome::Closed`], always. Nothing else may be in flight on the socket
     /// (asserted): cancel, await, then close.

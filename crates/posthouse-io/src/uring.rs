@@ -41,8 +41,8 @@ use crate::sync::Arc;
 
 pub(crate) use self::lane::UringLane;
 pub(crate) use self::probe::probe;
-use self::probe::refused;
 pub(crate) use self::ring::Ring;
+use self::ring::refused;
 
 /// Makes the slots of `count` lanes.
 pub(crate) fn lane_slots(count: usize, pool: &Arc<Pool>) -> io::Result<Vec<LaneSlot<Ring>>> {

@@ -44,8 +44,6 @@ mod names;
 #[cfg(target_os = "linux")]
 #[path = "contract/own_process.rs"]
 mod own_process;
-#[path = "shared/process.rs"]
-mod process;
 #[cfg(any(target_os = "linux", windows))]
 #[path = "contract/real.rs"]
 mod real;

@@ -21,15 +21,13 @@ mod limits;
 #[allow(dead_code, reason = "the contract uses all of it")]
 #[path = "contract/own_process.rs"]
 mod own_process;
-#[path = "shared/process.rs"]
-mod process;
 #[path = "losing_uring/refused.rs"]
 mod refused;
 
 use posthouse_io::{Backend, CompletionPort, Layout, Options};
 
 use harness::Harness;
-use process::{Holdings, opened, ring_mappings};
+use posthouse_process::{Holdings, opened, ring_mappings};
 
 /// The error of a port that is to run on io_uring and on nothing else, of which nothing is left.
 fn forced() -> String {

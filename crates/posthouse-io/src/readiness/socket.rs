@@ -351,7 +351,7 @@ impl SocketState {
         match (received, self.error) {
             (_, Some(error)) => self.fail_all(error, Cancel::Receives, done),
             (Ok(_), None) if self.sendfile_in_flight => {
-                (self.readable, self.ended_during_sendfile) = (false, true)
+                (self.readable, self.ended_during_sendfile) = (false, true);
             }
             (Ok(_), None) => {
                 while self.is_receiving() {

@@ -383,7 +383,7 @@ pub(crate) fn is_server() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::is_wine;
+    use posthouse_process::is_wine;
 
     fn listener(at: &str, no_delay: bool) -> io::Result<(OwnedSocket, Address)> {
         let options = ListenOptions { no_delay, ..ListenOptions::default() };

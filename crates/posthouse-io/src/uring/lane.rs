@@ -10,7 +10,7 @@ use io_uring::types::Fd;
 
 use super::file_ops::{self, FileEnd, Files};
 use super::request::{Request, RequestKind};
-use super::ring::{Cqe, Ring};
+use super::ring::{Cqe, Ring, WORKS};
 use super::send::FreeList;
 use super::socket::{self, LaneCx, SocketState};
 use crate::address::Address;
@@ -28,8 +28,6 @@ use crate::sync::Arc;
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
-/// Why the calls on a ring, once it has been probed and opened, do not fail.
-pub(super) const WORKS: &str = "a ring that worked goes on to work";
 /// Completions that one step takes.
 const SHARE: usize = 256;
 /// If connections hold more buffers than these, a receive brings one and no more: what
@@ -264,7 +262,7 @@ impl UringLane {
     fn end_file(&mut self, completed: Cqe) {
         match self.files.end(completed.request.slot, completed.result) {
             FileEnd::Completed(tag, Ok(outcome)) => {
-                self.done.end(tag, Outcome::File(Box::new(outcome)))
+                self.done.end(tag, Outcome::File(Box::new(outcome)));
             }
             FileEnd::Completed(tag, Err(error)) => self.done.fail(tag, error),
             FileEnd::Retry(tag, op) => self.hand_to_file_pool(tag, op),

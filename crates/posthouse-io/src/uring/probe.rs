@@ -13,7 +13,7 @@ use io_uring::types::Fd;
 
 use super::group::GROUP;
 use super::request::{Request, RequestKind};
-use super::ring::{Cqe, Ring};
+use super::ring::{Cqe, Ring, refused};
 use crate::buffer::Pool;
 use crate::options::Options;
 
@@ -73,21 +73,6 @@ fn needs_poll(received: Cqe) -> io::Result<()> {
 fn next(ring: &mut Ring) -> io::Result<Cqe> {
     ring.enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
     ring.next().ok_or_else(|| io::Error::other("a ring does not complete what it was given"))
-}
-
-/// Says what was refused, what that usually means, and what to do about it.
-pub(super) fn refused(what: &str, error: &io::Error) -> io::Error {
-    let hint = match error.raw_os_error() {
-        Some(libc::ENOSYS) => "this kernel has no io_uring, or a sandbox (seccomp) hides it",
-        Some(libc::EPERM | libc::EACCES) => {
-            "a sandbox (seccomp) or the sysctl kernel.io_uring_disabled denies it: allow it there"
-        }
-        Some(libc::EINVAL) => "this kernel is too old: Linux 6.1 is needed",
-        Some(libc::ENOMEM) => "no locked memory is left: raise `ulimit -l`",
-        Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: raise `ulimit -n`",
-        _ => "unexpected",
-    };
-    io::Error::new(error.kind(), format!("{what} is refused: {error}; {hint}"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
 use super::group::Group;
-use super::probe::refused;
 use super::request::{Request, RequestKind};
 use crate::buffer::{LanePool, Pool};
 use crate::sync::Arc;
@@ -29,6 +28,8 @@ const MAX_ABANDONED: Duration = Duration::from_secs(1);
 /// How long to wait where the kernel has no memory for a request.
 const SHORTAGE: Duration = Duration::from_millis(1);
 
+/// The reason why the calls on a ring that was probed and opened do not fail.
+pub(super) const WORKS: &str = "a ring that worked goes on to work";
 /// A ring with its buffers.
 pub(crate) struct Ring {
     /// Dropped by hand: after a drain, or never.
@@ -252,4 +253,19 @@ fn builder() -> io_uring::Builder {
         .setup_taskrun_flag()
         .setup_submit_all();
     builder
+}
+
+/// Says what was refused, what that usually means, and what to do about it.
+pub(super) fn refused(what: &str, error: &io::Error) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "this kernel has no io_uring, or a sandbox (seccomp) hides it",
+        Some(libc::EPERM | libc::EACCES) => {
+            "a sandbox (seccomp) or the sysctl kernel.io_uring_disabled denies it: allow it there"
+        }
+        Some(libc::EINVAL) => "this kernel is too old: Linux 6.1 is needed",
+        Some(libc::ENOMEM) => "no locked memory is left: raise `ulimit -l`",
+        Some(libc::EMFILE | libc::ENFILE) => "no descriptor is free: raise `ulimit -n`",
+        _ => "unexpected",
+    };
+    io::Error::new(error.kind(), format!("{what} is refused: {error}; {hint}"))
 }

@@ -335,7 +335,7 @@ impl SocketState {
         self.write_shutdown = true;
         if self.sending.is_some() {
             // What is queued goes out before the end.
-            ring.submit().expect(super::lane::WORKS);
+            ring.submit().expect(super::ring::WORKS);
         }
         if let Some(fd) = &self.fd {
             sys::shutdown_write(fd);

@@ -4,7 +4,7 @@ use posthouse_io::{Failure, Outcome, ReceiveMode};
 
 use crate::flow::{Reader, Sender};
 use crate::harness::{Harness, assert_ended, assert_same, pattern};
-use crate::process::is_wine;
+use posthouse_process::is_wine;
 
 pub fn a_shutdown_is_seen_as_the_end_after_all_bytes(harness: &Harness) {
     let (near, far) = harness.pair();

@@ -3,8 +3,8 @@
 use posthouse_io::{Directory, Failure, File, FileOp, FileOutcome, Segment, Usage};
 
 use crate::harness::{Harness, assert_same, pattern};
-use crate::process::is_wine;
 use crate::test_dir::{TestDir, gather_of};
+use posthouse_process::is_wine;
 
 /// Whether the system knows of a file that its owner may execute it.
 const KNOWS_EXECUTABLE: bool = cfg!(unix);

@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, assert_same, pattern};
 use crate::own_process::in_own_process;
-use crate::process::opened;
 use crate::real::on_all;
 use crate::test_dir::TestDir;
+use posthouse_process::opened;
 
 /// A small file system in memory; none where this machine does not let us have one.
 struct Mounted {

@@ -3,8 +3,8 @@
 use posthouse_io::{Backend, Failure, Layout, PARTS_DIRECTORY};
 
 use crate::harness::Harness;
-use crate::process::is_wine;
 use crate::test_dir::{TestDir, names_in};
+use posthouse_process::is_wine;
 
 /// Runs a test in both layouts.
 fn on_both(test: impl Fn(&Harness)) {

@@ -70,7 +70,7 @@ pub fn is_here(backend: &Backend) -> bool {
 impl Harness {
     /// A port with its workers.
     pub fn new(backend: Backend, layout: Layout, io_workers: usize) -> Self {
-        Self::with(backend, Options { layout: Some(layout), io_workers, ..Options::default() })
+        Self::with(backend, &Options { layout: Some(layout), io_workers, ..Options::default() })
     }
 
     /// The same, and receives have memory from the beginning on, which no one may touch any more
@@ -80,7 +80,7 @@ impl Harness {
         let (layout, read_mode) = (Some(layout), posthouse_io::ReadMode::Pending);
         let options =
             Options { layout, io_workers, read_mode, guard_buffers: true, ..Options::default() };
-        Self::with(backend, options)
+        Self::with(backend, &options)
     }
 
     /// The same, and no released buffer may be touched.
@@ -88,11 +88,11 @@ impl Harness {
     pub fn guarded(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let layout = Some(layout);
         let options = Options { layout, io_workers, guard_buffers: true, ..Options::default() };
-        Self::with(backend, options)
+        Self::with(backend, &options)
     }
 
-    pub fn with(backend: Backend, options: Options) -> Self {
-        let options = Options { buffer_bytes: BUFFER_BYTES, ..options };
+    pub fn with(backend: Backend, options: &Options) -> Self {
+        let options = Options { buffer_bytes: BUFFER_BYTES, ..options.clone() };
         let io_workers = options.io_workers;
         let layout = options.layout.expect("a layout");
         let real = !matches!(backend, Backend::Simulation(_));

@@ -11,8 +11,8 @@ use posthouse_io::{
 
 use crate::harness::{Harness, PATIENCE, gather};
 use crate::log;
-use crate::process::{is_wine, opened};
 use crate::test_dir::TestDir;
+use posthouse_process::{is_wine, opened};
 
 const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Pinned];
 
@@ -23,7 +23,7 @@ fn options(layout: Layout) -> Options {
 #[test]
 fn one_peer_awaited_at_a_time_is_enough_for_all_to_come_in() {
     for layout in LAYOUTS {
-        let harness = Harness::with(Backend::Iocp, Options { accepts: 1, ..options(layout) });
+        let harness = Harness::with(Backend::Iocp, &Options { accepts: 1, ..options(layout) });
         let listening = harness.listen(harness.lane(0));
         let pairs: Vec<_> = (0..50).map(|_| harness.pair_by(listening)).collect();
         for (near, far) in pairs {
@@ -37,7 +37,7 @@ fn one_peer_awaited_at_a_time_is_enough_for_all_to_come_in() {
 #[test]
 fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
     for layout in LAYOUTS {
-        let harness = Harness::with(Backend::Iocp, Options { accepts: 2, ..options(layout) });
+        let harness = Harness::with(Backend::Iocp, &Options { accepts: 2, ..options(layout) });
         let any = "127.0.0.1:0".parse().expect("an address");
         let listener = harness.port.listen(any, ListenOptions::default()).expect("a listener");
         let address = listener.local_address();
@@ -74,7 +74,7 @@ fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
 fn receives_that_wait_without_memory_hold_none() {
     for (read_mode, held) in [(ReadMode::ZeroByte, 0), (ReadMode::Pending, 30)] {
         let harness =
-            Harness::with(Backend::Iocp, Options { read_mode, ..options(Layout::Shared) });
+            Harness::with(Backend::Iocp, &Options { read_mode, ..options(Layout::Shared) });
         let (near, far) = harness.pair();
         let receives: Vec<_> = (0..30).map(|_| harness.receive(far, ReceiveMode::Once)).collect();
         assert_eq!(harness.port.counters().buffers_used, held, "{read_mode:?}");
@@ -95,7 +95,7 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
     for layout in LAYOUTS {
         let harness = Harness::with(
             Backend::Iocp,
-            Options { read_mode: ReadMode::Pending, ..options(layout) },
+            &Options { read_mode: ReadMode::Pending, ..options(layout) },
         );
         let listening = harness.listen(harness.lane(0));
         for _ in 0..50 {
@@ -132,7 +132,7 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
 #[test]
 fn a_failure_in_the_call_and_one_that_comes_later_are_told_alike() {
     for layout in LAYOUTS {
-        let harness = Harness::with(Backend::Iocp, options(layout));
+        let harness = Harness::with(Backend::Iocp, &options(layout));
         let listening = harness.listen(harness.lane(0));
         let (near, far) = harness.pair_by(listening);
         let waiting = harness.receive(far, ReceiveMode::Once);
@@ -229,7 +229,7 @@ const PIECE: usize = 64 * 1024;
 #[test]
 fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     log::keep();
-    let harness = Harness::with(Backend::Iocp, options(Layout::Shared));
+    let harness = Harness::with(Backend::Iocp, &options(Layout::Shared));
     let dir = TestDir::new(&harness);
     let mut parts = 0;
     let mut part = || {

@@ -12,8 +12,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{End, Harness, Listening, PATIENCE};
 use crate::own_process::in_own_process;
-use crate::process::{Holdings, opened, ring_mappings};
 use crate::real::{ALL, on_all};
+use posthouse_process::{Holdings, opened, ring_mappings};
 
 /// A connection from a plain socket.
 fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {

@@ -7,8 +7,8 @@ use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, ReceiveMode, 
 
 use crate::flow::{Reader, Sender};
 use crate::harness::{Harness, PATIENCE, assert_same, pattern};
-use crate::process::is_wine;
 use crate::test_dir::TestDir;
+use posthouse_process::is_wine;
 
 /// More than the system holds of one connection on both sides together, when nobody reads.
 const MORE_THAN_FITS: usize = 24 << 20;

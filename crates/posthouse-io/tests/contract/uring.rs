@@ -17,7 +17,7 @@ use crate::harness::{
     BUFFER_BYTES, End, Harness, Listening, PATIENCE, assert_same, gather, is_here, lock, pattern,
 };
 use crate::own_process::in_own_process;
-use crate::process::Holdings;
+use posthouse_process::Holdings;
 
 /// Buffers that a ring is provided with.
 const GROUP: usize = 128;

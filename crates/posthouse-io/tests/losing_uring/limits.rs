@@ -9,8 +9,8 @@ use rustix::thread::set_thread_res_uid;
 
 use crate::harness::is_here;
 use crate::own_process::in_own_process;
-use crate::process::Holdings;
 use crate::{fallen_back, says};
+use posthouse_process::Holdings;
 
 /// Locked memory is bounded for each user, and not for root. Not every kernel counts a ring as
 /// locked: then there is nothing to lose, and the port says uring.

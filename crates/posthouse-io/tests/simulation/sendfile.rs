@@ -91,7 +91,7 @@ fn a_disk_that_fails_is_made_up_with_zeros() {
         match crashes {
             true => disk_fixture.disk.crash(),
             false => {
-                disk_fixture.set_faults(Faults { disk_fails_ppm: 1_000_000, ..Faults::none() })
+                disk_fixture.set_faults(Faults { disk_fails_ppm: 1_000_000, ..Faults::none() });
             }
         }
         let (came, faults) = sent(&disk_fixture, between(&file, 0, 1000), || {});

@@ -19,8 +19,6 @@ mod bed;
 #[path = "../../../posthouse-io/tests/shared/log.rs"]
 mod log;
 mod probe;
-#[path = "../../../posthouse-io/tests/shared/process.rs"]
-mod process;
 mod raw;
 mod store;
 
@@ -28,3 +26,5 @@ mod behaviour;
 mod contracts;
 mod files;
 mod threats;
+
+use posthouse_process as process;

@@ -19,8 +19,8 @@ use crate::gather::Segment;
 use crate::handle::Directory;
 use crate::native::file_pool::FilePool;
 use crate::op::Outcome;
-use crate::process::is_wine;
 use crate::token::Tag;
+use posthouse_process::is_wine;
 
 /// A directory that a test works in.
 struct Place {

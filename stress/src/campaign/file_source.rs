@@ -1,4 +1,4 @@
-//! A file that holds what all connections send, each from a place of its own on.
+//! A file that holds what all connections send, each from a position of its own.
 
 use std::io::{self, Write};
 use std::sync::mpsc;
@@ -10,19 +10,19 @@ use posthouse_io::{
 };
 use tempfile::TempDir;
 
-use super::pattern::{PLACES, words};
+use super::pattern::{POSITIONS, words};
 
 /// Bytes that it holds.
-const BYTES: u64 = 8 * PLACES + (32 << 20);
+const BYTES: u64 = 8 * POSITIONS + (32 << 20);
 
 /// The file; it goes with this value.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct FileSource {
     file: File,
     _temporary: TempDir,
 }
 
-impl Shelf {
+impl FileSource {
     pub(super) fn new(seed: u64, backend: Backend, options: &Options) -> io::Result<Self> {
         let temporary = tempfile::tempdir()?;
         let name = "content";
@@ -47,17 +47,17 @@ impl Shelf {
 /// Has a port open the file.
 fn opened(open: FileOp, backend: Backend, options: &Options) -> io::Result<File> {
     let (port, _) = CompletionPort::open(backend, &Options { io_workers: 1, ..options.clone() })?;
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let mut open = Some(open);
-    port.spawn(LaneId(0), "shelf", move |lane| {
+    port.spawn(LaneId(0), "file-source", move |lane| {
         if let Some(open) = open.take() {
             lane.submit(Tag(0), Op::File(Box::new(open)));
         }
         let Some(completion) = lane.next_completion() else { return Turn::Sleep(None) };
-        let _ = tell.send(completion.outcome);
+        let _ = sender.send(completion.outcome);
         Turn::Done
     })?;
-    let outcome = told.recv().unwrap_or(Outcome::Failed(Error::new(Failure::Cancelled)));
+    let outcome = receiver.recv().unwrap_or(Outcome::Failed(Error::new(Failure::Cancelled)));
     port.drain(Duration::from_secs(10));
     match outcome {
         Outcome::File(outcome) => match *outcome {

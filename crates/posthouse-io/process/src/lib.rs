@@ -1,30 +1,31 @@
-//! What this process has of the system. Tests of several crates include this file.
+//! What a process holds of the system: descriptors, ring mappings, threads, memory. For tests,
+//! which compare it before and after.
 
-#![allow(dead_code, unused_imports, reason = "not everyone asks for all of it")]
 #![allow(unsafe_code, reason = "Windows says what a process holds by its calls")]
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{memory_bytes, opened, ring_mappings, threads};
+pub use linux::{memory_bytes, opened, ring_mappings, threads};
 #[cfg(windows)]
-pub(crate) use windows::{memory_bytes, opened, ring_mappings, threads};
+pub use windows::{memory_bytes, opened, ring_mappings, threads};
 
 /// What must be as before when everything is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Holdings {
+pub struct Holdings {
     /// Open descriptors, or handles.
-    pub(crate) opened: usize,
+    pub opened: usize,
     /// Mappings that are shared with the kernel by a ring.
-    pub(crate) ring_mappings: usize,
+    pub ring_mappings: usize,
 }
 
 impl Holdings {
-    pub(crate) fn now() -> Self {
+    /// What the process holds now.
+    pub fn now() -> Self {
         Self { opened: opened(), ring_mappings: ring_mappings() }
     }
 }
 
 /// Whether this is Windows as Wine has it: some things it cannot do, and those tests say which.
-pub(crate) fn is_wine() -> bool {
+pub fn is_wine() -> bool {
     cfg!(windows) && std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
 }
 
@@ -32,22 +33,24 @@ pub(crate) fn is_wine() -> bool {
 mod linux {
     use std::fs;
 
-    pub(crate) fn opened() -> usize {
+    /// Open descriptors, or handles.
+    pub fn opened() -> usize {
         fs::read_dir("/proc/self/fd").expect("a process sees its descriptors").count()
     }
 
-    pub(crate) fn ring_mappings() -> usize {
+    /// Mappings that are shared with the kernel by a ring.
+    pub fn ring_mappings() -> usize {
         let maps = fs::read_to_string("/proc/self/maps").expect("a process sees its mappings");
         maps.lines().filter(|line| line.contains("io_uring")).count()
     }
 
     /// Threads that run, and those that have just ended.
-    pub(crate) fn threads() -> usize {
+    pub fn threads() -> usize {
         fs::read_dir("/proc/self/task").expect("a process sees its threads").count()
     }
 
     /// Memory of this process that is in use (resident).
-    pub(crate) fn memory_bytes() -> usize {
+    pub fn memory_bytes() -> usize {
         let status = fs::read_to_string("/proc/self/status").expect("a process sees its memory");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|rest| rest.split_whitespace().next());
@@ -79,8 +82,8 @@ mod windows {
     /// them a count, then five words for each handle of the system, the second its process.
     const ALL_HANDLES: i32 = 64;
 
-    /// Counted one by one: Wine says 0 where it is asked for the number.
-    pub(crate) fn opened() -> usize {
+    /// Open handles, counted one by one: Wine says 0 where it is asked for the number.
+    pub fn opened() -> usize {
         static SOCKETS: Once = Once::new();
         // The first socket of a process opens what it keeps until it ends.
         SOCKETS.call_once(|| drop(UdpSocket::bind("127.0.0.1:0").expect("a free port")));
@@ -107,11 +110,13 @@ mod windows {
         handles[..*count].iter().filter(|[_, process, ..]| *process == own).count()
     }
 
-    pub(crate) fn ring_mappings() -> usize {
+    /// Mappings that are shared with the kernel by a ring.
+    pub fn ring_mappings() -> usize {
         0
     }
 
-    pub(crate) fn threads() -> usize {
+    /// Threads that run.
+    pub fn threads() -> usize {
         // SAFETY: the call takes two numbers.
         let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
         assert_ne!(snapshot, INVALID_HANDLE_VALUE, "a process sees threads");
@@ -133,7 +138,7 @@ mod windows {
     }
 
     /// Memory of this process that is in use (resident).
-    pub(crate) fn memory_bytes() -> usize {
+    pub fn memory_bytes() -> usize {
         let mut told = PROCESS_MEMORY_COUNTERS::default();
         let bytes = size_of_val(&told) as u32;
         // SAFETY: the call writes at most so many bytes to a value that is as long.

@@ -1,29 +1,27 @@
-//! A churn: many short connections over loopback, with everything that can happen to one, and a
-//! check of all that must be so whatever happens.
+//! A stress run: many short connections over loopback, with everything that can happen to one, and
+//! a check of all that must hold whatever happens.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `script` | what the sides of a connection do: a function of seed and number |
-//! | `end` | one end of a connection, playing its part |
+//! | `conn` | one end of a connection, which follows its part |
 //! | `receives` | an end's receives in their order |
-//! | `exchange` | the two ends' accounts, held against each other |
+//! | `exchange` | the comparison of what the two ends report |
 //! | `worker` | a worker: connecting, accepting, handing completions to ends |
-//! | `shelf` | a file that holds what is sent |
-//! | `house` | where a lane's ends live |
+//! | `file_source` | a file that holds what is sent |
+//! | `slot_table` | the ends and listeners of a lane |
 //! | `tags`, `pattern`, `random` | names of operations, bytes to send, chance |
-//! | `figures`, `process` | what is counted, and what the process has of the system |
+//! | `counts` | what is counted |
 
-mod end;
+mod conn;
+mod counts;
 mod exchange;
-mod figures;
-mod house;
+mod file_source;
 mod pattern;
-#[path = "../../tests/shared/process.rs"]
-pub(crate) mod process;
 mod random;
 mod receives;
 mod script;
-mod shelf;
+mod slot_table;
 mod tags;
 mod worker;
 
@@ -38,13 +36,13 @@ use posthouse_io::{
     NewSocket, Notify, Options, ReadMode, Turn,
 };
 
-use exchange::{Account, Exchanges, lock};
-pub(crate) use figures::{Figure, Figures};
-use house::{House, Post};
-use process::Holdings;
+pub(crate) use counts::{Count, Counts};
+use exchange::{ConnSummary, Exchanges, lock};
+use file_source::FileSource;
+use posthouse_process::Holdings;
 pub(crate) use script::Plan;
 use script::{Script, Side, Target};
-use shelf::Shelf;
+use slot_table::{ListenerSlot, SlotTable};
 use worker::Worker;
 
 /// What to run.
@@ -79,7 +77,7 @@ const MAX_LOOKS_IN_VAIN: u32 = 300;
 /// How long the workers may take to end.
 const MAX_DRAIN: Duration = Duration::from_secs(30);
 /// More than a process has descriptors on the machines that run this.
-const PLACES: u32 = 20_000;
+const MAX_CONNS: u32 = 20_000;
 /// Buffers that are collected before another thread drops them.
 const DISCARDS: usize = 32;
 
@@ -89,7 +87,7 @@ const MAX_GROWTH_KIB: usize = 32 * 1024;
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) figures: Figures,
+    pub(crate) counts: Counts,
     pub(crate) took: Duration,
     /// KiB of memory in use when a tenth, a half and all of the connections were over.
     pub(crate) memory_kib: [usize; 3],
@@ -100,11 +98,11 @@ pub(crate) struct Report {
 /// What all workers share.
 struct Campaign {
     settings: Settings,
-    shelf: Shelf,
+    file_source: FileSource,
     port: CompletionPort,
     notify: Notify,
     exchanges: Exchanges,
-    houses: Vec<Arc<House>>,
+    tables: Vec<Arc<SlotTable>>,
     /// Ports where peers are served, by lane; those where they are turned away; one with nobody.
     serving: Vec<u16>,
     turning_away: Vec<u16>,
@@ -114,13 +112,13 @@ struct Campaign {
     /// One more than the number of the last connection, unless the time is over before.
     last: AtomicU32,
     /// Ends that are not over, peers on their way to another lane included.
-    living: AtomicUsize,
+    live: AtomicUsize,
     clients_over: AtomicU32,
-    posts_open: AtomicUsize,
+    listeners_open: AtomicUsize,
     workers: AtomicUsize,
     failed: AtomicBool,
     faults: Mutex<Vec<String>>,
-    figures: Mutex<Figures>,
+    counts: Mutex<Counts>,
     discards: Mutex<Vec<Buffer>>,
     /// True exactly when nothing comes to the discards any more.
     discards_end: AtomicBool,
@@ -136,8 +134,8 @@ pub(crate) fn run(settings: Settings) -> Result<Report, String> {
     let memory_kib = campaign.watch()?;
     campaign.check_end()?;
     let took = started.elapsed();
-    let figures = lock(&campaign.figures).clone();
-    campaign.check_figures(&figures)?;
+    let counts = lock(&campaign.counts).clone();
+    campaign.check_counts(&counts)?;
     drop(campaign);
     let after = Holdings::now();
     if after != before {
@@ -147,7 +145,7 @@ pub(crate) fn run(settings: Settings) -> Result<Report, String> {
     if late > early + early / 4 + MAX_GROWTH_KIB {
         return Err(format!("memory grows with the connections, KiB: {memory_kib:?}"));
     }
-    Ok(Report { figures, took, memory_kib, holdings: after })
+    Ok(Report { counts, took, memory_kib, holdings: after })
 }
 
 impl Settings {
@@ -173,16 +171,17 @@ impl Campaign {
             read_mode: settings.read_mode,
             ..Options::default()
         };
-        let shelf = Shelf::new(settings.plan.seed, settings.backend.clone(), &options)?;
+        let file_source = FileSource::new(settings.plan.seed, settings.backend.clone(), &options)?;
         let (port, _) = CompletionPort::open(settings.backend.clone(), &options)?;
         let listen = || port.listen(any_port(), ListenOptions::default());
-        let (mut houses, mut serving, mut turning_away) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tables, mut serving, mut turning_away) = (Vec::new(), Vec::new(), Vec::new());
         for lane in 0..port.lanes() {
             let (serves, turns_away) = (listen()?, listen()?);
             serving.push(serves.local_address().port());
             turning_away.push(turns_away.local_address().port());
-            let posts = vec![Post::new(serves, true), Post::new(turns_away, false)];
-            houses.push(Arc::new(House::new(LaneId(lane as u16), PLACES, posts)));
+            let listeners =
+                vec![ListenerSlot::new(serves, true), ListenerSlot::new(turns_away, false)];
+            tables.push(Arc::new(SlotTable::new(LaneId(lane as u16), MAX_CONNS, listeners)));
         }
         // The port of a listener that is gone.
         let nobody = listen()?.local_address().port();
@@ -190,35 +189,35 @@ impl Campaign {
         Ok(Arc::new(Self {
             notify: port.notify(),
             exchanges: Exchanges::new(settings.plan, settings.connections),
-            posts_open: AtomicUsize::new(2 * houses.len()),
+            listeners_open: AtomicUsize::new(2 * tables.len()),
             workers: AtomicUsize::new(settings.workers.into()),
             settings,
-            shelf,
+            file_source,
             port,
-            houses,
+            tables,
             serving,
             turning_away,
             nobody,
             next: AtomicU32::new(0),
             last: AtomicU32::new(connections),
-            living: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
             clients_over: AtomicU32::new(0),
             failed: AtomicBool::new(false),
             faults: Mutex::default(),
-            figures: Mutex::default(),
+            counts: Mutex::default(),
             discards: Mutex::default(),
             discards_end: AtomicBool::new(false),
         }))
     }
 
     fn start(self: &Arc<Self>) -> std::io::Result<()> {
-        let side = self.clone();
-        self.port.spawn_background("discards", move |_| side.drop_discards())?;
+        let background = self.clone();
+        self.port.spawn_background("discards", move |_| background.drop_discards())?;
         for number in 0..usize::from(self.settings.workers) {
-            let house = self.houses[number % self.houses.len()].clone();
-            let lane = house.lane;
-            let mut worker = Worker::new(self.clone(), house, number as u64);
-            self.port.spawn(lane, &format!("churn-{number}"), move |lane| worker.step(lane))?;
+            let table = self.tables[number % self.tables.len()].clone();
+            let lane = table.lane;
+            let mut worker = Worker::new(self.clone(), table, number as u64);
+            self.port.spawn(lane, &format!("stress-{number}"), move |lane| worker.step(lane))?;
         }
         Ok(())
     }
@@ -235,7 +234,7 @@ impl Campaign {
             while tenths < if ended { 10 } else { self.tenths(started.elapsed()) } {
                 tenths += 1;
                 let over = self.clients_over.load(Ordering::Relaxed);
-                let kib = process::memory_bytes() >> 10;
+                let kib = posthouse_process::memory_bytes() >> 10;
                 let seconds = started.elapsed().as_secs();
                 println!(
                     "{tenths}0 %: {over} connections, {now} operations, {kib} KiB, {seconds} s"
@@ -290,16 +289,16 @@ impl Campaign {
         self.exchanges.finish()
     }
 
-    /// The campaign's own books and the port's must say the same.
-    fn check_figures(&self, figures: &Figures) -> Result<(), String> {
+    /// Checks that the campaign's own counts equal the port's.
+    fn check_counts(&self, counts: &Counts) -> Result<(), String> {
         let counters = self.port.counters();
-        let own = [Figure::Submitted, Figure::Completed].map(|figure| figures.get(figure));
+        let own = [Count::Submitted, Count::Completed].map(|count_of| counts.get(count_of));
         if own != [counters.submitted, counters.completed] {
             return Err(format!("submitted and completed {own:?} by own count, and {counters:?}"));
         }
         let last = self.last.load(Ordering::Acquire);
-        if figures.get(Figure::Clients) < last.into() {
-            return Err(format!("{} connections of {last}", figures.get(Figure::Clients)));
+        if counts.get(Count::Clients) < last.into() {
+            return Err(format!("{} connections of {last}", counts.get(Count::Clients)));
         }
         Ok(())
     }
@@ -307,10 +306,10 @@ impl Campaign {
     fn describe(&self) -> String {
         let mut text = format!("{:?}\n", self.port.counters());
         let load = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-        let (living, posts) = (load(&self.living), load(&self.posts_open));
+        let (live, listeners) = (load(&self.live), load(&self.listeners_open));
         let next = self.next.load(Ordering::Relaxed);
-        let _ = writeln!(text, "{next} begun, {living} ends living, {posts} posts open");
-        self.houses.iter().for_each(|house| house.describe(&mut text));
+        let _ = writeln!(text, "{next} begun, {live} ends open, {listeners} listeners open");
+        self.tables.iter().for_each(|table| table.describe(&mut text));
         text
     }
 }
@@ -319,13 +318,13 @@ impl Campaign {
 impl Campaign {
     fn next_number(&self) -> Option<u32> {
         // Counted first, so that the end is not seen between the two.
-        self.end_begins();
+        self.conn_begins();
         let number = self.next.fetch_add(1, Ordering::AcqRel);
         if number < self.last.load(Ordering::Acquire) {
             return Some(number);
         }
         self.next.fetch_sub(1, Ordering::AcqRel);
-        self.end_goes();
+        self.conn_goes();
         None
     }
 
@@ -333,31 +332,31 @@ impl Campaign {
         if self.have_all_begun() {
             return 0;
         }
-        usize::from(self.settings.at_once) / self.houses.len()
+        usize::from(self.settings.at_once) / self.tables.len()
     }
 
-    fn end_begins(&self) {
-        self.living.fetch_add(1, Ordering::AcqRel);
+    fn conn_begins(&self) {
+        self.live.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn end_goes(&self) {
-        if self.living.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_at_its_end() {
+    fn conn_goes(&self) {
+        if self.live.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_at_its_end() {
             self.wake_all();
         }
     }
 
-    fn end_is_over(&self, number: u32, side: Side, account: Account) -> Result<(), String> {
-        self.exchanges.end(number, side, account)?;
+    fn conn_is_over(&self, number: u32, side: Side, summary: ConnSummary) -> Result<(), String> {
+        self.exchanges.end(number, side, summary)?;
         if side == Side::Client {
             self.clients_over.fetch_add(1, Ordering::Relaxed);
         }
-        self.end_goes();
+        self.conn_goes();
         Ok(())
     }
 
     /// Whether there is no end, and none comes but from what listeners have in their queues.
     fn is_at_its_end(&self) -> bool {
-        self.have_all_begun() && self.living.load(Ordering::Acquire) == 0
+        self.have_all_begun() && self.live.load(Ordering::Acquire) == 0
     }
 
     fn have_all_begun(&self) -> bool {
@@ -365,18 +364,18 @@ impl Campaign {
     }
 
     fn is_over(&self) -> bool {
-        let closed = self.posts_open.load(Ordering::Acquire) == 0 && self.is_at_its_end();
+        let closed = self.listeners_open.load(Ordering::Acquire) == 0 && self.is_at_its_end();
         closed || self.failed.load(Ordering::Acquire)
     }
 
-    fn post_ends(&self) {
-        if self.posts_open.fetch_sub(1, Ordering::AcqRel) == 1 {
+    fn listener_ends(&self) {
+        if self.listeners_open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.wake_all();
         }
     }
 
-    fn worker_ends(&self, figures: &Figures) {
-        lock(&self.figures).merge(figures);
+    fn worker_ends(&self, counts: &Counts) {
+        lock(&self.counts).merge(counts);
         self.workers.fetch_sub(1, Ordering::AcqRel);
         // In the shared layout a wake-up reaches one worker: each wakes the next.
         self.wake_all();
@@ -390,14 +389,14 @@ impl Campaign {
     }
 
     fn wake_all(&self) {
-        self.houses.iter().for_each(|house| self.port.wake(house.lane));
+        self.tables.iter().for_each(|table| self.port.wake(table.lane));
     }
 
     /// Gives a peer to any lane.
     fn move_peer(&self, new: NewSocket, random: u64) {
-        let house = &self.houses[(random % self.houses.len() as u64) as usize];
-        lock(&house.moved).push(new);
-        self.port.wake(house.lane);
+        let table = &self.tables[(random % self.tables.len() as u64) as usize];
+        lock(&table.moved).push(new);
+        self.port.wake(table.lane);
     }
 
     /// Has a buffer dropped on another thread.
@@ -416,7 +415,7 @@ impl Campaign {
     }
 
     fn address_of(&self, number: u32) -> Address {
-        let lane = number as usize % self.houses.len();
+        let lane = number as usize % self.tables.len();
         let port = match Script::of(self.settings.plan, number).target {
             Target::Serving => self.serving[lane],
             Target::TurningAway => self.turning_away[lane],

@@ -1,4 +1,4 @@
-//! One end of a connection: it plays its part of the script and checks what comes.
+//! One end of a connection: it follows its part of the script and checks what comes.
 
 use posthouse_io::{
     Buffer, Cancel, Completion, Error, Failure, Gather, Lane, Op, Outcome, ReceiveMode, Segment,
@@ -6,13 +6,13 @@ use posthouse_io::{
 };
 
 use super::Campaign;
-use super::exchange::Account;
-use super::figures::{Figure, Figures};
+use super::counts::{Count, Counts};
+use super::exchange::ConnSummary;
 use super::pattern::Pattern;
 use super::random::Random;
 use super::receives::{Receives, Verdict};
-use super::script::{Mischief, Part, Plan, Script, Side, Target};
-use super::tags::{Kind, Name};
+use super::script::{Disturbance, Part, Plan, Script, Side, Target};
+use super::tags::{ConnId, OpKind};
 
 /// What a check says: the error is a mistake of the port, in a sentence.
 pub(super) type Check<T = ()> = Result<T, String>;
@@ -20,11 +20,11 @@ pub(super) type Check<T = ()> = Result<T, String>;
 /// One end, from the connect or the accept to the completion of its close.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one end")]
-pub(super) struct End {
+pub(super) struct Conn {
     pub(super) number: u32,
     pub(super) side: Side,
-    pub(super) account: Account,
-    name: Name,
+    pub(super) summary: ConnSummary,
+    id: ConnId,
     socket: Socket,
     part: Part,
     polite: bool,
@@ -47,8 +47,8 @@ pub(super) struct End {
     nobody_listens: bool,
     /// True exactly when this side has reset the connection.
     reset: bool,
-    /// True exactly when a worker has the end on its list of those to visit.
-    pub(super) listed: bool,
+    /// True exactly when a worker has queued the end to be polled.
+    pub(super) queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,28 +82,28 @@ struct Outgoing {
     ended: bool,
 }
 
-/// What an end works with.
-pub(super) struct Hands<'a> {
+/// The parts of the worker that an end uses.
+pub(super) struct WorkerCx<'a> {
     pub(super) lane: &'a mut Lane,
     pub(super) campaign: &'a Campaign,
-    pub(super) figures: &'a mut Figures,
+    pub(super) counts: &'a mut Counts,
 }
 
 /// What becomes of an end after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Wait,
-    /// It wants a visit in a later step.
-    Visit,
+    /// It is to be polled in a later step.
+    Poll,
     /// It is closed.
     Over,
 }
 
-impl End {
+impl Conn {
     pub(super) fn new(
         plan: Plan,
         (number, side): (u32, Side),
-        name: Name,
+        id: ConnId,
         socket: Socket,
         ordered: bool,
     ) -> Self {
@@ -116,8 +116,8 @@ impl End {
         Self {
             number,
             side,
-            account: Account::default(),
-            name,
+            summary: ConnSummary::default(),
+            id,
             socket,
             polite: script.is_polite(),
             random: Random::of([plan.seed, number.into(), 8 + u64::from(side == Side::Server)]),
@@ -144,63 +144,63 @@ impl End {
             deaf: false,
             nobody_listens: script.target == Target::Nobody,
             reset: false,
-            listed: false,
+            queued: false,
         }
     }
 
     /// Something that belongs to this end has been completed.
     pub(super) fn complete(
         &mut self,
-        kind: Kind,
+        kind: OpKind,
         sequence: u16,
         completion: Completion,
-        hands: &mut Hands<'_>,
+        cx: &mut WorkerCx<'_>,
     ) -> Check<Next> {
         let Completion { outcome, more, .. } = completion;
         match (kind, outcome) {
-            (Kind::Connect, outcome) if self.state == State::Connecting && !more => {
-                self.connected(outcome, hands)?;
+            (OpKind::Connect, outcome) if self.state == State::Connecting && !more => {
+                self.connected(outcome, cx)?;
             }
-            (Kind::Send, outcome) if !more => self.sent(outcome, hands)?,
-            (Kind::Receive, outcome) => {
+            (OpKind::Send, outcome) if !more => self.sent(outcome, cx)?,
+            (OpKind::Receive, outcome) => {
                 let overtakes = self.receives.complete(sequence, more, outcome)?;
-                hands.figures.add(Figure::Overtaken, overtakes.into());
+                cx.counts.add(Count::Overtaken, overtakes.into());
                 while let Some(verdict) = self.receives.next()? {
-                    self.received(verdict, hands)?;
+                    self.received(verdict, cx)?;
                 }
             }
-            (Kind::Close, Outcome::Closed) if self.state == State::Closing && !more => {
+            (OpKind::Close, Outcome::Closed) if self.state == State::Closing && !more => {
                 return Ok(Next::Over);
             }
             (kind, outcome) => return Err(format!("{kind:?} has come to {outcome:?}, {more}")),
         }
-        self.proceed(hands)
+        self.proceed(cx)
     }
 
-    /// Goes on with the script, after a completion or in a visit.
-    pub(super) fn proceed(&mut self, hands: &mut Hands<'_>) -> Check<Next> {
-        self.release(hands)?;
-        self.mischief(hands);
+    /// Goes on with the script, after a completion or when it is polled.
+    pub(super) fn proceed(&mut self, cx: &mut WorkerCx<'_>) -> Check<Next> {
+        self.release(cx)?;
+        self.disturb(cx);
         if self.state == State::Open {
-            self.cancel_now_and_then(hands);
-            let all_sent = self.send(hands);
-            self.receive(hands);
+            self.cancel_now_and_then(cx);
+            let all_sent = self.send(cx);
+            self.receive(cx);
             if all_sent {
-                self.end_stream(hands);
+                self.end_stream(cx);
             }
-            let over = self.account.ended && self.outgoing.ended;
+            let over = self.summary.ended && self.outgoing.ended;
             if over && self.receives.is_empty() && self.outgoing.in_flight.is_none() {
                 self.state = State::Leaving;
             }
         }
         self.events += 1;
         if self.state == State::Leaving {
-            self.leave(hands);
+            self.leave(cx);
         }
         let stalled = self.outgoing.stalled && self.outgoing.in_flight.is_some();
         let stalled = stalled || self.part.dawdles && self.receives.is_empty();
         let waits = !self.in_flight() || self.kept.is_some() || stalled || self.random.one_in(8);
-        Ok(if waits && self.state != State::Closing { Next::Visit } else { Next::Wait })
+        Ok(if waits && self.state != State::Closing { Next::Poll } else { Next::Wait })
     }
 
     fn in_flight(&self) -> bool {
@@ -211,81 +211,81 @@ impl End {
 }
 
 /// What goes wrong on purpose.
-impl End {
-    fn mischief(&mut self, hands: &mut Hands<'_>) {
+impl Conn {
+    fn disturb(&mut self, cx: &mut WorkerCx<'_>) {
         let done = matches!(self.state, State::Leaving | State::Closing);
-        if done || self.events < self.part.mischief_at {
+        if done || self.events < self.part.disturb_at {
             return;
         }
-        match self.part.mischief {
-            Mischief::Reset => {
-                hands.figures.count(Figure::Resets);
-                hands.lane.reset(self.socket);
+        match self.part.disturbance {
+            Disturbance::Reset => {
+                cx.counts.count(Count::Resets);
+                cx.lane.reset(self.socket);
                 self.reset = true;
                 if self.state == State::Open {
                     self.state = State::Leaving;
                 }
             }
-            Mischief::Leave => {
-                hands.figures.count(Figure::Left);
-                self.cancel(Cancel::Everything, hands);
+            Disturbance::Leave => {
+                cx.counts.count(Count::Left);
+                self.cancel(Cancel::Everything, cx);
                 if self.state == State::Open {
                     self.state = State::Leaving;
                 }
             }
-            Mischief::CutShort if self.state == State::Open => {
+            Disturbance::CutShort if self.state == State::Open => {
                 if self.outgoing.in_flight.is_some() || self.outgoing.ended {
                     return;
                 }
-                hands.figures.count(Figure::CutShort);
-                self.shut_down(hands);
+                cx.counts.count(Count::CutShort);
+                self.shut_down(cx);
             }
-            Mischief::CutShort | Mischief::No => return,
+            Disturbance::CutShort | Disturbance::No => return,
         }
-        self.part.mischief = Mischief::No;
+        self.part.disturbance = Disturbance::No;
     }
 
-    fn cancel_now_and_then(&mut self, hands: &mut Hands<'_>) {
+    fn cancel_now_and_then(&mut self, cx: &mut WorkerCx<'_>) {
         // A send that waits for room is rare: its cancel is not left to the budget.
         let stalled = self.outgoing.stalled && self.outgoing.in_flight.is_some();
         if !self.random.one_in(4) || (self.cancels_left == 0 && !stalled) {
             return;
         }
         self.cancels_left = self.cancels_left.saturating_sub(1);
-        let doubtful = self.is_send_doubtful(hands);
+        let doubtful = self.is_send_doubtful(cx);
         let may_cancel_a_send = !(doubtful && self.outgoing.in_flight.is_some());
         let everything = self.random.one_in(if stalled { 2 } else { 3 }) && may_cancel_a_send;
-        self.cancel(if everything { Cancel::Everything } else { Cancel::Receives }, hands);
+        self.cancel(if everything { Cancel::Everything } else { Cancel::Receives }, cx);
     }
 
-    fn cancel(&mut self, what: Cancel, hands: &mut Hands<'_>) {
+    fn cancel(&mut self, what: Cancel, cx: &mut WorkerCx<'_>) {
         self.receives.cancel();
         if what == Cancel::Everything {
             self.outgoing.cancelled = true;
             self.connect_cancelled = true;
-            hands.figures.count(Figure::CancelsOfEverything);
+            cx.counts.count(Count::CancelsOfEverything);
         } else {
-            hands.figures.count(Figure::CancelsOfReceives);
+            cx.counts.count(Count::CancelsOfReceives);
         }
-        hands.lane.cancel(self.socket, what);
+        cx.lane.cancel(self.socket, what);
     }
 
     /// Ends what is in flight, and closes when nothing is.
-    fn leave(&mut self, hands: &mut Hands<'_>) {
+    fn leave(&mut self, cx: &mut WorkerCx<'_>) {
         if self.in_flight() {
             if !self.let_go && !self.reset {
                 self.let_go = true;
-                self.cancel(Cancel::Everything, hands);
+                self.cancel(Cancel::Everything, cx);
             }
             return;
         }
         if self.random.one_in(16) {
             // With nothing to cancel.
-            self.cancel(Cancel::Everything, hands);
+            self.cancel(Cancel::Everything, cx);
         }
         self.state = State::Closing;
         self.kept = None;
-        self.submit(Kind::Close, 0, Op::Close(self.socket), hands);
+        self.submit(OpKind::Close, 0, Op::Close(self.socket), cx);
     }
 
     /// A failure: may it be, after all that was done to this connection?
@@ -300,7 +300,7 @@ impl End {
             return Err(format!("it failed without a cause: {error}"));
         }
         if error.failure != Failure::Cancelled {
-            self.account.failed.get_or_insert(error.failure);
+            self.summary.failed.get_or_insert(error.failure);
             if self.state == State::Open {
                 self.state = State::Leaving;
             }
@@ -308,19 +308,19 @@ impl End {
         Ok(())
     }
 
-    fn submit(&mut self, kind: Kind, sequence: u16, op: Op, hands: &mut Hands<'_>) {
-        hands.figures.count(Figure::Submitted);
-        hands.lane.submit(self.name.tag(kind, sequence), op);
+    fn submit(&mut self, kind: OpKind, sequence: u16, op: Op, cx: &mut WorkerCx<'_>) {
+        cx.counts.count(Count::Submitted);
+        cx.lane.submit(self.id.tag(kind, sequence), op);
     }
 }
 
 /// Connecting.
-impl End {
-    pub(super) fn connect(&mut self, to: posthouse_io::Address, hands: &mut Hands<'_>) {
-        self.submit(Kind::Connect, 0, Op::Connect(self.socket, to), hands);
+impl Conn {
+    pub(super) fn connect(&mut self, to: posthouse_io::Address, cx: &mut WorkerCx<'_>) {
+        self.submit(OpKind::Connect, 0, Op::Connect(self.socket, to), cx);
     }
 
-    fn connected(&mut self, outcome: Outcome, hands: &mut Hands<'_>) -> Check {
+    fn connected(&mut self, outcome: Outcome, cx: &mut WorkerCx<'_>) -> Check {
         // A cancel may come too late.
         let left = self.connect_cancelled || self.reset;
         self.state = if left { State::Leaving } else { State::Open };
@@ -329,17 +329,17 @@ impl End {
                 Err("connected to where nobody listens".to_owned())
             }
             Outcome::Connected => {
-                hands.figures.count(Figure::Connected);
+                cx.counts.count(Count::Connected);
                 Ok(())
             }
             Outcome::Failed(error) => {
                 self.state = State::Leaving;
                 if error.failure == Failure::Refused && self.nobody_listens {
-                    hands.figures.count(Figure::Refused);
-                    self.account.failed = Some(Failure::Refused);
+                    cx.counts.count(Count::Refused);
+                    self.summary.failed = Some(Failure::Refused);
                     return Ok(());
                 }
-                hands.figures.count(Figure::ConnectsEnded);
+                cx.counts.count(Count::ConnectsEnded);
                 self.failed(error, self.connect_cancelled)
             }
             other => Err(format!("a connect has come to {other:?}")),
@@ -348,46 +348,46 @@ impl End {
 }
 
 /// Sending.
-impl End {
+impl Conn {
     /// Sends what is next. False: not all has been sent.
-    fn send(&mut self, hands: &mut Hands<'_>) -> bool {
+    fn send(&mut self, cx: &mut WorkerCx<'_>) -> bool {
         if self.outgoing.ended {
             return true;
         }
-        let waits = self.part.replies_last && !self.account.ended;
+        let waits = self.part.replies_last && !self.summary.ended;
         if self.outgoing.in_flight.is_some() || waits {
             return false;
         }
-        if self.account.sent == self.outgoing.message_end {
+        if self.summary.sent == self.outgoing.message_end {
             if self.outgoing.messages == self.part.messages {
                 return true;
             }
             self.outgoing.message_end += self.part.message_bytes(self.outgoing.messages);
             self.outgoing.messages += 1;
-            hands.figures.count(Figure::Messages);
+            cx.counts.count(Count::Messages);
         }
         let rest = self.outgoing.rest.take();
         self.outgoing.stalled = rest.is_some();
-        let gather = rest.unwrap_or_else(|| self.gather(hands));
+        let gather = rest.unwrap_or_else(|| self.gather(cx));
         self.outgoing.in_flight = Some(gather.len());
         self.outgoing.cancelled = false;
-        self.submit(Kind::Send, 0, Op::Send(self.socket, gather), hands);
+        self.submit(OpKind::Send, 0, Op::Send(self.socket, gather), cx);
         false
     }
 
     /// What has not been sent of the message, in one piece or in several.
-    fn gather(&mut self, hands: &mut Hands<'_>) -> Gather {
-        let (from, until) = (self.account.sent, self.outgoing.message_end);
+    fn gather(&mut self, cx: &mut WorkerCx<'_>) -> Gather {
+        let (from, until) = (self.summary.sent, self.outgoing.message_end);
         let mut gather = Gather::default();
         self.outgoing.of_file = false;
         let pieces = match self.random.below(32) {
             0 => 100,
             1..4 => self.random.between(2, 5),
-            4..12 if hands.campaign.settings.files => {
+            4..12 if cx.campaign.settings.files => {
                 // What comes first from memory, the rest of it as it lies in the file.
                 let middle = from + self.random.below(until - from);
                 let offset = self.outgoing.pattern.in_row(middle);
-                if let Some(part) = hands.campaign.shelf.part(offset, until - middle) {
+                if let Some(part) = cx.campaign.file_source.part(offset, until - middle) {
                     let first = self.outgoing.pattern.bytes(from, middle);
                     gather.push(Segment::Owned(first));
                     gather.push(part);
@@ -413,11 +413,11 @@ impl End {
     }
 
     /// Whether the send, where it fails, may have left in part.
-    fn is_send_doubtful(&self, hands: &Hands<'_>) -> bool {
-        self.outgoing.of_file || hands.campaign.settings.failed_sends_are_doubtful()
+    fn is_send_doubtful(&self, cx: &WorkerCx<'_>) -> bool {
+        self.outgoing.of_file || cx.campaign.settings.failed_sends_are_doubtful()
     }
 
-    fn sent(&mut self, outcome: Outcome, hands: &mut Hands<'_>) -> Check {
+    fn sent(&mut self, outcome: Outcome, cx: &mut WorkerCx<'_>) -> Check {
         let Some(length) = self.outgoing.in_flight.take() else {
             return Err("a send is completed, and none is in flight".to_owned());
         };
@@ -429,20 +429,20 @@ impl End {
                 let mut fault = None;
                 gather.advance(bytes, |segment| {
                     if let Segment::File(part) = segment {
-                        hands.figures.count(Figure::FileParts);
+                        cx.counts.count(Count::FileParts);
                         fault = part.fault();
                     }
                 });
                 if let Some(fault) = fault {
                     return Err(format!("zeros were sent in place of the file: {fault:?}"));
                 }
-                self.account.sent += bytes as u32;
-                hands.figures.add(Figure::SentBytes, bytes as u64);
+                self.summary.sent += bytes as u32;
+                cx.counts.add(Count::SentBytes, bytes as u64);
                 if gather.is_empty() {
                     return Ok(());
                 }
-                hands.figures.count(Figure::SendsPartly);
-                let mut at = self.account.sent;
+                cx.counts.count(Count::SendsPartly);
+                let mut at = self.summary.sent;
                 for piece in gather.slices() {
                     if self.outgoing.pattern.first_difference(at, piece).is_some() {
                         return Err("a send gave back other memory than it was given".to_owned());
@@ -455,73 +455,73 @@ impl End {
             // Where nothing of a cancelled send has left it is sent again, and the other end would
             // see it twice.
             Outcome::Failed(error) => {
-                if self.is_send_doubtful(hands) {
-                    self.account.doubtful = length as u32;
+                if self.is_send_doubtful(cx) {
+                    self.summary.doubtful = length as u32;
                 }
                 let cancelled = error.failure == Failure::Cancelled;
-                hands.figures.add(Figure::SendsCancelled, cancelled.into());
+                cx.counts.add(Count::SendsCancelled, cancelled.into());
                 self.failed(error, self.outgoing.cancelled)
             }
             other => Err(format!("a send has come to {other:?}")),
         }
     }
 
-    fn end_stream(&mut self, hands: &mut Hands<'_>) {
-        if !self.outgoing.ended && (self.account.ended || !self.part.ends_last) {
-            self.shut_down(hands);
+    fn end_stream(&mut self, cx: &mut WorkerCx<'_>) {
+        if !self.outgoing.ended && (self.summary.ended || !self.part.ends_last) {
+            self.shut_down(cx);
         }
     }
 
-    fn shut_down(&mut self, hands: &mut Hands<'_>) {
+    fn shut_down(&mut self, cx: &mut WorkerCx<'_>) {
         self.outgoing.ended = true;
-        hands.figures.add(Figure::HalfCloses, (!self.account.ended).into());
-        hands.lane.shutdown(self.socket);
+        cx.counts.add(Count::HalfCloses, (!self.summary.ended).into());
+        cx.lane.shutdown(self.socket);
     }
 }
 
 /// Receiving.
-impl End {
+impl Conn {
     /// Has as many receives in flight as it wants to have, unless it takes its time.
-    fn receive(&mut self, hands: &mut Hands<'_>) {
+    fn receive(&mut self, cx: &mut WorkerCx<'_>) {
         // Now and then once more after the end, which must then be told again.
-        let seldom = self.account.ended || self.part.dawdles;
+        let seldom = self.summary.ended || self.part.dawdles;
         if self.random.one_in(16) != seldom {
             return;
         }
         while let Some((sequence, mode)) = self.receives.wanted(&mut self.random) {
-            self.submit(Kind::Receive, sequence, Op::Receive(self.socket, mode), hands);
+            self.submit(OpKind::Receive, sequence, Op::Receive(self.socket, mode), cx);
             if mode == ReceiveMode::Stream {
                 break;
             }
         }
     }
 
-    fn received(&mut self, verdict: Verdict, hands: &mut Hands<'_>) -> Check {
+    fn received(&mut self, verdict: Verdict, cx: &mut WorkerCx<'_>) -> Check {
         match verdict {
             Verdict { outcome: Outcome::Received(buffer), .. } => {
                 // After a reset of one's own, what the system had in its hands comes as it is.
-                if self.account.ended || (self.deaf && !self.reset) {
+                if self.summary.ended || (self.deaf && !self.reset) {
                     return Err(format!("{} bytes after the end", buffer.len()));
                 }
-                self.check(self.account.received, &buffer)?;
-                let offset = self.account.received;
-                self.account.received += buffer.len() as u32;
-                hands.figures.add(Figure::CheckedBytes, buffer.len() as u64);
-                self.let_go(offset, buffer, hands);
+                self.check(self.summary.received, &buffer)?;
+                let offset = self.summary.received;
+                self.summary.received += buffer.len() as u32;
+                cx.counts.add(Count::CheckedBytes, buffer.len() as u64);
+                self.let_go(offset, buffer, cx);
                 Ok(())
             }
             Verdict { outcome: Outcome::Ended, .. } => {
                 if self.deaf {
                     return Err("a clean end after a failure".to_owned());
                 }
-                self.account.ended = true;
+                self.summary.ended = true;
                 Ok(())
             }
             Verdict { outcome: Outcome::Failed(error), cancelled } => {
                 let ended = error.failure == Failure::Cancelled;
-                hands.figures.add(Figure::ReceivesCancelled, ended.into());
+                cx.counts.add(Count::ReceivesCancelled, ended.into());
                 let reset = error.failure == Failure::Reset && !self.deaf && !self.reset;
-                hands.figures.add(Figure::FailedByReset, reset.into());
+                cx.counts.add(Count::FailedByReset, reset.into());
                 self.deaf |= !ended;
                 self.failed(error, cancelled)
             }
@@ -542,32 +542,32 @@ impl End {
     }
 
     /// A buffer goes one of its ways: recycled, dropped here, dropped elsewhere, kept.
-    fn let_go(&mut self, offset: u32, buffer: Buffer, hands: &mut Hands<'_>) {
+    fn let_go(&mut self, offset: u32, buffer: Buffer, cx: &mut WorkerCx<'_>) {
         match self.random.below(16) {
             0 if self.kept.is_none() => {
-                hands.figures.count(Figure::KeptBuffers);
+                cx.counts.count(Count::KeptBuffers);
                 self.kept = Some((offset, buffer));
             }
             1 => {
-                hands.figures.count(Figure::DiscardedBuffers);
-                hands.campaign.discard(buffer);
+                cx.counts.count(Count::DiscardedBuffers);
+                cx.campaign.discard(buffer);
             }
             2..6 => drop(buffer),
             _ => {
-                hands.figures.count(Figure::RecycledBuffers);
-                hands.lane.recycle(buffer);
+                cx.counts.count(Count::RecycledBuffers);
+                cx.lane.recycle(buffer);
             }
         }
     }
 
     /// Lets the kept buffer go one day; it must be as it was.
-    fn release(&mut self, hands: &mut Hands<'_>) -> Check {
+    fn release(&mut self, cx: &mut WorkerCx<'_>) -> Check {
         let over = matches!(self.state, State::Leaving | State::Closing);
         if (over || self.random.one_in(4))
             && let Some((offset, buffer)) = self.kept.take()
         {
             self.check(offset, &buffer).map_err(|what| format!("a buffer kept: {what}"))?;
-            hands.lane.recycle(buffer);
+            cx.lane.recycle(buffer);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! The names of operations: where their completions go.
+//! The tags of operations: they name the end that a completion is for.
 
 use posthouse_io::Tag;
 
 /// What an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum OpKind {
     Connect,
     Send,
     Receive,
@@ -15,15 +15,21 @@ pub(super) enum Kind {
     Unlisten,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Connect, Kind::Send, Kind::Receive, Kind::Close, Kind::Accept, Kind::Unlisten];
+const OP_KINDS: [OpKind; 6] = [
+    OpKind::Connect,
+    OpKind::Send,
+    OpKind::Receive,
+    OpKind::Close,
+    OpKind::Accept,
+    OpKind::Unlisten,
+];
 
 /// Sequences count as far as this and begin again.
 pub(super) const SEQUENCE_MASK: u16 = 0x0fff;
 
-/// Who submitted: a place in the house, and which of its tenants.
+/// The end that submitted an operation: slot and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct ConnId {
     pub(super) slot: u32,
     pub(super) generation: u32,
 }
@@ -31,23 +37,23 @@ pub(super) struct Name {
 const SLOT_BITS: u32 = 16;
 const GENERATION_MASK: u32 = 0x0fff_ffff;
 
-impl Name {
+impl ConnId {
     /// The tag of an operation: generation, slot, sequence, kind.
-    pub(super) fn tag(self, kind: Kind, sequence: u16) -> Tag {
+    pub(super) fn tag(self, kind: OpKind, sequence: u16) -> Tag {
         assert!(self.slot >> SLOT_BITS == 0 && self.generation <= GENERATION_MASK);
         let who = (u64::from(self.generation) << SLOT_BITS) | u64::from(self.slot);
         let what = (u64::from(sequence & SEQUENCE_MASK) << 4) | kind as u64;
         Tag((who << 16) | what)
     }
 
-    pub(super) fn of(tag: Tag) -> (Self, Kind, u16) {
+    pub(super) fn of(tag: Tag) -> (Self, OpKind, u16) {
         let slot = (tag.0 >> 16) as u32 & ((1 << SLOT_BITS) - 1);
         let generation = (tag.0 >> (16 + SLOT_BITS)) as u32 & GENERATION_MASK;
-        let kind = KINDS[(tag.0 & 0xf) as usize];
+        let kind = OP_KINDS[(tag.0 & 0xf) as usize];
         (Self { slot, generation }, kind, (tag.0 >> 4) as u16 & SEQUENCE_MASK)
     }
 
-    /// Whoever has the place next.
+    /// The id of the next end in the same slot.
     pub(super) fn successor(self) -> Self {
         Self { generation: (self.generation + 1) & GENERATION_MASK, ..self }
     }

@@ -1,13 +1,16 @@
-//! The churn: millions of short connections with random cancels, resets and half-closes, and at the
-//! end nothing may be left. `cargo xtask churn` builds and runs it.
+//! Opens and closes millions of short connections with random cancels, resets and half-closes, and
+//! checks that nothing is left at the end. `cargo xtask stress` builds and runs it.
 
-#[path = "churn/campaign.rs"]
+#![forbid(unsafe_code)]
+
 mod campaign;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use campaign::{Figure, MAX_CONNECTIONS, Plan, Report, Settings};
+use campaign::{Count, MAX_CONNECTIONS, Plan, Report, Settings};
 use posthouse_io::{Backend, Layout, ReadMode};
 
 const HELP: &str = "\
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
     let settings = match parse(words) {
         Ok(settings) => settings,
         Err(message) => {
-            eprintln!("churn: {message}\n\n{HELP}");
+            eprintln!("stress: {message}\n\n{HELP}");
             return ExitCode::FAILURE;
         }
     };
@@ -110,10 +113,10 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
 }
 
 fn print(report: &Report) {
-    let Report { figures, took, memory_kib, holdings } = report;
+    let Report { counts, took, memory_kib, holdings } = report;
     let seconds = took.as_secs_f64();
-    let rate = |figure| figures.get(figure) as f64 / seconds;
-    print!("{figures}");
+    let rate = |count_of| counts.get(count_of) as f64 / seconds;
+    print!("{counts}");
     let [early, half, late] = memory_kib;
     println!("memory in use: {early} KiB at 10 %, {half} KiB at 50 %, {late} KiB at 100 %");
     println!(
@@ -123,7 +126,7 @@ fn print(report: &Report) {
     );
     println!(
         "{seconds:.1} s: {:.0} connections/s, {:.0} operations/s",
-        rate(Figure::Clients),
-        rate(Figure::Completed),
+        rate(Count::Clients),
+        rate(Count::Completed),
     );
 }

@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-/// Declares the figures with the names under which they are printed.
-macro_rules! figures {
-    ($($figure:ident: $name:literal,)+) => {
+/// Declares the counts with the names under which they are printed.
+macro_rules! counts {
+    ($($count_of:ident: $name:literal,)+) => {
         /// What is counted.
         #[derive(Clone, Copy, Debug)]
-        pub(crate) enum Figure {
-            $(#[doc = $name] $figure,)+
+        pub(crate) enum Count {
+            $(#[doc = $name] $count_of,)+
         }
 
         const NAMES: &[&str] = &[$($name),+];
     };
 }
 
-figures! {
+counts! {
     Submitted: "operations submitted",
     Completed: "operations completed",
     Clients: "connecting ends",
@@ -48,25 +48,25 @@ figures! {
 
 /// How often each has happened.
 #[derive(Clone, Debug)]
-pub(crate) struct Figures([u64; NAMES.len()]);
+pub(crate) struct Counts([u64; NAMES.len()]);
 
-impl Default for Figures {
+impl Default for Counts {
     fn default() -> Self {
         Self([0; NAMES.len()])
     }
 }
 
-impl Figures {
-    pub(super) fn count(&mut self, figure: Figure) {
-        self.add(figure, 1);
+impl Counts {
+    pub(super) fn count(&mut self, count_of: Count) {
+        self.add(count_of, 1);
     }
 
-    pub(super) fn add(&mut self, figure: Figure, number: u64) {
-        self.0[figure as usize] += number;
+    pub(super) fn add(&mut self, count_of: Count, number: u64) {
+        self.0[count_of as usize] += number;
     }
 
-    pub(crate) fn get(&self, figure: Figure) -> u64 {
-        self.0[figure as usize]
+    pub(crate) fn get(&self, count_of: Count) -> u64 {
+        self.0[count_of as usize]
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -74,7 +74,7 @@ impl Figures {
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, number) in NAMES.iter().zip(self.0) {
             writeln!(f, "{number:>16}  {name}")?;

@@ -42,9 +42,9 @@ pub(super) struct Part {
     pub(super) replies_last: bool,
     /// True exactly when it ends its stream only after the other side's.
     pub(super) ends_last: bool,
-    pub(super) mischief: Mischief,
-    /// The event of its end (a completion, a visit) at which the mischief is done.
-    pub(super) mischief_at: u32,
+    pub(super) disturbance: Disturbance,
+    /// The event of its end (a completion, a poll) at which the disturbance happens.
+    pub(super) disturb_at: u32,
     /// Cancels after which it submits again what was cancelled.
     pub(super) cancels: u8,
 }
@@ -62,7 +62,7 @@ enum Sizes {
 
 /// What a side does instead of coming to the end of its script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mischief {
+pub(super) enum Disturbance {
     No,
     /// Resets the connection.
     Reset,
@@ -104,7 +104,7 @@ impl Script {
                 true => &mut script.client,
                 false => &mut script.server,
             };
-            (side.mischief, side.mischief_at) = (Mischief::Reset, random_of_resets.below(8));
+            (side.disturbance, side.disturb_at) = (Disturbance::Reset, random_of_resets.below(8));
         }
         match random.below(4) {
             0 => script.server.replies_last = true,
@@ -133,15 +133,15 @@ impl Script {
 impl Part {
     /// Whether this side ends its stream, and receives the other's to its end.
     pub(super) fn is_polite(&self) -> bool {
-        matches!(self.mischief, Mischief::No | Mischief::CutShort)
+        matches!(self.disturbance, Disturbance::No | Disturbance::CutShort)
     }
 
     fn random(random: &mut Random) -> Self {
-        let mischief = match random.below(16) {
-            0 => Mischief::Reset,
-            1 => Mischief::Leave,
-            2 => Mischief::CutShort,
-            _ => Mischief::No,
+        let disturbance = match random.below(16) {
+            0 => Disturbance::Reset,
+            1 => Disturbance::Leave,
+            2 => Disturbance::CutShort,
+            _ => Disturbance::No,
         };
         let talks = random.one_in(4);
         Self {
@@ -151,8 +151,8 @@ impl Part {
             messages: if talks { random.below(32) } else { random.below(4) } as u8,
             replies_last: false,
             ends_last: false,
-            mischief,
-            mischief_at: random.below(8),
+            disturbance,
+            disturb_at: random.below(8),
             cancels: random.below(8).saturating_sub(4) as u8,
         }
     }

@@ -13,11 +13,11 @@ pub(super) struct Pattern {
     /// The word before the first.
     row: u64,
     /// How many words of the row come before its own.
-    place: u64,
+    position: u64,
 }
 
 /// How many places there are.
-pub(super) const PLACES: u64 = 1 << 22;
+pub(super) const POSITIONS: u64 = 1 << 22;
 
 /// The row.
 pub(super) fn words(seed: u64) -> impl Iterator<Item = [u8; WORD]> {
@@ -39,13 +39,13 @@ impl Pattern {
     /// What the `sender` of a connection sends.
     pub(super) fn of(seed: u64, number: u32, sender: Side) -> Self {
         let direction = u64::from(sender == Side::Server);
-        let place = Random::of([seed, number.into(), 2 + direction]).next() % PLACES;
-        Self { row: row(seed), place }
+        let position = Random::of([seed, number.into(), 2 + direction]).next() % POSITIONS;
+        Self { row: row(seed), position }
     }
 
     /// Where in the row, in bytes, an offset is.
     pub(super) fn in_row(&self, offset: u32) -> u64 {
-        WORD as u64 * self.place + u64::from(offset)
+        WORD as u64 * self.position + u64::from(offset)
     }
 
     /// The bytes from one offset to another.
@@ -81,7 +81,7 @@ impl Pattern {
     }
 
     fn word(&self, index: usize) -> [u8; WORD] {
-        word(self.row, self.place + index as u64)
+        word(self.row, self.position + index as u64)
     }
 }
 

@@ -1,15 +1,15 @@
-//! What the two ends of a connection say of it when they are over, held against each other.
+//! The comparison of what the two ends of a connection report when they are over.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use posthouse_io::Failure;
 
-use super::process::is_wine;
-use super::script::{Mischief, Part, Plan, Script, Side, Target};
+use super::script::{Disturbance, Part, Plan, Script, Side, Target};
+use posthouse_process::is_wine;
 
 /// What an end says when it is closed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Account {
+pub(super) struct ConnSummary {
     /// Bytes that were confirmed as sent.
     pub(super) sent: u32,
     /// Bytes that came, each of them checked.
@@ -42,7 +42,7 @@ enum Half {
     #[default]
     Absent,
     Running,
-    Over(Account),
+    Over(ConnSummary),
 }
 
 const MAX_ENTRIES: u32 = 1 << 18;
@@ -76,17 +76,17 @@ impl Exchanges {
     }
 
     /// One end is closed.
-    pub(super) fn end(&self, number: u32, side: Side, account: Account) -> Result<(), String> {
+    pub(super) fn end(&self, number: u32, side: Side, summary: ConnSummary) -> Result<(), String> {
         let mut entry = self.entry(number);
         assert!(entry.number == Some(number), "an end of a connection that has not begun");
         let half = match side {
             Side::Client => &mut entry.client,
             Side::Server => &mut entry.server,
         };
-        *half = Half::Over(account);
+        *half = Half::Over(summary);
         if let (Half::Over(client), Half::Over(server)) = (entry.client, entry.server) {
             entry.number = None;
-            return settle(number, &Script::of(self.plan, number), &client, &server);
+            return compare(number, &Script::of(self.plan, number), &client, &server);
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Entry {
         match (self.client, self.server) {
             (Half::Over(client), Half::Absent) => {
                 self.number = None;
-                settle_alone(number, &Script::of(plan, number), &client).map(|()| true)
+                compare_alone(number, &Script::of(plan, number), &client).map(|()| true)
             }
             _ => Ok(false),
         }
@@ -122,7 +122,12 @@ impl Entry {
 }
 
 /// Both ends are over.
-fn settle(number: u32, script: &Script, client: &Account, server: &Account) -> Result<(), String> {
+fn compare(
+    number: u32,
+    script: &Script,
+    client: &ConnSummary,
+    server: &ConnSummary,
+) -> Result<(), String> {
     let wrong = |what: &str| {
         Err(format!(
             "connection {number}: {what}\n  client: {client:?}\n  server: {server:?}\n  {script:?}"
@@ -143,9 +148,10 @@ fn settle(number: u32, script: &Script, client: &Account, server: &Account) -> R
         return wrong("served, although it went elsewhere");
     }
     if script.is_polite() {
-        let whole = |account: &Account, part: &Part| {
-            let complete = part.mischief == Mischief::CutShort || account.sent == part.bytes();
-            account.ended && account.failed.is_none() && complete
+        let whole = |summary: &ConnSummary, part: &Part| {
+            let complete =
+                part.disturbance == Disturbance::CutShort || summary.sent == part.bytes();
+            summary.ended && summary.failed.is_none() && complete
         };
         if !whole(client, &script.client) || !whole(server, &script.server) {
             return wrong("nobody was rude, and yet it did not come to its end");
@@ -155,7 +161,7 @@ fn settle(number: u32, script: &Script, client: &Account, server: &Account) -> R
 }
 
 /// The client is over, and no server has ever been there.
-fn settle_alone(number: u32, script: &Script, client: &Account) -> Result<(), String> {
+fn compare_alone(number: u32, script: &Script, client: &ConnSummary) -> Result<(), String> {
     if script.is_polite() || client.received > 0 {
         return Err(format!("connection {number}: nobody served it: {client:?}\n  {script:?}"));
     }
