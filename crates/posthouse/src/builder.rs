@@ -5,14 +5,14 @@ use std::time::Duration;
 use posthouse_io::sim::Network;
 use posthouse_io::{CompletionPort, LaneId};
 
-use crate::core::Core;
 use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::handler::Handler;
 use crate::listener::Listener;
 use crate::options::{EndpointOptions, Tuning};
+use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::watch::{Watch, Watchdog};
+use crate::worker::watchdog::{CallbackMarker, Watchdog};
 use crate::worker::{PinnedWorker, SharedWorker};
 
 /// An endpoint to be started. From [`Endpoint::builder`](crate::Endpoint::builder).
@@ -78,59 +78,59 @@ impl<H: Handler> Builder<H> {
             reason = choice.reason,
             "completion port open"
         );
-        let core = Arc::new(Core::new((port, choice), self.options, self.tuning));
-        let started = start(&core, self.handler, self.listeners);
+        let shared = Arc::new(Shared::new((port, choice), self.options, self.tuning));
+        let started = start(&shared, self.handler, self.listeners);
         if started.is_err() {
-            core.accepting.clear();
+            shared.listeners.clear();
         }
         started
     }
 }
 
 fn start<H: Handler>(
-    core: &Arc<Core>,
+    shared: &Arc<Shared>,
     handler: H,
     listeners: Vec<Listener>,
 ) -> Result<Endpoint<H>, StartError> {
-    let endpoint = Endpoint::first(core.clone(), handler);
+    let endpoint = Endpoint::first(shared.clone(), handler);
     for listener in listeners {
         endpoint.listen(listener)?;
     }
     let endpoint = endpoint.guarded();
-    spawn_workers(core)?;
+    spawn_workers(shared)?;
     Ok(endpoint)
 }
 
 /// Starts the workers. If one cannot be started, those that run are ended and awaited.
-fn spawn_workers(core: &Arc<Core>) -> Result<(), StartError> {
-    let workers = core.choice.io_workers;
-    let watches: Vec<Arc<Watch>> = (0..workers).map(|_| Arc::default()).collect();
-    for (number, watch) in watches.iter().enumerate() {
+fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
+    let workers = shared.choice.io_workers;
+    let markers: Vec<Arc<CallbackMarker>> = (0..workers).map(|_| Arc::default()).collect();
+    for (number, marker) in markers.iter().enumerate() {
         let name = format!("posthouse-io-{number}");
-        let (core, watch) = (core.clone(), watch.clone());
-        let port = core.port.clone();
-        let spawned = if core.strands.is_some() {
-            let mut worker = SharedWorker::new(core.clone(), watch);
+        let (shared, marker) = (shared.clone(), marker.clone());
+        let port = shared.port.clone();
+        let spawned = if shared.strands.is_some() {
+            let mut worker = SharedWorker::new(shared.clone(), marker);
             port.spawn(LaneId(0), &name, move |lane| worker.step(lane))
         } else {
             let lane = LaneId(number as u16);
-            let mut worker = PinnedWorker::new(core.clone(), lane, watch);
+            let mut worker = PinnedWorker::new(shared.clone(), lane, marker);
             port.spawn(lane, &name, move |lane| worker.step(lane))
         };
         if let Err(error) = spawned {
-            core.begin_shutdown(Duration::ZERO);
-            (number..workers).for_each(|_| core.worker_ended());
-            core.wait_for_end();
+            shared.begin_shutdown(Duration::ZERO);
+            (number..workers).for_each(|_| shared.worker_ended());
+            shared.wait_for_end();
             return Err(StartError::System(error));
         }
     }
     // In simulation no time passes while a callback runs: there is nothing to watch.
-    if core.options.handler_overrun_ms > 0 && core.choice.backend != "simulation" {
-        let limit = Duration::from_millis(core.options.handler_overrun_ms);
-        let over = core.life.over().clone();
-        let mut watchdog = Watchdog::new(watches, limit, core.stats.clone(), over);
+    if shared.options.handler_overrun_ms > 0 && shared.choice.backend != "simulation" {
+        let limit = Duration::from_millis(shared.options.handler_overrun_ms);
+        let ended = shared.lifecycle.ended().clone();
+        let mut watchdog = Watchdog::new(markers, limit, shared.stats.clone(), ended);
         let watching =
-            core.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
+            shared.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
         if let Err(error) = watching {
             tracing::warn!(%error, "no watchdog: callbacks that run too long are not named");
         }

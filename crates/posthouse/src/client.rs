@@ -7,7 +7,6 @@ use posthouse_io::sim::Network;
 
 use crate::builder::Builder;
 use crate::close::{Close, DisconnectReason, HandlerResult};
-use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, RequestError, RunError, SendError, StartError, WouldDeadlock};
 use crate::handler::Handler;
@@ -20,6 +19,7 @@ use crate::target::{ConnectFailure, Target};
 use crate::transfer::{
     Destination, FileEntry, FinishedTransfer, Source, TransferError, TransferHandle,
 };
+use crate::transfers::directory::Directory;
 
 /// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
 /// many connections write a [`Handler`] and use [`Endpoint::connect`].
@@ -45,7 +45,7 @@ pub struct Client {
     endpoint: Endpoint<Collect>,
     peer: PeerId,
     close_timeout_ms: u64,
-    inbox: Arc<Mutex<Inbox>>,
+    queue: Arc<Mutex<ReceiveQueue>>,
 }
 
 /// The reason why a client's call has no result.
@@ -87,16 +87,16 @@ pub enum ClientError {
 
 crate::error::debug_as_display!(ClientError);
 
-const QUEUE_MESSAGES_MAX: usize = 1024;
-const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+const MAX_QUEUED_MESSAGES: usize = 1024;
+const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 /// How often a send looks whether the posted work that was too much has been done.
-const BUSY_LOOK: Duration = Duration::from_millis(20);
+const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
-struct Inbox {
+struct ReceiveQueue {
     messages: VecDeque<OwnedMessage>,
     bytes: usize,
-    /// True exactly while reading is paused because the inbox is full.
+    /// True exactly while reading is paused because the queue is full.
     paused: bool,
     connected: bool,
     /// Files that are over and not yet asked for.
@@ -105,21 +105,21 @@ struct Inbox {
     bell: Option<posthouse_io::Notify>,
 }
 
-impl Inbox {
+impl ReceiveQueue {
     fn is_full(&self) -> bool {
-        self.messages.len() >= QUEUE_MESSAGES_MAX || self.bytes >= QUEUE_BYTES_MAX
+        self.messages.len() >= MAX_QUEUED_MESSAGES || self.bytes >= MAX_QUEUED_BYTES
     }
 }
 
-/// Puts what happens into the inbox and rings.
-struct Collect(Arc<Mutex<Inbox>>);
+/// Puts what happens into the queue and notifies the caller that waits.
+struct Collect(Arc<Mutex<ReceiveQueue>>);
 
 impl Collect {
-    fn change(&self, change: impl FnOnce(&mut Inbox)) {
+    fn change(&self, change: impl FnOnce(&mut ReceiveQueue)) {
         let bell = {
-            let mut inbox = lock(&self.0);
-            change(&mut inbox);
-            inbox.bell.clone()
+            let mut queue = lock(&self.0);
+            change(&mut queue);
+            queue.bell.clone()
         };
         if let Some(bell) = bell {
             bell.notify_all();
@@ -131,16 +131,16 @@ impl Handler for Collect {
     type State = ();
 
     fn connected(&self, _: &mut Peer<'_, Self>) -> HandlerResult {
-        self.change(|inbox| inbox.connected = true);
+        self.change(|queue| queue.connected = true);
         Ok(())
     }
 
     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
-        self.change(|inbox| {
-            inbox.bytes += message.payload().len();
-            inbox.messages.push_back(message.to_owned());
-            if inbox.is_full() {
-                inbox.paused = true;
+        self.change(|queue| {
+            queue.bytes += message.payload().len();
+            queue.messages.push_back(message.to_owned());
+            if queue.is_full() {
+                queue.paused = true;
                 peer.pause_reading();
             }
         });
@@ -148,7 +148,7 @@ impl Handler for Collect {
     }
 
     fn transferred(&self, _: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
-        self.change(|inbox| inbox.transfers.push(transfer.clone()));
+        self.change(|queue| queue.transfers.push(transfer.clone()));
         Ok(())
     }
 
@@ -158,11 +158,11 @@ impl Handler for Collect {
     }
 
     fn disconnected(&self, _: &mut Peer<'_, Self>, why: &DisconnectReason) {
-        self.change(|inbox| inbox.ended = Some(why.clone()));
+        self.change(|queue| queue.ended = Some(why.clone()));
     }
 
     fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
-        self.change(|inbox| inbox.ended = Some(failure.reason().clone()));
+        self.change(|queue| queue.ended = Some(failure.reason().clone()));
     }
 }
 
@@ -198,19 +198,19 @@ impl Client {
         if posthouse_io::on_worker() {
             return Err(ClientError::WouldDeadlock(WouldDeadlock));
         }
-        let inbox = Arc::<Mutex<Inbox>>::default();
-        let mut builder = Builder::new(Collect(inbox.clone())).options(options);
+        let queue = Arc::<Mutex<ReceiveQueue>>::default();
+        let mut builder = Builder::new(Collect(queue.clone())).options(options);
         if let Some(network) = network {
             builder = builder.network(network);
         }
         let endpoint = builder.start()?;
-        lock(&inbox).bell = Some(endpoint.bell().clone());
+        lock(&queue).bell = Some(endpoint.bell().clone());
         let close_timeout_ms = target.options.close_timeout_ms;
         let peer = endpoint.connect(target, ())?;
-        let client = Self { endpoint, peer, close_timeout_ms, inbox };
+        let client = Self { endpoint, peer, close_timeout_ms, queue };
         // Up, even if it has ended since: what came before the end is there to be received.
-        let up = client.wait(None, |inbox| match &inbox.ended {
-            _ if inbox.connected => Some(Ok(())),
+        let up = client.wait(None, |queue| match &queue.ended {
+            _ if queue.connected => Some(Ok(())),
             Some(reason) => Some(Err(ClientError::ConnectFailed(reason.clone()))),
             None => None,
         });
@@ -221,9 +221,9 @@ impl Client {
     fn wait<T>(
         &self,
         timeout: Option<Duration>,
-        mut ready: impl FnMut(&mut Inbox) -> Option<T>,
+        mut ready: impl FnMut(&mut ReceiveQueue) -> Option<T>,
     ) -> Option<T> {
-        self.endpoint.bell().wait_until(timeout, || ready(&mut lock(&self.inbox)))
+        self.endpoint.bell().wait_until(timeout, || ready(&mut lock(&self.queue)))
     }
 
     fn may_wait() -> Result<(), ClientError> {
@@ -236,15 +236,16 @@ impl Client {
     /// Sends a message; waits while the send queue is full.
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), ClientError> {
         Self::may_wait()?;
-        let mut send = |inbox: &mut Inbox| match self.endpoint.send(self.peer, kind, payload) {
+        let mut send = |queue: &mut ReceiveQueue| match self.endpoint.send(self.peer, kind, payload)
+        {
             Ok(()) => Some(Ok(())),
             Err(SendError::QueueFull { .. } | SendError::Busy) => None,
-            Err(SendError::NotConnected) => Some(Err(ended(inbox))),
+            Err(SendError::NotConnected) => Some(Err(ended(queue))),
             Err(error) => Some(Err(error.into())),
         };
         loop {
             // The bell rings when there is room; nobody rings for the end of `Busy`.
-            if let Some(sent) = self.wait(Some(BUSY_LOOK), &mut send) {
+            if let Some(sent) = self.wait(Some(BUSY_RETRY), &mut send) {
                 return sent;
             }
         }
@@ -256,16 +257,16 @@ impl Client {
     pub fn receive(&self, timeout: Duration) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
         let mut resume = false;
-        let next = self.wait(Some(timeout), |inbox| {
-            if let Some(message) = inbox.messages.pop_front() {
-                inbox.bytes -= message.payload.len();
-                resume = inbox.paused
-                    && inbox.bytes < QUEUE_BYTES_MAX / 2
-                    && inbox.messages.len() < QUEUE_MESSAGES_MAX / 2;
-                inbox.paused &= !resume;
+        let next = self.wait(Some(timeout), |queue| {
+            if let Some(message) = queue.messages.pop_front() {
+                queue.bytes -= message.payload.len();
+                resume = queue.paused
+                    && queue.bytes < MAX_QUEUED_BYTES / 2
+                    && queue.messages.len() < MAX_QUEUED_MESSAGES / 2;
+                queue.paused &= !resume;
                 return Some(Ok(message));
             }
-            inbox.ended.is_some().then(|| Err(ended(inbox)))
+            queue.ended.is_some().then(|| Err(ended(queue)))
         });
         if resume {
             self.resume_reading();
@@ -280,7 +281,7 @@ impl Client {
         };
         // Any other refusal is a connection that has ended: then there is nothing to resume.
         while self.endpoint.run(self.peer, resume) == Err(RunError::Busy) {
-            self.wait(Some(BUSY_LOOK), |_| None::<()>);
+            self.wait(Some(BUSY_RETRY), |_| None::<()>);
         }
     }
 
@@ -305,12 +306,12 @@ impl Client {
             Ok(())
         });
         if asked == Err(RunError::NotConnected) {
-            return Err(ended(&mut lock(&self.inbox)));
+            return Err(ended(&mut lock(&self.queue)));
         }
         asked.map_err(not_posted)?;
-        let reply = self.wait(None, |inbox| {
+        let reply = self.wait(None, |queue| {
             let answered = lock(&answer).take().map(|reply| reply.map_err(ClientError::Request));
-            answered.or_else(|| no_answer(inbox))
+            answered.or_else(|| no_answer(queue))
         });
         reply.unwrap_or(Err(ClientError::TimedOut))
     }
@@ -350,21 +351,21 @@ impl Client {
         begin: impl FnOnce(&mut Peer<'_, Collect>) -> TransferHandle + Send + 'static,
     ) -> Result<[u8; 32], ClientError> {
         let progress = self.on_strand(begin)?;
-        let over = self.wait(None, |inbox| {
+        let over = self.wait(None, |queue| {
             let mine = |transfer: &FinishedTransfer| *transfer.handle() == progress;
-            let Some(place) = inbox.transfers.iter().position(mine) else {
-                return inbox.paused.then_some(Err(ClientError::ReceiveQueueFull));
+            let Some(index) = queue.transfers.iter().position(mine) else {
+                return queue.paused.then_some(Err(ClientError::ReceiveQueueFull));
             };
-            Some(inbox.transfers.swap_remove(place).result.map_err(ClientError::Transfer))
+            Some(queue.transfers.swap_remove(index).result.map_err(ClientError::Transfer))
         });
         if let Some(Err(ClientError::ReceiveQueueFull)) = over {
-            self.give_up(progress);
+            self.cancel(progress);
         }
         over.unwrap_or(Err(ClientError::TimedOut))
     }
 
     /// Cancels a transfer that nobody waits for any more.
-    fn give_up(&self, progress: TransferHandle) {
+    fn cancel(&self, progress: TransferHandle) {
         // Refused only where the connection has ended, and the transfer with it.
         let _ = self.endpoint.run(self.peer, move |peer| {
             peer.cancel_transfer(&progress);
@@ -386,9 +387,9 @@ impl Client {
                     Ok(())
                 });
             })?;
-            let listed = self.wait(None, |inbox| {
+            let listed = self.wait(None, |queue| {
                 let listed = lock(&page).take().map(|page| page.map_err(ClientError::Transfer));
-                listed.or_else(|| no_answer(inbox))
+                listed.or_else(|| no_answer(queue))
             });
             let entries = listed.unwrap_or(Err(ClientError::TimedOut))?;
             // A server that begins again would have it go on for ever.
@@ -415,12 +416,12 @@ impl Client {
             Ok(())
         });
         if posted == Err(RunError::NotConnected) {
-            return Err(ended(&mut lock(&self.inbox)));
+            return Err(ended(&mut lock(&self.queue)));
         }
         posted.map_err(not_posted)?;
-        let value = self.wait(None, |inbox| {
+        let value = self.wait(None, |queue| {
             let value = lock(&result).take().map(Ok);
-            value.or_else(|| inbox.ended.is_some().then(|| Err(ended(inbox))))
+            value.or_else(|| queue.ended.is_some().then(|| Err(ended(queue))))
         });
         value.unwrap_or(Err(ClientError::TimedOut))
     }
@@ -436,13 +437,13 @@ impl Client {
     }
 
     /// Closes gracefully and waits until everything is sent and the server has ended its side, for
-    /// at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Dropping the client closes
-    /// as well, and does not wait.
+    /// at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Dropping the
+    /// client closes as well, and does not wait.
     pub fn close(self) {
         // Refused only where the connection has ended already.
         let _ = self.endpoint.close(self.peer, Close::graceful());
         let ended = Duration::from_millis(2 * self.close_timeout_ms);
-        self.wait(Some(ended), |inbox| inbox.ended.is_some().then_some(()));
+        self.wait(Some(ended), |queue| queue.ended.is_some().then_some(()));
         self.endpoint.shutdown(Duration::ZERO);
         // Refused only in a callback, where nothing can be waited for.
         let _ = self.endpoint.wait();
@@ -450,11 +451,11 @@ impl Client {
 }
 
 /// Why no answer can come any more, where none can.
-fn no_answer<T>(inbox: &mut Inbox) -> Option<Result<T, ClientError>> {
-    if inbox.ended.is_some() {
-        return Some(Err(ended(inbox)));
+fn no_answer<T>(queue: &mut ReceiveQueue) -> Option<Result<T, ClientError>> {
+    if queue.ended.is_some() {
+        return Some(Err(ended(queue)));
     }
-    inbox.paused.then_some(Err(ClientError::ReceiveQueueFull))
+    queue.paused.then_some(Err(ClientError::ReceiveQueueFull))
 }
 
 /// A task that was not posted, for a caller that waits.
@@ -465,8 +466,8 @@ fn not_posted(error: RunError) -> ClientError {
     })
 }
 
-fn ended(inbox: &mut Inbox) -> ClientError {
-    match &inbox.ended {
+fn ended(queue: &mut ReceiveQueue) -> ClientError {
+    match &queue.ended {
         Some(reason) => ClientError::Disconnected(reason.clone()),
         None => ClientError::Send(SendError::NotConnected),
     }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use posthouse_wire::{Framing, HelloPolicy, Key, MAX_CONTROL_REPLIES, ReaderConfig, SessionConfig};
 
-use crate::core::Core;
 use crate::erased::ErasedHandler;
 use crate::error::SendError;
 use crate::listener::Listener;
 use crate::options::{ConnectionOptions, Hello, OptionsError};
+use crate::shared::Shared;
 use crate::sync::{Arc, RwLock};
 use crate::target::Target;
 
 /// The largest payload of a peer that is not admitted, or has not said hello where it must.
-pub(crate) const UNADMITTED_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const MAX_UNADMITTED_PAYLOAD_BYTES: usize = 16 * 1024;
 
 /// The configuration of a connection.
 pub(crate) struct ConnectionConfig {
@@ -35,7 +35,7 @@ pub(crate) struct SendConfig {
     /// Its place in [`SendConfigs`].
     pub(crate) index: usize,
     framing: Framing,
-    pub(crate) queue_bytes_max: usize,
+    pub(crate) max_queue_bytes: usize,
 }
 
 /// The limits of a message on a connection.
@@ -43,7 +43,7 @@ pub(crate) struct SendConfig {
 pub(crate) struct SendLimits {
     /// True exactly when kinds 4 to 31 are the protocol's.
     pub(crate) hello: bool,
-    pub(crate) payload_bytes_max: usize,
+    pub(crate) max_payload_bytes: usize,
 }
 
 impl SendConfig {
@@ -58,7 +58,7 @@ impl SendConfig {
         if limits.hello && posthouse_wire::is_reserved_kind(kind) {
             return Err(SendError::ReservedKind(kind));
         }
-        Ok(self.framing.encode(kind, payload, limits.payload_bytes_max, out)?)
+        Ok(self.framing.encode(kind, payload, limits.max_payload_bytes, out)?)
     }
 }
 
@@ -66,7 +66,7 @@ impl ConnectionConfig {
     pub(crate) fn for_listener(
         listener: &Listener,
         handler: Arc<dyn ErasedHandler>,
-        core: &Core,
+        shared: &Shared,
     ) -> Result<Arc<Self>, OptionsError> {
         let (options, key) = (&listener.options, listener.key.as_ref());
         options.validate()?;
@@ -77,20 +77,20 @@ impl ConnectionConfig {
         let hello = if required { HelloPolicy::Required } else { HelloPolicy::Optional };
         let session = session(hello, key, Box::default(), options);
         let origin = listener.origin();
-        Ok(Self::new(handler, origin, &listener.framing, session, options, core))
+        Ok(Self::new(handler, origin, &listener.framing, session, options, shared))
     }
 
     pub(crate) fn for_target(
         target: &Target,
         handler: Arc<dyn ErasedHandler>,
-        core: &Core,
+        shared: &Shared,
     ) -> Result<Arc<Self>, OptionsError> {
         let options = &target.options;
         options.validate()?;
         let hello = if target.hello { HelloPolicy::Required } else { HelloPolicy::Never };
         let session = session(hello, target.key.as_ref(), target.credential.clone(), options);
         let origin = target.origin();
-        Ok(Self::new(handler, origin, &target.framing, session, options, core))
+        Ok(Self::new(handler, origin, &target.framing, session, options, shared))
     }
 
     fn new(
@@ -99,12 +99,12 @@ impl ConnectionConfig {
         framing: &Framing,
         session: SessionConfig,
         options: &ConnectionOptions,
-        core: &Core,
+        shared: &Shared,
     ) -> Arc<Self> {
         let wire =
             ReaderConfig { framing: framing.clone(), max_payload_bytes: options.max_frame_bytes };
-        let send = core.sends.entry(framing, options.send_queue_bytes);
-        let queue_high_bytes = core.tuning.queue_high_bytes.min(options.send_queue_bytes);
+        let send = shared.sends.entry(framing, options.send_queue_bytes);
+        let queue_high_bytes = shared.tuning.queue_high_bytes.min(options.send_queue_bytes);
         let options = options.clone();
         Arc::new(Self { handler, origin, wire, session, options, queue_high_bytes, send })
     }
@@ -125,10 +125,10 @@ pub(crate) struct SendConfigs {
 }
 
 impl SendConfigs {
-    fn entry(&self, framing: &Framing, queue_bytes_max: usize) -> Arc<SendConfig> {
+    fn entry(&self, framing: &Framing, max_queue_bytes: usize) -> Arc<SendConfig> {
         let mut entries = self.entries.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let like = |config: &&Arc<SendConfig>| {
-            config.framing == *framing && config.queue_bytes_max == queue_bytes_max
+            config.framing == *framing && config.max_queue_bytes == max_queue_bytes
         };
         if let Some(config) = entries.iter().find(like) {
             return config.clone();
@@ -137,7 +137,7 @@ impl SendConfigs {
         // framings do not grow the table.
         let unused = |config: &Arc<SendConfig>| Arc::strong_count(config) == 1;
         let index = entries.iter().position(unused).unwrap_or(entries.len());
-        let config = Arc::new(SendConfig { index, framing: framing.clone(), queue_bytes_max });
+        let config = Arc::new(SendConfig { index, framing: framing.clone(), max_queue_bytes });
         if index == entries.len() {
             entries.push(config.clone());
         } else {

@@ -4,13 +4,14 @@
 //! each phase says what may start. Closing is a join: nothing new is started, what is in flight is
 //! awaited, the handle is closed, the handler is told once, the slot is recycled.
 
-mod closing;
+mod abandon;
+mod close;
+mod connect;
 mod deadlines;
-mod giving_up;
-mod inbound;
-mod opening;
-mod receiving;
-mod transfers;
+mod input;
+pub(crate) mod output;
+mod phase;
+mod receive;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,51 +21,51 @@ use posthouse_wire::Session;
 
 use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
 use crate::config::{ConnectionConfig, SendLimits};
-use crate::core::Core;
+use crate::connection::output::{FreeList, Output};
 use crate::erased::Callbacks;
 use crate::error::RequestError;
 use crate::group::Members;
 use crate::id::{Operation, PeerId, pack};
 use crate::mailbox::{PeerPost, PeerTask};
 use crate::message::Message;
-use crate::output::{Output, Spares};
 use crate::peer::Output as PeerOutput;
-use crate::registry::Record;
+use crate::registry::ConnectionStats;
+use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::timers::Timers;
-use crate::watch::Watch;
+use crate::transfers::driver::{TransferCommand, Transfers};
+use crate::worker::timers::Timers;
+use crate::worker::watchdog::CallbackMarker;
 
-pub(crate) use inbound::HeldSpares;
-use inbound::Inbound;
-use opening::Plan;
-pub(crate) use transfers::Errand;
-use transfers::Transfers;
+use connect::ConnectPlan;
+pub(crate) use input::FreeBacklogs;
+use input::Input;
+pub(crate) use phase::Phase;
 
 /// The native framing adds so much to a payload.
 const FRAME_OVERHEAD_BYTES: usize = 5;
 
-/// What a worker has for whoever runs on one of its strands.
+/// The context of a strand that runs: its lane, its worker, the time.
 pub(crate) struct Context<'a> {
     pub(crate) lane: &'a mut Lane,
-    pub(crate) core: &'a Arc<Core>,
-    pub(crate) local: &'a mut Local,
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) worker: &'a mut WorkerState,
     /// The time, read once per turn.
     pub(crate) now: Duration,
 }
 
-/// What a worker keeps for all connections that it runs.
+/// The state of a worker that all its connections share.
 #[derive(Debug)]
-pub(crate) struct Local {
-    pub(crate) spares: Spares,
-    pub(crate) held: HeldSpares,
+pub(crate) struct WorkerState {
+    pub(crate) free_list: FreeList,
+    pub(crate) free_backlogs: FreeBacklogs,
     pub(crate) timers: Timers,
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) marker: Arc<CallbackMarker>,
     /// Answers of the protocol, before they join a connection's output.
     pub(crate) control: Vec<u8>,
 }
 
-/// Something that happens to a connection.
-pub(crate) enum Work {
+/// An event of a connection.
+pub(crate) enum ConnectionEvent {
     Completion {
         operation: Operation,
         sequence: u8,
@@ -80,61 +81,31 @@ pub(crate) enum Work {
     Continue,
 }
 
-impl Work {
-    /// The work that a completion is.
+impl ConnectionEvent {
+    /// Converts a completion into the event of its connection.
     pub(crate) fn from_completion(completion: Completion) -> (PeerId, Self) {
         let Completion { tag, more, outcome } = completion;
         let (id, operation, sequence) = crate::id::unpack(tag);
-        (id, Work::Completion { operation, sequence, more, outcome })
+        (id, ConnectionEvent::Completion { operation, sequence, more, outcome })
     }
 }
 
-/// What is left of a connection after its turn.
+/// The state of a connection after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Settled {
     /// It waits for something.
-    Waits,
+    Waiting,
     /// It has more to deliver: give it another turn, after others had theirs.
     Unfinished,
     /// It is gone: release its slot and drop it.
     Gone,
-    /// It is gone, and the system may still end what it was given up for: it stays in its slot,
-    /// which is nobody else's any more, as long as the worker.
-    GivenUp,
-}
-
-/// Where a connection is in its life. It only ever moves down this list, except that an attempt to
-/// connect that failed goes back to `Connecting` with the next address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Nothing has been started.
-    New,
-    /// The target's name is being looked up.
-    Resolving,
-    /// A connect is in flight.
-    Connecting,
-    /// A failed attempt's socket is being closed; the next address follows.
-    Retrying,
-    /// The socket is up; hello, or its proof, is awaited. The handler knows of nothing.
-    Opening,
-    /// The handler knows the connection.
-    Open,
-    /// Closing gracefully: what is queued goes out, what comes in is discarded.
-    Draining,
-    /// This side's stream has ended; the peer's end is awaited.
-    Lingering,
-    /// What is in flight has been cancelled and is awaited.
-    Joining,
-    /// The handle is being closed.
-    Closing,
-    /// Gone.
-    Gone,
-    /// The same, and it stays for the late ends of what it was given up for.
-    GivenUp,
+    /// It is gone, and the system may still end what it was abandoned for: it stays in its slot,
+    /// which no other connection gets, as long as the worker.
+    Abandoned,
 }
 
 pub(crate) struct Connection {
-    inbound: Inbound,
+    input: Input,
     pub(crate) strand: Strand,
 }
 
@@ -148,10 +119,10 @@ pub(crate) struct Strand {
     callbacks: Option<Box<dyn Callbacks>>,
     pub(crate) session: Session,
     pub(crate) output: Output,
-    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) stats: Option<Arc<ConnectionStats>>,
     pub(crate) phase: Phase,
     /// Rarely needed, so kept apart.
-    pub(crate) extras: Option<Box<Extras>>,
+    pub(crate) cold: Option<Box<ColdState>>,
     socket: Option<Socket>,
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
@@ -162,19 +133,19 @@ pub(crate) struct Strand {
     /// True exactly while the handler has yet to admit the peer.
     pub(crate) unadmitted: bool,
     /// True exactly when `connected` has been called and `disconnected` has not.
-    told: bool,
+    notified: bool,
     outgoing: bool,
     /// Asked for by a callback; acted on when it returns.
-    pub(crate) wanted_close: Option<Box<(Close, DisconnectReason)>>,
+    pub(crate) requested_close: Option<Box<(Close, DisconnectReason)>>,
     reason: Option<Box<DisconnectReason>>,
     /// Operations in flight.
     in_flight: u16,
     /// True exactly while one of them is a look-up.
     resolving: bool,
-    /// Operations that were given up and have not ended since.
-    given_up: u16,
+    /// Operations that were abandoned and have not ended since.
+    abandoned: u16,
     /// The deadline of the phase: connecting, opening, admission, closing.
-    phase_deadline: Option<Duration>,
+    pub(crate) phase_deadline: Option<Duration>,
     /// The earliest deadline that is armed with the worker; `MAX`: none.
     armed: Duration,
     /// The one that was the earliest before: it still is armed, and need not be again.
@@ -189,9 +160,9 @@ pub(crate) struct Strand {
     late_bytes: u64,
 }
 
-/// What few connections have.
-pub(crate) struct Extras {
-    plan: Option<Plan>,
+/// The state that few connections need.
+pub(crate) struct ColdState {
+    plan: Option<ConnectPlan>,
     pub(crate) groups: Vec<Arc<Members>>,
     pub(crate) requests: BTreeMap<u32, PendingRequest>,
     next_request: u32,
@@ -202,12 +173,12 @@ pub(crate) struct Extras {
     /// What a server said before it answered our hello.
     early: VecDeque<(u8, Vec<u8>)>,
     early_bytes: usize,
-    transfers: Option<Box<Transfers>>,
-    /// What callbacks asked for files.
-    pub(crate) errands: VecDeque<Errand>,
+    pub(crate) transfers: Option<Box<Transfers>>,
+    /// Commands of callbacks about files.
+    pub(crate) commands: VecDeque<TransferCommand>,
 }
 
-impl Default for Extras {
+impl Default for ColdState {
     fn default() -> Self {
         Self {
             plan: None,
@@ -220,7 +191,7 @@ impl Default for Extras {
             early: VecDeque::new(),
             early_bytes: 0,
             transfers: None,
-            errands: VecDeque::new(),
+            commands: VecDeque::new(),
         }
     }
 }
@@ -249,21 +220,21 @@ impl Connection {
             callbacks: Some(callbacks),
             session,
             output: Output::default(),
-            record: None,
+            stats: None,
             phase: Phase::New,
-            extras: None,
+            cold: None,
             socket: None,
             paused: false,
             over_high: false,
             unfinished: false,
             unadmitted: false,
-            told: false,
+            notified: false,
             outgoing,
-            wanted_close: None,
+            requested_close: None,
             reason: None,
             in_flight: 0,
             resolving: false,
-            given_up: 0,
+            abandoned: 0,
             phase_deadline: None,
             armed: Duration::MAX,
             armed_before: Duration::MAX,
@@ -272,25 +243,26 @@ impl Connection {
             gated_bytes: 0,
             late_bytes: 0,
         };
-        Self { inbound: Inbound::default(), strand }
+        Self { input: Input::default(), strand }
     }
 
-    /// Applies one thing that happened. [`settle`](Self::settle) must follow, after this or after
+    /// Applies one event. [`settle`](Self::settle) must follow, after this or after
     /// several of them.
-    pub(crate) fn apply(&mut self, cx: &mut Context<'_>, work: Work) {
-        match work {
-            Work::Completion { operation, .. } if self.strand.ends_given_up(operation) => {}
-            _ if self.strand.phase == Phase::GivenUp => {
-                let completes = matches!(work, Work::Completion { .. });
-                assert!(!completes, "{}: a completion for what was given up", self.strand.id);
+    pub(crate) fn apply(&mut self, cx: &mut Context<'_>, event: ConnectionEvent) {
+        match event {
+            ConnectionEvent::Completion { operation, .. }
+                if self.strand.take_abandoned(operation) => {}
+            _ if self.strand.phase == Phase::Abandoned => {
+                let completes = matches!(event, ConnectionEvent::Completion { .. });
+                assert!(!completes, "{}: a completion for what was abandoned", self.strand.id);
             }
-            Work::Completion { operation, sequence, more, outcome } => {
+            ConnectionEvent::Completion { operation, sequence, more, outcome } => {
                 self.complete(cx, operation, sequence, more, outcome);
             }
-            Work::Post(post) => self.take_post(cx, post),
-            Work::Deadline(at) => self.on_deadline(cx, at),
-            Work::Shutdown => self.strand.on_shutdown(cx),
-            Work::Continue => {
+            ConnectionEvent::Post(post) => self.on_post(cx, post),
+            ConnectionEvent::Deadline(at) => self.on_deadline(cx, at),
+            ConnectionEvent::Shutdown => self.strand.on_shutdown(cx),
+            ConnectionEvent::Continue => {
                 self.strand.unfinished = false;
                 self.deliver(cx);
             }
@@ -325,15 +297,15 @@ impl Connection {
         let strand = &mut self.strand;
         match outcome {
             IoOutcome::Sent { bytes, gather } => {
-                if let Some(record) = &strand.record {
-                    record.sent_bytes(bytes);
+                if let Some(stats) = &strand.stats {
+                    stats.sent_bytes(bytes);
                 }
-                let sent = strand.output.sent(&mut cx.local.spares, bytes, gather);
+                let sent = strand.output.sent(&mut cx.worker.free_list, bytes, gather);
                 if bytes == 0 {
                     strand.retry_later(cx);
                 }
-                if sent.unread > 0 {
-                    cx.core.stats.file_bytes_unread.add(sent.unread as u64);
+                if sent.sendfile_bytes > 0 {
+                    cx.shared.stats.sendfile_bytes.add(sent.sendfile_bytes as u64);
                 }
                 if let Some(fault) = sent.fault {
                     strand.on_chunk_fault(cx, fault);
@@ -353,20 +325,20 @@ impl Connection {
 
     /// Lets the gate know what has left. Below the low mark, where the queue was over the high one
     /// or another thread found it full, the handler is told, and reading goes on.
-    fn make_room(&mut self, cx: &mut Context<'_>) {
+    fn notify_writable(&mut self, cx: &mut Context<'_>) {
         let refused = self.strand.publish(cx);
         let strand = &mut self.strand;
-        let low = cx.core.tuning.queue_low_bytes;
+        let low = cx.shared.tuning.queue_low_bytes;
         if (strand.over_high || refused) && strand.output.message_bytes() <= low {
             strand.over_high = false;
-            strand.gate(cx).forget_refusal();
+            strand.gate(cx).clear_refused();
             if strand.phase == Phase::Open {
                 strand.call(cx, |callbacks, output| callbacks.writable(output));
             }
         }
     }
 
-    fn take_post(&mut self, cx: &mut Context<'_>, post: PeerPost) {
+    fn on_post(&mut self, cx: &mut Context<'_>, post: PeerPost) {
         let strand = &mut self.strand;
         match post {
             PeerPost::Adopt { new, .. } => {
@@ -394,32 +366,32 @@ impl Connection {
     }
 
     /// Starts what should be in flight now, publishes what others may know, arms the deadline.
-    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Fate {
-        if self.strand.phase == Phase::GivenUp {
-            return Fate::Waits;
+    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Settled {
+        if self.strand.phase == Phase::Abandoned {
+            return Settled::Waiting;
         }
-        self.make_room(cx);
+        self.notify_writable(cx);
         self.strand.run_transfers(cx);
-        self.strand.send_as_wanted(cx);
+        self.strand.submit_send(cx);
         self.progress(cx);
         if self.strand.phase == Phase::Gone {
             return self.leave();
         }
         self.strand.publish(cx);
         self.arm(cx);
-        if self.has_more_to_deliver() { Fate::Unfinished } else { Fate::Waits }
+        if self.has_more_to_deliver() { Settled::Unfinished } else { Settled::Waiting }
     }
 }
 
 impl Connection {
-    /// It is gone, but for what it was given up for.
-    fn leave(&mut self) -> Fate {
-        if self.strand.given_up == 0 {
-            return Fate::Gone;
+    /// Ends the last turn: the connection is gone, except for what it was abandoned for.
+    fn leave(&mut self) -> Settled {
+        if self.strand.abandoned == 0 {
+            return Settled::Gone;
         }
-        self.inbound = Inbound::default();
-        self.strand.phase = Phase::GivenUp;
-        Fate::GivenUp
+        self.input = Input::default();
+        self.strand.phase = Phase::Abandoned;
+        Settled::Abandoned
     }
 }
 
@@ -431,15 +403,15 @@ impl Strand {
         cx: &mut Context<'_>,
         callback: impl FnOnce(&mut dyn Callbacks, PeerOutput<'_>) -> HandlerResult,
     ) {
-        let (core, now) = (cx.core, cx.now);
+        let (shared, now) = (cx.shared, cx.now);
         crate::sync::assert_none_held();
         let mut callbacks = self.callbacks.take().expect("one callback at a time, before the end");
-        cx.local.watch.enter(self.id);
-        let spares = &mut cx.local.spares;
+        cx.worker.marker.enter(self.id);
+        let free_list = &mut cx.worker.free_list;
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            callback(&mut *callbacks, PeerOutput::new(self, core, spares, now))
+            callback(&mut *callbacks, PeerOutput::new(self, shared, free_list, now))
         }));
-        cx.local.watch.leave();
+        cx.worker.marker.leave();
         let none = self.callbacks.replace(callbacks);
         debug_assert!(none.is_none(), "a callback ran within a callback");
         // Spares every message the code that would drop it.
@@ -448,42 +420,43 @@ impl Strand {
             Ok(Ok(())) => {}
             Ok(Err(close)) => {
                 let reason = close.reason();
-                self.want_close(close, reason);
+                self.request_close(close, reason);
             }
             Err(panic) => self.on_panic(cx, &*panic),
         }
-        self.close_as_wanted(cx);
+        self.close_if_requested(cx);
     }
 
     /// Closes if a callback, or what it sent, asked for it.
-    fn close_as_wanted(&mut self, cx: &mut Context<'_>) {
-        if let Some(wanted) = self.wanted_close.take() {
+    fn close_if_requested(&mut self, cx: &mut Context<'_>) {
+        if let Some(wanted) = self.requested_close.take() {
             self.close(cx, wanted.0, wanted.1);
         }
     }
 
     fn on_panic(&mut self, cx: &mut Context<'_>, panic: &(dyn std::any::Any + Send)) {
         let text = panic_text(panic);
-        cx.core.stats.panics.add(1);
+        cx.shared.stats.panics.add(1);
         tracing::error!(peer = %self.id, panic = text, "a callback panicked");
         let reason = DisconnectReason::new(DisconnectKind::Panicked, text);
-        self.want_close(Close::internal_error(), reason);
+        self.request_close(Close::internal_error(), reason);
     }
 
-    /// Asks for an end, once the callback that runs has returned. The first wish counts.
-    pub(crate) fn want_close(&mut self, close: Close, reason: DisconnectReason) {
-        if self.wanted_close.is_none() {
-            self.wanted_close = Some(Box::new((close, reason)));
+    /// Requests the end of the connection once the callback that runs has returned. The first
+    /// request counts.
+    pub(crate) fn request_close(&mut self, close: Close, reason: DisconnectReason) {
+        if self.requested_close.is_none() {
+            self.requested_close = Some(Box::new((close, reason)));
         }
     }
 
-    pub(crate) fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
+    pub(crate) fn cold(&mut self) -> &mut ColdState {
+        self.cold.get_or_insert_default()
     }
 
     /// The connection's gate; it is there as long as the connection.
     pub(crate) fn gate<'a>(&self, cx: &Context<'a>) -> &'a crate::gate::Gate {
-        cx.core.registry.gate(self.id).expect("a connection has a gate")
+        cx.shared.registry.gate(self.id).expect("a connection has a gate")
     }
 
     /// True exactly when requests, replies and goodbyes can be sent.
@@ -493,11 +466,11 @@ impl Strand {
 
     /// The limits of a message to the peer.
     #[inline]
-    pub(crate) fn spoken(&self) -> SendLimits {
+    pub(crate) fn send_limits(&self) -> SendLimits {
         let native = self.config.is_native();
         SendLimits {
             hello: native && self.session.kinds_are_reserved(),
-            payload_bytes_max: match native {
+            max_payload_bytes: match native {
                 true => self.session.send_limit(&self.config.session),
                 false => self.config.wire.max_payload_bytes,
             },
@@ -505,8 +478,8 @@ impl Strand {
     }
 
     pub(crate) fn sent_message(&mut self) {
-        if let Some(record) = &self.record {
-            record.sent_message();
+        if let Some(stats) = &self.stats {
+            stats.sent_message();
         }
     }
 
@@ -517,15 +490,15 @@ impl Strand {
             self.late_bytes += frame.len() as u64;
             return;
         }
-        let limits = self.spoken();
-        let too_large = frame.len() > limits.payload_bytes_max + FRAME_OVERHEAD_BYTES;
+        let limits = self.send_limits();
+        let too_large = frame.len() > limits.max_payload_bytes + FRAME_OVERHEAD_BYTES;
         let reserved = limits.hello && posthouse_wire::is_reserved_kind(frame[4]);
         if self.config.is_native() && (too_large || reserved) {
             // It could be sent when it was encoded; hello was agreed since.
             let text = "a message was on its way when hello was agreed, and is not allowed since";
             return self.close_unsendable(text);
         }
-        self.output.push_owned(&mut cx.local.spares, frame);
+        self.output.push_owned(&mut cx.worker.free_list, frame);
         self.sent_message();
         // Its sender has reserved room for it: the bound is kept.
         self.check_queue(usize::MAX);
@@ -533,13 +506,13 @@ impl Strand {
 
     /// Queues a frame of a group.
     pub(crate) fn send_shared(&mut self, cx: &mut Context<'_>, frame: &Arc<[u8]>) {
-        let too_large = frame.len() > self.spoken().payload_bytes_max + FRAME_OVERHEAD_BYTES;
+        let too_large = frame.len() > self.send_limits().max_payload_bytes + FRAME_OVERHEAD_BYTES;
         if self.config.is_native() && too_large {
             // The peer said that it takes no frame as large as this; the others get theirs.
-            return cx.core.stats.group_skips.add(1);
+            return cx.shared.stats.group_skips.add(1);
         }
         if self.phase == Phase::Open {
-            self.output.push_shared(&mut cx.local.spares, frame);
+            self.output.push_shared(&mut cx.worker.free_list, frame);
             self.sent_message();
             self.check_queue(frame.len());
         }
@@ -548,13 +521,13 @@ impl Strand {
     /// Queues the answer to a request, which another thread encoded.
     fn send_reply(&mut self, cx: &mut Context<'_>, id: u32, frame: Vec<u8>) {
         self.gated_bytes += frame.len();
-        let open = self.extras.as_mut().is_some_and(|e| e.open_requests.remove(&id));
+        let open = self.cold.as_mut().is_some_and(|e| e.open_requests.remove(&id));
         if self.phase != Phase::Open || !open {
             self.late_bytes += frame.len() as u64;
             return;
         }
         // A reply found room at the gate; a rejection has its place however full the queue is.
-        self.output.push_owned(&mut cx.local.spares, frame);
+        self.output.push_owned(&mut cx.worker.free_list, frame);
         self.sent_message();
         self.check_queue(usize::MAX);
     }
@@ -577,7 +550,7 @@ impl Strand {
         if queued > last_bytes && queued > self.config.options.send_queue_bytes {
             let text = format!("{queued} bytes queued");
             let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
-            self.want_close(Close::abort(), reason);
+            self.request_close(Close::abort(), reason);
         }
     }
 
@@ -588,21 +561,27 @@ impl Strand {
             && (!self.over_high || self.outgoing)
     }
 
-    fn submit(&mut self, cx: &mut Context<'_>, operation: Operation, sequence: u8, op: Op) {
+    pub(crate) fn submit(
+        &mut self,
+        cx: &mut Context<'_>,
+        operation: Operation,
+        sequence: u8,
+        op: Op,
+    ) {
         self.in_flight += 1;
         cx.lane.submit(pack(self.id, operation, sequence), op);
     }
 
-    fn send_as_wanted(&mut self, cx: &mut Context<'_>) {
+    fn submit_send(&mut self, cx: &mut Context<'_>) {
         let sends = matches!(self.phase, Phase::Opening | Phase::Open | Phase::Draining);
         let Some(socket) = self.socket else { return };
         if !sends || !self.output.wants_send() || self.retry_at.is_some() {
             return;
         }
-        let gather = self.output.start(&mut cx.local.spares);
+        let gather = self.output.start(&mut cx.worker.free_list);
         if self.stall.is_none() {
             let until = cx.now + Duration::from_millis(self.config.options.stall_timeout_ms);
-            let sent = self.record.as_ref().map_or(0, |record| record.bytes_sent());
+            let sent = self.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
             self.stall = Some((until, sent));
         }
         self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
@@ -612,7 +591,7 @@ impl Strand {
     fn retry_later(&mut self, cx: &mut Context<'_>) {
         const RETRY: Duration = Duration::from_millis(10);
         self.retry_at = Some(cx.now + RETRY);
-        cx.core.stats.shortages.add(1);
+        cx.shared.stats.shortages.add(1);
     }
 
     /// Lets the gate know what is queued. Returns whether something has left for which another
@@ -633,7 +612,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
-impl Extras {
+impl ColdState {
     /// A number for the next request: one that no waiting request has.
     pub(crate) fn next_request(&mut self) -> u32 {
         loop {

@@ -10,7 +10,6 @@ use posthouse_io::{Address, LaneId, ListenOptions};
 use crate::builder::Builder;
 use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
-use crate::core::{Core, SendBound};
 use crate::erased::{Callbacks, HandlerId, View, with_peer};
 use crate::error::{ConnectError, ListenError, RunError, SendError, StartError, WouldDeadlock};
 use crate::group::Group;
@@ -21,33 +20,21 @@ use crate::mailbox::{PeerPost, Post};
 use crate::options::{EndpointOptions, Layout, OptionsError, Tuning};
 use crate::peer::{Output, Peer};
 use crate::registry::PeerInfo;
+use crate::shared::{Guard, SendBound, Shared};
 use crate::stats::Stats;
 use crate::sync::{Arc, Weak};
 use crate::target::Target;
 
-/// A handle on a running instance, as one of its handlers sees it: `Clone + Send + Sync`. Every call
-/// is safe from every thread and from every callback.
+/// A handle on a running instance, as one of its handlers sees it: `Clone + Send + Sync`. Every
+/// call is safe from every thread and from every callback.
 ///
 /// When the last handle is dropped the endpoint shuts down by itself, and nobody waits for it.
 pub struct Endpoint<H: Handler> {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     handler: Arc<H>,
     handler_id: HandlerId,
     /// `None`: a handle that keeps nothing running, lent to callbacks.
     guard: Option<Arc<Guard>>,
-}
-
-/// Dropped with the last handle.
-pub(crate) struct Guard {
-    core: Weak<Core>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.upgrade() {
-            core.begin_shutdown(core.shutdown_timeout());
-        }
-    }
 }
 
 impl<H: Handler> Clone for Endpoint<H> {
@@ -55,7 +42,7 @@ impl<H: Handler> Clone for Endpoint<H> {
         // A clone of a handle that was lent to a callback keeps the endpoint running, unless the
         // last handle is just being dropped.
         let guard = self.guard.clone();
-        let guard = guard.or_else(|| self.core.guard.get().and_then(Weak::upgrade));
+        let guard = guard.or_else(|| self.shared.guard.get().and_then(Weak::upgrade));
         Self { guard, ..self.lent() }
     }
 }
@@ -63,7 +50,7 @@ impl<H: Handler> Clone for Endpoint<H> {
 impl<H: Handler> fmt::Debug for Endpoint<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
-            .field("backend", &self.core.choice.backend)
+            .field("backend", &self.shared.choice.backend)
             .field("listening", &self.addresses())
             .finish_non_exhaustive()
     }
@@ -76,15 +63,15 @@ impl<H: Handler> Endpoint<H> {
     }
 
     /// Makes the first handle of an endpoint that has not started.
-    pub(crate) fn first(core: Arc<Core>, handler: H) -> Self {
-        let handler_id = core.next_handler().expect("the first handler");
-        Self { core, handler: Arc::new(handler), handler_id, guard: None }
+    pub(crate) fn first(shared: Arc<Shared>, handler: H) -> Self {
+        let handler_id = shared.next_handler().expect("the first handler");
+        Self { shared, handler: Arc::new(handler), handler_id, guard: None }
     }
 
     /// Makes the first handle one that keeps the endpoint running.
     pub(crate) fn guarded(mut self) -> Self {
-        let guard = Arc::new(Guard { core: Arc::downgrade(&self.core) });
-        let set = self.core.guard.set(Arc::downgrade(&guard));
+        let guard = Arc::new(Guard { shared: Arc::downgrade(&self.shared) });
+        let set = self.shared.guard.set(Arc::downgrade(&guard));
         assert!(set.is_ok(), "an endpoint has one first handle");
         self.guard = Some(guard);
         self
@@ -93,7 +80,7 @@ impl<H: Handler> Endpoint<H> {
     /// Makes a handle that keeps nothing running.
     fn lent(&self) -> Self {
         Self {
-            core: self.core.clone(),
+            shared: self.shared.clone(),
             handler: self.handler.clone(),
             handler_id: self.handler_id,
             guard: None,
@@ -137,12 +124,12 @@ impl<H: Handler> Endpoint<H> {
     /// [`StartError::Shutdown`] once the endpoint shuts down, [`StartError::TooManyHandlers`] for
     /// more than 32,767 in an endpoint's life. Each costs some 100 bytes while something uses it.
     pub fn attach<K: Handler>(&self, handler: K) -> Result<Endpoint<K>, StartError> {
-        if self.core.life.shutdown_deadline().is_some() {
+        if self.shared.lifecycle.shutdown_deadline().is_some() {
             return Err(StartError::Shutdown);
         }
-        let handler_id = self.core.next_handler().ok_or(StartError::TooManyHandlers)?;
-        let Self { core, guard, .. } = self.clone();
-        Ok(Endpoint { core, handler: Arc::new(handler), handler_id, guard })
+        let handler_id = self.shared.next_handler().ok_or(StartError::TooManyHandlers)?;
+        let Self { shared, guard, .. } = self.clone();
+        Ok(Endpoint { shared, handler: Arc::new(handler), handler_id, guard })
     }
 
     /// Returns the handler.
@@ -162,7 +149,7 @@ impl<H: Handler> Endpoint<H> {
     pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
         let listener = listener.into();
         let text = || listener.to_string();
-        let config = ConnectionConfig::for_listener(&listener, self.view(), &self.core)
+        let config = ConnectionConfig::for_listener(&listener, self.view(), &self.shared)
             .map_err(|error| ListenError::Options { address: text(), error })?;
         let addresses = self.addresses_of(&listener)?;
         let dual_stack = listener.dual_stack;
@@ -170,12 +157,12 @@ impl<H: Handler> Endpoint<H> {
             let error = OptionsError::new("dual_stack needs an IPv6 address: [::]");
             return Err(ListenError::Options { address: text(), error });
         }
-        let backlog = self.core.tuning.backlog;
+        let backlog = self.shared.tuning.backlog;
         let options = ListenOptions { backlog, dual_stack, ..ListenOptions::default() };
         let mut error = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
-            match self.core.port.listen(address, options) {
-                Ok(bound) => return self.core.accepting.add(&self.core, bound, config),
+            match self.shared.port.listen(address, options) {
+                Ok(bound) => return self.shared.listeners.add(&self.shared, bound, config),
                 Err(failed) => error = failed,
             }
         }
@@ -190,29 +177,29 @@ impl<H: Handler> Endpoint<H> {
         if posthouse_io::on_worker() {
             return Err(ListenError::WouldBlock);
         }
-        let found = self.core.port.look_up(name);
+        let found = self.shared.port.look_up(name);
         found.map_err(|error| ListenError::LookUp { address: listener.to_string(), error })
     }
 
     /// Returns the addresses that it listens on, with the ports that the system chose if 0 was
     /// asked for: those of the builder in their order, then those that were added.
     pub fn addresses(&self) -> Vec<Address> {
-        self.core.accepting.addresses()
+        self.shared.listeners.addresses()
     }
 
     /// Returns the name of the backend that does the I/O.
     pub fn backend(&self) -> &'static str {
-        self.core.choice.backend
+        self.shared.choice.backend
     }
 
     /// Returns the reason why this backend does it.
     pub fn backend_reason(&self) -> &str {
-        &self.core.choice.reason
+        &self.shared.choice.reason
     }
 
     /// Returns the layout: pinned or shared.
     pub fn layout(&self) -> Layout {
-        match self.core.choice.layout {
+        match self.shared.choice.layout {
             posthouse_io::Layout::Pinned => Layout::Pinned,
             posthouse_io::Layout::Shared => Layout::Shared,
         }
@@ -220,12 +207,12 @@ impl<H: Handler> Endpoint<H> {
 
     /// Returns the options that it runs with.
     pub fn options(&self) -> &EndpointOptions {
-        &self.core.options
+        &self.shared.options
     }
 
     /// Returns the options for tuners that it runs with.
     pub fn tuning(&self) -> &Tuning {
-        &self.core.tuning
+        &self.shared.tuning
     }
 
     /// Begins a connection, with the state that it will have. It comes up, or does not, later:
@@ -265,18 +252,18 @@ impl<H: Handler> Endpoint<H> {
         if target.credential.len() > posthouse_wire::MAX_CREDENTIAL_BYTES {
             return Err(ConnectError::CredentialTooLong);
         }
-        let (view, core) = (self.view(), &self.core);
-        let config = ConnectionConfig::for_target(&target, view.clone(), core)?;
-        let id = core.registry.allocate().ok_or(ConnectError::TooMany)?;
+        let (view, shared) = (self.view(), &self.shared);
+        let config = ConnectionConfig::for_target(&target, view.clone(), shared)?;
+        let id = shared.registry.allocate().ok_or(ConnectError::TooMany)?;
         // Released if `state` panics, too.
-        let slot = Allocated { core, id: Some(id) };
+        let slot = Allocated { shared, id: Some(id) };
         let callbacks = Some(view.with_state(state(id)));
         // Asked after the slot was taken: a shutdown that begins later waits for this connection.
-        if core.life.shutdown_deadline().is_some() {
+        if shared.lifecycle.shutdown_deadline().is_some() {
             return Err(ConnectError::Shutdown);
         }
         let connect = PeerPost::Connect { target: Box::new(target), config, callbacks };
-        core.post_bounded(id, connect).map_err(|_| ConnectError::Shutdown)?;
+        shared.post_bounded(id, connect).map_err(|_| ConnectError::Shutdown)?;
         slot.keep();
         Ok(id)
     }
@@ -289,7 +276,7 @@ impl<H: Handler> Endpoint<H> {
     /// At once, and nothing is sent: the connection is not (or no longer) up, its queue is full, or
     /// the message cannot be sent on it.
     pub fn send(&self, peer: PeerId, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        self.core.send_frame(
+        self.shared.send_frame(
             peer,
             SendBound::Message,
             |config, limits, frame| {
@@ -317,15 +304,15 @@ impl<H: Handler> Endpoint<H> {
         peer: PeerId,
         task: impl FnOnce(&mut Peer<'_, H>) -> HandlerResult + Send + 'static,
     ) -> Result<(), RunError> {
-        let gate = self.core.registry.gate(peer).ok_or(RunError::NotConnected)?;
-        let spoken = gate.spoken(peer.generation()).map_err(run_error)?;
-        if spoken.handler != self.handler_id {
+        let gate = self.shared.registry.gate(peer).ok_or(RunError::NotConnected)?;
+        let send_terms = gate.send_terms(peer.generation()).map_err(run_error)?;
+        if send_terms.handler != self.handler_id {
             return Err(RunError::WrongHandler);
         }
         let task = move |callbacks: &mut dyn Callbacks, output: Output<'_>| {
             with_peer(callbacks, output, task)
         };
-        self.core.post(peer, PeerPost::Run(Box::new(task))).map_err(run_error)
+        self.shared.post(peer, PeerPost::Run(Box::new(task))).map_err(run_error)
     }
 
     /// Closes a connection of any handler, or gives up one that is being made.
@@ -335,37 +322,37 @@ impl<H: Handler> Endpoint<H> {
     /// [`RunError::NotConnected`] if it is gone already, [`RunError::Busy`] if too much posted work
     /// waits.
     pub fn close(&self, peer: PeerId, close: Close) -> Result<(), RunError> {
-        if !self.core.registry.is_current(peer) {
+        if !self.shared.registry.is_current(peer) {
             return Err(RunError::NotConnected);
         }
-        self.core.post(peer, PeerPost::Close(close)).map_err(run_error)
+        self.shared.post(peer, PeerPost::Close(close)).map_err(run_error)
     }
 
     /// Returns what is known of a connection that is up, whatever its handler.
     pub fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
-        self.core.registry.info(peer, self.core.port.now())
+        self.shared.registry.info(peer, self.shared.port.now())
     }
 
     /// Returns all connections that are up, of all handlers: a snapshot.
     pub fn peers(&self) -> Vec<PeerInfo> {
-        self.core.registry.infos(self.core.port.now())
+        self.shared.registry.infos(self.shared.port.now())
     }
 
     /// Returns the number of connections, of all handlers, those that are being made or ended
     /// included.
     pub fn count(&self) -> usize {
-        self.core.registry.connections()
+        self.shared.registry.connections()
     }
 
     /// Returns the group of this name; it is made if there is none. Its members may have different
     /// handlers.
     pub fn group(&self, name: &str) -> Group {
-        Group { core: self.core.clone(), members: self.core.groups.named(name) }
+        Group { shared: self.shared.clone(), members: self.shared.groups.named(name) }
     }
 
     /// Returns the group of all connections.
     pub fn everyone(&self) -> Group {
-        Group { core: self.core.clone(), members: self.core.everyone.clone() }
+        Group { shared: self.shared.clone(), members: self.shared.everyone.clone() }
     }
 
     /// Runs something after this time, on an I/O worker, off every strand.
@@ -379,13 +366,13 @@ impl<H: Handler> Endpoint<H> {
         delay: Duration,
         task: impl FnOnce(&Endpoint<H>) + Send + 'static,
     ) -> Result<(), RunError> {
-        if self.core.life.shutdown_deadline().is_some() {
+        if self.shared.lifecycle.shutdown_deadline().is_some() {
             return Err(RunError::Shutdown);
         }
-        let at = self.core.port.now().saturating_add(delay);
+        let at = self.shared.port.now().saturating_add(delay);
         let endpoint = self.lent();
         let post = Post::At(at, Box::new(move || task(&endpoint)));
-        let posted = self.core.post_to_lane(LaneId(0), post, self.core.tuning.max_posts);
+        let posted = self.shared.post_to_lane(LaneId(0), post, self.shared.tuning.max_posts);
         posted.map_err(|error| match error {
             SendError::Busy => RunError::Busy,
             _ => RunError::Shutdown,
@@ -415,14 +402,14 @@ impl<H: Handler> Endpoint<H> {
 
     /// Returns the time since the endpoint started. In simulation it is virtual.
     pub fn now(&self) -> Duration {
-        self.core.port.now()
+        self.shared.port.now()
     }
 
     /// Returns the endpoint's counts, over all handlers.
     pub fn stats(&self) -> Stats {
-        let core = &self.core;
-        let (counters, connections) = (core.port.counters(), core.registry.connections());
-        Stats::new(&core.stats, counters, connections, core.assembly.bytes())
+        let shared = &self.shared;
+        let (counters, connections) = (shared.port.counters(), shared.registry.connections());
+        Stats::new(&shared.stats, counters, connections, shared.assembly_budget.bytes())
     }
 
     /// Begins the end, from anywhere, and returns: accepting stops, every connection is closed
@@ -432,7 +419,7 @@ impl<H: Handler> Endpoint<H> {
     /// A connection that a disk holds, or a look-up, is abandoned ten seconds after that: its
     /// handler is told, and the system may keep what it was asked for (see [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
-        self.core.begin_shutdown(timeout);
+        self.shared.begin_shutdown(timeout);
     }
 
     /// Waits until the endpoint has ended and nothing of it is left: no thread, no handle.
@@ -448,23 +435,23 @@ impl<H: Handler> Endpoint<H> {
         if posthouse_io::on_worker() {
             return Err(WouldDeadlock);
         }
-        self.core.wait_for_end();
+        self.shared.wait_for_end();
         Ok(())
     }
 
     /// Returns whether everything of it has ended: [`wait`](Self::wait) would return at once.
     pub fn has_ended(&self) -> bool {
-        self.core.life.is_over()
+        self.shared.lifecycle.has_ended()
     }
 
     pub(crate) fn bell(&self) -> &posthouse_io::Notify {
-        &self.core.life.bell
+        &self.shared.lifecycle.bell
     }
 }
 
 /// A slot for a connection that is not posted yet: dropping it gives the slot back.
 struct Allocated<'a> {
-    core: &'a Core,
+    shared: &'a Shared,
     id: Option<PeerId>,
 }
 
@@ -477,8 +464,8 @@ impl Allocated<'_> {
 impl Drop for Allocated<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.core.registry.release(id);
-            self.core.wake_all(); // a worker may have waited for this slot
+            self.shared.registry.release(id);
+            self.shared.wake_all(); // a worker may have waited for this slot
         }
     }
 }

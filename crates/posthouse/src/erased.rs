@@ -3,7 +3,6 @@
 use std::any::Any;
 
 use crate::close::{DisconnectReason, HandlerResult};
-use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
 use crate::message::{Message, Responder};
@@ -11,6 +10,7 @@ use crate::peer::{Output, Peer};
 use crate::sync::Arc;
 use crate::target::ConnectFailure;
 use crate::transfer::{Destination, FinishedTransfer, Offer, OfferResponder, Reject, Source};
+use crate::transfers::directory::Directory;
 
 /// The number of a handler in its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,9 +13,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub(crate) struct Gate {
     state: AtomicU64,
     /// The send configuration (16 bits), the handler (15 bits), and [`HELLO`].
-    speech: AtomicU32,
+    packed_terms: AtomicU32,
     /// The largest payload that its peer takes.
-    payload_bytes_max: AtomicU32,
+    max_payload_bytes: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Gate>() == 16);
@@ -30,7 +30,7 @@ const HANDLER_SHIFT: u32 = 16;
 
 /// What a sender learns from an open gate.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spoken {
+pub(crate) struct SendTerms {
     /// The place of its send configuration.
     pub(crate) send: usize,
     pub(crate) handler: HandlerId,
@@ -58,13 +58,13 @@ impl Gate {
 
     /// Sets what the connection speaks; called before the gate opens, and again when hello is
     /// agreed.
-    pub(crate) fn set_spoken(&self, spoken: Spoken) {
-        let send = u32::from(u16::try_from(spoken.send).expect("few send configurations"));
-        let handler = u32::from(spoken.handler.0) << HANDLER_SHIFT;
-        let hello = if spoken.limits.hello { HELLO } else { 0 };
-        self.speech.store(send | handler | hello, Ordering::Relaxed);
-        let max = u32::try_from(spoken.limits.payload_bytes_max).unwrap_or(u32::MAX);
-        self.payload_bytes_max.store(max, Ordering::Relaxed);
+    pub(crate) fn set_send_terms(&self, send_terms: SendTerms) {
+        let send = u32::from(u16::try_from(send_terms.send).expect("few send configurations"));
+        let handler = u32::from(send_terms.handler.0) << HANDLER_SHIFT;
+        let hello = if send_terms.limits.hello { HELLO } else { 0 };
+        self.packed_terms.store(send | handler | hello, Ordering::Relaxed);
+        let max = u32::try_from(send_terms.limits.max_payload_bytes).unwrap_or(u32::MAX);
+        self.max_payload_bytes.store(max, Ordering::Relaxed);
     }
 
     /// From now on messages of other threads are taken.
@@ -78,18 +78,18 @@ impl Gate {
     }
 
     /// What an open connection of this generation speaks.
-    pub(crate) fn spoken(&self, generation: u32) -> Result<Spoken, SendError> {
+    pub(crate) fn send_terms(&self, generation: u32) -> Result<SendTerms, SendError> {
         let state = self.state.load(Ordering::Acquire);
         if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
             return Err(SendError::NotConnected);
         }
-        let speech = self.speech.load(Ordering::Relaxed);
-        Ok(Spoken {
-            send: (speech & 0xffff) as usize,
-            handler: HandlerId(((speech & !HELLO) >> HANDLER_SHIFT) as u16),
+        let packed_terms = self.packed_terms.load(Ordering::Relaxed);
+        Ok(SendTerms {
+            send: (packed_terms & 0xffff) as usize,
+            handler: HandlerId(((packed_terms & !HELLO) >> HANDLER_SHIFT) as u16),
             limits: SendLimits {
-                hello: speech & HELLO != 0,
-                payload_bytes_max: self.payload_bytes_max.load(Ordering::Relaxed) as usize,
+                hello: packed_terms & HELLO != 0,
+                max_payload_bytes: self.max_payload_bytes.load(Ordering::Relaxed) as usize,
             },
         })
     }
@@ -99,7 +99,7 @@ impl Gate {
         &self,
         generation: u32,
         bytes: usize,
-        bytes_max: usize,
+        max_bytes: usize,
     ) -> Result<(), SendError> {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
@@ -107,7 +107,7 @@ impl Gate {
                 return Err(SendError::NotConnected);
             }
             let queued = (state >> BYTES_SHIFT) as usize;
-            let full = queued > 0 && queued + bytes > bytes_max;
+            let full = queued > 0 && queued + bytes > max_bytes;
             // Marked while something is queued: when that leaves, the mark is seen.
             let next = match full {
                 true => state | REFUSED,
@@ -124,7 +124,7 @@ impl Gate {
 
     /// Gives back what another thread reserved and could not post, unless the connection is gone
     /// and the reservation with it.
-    pub(crate) fn give_back(&self, generation: u32, bytes: usize) {
+    pub(crate) fn cancel_reservation(&self, generation: u32, bytes: usize) {
         let less = |state: u64| {
             let same = state as u32 & GENERATION_MASK == generation;
             same.then(|| state - ((bytes as u64) << BYTES_SHIFT))
@@ -146,7 +146,7 @@ impl Gate {
     }
 
     /// The handler is about to be told of room.
-    pub(crate) fn forget_refusal(&self) {
+    pub(crate) fn clear_refused(&self) {
         self.state.fetch_and(!REFUSED, Ordering::Relaxed);
     }
 
@@ -169,11 +169,11 @@ mod tests {
         assert_eq!(gate.reserve(first, 4, 10), Ok(()));
         assert_eq!(gate.reserve(first, 7, 10), Err(SendError::QueueFull { queued_bytes: 4 }));
         assert!(gate.release(4), "a message found no room");
-        gate.forget_refusal();
+        gate.clear_refused();
         assert_eq!(gate.reserve(first, 1, 10), Ok(()));
-        gate.give_back(first + 2, 1);
+        gate.cancel_reservation(first + 2, 1);
         assert_eq!(gate.queued_bytes(), 1, "another connection's reservation");
-        gate.give_back(first, 1);
+        gate.cancel_reservation(first, 1);
         assert_eq!(gate.reserve(first, 11, 10), Ok(()), "a lone message always fits");
         gate.shut();
         assert_eq!(gate.reserve(first, 1, 100), Err(SendError::NotConnected));

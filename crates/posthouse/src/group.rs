@@ -6,10 +6,10 @@ use std::fmt;
 use posthouse_io::LaneId;
 
 use crate::config::{SendConfig, SendLimits};
-use crate::core::Core;
 use crate::error::SendError;
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
+use crate::shared::Shared;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 
 /// A set of connections that messages can be sent to: `Clone + Send + Sync`.
@@ -25,7 +25,7 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 ///
 /// Memory: the name, and about 16 bytes for each member.
 pub struct Group {
-    pub(crate) core: Arc<Core>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) members: Arc<Members>,
 }
 
@@ -73,7 +73,7 @@ impl Members {
         joined
     }
 
-    pub(crate) fn forget(&self, id: PeerId) {
+    pub(crate) fn remove(&self, id: PeerId) {
         if lock(self.lane(id)).remove(&id) {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -105,7 +105,7 @@ impl Groups {
 
 impl Clone for Group {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), members: self.members.clone() }
+        Self { shared: self.shared.clone(), members: self.members.clone() }
     }
 }
 
@@ -154,38 +154,38 @@ impl Group {
         if posthouse_wire::is_reserved_kind(kind) {
             return Err(SendError::ReservedKind(kind));
         }
-        let sends = self.core.sends.all();
+        let sends = self.shared.sends.all();
         let frames = encode(&sends, kind, payload)?;
         let broadcast = Arc::new(Broadcast { frames, _sends: sends, except });
-        let core = &self.core;
-        let max = core.tuning.max_posts;
-        if let Some(strands) = &core.strands {
+        let shared = &self.shared;
+        let max = shared.tuning.max_posts;
+        if let Some(strands) = &shared.strands {
             let members = self.members.on_lane(LaneId(0));
-            if members.iter().any(|id| strands.posts(*id) >= max) {
+            if members.iter().any(|id| strands.pending(*id) >= max) {
                 return Err(SendError::Busy);
             }
             self.fan_out(members, &broadcast);
             return Ok(());
         }
-        if core.mailboxes.iter().any(|mailbox| mailbox.len() >= max) {
+        if shared.mailboxes.iter().any(|mailbox| mailbox.len() >= max) {
             return Err(SendError::Busy);
         }
-        for lane in (0..core.mailboxes.len()).map(|lane| LaneId(lane as u16)) {
+        for lane in (0..shared.mailboxes.len()).map(|lane| LaneId(lane as u16)) {
             let post = Post::Broadcast(self.members.clone(), broadcast.clone());
             // There was room a moment ago, and the lanes before have it: one more for each thread
             // that broadcasts. Refused only where the lane has ended.
-            let _ = core.post_to_lane(lane, post, usize::MAX);
+            let _ = shared.post_to_lane(lane, post, usize::MAX);
         }
         Ok(())
     }
 
-    /// Shared layout: into each member's inbox, here and now, so that the order of one thread's
-    /// calls is the order of arrival.
+    /// Shared layout: posts to each member here and now, so that the order of one thread's calls is
+    /// the order of arrival.
     fn fan_out(&self, members: Vec<PeerId>, broadcast: &Broadcast) {
         for id in members {
-            if let Some(frame) = self.core.frame_for(id, broadcast) {
+            if let Some(frame) = self.shared.frame_for(id, broadcast) {
                 // As above: one more for each thread. Refused only where the member has ended.
-                let _ = self.core.post_bounded(id, PeerPost::SharedFrame(frame));
+                let _ = self.shared.post_bounded(id, PeerPost::SharedFrame(frame));
             }
         }
     }
@@ -201,8 +201,8 @@ fn encode(
     let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
     for config in sends {
         let mut out = Vec::with_capacity(payload.len() + 16);
-        let payload_bytes_max = posthouse_wire::MAX_PAYLOAD_BYTES;
-        let limits = SendLimits { hello: false, payload_bytes_max };
+        let max_payload_bytes = posthouse_wire::MAX_PAYLOAD_BYTES;
+        let limits = SendLimits { hello: false, max_payload_bytes };
         frames.push(match config.encode(kind, payload, limits, &mut out) {
             Ok(()) => Some(out.into()),
             Err(error) => {
@@ -217,14 +217,14 @@ fn encode(
     }
 }
 
-impl Core {
+impl Shared {
     /// The frame of a group's message for a connection; `None` where it should not get it.
     pub(crate) fn frame_for(&self, id: PeerId, broadcast: &Broadcast) -> Option<Arc<[u8]>> {
         if broadcast.except == Some(id) {
             return None;
         }
-        let spoken = self.registry.gate(id)?.spoken(id.generation()).ok()?;
-        let frame = broadcast.frames.get(spoken.send).cloned().flatten();
+        let send_terms = self.registry.gate(id)?.send_terms(id.generation()).ok()?;
+        let frame = broadcast.frames.get(send_terms.send).cloned().flatten();
         if frame.is_none() {
             self.stats.group_skips.add(1);
         }

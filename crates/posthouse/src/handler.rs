@@ -1,12 +1,12 @@
 //! The behavior of connections, written by the user.
 
 use crate::close::{Close, DisconnectReason, HandlerResult};
-use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::message::{Message, Responder};
 use crate::peer::Peer;
 use crate::target::ConnectFailure;
 use crate::transfer::{Destination, FinishedTransfer, Offer, OfferResponder, Reject, Source};
+use crate::transfers::directory::Directory;
 
 /// The behavior of one kind of connection. Every method has a default.
 ///

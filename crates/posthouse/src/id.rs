@@ -66,7 +66,7 @@ pub(crate) enum Operation {
     Receive,
     Send,
     Close,
-    /// The sequence number is the place of a transfer.
+    /// The sequence number is the slot of a transfer.
     File,
 }
 

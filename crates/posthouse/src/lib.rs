@@ -30,14 +30,11 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
-mod accepting;
 mod builder;
 mod client;
 mod close;
 mod config;
 mod connection;
-mod core;
-mod directory;
 mod endpoint;
 mod erased;
 mod error;
@@ -45,29 +42,27 @@ mod gate;
 mod group;
 mod handler;
 mod id;
-mod known_hashes;
 mod listener;
-mod log_limit;
+mod listeners;
 mod mailbox;
 mod message;
 mod options;
-mod output;
 mod peer;
+mod rate_limited_log;
 mod registry;
+mod shared;
 pub mod shutdown_signal;
 pub mod sim;
 mod stats;
 mod sync;
 mod target;
-mod timers;
 mod transfer;
-mod watch;
+mod transfers;
 mod worker;
 
 pub use builder::Builder;
 pub use client::{Client, ClientError};
 pub use close::{Close, DisconnectKind, DisconnectReason, Fault, HandlerResult, OrClose};
-pub use directory::Directory;
 pub use endpoint::Endpoint;
 pub use error::{
     ConnectError, ListenError, RequestError, RunError, SendError, StartError, WouldDeadlock,
@@ -82,6 +77,7 @@ pub use options::{
 };
 pub use peer::{Output, Peer};
 pub use posthouse_io::{Address, AddressError};
+pub use transfers::directory::Directory;
 // The program `posthouse` writes its lines with it; it is no part of the interface.
 #[doc(hidden)]
 pub use posthouse_wire::Escaped;

@@ -5,8 +5,8 @@ use std::fmt;
 use posthouse_io::{Address, AddressError, Name};
 use posthouse_wire::{Framing, Key};
 
-use crate::core::Core;
 use crate::options::ConnectionOptions;
+use crate::shared::Shared;
 use crate::sync::{Arc, Weak};
 
 /// An address to listen on, and what its peers speak.
@@ -135,7 +135,7 @@ impl From<Address> for Listener {
 /// A listener of a running endpoint. It keeps nothing running, and dropping it stops nothing.
 #[derive(Clone)]
 pub struct ListenerHandle {
-    pub(crate) core: Weak<Core>,
+    pub(crate) shared: Weak<Shared>,
     pub(crate) id: ListenerId,
     pub(crate) local_address: Address,
 }
@@ -157,8 +157,8 @@ impl ListenerHandle {
     /// Stops listening, from any thread and any callback, and returns. The connections that it has
     /// accepted go on; peers in the system's queue are reset. A second call does nothing.
     pub fn stop(&self) {
-        if let Some(core) = self.core.upgrade() {
-            core.accepting.stop(&core, self.id);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.listeners.stop(&shared, self.id);
         }
     }
 }

@@ -86,13 +86,13 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// Adds a post unless as many as `posts_max` wait.
-    pub(crate) fn push(&self, post: Post, posts_max: usize) -> Result<(), Refused> {
+    /// Adds a post unless as many as `max_posts` wait.
+    pub(crate) fn push(&self, post: Post, max_posts: usize) -> Result<(), Refused> {
         let mut inner = lock(&self.inner);
         if inner.closed {
             return Err(Refused::Closed);
         }
-        if inner.posts.len() >= posts_max {
+        if inner.posts.len() >= max_posts {
             return Err(Refused::Full);
         }
         inner.posts.push_back(post);

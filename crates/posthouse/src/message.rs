@@ -2,10 +2,10 @@
 
 use posthouse_wire::ReplyStatus;
 
-use crate::core::{Core, SendBound};
 use crate::error::SendError;
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
+use crate::shared::{SendBound, Shared};
 use crate::sync::{Arc, Weak};
 
 /// A message: a kind and a payload, borrowed from the receive buffer.
@@ -74,10 +74,10 @@ pub struct OwnedMessage {
 /// ```
 #[derive(Debug)]
 pub struct Responder<'a> {
-    core: &'a Arc<Core>,
+    shared: &'a Arc<Shared>,
     peer: PeerId,
     id: u32,
-    payload_bytes_max: usize,
+    max_payload_bytes: usize,
     /// The frame that answers, once the callback has decided on one.
     frame: &'a mut Vec<u8>,
     answer: Answer,
@@ -95,12 +95,12 @@ pub(crate) enum Answer {
 
 impl<'a> Responder<'a> {
     pub(crate) fn new(
-        core: &'a Arc<Core>,
+        shared: &'a Arc<Shared>,
         (peer, id): (PeerId, u32),
-        payload_bytes_max: usize,
+        max_payload_bytes: usize,
         frame: &'a mut Vec<u8>,
     ) -> Self {
-        Self { core, peer, id, payload_bytes_max, frame, answer: Answer::None }
+        Self { shared, peer, id, max_payload_bytes, frame, answer: Answer::None }
     }
 
     /// Answers the request. A reply that is larger than the peer takes closes the connection, as a
@@ -112,7 +112,7 @@ impl<'a> Responder<'a> {
     /// Rejects the request; the text reaches the peer as
     /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes.
     pub fn reject(&mut self, text: &str) {
-        self.answer(ReplyStatus::Refused, 0, cut(text.as_bytes(), self.payload_bytes_max));
+        self.answer(ReplyStatus::Refused, 0, cut(text.as_bytes(), self.max_payload_bytes));
     }
 
     /// Keeps the right to answer for later, for any thread. `None`: the request is answered or
@@ -122,15 +122,15 @@ impl<'a> Responder<'a> {
             return None;
         }
         self.answer = Answer::Taken;
-        let core = Arc::downgrade(self.core);
-        Some(OwnedResponder { core, peer: self.peer, id: self.id, answered: false })
+        let shared = Arc::downgrade(self.shared);
+        Some(OwnedResponder { shared, peer: self.peer, id: self.id, answered: false })
     }
 
     fn answer(&mut self, status: ReplyStatus, kind: u8, payload: &[u8]) {
         if self.answer != Answer::None {
             return;
         }
-        let max = self.payload_bytes_max;
+        let max = self.max_payload_bytes;
         let framed = posthouse_wire::encode_reply(self.id, status, kind, payload, max, self.frame);
         self.answer = match framed {
             Ok(()) => Answer::Framed,
@@ -155,7 +155,7 @@ impl<'a> Responder<'a> {
 #[derive(Debug)]
 #[must_use = "dropping it rejects the request"]
 pub struct OwnedResponder {
-    core: Weak<Core>,
+    shared: Weak<Shared>,
     peer: PeerId,
     id: u32,
     answered: bool,
@@ -194,15 +194,15 @@ impl OwnedResponder {
     }
 
     fn send(&self, status: ReplyStatus, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        let core = self.core.upgrade().ok_or(SendError::NotConnected)?;
+        let shared = self.shared.upgrade().ok_or(SendError::NotConnected)?;
         let id = self.id;
         // A rejection has its place: it was reserved when the request arrived.
         let bound = if status == ReplyStatus::Ok { SendBound::Reply } else { SendBound::Reserved };
-        core.send_frame(
+        shared.send_frame(
             self.peer,
             bound,
             |_, limits, frame| {
-                let max = limits.payload_bytes_max;
+                let max = limits.max_payload_bytes;
                 let payload = if status == ReplyStatus::Ok { payload } else { cut(payload, max) };
                 Ok(posthouse_wire::encode_reply(id, status, kind, payload, max, frame)?)
             },
@@ -223,8 +223,8 @@ impl Drop for OwnedResponder {
 const FORGOTTEN: &str = "the program gave no answer";
 
 /// Cuts a text so that a reply with it fits, between two characters.
-fn cut(text: &[u8], payload_bytes_max: usize) -> &[u8] {
-    let room = payload_bytes_max.saturating_sub(posthouse_wire::REPLY_HEAD_BYTES);
+fn cut(text: &[u8], max_payload_bytes: usize) -> &[u8] {
+    let room = max_payload_bytes.saturating_sub(posthouse_wire::REPLY_HEAD_BYTES);
     let mut end = text.len().min(room);
     while end < text.len() && end > 0 && text[end] & 0xc0 == 0x80 {
         end -= 1;

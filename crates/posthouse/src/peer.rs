@@ -6,8 +6,8 @@ use std::time::Duration;
 use posthouse_io::Address;
 
 use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
-use crate::connection::{Errand, PendingRequest, Phase, Strand};
-use crate::core::Core;
+use crate::connection::output::FreeList;
+use crate::connection::{PendingRequest, Phase, Strand};
 use crate::endpoint::Endpoint;
 use crate::erased::with_peer;
 use crate::error::{RequestError, SendError};
@@ -15,10 +15,11 @@ use crate::group::Group;
 use crate::handler::Handler;
 use crate::id::PeerId;
 use crate::message::{Answer, Message};
-use crate::output::Spares;
 use crate::registry::PeerInfo;
+use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::transfer::{Destination, FileEntry, Source, TransferError, TransferHandle};
+use crate::transfers::driver::TransferCommand;
 
 /// A connection, inside one of its callbacks.
 pub struct Peer<'a, H: Handler> {
@@ -30,8 +31,8 @@ pub struct Peer<'a, H: Handler> {
 /// The part of a [`Peer`] that sends, apart from its state: see [`Peer::split`].
 pub struct Output<'a> {
     strand: &'a mut Strand,
-    core: &'a Arc<Core>,
-    spares: &'a mut Spares,
+    shared: &'a Arc<Shared>,
+    free_list: &'a mut FreeList,
     now: Duration,
 }
 
@@ -50,11 +51,11 @@ impl fmt::Debug for Output<'_> {
 impl<'a> Output<'a> {
     pub(crate) fn new(
         strand: &'a mut Strand,
-        core: &'a Arc<Core>,
-        spares: &'a mut Spares,
+        shared: &'a Arc<Shared>,
+        free_list: &'a mut FreeList,
         now: Duration,
     ) -> Self {
-        Self { strand, core, spares, now }
+        Self { strand, shared, free_list, now }
     }
 
     /// Queues a message: see [`Peer::send`].
@@ -63,10 +64,10 @@ impl<'a> Output<'a> {
         if !self.is_open() {
             return;
         }
-        let limits = self.strand.spoken();
+        let limits = self.strand.send_limits();
         let send = &self.strand.config.send;
         let tail = |tail: &mut Vec<u8>| send.encode(kind, payload, limits, tail);
-        let result = self.strand.output.append(self.spares, tail);
+        let result = self.strand.output.append(self.free_list, tail);
         self.after_append(payload.len(), result);
     }
 
@@ -77,7 +78,7 @@ impl<'a> Output<'a> {
 
     /// Returns whether messages are still queued: false once this connection is closing.
     pub fn is_open(&self) -> bool {
-        self.strand.phase == Phase::Open && self.strand.wanted_close.is_none()
+        self.strand.phase == Phase::Open && self.strand.requested_close.is_none()
     }
 
     #[inline]
@@ -98,12 +99,12 @@ impl<'a> Output<'a> {
         if !self.strand.has_hello() {
             return Err(RequestError::NotSent(SendError::NoHello));
         }
-        if self.strand.extras().requests.len() >= self.strand.config.options.max_requests {
+        if self.strand.cold().requests.len() >= self.strand.config.options.max_requests {
             return Err(RequestError::TooMany);
         }
-        let max = self.strand.spoken().payload_bytes_max;
-        let id = self.strand.extras().next_request();
-        let encoded = self.strand.output.append(self.spares, |tail| {
+        let max = self.strand.send_limits().max_payload_bytes;
+        let id = self.strand.cold().next_request();
+        let encoded = self.strand.output.append(self.free_list, |tail| {
             posthouse_wire::encode_request(id, kind, payload, max, tail)
         });
         encoded.map_err(|error| RequestError::NotSent(error.into()))?;
@@ -112,23 +113,23 @@ impl<'a> Output<'a> {
     }
 
     pub(crate) fn reborrow(&mut self) -> Output<'_> {
-        let Self { strand, core, spares, now } = self;
-        Output { strand, core, spares, now: *now }
+        let Self { strand, shared, free_list, now } = self;
+        Output { strand, shared, free_list, now: *now }
     }
 
     /// Queues the answer that a callback gave to a request.
     pub(crate) fn answer(&mut self, id: u32, answer: Answer, frame: &[u8]) {
         if answer != Answer::Taken
-            && let Some(extras) = &mut self.strand.extras
+            && let Some(cold) = &mut self.strand.cold
         {
-            extras.open_requests.remove(&id);
+            cold.open_requests.remove(&id);
         }
         if self.strand.phase != Phase::Open {
             return;
         }
         match answer {
             Answer::Framed => {
-                self.strand.output.append(self.spares, |tail| tail.extend_from_slice(frame));
+                self.strand.output.append(self.free_list, |tail| tail.extend_from_slice(frame));
                 self.after_append(frame.len(), Ok(()));
             }
             Answer::Failed(error) => self.after_append(0, Err(error)),
@@ -136,22 +137,22 @@ impl<'a> Output<'a> {
         }
     }
 
-    fn run_errand(&mut self, errand: Errand) {
+    fn push_command(&mut self, command: TransferCommand) {
         if self.is_open() {
-            self.strand.extras().errands.push_back(errand);
+            self.strand.cold().commands.push_back(command);
         }
     }
 
-    fn heed(&mut self, result: HandlerResult) {
+    fn apply_result(&mut self, result: HandlerResult) {
         if let Err(close) = result {
             let reason = close.reason();
-            self.strand.want_close(close, reason);
+            self.strand.request_close(close, reason);
         }
     }
 
     /// Logs, once for the endpoint, that the handler lacks a method that was needed.
     pub(crate) fn missing(&self, method: &'static str) {
-        if self.core.missing_logged.swap(true, crate::sync::Ordering::Relaxed) {
+        if self.shared.missing_logged.swap(true, crate::sync::Ordering::Relaxed) {
             return;
         }
         tracing::error!(
@@ -235,13 +236,13 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Returns the address of the other end. `None` for a connection that never came up.
     pub fn address(&self) -> Option<Address> {
-        self.output.strand.record.as_ref().map(|record| record.peer)
+        self.output.strand.stats.as_ref().map(|stats| stats.peer)
     }
 
     /// Returns addresses, age and counts. `None` for a connection that never came up.
     pub fn info(&self) -> Option<PeerInfo> {
-        let record = self.output.strand.record.as_ref()?;
-        Some(crate::registry::info(record, self.queued_bytes(), self.output.now))
+        let stats = self.output.strand.stats.as_ref()?;
+        Some(crate::registry::info(stats, self.queued_bytes(), self.output.now))
     }
 
     /// Returns whether messages are still queued: false once this connection is closing.
@@ -318,11 +319,11 @@ impl<'a, H: Handler> Peer<'a, H> {
                         with_peer(callbacks, output, |peer| then(peer, reply))
                     }),
                 };
-                self.output.strand.extras().requests.insert(id, pending);
+                self.output.strand.cold().requests.insert(id, pending);
             }
             Err(error) => {
                 let result = then(self, Err(error));
-                self.output.heed(result);
+                self.output.apply_result(result);
             }
         }
     }
@@ -343,7 +344,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         let Source { directory, path, name } = source;
         let handle = TransferHandle::new(name.as_deref().unwrap_or(&path), false);
         let progress = handle.clone();
-        self.output.run_errand(Errand::Offer { directory, name: path, progress });
+        self.output.push_command(TransferCommand::Offer { directory, name: path, progress });
         handle
     }
 
@@ -357,7 +358,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         let Destination { directory, name: keep_as } = destination.into();
         let handle = TransferHandle::new(name, true);
         let (name, progress) = (keep_as.unwrap_or_else(|| name.into()), handle.clone());
-        self.output.run_errand(Errand::Get { directory, name, progress });
+        self.output.push_command(TransferCommand::Get { directory, name, progress });
         handle
     }
 
@@ -371,7 +372,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         + Send
         + 'static,
     ) {
-        self.output.run_errand(Errand::List {
+        self.output.push_command(TransferCommand::List {
             after: after.into(),
             then: Box::new(move |callbacks, output, entries| {
                 with_peer(callbacks, output, |peer| then(peer, entries))
@@ -381,7 +382,7 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Cancels a transfer of this connection. What the receiver has stays for the next attempt.
     pub fn cancel_transfer(&mut self, transfer: &TransferHandle) {
-        self.output.run_errand(Errand::Cancel(transfer.clone()));
+        self.output.push_command(TransferCommand::Cancel(transfer.clone()));
     }
 
     /// Runs `then` on this connection's strand after this time, unless the connection is gone by
@@ -398,7 +399,7 @@ impl<'a, H: Handler> Peer<'a, H> {
             let task = move |callbacks: &mut dyn crate::erased::Callbacks, output: Output<'_>| {
                 with_peer(callbacks, output, then)
             };
-            self.output.strand.extras().add_task(at, Box::new(task));
+            self.output.strand.cold().add_task(at, Box::new(task));
         }
     }
 
@@ -409,22 +410,22 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Returns a random number. In simulation it comes from the seed.
     pub fn random(&self) -> u64 {
-        self.output.core.port.random()
+        self.output.shared.port.random()
     }
 
     /// Puts this connection into a group, until it leaves or ends.
     pub fn join(&mut self, group: &Group) {
         let strand = &mut self.output.strand;
         if strand.phase == Phase::Open && group.members.join(strand.id) {
-            strand.extras().groups.push(group.members.clone());
+            strand.cold().groups.push(group.members.clone());
         }
     }
 
     /// Takes this connection out of a group.
     pub fn leave(&mut self, group: &Group) {
-        group.members.forget(self.output.strand.id);
-        if let Some(extras) = &mut self.output.strand.extras {
-            extras.groups.retain(|members| !Arc::ptr_eq(members, &group.members));
+        group.members.remove(self.output.strand.id);
+        if let Some(cold) = &mut self.output.strand.cold {
+            cold.groups.retain(|members| !Arc::ptr_eq(members, &group.members));
         }
     }
 
@@ -448,7 +449,7 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Closes this connection when the callback returns.
     pub fn close(&mut self, close: Close) {
-        self.output.heed(Err(close));
+        self.output.apply_result(Err(close));
     }
 }
 
@@ -457,6 +458,6 @@ impl Strand {
     #[cold]
     pub(crate) fn close_unsendable(&mut self, text: impl Into<Box<str>>) {
         let reason = DisconnectReason::new(DisconnectKind::Unsendable, text);
-        self.want_close(Close::internal_error(), reason);
+        self.request_close(Close::internal_error(), reason);
     }
 }

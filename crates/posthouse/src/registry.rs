@@ -17,13 +17,13 @@ pub(crate) struct Registry {
     segments: Box<[OnceLock<Box<[Entry]>>]>,
     lanes: Box<[LaneSlots]>,
     connections: AtomicUsize,
-    connections_max: usize,
+    max_connections: usize,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
     gate: Gate,
-    record: Mutex<Option<Arc<Record>>>,
+    stats: Mutex<Option<Arc<ConnectionStats>>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,27 +38,28 @@ struct Slots {
     used: u32,
 }
 
-/// What other threads may know of a connection; its strand keeps it true.
+/// The addresses and counts of a connection, for other threads; its strand keeps them true.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct ConnectionStats {
     pub(crate) id: PeerId,
     pub(crate) peer: Address,
     pub(crate) local: Option<Address>,
     pub(crate) outgoing: bool,
     pub(crate) since: Duration,
-    heard_ns: AtomicU64,
+    last_received_ns: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
     messages_received: AtomicU64,
     messages_sent: AtomicU64,
 }
 
-/// Counts in a record: written by one strand, so a load and a store serve, no locked instruction.
+/// Adds to a count: it is written by one strand, so a load and a store serve, no locked
+/// instruction.
 fn count(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
 
-impl Record {
+impl ConnectionStats {
     pub(crate) fn new(
         id: PeerId,
         (peer, local): (Address, Option<Address>),
@@ -72,7 +73,7 @@ impl Record {
             local,
             outgoing,
             since: now,
-            heard_ns: AtomicU64::new(now.as_nanos() as u64),
+            last_received_ns: AtomicU64::new(now.as_nanos() as u64),
             bytes_received: zero(),
             bytes_sent: zero(),
             messages_received: zero(),
@@ -82,7 +83,7 @@ impl Record {
 
     pub(crate) fn received_bytes(&self, bytes: usize, now: Duration) {
         count(&self.bytes_received, bytes as u64);
-        self.heard_ns.store(now.as_nanos() as u64, Ordering::Relaxed);
+        self.last_received_ns.store(now.as_nanos() as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn sent_bytes(&self, bytes: usize) {
@@ -135,16 +136,16 @@ pub struct PeerInfo {
 }
 
 impl Registry {
-    pub(crate) fn new(lanes: usize, connections_max: usize) -> Self {
+    pub(crate) fn new(lanes: usize, max_connections: usize) -> Self {
         // The accepting lane deals to the lane with fewest, so that a lane's slots stay near its
         // share; all of them on one lane is what the table could need at the worst.
-        let slots = (connections_max * lanes).min(1 << SLOT_BITS) + lanes;
+        let slots = (max_connections * lanes).min(1 << SLOT_BITS) + lanes;
         let lane = |_| LaneSlots::default();
         Self {
             segments: (0..slots.div_ceil(SEGMENT)).map(|_| OnceLock::new()).collect(),
             lanes: (0..lanes).map(lane).collect(),
             connections: AtomicUsize::new(0),
-            connections_max,
+            max_connections,
         }
     }
 
@@ -160,7 +161,7 @@ impl Registry {
 
     /// A slot on the lane with fewest connections. `None`: there are as many as there may be.
     pub(crate) fn allocate(&self) -> Option<PeerId> {
-        let more = |n| (n < self.connections_max).then_some(n + 1);
+        let more = |n| (n < self.max_connections).then_some(n + 1);
         self.connections.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
         let load = |i: &usize| self.lanes[*i].connections.load(Ordering::Relaxed);
         let lane = (0..self.lanes.len()).min_by_key(load).expect("at least one lane");
@@ -182,15 +183,15 @@ impl Registry {
         self.forget(id, |slots| slots.free.push(id.slot()));
     }
 
-    /// The connection is gone and its slot stays taken: what it was given up for may still end.
-    pub(crate) fn give_up(&self, id: PeerId) {
+    /// Keeps the slot of an abandoned connection taken: what it was abandoned for may still end.
+    pub(crate) fn abandon(&self, id: PeerId) {
         self.forget(id, |_| {});
     }
 
     fn forget(&self, id: PeerId, change: impl FnOnce(&mut Slots)) {
         let entry = self.entry(id.slot()).expect("a connection's slot");
         assert_eq!(entry.gate.generation(), id.generation(), "a slot is released once");
-        *lock(&entry.record) = None;
+        *lock(&entry.stats) = None;
         entry.gate.renew();
         let lane = &self.lanes[self.lane_of(id).index()];
         change(&mut lock(&lane.slots));
@@ -202,7 +203,7 @@ impl Registry {
         LaneId((id.slot() as usize % self.lanes.len()) as u16)
     }
 
-    /// The place of a slot among its lane's slots.
+    /// Returns the index of a slot among its lane's slots.
     pub(crate) fn index_on_lane(&self, id: PeerId) -> usize {
         id.slot() as usize / self.lanes.len()
     }
@@ -221,15 +222,15 @@ impl Registry {
         self.gate(id).is_some_and(|gate| gate.generation() == id.generation())
     }
 
-    pub(crate) fn set_record(&self, record: Arc<Record>) {
-        let entry = self.entry(record.id.slot()).expect("a connection's slot");
-        *lock(&entry.record) = Some(record);
+    pub(crate) fn set_stats(&self, stats: Arc<ConnectionStats>) {
+        let entry = self.entry(stats.id.slot()).expect("a connection's slot");
+        *lock(&entry.stats) = Some(stats);
     }
 
     pub(crate) fn info(&self, id: PeerId, now: Duration) -> Option<PeerInfo> {
         let entry = self.entry(id.slot())?;
-        let record = lock(&entry.record).clone().filter(|record| record.id == id)?;
-        Some(info(&record, entry.gate.queued_bytes(), now))
+        let stats = lock(&entry.stats).clone().filter(|stats| stats.id == id)?;
+        Some(info(&stats, entry.gate.queued_bytes(), now))
     }
 
     /// The ids of all connections, of one lane or of all, whatever they are at.
@@ -237,9 +238,9 @@ impl Registry {
         let segments = self.segments.iter().enumerate();
         let made = segments.filter_map(|(n, segment)| Some((n, segment.get()?)));
         made.flat_map(|(n, segment)| {
-            segment.iter().enumerate().filter_map(move |(place, entry)| {
+            segment.iter().enumerate().filter_map(move |(index, entry)| {
                 let generation = entry.gate.generation();
-                let id = PeerId::new((n * SEGMENT + place) as u32, generation);
+                let id = PeerId::new((n * SEGMENT + index) as u32, generation);
                 Gate::in_use(generation).then_some(id)
             })
         })
@@ -252,26 +253,26 @@ impl Registry {
         let entries = self.segments.iter().filter_map(OnceLock::get).flatten();
         entries
             .filter_map(|entry| {
-                let record = lock(&entry.record).clone()?;
-                Some(info(&record, entry.gate.queued_bytes(), now))
+                let stats = lock(&entry.stats).clone()?;
+                Some(info(&stats, entry.gate.queued_bytes(), now))
             })
             .collect()
     }
 }
 
-pub(crate) fn info(record: &Record, queued_bytes: usize, now: Duration) -> PeerInfo {
-    let heard = Duration::from_nanos(record.heard_ns.load(Ordering::Relaxed));
+pub(crate) fn info(stats: &ConnectionStats, queued_bytes: usize, now: Duration) -> PeerInfo {
+    let last_received = Duration::from_nanos(stats.last_received_ns.load(Ordering::Relaxed));
     PeerInfo {
-        id: record.id,
-        address: record.peer,
-        local_address: record.local,
-        outgoing: record.outgoing,
-        age: now.saturating_sub(record.since),
-        idle: now.saturating_sub(heard),
-        bytes_received: record.bytes_received.load(Ordering::Relaxed),
-        bytes_sent: record.bytes_sent.load(Ordering::Relaxed),
-        messages_received: record.messages_received.load(Ordering::Relaxed),
-        messages_sent: record.messages_sent.load(Ordering::Relaxed),
+        id: stats.id,
+        address: stats.peer,
+        local_address: stats.local,
+        outgoing: stats.outgoing,
+        age: now.saturating_sub(stats.since),
+        idle: now.saturating_sub(last_received),
+        bytes_received: stats.bytes_received.load(Ordering::Relaxed),
+        bytes_sent: stats.bytes_sent.load(Ordering::Relaxed),
+        messages_received: stats.messages_received.load(Ordering::Relaxed),
+        messages_sent: stats.messages_sent.load(Ordering::Relaxed),
         queued_bytes,
     }
 }

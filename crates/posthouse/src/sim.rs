@@ -27,8 +27,6 @@
 //! });
 //! ```
 
-pub mod campaign;
-
 use std::io;
 use std::net::IpAddr;
 use std::ops::{Deref, Range};
@@ -40,16 +38,16 @@ pub use posthouse_io::sim::{Faults, RawListener, RawStream};
 
 use crate::builder::Builder;
 use crate::client::{Client, ClientError};
-use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::handler::Handler;
 use crate::options::EndpointOptions;
 use crate::target::Target;
+use crate::transfers::directory::Directory;
 
 /// A simulated network and everything that was started in it. There is one thread, yours: whoever
 /// waits ([`Client::receive`], [`Endpoint::wait`], [`settle`](Self::settle)) drives the world.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     network: Network,
 }
@@ -203,6 +201,12 @@ impl World {
     /// A random number from the seed.
     pub fn random(&self) -> u64 {
         self.network.random()
+    }
+
+    /// Returns how often each fault has happened, for the framework's own campaign.
+    #[doc(hidden)]
+    pub fn fault_counts(&self) -> posthouse_io::sim::FaultCounts {
+        self.network.fault_counts()
     }
 
     /// A hash over everything that has happened: equal for two runs of one seed.

@@ -36,12 +36,12 @@ pub(crate) struct Counts {
     pub(crate) group_skips: Counter,
     pub(crate) transfers: Counter,
     pub(crate) transfers_failed: Counter,
-    pub(crate) file_bytes_unread: Counter,
+    pub(crate) sendfile_bytes: Counter,
 }
 
 impl Counts {
-    pub(crate) fn ended(&self, why: &DisconnectReason, told: bool) {
-        let ended = if told { &self.disconnected } else { &self.unreachable };
+    pub(crate) fn ended(&self, why: &DisconnectReason, notified: bool) {
+        let ended = if notified { &self.disconnected } else { &self.unreachable };
         ended.add(1);
         if why.fault() == Fault::Peer && why.kind() != crate::DisconnectKind::Ended {
             self.peer_faults.add(1);
@@ -83,9 +83,9 @@ pub struct Stats {
     pub transfers: u64,
     /// Files that did not.
     pub transfers_failed: u64,
-    /// Bytes of files that the system sent by itself: nobody here read them, because their hashes
-    /// were known.
-    pub file_bytes_unread: u64,
+    /// Bytes of files that the system sent by itself (sendfile, TransmitFile): they were not read
+    /// here, because their hashes were known.
+    pub sendfile_bytes: u64,
     /// Bytes that partly received frames hold.
     pub assembly_bytes: usize,
     /// Operations submitted to the completion port.
@@ -119,7 +119,7 @@ impl Stats {
             group_skips: counts.group_skips.get(),
             transfers: counts.transfers.get(),
             transfers_failed: counts.transfers_failed.get(),
-            file_bytes_unread: counts.file_bytes_unread.get(),
+            sendfile_bytes: counts.sendfile_bytes.get(),
             assembly_bytes: assembly,
             operations_submitted: io.submitted,
             operations_completed: io.completed,

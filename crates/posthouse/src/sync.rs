@@ -13,24 +13,24 @@ use std::ops::{Deref, DerefMut};
 use std::sync::MutexGuard;
 
 /// A held lock.
-pub(crate) struct Held<'a, T: ?Sized> {
+pub(crate) struct LockGuard<'a, T: ?Sized> {
     guard: MutexGuard<'a, T>,
 }
 
 /// Locks. No callback runs under any lock of the framework, so a lock is poisoned only by a bug of
 /// ours; what it guards is consistent at every step all the same.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> Held<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> LockGuard<'_, T> {
     count(1);
-    Held { guard: mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner) }
+    LockGuard { guard: mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner) }
 }
 
-impl<T: ?Sized> Drop for Held<'_, T> {
+impl<T: ?Sized> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         count(-1);
     }
 }
 
-impl<T: ?Sized> Deref for Held<'_, T> {
+impl<T: ?Sized> Deref for LockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -38,7 +38,7 @@ impl<T: ?Sized> Deref for Held<'_, T> {
     }
 }
 
-impl<T: ?Sized> DerefMut for Held<'_, T> {
+impl<T: ?Sized> DerefMut for LockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }

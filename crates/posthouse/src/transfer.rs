@@ -4,11 +4,11 @@ use std::fmt;
 
 use posthouse_wire::abort_code;
 
-use crate::core::Core;
-use crate::directory::Directory;
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
+use crate::shared::Shared;
 use crate::sync::{Arc, AtomicU64, Ordering, Weak};
+use crate::transfers::directory::Directory;
 use posthouse_wire::Escaped;
 
 /// A file that a peer offers.
@@ -131,15 +131,15 @@ impl From<String> for Reject {
 /// The right to answer an offer later, inside [`Handler::offered`](crate::Handler::offered).
 #[derive(Debug)]
 pub struct OfferResponder<'a> {
-    core: &'a Arc<Core>,
+    shared: &'a Arc<Shared>,
     peer: PeerId,
     id: u32,
     taken: bool,
 }
 
 impl<'a> OfferResponder<'a> {
-    pub(crate) fn new(core: &'a Arc<Core>, peer: PeerId, id: u32) -> Self {
-        Self { core, peer, id, taken: false }
+    pub(crate) fn new(shared: &'a Arc<Shared>, peer: PeerId, id: u32) -> Self {
+        Self { shared, peer, id, taken: false }
     }
 
     /// Keeps the right to answer for later, for any thread: return `Ok(None)` then. A later call
@@ -148,8 +148,8 @@ impl<'a> OfferResponder<'a> {
         if std::mem::replace(&mut self.taken, true) {
             return None;
         }
-        let core = Arc::downgrade(self.core);
-        Some(OwnedOfferResponder { core, peer: self.peer, id: self.id, answered: false })
+        let shared = Arc::downgrade(self.shared);
+        Some(OwnedOfferResponder { shared, peer: self.peer, id: self.id, answered: false })
     }
 
     pub(crate) fn is_taken(&self) -> bool {
@@ -162,12 +162,12 @@ impl<'a> OfferResponder<'a> {
 ///
 /// It keeps no endpoint running and no connection open. Dropping it rejects the offer. An offer
 /// that is not answered within
-/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms) is rejected. Until then it
-/// counts as one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
+/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms) is rejected. Until then
+/// it counts as one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
 #[derive(Debug)]
 #[must_use = "dropping it rejects the offer"]
 pub struct OwnedOfferResponder {
-    core: Weak<Core>,
+    shared: Weak<Shared>,
     peer: PeerId,
     id: u32,
     answered: bool,
@@ -191,11 +191,11 @@ impl OwnedOfferResponder {
 
     fn answer(&mut self, answer: Result<Destination, Reject>) {
         self.answered = true;
-        let Some(core) = self.core.upgrade() else { return };
+        let Some(shared) = self.shared.upgrade() else { return };
         let post = PeerPost::OfferAnswer { id: self.id, answer: Box::new(answer) };
         // Refused only if the connection is gone. The offers that wait are bounded by the peer's
         // transfers, and so are these posts.
-        let _ = core.post_bounded(self.peer, post);
+        let _ = shared.post_bounded(self.peer, post);
     }
 }
 
@@ -207,8 +207,8 @@ impl Drop for OwnedOfferResponder {
     }
 }
 
-/// A file on its way: its progress, readable from any thread. Clones watch the same transfer, and two
-/// handles are equal if they do.
+/// A file on its way: its progress, readable from any thread. Clones watch the same transfer, and
+/// two handles are equal if they do.
 #[derive(Clone)]
 pub struct TransferHandle(Arc<Watched>);
 
@@ -299,7 +299,8 @@ pub struct FinishedTransfer {
 }
 
 impl FinishedTransfer {
-    /// Returns the handle, with its last counts. It equals what [`Peer::offer_file`](crate::Peer::offer_file) or
+    /// Returns the handle, with its last counts. It equals what
+    /// [`Peer::offer_file`](crate::Peer::offer_file) or
     /// [`Peer::fetch_file`](crate::Peer::fetch_file) gave.
     pub fn handle(&self) -> &TransferHandle {
         &self.progress

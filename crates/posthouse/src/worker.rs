@@ -3,37 +3,39 @@
 mod pinned;
 mod shared;
 mod tasks;
+pub(crate) mod timers;
+pub(crate) mod watchdog;
 
 pub(crate) use pinned::PinnedWorker;
-pub(crate) use shared::{SharedWorker, Strands};
+pub(crate) use shared::SharedWorker;
 
 use std::time::Duration;
 
 use posthouse_io::Turn;
 
-use crate::connection::{Connection, HeldSpares, Local, Work};
-use crate::core::Life;
+use crate::connection::output::FreeList;
+use crate::connection::{Connection, ConnectionEvent, FreeBacklogs, WorkerState};
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
-use crate::output::Spares;
+use crate::shared::Lifecycle;
 use crate::sync::Arc;
-use crate::timers::Timers;
-use crate::watch::Watch;
+use crate::worker::timers::Timers;
+use crate::worker::watchdog::CallbackMarker;
 
-impl Local {
-    fn new(watch: Arc<Watch>) -> Self {
-        let (spares, held, timers) = <(Spares, HeldSpares, Timers)>::default();
-        Self { spares, held, timers, watch, control: Vec::new() }
+impl WorkerState {
+    fn new(marker: Arc<CallbackMarker>) -> Self {
+        let (free_list, free_backlogs, timers) = <(FreeList, FreeBacklogs, Timers)>::default();
+        Self { free_list, free_backlogs, timers, marker, control: Vec::new() }
     }
 }
 
-/// The connection that a post begins, if it begins one.
-fn begun(id: PeerId, work: &mut Work) -> Option<Box<Connection>> {
-    let (config, callbacks, outgoing) = match work {
-        Work::Post(PeerPost::Adopt { config, .. }) => {
+/// Makes the connection that a post begins, if it begins one.
+fn new_connection(id: PeerId, event: &mut ConnectionEvent) -> Option<Box<Connection>> {
+    let (config, callbacks, outgoing) = match event {
+        ConnectionEvent::Post(PeerPost::Adopt { config, .. }) => {
             (config.clone(), config.handler.clone().callbacks(), false)
         }
-        Work::Post(PeerPost::Connect { config, callbacks, .. }) => {
+        ConnectionEvent::Post(PeerPost::Connect { config, callbacks, .. }) => {
             (config.clone(), callbacks.take().expect("a connection begins once"), true)
         }
         _ => return None,
@@ -50,26 +52,26 @@ fn sleep(now: Duration, deadlines: impl IntoIterator<Item = Option<Duration>>) -
     }
 }
 
-/// How far a worker is with the shutdown.
+/// The stage of the shutdown at which a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Shutdown {
+enum ShutdownStage {
     No,
     /// Its connections have been told to close gracefully.
     Graceful,
     /// The deadline is over: they have been aborted.
     Abort,
-    /// So is the time for what cannot be cancelled: they have been given up.
-    GiveUp,
+    /// So is the grace period of what cannot be cancelled: they have been abandoned.
+    Abandon,
 }
 
-impl Shutdown {
-    /// How far it should be, and when it goes further by itself.
-    fn at(now: Duration, life: &Life) -> (Self, Option<Duration>) {
-        match (life.shutdown_deadline(), life.gives_up_at()) {
-            (Some(deadline), _) if now < deadline => (Shutdown::Graceful, Some(deadline)),
-            (_, Some(end)) if now < end => (Shutdown::Abort, Some(end)),
-            (Some(_), _) => (Shutdown::GiveUp, None),
-            (None, _) => (Shutdown::No, None),
+impl ShutdownStage {
+    /// Returns the stage that is due, and the time of the next one.
+    fn at(now: Duration, lifecycle: &Lifecycle) -> (Self, Option<Duration>) {
+        match (lifecycle.shutdown_deadline(), lifecycle.abandon_at()) {
+            (Some(deadline), _) if now < deadline => (ShutdownStage::Graceful, Some(deadline)),
+            (_, Some(end)) if now < end => (ShutdownStage::Abort, Some(end)),
+            (Some(_), _) => (ShutdownStage::Abandon, None),
+            (None, _) => (ShutdownStage::No, None),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use posthouse::sim::campaign::{self, Summary};
+use posthouse_campaign::{self as campaign, Summary};
 use serde::Serialize;
 
 use crate::failure::{CommandResult, Failure};

@@ -28,10 +28,10 @@ impl Connection {
         let strand = &self.strand;
         let options = &strand.config.options;
         let live = strand.phase <= Phase::Open;
-        let pace = self.inbound.pace.as_ref().filter(|_| live && strand.takes_messages());
-        let extras = strand.extras.as_ref().filter(|_| live);
-        let requests = extras.and_then(|e| e.requests.values().map(|r| r.until).min());
-        let tasks = extras.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
+        let pace = self.input.pace.as_ref().filter(|_| live && strand.takes_messages());
+        let cold = strand.cold.as_ref().filter(|_| live);
+        let requests = cold.and_then(|e| e.requests.values().map(|r| r.until).min());
+        let tasks = cold.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
         [
             strand.phase_deadline,
             strand.retry_at,
@@ -53,7 +53,7 @@ impl Connection {
             && at < self.strand.armed
         {
             self.strand.armed_before = std::mem::replace(&mut self.strand.armed, at);
-            cx.local.timers.arm(at, self.strand.id);
+            cx.worker.timers.arm(at, self.strand.id);
         }
     }
 
@@ -100,7 +100,7 @@ impl Connection {
                     reason,
                 );
             }
-            Phase::Open if self.inbound.end.is_some() => {
+            Phase::Open if self.input.end.is_some() => {
                 let reason = DisconnectReason::new(
                     DisconnectKind::Ended,
                     "before its requests were answered",
@@ -108,7 +108,7 @@ impl Connection {
                 strand.close(cx, Close::graceful(), reason);
             }
             Phase::Open => {
-                let silent = strand.record.as_ref().is_some_and(|r| r.messages_received() == 0);
+                let silent = strand.stats.as_ref().is_some_and(|r| r.messages_received() == 0);
                 if silent {
                     let reason =
                         DisconnectReason::new(DisconnectKind::TooSlow, "no first message in time");
@@ -127,7 +127,7 @@ impl Connection {
                 );
             }
             Phase::Lingering => strand.join(cx),
-            Phase::New | Phase::Joining | Phase::Closing | Phase::Gone | Phase::GivenUp => {}
+            Phase::New | Phase::Joining | Phase::Closing | Phase::Gone | Phase::Abandoned => {}
         }
     }
 
@@ -135,7 +135,7 @@ impl Connection {
         if self.heartbeat_deadline().is_none_or(|at| at > cx.now) {
             return;
         }
-        let mut control = std::mem::take(&mut cx.local.control);
+        let mut control = std::mem::take(&mut cx.worker.control);
         let result = self.strand.session.handle_deadline(cx.now, &mut control);
         self.strand.send_control(cx, control);
         if !self.strand.takes_messages() {
@@ -150,7 +150,7 @@ impl Connection {
     /// A frame that has begun must go on. While this side does not read, its time stands still.
     fn check_pace(&mut self, cx: &mut Context<'_>) {
         let limits = Self::pace_limits(self.strand.config.options.frame_timeout_ms);
-        let Some(pace) = &mut self.inbound.pace else { return };
+        let Some(pace) = &mut self.input.pace else { return };
         if !self.strand.takes_messages() {
             **pace = posthouse_wire::FrameRate::began(cx.now);
         } else if let Err(violation) = pace.check(cx.now, &limits) {
@@ -158,11 +158,11 @@ impl Connection {
         }
     }
 
-    /// A peer that does not take what is queued for it is given up.
+    /// Closes the connection of a peer that does not take what is queued for it.
     fn check_stall(&mut self, cx: &mut Context<'_>) {
         let strand = &mut self.strand;
         let Some((_, sent_before)) = strand.stall.filter(|(at, _)| *at <= cx.now) else { return };
-        let sent = strand.record.as_ref().map_or(0, |record| record.bytes_sent());
+        let sent = strand.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
         let stall_ms = strand.config.options.stall_timeout_ms;
         if sent - sent_before < MIN_BYTES_PER_SECOND * stall_ms / 1000 {
             let text = format!("it took {} bytes in {stall_ms} ms", sent - sent_before);
@@ -173,11 +173,11 @@ impl Connection {
     }
 
     fn expire_requests(&mut self, cx: &mut Context<'_>) {
-        while let Some(extras) = &mut self.strand.extras
+        while let Some(cold) = &mut self.strand.cold
             && let Some(id) =
-                extras.requests.iter().find(|(_, r)| r.until <= cx.now).map(|(id, _)| *id)
+                cold.requests.iter().find(|(_, r)| r.until <= cx.now).map(|(id, _)| *id)
         {
-            let pending = extras.requests.remove(&id).expect("just found");
+            let pending = cold.requests.remove(&id).expect("just found");
             let reply = Err(RequestError::TimedOut);
             self.strand.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
         }
@@ -185,14 +185,14 @@ impl Connection {
 
     fn run_tasks(&mut self, cx: &mut Context<'_>) {
         // A task that sets another one without a delay gets its turn with the next deadline.
-        let last = self.strand.extras.as_ref().map_or(0, |extras| extras.next_task);
+        let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_task);
         while self.strand.phase == Phase::Open
-            && let Some(extras) = &mut self.strand.extras
-            && let Some(((at, number), _)) = extras.tasks.first_key_value()
+            && let Some(cold) = &mut self.strand.cold
+            && let Some(((at, number), _)) = cold.tasks.first_key_value()
             && *at <= cx.now
             && *number < last
         {
-            let task = extras.tasks.pop_first().expect("just seen").1;
+            let task = cold.tasks.pop_first().expect("just seen").1;
             self.strand.call(cx, task);
         }
     }

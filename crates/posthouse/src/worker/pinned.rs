@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use posthouse_io::{Completion, Lane, LaneId, Turn};
 
-use super::Shutdown;
+use super::ShutdownStage;
 use super::tasks::Tasks;
-use crate::connection::{Connection, Context, Fate, Local, Work};
-use crate::core::Core;
+use crate::connection::{Connection, ConnectionEvent, Context, Settled, WorkerState};
 use crate::group::{Broadcast, Members};
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
+use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::watch::Watch;
+use crate::worker::watchdog::CallbackMarker;
 
-/// Posts seen to in one turn, before the connections have theirs again: a thread that posts without
-/// end must not keep peers waiting.
-const TURN_POSTS: usize = 1024;
+/// The maximum number of posts in one turn, before the connections have theirs again: a thread that
+/// posts without end must not keep peers waiting.
+const MAX_TURN_POSTS: usize = 1024;
 
 pub(crate) struct PinnedWorker {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     lane: LaneId,
-    local: Local,
-    /// The lane's connections, by their place on the lane.
+    worker: WorkerState,
+    /// The lane's connections, by their index on the lane.
     table: Vec<Option<Box<Connection>>>,
     /// Connections that have more to deliver.
     unfinished: VecDeque<PeerId>,
@@ -32,28 +32,28 @@ pub(crate) struct PinnedWorker {
     /// Posts taken from the mailbox and not yet seen to.
     posts: VecDeque<Post>,
     tasks: Tasks,
-    shutdown: Shutdown,
+    shutdown: ShutdownStage,
 }
 
 impl PinnedWorker {
-    pub(crate) fn new(core: Arc<Core>, lane: LaneId, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, lane: LaneId, marker: Arc<CallbackMarker>) -> Self {
         Self {
-            core,
+            shared,
             lane,
-            local: Local::new(watch),
+            worker: WorkerState::new(marker),
             table: Vec::new(),
             unfinished: VecDeque::new(),
             touched: Vec::new(),
             posts: VecDeque::new(),
             tasks: Tasks::default(),
-            shutdown: Shutdown::No,
+            shutdown: ShutdownStage::No,
         }
     }
 
     /// One turn: completions, what earlier turns left, posts, deadlines, the shutdown.
     pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
         let now = lane.now();
-        self.listen(lane, now);
+        self.poll_listeners(lane, now);
         while let Some(completion) = lane.next_completion() {
             self.complete(lane, now, completion);
             if lane.should_yield() {
@@ -62,32 +62,33 @@ impl PinnedWorker {
         }
         for _ in 0..self.unfinished.len() {
             if let Some(id) = self.unfinished.pop_front() {
-                self.run(lane, now, id, Work::Continue);
+                self.run(lane, now, id, ConnectionEvent::Continue);
             }
         }
         let more_posts = self.take_posts(lane, now);
-        while let Some((at, id)) = self.local.timers.due(now) {
-            self.run(lane, now, id, Work::Deadline(at));
+        while let Some((at, id)) = self.worker.timers.pop_due(now) {
+            self.run(lane, now, id, ConnectionEvent::Deadline(at));
         }
-        self.tasks.run(&self.core, now);
+        self.tasks.run(&self.shared, now);
         if self.advance_shutdown(lane, now) {
             return Turn::Done;
         }
         if !self.unfinished.is_empty() || more_posts {
             return Turn::Again;
         }
-        let look = self.accepts().then(|| self.core.accepting.next_look()).flatten();
-        let (_, further) = Shutdown::at(now, &self.core.life);
-        super::sleep(now, [self.local.timers.next(), self.tasks.next(), look, further])
+        let poll_at = self.owns_listeners().then(|| self.shared.listeners.next_poll_at()).flatten();
+        let (_, next_stage_at) = ShutdownStage::at(now, &self.shared.lifecycle);
+        super::sleep(now, [self.worker.timers.next(), self.tasks.next(), poll_at, next_stage_at])
     }
 
-    fn accepts(&self) -> bool {
+    fn owns_listeners(&self) -> bool {
         self.lane == LaneId(0)
     }
 
-    fn listen(&self, lane: &mut Lane, now: Duration) {
-        if self.accepts() && self.core.accepting.next_look().is_some_and(|at| at <= now) {
-            self.core.accepting.look(&self.core, lane);
+    fn poll_listeners(&self, lane: &mut Lane, now: Duration) {
+        if self.owns_listeners() && self.shared.listeners.next_poll_at().is_some_and(|at| at <= now)
+        {
+            self.shared.listeners.poll(&self.shared, lane);
         }
     }
 
@@ -95,66 +96,66 @@ impl PinnedWorker {
         let (id, operation, _) = crate::id::unpack(completion.tag);
         if operation.is_listeners() {
             let Completion { more, outcome, .. } = completion;
-            self.core.accepting.complete(&self.core, lane, (id, operation), more, outcome);
+            self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
             return;
         }
-        let (id, work) = Work::from_completion(completion);
-        self.run(lane, now, id, work);
+        let (id, event) = ConnectionEvent::from_completion(completion);
+        self.run(lane, now, id, event);
     }
 
-    fn place(&mut self, id: PeerId) -> &mut Option<Box<Connection>> {
-        let place = self.core.registry.index_on_lane(id);
-        if place >= self.table.len() {
-            self.table.resize_with(place + 1, || None);
+    fn slot_mut(&mut self, id: PeerId) -> &mut Option<Box<Connection>> {
+        let index = self.shared.registry.index_on_lane(id);
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, || None);
         }
-        &mut self.table[place]
+        &mut self.table[index]
     }
 
-    /// Applies one thing to a connection and settles it.
-    fn run(&mut self, lane: &mut Lane, now: Duration, id: PeerId, work: Work) {
-        self.apply(lane, now, id, work);
+    /// Applies one event to a connection and settles it.
+    fn run(&mut self, lane: &mut Lane, now: Duration, id: PeerId, event: ConnectionEvent) {
+        self.apply(lane, now, id, event);
         self.settle(lane, now, id);
     }
 
-    fn apply(&mut self, lane: &mut Lane, now: Duration, id: PeerId, mut work: Work) {
-        if let Some(connection) = super::begun(id, &mut work) {
-            let old = self.place(id).replace(connection);
+    fn apply(&mut self, lane: &mut Lane, now: Duration, id: PeerId, mut event: ConnectionEvent) {
+        if let Some(connection) = super::new_connection(id, &mut event) {
+            let old = self.slot_mut(id).replace(connection);
             assert!(old.is_none(), "{id}: a slot was given away twice");
         }
-        let place = self.core.registry.index_on_lane(id);
+        let index = self.shared.registry.index_on_lane(id);
         // Posts and deadlines can be for a connection that is gone; they go with it.
-        if let Some(Some(connection)) = self.table.get_mut(place)
+        if let Some(Some(connection)) = self.table.get_mut(index)
             && connection.strand.id == id
         {
-            let mut cx = Context { lane, core: &self.core, local: &mut self.local, now };
-            connection.apply(&mut cx, work);
+            let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
+            connection.apply(&mut cx, event);
         } else {
             assert!(
-                !matches!(work, Work::Completion { .. }),
+                !matches!(event, ConnectionEvent::Completion { .. }),
                 "{id}: a completion for a connection that is gone"
             );
         }
     }
 
     fn settle(&mut self, lane: &mut Lane, now: Duration, id: PeerId) {
-        let place = self.core.registry.index_on_lane(id);
-        let Some(Some(connection)) = self.table.get_mut(place) else { return };
+        let index = self.shared.registry.index_on_lane(id);
+        let Some(Some(connection)) = self.table.get_mut(index) else { return };
         if connection.strand.id != id {
             return;
         }
-        let mut cx = Context { lane, core: &self.core, local: &mut self.local, now };
+        let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
         match connection.settle(&mut cx) {
-            Fate::Waits => {}
-            Fate::Unfinished => {
+            Settled::Waiting => {}
+            Settled::Unfinished => {
                 if !std::mem::replace(&mut connection.strand.unfinished, true) {
                     self.unfinished.push_back(id);
                 }
             }
-            Fate::Gone => {
-                self.table[place] = None;
-                self.core.registry.release(id);
+            Settled::Gone => {
+                self.table[index] = None;
+                self.shared.registry.release(id);
             }
-            Fate::GivenUp => self.core.registry.give_up(id),
+            Settled::Abandoned => self.shared.registry.abandon(id),
         }
     }
 
@@ -163,9 +164,9 @@ impl PinnedWorker {
     fn take_posts(&mut self, lane: &mut Lane, now: Duration) -> bool {
         let takes = self.posts.is_empty();
         if takes {
-            self.core.mailboxes[self.lane.index()].take(&mut self.posts);
+            self.shared.mailboxes[self.lane.index()].take(&mut self.posts);
         }
-        for _ in 0..TURN_POSTS {
+        for _ in 0..MAX_TURN_POSTS {
             let Some(post) = self.posts.pop_front() else { break };
             match post {
                 Post::Peer(id, post) => self.apply_post(lane, now, id, post),
@@ -187,7 +188,7 @@ impl PinnedWorker {
     }
 
     fn apply_post(&mut self, lane: &mut Lane, now: Duration, id: PeerId, post: PeerPost) {
-        self.apply(lane, now, id, Work::Post(post));
+        self.apply(lane, now, id, ConnectionEvent::Post(post));
         self.touched.push(id);
     }
 
@@ -199,36 +200,36 @@ impl PinnedWorker {
         broadcast: &Broadcast,
     ) {
         for id in members.on_lane(self.lane) {
-            if let Some(frame) = self.core.frame_for(id, broadcast) {
+            if let Some(frame) = self.shared.frame_for(id, broadcast) {
                 self.apply_post(lane, now, id, PeerPost::SharedFrame(frame));
             }
         }
     }
 
-    /// Closes the connections, first gracefully, past the deadline by force; in the end it gives up
-    /// those that the system holds. Returns whether this
-    /// worker has ended: it has no connection, and nobody can post to it any more.
+    /// Closes the connections, first gracefully, past the deadline by force; in the end it abandons
+    /// those that the system holds. Returns whether this worker has ended: it has no connection,
+    /// and nobody can post to it any more.
     fn advance_shutdown(&mut self, lane: &mut Lane, now: Duration) -> bool {
-        let (wanted, _) = Shutdown::at(now, &self.core.life);
-        if wanted == Shutdown::No {
+        let (due, _) = ShutdownStage::at(now, &self.shared.lifecycle);
+        if due == ShutdownStage::No {
             return false;
         }
         self.tasks.clear();
-        if self.shutdown < wanted {
-            self.shutdown = wanted;
-            if self.accepts() {
-                self.core.accepting.look(&self.core, lane);
+        if self.shutdown < due {
+            self.shutdown = due;
+            if self.owns_listeners() {
+                self.shared.listeners.poll(&self.shared, lane);
             }
-            for id in self.core.registry.current(Some(self.lane)) {
-                self.run(lane, now, id, Work::Shutdown);
+            for id in self.shared.registry.current(Some(self.lane)) {
+                self.run(lane, now, id, ConnectionEvent::Shutdown);
             }
         }
-        let listening = self.accepts() && !self.core.accepting.is_closed();
-        let alone = self.core.registry.connections_of(self.lane) == 0 && !listening;
-        if !alone || !self.posts.is_empty() || !self.core.mailboxes[self.lane.index()].close() {
+        let listening = self.owns_listeners() && !self.shared.listeners.is_closed();
+        let alone = self.shared.registry.connections_of(self.lane) == 0 && !listening;
+        if !alone || !self.posts.is_empty() || !self.shared.mailboxes[self.lane.index()].close() {
             return false;
         }
-        self.core.worker_ended();
+        self.shared.worker_ended();
         true
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::core::Core;
 use crate::mailbox::EndpointTask;
+use crate::shared::Shared;
 
 /// Tasks by the time when they are due.
 pub(super) struct Tasks {
@@ -30,12 +30,12 @@ impl Tasks {
     }
 
     /// Runs what is due. A panic is contained and counted.
-    pub(super) fn run(&mut self, core: &Core, now: Duration) {
+    pub(super) fn run(&mut self, shared: &Shared, now: Duration) {
         while self.next().is_some_and(|at| at <= now) {
             let (_, task) = self.waiting.pop_first().expect("just seen");
             crate::sync::assert_none_held();
             if catch_unwind(AssertUnwindSafe(task)).is_err() {
-                core.stats.panics.add(1);
+                shared.stats.panics.add(1);
                 tracing::error!("a task of Endpoint::after or every panicked");
             }
         }

@@ -5,7 +5,7 @@ mod closing;
 mod containment;
 mod errors;
 mod flow;
+mod leaks;
 mod once;
 mod order;
 mod reasons;
-mod remains;

@@ -1,17 +1,17 @@
 //! Files between peers.
 
-mod again;
-mod carrier;
+mod file_handler;
 mod foreign;
 mod frames;
+#[cfg(target_os = "linux")]
+mod fuse_hang;
+mod hash_cache;
 mod hostile;
+mod hostile_peer;
 mod hung;
 mod later;
-mod lies;
 mod links;
-#[cfg(target_os = "linux")]
-mod mute;
 mod names;
+mod odd_frames;
 mod resuming;
 mod sending;
-mod turns;

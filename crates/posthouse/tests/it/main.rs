@@ -1,6 +1,6 @@
 //! The framework through its public interface: what it does, what it promises, what it withstands.
 //!
-//! A scenario takes a [`bed::Bed`] and is run on each: every backend of this system in its
+//! A scenario takes a [`harness::Harness`] and is run on each: every backend of this system in its
 //! layouts, and, where no real socket has to be there, the simulation in both layouts with twenty
 //! seeds each.
 
@@ -15,7 +15,7 @@
     reason = "a test says times and sizes in the units of what it tests"
 )]
 
-mod bed;
+mod harness;
 #[path = "../../../posthouse-io/tests/shared/log.rs"]
 mod log;
 mod probe;

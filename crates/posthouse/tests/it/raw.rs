@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use posthouse::sim::RawStream;
 
-use crate::bed::PATIENCE;
+use crate::harness::PATIENCE;
 
 /// A stream of bytes and nothing more. What it sends waits here until the other side takes it;
 /// both go on whenever the test looks.

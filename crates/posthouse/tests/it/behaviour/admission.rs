@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use posthouse::DisconnectKind;
 
-use crate::bed::{Bed, Options, everywhere, in_simulation};
+use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{bye, frame, frame_head, hello};
 
@@ -20,131 +20,131 @@ fn gatekeeper() -> Probe {
     })
 }
 
-fn options(bed: &Bed<'_>) -> Options {
-    bed.options().with(|o| o.connection.admission_timeout_ms = 10_000)
+fn options(harness: &Harness<'_>) -> Options {
+    harness.options().with(|o| o.connection.admission_timeout_ms = 10_000)
 }
 
 #[test]
 fn a_peer_that_is_not_admitted_in_time_is_closed() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = gatekeeper();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, options(bed));
-        let mut stranger = bed.dial(&server);
-        let mut told = bed.dial(&server);
-        let mut friend = bed.dial(&server);
+        let server = harness.serve_with(probe, options(harness));
+        let mut stranger = harness.dial(&server);
+        let mut told = harness.dial(&server);
+        let mut friend = harness.dial(&server);
         told.send(&hello(0, 1 << 20));
         friend.send(&frame(0, b"please"));
-        bed.wait_for("all three", || seen.connected().len() == 3 && seen.messages().len() == 1);
-        let since = bed.world().now();
+        harness.wait_for("all three", || seen.connected().len() == 3 && seen.messages().len() == 1);
+        let since = harness.world().now();
         // Talking does not help.
-        bed.world().run_for(Duration::from_secs(9));
+        harness.world().run_for(Duration::from_secs(9));
         assert!(seen.ends().is_empty(), "there is time left");
         stranger.send(&frame(0, b"hello"));
-        bed.wait_for("the end of two", || seen.ends().len() == 2);
+        harness.wait_for("the end of two", || seen.ends().len() == 2);
         // They do not leave by themselves, which a graceful close waits for.
-        assert!(bed.world().now() - since < Duration::from_secs(16));
+        assert!(harness.world().now() - since < Duration::from_secs(16));
         assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::NotAdmitted));
-        assert_eq!(bed.read_frame(&mut told).0, 4);
-        let (kind, body) = bed.read_frame(&mut told);
+        assert_eq!(harness.read_frame(&mut told).0, 4);
+        let (kind, body) = harness.read_frame(&mut told);
         assert_eq!((kind, bye(&body).0), (5, 5));
-        bed.world().run_for(Duration::from_secs(60));
+        harness.world().run_for(Duration::from_secs(60));
         friend.send(&frame(0, b"still here"));
-        bed.wait_for("the friend's message", || seen.messages().len() == 3);
+        harness.wait_for("the friend's message", || seen.messages().len() == 3);
         drop((stranger, told, friend));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn small_frames_before_admission_and_large_ones_after() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = gatekeeper();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, options(bed));
-        let mut raw = bed.dial(&server);
+        let server = harness.serve_with(probe, options(harness));
+        let mut raw = harness.dial(&server);
         raw.send(&frame(0, &[1; 16 * 1024]));
-        assert_eq!(bed.read_frame(&mut raw).1, b"16384");
+        assert_eq!(harness.read_frame(&mut raw).1, b"16384");
         // Admitted by the first, the second of the same chunk is taken.
         let mut both = frame(0, b"please");
         both.extend(frame(0, &[1; 16 * 1024 + 1]));
         raw.send(&both);
-        assert_eq!(bed.read_frame(&mut raw).1, b"6");
-        assert_eq!(bed.read_frame(&mut raw).1, b"16385");
-        let mut stranger = bed.dial(&server);
+        assert_eq!(harness.read_frame(&mut raw).1, b"6");
+        assert_eq!(harness.read_frame(&mut raw).1, b"16385");
+        let mut stranger = harness.dial(&server);
         stranger.send(&frame_head(0, 16 * 1024 + 1));
-        bed.wait_for_end(&mut stranger);
+        harness.wait_for_end(&mut stranger);
         drop(stranger);
-        bed.wait_for("its end", || seen.ends().len() == 1);
+        harness.wait_for("its end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_peer_that_must_say_hello_has_small_frames_until_then() {
-    everywhere(|bed| {
-        let options = bed.options().with(|o| o.connection.hello = posthouse::Hello::Required);
-        let server = bed.serve_with(Probe::echo(), options);
-        let mut stranger = bed.dial(&server);
+    everywhere(|harness| {
+        let options = harness.options().with(|o| o.connection.hello = posthouse::Hello::Required);
+        let server = harness.serve_with(Probe::echo(), options);
+        let mut stranger = harness.dial(&server);
         stranger.send(&frame_head(4, 16 * 1024 + 1));
-        bed.wait_for_end(&mut stranger);
-        let mut raw = bed.dial(&server);
+        harness.wait_for_end(&mut stranger);
+        let mut raw = harness.dial(&server);
         let mut both = hello(0, 1 << 20);
         both.extend(frame(0, &[1; 16 * 1024 + 1]));
         raw.send(&both);
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
-        assert_eq!(bed.read_frame(&mut raw).1.len(), 16 * 1024 + 1);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw).1.len(), 16 * 1024 + 1);
         drop((raw, stranger));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_peer_that_sends_no_first_message_in_time_is_closed() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let options = bed.options().with(|o| o.connection.first_message_timeout_ms = 2_000);
-        let server = bed.serve_with(probe, options);
-        let mut mute = bed.dial(&server);
-        let mut polite = bed.dial(&server);
-        let mut talker = bed.dial(&server);
+        let options = harness.options().with(|o| o.connection.first_message_timeout_ms = 2_000);
+        let server = harness.serve_with(probe, options);
+        let mut mute = harness.dial(&server);
+        let mut polite = harness.dial(&server);
+        let mut talker = harness.dial(&server);
         polite.send(&hello(0, 1 << 20));
         talker.send(&frame(0, b"hello"));
-        bed.wait_for("all three", || seen.connected().len() == 3);
-        let since = bed.world().now();
-        bed.wait_for("the end of two", || seen.ends().len() == 2);
-        assert!(bed.world().now() - since < Duration::from_secs(8));
+        harness.wait_for("all three", || seen.connected().len() == 3);
+        let since = harness.world().now();
+        harness.wait_for("the end of two", || seen.ends().len() == 2);
+        assert!(harness.world().now() - since < Duration::from_secs(8));
         for why in seen.ends() {
             assert!(why.to_string().contains("no first message"), "{why}");
         }
-        bed.wait_for_end(&mut mute);
-        bed.world().run_for(Duration::from_secs(600));
+        harness.wait_for_end(&mut mute);
+        harness.world().run_for(Duration::from_secs(600));
         talker.send(&frame(0, b"still here"));
-        bed.wait_for("the talker's message", || seen.messages().len() == 2);
+        harness.wait_for("the talker's message", || seen.messages().len() == 2);
         drop((mute, polite, talker));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Both deadlines: who is admitted at once must still say something.
 #[test]
 fn an_admitted_peer_must_send_its_first_message_in_time() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_connected(|peer| {
             peer.admit();
             Ok(())
         });
         let seen = probe.seen();
-        let options = options(bed).with(|o| o.connection.first_message_timeout_ms = 2_000);
-        let server = bed.serve_with(probe, options);
-        let raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
-        bed.world().run_for(Duration::from_secs(8));
+        let options = options(harness).with(|o| o.connection.first_message_timeout_ms = 2_000);
+        let server = harness.serve_with(probe, options);
+        let raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
+        harness.world().run_for(Duration::from_secs(8));
         assert_eq!(seen.ends().len(), 1);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

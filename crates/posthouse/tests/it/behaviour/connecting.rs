@@ -9,7 +9,7 @@ use posthouse::{
     Target,
 };
 
-use crate::bed::{everywhere, in_simulation, on_real_sockets, target};
+use crate::harness::{everywhere, in_simulation, on_real_sockets, target};
 use crate::probe::{Line, Probe, Told};
 
 fn to(text: &str) -> Target {
@@ -18,143 +18,144 @@ fn to(text: &str) -> Target {
 
 #[test]
 fn a_name_is_looked_up() {
-    everywhere(|bed| {
-        let address = if bed.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
-        let server = bed.start(bed.options().builder(Probe::echo(), address));
+    everywhere(|harness| {
+        let address = if harness.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
+        let server = harness.start(harness.options().builder(Probe::echo(), address));
         let name = to(&format!("localhost:{}", server.addresses()[0].port()));
         // On some machines the name has an IPv6 address, too, where nobody listens.
-        let client =
-            bed.client_with(name, EndpointOptions::default()).expect("localhost has an address");
+        let client = harness
+            .client_with(name, EndpointOptions::default())
+            .expect("localhost has an address");
         client.send(0, b"hello").expect("it is up");
         assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_name_that_nobody_has_is_unreachable() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let endpoint = bed.client_side(probe);
+        let endpoint = harness.client_side(probe);
         endpoint.connect(to("nowhere.example:1"), Line::default()).expect("there is room");
-        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
         assert_eq!(seen.connect_failures()[0].kind(), DisconnectKind::Unreachable);
-        bed.end(&endpoint);
+        harness.end(&endpoint);
     });
 }
 
 #[test]
 fn a_refused_connection_is_told_once_as_unreachable() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let endpoint = bed.client_side(probe);
-        let free = if bed.is_real() {
+        let endpoint = harness.client_side(probe);
+        let free = if harness.is_real() {
             let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
             free.local_addr().expect("a bound socket").to_string()
         } else {
             "10.0.0.9:1".to_owned()
         };
         let id = endpoint.connect(to(&free), Line::default()).expect("there is room");
-        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
         let why = seen.connect_failures()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Unreachable);
         assert!(why.to_string().contains("refused"), "{why}");
-        bed.wait_for("its slot", || endpoint.stats().connections == 0);
+        harness.wait_for("its slot", || endpoint.stats().connections == 0);
         assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected));
         assert_eq!(endpoint.close(id, Close::abort()), Err(RunError::NotConnected));
-        bed.end(&endpoint);
+        harness.end(&endpoint);
         assert_eq!(seen.told().len(), 1, "nothing but that");
     });
 }
 
 #[test]
 fn a_connection_that_nobody_answers_times_out() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
         let options = ConnectionOptions::default().with_connect_timeout_ms(3_000);
-        let endpoint = bed.client_side(probe);
-        bed.world().blackhole("10.0.0.9:1");
+        let endpoint = harness.client_side(probe);
+        harness.world().blackhole("10.0.0.9:1");
         let to = to("10.0.0.9:1").options(options);
         endpoint.connect(to, Line::default()).expect("there is room");
-        bed.world().run_for(Duration::from_millis(2_900));
+        harness.world().run_for(Duration::from_millis(2_900));
         assert!(seen.told().is_empty(), "there is time left");
-        bed.world().run_for(Duration::from_millis(200));
+        harness.world().run_for(Duration::from_millis(200));
         let why = seen.connect_failures();
         assert_eq!(why.len(), 1);
         assert!(why[0].to_string().contains("no answer in time"), "{}", why[0]);
-        bed.end(&endpoint);
+        harness.end(&endpoint);
     });
 }
 
 /// A server that takes connections and says nothing: what a plain server is to one with hello.
 #[test]
 fn a_hello_that_is_never_answered_times_out() {
-    on_real_sockets(|bed| {
+    on_real_sockets(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
         let options = ConnectionOptions::default().with_connect_timeout_ms(200);
-        let endpoint = bed.client_side(probe);
+        let endpoint = harness.client_side(probe);
         let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = mute.local_addr().expect("a bound socket").to_string();
         let to = to(&address).options(options);
         endpoint.connect(to, Line::default()).expect("there is room");
-        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
         let why = seen.connect_failures()[0].to_string();
         assert!(why.contains("no hello came in time") && why.contains("without_hello"), "{why}");
-        bed.end(&endpoint);
+        harness.end(&endpoint);
         assert_eq!(seen.told().len(), 1);
     });
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let endpoint = bed.client_side(probe);
-        let mute = bed.world().serve("10.0.0.9:1").expect("a free address");
+        let endpoint = harness.client_side(probe);
+        let mute = harness.world().serve("10.0.0.9:1").expect("a free address");
         endpoint.connect(to("10.0.0.9:1"), Line::default()).expect("there is room");
-        let peer = bed.until("its peer", || mute.accept());
-        bed.wait_for("the end of it", || seen.connect_failures().len() == 1);
-        bed.wait_for("the reset", || peer.is_reset());
-        bed.end(&endpoint);
+        let peer = harness.until("its peer", || mute.accept());
+        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        harness.wait_for("the reset", || peer.is_reset());
+        harness.end(&endpoint);
         assert_eq!(seen.told().len(), 1);
     });
 }
 
 #[test]
 fn a_connection_that_is_being_made_can_be_given_up() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let endpoint = bed.client_side(probe);
-        bed.world().blackhole("10.0.0.9:1");
+        let endpoint = harness.client_side(probe);
+        harness.world().blackhole("10.0.0.9:1");
         for place in ["10.0.0.9:1", "a.name.example:1"] {
             let id = endpoint.connect(to(place), Line::default()).expect("there is room");
             assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected), "not yet");
             assert_eq!(endpoint.close(id, Close::graceful()), Ok(()));
         }
-        bed.wait_for("the end of both", || seen.connect_failures().len() == 2);
-        bed.end(&endpoint);
+        harness.wait_for("the end of both", || seen.connect_failures().len() == 2);
+        harness.end(&endpoint);
         assert_eq!(seen.told().len(), 2);
     });
 }
 
 #[test]
 fn a_connection_is_not_begun_where_it_cannot_be() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new());
-        let options = bed.options().with(|o| o.endpoint.max_connections = 1);
-        let endpoint = bed.client_side_with(Probe::new(), options);
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new());
+        let options = harness.options().with(|o| o.endpoint.max_connections = 1);
+        let endpoint = harness.client_side_with(Probe::new(), options);
         let long = target(&server).credential(vec![0; 1025]);
         assert_eq!(endpoint.connect(long, Line::default()), Err(ConnectError::CredentialTooLong));
         let most = target(&server).credential(vec![0; 1024]);
         assert!(endpoint.connect(most, Line::default()).is_ok());
         assert_eq!(endpoint.connect(target(&server), Line::default()), Err(ConnectError::TooMany));
         endpoint.shutdown(Duration::ZERO);
-        bed.ended(&endpoint);
+        harness.ended(&endpoint);
         assert_eq!(endpoint.connect(target(&server), Line::default()), Err(ConnectError::Shutdown));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
@@ -162,8 +163,8 @@ fn a_connection_is_not_begun_where_it_cannot_be() {
 /// `connected` finds a connection with hello.
 #[test]
 fn connected_comes_after_hello_even_where_the_server_greets_first() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo().on_connected(|peer| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo().on_connected(|peer| {
             peer.send(33, b"welcome");
             peer.send(34, b"to you");
             Ok(())
@@ -178,22 +179,22 @@ fn connected_comes_after_hello_even_where_the_server_greets_first() {
             Ok(())
         });
         let seen = probe.seen();
-        let client = bed.client_side(probe);
+        let client = harness.client_side(probe);
         let id = client.connect(target(&server), Line::default()).expect("there is room");
-        bed.wait_for("the greeting and the echo", || seen.messages().len() == 3);
+        harness.wait_for("the greeting and the echo", || seen.messages().len() == 3);
         let expected = [(33, &b"welcome"[..]), (34, b"to you"), (35, b"asked")];
         assert_eq!(seen.messages(), expected.map(|(kind, body)| (kind, body.to_vec())));
         assert_eq!(seen.told()[0], Told::Connected(id));
         assert_eq!(client.stats().panics, 0);
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_connections_state_is_there_and_knows_its_id_before_anything_happens() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo());
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo());
         let counts: Arc<Mutex<Vec<u64>>> = Arc::default();
         let kept = counts.clone();
         let probe = Probe::new().on_connected(move |peer| {
@@ -201,10 +202,10 @@ fn a_connections_state_is_there_and_knows_its_id_before_anything_happens() {
             Ok(())
         });
         let seen = probe.seen();
-        let client = bed.client_side(probe);
+        let client = harness.client_side(probe);
         let given = Line { count: 7, ..Line::default() };
         client.connect(target(&server), given).expect("there is room");
-        bed.wait_for("the first", || seen.connected().len() == 1);
+        harness.wait_for("the first", || seen.connected().len() == 1);
         let mut early = None;
         let made = client.connect_with(target(&server), |id| {
             // Nothing of it can have happened: nobody has been asked to begin it.
@@ -214,22 +215,22 @@ fn a_connections_state_is_there_and_knows_its_id_before_anything_happens() {
         });
         let id = made.expect("there is room");
         assert_eq!(early, Some(id));
-        bed.wait_for("the second", || seen.connected().len() == 2);
+        harness.wait_for("the second", || seen.connected().len() == 2);
         assert_eq!(seen.connected()[1], id);
         assert_eq!(*counts.lock().unwrap(), [7, id.as_u64()]);
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_panic_while_a_state_is_made_gives_the_slot_back() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo());
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo());
         let probe = Probe::new();
         let seen = probe.seen();
-        let options = bed.options().with(|o| o.endpoint.max_connections = 1);
-        let client = bed.client_side_with(probe, options);
+        let options = harness.options().with(|o| o.endpoint.max_connections = 1);
+        let client = harness.client_side_with(probe, options);
         for _ in 0..3 {
             let panics = AssertUnwindSafe(|| {
                 client.connect_with(target(&server), |_| panic!("in the state's making"))
@@ -239,9 +240,9 @@ fn a_panic_while_a_state_is_made_gives_the_slot_back() {
         }
         assert!(seen.told().is_empty());
         client.connect(target(&server), Line::default()).expect("there is room");
-        bed.wait_for("the connection", || seen.connected().len() == 1);
-        bed.end(&client);
-        bed.end(&server);
+        harness.wait_for("the connection", || seen.connected().len() == 1);
+        harness.end(&client);
+        harness.end(&server);
         assert_eq!(seen.told().len(), 2);
     });
 }

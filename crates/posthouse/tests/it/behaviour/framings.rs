@@ -4,83 +4,83 @@ use std::time::Duration;
 
 use posthouse::{EndpointOptions, Framing, Listener};
 
-use crate::bed::{Bed, everywhere, target};
+use crate::harness::{Harness, everywhere, target};
 use crate::probe::Probe;
 
 /// Sends bytes in pieces, expects these messages, and these bytes as their echo.
-fn exchange(bed: &Bed<'_>, framing: &str, sent: &[u8], messages: &[&[u8]], echoed: &[u8]) {
+fn exchange(harness: &Harness<'_>, framing: &str, sent: &[u8], messages: &[&[u8]], echoed: &[u8]) {
     let framing: Framing = framing.parse().expect("a framing");
     for piece in [1, 3, sent.len()] {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let listener = Listener::new(bed.address()).framing(framing.clone());
-        let server = bed.start(bed.options().builder(probe, listener));
-        let mut raw = bed.dial(&server);
+        let listener = Listener::new(harness.address()).framing(framing.clone());
+        let server = harness.start(harness.options().builder(probe, listener));
+        let mut raw = harness.dial(&server);
         sent.chunks(piece).for_each(|piece| raw.send(piece));
         raw.finish();
-        bed.wait_for("all messages", || seen.messages().len() >= messages.len());
-        assert_eq!(bed.read(&mut raw, echoed.len()), echoed, "{framing}");
-        bed.wait_for_end(&mut raw);
+        harness.wait_for("all messages", || seen.messages().len() >= messages.len());
+        assert_eq!(harness.read(&mut raw, echoed.len()), echoed, "{framing}");
+        harness.wait_for_end(&mut raw);
         let expected: Vec<_> = messages.iter().map(|body| (0, body.to_vec())).collect();
         assert_eq!(seen.messages(), expected, "{framing} in pieces of {piece}");
-        bed.end(&server);
+        harness.end(&server);
         seen.told();
     }
 }
 
 #[test]
 fn lines_end_at_a_line_feed_and_the_last_one_at_the_end() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let messages: [&[u8]; 4] = [b"one", b"two", b"", b"last"];
-        exchange(bed, "lines", b"one\r\ntwo\n\nlast", &messages, b"one\ntwo\n\nlast\n");
+        exchange(harness, "lines", b"one\r\ntwo\n\nlast", &messages, b"one\ntwo\n\nlast\n");
     });
 }
 
 #[test]
 fn a_delimiter_ends_a_message_and_what_is_left_is_lost() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let messages: [&[u8]; 3] = [b"a", b"", b"b--c"];
-        exchange(bed, "delimiter:-->", b"a-->-->b--c-->left", &messages, b"a-->-->b--c-->");
+        exchange(harness, "delimiter:-->", b"a-->-->b--c-->left", &messages, b"a-->-->b--c-->");
     });
 }
 
 #[test]
 fn a_length_field_says_how_long_a_message_is() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let messages: [&[u8]; 2] = [b"abc", b""];
-        exchange(bed, "length:width=2", b"\0\x03abc\0\0", &messages, b"\0\x03abc\0\0");
+        exchange(harness, "length:width=2", b"\0\x03abc\0\0", &messages, b"\0\x03abc\0\0");
         let own = "length:width=4,endian=little,adjust=-4";
-        exchange(bed, own, b"\x06\0\0\0xy", &[b"xy"], b"\x06\0\0\0xy");
+        exchange(harness, own, b"\x06\0\0\0xy", &[b"xy"], b"\x06\0\0\0xy");
         // The header stays in the message; the field is written with the right value again.
         let kept = "length:offset=1,width=1,strip=0";
-        exchange(bed, kept, b"T\x02hiU\x00", &[b"T\x02hi", b"U\x00"], b"T\x02hiU\x00");
+        exchange(harness, kept, b"T\x02hiU\x00", &[b"T\x02hi", b"U\x00"], b"T\x02hiU\x00");
     });
 }
 
 #[test]
 fn raw_pieces_come_as_they_come() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let listener = Listener::new(bed.address()).framing(Framing::Raw);
-        let server = bed.start(bed.options().builder(probe, listener));
-        let mut raw = bed.dial(&server);
+        let listener = Listener::new(harness.address()).framing(Framing::Raw);
+        let server = harness.start(harness.options().builder(probe, listener));
+        let mut raw = harness.dial(&server);
         raw.send(b"in pieces");
-        assert_eq!(bed.read(&mut raw, 9), b"in pieces");
+        assert_eq!(harness.read(&mut raw, 9), b"in pieces");
         let all: Vec<u8> = seen.messages().into_iter().flat_map(|(_, body)| body).collect();
         assert_eq!(all, b"in pieces");
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_target_speaks_the_framing_that_it_names() {
-    everywhere(|bed| {
-        let listener = Listener::new(bed.address()).framing(Framing::Lines);
-        let server = bed.start(bed.options().builder(Probe::echo(), listener));
+    everywhere(|harness| {
+        let listener = Listener::new(harness.address()).framing(Framing::Lines);
+        let server = harness.start(harness.options().builder(Probe::echo(), listener));
         let to = target(&server).framing(Framing::Lines);
-        let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
+        let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
         client.send(0, b"a line").expect("a line");
         client.send(0, b"two\nlines").expect_err("a line feed ends a line");
         client.send(1, b"kind").expect_err("lines have no kinds");
@@ -91,13 +91,13 @@ fn a_target_speaks_the_framing_that_it_names() {
             .collect();
         assert_eq!(replies, [b"a line".to_vec(), b"".to_vec()]);
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_message_over_the_limit_is_refused_in_every_framing() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let long = [b'x'; 101];
         let too_much: [(&str, &[u8]); 4] = [
             ("native", b"\x66\0\0\0"),
@@ -108,18 +108,18 @@ fn a_message_over_the_limit_is_refused_in_every_framing() {
         for (framing, bytes) in too_much {
             let probe = Probe::echo();
             let seen = probe.seen();
-            let options = bed.options().with(|o| o.connection.max_frame_bytes = 100);
+            let options = harness.options().with(|o| o.connection.max_frame_bytes = 100);
             let spoken = framing.parse().expect("a framing");
-            let listener = Listener::new(bed.address()).framing(spoken);
-            let server = bed.start(options.builder(probe, listener));
-            let mut raw = bed.dial(&server);
+            let listener = Listener::new(harness.address()).framing(spoken);
+            let server = harness.start(options.builder(probe, listener));
+            let mut raw = harness.dial(&server);
             raw.send(bytes);
-            bed.wait_for_end(&mut raw);
+            harness.wait_for_end(&mut raw);
             drop(raw);
-            bed.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Protocol, "{framing}");
             assert!(seen.messages().is_empty(), "{framing}");
-            bed.end(&server);
+            harness.end(&server);
         }
     });
 }

@@ -8,7 +8,7 @@ use posthouse::{
     HandlerResult, Listener, ListenerHandle, Message, Peer, PeerId, RunError, StartError, Target,
 };
 
-use crate::bed::{Bed, everywhere, target};
+use crate::harness::{Harness, everywhere, target};
 use crate::log;
 use crate::probe::{Line, Probe, Seen};
 use crate::raw::{Raw, bye, frame, hello};
@@ -68,7 +68,7 @@ fn length_field() -> Framing {
     "length:width=2".parse().expect("a framing")
 }
 
-fn both(bed: &Bed<'_>) -> Both {
+fn both(harness: &Harness<'_>) -> Both {
     let origins: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = origins.clone();
     let probe = Probe::echo().on_connected(move |peer| {
@@ -78,51 +78,51 @@ fn both(bed: &Bed<'_>) -> Both {
         Ok(())
     });
     let (seen, told) = (probe.seen(), Devices::default());
-    let native = Listener::new(bed.address_of(1)).name("operators");
-    let operators = bed.start(bed.options().builder(probe, native));
+    let native = Listener::new(harness.address_of(1)).name("operators");
+    let operators = harness.start(harness.options().builder(probe, native));
     let devices = operators.attach(told.clone()).expect("it runs");
-    let listener = Listener::new(bed.address_of(2)).framing(length_field()).name("devices");
+    let listener = Listener::new(harness.address_of(2)).framing(length_field()).name("devices");
     let listener = devices.listen(listener).expect("a free address");
-    let operator = bed.dial(&operators);
-    let device = bed.dial_at(listener.local_address());
+    let operator = harness.dial(&operators);
+    let device = harness.dial_at(listener.local_address());
     let up = || told.0.lock().unwrap().connected.first().map(|(id, _)| *id);
-    let device = (bed.until("the device", up), device);
-    let operator = (bed.until("the operator", || seen.connected().first().copied()), operator);
-    bed.wait_for("the members", || operators.group("all").len() == 2);
+    let device = (harness.until("the device", up), device);
+    let operator = (harness.until("the operator", || seen.connected().first().copied()), operator);
+    harness.wait_for("the members", || operators.group("all").len() == 2);
     Both { operators, devices, listener, seen, told, origins, operator, device }
 }
 
 #[test]
 fn each_peer_has_the_handler_and_the_framing_of_its_listener() {
-    everywhere(|bed| {
-        let mut both = both(bed);
+    everywhere(|harness| {
+        let mut both = both(harness);
         for number in [b'1', b'2'] {
             both.device.1.send(b"\0\x02hi");
-            assert_eq!(bed.read(&mut both.device.1, 5), [0, 3, number, b'h', b'i']);
+            assert_eq!(harness.read(&mut both.device.1, 5), [0, 3, number, b'h', b'i']);
             both.operator.1.send(&frame(40, b"hi"));
-            assert_eq!(bed.read_frame(&mut both.operator.1), (40, b"hi".to_vec()));
+            assert_eq!(harness.read_frame(&mut both.operator.1), (40, b"hi".to_vec()));
         }
         assert_eq!(*both.origins.lock().unwrap(), ["operators"]);
         assert_eq!(both.told.0.lock().unwrap().connected[0].1, "devices");
         assert_eq!(both.seen.messages().len(), 2, "those of the operator");
         drop((both.operator, both.device));
-        bed.wait_for("both ends", || both.devices.count() == 0);
+        harness.wait_for("both ends", || both.devices.count() == 0);
         assert_eq!(both.told.0.lock().unwrap().ended, [2], "with its own state");
         assert_eq!(both.seen.ends().len(), 1);
-        bed.end(&both.operators);
+        harness.end(&both.operators);
     });
 }
 
 #[test]
 fn groups_figures_and_the_end_are_of_the_whole_endpoint() {
-    everywhere(|bed| {
-        let mut both = both(bed);
+    everywhere(|harness| {
+        let mut both = both(harness);
         both.operators.group("all").send(0, b"to all").expect("there is room");
         both.devices.group("all").send(0, b"again").expect("there is room");
         both.devices.everyone().send_except(both.device.0, 0, b"not you").expect("room");
-        assert_eq!(bed.read(&mut both.device.1, 15), b"\0\x06to all\0\x05again");
+        assert_eq!(harness.read(&mut both.device.1, 15), b"\0\x06to all\0\x05again");
         for expected in [&b"to all"[..], b"again", b"not you"] {
-            assert_eq!(bed.read_frame(&mut both.operator.1), (0, expected.to_vec()));
+            assert_eq!(harness.read_frame(&mut both.operator.1), (0, expected.to_vec()));
         }
         assert!(both.device.1.received().is_empty());
         for stats in [both.operators.stats(), both.devices.stats()] {
@@ -138,10 +138,10 @@ fn groups_figures_and_the_end_are_of_the_whole_endpoint() {
         assert_eq!(both.operators.addresses(), both.devices.addresses());
         assert!(both.operators.addresses().contains(&both.listener.local_address()));
         both.devices.shutdown(Duration::from_secs(1));
-        bed.wait_for_end(&mut both.operator.1);
-        bed.wait_for_end(&mut both.device.1);
+        harness.wait_for_end(&mut both.operator.1);
+        harness.wait_for_end(&mut both.device.1);
         drop((both.operator.1, both.device.1));
-        bed.ended(&both.operators);
+        harness.ended(&both.operators);
         assert!(both.devices.has_ended());
         assert!(matches!(both.operators.attach(Probe::new()), Err(StartError::Shutdown)));
     });
@@ -149,12 +149,12 @@ fn groups_figures_and_the_end_are_of_the_whole_endpoint() {
 
 #[test]
 fn a_peer_of_another_handler_can_be_sent_to_and_closed_and_runs_nothing() {
-    everywhere(|bed| {
-        let mut both = both(bed);
+    everywhere(|harness| {
+        let mut both = both(harness);
         both.operators.send(both.device.0, 0, b"hi").expect("it is up");
-        assert_eq!(bed.read(&mut both.device.1, 4), b"\0\x02hi");
+        assert_eq!(harness.read(&mut both.device.1, 4), b"\0\x02hi");
         both.devices.send(both.operator.0, 41, b"hi").expect("it is up");
-        assert_eq!(bed.read_frame(&mut both.operator.1), (41, b"hi".to_vec()));
+        assert_eq!(harness.read_frame(&mut both.operator.1), (41, b"hi".to_vec()));
         let wrong = both.operators.run(both.device.0, |_| panic!("not its handler"));
         assert_eq!(wrong, Err(RunError::WrongHandler));
         let wrong = both.devices.run(both.operator.0, |_| panic!("not its handler"));
@@ -165,40 +165,40 @@ fn a_peer_of_another_handler_can_be_sent_to_and_closed_and_runs_nothing() {
             Ok(())
         });
         assert_eq!(mine, Ok(()));
-        assert_eq!(bed.read(&mut both.device.1, 5), b"\0\x03set");
+        assert_eq!(harness.read(&mut both.device.1, 5), b"\0\x03set");
         both.device.1.send(b"\0\0");
-        assert_eq!(bed.read(&mut both.device.1, 3), b"\0\x019");
+        assert_eq!(harness.read(&mut both.device.1, 3), b"\0\x019");
         assert_eq!(both.devices.close(both.operator.0, Close::graceful()), Ok(()));
-        bed.wait_for_end(&mut both.operator.1);
+        harness.wait_for_end(&mut both.operator.1);
         assert_eq!(both.operators.close(both.device.0, Close::graceful()), Ok(()));
-        bed.wait_for_end(&mut both.device.1);
+        harness.wait_for_end(&mut both.device.1);
         drop((both.operator.1, both.device.1));
-        bed.wait_for("both ends", || both.operators.count() == 0);
+        harness.wait_for("both ends", || both.operators.count() == 0);
         let gone = both.operators.run(both.device.0, |_| Ok(()));
         assert_eq!(gone, Err(RunError::NotConnected), "whose it was is nobody's business");
-        assert_eq!(bed.end(&both.operators).panics, 0);
+        assert_eq!(harness.end(&both.operators).panics, 0);
     });
 }
 
 #[test]
 fn a_connection_has_the_handler_of_the_view_that_began_it() {
-    everywhere(|bed| {
-        let both = both(bed);
+    everywhere(|harness| {
+        let both = both(harness);
         let to = Target::new(both.listener.local_address()).framing(length_field());
         let id = both.devices.connect(to.name("uplink"), 70).expect("there is room");
-        bed.wait_for("both ends", || both.told.0.lock().unwrap().connected.len() == 3);
+        harness.wait_for("both ends", || both.told.0.lock().unwrap().connected.len() == 3);
         let told = both.told.0.lock().unwrap().connected.clone();
         let mine: Vec<&str> =
             told.iter().filter(|(it, _)| *it == id).map(|(_, origin)| &**origin).collect();
         assert_eq!(mine, ["uplink"]);
-        let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
+        let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
         let id = both.devices.connect(nowhere, 0).expect("there is room");
-        bed.wait_for("its end", || both.told.0.lock().unwrap().failed == [id]);
+        harness.wait_for("its end", || both.told.0.lock().unwrap().failed == [id]);
         both.operators.connect(nowhere, Line::default()).expect("there is room");
-        bed.wait_for("its end", || both.seen.connect_failures().len() == 1);
+        harness.wait_for("its end", || both.seen.connect_failures().len() == 1);
         assert_eq!(both.told.0.lock().unwrap().failed, [id]);
         drop((both.operator, both.device));
-        bed.end(&both.operators);
+        harness.end(&both.operators);
         assert!(
             both.told.0.lock().unwrap().ended.contains(&70),
             "with the state that it was given"
@@ -208,21 +208,21 @@ fn a_connection_has_the_handler_of_the_view_that_began_it() {
 
 #[test]
 fn an_endpoint_runs_as_long_as_any_view_of_it() {
-    everywhere(|bed| {
-        let mut both = both(bed);
+    everywhere(|harness| {
+        let mut both = both(harness);
         drop(both.operators);
         both.operator.1.send(&frame(40, b"still here"));
-        assert_eq!(bed.read_frame(&mut both.operator.1), (40, b"still here".to_vec()));
+        assert_eq!(harness.read_frame(&mut both.operator.1), (40, b"still here".to_vec()));
         both.device.1.send(b"\0\0");
-        assert_eq!(bed.read(&mut both.device.1, 3), b"\0\x011");
+        assert_eq!(harness.read(&mut both.device.1, 3), b"\0\x011");
         // Neither keeps it running.
         let held = (both.devices.group("all"), both.listener);
         drop(both.devices);
-        bed.wait_for_end(&mut both.operator.1);
-        bed.wait_for_end(&mut both.device.1);
+        harness.wait_for_end(&mut both.operator.1);
+        harness.wait_for_end(&mut both.device.1);
         drop((both.operator, both.device, held));
-        bed.wait_for("both ends", || both.seen.ends().len() == 1);
-        bed.wait_for("the end", || Arc::strong_count(&both.told.0) == 1);
+        harness.wait_for("both ends", || both.seen.ends().len() == 1);
+        harness.wait_for("the end", || Arc::strong_count(&both.told.0) == 1);
     });
 }
 
@@ -241,24 +241,24 @@ impl Handler for Deaf {
 #[test]
 fn a_message_for_a_handler_without_received_closes_its_connection_only() {
     log::keep();
-    everywhere(|bed| {
+    everywhere(|harness| {
         log::clear();
-        let server = bed.serve(Deaf::default());
-        let mut quiet = bed.dial(&server);
+        let server = harness.serve(Deaf::default());
+        let mut quiet = harness.dial(&server);
         quiet.send(&hello(0, 1 << 20));
-        assert_eq!(bed.read_frame(&mut quiet).0, 4);
+        assert_eq!(harness.read_frame(&mut quiet).0, 4);
         let up = || server.peers().first().map(|info| info.id);
-        let id = bed.until("the quiet one", up);
+        let id = harness.until("the quiet one", up);
         for number in 1..=2 {
-            let mut loud = bed.dial(&server);
+            let mut loud = harness.dial(&server);
             loud.send(&hello(0, 1 << 20));
             loud.send(&frame(40, b"hello"));
-            assert_eq!(bed.read_frame(&mut loud).0, 4);
-            let (kind, body) = bed.read_frame(&mut loud);
+            assert_eq!(harness.read_frame(&mut loud).0, 4);
+            let (kind, body) = harness.read_frame(&mut loud);
             assert_eq!((kind, bye(&body)), (5, (8, "internal error".to_owned())));
-            bed.wait_for_end(&mut loud);
+            harness.wait_for_end(&mut loud);
             drop(loud);
-            bed.wait_for("its end", || server.handler().0.lock().unwrap().len() == number);
+            harness.wait_for("its end", || server.handler().0.lock().unwrap().len() == number);
             let why = server.handler().0.lock().unwrap()[number - 1].clone();
             assert_eq!((why.kind(), why.fault()), (DisconnectKind::Closed, Fault::Local));
             assert!(why.to_string().contains("`received`"), "{why}");
@@ -266,9 +266,9 @@ fn a_message_for_a_handler_without_received_closes_its_connection_only() {
         let lines = log::lines("lacks a method");
         assert!(lines.len() == 1 && lines[0].contains("ERROR"), "once: {lines:?}");
         server.send(id, 40, b"you stay").expect("it is up");
-        assert_eq!(bed.read_frame(&mut quiet), (40, b"you stay".to_vec()));
+        assert_eq!(harness.read_frame(&mut quiet), (40, b"you stay".to_vec()));
         drop(quiet);
-        let stats = bed.end(&server);
+        let stats = harness.end(&server);
         assert_eq!((stats.panics, stats.peer_faults), (0, 0));
     });
 }
@@ -276,15 +276,16 @@ fn a_message_for_a_handler_without_received_closes_its_connection_only() {
 /// What a handler without any method does with what it is asked.
 #[test]
 fn a_handler_without_methods_rejects_requests() {
-    everywhere(|bed| {
-        let server = bed.serve(Deaf::default());
-        let client = bed.client_with(target(&server), bed.options().endpoint).expect("it is up");
+    everywhere(|harness| {
+        let server = harness.serve(Deaf::default());
+        let client =
+            harness.client_with(target(&server), harness.options().endpoint).expect("it is up");
         for _ in 0..2 {
             let answer = client.request(40, b"?", Duration::from_secs(30));
             let text = answer.expect_err("nobody answers").to_string();
             assert!(text.contains("requests are not answered here"), "{text}");
         }
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }

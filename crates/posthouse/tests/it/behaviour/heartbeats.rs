@@ -4,68 +4,68 @@ use std::time::Duration;
 
 use posthouse::{DisconnectKind, Target};
 
-use crate::bed::in_simulation;
+use crate::harness::in_simulation;
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
 /// T5. The default heartbeat is what must hold.
 #[test]
 fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&hello(0, 1 << 20));
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         raw.stop_reading();
-        let since = bed.world().now();
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        let time = bed.world().now() - since;
+        let since = harness.world().now();
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        let time = harness.world().now() - since;
         assert!(time <= Duration::from_secs(30), "after {time:?}");
         assert!(time >= Duration::from_secs(20), "too early, after {time:?}");
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
-        bed.wait_for("its slot", || server.stats().connections == 0);
-        bed.end(&server);
+        harness.wait_for("its slot", || server.stats().connections == 0);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_silent_honest_peer_stays_for_ever() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let client = bed.client(&server);
-        bed.world().run_for(Duration::from_secs(3600));
+        let server = harness.serve(probe);
+        let client = harness.client(&server);
+        harness.world().run_for(Duration::from_secs(3600));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         client.send(0, b"still here").expect("it is up");
-        bed.wait_for("the message", || seen.messages().len() == 1);
-        bed.end(&server);
+        harness.wait_for("the message", || seen.messages().len() == 1);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_plain_peer_is_asked_for_no_sign_of_life() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
-        bed.world().run_for(Duration::from_secs(3600));
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
+        harness.world().run_for(Duration::from_secs(3600));
         assert!(raw.received().is_empty(), "nothing of Posthouse's own");
         raw.send(&frame(0, b"hello"));
-        assert_eq!(bed.read_frame(&mut raw), (0, b"hello".to_vec()));
+        assert_eq!(harness.read_frame(&mut raw), (0, b"hello".to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// The peer is not silent: it is not listened to.
 #[test]
 fn a_peer_that_is_not_read_from_is_not_called_silent() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_received(|peer, message| {
             if message.kind() == 1 {
                 peer.pause_reading();
@@ -73,49 +73,49 @@ fn a_peer_that_is_not_read_from_is_not_called_silent() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&hello(10_000, 1 << 20));
         raw.send(&frame(1, b"pause"));
         raw.send(&frame(2, b"later"));
-        bed.wait_for("the pause", || seen.messages().len() == 1);
+        harness.wait_for("the pause", || seen.messages().len() == 1);
         let id = seen.connected()[0];
-        bed.world().run_for(Duration::from_secs(120));
+        harness.world().run_for(Duration::from_secs(120));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         let resume = |peer: &mut posthouse::Peer<'_, Probe>| {
             peer.resume_reading();
             Ok(())
         };
         server.run(id, resume).expect("it is up");
-        bed.wait_for("the rest", || seen.messages().len() == 2);
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the rest", || seen.messages().len() == 2);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent, "now it is");
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// The same where it is the full queue that stops reading: the peer takes what it is sent, slowly.
 #[test]
 fn a_slow_reader_is_not_called_silent() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_received(|peer, _| {
             peer.send(1, &vec![0; 600_000]);
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = bed.options().tuning.with_queue_low_bytes(0);
-        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
-        let mut raw = bed.dial(&server);
+        let tuning = harness.options().tuning.with_queue_low_bytes(0);
+        let server = harness.serve_with(probe, harness.options().with(|o| o.tuning = tuning));
+        let mut raw = harness.dial(&server);
         raw.send(&hello(10_000, 1 << 20));
         raw.send(&frame(0, b"give"));
-        bed.wait_for("the message", || seen.messages().len() == 1);
+        harness.wait_for("the message", || seen.messages().len() == 1);
         raw.stop_reading();
         // Some 16 KiB and more every 8 seconds: far above the least rate.
         for _ in 0..40 {
-            bed.world().run_for(Duration::from_secs(8));
+            harness.world().run_for(Duration::from_secs(8));
             raw.resume_reading();
-            bed.world().run_for(Duration::from_micros(100));
+            harness.world().run_for(Duration::from_micros(100));
             raw.stop_reading();
             raw.send(&frame(16, &[0; 8]));
             assert!(seen.ends().is_empty(), "{:?}", seen.ends());
@@ -124,61 +124,61 @@ fn a_slow_reader_is_not_called_silent() {
             }
         }
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn both_ends_ask_and_the_smaller_heartbeat_counts() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&hello(1_000, 1 << 20));
-        let (kind, answer) = bed.read_frame(&mut raw);
+        let (kind, answer) = harness.read_frame(&mut raw);
         assert_eq!((kind, &answer[18..22]), (4, &1_000u32.to_le_bytes()[..]));
         // It is asked for a sign of life, answers, and is asked again.
         for _ in 0..5 {
-            let (kind, body) = bed.read_frame(&mut raw);
+            let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!(kind, 16);
             raw.send_frame(17, &body);
         }
-        let since = bed.world().now();
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        assert!(bed.world().now() - since < Duration::from_secs(4));
-        bed.end(&server);
+        let since = harness.world().now();
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        assert!(harness.world().now() - since < Duration::from_secs(4));
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_client_gives_up_a_server_that_vanished() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let client = bed.client_side(probe);
-        let listener = bed.world().serve("10.0.0.9:1").expect("a free address");
+        let client = harness.client_side(probe);
+        let listener = harness.world().serve("10.0.0.9:1").expect("a free address");
         let to = Target::new("10.0.0.9:1");
         let id = client.connect(to, Line::default()).expect("there is room");
-        let mut server = Raw::simulated(bed.until("the client", || listener.accept()));
-        assert_eq!(bed.read_frame(&mut server).0, 4);
+        let mut server = Raw::simulated(harness.until("the client", || listener.accept()));
+        assert_eq!(harness.read_frame(&mut server).0, 4);
         let mut answer = hello(0, 1 << 20);
         answer[5 + 38] = 0x80;
         server.send(&answer);
-        bed.wait_for("the connection", || seen.connected().len() == 1);
-        let since = bed.world().now();
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        assert!(bed.world().now() - since <= Duration::from_secs(30));
+        harness.wait_for("the connection", || seen.connected().len() == 1);
+        let since = harness.world().now();
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        assert!(harness.world().now() - since <= Duration::from_secs(30));
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
         assert!(client.send(id, 0, b"").is_err());
-        bed.end(&client);
+        harness.end(&client);
     });
 }
 
 /// Who is paused hears of the other side all the same, and does not give it up.
 #[test]
 fn a_pause_may_be_longer_than_the_peers_patience() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_received(|peer, _| {
             peer.pause_reading();
             peer.after(Duration::from_secs(300), |peer| {
@@ -188,16 +188,16 @@ fn a_pause_may_be_longer_than_the_peers_patience() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let client = bed.client(&server);
+        let server = harness.serve(probe);
+        let client = harness.client(&server);
         client.send(0, b"pause").expect("it is up");
         client.send(0, b"later").expect("it is up");
-        bed.wait_for("the first", || seen.messages().len() == 1);
-        bed.world().run_for(Duration::from_secs(299));
+        harness.wait_for("the first", || seen.messages().len() == 1);
+        harness.world().run_for(Duration::from_secs(299));
         assert_eq!(seen.messages().len(), 1);
-        bed.world().run_for(Duration::from_secs(2));
+        harness.world().run_for(Duration::from_secs(2));
         assert_eq!(seen.messages().len(), 2);
         assert!(seen.ends().is_empty());
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -9,65 +9,67 @@ use posthouse::{
     Address, ConnectionOptions, Endpoint, Framing, Key, ListenError, Listener, ListenerHandle,
 };
 
-use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
+use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame};
 
-fn echoes(bed: &Bed<'_>, raw: &mut Raw) {
+fn echoes(harness: &Harness<'_>, raw: &mut Raw) {
     raw.send(&frame(40, b"hello"));
-    assert_eq!(bed.read_frame(raw), (40, b"hello".to_vec()));
+    assert_eq!(harness.read_frame(raw), (40, b"hello".to_vec()));
 }
 
 /// Sees that an honest peer is served there.
-fn serves_at(bed: &Bed<'_>, address: Address) {
-    echoes(bed, &mut bed.dial_at(address));
+fn serves_at(harness: &Harness<'_>, address: Address) {
+    echoes(harness, &mut harness.dial_at(address));
 }
 
 /// Waits until nobody listens there any more.
-fn wait_for_refusal(bed: &Bed<'_>, address: Address) {
-    if bed.is_real() {
+fn wait_for_refusal(harness: &Harness<'_>, address: Address) {
+    if harness.is_real() {
         let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
-        bed.wait_for("a refusal", || TcpStream::connect(address.socket_addr()).is_err_and(refused));
+        harness.wait_for("a refusal", || {
+            TcpStream::connect(address.socket_addr()).is_err_and(refused)
+        });
     } else {
-        bed.wait_for_end(&mut bed.dial_at(address));
+        harness.wait_for_end(&mut harness.dial_at(address));
     }
 }
 
 #[test]
 fn listening_begins_at_any_time_from_any_thread() {
-    everywhere(|bed| {
-        let server = bed.client_side(Probe::echo());
+    everywhere(|harness| {
+        let server = harness.client_side(Probe::echo());
         assert!(server.addresses().is_empty());
-        let first = server.listen(bed.address_of(1)).expect("a free address");
+        let first = server.listen(harness.address_of(1)).expect("a free address");
         assert_eq!(server.addresses(), [first.local_address()]);
-        serves_at(bed, first.local_address());
+        serves_at(harness, first.local_address());
         let handles: Vec<ListenerHandle> = std::thread::scope(|scope| {
             let server = &server;
             let threads: Vec<_> = (2..6)
                 .map(|n| {
-                    let address = bed.address_of(n);
+                    let address = harness.address_of(n);
                     scope.spawn(move || server.listen(address).expect("a free address"))
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         for handle in &handles {
-            serves_at(bed, handle.local_address());
+            serves_at(harness, handle.local_address());
             assert!(server.addresses().contains(&handle.local_address()));
         }
         assert_eq!(server.addresses().len(), 5);
         drop((first, handles));
         let address = server.addresses()[0];
-        serves_at(bed, address);
-        assert_eq!(bed.end(&server).accepted, 6, "a dropped handle stops nothing");
+        serves_at(harness, address);
+        assert_eq!(harness.end(&server).accepted, 6, "a dropped handle stops nothing");
         assert!(server.addresses().is_empty());
     });
 }
 
 /// What happens to listeners when a message says so, on the worker that got it.
-fn commanded(bed: &Bed<'_>, kept: &Arc<Mutex<Vec<ListenerHandle>>>) -> Endpoint<Probe> {
-    let (kept, address) = (kept.clone(), bed.address_of(7));
-    bed.serve(Probe::new().on_received(move |peer, message| {
+fn commanded(harness: &Harness<'_>, kept: &Arc<Mutex<Vec<ListenerHandle>>>) -> Endpoint<Probe> {
+    let (kept, address) = (kept.clone(), harness.address_of(7));
+    harness.serve(Probe::new().on_received(move |peer, message| {
         match message.payload() {
             b"listen" => kept.lock().unwrap().push(peer.endpoint().listen(&address)?),
             b"stop" => kept.lock().unwrap().drain(..).for_each(|handle| handle.stop()),
@@ -84,54 +86,54 @@ fn commanded(bed: &Bed<'_>, kept: &Arc<Mutex<Vec<ListenerHandle>>>) -> Endpoint<
 
 #[test]
 fn a_callback_listens_and_stops_and_cannot_wait_for_a_name() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let kept: Arc<Mutex<Vec<ListenerHandle>>> = Arc::default();
-        let server = commanded(bed, &kept);
-        let mut raw = bed.dial(&server);
+        let server = commanded(harness, &kept);
+        let mut raw = harness.dial(&server);
         let command = |raw: &mut Raw, word: &[u8]| {
             raw.send(&frame(41, word));
-            assert_eq!(bed.read_frame(raw), (41, word.to_vec()));
+            assert_eq!(harness.read_frame(raw), (41, word.to_vec()));
         };
         command(&mut raw, b"listen");
         let address = kept.lock().unwrap()[0].local_address();
-        serves_at(bed, address);
+        serves_at(harness, address);
         command(&mut raw, b"name");
         command(&mut raw, b"stop");
-        wait_for_refusal(bed, address);
-        echoes(bed, &mut raw);
+        wait_for_refusal(harness, address);
+        echoes(harness, &mut raw);
         drop(raw);
-        assert_eq!(bed.end(&server).panics, 0);
+        assert_eq!(harness.end(&server).panics, 0);
     });
 }
 
 #[test]
 fn a_stopped_listener_takes_nobody_and_its_connections_go_on() {
-    everywhere(|bed| {
-        let server = bed.client_side(Probe::echo());
-        let other = server.listen(bed.address_of(2)).expect("a free address");
-        let handle = server.listen(bed.address_of(1)).expect("a free address");
+    everywhere(|harness| {
+        let server = harness.client_side(Probe::echo());
+        let other = server.listen(harness.address_of(2)).expect("a free address");
+        let handle = server.listen(harness.address_of(1)).expect("a free address");
         let address = handle.local_address();
-        let mut raw = bed.dial_at(address);
-        echoes(bed, &mut raw);
+        let mut raw = harness.dial_at(address);
+        echoes(harness, &mut raw);
         handle.stop();
         handle.stop();
-        wait_for_refusal(bed, address);
+        wait_for_refusal(harness, address);
         assert_eq!(server.addresses(), [other.local_address()]);
         assert_eq!(server.stats().accepted, 1);
-        echoes(bed, &mut raw);
-        serves_at(bed, other.local_address());
+        echoes(harness, &mut raw);
+        serves_at(harness, other.local_address());
         if cfg!(windows) {
             // There an address is taken as long as a connection has it.
             drop(raw);
-            bed.wait_for("its end", || server.stats().connections == 0);
-            raw = bed.dial_at(other.local_address());
+            harness.wait_for("its end", || server.stats().connections == 0);
+            raw = harness.dial_at(other.local_address());
         }
-        let again = bed.until("the same port", || server.listen(address).ok());
+        let again = harness.until("the same port", || server.listen(address).ok());
         assert_eq!(again.local_address(), address);
-        serves_at(bed, address);
-        echoes(bed, &mut raw);
+        serves_at(harness, address);
+        echoes(harness, &mut raw);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
         // What has ended is not stopped again.
         handle.stop();
         again.stop();
@@ -140,74 +142,74 @@ fn a_stopped_listener_takes_nobody_and_its_connections_go_on() {
 
 #[test]
 fn a_handle_stops_its_own_listener_and_none_that_came_after_it() {
-    everywhere(|bed| {
-        let server = bed.client_side(Probe::echo());
+    everywhere(|harness| {
+        let server = harness.client_side(Probe::echo());
         let mut old: Vec<ListenerHandle> = Vec::new();
         for round in 1..4 {
-            let handle = server.listen(bed.address_of(round)).expect("a free address");
+            let handle = server.listen(harness.address_of(round)).expect("a free address");
             old.iter().for_each(ListenerHandle::stop);
-            serves_at(bed, handle.local_address());
+            serves_at(harness, handle.local_address());
             assert_eq!(server.addresses(), [handle.local_address()]);
             old.push(handle.clone());
             handle.stop();
-            wait_for_refusal(bed, handle.local_address());
+            wait_for_refusal(harness, handle.local_address());
             assert!(server.addresses().is_empty());
         }
         // Before a worker has seen it at all, too.
-        let unseen = server.listen(bed.address_of(4)).expect("a free address");
+        let unseen = server.listen(harness.address_of(4)).expect("a free address");
         unseen.stop();
-        let next = server.listen(bed.address_of(5)).expect("a free address");
+        let next = server.listen(harness.address_of(5)).expect("a free address");
         unseen.stop();
-        serves_at(bed, next.local_address());
-        bed.end(&server);
+        serves_at(harness, next.local_address());
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_listener_is_given_by_name() {
-    everywhere(|bed| {
-        let name = if bed.is_real() { "localhost:0" } else { "localhost:9990" };
-        let server = bed.serve_at(Probe::echo(), name);
-        let later = if bed.is_real() { "localhost:0" } else { "localhost:9991" };
+    everywhere(|harness| {
+        let name = if harness.is_real() { "localhost:0" } else { "localhost:9990" };
+        let server = harness.serve_at(Probe::echo(), name);
+        let later = if harness.is_real() { "localhost:0" } else { "localhost:9991" };
         let later = server.listen(Listener::new(later)).expect("a free address");
         for address in [server.addresses()[0], later.local_address()] {
             assert!(address.ip().is_loopback() && address.port() != 0, "{address}");
-            serves_at(bed, address);
+            serves_at(harness, address);
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_dual_stack_listener_takes_peers_of_both_families() {
-    on_real_sockets(|bed| {
+    on_real_sockets(|harness| {
         if let Err(error) = std::net::TcpListener::bind("[::1]:0") {
             return eprintln!("NOT TESTED: no IPv6 on this machine: {error}");
         }
-        let server = bed.client_side(Probe::echo());
+        let server = harness.client_side(Probe::echo());
         for dual_stack in [true, false] {
             let listener = Listener::new("[::]:0").dual_stack(dual_stack);
             let handle = server.listen(listener).expect("a free port");
             let port = handle.local_address().port();
-            serves_at(bed, format!("[::1]:{port}").parse().expect("an address"));
+            serves_at(harness, format!("[::1]:{port}").parse().expect("an address"));
             let v4: Address = format!("127.0.0.1:{port}").parse().expect("an address");
             if dual_stack {
-                serves_at(bed, v4);
+                serves_at(harness, v4);
             } else {
                 let error = TcpStream::connect(v4.socket_addr()).expect_err("IPv6 only");
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             }
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_listener_that_cannot_be_is_an_error_and_leaves_nothing() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo());
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo());
         let taken = server.addresses()[0];
-        let free = || Listener::new(bed.address_of(2));
+        let free = || Listener::new(harness.address_of(2));
         let key = Key::new(b"0123456789abcdef").expect("a long enough key");
         let tiny = ConnectionOptions::default().with_max_frame_bytes(1);
         let address = "an address without a port";
@@ -228,30 +230,30 @@ fn a_listener_that_cannot_be_is_an_error_and_leaves_nothing() {
         assert_eq!(server.addresses(), [taken]);
         server.listen(free()).expect("it was not taken");
         server.shutdown(Duration::ZERO);
-        let late = server.listen(bed.address_of(3)).expect_err("too late");
+        let late = server.listen(harness.address_of(3)).expect_err("too late");
         assert!(matches!(late, ListenError::Shutdown), "{late}");
-        bed.ended(&server);
-        let late = server.listen(bed.address_of(3)).expect_err("too late");
+        harness.ended(&server);
+        let late = server.listen(harness.address_of(3)).expect_err("too late");
         assert!(matches!(late, ListenError::Shutdown), "{late}");
     });
 }
 
 #[test]
 fn a_name_that_nobody_has_cannot_be_listened_on() {
-    in_simulation(|bed| {
-        let server = bed.serve(Probe::echo());
+    in_simulation(|harness| {
+        let server = harness.serve(Probe::echo());
         let error = server.listen("nowhere.example:1").expect_err("nobody has it");
         assert!(matches!(error, ListenError::LookUp { .. }), "{error}");
         assert!(error.to_string().contains("nowhere.example:1"), "{error}");
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Peers come while listeners do, and while the endpoint ends.
 #[test]
 fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
-    on_real_sockets(|bed| {
-        let server = bed.serve(Probe::echo());
+    on_real_sockets(|harness| {
+        let server = harness.serve(Probe::echo());
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -272,6 +274,6 @@ fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
             std::thread::sleep(Duration::from_millis(100));
             server.shutdown(Duration::ZERO);
         });
-        bed.ended(&server);
+        harness.ended(&server);
     });
 }

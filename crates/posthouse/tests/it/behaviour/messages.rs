@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use posthouse::{ClientError, ConnectionOptions, EndpointOptions, Target};
 
-use crate::bed::{Bed, Options, everywhere, target};
+use crate::harness::{Harness, Options, everywhere, target};
 use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
@@ -13,10 +13,10 @@ pub fn payload(number: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
 }
 
-fn echo_options(bed: &Bed<'_>, max_frame: usize) -> Options {
+fn echo_options(harness: &Harness<'_>, max_frame: usize) -> Options {
     // The peer sends all before it reads: the queue must take everything that comes back.
-    let tuning = bed.options().tuning.with_queue_high_bytes(1 << 26);
-    bed.options().with(|o| {
+    let tuning = harness.options().tuning.with_queue_high_bytes(1 << 26);
+    harness.options().with(|o| {
         o.connection.max_frame_bytes = max_frame;
         o.connection.send_queue_bytes = 1 << 26;
         o.tuning = tuning;
@@ -24,67 +24,67 @@ fn echo_options(bed: &Bed<'_>, max_frame: usize) -> Options {
 }
 
 /// Sends the messages cut at every so many bytes, and expects them back.
-fn echo(bed: &Bed<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame: usize) {
+fn echo(harness: &Harness<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame: usize) {
     let probe = Probe::echo();
     let seen = probe.seen();
-    let server = bed.serve_with(probe, echo_options(bed, max_frame));
-    let mut raw = bed.dial(&server);
+    let server = harness.serve_with(probe, echo_options(harness, max_frame));
+    let mut raw = harness.dial(&server);
     let stream: Vec<u8> = messages.iter().flat_map(|(kind, body)| frame(*kind, body)).collect();
     for piece in stream.chunks(cut) {
         raw.send(piece);
     }
     for (number, message) in messages.iter().enumerate() {
-        let (kind, body) = bed.read_frame(&mut raw);
+        let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!(kind, message.0, "message {number}");
         assert!(body == message.1, "message {number} of {} bytes is another", message.1.len());
     }
     assert!(seen.messages() == messages, "the handler saw the same");
     drop(raw);
-    bed.end(&server);
+    harness.end(&server);
 }
 
 #[test]
 fn messages_of_every_size_come_back_in_order() {
-    everywhere(|bed| {
-        let max = if bed.is_real() { 1 << 20 } else { 70_000 };
+    everywhere(|harness| {
+        let max = if harness.is_real() { 1 << 20 } else { 70_000 };
         let sizes = [0, 1, 2, 0, 250, 4_091, 16_384, 65_531, 65_536, 3, max, 0];
         let messages: Vec<_> =
             sizes.iter().enumerate().map(|(n, size)| (n as u8, payload(n, *size))).collect();
-        echo(bed, &messages, usize::MAX, max);
+        echo(harness, &messages, usize::MAX, max);
     });
 }
 
 #[test]
 fn the_largest_payload_of_the_protocol_passes() {
-    crate::bed::on_real_sockets(|bed| {
+    crate::harness::on_real_sockets(|harness| {
         let largest = (1 << 24) - 2;
-        echo(bed, &[(1, payload(1, largest)), (2, payload(2, 1))], usize::MAX, largest);
+        echo(harness, &[(1, payload(1, largest)), (2, payload(2, 1))], usize::MAX, largest);
     });
 }
 
 #[test]
 fn where_the_stream_is_cut_means_nothing() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let messages: Vec<_> = (0..40).map(|n| (n as u8, payload(n, n * n))).collect();
         for cut in [1, 2, 3, 5, 7, 64, 1000] {
-            echo(bed, &messages, if bed.is_real() { cut } else { cut + 60 }, 1 << 20);
+            echo(harness, &messages, if harness.is_real() { cut } else { cut + 60 }, 1 << 20);
         }
     });
 }
 
 #[test]
 fn all_kinds_of_a_plain_peer_are_the_applications() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let messages: Vec<_> = (0..=255).map(|kind| (kind, vec![kind])).collect();
-        echo(bed, &messages, 1000, 1 << 20);
+        echo(harness, &messages, 1000, 1 << 20);
     });
 }
 
 #[test]
 fn a_client_with_hello_has_all_kinds_but_the_protocols_own() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo());
-        let client = bed.client(&server);
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo());
+        let client = harness.client(&server);
         for kind in (0..4).chain(32..=255) {
             client.send(kind, &[kind]).expect("an application's kind");
         }
@@ -97,16 +97,16 @@ fn a_client_with_hello_has_all_kinds_but_the_protocols_own() {
         }
         assert!(client.request(7, b"?", Duration::from_secs(30)).is_ok(), "it is all in order");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_client_without_hello_has_all_kinds() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo());
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo());
         let plain = target(&server).without_hello();
-        let client = bed.client_with(plain, EndpointOptions::default()).expect("it connects");
+        let client = harness.client_with(plain, EndpointOptions::default()).expect("it connects");
         for kind in 0..=255 {
             client.send(kind, &[kind]).expect("any kind");
         }
@@ -115,14 +115,14 @@ fn a_client_without_hello_has_all_kinds() {
             assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
         }
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A send that does not fit the queue now waits until it does.
 #[test]
 fn a_clients_send_waits_for_room() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().forgetting_messages().on_received(|peer, _| {
             peer.state_mut().count += 1;
             if peer.state().count == 1 {
@@ -137,41 +137,42 @@ fn a_clients_send_waits_for_room() {
             }
             Ok(())
         });
-        let server = bed.serve(probe);
+        let server = harness.serve(probe);
         // Always too much for what is there already, and never over the high mark.
         let options = ConnectionOptions::default().with_send_queue_bytes(210_000);
         let to = target(&server).options(options);
-        let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
-        let size = if bed.is_real() { 150_000 } else { 120_000 };
+        let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
+        let size = if harness.is_real() { 150_000 } else { 120_000 };
         for _ in 0..100 {
             client.send(0, &vec![1; size]).expect("the server reads on");
         }
         assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"all");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let builder = bed.options().builder(probe, bed.address()).listen(bed.address6());
-        let server = bed.start(builder);
+        let builder =
+            harness.options().builder(probe, harness.address()).listen(harness.address6());
+        let server = harness.start(builder);
         assert_eq!(server.addresses().len(), 2);
         for address in server.addresses() {
             let to = Target::new(address.to_string());
-            let client = bed.client_with(to, EndpointOptions::default()).expect("it connects");
+            let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
             client.send(3, b"hello").expect("it is up");
             assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
             client.close();
         }
         let itself = server.connect(target(&server), Line::default()).expect("there is room");
-        bed.wait_for("both ends", || seen.connected().len() == 4);
+        harness.wait_for("both ends", || seen.connected().len() == 4);
         assert!(server.peer(itself).expect("it is up").outgoing);
         assert_eq!(server.peers().iter().filter(|info| info.outgoing).count(), 1);
-        bed.end(&server);
+        harness.end(&server);
         seen.told();
     });
 }
@@ -179,15 +180,15 @@ fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
 /// However soon the server leaves: what it said before is received before the end is told.
 #[test]
 fn a_client_gets_what_came_before_the_end() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_connected(|peer| {
             (0..10).for_each(|number| peer.send(40 + number, &[number; 100]));
             Err(posthouse::Close::graceful())
         });
-        let options = bed.options().with(|o| o.connection.hello = posthouse::Hello::Required);
-        let server = bed.serve_with(probe, options);
-        for _ in 0..if bed.is_real() { 30 } else { 1 } {
-            let client = bed.client(&server);
+        let options = harness.options().with(|o| o.connection.hello = posthouse::Hello::Required);
+        let server = harness.serve_with(probe, options);
+        for _ in 0..if harness.is_real() { 30 } else { 1 } {
+            let client = harness.client(&server);
             for number in 0..10 {
                 let message = client.receive(Duration::from_secs(30)).expect("it was sent");
                 assert_eq!((message.kind, message.payload), (40 + number, vec![number; 100]));
@@ -196,21 +197,21 @@ fn a_client_gets_what_came_before_the_end() {
             assert!(matches!(end, Err(ClientError::Disconnected(_))), "{end:?}");
             client.close();
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A client that receives little by little slows the server down, and loses nothing.
 #[test]
 fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
-    everywhere(|bed| {
-        let messages = if bed.is_real() { 5_000 } else { 2_500 };
+    everywhere(|harness| {
+        let messages = if harness.is_real() { 5_000 } else { 2_500 };
         let probe = Probe::new().forgetting_messages().on_received(move |peer, _| {
             (0..messages).for_each(|number: u32| peer.send(0, &number.to_le_bytes()));
             Ok(())
         });
-        let server = bed.serve(probe);
-        let client = bed.client(&server);
+        let server = harness.serve(probe);
+        let client = harness.client(&server);
         client.send(0, b"go").expect("it is up");
         for number in 0..messages {
             if (512..515).contains(&number) {
@@ -222,6 +223,6 @@ fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
             assert_eq!(message.payload, number.to_le_bytes());
         }
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -8,7 +8,7 @@ use posthouse::{
     RequestError, SendError,
 };
 
-use crate::bed::{Bed, everywhere, in_simulation, target};
+use crate::harness::{Harness, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{hello, request};
 
@@ -28,28 +28,28 @@ fn ask(peer: &mut Peer<'_, Probe>, body: &[u8], timeout: Duration, answers: &Ans
 
 /// A client that does this on its connection.
 fn asking(
-    bed: &Bed<'_>,
+    harness: &Harness<'_>,
     server: &Endpoint<Probe>,
     call: impl Fn(&mut Peer<'_, Probe>) -> HandlerResult + Send + Sync + 'static,
 ) -> (Endpoint<Probe>, crate::probe::Seen) {
     let probe = Probe::new().on_connected(call);
     let seen = probe.seen();
-    let client = bed.client_side(probe);
+    let client = harness.client_side(probe);
     client.connect(target(server), Line::default()).expect("there is room");
     (client, seen)
 }
 
 #[test]
 fn a_request_is_answered_or_refused_and_the_text_comes_through() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|_, message, responder| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|_, message, responder| {
             match message.kind() {
                 1 => responder.reply(2, message.payload()),
                 _ => responder.reject("not here: größer"),
             }
             Ok(())
         }));
-        let client = bed.client(&server);
+        let client = harness.client(&server);
         let reply = client.request(1, b"question", SOON).expect("a reply");
         assert_eq!((reply.kind, &reply.payload[..]), (2, &b"question"[..]));
         match client.request(9, b"", SOON) {
@@ -59,15 +59,15 @@ fn a_request_is_answered_or_refused_and_the_text_comes_through() {
             other => panic!("{other:?}"),
         }
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn replies_come_in_any_order_and_find_their_requests() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         // Keeps the responders and answers all of them when the last one is there, the last first.
-        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+        let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             let id = peer.id();
             let kept = &mut peer.state_mut().responders;
             kept.extend(responder.take());
@@ -81,7 +81,7 @@ fn replies_come_in_any_order_and_find_their_requests() {
         }));
         let answers: Answers = Arc::default();
         let kept = answers.clone();
-        let (client, _) = asking(bed, &server, move |peer| {
+        let (client, _) = asking(harness, &server, move |peer| {
             for number in 0..20u8 {
                 let kept = kept.clone();
                 peer.request(40, &[number], SOON, move |_, reply| {
@@ -92,17 +92,17 @@ fn replies_come_in_any_order_and_find_their_requests() {
             }
             Ok(())
         });
-        bed.wait_for("all answers", || answers.lock().unwrap().len() == 20);
+        harness.wait_for("all answers", || answers.lock().unwrap().len() == 20);
         assert_eq!(client.stats().panics, 0);
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
-    in_simulation(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+    in_simulation(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             peer.after(Duration::from_secs(3), |peer| {
                 let responder = peer.state_mut().responders.pop().expect("kept");
@@ -112,23 +112,23 @@ fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
         }));
         let answers: Answers = Arc::default();
         let kept = answers.clone();
-        let (client, _) = asking(bed, &server, move |peer| {
+        let (client, _) = asking(harness, &server, move |peer| {
             ask(peer, b"?", Duration::from_secs(2), &kept);
             Ok(())
         });
-        bed.wait_for("an answer", || !answers.lock().unwrap().is_empty());
+        harness.wait_for("an answer", || !answers.lock().unwrap().is_empty());
         assert_eq!(*answers.lock().unwrap(), [Err(RequestError::TimedOut)]);
-        bed.wait_for("the late reply", || client.stats().late_replies == 1);
+        harness.wait_for("the late reply", || client.stats().late_replies == 1);
         assert_eq!(answers.lock().unwrap().len(), 1, "told once");
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             if peer.state().responders.len() == 5 {
                 peer.close(Close::abort());
@@ -149,23 +149,23 @@ fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
                 ask(peer, b"?", SOON, &at_end);
             });
         let seen = probe.seen();
-        let client = bed.client_side(probe);
+        let client = harness.client_side(probe);
         client.connect(target(&server), Line::default()).expect("there is room");
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        bed.wait_for("the slot", || client.stats().connections == 0);
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the slot", || client.stats().connections == 0);
         let answers = answers.lock().unwrap().clone();
         assert_eq!(answers[..5], vec![Err(RequestError::Disconnected); 5]);
         assert_eq!(answers[5], Err(RequestError::NotSent(SendError::NotConnected)));
         assert_eq!((answers.len(), client.stats().panics), (6, 0));
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_request_that_cannot_be_made_is_told_at_once_and_closes_nothing() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|peer, _, responder| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             Ok(())
         }));
@@ -180,81 +180,82 @@ fn a_request_that_cannot_be_made_is_told_at_once_and_closes_nothing() {
         });
         let seen = probe.seen();
         let options = ConnectionOptions::default().with_max_requests(2);
-        let client = bed.client_side(probe);
+        let client = harness.client_side(probe);
         let to = target(&server).options(options);
         let id = client.connect(to, Line::default()).expect("there is room");
-        bed.wait_for("the connection", || !seen.connected().is_empty());
-        bed.wait_for("two answers", || answers.lock().unwrap().len() == 2);
+        harness.wait_for("the connection", || !seen.connected().is_empty());
+        harness.wait_for("two answers", || answers.lock().unwrap().len() == 2);
         assert_eq!(
             *answers.lock().unwrap(),
             [Err(RequestError::TooMany), Err(RequestError::TooMany)]
         );
         assert!(client.peer(id).is_some(), "C8: the connection is as it was");
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_plain_peer_cannot_be_asked() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let answers: Answers = Arc::default();
         let kept = answers.clone();
         let probe = Probe::new().on_connected(move |peer| {
             ask(peer, b"?", SOON, &kept);
             Ok(())
         });
-        let server = bed.serve(probe);
-        let raw = bed.dial(&server);
-        bed.wait_for("an answer", || !answers.lock().unwrap().is_empty());
+        let server = harness.serve(probe);
+        let raw = harness.dial(&server);
+        harness.wait_for("an answer", || !answers.lock().unwrap().is_empty());
         let answer = answers.lock().unwrap()[0].clone();
         assert!(matches!(answer, Err(RequestError::NotSent(SendError::NoHello))));
         assert_eq!(server.stats().connections, 1);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve_with(probe, bed.options().with(|o| o.connection.max_requests = 3));
-        let mut raw = bed.dial(&server);
+        let server =
+            harness.serve_with(probe, harness.options().with(|o| o.connection.max_requests = 3));
+        let mut raw = harness.dial(&server);
         raw.send(&hello(0, 1 << 20));
         for id in 0..5 {
             raw.send(&request(id, 1, b"?"));
         }
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
         for id in 3..5u32 {
-            let (kind, body) = bed.read_frame(&mut raw);
+            let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!((kind, &body[..4], body[4]), (9, &id.to_le_bytes()[..], 1), "refused");
         }
-        bed.wait_for("the requests", || seen.messages().len() == 3);
+        harness.wait_for("the requests", || seen.messages().len() == 3);
         let id = seen.connected()[0];
         let answer = |peer: &mut Peer<'_, Probe>| {
             let responder = peer.state_mut().responders.pop().expect("kept");
             Ok(responder.reply(1, b"!")?)
         };
         server.run(id, answer).expect("it is up");
-        let (kind, body) = bed.read_frame(&mut raw);
+        let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, &body[..]), (9, &[2, 0, 0, 0, 0, 1, b'!'][..]));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A responder answers the connection that asked, wherever it is used.
 #[test]
 fn a_responder_kept_by_another_connection_answers_its_own() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let kept: Arc<Mutex<Vec<OwnedResponder>>> = Arc::default();
         let responders = kept.clone();
-        let server = bed.serve(Probe::new().on_requested(move |_, message, responder| {
+        let server = harness.serve(Probe::new().on_requested(move |_, message, responder| {
             if message.kind() == 1 {
                 responders.lock().unwrap().extend(responder.take());
             } else {
@@ -264,29 +265,29 @@ fn a_responder_kept_by_another_connection_answers_its_own() {
             }
             Ok(())
         }));
-        let mut first = bed.dial(&server);
+        let mut first = harness.dial(&server);
         first.send(&hello(0, 1 << 20));
         first.send(&request(1, 1, b"?"));
-        bed.wait_for("the responder", || !kept.lock().unwrap().is_empty());
-        let mut second = bed.dial(&server);
+        harness.wait_for("the responder", || !kept.lock().unwrap().is_empty());
+        let mut second = harness.dial(&server);
         second.send(&hello(0, 1 << 20));
         second.send(&request(1, 2, b"?"));
-        assert_eq!(bed.read_frame(&mut second).0, 4);
-        assert_eq!(bed.read_frame(&mut second), (9, b"\x01\0\0\0\0\0for you".to_vec()));
-        assert_eq!(bed.read_frame(&mut first).0, 4);
+        assert_eq!(harness.read_frame(&mut second).0, 4);
+        assert_eq!(harness.read_frame(&mut second), (9, b"\x01\0\0\0\0\0for you".to_vec()));
+        assert_eq!(harness.read_frame(&mut first).0, 4);
         let reply = b"\x01\0\0\0\0\0for somebody else".to_vec();
-        assert_eq!(bed.read_frame(&mut first), (9, reply));
+        assert_eq!(harness.read_frame(&mut first), (9, reply));
         assert!(first.take_frame().is_none() && second.take_frame().is_none());
         drop((first, second));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Of all that a callback does with a responder the first counts.
 #[test]
 fn a_request_has_one_answer_however_often_it_is_answered() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|_, message, responder| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|_, message, responder| {
             match message.kind() {
                 1 => {
                     responder.reply(0, b"first");
@@ -309,18 +310,18 @@ fn a_request_has_one_answer_however_often_it_is_answered() {
             }
             Ok(())
         }));
-        let mut raw = bed.dial(&server);
+        let mut raw = harness.dial(&server);
         raw.send(&hello(0, 1 << 20));
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
         for (kind, status) in [(1, 0), (2, 1), (3, 0)] {
             raw.send(&request(7, kind, b"?"));
             let answer = [&[7, 0, 0, 0, status, 0][..], b"first"].concat();
-            assert_eq!(bed.read_frame(&mut raw), (9, answer), "of kind {kind}");
+            assert_eq!(harness.read_frame(&mut raw), (9, answer), "of kind {kind}");
         }
         // What would come late has come before this.
         raw.send(&request(8, 1, b"?"));
-        assert_eq!(bed.read_frame(&mut raw).1[..4], [8, 0, 0, 0]);
+        assert_eq!(harness.read_frame(&mut raw).1[..4], [8, 0, 0, 0]);
         drop(raw);
-        assert_eq!(bed.end(&server).panics, 0);
+        assert_eq!(harness.end(&server).panics, 0);
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use posthouse::{DisconnectKind, Endpoint, OwnedResponder, SendError};
 
-use crate::bed::{Bed, Options, everywhere, in_simulation};
+use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::probe::{Probe, Seen};
 use crate::raw::{Raw, bye, hello, request};
 
@@ -16,7 +16,7 @@ const FORGOTTEN: &[u8] = b"the program gave no answer";
 type Kept = Arc<Mutex<Vec<OwnedResponder>>>;
 
 /// A server that keeps every request.
-fn keeping(bed: &Bed<'_>, options: Options) -> (Endpoint<Probe>, Seen, Kept) {
+fn keeping(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, Seen, Kept) {
     let kept = Kept::default();
     let responders = kept.clone();
     let probe = Probe::new().on_requested(move |_, _, responder| {
@@ -24,107 +24,107 @@ fn keeping(bed: &Bed<'_>, options: Options) -> (Endpoint<Probe>, Seen, Kept) {
         Ok(())
     });
     let seen = probe.seen();
-    (bed.serve_with(probe, options), seen, kept)
+    (harness.serve_with(probe, options), seen, kept)
 }
 
 /// A peer that has agreed on hello.
-fn greeted<H: posthouse::Handler>(bed: &Bed<'_>, server: &Endpoint<H>, takes: u32) -> Raw {
-    let mut raw = bed.dial(server);
+fn greeted<H: posthouse::Handler>(harness: &Harness<'_>, server: &Endpoint<H>, takes: u32) -> Raw {
+    let mut raw = harness.dial(server);
     raw.send(&hello(0, takes));
-    assert_eq!(bed.read_frame(&mut raw).0, 4);
+    assert_eq!(harness.read_frame(&mut raw).0, 4);
     raw
 }
 
 /// Asks, and gives the right to answer.
-fn ask(bed: &Bed<'_>, raw: &mut Raw, kept: &Kept, id: u32) -> OwnedResponder {
+fn ask(harness: &Harness<'_>, raw: &mut Raw, kept: &Kept, id: u32) -> OwnedResponder {
     raw.send(&request(id, 40, b"?"));
-    bed.until("the request", || kept.lock().unwrap().pop())
+    harness.until("the request", || kept.lock().unwrap().pop())
 }
 
 /// The next frame is the answer to this request: its status and its payload.
-fn answer(bed: &Bed<'_>, raw: &mut Raw, id: u32) -> (u8, Vec<u8>) {
-    let (kind, body) = bed.read_frame(raw);
+fn answer(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u8, Vec<u8>) {
+    let (kind, body) = harness.read_frame(raw);
     assert_eq!((kind, &body[..4]), (9, &id.to_le_bytes()[..]), "an answer: {body:?}");
     (body[4], body[6..].to_vec())
 }
 
 #[test]
 fn a_request_that_is_neither_answered_nor_taken_is_rejected() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|peer, _, _| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|peer, _, _| {
             peer.send(41, b"said in the callback");
             Ok(())
         }));
-        let mut raw = greeted(bed, &server, 1 << 20);
+        let mut raw = greeted(harness, &server, 1 << 20);
         for id in [7, 8] {
             raw.send(&request(id, 40, b"?"));
-            assert_eq!(bed.read_frame(&mut raw), (41, b"said in the callback".to_vec()));
-            assert_eq!(answer(bed, &mut raw, id), (1, FORGOTTEN.to_vec()));
+            assert_eq!(harness.read_frame(&mut raw), (41, b"said in the callback".to_vec()));
+            assert_eq!(answer(harness, &mut raw, id), (1, FORGOTTEN.to_vec()));
         }
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_request_whose_responder_is_dropped_is_rejected() {
-    everywhere(|bed| {
-        let (server, _, kept) = keeping(bed, bed.options());
-        let mut raw = greeted(bed, &server, 1 << 20);
-        let responder = ask(bed, &mut raw, &kept, 7);
+    everywhere(|harness| {
+        let (server, _, kept) = keeping(harness, harness.options());
+        let mut raw = greeted(harness, &server, 1 << 20);
+        let responder = ask(harness, &mut raw, &kept, 7);
         assert!(raw.take_frame().is_none(), "it is kept");
         drop(responder);
-        assert_eq!(answer(bed, &mut raw, 7), (1, FORGOTTEN.to_vec()));
+        assert_eq!(answer(harness, &mut raw, 7), (1, FORGOTTEN.to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_request_can_be_answered_from_another_thread() {
-    everywhere(|bed| {
-        let (server, seen, kept) = keeping(bed, bed.options());
-        let mut raw = greeted(bed, &server, 1 << 20);
-        let responder = ask(bed, &mut raw, &kept, 7);
+    everywhere(|harness| {
+        let (server, seen, kept) = keeping(harness, harness.options());
+        let mut raw = greeted(harness, &server, 1 << 20);
+        let responder = ask(harness, &mut raw, &kept, 7);
         assert_eq!(responder.peer(), seen.connected()[0]);
         let thread = std::thread::spawn(move || responder.reply(42, b"from afar"));
         assert_eq!(thread.join().expect("no panic"), Ok(()));
-        assert_eq!(answer(bed, &mut raw, 7), (0, b"from afar".to_vec()));
-        let responder = ask(bed, &mut raw, &kept, 8);
+        assert_eq!(answer(harness, &mut raw, 7), (0, b"from afar".to_vec()));
+        let responder = ask(harness, &mut raw, &kept, 8);
         std::thread::spawn(move || responder.reject("not today")).join().expect("no panic");
-        assert_eq!(answer(bed, &mut raw, 8), (1, b"not today".to_vec()));
+        assert_eq!(answer(harness, &mut raw, 8), (1, b"not today".to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Requests that are kept count as long as they are: their answers make room.
 #[test]
 fn a_kept_request_has_a_place_until_it_is_answered() {
-    everywhere(|bed| {
-        let options = bed.options().with(|o| o.connection.max_requests = 2);
-        let (server, _, kept) = keeping(bed, options);
-        let mut raw = greeted(bed, &server, 1 << 20);
-        let first = ask(bed, &mut raw, &kept, 1);
-        let second = ask(bed, &mut raw, &kept, 2);
+    everywhere(|harness| {
+        let options = harness.options().with(|o| o.connection.max_requests = 2);
+        let (server, _, kept) = keeping(harness, options);
+        let mut raw = greeted(harness, &server, 1 << 20);
+        let first = ask(harness, &mut raw, &kept, 1);
+        let second = ask(harness, &mut raw, &kept, 2);
         raw.send(&request(3, 40, b"?"));
-        let (status, text) = answer(bed, &mut raw, 3);
+        let (status, text) = answer(harness, &mut raw, 3);
         assert_eq!((status, &text[..8]), (1, &b"too many"[..]));
         drop(first);
-        assert_eq!(answer(bed, &mut raw, 1).0, 1);
-        let fourth = ask(bed, &mut raw, &kept, 4);
+        assert_eq!(answer(harness, &mut raw, 1).0, 1);
+        let fourth = ask(harness, &mut raw, &kept, 4);
         second.reply(0, b"late").expect("it is up");
-        assert_eq!(answer(bed, &mut raw, 2), (0, b"late".to_vec()));
+        assert_eq!(answer(harness, &mut raw, 2), (0, b"late".to_vec()));
         fourth.reply(0, b"later").expect("it is up");
-        assert_eq!(answer(bed, &mut raw, 4), (0, b"later".to_vec()));
+        assert_eq!(answer(harness, &mut raw, 4), (0, b"later".to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_responder_outlives_its_connection_and_its_endpoint_and_keeps_neither() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let kept = Kept::default();
         let (responders, alive) = (kept.clone(), Arc::new(()));
         let gone = Arc::downgrade(&alive);
@@ -133,10 +133,10 @@ fn a_responder_outlives_its_connection_and_its_endpoint_and_keeps_neither() {
             responders.lock().unwrap().extend(responder.take());
             Ok(())
         });
-        let server = bed.serve(probe);
-        let mut raw = greeted(bed, &server, 1 << 20);
+        let server = harness.serve(probe);
+        let mut raw = greeted(harness, &server, 1 << 20);
         let mut owned: Vec<OwnedResponder> =
-            (0..9).map(|id| ask(bed, &mut raw, &kept, id)).collect();
+            (0..9).map(|id| ask(harness, &mut raw, &kept, id)).collect();
         let mut three = || owned.drain(..3).collect::<Vec<_>>().into_iter();
         let use_up = |mut three: std::vec::IntoIter<OwnedResponder>| {
             let reply = three.next().expect("three").reply(0, b"too late");
@@ -145,79 +145,79 @@ fn a_responder_outlives_its_connection_and_its_endpoint_and_keeps_neither() {
             drop(three);
         };
         drop(raw);
-        bed.wait_for("its end", || server.stats().connections == 0);
+        harness.wait_for("its end", || server.stats().connections == 0);
         // Somebody else has the slot now, and hears nothing of it.
-        let mut other = greeted(bed, &server, 1 << 20);
+        let mut other = greeted(harness, &server, 1 << 20);
         use_up(three());
-        let late = ask(bed, &mut other, &kept, 1);
+        let late = ask(harness, &mut other, &kept, 1);
         late.reply(0, b"to you").expect("it is up");
-        assert_eq!(answer(bed, &mut other, 1), (0, b"to you".to_vec()));
+        assert_eq!(answer(harness, &mut other, 1), (0, b"to you".to_vec()));
         drop(other);
-        assert_eq!(bed.end(&server).panics, 0);
+        assert_eq!(harness.end(&server).panics, 0);
         use_up(three());
         drop(server);
-        bed.wait_for("the end of the handler", || gone.strong_count() == 0);
+        harness.wait_for("the end of the handler", || gone.strong_count() == 0);
         use_up(three());
     });
 }
 
 #[test]
 fn a_kept_reply_that_is_too_large_is_an_error_and_the_request_is_rejected() {
-    everywhere(|bed| {
-        let (server, seen, kept) = keeping(bed, bed.options());
-        let mut raw = greeted(bed, &server, 100);
-        let responder = ask(bed, &mut raw, &kept, 7);
+    everywhere(|harness| {
+        let (server, seen, kept) = keeping(harness, harness.options());
+        let mut raw = greeted(harness, &server, 100);
+        let responder = ask(harness, &mut raw, &kept, 7);
         let error = responder.reply(0, &[0; 95]).expect_err("the head takes six more");
         assert_eq!(error, SendError::TooLarge { bytes: 101, max_bytes: 100 });
-        assert_eq!(answer(bed, &mut raw, 7), (1, FORGOTTEN.to_vec()));
-        ask(bed, &mut raw, &kept, 8).reply(0, &[1; 94]).expect("it just fits");
-        assert_eq!(answer(bed, &mut raw, 8), (0, vec![1; 94]));
+        assert_eq!(answer(harness, &mut raw, 7), (1, FORGOTTEN.to_vec()));
+        ask(harness, &mut raw, &kept, 8).reply(0, &[1; 94]).expect("it just fits");
+        assert_eq!(answer(harness, &mut raw, 8), (0, vec![1; 94]));
         // A text is cut, between two characters.
-        ask(bed, &mut raw, &kept, 9).reject(&format!("x{}", "ü".repeat(60)));
+        ask(harness, &mut raw, &kept, 9).reject(&format!("x{}", "ü".repeat(60)));
         let text = format!("x{}", "ü".repeat(46)).into_bytes();
-        assert_eq!(answer(bed, &mut raw, 9), (1, text));
+        assert_eq!(answer(harness, &mut raw, 9), (1, text));
         assert!(seen.ends().is_empty());
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// In the callback nobody would see the error: the connection is closed, as by any such message.
 #[test]
 fn a_reply_in_the_callback_that_is_too_large_closes_with_the_reason() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_requested(|_, _, responder| {
             responder.reply(0, &[0; 95]);
             responder.reply(0, b"and this changes nothing");
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = greeted(bed, &server, 100);
+        let server = harness.serve(probe);
+        let mut raw = greeted(harness, &server, 100);
         raw.send(&request(7, 40, b"?"));
-        let (kind, body) = bed.read_frame(&mut raw);
+        let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, bye(&body).0), (5, 8));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Unsendable);
         assert!(why.to_string().contains("101 bytes, at most 100"), "{why}");
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_rejection_has_its_place_where_nothing_else_has_one() {
-    everywhere(|bed| {
-        let size = if bed.is_real() { 16_000_000 } else { 600_000 };
-        let options = bed.options().with(|o| {
+    everywhere(|harness| {
+        let size = if harness.is_real() { 16_000_000 } else { 600_000 };
+        let options = harness.options().with(|o| {
             o.connection.max_frame_bytes = size;
             o.connection.send_queue_bytes = size;
         });
-        let (server, seen, kept) = keeping(bed, options);
-        let mut raw = greeted(bed, &server, 16 << 20);
-        let (reply, dropped) = (ask(bed, &mut raw, &kept, 1), ask(bed, &mut raw, &kept, 2));
+        let (server, seen, kept) = keeping(harness, options);
+        let mut raw = greeted(harness, &server, 16 << 20);
+        let (reply, dropped) = (ask(harness, &mut raw, &kept, 1), ask(harness, &mut raw, &kept, 2));
         raw.stop_reading();
         let id = seen.connected()[0];
         server.send(id, 41, &vec![0; size]).expect("a lone message always fits");
@@ -225,23 +225,23 @@ fn a_rejection_has_its_place_where_nothing_else_has_one() {
         assert!(matches!(error, SendError::QueueFull { .. }), "{error}");
         drop(dropped);
         raw.resume_reading();
-        assert_eq!(bed.read_frame(&mut raw), (41, vec![0; size]));
-        assert_eq!(answer(bed, &mut raw, 1), (1, FORGOTTEN.to_vec()));
-        assert_eq!(answer(bed, &mut raw, 2), (1, FORGOTTEN.to_vec()));
+        assert_eq!(harness.read_frame(&mut raw), (41, vec![0; size]));
+        assert_eq!(answer(harness, &mut raw, 1), (1, FORGOTTEN.to_vec()));
+        assert_eq!(answer(harness, &mut raw, 2), (1, FORGOTTEN.to_vec()));
         assert!(seen.ends().is_empty());
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// The world stands still between two calls here, so nobody takes the posts away.
 #[test]
 fn answers_find_room_where_too_much_posted_work_waits() {
-    in_simulation(|bed| {
-        let options = bed.options().with(|o| o.tuning.max_posts = 10);
-        let (server, seen, kept) = keeping(bed, options);
-        let mut raw = greeted(bed, &server, 1 << 20);
-        let owned: Vec<_> = (0..3).map(|id| ask(bed, &mut raw, &kept, id)).collect();
+    in_simulation(|harness| {
+        let options = harness.options().with(|o| o.tuning.max_posts = 10);
+        let (server, seen, kept) = keeping(harness, options);
+        let mut raw = greeted(harness, &server, 1 << 20);
+        let owned: Vec<_> = (0..3).map(|id| ask(harness, &mut raw, &kept, id)).collect();
         let id = seen.connected()[0];
         let posts = (0..100).take_while(|_| server.send(id, 41, b"").is_ok()).count();
         assert_eq!(server.send(id, 41, b""), Err(SendError::Busy));
@@ -250,65 +250,65 @@ fn answers_find_room_where_too_much_posted_work_waits() {
         rejected.reject("no");
         drop(dropped);
         for _ in 0..posts {
-            assert_eq!(bed.read_frame(&mut raw).0, 41);
+            assert_eq!(harness.read_frame(&mut raw).0, 41);
         }
-        assert_eq!(answer(bed, &mut raw, 0), (0, b"here".to_vec()));
-        assert_eq!(answer(bed, &mut raw, 1), (1, b"no".to_vec()));
-        assert_eq!(answer(bed, &mut raw, 2), (1, FORGOTTEN.to_vec()));
+        assert_eq!(answer(harness, &mut raw, 0), (0, b"here".to_vec()));
+        assert_eq!(answer(harness, &mut raw, 1), (1, b"no".to_vec()));
+        assert_eq!(answer(harness, &mut raw, 2), (1, FORGOTTEN.to_vec()));
         drop(raw);
-        bed.wait_for("its end", || server.stats().connections == 0);
-        bed.end(&server);
+        harness.wait_for("its end", || server.stats().connections == 0);
+        harness.end(&server);
     });
 }
 
 /// An error ends the connection, and the answer that was given before it still leaves.
 #[test]
 fn an_answer_leaves_although_the_callback_fails() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new().on_requested(|_, message, responder| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new().on_requested(|_, message, responder| {
             responder.reply(0, message.payload());
             Err(posthouse::Close::with_code(1_000, "and that is all"))
         }));
-        let mut raw = greeted(bed, &server, 1 << 20);
+        let mut raw = greeted(harness, &server, 1 << 20);
         raw.send(&request(7, 40, b"?"));
-        assert_eq!(answer(bed, &mut raw, 7), (0, b"?".to_vec()));
-        let (kind, body) = bed.read_frame(&mut raw);
+        assert_eq!(answer(harness, &mut raw, 7), (0, b"?".to_vec()));
+        let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, bye(&body)), (5, (1_000, "and that is all".to_owned())));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.wait_for("its end", || server.stats().connections == 0);
-        bed.end(&server);
+        harness.wait_for("its end", || server.stats().connections == 0);
+        harness.end(&server);
     });
 }
 
 /// A responder that goes down with a panic of its callback.
 #[test]
 fn a_panic_with_a_responder_in_hand_is_contained() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo().on_requested(|_, _, responder| {
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo().on_requested(|_, _, responder| {
             let _taken = responder.take();
             panic!("with a responder in hand");
         }));
-        let mut raw = greeted(bed, &server, 1 << 20);
+        let mut raw = greeted(harness, &server, 1 << 20);
         raw.send(&request(7, 40, b"?"));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.serves(&server);
-        bed.wait_for("the end of both", || server.stats().connections == 0);
-        assert_eq!(bed.end(&server).panics, 1);
+        harness.serves(&server);
+        harness.wait_for("the end of both", || server.stats().connections == 0);
+        assert_eq!(harness.end(&server).panics, 1);
     });
 }
 
 #[test]
 fn a_request_that_waits_for_its_answer_does_not_outlive_a_shutdown() {
-    everywhere(|bed| {
-        let (server, seen, kept) = keeping(bed, bed.options());
-        let mut raw = greeted(bed, &server, 1 << 20);
-        let responder = ask(bed, &mut raw, &kept, 7);
+    everywhere(|harness| {
+        let (server, seen, kept) = keeping(harness, harness.options());
+        let mut raw = greeted(harness, &server, 1 << 20);
+        let responder = ask(harness, &mut raw, &kept, 7);
         server.shutdown(Duration::from_secs(1));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.ended(&server);
+        harness.ended(&server);
         assert_eq!(responder.reply(0, b"late"), Err(SendError::NotConnected));
         assert_eq!(seen.ends().len(), 1);
     });

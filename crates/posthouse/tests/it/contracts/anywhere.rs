@@ -8,7 +8,7 @@ use posthouse::{
     Client, ClientError, Close, Endpoint, Peer, PeerId, RequestError, Target, WouldDeadlock,
 };
 
-use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets, target};
+use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{frame, hello};
 
@@ -45,7 +45,7 @@ type Deed = Arc<dyn Fn(&Endpoint<Probe>, Option<PeerId>) + Send + Sync>;
 
 /// Does it once in that place, on an endpoint that has a raw peer and a connection to itself, and
 /// hands the endpoint over. The world goes on until it is done.
-fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
+fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let done = Arc::new(Mutex::new(false));
     let mark = done.clone();
     let once: Deed = Arc::new(move |endpoint, id| {
@@ -63,13 +63,13 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     };
     let probe = probe_with(&at);
     let seen = probe.seen();
-    let server = bed.serve(probe);
-    let mut raw = bed.dial(&server);
+    let server = harness.serve(probe);
+    let mut raw = harness.dial(&server);
     raw.send(&hello(0, 1 << 20));
     raw.send(&frame(40, b"hello"));
     // Refused where one of the deeds was a shutdown.
     let _ = server.connect(itself(&server), Line::default());
-    let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
+    let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
     let _ = server.connect(Target::new(nowhere), Line::default());
     let call = at(Place::EndpointAfter);
     let _ = server.after(Duration::ZERO, move |endpoint| call(endpoint, None));
@@ -78,7 +78,7 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
         call(endpoint, None);
         ControlFlow::Break(())
     });
-    bed.wait_for("the first message", || {
+    harness.wait_for("the first message", || {
         raw.received();
         seen.len() >= 2 || *done.lock().expect("no panic")
     });
@@ -93,7 +93,7 @@ fn do_in(bed: &Bed<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     if place == Place::Disconnected {
         raw.finish();
     }
-    bed.wait_for(&format!("{place:?}"), || {
+    harness.wait_for(&format!("{place:?}"), || {
         raw.received();
         *done.lock().expect("no panic")
     });
@@ -175,28 +175,28 @@ fn everything(endpoint: &Endpoint<Probe>, id: Option<PeerId>) {
 
 #[test]
 fn every_call_is_safe_in_every_callback() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         for place in PLACES {
-            let server = do_in(bed, place, Arc::new(everything));
-            assert_eq!(bed.end(&server).panics, 0, "{place:?}");
+            let server = do_in(harness, place, Arc::new(everything));
+            assert_eq!(harness.end(&server).panics, 0, "{place:?}");
         }
     });
 }
 
 #[test]
 fn a_shutdown_from_any_callback_returns_and_ends_the_endpoint() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         for place in PLACES {
             let deed: Deed = Arc::new(|endpoint, _| endpoint.shutdown(Duration::from_secs(1)));
-            let server = do_in(bed, place, deed);
-            assert_eq!(bed.ended(&server).panics, 0, "{place:?}");
+            let server = do_in(harness, place, deed);
+            assert_eq!(harness.ended(&server).panics, 0, "{place:?}");
         }
     });
 }
 
 #[test]
 fn waiting_in_a_callback_is_an_error() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         for place in PLACES {
             let (told, answers) = mpsc::channel();
             let told = Mutex::new(told);
@@ -206,11 +206,11 @@ fn waiting_in_a_callback_is_an_error() {
                 let told = told.lock().expect("no panic");
                 told.send((wait, client)).expect("the test listens");
             });
-            let server = do_in(bed, place, deed);
-            let (wait, client) = bed.until("what it came to", || answers.try_recv().ok());
+            let server = do_in(harness, place, deed);
+            let (wait, client) = harness.until("what it came to", || answers.try_recv().ok());
             assert_eq!(wait, Err(WouldDeadlock), "{place:?}");
             assert!(matches!(client, Err(ClientError::WouldDeadlock(_))), "{place:?}: {client:?}");
-            bed.end(&server);
+            harness.end(&server);
         }
     });
 }
@@ -218,7 +218,7 @@ fn waiting_in_a_callback_is_an_error() {
 /// The last handle is dropped where nobody could wait for the end.
 #[test]
 fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let last: Arc<Mutex<Option<Endpoint<Probe>>>> = Arc::default();
         let (kept, alive) = (last.clone(), Arc::new(()));
         let gone = Arc::downgrade(&alive);
@@ -227,49 +227,49 @@ fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
             drop(kept.lock().expect("no panic").take());
             Ok(())
         });
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         *last.lock().expect("no panic") = Some(server);
         raw.send(&frame(0, b"go"));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
         // The handler goes with the last worker.
-        bed.wait_for("the end", || gone.strong_count() == 0);
+        harness.wait_for("the end", || gone.strong_count() == 0);
         assert!(last.lock().expect("no panic").is_none());
     });
 }
 
 #[test]
 fn dropping_the_last_handle_outside_is_a_shutdown_too() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let alive = Arc::new(());
         let gone = Arc::downgrade(&alive);
         let probe = Probe::new().on_received(move |_, _| {
             let _ = &alive;
             Ok(())
         });
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&frame(0, b"hello"));
         let group = server.group("held on to");
         drop((server, group));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.wait_for("the end", || gone.strong_count() == 0);
+        harness.wait_for("the end", || gone.strong_count() == 0);
     });
 }
 
 /// All calls from many threads at once, while peers come and go, and while it ends.
 #[test]
 fn every_call_is_safe_from_many_threads_also_while_it_ends() {
-    on_real_sockets(|bed| {
-        let options = bed.options().with(|o| o.endpoint.max_connections = 32);
+    on_real_sockets(|harness| {
+        let options = harness.options().with(|o| o.endpoint.max_connections = 32);
         let probe = Probe::new().forgetting_messages().on_connected(|peer| {
             peer.send(51, b"welcome");
             Ok(())
         });
-        let server = bed.serve_with(probe, options);
-        let (stop, stopped) = (std::sync::atomic::AtomicBool::new(false), &bed);
+        let server = harness.serve_with(probe, options);
+        let (stop, stopped) = (std::sync::atomic::AtomicBool::new(false), &harness);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -290,34 +290,34 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
             server.wait().expect("no callback waits here");
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
-        assert_eq!(bed.ended(&server).panics, 0);
+        assert_eq!(harness.ended(&server).panics, 0);
     });
 }
 
 /// A later call can only bring the end forward, and it is heeded at once.
 #[test]
 fn a_shutdown_can_be_cut_short() {
-    everywhere(|bed| {
-        let options = bed.options().with(|o| o.connection.close_timeout_ms = 3_600_000);
-        let server = bed.serve_with(Probe::new(), options);
-        let mut raws: Vec<_> = (0..5).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("the peers", || server.stats().connected == 5);
+    everywhere(|harness| {
+        let options = harness.options().with(|o| o.connection.close_timeout_ms = 3_600_000);
+        let server = harness.serve_with(Probe::new(), options);
+        let mut raws: Vec<_> = (0..5).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("the peers", || server.stats().connected == 5);
         server.shutdown(Duration::MAX);
         for raw in &mut raws {
-            bed.wait_for_end(raw);
+            harness.wait_for_end(raw);
         }
         assert_eq!(server.stats().connections, 5, "they have not ended their side");
         server.shutdown(Duration::from_secs(7_200));
         server.shutdown(Duration::ZERO);
-        bed.ended(&server);
+        harness.ended(&server);
         drop(raws);
     });
 }
 
 #[test]
 fn a_request_that_the_end_overtakes_is_told_so() {
-    in_simulation(|bed| {
-        let server = bed.serve(Probe::new());
+    in_simulation(|harness| {
+        let server = harness.serve(Probe::new());
         let answers: Arc<Mutex<Vec<RequestError>>> = Arc::default();
         let kept = answers.clone();
         let probe = Probe::new().on_connected(move |peer| {
@@ -329,12 +329,12 @@ fn a_request_that_the_end_overtakes_is_told_so() {
             });
             Ok(())
         });
-        let client = bed.client_side(probe);
+        let client = harness.client_side(probe);
         client.connect(target(&server), Line::default()).expect("there is room");
-        bed.wait_for("the connection", || client.stats().connected == 1);
+        harness.wait_for("the connection", || client.stats().connected == 1);
         client.shutdown(Duration::from_secs(1));
-        bed.ended(&client);
+        harness.ended(&client);
         assert_eq!(*answers.lock().expect("no panic"), [RequestError::Disconnected]);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

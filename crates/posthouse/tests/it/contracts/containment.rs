@@ -9,14 +9,14 @@ use posthouse::{
     DisconnectKind, DisconnectReason, Endpoint, Fault, Handler, HandlerResult, Message, Peer,
 };
 
-use crate::bed::{Bed, everywhere, on_real_sockets};
+use crate::harness::{Harness, everywhere, on_real_sockets};
 use crate::log;
 use crate::probe::{Line, Probe};
 use crate::raw::{frame, hello};
 
 #[test]
 fn a_panic_in_a_callback_closes_that_connection_only() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         for place in ["received", "run", "after", "reply", "writable"] {
             let probe = Probe::new().on_received(move |peer, message| {
                 match (message.payload(), place) {
@@ -32,30 +32,30 @@ fn a_panic_in_a_callback_closes_that_connection_only() {
             });
             let probe = probe.on_writable(|_| panic!("in writable"));
             let seen = probe.seen();
-            let server = bed.serve(probe);
-            let mut raw = bed.dial(&server);
+            let server = harness.serve(probe);
+            let mut raw = harness.dial(&server);
             raw.send(&hello(0, 1 << 20));
             raw.send(&frame(40, b"panic"));
-            bed.wait_for("the message", || seen.messages().len() == 1);
+            harness.wait_for("the message", || seen.messages().len() == 1);
             if place == "run" {
                 server.run(seen.connected()[0], |_| panic!("in run")).expect("it is up");
             }
-            bed.wait_for_end(&mut raw);
+            harness.wait_for_end(&mut raw);
             assert!(!raw.is_reset(), "a graceful close");
             drop(raw);
-            bed.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end", || seen.ends().len() == 1);
             let why = seen.ends()[0].clone();
             assert_eq!((why.kind(), why.fault()), (DisconnectKind::Panicked, Fault::Local));
             assert!(why.to_string().contains(&format!("in {place}")), "{why}");
-            bed.serves(&server);
-            assert_eq!(bed.end(&server).panics, 1, "{place}");
+            harness.serves(&server);
+            assert_eq!(harness.end(&server).panics, 1, "{place}");
         }
     });
 }
 
 #[test]
 fn a_panic_in_connected_or_disconnected_is_contained() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let first = Arc::new(Mutex::new(true));
         let probe = Probe::echo()
             .on_connected(move |_| {
@@ -66,31 +66,31 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
             })
             .on_disconnected(|_, _| panic!("in disconnected"));
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
-        bed.wait_for_end(&mut raw);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Panicked);
-        bed.serves(&server);
-        bed.wait_for("the other end", || server.stats().connections == 0);
-        assert_eq!(bed.end(&server).panics, 3, "one in connected, two in disconnected");
+        harness.serves(&server);
+        harness.wait_for("the other end", || server.stats().connections == 0);
+        assert_eq!(harness.end(&server).panics, 3, "one in connected, two in disconnected");
         assert_eq!(seen.ends().len(), 2);
     });
 }
 
 #[test]
 fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo().on_connect_failed(|_| panic!("in unreachable"));
-        let server = bed.serve(probe);
-        let nowhere = if bed.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
+        let server = harness.serve(probe);
+        let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
         server.connect(posthouse::Target::new(nowhere), Line::default()).expect("room");
         server.after(Duration::ZERO, |_| panic!("in a task")).expect("it runs");
         server.every(Duration::from_millis(1), |_| panic!("in another")).expect("it runs");
-        bed.wait_for("three panics", || server.stats().panics == 3);
-        bed.serves(&server);
-        assert_eq!(bed.end(&server).panics, 3);
+        harness.wait_for("three panics", || server.stats().panics == 3);
+        harness.serves(&server);
+        assert_eq!(harness.end(&server).panics, 3);
     });
 }
 
@@ -151,30 +151,30 @@ impl Handler for WithFailsLate {
 
 #[test]
 fn a_panic_of_the_state_is_contained_too() {
-    fn check<H: Handler>(bed: &Bed<'_>, handler: H) -> Endpoint<H> {
-        let server = bed.serve(handler);
-        let mut raw = bed.dial(&server);
+    fn check<H: Handler>(harness: &Harness<'_>, handler: H) -> Endpoint<H> {
+        let server = harness.serve(handler);
+        let mut raw = harness.dial(&server);
         raw.send(&frame(0, b"touch"));
         raw.finish();
-        bed.wait_for_end(&mut raw);
-        bed.wait_for("the end", || server.stats().connections == 0);
-        bed.serves(&server);
-        assert_eq!(bed.end(&server).panics, 1);
+        harness.wait_for_end(&mut raw);
+        harness.wait_for("the end", || server.stats().connections == 0);
+        harness.serves(&server);
+        assert_eq!(harness.end(&server).panics, 1);
         server
     }
-    everywhere(|bed| {
+    everywhere(|harness| {
         FAILS.store(true, Ordering::SeqCst);
-        let server = check(bed, WithFragile(AtomicI64::new(0)));
+        let server = check(harness, WithFragile(AtomicI64::new(0)));
         let told = server.handler().0.load(Ordering::SeqCst);
         assert_eq!(told, 0, "told of an end without a beginning");
-        check(bed, WithFailsLate);
+        check(harness, WithFailsLate);
     });
 }
 
 #[test]
 fn a_callback_that_runs_too_long_is_named_while_it_runs() {
     log::keep();
-    on_real_sockets(|bed| {
+    on_real_sockets(|harness| {
         log::clear();
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
@@ -186,32 +186,32 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
             peer.send(message.kind(), message.payload());
             Ok(())
         });
-        let options = bed.options().with(|o| o.endpoint.handler_overrun_ms = 20);
-        let server = bed.serve_with(probe, options);
+        let options = harness.options().with(|o| o.endpoint.handler_overrun_ms = 20);
+        let server = harness.serve_with(probe, options);
         // Pinned: dealt to a worker each.
-        let (mut raw, mut other) = (bed.dial(&server), bed.dial(&server));
-        bed.wait_for("both", || server.stats().connected == 2);
+        let (mut raw, mut other) = (harness.dial(&server), harness.dial(&server));
+        harness.wait_for("both", || server.stats().connected == 2);
         raw.send(&frame(77, b"long"));
-        bed.wait_for("the overrun", || server.stats().overruns == 1);
-        bed.wait_for("its line", || !log::lines("runs too long").is_empty());
+        harness.wait_for("the overrun", || server.stats().overruns == 1);
+        harness.wait_for("its line", || !log::lines("runs too long").is_empty());
         let lines = log::lines("runs too long");
         assert!(lines.len() == 1 && lines[0].contains("77"), "{lines:?}");
         assert!(raw.received().is_empty(), "it still runs");
         other.send(&frame(1, b"hello"));
-        assert_eq!(bed.read_frame(&mut other), (1, b"hello".to_vec()));
+        assert_eq!(harness.read_frame(&mut other), (1, b"hello".to_vec()));
         release.send(()).expect("it waits");
-        assert_eq!(bed.read_frame(&mut raw), (77, b"long".to_vec()));
+        assert_eq!(harness.read_frame(&mut raw), (77, b"long".to_vec()));
         assert_eq!(server.stats().overruns, 1, "named once");
         drop((raw, other));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// In the shared layout a long callback holds up nobody else, however many there are.
 #[test]
 fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
-    on_real_sockets(|bed| {
-        if bed.options().endpoint.layout != posthouse::Layout::Shared {
+    on_real_sockets(|harness| {
+        if harness.options().endpoint.layout != posthouse::Layout::Shared {
             return;
         }
         let (release, held) = mpsc::channel::<()>();
@@ -224,19 +224,19 @@ fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&frame(77, b"long"));
-        bed.wait_for("the message", || seen.messages().len() == 1);
+        harness.wait_for("the message", || seen.messages().len() == 1);
         for _ in 0..50 {
-            bed.serves(&server);
+            harness.serves(&server);
         }
         // What is posted to the connection waits; to whoever posts it makes no difference.
         server.send(seen.connected()[0], 1, b"later").expect("it is up");
         release.send(()).expect("it waits");
-        assert_eq!(bed.read_frame(&mut raw), (77, b"long".to_vec()));
-        assert_eq!(bed.read_frame(&mut raw), (1, b"later".to_vec()));
+        assert_eq!(harness.read_frame(&mut raw), (77, b"long".to_vec()));
+        assert_eq!(harness.read_frame(&mut raw), (1, b"later".to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -4,81 +4,81 @@ use std::time::Duration;
 
 use posthouse::{Endpoint, Framing, Listener, PeerId, RunError, SendError};
 
-use crate::bed::{Bed, Options, everywhere, in_simulation, target};
+use crate::harness::{Harness, Options, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
 /// The connection works: nothing of what was refused is in the way.
-fn still_works(bed: &Bed<'_>, server: &Endpoint<Probe>, peer: PeerId, raw: &mut Raw) {
+fn still_works(harness: &Harness<'_>, server: &Endpoint<Probe>, peer: PeerId, raw: &mut Raw) {
     server.send(peer, 1, b"still here").expect("it is as it was");
-    assert_eq!(bed.read_frame(raw), (1, b"still here".to_vec()), "and nothing before it");
+    assert_eq!(harness.read_frame(raw), (1, b"still here".to_vec()), "and nothing before it");
     assert!(server.peer(peer).is_some());
 }
 
-fn with_peer(bed: &Bed<'_>, options: Options) -> (Endpoint<Probe>, PeerId, Raw) {
+fn with_peer(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, PeerId, Raw) {
     let probe = Probe::new();
     let seen = probe.seen();
-    let server = bed.serve_with(probe, options);
-    let raw = bed.dial(&server);
-    bed.wait_for("the peer", || seen.connected().len() == 1);
+    let server = harness.serve_with(probe, options);
+    let raw = harness.dial(&server);
+    harness.wait_for("the peer", || seen.connected().len() == 1);
     let peer = seen.connected()[0];
     (server, peer, raw)
 }
 
 #[test]
 fn a_message_that_is_too_large_is_refused() {
-    everywhere(|bed| {
-        let options = bed.options().with(|o| o.connection.max_frame_bytes = 1_000);
-        let (server, peer, mut raw) = with_peer(bed, options);
+    everywhere(|harness| {
+        let options = harness.options().with(|o| o.connection.max_frame_bytes = 1_000);
+        let (server, peer, mut raw) = with_peer(harness, options);
         let too_large = server.send(peer, 0, &[0; 1_001]);
         assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
-        still_works(bed, &server, peer, &mut raw);
+        still_works(harness, &server, peer, &mut raw);
         server.send(peer, 2, &[0; 1_000]).expect("it just fits");
-        assert_eq!(bed.read_frame(&mut raw), (2, vec![0; 1_000]));
+        assert_eq!(harness.read_frame(&mut raw), (2, vec![0; 1_000]));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn what_the_peer_takes_counts_once_it_has_said_so() {
-    everywhere(|bed| {
-        let (server, peer, mut raw) = with_peer(bed, bed.options());
+    everywhere(|harness| {
+        let (server, peer, mut raw) = with_peer(harness, harness.options());
         server.send(peer, 20, &[0; 5_000]).expect("a plain peer so far");
-        assert_eq!(bed.read_frame(&mut raw), (20, vec![0; 5_000]));
+        assert_eq!(harness.read_frame(&mut raw), (20, vec![0; 5_000]));
         raw.send(&hello(0, 100));
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
         // The gate is told in the same turn as the answer leaves, or right after it.
-        bed.wait_for("the new limit", || server.send(peer, 20, &[]).is_err());
+        harness.wait_for("the new limit", || server.send(peer, 20, &[]).is_err());
         assert_eq!(server.send(peer, 20, &[]), Err(SendError::ReservedKind(20)));
         let too_large = server.send(peer, 0, &[0; 101]);
         assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
-        still_works(bed, &server, peer, &mut raw);
+        still_works(harness, &server, peer, &mut raw);
         assert!(server.everyone().send(0, &[0; 101]).is_ok(), "others might take it");
-        bed.wait_for("the skip", || server.stats().group_skips == 1);
-        still_works(bed, &server, peer, &mut raw);
+        harness.wait_for("the skip", || server.stats().group_skips == 1);
+        still_works(harness, &server, peer, &mut raw);
         assert_eq!(server.everyone().send(20, &[]), Err(SendError::ReservedKind(20)));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A frame that could be sent when it was encoded, and cannot since: hello came in between.
 #[test]
 fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         let peer = seen.connected()[0];
         raw.send(&hello(0, 1 << 20));
         // At every moment of the hello's way, until it is refused.
         while server.send(peer, 20, b"").is_ok() {
-            bed.world().run_for(Duration::from_micros(7));
+            harness.world().run_for(Duration::from_micros(7));
         }
-        bed.world().run_for(Duration::from_secs(1));
+        harness.world().run_for(Duration::from_secs(1));
         let mut answered = false;
         while let Some((kind, _)) = raw.take_frame() {
             assert!(!answered || kind == 5, "kind {kind} after the answer");
@@ -86,20 +86,20 @@ fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
         }
         assert!(answered);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_full_queue_refuses_and_keeps_what_it_has() {
-    everywhere(|bed| {
-        let size = if bed.is_real() { 16_000_000 } else { 600_000 };
+    everywhere(|harness| {
+        let size = if harness.is_real() { 16_000_000 } else { 600_000 };
         let (max_frame, send_queue_bytes) = (size, size);
-        let options = bed.options().with(|o| {
+        let options = harness.options().with(|o| {
             o.connection.max_frame_bytes = max_frame;
             o.connection.send_queue_bytes = send_queue_bytes;
         });
-        let (server, peer, mut raw) = with_peer(bed, options);
+        let (server, peer, mut raw) = with_peer(harness, options);
         raw.stop_reading();
         server.send(peer, 0, &vec![0; size]).expect("a lone message always fits");
         for more in [size, size - 1_000] {
@@ -110,52 +110,53 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
         }
         let small = server.send(peer, 3, b"there is room for this");
         raw.resume_reading();
-        assert_eq!(bed.read_frame(&mut raw), (0, vec![0; size]));
+        assert_eq!(harness.read_frame(&mut raw), (0, vec![0; size]));
         if small.is_ok() {
-            assert_eq!(bed.read_frame(&mut raw), (3, b"there is room for this".to_vec()));
+            assert_eq!(harness.read_frame(&mut raw), (3, b"there is room for this".to_vec()));
         }
-        still_works(bed, &server, peer, &mut raw);
+        still_works(harness, &server, peer, &mut raw);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// The world stands still between two calls here, so nobody takes the posts away.
 #[test]
 fn too_much_posted_work_is_refused_as_busy() {
-    in_simulation(|bed| {
-        let tuning = bed.options().tuning.with_max_posts(10);
-        let (server, peer, mut raw) = with_peer(bed, bed.options().with(|o| o.tuning = tuning));
+    in_simulation(|harness| {
+        let tuning = harness.options().tuning.with_max_posts(10);
+        let (server, peer, mut raw) =
+            with_peer(harness, harness.options().with(|o| o.tuning = tuning));
         for number in 0..10 {
             server.send(peer, number, b"waits").expect("there is room");
         }
         assert_eq!(server.send(peer, 11, b"too much"), Err(SendError::Busy));
         assert_eq!(server.run(peer, |_| panic!("refused")), Err(RunError::Busy));
         for number in 0..10 {
-            assert_eq!(bed.read_frame(&mut raw), (number, b"waits".to_vec()));
+            assert_eq!(harness.read_frame(&mut raw), (number, b"waits".to_vec()));
         }
-        bed.wait_for("room", || server.peers()[0].queued_bytes == 0);
-        still_works(bed, &server, peer, &mut raw);
+        harness.wait_for("room", || server.peers()[0].queued_bytes == 0);
+        still_works(harness, &server, peer, &mut raw);
         drop(raw);
-        assert_eq!(bed.end(&server).panics, 0);
+        assert_eq!(harness.end(&server).panics, 0);
     });
 }
 
 /// A refused group message reaches nobody.
 #[test]
 fn a_group_refuses_for_all_or_for_none() {
-    in_simulation(|bed| {
-        let tuning = bed.options().tuning.with_max_posts(3);
+    in_simulation(|harness| {
+        let tuning = harness.options().tuning.with_max_posts(3);
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
-        let mut raws: Vec<Raw> = (0..3).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("the peers", || seen.connected().len() == 3);
+        let server = harness.serve_with(probe, harness.options().with(|o| o.tuning = tuning));
+        let mut raws: Vec<Raw> = (0..3).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("the peers", || seen.connected().len() == 3);
         // One member's way is full.
         let first = seen.connected()[2];
         while server.send(first, 9, b"").is_ok() {}
         assert_eq!(server.everyone().send(1, b"for all"), Err(SendError::Busy));
-        bed.world().run_for(Duration::from_secs(1));
+        harness.world().run_for(Duration::from_secs(1));
         let mut got = 0;
         for raw in &mut raws {
             while let Some((kind, _)) = raw.take_frame() {
@@ -164,14 +165,14 @@ fn a_group_refuses_for_all_or_for_none() {
         }
         assert_eq!(got, 0, "nobody gets it");
         drop(raws);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// In a callback there is nobody to tell: the connection is closed, and says why.
 #[test]
 fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         for (case, framing) in
             [("large", Framing::Native), ("kind", Framing::Lines), ("line", Framing::Lines)]
         {
@@ -184,37 +185,37 @@ fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
                 Ok(())
             });
             let seen = probe.seen();
-            let options = bed.options().with(|o| o.connection.max_frame_bytes = 1_000);
+            let options = harness.options().with(|o| o.connection.max_frame_bytes = 1_000);
             let native = framing == Framing::Native;
-            let listener = Listener::new(bed.address()).framing(framing);
-            let server = bed.start(options.builder(probe, listener));
-            let mut raw = bed.dial(&server);
+            let listener = Listener::new(harness.address()).framing(framing);
+            let server = harness.start(options.builder(probe, listener));
+            let mut raw = harness.dial(&server);
             let line = [case.as_bytes(), b"\n"].concat();
             raw.send(&if native { frame(0, case.as_bytes()) } else { line });
-            bed.wait_for_end(&mut raw);
+            harness.wait_for_end(&mut raw);
             drop(raw);
-            bed.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Unsendable, "{case}");
-            bed.end(&server);
+            harness.end(&server);
         }
     });
 }
 
 #[test]
 fn a_connection_that_is_not_up_takes_nothing() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::new());
-        let client = bed.client_side(Probe::new());
+    everywhere(|harness| {
+        let server = harness.serve(Probe::new());
+        let client = harness.client_side(Probe::new());
         let id = client.connect(target(&server), Line::default()).expect("there is room");
         // Up, or not yet: never an error of another kind.
         let early = client.send(id, 0, b"hello");
         assert!(matches!(early, Ok(()) | Err(SendError::NotConnected)), "{early:?}");
-        bed.end(&client);
+        harness.end(&client);
         assert_eq!(client.send(id, 0, b"hello"), Err(SendError::NotConnected));
         assert_eq!(client.run(id, |_| Ok(())), Err(RunError::NotConnected));
         let late = client.after(Duration::ZERO, |_| panic!("it has ended"));
         assert_eq!(late, Err(RunError::Shutdown));
         assert_eq!(client.everyone().send(0, b""), Ok(()), "to nobody");
-        bed.end(&server);
+        harness.end(&server);
     });
 }

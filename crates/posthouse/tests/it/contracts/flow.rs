@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use posthouse::{DisconnectKind, Endpoint, Peer, SendError, Target};
 
-use crate::bed::{Bed, everywhere, in_simulation, on_real_sockets};
+use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame};
 
@@ -17,20 +17,20 @@ fn resume(peer: &mut Peer<'_, Probe>) -> posthouse::HandlerResult {
 
 #[test]
 fn a_pause_stops_between_any_two_messages_of_one_chunk() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_received(|peer, _| {
             peer.pause_reading();
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         let stream: Vec<u8> = (0..50u8).flat_map(|number| frame(number, &[number; 3])).collect();
         raw.send(&stream);
         raw.finish();
         for number in 0..50u8 {
             let so_far = usize::from(number) + 1;
-            bed.wait_for("the next message", || seen.messages().len() >= so_far);
+            harness.wait_for("the next message", || seen.messages().len() >= so_far);
             // A run is behind what was delivered: what would come all the same has come.
             let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
             server
@@ -39,41 +39,41 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
                     Ok(())
                 })
                 .expect("it is up");
-            bed.wait_for("the run", || wait.try_recv().is_ok());
-            if number == 49 && !bed.is_real() {
-                bed.world().run_for(Duration::from_secs(1));
+            harness.wait_for("the run", || wait.try_recv().is_ok());
+            if number == 49 && !harness.is_real() {
+                harness.world().run_for(Duration::from_secs(1));
             }
             assert_eq!(seen.messages().len(), so_far, "one message for each resume");
             assert_eq!(seen.messages()[so_far - 1], (number, vec![number; 3]));
             assert!(seen.ends().is_empty(), "the end comes after the messages");
             server.run(id, resume).expect("it is up");
         }
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_pause_in_connected_holds_everything_back() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_connected(|peer| {
             peer.pause_reading();
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&frame(0, b"held back"));
-        bed.wait_for("the peer", || seen.connected().len() == 1);
-        let mut other = bed.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
+        let mut other = harness.dial(&server);
         other.send(&frame(0, b"the same"));
-        bed.wait_for("another", || seen.connected().len() == 2);
+        harness.wait_for("another", || seen.connected().len() == 2);
         assert!(seen.messages().is_empty());
         server.run(seen.connected()[0], resume).expect("it is up");
-        bed.wait_for("the message", || seen.messages() == [(0, b"held back".to_vec())]);
+        harness.wait_for("the message", || seen.messages() == [(0, b"held back".to_vec())]);
         drop((raw, other));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
@@ -92,25 +92,25 @@ fn tenfold() -> Probe {
 /// T6. The peer that does not read is not read from: its own sends come to a stop.
 #[test]
 fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = tenfold();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.stop_reading();
         // Far more than all buffers on the way take.
-        let messages = if bed.is_real() { 1_500 } else { 150 };
-        let question = if bed.is_real() { 20_000 } else { 5_000 };
+        let messages = if harness.is_real() { 1_500 } else { 150 };
+        let question = if harness.is_real() { 20_000 } else { 5_000 };
         for _ in 0..messages {
             raw.send(&frame(0, &vec![1; question]));
         }
-        match bed.is_real() {
+        match harness.is_real() {
             // The peer has more to say, and for a while nobody has listened.
-            true => bed.wait_for("a server that has stopped reading", || {
+            true => harness.wait_for("a server that has stopped reading", || {
                 let long = Duration::from_millis(300);
                 raw.unsent() > 0 && server.peers().first().is_some_and(|info| info.idle > long)
             }),
-            false => bed.world().run_for(Duration::from_secs(5)),
+            false => harness.world().run_for(Duration::from_secs(5)),
         }
         let info = server.peers()[0].clone();
         assert!(info.queued_bytes > 64 * 1024, "over the low mark it stays stopped: {info:?}");
@@ -120,79 +120,80 @@ fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
         let before = seen.writable();
         raw.resume_reading();
         for number in 1..=messages as u64 {
-            let (_, body) = bed.read_frame(&mut raw);
+            let (_, body) = harness.read_frame(&mut raw);
             assert_eq!(body[..8], number.to_le_bytes(), "everything comes, in order");
         }
         assert!(seen.writable() > before, "told when there was room");
         assert!(seen.ends().is_empty());
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn writable_is_told_once_for_each_time_that_the_queue_was_over_its_mark() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_received(|peer, _| {
             (0..40).for_each(|_| peer.send(0, &[0; 10_000]));
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         for round in 1..=3 {
             raw.send(&frame(0, b"fill"));
             for _ in 0..40 {
-                bed.read_frame(&mut raw);
+                harness.read_frame(&mut raw);
             }
-            bed.wait_for("room", || seen.writable() == round);
+            harness.wait_for("room", || seen.writable() == round);
         }
-        bed.world().run_for(Duration::from_secs(1));
+        harness.world().run_for(Duration::from_secs(1));
         assert_eq!(seen.writable(), 3);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_sender_that_was_refused_is_told_when_to_try_again() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
         // The queue never passes its high mark: only the refusal makes somebody wait.
-        let size = if bed.is_real() { 16_000_000 } else { 500_000 };
+        let size = if harness.is_real() { 16_000_000 } else { 500_000 };
         let tuning =
-            bed.options().tuning.with_queue_high_bytes(size + 5).with_queue_low_bytes(1_000);
-        let options = bed.options().with(|o| {
+            harness.options().tuning.with_queue_high_bytes(size + 5).with_queue_low_bytes(1_000);
+        let options = harness.options().with(|o| {
             o.connection.send_queue_bytes = size + 5;
             o.tuning = tuning;
         });
-        let server = bed.serve_with(probe, options.with(|o| o.connection.max_frame_bytes = size));
-        let mut raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let server =
+            harness.serve_with(probe, options.with(|o| o.connection.max_frame_bytes = size));
+        let mut raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         raw.stop_reading();
         let id = seen.connected()[0];
         server.send(id, 0, &vec![0; size]).expect("there is room");
         let again = server.send(id, 1, &vec![0; size]);
         assert!(matches!(again, Err(SendError::QueueFull { .. })), "{again:?}");
         raw.resume_reading();
-        bed.wait_for("room", || {
+        harness.wait_for("room", || {
             raw.received();
             seen.writable() == 1
         });
         server.send(id, 1, b"now").expect("there is room");
-        bed.read(&mut raw, size + 5);
-        assert_eq!(bed.read_frame(&mut raw), (1, b"now".to_vec()));
+        harness.read(&mut raw, size + 5);
+        assert_eq!(harness.read_frame(&mut raw), (1, b"now".to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
         assert_eq!(seen.writable(), 1, "once");
     });
 }
 
 /// A server that is played by the test.
-fn against(bed: &Bed<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
-    let client = bed.client_side(probe);
-    if bed.is_real() {
+fn against(harness: &Harness<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
+    let client = harness.client_side(probe);
+    if harness.is_real() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let to = Target::new(address.to_string());
@@ -200,10 +201,10 @@ fn against(bed: &Bed<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
         let (tcp, _) = listener.accept().expect("the client comes");
         (client, Raw::accepted(tcp))
     } else {
-        let listener = bed.world().serve("10.0.0.9:1").expect("a free address");
+        let listener = harness.world().serve("10.0.0.9:1").expect("a free address");
         let to = Target::new("10.0.0.9:1");
         client.connect(to.without_hello(), Line::default()).expect("there is room");
-        let raw = Raw::simulated(bed.until("the client", || listener.accept()));
+        let raw = Raw::simulated(harness.until("the client", || listener.accept()));
         (client, raw)
     }
 }
@@ -211,34 +212,34 @@ fn against(bed: &Bed<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
 /// Two ends that both stop reading would wait for ever: the connecting one gives up instead.
 #[test]
 fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = tenfold();
         let seen = probe.seen();
-        let (client, mut server) = against(bed, probe);
+        let (client, mut server) = against(harness, probe);
         server.stop_reading();
         for _ in 0..2_000 {
             server.send(&frame(0, b"question"));
         }
-        bed.wait_for("the end", || {
+        harness.wait_for("the end", || {
             server.unsent();
             seen.ends().len() == 1
         });
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::QueueFull);
         assert!(seen.ends()[0].unsent_bytes() > 0, "{}", seen.ends()[0]);
         drop(server);
-        bed.end(&client);
+        harness.end(&client);
     });
 }
 
 /// T7. Members of a group that do not read are closed by their own bound.
 #[test]
 fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
-    on_real_sockets(|bed| {
+    on_real_sockets(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raws: Vec<Raw> = (0..4).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("the peers", || seen.connected().len() == 4);
+        let server = harness.serve(probe);
+        let mut raws: Vec<Raw> = (0..4).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("the peers", || seen.connected().len() == 4);
         raws[0].stop_reading();
         let everyone = server.everyone();
         let mut received = [0; 4];
@@ -247,25 +248,25 @@ fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
             body[..4].copy_from_slice(&number.to_le_bytes());
             everyone.send(0, &body).expect("those who read have room");
             for (place, raw) in raws.iter_mut().enumerate().skip(1) {
-                let (_, body) = bed.read_frame(raw);
+                let (_, body) = harness.read_frame(raw);
                 assert_eq!(body[..4], number.to_le_bytes(), "member {place}");
                 received[place] += 1;
             }
         }
         assert_eq!(received, [0, 400, 400, 400]);
-        bed.wait_for("the end of one", || seen.ends().len() == 1);
+        harness.wait_for("the end of one", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::QueueFull);
         assert_eq!(everyone.len(), 3);
         drop(raws);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// What is posted to a connection does not give it turns that others should have.
 #[test]
 fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
-    on_real_sockets(|bed| {
-        let bed = bed.with(1, 4);
+    on_real_sockets(|harness| {
+        let harness = harness.with(1, 4);
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
@@ -277,10 +278,10 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&[frame(1, b"hold"), frame(2, b"").repeat(8_000)].concat());
-        bed.wait_for("the peer", || seen.connected().len() == 1 && raw.unsent() == 0);
+        harness.wait_for("the peer", || seen.connected().len() == 1 && raw.unsent() == 0);
         let (told, counts) = mpsc::channel();
         for _ in 0..100 {
             let told = told.clone();
@@ -292,36 +293,36 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
         }
         release.send(()).expect("it waits");
         let counts: Vec<u64> =
-            (0..100).map(|_| bed.until("a closure", || counts.try_recv().ok())).collect();
+            (0..100).map(|_| harness.until("a closure", || counts.try_recv().ok())).collect();
         assert!(counts[99] - counts[0] <= 256, "from {} to {}", counts[0], counts[99]);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// The peer's end is told in its turn, too: not while nothing may be delivered.
 #[test]
 fn an_end_waits_for_the_end_of_a_pause() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
         let pause = |peer: &mut Peer<'_, Probe>| {
             peer.pause_reading();
             Ok(())
         };
         server.run(id, pause).expect("it is up");
-        bed.world().run_for(Duration::from_millis(10));
+        harness.world().run_for(Duration::from_millis(10));
         raw.finish();
-        bed.world().run_for(Duration::from_secs(1));
+        harness.world().run_for(Duration::from_secs(1));
         assert!(seen.ends().is_empty());
         server.run(id, resume).expect("it is up");
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

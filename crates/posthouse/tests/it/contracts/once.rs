@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use posthouse::{Close, DisconnectKind, RunError, SendError};
 
-use crate::bed::{everywhere, in_simulation};
+use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, hello};
 
 /// Peers that come and go in every way, for a while. The probe checks what is told, and when.
 #[test]
 fn every_connection_is_told_once_and_in_order_however_it_ends() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new()
             .forgetting_messages()
             .on_connected(|peer| {
@@ -29,11 +29,11 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
                 }
             });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let rounds = if bed.is_real() { 300 } else { 40 };
+        let server = harness.serve(probe);
+        let rounds = if harness.is_real() { 300 } else { 40 };
         let mut stay: Vec<Raw> = Vec::new();
         for round in 0..rounds {
-            let mut raw = bed.dial(&server);
+            let mut raw = harness.dial(&server);
             raw.stop_reading();
             let words: [&[u8]; 3] = [b"bye", b"abort", b"hello"];
             raw.send(&frame(1, words[round % 3]));
@@ -49,16 +49,16 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
                 }
             }
         }
-        match bed.is_real() {
-            true => bed.wait_for("all peers", || server.stats().accepted == rounds as u64),
+        match harness.is_real() {
+            true => harness.wait_for("all peers", || server.stats().accepted == rounds as u64),
             // Who leaves the accept queue at once has never been there.
-            false => bed.world().run_for(Duration::from_secs(1)),
+            false => harness.world().run_for(Duration::from_secs(1)),
         }
         stay.drain(..).for_each(|mut raw| raw.finish());
-        bed.wait_for("the end of all", || server.stats().connections == 0);
-        let stats = bed.end(&server);
+        harness.wait_for("the end of all", || server.stats().connections == 0);
+        let stats = harness.end(&server);
         assert_eq!(stats.connected, stats.accepted, "{stats:?}");
-        assert!(stats.connected == rounds as u64 || !bed.is_real(), "{stats:?}");
+        assert!(stats.connected == rounds as u64 || !harness.is_real(), "{stats:?}");
         assert_eq!(seen.connected().len() as u64, stats.connected);
         assert_eq!(seen.ends().len() as u64, stats.connected);
     });
@@ -66,15 +66,16 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
 
 #[test]
 fn an_id_of_a_gone_connection_never_names_another() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
         // One slot: each connection gets the last one's.
-        let server = bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 1));
+        let server =
+            harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 1));
         let mut gone = Vec::new();
         for round in 1..=10 {
-            let mut raw = bed.dial(&server);
-            bed.wait_for("the peer", || seen.connected().len() == round);
+            let mut raw = harness.dial(&server);
+            harness.wait_for("the peer", || seen.connected().len() == round);
             let id = seen.connected()[round - 1];
             for old in &gone {
                 assert_ne!(*old, id);
@@ -84,12 +85,12 @@ fn an_id_of_a_gone_connection_never_names_another() {
                 assert!(server.peer(*old).is_none());
             }
             server.send(id, 0, b"for you").expect("it is up");
-            assert_eq!(bed.read_frame(&mut raw), (0, b"for you".to_vec()));
+            assert_eq!(harness.read_frame(&mut raw), (0, b"for you".to_vec()));
             drop(raw);
-            bed.wait_for("its end", || server.stats().connections == 0);
+            harness.wait_for("its end", || server.stats().connections == 0);
             gone.push(id);
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
@@ -97,12 +98,13 @@ fn an_id_of_a_gone_connection_never_names_another() {
 /// slot by then.
 #[test]
 fn posts_that_are_overtaken_by_the_end_reach_nobody() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 1));
-        let first = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let server =
+            harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 1));
+        let first = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
         server.close(id, Close::abort()).expect("it is up");
         // The worker has not seen it: all of this is taken, and none of it is sent.
@@ -110,22 +112,22 @@ fn posts_that_are_overtaken_by_the_end_reach_nobody() {
             server.send(id, 0, b"too late").expect("nobody knows yet");
         }
         server.run(id, |_| panic!("a closure of a connection that is gone")).expect("the same");
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].unsent_bytes(), 5 * 13, "what was left unsent is told");
         drop(first);
-        let mut second = bed.dial(&server);
-        bed.wait_for("another", || seen.connected().len() == 2);
+        let mut second = harness.dial(&server);
+        harness.wait_for("another", || seen.connected().len() == 2);
         server.send(seen.connected()[1], 0, b"for you").expect("it is up");
-        assert_eq!(bed.read_frame(&mut second), (0, b"for you".to_vec()));
+        assert_eq!(harness.read_frame(&mut second), (0, b"for you".to_vec()));
         assert_eq!(server.peers()[0].queued_bytes, 0);
         drop(second);
-        assert_eq!(bed.end(&server).panics, 0);
+        assert_eq!(harness.end(&server).panics, 0);
     });
 }
 
 #[test]
 fn what_was_left_unsent_is_told() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let size = 20 << 20;
         let probe = Probe::new().on_received(move |peer, message| {
             if message.payload() == b"abort" {
@@ -136,25 +138,25 @@ fn what_was_left_unsent_is_told() {
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 28);
+        let tuning = harness.options().tuning.with_queue_high_bytes(1 << 28);
         let (max_frame, send_queue_bytes) = (10 << 20, 1 << 28);
-        let options = bed.options().with(|o| {
+        let options = harness.options().with(|o| {
             o.connection.max_frame_bytes = max_frame;
             o.connection.send_queue_bytes = send_queue_bytes;
             o.tuning = tuning;
         });
-        let server = bed.serve_with(probe, options);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve_with(probe, options);
+        let mut raw = harness.dial(&server);
         raw.stop_reading();
         raw.send(&frame(0, b"fill"));
         raw.send(&frame(0, b"abort"));
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Closed);
         assert!(why.unsent_bytes() > 0 && why.unsent_bytes() <= size + 10, "{why}");
         assert!(why.to_string().contains("bytes unsent"), "{why}");
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
@@ -162,7 +164,7 @@ fn what_was_left_unsent_is_told() {
 /// overtook on its way.
 #[test]
 fn what_was_taken_was_sent_or_is_told_as_unsent() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let told = Arc::new(AtomicU64::new(0));
         let sum = told.clone();
         let probe = Probe::new()
@@ -175,11 +177,11 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
                 sum.store(sent + why.unsent_bytes(), Ordering::SeqCst);
             });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        for round in 1..=if bed.is_real() { 30 } else { 3 } {
-            let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        for round in 1..=if harness.is_real() { 30 } else { 3 } {
+            let mut raw = harness.dial(&server);
             raw.stop_reading();
-            bed.wait_for("the peer", || seen.connected().len() == round);
+            harness.wait_for("the peer", || seen.connected().len() == round);
             let id = seen.connected()[round - 1];
             let taken = AtomicU64::new(12);
             let send = || match server.send(id, 0, &[0; 95]) {
@@ -187,7 +189,7 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
                 Err(SendError::NotConnected) => {}
                 Err(error) => panic!("{error:?}"),
             };
-            if bed.is_real() {
+            if harness.is_real() {
                 std::thread::scope(|scope| {
                     (0..2).for_each(|_| drop(scope.spawn(|| (0..300).for_each(|_| send()))));
                     raw.reset();
@@ -196,21 +198,21 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
                 raw.reset();
                 for _ in 0..200 {
                     send();
-                    bed.world().run_for(Duration::from_micros(11));
+                    harness.world().run_for(Duration::from_micros(11));
                 }
             }
-            bed.wait_for("the end", || server.stats().connections == 0);
+            harness.wait_for("the end", || server.stats().connections == 0);
             let (taken, told) = (taken.load(Ordering::SeqCst), told.load(Ordering::SeqCst));
-            assert_eq!(taken, told, "taken and told on {bed:?}");
+            assert_eq!(taken, told, "taken and told on {harness:?}");
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A group has those members that are up: who ends leaves by itself, who left is not in it.
 #[test]
 fn a_group_forgets_who_is_gone() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_connected(|peer| {
             let (red, blue) = (peer.endpoint().group("red"), peer.endpoint().group("blue"));
             peer.join(&red);
@@ -220,32 +222,32 @@ fn a_group_forgets_who_is_gone() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
+        let server = harness.serve(probe);
         let (red, blue) = (server.group("red"), server.group("blue"));
-        let mut raws: Vec<Raw> = (0..3).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("the peers", || seen.connected().len() == 3);
-        bed.wait_for("the members", || (red.len(), server.everyone().len()) == (3, 3));
-        bed.wait_for("their leave", || blue.is_empty());
+        let mut raws: Vec<Raw> = (0..3).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("the peers", || seen.connected().len() == 3);
+        harness.wait_for("the members", || (red.len(), server.everyone().len()) == (3, 3));
+        harness.wait_for("their leave", || blue.is_empty());
         blue.send(0, b"to nobody").expect("there is room");
         red.send_except(seen.connected()[0], 1, b"to two").expect("there is room");
         red.send(2, b"to all").expect("there is room");
         let mut first = Vec::new();
         for raw in &mut raws {
-            first.push(bed.read_frame(raw).0);
+            first.push(harness.read_frame(raw).0);
         }
         first.sort_unstable();
         assert_eq!(first, [1, 1, 2]);
         drop(raws);
-        bed.wait_for("their end", || server.stats().connections == 0);
+        harness.wait_for("their end", || server.stats().connections == 0);
         assert_eq!((red.len(), server.everyone().len()), (0, 0));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Timers of a connection and closures sent to it do not outlive it.
 #[test]
 fn nothing_runs_after_disconnected() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let late = Arc::new(AtomicU64::new(0));
         let count = late.clone();
         let probe = Probe::new().on_connected(move |peer| {
@@ -257,15 +259,15 @@ fn nothing_runs_after_disconnected() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&hello(1_000, 1 << 20));
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         drop(raw);
-        bed.wait_for("its end", || seen.ends().len() == 1);
-        bed.world().run_for(Duration::from_secs(60));
+        harness.wait_for("its end", || seen.ends().len() == 1);
+        harness.world().run_for(Duration::from_secs(60));
         assert_eq!(late.load(Ordering::SeqCst), 0);
         assert_eq!(seen.told().len(), 2);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use posthouse::{Close, Endpoint, Group, PeerId, ReadMode};
 
-use crate::bed::{Bed, Options, everywhere, on_real_sockets, target};
+use crate::harness::{Harness, Options, everywhere, on_real_sockets, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame};
 
@@ -22,15 +22,15 @@ fn numbered(number: u64) -> Vec<u8> {
     body
 }
 
-fn roomy(bed: &Bed<'_>) -> Options {
+fn roomy(harness: &Harness<'_>) -> Options {
     // Small buffers and turns: many completions, many turns.
-    let tuning = bed
+    let tuning = harness
         .options()
         .tuning
         .with_receive_buffer_bytes(1024)
         .with_turn_messages(5)
         .with_queue_high_bytes(1 << 26);
-    bed.options().with(|o| {
+    harness.options().with(|o| {
         o.connection.send_queue_bytes = 1 << 26;
         o.tuning = tuning;
     })
@@ -38,18 +38,18 @@ fn roomy(bed: &Bed<'_>) -> Options {
 
 #[test]
 fn messages_arrive_in_order_with_sixteen_workers_and_thirty_two_pending_reads() {
-    everywhere(|bed| in_order_with_many_reads(bed, ReadMode::ZeroByte));
+    everywhere(|harness| in_order_with_many_reads(harness, ReadMode::ZeroByte));
 }
 
 /// The system has memory for all of them.
 #[cfg(windows)]
 #[test]
 fn messages_arrive_in_order_with_sixteen_workers_and_thirty_two_posted_reads() {
-    on_real_sockets(|bed| in_order_with_many_reads(bed, ReadMode::Pending));
+    on_real_sockets(|harness| in_order_with_many_reads(harness, ReadMode::Pending));
 }
 
-fn in_order_with_many_reads(bed: &Bed<'_>, read_mode: ReadMode) {
-    let bed = bed.with(16, 32);
+fn in_order_with_many_reads(harness: &Harness<'_>, read_mode: ReadMode) {
+    let harness = harness.with(16, 32);
     let probe = Probe::new().forgetting_messages().on_received(|peer, message| {
         let expected = peer.state().count;
         peer.state_mut().count += 1;
@@ -60,11 +60,11 @@ fn in_order_with_many_reads(bed: &Bed<'_>, read_mode: ReadMode) {
         Ok(())
     });
     let seen = probe.seen();
-    let mut options = roomy(&bed);
+    let mut options = roomy(&harness);
     options.tuning.read_mode = read_mode;
-    let server = bed.serve_with(probe, options);
-    let (peers, messages) = if bed.is_real() { (16, 3_000) } else { (3, 150) };
-    let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
+    let server = harness.serve_with(probe, options);
+    let (peers, messages) = if harness.is_real() { (16, 3_000) } else { (3, 150) };
+    let mut raws: Vec<Raw> = (0..peers).map(|_| harness.dial(&server)).collect();
     let stream: Vec<u8> = (0..messages).flat_map(|n| frame(0, &numbered(n))).collect();
     for (turn, piece) in stream.chunks(stream.len() / 50 + 1).enumerate() {
         for raw in &mut raws {
@@ -75,13 +75,13 @@ fn in_order_with_many_reads(bed: &Bed<'_>, read_mode: ReadMode) {
     }
     for raw in &mut raws {
         for expected in 0..messages {
-            let (_, body) = bed.read_frame(raw);
-            assert_eq!(body, numbered(expected), "an echo out of order on {bed:?}");
+            let (_, body) = harness.read_frame(raw);
+            assert_eq!(body, numbered(expected), "an echo out of order on {harness:?}");
         }
     }
     assert!(seen.ends().is_empty(), "a message out of order: {:?}", seen.ends());
     drop(raws);
-    bed.end(&server);
+    harness.end(&server);
 }
 
 /// All ways for one thread to send, in turns.
@@ -113,40 +113,40 @@ fn joining() -> Probe {
 
 #[test]
 fn what_one_thread_sends_in_any_way_leaves_in_the_order_of_its_calls() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = joining();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, roomy(bed));
-        let mut raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let server = harness.serve_with(probe, roomy(harness));
+        let mut raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         let (peer, group) = (seen.connected()[0], server.group("all"));
-        bed.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
-        let messages = if bed.is_real() { 5_000 } else { 300 };
+        harness.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
+        let messages = if harness.is_real() { 5_000 } else { 300 };
         for next in 0..messages {
             send_in_some_way(&server, &group, peer, next);
-            if next % 50 == 0 && !bed.is_real() {
-                bed.world().run_for(Duration::from_micros(30));
+            if next % 50 == 0 && !harness.is_real() {
+                harness.world().run_for(Duration::from_micros(30));
             }
         }
         for expected in 0..messages {
-            assert_eq!(bed.read_frame(&mut raw).1, numbered(expected), "on {bed:?}");
+            assert_eq!(harness.read_frame(&mut raw).1, numbered(expected), "on {harness:?}");
         }
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn each_of_several_threads_keeps_its_own_order() {
     const EACH: u64 = 1_000;
-    on_real_sockets(|bed| {
+    on_real_sockets(|harness| {
         let probe = joining();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, roomy(bed));
-        let mut raw = bed.dial(&server);
-        bed.wait_for("the peer", || seen.connected().len() == 1);
+        let server = harness.serve_with(probe, roomy(harness));
+        let mut raw = harness.dial(&server);
+        harness.wait_for("the peer", || seen.connected().len() == 1);
         let (peer, group) = (seen.connected()[0], server.group("all"));
-        bed.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
+        harness.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (server, group) = (&server, &group);
@@ -159,26 +159,26 @@ fn each_of_several_threads_keeps_its_own_order() {
         });
         let mut next = [0; 4];
         for _ in 0..4 * EACH {
-            let got = number(&bed.read_frame(&mut raw).1);
+            let got = number(&harness.read_frame(&mut raw).1);
             let (thread, number) = ((got >> 32) as usize, got & 0xffff_ffff);
             assert_eq!(number, next[thread], "thread {thread}");
             next[thread] += 1;
         }
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Both sides at once, requests between messages.
 #[test]
 fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_requested(|_, message, responder| {
             responder.reply(1, message.payload());
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve_with(probe, roomy(bed));
+        let server = harness.serve_with(probe, roomy(harness));
         let client = Probe::new().on_connected(|peer| {
             for next in 0..200 {
                 if next % 3 == 0 {
@@ -189,13 +189,13 @@ fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
             }
             Ok(())
         });
-        let client = bed.client_side(client);
+        let client = harness.client_side(client);
         client.connect(target(&server), Line::default()).expect("there is room");
-        bed.wait_for("all of them", || seen.len() > 200);
+        harness.wait_for("all of them", || seen.len() > 200);
         for (expected, (_, body)) in seen.messages().into_iter().enumerate() {
             assert_eq!(body, numbered(expected as u64));
         }
-        bed.end(&client);
-        bed.end(&server);
+        harness.end(&client);
+        harness.end(&server);
     });
 }

@@ -7,29 +7,29 @@ use posthouse::{
     Close, DisconnectKind, DisconnectReason, Fault, HandlerResult, OrClose, Peer, Stats,
 };
 
-use crate::bed::{Bed, everywhere, target};
+use crate::harness::{Harness, everywhere, target};
 use crate::log;
 use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
 /// A server closes like this: its own reason, the other side's, and the server's last figures.
 fn closed(
-    bed: &Bed<'_>,
+    harness: &Harness<'_>,
     close: impl Fn(&[u8]) -> HandlerResult + Send + Sync + 'static,
 ) -> (DisconnectReason, DisconnectReason, Stats) {
     let server = Probe::new().on_received(move |_, message| close(message.payload()));
     let here = server.seen();
-    let server = bed.serve(server);
+    let server = harness.serve(server);
     let client = Probe::new().on_connected(|peer: &mut Peer<'_, Probe>| {
         peer.send(40, b"no number");
         Ok(())
     });
     let there = client.seen();
-    let client = bed.client_side(client);
+    let client = harness.client_side(client);
     client.connect(target(&server), Line::default()).expect("there is room");
-    bed.wait_for("both ends", || here.ends().len() + there.ends().len() == 2);
-    bed.end(&client);
-    let stats = bed.end(&server);
+    harness.wait_for("both ends", || here.ends().len() + there.ends().len() == 2);
+    harness.end(&client);
+    let stats = harness.end(&server);
     let there = there.ends()[0].clone();
     assert_eq!((there.kind(), there.fault()), (DisconnectKind::Ended, Fault::Peer));
     (here.ends()[0].clone(), there, stats)
@@ -42,9 +42,9 @@ fn parse(payload: &[u8]) -> Result<u32, Box<dyn Error>> {
 #[test]
 fn a_peers_fault_is_told_to_the_peer_and_counted_as_its_own() {
     log::keep();
-    everywhere(|bed| {
+    everywhere(|harness| {
         log::clear();
-        let (here, there, stats) = closed(bed, |payload| {
+        let (here, there, stats) = closed(harness, |payload| {
             let close = |e| Close::peer_fault(1_000, e).retry_after(Duration::from_millis(2_500));
             parse(payload).map(drop).map_err(close)
         });
@@ -63,7 +63,7 @@ fn a_peers_fault_is_told_to_the_peer_and_counted_as_its_own() {
 #[test]
 fn a_failure_of_the_program_is_not_told_to_the_peer() {
     log::keep();
-    everywhere(|bed| {
+    everywhere(|harness| {
         let ways: [fn(&[u8]) -> HandlerResult; 4] = [
             |payload| Err(Close::internal(parse(payload).unwrap_err())),
             |payload| parse(payload).map(drop).or_close(),
@@ -79,7 +79,7 @@ fn a_failure_of_the_program_is_not_told_to_the_peer() {
         ];
         for way in ways {
             log::clear();
-            let (here, there, stats) = closed(bed, way);
+            let (here, there, stats) = closed(harness, way);
             assert_eq!((here.kind(), here.fault()), (DisconnectKind::Closed, Fault::Local));
             assert!(here.to_string().contains("invalid digit"), "{here}");
             assert_eq!((there.code(), there.text()), (Some(8), Some("internal error")));
@@ -92,8 +92,8 @@ fn a_failure_of_the_program_is_not_told_to_the_peer() {
 
 #[test]
 fn a_plain_goodbye_has_a_code_and_no_text() {
-    everywhere(|bed| {
-        let (here, there, stats) = closed(bed, |_| Err(Close::graceful().log("enough")));
+    everywhere(|harness| {
+        let (here, there, stats) = closed(harness, |_| Err(Close::graceful().log("enough")));
         assert_eq!((here.kind(), here.fault()), (DisconnectKind::Closed, Fault::Local));
         assert!(here.to_string().contains("enough"), "{here}");
         assert_eq!((there.code(), there.text()), (Some(0), Some("")));
@@ -104,18 +104,18 @@ fn a_plain_goodbye_has_a_code_and_no_text() {
 /// Where there is no goodbye there is nothing to read from it.
 #[test]
 fn an_end_without_a_goodbye_has_no_code() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&frame(40, b"hello"));
         raw.finish();
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!((why.kind(), why.fault()), (DisconnectKind::Ended, Fault::Peer));
         assert_eq!((why.code(), why.text(), why.retry_after()), (None, None, None));
         drop(raw);
-        assert_eq!(bed.end(&server).peer_faults, 0, "to end is no fault");
+        assert_eq!(harness.end(&server).peer_faults, 0, "to end is no fault");
     });
 }

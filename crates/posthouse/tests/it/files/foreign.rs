@@ -7,8 +7,8 @@ use std::process::Command;
 
 use posthouse::{Endpoint, TransferErrorKind};
 
-use super::carrier::{Carrier, failed, serve};
-use crate::bed::{Bed, on_real_sockets};
+use super::file_handler::{FileHandler, failed, serve};
+use crate::harness::{Harness, on_real_sockets};
 use crate::store::content;
 
 const SCRIPT: &str =
@@ -16,7 +16,7 @@ const SCRIPT: &str =
 const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
 /// Runs the scenario on real sockets, if there is a Python.
-fn with_python(scenario: impl Fn(&Bed<'_>)) {
+fn with_python(scenario: impl Fn(&Harness<'_>)) {
     match Command::new("python3").arg("--version").output() {
         Ok(_) => on_real_sockets(scenario),
         Err(why) if std::env::var_os(NEED_ALL).is_none() => {
@@ -27,7 +27,7 @@ fn with_python(scenario: impl Fn(&Bed<'_>)) {
 }
 
 /// Runs the client; its exit code, and what it said.
-fn python(server: &Endpoint<Carrier>, arguments: &[&str]) -> (i32, String) {
+fn python(server: &Endpoint<FileHandler>, arguments: &[&str]) -> (i32, String) {
     let address = server.addresses()[0].socket_addr();
     let output = Command::new("python3")
         .args(["-B", SCRIPT, &address.ip().to_string(), &address.port().to_string()])
@@ -46,9 +46,9 @@ fn text(path: &Path) -> &str {
 #[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_sends_a_file_and_fetches_it_again() {
-    with_python(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, log) = serve(bed, &there.directory());
+    with_python(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, log) = serve(harness, &there.directory());
         let sent = here.path().join("sent");
         for (name, bytes) in [("empty", 0), ("sub/dir/file", 150_000)] {
             here.write("sent", &content(1, bytes));
@@ -70,38 +70,38 @@ fn a_python_client_sends_a_file_and_fetches_it_again() {
             }
         }
         assert_eq!(here.files(), ["empty", "sent", "sub-dir-file"], "no part is left");
-        assert!(log.wait(bed, 8).result().is_ok());
+        assert!(log.wait(harness, 8).result().is_ok());
         assert!(log.transfers().iter().all(|transfer| transfer.result().is_ok()));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_goes_on_with_what_was_cut() {
-    with_python(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, log) = serve(bed, &there.directory());
+    with_python(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, log) = serve(harness, &there.directory());
         let (file, other) = (content(1, 150_000), content(2, 150_000));
         here.write("file", &file);
         let path = here.path().join("file");
         let cut = |bytes: &str, ends: usize| {
             let (code, said) = python(&server, &["put", text(&path), "--cut", bytes]);
             assert_eq!((code, said), (3, format!("cut after {bytes} bytes")));
-            bed.wait_for("the end of that", || log.ends().len() == ends);
+            harness.wait_for("the end of that", || log.ends().len() == ends);
             there.parts().iter().map(Vec::len).sum::<usize>()
         };
         assert_eq!(cut("60000", 1), 60_000);
-        let told = failed(&log.wait(bed, 1));
+        let told = failed(&log.wait(harness, 1));
         assert_eq!(told, Some(TransferErrorKind::Disconnected));
         let (code, said) = python(&server, &["put", text(&path)]);
         assert_eq!((code, said), (0, "sent 90000 bytes from 60000 on".to_owned()));
         assert!(there.read("file").expect("it is there") == file);
-        bed.wait_for("no part", || there.parts().is_empty());
+        harness.wait_for("no part", || there.parts().is_empty());
 
         // The same name, size and time, and other bytes: it begins anew, in both directions.
         there.remove("file");
-        bed.wait_for("that client's end", || log.ends().len() == 2);
+        harness.wait_for("that client's end", || log.ends().len() == 2);
         assert_eq!(cut("70000", 3), 70_000);
         here.rewrite("file", &other);
         let (code, said) = python(&server, &["put", text(&path)]);
@@ -119,16 +119,16 @@ fn a_python_client_goes_on_with_what_was_cut() {
             here.remove("back");
         }
         assert_eq!(here.files(), ["file"], "no part is left");
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
 #[test]
 fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
-    with_python(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, _log) = serve(bed, &there.directory());
+    with_python(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, _log) = serve(harness, &there.directory());
         assert_eq!(python(&server, &["list"]), (0, String::new()));
         let mut names: Vec<String> =
             (0..300).map(|n| format!("{}/{:0>240}", ["a", "a-b", "b"][n % 3], n)).collect();
@@ -156,6 +156,6 @@ fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
             assert!(code == 1 && said.starts_with(words), "{arguments:?}: {code}, {said}");
         }
         assert_eq!(here.files(), ["other size", "same size"]);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -1,6 +1,6 @@
 //! Frames of transfers, as a peer without the framework writes and reads them.
 
-use crate::bed::Bed;
+use crate::harness::Harness;
 use crate::raw::Raw;
 
 pub const OFFER: u8 = 10;
@@ -10,16 +10,16 @@ pub const DONE: u8 = 14;
 pub const ABORT: u8 = 15;
 
 /// A hello that can transfer files, of a peer that takes payloads of this size.
-pub fn greet_with(bed: &Bed<'_>, raw: &mut Raw, payload_bytes_max: u32) {
+pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
     let mut hello = crate::raw::hello(0, payload_bytes_max);
     hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
     raw.send(&hello);
-    let (kind, _) = bed.read_frame(raw);
+    let (kind, _) = harness.read_frame(raw);
     assert_eq!(kind, 4, "the answer");
 }
 
-pub fn greet(bed: &Bed<'_>, raw: &mut Raw) {
-    greet_with(bed, raw, 1 << 20);
+pub fn greet(harness: &Harness<'_>, raw: &mut Raw) {
+    greet_with(harness, raw, 1 << 20);
 }
 
 pub fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {
@@ -47,9 +47,9 @@ pub fn numbered(id: u32, rest: &[u8]) -> Vec<u8> {
 }
 
 /// The next abort for this id: its code and text.
-pub fn aborted(bed: &Bed<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
+pub fn aborted(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
     loop {
-        let (kind, payload) = bed.read_frame(raw);
+        let (kind, payload) = harness.read_frame(raw);
         if kind == ABORT && payload[..4] == id.to_le_bytes() {
             let code = u16::from_le_bytes([payload[4], payload[5]]);
             return (code, String::from_utf8_lossy(&payload[6..]).into_owned());
@@ -58,8 +58,8 @@ pub fn aborted(bed: &Bed<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
     }
 }
 
-pub fn accepted(bed: &Bed<'_>, raw: &mut Raw) -> (u64, u64) {
-    let (kind, payload) = bed.read_frame(raw);
+pub fn accepted(harness: &Harness<'_>, raw: &mut Raw) -> (u64, u64) {
+    let (kind, payload) = harness.read_frame(raw);
     assert_eq!(kind, ACCEPT, "{payload:?}");
     let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
     (word(4), word(12))

@@ -2,9 +2,9 @@
 
 use posthouse::{ClientError, TransferErrorKind};
 
-use super::carrier::{failed, serve};
+use super::file_handler::{failed, serve};
 use super::frames::{OFFER, aborted, accepted, greet, offer};
-use crate::bed::{everywhere, in_simulation};
+use crate::harness::{everywhere, in_simulation};
 use crate::store::content;
 
 /// T17: what a peer says, whatever its own side would have checked.
@@ -30,22 +30,22 @@ fn a_name_that_may_not_be_is_refused_and_the_next_offer_is_heard() {
         b"\xff\xfe",
         b".posthouse/x",
     ];
-    everywhere(|bed| {
-        let there = bed.store("there");
-        let (server, log) = serve(bed, &there.directory());
-        let mut raw = bed.dial(&server);
-        greet(bed, &mut raw);
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve(harness, &there.directory());
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
         let mut id = 1;
         for name in names.into_iter().chain([&vec![b'x'; 300][..], &vec![b'x'; 2000]]) {
             raw.send_frame(OFFER, &offer(id, 1, name));
-            let (code, text) = aborted(bed, &mut raw, id);
+            let (code, text) = aborted(harness, &mut raw, id);
             assert_eq!(code, 8, "{name:?}: {text}");
             assert!(!text.contains(['\n', '\0']), "{text:?}");
             id += 2;
         }
         raw.send_frame(OFFER, &offer(id, 0, b"right"));
-        assert_eq!(accepted(bed, &mut raw), (0, 0));
-        bed.end(&server);
+        assert_eq!(accepted(harness, &mut raw), (0, 0));
+        harness.end(&server);
         assert!(there.files().is_empty() && log.transfers().len() == 1);
     });
 }
@@ -53,24 +53,24 @@ fn a_name_that_may_not_be_is_refused_and_the_next_offer_is_heard() {
 /// T22.
 #[test]
 fn a_full_disk_fails_one_transfer_and_what_came_is_kept_for_the_next() {
-    in_simulation(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    in_simulation(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         here.write("large", &content(1, 100_000));
         here.write("small", &content(2, 100));
-        bed.world().disk("there").capacity(60_000);
-        let (server, log) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+        harness.world().disk("there").capacity(60_000);
+        let (server, log) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         let error = client.put("large", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
         assert_eq!(error.kind(), TransferErrorKind::NoSpace, "{error}");
-        assert_eq!(failed(&log.wait(bed, 1)), Some(TransferErrorKind::NoSpace));
+        assert_eq!(failed(&log.wait(harness, 1)), Some(TransferErrorKind::NoSpace));
         assert!(there.files().is_empty());
-        bed.world().disk("there").capacity(1_000_000);
+        harness.world().disk("there").capacity(1_000_000);
         client.put("small", &here.directory()).expect("there is room");
         client.put("large", &here.directory()).expect("there is room now");
-        assert!(log.wait(bed, 3).handle().resumed_from() > 0, "it went on");
+        assert!(log.wait(harness, 3).handle().resumed_from() > 0, "it went on");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
         assert!(there.read("large").expect("there") == content(1, 100_000));
     });
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use posthouse::sim::{Disk, Faults};
 use posthouse::{DisconnectKind, Endpoint, Source};
 
-use super::carrier::{Carrier, Log, serve_with, visit};
-use crate::bed::{Bed, in_simulation};
+use super::file_handler::{FileHandler, Log, serve_with, visit};
+use crate::harness::{Harness, in_simulation};
 use crate::store::{Store, content};
 
 /// How long past its deadline a shutdown waits for what cannot be cancelled.
@@ -15,25 +15,25 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 /// A server whose disk hangs when so much of each file has come, and a peer that sends it some.
 fn hung(
-    bed: &Bed<'_>,
+    harness: &Harness<'_>,
     files: u64,
     bytes: u64,
-) -> (Endpoint<Carrier>, Log, Endpoint<Carrier>, Disk) {
-    let (here, disk) = (bed.store("here"), bed.world().disk("there"));
-    let tuning = bed.options().tuning.with_chunk_bytes(1024).with_transfer_window_bytes(4096);
-    let options = bed.options().with(|o| o.tuning = tuning);
-    let (server, log) = serve_with(bed, &disk.directory(), options);
+) -> (Endpoint<FileHandler>, Log, Endpoint<FileHandler>, Disk) {
+    let (here, disk) = (harness.store("here"), harness.world().disk("there"));
+    let tuning = harness.options().tuning.with_chunk_bytes(1024).with_transfer_window_bytes(4096);
+    let options = harness.options().with(|o| o.tuning = tuning);
+    let (server, log) = serve_with(harness, &disk.directory(), options);
     for number in 0..files {
         here.write(&format!("n{number}"), &content(number, 100_000));
     }
     let directory = here.directory();
-    let (visitor, _) = visit(bed, &server, move |peer| {
+    let (visitor, _) = visit(harness, &server, move |peer| {
         for number in 0..files {
             let _ = peer.offer_file(Source::new(&directory, format!("n{number}")));
         }
         Ok(())
     });
-    bed.wait_for("a beginning", || {
+    harness.wait_for("a beginning", || {
         let parts = disk.parts();
         let come: u64 = parts.iter().map(|(_, part)| part.len() as u64).sum();
         server.stats().connected == 1 && come >= files * bytes
@@ -43,57 +43,57 @@ fn hung(
 }
 
 /// Ends an endpoint whose disk hangs: so many operations must be left, and nothing else.
-fn end_hung(bed: &Bed<'_>, server: &Endpoint<Carrier>) -> u64 {
-    let before = bed.world().now();
+fn end_hung(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> u64 {
+    let before = harness.world().now();
     server.shutdown(DEADLINE);
     server.wait().expect("no callback waits here");
-    let took = bed.world().now() - before;
+    let took = harness.world().now() - before;
     assert!((DEADLINE + GIVE_UP_AFTER..DEADLINE + GIVE_UP_AFTER * 2).contains(&took), "{took:?}");
     let stats = server.stats();
     let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
-    assert_eq!(left, (0, 0, 0, 0), "left on {bed:?}: {stats:?}");
+    assert_eq!(left, (0, 0, 0, 0), "left on {harness:?}: {stats:?}");
     assert_eq!(stats.connected, stats.disconnected, "{stats:?}");
     stats.operations_submitted - stats.operations_completed
 }
 
 #[test]
 fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
-    in_simulation(|bed| {
-        let files = 1 + bed.world().seed() % 3;
-        let (server, log, visitor, disk) = hung(bed, files, bed.world().seed() * 2_000);
-        bed.world().run_for(Duration::from_secs(5));
+    in_simulation(|harness| {
+        let files = 1 + harness.world().seed() % 3;
+        let (server, log, visitor, disk) = hung(harness, files, harness.world().seed() * 2_000);
+        harness.world().run_for(Duration::from_secs(5));
         assert_eq!(server.stats().connections, 1, "without a shutdown it stays");
-        let leaked = end_hung(bed, &server);
+        let leaked = end_hung(harness, &server);
         assert!((1..=files + 1).contains(&leaked), "one for each file, and a chore: {leaked}");
         assert_eq!(log.ends().len(), 1);
         assert_eq!(log.transfers().len() as u64, files, "each is told once: {:?}", log.order());
-        bed.end(&visitor);
+        harness.end(&visitor);
         // Whatever it does when it comes back concerns nobody.
         disk.resume();
-        bed.world().settle();
+        harness.world().settle();
         drop(server);
     });
 }
 
 /// A server whose disk hangs while it sends a file that it knows, and a peer that gets it here.
 fn hung_with_known(
-    bed: &Bed<'_>,
+    harness: &Harness<'_>,
     bytes: usize,
     here: &Store,
-) -> (Endpoint<Carrier>, Log, Endpoint<Carrier>, Disk) {
-    let disk = bed.world().disk("there");
+) -> (Endpoint<FileHandler>, Log, Endpoint<FileHandler>, Disk) {
+    let disk = harness.world().disk("there");
     disk.write("file", &content(1, bytes));
-    let (server, log) = serve_with(bed, &disk.directory(), bed.options());
-    let client = bed.client(&server);
-    client.get("file", &bed.store("first").directory()).expect("it comes");
+    let (server, log) = serve_with(harness, &disk.directory(), harness.options());
+    let client = harness.client(&server);
+    client.get("file", &harness.store("first").directory()).expect("it comes");
     client.close();
     let to = here.directory();
-    let (visitor, _) = visit(bed, &server, move |peer| {
+    let (visitor, _) = visit(harness, &server, move |peer| {
         let _ = peer.fetch_file("file", &to);
         Ok(())
     });
-    bed.wait_for("a second", || server.stats().connected == 2);
-    bed.world().run_for(Duration::from_micros(bed.world().seed() * 300));
+    harness.wait_for("a second", || server.stats().connected == 2);
+    harness.world().run_for(Duration::from_micros(harness.world().seed() * 300));
     disk.hang();
     (server, log, visitor, disk)
 }
@@ -101,10 +101,10 @@ fn hung_with_known(
 /// The system sends a known file by itself; that it cannot holds up nobody.
 #[test]
 fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
-    in_simulation(|bed| {
-        let here = bed.store("here");
-        let (server, log, visitor, disk) = hung_with_known(bed, 100_000, &here);
-        bed.world().run_for(Duration::from_secs(2));
+    in_simulation(|harness| {
+        let here = harness.store("here");
+        let (server, log, visitor, disk) = hung_with_known(harness, 100_000, &here);
+        harness.world().run_for(Duration::from_secs(2));
         // A read, or a look at what the file is now, may be left; a send is not.
         server.shutdown(DEADLINE);
         server.wait().expect("no callback waits here");
@@ -113,74 +113,74 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
         assert_eq!(left, (0, 0, 0), "{stats:?}");
         assert!(stats.operations_submitted - stats.operations_completed <= 1, "{stats:?}");
         assert_eq!(log.ends().len(), 2);
-        bed.end(&visitor);
+        harness.end(&visitor);
         disk.resume();
-        bed.world().settle();
+        harness.world().settle();
     });
 }
 
 /// Without a shutdown a transfer waits, and the connection goes on.
 #[test]
 fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
-    in_simulation(|bed| {
-        let here = bed.store("here");
-        let (server, log, visitor, disk) = hung_with_known(bed, 400_000, &here);
+    in_simulation(|harness| {
+        let here = harness.store("here");
+        let (server, log, visitor, disk) = hung_with_known(harness, 400_000, &here);
         // Less than the patience of who asked for it.
-        bed.world().run_for(Duration::from_secs(20));
+        harness.world().run_for(Duration::from_secs(20));
         assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
         disk.resume();
-        bed.wait_for("it", || here.read("file").is_some());
+        harness.wait_for("it", || here.read("file").is_some());
         assert_eq!(here.read("file"), Some(content(1, 400_000)));
-        bed.end(&visitor);
-        bed.end(&server);
+        harness.end(&visitor);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn who_closed_because_of_the_shutdown_hears_what_it_was_given_up_for() {
-    in_simulation(|bed| {
-        let (server, log, visitor, _disk) = hung(bed, 1, 3_000);
-        bed.world().run_for(Duration::from_secs(1));
-        end_hung(bed, &server);
+    in_simulation(|harness| {
+        let (server, log, visitor, _disk) = hung(harness, 1, 3_000);
+        harness.world().run_for(Duration::from_secs(1));
+        end_hung(harness, &server);
         let why = &log.ends()[0];
         assert_eq!(why.kind(), DisconnectKind::Shutdown);
         let text = why.to_string();
         assert!(text.contains(": receiving n0 ("), "{text}");
-        bed.end(&visitor);
+        harness.end(&visitor);
     });
 }
 
 #[test]
 fn what_comes_late_meets_nobody() {
-    in_simulation(|bed| {
-        let bed = &bed.with(1, 4);
-        let (server, log, visitor, disk) = hung(bed, 2, 3_000);
-        let here = bed.store("elsewhere");
+    in_simulation(|harness| {
+        let harness = &harness.with(1, 4);
+        let (server, log, visitor, disk) = hung(harness, 2, 3_000);
+        let here = harness.store("elsewhere");
         here.write("other", b"what the server never looks at");
         let directory = here.directory();
-        let (more, _) = visit(bed, &server, move |peer| {
+        let (more, _) = visit(harness, &server, move |peer| {
             let _ = peer.offer_file(Source::new(&directory, "other"));
             Ok(())
         });
-        bed.wait_for("a second", || server.stats().connected == 2);
-        bed.world().run_for(Duration::from_secs(1));
+        harness.wait_for("a second", || server.stats().connected == 2);
+        harness.world().run_for(Duration::from_secs(1));
         // It takes a while to close a socket, so that there is a time between the two ends.
         let (zero, slow) = (Duration::ZERO, Duration::from_millis(900));
-        bed.world().faults(Faults {
+        harness.world().faults(Faults {
             immediate_ppm: 0,
             completion_delay: slow..=slow * 2,
             disk_delay: zero..=zero,
             ..Faults::none()
         });
         server.shutdown(DEADLINE);
-        bed.wait_for("the first end", || !log.ends().is_empty());
+        harness.wait_for("the first end", || !log.ends().is_empty());
         assert_eq!(log.ends().len(), 1, "the other's socket is still being closed");
         disk.resume();
         server.wait().expect("no callback waits here");
         assert_eq!(log.ends().len(), 2);
         assert_eq!(server.stats().transfers, 0, "nothing comes of it any more");
-        bed.end(&more);
-        bed.end(&visitor);
+        harness.end(&more);
+        harness.end(&visitor);
     });
 }
 
@@ -188,9 +188,9 @@ fn what_comes_late_meets_nobody() {
 mod real {
     use std::cell::RefCell;
 
-    use super::super::carrier::{serve, visit};
-    use super::super::mute::{LOOKUP, Mute, READ, can_mount};
-    use crate::bed::{on_real_sockets, wait_for_real};
+    use super::super::file_handler::{serve, visit};
+    use super::super::fuse_hang::{FuseHang, LOOKUP, READ, can_mount};
+    use crate::harness::{on_real_sockets, wait_for_real};
     use crate::store::Store;
 
     /// Threads of this process with a name that begins so.
@@ -207,21 +207,21 @@ mod real {
         }
         crate::log::keep();
         let hung = RefCell::new(Vec::new());
-        on_real_sockets(|bed| {
+        on_real_sockets(|harness| {
             // A look at a name is the disk's threads', a read may be the ring's.
             for kind in [LOOKUP, READ] {
-                let (mute, back) = (Mute::at(kind), Store::real());
-                let directory = posthouse::Directory::open(mute.path()).expect("it is there");
-                let (server, log) = serve(bed, &directory);
+                let (fuse_hang, back) = (FuseHang::at(kind), Store::real());
+                let directory = posthouse::Directory::open(fuse_hang.path()).expect("it is there");
+                let (server, log) = serve(harness, &directory);
                 let to = back.directory();
-                let (visitor, _) = visit(bed, &server, move |peer| {
+                let (visitor, _) = visit(harness, &server, move |peer| {
                     let _ = peer.fetch_file("file", &to);
                     Ok(())
                 });
-                bed.wait_for("a question", || mute.is_waited_for());
+                harness.wait_for("a question", || fuse_hang.is_waited_for());
                 server.shutdown(std::time::Duration::ZERO);
-                bed.end(&visitor);
-                hung.borrow_mut().push((format!("{bed:?}, {kind}"), mute, server, log));
+                harness.end(&visitor);
+                hung.borrow_mut().push((format!("{harness:?}, {kind}"), fuse_hang, server, log));
             }
         });
         let hung = hung.into_inner();
@@ -237,9 +237,10 @@ mod real {
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
         // Whoever waited gets an answer now, and nobody is there to hear of it.
-        let mutes: Vec<Mute> = hung.into_iter().map(|(_, mute, ..)| mute).collect();
+        let fuse_hangs: Vec<FuseHang> =
+            hung.into_iter().map(|(_, fuse_hang, ..)| fuse_hang).collect();
         assert!(threads("posthouse-disk") > 0, "one at least waits");
-        drop(mutes);
+        drop(fuse_hangs);
         wait_for_real("all threads to end", || threads("posthouse-") == 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Links and odd files: T18, T24 through the framework.
 
-use super::carrier::serve;
-use crate::bed::on_real_sockets;
+use super::file_handler::serve;
+use crate::harness::on_real_sockets;
 
 #[cfg(unix)]
 use std::os::unix::fs::{symlink as link_to_file, symlink as link_to_directory};
@@ -12,14 +12,15 @@ use std::os::windows::fs::{symlink_dir as link_to_directory, symlink_file as lin
 #[cfg_attr(windows, ignore = "Wine 8 makes no links, and Windows only for whom it trusts")]
 #[test]
 fn planted_links_are_not_followed_in_either_direction() {
-    on_real_sockets(|bed| {
-        let (here, there, outside) = (bed.store("here"), bed.store("there"), bed.store("outside"));
+    on_real_sockets(|harness| {
+        let (here, there, outside) =
+            (harness.store("here"), harness.store("there"), harness.store("outside"));
         outside.write("secret", b"secret");
         let at = |name: &str| there.path().join(name);
         link_to_file(outside.path().join("secret"), at("link")).expect("a link");
         link_to_directory(outside.path(), at("way")).expect("a link");
-        let (server, _) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+        let (server, _) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         for name in ["link", "way/secret", "way/new"] {
             here.write(name, b"other!");
             assert!(client.put(name, &here.directory()).is_err(), "{name} is not written");
@@ -28,7 +29,7 @@ fn planted_links_are_not_followed_in_either_direction() {
         }
         assert!(client.list().expect("a list").is_empty(), "links are no files");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
         assert_eq!(outside.files(), ["secret"]);
         assert_eq!(outside.read("secret").as_deref(), Some(&b"secret"[..]));
         assert!(here.files().is_empty());
@@ -45,8 +46,8 @@ mod unix {
 
     use posthouse::{ClientError, TransferErrorKind};
 
-    use super::super::carrier::serve;
-    use crate::bed::on_real_sockets;
+    use super::super::file_handler::serve;
+    use crate::harness::on_real_sockets;
     use crate::store::content;
 
     /// Ends the process that swaps.
@@ -62,9 +63,9 @@ mod unix {
     /// T18: a process swaps a directory on the way for a link that leads out, again and again.
     #[test]
     fn nothing_leaves_the_directory_whoever_swaps_links() {
-        on_real_sockets(|bed| {
+        on_real_sockets(|harness| {
             let (here, there, outside) =
-                (bed.store("here"), bed.store("there"), bed.store("outside"));
+                (harness.store("here"), harness.store("there"), harness.store("outside"));
             fs::create_dir(there.path().join("way")).expect("room");
             symlink(outside.path(), there.path().join("out")).expect("a link");
             let swap =
@@ -75,8 +76,8 @@ mod unix {
                 .stderr(Stdio::null())
                 .spawn();
             let swapper = Swapper(swapper.expect("a shell"));
-            let (server, _) = serve(bed, &there.directory());
-            let client = bed.client(&server);
+            let (server, _) = serve(harness, &there.directory());
+            let client = harness.client(&server);
             let mut arrived = 0;
             for number in 0..150 {
                 let name = format!("way/{number}");
@@ -91,7 +92,7 @@ mod unix {
             }
             drop(swapper);
             client.close();
-            bed.end(&server);
+            harness.end(&server);
             assert!(arrived > 0, "the way was there at times");
             assert!(outside.files().is_empty(), "nothing went out: {:?}", outside.files());
             for name in there.files() {
@@ -105,15 +106,15 @@ mod unix {
     /// T24.
     #[test]
     fn what_is_no_regular_file_is_neither_waited_for_nor_sent() {
-        on_real_sockets(|bed| {
-            let there = bed.store("there");
+        on_real_sockets(|harness| {
+            let there = harness.store("there");
             let made = Command::new("mkfifo").arg(there.path().join("fifo")).status();
             assert!(made.expect("mkfifo").success());
             fs::create_dir(there.path().join("directory")).expect("room");
             UnixListener::bind(there.path().join("socket")).expect("a socket");
-            let (server, _) = serve(bed, &there.directory());
-            let client = bed.client(&server);
-            let here = bed.store("here");
+            let (server, _) = serve(harness, &there.directory());
+            let client = harness.client(&server);
+            let here = harness.store("here");
             for name in ["fifo", "directory", "socket"] {
                 for error in [
                     client.get(name, &here.directory()).unwrap_err(),
@@ -124,7 +125,7 @@ mod unix {
                 }
             }
             client.close();
-            bed.end(&server);
+            harness.end(&server);
             assert!(here.files().is_empty());
         });
     }

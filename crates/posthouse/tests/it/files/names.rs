@@ -3,8 +3,8 @@
 
 use posthouse::{ClientError, TransferErrorKind};
 
-use super::carrier::serve;
-use crate::bed::everywhere;
+use super::file_handler::serve;
+use crate::harness::everywhere;
 
 const BAD: &[&str] = &[
     "",
@@ -32,10 +32,10 @@ const BAD: &[&str] = &[
 
 #[test]
 fn a_bad_name_is_refused_on_both_sides_and_nothing_is_created() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, log) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, log) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         for name in BAD {
             for fetched in [false, true] {
                 let error = match fetched {
@@ -48,7 +48,7 @@ fn a_bad_name_is_refused_on_both_sides_and_nothing_is_created() {
             }
         }
         client.close();
-        bed.end(&server);
+        harness.end(&server);
         assert!(log.transfers().is_empty());
         assert!(here.files().is_empty() && there.files().is_empty());
         assert!(here.parts().is_empty() && there.parts().is_empty());

@@ -4,44 +4,49 @@ use std::time::Duration;
 
 use posthouse::{ClientError, Close, Source, TransferErrorKind};
 
-use super::carrier::{Carrier, failed, serve, serve_with, visit};
-use crate::bed::{Bed, Options, everywhere, in_simulation, target};
+use super::file_handler::{FileHandler, failed, serve, serve_with, visit};
+use crate::harness::{Harness, Options, everywhere, in_simulation, target};
 use crate::store::{Store, content};
 
-fn narrow(bed: &Bed<'_>) -> Options {
-    let options = bed.options();
+fn narrow(harness: &Harness<'_>) -> Options {
+    let options = harness.options();
     let tuning = options.tuning.clone().with_chunk_bytes(4096).with_transfer_window_bytes(16_384);
     Options { tuning, ..options }
 }
 
 /// Sends a file and cuts the connection when so much of it is over; what the receiver holds then.
-fn cut_at(bed: &Bed<'_>, (here, there): (&Store, &Store), bytes: u64, by_sender: bool) -> u64 {
+fn cut_at(
+    harness: &Harness<'_>,
+    (here, there): (&Store, &Store),
+    bytes: u64,
+    by_sender: bool,
+) -> u64 {
     let directory = there.directory();
-    let carrier = Carrier::new().taking(directory).on_received(|_| Err(Close::abort()));
-    let received = carrier.log.clone();
-    let server = bed.serve_with(carrier, narrow(bed));
+    let handler = FileHandler::new().taking(directory).on_received(|_| Err(Close::abort()));
+    let received = handler.log.clone();
+    let server = harness.serve_with(handler, narrow(harness));
     let directory = here.directory();
-    let sender = Carrier::new().on_connected(move |peer| {
+    let sender = FileHandler::new().on_connected(move |peer| {
         let progress = peer.offer_file(Source::new(&directory, "file"));
         cut_when(peer, progress, bytes, by_sender);
         Ok(())
     });
     let sent = sender.log.clone();
-    let visitor = bed.client_side_with(sender, narrow(bed));
+    let visitor = harness.client_side_with(sender, narrow(harness));
     visitor.connect(target(&server), ()).expect("there is room");
-    assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Disconnected));
-    bed.wait_for("the end", || received.ends().len() == 1);
+    assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Disconnected));
+    harness.wait_for("the end", || received.ends().len() == 1);
     let told = received.transfers();
     assert_eq!(told.len(), 1, "the receiver was told once");
     assert_eq!(failed(&told[0]), Some(TransferErrorKind::Disconnected));
-    bed.end(&visitor);
-    bed.end(&server);
+    harness.end(&visitor);
+    harness.end(&server);
     assert!(there.files().is_empty(), "nothing has the final name");
     there.parts().iter().map(|part| part.len() as u64).sum()
 }
 
 fn cut_when(
-    peer: &mut posthouse::Peer<'_, Carrier>,
+    peer: &mut posthouse::Peer<'_, FileHandler>,
     progress: posthouse::TransferHandle,
     bytes: u64,
     by_sender: bool,
@@ -60,59 +65,60 @@ fn cut_when(
 
 #[test]
 fn a_file_that_was_cut_goes_on_where_it_was_whoever_cut_it() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         for by_sender in [true, false] {
-            let (here, there) = (bed.store("here"), bed.store(&format!("there {by_sender}")));
+            let (here, there) =
+                (harness.store("here"), harness.store(&format!("there {by_sender}")));
             let whole = content(3, 600_000);
             here.write("file", &whole);
-            let held = cut_at(bed, (&here, &there), 200_000, by_sender);
+            let held = cut_at(harness, (&here, &there), 200_000, by_sender);
             assert!(held > 0 && held < 600_000, "{held} bytes were kept");
-            let (server, log) = serve(bed, &there.directory());
-            let client = bed.client(&server);
+            let (server, log) = serve(harness, &there.directory());
+            let client = harness.client(&server);
             client.put("file", &here.directory()).expect("it arrives");
             client.close();
-            let progress = log.wait(bed, 1).handle().clone();
+            let progress = log.wait(harness, 1).handle().clone();
             assert_eq!(progress.resumed_from(), held, "not a byte of it came again");
             assert!(there.read("file").expect("it is there") == whole);
-            bed.wait_for("no part", || there.parts().is_empty());
-            bed.end(&server);
+            harness.wait_for("no part", || there.parts().is_empty());
+            harness.end(&server);
         }
     });
 }
 
 #[test]
 fn another_file_of_the_same_name_and_size_begins_anew() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         here.write("file", &content(3, 600_000));
-        cut_at(bed, (&here, &there), 200_000, true);
+        cut_at(harness, (&here, &there), 200_000, true);
         // The same name, size and time, and other bytes: only the hash can tell.
         let other = content(4, 600_000);
         here.rewrite("file", &other);
-        let (server, log) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+        let (server, log) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         client.put("file", &here.directory()).expect("it arrives");
         client.close();
-        assert_eq!(log.wait(bed, 1).handle().resumed_from(), 0);
+        assert_eq!(log.wait(harness, 1).handle().resumed_from(), 0);
         assert!(there.read("file").expect("it is there") == other);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         here.write("same", &content(1, 200_000));
         there.write("same", &content(1, 200_000));
         here.write("other", &content(1, 200_000));
         there.write("other", &content(2, 200_000));
         here.write("longer", &content(1, 200_000));
         there.write("longer", &content(1, 200));
-        let (server, log) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+        let (server, log) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         client.put("same", &here.directory()).expect("it is there");
-        assert_eq!(log.wait(bed, 1).handle().resumed_from(), 200_000, "nothing was sent");
+        assert_eq!(log.wait(harness, 1).handle().resumed_from(), 200_000, "nothing was sent");
         for (name, seed, bytes) in [("other", 2, 200_000), ("longer", 1, 200)] {
             let error = client.put(name, &here.directory()).unwrap_err();
             let ClientError::Transfer(error) = error else { panic!("{error}") };
@@ -120,29 +126,31 @@ fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
             assert!(there.read(name).expect("still there") == content(seed, bytes), "{name}");
         }
         client.close();
-        bed.wait_for("no part", || there.parts().is_empty());
-        bed.end(&server);
+        harness.wait_for("no part", || there.parts().is_empty());
+        harness.end(&server);
     });
 }
 
 #[test]
 fn one_of_two_who_send_the_same_name_wins_and_the_other_is_told() {
-    everywhere(|bed| {
-        let there = bed.store("there");
-        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let mut visitors = Vec::new();
         for seed in [1, 2] {
-            let here = bed.store(&format!("here {seed}"));
+            let here = harness.store(&format!("here {seed}"));
             here.write("file", &content(seed, 400_000));
             let directory = here.directory();
-            let (visitor, sent) = visit(bed, &server, move |peer| {
+            let (visitor, sent) = visit(harness, &server, move |peer| {
                 let _ = peer.offer_file(Source::new(&directory, "file"));
                 Ok(())
             });
             visitors.push((visitor, sent, here, seed));
         }
-        let results: Vec<_> =
-            visitors.iter().map(|(_, sent, _, seed)| (failed(&sent.wait(bed, 1)), *seed)).collect();
+        let results: Vec<_> = visitors
+            .iter()
+            .map(|(_, sent, _, seed)| (failed(&sent.wait(harness, 1)), *seed))
+            .collect();
         let winners: Vec<u64> =
             results.iter().filter(|(error, _)| error.is_none()).map(|(_, seed)| *seed).collect();
         assert_eq!(winners.len(), 1, "{results:?}");
@@ -151,58 +159,58 @@ fn one_of_two_who_send_the_same_name_wins_and_the_other_is_told() {
             Some(TransferErrorKind::Exists | TransferErrorKind::Busy)
         )));
         assert!(there.read("file").expect("one of them") == content(winners[0], 400_000));
-        log.wait(bed, 2);
+        log.wait(harness, 2);
         for (visitor, ..) in &visitors {
-            bed.end(visitor);
+            harness.end(visitor);
         }
-        bed.end(&server);
+        harness.end(&server);
         assert_eq!(there.files(), ["file"]);
     });
 }
 
 #[test]
 fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         // Over loopback a smaller one is there before anybody can change it.
-        let size = if bed.is_real() { 40_000_000 } else { 600_000 };
+        let size = if harness.is_real() { 40_000_000 } else { 600_000 };
         for (name, bytes) in [("shorter", 1000), ("longer", size as u64 + 1000)] {
-            let (here, there) = (bed.store("here"), bed.store(&format!("there {name}")));
+            let (here, there) = (harness.store("here"), harness.store(&format!("there {name}")));
             here.write(name, &content(1, size));
-            let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+            let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
             let directory = here.directory();
-            let (visitor, sent) = visit(bed, &server, move |peer| {
+            let (visitor, sent) = visit(harness, &server, move |peer| {
                 let _ = peer.offer_file(Source::new(&directory, name));
                 Ok(())
             });
-            bed.wait_for("some of it", || !there.parts().is_empty());
+            harness.wait_for("some of it", || !there.parts().is_empty());
             here.resize(name, bytes);
-            assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Changed));
-            let other = log.wait(bed, 1);
+            assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Changed));
+            let other = log.wait(harness, 1);
             assert_eq!(failed(&other), Some(TransferErrorKind::Changed));
             assert!(there.files().is_empty());
-            bed.end(&visitor);
-            bed.end(&server);
+            harness.end(&visitor);
+            harness.end(&server);
         }
     });
 }
 
 #[test]
 fn what_came_of_a_file_that_changed_is_not_kept() {
-    in_simulation(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    in_simulation(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         here.write("file", &content(1, 600_000));
-        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let directory = here.directory();
-        let (visitor, sent) = visit(bed, &server, move |peer| {
+        let (visitor, sent) = visit(harness, &server, move |peer| {
             let _ = peer.offer_file(Source::new(&directory, "file"));
             Ok(())
         });
-        bed.wait_for("some of it", || !there.parts().is_empty());
+        harness.wait_for("some of it", || !there.parts().is_empty());
         here.resize("file", 500_000);
-        assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Changed));
-        log.wait(bed, 1);
-        bed.wait_for("no part", || there.parts().is_empty());
-        bed.end(&visitor);
-        bed.end(&server);
+        assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Changed));
+        log.wait(harness, 1);
+        harness.wait_for("no part", || there.parts().is_empty());
+        harness.end(&visitor);
+        harness.end(&server);
     });
 }

@@ -4,62 +4,62 @@ use std::time::Duration;
 
 use posthouse::{ClientError, Source, TransferErrorKind};
 
-use super::carrier::{Carrier, failed, serve, serve_with, visit};
-use crate::bed::{Bed, Options, everywhere, target};
+use super::file_handler::{FileHandler, failed, serve, serve_with, visit};
+use crate::harness::{Harness, Options, everywhere, target};
 use crate::store::content;
 
 /// Chunks and windows so small that a file of some KiB takes many of them.
-fn narrow(bed: &Bed<'_>) -> Options {
-    let options = bed.options();
+fn narrow(harness: &Harness<'_>) -> Options {
+    let options = harness.options();
     let tuning = options.tuning.clone().with_chunk_bytes(1024).with_transfer_window_bytes(4096);
     Options { tuning, ..options }
 }
 
 #[test]
 fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, log) = serve(bed, &there.directory());
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, log) = serve(harness, &there.directory());
         for (number, bytes) in [0, 1, 1000, 65_536, 300_001].into_iter().enumerate() {
             let name = format!("deep/down/file {number}");
             let sent = content(number as u64, bytes);
             here.write(&name, &sent);
-            let client = bed.client(&server);
+            let client = harness.client(&server);
             let hash = client.put(&name, &here.directory()).expect("it arrives");
             assert!(there.read(&name).expect("it is there") == sent, "{name} has its content");
-            let incoming = log.wait(bed, number + 1);
+            let incoming = log.wait(harness, number + 1);
             assert!(incoming.is_incoming());
             assert_eq!((incoming.result(), incoming.name()), (Ok(&hash), &*name));
-            let back = bed.store("back");
+            let back = harness.store("back");
             assert_eq!(client.get(&name, &back.directory()).expect("it comes back"), hash);
             assert!(back.read(&name).expect("it is there") == sent, "{name} came back");
             client.close();
-            log.wait(bed, number + 1);
-            bed.wait_for("no part", || there.parts().is_empty() && back.parts().is_empty());
+            log.wait(harness, number + 1);
+            harness.wait_for("no part", || there.parts().is_empty() && back.parts().is_empty());
             log.forget_outgoing();
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, log) = serve(bed, &there.directory());
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, log) = serve(harness, &there.directory());
         let count = 40;
         for number in 0..count {
             here.write(&format!("n{number}"), &content(number, 100 * number as usize));
         }
         let directory = here.directory();
-        let (visitor, sent) = visit(bed, &server, move |peer| {
+        let (visitor, sent) = visit(harness, &server, move |peer| {
             for number in 0..count {
                 let _ = peer.offer_file(Source::new(&directory, format!("n{number}")));
             }
             Ok(())
         });
-        sent.wait(bed, count as usize);
-        log.wait(bed, count as usize);
+        sent.wait(harness, count as usize);
+        log.wait(harness, count as usize);
         assert!(sent.transfers().iter().chain(&log.transfers()).all(|t| t.result().is_ok()));
         let mut names: Vec<String> = log.transfers().iter().map(|t| t.name().to_owned()).collect();
         names.sort();
@@ -68,38 +68,38 @@ fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
             let read = there.read(&format!("n{number}")).expect("it is there");
             assert!(read == content(number, 100 * number as usize), "n{number}");
         }
-        assert_eq!(bed.end(&visitor).transfers, count);
-        assert_eq!(bed.end(&server).transfers, count);
+        assert_eq!(harness.end(&visitor).transfers, count);
+        assert_eq!(harness.end(&server).transfers, count);
         assert_eq!((sent.transfers().len(), log.transfers().len()), (40, 40));
     });
 }
 
 #[test]
 fn messages_pass_while_a_file_is_on_its_way() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         here.write("long", &content(1, 200_000));
-        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let directory = here.directory();
-        let carrier = Carrier::new().on_connected(move |peer| {
+        let handler = FileHandler::new().on_connected(move |peer| {
             let progress = peer.offer_file(Source::new(&directory, "long"));
             follow(peer, progress);
             Ok(())
         });
-        let visitor = bed.client_side_with(carrier, narrow(bed));
+        let visitor = harness.client_side_with(handler, narrow(harness));
         visitor.connect(target(&server), ()).expect("there is room");
-        log.wait(bed, 1);
+        log.wait(harness, 1);
         let order = log.order();
         let end = order.iter().position(|line| line == "transferred long").expect("its end");
         assert!(end > 3, "{end} messages came before the file's end: {order:?}");
         assert!(there.read("long").expect("it is there") == content(1, 200_000));
-        bed.end(&visitor);
-        bed.end(&server);
+        harness.end(&visitor);
+        harness.end(&server);
     });
 }
 
 /// Says a word each time that some of the file is over.
-fn follow(peer: &mut posthouse::Peer<'_, Carrier>, progress: posthouse::TransferHandle) {
+fn follow(peer: &mut posthouse::Peer<'_, FileHandler>, progress: posthouse::TransferHandle) {
     peer.after(Duration::from_micros(200), move |peer| {
         peer.send(40, format!("{} bytes are over", progress.transferred_bytes()).as_bytes());
         if progress.transferred_bytes() < 150_000 {
@@ -111,11 +111,11 @@ fn follow(peer: &mut posthouse::Peer<'_, Carrier>, progress: posthouse::Transfer
 
 #[test]
 fn who_takes_and_gives_nothing_says_so() {
-    everywhere(|bed| {
-        let here = bed.store("here");
+    everywhere(|harness| {
+        let here = harness.store("here");
         here.write("a", b"a");
-        let server = bed.serve(Carrier::new());
-        let client = bed.client(&server);
+        let server = harness.serve(FileHandler::new());
+        let client = harness.client(&server);
         let no = |error: ClientError, words: &str| match error {
             ClientError::Transfer(error) => {
                 assert_eq!(error.kind(), TransferErrorKind::Refused);
@@ -127,16 +127,16 @@ fn who_takes_and_gives_nothing_says_so() {
         no(client.get("b", &here.directory()).unwrap_err(), "nothing for File");
         no(client.list().unwrap_err(), "nothing for List");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn what_is_not_there_is_not_found_on_either_side() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
-        let (server, log) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
+        let (server, log) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         for by_peer in [false, true] {
             let error = match by_peer {
                 false => client.put("no", &here.directory()).unwrap_err(),
@@ -147,7 +147,7 @@ fn what_is_not_there_is_not_found_on_either_side() {
             assert_eq!(error.is_by_peer(), by_peer, "{error}");
         }
         client.close();
-        bed.end(&server);
+        harness.end(&server);
         assert!(log.transfers().iter().all(|transfer| !transfer.is_incoming()));
         assert!(here.files().is_empty() && there.files().is_empty());
     });
@@ -155,8 +155,8 @@ fn what_is_not_there_is_not_found_on_either_side() {
 
 #[test]
 fn a_listing_names_every_file_once_in_order() {
-    everywhere(|bed| {
-        let there = bed.store("there");
+    everywhere(|harness| {
+        let there = harness.store("there");
         // More than one answer takes.
         let mut names: Vec<String> =
             (0..300).map(|n| format!("{}/{:0>240}", ["a", "a-b", "b"][n % 3], n)).collect();
@@ -164,46 +164,46 @@ fn a_listing_names_every_file_once_in_order() {
             there.write(name, name.as_bytes());
         }
         names.sort();
-        let (server, _) = serve(bed, &there.directory());
-        let client = bed.client(&server);
+        let (server, _) = serve(harness, &there.directory());
+        let client = harness.client(&server);
         let listed = client.list().expect("a list");
         let listed_names: Vec<&str> = listed.iter().map(|entry| &*entry.name).collect();
         assert_eq!(listed_names, names);
         assert!(listed.iter().all(|entry| entry.size == entry.name.len() as u64));
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_plain_peer_is_offered_nothing() {
-    everywhere(|bed| {
-        let here = bed.store("here");
+    everywhere(|harness| {
+        let here = harness.store("here");
         here.write("a", b"a");
         let directory = here.directory();
-        let carrier = Carrier::new().on_received(move |peer| {
+        let handler = FileHandler::new().on_received(move |peer| {
             let _ = peer.offer_file(Source::new(&directory, "a"));
             Ok(())
         });
-        let log = carrier.log.clone();
-        let server = bed.serve(carrier);
-        let mut raw = bed.dial(&server);
+        let log = handler.log.clone();
+        let server = harness.serve(handler);
+        let mut raw = harness.dial(&server);
         raw.send_frame(40, b"I say no hello");
-        let transfer = log.wait(bed, 1);
+        let transfer = log.wait(harness, 1);
         assert_eq!(failed(&transfer), Some(TransferErrorKind::Unsupported));
         assert!(raw.received().is_empty());
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         here.write("long", &content(1, 2_000_000));
-        let (server, log) = serve_with(bed, &there.directory(), narrow(bed));
+        let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let directory = here.directory();
-        let (visitor, sent) = visit(bed, &server, move |peer| {
+        let (visitor, sent) = visit(harness, &server, move |peer| {
             let progress = peer.offer_file(Source::new(&directory, "long"));
             peer.after(Duration::from_millis(3), move |peer| {
                 peer.cancel_transfer(&progress);
@@ -212,25 +212,25 @@ fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
             });
             Ok(())
         });
-        assert_eq!(failed(&sent.wait(bed, 1)), Some(TransferErrorKind::Cancelled));
-        bed.wait_for("the message after it", || log.order().iter().any(|m| m == "after it"));
+        assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Cancelled));
+        harness.wait_for("the message after it", || log.order().iter().any(|m| m == "after it"));
         assert!(there.files().is_empty());
         assert!(log.transfers().len() <= 1);
-        bed.end(&visitor);
-        bed.end(&server);
+        harness.end(&visitor);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() {
-    everywhere(|bed| {
-        let (here, there) = (bed.store("here"), bed.store("there"));
+    everywhere(|harness| {
+        let (here, there) = (harness.store("here"), harness.store("there"));
         for (name, bytes) in [("a", 600), ("b", 600), ("c", 300)] {
             here.write(name, &content(7, bytes));
         }
         let directory = there.directory().with_quota(1000, 2).expect("counted");
-        let (server, _) = serve(bed, &directory);
-        let client = bed.client(&server);
+        let (server, _) = serve(harness, &directory);
+        let client = harness.client(&server);
         client.put("a", &here.directory()).expect("there is room");
         let error = client.put("b", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
@@ -239,33 +239,33 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         there.remove("a");
         client.put("b", &here.directory()).expect("there is room again");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
         assert_eq!(there.files(), ["b", "c"]);
     });
 }
 
 #[test]
 fn a_client_whose_inbox_is_full_says_so_instead_of_waiting_for_ever() {
-    everywhere(|bed| {
-        let there = bed.store("there");
+    everywhere(|harness| {
+        let there = harness.store("there");
         there.write("a", &content(1, 100));
-        let carrier = Carrier::new().giving(there.directory()).on_connected(|peer| {
+        let handler = FileHandler::new().giving(there.directory()).on_connected(|peer| {
             (0..1500).for_each(|_| peer.send(40, b"news"));
             Ok(())
         });
-        let server = bed.serve(carrier);
-        let client = bed.client(&server);
-        let here = bed.store("here");
+        let server = harness.serve(handler);
+        let client = harness.client(&server);
+        let here = harness.store("here");
         let get = || client.get("a", &here.directory());
-        bed.until("a full inbox", || {
+        harness.until("a full inbox", || {
             matches!(get(), Err(ClientError::ReceiveQueueFull)).then_some(())
         });
         assert!(matches!(client.list(), Err(ClientError::ReceiveQueueFull)));
         for _ in 0..1500 {
-            assert_eq!(client.receive(crate::bed::PATIENCE).expect("news").payload, b"news");
+            assert_eq!(client.receive(crate::harness::PATIENCE).expect("news").payload, b"news");
         }
         get().expect("now it is read");
         client.close();
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use posthouse::DisconnectKind;
 
-use crate::bed::{everywhere, in_simulation};
+use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{frame, frame_head, hello, request};
 
 /// T14. Reads pending, a send that waits for room, chunks that are held: all of it ends, once.
 #[test]
 fn a_reset_with_operations_pending_is_told_once() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_received(|peer, message| {
             match message.kind() {
                 1 => peer.pause_reading(),
@@ -20,56 +20,56 @@ fn a_reset_with_operations_pending_is_told_once() {
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 26);
+        let tuning = harness.options().tuning.with_queue_high_bytes(1 << 26);
         let (send_queue_bytes, max_frame) = (1 << 26, 8 << 20);
-        let options = bed.options().with(|o| {
+        let options = harness.options().with(|o| {
             o.connection.send_queue_bytes = send_queue_bytes;
             o.connection.max_frame_bytes = max_frame;
             o.tuning = tuning;
         });
-        let server = bed.serve_with(probe, options);
-        let rounds = if bed.is_real() { 8 } else { 2 };
+        let server = harness.serve_with(probe, options);
+        let rounds = if harness.is_real() { 8 } else { 2 };
         for round in 1..=rounds {
-            let mut raw = bed.dial(&server);
+            let mut raw = harness.dial(&server);
             raw.stop_reading();
             raw.send(&frame(0, b"fill the window"));
             if round % 2 == 0 {
                 raw.send(&frame(1, b"pause"));
             }
             raw.send(&frame(2, &[0; 1_000]));
-            bed.wait_for("a send that waits", || {
+            harness.wait_for("a send that waits", || {
                 server.peers().first().is_some_and(|info| info.queued_bytes > 0)
             });
             raw.reset();
-            bed.wait_for("the end", || seen.ends().len() == round);
+            harness.wait_for("the end", || seen.ends().len() == round);
             assert_eq!(seen.ends()[round - 1].kind(), DisconnectKind::Reset);
-            bed.wait_for("its slot", || server.stats().connections == 0);
+            harness.wait_for("its slot", || server.stats().connections == 0);
         }
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T15.
 #[test]
 fn a_request_before_a_half_close_is_answered_and_then_closed() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&[hello(0, 1 << 20), request(7, 40, b"last question")].concat());
         raw.finish();
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
-        let (kind, body) = bed.read_frame(&mut raw);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
+        let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, &body[..]), (9, &b"\x07\0\0\0\0\x28last question"[..]));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(
             (seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()),
             (DisconnectKind::Ended, 0)
         );
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
@@ -77,7 +77,7 @@ fn a_request_before_a_half_close_is_answered_and_then_closed() {
 /// before it.
 #[test]
 fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             peer.after(Duration::from_millis(300), |peer| {
@@ -87,77 +87,77 @@ fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
             Ok(())
         });
         let seen = probe.seen();
-        let options = bed.options().with(|o| o.connection.first_message_timeout_ms = 200);
-        let server = bed.serve_with(probe, options);
-        let mut raw = bed.dial(&server);
+        let options = harness.options().with(|o| o.connection.first_message_timeout_ms = 200);
+        let server = harness.serve_with(probe, options);
+        let mut raw = harness.dial(&server);
         raw.send(&[hello(0, 1 << 20), request(1, 40, b"?"), request(2, 40, b"?")].concat());
         raw.finish();
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
         for _ in 0..2 {
-            let (kind, body) = bed.read_frame(&mut raw);
+            let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!((kind, body.len()), (9, 100_006));
         }
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        bed.end(&server);
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_request_that_is_never_answered_does_not_keep_a_half_closed_peer_for_ever() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&[hello(0, 1 << 20), request(7, 40, b"?")].concat());
         raw.finish();
-        let since = bed.world().now();
-        bed.wait_for_end(&mut raw);
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        assert!(bed.world().now() - since < Duration::from_secs(12));
+        let since = harness.world().now();
+        harness.wait_for_end(&mut raw);
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        assert!(harness.world().now() - since < Duration::from_secs(12));
         assert!(seen.ends()[0].to_string().contains("requests"), "{}", seen.ends()[0]);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// Replies of plain messages leave before the close, too: they are queued when the end is seen.
 #[test]
 fn messages_before_a_half_close_are_answered() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo().forgetting_messages();
         let seen = probe.seen();
-        let tuning = bed.options().tuning.with_turn_messages(3);
-        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
-        let mut raw = bed.dial(&server);
+        let tuning = harness.options().tuning.with_turn_messages(3);
+        let server = harness.serve_with(probe, harness.options().with(|o| o.tuning = tuning));
+        let mut raw = harness.dial(&server);
         (0..200u8).for_each(|number| raw.send(&frame(number, &[number; 500])));
         raw.finish();
         for number in 0..200u8 {
-            assert_eq!(bed.read_frame(&mut raw), (number, vec![number; 500]));
+            assert_eq!(harness.read_frame(&mut raw), (number, vec![number; 500]));
         }
-        bed.wait_for_end(&mut raw);
-        bed.wait_for("the end", || seen.ends().len() == 1);
-        bed.end(&server);
+        harness.wait_for_end(&mut raw);
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn an_end_in_the_middle_of_a_frame_says_so() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&[frame(0, b"whole"), frame_head(0, 100), b"half".to_vec()].concat());
         raw.finish();
-        bed.wait_for_end(&mut raw);
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for_end(&mut raw);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         assert!(seen.ends()[0].to_string().contains("middle of a frame"), "{}", seen.ends()[0]);
         assert_eq!(seen.messages().len(), 1);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthouse::DisconnectKind;
 use posthouse::sim::Faults;
 
-use crate::bed::{everywhere, in_simulation, on_real_sockets};
+use crate::harness::{everywhere, in_simulation, on_real_sockets};
 use crate::probe::Probe;
 use crate::raw::{frame, hello};
 
@@ -16,8 +16,8 @@ use crate::raw::{frame, hello};
 #[test]
 fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
     const FLOOD: u64 = 100_000;
-    on_real_sockets(|bed| {
-        let bed = bed.with(1, 4);
+    on_real_sockets(|harness| {
+        let harness = harness.with(1, 4);
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let flooded = Arc::new(AtomicU64::new(0));
@@ -38,26 +38,26 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
             }
             Ok(())
         });
-        let server = bed.serve(probe);
-        let (mut flood, mut other) = (bed.dial(&server), bed.dial(&server));
-        bed.wait_for("both", || server.stats().connected == 2);
+        let server = harness.serve(probe);
+        let (mut flood, mut other) = (harness.dial(&server), harness.dial(&server));
+        harness.wait_for("both", || server.stats().connected == 2);
         flood.send(&frame(1, b"hold"));
         flood.send(&frame(2, b"").repeat(FLOOD as usize));
-        bed.wait_for("the flood on its way", || flood.unsent() == 0);
+        harness.wait_for("the flood on its way", || flood.unsent() == 0);
         other.send(&frame(60, b"honest"));
         release.send(()).expect("it waits");
-        assert_eq!(bed.read_frame(&mut other), (60, b"honest".to_vec()));
+        assert_eq!(harness.read_frame(&mut other), (60, b"honest".to_vec()));
         let so_far = at_other.lock().expect("no panic").expect("noted");
         assert!(so_far < FLOOD / 10, "{so_far} of the flood came first");
-        bed.wait_for("the flood", || flooded.load(Ordering::Relaxed) == FLOOD);
+        harness.wait_for("the flood", || flooded.load(Ordering::Relaxed) == FLOOD);
         drop((flood, other));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_burst_of_empty_frames_is_delivered_to_the_last() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().forgetting_messages().on_received(|peer, _| {
             peer.state_mut().count += 1;
             if peer.state().count == 20_000 {
@@ -65,28 +65,28 @@ fn a_burst_of_empty_frames_is_delivered_to_the_last() {
             }
             Ok(())
         });
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&frame(2, b"").repeat(20_000));
-        assert_eq!(bed.read_frame(&mut raw), (1, b"all".to_vec()));
+        assert_eq!(harness.read_frame(&mut raw), (1, b"all".to_vec()));
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T11.
 #[test]
 fn a_flood_of_pings_whose_pongs_are_not_read_is_closed() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.stop_reading();
         raw.send(&hello(0, 1 << 20));
         // More pongs than all buffers on the way take.
-        raw.send(&frame(16, &[1; 8]).repeat(if bed.is_real() { 1_500_000 } else { 60_000 }));
-        bed.wait_for("the end", || {
+        raw.send(&frame(16, &[1; 8]).repeat(if harness.is_real() { 1_500_000 } else { 60_000 }));
+        harness.wait_for("the end", || {
             raw.unsent();
             let queued = server.peers().first().map_or(0, |info| info.queued_bytes);
             assert!(queued < 64 * 1024, "{queued} bytes of pongs");
@@ -95,40 +95,40 @@ fn a_flood_of_pings_whose_pongs_are_not_read_is_closed() {
         let why = seen.ends()[0].clone();
         assert!(why.to_string().contains("pings"), "{why}");
         drop(raw);
-        bed.serves(&server);
-        bed.end(&server);
+        harness.serves(&server);
+        harness.end(&server);
     });
 }
 
 /// Pings in numbers that an honest peer may send.
 #[test]
 fn every_ping_is_answered_with_its_own_bytes() {
-    everywhere(|bed| {
-        let server = bed.serve(Probe::echo());
-        let mut raw = bed.dial(&server);
+    everywhere(|harness| {
+        let server = harness.serve(Probe::echo());
+        let mut raw = harness.dial(&server);
         raw.send(&hello(0, 1 << 20));
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
         for number in 0..300u64 {
             raw.send(&frame(16, &number.to_le_bytes()));
-            assert_eq!(bed.read_frame(&mut raw), (17, number.to_le_bytes().to_vec()));
+            assert_eq!(harness.read_frame(&mut raw), (17, number.to_le_bytes().to_vec()));
         }
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T8.
 #[test]
 fn peers_that_come_and_reset_do_not_end_accepting() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo().forgetting_messages().on_connected(|peer| {
             peer.send(50, b"welcome");
             Ok(())
         });
-        let server = bed.serve(probe);
-        let rounds = if bed.is_real() { 500 } else { 50 };
+        let server = harness.serve(probe);
+        let rounds = if harness.is_real() { 500 } else { 50 };
         for round in 0..rounds {
-            let mut raw = bed.dial(&server);
+            let mut raw = harness.dial(&server);
             raw.stop_reading();
             match round % 3 {
                 0 => raw.reset(),
@@ -138,42 +138,42 @@ fn peers_that_come_and_reset_do_not_end_accepting() {
                     raw.finish();
                 }
             }
-            if !bed.is_real() {
-                bed.world().run_for(Duration::from_micros(round * 10));
+            if !harness.is_real() {
+                harness.world().run_for(Duration::from_micros(round * 10));
             }
         }
-        let client = bed.client(&server);
+        let client = harness.client(&server);
         assert_eq!(client.receive(Duration::from_secs(30)).expect("a greeting").kind, 50);
         client.close();
-        bed.wait_for("the end of all", || server.stats().connections == 0);
-        assert_eq!(bed.end(&server).accept_pauses, 0);
+        harness.wait_for("the end of all", || server.stats().connections == 0);
+        assert_eq!(harness.end(&server).accept_pauses, 0);
     });
 }
 
 /// T9. Accepting pauses and goes on; nobody who waits is forgotten.
 #[test]
 fn a_shortage_of_descriptors_pauses_accepting_and_no_more() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::echo();
-        let server = bed.serve(probe);
-        bed.world().faults(Faults { no_descriptors_ppm: 500_000, ..Faults::typical() });
-        let mut raws: Vec<_> = (0..20).map(|_| bed.dial(&server)).collect();
+        let server = harness.serve(probe);
+        harness.world().faults(Faults { no_descriptors_ppm: 500_000, ..Faults::typical() });
+        let mut raws: Vec<_> = (0..20).map(|_| harness.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&frame(60, b"hello")));
         for raw in &mut raws {
-            assert_eq!(bed.read_frame(raw), (60, b"hello".to_vec()));
+            assert_eq!(harness.read_frame(raw), (60, b"hello".to_vec()));
         }
         let stats = server.stats();
         assert!(stats.accept_pauses > 0, "{stats:?}");
         assert!(stats.accept_pauses < 500, "no spin: {stats:?}");
         drop(raws);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T16. The answer to a connection that was reset never reaches the one that came instead.
 #[test]
 fn a_reset_and_an_instant_reconnect_do_not_mix() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::new()
             .on_connected(|peer| {
                 peer.send(50, b"welcome");
@@ -196,9 +196,9 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                 Ok(())
             });
         let seen = probe.seen();
-        let server = bed.serve(probe);
+        let server = harness.serve(probe);
         for round in 0..60u64 {
-            let mut raw = bed.dial(&server);
+            let mut raw = harness.dial(&server);
             raw.stop_reading();
             raw.send(&frame(0, &round.to_le_bytes()));
             if round % 4 != 3 {
@@ -206,14 +206,14 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                 continue;
             }
             raw.resume_reading();
-            assert_eq!(bed.read_frame(&mut raw).0, 50);
+            assert_eq!(harness.read_frame(&mut raw).0, 50);
             for kind in 1..=3 {
                 let expected = (kind, round.to_le_bytes().to_vec());
-                assert_eq!(bed.read_frame(&mut raw), expected, "one's own answer");
+                assert_eq!(harness.read_frame(&mut raw), expected, "one's own answer");
             }
         }
-        bed.wait_for("the end of all", || server.stats().connections == 0);
-        assert_eq!(bed.end(&server).panics, 0);
+        harness.wait_for("the end of all", || server.stats().connections == 0);
+        assert_eq!(harness.end(&server).panics, 0);
         assert!(
             seen.ends()
                 .iter()

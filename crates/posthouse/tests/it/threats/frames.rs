@@ -2,53 +2,53 @@
 
 use posthouse::{DisconnectKind, Endpoint, RequestError};
 
-use crate::bed::{Bed, Options, everywhere, in_simulation, on_real_sockets};
+use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::log;
 use crate::probe::{Probe, Seen};
 use crate::process::memory_bytes;
 use crate::raw::{Raw, bye, frame, frame_head, hello};
 
-fn echo(bed: &Bed<'_>, options: Options) -> (Endpoint<Probe>, Seen) {
+fn echo(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, Seen) {
     let probe = Probe::echo();
     let seen = probe.seen();
-    (bed.serve_with(probe, options), seen)
+    (harness.serve_with(probe, options), seen)
 }
 
 /// A peer sends this and is closed, for a reason with these words.
-fn refuses(bed: &Bed<'_>, bytes: &[u8], words: &str) {
-    let (server, seen) = echo(bed, bed.options());
-    let mut raw = bed.dial(&server);
+fn refuses(harness: &Harness<'_>, bytes: &[u8], words: &str) {
+    let (server, seen) = echo(harness, harness.options());
+    let mut raw = harness.dial(&server);
     raw.send(bytes);
-    bed.wait_for_end(&mut raw);
+    harness.wait_for_end(&mut raw);
     drop(raw);
-    bed.wait_for("the end", || seen.ends().len() == 1);
+    harness.wait_for("the end", || seen.ends().len() == 1);
     let why = seen.ends()[0].clone();
     assert_eq!(why.kind(), DisconnectKind::Protocol, "{why}");
     assert!(why.to_string().contains(words), "{why:?} should say {words:?}");
     assert!(seen.messages().is_empty(), "nothing of it reaches the handler");
-    bed.serves(&server);
-    assert_eq!(bed.end(&server).peer_faults, 1);
+    harness.serves(&server);
+    assert_eq!(harness.end(&server).peer_faults, 1);
 }
 
 /// T1.
 #[test]
 fn a_length_that_cannot_be_is_refused_before_anything_is_allocated() {
-    everywhere(|bed| {
-        refuses(bed, &[0xff, 0xff, 0xff, 0xff], "flags");
-        refuses(bed, &frame_head(0, (1 << 20) + 1), "1048577 bytes");
-        refuses(bed, &[0xff, 0xff, 0xff, 0], "16777214 bytes");
-        refuses(bed, &[0, 0, 0, 0], "below its own header");
+    everywhere(|harness| {
+        refuses(harness, &[0xff, 0xff, 0xff, 0xff], "flags");
+        refuses(harness, &frame_head(0, (1 << 20) + 1), "1048577 bytes");
+        refuses(harness, &[0xff, 0xff, 0xff, 0], "16777214 bytes");
+        refuses(harness, &[0, 0, 0, 0], "below its own header");
     });
 }
 
 #[test]
 fn the_traffic_of_other_protocols_is_named() {
     log::keep();
-    everywhere(|bed| {
-        refuses(bed, b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n", "HTTP");
-        refuses(bed, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03random", "TLS");
-        refuses(bed, b"SSH-2.0-OpenSSH_9.9\r\n", "SSH");
-        refuses(bed, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY");
+    everywhere(|harness| {
+        refuses(harness, b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n", "HTTP");
+        refuses(harness, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03random", "TLS");
+        refuses(harness, b"SSH-2.0-OpenSSH_9.9\r\n", "SSH");
+        refuses(harness, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY");
         for name in ["HTTP", "TLS", "SSH", "PROXY"] {
             let lines = log::lines(name);
             // Each endpoint here warns of its first.
@@ -61,18 +61,18 @@ fn the_traffic_of_other_protocols_is_named() {
 /// T2. Each of them announces a frame of a mebibyte and sends one byte of it.
 #[test]
 fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
-    everywhere(|bed| {
-        let peers = if bed.is_real() { 2_000 } else { 100 };
-        let (server, _) = echo(bed, bed.options());
+    everywhere(|harness| {
+        let peers = if harness.is_real() { 2_000 } else { 100 };
+        let (server, _) = echo(harness, harness.options());
         let before = memory_bytes();
-        let mut raws: Vec<Raw> = (0..peers).map(|_| bed.dial(&server)).collect();
+        let mut raws: Vec<Raw> = (0..peers).map(|_| harness.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&[frame_head(0, 1 << 20), vec![1]].concat()));
-        bed.wait_for("all of it", || {
+        harness.wait_for("all of it", || {
             let received: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
             received == 6 * peers as u64
         });
         // What has come is counted before what is kept of it.
-        bed.wait_for("rest", || {
+        harness.wait_for("rest", || {
             let stats = server.stats();
             stats.buffers_used == 0 && stats.assembly_bytes >= 6 * peers
         });
@@ -80,24 +80,24 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
         assert!(stats.assembly_bytes <= 64 * peers, "{stats:?}");
         let grown = memory_bytes().saturating_sub(before);
         assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
-        bed.serves(&server);
+        harness.serves(&server);
         drop(raws);
-        bed.wait_for("the end of all", || server.stats().assembly_bytes == 0);
-        bed.end(&server);
+        harness.wait_for("the end of all", || server.stats().assembly_bytes == 0);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
-    everywhere(|bed| {
-        let options = bed.options().with(|o| o.endpoint.assembly_bytes = 100_000);
-        let (server, seen) = echo(bed, options);
-        let mut raws: Vec<Raw> = (0..5).map(|_| bed.dial(&server)).collect();
+    everywhere(|harness| {
+        let options = harness.options().with(|o| o.endpoint.assembly_bytes = 100_000);
+        let (server, seen) = echo(harness, options);
+        let mut raws: Vec<Raw> = (0..5).map(|_| harness.dial(&server)).collect();
         for raw in &mut raws {
             raw.send(&frame_head(0, 40_000));
             raw.send(&vec![1; 30_000]);
         }
-        bed.wait_for("the end of some", || {
+        harness.wait_for("the end of some", || {
             let alive: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
             raws.iter_mut().for_each(|raw| {
                 let _ = raw.is_over();
@@ -106,7 +106,7 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
             !raws.iter_mut().all(|raw| !raw.is_over()) && alive > 0
         });
         raws.retain_mut(|raw| !raw.is_over());
-        bed.wait_for("the end of the same", || {
+        harness.wait_for("the end of the same", || {
             raws.retain_mut(|raw| !raw.is_over());
             server.stats().connections == raws.len() && server.stats().assembly_bytes <= 100_000
         });
@@ -116,16 +116,16 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
             "{:?}",
             seen.ends()
         );
-        bed.serves(&server);
+        harness.serves(&server);
         drop(raws);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T12. One frame of farewell at most, and then the end.
 #[test]
 fn a_frame_that_may_not_come_is_answered_with_one_bye() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let mut old = hello(0, 1 << 20);
         old[5 + 8..5 + 10].fill(0);
         let cases: [(&str, Vec<u8>, u16); 8] = [
@@ -139,52 +139,52 @@ fn a_frame_that_may_not_come_is_answered_with_one_bye() {
             ("a frame over the limit", frame_head(40, (1 << 20) + 1), 2),
         ];
         for (what, bytes, code) in cases {
-            let (server, _) = echo(bed, bed.options());
-            let mut raw = bed.dial(&server);
+            let (server, _) = echo(harness, harness.options());
+            let mut raw = harness.dial(&server);
             raw.send(&[hello(0, 1 << 20), bytes, frame(10, b""), frame(40, b"ignored")].concat());
-            assert_eq!(bed.read_frame(&mut raw).0, 4, "{what}");
-            let (kind, body) = bed.read_frame(&mut raw);
+            assert_eq!(harness.read_frame(&mut raw).0, 4, "{what}");
+            let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!((kind, bye(&body).0), (5, code), "{what}");
-            bed.wait_for_end(&mut raw);
+            harness.wait_for_end(&mut raw);
             assert!(raw.received().is_empty(), "{what}: nothing after the bye");
             drop(raw);
-            bed.serves(&server);
-            bed.end(&server);
+            harness.serves(&server);
+            harness.end(&server);
         }
-        let (server, _) = echo(bed, bed.options());
-        let mut raw = bed.dial(&server);
+        let (server, _) = echo(harness, harness.options());
+        let mut raw = harness.dial(&server);
         raw.send(&old);
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
-        let (kind, body) = bed.read_frame(&mut raw);
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
+        let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, bye(&body).0), (5, 4), "a version that nobody speaks");
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn an_unknown_kind_that_may_be_skipped_is_skipped() {
-    everywhere(|bed| {
-        let (server, seen) = echo(bed, bed.options());
-        let mut raw = bed.dial(&server);
+    everywhere(|harness| {
+        let (server, seen) = echo(harness, harness.options());
+        let mut raw = harness.dial(&server);
         raw.send(&hello(0, 1 << 20));
         (18..32).for_each(|kind| raw.send(&frame(kind, b"from a later version")));
         raw.send(&frame(17, &[0; 8]));
         raw.send(&frame(9, &[7, 0, 0, 0, 0, 0]));
         raw.send(&frame(40, b"hello"));
-        assert_eq!(bed.read_frame(&mut raw).0, 4);
-        assert_eq!(bed.read_frame(&mut raw), (40, b"hello".to_vec()));
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
+        assert_eq!(harness.read_frame(&mut raw), (40, b"hello".to_vec()));
         assert_eq!(seen.messages().len(), 1);
         assert_eq!(server.stats().late_replies, 1, "a reply that nobody waits for");
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn a_malformed_hello_is_refused() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let whole = hello(0, 1 << 20);
         let mut answer = whole.clone();
         answer[5 + 38] = 0x80;
@@ -194,15 +194,15 @@ fn a_malformed_hello_is_refused() {
         greedy[5 + 39..5 + 41].copy_from_slice(&1025u16.to_le_bytes());
         let cut = frame(4, &whole[5..5 + 40]);
         for bytes in [answer, tiny, greedy, cut] {
-            let (server, seen) = echo(bed, bed.options());
-            let mut raw = bed.dial(&server);
+            let (server, seen) = echo(harness, harness.options());
+            let mut raw = harness.dial(&server);
             raw.send(&bytes);
-            bed.wait_for_end(&mut raw);
+            harness.wait_for_end(&mut raw);
             drop(raw);
-            bed.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
-            bed.serves(&server);
-            bed.end(&server);
+            harness.serves(&server);
+            harness.end(&server);
         }
     });
 }
@@ -210,18 +210,18 @@ fn a_malformed_hello_is_refused() {
 /// T13.
 #[test]
 fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
-    on_real_sockets(|bed| {
-        let (server, seen) = echo(bed, bed.options());
-        let mut raw = bed.dial(&server);
+    on_real_sockets(|harness| {
+        let (server, seen) = echo(harness, harness.options());
+        let mut raw = harness.dial(&server);
         // Wine carries some thousand calls a second.
         let bytes = if cfg!(windows) { 3_000 } else { 50_000 };
         let body: Vec<u8> = (0..bytes).map(|at: u32| (at * 7) as u8).collect();
         frame(40, &body).iter().for_each(|byte| raw.send(&[*byte]));
-        assert_eq!(bed.read_frame(&mut raw), (40, body));
+        assert_eq!(harness.read_frame(&mut raw), (40, body));
         assert_eq!(seen.messages().len(), 1);
         assert_eq!(server.stats().assembly_bytes, 0);
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
@@ -231,23 +231,23 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
     log::keep();
     let evil = "\x1b[31mred\nforged line\r\0\u{202e}";
     let clean = |text: &str| text.chars().all(|c| !c.is_control() && c != '\u{202e}');
-    everywhere(|bed| {
+    everywhere(|harness| {
         log::clear();
-        let (server, seen) = echo(bed, bed.options());
-        let mut raw = bed.dial(&server);
+        let (server, seen) = echo(harness, harness.options());
+        let mut raw = harness.dial(&server);
         raw.send(&hello(0, 1 << 20));
         let mut body = vec![0; 6];
         body.extend(evil.as_bytes());
         raw.send(&frame(5, &body));
-        bed.wait_for_end(&mut raw);
+        harness.wait_for_end(&mut raw);
         drop(raw);
-        bed.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].to_string();
         assert!(why.contains("forged line") && clean(&why), "{why:?}");
         assert!(!why.contains("\\\\"), "escaped once: {why}");
-        bed.wait_for("the log", || !log::lines("forged line").is_empty());
+        harness.wait_for("the log", || !log::lines("forged line").is_empty());
         assert!(log::lines("forged line").iter().all(|line| clean(line)));
-        bed.end(&server);
+        harness.end(&server);
     });
     let refused = RequestError::Rejected(evil.into()).to_string();
     assert!(refused.contains("forged line") && clean(&refused), "{refused:?}");
@@ -257,15 +257,15 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
 #[test]
 fn many_faults_are_logged_once_a_second() {
     log::keep();
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         log::clear();
-        let (server, seen) = echo(bed, bed.options());
-        let mut raws: Vec<Raw> = (0..100).map(|_| bed.dial(&server)).collect();
+        let (server, seen) = echo(harness, harness.options());
+        let mut raws: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&[0; 4]));
-        bed.wait_for("the end of all", || seen.ends().len() == 100);
+        harness.wait_for("the end of all", || seen.ends().len() == 100);
         let warned = log::lines("connection given up").len();
         assert!((1..=8).contains(&warned), "{warned} lines");
         drop(raws);
-        assert_eq!(bed.end(&server).peer_faults, 100);
+        assert_eq!(harness.end(&server).peer_faults, 100);
     });
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use posthouse::SendError;
 
-use crate::bed::{everywhere, in_simulation};
+use crate::harness::{everywhere, in_simulation};
 use crate::log;
 use crate::probe::{Line, Probe};
 use crate::process::is_wine;
@@ -14,23 +14,24 @@ use crate::raw::{Raw, frame};
 #[test]
 fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
     log::keep();
-    everywhere(|bed| {
+    everywhere(|harness| {
         log::clear();
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 10));
-        let mut honest: Vec<Raw> = (0..10).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("the honest", || server.stats().connected == 10);
-        let mut storm: Vec<Raw> = (0..100).map(|_| bed.dial(&server)).collect();
+        let server =
+            harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 10));
+        let mut honest: Vec<Raw> = (0..10).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("the honest", || server.stats().connected == 10);
+        let mut storm: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
         for raw in &mut storm {
             // Wine: a reset that comes before a read looks like a clean end.
-            bed.wait_for("a reset", || raw.is_reset() || (is_wine() && raw.is_over()));
+            harness.wait_for("a reset", || raw.is_reset() || (is_wine() && raw.is_over()));
         }
         let stats = server.stats();
         assert_eq!((stats.refused, stats.accepted, stats.connections), (100, 10, 10), "{stats:?}");
         for raw in &mut honest {
             raw.send(&frame(60, b"still here"));
-            assert_eq!(bed.read_frame(raw), (60, b"still here".to_vec()));
+            assert_eq!(harness.read_frame(raw), (60, b"still here".to_vec()));
         }
         let lines = log::lines("refused");
         assert!((1..=5).contains(&lines.len()), "a line a second: {lines:?}");
@@ -38,72 +39,72 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         assert_eq!((seen.connected().len(), seen.ends().len()), (10, 0));
         // A place that becomes free is given to the next.
         drop(honest.pop());
-        bed.wait_for("a free place", || server.stats().connections == 9);
-        bed.serves(&server);
+        harness.wait_for("a free place", || server.stats().connections == 9);
+        harness.serves(&server);
         drop((honest, storm));
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 #[test]
 fn connections_of_one_address_are_bounded_and_counted_down_again() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let options = bed.options().with(|o| o.endpoint.max_connections_per_address = 3);
-        let server = bed.serve_with(probe, options);
+        let options = harness.options().with(|o| o.endpoint.max_connections_per_address = 3);
+        let server = harness.serve_with(probe, options);
         let one: IpAddr = "192.0.2.1".parse().expect("an address");
         let two: IpAddr = "192.0.2.2".parse().expect("an address");
-        let dial = |from| Raw::simulated(bed.world().dial_from(from, "10.0.0.1:9990"));
+        let dial = |from| Raw::simulated(harness.world().dial_from(from, "10.0.0.1:9990"));
         for round in 1..=3 {
             let first: Vec<Raw> = (0..3).map(|_| dial(one)).collect();
-            bed.wait_for("three of one", || server.stats().connections == 3);
+            harness.wait_for("three of one", || server.stats().connections == 3);
             let mut too_many = dial(one);
-            bed.wait_for("a reset", || too_many.is_reset());
+            harness.wait_for("a reset", || too_many.is_reset());
             let other = dial(two);
-            bed.wait_for("another's", || server.stats().connections == 4);
+            harness.wait_for("another's", || server.stats().connections == 4);
             assert_eq!(server.stats().refused, round);
             drop((first, other));
-            bed.wait_for("their end", || server.stats().connections == 0);
+            harness.wait_for("their end", || server.stats().connections == 0);
         }
         assert_eq!(seen.connected().len(), 12);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// This machine's own connections are not limited by address, unless the program says no more.
 #[test]
 fn loopback_is_exempt_from_the_limit_of_one_address() {
-    everywhere(|bed| {
-        let options = bed.options().with(|o| o.endpoint.max_connections_per_address = 1);
-        let address = if bed.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
+    everywhere(|harness| {
+        let options = harness.options().with(|o| o.endpoint.max_connections_per_address = 1);
+        let address = if harness.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
         let builder = options.builder(Probe::echo(), address);
-        let server = bed.start(builder);
-        let raws: Vec<Raw> = (0..20).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("all of them", || server.stats().connected == 20);
+        let server = harness.start(builder);
+        let raws: Vec<Raw> = (0..20).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("all of them", || server.stats().connected == 20);
         drop(raws);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A slot counts from the moment it is taken: connections that are being made count, too.
 #[test]
 fn connections_that_are_being_made_count() {
-    in_simulation(|bed| {
-        let options = bed.options().with(|o| o.endpoint.max_connections = 2);
-        let server = bed.serve_with(Probe::echo(), options);
-        bed.world().blackhole("10.0.0.9:1");
+    in_simulation(|harness| {
+        let options = harness.options().with(|o| o.endpoint.max_connections = 2);
+        let server = harness.serve_with(Probe::echo(), options);
+        harness.world().blackhole("10.0.0.9:1");
         let to = posthouse::Target::new("10.0.0.9:1");
         let pending = server.connect(to, Line::default()).expect("there is room");
         assert_eq!(server.send(pending, 0, b""), Err(SendError::NotConnected));
-        let first = bed.dial(&server);
-        bed.wait_for("one", || server.stats().connected == 1);
-        let mut second = bed.dial(&server);
-        bed.wait_for("a reset", || second.is_reset());
+        let first = harness.dial(&server);
+        harness.wait_for("one", || server.stats().connected == 1);
+        let mut second = harness.dial(&server);
+        harness.wait_for("a reset", || second.is_reset());
         server.close(pending, posthouse::Close::abort()).expect("it is being made");
-        bed.wait_for("a free place", || server.stats().connections == 1);
-        bed.serves(&server);
+        harness.wait_for("a free place", || server.stats().connections == 1);
+        harness.serves(&server);
         drop((first, second));
-        bed.end(&server);
+        harness.end(&server);
     });
 }

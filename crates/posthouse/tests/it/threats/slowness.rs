@@ -4,65 +4,65 @@ use std::time::Duration;
 
 use posthouse::DisconnectKind;
 
-use crate::bed::{everywhere, in_simulation};
+use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, frame_head};
 
 /// T3. A byte now and then does not keep a frame alive, and neither does a steady trickle.
 #[test]
 fn a_frame_that_trickles_is_closed_by_the_clock() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
-        let server = bed.serve(probe);
+        let server = harness.serve(probe);
         for (every, bytes, latest) in [(3_000, 1, 9), (500, 150, 31)] {
             let so_far = seen.ends().len();
-            let mut raw = bed.dial(&server);
+            let mut raw = harness.dial(&server);
             raw.send(&frame_head(0, 1 << 20));
-            let since = bed.world().now();
+            let since = harness.world().now();
             while seen.ends().len() == so_far {
-                bed.world().run_for(Duration::from_millis(every));
+                harness.world().run_for(Duration::from_millis(every));
                 if raw.is_over() {
                     break;
                 }
                 raw.send(&vec![0; bytes]);
             }
-            let time = bed.world().now() - since;
+            let time = harness.world().now() - since;
             assert!(time <= Duration::from_secs(latest), "{time:?} with {bytes} bytes at a time");
             drop(raw);
-            bed.wait_for("the end", || seen.ends().len() == so_far + 1);
+            harness.wait_for("the end", || seen.ends().len() == so_far + 1);
             assert_eq!(seen.ends()[so_far].kind(), DisconnectKind::TooSlow);
         }
-        bed.serves(&server);
-        assert_eq!(bed.end(&server).peer_faults, 2);
+        harness.serves(&server);
+        assert_eq!(harness.end(&server).peer_faults, 2);
     });
 }
 
 #[test]
 fn a_frame_that_is_slow_enough_to_be_honest_arrives() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&frame_head(1, 6_000));
         for _ in 0..20 {
             raw.send(&[7; 300]);
-            bed.world().run_for(Duration::from_secs(1));
+            harness.world().run_for(Duration::from_secs(1));
         }
-        bed.wait_for("the message", || seen.messages() == [(1, vec![7; 6_000])]);
+        harness.wait_for("the message", || seen.messages() == [(1, vec![7; 6_000])]);
         // Between frames there is no clock.
-        bed.world().run_for(Duration::from_secs(600));
+        harness.world().run_for(Duration::from_secs(600));
         assert!(seen.ends().is_empty());
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// While the peer is not read from, its frame's clock stands still.
 #[test]
 fn a_pause_of_ours_does_not_make_the_peer_slow() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_received(|peer, message| {
             if message.kind() == 1 {
                 peer.pause_reading();
@@ -74,82 +74,82 @@ fn a_pause_of_ours_does_not_make_the_peer_slow() {
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut raw = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
         raw.send(&[frame(1, b"pause"), frame(2, &[7; 50_000])].concat());
-        bed.wait_for("the first", || seen.messages().len() == 1);
-        bed.world().run_for(Duration::from_secs(99));
+        harness.wait_for("the first", || seen.messages().len() == 1);
+        harness.world().run_for(Duration::from_secs(99));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
-        bed.wait_for("the second", || seen.messages().len() == 2);
+        harness.wait_for("the second", || seen.messages().len() == 2);
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         drop(raw);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T4. Silent peers take a slot each and nothing more; accepting goes on.
 #[test]
 fn silent_peers_keep_nobody_out() {
-    everywhere(|bed| {
+    everywhere(|harness| {
         let probe = Probe::echo();
         let seen = probe.seen();
         let server =
-            bed.serve_with(probe, bed.options().with(|o| o.endpoint.max_connections = 300));
-        let silent: Vec<Raw> = (0..250).map(|_| bed.dial(&server)).collect();
-        bed.wait_for("all of them", || server.stats().connected == 250);
-        bed.serves(&server);
+            harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 300));
+        let silent: Vec<Raw> = (0..250).map(|_| harness.dial(&server)).collect();
+        harness.wait_for("all of them", || server.stats().connected == 250);
+        harness.serves(&server);
         assert_eq!(server.stats().buffers_used, 0, "an idle connection holds no buffer");
         drop(silent);
-        bed.wait_for("their end", || server.stats().connections == 0);
+        harness.wait_for("their end", || server.stats().connections == 0);
         assert_eq!(seen.messages().len(), 1);
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// T6. Who takes nothing of what is queued for it is given up.
 #[test]
 fn a_peer_that_takes_nothing_is_closed_as_too_slow() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::echo().on_received(|peer, message| {
             let size = if message.payload() == b"much" { 900_000 } else { 1 };
             peer.send(message.kind(), &vec![0; size]);
             Ok(())
         });
         let seen = probe.seen();
-        let server = bed.serve(probe);
-        let mut deaf = bed.dial(&server);
+        let server = harness.serve(probe);
+        let mut deaf = harness.dial(&server);
         deaf.stop_reading();
         deaf.send(&frame(0, b"much"));
-        bed.wait_for("the message", || seen.messages().len() == 1);
+        harness.wait_for("the message", || seen.messages().len() == 1);
         // What the window took at first counts for the first half minute.
-        bed.world().run_for(Duration::from_secs(61));
+        harness.world().run_for(Duration::from_secs(61));
         assert_eq!(seen.ends().len(), 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::TooSlow);
         assert!(seen.ends()[0].unsent_bytes() > 0);
         assert!(deaf.is_over());
-        bed.end(&server);
+        harness.end(&server);
     });
 }
 
 /// A peer that takes what is queued slowly, but more than the least, is served to the end.
 #[test]
 fn a_peer_that_takes_little_at_a_time_gets_everything() {
-    in_simulation(|bed| {
+    in_simulation(|harness| {
         let probe = Probe::new().on_received(|peer, _| {
             peer.send(0, &vec![0; 900_000]);
             Ok(())
         });
         let seen = probe.seen();
-        let tuning = bed.options().tuning.with_queue_high_bytes(1 << 20);
-        let server = bed.serve_with(probe, bed.options().with(|o| o.tuning = tuning));
-        let mut slow = bed.dial(&server);
+        let tuning = harness.options().tuning.with_queue_high_bytes(1 << 20);
+        let server = harness.serve_with(probe, harness.options().with(|o| o.tuning = tuning));
+        let mut slow = harness.dial(&server);
         slow.stop_reading();
         slow.send(&frame(0, b"much"));
         let mut received = 0;
         while received < 900_005 {
-            bed.world().run_for(Duration::from_secs(20));
+            harness.world().run_for(Duration::from_secs(20));
             slow.resume_reading();
-            bed.world().run_for(Duration::from_millis(1));
+            harness.world().run_for(Duration::from_millis(1));
             slow.stop_reading();
             received += slow.received().len();
             let count = slow.received().len();
@@ -157,6 +157,6 @@ fn a_peer_that_takes_little_at_a_time_gets_everything() {
             assert!(seen.ends().is_empty(), "{:?} after {received} bytes", seen.ends());
         }
         drop(slow);
-        bed.end(&server);
+        harness.end(&server);
     });
 }

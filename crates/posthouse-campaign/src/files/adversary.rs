@@ -1,0 +1,414 @@
+//! Adversaries: peers that break the protocol of transfers, at once or after a while.
+
+use std::collections::BTreeMap;
+
+use posthouse_wire::{Action, FileSender, TransferFrame};
+
+use super::SERVER_PLACE;
+use super::disk_checker::hash;
+use super::fixtures;
+use super::transfer_checker::TransferChecker;
+use crate::traffic::Rng;
+use posthouse::sim::RawStream;
+
+const OFFER: u8 = 10;
+const ACCEPT: u8 = 11;
+const CHUNK: u8 = 12;
+const CREDIT: u8 = 13;
+const DONE: u8 = 14;
+const ABORT: u8 = 15;
+/// Larger than any frame that is sent here.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// What a receiver may have unwritten of one of many files, whatever its window.
+const WINDOW_BYTES_LEAST: u64 = 128 * 1024;
+
+/// A scripted peer of the server.
+pub(super) struct Adversary {
+    raw: RawStream,
+    received: Vec<u8>,
+    next_id: u32,
+    /// True exactly when an offer may have gone out under a number that is not ours to know.
+    spoiled_offer: bool,
+    sending: BTreeMap<u32, Sending>,
+    /// What it has asked for: how much the server may send, and has.
+    getting: BTreeMap<u32, [u64; 2]>,
+    window_bytes: u64,
+}
+
+/// A file that it offers, and may even send.
+struct Sending {
+    name: String,
+    part: String,
+    content: Vec<u8>,
+    outgoing: FileSender,
+    /// True exactly when what was sent is not what was hashed.
+    spoiled: bool,
+    /// True exactly when something was said of it that may have the server throw away what it has:
+    /// what it granted before that can still be on its way.
+    disowned: bool,
+    crashes: u64,
+}
+
+/// A frame that came, as far as it is looked at.
+struct ReceivedFrame {
+    kind: u8,
+    payload: Vec<u8>,
+}
+
+impl ReceivedFrame {
+    fn id(&self) -> u32 {
+        self.payload.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    fn hash(&self, at: usize) -> [u8; 32] {
+        let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.copied().unwrap_or_default()
+    }
+}
+
+/// A hello that knows transfers.
+fn hello() -> Vec<u8> {
+    let mut payload = b"POSTHOUS".to_vec();
+    payload.extend(1_u16.to_le_bytes());
+    payload.extend(posthouse_wire::FEATURE_TRANSFERS.to_le_bytes());
+    payload.extend((FRAME_BYTES_MAX as u32).to_le_bytes());
+    payload.extend(0_u32.to_le_bytes());
+    payload.extend([7; 16]);
+    payload.extend([0; 3]);
+    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
+    frame.push(4);
+    frame.extend(payload);
+    frame
+}
+
+impl Adversary {
+    pub(super) fn new(raw: RawStream, window_bytes: usize, rng: &mut Rng) -> Self {
+        // Some say no hello: then all of it is messages.
+        if !rng.one_in(8) {
+            raw.send(&hello());
+        }
+        Self {
+            raw,
+            received: Vec::new(),
+            next_id: 1,
+            spoiled_offer: false,
+            sending: BTreeMap::new(),
+            getting: BTreeMap::new(),
+            window_bytes: (window_bytes as u64).max(WINDOW_BYTES_LEAST),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.raw.is_refused() || self.raw.is_reset() || self.raw.is_ended()
+    }
+
+    fn new_id(&mut self) -> u32 {
+        self.next_id += 2;
+        self.next_id - 2
+    }
+
+    /// What the server may send of a file, whatever was said before.
+    fn allow(&mut self, id: u32, limit: u64) {
+        if let Some([allowed, _]) = self.getting.get_mut(&id) {
+            *allowed = limit.max(*allowed);
+        }
+    }
+
+    /// What is said of a file next may end it, or begin it anew.
+    fn disown(&mut self, id: u32) {
+        if let Some(sending) = self.sending.get_mut(&id) {
+            sending.disowned = true;
+        }
+    }
+
+    fn send_frame(&self, frame: TransferFrame<'_>) {
+        let mut bytes = Vec::new();
+        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+            self.raw.send(&bytes);
+        }
+    }
+
+    /// Sends a frame with one byte wrong, but not its length.
+    fn send_corrupted(&self, rng: &mut Rng, frame: TransferFrame<'_>) {
+        let mut bytes = Vec::new();
+        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+            let at = 3 + rng.below(bytes.len() as u64 - 3) as usize;
+            let kind = 9 + rng.below(31) as u8;
+            // Not the kind of a message, or of a request: what is in those is checked.
+            bytes[at] = if at == 4 { kind } else { rng.next() as u8 };
+            self.raw.send(&bytes);
+        }
+    }
+
+    /// Looks at what has come at once, while credit means something.
+    pub(super) fn watch_credit(&mut self, checker: &TransferChecker, rng: &mut Rng) {
+        let mut sizes = self.sending.values().map(|sending| sending.content.len() as u64);
+        if sizes.any(|size| size > self.window_bytes) && self.raw.received_bytes() > 0 {
+            self.receive(checker, rng);
+        }
+    }
+
+    fn receive(&mut self, checker: &TransferChecker, rng: &mut Rng) {
+        self.received.extend(self.raw.take_received());
+        while let Some(frame) = self.next_frame() {
+            self.on_frame(checker, rng, &frame);
+        }
+    }
+
+    /// Receives what has come, then does something.
+    pub(super) fn act(&mut self, checker: &TransferChecker, rng: &mut Rng) {
+        self.receive(checker, rng);
+        let ids: Vec<u32> = self.sending.keys().copied().collect();
+        for id in ids {
+            self.send_chunks(checker, rng, id);
+        }
+        if rng.one_in(3) {
+            self.offer(checker, rng);
+        } else {
+            self.misbehave(rng);
+        }
+    }
+
+    fn next_frame(&mut self) -> Option<ReceivedFrame> {
+        let head = u32::from_le_bytes(*self.received.first_chunk()?);
+        let end = 4 + (head & 0xff_ffff) as usize;
+        if self.received.len() < end {
+            return None;
+        }
+        let frame: Vec<u8> = self.received.drain(..end).collect();
+        let (kind, payload) = frame[4..].split_first().expect("a frame has a kind");
+        Some(ReceivedFrame { kind: *kind, payload: payload.to_vec() })
+    }
+
+    fn on_frame(&mut self, checker: &TransferChecker, rng: &mut Rng, frame: &ReceivedFrame) {
+        let id = frame.id();
+        match frame.kind {
+            ACCEPT => {
+                let (offset, limit) = (frame.word(4), frame.word(12));
+                self.check_credit(checker, id, limit);
+                if let Some(sending) = self.sending.get_mut(&id) {
+                    // Refused where it has lied before.
+                    let _ = sending.outgoing.accepted(offset, limit, frame.hash(20));
+                }
+            }
+            CREDIT => {
+                self.check_credit(checker, id, frame.word(4));
+                if let Some(sending) = self.sending.get_mut(&id) {
+                    let _ = sending.outgoing.credit(frame.word(4));
+                }
+            }
+            OFFER => {
+                let limit = rng.below(20_000);
+                self.getting.insert(id, [limit, 0]);
+                let offset = if rng.one_in(4) { rng.next() } else { 0 };
+                let prefix = hash(b"");
+                self.send_frame(TransferFrame::Accept { id, offset, limit, prefix });
+            }
+            CHUNK => {
+                if let Some([limit, sent]) = self.getting.get_mut(&id) {
+                    *sent += frame.payload.len() as u64 - 4;
+                    if *sent > *limit {
+                        let text = format!("C8: {sent} bytes of a file came, {limit} were allowed");
+                        checker.ledger().wrong(text);
+                    }
+                }
+            }
+            DONE | ABORT => {
+                self.sending.remove(&id);
+                self.getting.remove(&id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Credit is for what has been written, and for no more than the window beyond it.
+    fn check_credit(&self, checker: &TransferChecker, id: u32, limit: u64) {
+        let known = self.sending.get(&id).filter(|it| !it.disowned && !self.spoiled_offer);
+        let Some(sending) = known else { return };
+        let written = checker.with_disks(|disks| {
+            let crashed = disks.crashes(SERVER_PLACE) != sending.crashes;
+            let part = disks.part(SERVER_PLACE, &sending.part);
+            (!crashed).then(|| part.map_or(0, |bytes| bytes.len() as u64))
+        });
+        let size = sending.content.len() as u64;
+        if let Some(written) = written
+            && limit > (written + self.window_bytes).min(size)
+        {
+            let text = format!("C8: credit up to {limit} of {size}, {written} are written");
+            checker.ledger().wrong(text);
+        }
+    }
+
+    /// Offers a file that may be right.
+    fn offer(&mut self, checker: &TransferChecker, rng: &mut Rng) {
+        let name = fixtures::NAMES[rng.below(fixtures::NAMES.len() as u64) as usize];
+        let content = if rng.one_in(12) {
+            fixtures::content(rng.below(3), 150_000 + rng.below(200_000) as usize)
+        } else {
+            fixtures::some_content(rng)
+        };
+        let id = self.new_id();
+        let size = content.len() as u64;
+        let (part, crashes) = checker.with_disks(|disks| {
+            let path = disks.path_of(SERVER_PLACE, name);
+            let name = posthouse_wire::FileName::parse(&path).expect("a name of the fixtures");
+            let part = posthouse_wire::part_file_name(&name, size, Some(0));
+            (part, disks.crashes(SERVER_PLACE))
+        });
+        let chunk_bytes_max = 1 + rng.below(8_000) as usize;
+        let outgoing = FileSender::new(id, size, chunk_bytes_max);
+        let name = name.to_owned();
+        let sending =
+            Sending { name, part, content, outgoing, spoiled: false, disowned: false, crashes };
+        self.sending.insert(id, sending);
+        self.send_offer(id);
+    }
+
+    fn send_offer(&self, id: u32) {
+        let Sending { name, content, .. } = &self.sending[&id];
+        self.send_frame(TransferFrame::Offer {
+            id,
+            in_reply_to: 0,
+            size: content.len() as u64,
+            modified_ms: Some(0),
+            executable: false,
+            name: name.as_bytes(),
+        });
+    }
+
+    /// Sends some of what may be sent, as it should or almost.
+    fn send_chunks(&mut self, checker: &TransferChecker, rng: &mut Rng, id: u32) {
+        for _ in 0..rng.below(30) {
+            let Some(sending) = self.sending.get_mut(&id) else { return };
+            match sending.outgoing.next_action() {
+                Action::Wait => return,
+                Action::Prefix { offset, bytes } => {
+                    let offset = offset as usize;
+                    let same = sending.outgoing.prefix(&sending.content[offset..offset + bytes]);
+                    if same.is_err() {
+                        let (size, most) = (sending.content.len() as u64, 4000);
+                        sending.outgoing = FileSender::new(id, size, most);
+                        return self.send_offer(id);
+                    }
+                }
+                Action::Chunk { offset, bytes } => {
+                    let mut chunk = sending.content[offset as usize..][..bytes].to_vec();
+                    sending.outgoing.chunk(&chunk);
+                    if rng.one_in(40) {
+                        chunk[0] ^= 1;
+                        sending.spoiled = true;
+                    }
+                    self.send_frame(TransferFrame::Chunk { id, bytes: &chunk });
+                }
+                Action::Done => {
+                    let hash = sending.outgoing.done();
+                    if !sending.spoiled {
+                        let Sending { name, content, .. } = &*sending;
+                        checker.with_disks(|disks| disks.add_version(name, content.clone()));
+                    }
+                    return self.send_frame(TransferFrame::Done { id, hash });
+                }
+            }
+        }
+    }
+
+    /// Sends a frame that breaks the protocol.
+    fn misbehave(&mut self, rng: &mut Rng) {
+        let own: Vec<u32> = self.sending.keys().chain(self.getting.keys()).copied().collect();
+        let id = own.get(rng.below(own.len() as u64) as usize).copied().unwrap_or(self.next_id);
+        let id = if rng.one_in(6) { 1 + rng.below(64) as u32 } else { id };
+        let name = fixtures::NAMES[rng.below(fixtures::NAMES.len() as u64) as usize].as_bytes();
+        let (limit, hash) = (rng.below(70_000), [rng.next() as u8; 32]);
+        match rng.below(24) {
+            0 => self.send_frame(TransferFrame::Chunk { id, bytes: &[7; 3000] }),
+            1 => {
+                self.disown(id);
+                self.send_frame(TransferFrame::Done { id, hash });
+            }
+            2..=4 => {
+                self.disown(id);
+                self.send_frame(TransferFrame::Abort {
+                    id,
+                    code: rng.below(20) as u16,
+                    text: b"!",
+                });
+            }
+            5 => {
+                self.allow(id, limit);
+                self.send_frame(TransferFrame::Accept {
+                    id,
+                    offset: limit / 2,
+                    limit,
+                    prefix: hash,
+                });
+            }
+            6 => {
+                let limit = rng.next();
+                self.allow(id, limit);
+                self.send_frame(TransferFrame::Credit { id, limit });
+            }
+            7 | 8 => {
+                let id = if id == self.next_id { self.new_id() } else { id };
+                // One drawn by chance may be greater than any before: those up to it are used up.
+                self.next_id = self.next_id.max((id | 1) + 2);
+                self.disown(id);
+                let name = if rng.one_in(2) { name } else { b"../up" };
+                self.send_offer_of(id, rng.next() >> (1 + rng.below(63)), name);
+            }
+            9 if rng.one_in(4) => self.flood(rng, name),
+            10..=14 => {
+                let id = self.new_id();
+                self.send_frame(TransferFrame::Get { id, name });
+            }
+            15 => {
+                let id = self.new_id();
+                self.send_frame(TransferFrame::List { id, after: b"" });
+            }
+            16 => {
+                let (size, modified_ms, executable) = (limit, Some(0), false);
+                let id = self.new_id();
+                let in_reply_to = rng.below(4) as u32;
+                let offer =
+                    TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name };
+                self.send_corrupted(rng, offer);
+                // Its number may have become another, which a later one of ours may be as well.
+                self.spoiled_offer = true;
+                self.next_id = self.next_id.max(257);
+            }
+            20 => self.send_corrupted(rng, TransferFrame::Get { id, name }),
+            21 => {
+                self.disown(id);
+                self.send_corrupted(rng, TransferFrame::Done { id, hash });
+            }
+            17 => self.raw.stop_reading(),
+            18 => self.raw.resume_reading(),
+            19 if rng.one_in(3) => self.raw.reset(),
+            _ => {}
+        }
+    }
+
+    fn send_offer_of(&self, id: u32, size: u64, name: &[u8]) {
+        let (modified_ms, executable) = (Some(0), false);
+        self.send_frame(TransferFrame::Offer {
+            id,
+            in_reply_to: 0,
+            size,
+            modified_ms,
+            executable,
+            name,
+        });
+    }
+
+    /// Offers thousands of files that it will not send.
+    fn flood(&mut self, rng: &mut Rng, name: &[u8]) {
+        for _ in 0..rng.below(2_000) {
+            let id = self.new_id();
+            self.send_offer_of(id, 1000, name);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The disk checker: the files that may be on the disks, and those that must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use std::time::Duration;
+
+use posthouse_wire::FileReceiver;
+
+use super::{SERVER_PLACE, fixtures};
+use crate::traffic::Rng;
+use posthouse::sim::{Disk, World};
+
+/// What is before the names of files that clients have received.
+const RECEIVED: &str = "got/";
+/// A file is not changed twice within one tick of its time: then nobody could tell.
+const CHANGED_APART: Duration = Duration::from_millis(2);
+
+/// Every disk of a run, with what is known of it.
+#[derive(Debug)]
+pub(super) struct DiskChecker {
+    world: World,
+    /// The server's first.
+    disks: Vec<Disk>,
+    /// What is before the names of files that the server has received.
+    kept: &'static str,
+    /// All that a file of a name ever was, at whomever.
+    versions: BTreeMap<String, BTreeSet<Vec<u8>>>,
+    /// What is on a disk for certain, because somebody was told so.
+    promised: BTreeMap<(usize, String), Vec<u8>>,
+    /// Files that have been found right since they were there or could change, and their bytes.
+    seen: BTreeMap<(usize, String), u64>,
+    /// How many bytes and files the server's directory may hold.
+    quota: Option<(u64, u64)>,
+    crashes: Vec<u64>,
+    /// Which disks have hung: what an endpoint that is gone asked them for may take effect late.
+    hung: Vec<bool>,
+    /// Names of files that were once rewritten while an endpoint could know their hash.
+    unseen: BTreeSet<String>,
+    /// When a file was changed last.
+    changed: Duration,
+    /// True exactly while the server's disk may have no room for what comes.
+    pub(super) is_tight: bool,
+}
+
+/// BLAKE3 of a whole file.
+pub(super) fn hash(content: &[u8]) -> [u8; 32] {
+    let mut incoming = FileReceiver::new(1, content.len() as u64, 1);
+    incoming.held(content);
+    incoming.hash()
+}
+
+fn is_beneath(directory: &str, path: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
+
+impl DiskChecker {
+    pub(super) fn new(world: World, disks: Vec<Disk>, kept: &'static str) -> Self {
+        Self {
+            world,
+            kept,
+            versions: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            quota: None,
+            crashes: vec![0; disks.len()],
+            hung: vec![false; disks.len()],
+            unseen: BTreeSet::new(),
+            changed: Duration::ZERO,
+            is_tight: false,
+            disks,
+        }
+    }
+
+    pub(super) fn disk(&self, place: usize) -> &Disk {
+        &self.disks[place]
+    }
+
+    pub(super) fn set_quota(&mut self, quota: Option<(u64, u64)>) {
+        self.quota = quota;
+    }
+
+    /// Whether the server's quota has no room for one more file of so many bytes.
+    pub(super) fn is_full_for(&self, bytes: u64) -> bool {
+        let Some((bytes_max, files_max)) = self.quota else { return false };
+        let disk = &self.disks[SERVER_PLACE];
+        let (files, parts) = (disk.files(), disk.parts());
+        let whole: usize = files.iter().filter_map(|it| disk.read(it)).map(|it| it.len()).sum();
+        let begun: usize = parts.iter().map(|(_, bytes)| bytes.len()).sum();
+        let count = (files.len() + parts.len()) as u64;
+        (whole + begun) as u64 + bytes > bytes_max || count >= files_max
+    }
+
+    /// How often operations on any disk have failed, or were not awaited.
+    pub(super) fn failures(&self) -> u64 {
+        let counts = self.world.fault_counts();
+        counts.disk_full + counts.disk_fails + counts.abandoned
+    }
+
+    /// How often a disk has crashed.
+    pub(super) fn crashes(&self, place: usize) -> u64 {
+        self.crashes[place]
+    }
+
+    /// A disk crashes.
+    pub(super) fn crash(&mut self, place: usize) {
+        self.disks[place].crash();
+        self.crashes[place] += 1;
+        self.seen.retain(|(on, _), _| *on != place);
+    }
+
+    /// A disk hangs until it goes on.
+    pub(super) fn hang(&mut self, place: usize) {
+        self.disks[place].hang();
+        self.hung[place] = true;
+    }
+
+    /// Whether something may happen on a disk that no endpoint asks for any more.
+    pub(super) fn has_hung(&self, place: usize) -> bool {
+        self.hung[place]
+    }
+
+    /// Where a side keeps what the two speak of under this name.
+    pub(super) fn path_of(&self, place: usize, name: &str) -> String {
+        let before = if place == SERVER_PLACE { self.kept } else { RECEIVED };
+        format!("{before}{name}")
+    }
+
+    /// The name that a file had first.
+    fn first_name<'a>(&self, path: &'a str) -> &'a str {
+        let name = path.strip_prefix(RECEIVED).unwrap_or(path);
+        name.strip_prefix(self.kept).unwrap_or(name)
+    }
+
+    /// Somebody has, or sends, a file of this name and content.
+    pub(super) fn add_version(&mut self, path: &str, content: Vec<u8>) {
+        let name = self.first_name(path).to_owned();
+        self.versions.entry(name).or_default().insert(content);
+    }
+
+    /// The files that a client had from the beginning.
+    pub(super) fn sources(&self, place: usize) -> Vec<String> {
+        let mut files = self.disks[place].files();
+        files.retain(|path| fixtures::NAMES.contains(&&**path));
+        files
+    }
+
+    /// The files of a place that nobody sends to it, and that nobody reads just now.
+    pub(super) fn unread(&self, place: usize) -> Vec<String> {
+        let names: &[&str] =
+            if place == SERVER_PLACE { &fixtures::POPULAR } else { &fixtures::NAMES };
+        let mut files = self.disks[place].files();
+        files.retain(|path| {
+            let name = if place == SERVER_PLACE { self.first_name(path) } else { path };
+            names.contains(&name) && !self.disks[place].is_open(path)
+        });
+        files
+    }
+
+    /// A file is written anew, gets longer or shorter, whoever reads it meanwhile.
+    pub(super) fn change(&mut self, place: usize, path: &str, rng: &mut Rng) {
+        let now = self.world.now();
+        if now < self.changed + CHANGED_APART {
+            return;
+        }
+        self.changed = now;
+        let disk = &self.disks[place];
+        match rng.below(3) {
+            0 => disk.write(path, &fixtures::some_content(rng)),
+            1 => disk.append(path, &fixtures::content(rng.below(9), rng.below(9_000) as usize)),
+            _ => {
+                let bytes = disk.read(path).map_or(0, |content| content.len());
+                disk.truncate(path, rng.below(bytes as u64 + 1));
+            }
+        }
+        self.note_change(place, path);
+    }
+
+    /// Puts other content of the same size and time into a file that nobody reads: only its bytes
+    /// can tell that it is another.
+    pub(super) fn rewrite(&mut self, place: usize, path: &str, rng: &mut Rng) {
+        let disk = &self.disks[place];
+        let bytes = disk.read(path).map_or(0, |content| content.len());
+        let content = fixtures::content(rng.below(9), bytes);
+        disk.rewrite(path, &content);
+        self.note_change(place, path);
+    }
+
+    /// The same, and an endpoint may know the hash of what it was.
+    pub(super) fn rewrite_unseen(&mut self, place: usize, path: &str, rng: &mut Rng) {
+        self.rewrite(place, path, rng);
+        let name = self.first_name(path).to_owned();
+        self.unseen.insert(name);
+    }
+
+    /// Whether a transfer of it may fail because what was known of it is wrong.
+    pub(super) fn may_be_known_wrong(&self, path: &str) -> bool {
+        self.unseen.contains(self.first_name(path))
+    }
+
+    fn note_change(&mut self, place: usize, path: &str) {
+        let content = self.disks[place].read(path).unwrap_or_default();
+        self.add_version(path, content);
+        self.seen.remove(&(place, path.to_owned()));
+    }
+
+    fn is_version(&self, path: &str, content: &[u8]) -> bool {
+        let versions = self.versions.get(self.first_name(path));
+        versions.is_some_and(|versions| versions.contains(content))
+    }
+
+    /// Whether a file of that name ever had so many bytes.
+    pub(super) fn was_ever(&self, path: &str, bytes: u64) -> bool {
+        let mut versions = self.versions.get(self.first_name(path)).into_iter().flatten();
+        versions.any(|content| content.len() as u64 == bytes)
+    }
+
+    /// Whether a path may be no file's, for the directories of others: those stay where a crash, or
+    /// a failure, has taken what was to be in them.
+    pub(super) fn may_be_a_directory(&self, path: &str) -> bool {
+        let name = self.first_name(path);
+        self.versions.keys().any(|other| is_beneath(name, other) || is_beneath(other, name))
+    }
+
+    /// Whether a path cannot be, for what else is on the disk.
+    pub(super) fn is_in_the_way(&self, place: usize, path: &str) -> bool {
+        let files = self.disks[place].files();
+        files.iter().any(|other| is_beneath(path, other) || is_beneath(other, path))
+    }
+
+    /// What of the promised files of a disk comes after this name, in order.
+    pub(super) fn promised_after(&self, place: usize, after: &str) -> Vec<String> {
+        let of_disk = self.promised.keys().filter(|(on, path)| *on == place && &**path > after);
+        of_disk.map(|(_, path)| path.clone()).collect()
+    }
+
+    /// Somebody was told that a file is there: then it is, and stays.
+    pub(super) fn promise(
+        &mut self,
+        place: usize,
+        path: String,
+        told: &[u8; 32],
+    ) -> Result<u64, String> {
+        let Some(content) = self.disks[place].read(&path) else {
+            return Err(format!("{path} was told whole, and is not on disk {place}"));
+        };
+        if hash(&content) != *told {
+            return Err(format!("{path} on disk {place} has another hash than was told"));
+        }
+        let bytes = content.len() as u64;
+        self.promised.insert((place, path), content);
+        Ok(bytes)
+    }
+
+    /// Checks every file of every disk.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        for place in 0..self.disks.len() {
+            let (mut bytes, mut files) = (0, 0);
+            let there = self.disks[place].files();
+            for path in &there {
+                (bytes, files) = (bytes + self.check_file(place, path)?, files + 1);
+            }
+            for (_, path) in self.promised.keys().filter(|(on, _)| *on == place) {
+                if there.binary_search(path).is_err() {
+                    return Err(format!("{path} on disk {place} was told whole, and is gone"));
+                }
+            }
+            let over = |(bytes_max, files_max)| bytes > bytes_max || files > files_max;
+            if place == SERVER_PLACE && self.quota.is_some_and(over) {
+                let text = format!("{bytes} bytes in {files} files, of {:?}", self.quota);
+                return Err(format!("T20: the quota is exceeded: {text}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks one file if it is new or could have changed. Returns its bytes.
+    fn check_file(&mut self, place: usize, path: &str) -> Result<u64, String> {
+        let key = (place, path.to_owned());
+        if let Some(bytes) = self.seen.get(&key) {
+            return Ok(*bytes);
+        }
+        let content = self.disks[place].read(path).expect("a file that is listed");
+        let bytes = content.len() as u64;
+        let promised = self.promised.get(&key);
+        if promised.is_some_and(|promised| *promised != content) {
+            return Err(format!("{path} on disk {place} has changed since it was told"));
+        }
+        if promised.is_none() && !self.is_version(path, &content) {
+            let text = "is no version of any file of that name";
+            return Err(format!("{path} on disk {place}, {bytes} bytes, {text}"));
+        }
+        self.seen.insert(key, bytes);
+        Ok(bytes)
+    }
+
+    /// What a part holds, if it is there.
+    pub(super) fn part(&self, place: usize, name: &str) -> Option<Vec<u8>> {
+        let parts = self.disks[place].parts();
+        let part = parts.into_iter().find(|(other, _)| other == name);
+        part.map(|(_, bytes)| bytes)
+    }
+}

@@ -1,0 +1,59 @@
+//! Offers that the handler answers later, or forgets.
+
+use std::time::Duration;
+
+use super::file_handler::FileHandler;
+use super::transfer_checker::{Actor, Offered, TransferChecker};
+use posthouse::{Destination, OfferResponder, OwnedOfferResponder, Peer};
+
+/// An offer that is answered later.
+#[derive(Debug)]
+pub(super) struct KeptOffer {
+    responder: OwnedOfferResponder,
+    actor: Actor,
+    offered: Offered,
+    destination: Destination,
+}
+
+impl KeptOffer {
+    /// Takes an offer that nobody has taken.
+    pub(super) fn take(
+        responder: &mut OfferResponder<'_>,
+        actor: Actor,
+        offered: Offered,
+        destination: Destination,
+    ) -> Self {
+        let responder = responder.take().expect("an offer that nobody has taken");
+        Self { responder, actor, offered, destination }
+    }
+
+    fn accept(self, checker: &TransferChecker) {
+        checker.takes(self.actor, &self.offered, true);
+        self.responder.accept(self.destination);
+    }
+
+    /// Answers in one of the ways there are.
+    pub(super) fn answer(self, checker: &TransferChecker, way: u64) {
+        match way % 4 {
+            0 => self.responder.reject("later"),
+            1 => drop(self.responder),
+            _ => self.accept(checker),
+        }
+    }
+
+    pub(super) fn accept_after(self, peer: &mut Peer<'_, FileHandler>, delay: Duration) {
+        peer.after(delay, |peer| {
+            self.accept(peer.handler().checker());
+            Ok(())
+        });
+    }
+
+    /// Answers in one of the ways there are, after a while that may be too long.
+    pub(super) fn answer_after(self, peer: &mut Peer<'_, FileHandler>, way: u64) {
+        let delay = Duration::from_micros(1 << (way / 4 % 21));
+        peer.after(delay, move |peer| {
+            self.answer(peer.handler().checker(), way);
+            Ok(())
+        });
+    }
+}

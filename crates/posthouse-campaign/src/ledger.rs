@@ -1,0 +1,360 @@
+//! The ledger: what both sides of every connection saw, and the check that it fits together.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::traffic::{GROUP, KeptRequest, OUTSIDE, Rng, ServerSide, body};
+use super::{Summary, lock};
+use posthouse::{DisconnectKind, DisconnectReason, Endpoint, Group, PeerId, RequestError};
+
+/// Which side of a connection, and which of the endpoints that were there: no two of a run have
+/// the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Server(u64),
+    Client(u64),
+}
+
+impl Side {
+    /// Which endpoint's.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Side::Server(number) | Side::Client(number) => number,
+        }
+    }
+}
+
+/// What one side saw of one connection.
+#[derive(Debug, Default)]
+struct Seen {
+    connected: bool,
+    disconnected: bool,
+    /// Messages of the peer's stream that arrived: exactly the numbers 0 to here.
+    received: u64,
+    sent: u64,
+    /// The connection's number, which the client gives and its messages carry.
+    line: Option<u64>,
+    /// Messages of other threads that were taken, and that arrived.
+    outside_sent: u64,
+    outside_received: u64,
+    group_last: Option<u64>,
+    reason: Option<(DisconnectKind, u64)>,
+}
+
+/// The answer that a request was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Not,
+    Replied,
+    Rejected(&'static str),
+}
+
+/// The text of the framework for a request too many.
+const TOO_MANY: &str = "too many requests wait for their replies";
+/// Requests that wait for their answer at the same time, of all connections.
+const KEPT_MAX: usize = 8;
+
+/// The ledger of a run. A violation is written into it, not panicked: a panic in a callback would
+/// be contained by the framework.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    inner: Mutex<Inner>,
+    kept: Mutex<Kept>,
+}
+
+/// Requests that wait to be answered by whichever callback comes to it.
+#[derive(Debug, Default)]
+struct Kept {
+    requests: Vec<KeptRequest>,
+    /// True exactly when none is kept any more.
+    quiescent: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    seen: BTreeMap<(Side, PeerId), Seen>,
+    violation: Option<String>,
+    summary: Summary,
+    /// The requests, and how the other side answered each.
+    requests: Vec<Answered>,
+    answered: usize,
+    group_sent: u64,
+}
+
+impl Ledger {
+    fn note(&self, side: Side, id: PeerId, note: impl FnOnce(&mut Seen) -> Option<String>) {
+        let mut inner = lock(&self.inner);
+        let seen = inner.seen.entry((side, id)).or_default();
+        let mut wrong = note(seen);
+        if wrong.is_none() && !seen.connected {
+            wrong = Some("C6: something before connected".to_owned());
+        }
+        if let Some(text) = wrong {
+            let text = format!("{text} ({side:?} {id})");
+            inner.violation.get_or_insert(text);
+        }
+    }
+
+    /// Something that is wrong by itself.
+    pub(super) fn wrong(&self, text: String) {
+        lock(&self.inner).violation.get_or_insert(text);
+    }
+
+    /// Whether nothing has been wrong so far.
+    pub(super) fn holds(&self) -> Result<(), String> {
+        lock(&self.inner).violation.clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn connected(&self, side: Side, id: PeerId) {
+        lock(&self.inner).summary.connections += 1;
+        self.note(side, id, |seen| {
+            let again = seen.connected.then(|| "C6: connected twice".to_owned());
+            seen.connected = true;
+            again
+        });
+    }
+
+    pub(super) fn disconnected(&self, side: Side, id: PeerId, why: &DisconnectReason) {
+        lock(&self.inner).summary.disconnections += 1;
+        self.note(side, id, |seen| {
+            let again = seen.disconnected.then(|| "C6: disconnected twice".to_owned());
+            seen.disconnected = true;
+            seen.reason = Some((why.kind(), why.unsent_bytes()));
+            again
+        });
+    }
+
+    /// A callback other than `disconnected` ran.
+    pub(super) fn called(&self, side: Side, id: PeerId) {
+        self.note(side, id, |seen| {
+            seen.disconnected.then(|| "C6: a callback after disconnected".to_owned())
+        });
+    }
+
+    pub(super) fn sent(&self, side: Side, id: PeerId) {
+        self.note(side, id, |seen| {
+            seen.sent += 1;
+            None
+        });
+    }
+
+    /// Message `number` of the peer's stream arrived; it carries the connection's number.
+    pub(super) fn received(&self, side: Side, id: PeerId, line: u64, number: u64) {
+        lock(&self.inner).summary.messages += 1;
+        self.note(side, id, |seen| {
+            let expected = seen.received;
+            seen.received += 1;
+            if *seen.line.get_or_insert(line) != line {
+                return Some(format!("C6: a message of line {line} on another connection"));
+            }
+            (number != expected).then(|| format!("C5: message {number} where {expected} was due"))
+        });
+    }
+
+    pub(super) fn received_outside(&self, side: Side, id: PeerId, number: u64) {
+        lock(&self.inner).summary.messages += 1;
+        self.note(side, id, |seen| {
+            let expected = seen.outside_received;
+            seen.outside_received += 1;
+            (number != expected).then(|| format!("C5: outside {number} where {expected} was due"))
+        });
+    }
+
+    pub(super) fn received_group(&self, side: Side, id: PeerId, number: u64) {
+        lock(&self.inner).summary.messages += 1;
+        self.note(side, id, |seen| {
+            let last = seen.group_last.replace(number);
+            let wrong = last.is_some_and(|last| last >= number);
+            wrong.then(|| format!("C5: group message {number} after {last:?}"))
+        });
+    }
+
+    /// A request is sent: its number.
+    pub(super) fn asked(&self) -> u64 {
+        let requests = &mut lock(&self.inner).requests;
+        requests.push(Answered::Not);
+        requests.len() as u64 - 1
+    }
+
+    /// The other side answers a request.
+    pub(super) fn answers(&self, number: Option<u64>, how: Answered) {
+        if let Some(number) = number {
+            lock(&self.inner).requests[number as usize] = how;
+        }
+    }
+
+    /// The side that asked is told the end of a request.
+    pub(super) fn answered(&self, number: u64, patient: bool, error: Option<&RequestError>) {
+        let mut inner = lock(&self.inner);
+        inner.answered += 1;
+        let how = inner.requests[number as usize];
+        let right = match (error, how) {
+            (None, how) => how == Answered::Replied,
+            (Some(RequestError::Rejected(text)), Answered::Rejected(given)) => **text == *given,
+            (Some(RequestError::Rejected(text)), how) => {
+                how == Answered::Not && **text == *TOO_MANY
+            }
+            (Some(RequestError::TimedOut), _) => !patient,
+            _ => true,
+        };
+        if !right {
+            let text = format!("C6: a request was answered: {how:?}; told: {error:?}");
+            inner.violation.get_or_insert(text);
+        }
+    }
+
+    /// Keeps a request for later. If as many are kept as may be, another is answered.
+    pub(super) fn keep(&self, request: KeptRequest, way: u64) {
+        let mut kept = lock(&self.kept);
+        kept.requests.push(request);
+        if kept.quiescent || kept.requests.len() > KEPT_MAX {
+            drop(kept);
+            self.answer_kept(way);
+        }
+    }
+
+    /// Answers a request that was kept, if there is one.
+    pub(super) fn answer_kept(&self, way: u64) {
+        let mut kept = lock(&self.kept);
+        if !kept.requests.is_empty() {
+            let request = kept.requests.remove(0);
+            drop(kept);
+            request.answer(self, way);
+        }
+    }
+
+    /// From now on no request is kept.
+    pub(super) fn quiesce(&self) {
+        let mut kept = lock(&self.kept);
+        kept.quiescent = true;
+        let requests = std::mem::take(&mut kept.requests);
+        drop(kept);
+        (0..).zip(requests).for_each(|(way, request)| request.answer(self, way));
+    }
+
+    /// The number that the client side gave to its connection.
+    pub(super) fn line(&self, side: Side, id: PeerId, line: u64) {
+        self.note(side, id, |seen| {
+            seen.line = Some(line);
+            None
+        });
+    }
+
+    /// Sends as another thread would, to one of the server's peers.
+    pub(super) fn send_from_outside(&self, server: &Endpoint<ServerSide>, rng: &mut Rng) {
+        let peers = server.peers();
+        if peers.is_empty() {
+            return;
+        }
+        let id = peers[rng.below(peers.len() as u64) as usize].id;
+        for _ in 0..rng.below(20) {
+            let number = match lock(&self.inner).seen.get(&(Side::Server(0), id)) {
+                Some(seen) if seen.connected => seen.outside_sent,
+                _ => return,
+            };
+            let payload = body(OUTSIDE, number, rng.below(3000) as usize);
+            if server.send(id, OUTSIDE, &payload).is_err() {
+                return;
+            }
+            if let Some(seen) = lock(&self.inner).seen.get_mut(&(Side::Server(0), id)) {
+                seen.outside_sent += 1;
+            }
+        }
+    }
+
+    /// Sends to a group; the numbers that its members get only grow.
+    pub(super) fn send_to_group(&self, group: &Group) {
+        let number = {
+            let mut inner = lock(&self.inner);
+            inner.group_sent += 1;
+            inner.group_sent
+        };
+        // Refused only when the posts are at their bound: then nobody gets this number.
+        let _ = group.send(GROUP, &body(GROUP, number, 1500));
+    }
+
+    /// With both ends up and nothing failing any more, everything that was sent has arrived.
+    pub(super) fn nothing_is_stuck(&self) -> Result<(), String> {
+        let inner = lock(&self.inner);
+        let unanswered = inner.requests.len() - inner.answered;
+        if unanswered > 0 {
+            return Err(format!("C4: {unanswered} requests are stuck"));
+        }
+        for (line, [server, client]) in inner.pairs()? {
+            if server.disconnected || client.disconnected {
+                continue;
+            }
+            for (this, other) in [(server, client), (client, server)] {
+                let stuck = other.sent - this.received;
+                let outside = other.outside_sent - this.outside_received;
+                if stuck + outside > 0 {
+                    return Err(format!(
+                        "C4: line {line}: {stuck} messages and {outside} of other threads are \
+                         stuck: {this:?}; {other:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What all of it comes to, once everything has ended.
+    pub(super) fn verdict(&self) -> Result<Summary, String> {
+        let inner = lock(&self.inner);
+        if let Some(text) = &inner.violation {
+            return Err(text.clone());
+        }
+        let (asked, answered) = (inner.requests.len(), inner.answered);
+        if asked != answered {
+            return Err(format!("C6: {asked} requests asked, {answered} told their end"));
+        }
+        for ((side, id), seen) in &inner.seen {
+            if seen.connected != seen.disconnected {
+                return Err(format!("C6: {side:?} {id} was not told disconnected"));
+            }
+        }
+        for (line, [server, client]) in inner.pairs()? {
+            pair_verdict(line, server, client)?;
+            pair_verdict(line, client, server)?;
+        }
+        let mut summary = inner.summary;
+        summary.requests = asked as u64;
+        Ok(summary)
+    }
+}
+
+impl Inner {
+    /// What the server and the client saw of each line that both know.
+    fn pairs(&self) -> Result<Vec<(u64, [&Seen; 2])>, String> {
+        let mut by_line: BTreeMap<u64, [Option<&Seen>; 2]> = BTreeMap::new();
+        for ((side, _), seen) in &self.seen {
+            if let Some(line) = seen.line {
+                let place = usize::from(matches!(side, Side::Client(_)));
+                if by_line.entry(line).or_default()[place].replace(seen).is_some() {
+                    return Err(format!("C6: line {line} on two connections of one side"));
+                }
+            }
+        }
+        let pairs = by_line.into_iter();
+        Ok(pairs.filter_map(|(line, pair)| Some((line, [pair[0]?, pair[1]?]))).collect())
+    }
+}
+
+/// Where one side saw the other's clean end, everything that the other sent has arrived.
+fn pair_verdict(line: u64, this: &Seen, other: &Seen) -> Result<(), String> {
+    if this.received > other.sent {
+        return Err(format!("C5: line {line}: {} of {} arrived", this.received, other.sent));
+    }
+    if this.outside_received > other.outside_sent {
+        return Err(format!("C5: line {line}: more outside messages arrived than were sent"));
+    }
+    let clean = matches!(this.reason, Some((DisconnectKind::Ended, _)));
+    let whole = matches!(other.reason, Some((_, 0)));
+    let missing = other.sent - this.received;
+    if clean && whole && missing > 0 {
+        return Err(format!(
+            "C5: line {line}: {missing} messages lost before a clean end: {this:?}; {other:?}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! The framework's own campaign: a server and its clients under faults, every contract checked.
+//!
+//! One seed decides everything: the layout, workers, pending reads, limits, faults, what the
+//! clients do and when. `posthouse sim` runs seeds by the thousand.
+
+#![forbid(unsafe_code)]
+
+mod files;
+mod ledger;
+mod traffic;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use posthouse::sim::{Faults, RawStream, World};
+use posthouse::{
+    Close, ConnectionOptions, Endpoint, EndpointOptions, Handler, Layout, Listener, Target, Tuning,
+};
+
+use ledger::Ledger;
+use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
+
+pub use files::run_files;
+
+/// What a run did; sums over runs with [`merge`](Summary::merge).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Messages delivered to handlers.
+    pub messages: u64,
+    /// Requests answered, refused, timed out or ended by their connection.
+    pub requests: u64,
+    /// Times that a handler was told `connected`.
+    pub connections: u64,
+    /// Times that a handler was told `disconnected`.
+    pub disconnections: u64,
+    /// Faults that happened: resets, failed submissions, shortages, cut and reordered completions.
+    pub faults: u64,
+    /// Operations submitted to the simulated completion port.
+    pub operations: u64,
+    /// Files that got across.
+    pub files: u64,
+    /// Attempts to get a file across that failed.
+    pub files_failed: u64,
+    /// Bytes of files that were not sent, because the receiver had them.
+    pub resumed_bytes: u64,
+    /// Disks that crashed.
+    pub crashes: u64,
+    /// A hash over everything that happened.
+    pub fingerprint: u64,
+}
+
+impl Summary {
+    /// Adds another run's counts.
+    pub fn merge(&mut self, other: &Summary) {
+        self.messages += other.messages;
+        self.requests += other.requests;
+        self.connections += other.connections;
+        self.disconnections += other.disconnections;
+        self.faults += other.faults;
+        self.operations += other.operations;
+        self.files += other.files;
+        self.files_failed += other.files_failed;
+        self.resumed_bytes += other.resumed_bytes;
+        self.crashes += other.crashes;
+        self.fingerprint ^= other.fingerprint.rotate_left(1);
+    }
+}
+
+/// A contract that did not hold in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl Violation {
+    fn of(text: String) -> Self {
+        Self { text }
+    }
+}
+
+const SERVER: &str = "10.0.0.1:9990";
+/// Within this much virtual time everything arrives once nothing fails any more.
+const ARRIVAL_TIME: Duration = Duration::from_secs(100);
+/// After this much virtual time whatever still lives has hung.
+const HANG_TIME: Duration = Duration::from_mins(10);
+
+/// Runs one seed.
+///
+/// # Errors
+///
+/// The first contract that was broken.
+///
+/// # Panics
+///
+/// Where an assertion of the framework, or a checker of the simulated port, fires: that is a
+/// broken contract, too, and the panic's text says which.
+pub fn run(seed: u64) -> Result<Summary, Violation> {
+    let mut rng = Rng::new(seed);
+    let world = faulty_world(seed);
+    let ledger = Arc::new(Ledger::default());
+    let settings = settings(&mut rng);
+    let server_side = ServerSide::new(ledger.clone(), rng.next());
+    let server = settings.start(&world, server_side, true);
+    let clients = start_clients(&world, &mut rng, &ledger);
+    let mut raws: Vec<RawStream> = Vec::new();
+    drive(&world, &mut rng, &ledger, &server, &clients, &mut raws);
+    if rng.one_in(2) {
+        // On a network that works again, whatever was sent arrives: nothing is stuck.
+        world.faults(Faults::none());
+        ledger.quiesce();
+        world.run_for(ARRIVAL_TIME);
+        ledger.nothing_is_stuck().map_err(Violation::of)?;
+    }
+    let clients: Vec<_> = clients.into_iter().map(|client| client.endpoint).collect();
+    let timeout = Duration::from_millis(rng.below(8_000));
+    if rng.one_in(2) {
+        for client in &clients {
+            client.shutdown(timeout);
+        }
+    }
+    server.shutdown(timeout);
+    world.run_until(Duration::from_secs(20), || None::<()>);
+    drop(raws);
+    for client in &clients {
+        client.shutdown(Duration::from_secs(1));
+    }
+    finish(&world, &ledger, &server, &clients)
+}
+
+fn faulty_world(seed: u64) -> World {
+    let world = World::new(seed);
+    world.faults(Faults::from_seed(seed));
+    world
+}
+
+/// Locks. What the campaign guards is consistent at every step, whoever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All options of an endpoint and of its connections.
+#[derive(Clone, Debug)]
+struct Settings {
+    endpoint: EndpointOptions,
+    connection: ConnectionOptions,
+    tuning: Tuning,
+}
+
+impl Settings {
+    /// Starts an endpoint, and listens if it is a server.
+    fn start<H: Handler>(&self, world: &World, handler: H, listens: bool) -> Endpoint<H> {
+        let builder = Endpoint::builder(handler).options(self.endpoint.clone());
+        let builder = builder.tuning(self.tuning.clone());
+        let builder = match listens {
+            true => builder.listen(Listener::new(SERVER).options(self.connection.clone())),
+            false => builder,
+        };
+        world.start(builder).expect("a simulated endpoint starts")
+    }
+
+    /// Returns the server as a target.
+    fn target(&self) -> Target {
+        Target::new(SERVER).options(self.connection.clone())
+    }
+}
+
+/// Draws the options of a server or of a client: narrow limits are met often.
+fn settings(rng: &mut Rng) -> Settings {
+    let high = 1 + rng.below(40_000) as usize;
+    let tuning = Tuning::default()
+        .with_pending_reads(1 + rng.below(16) as usize)
+        .with_receive_buffer_bytes(1024 << rng.below(5))
+        .with_queue_high_bytes(high)
+        .with_queue_low_bytes(rng.below(high as u64) as usize)
+        .with_turn_messages(1 + rng.below(64) as usize)
+        .with_turn_bytes(1 + rng.below(40_000) as usize);
+    let endpoint = EndpointOptions::default()
+        .with_io_workers(1 + rng.below(8) as usize)
+        .with_layout(if rng.one_in(2) { Layout::Pinned } else { Layout::Shared })
+        .with_max_connections(if rng.one_in(4) { 4 } else { 64 })
+        .with_max_connections_per_address(if rng.one_in(4) { 2 } else { 0 });
+    let connection = ConnectionOptions::default()
+        .with_send_queue_bytes(high + rng.below(100_000) as usize)
+        .with_heartbeat_ms(if rng.one_in(2) { 0 } else { 100 + rng.below(5_000) })
+        .with_close_timeout_ms(1 + rng.below(3_000))
+        .with_connect_timeout_ms(100 + rng.below(10_000))
+        .with_admission_timeout_ms(if rng.one_in(4) { 1 + rng.below(5_000) } else { 0 });
+    let endpoint = endpoint.with_assembly_bytes(if rng.one_in(8) { 20_000 } else { 1 << 24 });
+    let connection = connection.with_max_requests(1 + rng.below(20) as usize);
+    Settings { endpoint, connection, tuning }
+}
+
+struct Client {
+    endpoint: Endpoint<ClientSide>,
+    settings: Settings,
+}
+
+fn start_clients(world: &World, rng: &mut Rng, ledger: &Arc<Ledger>) -> Vec<Client> {
+    let clients = 1 + rng.below(2);
+    (0..clients)
+        .map(|_| {
+            let side = ClientSide::new(ledger.clone(), rng.next());
+            let settings = settings(rng);
+            Client { endpoint: settings.start(world, side, false), settings }
+        })
+        .collect()
+}
+
+/// Does, between the workers' steps, what threads outside would: connect, send, close, dial.
+fn drive(
+    world: &World,
+    rng: &mut Rng,
+    ledger: &Arc<Ledger>,
+    server: &Endpoint<ServerSide>,
+    clients: &[Client],
+    rest: &mut Vec<RawStream>,
+) {
+    let mut raws = Vec::new();
+    for _ in 0..4 + rng.below(20) {
+        match rng.below(10) {
+            0..=3 => {
+                let without_hello = rng.one_in(3);
+                let client = &clients[rng.below(clients.len() as u64) as usize];
+                let target = client.settings.target();
+                let target = if without_hello { target.without_hello() } else { target };
+                let _ = client.endpoint.connect(target, SimulatedLine::default());
+            }
+            4 | 5 => ledger.send_from_outside(server, rng),
+            6 => {
+                let everyone = server.everyone();
+                ledger.send_to_group(&everyone);
+            }
+            7 => {
+                if let Some(info) = server.peers().first() {
+                    let close = if rng.one_in(2) { Close::abort() } else { Close::graceful() };
+                    let _ = server.close(info.id, close);
+                }
+            }
+            8 => raws.push(attack(world, rng)),
+            _ => match raws.pop() {
+                Some(raw) => {
+                    match rng.below(4) {
+                        0 => raw.reset(),
+                        1 => raw.finish(),
+                        _ => raw.send(&rng.next().to_le_bytes()),
+                    }
+                    rest.push(raw);
+                }
+                None => ledger.answer_kept(world.now().subsec_micros().into()),
+            },
+        }
+        world.run_for(Duration::from_micros(1 << rng.below(20)));
+    }
+    rest.append(&mut raws);
+}
+
+/// A peer that keeps to no protocol.
+fn attack(world: &World, rng: &mut Rng) -> RawStream {
+    let raw = world.dial(SERVER);
+    match rng.below(6) {
+        0 => raw.send(&[0xff; 9]),
+        1 => raw.send(&[0, 0, 0, 0, 9]),
+        2 => raw.send(&[0x10, 0, 0, 0, 9, 1]),
+        3 => raw.send(b"GET / HTTP/1.1\r\n\r\n"),
+        4 => raw.stop_reading(),
+        _ => raw.send(&rng.next().to_le_bytes()),
+    }
+    raw
+}
+
+/// Waits for endpoints that have been told to end: they must, and nothing of them may be left.
+fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(), Violation> {
+    let over =
+        world.run_until(HANG_TIME, || endpoints.iter().all(Endpoint::has_ended).then_some(()));
+    if over.is_none() {
+        let left: Vec<String> = endpoints.iter().map(|e| format!("{:?}", e.stats())).collect();
+        return Err(Violation { text: format!("C3: the shutdown hangs: {}", left.join("; ")) });
+    }
+    let tally = world.fault_counts();
+    if tally.abandoned > 0 && tally.disk_hangs + tally.clock_jump == 0 {
+        let text = format!("C3: given up, and it would have ended: {}", tally.abandoned);
+        return Err(Violation { text });
+    }
+    for endpoint in endpoints {
+        let stats = endpoint.stats();
+        let rest = stats.connections + stats.sockets + stats.buffers_used + stats.assembly_bytes;
+        let leaked = stats.operations_submitted - stats.operations_completed;
+        if rest > 0 || leaked > tally.abandoned {
+            return Err(Violation { text: format!("C1, C3: something is left: {stats:?}") });
+        }
+        if stats.connected != stats.disconnected {
+            let text = format!("C6: connected and disconnected differ: {stats:?}");
+            return Err(Violation { text });
+        }
+    }
+    Ok(())
+}
+
+/// What the run comes to.
+fn finish(
+    world: &World,
+    ledger: &Arc<Ledger>,
+    server: &Endpoint<ServerSide>,
+    clients: &[Endpoint<ClientSide>],
+) -> Result<Summary, Violation> {
+    await_end(world, std::slice::from_ref(server))?;
+    await_end(world, clients)?;
+    let mut summary = ledger.verdict().map_err(Violation::of)?;
+    let operations = clients.iter().map(|client| client.stats().operations_submitted);
+    summary.operations = server.stats().operations_submitted + operations.sum::<u64>();
+    summary.faults = world.fault_counts().total();
+    summary.fingerprint = world.fingerprint();
+    Ok(summary)
+}

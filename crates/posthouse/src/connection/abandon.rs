@@ -1,0 +1,69 @@
+//! The end of a connection that the system holds: a disk that hangs, a look-up that does not come
+//! back.
+//!
+//! A cancel does not reach these operations, so in a shutdown they have their time, past its
+//! deadline, and then the connection ends without them. What they own stays theirs, whoever has
+//! them: it is leaked, and counted as submitted and not completed.
+
+use std::fmt;
+
+use super::{Context, Strand};
+use crate::id::{Operation, pack};
+
+/// The operations for which a connection is abandoned.
+struct Abandoned {
+    operations: u16,
+    /// One of them.
+    example: String,
+}
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, example } = self;
+        let s = if *operations == 1 { "" } else { "s" };
+        write!(f, "the system did not end {operations} operation{s}: {example}")
+    }
+}
+
+impl Strand {
+    /// Ends the wait for the operations in flight if none of them can be cancelled and the shutdown
+    /// waits no longer.
+    pub(super) fn abandon_if_due(&mut self, cx: &mut Context<'_>) -> bool {
+        if cx.shared.lifecycle.abandon_at().is_none_or(|at| cx.now < at) {
+            return false;
+        }
+        let (slots, example) = self.busy_transfers();
+        let files = slots.into_iter().map(|slot| (Operation::File, slot));
+        let look_up = self.resolving.then_some((Operation::Resolve, 0));
+        let stuck: Vec<_> = files.chain(look_up).collect();
+        if usize::from(self.in_flight) != stuck.len() {
+            return false; // the rest has been cancelled, and comes
+        }
+        for (operation, slot) in stuck {
+            cx.lane.abandon(pack(self.id, operation, slot));
+        }
+        self.abandoned = std::mem::take(&mut self.in_flight);
+        let example = example.unwrap_or_else(|| "looking a name up".to_owned());
+        self.log_abandoned(cx, &Abandoned { operations: self.abandoned, example });
+        self.abandon_transfers(cx);
+        true
+    }
+
+    fn log_abandoned(&mut self, cx: &Context<'_>, stuck: &Abandoned) {
+        if let Some(suppressed) = cx.shared.abandoned_logged.may_log(cx.now) {
+            tracing::error!(peer = %self.id, suppressed, "connection abandoned: {stuck}");
+        }
+        if let Some(reason) = self.reason.as_mut().filter(|reason| reason.detail.is_empty()) {
+            reason.detail = stuck.to_string().into();
+        }
+    }
+
+    /// Takes the late end of an abandoned operation: nothing comes of it. Returns whether it was
+    /// one.
+    pub(super) fn take_abandoned(&mut self, operation: Operation) -> bool {
+        let is_one =
+            matches!(operation, Operation::File | Operation::Resolve) && self.abandoned > 0;
+        self.abandoned -= u16::from(is_one);
+        is_one
+    }
+}

@@ -1,0 +1,149 @@
+//! The input that is received and not yet delivered: chunks in order, and those that came early.
+
+use std::collections::VecDeque;
+
+use posthouse_io::{Buffer, Error, Outcome};
+use posthouse_wire::{FrameRate, Reader};
+
+/// The input of a connection. Idle it holds no buffer.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    pub(super) reader: Reader,
+    /// Boxed: most connections hold nothing most of the time.
+    backlog: Option<Box<Backlog>>,
+    /// The rate at which the frame that has begun arrives.
+    pub(super) pace: Option<Box<FrameRate>>,
+    /// Bytes that the reader's partial frame counts in the endpoint's budget.
+    pub(super) budgeted_bytes: usize,
+    /// The sequence number of the next receive to submit.
+    pub(super) next_submitted: u8,
+    /// The sequence number of the next receive to deliver.
+    next_delivered: u8,
+    /// Receives in flight.
+    pub(super) pending: u8,
+    /// True exactly when the receives in flight have been asked to end.
+    pub(super) cancelled: bool,
+    /// The end of the stream, once it is known; nothing follows what is held.
+    pub(super) end: Option<End>,
+}
+
+/// The end of the peer's stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Ended,
+    Failed(Error),
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    chunks: VecDeque<Chunk>,
+    early: Vec<(u8, Outcome)>,
+}
+
+/// Boxes for what connections hold, kept by a worker: many hold something for a turn, few for long.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+pub(crate) struct FreeBacklogs {
+    boxes: Vec<Box<Backlog>>,
+}
+
+/// The maximum number of boxes that a worker keeps.
+const MAX_FREE: usize = 64;
+
+/// A received buffer and how much of it has been delivered.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) buffer: Buffer,
+    pub(super) offset: usize,
+}
+
+impl Chunk {
+    /// Whether all of it has been delivered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.offset == self.buffer.len()
+    }
+}
+
+impl Input {
+    /// Puts the outcome of a receive where its sequence number belongs: `Some` when it is its
+    /// turn. The window is as wide as receives may be pending.
+    pub(super) fn reorder(
+        &mut self,
+        free: &mut FreeBacklogs,
+        sequence: u8,
+        outcome: Outcome,
+    ) -> Option<Outcome> {
+        if sequence == self.next_delivered {
+            self.next_delivered = self.next_delivered.wrapping_add(1);
+            return Some(outcome);
+        }
+        let early = &mut self.backlog(free).early;
+        assert!(early.len() < 32, "more early receives than can be pending");
+        early.push((sequence, outcome));
+        None
+    }
+
+    /// Receives that may be submitted now, with so many in the window at most: those in flight and
+    /// those that came early count alike, so that one that is late stops the others.
+    pub(super) fn room(&self, window: u8) -> u8 {
+        window.saturating_sub(self.next_submitted.wrapping_sub(self.next_delivered))
+    }
+
+    /// The next outcome that had come early and is now in turn.
+    pub(super) fn next_early(&mut self, free: &mut FreeBacklogs) -> Option<Outcome> {
+        let backlog = self.backlog.as_mut()?;
+        let index = backlog.early.iter().position(|(s, _)| *s == self.next_delivered)?;
+        self.next_delivered = self.next_delivered.wrapping_add(1);
+        let outcome = backlog.early.swap_remove(index).1;
+        self.free_if_empty(free);
+        Some(outcome)
+    }
+
+    /// Adds received bytes behind what is held.
+    pub(super) fn push_chunk(&mut self, free: &mut FreeBacklogs, buffer: Buffer) {
+        let chunk = Chunk { buffer, offset: 0 };
+        self.backlog(free).chunks.push_back(chunk);
+    }
+
+    /// Puts a chunk back that was not delivered to its end.
+    pub(super) fn put_back(&mut self, free: &mut FreeBacklogs, chunk: Chunk) {
+        self.backlog(free).chunks.push_front(chunk);
+    }
+
+    pub(super) fn next_chunk(&mut self, free: &mut FreeBacklogs) -> Option<Chunk> {
+        let chunk = self.backlog.as_mut()?.chunks.pop_front();
+        self.free_if_empty(free);
+        chunk
+    }
+
+    fn backlog(&mut self, free: &mut FreeBacklogs) -> &mut Backlog {
+        self.backlog.get_or_insert_with(|| free.boxes.pop().unwrap_or_default())
+    }
+
+    fn free_if_empty(&mut self, free: &mut FreeBacklogs) {
+        let empty =
+            self.backlog.take_if(|backlog| backlog.chunks.is_empty() && backlog.early.is_empty());
+        if let Some(backlog) = empty
+            && backlog.chunks.capacity() <= MAX_FREE
+            && free.boxes.len() < MAX_FREE
+        {
+            free.boxes.push(backlog);
+        }
+    }
+
+    /// Buffers that are held.
+    pub(super) fn held_chunks(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.chunks.len())
+    }
+
+    /// Lets go of everything that will not be delivered. What came early stays: it is in the
+    /// sequence that leads to the end of the stream.
+    pub(super) fn discard(&mut self, free: &mut FreeBacklogs) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.chunks.clear();
+        }
+        self.free_if_empty(free);
+        self.reader = Reader::default();
+        self.pace = None;
+    }
+}

@@ -1,0 +1,439 @@
+//! From received bytes to the handler: in order, one message at a time, stoppable between any two.
+
+use posthouse_io::{Cancel, Op, Outcome as IoOutcome, ReceiveMode};
+use posthouse_wire::{
+    Frame, FrameError, FrameRate, ReplyStatus, SessionEvent, Violation, bye_code as code,
+};
+
+use super::input::{Chunk, End};
+use super::{Connection, Context, Phase, Strand};
+use crate::close::{Close, DisconnectKind, DisconnectReason};
+use crate::config::MAX_UNADMITTED_PAYLOAD_BYTES;
+use crate::error::RequestError;
+use crate::id::Operation;
+use crate::message::{Message, Responder};
+use crate::shared::ReceiveStrategy;
+
+/// The maximum number of chunks that wait while a connection has its turns; with more, receiving
+/// stops.
+const MAX_HELD_CHUNKS: usize = 2;
+
+/// The cost of a message that waits, beside its payload.
+const EARLY_MESSAGE_BYTES: usize = 64;
+
+/// The budget of a turn: what may still be delivered in it.
+struct DeliveryBudget {
+    messages: usize,
+    bytes: usize,
+}
+
+/// The result of delivering a chunk.
+enum Delivered {
+    /// All of it.
+    Whole,
+    /// Delivery stops here; the rest is kept.
+    Stopped,
+    /// Nothing more is delivered, ever.
+    Over,
+}
+
+impl Connection {
+    pub(super) fn on_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        sequence: u8,
+        more: bool,
+        outcome: IoOutcome,
+    ) {
+        if !more {
+            self.input.pending -= 1;
+            self.input.cancelled &= self.input.pending > 0;
+        }
+        let mut next = match cx.shared.receive_strategy {
+            ReceiveStrategy::Stream => Some(outcome),
+            ReceiveStrategy::Once(_) => {
+                self.input.reorder(&mut cx.worker.free_backlogs, sequence, outcome)
+            }
+        };
+        while let Some(outcome) = next {
+            self.take_received(cx, outcome);
+            next = self.input.next_early(&mut cx.worker.free_backlogs);
+        }
+    }
+
+    fn take_received(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
+        match outcome {
+            IoOutcome::Received(buffer) => {
+                if self.strand.takes_messages() {
+                    self.strand.session.on_activity(cx.now);
+                }
+                if let Some(stats) = &self.strand.stats {
+                    stats.received_bytes(buffer.len(), cx.now);
+                }
+                if self.input.held_chunks() == 0 {
+                    self.deliver_from(cx, Some(Chunk { buffer, offset: 0 }));
+                } else {
+                    self.input.push_chunk(&mut cx.worker.free_backlogs, buffer);
+                }
+            }
+            IoOutcome::Ended => self.input.end = self.input.end.or(Some(End::Ended)),
+            IoOutcome::Failed(error) if error.failure == posthouse_io::Failure::Cancelled => {}
+            IoOutcome::Failed(error) if error.is_transient() => self.strand.retry_later(cx),
+            IoOutcome::Failed(error) => {
+                self.input.end = self.input.end.or(Some(End::Failed(error)));
+            }
+            other => unreachable!("a receive ended in {other:?}"),
+        }
+    }
+
+    /// Delivers what is held, as far as this turn's budget and the handler let it.
+    pub(super) fn deliver(&mut self, cx: &mut Context<'_>) {
+        self.deliver_from(cx, None);
+    }
+
+    pub(super) fn has_more_to_deliver(&self) -> bool {
+        self.input.held_chunks() > 0 && self.strand.takes_messages()
+    }
+
+    fn deliver_from(&mut self, cx: &mut Context<'_>, mut first: Option<Chunk>) {
+        let tuning = &cx.shared.tuning;
+        let mut budget =
+            DeliveryBudget { messages: tuning.turn_messages, bytes: tuning.turn_bytes };
+        while let Some(mut chunk) =
+            first.take().or_else(|| self.input.next_chunk(&mut cx.worker.free_backlogs))
+        {
+            match self.deliver_chunk(cx, &mut chunk, &mut budget) {
+                Delivered::Whole => cx.lane.recycle(chunk.buffer),
+                Delivered::Stopped => {
+                    self.input.put_back(&mut cx.worker.free_backlogs, chunk);
+                    break;
+                }
+                Delivered::Over => {
+                    cx.lane.recycle(chunk.buffer);
+                    self.input.discard(&mut cx.worker.free_backlogs);
+                    break;
+                }
+            }
+        }
+        self.account_assembly(cx);
+    }
+
+    fn deliver_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Chunk,
+        budget: &mut DeliveryBudget,
+    ) -> Delivered {
+        let strand = &mut self.strand;
+        loop {
+            if strand.phase > Phase::Open {
+                return Delivered::Over;
+            }
+            // An empty chunk brings nothing: the reader only lets go of what it does not need.
+            let more = !chunk.is_empty() || strand.has_early();
+            let spent = budget.messages == 0 || budget.bytes == 0;
+            if more && (spent || !strand.takes_messages()) {
+                return Delivered::Stopped;
+            }
+            if strand.deliver_early(cx) {
+                budget.messages -= 1;
+                continue;
+            }
+            let mut input = &chunk.buffer[chunk.offset..];
+            let before = input.len();
+            let limit = strand.max_payload_bytes();
+            let next = self.input.reader.next(&strand.config.wire, limit, &mut input);
+            let used = before - input.len();
+            chunk.offset += used;
+            budget.bytes = budget.bytes.saturating_sub(used);
+            match next {
+                Ok(Some(frame)) => {
+                    budget.messages -= 1;
+                    self.input.pace = None;
+                    strand.on_frame(cx, frame);
+                }
+                Ok(None) => {
+                    if self.input.reader.is_partial() {
+                        let begun = || Box::new(FrameRate::began(cx.now));
+                        self.input.pace.get_or_insert_with(begun).progress(used);
+                    }
+                    return Delivered::Whole;
+                }
+                Err(error) => strand.on_bad_frame(cx, &error),
+            }
+        }
+    }
+
+    /// Counts what the partial frame holds in the endpoint's budget; over it the peer is closed.
+    fn account_assembly(&mut self, cx: &mut Context<'_>) {
+        let held = self.input.reader.allocated();
+        let known = std::mem::replace(&mut self.input.budgeted_bytes, held);
+        if held != known
+            && !cx.shared.assembly_budget.resize(known, held, cx.shared.options.assembly_bytes)
+        {
+            let text = "partly received frames hold as much memory as assembly_bytes allows";
+            self.strand.close(
+                cx,
+                Close::with_code(code::BUSY, "busy"),
+                DisconnectReason::new(DisconnectKind::Busy, text),
+            );
+            self.input.discard(&mut cx.worker.free_backlogs);
+            cx.shared.assembly_budget.resize(held, 0, usize::MAX);
+            self.input.budgeted_bytes = 0;
+        }
+    }
+
+    /// Lets go of what the partial frame holds.
+    pub(super) fn discard_input(&mut self, cx: &mut Context<'_>) {
+        self.input.discard(&mut cx.worker.free_backlogs);
+        let known = std::mem::take(&mut self.input.budgeted_bytes);
+        cx.shared.assembly_budget.resize(known, 0, usize::MAX);
+    }
+
+    /// The stream has ended and all of it has been delivered: what that means while open.
+    pub(super) fn on_end_delivered(&mut self, cx: &mut Context<'_>, end: End) {
+        match end {
+            End::Failed(error) => self.strand.fail(cx, error),
+            End::Ended => {
+                let strand = &mut self.strand;
+                if let Some(last) = self.input.reader.finish(&strand.config.wire) {
+                    strand.on_frame(cx, last);
+                }
+                // A request may still be answered (half-close after a request), within a deadline.
+                let waiting = strand.cold.as_ref().is_some_and(|e| !e.open_requests.is_empty());
+                let finishing = strand.is_finishing_transfers();
+                if (waiting || finishing) && strand.phase == Phase::Open {
+                    strand.phase_deadline.get_or_insert(cx.now + strand.config.close_timeout());
+                    return;
+                }
+                let partial = self.input.reader.is_partial();
+                let text = if partial { "in the middle of a frame" } else { "" };
+                strand.close(
+                    cx,
+                    Close::graceful(),
+                    DisconnectReason::new(DisconnectKind::Ended, text),
+                );
+            }
+        }
+    }
+
+    /// Keeps as many receives in flight as the connection should have.
+    pub(super) fn submit_receives(&mut self, cx: &mut Context<'_>) {
+        let (strand, input) = (&mut self.strand, &mut self.input);
+        let Some(socket) = strand.socket else { return };
+        let wants = match strand.phase {
+            Phase::Opening | Phase::Open => {
+                strand.takes_messages() && input.held_chunks() < MAX_HELD_CHUNKS
+            }
+            Phase::Draining | Phase::Lingering => true,
+            _ => return,
+        };
+        if input.end.is_some() {
+            return;
+        }
+        match cx.shared.receive_strategy {
+            ReceiveStrategy::Stream if wants && input.pending == 0 && strand.retry_at.is_none() => {
+                input.pending = 1;
+                strand.submit(cx, Operation::Receive, 0, Op::Receive(socket, ReceiveMode::Stream));
+            }
+            ReceiveStrategy::Stream if !wants && input.pending > 0 && !input.cancelled => {
+                input.cancelled = true;
+                cx.lane.cancel(socket, Cancel::Receives);
+            }
+            ReceiveStrategy::Once(max_pending) if wants && strand.retry_at.is_none() => {
+                while input.room(max_pending) > 0 {
+                    let sequence = input.next_submitted;
+                    input.next_submitted = sequence.wrapping_add(1);
+                    input.pending += 1;
+                    let op = Op::Receive(socket, ReceiveMode::Once);
+                    strand.submit(cx, Operation::Receive, sequence, op);
+                }
+            }
+            ReceiveStrategy::Stream | ReceiveStrategy::Once(_) => {}
+        }
+    }
+}
+
+impl Strand {
+    /// The largest payload that is taken from the peer now.
+    fn max_payload_bytes(&self) -> usize {
+        let max = self.config.wire.max_payload_bytes;
+        let trusted = self.phase == Phase::Open && !self.unadmitted;
+        if trusted || self.outgoing { max } else { max.min(MAX_UNADMITTED_PAYLOAD_BYTES) }
+    }
+
+    fn on_frame(&mut self, cx: &mut Context<'_>, frame: Frame<'_>) {
+        if !self.config.is_native() {
+            return self.on_message(cx, frame.kind, frame.payload);
+        }
+        let mut control = std::mem::take(&mut cx.worker.control);
+        let port = &cx.shared.port;
+        let event = self.session.handle_frame(
+            &self.config.session,
+            cx.now,
+            &mut || crate::shared::nonce(port),
+            frame,
+            &mut control,
+        );
+        self.send_control(cx, control);
+        match event {
+            Ok(SessionEvent::Message { kind, payload }) => self.on_message(cx, kind, payload),
+            Ok(SessionEvent::Request { id, kind, payload }) => {
+                self.on_request(cx, id, kind, payload)
+            }
+            Ok(SessionEvent::Reply { id, status, kind, payload }) => {
+                self.on_reply(cx, id, status, kind, payload);
+            }
+            Ok(SessionEvent::Transfer(frame)) => self.on_transfer_frame(cx, frame),
+            Ok(SessionEvent::Established) => self.on_established(cx),
+            Ok(SessionEvent::Bye(bye)) => {
+                self.close(cx, Close::graceful(), DisconnectReason::goodbye(bye));
+            }
+            Ok(SessionEvent::Nothing) => {}
+            Err(violation) => self.on_violation(cx, &violation),
+        }
+    }
+
+    /// Queues what the protocol answers, and keeps the scratch memory.
+    pub(super) fn send_control(&mut self, cx: &mut Context<'_>, mut control: Vec<u8>) {
+        if !control.is_empty() {
+            self.output.append(&mut cx.worker.free_list, |tail| tail.extend_from_slice(&control));
+            control.clear();
+        }
+        cx.worker.control = control;
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
+        if self.phase == Phase::Opening {
+            return self.keep_early(cx, kind, payload);
+        }
+        if self.counts_message(cx, kind) {
+            let message = Message { kind, payload };
+            self.call(cx, |callbacks, output| callbacks.received(output, message));
+        }
+    }
+
+    /// Counts a message or a request. Returns whether it goes to the handler.
+    fn counts_message(&mut self, cx: &Context<'_>, kind: u8) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
+        if !self.unadmitted {
+            self.phase_deadline = None; // the first message's: here it is
+        }
+        if let Some(stats) = &self.stats {
+            stats.received_message();
+        }
+        cx.worker.marker.set_kind(kind);
+        true
+    }
+
+    /// A server that greets at once does so before it has read our hello. The handler is told of a
+    /// connection that can do all that hello brings, so the greeting waits for the answer.
+    fn keep_early(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
+        let max = self.config.wire.max_payload_bytes + EARLY_MESSAGE_BYTES;
+        let cold = self.cold();
+        cold.early_bytes += payload.len() + EARLY_MESSAGE_BYTES;
+        if cold.early_bytes <= max {
+            return cold.early.push_back((kind, payload.to_vec()));
+        }
+        let text = "it sent more than max_frame_bytes before it answered the hello";
+        self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Protocol, text));
+    }
+
+    /// Whether messages that came before the answer wait.
+    fn has_early(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.early.is_empty())
+    }
+
+    /// Hands over the next message that came before the answer. `false`: there is none.
+    fn deliver_early(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
+        let Some(early) = self.cold.as_mut().and_then(|cold| cold.early.pop_front()) else {
+            return false;
+        };
+        self.on_message(cx, early.0, &early.1);
+        true
+    }
+
+    fn on_request(&mut self, cx: &mut Context<'_>, id: u32, kind: u8, payload: &[u8]) {
+        let max = self.config.options.max_requests;
+        let limit = self.send_limits().max_payload_bytes;
+        let open = &mut self.cold().open_requests;
+        if open.contains(&id) {
+            let kind = posthouse_wire::REQUEST_KIND;
+            return self.on_violation(cx, &Violation::OutOfState { kind });
+        }
+        if open.len() >= max {
+            let refusal = b"too many requests wait for their replies";
+            let _ = self.output.append(&mut cx.worker.free_list, |tail| {
+                posthouse_wire::encode_reply(id, ReplyStatus::Refused, 0, refusal, limit, tail)
+            });
+            return;
+        }
+        open.insert(id);
+        if !self.counts_message(cx, kind) {
+            return;
+        }
+        let (shared, peer) = (cx.shared, self.id);
+        let message = Message { kind, payload };
+        let mut frame = std::mem::take(&mut cx.worker.control);
+        self.call(cx, |callbacks, mut output| {
+            let mut responder = Responder::new(shared, (peer, id), limit, &mut frame);
+            let result = callbacks.requested(output.reborrow(), message, &mut responder);
+            let answer = responder.finish();
+            output.answer(id, answer, &frame);
+            result
+        });
+        frame.clear();
+        cx.worker.control = frame;
+    }
+
+    fn on_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        status: ReplyStatus,
+        kind: u8,
+        payload: &[u8],
+    ) {
+        let cold = self.cold.as_mut();
+        let Some(pending) = cold.and_then(|cold| cold.requests.remove(&id)) else {
+            // Its time-out has passed, and was told.
+            cx.shared.stats.late_replies.add(1);
+            return;
+        };
+        let reply = match status {
+            ReplyStatus::Ok => Ok(Message { kind, payload }),
+            ReplyStatus::Refused => {
+                Err(RequestError::Rejected(String::from_utf8_lossy(payload).into()))
+            }
+        };
+        cx.worker.marker.set_kind(kind);
+        self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
+    }
+
+    fn on_bad_frame(&mut self, cx: &mut Context<'_>, error: &FrameError) {
+        let kind = DisconnectKind::Protocol;
+        let close = Close::with_code(error.code(), error.text_for_peer());
+        self.close(cx, close, DisconnectReason::new(kind, error.to_string()));
+    }
+
+    pub(crate) fn on_violation(&mut self, cx: &mut Context<'_>, violation: &Violation) {
+        let kind = match violation {
+            Violation::Silent { .. } => DisconnectKind::Silent,
+            _ if violation.code() == posthouse_wire::bye_code::NOT_ADMITTED => {
+                DisconnectKind::NotAdmitted
+            }
+            _ if violation.code() == posthouse_wire::bye_code::TOO_SLOW => DisconnectKind::TooSlow,
+            _ => DisconnectKind::Protocol,
+        };
+        let close = match kind {
+            DisconnectKind::Silent => Close::abort(),
+            _ => Close::with_code(violation.code(), violation.text_for_peer()),
+        };
+        self.close(cx, close, DisconnectReason::new(kind, violation.to_string()));
+    }
+}

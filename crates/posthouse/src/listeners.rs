@@ -1,0 +1,323 @@
+//! Listeners: accepting goes on whatever happens, and what is too much is refused visibly.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use posthouse_io::{
+    Address, Cancel, Error, Failure, Lane, LaneId, Listener as IoListener, NewSocket, Op, Outcome,
+    Socket,
+};
+
+use crate::config::ConnectionConfig;
+use crate::error::ListenError;
+use crate::id::{GENERATION_MASK, Operation, PeerId, pack};
+use crate::listener::{ListenerHandle, ListenerId};
+use crate::mailbox::PeerPost;
+use crate::rate_limited_log::RateLimitedLog;
+use crate::shared::Shared;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+
+/// The pause of accepting after a shortage of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Listeners at a time.
+const MAX_LISTENERS: usize = 65_535;
+
+/// The listeners of an endpoint. They belong to the first lane; the lock is taken when a peer
+/// comes, never for a message.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    state: Mutex<State>,
+    refusals_logged: RateLimitedLog,
+    pauses_logged: RateLimitedLog,
+    /// The time at which a worker of the first lane polls the listeners, in nanoseconds.
+    poll_at_ns: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Slot>,
+    by_address: BTreeMap<IpAddr, usize>,
+    /// True exactly when the shutdown has closed the listeners: no other is taken.
+    shut: bool,
+}
+
+/// The slot of one listener after the other.
+struct Slot {
+    generation: u32,
+    listening: Listening,
+}
+
+enum Listening {
+    Free,
+    /// Bound, and not yet registered.
+    Bound(IoListener, Arc<ConnectionConfig>),
+    Open(Open),
+    /// Its handle is being closed.
+    Closing,
+}
+
+struct Open {
+    socket: Socket,
+    address: Address,
+    config: Arc<ConnectionConfig>,
+    accept: Accept,
+    /// True exactly when the program has stopped the listener.
+    stopping: bool,
+}
+
+/// The accept of an open listener.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    InFlight,
+    /// To be submitted at this time.
+    Due(Duration),
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Listeners {
+    /// Takes a bound listener; a worker registers it.
+    pub(crate) fn add(
+        &self,
+        shared: &Arc<Shared>,
+        listener: IoListener,
+        config: Arc<ConnectionConfig>,
+    ) -> Result<ListenerHandle, ListenError> {
+        let local_address = listener.local_address();
+        let mut state = lock(&self.state);
+        if state.shut || shared.lifecycle.shutdown_deadline().is_some() {
+            return Err(ListenError::Shutdown);
+        }
+        let free = state.slots.iter().position(|slot| matches!(slot.listening, Listening::Free));
+        let index = match free {
+            Some(index) => index,
+            None if state.slots.len() >= MAX_LISTENERS => return Err(ListenError::TooMany),
+            None => {
+                state.slots.push(Slot { generation: 0, listening: Listening::Free });
+                state.slots.len() - 1
+            }
+        };
+        let slot = &mut state.slots[index];
+        slot.listening = Listening::Bound(listener, config);
+        let id = ListenerId { slot: index as u32, generation: slot.generation };
+        self.poll_at_ns.store(0, Ordering::Release);
+        drop(state);
+        shared.port.wake(LaneId(0));
+        Ok(ListenerHandle { shared: Arc::downgrade(shared), id, local_address })
+    }
+
+    /// Stops a listener, unless it has been stopped.
+    pub(crate) fn stop(&self, shared: &Shared, id: ListenerId) {
+        let mut state = lock(&self.state);
+        let slot = &mut state.slots[id.slot as usize];
+        if slot.generation != id.generation {
+            return;
+        }
+        match &mut slot.listening {
+            Listening::Bound(..) => slot.free(),
+            Listening::Open(open) => open.stopping = true,
+            Listening::Free | Listening::Closing => return,
+        }
+        self.poll_at_ns.store(0, Ordering::Release);
+        drop(state);
+        shared.port.wake(LaneId(0));
+    }
+
+    /// Returns the addresses of the listeners, in the order of their slots.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let state = lock(&self.state);
+        let address = |slot: &Slot| match &slot.listening {
+            Listening::Bound(listener, _) => Some(listener.local_address()),
+            Listening::Open(open) => Some(open.address),
+            Listening::Free | Listening::Closing => None,
+        };
+        state.slots.iter().filter_map(address).collect()
+    }
+
+    /// Returns the time at which [`poll`](Self::poll) should be called next.
+    pub(crate) fn next_poll_at(&self) -> Option<Duration> {
+        match self.poll_at_ns.load(Ordering::Acquire) {
+            NEVER => None,
+            ns => Some(Duration::from_nanos(ns)),
+        }
+    }
+
+    /// Registers, arms again, and closes what was stopped; at the shutdown it closes all.
+    pub(crate) fn poll(&self, shared: &Shared, lane: &mut Lane) {
+        let now = lane.now();
+        let shutdown = shared.lifecycle.shutdown_deadline().is_some();
+        let mut state = lock(&self.state);
+        state.shut |= shutdown;
+        let mut next = NEVER;
+        for (index, slot) in state.slots.iter_mut().enumerate() {
+            if let Some(at) = slot.poll(index as u32, lane, now, shutdown) {
+                next = next.min(at.as_nanos() as u64);
+            }
+        }
+        self.poll_at_ns.store(next, Ordering::Release);
+    }
+
+    /// A completion of a listener's operation.
+    pub(crate) fn complete(
+        &self,
+        shared: &Shared,
+        lane: &mut Lane,
+        (id, operation): (PeerId, Operation),
+        more: bool,
+        outcome: Outcome,
+    ) {
+        match outcome {
+            Outcome::Accepted(new) => self.accept(shared, lane.now(), id, *new),
+            Outcome::Failed(error) if operation == Operation::Accept => {
+                self.on_failed(shared, lane, id, error);
+            }
+            Outcome::Closed => Self::slot(&mut lock(&self.state), id).free(),
+            other => unreachable!("a listener's operation ended in {other:?}"),
+        }
+        if !more {
+            self.poll(shared, lane);
+        }
+    }
+
+    /// The slot that an operation in flight belongs to: it is not reused before its close.
+    fn slot(state: &mut State, id: PeerId) -> &mut Slot {
+        let slot = &mut state.slots[id.slot() as usize];
+        assert_eq!(slot.generation, id.generation(), "a listener's slot was reused too early");
+        slot
+    }
+
+    fn on_failed(&self, shared: &Shared, lane: &mut Lane, id: PeerId, error: Error) {
+        let mut state = lock(&self.state);
+        let Listening::Open(open) = &mut Self::slot(&mut state, id).listening else { return };
+        if error.failure == Failure::Cancelled {
+            open.accept = Accept::Due(Duration::ZERO);
+            return;
+        }
+        open.accept = Accept::Due(lane.now() + PAUSE);
+        drop(state);
+        shared.stats.accept_pauses.add(1);
+        if let Some(suppressed) = self.pauses_logged.may_log(lane.now()) {
+            let pause_ms = PAUSE.as_millis();
+            tracing::warn!(%error, pause_ms, suppressed, "accepting pauses");
+        }
+    }
+
+    fn accept(&self, shared: &Shared, now: Duration, id: PeerId, new: NewSocket) {
+        let ip = new.peer.ip();
+        let per_address = shared.options.max_connections_per_address;
+        let mut state = lock(&self.state);
+        let from_address = state.by_address.get(&ip).copied().unwrap_or(0);
+        let why = if shared.lifecycle.shutdown_deadline().is_some() {
+            Some("the endpoint shuts down")
+        } else if per_address > 0 && from_address >= per_address && !ip.is_loopback() {
+            Some("max_connections_per_address")
+        } else {
+            None
+        };
+        let listening = &Self::slot(&mut state, id).listening;
+        let admitted = match (why, listening) {
+            (Some(why), _) => Err(why),
+            (None, Listening::Open(open)) if !open.stopping => {
+                let config = open.config.clone();
+                let peer = shared.registry.allocate().ok_or("max_connections");
+                peer.map(|peer| (peer, config))
+            }
+            (None, _) => Err("the listener was stopped"),
+        };
+        match admitted {
+            Ok((peer, config)) => {
+                *state.by_address.entry(ip).or_default() += 1;
+                drop(state);
+                shared.stats.accepted.add(1);
+                let adopt = PeerPost::Adopt { new, config };
+                if shared.post_bounded(peer, adopt).is_err() {
+                    // The lane has ended: the socket was closed with the post.
+                    shared.registry.release(peer);
+                    self.release_address(ip);
+                }
+            }
+            Err(why) => {
+                drop(state);
+                shared.stats.refused.add(1);
+                let peer = new.peer;
+                new.refuse();
+                if let Some(suppressed) = self.refusals_logged.may_log(now) {
+                    tracing::warn!(%peer, why, suppressed, "a peer was refused");
+                }
+            }
+        }
+    }
+
+    /// Whether every listener is closed, and no other can come.
+    pub(crate) fn is_closed(&self) -> bool {
+        let state = lock(&self.state);
+        state.shut && state.slots.iter().all(|slot| matches!(slot.listening, Listening::Free))
+    }
+
+    /// Lets go of all listeners of an endpoint that did not start.
+    pub(crate) fn clear(&self) {
+        let slots = std::mem::take(&mut lock(&self.state).slots);
+        drop(slots);
+    }
+
+    /// Counts one connection fewer from an address.
+    pub(crate) fn release_address(&self, ip: IpAddr) {
+        let mut state = lock(&self.state);
+        if let Some(count) = state.by_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                state.by_address.remove(&ip);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn free(&mut self) {
+        self.listening = Listening::Free;
+        self.generation = (self.generation + 1) & GENERATION_MASK;
+    }
+
+    /// Does what is due; returns the time of the next poll.
+    fn poll(
+        &mut self,
+        index: u32,
+        lane: &mut Lane,
+        now: Duration,
+        shutdown: bool,
+    ) -> Option<Duration> {
+        let id = PeerId::new(index, self.generation);
+        let tag = |operation| pack(id, operation, 0);
+        if let Listening::Bound(..) = self.listening {
+            let Listening::Bound(listener, config) =
+                std::mem::replace(&mut self.listening, Listening::Free)
+            else {
+                unreachable!("just seen");
+            };
+            if shutdown {
+                return None;
+            }
+            let address = listener.local_address();
+            let socket = lane.adopt_listener(listener);
+            let accept = Accept::Due(Duration::ZERO);
+            self.listening =
+                Listening::Open(Open { socket, address, config, accept, stopping: false });
+        }
+        let Listening::Open(open) = &mut self.listening else { return None };
+        match (shutdown || open.stopping, open.accept) {
+            (true, Accept::InFlight) => lane.cancel(open.socket, Cancel::Everything),
+            (true, Accept::Due(_)) => {
+                lane.submit(tag(Operation::CloseListener), Op::Close(open.socket));
+                self.listening = Listening::Closing;
+            }
+            (false, Accept::Due(at)) if at > now => return Some(at),
+            (false, Accept::Due(_)) => {
+                open.accept = Accept::InFlight;
+                lane.submit(tag(Operation::Accept), Op::Accept(open.socket));
+            }
+            (false, Accept::InFlight) => {}
+        }
+        None
+    }
+}

@@ -1,0 +1,338 @@
+//! The state that all workers and handles of one endpoint share.
+
+mod strands;
+
+use std::fmt;
+use std::time::Duration;
+
+use posthouse_io::{CompletionPort, LaneId, Layout, Notify, Selected};
+
+use crate::config::{SendConfig, SendConfigs, SendLimits};
+use crate::erased::HandlerId;
+use crate::error::SendError;
+use crate::group::{Groups, Members};
+use crate::id::PeerId;
+use crate::listeners::Listeners;
+use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
+use crate::options::{EndpointOptions, Tuning};
+use crate::rate_limited_log::RateLimitedLog;
+use crate::registry::Registry;
+use crate::stats::Counts;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak,
+};
+use crate::transfers::hash_cache::HashCache;
+
+pub(crate) use strands::{SlotState, Strands};
+
+/// The grace period after the shutdown deadline before a connection that is blocked only on
+/// uncancellable operations (on files, and look-ups) is abandoned.
+const ABANDON_GRACE: Duration = Duration::from_secs(10);
+
+/// The way in which connections receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReceiveStrategy {
+    /// Pinned: one receive that goes on.
+    Stream,
+    /// Shared: this many receives pending at once.
+    Once(u8),
+}
+
+pub(crate) struct Shared {
+    pub(crate) port: CompletionPort,
+    pub(crate) choice: Selected,
+    pub(crate) options: EndpointOptions,
+    pub(crate) tuning: Tuning,
+    pub(crate) receive_strategy: ReceiveStrategy,
+    pub(crate) registry: Registry,
+    pub(crate) sends: SendConfigs,
+    pub(crate) mailboxes: Box<[Mailbox]>,
+    /// The connections, in the shared layout.
+    pub(crate) strands: Option<Strands>,
+    pub(crate) listeners: Listeners,
+    pub(crate) groups: Groups,
+    pub(crate) everyone: Arc<Members>,
+    pub(crate) stats: Arc<Counts>,
+    pub(crate) assembly_budget: AssemblyBudget,
+    pub(crate) hash_cache: HashCache,
+    pub(crate) lifecycle: Lifecycle,
+    /// Connections that were closed for what their peers did.
+    pub(crate) faults_logged: RateLimitedLog,
+    /// Connections that were abandoned for what the system did not end.
+    pub(crate) abandoned_logged: RateLimitedLog,
+    /// True exactly when the log has named a method that a handler lacks.
+    pub(crate) missing_logged: AtomicBool,
+    /// Handlers that were attached.
+    handlers: AtomicU32,
+    pub(crate) guard: OnceLock<Weak<Guard>>,
+}
+
+/// The lifecycle of an endpoint: running, shutting down until a deadline, ended.
+pub(crate) struct Lifecycle {
+    /// Zero while it runs; then the deadline of the shutdown, in nanoseconds.
+    deadline_ns: AtomicU64,
+    /// The stage of which the connections of the shared lane have been told.
+    notified_level: AtomicU8,
+    /// Workers that have not ended.
+    workers: AtomicUsize,
+    /// True exactly when the last worker has ended.
+    ended: Arc<AtomicBool>,
+    pub(crate) bell: Notify,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(workers: usize, bell: Notify) -> Self {
+        Self {
+            deadline_ns: AtomicU64::new(0),
+            notified_level: AtomicU8::new(0),
+            workers: AtomicUsize::new(workers),
+            ended: Arc::default(),
+            bell,
+        }
+    }
+
+    /// The deadline of the shutdown, once it has begun.
+    pub(crate) fn shutdown_deadline(&self) -> Option<Duration> {
+        match self.deadline_ns.load(Ordering::SeqCst) {
+            0 => None,
+            ns => Some(Duration::from_nanos(ns)),
+        }
+    }
+
+    /// Returns the time at which the shutdown abandons what does not end, once it has begun.
+    pub(crate) fn abandon_at(&self) -> Option<Duration> {
+        Some(self.shutdown_deadline()?.saturating_add(ABANDON_GRACE))
+    }
+
+    /// Returns whether the caller is the first at this stage of the shutdown, and so must tell the
+    /// connections.
+    pub(crate) fn is_first_at(&self, level: u8) -> bool {
+        self.notified_level.fetch_max(level, Ordering::AcqRel) < level
+    }
+
+    pub(crate) fn ended(&self) -> &Arc<AtomicBool> {
+        &self.ended
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// The memory of partly received frames, over all connections.
+#[derive(Debug, Default)]
+pub(crate) struct AssemblyBudget {
+    bytes: AtomicUsize,
+}
+
+impl AssemblyBudget {
+    /// One connection holds `to` bytes where it held `from`. `false`: that is more than `max` in
+    /// all; it is counted all the same.
+    pub(crate) fn resize(&self, from: usize, to: usize, max: usize) -> bool {
+        if to <= from {
+            self.bytes.fetch_sub(from - to, Ordering::Relaxed);
+            return true;
+        }
+        self.bytes.fetch_add(to - from, Ordering::Relaxed) + (to - from) <= max
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Sixteen unpredictable bytes.
+pub(crate) fn nonce(port: &CompletionPort) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    nonce[..8].copy_from_slice(&port.random().to_le_bytes());
+    nonce[8..].copy_from_slice(&port.random().to_le_bytes());
+    nonce
+}
+
+/// The bound that a frame of another thread counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendBound {
+    /// The send queue, and the posts that may wait.
+    Message,
+    /// The send queue.
+    Reply,
+    /// A place that was reserved before.
+    Reserved,
+}
+
+/// Handlers that an endpoint can have in its life: their numbers have 15 bits in a gate.
+const MAX_HANDLERS: u32 = 1 << 15;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("backend", &self.choice.backend).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        (port, choice): (CompletionPort, Selected),
+        options: EndpointOptions,
+        tuning: Tuning,
+    ) -> Self {
+        let shared = choice.layout == Layout::Shared;
+        let lanes = port.lanes();
+        let pending = tuning.pending_reads as u8;
+        Self {
+            receive_strategy: if shared {
+                ReceiveStrategy::Once(pending)
+            } else {
+                ReceiveStrategy::Stream
+            },
+            registry: Registry::new(lanes, options.max_connections),
+            sends: SendConfigs::default(),
+            mailboxes: (0..lanes).map(|_| Mailbox::default()).collect(),
+            strands: shared.then(|| Strands::new(options.max_connections)),
+            listeners: Listeners::default(),
+            groups: Groups::new(lanes),
+            everyone: Members::new("everyone", lanes),
+            stats: Arc::default(),
+            assembly_budget: AssemblyBudget::default(),
+            hash_cache: HashCache::default(),
+            lifecycle: Lifecycle::new(choice.io_workers, port.notify()),
+            faults_logged: RateLimitedLog::default(),
+            abandoned_logged: RateLimitedLog::default(),
+            missing_logged: AtomicBool::new(false),
+            handlers: AtomicU32::new(0),
+            guard: OnceLock::new(),
+            options,
+            tuning,
+            choice,
+            port,
+        }
+    }
+
+    /// A number for one more handler, unless there are too many.
+    pub(crate) fn next_handler(&self) -> Option<HandlerId> {
+        let next = |n| (n < MAX_HANDLERS).then_some(n + 1);
+        let number = self.handlers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
+        Some(HandlerId(number as u16))
+    }
+
+    pub(crate) fn shutdown_timeout(&self) -> Duration {
+        Duration::from_millis(self.options.shutdown_timeout_ms)
+    }
+
+    /// Encodes a frame on the caller's thread, reserves room for it and posts it.
+    pub(crate) fn send_frame(
+        &self,
+        peer: PeerId,
+        bound: SendBound,
+        encode: impl FnOnce(&SendConfig, SendLimits, &mut Vec<u8>) -> Result<(), SendError>,
+        post: impl FnOnce(Vec<u8>) -> PeerPost,
+    ) -> Result<(), SendError> {
+        let gate = self.registry.gate(peer).ok_or(SendError::NotConnected)?;
+        let send_terms = gate.send_terms(peer.generation())?;
+        let config = self.sends.get(send_terms.send).ok_or(SendError::NotConnected)?;
+        let mut frame = Vec::new();
+        encode(&config, send_terms.limits, &mut frame)?;
+        let bytes = frame.len();
+        let (max_queue_bytes, max_posts) = match bound {
+            SendBound::Message => (config.max_queue_bytes, self.tuning.max_posts),
+            SendBound::Reply => (config.max_queue_bytes, usize::MAX),
+            SendBound::Reserved => (usize::MAX, usize::MAX),
+        };
+        gate.reserve(peer.generation(), bytes, max_queue_bytes)?;
+        let posted = self.post_within(peer, post(frame), max_posts);
+        if posted.is_err() {
+            gate.cancel_reservation(peer.generation(), bytes);
+        }
+        posted
+    }
+
+    /// Posts to a connection's strand; posts of one thread arrive in their order.
+    pub(crate) fn post(&self, id: PeerId, post: PeerPost) -> Result<(), SendError> {
+        self.post_within(id, post, self.tuning.max_posts)
+    }
+
+    /// The same for posts that are bounded otherwise (one for each connection).
+    pub(crate) fn post_bounded(&self, id: PeerId, post: PeerPost) -> Result<(), SendError> {
+        self.post_within(id, post, usize::MAX)
+    }
+
+    fn post_within(&self, id: PeerId, post: PeerPost, max: usize) -> Result<(), SendError> {
+        if let Some(strands) = &self.strands {
+            if strands.post(id, post, max)? {
+                self.port.wake(LaneId(0));
+            }
+            return Ok(());
+        }
+        self.post_to_lane(self.registry.lane_of(id), Post::Peer(id, post), max)
+    }
+
+    pub(crate) fn post_to_lane(
+        &self,
+        lane: LaneId,
+        post: Post,
+        max: usize,
+    ) -> Result<(), SendError> {
+        match self.mailboxes[lane.index()].push(post, max) {
+            Ok(()) => {
+                self.port.wake(lane);
+                Ok(())
+            }
+            Err(Refused::Full) => Err(SendError::Busy),
+            Err(Refused::Closed) => Err(SendError::NotConnected),
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        for lane in 0..self.mailboxes.len() {
+            self.port.wake(LaneId(lane as u16));
+        }
+    }
+
+    /// Begins the shutdown, or brings its deadline forward.
+    pub(crate) fn begin_shutdown(&self, timeout: Duration) {
+        let deadline = self.port.now().saturating_add(timeout).as_nanos();
+        let deadline = u64::try_from(deadline).unwrap_or(u64::MAX).max(1);
+        let earlier = |ns| (ns == 0 || deadline < ns).then_some(deadline);
+        let before =
+            self.lifecycle.deadline_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, earlier);
+        if before == Ok(0) {
+            tracing::info!(connections = self.registry.connections(), "the endpoint shuts down");
+        }
+        if before.is_ok() {
+            self.wake_all();
+        }
+    }
+
+    /// A worker has ended.
+    pub(crate) fn worker_ended(&self) {
+        if self.lifecycle.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if let Some(strands) = &self.strands {
+                strands.clear();
+            }
+            self.lifecycle.ended.store(true, Ordering::Release);
+            self.port.wake_background();
+            self.lifecycle.bell.notify_all();
+        }
+    }
+
+    /// Waits until the last worker has ended and the port is drained.
+    pub(crate) fn wait_for_end(&self) {
+        self.lifecycle.bell.wait_until(None, || self.lifecycle.has_ended().then_some(()));
+        let drained = self.port.drain(Duration::from_secs(10));
+        if drained.leaked > 0 || drained.workers > 0 {
+            tracing::error!(?drained, "the system still holds something: it is leaked");
+        }
+    }
+}
+
+/// Dropped with the last handle.
+pub(crate) struct Guard {
+    pub(crate) shared: Weak<Shared>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.begin_shutdown(shared.shutdown_timeout());
+        }
+    }
+}

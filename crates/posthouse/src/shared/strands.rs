@@ -1,0 +1,118 @@
+//! The connections of the shared layout: a slot for each, which holds its box and its pending
+//! events.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::connection::{Connection, ConnectionEvent};
+use crate::error::SendError;
+use crate::id::{PeerId, SLOT_BITS};
+use crate::mailbox::PeerPost;
+use crate::sync::{Mutex, OnceLock, lock};
+
+/// Slots in a segment. Segments are made when first needed and never move.
+const SEGMENT: usize = 1024;
+
+type Segment = OnceLock<Box<[Mutex<Slot>]>>;
+
+/// All connections of the shared lane.
+pub(crate) struct Strands {
+    segments: Box<[Segment]>,
+    /// The slots with pending events that no worker runs.
+    pub(crate) ready: Mutex<VecDeque<u32>>,
+}
+
+pub(crate) struct Slot {
+    pub(crate) pending: VecDeque<(PeerId, ConnectionEvent)>,
+    /// The box, while nobody runs it. A slot whose connection has not begun has none, either.
+    pub(crate) connection: Option<Box<Connection>>,
+    pub(crate) state: SlotState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// Nothing is pending.
+    Idle,
+    /// In `ready`, or about to be.
+    Ready,
+    /// A worker has the box.
+    Running,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { pending: VecDeque::new(), connection: None, state: SlotState::Idle }
+    }
+}
+
+impl Strands {
+    pub(crate) fn new(max_connections: usize) -> Self {
+        let segments = max_connections.min(1 << SLOT_BITS).div_ceil(SEGMENT) + 1;
+        let segments = (0..segments).map(|_| OnceLock::new()).collect();
+        Self { segments, ready: Mutex::default() }
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> &Mutex<Slot> {
+        let (segment, index) = (slot as usize / SEGMENT, slot as usize % SEGMENT);
+        let make = || (0..SEGMENT).map(|_| Mutex::default()).collect();
+        &self.segments[segment].get_or_init(make)[index]
+    }
+
+    /// Adds a post to the slot's queue. Returns whether a worker should be woken for it.
+    pub(crate) fn post(
+        &self,
+        id: PeerId,
+        post: PeerPost,
+        max_posts: usize,
+    ) -> Result<bool, SendError> {
+        let mut slot = lock(self.slot(id.slot()));
+        if slot.pending.len() >= max_posts {
+            return Err(SendError::Busy);
+        }
+        slot.pending.push_back((id, ConnectionEvent::Post(post)));
+        if slot.state != SlotState::Idle {
+            return Ok(false);
+        }
+        slot.state = SlotState::Ready;
+        drop(slot);
+        lock(&self.ready).push_back(id.slot());
+        Ok(true)
+    }
+
+    /// Drops the connections that were given up, and what was posted too late: they lead back to
+    /// the endpoint, which has ended.
+    pub(crate) fn clear(&self) {
+        for slot in self.segments.iter().filter_map(OnceLock::get).flatten() {
+            let mut slot = lock(slot);
+            let left = (slot.connection.take(), std::mem::take(&mut slot.pending));
+            drop(slot);
+            // What the user's values do when they are dropped harms nobody.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
+        }
+    }
+
+    /// Returns the number of pending events of a connection.
+    pub(crate) fn pending(&self, id: PeerId) -> usize {
+        lock(self.slot(id.slot())).pending.len()
+    }
+
+    /// Adds an event to the slot's queue. Returns whether the caller must run the slot.
+    pub(crate) fn deliver(&self, id: PeerId, event: ConnectionEvent) -> bool {
+        let mut slot = lock(self.slot(id.slot()));
+        slot.pending.push_back((id, event));
+        let idle = slot.state == SlotState::Idle;
+        if idle {
+            slot.state = SlotState::Running;
+        }
+        idle
+    }
+
+    /// Takes a slot that nobody runs.
+    pub(crate) fn take_ready(&self) -> Option<u32> {
+        let slot = lock(&self.ready).pop_front()?;
+        let mut guard = lock(self.slot(slot));
+        assert_eq!(guard.state, SlotState::Ready, "a ready slot is run once");
+        guard.state = SlotState::Running;
+        Some(slot)
+    }
+}

@@ -1,0 +1,101 @@
+//! The watchdog: names a callback that runs too long while it runs.
+
+use std::time::Duration;
+
+use posthouse_io::Turn;
+
+use crate::id::PeerId;
+use crate::stats::Counts;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+
+/// What a worker runs now, published with relaxed stores: no clock is read and nothing is locked.
+#[derive(Debug)]
+pub(crate) struct CallbackMarker {
+    /// Counts callbacks; odd exactly while one runs.
+    turn: AtomicU64,
+    peer: AtomicU64,
+    kind: AtomicU64,
+}
+
+/// Stands for "no message": the callback is not `received`.
+const NO_KIND: u64 = u64::MAX;
+
+impl Default for CallbackMarker {
+    fn default() -> Self {
+        let (turn, peer) = (AtomicU64::default(), AtomicU64::default());
+        Self { turn, peer, kind: AtomicU64::new(NO_KIND) }
+    }
+}
+
+impl CallbackMarker {
+    pub(crate) fn enter(&self, peer: PeerId) {
+        self.peer.store(peer.as_u64(), Ordering::Relaxed);
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Says which message the next callback is for.
+    pub(crate) fn set_kind(&self, kind: u8) {
+        self.kind.store(u64::from(kind), Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.kind.store(NO_KIND, Ordering::Relaxed);
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Looks at all workers of an endpoint from time to time.
+pub(crate) struct Watchdog {
+    markers: Vec<(Arc<CallbackMarker>, Seen)>,
+    limit: Duration,
+    counts: Arc<Counts>,
+    /// True exactly when the endpoint has ended.
+    ended: Arc<AtomicBool>,
+}
+
+/// What the watchdog saw of a worker, and when it saw it first.
+#[derive(Default)]
+struct Seen {
+    turn: u64,
+    since: Duration,
+    named: bool,
+}
+
+impl Watchdog {
+    pub(crate) fn new(
+        markers: Vec<Arc<CallbackMarker>>,
+        limit: Duration,
+        counts: Arc<Counts>,
+        ended: Arc<AtomicBool>,
+    ) -> Self {
+        let markers = markers.into_iter().map(|marker| (marker, Seen::default())).collect();
+        Self { markers, limit, counts, ended }
+    }
+
+    pub(crate) fn step(&mut self, now: Duration) -> Turn {
+        if self.ended.load(Ordering::Acquire) {
+            return Turn::Done;
+        }
+        for (marker, seen) in &mut self.markers {
+            let turn = marker.turn.load(Ordering::Relaxed);
+            if turn != seen.turn {
+                *seen = Seen { turn, since: now, named: false };
+            } else if turn % 2 == 1 && !seen.named && now.saturating_sub(seen.since) >= self.limit {
+                seen.named = true;
+                self.counts.overruns.add(1);
+                let kind = match marker.kind.load(Ordering::Relaxed) {
+                    NO_KIND => "none".to_owned(),
+                    kind => kind.to_string(),
+                };
+                tracing::warn!(
+                    peer = marker.peer.load(Ordering::Relaxed) >> crate::id::GENERATION_BITS,
+                    kind,
+                    limit_ms = self.limit.as_millis(),
+                    "a callback runs too long: other connections of its worker wait; \
+                     move long work off the I/O workers"
+                );
+            }
+        }
+        Turn::Sleep(Some(self.limit / 2))
+    }
+}

@@ -1,0 +1,209 @@
+//! A file system that does not answer: FUSE, spoken as far as it takes to hang at the right place.
+//!
+//! It can be mounted by anybody in a namespace of his own, so a test with one runs in a process
+//! that has a namespace.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::store::Store;
+
+/// Kinds of requests: `FUSE_LOOKUP`, ... of `linux/fuse.h`.
+pub const LOOKUP: u32 = 1;
+pub const READ: u32 = 15;
+const FORGET: u32 = 2;
+const GETATTR: u32 = 3;
+const OPEN: u32 = 14;
+const INIT: u32 = 26;
+const INTERRUPT: u32 = 36;
+const BATCH_FORGET: u32 = 42;
+
+/// The length of its only file.
+const FILE_BYTES: u64 = 1 << 20;
+const ROOT: u64 = 1;
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+const NO_SUCH_CALL: i32 = -38;
+
+/// Set in a process that has a namespace of its own.
+const MARK: &str = "POSTHOUSE_TEST_MOUNTS";
+/// Set in the process of a file system: which requests it does not answer, and where it is.
+const SERVES: &str = "POSTHOUSE_TEST_MUTE";
+const PLACE: &str = "POSTHOUSE_TEST_MUTE_AT";
+/// What that process says.
+const MOUNTED: &str = "mounted";
+const UNANSWERED: &str = "unanswered";
+const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
+
+/// Runs the rest of the test of this name (its whole path) in a process that can mount. True: this
+/// is that process. Where there can be none the test is passed over, unless nothing may be.
+pub fn can_mount(test: &str) -> bool {
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]);
+        command
+    };
+    let may = unshare().arg("true").output().is_ok_and(|output| output.status.success());
+    if !(may && File::options().read(true).write(true).open("/dev/fuse").is_ok()) {
+        assert!(std::env::var_os(NEED_ALL).is_none(), "no FUSE in a namespace of its own");
+        eprintln!("passed over: no FUSE in a namespace of its own");
+        return false;
+    }
+    let program = std::env::current_exe().expect("the test program");
+    let mut command = unshare();
+    command.arg(program).args(["--exact", test, "--nocapture"]).env(MARK, "1");
+    let output = command.output().expect("it runs");
+    let (report, said) = (String::from_utf8_lossy(&output.stdout), output.stderr);
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{test} on its own: {}\n{said}", output.status);
+    assert!(report.contains("1 passed"), "the test {test} was found by its name");
+    eprint!("{said}");
+    false
+}
+
+/// A mounted file system with one file. It goes, and everything that waits for it fails, when this
+/// is dropped.
+///
+/// It is served by a process of its own: a process that waits for itself cannot even be killed.
+pub struct FuseHang {
+    place: Store,
+    server: Child,
+    /// Requests that were not answered.
+    unanswered: Arc<AtomicUsize>,
+}
+
+impl FuseHang {
+    /// One that does not answer requests of this kind.
+    pub fn at(kind: u32) -> Self {
+        let place = Store::real();
+        let program = std::env::current_exe().expect("the test program");
+        let mut server = Command::new(program)
+            .args(["--exact", "files::fuse_hang::serves", "--nocapture"])
+            .env(SERVES, kind.to_string())
+            .env(PLACE, place.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut lines = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+        let mounted = lines.by_ref().any(|line| line.is_ok_and(|line| line == MOUNTED));
+        assert!(mounted, "the file system is there");
+        let unanswered = Arc::<AtomicUsize>::default();
+        let count = unanswered.clone();
+        thread::spawn(move || {
+            for _ in lines.map_while(Result::ok).filter(|line| line == UNANSWERED) {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { place, server, unanswered }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Whether somebody waits for an answer that does not come.
+    pub fn is_waited_for(&self) -> bool {
+        self.unanswered.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for FuseHang {
+    fn drop(&mut self) {
+        drop(self.server.stdin.take());
+        let _ = self.server.wait();
+        let _ = unmount(self.place.path(), UnmountFlags::DETACH);
+    }
+}
+
+/// No test, but the process of a file system: it ends with the one that started it, and with it
+/// whatever waits.
+#[test]
+fn serves() {
+    let Ok(kind) = std::env::var(SERVES) else { return };
+    let kind = kind.parse().expect("a number");
+    let place = PathBuf::from(std::env::var_os(PLACE).expect("a place"));
+    let device = File::options().read(true).write(true).open("/dev/fuse").expect("FUSE");
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let options = CString::new(options).expect("no zero in it");
+    mount("posthouse-test", &place, "fuse", MountFlags::NODEV, Some(&*options))
+        .expect("it can be mounted here");
+    thread::spawn(move || answer(&device, kind));
+    println!("\n{MOUNTED}");
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    std::process::exit(0);
+}
+
+/// Answers until the file system goes.
+fn answer(mut device: &File, fuse_hang: u32) {
+    let mut request = vec![0; REQUEST_BYTES_MAX];
+    while let Ok(count) = device.read(&mut request) {
+        let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four"));
+        let unique = u64::from_ne_bytes(request[8..16].try_into().expect("eight"));
+        let node = u64::from_ne_bytes(request[16..24].try_into().expect("eight"));
+        assert!(count >= 40, "a request has a head");
+        let kind = word(4);
+        if kind == fuse_hang {
+            println!("{UNANSWERED}");
+            continue;
+        }
+        let (error, body) = match kind {
+            FORGET | BATCH_FORGET | INTERRUPT => continue,
+            INIT => (0, started(word(48))),
+            LOOKUP => (0, entry()),
+            GETATTR => (0, [vec![0; 16], attributes(node)].concat()),
+            OPEN => (0, vec![0; 16]),
+            _ => (NO_SUCH_CALL, Vec::new()),
+        };
+        let bytes = u32::try_from(16 + body.len()).expect("short");
+        let mut reply = bytes.to_ne_bytes().to_vec();
+        reply.extend(error.to_ne_bytes());
+        reply.extend(unique.to_ne_bytes());
+        reply.extend(body);
+        // Who asked may have gone.
+        let _ = device.write(&reply);
+    }
+}
+
+/// The answer to the first request: version 7.31; several reads at a time, as is usual (without
+/// that the kernel lets whoever begins a read wait for it, a ring's thread, too).
+fn started(max_readahead: u32) -> Vec<u8> {
+    const ASYNC_READ: u32 = 1;
+    let mut body = Vec::new();
+    for word in [7, 31, max_readahead, ASYNC_READ, 0, 128 * 1024, 1] {
+        body.extend(u32::to_ne_bytes(word));
+    }
+    body.resize(64, 0);
+    body
+}
+
+/// That there is a file, whatever the name.
+fn entry() -> Vec<u8> {
+    let mut body = (ROOT + 1).to_ne_bytes().to_vec();
+    body.resize(40, 0);
+    body.extend(attributes(ROOT + 1));
+    body
+}
+
+fn attributes(node: u64) -> Vec<u8> {
+    let (mode, bytes) = if node == ROOT { (0o40755, 0) } else { (0o100_644, FILE_BYTES) };
+    let mut body = Vec::new();
+    for word in [node, bytes, bytes / 512, 0, 0, 0] {
+        body.extend(word.to_ne_bytes());
+    }
+    for word in [0_u32, 0, 0, mode, 1, 0, 0, 0, 4096, 0] {
+        body.extend(word.to_ne_bytes());
+    }
+    body
+}

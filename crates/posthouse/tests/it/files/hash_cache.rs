@@ -1,0 +1,205 @@
+//! Files that are sent again: their hashes are known, and nobody need look at their bytes.
+
+use std::time::Duration;
+
+use posthouse::TransferErrorKind;
+
+use super::file_handler::{FileHandler, failed, serve, serve_with};
+use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, chunk, greet, numbered};
+use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets};
+use crate::process::is_wine;
+use crate::raw::Raw;
+use crate::store::{Store, content};
+
+/// BLAKE3 of nothing.
+const OF_NOTHING: [u8; 32] = [
+    0xaf, 0x13, 0x49, 0xb9, 0xf5, 0xf9, 0xa1, 0xa6, 0xa0, 0x40, 0x4d, 0xea, 0x36, 0xdc, 0xc9, 0x49,
+    0x9b, 0xcb, 0x25, 0xc9, 0xad, 0xc1, 0x12, 0xb7, 0xcc, 0x9a, 0x93, 0xca, 0xe4, 0x1f, 0x32, 0x62,
+];
+
+#[test]
+fn a_file_comes_whole_to_each_who_gets_it() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let sent = content(1, 300_001);
+        there.write("file", &sent);
+        let (server, log) = serve(harness, &there.directory());
+        let mut hash = None;
+        for n in 0..4 {
+            let here = harness.store(&format!("here {n}"));
+            let client = harness.client(&server);
+            let told = client.get("file", &here.directory()).expect("it comes");
+            assert!(here.read("file").expect("it is there") == sent, "to client {n}");
+            assert_eq!(*hash.get_or_insert(told), told);
+            client.close();
+            log.wait(harness, n + 1);
+        }
+        harness.end(&server);
+    });
+}
+
+/// A file of this machine that has not changed for a while: it is known when it is sent again.
+#[test]
+fn a_long_file_that_was_sent_before_comes_whole() {
+    on_real_sockets(|harness| {
+        let program = std::env::current_exe().expect("this program");
+        let name = program.file_name().and_then(|name| name.to_str()).expect("a name");
+        let there = posthouse::Directory::open(program.parent().expect("a directory"));
+        let handler = FileHandler::new().giving(there.expect("it opens"));
+        let server = harness.serve_with(handler, harness.options());
+        let bytes = std::fs::read(&program).expect("it is there");
+        let modified = std::fs::metadata(&program).and_then(|it| it.modified()).expect("a time");
+        let is_settled = modified.elapsed().is_ok_and(|age| age > Duration::from_secs(7));
+        for n in 0..3 {
+            let here = harness.store("here");
+            let client = harness.client(&server);
+            client.get(name, &here.directory()).expect("it comes");
+            assert!(here.read(name).expect("it is there") == bytes, "to client {n}");
+            client.close();
+        }
+        let unread = harness.end(&server).sendfile_bytes;
+        match is_settled {
+            // A ring reads and sends in as much time.
+            true if harness.is_on_uring() => assert_eq!(unread, 0),
+            true if cfg!(windows) && !is_wine() && unread == 0 => {
+                eprintln!("NOT TESTED: only server editions of Windows send files by themselves");
+            }
+            true => assert!(unread >= bytes.len() as u64, "{unread} of twice {}", bytes.len()),
+            false => eprintln!("NOT TESTED: this program is too young for its hash to be known"),
+        }
+    });
+}
+
+/// The change does not show: whoever gets it finds out, and whoever asks again gets it right.
+#[test]
+fn what_is_known_wrongly_is_found_out_and_forgotten() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", &content(1, 100_000));
+        let (server, log) = serve(harness, &there.directory());
+        let get = |what: &str| {
+            let here = harness.store(what);
+            let client = harness.client(&server);
+            let got = client.get("file", &here.directory());
+            client.close();
+            (got.is_ok(), here.read("file"))
+        };
+        assert_eq!(get("first"), (true, Some(content(1, 100_000))));
+        there.rewrite("file", &content(2, 100_000));
+        assert_eq!(get("second"), (false, None), "it is not what its hash says");
+        assert_eq!(failed(&log.wait(harness, 2)), Some(TransferErrorKind::HashDiffers));
+        assert_eq!(get("third"), (true, Some(content(2, 100_000))));
+        harness.end(&server);
+    });
+}
+
+/// Asks for the file and takes its first bytes; the credit for more is the caller's to give.
+fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
+    greet(harness, raw);
+    raw.send_frame(18, &numbered(1, b"file"));
+    let (kind, payload) = harness.read_frame(raw);
+    assert_eq!((kind, payload[0]), (OFFER, 2));
+    let accept = [&0_u64.to_le_bytes()[..], &limit.to_le_bytes(), &OF_NOTHING].concat();
+    raw.send_frame(ACCEPT, &numbered(2, &accept));
+}
+
+/// The bytes that come until something else does.
+fn chunks(
+    harness: &Harness<'_>,
+    raw: &mut Raw,
+    bytes_max: usize,
+) -> (Vec<u8>, Option<(u8, Vec<u8>)>) {
+    let mut bytes = Vec::new();
+    while bytes.len() < bytes_max {
+        let (kind, payload) = harness.read_frame(raw);
+        if kind != CHUNK {
+            return (bytes, Some((kind, payload)));
+        }
+        assert_eq!(payload[..4], chunk(2, b""));
+        bytes.extend_from_slice(&payload[4..]);
+    }
+    (bytes, None)
+}
+
+fn serve_known(harness: &Harness<'_>, there: &Store) -> posthouse::Endpoint<FileHandler> {
+    let options = harness.options().with(|o| o.connection.heartbeat_ms = 0);
+    let (server, _) = serve_with(harness, &there.directory(), options);
+    let client = harness.client(&server);
+    client.get("file", &harness.store("first").directory()).expect("it comes");
+    client.close();
+    // What the client confirmed last has reached the server.
+    harness.wait_for("its end", || server.stats().connections == 0);
+    server
+}
+
+/// Where the system sends a file, one that cannot be read may cost the connection: sent in the same
+/// way again, it would cost the next one too.
+#[test]
+fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", &content(1, 200_000));
+        let server = serve_known(harness, &there);
+        let mut raw = harness.dial(&server);
+        begin(harness, &mut raw, 50_000);
+        let (_, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
+        drop(raw);
+        harness.wait_for("the end of it", || server.stats().connections == 0);
+        // The change does not show: only who reads the file sends it with the right hash.
+        there.rewrite("file", &content(2, 200_000));
+        let (client, here) = (harness.client(&server), harness.store("second"));
+        client.get("file", &here.directory()).expect("it comes");
+        assert!(here.read("file").expect("it is there") == content(2, 200_000));
+        client.close();
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_known_file_that_is_cut_while_it_is_sent_leaves_the_stream_in_step() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let sent = content(1, 200_000);
+        there.write("file", &sent);
+        there.write("other", b"another file");
+        let server = serve_known(harness, &there);
+        let mut raw = harness.dial(&server);
+        begin(harness, &mut raw, 50_000);
+        let (first, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
+        assert!(first == sent[..50_000]);
+        there.resize("file", 60_000);
+        raw.send_frame(13, &numbered(2, &200_000_u64.to_le_bytes()));
+        let (rest, Some((kind, payload))) = chunks(harness, &mut raw, 150_001) else {
+            panic!("it is not all there")
+        };
+        assert!(rest.len() >= 10_000 && rest[..10_000] == sent[50_000..60_000]);
+        assert!(rest[10_000..].iter().all(|byte| *byte == 0), "zeros, and nothing else");
+        assert_eq!((kind, &payload[4..6]), (ABORT, &[9, 0][..]), "it changed");
+
+        raw.send_frame(18, &numbered(3, b"other"));
+        let (kind, payload) = harness.read_frame(&mut raw);
+        assert_eq!((kind, &payload[payload.len() - 5..]), (OFFER, &b"other"[..]));
+        raw.finish();
+        harness.end(&server);
+    });
+}
+
+/// What this side says of a known file that it sent is its hash, as for the first.
+#[test]
+fn done_comes_with_the_hash_of_a_known_file_when_all_of_it_has_left() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", &content(1, 100_000));
+        let server = serve_known(harness, &there);
+        let mut raw = harness.dial(&server);
+        begin(harness, &mut raw, u64::MAX);
+        let (bytes, Some((DONE, payload))) = chunks(harness, &mut raw, 100_001) else {
+            panic!("chunks, and then done")
+        };
+        assert!(bytes == content(1, 100_000));
+        raw.send_frame(DONE, &payload);
+        harness.wait_for("both to be over", || server.stats().transfers == 2);
+        raw.finish();
+        harness.end(&server);
+    });
+}

@@ -1,0 +1,202 @@
+//! Peers that lie about files: T20, T21, T23.
+
+use posthouse::{DisconnectKind, TransferErrorKind};
+
+use super::file_handler::{failed, serve_with};
+use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, aborted, accepted, chunk, greet, offer};
+use crate::harness::{Harness, Options, everywhere, in_simulation};
+use crate::store::content;
+
+fn few(harness: &Harness<'_>) -> Options {
+    let options = harness.options();
+    let tuning = options.tuning.clone().with_transfer_window_bytes(1 << 20);
+    options.with(|o| {
+        o.connection.max_transfers = 3;
+        o.connection.heartbeat_ms = 0;
+        o.tuning = tuning;
+    })
+}
+
+/// T20.
+#[test]
+fn a_size_that_is_a_lie_gets_nobody_anywhere() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let quota = there.directory().with_quota(1 << 30, 100).expect("counted");
+        let (server, log) = serve_with(harness, &quota, few(harness));
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        // More than any disk has, within what can be said at all.
+        raw.send_frame(OFFER, &offer(1, i64::MAX as u64, b"huge"));
+        assert_eq!(aborted(harness, &mut raw, 1).0, 6);
+        // More than was offered.
+        raw.send_frame(OFFER, &offer(3, 10, b"ten"));
+        assert_eq!(accepted(harness, &mut raw), (0, 10));
+        raw.send_frame(CHUNK, &chunk(3, &[7; 11]));
+        assert_eq!(aborted(harness, &mut raw, 3).0, 11);
+        // Fewer.
+        raw.send_frame(OFFER, &offer(5, 10, b"ten again"));
+        assert_eq!(accepted(harness, &mut raw), (0, 10));
+        raw.send_frame(CHUNK, &chunk(5, &[7; 9]));
+        raw.send_frame(DONE, &[&5_u32.to_le_bytes()[..], &[0; 32]].concat());
+        assert_eq!(aborted(harness, &mut raw, 5).0, 11);
+        // As many, and another hash.
+        raw.send_frame(OFFER, &offer(7, 10, b"third ten"));
+        assert_eq!(accepted(harness, &mut raw), (0, 10));
+        raw.send_frame(CHUNK, &chunk(7, &[7; 10]));
+        raw.send_frame(DONE, &[&7_u32.to_le_bytes()[..], &[0; 32]].concat());
+        assert_eq!(aborted(harness, &mut raw, 7).0, 4);
+        // What still comes for something that is over is ignored.
+        raw.send_frame(CHUNK, &chunk(7, &[7; 10]));
+        raw.send_frame(OFFER, &offer(9, 0, b"empty"));
+        assert_eq!(accepted(harness, &mut raw), (0, 0));
+        assert!(there.files().is_empty());
+        assert!(log.transfers().iter().all(|transfer| failed(transfer).is_some()));
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_wrong_hash_for_what_is_there_leaves_it_as_it_is() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        there.write("ten", &[7; 10]);
+        let (server, log) = serve_with(harness, &there.directory(), few(harness));
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 10, b"ten"));
+        assert_eq!(accepted(harness, &mut raw), (10, 10));
+        raw.send_frame(DONE, &[&1_u32.to_le_bytes()[..], &[9; 32]].concat());
+        assert_eq!(aborted(harness, &mut raw, 1).0, 4);
+        assert_eq!(failed(&log.wait(harness, 1)), Some(TransferErrorKind::HashDiffers));
+        harness.end(&server);
+        assert_eq!(there.read("ten").as_deref(), Some(&[7; 10][..]));
+        assert!(there.parts().is_empty());
+    });
+}
+
+#[test]
+fn what_is_being_written_when_the_connection_ends_is_kept() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), few(harness));
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 10_000, b"file"));
+        assert_eq!(accepted(harness, &mut raw), (0, 10_000));
+        raw.send_frame(CHUNK, &chunk(1, &content(1, 9_000)));
+        raw.finish();
+        harness.wait_for("the end", || log.ends().len() == 1);
+        assert_eq!(there.parts(), [content(1, 9_000)]);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn an_offer_of_more_than_can_be_is_malformed() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        for size in [1 << 63, u64::MAX] {
+            let (server, log) = serve_with(harness, &there.directory(), few(harness));
+            let mut raw = harness.dial(&server);
+            greet(harness, &mut raw);
+            raw.send_frame(OFFER, &offer(1, size, b"huge"));
+            harness.wait_for_end(&mut raw);
+            drop(raw);
+            harness.wait_for("the end", || log.ends().len() == 1);
+            assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
+            harness.end(&server);
+        }
+    });
+}
+
+/// T21.
+#[test]
+fn the_receiver_alone_decides_where_to_go_on() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), few(harness));
+        let body = content(1, 100_000);
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 100_000, b"file"));
+        assert_eq!(accepted(harness, &mut raw), (0, 100_000));
+        raw.send_frame(CHUNK, &chunk(1, &body[..60_000]));
+        harness.wait_for("it on the disk", || there.parts().iter().any(|p| p.len() == 60_000));
+        raw.finish();
+        harness.wait_for_end(&mut raw);
+        // Another comes, says the same, and has other bytes.
+        let mut other = harness.dial(&server);
+        greet(harness, &mut other);
+        other.send_frame(OFFER, &offer(1, 100_000, b"file"));
+        assert_eq!(accepted(harness, &mut other), (60_000, 100_000));
+        other.send_frame(CHUNK, &chunk(1, &content(2, 40_000)));
+        other.send_frame(DONE, &[&1_u32.to_le_bytes()[..], &[9; 32]].concat());
+        assert_eq!(aborted(harness, &mut other, 1).0, 4, "the hash is of the whole");
+        harness.wait_for("the part gone", || there.parts().is_empty());
+        assert!(there.files().is_empty());
+        let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
+        let expected =
+            [Some(TransferErrorKind::Disconnected), Some(TransferErrorKind::HashDiffers)];
+        assert_eq!(kinds, expected);
+        harness.end(&server);
+    });
+}
+
+/// T23.
+#[test]
+fn offers_beyond_the_bound_are_refused_and_those_never_fed_expire() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let options = few(harness).with(|o| o.connection.transfer_timeout_ms = 2000);
+        let (server, log) = serve_with(harness, &there.directory(), options);
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        for number in 0..100_u32 {
+            let name = format!("file {number}");
+            raw.send_frame(OFFER, &offer(2 * number + 1, 10, name.as_bytes()));
+        }
+        let mut busy = 0;
+        let mut expired = 0;
+        while busy + expired < 100 {
+            let (kind, payload) = harness.read_frame(&mut raw);
+            match (kind, payload.get(4)) {
+                (ABORT, Some(5)) => busy += 1,
+                (ABORT, Some(12)) => expired += 1,
+                (ACCEPT, _) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((busy, expired), (97, 3));
+        let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
+        assert_eq!(kinds, [Some(TransferErrorKind::Expired); 3]);
+        // There is room again.
+        raw.send_frame(OFFER, &offer(999, 0, b"late"));
+        assert_eq!(accepted(harness, &mut raw), (0, 0));
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn frames_of_what_was_never_begun_end_the_connection() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let attempts: [(u8, Vec<u8>); 4] = [
+            (CHUNK, chunk(1, b"x")),
+            (DONE, [&2_u32.to_le_bytes()[..], &[0; 32]].concat()),
+            (OFFER, offer(2, 10, b"of the other side's numbers")),
+            (ABORT, [&7_u32.to_le_bytes()[..], &[0; 2]].concat()),
+        ];
+        for (kind, payload) in attempts {
+            let (server, log) = serve_with(harness, &there.directory(), few(harness));
+            let mut raw = harness.dial(&server);
+            greet(harness, &mut raw);
+            raw.send_frame(kind, &payload);
+            harness.wait_for_end(&mut raw);
+            drop(raw);
+            harness.wait_for("the end", || log.ends().len() == 1);
+            assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol, "kind {kind}");
+            harness.end(&server);
+        }
+    });
+}

@@ -1,0 +1,319 @@
+//! Where a scenario runs: real sockets or the simulation, pinned or shared.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use posthouse::sim::{self, World};
+use posthouse::{
+    Backend, Builder, Client, ClientError, ConnectionOptions, Endpoint, EndpointOptions, Handler,
+    Layout, Listener, Stats, Target, Tuning,
+};
+
+use crate::probe::Probe;
+use crate::raw::Raw;
+use crate::store::Store;
+
+/// How long a test waits for anything: only a failing test waits that long. In simulation this is
+/// virtual time.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Seeds that a scenario runs with, in each layout. The simulation is the same on every system: a
+/// few show that.
+const SEEDS: std::ops::Range<u64> = 0..if cfg!(windows) { 4 } else { 20 };
+
+/// The real places: backend, layout, I/O workers, pending reads.
+#[cfg(not(windows))]
+const REAL: [(Backend, Layout, usize, usize); 3] = [
+    (Backend::Uring, Layout::Pinned, 2, 1),
+    (Backend::Readiness, Layout::Pinned, 2, 1),
+    (Backend::Readiness, Layout::Shared, 4, 4),
+];
+#[cfg(windows)]
+const REAL: [(Backend, Layout, usize, usize); 2] =
+    [(Backend::Iocp, Layout::Shared, 4, 4), (Backend::Iocp, Layout::Pinned, 2, 1)];
+
+/// The options of a scenario: of its endpoint, and of the connections of its listener.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub endpoint: EndpointOptions,
+    pub connection: ConnectionOptions,
+    pub tuning: Tuning,
+}
+
+impl Options {
+    /// Changes some of them.
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// A builder of an endpoint that listens at the address.
+    pub fn builder<H: Handler>(self, handler: H, listener: impl Into<Listener>) -> Builder<H> {
+        let listener = listener.into().options(self.connection);
+        Endpoint::builder(handler).listen(listener).options(self.endpoint).tuning(self.tuning)
+    }
+}
+
+/// One place to run a scenario.
+pub struct Harness<'w> {
+    backend: Backend,
+    layout: Layout,
+    io_workers: usize,
+    pending_reads: usize,
+    /// `None`: real sockets and threads.
+    world: Option<&'w World>,
+}
+
+/// Runs the scenario on real sockets and in simulation.
+pub fn everywhere(scenario: impl Fn(&Harness<'_>)) {
+    on_real_sockets(&scenario);
+    in_simulation(&scenario);
+}
+
+/// Runs the scenario on real sockets, on every backend and in every layout that it has.
+pub fn on_real_sockets(scenario: impl Fn(&Harness<'_>)) {
+    for (backend, layout, io_workers, pending_reads) in REAL {
+        if !is_here(backend) {
+            continue;
+        }
+        let harness = Harness { backend, layout, io_workers, pending_reads, world: None };
+        eprintln!("on {harness:?}");
+        scenario(&harness);
+    }
+}
+
+/// Whether this machine has the backend. Sandboxes refuse io_uring; its part of a test is then
+/// passed over, except where nothing may be.
+fn is_here(backend: Backend) -> bool {
+    const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
+    if backend != Backend::Uring || std::env::var_os(NEED_ALL).is_some() {
+        return true;
+    }
+    let options = EndpointOptions::default().with_backend(backend).with_io_workers(1);
+    match Endpoint::builder(Probe::new()).options(options).start() {
+        Ok(endpoint) => {
+            // Gone before anything is counted.
+            endpoint.shutdown(Duration::ZERO);
+            endpoint.wait().expect("no callback waits here");
+            true
+        }
+        Err(why) => {
+            eprintln!("passed over: {why}");
+            false
+        }
+    }
+}
+
+/// Runs the scenario in simulation, in both layouts, with every seed.
+pub fn in_simulation(scenario: impl Fn(&Harness<'_>)) {
+    for (layout, io_workers, pending_reads) in [(Layout::Pinned, 2, 1), (Layout::Shared, 4, 4)] {
+        eprintln!("in simulation, {layout}");
+        sim::check(SEEDS, |world| {
+            let (backend, world) = (Backend::Auto, Some(world));
+            scenario(&Harness { backend, layout, io_workers, pending_reads, world });
+        });
+    }
+}
+
+impl fmt::Debug for Harness<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let system = if self.is_real() { format!("{:?}", self.backend) } else { "sim".into() };
+        write!(f, "{system} {} with {} workers", self.layout, self.io_workers)
+    }
+}
+
+impl<'w> Harness<'w> {
+    /// The same place with other numbers of workers and pending reads.
+    pub fn with(&self, io_workers: usize, pending_reads: usize) -> Self {
+        Self { io_workers, pending_reads, ..*self }
+    }
+
+    /// The simulated world; only for scenarios that run nowhere else.
+    pub fn world(&self) -> &'w World {
+        self.world.expect("a scenario for the simulation")
+    }
+
+    pub fn is_on_uring(&self) -> bool {
+        self.is_real() && self.backend == Backend::Uring
+    }
+
+    pub fn is_real(&self) -> bool {
+        self.world.is_none()
+    }
+
+    /// The options of this harness: its layout, and no limit per address.
+    pub fn options(&self) -> Options {
+        Options {
+            endpoint: EndpointOptions::default()
+                .with_io_workers(self.io_workers)
+                .with_backend(self.backend)
+                .with_layout(self.layout)
+                .with_max_connections_per_address(0),
+            connection: ConnectionOptions::default(),
+            tuning: Tuning::default().with_pending_reads(self.pending_reads),
+        }
+    }
+
+    /// An address to listen at.
+    pub fn address(&self) -> &'static str {
+        if self.is_real() { "127.0.0.1:0" } else { "10.0.0.1:9990" }
+    }
+
+    /// One of several addresses to listen at.
+    pub fn address_of(&self, number: u8) -> String {
+        if self.is_real() { "127.0.0.1:0".to_owned() } else { format!("10.0.0.{number}:9990") }
+    }
+
+    /// An IPv6 address to listen at.
+    pub fn address6(&self) -> &'static str {
+        if self.is_real() { "[::1]:0" } else { "[fd00::1:1]:9990" }
+    }
+
+    pub fn start<H: Handler>(&self, builder: Builder<H>) -> Endpoint<H> {
+        let started = match self.world {
+            Some(world) => world.start(builder),
+            None => builder.start(),
+        };
+        started.expect("the endpoint starts")
+    }
+
+    /// An endpoint that listens with this harness's options.
+    pub fn serve<H: Handler>(&self, handler: H) -> Endpoint<H> {
+        self.serve_with(handler, self.options())
+    }
+
+    pub fn serve_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H> {
+        self.start(options.builder(handler, self.address()))
+    }
+
+    /// An endpoint that listens there.
+    pub fn serve_at<H: Handler>(&self, handler: H, listener: impl Into<Listener>) -> Endpoint<H> {
+        self.start(self.options().builder(handler, listener))
+    }
+
+    /// An endpoint that listens nowhere.
+    pub fn client_side<H: Handler>(&self, handler: H) -> Endpoint<H> {
+        self.client_side_with(handler, self.options())
+    }
+
+    /// The same with other options; those of a connection go to its target.
+    pub fn client_side_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H> {
+        let Options { endpoint, tuning, .. } = options;
+        self.start(Endpoint::builder(handler).options(endpoint).tuning(tuning))
+    }
+
+    /// A place for files: in simulation the disk of this name.
+    pub fn store(&self, name: &str) -> Store {
+        match self.world {
+            Some(world) => Store::Simulated(world.disk(name)),
+            None => Store::real(),
+        }
+    }
+
+    /// A raw peer, connected to the endpoint's first listener.
+    pub fn dial<H: Handler>(&self, endpoint: &Endpoint<H>) -> Raw {
+        self.dial_at(endpoint.addresses()[0])
+    }
+
+    pub fn dial_at(&self, address: posthouse::Address) -> Raw {
+        match self.world {
+            Some(world) => Raw::simulated(world.dial(&address.to_string())),
+            None => Raw::real(address.socket_addr()),
+        }
+    }
+
+    /// A blocking client of the endpoint's first listener.
+    pub fn client<H: Handler>(&self, endpoint: &Endpoint<H>) -> Client {
+        self.client_with(target(endpoint), EndpointOptions::default()).expect("the client connects")
+    }
+
+    pub fn client_with(
+        &self,
+        target: Target,
+        options: EndpointOptions,
+    ) -> Result<Client, ClientError> {
+        match self.world {
+            Some(world) => world.client_with(target, options),
+            None => Client::connect_with(target, options),
+        }
+    }
+
+    /// Waits until `ready` gives something.
+    pub fn until<T>(&self, what: &str, ready: impl FnMut() -> Option<T>) -> T {
+        let value = match self.world {
+            Some(world) => world.run_until(PATIENCE, ready),
+            None => until_real(ready),
+        };
+        value.unwrap_or_else(|| panic!("waited in vain for {what} on {self:?}"))
+    }
+
+    /// Waits until the condition holds.
+    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        self.until(what, || holds().then_some(()));
+    }
+
+    /// Waits for bytes of a raw peer.
+    pub fn read(&self, raw: &mut Raw, bytes: usize) -> Vec<u8> {
+        self.wait_for(&format!("{bytes} bytes"), || raw.received().len() >= bytes);
+        raw.take(bytes)
+    }
+
+    /// Waits for the next frame of a raw peer.
+    pub fn read_frame(&self, raw: &mut Raw) -> (u8, Vec<u8>) {
+        self.until("a frame", || raw.take_frame())
+    }
+
+    /// Waits until the other side has ended a raw peer's stream, in whatever way.
+    pub fn wait_for_end(&self, raw: &mut Raw) {
+        self.wait_for("the end of the stream", || raw.is_over());
+    }
+
+    /// Sees that an honest peer is served by an endpoint that echoes.
+    pub fn serves<H: Handler>(&self, endpoint: &Endpoint<H>) {
+        let client = self.client(endpoint);
+        client.send(60, b"honest").expect("it is up");
+        let reply = client.receive(PATIENCE).expect("a reply");
+        assert_eq!((reply.kind, &reply.payload[..]), (60, &b"honest"[..]));
+        client.close();
+    }
+
+    /// Ends the endpoint at once and sees that nothing of it is left; its last figures.
+    pub fn end<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
+        endpoint.shutdown(Duration::ZERO);
+        self.ended(endpoint)
+    }
+
+    /// Waits for an endpoint that ends and sees that nothing of it is left; its last figures.
+    pub fn ended<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
+        endpoint.wait().expect("no callback waits here");
+        let stats = endpoint.stats();
+        let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
+        assert_eq!(left, (0, 0, 0, 0), "left on {self:?}: {stats:?}");
+        assert_eq!(stats.operations_submitted, stats.operations_completed, "{self:?}: {stats:?}");
+        assert_eq!(stats.connected, stats.disconnected, "{self:?}: {stats:?}");
+        stats
+    }
+}
+
+/// Looks again and again, in real time.
+fn until_real<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let value = ready();
+        if value.is_some() || Instant::now() > until {
+            return value;
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the condition holds, outside of any harness.
+#[cfg(target_os = "linux")]
+pub fn wait_for_real(what: &str, mut holds: impl FnMut() -> bool) {
+    until_real(|| holds().then_some(())).unwrap_or_else(|| panic!("waited in vain for {what}"));
+}
+
+/// The way to an endpoint's first listener.
+pub fn target<H: Handler>(endpoint: &Endpoint<H>) -> Target {
+    Target::new(endpoint.addresses()[0])
+}
