@@ -79,8 +79,8 @@ impl Terminal {
         total.set_prefix(format!("{files} of {files_all} files"));
     }
 
-    /// Shows the progress of the files in flight: for each its number, the time since it started and
-    /// its progress.
+    /// Shows the progress of the files in flight: for each its number, the time since it started
+    /// and its progress.
     pub(crate) fn show_files<'a>(
         &mut self,
         in_flight: impl Iterator<Item = (u64, Duration, &'a TransferHandle)>,

@@ -111,7 +111,7 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         #[cfg(windows)]
-        super::console::give_one(&mut command);
+        super::windows_console::give_one(&mut command);
         let mut child = spawn(&mut command);
         let stdout = lines(child.stdout.take().expect("it is piped"));
         let stderr = lines(child.stderr.take().expect("it is piped"));
@@ -192,7 +192,7 @@ impl Program {
             // Ctrl-Break is the other way, and under Wine ends whoever is on the console, whatever
             // it has to say to that.
             StopRequest::Interrupt | StopRequest::Terminate => {
-                super::console::press_ctrl_c(&self.child)
+                super::windows_console::press_ctrl_c(&self.child)
             }
         }
     }

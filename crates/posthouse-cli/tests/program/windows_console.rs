@@ -5,13 +5,14 @@
 use std::io;
 use std::os::windows::process::CommandExt as _;
 use std::process::{Child, Command};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
-use posthouse::console::on_console_event;
+use windows_sys::Win32::Foundation::TRUE;
 use windows_sys::Win32::System::Console::{
-    AttachConsole, CTRL_C_EVENT, FreeConsole, GenerateConsoleCtrlEvent,
+    AttachConsole, CTRL_C_EVENT, FreeConsole, GenerateConsoleCtrlEvent, SetConsoleCtrlHandler,
 };
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
+use windows_sys::core::BOOL;
 
 /// Gives a program that is to be started a console of its own, which nobody sees.
 pub(super) fn give_one(command: &mut Command) {
@@ -22,19 +23,27 @@ pub(super) fn give_one(command: &mut Command) {
 pub(super) fn press_ctrl_c(program: &Child) {
     // A process is on one console at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    static PASSED_OVER_HERE: OnceLock<()> = OnceLock::new();
 
     let _one = ONE_AT_A_TIME.lock().expect("nothing under this lock panics");
-    PASSED_OVER_HERE.get_or_init(|| on_console_event(|_| {}).expect("the only handler"));
-    // SAFETY: these calls take numbers only. Which console this process is on is no business of
-    // anything else in it: its streams are pipes.
+    // SAFETY: these calls take numbers, and a function that stays as long as the process. Which
+    // console this process is on is no business of anything else in it: its streams are pipes.
     let pressed = unsafe {
         FreeConsole();
-        let pressed =
-            AttachConsole(program.id()) != 0 && GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0) != 0;
+        let attached = AttachConsole(program.id()) != 0;
+        // Both calls reset the handlers ("SetConsoleCtrlHandler" in Microsoft's documentation).
+        SetConsoleCtrlHandler(Some(ignore), TRUE);
+        let pressed = attached && GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0) != 0;
         let error = io::Error::last_os_error();
         FreeConsole();
+        // The event may still be on its way to this process.
+        SetConsoleCtrlHandler(Some(ignore), TRUE);
         pressed.then_some(()).ok_or(error)
     };
     pressed.expect("it still runs");
+}
+
+/// Ignores an event that is for the program: this process is on its console, too. (The system's own
+/// way to ignore Ctrl-C is inherited by the programs that are started later.)
+unsafe extern "system" fn ignore(_: u32) -> BOOL {
+    TRUE
 }

@@ -1,5 +1,5 @@
-//! The limits of a Windows machine, from its own commands. A value that they do not show is unknown,
-//! not an error.
+//! The limits of a Windows machine, from its own commands. A value that they do not show is
+//! unknown, not an error.
 
 use std::process::{Command, Stdio};
 
