@@ -9,18 +9,17 @@ fn the_doctor_tells_what_works_and_what_limits() {
     let auto = &json["backends"]["auto"];
     assert!(auto["reason"].is_string(), "{json:#}");
     let tried = json["backends"]["tried"].as_array().unwrap();
-    for trial in tried {
+    for test in tried {
         // Rings belong to one worker each.
-        let impossible =
-            (&trial["backend"], &trial["layout"]) == (&"uring".into(), &"shared".into());
-        assert_eq!(trial["works"], !impossible, "{json:#}");
+        let impossible = (&test["backend"], &test["layout"]) == (&"uring".into(), &"shared".into());
+        assert_eq!(test["works"], !impossible, "{json:#}");
         if impossible {
-            let why = trial["error"].as_str().unwrap();
+            let why = test["error"].as_str().unwrap();
             assert!(why.contains("no shared layout") && why.contains("pinned"), "{json:#}");
         }
     }
     assert!(tried.len() >= 2, "{json:#}");
-    assert!(tried.iter().any(|trial| trial["backend"] == auto["backend"]), "{json:#}");
+    assert!(tried.iter().any(|test| test["backend"] == auto["backend"]), "{json:#}");
     let found: Vec<_> = json["machine"].as_array().unwrap().iter().collect();
     let limits = match cfg!(windows) {
         true => &["system", "cores", "local ports"][..],

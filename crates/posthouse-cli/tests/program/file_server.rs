@@ -11,7 +11,7 @@ use super::tempdir::TemporaryDirectory;
 pub(crate) struct FileServerFixture {
     pub(crate) server: Program,
     pub(crate) address: String,
-    /// The last: Windows keeps a directory that a server has open.
+    /// The last field: Windows does not remove a directory that a server has open.
     pub(crate) here: TemporaryDirectory,
 }
 
@@ -41,7 +41,7 @@ impl FileServerFixture {
         run(["list", &self.address].into_iter().chain(arguments.iter().copied()))
     }
 
-    /// Every file in the inbox.
+    /// The contents of all files in the inbox by name.
     pub(crate) fn inbox(&self) -> BTreeMap<String, Vec<u8>> {
         files(&self.here.join("inbox"))
     }
@@ -52,7 +52,7 @@ impl FileServerFixture {
     }
 }
 
-/// Every file beneath a directory, by its name there; what is Posthouse's own is left out.
+/// The contents of all files beneath a directory by name, without the parts directory.
 pub(crate) fn files(top: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = vec![top.to_owned()];
@@ -73,7 +73,7 @@ pub(crate) fn files(top: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Sixty files in directories, of several sizes, with names that people give.
+/// Creates sixty files of several sizes, with all kinds of names, in directories.
 pub(crate) fn make_tree(here: &TemporaryDirectory, top: &str) {
     for number in 0..60_usize {
         let name = match number {

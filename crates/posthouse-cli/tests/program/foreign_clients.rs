@@ -1,6 +1,6 @@
 //! Clients that are not Posthouse: netcat, and a Python client written from PROTOCOL.md alone.
 //!
-//! Where the tool is missing the test passes over it, and `cargo xtask test` says so.
+//! If a tool is missing its test is skipped, and `cargo xtask test` reports that.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use super::harness::serve;
 use super::tempdir::TemporaryFile;
 
-/// Runs a tool with this input; `None` where the machine does not have it.
+/// Runs a tool with this input. Returns `None` if the tool is not installed.
 pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output> {
     let started = Command::new(tool)
         .args(arguments)
@@ -43,7 +43,7 @@ fn netcat_talks_lines() {
     }
 }
 
-/// Runs the Python client; gives whether it succeeded and what it said, if there is a Python.
+/// Runs the Python client. Returns whether it succeeded, and its output; `None` without Python.
 fn python(address: SocketAddr, options: &[&str]) -> Option<(bool, String)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/echo.py");
     let (host, port) = (address.ip().to_string(), address.port().to_string());

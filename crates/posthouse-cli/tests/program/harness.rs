@@ -9,14 +9,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far longer than anything here takes; then the test fails.
+/// The time after which a test fails, far more than any step takes.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// What the program advises to make a directory with.
+/// The command that the program suggests to create a directory.
 pub(crate) const MKDIR: &str = if cfg!(windows) { "mkdir" } else { "mkdir -p" };
-/// How often it is looked whether something has happened that nobody tells.
+/// The pause between two checks of a condition that sends no event.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How a program is asked to end.
+/// A request to end, by a signal or the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopRequest {
     Interrupt,
@@ -24,7 +24,7 @@ pub(crate) enum StopRequest {
 }
 
 impl StopRequest {
-    /// What the program ends with when it is asked a second time.
+    /// The exit code of a program that gets this request as its second one.
     pub(crate) fn exit_code(self) -> i32 {
         match self {
             Self::Terminate if cfg!(unix) => 143,
@@ -40,22 +40,22 @@ pub(crate) struct Program {
     stderr: Receiver<String>,
 }
 
-/// A path as this system writes it.
+/// A path with the separators of this system.
 pub(crate) fn native(path: &str) -> String {
     path.replace('/', std::path::MAIN_SEPARATOR_STR)
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
-    while !is_so() {
+    while !holds() {
         assert!(started.elapsed() < TEST_TIMEOUT, "not in time: {what}");
         thread::park_timeout(POLL_INTERVAL);
     }
 }
 
-/// How a program ended.
+/// The exit code and the output of a program that has ended.
 #[derive(Debug)]
 pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
@@ -68,7 +68,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Pr
     Program::start(arguments).finish()
 }
 
-/// Starts `serve` on ports that the system chooses; gives it and where it listens.
+/// Starts `serve` on a port that the system chooses, and returns it with its address.
 pub(crate) fn serve(arguments: &[&str]) -> (Program, SocketAddr) {
     let words = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments);
     let mut program = Program::start(words);
@@ -77,8 +77,8 @@ pub(crate) fn serve(arguments: &[&str]) -> (Program, SocketAddr) {
     (program, address.unwrap_or_else(|| panic!("no address in {line:?}")))
 }
 
-/// Starts a program. Now and then Wine does not get to it at all, and the call that starts it says
-/// that of itself (`ERROR_INTERNAL_ERROR`): what did not begin is started again.
+/// Starts a program. Wine fails to start one now and then, with `ERROR_INTERNAL_ERROR`: then this
+/// tries again.
 pub(crate) fn spawn(command: &mut Command) -> Child {
     const NOT_BEGUN: i32 = 1359;
     for _ in 0..3 {
@@ -97,7 +97,7 @@ impl Program {
         Self::start_in(Path::new("."), arguments)
     }
 
-    /// The same in another directory.
+    /// Starts the program in another directory.
     pub(crate) fn start_in<S: AsRef<OsStr>>(
         directory: &Path,
         arguments: impl IntoIterator<Item = S>,
@@ -111,7 +111,7 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         #[cfg(windows)]
-        super::windows_console::give_one(&mut command);
+        super::windows_console::set_own_console(&mut command);
         let mut child = spawn(&mut command);
         let stdout = lines(child.stdout.take().expect("it is piped"));
         let stderr = lines(child.stderr.take().expect("it is piped"));
@@ -129,7 +129,7 @@ impl Program {
         }
     }
 
-    /// Its first line on stdout; none where it ends without one.
+    /// The first line on stdout; `None` if the program ends without one.
     #[cfg(target_os = "linux")]
     pub(crate) fn first_line(&self) -> Option<String> {
         match self.stdout.recv_timeout(TEST_TIMEOUT) {
@@ -145,7 +145,7 @@ impl Program {
         line.expect("a line on stderr").trim_end().to_owned()
     }
 
-    /// Whether its first thread lets time pass.
+    /// Returns true if the first thread of the program sleeps.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_sleeping(&self) -> bool {
         let at = std::fs::read_to_string(format!("/proc/{}/wchan", self.child.id()));
@@ -156,13 +156,13 @@ impl Program {
         self.child.try_wait().expect("it can be waited for").is_some()
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills the program, as a power cut would.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it still runs");
         self.child.wait().expect("it can be waited for");
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the program has ended by itself.
     pub(crate) fn finish(mut self) -> ProgramOutput {
         // The streams end with the process: nothing else holds them.
         let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
@@ -170,7 +170,7 @@ impl Program {
         ProgramOutput { code, stdout, stderr }
     }
 
-    /// Asks it to end, as a person at its terminal does.
+    /// Sends the interrupt that Ctrl-C sends.
     pub(crate) fn interrupt(&self) {
         self.request_stop(StopRequest::Interrupt);
     }
@@ -189,8 +189,7 @@ impl Program {
     #[cfg(windows)]
     pub(crate) fn request_stop(&self, request: StopRequest) {
         match request {
-            // Ctrl-Break is the other way, and under Wine ends whoever is on the console, whatever
-            // it has to say to that.
+            // Under Wine Ctrl-Break ends every process on the console, whatever its handler says.
             StopRequest::Interrupt | StopRequest::Terminate => {
                 super::windows_console::press_ctrl_c(&self.child)
             }
@@ -200,7 +199,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Fails where it has ended already.
+        // Fails if the program has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -229,7 +228,7 @@ impl ProgramOutput {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// Fails unless stderr is one line that has all of these in it.
+    /// Fails unless stderr is one line that contains all of these.
     #[track_caller]
     pub(crate) fn expect_stderr(&self, parts: &[&str]) {
         for part in parts {
@@ -245,7 +244,7 @@ fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         while stream.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-            // Refused where the test no longer listens.
+            // Fails once the test is over.
             let _ = sender.send(std::mem::take(&mut line));
         }
     });

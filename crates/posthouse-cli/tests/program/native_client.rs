@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::harness::TEST_TIMEOUT;
 
-/// A connection whose reads do not wait for ever.
+/// Connects, with timeouts on reads and writes.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT).expect("it accepts");
     stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("a time-out is set");
@@ -13,13 +13,13 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends bytes, and fails unless these come back.
+/// Sends bytes, and fails unless the expected ones are received.
 #[track_caller]
 pub(crate) fn exchange(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
     stream.write_all(sent).unwrap();
-    let mut came = vec![0; expected.len()];
-    stream.read_exact(&mut came).unwrap();
-    assert_eq!(came, expected);
+    let mut received = vec![0; expected.len()];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(received, expected);
 }
 
 /// A native frame.

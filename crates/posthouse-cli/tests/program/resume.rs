@@ -31,7 +31,7 @@ fn content() -> Vec<u8> {
 struct ResumeFixture {
     server: Program,
     address: SocketAddr,
-    /// The last: Windows keeps a directory that a server has open.
+    /// The last field: Windows does not remove a directory that a server has open.
     here: TemporaryDirectory,
 }
 
@@ -48,12 +48,12 @@ impl ResumeFixture {
         Program::start(["send", &server.to_string(), &self.here.text("disk.img"), "--json"])
     }
 
-    /// Waits until a part holds enough to go on from.
-    fn wait_until_held(directory: &Path) {
-        wait_until("a part that holds something", || held(directory) >= HELD_BYTES);
+    /// Waits until a part holds enough bytes to resume from.
+    fn wait_for_part(directory: &Path) {
+        wait_until("a part that holds something", || largest_part(directory) >= HELD_BYTES);
     }
 
-    /// The file is there, as it was, and was gone on with.
+    /// Checks that the file has arrived unchanged, and was resumed.
     #[track_caller]
     fn assert_resumed(&self, ended: &ProgramOutput, arrived: &str) {
         let lines = ended.json_lines();
@@ -67,8 +67,8 @@ impl ResumeFixture {
     }
 }
 
-/// Bytes in the largest part of a directory that receives.
-fn held(directory: &Path) -> u64 {
+/// The bytes in the largest part of a directory.
+fn largest_part(directory: &Path) -> u64 {
     let Ok(parts) = fs::read_dir(directory.join(".posthouse")) else { return 0 };
     let lengths = parts.flatten().filter_map(|part| Some(part.metadata().ok()?.len()));
     lengths.max().unwrap_or(0)
@@ -79,7 +79,7 @@ fn a_sender_that_was_killed_goes_on_where_it_was() {
     let fixture = ResumeFixture::new();
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsRequests(FORWARDED_BYTES));
     let sender = fixture.sender(proxy.address);
-    ResumeFixture::wait_until_held(&fixture.here.join("inbox"));
+    ResumeFixture::wait_for_part(&fixture.here.join("inbox"));
     sender.kill();
     let ended = fixture.sender(fixture.address).finish().expect(0);
     fixture.assert_resumed(&ended, "inbox/disk.img");
@@ -91,7 +91,7 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsRequests(FORWARDED_BYTES));
     let mut sender = fixture.sender(proxy.address);
     let inbox = fixture.here.join("inbox");
-    ResumeFixture::wait_until_held(&inbox);
+    ResumeFixture::wait_for_part(&inbox);
     let (server, address) = serve(&["--dir", &fixture.here.text("inbox")]);
     std::mem::replace(&mut fixture.server, server).kill();
     assert!(sender.stderr_line().starts_with("lost the connection to "));
@@ -100,7 +100,7 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
     fixture.assert_resumed(&ended, "inbox/disk.img");
     assert!(ended.stderr.starts_with("going on with "), "{ended:#?}");
     // Nothing but the file is left.
-    assert_eq!(held(&inbox), 0);
+    assert_eq!(largest_part(&inbox), 0);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_file_that_is_got_goes_on_after_a_kill_as_well() {
     };
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsResponses(FORWARDED_BYTES));
     let first = getter(proxy.address);
-    ResumeFixture::wait_until_held(&fixture.here.join("back"));
+    ResumeFixture::wait_for_part(&fixture.here.join("back"));
     first.kill();
     let ended = getter(fixture.address).finish().expect(0);
     let file = &ended.json_lines()[0];
@@ -185,7 +185,7 @@ fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
     let fixture = ResumeFixture::new();
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsRequests(FORWARDED_BYTES));
     let sender = fixture.sender(proxy.address);
-    ResumeFixture::wait_until_held(&fixture.here.join("inbox"));
+    ResumeFixture::wait_for_part(&fixture.here.join("inbox"));
     sender.interrupt();
     let ended = sender.finish().expect(130);
     ended.expect_stderr(&["interrupted: 1 of 1 file not sent", "the same command goes on"]);

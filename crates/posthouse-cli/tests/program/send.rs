@@ -40,9 +40,9 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     ]) {
         assert!(line.starts_with(start) && line.contains(way), "{line}");
     }
-    let complaint = fixture.server.stderr_line();
-    assert!(complaint.starts_with("not received: one.bin (from 127.0.0.1:"), "{complaint}");
-    assert!(complaint.contains("other content"), "{complaint}");
+    let line = fixture.server.stderr_line();
+    assert!(line.starts_with("not received: one.bin (from 127.0.0.1:"), "{line}");
+    assert!(line.contains("other content"), "{line}");
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_mi
     fs::rename(fixture.here.join("out/first"), fixture.here.join("out/third")).unwrap();
     assert!(watch.stdout_line().starts_with("sent third (1 B)"));
     fixture.here.write("out/third", "other");
-    let complaint = watch.stderr_line();
-    assert!(complaint.starts_with("not sent: third: "), "{complaint}");
+    let line = watch.stderr_line();
+    assert!(line.starts_with("not sent: third: "), "{line}");
     fixture.here.write("out/fourth", "4");
     assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the others go on");
     watch.interrupt();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A file of one test, alone in a directory that goes with this value.
+/// A file of one test, alone in a directory that is removed with this value.
 pub(crate) struct TemporaryFile {
     path: PathBuf,
     _directory: TempDir,
@@ -35,17 +35,17 @@ impl TemporaryDirectory {
         self.0.path()
     }
 
-    /// The path of something in it.
+    /// The path of an entry in the directory.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    /// The same as text.
+    /// The path of an entry as text.
     pub(crate) fn text(&self, name: &str) -> String {
         self.join(name).to_str().expect("the path is text").to_owned()
     }
 
-    /// Writes a file in it, with the directories on the way.
+    /// Writes a file in the directory, and creates missing parents.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
         std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");

@@ -1,4 +1,4 @@
-//! Ctrl-C for one program, which on Windows is sent to all on a console: each has one of its own.
+//! Ctrl-C for one program. Windows sends it to all processes on a console, so each gets its own.
 
 #![expect(unsafe_code, reason = "std cannot do this, and the program itself has no use for it")]
 
@@ -14,8 +14,8 @@ use windows_sys::Win32::System::Console::{
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 use windows_sys::core::BOOL;
 
-/// Gives a program that is to be started a console of its own, which nobody sees.
-pub(super) fn give_one(command: &mut Command) {
+/// Makes a program start with a hidden console of its own.
+pub(super) fn set_own_console(command: &mut Command) {
     command.creation_flags(CREATE_NO_WINDOW);
 }
 
