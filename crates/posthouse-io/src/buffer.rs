@@ -14,7 +14,7 @@ pub struct Buffer {
     /// There until the buffer is taken apart.
     memory: Option<Memory>,
     filled: usize,
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
 }
 
 impl Buffer {
@@ -65,7 +65,7 @@ impl fmt::Debug for Buffer {
 
 /// The buffers that all lanes of a port share.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct BufferPool {
     buffer_bytes: usize,
     max_free: usize,
     free: Mutex<Vec<Memory>>,
@@ -77,7 +77,7 @@ pub(crate) struct Pool {
 /// Released memory that is watched, at most; beyond it the oldest goes back to the system.
 const MAX_WATCHED: usize = 2048;
 
-impl Pool {
+impl BufferPool {
     pub(crate) fn of(options: &Options) -> Arc<Self> {
         Arc::new(Self {
             buffer_bytes: options.buffer_bytes,
@@ -128,7 +128,7 @@ fn watch(watched: &mut VecDeque<Memory>, mut memory: Memory) {
 /// A lane's own end of the pool: no lock while its few buffers go round.
 #[derive(Debug)]
 pub(crate) struct LanePool {
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
     free: Vec<Memory>,
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct LanePool {
 const MAX_LANE_FREE: usize = 32;
 
 impl LanePool {
-    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(pool: Arc<BufferPool>) -> Self {
         Self { pool, free: Vec::new() }
     }
 
@@ -184,7 +184,7 @@ impl LanePool {
     }
 
     #[cfg(target_os = "linux")]
-    pub(crate) fn pool(&self) -> &Pool {
+    pub(crate) fn pool(&self) -> &BufferPool {
         &self.pool
     }
 }
@@ -193,9 +193,14 @@ impl LanePool {
 mod tests {
     use super::*;
 
-    fn pool(guard_buffers: bool) -> Arc<Pool> {
+    fn pool(guard_buffers: bool) -> Arc<BufferPool> {
         let (buffer_bytes, max_free_buffers) = (16, 1);
-        Pool::of(&Options { buffer_bytes, max_free_buffers, guard_buffers, ..Options::default() })
+        BufferPool::of(&Options {
+            buffer_bytes,
+            max_free_buffers,
+            guard_buffers,
+            ..Options::default()
+        })
     }
 
     #[test]

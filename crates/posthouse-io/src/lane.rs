@@ -86,7 +86,7 @@ impl Lane {
 
     /// Returns whether the step should end here although it has more to do. Only the simulation
     /// returns true, to let other workers interleave as real threads would. Ask between two units
-    /// of work, and return [`Turn::Again`](crate::Turn::Again).
+    /// of work, and return [`Turn::Again`].
     pub fn should_yield(&mut self) -> bool {
         match &mut self.kind {
             LaneKind::Simulated(lane) => lane.should_yield(),

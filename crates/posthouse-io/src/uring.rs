@@ -34,7 +34,7 @@ mod socket;
 
 use std::io;
 
-use crate::buffer::Pool;
+use crate::buffer::BufferPool;
 use crate::native::lane_remote::{LaneRemote, Waker};
 use crate::native::lane_slot::LaneSlot;
 use crate::sync::Arc;
@@ -45,7 +45,7 @@ pub(crate) use self::ring::Ring;
 use self::ring::refused;
 
 /// Makes the slots of `count` lanes.
-pub(crate) fn lane_slots(count: usize, pool: &Arc<Pool>) -> io::Result<Vec<LaneSlot<Ring>>> {
+pub(crate) fn lane_slots(count: usize, pool: &Arc<BufferPool>) -> io::Result<Vec<LaneSlot<Ring>>> {
     let waker = || Waker::new().map_err(|errno| refused("an eventfd", &errno.into()));
     let lane_slot = |_| Ok(LaneSlot::new(LaneRemote::new(waker()?), Ring::open(pool)?));
     (0..count).map(lane_slot).collect()

@@ -104,7 +104,7 @@ pub(crate) struct IocpLane {
     share: usize,
 }
 
-/// What the seam asks for.
+/// The operations of a lane.
 impl IocpLane {
     pub(crate) fn id(&self) -> LaneId {
         self.id
@@ -237,7 +237,7 @@ impl IocpLane {
     }
 }
 
-/// What the loop asks for, and the way of the work.
+/// The wait between two steps, and the work.
 impl IocpLane {
     pub(crate) fn new(id: LaneId, services: Arc<Services>, core: Arc<IocpCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();
@@ -245,7 +245,7 @@ impl IocpLane {
         Self {
             id,
             now: services.now(),
-            buffers: LanePool::new(services.pool.clone()),
+            buffers: LanePool::new(services.buffers.clone()),
             free_list: FreeList::default(),
             ended: Vec::new(),
             done: CompletionQueue::new(counters),

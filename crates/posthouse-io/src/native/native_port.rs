@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::{Address, Name};
-use crate::buffer::Pool;
+use crate::buffer::BufferPool;
 use crate::counters::{Counters, Drained};
 use crate::handle::Listener;
 #[cfg(windows)]
@@ -57,13 +57,13 @@ impl NativePort {
             Layout::Pinned => Lanes::Readiness(readiness::lane_slots(options.io_workers)?),
             Layout::Shared => Lanes::ReadinessShared(Arc::new(readiness::ReadinessCore::open()?)),
         };
-        Ok(Self::new(lanes, Pool::of(options)))
+        Ok(Self::new(lanes, BufferPool::of(options)))
     }
 
     /// A port on rings, in the pinned layout.
     #[cfg(target_os = "linux")]
     pub(crate) fn on_uring(options: &Options) -> io::Result<Arc<Self>> {
-        let pool = Pool::of(options);
+        let pool = BufferPool::of(options);
         let lane_slots = uring::lane_slots(options.io_workers, &pool)?;
         Ok(Self::new(Lanes::Uring(lane_slots), pool))
     }
@@ -71,10 +71,10 @@ impl NativePort {
     /// A port on completion ports of Windows.
     #[cfg(windows)]
     pub(crate) fn on_iocp(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
-        Ok(Self::new(Lanes::Iocp(iocp::cores(layout, options)?), Pool::of(options)))
+        Ok(Self::new(Lanes::Iocp(iocp::cores(layout, options)?), BufferPool::of(options)))
     }
 
-    fn new(lanes: Lanes, pool: Arc<Pool>) -> Arc<Self> {
+    fn new(lanes: Lanes, pool: Arc<BufferPool>) -> Arc<Self> {
         Arc::new(Self {
             lanes,
             services: Arc::new(Services::new(pool)),
@@ -194,8 +194,8 @@ impl NativePort {
             submitted: totals.submitted,
             completed: totals.completed,
             sockets: totals.sockets(),
-            buffers_used: self.services.pool.outstanding(),
-            buffers_free: self.services.pool.free(),
+            buffers_used: self.services.buffers.outstanding(),
+            buffers_free: self.services.buffers.free(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::buffer::Pool;
+use crate::buffer::BufferPool;
 use crate::native::file_pool::FilePool;
 use crate::native::resolver::Resolver;
 use crate::native::threads::Threads;
@@ -12,17 +12,17 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Services {
     started: Instant,
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) buffers: Arc<BufferPool>,
     pub(crate) resolver: Resolver,
     pub(crate) files: FilePool,
     pub(super) threads: Threads,
 }
 
 impl Services {
-    pub(super) fn new(pool: Arc<Pool>) -> Self {
+    pub(super) fn new(buffers: Arc<BufferPool>) -> Self {
         Self {
             started: Instant::now(),
-            pool,
+            buffers,
             resolver: Resolver::default(),
             files: FilePool::default(),
             threads: Threads::default(),

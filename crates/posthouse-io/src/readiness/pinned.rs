@@ -41,7 +41,7 @@ pub(crate) struct PinnedLane {
     share: usize,
 }
 
-/// What the seam asks for.
+/// The operations of a lane.
 impl PinnedLane {
     pub(crate) fn id(&self) -> LaneId {
         self.id
@@ -169,7 +169,7 @@ impl PinnedLane {
     }
 }
 
-/// What the loop asks for.
+/// The wait between two steps.
 impl PinnedLane {
     pub(crate) fn new(
         id: LaneId,
@@ -181,7 +181,7 @@ impl PinnedLane {
             id,
             now: services.now(),
             done: CompletionQueue::new(remote.counters.clone()),
-            buffers: LanePool::new(services.pool.clone()),
+            buffers: LanePool::new(services.buffers.clone()),
             services,
             remote,
             poller,

@@ -59,7 +59,7 @@ pub(crate) struct SharedLane {
     share: usize,
 }
 
-/// What the seam asks for.
+/// The operations of a lane.
 impl SharedLane {
     #[expect(clippy::unused_self, reason = "a lane knows its name; here there is one lane")]
     pub(crate) fn id(&self) -> LaneId {
@@ -172,14 +172,14 @@ impl SharedLane {
     }
 }
 
-/// What the loop asks for, and the way of the work.
+/// The wait between two steps, and the work.
 impl SharedLane {
     pub(crate) fn new(services: Arc<Services>, core: Arc<ReadinessCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();
         core.queue.worker_counters().push(counters.clone());
         Self {
             now: services.now(),
-            buffers: LanePool::new(services.pool.clone()),
+            buffers: LanePool::new(services.buffers.clone()),
             done: CompletionQueue::new(counters),
             services,
             core,

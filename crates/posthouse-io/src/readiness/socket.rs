@@ -537,7 +537,7 @@ impl SocketState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Pool;
+    use crate::buffer::BufferPool;
 
     /// The state of a connected socket, and what it works with.
     struct Rig {
@@ -672,7 +672,7 @@ mod tests {
             let near = rig.state.fd.as_ref().expect("connected");
             let mut looked_at = [rustix::event::PollFd::new(near, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut looked_at, None).expect("it ends");
-            let mut buffers = LanePool::new(Pool::of(&crate::Options::default()));
+            let mut buffers = LanePool::new(BufferPool::of(&crate::Options::default()));
             rig.state.readable = true;
             rig.state.poll(&mut buffers, &mut rig.done);
             assert!(
@@ -706,7 +706,7 @@ mod tests {
 
         // The system refuses to register a descriptor twice.
         poller.add(&near, 1).expect("registered");
-        let mut buffers = LanePool::new(Pool::of(&crate::Options::default()));
+        let mut buffers = LanePool::new(BufferPool::of(&crate::Options::default()));
         let mut done = CompletionQueue::new(Arc::default());
         let mut state = SocketState::default();
         let socket = state.occupy(0);

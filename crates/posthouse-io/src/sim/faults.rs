@@ -72,7 +72,7 @@ pub struct Faults {
     /// How late a wake-up arrives, and how soon a spurious one.
     pub wake_delay: RangeInclusive<Duration>,
     /// A step is asked to end between two units of its work: see
-    /// [`Lane::yields`](crate::Lane::yields).
+    /// [`Lane::should_yield`](crate::Lane::should_yield).
     pub yield_ppm: u32,
     /// Before a worker's step time jumps forward, as where a machine was suspended.
     pub clock_jump_ppm: u32,

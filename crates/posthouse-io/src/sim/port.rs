@@ -12,7 +12,7 @@ use super::worker::Step;
 use super::world::World;
 use super::{LaneAddr, Nanos, Network, NewStream, duration};
 use crate::address::{Address, Name};
-use crate::buffer::{LanePool, Pool};
+use crate::buffer::{BufferPool, LanePool};
 use crate::counters::{Counters, Drained};
 use crate::handle::Listener;
 use crate::lane::IoStep;
@@ -86,7 +86,7 @@ impl World {
         &mut self.ports[at.port].lanes[at.lane]
     }
 
-    fn open_port(&mut self, layout: Layout, lanes: usize, pool: &Arc<Pool>) -> usize {
+    fn open_port(&mut self, layout: Layout, lanes: usize, pool: &Arc<BufferPool>) -> usize {
         let lane = || LaneState {
             local: VecDeque::new(),
             queue: VecDeque::new(),
@@ -144,7 +144,7 @@ pub(crate) struct SimPort {
     layout: Layout,
     lanes: usize,
     opened: Nanos,
-    pool: Arc<Pool>,
+    pool: Arc<BufferPool>,
 }
 
 impl SimPort {
@@ -153,7 +153,7 @@ impl SimPort {
             Layout::Pinned => options.io_workers,
             Layout::Shared => 1,
         };
-        let pool = Pool::of(options);
+        let pool = BufferPool::of(options);
         let mut world = network.lock();
         let number = world.open_port(layout, lanes, &pool);
         let opened = world.now;

@@ -50,7 +50,7 @@ pub(crate) struct UringLane {
     share: usize,
 }
 
-/// What the seam asks for.
+/// The operations of a lane.
 impl UringLane {
     pub(crate) fn id(&self) -> LaneId {
         self.id
@@ -165,7 +165,7 @@ impl UringLane {
     }
 }
 
-/// What the loop asks for, and the way of the completions.
+/// The wait between two steps, and the completions.
 impl UringLane {
     /// The lane of this thread, and of no other.
     pub(crate) fn new(

@@ -14,7 +14,7 @@ use io_uring::types::Fd;
 use super::group::GROUP;
 use super::request::{Request, RequestKind};
 use super::ring::{Cqe, Ring, refused};
-use crate::buffer::Pool;
+use crate::buffer::BufferPool;
 use crate::options::Options;
 
 /// How long a kernel that works may take for what is done at once.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Takes a byte through a ring as a lane would: a receive that goes on, a provided buffer, a
 /// cancel. The error says what was refused and why that may be.
 pub(crate) fn probe() -> io::Result<()> {
-    let pool = Pool::of(&Options { buffer_bytes: 64, ..Options::default() });
+    let pool = BufferPool::of(&Options { buffer_bytes: 64, ..Options::default() });
     let mut ring = Ring::open(&pool)?;
     ring.enable().map_err(|error| refused("enabling a ring", &error))?;
     let (mut near, far) =

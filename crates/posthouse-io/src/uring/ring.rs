@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::group::Group;
 use super::request::{Request, RequestKind};
-use crate::buffer::{LanePool, Pool};
+use crate::buffer::{BufferPool, LanePool};
 use crate::sync::Arc;
 
 /// Requests that wait for the next call. A step takes at most 256 completions and queues one or two
@@ -61,7 +61,7 @@ pub(super) struct Cqe {
 impl Ring {
     /// A ring that nobody has entered yet. It works for the thread that [`enable`](Self::enable)s
     /// it, and for no other.
-    pub(crate) fn open(pool: &Arc<Pool>) -> io::Result<Self> {
+    pub(crate) fn open(pool: &Arc<BufferPool>) -> io::Result<Self> {
         let io =
             builder().build(SUBMISSIONS).map_err(|error| refused("setting up a ring", &error))?;
         // SAFETY: `Ring` releases the group before it drops the queues, or drops neither.
