@@ -304,16 +304,16 @@ mod tests {
 
     #[test]
     fn a_close_says_whose_fault_it_is_and_tells_the_peer_only_of_its_own() {
+        let told = |close: &Close| match &close.how {
+            How::Gracefully { code, text, .. } => (*code, text.to_string()),
+            How::Abort => panic!("graceful"),
+        };
         let peer = Close::peer_fault(1000, "no number");
         assert_eq!(peer.reason().fault(), Fault::Peer);
-        assert!(
-            matches!(peer.how, How::Gracefully { code: 1000, ref text, .. } if **text == *"no number")
-        );
+        assert_eq!(told(&peer), (1000, "no number".to_owned()));
         let internal: Close = "x".parse::<u8>().unwrap_err().into();
         assert_eq!(internal.reason().fault(), Fault::Local);
         assert!(internal.reason().to_string().contains("invalid digit"));
-        assert!(
-            matches!(internal.how, How::Gracefully { ref text, .. } if **text == *"internal error")
-        );
+        assert_eq!(told(&internal), (code::INTERNAL_ERROR, "internal error".to_owned()));
     }
 }

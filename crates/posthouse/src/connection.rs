@@ -161,6 +161,7 @@ pub(crate) struct Strand {
 }
 
 /// The state that few connections need.
+#[derive(Default)]
 pub(crate) struct ColdState {
     plan: Option<ConnectPlan>,
     pub(crate) groups: Vec<Arc<Members>>,
@@ -176,24 +177,6 @@ pub(crate) struct ColdState {
     pub(crate) transfers: Option<Box<Transfers>>,
     /// Commands of callbacks about files.
     pub(crate) commands: VecDeque<TransferCommand>,
-}
-
-impl Default for ColdState {
-    fn default() -> Self {
-        Self {
-            plan: None,
-            groups: Vec::new(),
-            requests: BTreeMap::new(),
-            next_request: 0,
-            tasks: BTreeMap::new(),
-            next_task: 0,
-            open_requests: BTreeSet::new(),
-            early: VecDeque::new(),
-            early_bytes: 0,
-            transfers: None,
-            commands: VecDeque::new(),
-        }
-    }
 }
 
 /// What runs with a request's reply.

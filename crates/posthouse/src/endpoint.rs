@@ -170,7 +170,7 @@ impl<H: Handler> Endpoint<H> {
     }
 
     fn addresses_of(&self, listener: &Listener) -> Result<Vec<Address>, ListenError> {
-        let name = listener.address.as_ref().map_err(|error| error.clone())?;
+        let name = listener.address.as_ref().map_err(std::clone::Clone::clone)?;
         if let Some(address) = name.as_address() {
             return Ok(vec![address]);
         }
@@ -305,14 +305,14 @@ impl<H: Handler> Endpoint<H> {
         task: impl FnOnce(&mut Peer<'_, H>) -> HandlerResult + Send + 'static,
     ) -> Result<(), RunError> {
         let gate = self.shared.registry.gate(peer).ok_or(RunError::NotConnected)?;
-        let send_terms = gate.send_terms(peer.generation()).map_err(run_error)?;
+        let send_terms = gate.send_terms(peer.generation()).map_err(|error| run_error(&error))?;
         if send_terms.handler != self.handler_id {
             return Err(RunError::WrongHandler);
         }
         let task = move |callbacks: &mut dyn Callbacks, output: Output<'_>| {
             with_peer(callbacks, output, task)
         };
-        self.shared.post(peer, PeerPost::Run(Box::new(task))).map_err(run_error)
+        self.shared.post(peer, PeerPost::Run(Box::new(task))).map_err(|error| run_error(&error))
     }
 
     /// Closes a connection of any handler, or gives up one that is being made.
@@ -325,7 +325,7 @@ impl<H: Handler> Endpoint<H> {
         if !self.shared.registry.is_current(peer) {
             return Err(RunError::NotConnected);
         }
-        self.shared.post(peer, PeerPost::Close(close)).map_err(run_error)
+        self.shared.post(peer, PeerPost::Close(close)).map_err(|error| run_error(&error))
     }
 
     /// Returns what is known of a connection that is up, whatever its handler.
@@ -470,7 +470,7 @@ impl Drop for Allocated<'_> {
     }
 }
 
-fn run_error(error: SendError) -> RunError {
+fn run_error(error: &SendError) -> RunError {
     match error {
         SendError::Busy => RunError::Busy,
         _ => RunError::NotConnected,

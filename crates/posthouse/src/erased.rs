@@ -24,9 +24,9 @@ pub(crate) trait ErasedHandler: Send + Sync {
     fn callbacks(self: Arc<Self>) -> Box<dyn Callbacks>;
 }
 
-/// The handler's side of one connection: the handler and the connection's state. The strand keeps it
-/// in a box, so a connection of a handler with a small state costs one allocation; it is taken out
-/// for a callback and put back, also after a panic.
+/// The handler's side of one connection: the handler and the connection's state. The strand keeps
+/// it in a box, so a connection of a handler with a small state costs one allocation; it is taken
+/// out for a callback and put back, also after a panic.
 pub(crate) trait Callbacks: Send {
     fn connected(&mut self, output: Output<'_>) -> HandlerResult;
     fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult;

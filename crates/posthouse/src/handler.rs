@@ -105,8 +105,8 @@ pub trait Handler: Sized + Send + Sync + 'static {
 
     /// Decides where an offered file goes. The default rejects it. `Ok(None)` after
     /// [`OfferResponder::take`]: answered later, within
-    /// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms). `Ok(None)` without it
-    /// rejects the offer.
+    /// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms). `Ok(None)` without
+    /// it rejects the offer.
     ///
     /// ```
     /// use posthouse::{Destination, Directory, Handler, Offer, OfferResponder, Peer, Reject};

@@ -19,7 +19,8 @@ use crate::sync::{Arc, Weak};
 ///     type State = ();
 /// }
 ///
-/// let listener = Listener::new("[::]:7000").dual_stack(true).framing(Framing::Lines).name("devices");
+/// let listener =
+///     Listener::new("[::]:7000").dual_stack(true).framing(Framing::Lines).name("devices");
 /// let endpoint = Endpoint::builder(Devices).listen(listener).start()?;
 /// # Ok::<(), posthouse::StartError>(())
 /// ```
@@ -40,6 +41,7 @@ impl Listener {
     /// a name's addresses the first that can be bound is taken. A text that is no address is an
     /// error of [`Endpoint::listen`](crate::Endpoint::listen) or
     /// [`Builder::start`](crate::Builder::start).
+    #[expect(clippy::needless_pass_by_value, reason = "takes a text, a String or an address")]
     pub fn new(address: impl ToString) -> Self {
         let text = address.to_string();
         Self {

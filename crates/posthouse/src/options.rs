@@ -52,7 +52,9 @@ macro_rules! options {
 
         impl $name {
             $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[doc = concat!(
+                    "Sets [`", stringify!($field), "`](Self::", stringify!($field), ").",
+                )]
                 #[must_use]
                 pub fn $with(mut self, value: $type) -> Self {
                     self.$field = value;

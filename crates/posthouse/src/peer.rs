@@ -415,7 +415,7 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Puts this connection into a group, until it leaves or ends.
     pub fn join(&mut self, group: &Group) {
-        let strand = &mut self.output.strand;
+        let strand = &mut *self.output.strand;
         if strand.phase == Phase::Open && group.members.join(strand.id) {
             strand.cold().groups.push(group.members.clone());
         }

@@ -38,6 +38,7 @@ impl Target {
     /// Takes `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in brackets. A
     /// text that is no address is an error of [`Endpoint::connect`](crate::Endpoint::connect);
     /// to check it earlier, parse it: `"example.org:9990".parse::<Target>()`.
+    #[expect(clippy::needless_pass_by_value, reason = "takes a text, a String or an address")]
     pub fn new(address: impl ToString) -> Self {
         let text = address.to_string();
         Self {
@@ -52,7 +53,8 @@ impl Target {
         }
     }
 
-    /// Names the target for [`Peer::origin`](crate::Peer::origin). Default: the text of its address.
+    /// Names the target for [`Peer::origin`](crate::Peer::origin). Default: the text of its
+    /// address.
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());

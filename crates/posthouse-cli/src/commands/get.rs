@@ -156,7 +156,7 @@ impl Get {
         let (Some(name), [_]) = (named, &self.names[..]) else {
             return Err(Failure::usage(format!(
                 "-o {shown}: there is no such directory; make it: {}",
-                hints::make_directory(&shown)
+                hints::make_directory(shown)
             )));
         };
         let Some(name) = name.to_str() else {

@@ -279,7 +279,7 @@ impl Strand {
         match event {
             Ok(SessionEvent::Message { kind, payload }) => self.on_message(cx, kind, payload),
             Ok(SessionEvent::Request { id, kind, payload }) => {
-                self.on_request(cx, id, kind, payload)
+                self.on_request(cx, id, kind, payload);
             }
             Ok(SessionEvent::Reply { id, status, kind, payload }) => {
                 self.on_reply(cx, id, status, kind, payload);

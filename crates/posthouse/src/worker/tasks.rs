@@ -8,15 +8,10 @@ use crate::mailbox::EndpointTask;
 use crate::shared::Shared;
 
 /// Tasks by the time when they are due.
+#[derive(Default)]
 pub(super) struct Tasks {
     waiting: BTreeMap<(Duration, u64), EndpointTask>,
     next: u64,
-}
-
-impl Default for Tasks {
-    fn default() -> Self {
-        Self { waiting: BTreeMap::new(), next: 0 }
-    }
 }
 
 impl Tasks {

@@ -73,7 +73,7 @@ impl DirectoryFlags {
         let mut directory = Directory::open(dir).map_err(|error| {
             Failure::usage(match error.kind() {
                 ErrorKind::NotFound => {
-                    let make = hints::make_directory(&shown);
+                    let make = hints::make_directory(shown);
                     format!("--dir {shown}: there is no such directory; make it: {make}")
                 }
                 _ => format!("{error}; --dir needs a directory that may be opened"),

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use posthouse::{
 use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame};
+
+type Check = fn(&ListenError) -> bool;
 
 fn echoes(harness: &Harness<'_>, raw: &mut Raw) {
     raw.send(&frame(40, b"hello"));
@@ -216,7 +219,7 @@ fn a_listener_that_cannot_be_is_an_error_and_leaves_nothing() {
         let is_address = |e: &ListenError| matches!(e, ListenError::Address(_));
         let is_bind = |e: &ListenError| matches!(e, ListenError::Bind { .. });
         let is_options = |e: &ListenError| matches!(e, ListenError::Options { .. });
-        let cases: [(Listener, fn(&ListenError) -> bool); 5] = [
+        let cases: [(Listener, Check); 5] = [
             (Listener::new(address), is_address),
             (Listener::new(taken), is_bind),
             (free().options(tiny), is_options),
@@ -254,6 +257,7 @@ fn a_name_that_nobody_has_cannot_be_listened_on() {
 fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
     on_real_sockets(|harness| {
         let server = harness.serve(Probe::echo());
+        let begun = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -263,6 +267,7 @@ fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
                             Err(ListenError::Shutdown) => break,
                             Err(error) => panic!("{error}"),
                         };
+                        begun.fetch_add(1, Ordering::Relaxed);
                         // Fails where the end was quicker.
                         drop(TcpStream::connect(handle.local_address().socket_addr()));
                         if round % 3 > 0 {
@@ -271,7 +276,7 @@ fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(100));
+            harness.wait_for("listeners", || begun.load(Ordering::Relaxed) >= 60);
             server.shutdown(Duration::ZERO);
         });
         harness.ended(&server);
