@@ -82,8 +82,8 @@ mod tests {
     #[test]
     fn tests_are_counted_and_what_one_left_out_is_listed_once() {
         let report = parse(
-            "<testsuites name=\"nextest-run\" tests=\"9\" skipped=\"1\" failures=\"1\" errors=\"1\" \
-             a>\n\
+            "<testsuites name=\"nextest-run\" tests=\"9\" skipped=\"1\" failures=\"1\" \
+             errors=\"1\" a>\n\
             <testsuite name=\"it\" tests=\"9\" disabled=\"0\" errors=\"1\" failures=\"1\">\n\
             <testcase name=\"b::second\" classname=\"it\">\n\
             <system-err>a word\nNOT TESTED: it&apos;s &amp;lt;\nNOT TESTED: it&apos;s &amp;lt;\n\

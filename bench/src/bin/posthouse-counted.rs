@@ -6,7 +6,7 @@
 use std::alloc::System;
 use std::error::Error;
 
-use posthouse::{Endpoint, Handler, Message, Options, Outcome, Peer};
+use posthouse::{Endpoint, EndpointOptions, Handler, HandlerResult, Message, Peer};
 use posthouse_bench::listening;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -21,7 +21,7 @@ struct Echo;
 impl Handler for Echo {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         if message.kind() == COUNT {
             let stats = ALLOCATOR.stats();
             let count = (stats.allocations + stats.reallocations) as u64;
@@ -35,7 +35,8 @@ impl Handler for Echo {
 
 fn main() -> Result<(), Box<dyn Error>> {
     listening::tether()?;
-    let mut options = Options { io_workers: 1, max_connections: 20_000, ..Options::default() };
+    let mut options =
+        EndpointOptions::default().with_io_workers(1).with_max_connections(20_000);
     let backend = listening::option("--backend").unwrap_or_else(|| "readiness".into());
     if let Err(error) = options.set("backend", &backend) {
         println!("not available: {error}");

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use posthouse::{Endpoint, Handler, Message, Options, Outcome, Peer};
+use posthouse::{Endpoint, EndpointOptions, Handler, HandlerResult, Message, Peer};
 use posthouse_bench::listening;
 
 struct Echo;
@@ -14,7 +14,7 @@ struct Echo;
 impl Handler for Echo {
     type State = ();
 
-    fn received(&self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Outcome {
+    fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         peer.send(message.kind(), message.payload());
         Ok(())
     }
@@ -32,7 +32,8 @@ fn main() -> ExitCode {
 
 fn serve() -> Result<(), Box<dyn Error>> {
     listening::tether()?;
-    let mut options = Options { io_workers: 1, max_connections: 20_000, ..Options::default() };
+    let mut options =
+        EndpointOptions::default().with_io_workers(1).with_max_connections(20_000);
     let backend = listening::option("--backend").unwrap_or_else(|| "readiness".into());
     options.set("backend", &backend)?;
     let endpoint = Endpoint::builder(Echo)

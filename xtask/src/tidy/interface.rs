@@ -5,7 +5,7 @@ use super::{Finding, Rule};
 
 pub(super) const TYPES: Rule = Rule {
     name: "public-types",
-    says: "`posthouse` has at most 54 public types (counted in its listing, api.txt)",
+    says: "`posthouse` has at most 70 public types (counted in its listing, api.txt)",
     check: types,
 };
 
@@ -15,7 +15,7 @@ pub(super) const OPTIONS: Rule = Rule {
     check: options,
 };
 
-const TYPES_MAX: usize = 54;
+const TYPES_MAX: usize = 70;
 const OPTIONS_MAX: usize = 20;
 const LISTING: &str = "crates/posthouse/api.txt";
 
