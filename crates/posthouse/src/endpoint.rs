@@ -182,7 +182,8 @@ impl<H: Handler> Endpoint<H> {
     }
 
     /// Returns the addresses that it listens on, with the ports that the system chose if 0 was
-    /// asked for: those of the builder in their order, then those that were added.
+    /// asked for: those of the builder in their order, then those that were added. A listener takes
+    /// the place of one that was stopped. An endpoint that shuts down has none.
     pub fn addresses(&self) -> Vec<Address> {
         self.shared.listeners.addresses()
     }
@@ -235,7 +236,8 @@ impl<H: Handler> Endpoint<H> {
     }
 
     /// Begins a connection as [`connect`](Self::connect) does. `state` makes the state from the id,
-    /// before anything of the connection can happen.
+    /// before anything of the connection can happen; it can keep the id, but calls with it have no
+    /// effect before this returns.
     ///
     /// # Errors
     ///
