@@ -73,7 +73,7 @@ fn sizes() -> impl Strategy<Value = Sizes> {
     })
 }
 
-/// A fraction of what is there, in 65,536ths.
+/// A fraction of what is there, in units of 1/65,536.
 #[derive(Clone, Copy, Debug)]
 struct Fraction(u16);
 

@@ -69,7 +69,7 @@ impl<H: Handler> Builder<H> {
     pub fn start(self) -> Result<Endpoint<H>, StartError> {
         self.options.validate()?;
         self.tuning.validate()?;
-        let (backend, io) = (self.options.backend(self.network), self.options.io(&self.tuning));
+        let (backend, io) = (self.options.io_backend(self.network), self.options.io(&self.tuning));
         let (port, choice) = CompletionPort::open(backend, &io).map_err(StartError::System)?;
         tracing::info!(
             backend = choice.backend,

@@ -310,7 +310,7 @@ impl EndpointOptions {
     }
 
     /// Returns the backend to ask for.
-    pub(crate) fn backend(
+    pub(crate) fn io_backend(
         &self,
         network: Option<posthouse_io::sim::Network>,
     ) -> posthouse_io::Backend {

@@ -142,7 +142,7 @@ mod tests {
         for (text, line, key) in [
             ("[limits]\nlayout = \"shared\"\n\nmax_conections = 4\n", 4, "max_conections = 4"),
             ("[tuning]\nbacklogs = 4\n", 2, "backlogs = 4"),
-            ("[[listen]]\naddress = \"127.0.0.1:0\"\nmax_fram = 4\n", 3, "max_fram = 4"),
+            ("[[listen]]\naddress = \"127.0.0.1:0\"\nmax_framez = 4\n", 3, "max_framez = 4"),
             ("max_connections = 4\n", 1, "max_connections = 4"),
             ("[limits]\nbacklog = 4\n", 2, "backlog = 4"),
         ] {
