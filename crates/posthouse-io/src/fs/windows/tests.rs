@@ -273,6 +273,12 @@ fn nobody_else_writes_to_a_part_and_anybody_reads_it() {
     place.part("left").expect("it is free");
 }
 
+/// The path by which the test program knows a test of this module.
+fn this_module(test: &str) -> String {
+    let (_crate, module) = module_path!().split_once("::").expect("a module of a crate");
+    format!("{module}::{test}")
+}
+
 const HOLD_IN: &str = "POSTHOUSE_TEST_HOLDS_A_PART_IN";
 
 #[test]
@@ -286,7 +292,7 @@ fn a_process_that_is_killed_holds_nothing() {
     }
     let place = Place::new();
     let mut holder = Command::new(std::env::current_exe().expect("a path"))
-        .args(["--exact", "disk::windows::tests::a_process_that_is_killed_holds_nothing"])
+        .args(["--exact", &this_module("a_process_that_is_killed_holds_nothing")])
         .arg("--nocapture")
         .env(HOLD_IN, &place.path)
         .stdin(Stdio::piped())
