@@ -12,7 +12,7 @@ use crate::listener::Listener;
 use crate::options::{EndpointOptions, Tuning};
 use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::worker::watchdog::{CallbackMarker, Watchdog};
+use crate::watchdog::{CallbackMarker, Watchdog};
 use crate::worker::{PinnedWorker, SharedWorker};
 
 /// An endpoint to be started. From [`Endpoint::builder`](crate::Endpoint::builder).

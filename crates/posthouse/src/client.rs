@@ -7,6 +7,7 @@ use posthouse_io::sim::Network;
 
 use crate::builder::Builder;
 use crate::close::{Close, DisconnectReason, HandlerResult};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, RequestError, RunError, SendError, StartError, WouldDeadlock};
 use crate::handler::Handler;
@@ -19,7 +20,6 @@ use crate::target::{ConnectFailure, Target};
 use crate::transfer::{
     Destination, FileEntry, FinishedTransfer, Source, TransferError, TransferHandle,
 };
-use crate::transfers::directory::Directory;
 
 /// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
 /// many connections write a [`Handler`] and use [`Endpoint::connect`].

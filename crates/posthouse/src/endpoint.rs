@@ -8,18 +8,23 @@ use std::time::Duration;
 use posthouse_io::{Address, LaneId, ListenOptions};
 
 use crate::builder::Builder;
+use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
-use crate::erased::{Callbacks, HandlerId, View, with_peer};
+use crate::erased::{View, with_peer};
 use crate::error::{ConnectError, ListenError, RunError, SendError, StartError, WouldDeadlock};
 use crate::group::Group;
 use crate::handler::Handler;
+use crate::id::HandlerId;
 use crate::id::PeerId;
-use crate::listener::{Listener, ListenerHandle};
+use crate::listener::Listener;
+use crate::listeners::{Accepted, ListenerHandle};
 use crate::mailbox::{PeerPost, Post};
 use crate::options::{EndpointOptions, Layout, OptionsError, Tuning};
-use crate::peer::{Output, Peer};
+use crate::output::Output;
+use crate::peer::Peer;
 use crate::registry::PeerInfo;
+use crate::send_config::SendConfigs;
 use crate::shared::{Guard, SendBound, Shared};
 use crate::stats::Stats;
 use crate::sync::{Arc, Weak};
@@ -91,8 +96,8 @@ impl<H: Handler> Endpoint<H> {
         Arc::new(View { endpoint: self.lent() })
     }
 
-    pub(crate) fn handler_id(&self) -> HandlerId {
-        self.handler_id
+    fn send_configs(&self) -> (&SendConfigs, &Tuning) {
+        (&self.shared.sends, &self.shared.tuning)
     }
 
     /// Adds another kind of connection with its own state to this endpoint, and returns the
@@ -149,8 +154,9 @@ impl<H: Handler> Endpoint<H> {
     pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
         let listener = listener.into();
         let text = || listener.to_string();
-        let config = ConnectionConfig::for_listener(&listener, self.view(), &self.shared)
-            .map_err(|error| ListenError::Options { address: text(), error })?;
+        let config =
+            ConnectionConfig::for_listener(&listener, self.handler_id, self.send_configs())
+                .map_err(|error| ListenError::Options { address: text(), error })?;
         let addresses = self.addresses_of(&listener)?;
         let dual_stack = listener.dual_stack;
         if dual_stack && !addresses.iter().all(|at| at.socket_addr().is_ipv6()) {
@@ -162,7 +168,12 @@ impl<H: Handler> Endpoint<H> {
         let mut error = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             match self.shared.port.listen(address, options) {
-                Ok(bound) => return self.shared.listeners.add(&self.shared, bound, config),
+                Ok(bound) => {
+                    return {
+                        let accepted = Accepted { config, handler: self.view() };
+                        self.shared.listeners.add(&self.shared, bound, accepted)
+                    };
+                }
                 Err(failed) => error = failed,
             }
         }
@@ -255,7 +266,7 @@ impl<H: Handler> Endpoint<H> {
             return Err(ConnectError::CredentialTooLong);
         }
         let (view, shared) = (self.view(), &self.shared);
-        let config = ConnectionConfig::for_target(&target, view.clone(), shared)?;
+        let config = ConnectionConfig::for_target(&target, self.handler_id, self.send_configs())?;
         let id = shared.registry.allocate().ok_or(ConnectError::TooMany)?;
         // Released if `state` panics, too.
         let slot = Allocated { shared, id: Some(id) };

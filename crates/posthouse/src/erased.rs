@@ -2,56 +2,18 @@
 
 use std::any::Any;
 
+use crate::callbacks::{Callbacks, ErasedHandler};
 use crate::close::{DisconnectReason, HandlerResult};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
-use crate::message::{Message, Responder};
-use crate::peer::{Output, Peer};
+use crate::message::Message;
+use crate::output::Output;
+use crate::peer::Peer;
+use crate::responder::{OfferResponder, Responder};
 use crate::sync::Arc;
 use crate::target::ConnectFailure;
-use crate::transfer::{Destination, FinishedTransfer, Offer, OfferResponder, Reject, Source};
-use crate::transfers::directory::Directory;
-
-/// The number of a handler in its endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct HandlerId(pub(crate) u16);
-
-/// A handler of an endpoint, whatever its type.
-pub(crate) trait ErasedHandler: Send + Sync {
-    fn id(&self) -> HandlerId;
-
-    /// Makes the handler's side of a connection.
-    fn callbacks(self: Arc<Self>) -> Box<dyn Callbacks>;
-}
-
-/// The handler's side of one connection: the handler and the connection's state. The strand keeps
-/// it in a box, so a connection of a handler with a small state costs one allocation; it is taken
-/// out for a callback and put back, also after a panic.
-pub(crate) trait Callbacks: Send {
-    fn connected(&mut self, output: Output<'_>) -> HandlerResult;
-    fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult;
-    fn requested(
-        &mut self,
-        output: Output<'_>,
-        message: Message<'_>,
-        responder: &mut Responder<'_>,
-    ) -> HandlerResult;
-    fn writable(&mut self, output: Output<'_>) -> HandlerResult;
-    fn offered(
-        &mut self,
-        output: Output<'_>,
-        offer: &Offer<'_>,
-        answer: &mut OfferResponder<'_>,
-    ) -> Result<Option<Destination>, Reject>;
-    fn download_requested(&mut self, output: Output<'_>, name: &str) -> Result<Source, Reject>;
-    fn list_requested(&mut self, output: Output<'_>, after: &str) -> Result<Directory, Reject>;
-    fn transferred(&mut self, output: Output<'_>, transfer: &FinishedTransfer) -> HandlerResult;
-    fn disconnected(&mut self, output: Output<'_>, reason: &DisconnectReason);
-    fn connect_failed(&mut self, failure: &ConnectFailure);
-
-    /// Returns the typed side, for a closure that knows the handler.
-    fn as_any(&mut self) -> &mut dyn Any;
-}
+use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 
 /// The endpoint as one handler sees it. It holds a handle that keeps nothing running, so that
 /// callbacks can lend it.
@@ -60,10 +22,6 @@ pub(crate) struct View<H: Handler> {
 }
 
 impl<H: Handler> ErasedHandler for View<H> {
-    fn id(&self) -> HandlerId {
-        self.endpoint.handler_id()
-    }
-
     fn callbacks(self: Arc<Self>) -> Box<dyn Callbacks> {
         Box::new(Typed { view: self, state: None })
     }

@@ -1,9 +1,9 @@
 //! What another thread checks, and reserves in, before it posts to a connection.
 
-use crate::config::SendLimits;
-use crate::erased::HandlerId;
 use crate::error::SendError;
+use crate::id::HandlerId;
 use crate::id::{GENERATION_BITS, GENERATION_MASK};
+use crate::send_config::SendLimits;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// One connection's gate. `state` packs, from the top: bytes queued or reserved (34 bits), refused

@@ -1,16 +1,15 @@
 //! Groups: one message for many connections, encoded once.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use posthouse_io::LaneId;
 
-use crate::config::{SendConfig, SendLimits};
 use crate::error::SendError;
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
+use crate::members::{Broadcast, Members};
 use crate::shared::Shared;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
+use crate::sync::Arc;
 
 /// A set of connections that messages can be sent to: `Clone + Send + Sync`.
 ///
@@ -27,80 +26,6 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 pub struct Group {
     pub(crate) shared: Arc<Shared>,
     pub(crate) members: Arc<Members>,
-}
-
-/// Who is in a group, lane by lane: a lane's part is locked when one joins or leaves, and when its
-/// members are looked up for a message.
-#[derive(Debug)]
-pub(crate) struct Members {
-    name: Box<str>,
-    lanes: Box<[Mutex<BTreeSet<PeerId>>]>,
-    count: AtomicUsize,
-}
-
-/// The named groups of an endpoint.
-#[derive(Debug)]
-pub(crate) struct Groups {
-    named: Mutex<BTreeMap<Box<str>, Weak<Members>>>,
-    lanes: usize,
-}
-
-/// A message to a group: a frame for each of the endpoint's send configurations.
-pub(crate) struct Broadcast {
-    /// By the index of the send configuration; `None` if it cannot carry the message.
-    frames: Vec<Option<Arc<[u8]>>>,
-    /// Held, so that no index is given to another one while the message is on its way.
-    _sends: Vec<Arc<SendConfig>>,
-    except: Option<PeerId>,
-}
-
-impl Members {
-    pub(crate) fn new(name: &str, lanes: usize) -> Arc<Self> {
-        let lanes = (0..lanes).map(|_| Mutex::default()).collect();
-        Arc::new(Self { name: name.into(), lanes, count: AtomicUsize::new(0) })
-    }
-
-    fn lane(&self, id: PeerId) -> &Mutex<BTreeSet<PeerId>> {
-        &self.lanes[id.slot() as usize % self.lanes.len()]
-    }
-
-    /// Adds a member; `false` where it was one.
-    pub(crate) fn join(&self, id: PeerId) -> bool {
-        let joined = lock(self.lane(id)).insert(id);
-        if joined {
-            self.count.fetch_add(1, Ordering::Relaxed);
-        }
-        joined
-    }
-
-    pub(crate) fn remove(&self, id: PeerId) {
-        if lock(self.lane(id)).remove(&id) {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// The members on a lane, as they are now.
-    pub(crate) fn on_lane(&self, lane: LaneId) -> Vec<PeerId> {
-        lock(&self.lanes[lane.index()]).iter().copied().collect()
-    }
-}
-
-impl Groups {
-    pub(crate) fn new(lanes: usize) -> Self {
-        Self { named: Mutex::default(), lanes }
-    }
-
-    /// The group of this name; groups that nobody holds are forgotten on the way.
-    pub(crate) fn named(&self, name: &str) -> Arc<Members> {
-        let mut named = lock(&self.named);
-        if let Some(members) = named.get(name).and_then(Weak::upgrade) {
-            return members;
-        }
-        named.retain(|_, members| members.strong_count() > 0);
-        let members = Members::new(name, self.lanes);
-        named.insert(name.into(), Arc::downgrade(&members));
-        members
-    }
 }
 
 impl Clone for Group {
@@ -123,7 +48,7 @@ impl Group {
 
     /// How many members it has now.
     pub fn len(&self) -> usize {
-        self.members.count.load(Ordering::Relaxed)
+        self.members.count()
     }
 
     /// Whether it has no member now.
@@ -151,12 +76,7 @@ impl Group {
     }
 
     fn broadcast(&self, except: Option<PeerId>, kind: u8, payload: &[u8]) -> Result<(), SendError> {
-        if posthouse_wire::is_reserved_kind(kind) {
-            return Err(SendError::ReservedKind(kind));
-        }
-        let sends = self.shared.sends.all();
-        let frames = encode(&sends, kind, payload)?;
-        let broadcast = Arc::new(Broadcast { frames, _sends: sends, except });
+        let broadcast = Broadcast::new(self.shared.sends.all(), except, kind, payload)?;
         let shared = &self.shared;
         let max = shared.tuning.max_posts;
         if let Some(strands) = &shared.strands {
@@ -188,46 +108,5 @@ impl Group {
                 let _ = self.shared.post_bounded(id, PeerPost::SharedFrame(frame));
             }
         }
-    }
-}
-
-/// The message as each send configuration frames it.
-fn encode(
-    sends: &[Arc<SendConfig>],
-    kind: u8,
-    payload: &[u8],
-) -> Result<Vec<Option<Arc<[u8]>>>, SendError> {
-    let mut last = None;
-    let mut frames: Vec<Option<Arc<[u8]>>> = Vec::new();
-    for config in sends {
-        let mut out = Vec::with_capacity(payload.len() + 16);
-        let max_payload_bytes = posthouse_wire::MAX_PAYLOAD_BYTES;
-        let limits = SendLimits { hello: false, max_payload_bytes };
-        frames.push(match config.encode(kind, payload, limits, &mut out) {
-            Ok(()) => Some(out.into()),
-            Err(error) => {
-                last = Some(error);
-                None
-            }
-        });
-    }
-    match last {
-        Some(error) if frames.iter().all(Option::is_none) => Err(error),
-        _ => Ok(frames),
-    }
-}
-
-impl Shared {
-    /// The frame of a group's message for a connection; `None` where it should not get it.
-    pub(crate) fn frame_for(&self, id: PeerId, broadcast: &Broadcast) -> Option<Arc<[u8]>> {
-        if broadcast.except == Some(id) {
-            return None;
-        }
-        let send_terms = self.registry.gate(id)?.send_terms(id.generation()).ok()?;
-        let frame = broadcast.frames.get(send_terms.send).cloned().flatten();
-        if frame.is_none() {
-            self.stats.group_skips.add(1);
-        }
-        frame
     }
 }

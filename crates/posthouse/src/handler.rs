@@ -1,12 +1,13 @@
 //! The behavior of connections, written by the user.
 
 use crate::close::{Close, DisconnectReason, HandlerResult};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
-use crate::message::{Message, Responder};
+use crate::message::Message;
 use crate::peer::Peer;
+use crate::responder::{OfferResponder, Responder};
 use crate::target::ConnectFailure;
-use crate::transfer::{Destination, FinishedTransfer, Offer, OfferResponder, Reject, Source};
-use crate::transfers::directory::Directory;
+use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 
 /// The behavior of one kind of connection. Every method has a default.
 ///

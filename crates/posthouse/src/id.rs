@@ -11,6 +11,10 @@ use posthouse_io::Tag;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(u64);
 
+/// The number of a handler in its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HandlerId(pub(crate) u16);
+
 /// Bits of a slot number: 16 million connections.
 pub(crate) const SLOT_BITS: u32 = 24;
 /// Bits of a generation: a slot is reused 268 million times before an id could come again.

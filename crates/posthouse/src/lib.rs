@@ -31,10 +31,12 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod builder;
+mod callbacks;
 mod client;
 mod close;
 mod config;
 mod connection;
+mod directory;
 mod endpoint;
 mod erased;
 mod error;
@@ -45,24 +47,32 @@ mod id;
 mod listener;
 mod listeners;
 mod mailbox;
+mod members;
 mod message;
 mod options;
+mod output;
 mod peer;
+mod quota;
 mod rate_limited_log;
 mod registry;
+mod responder;
+mod send_config;
 mod shared;
 pub mod shutdown_signal;
 pub mod sim;
 mod stats;
 mod sync;
 mod target;
+mod timers;
 mod transfer;
 mod transfers;
+mod watchdog;
 mod worker;
 
 pub use builder::Builder;
 pub use client::{Client, ClientError};
 pub use close::{Close, DisconnectKind, DisconnectReason, Fault, HandlerResult, OrClose};
+pub use directory::Directory;
 pub use endpoint::Endpoint;
 pub use error::{
     ConnectError, ListenError, RequestError, RunError, SendError, StartError, WouldDeadlock,
@@ -70,14 +80,15 @@ pub use error::{
 pub use group::Group;
 pub use handler::Handler;
 pub use id::PeerId;
-pub use listener::{Listener, ListenerHandle};
-pub use message::{Message, OwnedMessage, OwnedResponder, Responder};
+pub use listener::Listener;
+pub use listeners::ListenerHandle;
+pub use message::{Message, OwnedMessage};
 pub use options::{
     Backend, ConnectionOptions, EndpointOptions, Hello, Layout, OptionsError, ReadMode, Tuning,
 };
-pub use peer::{Output, Peer};
+pub use output::Output;
+pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
-pub use transfers::directory::Directory;
 // The program `posthouse` writes its lines with it; it is no part of the interface.
 #[doc(hidden)]
 pub use posthouse_wire::Escaped;
@@ -86,11 +97,12 @@ pub use posthouse_wire::{
     PARTS_DIRECTORY,
 };
 pub use registry::PeerInfo;
+pub use responder::{OfferResponder, OwnedOfferResponder, OwnedResponder, Responder};
 pub use stats::Stats;
 pub use target::{ConnectFailure, Target};
 pub use transfer::{
-    Destination, FileEntry, FinishedTransfer, Offer, OfferResponder, OwnedOfferResponder, Reject,
-    Source, TransferError, TransferErrorKind, TransferHandle,
+    Destination, FileEntry, FinishedTransfer, Offer, Reject, Source, TransferError,
+    TransferErrorKind, TransferHandle,
 };
 
 /// The README's examples compile.

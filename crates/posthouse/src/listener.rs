@@ -6,8 +6,7 @@ use posthouse_io::{Address, AddressError, Name};
 use posthouse_wire::{Framing, Key};
 
 use crate::options::ConnectionOptions;
-use crate::shared::Shared;
-use crate::sync::{Arc, Weak};
+use crate::sync::Arc;
 
 /// An address to listen on, and what its peers speak.
 ///
@@ -131,44 +130,5 @@ impl From<std::net::SocketAddr> for Listener {
 impl From<Address> for Listener {
     fn from(address: Address) -> Self {
         Self::new(address)
-    }
-}
-
-/// A listener of a running endpoint. It keeps nothing running, and dropping it stops nothing.
-#[derive(Clone)]
-pub struct ListenerHandle {
-    pub(crate) shared: Weak<Shared>,
-    pub(crate) id: ListenerId,
-    pub(crate) local_address: Address,
-}
-
-/// The slot of a listener and the slot's generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerId {
-    pub(crate) slot: u32,
-    pub(crate) generation: u32,
-}
-
-impl ListenerHandle {
-    /// Returns the address that it is bound to, with the port that the system chose if 0 was asked
-    /// for.
-    pub fn local_address(&self) -> Address {
-        self.local_address
-    }
-
-    /// Stops listening, from any thread and any callback, and returns. The connections that it has
-    /// accepted go on; peers in the system's queue are reset. A second call does nothing.
-    pub fn stop(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.listeners.stop(&shared, self.id);
-        }
-    }
-}
-
-impl fmt::Debug for ListenerHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListenerHandle")
-            .field("local_address", &self.local_address)
-            .finish_non_exhaustive()
     }
 }

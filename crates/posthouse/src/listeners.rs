@@ -1,6 +1,7 @@
 //! Listeners: accepting goes on whatever happens, and what is too much is refused visibly.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,14 +10,14 @@ use posthouse_io::{
     Socket,
 };
 
+use crate::callbacks::ErasedHandler;
 use crate::config::ConnectionConfig;
 use crate::error::ListenError;
 use crate::id::{GENERATION_MASK, Operation, PeerId, pack};
-use crate::listener::{ListenerHandle, ListenerId};
 use crate::mailbox::PeerPost;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::shared::Shared;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Weak, lock};
 
 /// The pause of accepting after a shortage of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -51,16 +52,23 @@ struct Slot {
 enum Listening {
     Free,
     /// Bound, and not yet registered.
-    Bound(IoListener, Arc<ConnectionConfig>),
+    Bound(IoListener, Accepted),
     Open(Open),
     /// Its handle is being closed.
     Closing,
 }
 
+/// What an accepted connection gets.
+#[derive(Clone)]
+pub(crate) struct Accepted {
+    pub(crate) config: Arc<ConnectionConfig>,
+    pub(crate) handler: Arc<dyn ErasedHandler>,
+}
+
 struct Open {
     socket: Socket,
     address: Address,
-    config: Arc<ConnectionConfig>,
+    accepted: Accepted,
     accept: Accept,
     /// True exactly when the program has stopped the listener.
     stopping: bool,
@@ -82,7 +90,7 @@ impl Listeners {
         &self,
         shared: &Arc<Shared>,
         listener: IoListener,
-        config: Arc<ConnectionConfig>,
+        accepted: Accepted,
     ) -> Result<ListenerHandle, ListenError> {
         let local_address = listener.local_address();
         let mut state = lock(&self.state);
@@ -99,7 +107,7 @@ impl Listeners {
             }
         };
         let slot = &mut state.slots[index];
-        slot.listening = Listening::Bound(listener, config);
+        slot.listening = Listening::Bound(listener, accepted);
         let id = ListenerId { slot: index as u32, generation: slot.generation };
         self.poll_at_ns.store(0, Ordering::Release);
         drop(state);
@@ -219,18 +227,19 @@ impl Listeners {
         let admitted = match (why, listening) {
             (Some(why), _) => Err(why),
             (None, Listening::Open(open)) if !open.stopping => {
-                let config = open.config.clone();
+                let accepted = open.accepted.clone();
                 let peer = shared.registry.allocate().ok_or("max_connections");
-                peer.map(|peer| (peer, config))
+                peer.map(|peer| (peer, accepted))
             }
             (None, _) => Err("the listener was stopped"),
         };
         match admitted {
-            Ok((peer, config)) => {
+            Ok((peer, Accepted { config, handler })) => {
                 *state.by_address.entry(ip).or_default() += 1;
                 drop(state);
                 shared.stats.accepted.add(1);
-                let adopt = PeerPost::Adopt { new, config };
+                let callbacks = Some(handler.callbacks());
+                let adopt = PeerPost::Adopt { new, config, callbacks };
                 if shared.post_bounded(peer, adopt).is_err() {
                     // The lane has ended: the socket was closed with the post.
                     shared.registry.release(peer);
@@ -290,7 +299,7 @@ impl Slot {
         let id = PeerId::new(index, self.generation);
         let tag = |operation| pack(id, operation, 0);
         if let Listening::Bound(..) = self.listening {
-            let Listening::Bound(listener, config) =
+            let Listening::Bound(listener, accepted) =
                 std::mem::replace(&mut self.listening, Listening::Free)
             else {
                 unreachable!("just seen");
@@ -302,7 +311,7 @@ impl Slot {
             let socket = lane.adopt_listener(listener);
             let accept = Accept::Due(Duration::ZERO);
             self.listening =
-                Listening::Open(Open { socket, address, config, accept, stopping: false });
+                Listening::Open(Open { socket, address, accepted, accept, stopping: false });
         }
         let Listening::Open(open) = &mut self.listening else { return None };
         match (shutdown || open.stopping, open.accept) {
@@ -319,5 +328,44 @@ impl Slot {
             (false, Accept::InFlight) => {}
         }
         None
+    }
+}
+
+/// A listener of a running endpoint. It keeps nothing running, and dropping it stops nothing.
+#[derive(Clone)]
+pub struct ListenerHandle {
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) id: ListenerId,
+    pub(crate) local_address: Address,
+}
+
+/// The slot of a listener and the slot's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl ListenerHandle {
+    /// Returns the address that it is bound to, with the port that the system chose if 0 was asked
+    /// for.
+    pub fn local_address(&self) -> Address {
+        self.local_address
+    }
+
+    /// Stops listening, from any thread and any callback, and returns. The connections that it has
+    /// accepted go on; peers in the system's queue are reset. A second call does nothing.
+    pub fn stop(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.listeners.stop(&shared, self.id);
+        }
+    }
+}
+
+impl fmt::Debug for ListenerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerHandle")
+            .field("local_address", &self.local_address)
+            .finish_non_exhaustive()
     }
 }

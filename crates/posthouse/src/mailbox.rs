@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use posthouse_io::NewSocket;
 
+use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
-use crate::erased::Callbacks;
-use crate::group::{Broadcast, Members};
 use crate::id::PeerId;
-use crate::peer::Output;
+use crate::members::{Broadcast, Members};
+use crate::output::Output;
 use crate::sync::{Arc, Mutex, lock};
 use crate::target::Target;
 use crate::transfer::{Destination, Reject};
@@ -25,6 +25,8 @@ pub(crate) enum PeerPost {
     Adopt {
         new: NewSocket,
         config: Arc<ConnectionConfig>,
+        /// The handler's side of it; `None` only once it has been taken.
+        callbacks: Option<Box<dyn Callbacks>>,
     },
     /// A connection to begin.
     Connect {

@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use posthouse_io::Address;
 
-use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
-use crate::connection::output::FreeList;
-use crate::connection::{PendingRequest, Phase, Strand};
+use crate::close::{Close, HandlerResult};
+use crate::connection::{PendingRequest, Phase};
 use crate::endpoint::Endpoint;
 use crate::erased::with_peer;
-use crate::error::{RequestError, SendError};
+use crate::error::RequestError;
 use crate::group::Group;
 use crate::handler::Handler;
 use crate::id::PeerId;
-use crate::message::{Answer, Message};
+use crate::message::Message;
+use crate::output::Output;
 use crate::registry::PeerInfo;
-use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::transfer::{Destination, FileEntry, Source, TransferError, TransferHandle};
 use crate::transfers::driver::TransferCommand;
@@ -28,139 +27,9 @@ pub struct Peer<'a, H: Handler> {
     output: Output<'a>,
 }
 
-/// The part of a [`Peer`] that sends, apart from its state: see [`Peer::split`].
-pub struct Output<'a> {
-    strand: &'a mut Strand,
-    shared: &'a Arc<Shared>,
-    free_list: &'a mut FreeList,
-    now: Duration,
-}
-
 impl<H: Handler> fmt::Debug for Peer<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").field("id", &self.id()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Output<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("id", &self.strand.id).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Output<'a> {
-    pub(crate) fn new(
-        strand: &'a mut Strand,
-        shared: &'a Arc<Shared>,
-        free_list: &'a mut FreeList,
-        now: Duration,
-    ) -> Self {
-        Self { strand, shared, free_list, now }
-    }
-
-    /// Queues a message: see [`Peer::send`].
-    #[inline]
-    pub fn send(&mut self, kind: u8, payload: &[u8]) {
-        if !self.is_open() {
-            return;
-        }
-        let limits = self.strand.send_limits();
-        let send = &self.strand.config.send;
-        let tail = |tail: &mut Vec<u8>| send.encode(kind, payload, limits, tail);
-        let result = self.strand.output.append(self.free_list, tail);
-        self.after_append(payload.len(), result);
-    }
-
-    /// Returns the number of bytes queued for the peer and not yet handed to the system.
-    pub fn queued_bytes(&self) -> usize {
-        self.strand.output.queued_bytes()
-    }
-
-    /// Returns whether messages are still queued: false once this connection is closing.
-    pub fn is_open(&self) -> bool {
-        self.strand.phase == Phase::Open && self.strand.requested_close.is_none()
-    }
-
-    #[inline]
-    fn after_append(&mut self, bytes: usize, result: Result<(), SendError>) {
-        match result {
-            Ok(()) => {
-                self.strand.sent_message();
-                self.strand.check_queue(bytes + 64);
-            }
-            Err(error) => self.strand.close_unsendable(error.to_string()),
-        }
-    }
-
-    fn try_request(&mut self, kind: u8, payload: &[u8]) -> Result<u32, RequestError> {
-        if !self.is_open() {
-            return Err(RequestError::NotSent(SendError::NotConnected));
-        }
-        if !self.strand.has_hello() {
-            return Err(RequestError::NotSent(SendError::NoHello));
-        }
-        if self.strand.cold().requests.len() >= self.strand.config.options.max_requests {
-            return Err(RequestError::TooMany);
-        }
-        let max = self.strand.send_limits().max_payload_bytes;
-        let id = self.strand.cold().next_request();
-        let encoded = self.strand.output.append(self.free_list, |tail| {
-            posthouse_wire::encode_request(id, kind, payload, max, tail)
-        });
-        encoded.map_err(|error| RequestError::NotSent(error.into()))?;
-        self.after_append(payload.len(), Ok(()));
-        Ok(id)
-    }
-
-    pub(crate) fn reborrow(&mut self) -> Output<'_> {
-        let Self { strand, shared, free_list, now } = self;
-        Output { strand, shared, free_list, now: *now }
-    }
-
-    /// Queues the answer that a callback gave to a request.
-    pub(crate) fn answer(&mut self, id: u32, answer: Answer, frame: &[u8]) {
-        if answer != Answer::Taken
-            && let Some(cold) = &mut self.strand.cold
-        {
-            cold.open_requests.remove(&id);
-        }
-        if self.strand.phase != Phase::Open {
-            return;
-        }
-        match answer {
-            Answer::Framed => {
-                self.strand.output.append(self.free_list, |tail| tail.extend_from_slice(frame));
-                self.after_append(frame.len(), Ok(()));
-            }
-            Answer::Failed(error) => self.after_append(0, Err(error)),
-            Answer::None | Answer::Taken => {}
-        }
-    }
-
-    fn push_command(&mut self, command: TransferCommand) {
-        if self.is_open() {
-            self.strand.cold().commands.push_back(command);
-        }
-    }
-
-    fn apply_result(&mut self, result: HandlerResult) {
-        if let Err(close) = result {
-            let reason = close.reason();
-            self.strand.request_close(close, reason);
-        }
-    }
-
-    /// Logs, once for the endpoint, that the handler lacks a method that was needed.
-    pub(crate) fn missing(&self, method: &'static str) {
-        if self.shared.missing_logged.swap(true, crate::sync::Ordering::Relaxed) {
-            return;
-        }
-        tracing::error!(
-            peer = %self.strand.id,
-            origin = %self.strand.config.origin,
-            method,
-            "the handler lacks a method: the connections that need it are closed"
-        );
     }
 }
 
@@ -396,7 +265,8 @@ impl<'a, H: Handler> Peer<'a, H> {
     ) {
         if self.output.strand.phase == Phase::Open {
             let at = self.output.now.saturating_add(delay);
-            let task = move |callbacks: &mut dyn crate::erased::Callbacks, output: Output<'_>| {
+            let task = move |callbacks: &mut dyn crate::callbacks::Callbacks,
+                             output: Output<'_>| {
                 with_peer(callbacks, output, then)
             };
             self.output.strand.cold().add_task(at, Box::new(task));
@@ -450,14 +320,5 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// Closes this connection when the callback returns.
     pub fn close(&mut self, close: Close) {
         self.output.apply_result(Err(close));
-    }
-}
-
-impl Strand {
-    /// Closes because of an invalid message of this program's.
-    #[cold]
-    pub(crate) fn close_unsendable(&mut self, text: impl Into<Box<str>>) {
-        let reason = DisconnectReason::new(DisconnectKind::Unsendable, text);
-        self.request_close(Close::internal_error(), reason);
     }
 }

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use posthouse_io::{CompletionPort, LaneId, Layout, Notify, Selected};
 
-use crate::config::{SendConfig, SendConfigs, SendLimits};
-use crate::erased::HandlerId;
 use crate::error::SendError;
-use crate::group::{Groups, Members};
+use crate::id::HandlerId;
 use crate::id::PeerId;
 use crate::listeners::Listeners;
 use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
+use crate::members::{Broadcast, Groups, Members};
 use crate::options::{EndpointOptions, Tuning};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::registry::Registry;
+use crate::send_config::{SendConfig, SendConfigs, SendLimits};
 use crate::stats::Counts;
 use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak,
@@ -216,6 +216,11 @@ impl Shared {
 
     pub(crate) fn shutdown_timeout(&self) -> Duration {
         Duration::from_millis(self.options.shutdown_timeout_ms)
+    }
+
+    /// Returns the frame of a group's message for a connection; `None` if it should not get it.
+    pub(crate) fn frame_for(&self, id: PeerId, broadcast: &Broadcast) -> Option<Arc<[u8]>> {
+        broadcast.frame_for(id, &self.registry, &self.stats)
     }
 
     /// Encodes a frame on the caller's thread, reserves room for it and posts it.

@@ -38,12 +38,12 @@ pub use posthouse_io::sim::{Faults, RawListener, RawStream};
 
 use crate::builder::Builder;
 use crate::client::{Client, ClientError};
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::handler::Handler;
 use crate::options::EndpointOptions;
 use crate::target::Target;
-use crate::transfers::directory::Directory;
 
 /// A simulated network and everything that was started in it. There is one thread, yours: whoever
 /// waits ([`Client::receive`], [`Endpoint::wait`], [`settle`](Self::settle)) drives the world.

@@ -4,11 +4,8 @@ use std::fmt;
 
 use posthouse_wire::abort_code;
 
-use crate::id::PeerId;
-use crate::mailbox::PeerPost;
-use crate::shared::Shared;
-use crate::sync::{Arc, AtomicU64, Ordering, Weak};
-use crate::transfers::directory::Directory;
+use crate::directory::Directory;
+use crate::sync::{Arc, AtomicU64, Ordering};
 use posthouse_wire::Escaped;
 
 /// A file that a peer offers.
@@ -125,85 +122,6 @@ impl From<&str> for Reject {
 impl From<String> for Reject {
     fn from(text: String) -> Self {
         Self::new(text)
-    }
-}
-
-/// The right to answer an offer later, inside [`Handler::offered`](crate::Handler::offered).
-#[derive(Debug)]
-pub struct OfferResponder<'a> {
-    shared: &'a Arc<Shared>,
-    peer: PeerId,
-    id: u32,
-    taken: bool,
-}
-
-impl<'a> OfferResponder<'a> {
-    pub(crate) fn new(shared: &'a Arc<Shared>, peer: PeerId, id: u32) -> Self {
-        Self { shared, peer, id, taken: false }
-    }
-
-    /// Keeps the right to answer for later, for any thread: return `Ok(None)` then. A later call
-    /// gives `None`.
-    pub fn take(&mut self) -> Option<OwnedOfferResponder> {
-        if std::mem::replace(&mut self.taken, true) {
-            return None;
-        }
-        let shared = Arc::downgrade(self.shared);
-        Some(OwnedOfferResponder { shared, peer: self.peer, id: self.id, answered: false })
-    }
-
-    pub(crate) fn is_taken(&self) -> bool {
-        self.taken
-    }
-}
-
-/// The right to answer an offer later, from any thread and any callback: what
-/// [`OfferResponder::take`] gives.
-///
-/// It keeps no endpoint running and no connection open. Dropping it rejects the offer. An offer
-/// that is not answered within
-/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms) is rejected. Until then
-/// it counts as one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
-#[derive(Debug)]
-#[must_use = "dropping it rejects the offer"]
-pub struct OwnedOfferResponder {
-    shared: Weak<Shared>,
-    peer: PeerId,
-    id: u32,
-    answered: bool,
-}
-
-impl OwnedOfferResponder {
-    /// Returns the connection whose peer offers the file.
-    pub fn peer(&self) -> PeerId {
-        self.peer
-    }
-
-    /// Accepts the file. It has no effect if the offer has expired or the connection is gone.
-    pub fn accept(mut self, destination: impl Into<Destination>) {
-        self.answer(Ok(destination.into()));
-    }
-
-    /// Rejects the file. It has no effect if the offer has expired or the connection is gone.
-    pub fn reject(mut self, reject: impl Into<Reject>) {
-        self.answer(Err(reject.into()));
-    }
-
-    fn answer(&mut self, answer: Result<Destination, Reject>) {
-        self.answered = true;
-        let Some(shared) = self.shared.upgrade() else { return };
-        let post = PeerPost::OfferAnswer { id: self.id, answer: Box::new(answer) };
-        // Refused only if the connection is gone. The offers that wait are bounded by the peer's
-        // transfers, and so are these posts.
-        let _ = shared.post_bounded(self.peer, post);
-    }
-}
-
-impl Drop for OwnedOfferResponder {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.answer(Err(Reject::new("the program gave no answer")));
-        }
     }
 }
 

@@ -3,8 +3,6 @@
 mod pinned;
 mod shared;
 mod tasks;
-pub(crate) mod timers;
-pub(crate) mod watchdog;
 
 pub(crate) use pinned::PinnedWorker;
 pub(crate) use shared::SharedWorker;
@@ -19,8 +17,8 @@ use crate::id::PeerId;
 use crate::mailbox::PeerPost;
 use crate::shared::Lifecycle;
 use crate::sync::Arc;
-use crate::worker::timers::Timers;
-use crate::worker::watchdog::CallbackMarker;
+use crate::timers::Timers;
+use crate::watchdog::CallbackMarker;
 
 impl WorkerState {
     fn new(marker: Arc<CallbackMarker>) -> Self {
@@ -32,15 +30,16 @@ impl WorkerState {
 /// Makes the connection that a post begins, if it begins one.
 fn new_connection(id: PeerId, event: &mut ConnectionEvent) -> Option<Box<Connection>> {
     let (config, callbacks, outgoing) = match event {
-        ConnectionEvent::Post(PeerPost::Adopt { config, .. }) => {
-            (config.clone(), config.handler.clone().callbacks(), false)
+        ConnectionEvent::Post(PeerPost::Adopt { config, callbacks, .. }) => {
+            (config, callbacks, false)
         }
         ConnectionEvent::Post(PeerPost::Connect { config, callbacks, .. }) => {
-            (config.clone(), callbacks.take().expect("a connection begins once"), true)
+            (config, callbacks, true)
         }
         _ => return None,
     };
-    Some(Box::new(Connection::new(id, config, callbacks, outgoing)))
+    let callbacks = callbacks.take().expect("a connection begins once");
+    Some(Box::new(Connection::new(id, config.clone(), callbacks, outgoing)))
 }
 
 /// Sleeps until the earliest of these.

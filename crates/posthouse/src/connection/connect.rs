@@ -161,7 +161,7 @@ impl Strand {
     fn set_gate(&self, cx: &Context<'_>) {
         self.gate(cx).set_send_terms(SendTerms {
             send: self.config.send.index,
-            handler: self.config.handler.id(),
+            handler: self.config.handler,
             limits: self.send_limits(),
         });
     }

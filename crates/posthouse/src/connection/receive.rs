@@ -11,7 +11,8 @@ use crate::close::{Close, DisconnectKind, DisconnectReason};
 use crate::config::MAX_UNADMITTED_PAYLOAD_BYTES;
 use crate::error::RequestError;
 use crate::id::Operation;
-use crate::message::{Message, Responder};
+use crate::message::Message;
+use crate::responder::Responder;
 use crate::shared::ReceiveStrategy;
 
 /// The maximum number of chunks that wait while a connection has its turns; with more, receiving

@@ -21,15 +21,15 @@ use posthouse_wire::{FileName, TransferFrame};
 use crate::connection::{Context, Phase, Strand};
 use posthouse_wire::Escaped;
 
+use crate::callbacks::Callbacks;
 use crate::close::HandlerResult;
-use crate::erased::Callbacks;
+use crate::directory::Directory;
 use crate::id::Operation;
-use crate::peer::Output;
+use crate::output::Output;
 use crate::transfer::{
     Destination, FileEntry, FinishedTransfer, Reject, TransferError, TransferErrorKind,
     TransferHandle,
 };
-use crate::transfers::directory::Directory;
 
 use listing::Listing;
 use receiving::Receiving;

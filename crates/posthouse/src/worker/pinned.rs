@@ -8,12 +8,12 @@ use posthouse_io::{Completion, Lane, LaneId, Turn};
 use super::ShutdownStage;
 use super::tasks::Tasks;
 use crate::connection::{Connection, ConnectionEvent, Context, Settled, WorkerState};
-use crate::group::{Broadcast, Members};
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
+use crate::members::{Broadcast, Members};
 use crate::shared::Shared;
 use crate::sync::Arc;
-use crate::worker::watchdog::CallbackMarker;
+use crate::watchdog::CallbackMarker;
 
 /// The maximum number of posts in one turn, before the connections have theirs again: a thread that
 /// posts without end must not keep peers waiting.

@@ -14,7 +14,7 @@ use crate::id::PeerId;
 use crate::mailbox::Post;
 use crate::shared::{Shared, SlotState, Strands};
 use crate::sync::{Arc, lock};
-use crate::worker::watchdog::CallbackMarker;
+use crate::watchdog::CallbackMarker;
 
 /// The maximum number of events of one connection before others have their turn.
 const MAX_TURN_EVENTS: usize = 64;

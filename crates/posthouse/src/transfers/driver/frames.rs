@@ -3,8 +3,9 @@
 use posthouse_wire::{FileName, TransferFrame, Violation, abort_code};
 
 use super::{MAX_SLOTS, PendingGet, PendingOffer, TransferCx, TransferState, Transfers};
+use crate::responder::OfferResponder;
 use crate::transfer::{
-    Destination, Offer, OfferResponder, Reject, TransferError, TransferErrorKind, TransferHandle,
+    Destination, Offer, Reject, TransferError, TransferErrorKind, TransferHandle,
 };
 
 impl Transfers {

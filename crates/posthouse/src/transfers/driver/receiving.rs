@@ -7,9 +7,9 @@ use posthouse_io::{Error, Failure, File, FileOp, FileOutcome, Gather, Segment};
 use posthouse_wire::{FileName, FileReceiver, TransferFrame, Violation};
 
 use super::{MAX_PEER_SLOTS, TransferCx, TransferState, Transfers};
+use crate::directory::Directory;
+use crate::quota::{Reservation, Spent};
 use crate::transfer::{Offer, TransferError, TransferErrorKind, TransferHandle};
-use crate::transfers::directory::Directory;
-use crate::transfers::quota::{Reservation, Spent};
 use posthouse_wire::Escaped;
 
 /// Bytes that are read at a time to compare what is there.

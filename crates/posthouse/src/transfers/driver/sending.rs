@@ -11,8 +11,8 @@ use posthouse_wire::{Action, FileName, FileSender, TransferFrame, TransferViolat
 use super::receiving::MIN_COMPARE_BYTES_PER_SECOND;
 use super::{MIN_CHUNK_BYTES, TransferCx, TransferState, Transfers};
 use crate::connection::Phase;
+use crate::directory::Directory;
 use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
-use crate::transfers::directory::Directory;
 
 /// A line that takes longer for a chunk gets smaller ones: a message waits for one of them.
 const MAX_CHUNK_TIME: Duration = Duration::from_millis(500);

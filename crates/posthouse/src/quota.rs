@@ -4,39 +4,39 @@ use super::directory::Directory;
 use crate::sync::{Mutex, lock};
 
 /// What may lie beneath a directory.
-pub(super) struct Quota {
-    pub(super) max_bytes: u64,
-    pub(super) max_files: u64,
-    pub(super) used: Mutex<Used>,
+pub(crate) struct Quota {
+    pub(crate) max_bytes: u64,
+    pub(crate) max_files: u64,
+    pub(crate) used: Mutex<Used>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Used {
+pub(crate) struct Used {
     /// What was there when it was last counted, and what has come since.
-    pub(super) bytes: u64,
-    pub(super) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
     /// What has come in all, since the start: what came while it was counted anew may not have
     /// been seen by that.
-    pub(super) spent_bytes: u64,
-    pub(super) spent_files: u64,
+    pub(crate) spent_bytes: u64,
+    pub(crate) spent_files: u64,
     /// What transfers under way may still bring.
-    pub(super) reserved_bytes: u64,
-    pub(super) reserved_files: u64,
+    pub(crate) reserved_bytes: u64,
+    pub(crate) reserved_files: u64,
 }
 
 /// What has come into a directory up to a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spent {
-    pub(super) bytes: u64,
-    pub(super) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
 }
 
 /// Room for one file; what of it was not used returns when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    pub(super) directory: Directory,
-    pub(super) bytes: u64,
-    pub(super) files: u64,
+    pub(crate) directory: Directory,
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
 }
 
 impl Reservation {

@@ -26,12 +26,12 @@ const _: () =
 /// ```
 #[derive(Clone)]
 pub struct Directory {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-pub(super) struct Inner {
+pub(crate) struct Inner {
     io: posthouse_io::Directory,
-    pub(super) quota: Option<Quota>,
+    pub(crate) quota: Option<Quota>,
     /// When parts were last looked through for those that are too old, since the port's start.
     expired_ms: Mutex<Option<u64>>,
 }

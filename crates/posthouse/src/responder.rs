@@ -1,0 +1,274 @@
+//! The right to answer: a request, and an offer.
+
+use posthouse_wire::ReplyStatus;
+
+use crate::error::SendError;
+use crate::id::PeerId;
+use crate::mailbox::PeerPost;
+use crate::shared::{SendBound, Shared};
+use crate::sync::{Arc, Weak};
+use crate::transfer::{Destination, Reject};
+
+/// The right to answer a request, inside [`Handler::requested`](crate::Handler::requested).
+///
+/// The first of [`reply`](Self::reply), [`reject`](Self::reject) and [`take`](Self::take) counts;
+/// later calls do nothing. A request that is neither answered nor taken is rejected when the
+/// callback returns. An answer leaves behind what the callback itself sends.
+///
+/// ```
+/// use posthouse::{Handler, HandlerResult, Message, Peer, Responder};
+///
+/// struct Upper;
+///
+/// impl Handler for Upper {
+///     type State = ();
+///
+///     fn requested(
+///         &self,
+///         _: &mut Peer<'_, Self>,
+///         message: Message<'_>,
+///         responder: &mut Responder<'_>,
+///     ) -> HandlerResult {
+///         responder.reply(message.kind(), &message.payload().to_ascii_uppercase());
+///         Ok(())
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Responder<'a> {
+    shared: &'a Arc<Shared>,
+    peer: PeerId,
+    id: u32,
+    max_payload_bytes: usize,
+    /// The frame that answers, once the callback has decided on one.
+    frame: &'a mut Vec<u8>,
+    answer: Answer,
+}
+
+/// The state of a request's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    None,
+    /// The frame is complete.
+    Framed,
+    Taken,
+    Failed(SendError),
+}
+
+impl<'a> Responder<'a> {
+    pub(crate) fn new(
+        shared: &'a Arc<Shared>,
+        (peer, id): (PeerId, u32),
+        max_payload_bytes: usize,
+        frame: &'a mut Vec<u8>,
+    ) -> Self {
+        Self { shared, peer, id, max_payload_bytes, frame, answer: Answer::None }
+    }
+
+    /// Answers the request. A reply that is larger than the peer takes closes the connection, as a
+    /// message that cannot be sent does.
+    pub fn reply(&mut self, kind: u8, payload: &[u8]) {
+        self.answer(ReplyStatus::Ok, kind, payload);
+    }
+
+    /// Rejects the request; the text reaches the peer as
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes.
+    pub fn reject(&mut self, text: &str) {
+        self.answer(ReplyStatus::Refused, 0, cut(text.as_bytes(), self.max_payload_bytes));
+    }
+
+    /// Keeps the right to answer for later, for any thread. `None`: the request is answered or
+    /// taken already.
+    pub fn take(&mut self) -> Option<OwnedResponder> {
+        if self.answer != Answer::None {
+            return None;
+        }
+        self.answer = Answer::Taken;
+        let shared = Arc::downgrade(self.shared);
+        Some(OwnedResponder { shared, peer: self.peer, id: self.id, answered: false })
+    }
+
+    fn answer(&mut self, status: ReplyStatus, kind: u8, payload: &[u8]) {
+        if self.answer != Answer::None {
+            return;
+        }
+        let max = self.max_payload_bytes;
+        let framed = posthouse_wire::encode_reply(self.id, status, kind, payload, max, self.frame);
+        self.answer = match framed {
+            Ok(()) => Answer::Framed,
+            Err(error) => Answer::Failed(error.into()),
+        };
+    }
+
+    /// Ends the callback: a request that it forgot is rejected.
+    pub(crate) fn finish(mut self) -> Answer {
+        self.reject(FORGOTTEN);
+        self.answer
+    }
+}
+
+/// The right to answer a request later, from any thread and any callback: what
+/// [`Responder::take`] gives.
+///
+/// It keeps no endpoint running and no connection open. Dropping it rejects the request. It costs
+/// about 40 bytes here and 8 at the connection, which holds at most
+/// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered ones; that place was
+/// reserved when the request arrived, so rejecting cannot fail for want of room.
+#[derive(Debug)]
+#[must_use = "dropping it rejects the request"]
+pub struct OwnedResponder {
+    shared: Weak<Shared>,
+    peer: PeerId,
+    id: u32,
+    answered: bool,
+}
+
+impl OwnedResponder {
+    /// Returns the connection that asked.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Answers the request.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotConnected`] if the connection that asked is gone. Any other error means that
+    /// the reply cannot be sent: too large, or no room in the send queue; the request is
+    /// rejected then.
+    pub fn reply(mut self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+        let sent = self.send(ReplyStatus::Ok, kind, payload);
+        self.answered = matches!(sent, Ok(()) | Err(SendError::NotConnected));
+        sent
+    }
+
+    /// Rejects the request; the text reaches the peer as
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes. It
+    /// has no effect if the connection is gone.
+    pub fn reject(mut self, text: &str) {
+        self.reject_with(text);
+    }
+
+    fn reject_with(&mut self, text: &str) {
+        self.answered = true;
+        // Refused only if the connection that asked is gone.
+        let _ = self.send(ReplyStatus::Refused, 0, text.as_bytes());
+    }
+
+    fn send(&self, status: ReplyStatus, kind: u8, payload: &[u8]) -> Result<(), SendError> {
+        let shared = self.shared.upgrade().ok_or(SendError::NotConnected)?;
+        let id = self.id;
+        // A rejection has its place: it was reserved when the request arrived.
+        let bound = if status == ReplyStatus::Ok { SendBound::Reply } else { SendBound::Reserved };
+        shared.send_frame(
+            self.peer,
+            bound,
+            |_, limits, frame| {
+                let max = limits.max_payload_bytes;
+                let payload = if status == ReplyStatus::Ok { payload } else { cut(payload, max) };
+                Ok(posthouse_wire::encode_reply(id, status, kind, payload, max, frame)?)
+            },
+            |frame| PeerPost::Reply { id, frame },
+        )
+    }
+}
+
+impl Drop for OwnedResponder {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.reject_with(FORGOTTEN);
+        }
+    }
+}
+
+/// The text for a request that nobody answered.
+const FORGOTTEN: &str = "the program gave no answer";
+
+/// Cuts a text so that a reply with it fits, between two characters.
+fn cut(text: &[u8], max_payload_bytes: usize) -> &[u8] {
+    let room = max_payload_bytes.saturating_sub(posthouse_wire::REPLY_HEAD_BYTES);
+    let mut end = text.len().min(room);
+    while end < text.len() && end > 0 && text[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// The right to answer an offer later, inside [`Handler::offered`](crate::Handler::offered).
+#[derive(Debug)]
+pub struct OfferResponder<'a> {
+    shared: &'a Arc<Shared>,
+    peer: PeerId,
+    id: u32,
+    taken: bool,
+}
+
+impl<'a> OfferResponder<'a> {
+    pub(crate) fn new(shared: &'a Arc<Shared>, peer: PeerId, id: u32) -> Self {
+        Self { shared, peer, id, taken: false }
+    }
+
+    /// Keeps the right to answer for later, for any thread: return `Ok(None)` then. A later call
+    /// gives `None`.
+    pub fn take(&mut self) -> Option<OwnedOfferResponder> {
+        if std::mem::replace(&mut self.taken, true) {
+            return None;
+        }
+        let shared = Arc::downgrade(self.shared);
+        Some(OwnedOfferResponder { shared, peer: self.peer, id: self.id, answered: false })
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken
+    }
+}
+
+/// The right to answer an offer later, from any thread and any callback: what
+/// [`OfferResponder::take`] gives.
+///
+/// It keeps no endpoint running and no connection open. Dropping it rejects the offer. An offer
+/// that is not answered within
+/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms) is rejected. Until then
+/// it counts as one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
+#[derive(Debug)]
+#[must_use = "dropping it rejects the offer"]
+pub struct OwnedOfferResponder {
+    shared: Weak<Shared>,
+    peer: PeerId,
+    id: u32,
+    answered: bool,
+}
+
+impl OwnedOfferResponder {
+    /// Returns the connection whose peer offers the file.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Accepts the file. It has no effect if the offer has expired or the connection is gone.
+    pub fn accept(mut self, destination: impl Into<Destination>) {
+        self.answer(Ok(destination.into()));
+    }
+
+    /// Rejects the file. It has no effect if the offer has expired or the connection is gone.
+    pub fn reject(mut self, reject: impl Into<Reject>) {
+        self.answer(Err(reject.into()));
+    }
+
+    fn answer(&mut self, answer: Result<Destination, Reject>) {
+        self.answered = true;
+        let Some(shared) = self.shared.upgrade() else { return };
+        let post = PeerPost::OfferAnswer { id: self.id, answer: Box::new(answer) };
+        // Refused only if the connection is gone. The offers that wait are bounded by the peer's
+        // transfers, and so are these posts.
+        let _ = shared.post_bounded(self.peer, post);
+    }
+}
+
+impl Drop for OwnedOfferResponder {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answer(Err(Reject::new("the program gave no answer")));
+        }
+    }
+}
