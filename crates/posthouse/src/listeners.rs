@@ -188,7 +188,7 @@ impl Listeners {
         }
     }
 
-    /// The slot that an operation in flight belongs to: it is not reused before its close.
+    /// The slot of a terminal completion: it is not reused before the listener is closed.
     fn slot(state: &mut State, id: PeerId) -> &mut Slot {
         let slot = &mut state.slots[id.slot() as usize];
         assert_eq!(slot.generation, id.generation(), "a listener's slot was reused too early");
@@ -223,10 +223,13 @@ impl Listeners {
         } else {
             None
         };
-        let listening = &Self::slot(&mut state, id).listening;
-        let admitted = match (why, listening) {
+        // In the shared layout another worker may have seen the end of the listener, and closed it,
+        // while this one had the peer in its hands.
+        let slot = state.slots.get(id.slot() as usize);
+        let slot = slot.filter(|slot| slot.generation == id.generation());
+        let admitted = match (why, slot.map(|slot| &slot.listening)) {
             (Some(why), _) => Err(why),
-            (None, Listening::Open(open)) if !open.stopping => {
+            (None, Some(Listening::Open(open))) if !open.stopping => {
                 let accepted = open.accepted.clone();
                 let peer = shared.registry.allocate().ok_or("max_connections");
                 peer.map(|peer| (peer, accepted))

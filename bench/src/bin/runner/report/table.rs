@@ -180,6 +180,6 @@ mod tests {
     fn a_table_has_even_columns() {
         let line = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let text = table(&[line(["", "ratio"]), line(["baseline", "1.0"])]);
-        assert_eq!(text, "|       | ratio |\n|-------|------:|\n| baseline |   1.0 |\n");
+        assert_eq!(text, "|          | ratio |\n|----------|------:|\n| baseline |   1.0 |\n");
     }
 }
