@@ -191,7 +191,7 @@ impl Program {
         match request {
             // Under Wine Ctrl-Break ends every process on the console, whatever its handler says.
             StopRequest::Interrupt | StopRequest::Terminate => {
-                super::windows_console::press_ctrl_c(&self.child)
+                super::windows_console::press_ctrl_c(&self.child);
             }
         }
     }
