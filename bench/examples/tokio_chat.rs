@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{collections::HashMap, sync::{Arc, Mutex}};
 use futures::{SinkExt, StreamExt};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::codec::{Framed, LinesCodec};
 
@@ -24,7 +27,9 @@ async fn main() -> std::io::Result<()> {
             room.lock().unwrap().insert(id, tx);
             let writer = tokio::spawn(async move {
                 while let Some(line) = rx.recv().await {
-                    if sink.send(line).await.is_err() { break }
+                    if sink.send(line).await.is_err() {
+                        break;
+                    }
                 }
             });
             while let Some(Ok(text)) = lines.next().await {

@@ -35,8 +35,7 @@ impl Handler for Echo {
 
 fn main() -> Result<(), Box<dyn Error>> {
     listening::tether()?;
-    let mut options =
-        EndpointOptions::default().with_io_workers(1).with_max_connections(20_000);
+    let mut options = EndpointOptions::default().with_io_workers(1).with_max_connections(20_000);
     let backend = listening::option("--backend").unwrap_or_else(|| "readiness".into());
     if let Err(error) = options.set("backend", &backend) {
         println!("not available: {error}");

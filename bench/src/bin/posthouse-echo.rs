@@ -32,8 +32,7 @@ fn main() -> ExitCode {
 
 fn serve() -> Result<(), Box<dyn Error>> {
     listening::tether()?;
-    let mut options =
-        EndpointOptions::default().with_io_workers(1).with_max_connections(20_000);
+    let mut options = EndpointOptions::default().with_io_workers(1).with_max_connections(20_000);
     let backend = listening::option("--backend").unwrap_or_else(|| "readiness".into());
     options.set("backend", &backend)?;
     let endpoint = Endpoint::builder(Echo)
