@@ -223,7 +223,7 @@ impl Ledger {
         }
     }
 
-    /// From now on no request is kept.
+    /// Stops keeping requests.
     pub(super) fn quiesce(&self) {
         let mut kept = lock(&self.kept);
         kept.quiescent = true;

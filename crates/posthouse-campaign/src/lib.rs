@@ -23,7 +23,7 @@ use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
 
 pub use files::run_files;
 
-/// What a run did; sums over runs with [`merge`](Summary::merge).
+/// The counts of a run; sums over runs with [`merge`](Summary::merge).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Messages delivered to handlers.

@@ -15,7 +15,7 @@ use posthouse::{
     Message, Offer, OfferResponder, Peer, Reject, Responder, Source, TransferHandle,
 };
 
-/// Where in a line's number the client's place is.
+/// The bits of a line's number that hold the client's place.
 const PLACE_SHIFT: u32 = 48;
 /// Messages of one connection and side, at most.
 const MESSAGES_MAX: u64 = 40;
@@ -23,15 +23,15 @@ const MESSAGES_MAX: u64 = 40;
 /// The time after which a kept offer is accepted once nothing fails any more.
 const CALM_DELAY: Duration = Duration::from_millis(100);
 
-/// What belongs to one connection.
+/// The state of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct ConnState {
     line: SimulatedLine,
-    /// What this side has begun and was not told the end of.
+    /// The transfers that this side has begun and not seen end.
     begun: Vec<TransferHandle>,
 }
 
-/// What happens when some of a file is over.
+/// The action to take once some of a file has passed.
 #[derive(Clone, Copy, Debug)]
 enum Plan {
     Cancel,
@@ -49,7 +49,7 @@ struct Watch {
     /// Bytes that must be over.
     from: u64,
     every: Duration,
-    /// How often it still looks.
+    /// The number of looks that are left.
     looks: u32,
 }
 

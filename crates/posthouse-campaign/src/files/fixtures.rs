@@ -2,7 +2,7 @@
 
 use crate::traffic::Rng;
 
-/// What files are called. Not all of them can be on one disk.
+/// The names of the files. Not all of them can be on one disk.
 pub(super) const NAMES: [&str; 7] = ["a", "b", "deep/down/c", "deep/d", "e.txt", "f", "a/x"];
 
 /// Files of the server's that nobody sends to it, and that many get.
@@ -36,7 +36,7 @@ pub(super) fn some_content(rng: &mut Rng) -> Vec<u8> {
     content
 }
 
-/// What a client has at first: now and then more than a receiver's window.
+/// The files that a client has at first: now and then more than a receiver's window.
 pub(super) fn content_for_client(rng: &mut Rng) -> Vec<u8> {
     match rng.one_in(24) {
         true => content(rng.below(3), 100_000 + rng.below(250_000) as usize),

@@ -1,5 +1,7 @@
 //! Frames that may not be: T1, T2, T12, T13, T25, and other protocols' traffic.
 
+use std::sync::{Arc, Mutex};
+
 use posthouse::{DisconnectKind, Endpoint, RequestError};
 
 use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
@@ -158,6 +160,30 @@ fn a_frame_that_may_not_come_is_answered_with_one_bye() {
         let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, bye(&body).0), (5, 4), "a version that nobody speaks");
         harness.wait_for_end(&mut raw);
+        drop(raw);
+        harness.end(&server);
+    });
+}
+
+/// Each would be a right to answer of its own, beyond max_requests.
+#[test]
+fn the_number_of_a_request_that_waits_cannot_be_used_again() {
+    everywhere(|harness| {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = kept.clone();
+        let probe = Probe::new().on_requested(move |_, _, responder| {
+            keep.lock().unwrap().extend(responder.take());
+            Ok(())
+        });
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        let request = frame(8, &[7, 0, 0, 0, 40]);
+        raw.send(&[hello(0, 1 << 20), request.clone(), request].concat());
+        assert_eq!(harness.read_frame(&mut raw).0, 4);
+        let (kind, body) = harness.read_frame(&mut raw);
+        assert_eq!((kind, bye(&body).0), (5, 3), "it breaks the protocol");
+        harness.wait_for_end(&mut raw);
+        assert_eq!(kept.lock().unwrap().len(), 1);
         drop(raw);
         harness.end(&server);
     });
