@@ -18,6 +18,8 @@ const ASK: u8 = 41;
 const PATIENCE: Duration = Duration::from_hours(1);
 /// The text for a request that nobody answers.
 const FORGOTTEN: &str = "the program gave no answer";
+/// The size of a reply that no peer takes.
+const TOO_LARGE_BYTES: usize = 1 << 24;
 /// A message sent by another thread.
 pub(super) const OUTSIDE: u8 = 42;
 /// A message to a group.
@@ -267,14 +269,20 @@ impl KeptRequest {
     /// Answers in one of the ways there are.
     pub(super) fn answer(self, ledger: &Ledger, way: u64) {
         let Self { responder, number, payload } = self;
-        match way % 4 {
-            0 => {
+        match way % 8 {
+            0 | 1 => {
                 ledger.answers(number, Answered::Rejected("later"));
                 responder.reject("later");
             }
-            1 => {
+            2 => {
                 ledger.answers(number, Answered::Rejected(FORGOTTEN));
                 drop(responder);
+            }
+            3 => {
+                ledger.answers(number, Answered::Rejected(FORGOTTEN));
+                if responder.reply(ASK, &vec![0; TOO_LARGE_BYTES]).is_ok() {
+                    ledger.wrong("a reply larger than every frame was taken".to_owned());
+                }
             }
             _ => match responder.reply(ASK, &payload) {
                 Ok(()) | Err(SendError::NotConnected) => {

@@ -93,7 +93,7 @@ impl DiskChecker {
     /// How often operations on any disk have failed, or were not awaited.
     pub(super) fn failures(&self) -> u64 {
         let counts = self.world.fault_counts();
-        counts.disk_full + counts.disk_fails + counts.abandoned
+        counts.disk_full + counts.disk_fails + counts.sendfile_fails + counts.abandoned
     }
 
     /// How often a disk has crashed.

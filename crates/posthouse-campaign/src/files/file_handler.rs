@@ -362,7 +362,7 @@ impl Handler for FileHandler {
                 3 if chance.is_multiple_of(32) => return Ok(None),
                 // What is returned counts, not what was taken.
                 3 if chance.is_multiple_of(3) => {
-                    kept().answer_after(peer, chance / 32);
+                    kept().rejected().answer_after(peer, chance / 32);
                     return Err("not now".into());
                 }
                 3 => drop(kept()),

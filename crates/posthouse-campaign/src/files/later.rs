@@ -13,6 +13,8 @@ pub(super) struct KeptOffer {
     actor: Actor,
     offered: Offered,
     destination: Destination,
+    /// True exactly when the callback has rejected the offer: then no answer counts.
+    rejected: bool,
 }
 
 impl KeptOffer {
@@ -24,11 +26,18 @@ impl KeptOffer {
         destination: Destination,
     ) -> Self {
         let responder = responder.take().expect("an offer that nobody has taken");
-        Self { responder, actor, offered, destination }
+        Self { responder, actor, offered, destination, rejected: false }
+    }
+
+    /// Notes that the callback rejects the offer.
+    pub(super) fn rejected(self) -> Self {
+        Self { rejected: true, ..self }
     }
 
     fn accept(self, checker: &TransferChecker) {
-        checker.takes(self.actor, &self.offered, true);
+        if !self.rejected {
+            checker.takes(self.actor, &self.offered, true);
+        }
         self.responder.accept(self.destination);
     }
 

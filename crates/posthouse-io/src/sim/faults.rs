@@ -65,6 +65,9 @@ pub struct Faults {
     /// An operation on files fails with `Disk` and has changed nothing; but a publication that
     /// fails can have given the final name, which a crash can still take away.
     pub disk_fails_ppm: u32,
+    /// A file that a send carries by itself cannot be read on: the send is padded, and its
+    /// completion says so.
+    pub sendfile_fails_ppm: u32,
     /// A worker that goes to sleep wakes a little later without a reason.
     pub wake_spurious_ppm: u32,
     /// A wake-up arrives late.
@@ -107,6 +110,7 @@ impl Faults {
             write_short_ppm: 0,
             disk_full_ppm: 0,
             disk_fails_ppm: 0,
+            sendfile_fails_ppm: 0,
             wake_spurious_ppm: 0,
             wake_late_ppm: 0,
             wake_delay: exactly(50),
@@ -184,6 +188,7 @@ impl Faults {
         faults.write_short_ppm = pick(&[0, 0, 50_000, 900_000]) as u32;
         faults.disk_full_ppm = pick(&[0, 0, 2_000, 50_000]) as u32;
         faults.disk_fails_ppm = pick(&[0, 0, 2_000, 50_000]) as u32;
+        faults.sendfile_fails_ppm = pick(&[0, 0, 20_000, 200_000]) as u32;
         faults
     }
 
@@ -197,6 +202,7 @@ impl Faults {
         self.clock_jump_ppm = 0;
         self.disk_full_ppm = 0;
         self.disk_fails_ppm = 0;
+        self.sendfile_fails_ppm = 0;
         self
     }
 }
@@ -245,6 +251,8 @@ pub struct FaultCounts {
     pub disk_full: u64,
     /// Operations on files that failed with `Disk` by chance.
     pub disk_fails: u64,
+    /// Reads within sends that failed by chance.
+    pub sendfile_fails: u64,
     /// Writes and names that crashes of disks have lost, or kept in part.
     pub disk_lost: u64,
     /// Times that a disk was made to hang.
@@ -282,6 +290,7 @@ impl FaultCounts {
             + self.write_short
             + self.disk_full
             + self.disk_fails
+            + self.sendfile_fails
             + self.disk_lost
             + self.disk_hangs
             + self.wake_spurious

@@ -347,7 +347,7 @@ fn steps_are_asked_to_end_early_and_the_clock_jumps() {
 fn a_seeds_mix_differs_and_every_fault_is_in_some() {
     let mixes: Vec<Faults> = (0..200).map(Faults::from_seed).collect();
     assert!(mixes.iter().zip(&mixes[1..]).all(|(one, other)| one != other));
-    let chances: [fn(&Faults) -> u32; 17] = [
+    let chances: [fn(&Faults) -> u32; 18] = [
         |f| f.immediate_ppm,
         |f| f.partial_receive_ppm,
         |f| f.partial_send_ppm,
@@ -365,6 +365,7 @@ fn a_seeds_mix_differs_and_every_fault_is_in_some() {
         |f| f.write_short_ppm,
         |f| f.disk_full_ppm,
         |f| f.disk_fails_ppm,
+        |f| f.sendfile_fails_ppm,
     ];
     for (i, chance) in chances.iter().enumerate() {
         assert!(mixes.iter().any(|mix| chance(mix) > 0), "chance {i} is in some mix");

@@ -88,11 +88,11 @@ fn a_disk_that_fails_is_made_up_with_zeros() {
         disk_fixture.disk.write("file", &[7; 1000]);
         disk_fixture.disk.sync_all();
         let (file, _) = disk_fixture.open("file").unwrap();
-        match crashes {
-            true => disk_fixture.disk.crash(),
-            false => {
-                disk_fixture.set_faults(Faults { disk_fails_ppm: 1_000_000, ..Faults::none() });
-            }
+        if crashes {
+            disk_fixture.disk.crash();
+        } else {
+            let faults = Faults { sendfile_fails_ppm: 1_000_000, ..Faults::none() };
+            disk_fixture.set_faults(faults);
         }
         let (came, faults) = sent(&disk_fixture, between(&file, 0, 1000), || {});
         assert_eq!(came, [b"head".to_vec(), vec![0; 1000], b"tail".to_vec()].concat());

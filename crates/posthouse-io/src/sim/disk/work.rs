@@ -383,8 +383,8 @@ impl World {
         let disk = file.id.disk;
         let read = if self.disks[disk].is_dead(&file) {
             Err(Failure::Disk)
-        } else if self.random.chance(self.faults.disk_fails_ppm) {
-            self.fault_counts.disk_fails += 1;
+        } else if self.random.chance(self.faults.sendfile_fails_ppm) {
+            self.fault_counts.sendfile_fails += 1;
             Err(Failure::Disk)
         } else {
             self.read_file(disk, &file, offset, bytes, Vec::new())
