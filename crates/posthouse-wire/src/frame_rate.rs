@@ -101,43 +101,43 @@ mod tests {
     }
 
     fn begun(bytes: usize) -> FrameRate {
-        let mut pace = FrameRate::began(at(100));
-        pace.progress(bytes);
-        pace
+        let mut rate = FrameRate::began(at(100));
+        rate.progress(bytes);
+        rate
     }
 
     #[test]
     fn a_trickle_is_too_slow_after_the_grace() {
-        let pace = begun(1);
-        assert_eq!(pace.deadline(&LIMITS), Some(at(105)));
-        assert_eq!(pace.check(at(104), &LIMITS), Ok(()));
-        let error = pace.check(at(105), &LIMITS).unwrap_err();
+        let rate = begun(1);
+        assert_eq!(rate.deadline(&LIMITS), Some(at(105)));
+        assert_eq!(rate.check(at(104), &LIMITS), Ok(()));
+        let error = rate.check(at(105), &LIMITS).unwrap_err();
         let (taken, min_bytes_per_second) = (at(5), 240);
         assert_eq!(error, Violation::FrameSlow { bytes: 1, taken, min_bytes_per_second });
     }
 
     #[test]
     fn bytes_buy_time_up_to_the_absolute_limit() {
-        let mut pace = begun(240 * 10);
-        assert_eq!(pace.deadline(&LIMITS), Some(at(110)));
-        assert_eq!(pace.check(at(109), &LIMITS), Ok(()));
-        pace.progress(240 * 10);
-        assert_eq!(pace.check(at(110), &LIMITS), Ok(()));
-        assert_eq!(pace.deadline(&LIMITS), Some(at(120)));
-        pace.progress(usize::MAX);
-        assert_eq!(pace.deadline(&LIMITS), Some(at(130)));
+        let mut rate = begun(240 * 10);
+        assert_eq!(rate.deadline(&LIMITS), Some(at(110)));
+        assert_eq!(rate.check(at(109), &LIMITS), Ok(()));
+        rate.progress(240 * 10);
+        assert_eq!(rate.check(at(110), &LIMITS), Ok(()));
+        assert_eq!(rate.deadline(&LIMITS), Some(at(120)));
+        rate.progress(usize::MAX);
+        assert_eq!(rate.deadline(&LIMITS), Some(at(130)));
         let late = Violation::FrameLate { max_frame_time: at(30) };
-        assert_eq!(pace.check(at(130), &LIMITS), Err(late));
+        assert_eq!(rate.check(at(130), &LIMITS), Err(late));
     }
 
     #[test]
     fn the_check_fails_exactly_from_the_deadline_on() {
         for bytes in [0, 1, 1199, 1200, 1201, 5000, 7199, 7200, 7201, 1 << 20] {
-            let pace = begun(bytes);
-            let deadline = pace.deadline(&LIMITS).unwrap();
-            assert!(pace.check(deadline, &LIMITS).is_err(), "{bytes}");
+            let rate = begun(bytes);
+            let deadline = rate.deadline(&LIMITS).unwrap();
+            assert!(rate.check(deadline, &LIMITS).is_err(), "{bytes}");
             let before = deadline.saturating_sub(Duration::from_nanos(1));
-            assert!(pace.check(before, &LIMITS).is_ok(), "{bytes}");
+            assert!(rate.check(before, &LIMITS).is_ok(), "{bytes}");
         }
     }
 

@@ -70,15 +70,15 @@ impl<H: Handler> Builder<H> {
         self.options.validate()?;
         self.tuning.validate()?;
         let (backend, io) = (self.options.io_backend(self.network), self.options.io(&self.tuning));
-        let (port, choice) = CompletionPort::open(backend, &io).map_err(StartError::System)?;
+        let (port, selected) = CompletionPort::open(backend, &io).map_err(StartError::System)?;
         tracing::info!(
-            backend = choice.backend,
-            layout = %choice.layout,
-            io_workers = choice.io_workers,
-            reason = choice.reason,
+            backend = selected.backend,
+            layout = %selected.layout,
+            io_workers = selected.io_workers,
+            reason = selected.reason,
             "completion port open"
         );
-        let shared = Arc::new(Shared::new((port, choice), self.options, self.tuning));
+        let shared = Arc::new(Shared::new((port, selected), self.options, self.tuning));
         let started = start(&shared, self.handler, self.listeners);
         if started.is_err() {
             shared.listeners.clear();
@@ -103,7 +103,7 @@ fn start<H: Handler>(
 
 /// Starts the workers. If one cannot be started, those that run are ended and awaited.
 fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
-    let workers = shared.choice.io_workers;
+    let workers = shared.selected.io_workers;
     let markers: Vec<Arc<CallbackMarker>> = (0..workers).map(|_| Arc::default()).collect();
     for (number, marker) in markers.iter().enumerate() {
         let name = format!("posthouse-io-{number}");
@@ -125,7 +125,7 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
         }
     }
     // In simulation no time passes while a callback runs: there is nothing to watch.
-    if shared.options.handler_overrun_ms > 0 && shared.choice.backend != "simulation" {
+    if shared.options.handler_overrun_ms > 0 && shared.selected.backend != "simulation" {
         let limit = Duration::from_millis(shared.options.handler_overrun_ms);
         let ended = shared.lifecycle.ended().clone();
         let mut watchdog = Watchdog::new(markers, limit, shared.stats.clone(), ended);

@@ -2,8 +2,9 @@
 
 use std::any::Any;
 
-use crate::close::{DisconnectReason, HandlerResult};
+use crate::close::HandlerResult;
 use crate::directory::Directory;
+use crate::disconnect::DisconnectReason;
 use crate::message::Message;
 use crate::output::Output;
 use crate::responder::{OfferResponder, Responder};

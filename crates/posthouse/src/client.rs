@@ -6,8 +6,9 @@ use std::time::Duration;
 use posthouse_io::sim::Network;
 
 use crate::builder::Builder;
-use crate::close::{Close, DisconnectReason, HandlerResult};
+use crate::close::{Close, HandlerResult};
 use crate::directory::Directory;
+use crate::disconnect::DisconnectReason;
 use crate::endpoint::Endpoint;
 use crate::error::{ConnectError, RequestError, RunError, SendError, StartError, WouldDeadlock};
 use crate::handler::Handler;
@@ -102,7 +103,7 @@ struct ReceiveQueue {
     /// Files that are over and not yet asked for.
     transfers: Vec<FinishedTransfer>,
     ended: Option<DisconnectReason>,
-    bell: Option<posthouse_io::Notify>,
+    notify: Option<posthouse_io::Notify>,
 }
 
 impl ReceiveQueue {
@@ -116,13 +117,13 @@ struct Collect(Arc<Mutex<ReceiveQueue>>);
 
 impl Collect {
     fn change(&self, change: impl FnOnce(&mut ReceiveQueue)) {
-        let bell = {
+        let notify = {
             let mut queue = lock(&self.0);
             change(&mut queue);
-            queue.bell.clone()
+            queue.notify.clone()
         };
-        if let Some(bell) = bell {
-            bell.notify_all();
+        if let Some(notify) = notify {
+            notify.notify_all();
         }
     }
 }
@@ -204,7 +205,7 @@ impl Client {
             builder = builder.network(network);
         }
         let endpoint = builder.start()?;
-        lock(&queue).bell = Some(endpoint.bell().clone());
+        lock(&queue).notify = Some(endpoint.notify().clone());
         let close_timeout_ms = target.options.close_timeout_ms;
         let peer = endpoint.connect(target, ())?;
         let client = Self { endpoint, peer, close_timeout_ms, queue };
@@ -223,7 +224,7 @@ impl Client {
         timeout: Option<Duration>,
         mut ready: impl FnMut(&mut ReceiveQueue) -> Option<T>,
     ) -> Option<T> {
-        self.endpoint.bell().wait_until(timeout, || ready(&mut lock(&self.queue)))
+        self.endpoint.notify().wait_until(timeout, || ready(&mut lock(&self.queue)))
     }
 
     fn may_wait() -> Result<(), ClientError> {
@@ -244,7 +245,7 @@ impl Client {
             Err(error) => Some(Err(error.into())),
         };
         loop {
-            // The bell rings when there is room; nobody rings for the end of `Busy`.
+            // Room notifies; the end of `Busy` does not, so the wait is short.
             if let Some(sent) = self.wait(Some(BUSY_RETRY), &mut send) {
                 return sent;
             }
@@ -294,13 +295,13 @@ impl Client {
     ) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
         let answer = Arc::<Mutex<Option<Result<OwnedMessage, RequestError>>>>::default();
-        let (slot, bell) = (answer.clone(), self.endpoint.bell().clone());
+        let (slot, notify) = (answer.clone(), self.endpoint.notify().clone());
         let payload = payload.to_vec();
         let asked = self.endpoint.run(self.peer, move |peer| {
             peer.request(kind, &payload, timeout, move |_, reply| {
                 let reply = reply.map(|m| m.to_owned());
                 *lock(&slot) = Some(reply);
-                bell.notify_all();
+                notify.notify_all();
                 Ok(())
             });
             Ok(())
@@ -379,11 +380,11 @@ impl Client {
         loop {
             let after = all.last().map(|entry| entry.name.to_string()).unwrap_or_default();
             let page = Arc::<Mutex<Option<Result<Vec<FileEntry>, TransferError>>>>::default();
-            let (slot, bell) = (page.clone(), self.endpoint.bell().clone());
+            let (slot, notify) = (page.clone(), self.endpoint.notify().clone());
             self.on_strand(move |peer| {
                 peer.list_files(&after, move |_, listed| {
                     *lock(&slot) = Some(listed);
-                    bell.notify_all();
+                    notify.notify_all();
                     Ok(())
                 });
             })?;
@@ -408,11 +409,11 @@ impl Client {
     ) -> Result<T, ClientError> {
         Self::may_wait()?;
         let result = Arc::new(Mutex::new(None));
-        let (slot, bell) = (result.clone(), self.endpoint.bell().clone());
+        let (slot, notify) = (result.clone(), self.endpoint.notify().clone());
         let posted = self.endpoint.run(self.peer, move |peer| {
             let value = run(peer);
             *lock(&slot) = Some(value);
-            bell.notify_all();
+            notify.notify_all();
             Ok(())
         });
         if posted == Err(RunError::NotConnected) {

@@ -20,9 +20,10 @@ use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome, Socket};
 use posthouse_wire::Session;
 
 use crate::callbacks::Callbacks;
-use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
+use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
 use crate::connection::output::{FreeList, Output};
+use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 use crate::id::{Operation, PeerId, pack};
 use crate::mailbox::{PeerPost, PeerTask};
@@ -317,7 +318,7 @@ impl Connection {
             strand.over_high = false;
             strand.gate(cx).clear_refused();
             if strand.phase == Phase::Open {
-                strand.call(cx, |callbacks, output| callbacks.writable(output));
+                strand.run_callback(cx, |callbacks, output| callbacks.writable(output));
             }
         }
     }
@@ -339,7 +340,7 @@ impl Connection {
             PeerPost::OfferAnswer { id, answer } => strand.on_offer_answer(cx, id, *answer),
             PeerPost::Run(task) => {
                 if strand.phase == Phase::Open {
-                    strand.call(cx, task);
+                    strand.run_callback(cx, task);
                 }
             }
             PeerPost::Close(close) => {
@@ -382,7 +383,7 @@ impl Connection {
 impl Strand {
     /// Runs a callback, with everything that goes with it: the watchdog can see it, a panic is
     /// contained, and what it asked for happens after it.
-    pub(crate) fn call(
+    pub(crate) fn run_callback(
         &mut self,
         cx: &mut Context<'_>,
         callback: impl FnOnce(&mut dyn Callbacks, PeerOutput<'_>) -> HandlerResult,

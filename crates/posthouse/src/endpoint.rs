@@ -55,7 +55,7 @@ impl<H: Handler> Clone for Endpoint<H> {
 impl<H: Handler> fmt::Debug for Endpoint<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
-            .field("backend", &self.shared.choice.backend)
+            .field("backend", &self.shared.selected.backend)
             .field("listening", &self.addresses())
             .finish_non_exhaustive()
     }
@@ -201,17 +201,17 @@ impl<H: Handler> Endpoint<H> {
 
     /// Returns the name of the backend that does the I/O.
     pub fn backend(&self) -> &'static str {
-        self.shared.choice.backend
+        self.shared.selected.backend
     }
 
     /// Returns the reason why this backend does it.
     pub fn backend_reason(&self) -> &str {
-        &self.shared.choice.reason
+        &self.shared.selected.reason
     }
 
     /// Returns the layout: pinned or shared.
     pub fn layout(&self) -> Layout {
-        match self.shared.choice.layout {
+        match self.shared.selected.layout {
             posthouse_io::Layout::Pinned => Layout::Pinned,
             posthouse_io::Layout::Shared => Layout::Shared,
         }
@@ -457,8 +457,8 @@ impl<H: Handler> Endpoint<H> {
         self.shared.lifecycle.has_ended()
     }
 
-    pub(crate) fn bell(&self) -> &posthouse_io::Notify {
-        &self.shared.lifecycle.bell
+    pub(crate) fn notify(&self) -> &posthouse_io::Notify {
+        &self.shared.lifecycle.notify
     }
 }
 

@@ -3,8 +3,9 @@
 use std::any::Any;
 
 use crate::callbacks::{Callbacks, ErasedHandler};
-use crate::close::{DisconnectReason, HandlerResult};
+use crate::close::HandlerResult;
 use crate::directory::Directory;
+use crate::disconnect::DisconnectReason;
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
 use crate::message::Message;

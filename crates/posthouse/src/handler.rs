@@ -1,7 +1,8 @@
 //! The behavior of connections, written by the user.
 
-use crate::close::{Close, DisconnectReason, HandlerResult};
+use crate::close::{Close, HandlerResult};
 use crate::directory::Directory;
+use crate::disconnect::DisconnectReason;
 use crate::endpoint::Endpoint;
 use crate::message::Message;
 use crate::peer::Peer;

@@ -37,6 +37,7 @@ mod close;
 mod config;
 mod connection;
 mod directory;
+mod disconnect;
 mod endpoint;
 mod erased;
 mod error;
@@ -71,8 +72,9 @@ mod worker;
 
 pub use builder::Builder;
 pub use client::{Client, ClientError};
-pub use close::{Close, DisconnectKind, DisconnectReason, Fault, HandlerResult, OrClose};
+pub use close::{Close, HandlerResult, OrClose};
 pub use directory::Directory;
+pub use disconnect::{DisconnectKind, DisconnectReason, Fault};
 pub use endpoint::Endpoint;
 pub use error::{
     ConnectError, ListenError, RequestError, RunError, SendError, StartError, WouldDeadlock,

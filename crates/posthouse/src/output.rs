@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::close::{Close, DisconnectKind, DisconnectReason, HandlerResult};
+use crate::close::{Close, HandlerResult};
 use crate::connection::output::FreeList;
 use crate::connection::{Phase, Strand};
+use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::{RequestError, SendError};
 use crate::responder::Answer;
 use crate::shared::Shared;

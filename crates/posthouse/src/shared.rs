@@ -40,7 +40,7 @@ pub(crate) enum ReceiveStrategy {
 
 pub(crate) struct Shared {
     pub(crate) port: CompletionPort,
-    pub(crate) choice: Selected,
+    pub(crate) selected: Selected,
     pub(crate) options: EndpointOptions,
     pub(crate) tuning: Tuning,
     pub(crate) receive_strategy: ReceiveStrategy,
@@ -77,17 +77,17 @@ pub(crate) struct Lifecycle {
     workers: AtomicUsize,
     /// True exactly when the last worker has ended.
     ended: Arc<AtomicBool>,
-    pub(crate) bell: Notify,
+    pub(crate) notify: Notify,
 }
 
 impl Lifecycle {
-    pub(crate) fn new(workers: usize, bell: Notify) -> Self {
+    pub(crate) fn new(workers: usize, notify: Notify) -> Self {
         Self {
             deadline_ns: AtomicU64::new(0),
             notified_level: AtomicU8::new(0),
             workers: AtomicUsize::new(workers),
             ended: Arc::default(),
-            bell,
+            notify,
         }
     }
 
@@ -165,17 +165,17 @@ const MAX_HANDLERS: u32 = 1 << 15;
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("backend", &self.choice.backend).finish_non_exhaustive()
+        f.debug_struct("Shared").field("backend", &self.selected.backend).finish_non_exhaustive()
     }
 }
 
 impl Shared {
     pub(crate) fn new(
-        (port, choice): (CompletionPort, Selected),
+        (port, selected): (CompletionPort, Selected),
         options: EndpointOptions,
         tuning: Tuning,
     ) -> Self {
-        let shared = choice.layout == Layout::Shared;
+        let shared = selected.layout == Layout::Shared;
         let lanes = port.lanes();
         let pending = tuning.pending_reads as u8;
         Self {
@@ -194,7 +194,7 @@ impl Shared {
             stats: Arc::default(),
             assembly_budget: AssemblyBudget::default(),
             hash_cache: HashCache::default(),
-            lifecycle: Lifecycle::new(choice.io_workers, port.notify()),
+            lifecycle: Lifecycle::new(selected.io_workers, port.notify()),
             faults_logged: RateLimitedLog::default(),
             abandoned_logged: RateLimitedLog::default(),
             missing_logged: AtomicBool::new(false),
@@ -202,7 +202,7 @@ impl Shared {
             guard: OnceLock::new(),
             options,
             tuning,
-            choice,
+            selected,
             port,
         }
     }
@@ -315,13 +315,13 @@ impl Shared {
             }
             self.lifecycle.ended.store(true, Ordering::Release);
             self.port.wake_background();
-            self.lifecycle.bell.notify_all();
+            self.lifecycle.notify.notify_all();
         }
     }
 
     /// Waits until the last worker has ended and the port is drained.
     pub(crate) fn wait_for_end(&self) {
-        self.lifecycle.bell.wait_until(None, || self.lifecycle.has_ended().then_some(()));
+        self.lifecycle.notify.wait_until(None, || self.lifecycle.has_ended().then_some(()));
         let drained = self.port.drain(Duration::from_secs(10));
         if drained.leaked > 0 || drained.workers > 0 {
             tracing::error!(?drained, "the system still holds something: it is leaked");

@@ -2,7 +2,7 @@
 
 use posthouse_io::Counters;
 
-use crate::close::{DisconnectReason, Fault};
+use crate::disconnect::{DisconnectReason, Fault};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A counter that many threads add to.

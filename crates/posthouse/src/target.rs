@@ -5,7 +5,7 @@ use std::fmt;
 use posthouse_io::{AddressError, Name};
 use posthouse_wire::{Framing, Key};
 
-use crate::close::DisconnectReason;
+use crate::disconnect::DisconnectReason;
 use crate::id::PeerId;
 use crate::options::ConnectionOptions;
 use crate::sync::Arc;

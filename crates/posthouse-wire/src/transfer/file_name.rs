@@ -137,16 +137,6 @@ impl FileName {
     }
 }
 
-/// Returns the name of a receiver's part file, which holds what has come of a file: the same for
-/// the same name, size and time, another for every other.
-pub fn part_file_name(name: &FileName, size: u64, modified_ms: Option<i64>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&size.to_le_bytes());
-    hasher.update(&modified_ms.unwrap_or(i64::MIN).to_le_bytes());
-    hasher.update(name.as_str().as_bytes());
-    hasher.finalize().to_hex()[..32].to_owned()
-}
-
 /// What an error keeps: one character more than it shows, so that it knows that there are more.
 fn shown(of: &str) -> Box<str> {
     let end = of.char_indices().nth(MAX_SHOWN_CHARS + 1).map_or(of.len(), |(at, _)| at);

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use posthouse_io::{Cancel, Error, Failure, Op};
 
 use super::{ColdState, Connection, Context, Phase, Strand};
-use crate::close::{Close, DisconnectKind, DisconnectReason, Fault, How};
+use crate::close::{Close, How};
+use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 use crate::error::RequestError;
 use crate::id::Operation;
 use crate::target::ConnectFailure;
@@ -166,7 +167,7 @@ impl Strand {
         let mut cold = self.cold.take().unwrap_or_default();
         while let Some((_, pending)) = cold.requests.pop_first() {
             let reply = Err(RequestError::Disconnected);
-            self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
+            self.run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
         }
         for group in &cold.groups {
             group.remove(self.id);
@@ -178,13 +179,13 @@ impl Strand {
         cx.shared.stats.ended(&why, self.notified);
         self.log_end(cx, &why);
         if std::mem::take(&mut self.notified) {
-            self.call(cx, |callbacks, output| {
+            self.run_callback(cx, |callbacks, output| {
                 callbacks.disconnected(output, &why);
                 Ok(())
             });
         } else if let Some(plan) = cold.plan.take() {
             let failure = ConnectFailure { id: self.id, target: plan.into_target(), reason: *why };
-            self.call(cx, |callbacks, _| {
+            self.run_callback(cx, |callbacks, _| {
                 callbacks.connect_failed(&failure);
                 Ok(())
             });

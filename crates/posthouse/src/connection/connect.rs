@@ -3,7 +3,8 @@
 use posthouse_io::{Address, Error, NewSocket, Op, Outcome as IoOutcome};
 
 use super::{Context, Phase, Strand};
-use crate::close::{Close, DisconnectKind, DisconnectReason};
+use crate::close::Close;
+use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::gate::SendTerms;
 use crate::id::Operation;
 use crate::registry::ConnectionStats;
@@ -180,7 +181,7 @@ impl Strand {
         self.gate(cx).open();
         cx.shared.everyone.join(self.id);
         cx.shared.stats.connected.add(1);
-        self.call(cx, |callbacks, output| callbacks.connected(output));
+        self.run_callback(cx, |callbacks, output| callbacks.connected(output));
     }
 
     /// The handler has admitted the peer.

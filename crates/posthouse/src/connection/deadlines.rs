@@ -5,11 +5,12 @@ use std::time::Duration;
 use posthouse_wire::{FrameRateLimits, MIN_BYTES_PER_SECOND, RATE_GRACE, bye_code as code};
 
 use super::{Connection, Context, Phase};
-use crate::close::{Close, DisconnectKind, DisconnectReason};
+use crate::close::Close;
+use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 
 impl Connection {
-    fn pace_limits(frame_ms: u64) -> FrameRateLimits {
+    fn frame_rate_limits(frame_ms: u64) -> FrameRateLimits {
         FrameRateLimits {
             max_frame_time: Duration::from_millis(frame_ms),
             grace: RATE_GRACE,
@@ -28,7 +29,7 @@ impl Connection {
         let strand = &self.strand;
         let options = &strand.config.options;
         let live = strand.phase <= Phase::Open;
-        let pace = self.input.pace.as_ref().filter(|_| live && strand.takes_messages());
+        let frame_rate = self.input.frame_rate.as_ref().filter(|_| live && strand.takes_messages());
         let cold = strand.cold.as_ref().filter(|_| live);
         let requests = cold.and_then(|e| e.requests.values().map(|r| r.until).min());
         let tasks = cold.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
@@ -37,7 +38,9 @@ impl Connection {
             strand.retry_at,
             strand.stall.map(|(at, _)| at).filter(|_| strand.phase < Phase::Joining),
             self.heartbeat_deadline(),
-            pace.and_then(|pace| pace.deadline(&Self::pace_limits(options.frame_timeout_ms))),
+            frame_rate.and_then(|frame_rate| {
+                frame_rate.deadline(&Self::frame_rate_limits(options.frame_timeout_ms))
+            }),
             requests,
             tasks,
             strand.transfers_deadline().filter(|_| live && strand.takes_messages()),
@@ -72,7 +75,7 @@ impl Connection {
             self.on_phase_deadline(cx);
         }
         self.check_heartbeat(cx);
-        self.check_pace(cx);
+        self.check_frame_rate(cx);
         self.check_stall(cx);
         self.expire_requests(cx);
         self.run_tasks(cx);
@@ -148,12 +151,12 @@ impl Connection {
     }
 
     /// A frame that has begun must go on. While this side does not read, its time stands still.
-    fn check_pace(&mut self, cx: &mut Context<'_>) {
-        let limits = Self::pace_limits(self.strand.config.options.frame_timeout_ms);
-        let Some(pace) = &mut self.input.pace else { return };
+    fn check_frame_rate(&mut self, cx: &mut Context<'_>) {
+        let limits = Self::frame_rate_limits(self.strand.config.options.frame_timeout_ms);
+        let Some(frame_rate) = &mut self.input.frame_rate else { return };
         if !self.strand.takes_messages() {
-            **pace = posthouse_wire::FrameRate::began(cx.now);
-        } else if let Err(violation) = pace.check(cx.now, &limits) {
+            **frame_rate = posthouse_wire::FrameRate::began(cx.now);
+        } else if let Err(violation) = frame_rate.check(cx.now, &limits) {
             self.strand.on_violation(cx, &violation);
         }
     }
@@ -179,7 +182,8 @@ impl Connection {
         {
             let pending = cold.requests.remove(&id).expect("just found");
             let reply = Err(RequestError::TimedOut);
-            self.strand.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
+            self.strand
+                .run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
         }
     }
 
@@ -193,7 +197,7 @@ impl Connection {
             && *number < last
         {
             let task = cold.tasks.pop_first().expect("just seen").1;
-            self.strand.call(cx, task);
+            self.strand.run_callback(cx, task);
         }
     }
 }

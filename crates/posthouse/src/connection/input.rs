@@ -12,7 +12,7 @@ pub(super) struct Input {
     /// Boxed: most connections hold nothing most of the time.
     backlog: Option<Box<Backlog>>,
     /// The rate at which the frame that has begun arrives.
-    pub(super) pace: Option<Box<FrameRate>>,
+    pub(super) frame_rate: Option<Box<FrameRate>>,
     /// Bytes that the reader's partial frame counts in the endpoint's budget.
     pub(super) budgeted_bytes: usize,
     /// The sequence number of the next receive to submit.
@@ -144,6 +144,6 @@ impl Input {
         }
         self.free_if_empty(free);
         self.reader = Reader::default();
-        self.pace = None;
+        self.frame_rate = None;
     }
 }

@@ -7,8 +7,9 @@ use posthouse_wire::{
 
 use super::input::{Chunk, End};
 use super::{Connection, Context, Phase, Strand};
-use crate::close::{Close, DisconnectKind, DisconnectReason};
+use crate::close::Close;
 use crate::config::MAX_UNADMITTED_PAYLOAD_BYTES;
+use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 use crate::id::Operation;
 use crate::message::Message;
@@ -150,13 +151,13 @@ impl Connection {
             match next {
                 Ok(Some(frame)) => {
                     budget.messages -= 1;
-                    self.input.pace = None;
+                    self.input.frame_rate = None;
                     strand.on_frame(cx, frame);
                 }
                 Ok(None) => {
                     if self.input.reader.is_partial() {
                         let begun = || Box::new(FrameRate::began(cx.now));
-                        self.input.pace.get_or_insert_with(begun).progress(used);
+                        self.input.frame_rate.get_or_insert_with(begun).progress(used);
                     }
                     return Delivered::Whole;
                 }
@@ -310,7 +311,7 @@ impl Strand {
         }
         if self.counts_message(cx, kind) {
             let message = Message { kind, payload };
-            self.call(cx, |callbacks, output| callbacks.received(output, message));
+            self.run_callback(cx, |callbacks, output| callbacks.received(output, message));
         }
     }
 
@@ -381,7 +382,7 @@ impl Strand {
         let (shared, peer) = (cx.shared, self.id);
         let message = Message { kind, payload };
         let mut frame = std::mem::take(&mut cx.worker.control);
-        self.call(cx, |callbacks, mut output| {
+        self.run_callback(cx, |callbacks, mut output| {
             let mut responder = Responder::new(shared, (peer, id), limit, &mut frame);
             let result = callbacks.requested(output.reborrow(), message, &mut responder);
             let answer = responder.finish();
@@ -413,7 +414,7 @@ impl Strand {
             }
         };
         cx.worker.marker.set_kind(kind);
-        self.call(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
+        self.run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
     }
 
     fn on_bad_frame(&mut self, cx: &mut Context<'_>, error: &FrameError) {

@@ -374,7 +374,8 @@ impl TransferCx<'_, '_> {
             }
         }
         let transfer = FinishedTransfer { progress, result };
-        self.strand.call(self.cx, |callbacks, output| callbacks.transferred(output, &transfer));
+        self.strand
+            .run_callback(self.cx, |callbacks, output| callbacks.transferred(output, &transfer));
     }
 
     /// Asks the handler; its answer counts unless the call failed.
@@ -383,7 +384,7 @@ impl TransferCx<'_, '_> {
         call: impl FnOnce(&mut dyn Callbacks, Output<'_>) -> Result<T, Reject>,
     ) -> Result<T, Reject> {
         let mut answer = Err(Reject::new("internal error"));
-        self.strand.call(self.cx, |callbacks, output| {
+        self.strand.run_callback(self.cx, |callbacks, output| {
             answer = call(callbacks, output);
             Ok(())
         });
@@ -638,8 +639,9 @@ impl Transfers {
                 tcx.notify(get.progress, Err(gone()));
             }
             while let Some((_, list)) = self.lists.pop_first() {
-                tcx.strand
-                    .call(tcx.cx, |callbacks, output| (list.then)(callbacks, output, Err(gone())));
+                tcx.strand.run_callback(tcx.cx, |callbacks, output| {
+                    (list.then)(callbacks, output, Err(gone()))
+                });
             }
             self.offers.clear();
         }
@@ -683,8 +685,9 @@ impl Transfers {
         while let Some((id, _)) = self.lists.iter().find(|(_, list)| list.until <= now) {
             let id = *id;
             let list = self.lists.remove(&id).expect("just found");
-            tcx.strand
-                .call(tcx.cx, |callbacks, output| (list.then)(callbacks, output, Err(expired())));
+            tcx.strand.run_callback(tcx.cx, |callbacks, output| {
+                (list.then)(callbacks, output, Err(expired()))
+            });
         }
         while let Some((id, _)) = self.offers.iter().find(|(_, offer)| offer.until <= now) {
             let id = *id;
@@ -708,7 +711,8 @@ fn fail_command(tcx: &mut TransferCx<'_, '_>, command: TransferCommand, error: T
             tcx.notify(progress, Err(error));
         }
         TransferCommand::List { then, .. } => {
-            tcx.strand.call(tcx.cx, |callbacks, output| then(callbacks, output, Err(error)));
+            tcx.strand
+                .run_callback(tcx.cx, |callbacks, output| then(callbacks, output, Err(error)));
         }
         TransferCommand::Cancel(_) => {}
     }

@@ -181,22 +181,6 @@ fn an_error_names_the_part_and_cannot_forge_a_line() {
     assert!(text(&"\u{e0001}".repeat(300)).len() < 20 * MAX_SHOWN_CHARS);
 }
 
-#[test]
-fn a_part_has_a_name_of_its_own_for_every_file() {
-    let name = |name: &str| FileName::parse(name).unwrap();
-    let first = part_file_name(&name("a"), 1, Some(2));
-    assert_eq!(first, part_file_name(&name("a"), 1, Some(2)));
-    assert!(first.len() == 32 && first.bytes().all(|b| b.is_ascii_hexdigit()));
-    for other in [
-        part_file_name(&name("b"), 1, Some(2)),
-        part_file_name(&name("a"), 2, Some(2)),
-        part_file_name(&name("a"), 1, Some(3)),
-        part_file_name(&name("a"), 1, None),
-    ] {
-        assert_ne!(first, other);
-    }
-}
-
 /// Bytes of text that come close to every rule, more often than random ones would.
 fn piece() -> impl Strategy<Value = String> {
     let words = [

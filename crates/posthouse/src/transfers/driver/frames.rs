@@ -197,9 +197,9 @@ impl Transfers {
             return tcx.notify(get.progress, Err(error));
         }
         if let Some(list) = self.lists.remove(&id) {
-            return tcx
-                .strand
-                .call(tcx.cx, |callbacks, output| (list.then)(callbacks, output, Err(error)));
+            return tcx.strand.run_callback(tcx.cx, |callbacks, output| {
+                (list.then)(callbacks, output, Err(error))
+            });
         }
         if self.offers.remove(&id).is_some() {
             return; // the program's answer comes too late

@@ -25,7 +25,8 @@ impl Transfers {
             self.lists.insert(id, PendingList { then, until });
         } else {
             let error = TransferError::here(TransferErrorKind::BadName, "");
-            tcx.strand.call(tcx.cx, |callbacks, output| then(callbacks, output, Err(error)));
+            tcx.strand
+                .run_callback(tcx.cx, |callbacks, output| then(callbacks, output, Err(error)));
         }
     }
 
@@ -43,7 +44,8 @@ impl Transfers {
             Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
         });
         let entries = entries.collect();
-        tcx.strand.call(tcx.cx, |callbacks, output| (list.then)(callbacks, output, Ok(entries)));
+        tcx.strand
+            .run_callback(tcx.cx, |callbacks, output| (list.then)(callbacks, output, Ok(entries)));
     }
 
     /// The peer asks.

@@ -1,0 +1,167 @@
+//! The reasons for which a connection ended.
+
+use std::fmt;
+use std::time::Duration;
+
+use posthouse_wire::{Bye, Escaped};
+
+/// The side whose doing the end of a connection was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The peer ended, reset, broke the protocol, was too slow or went silent.
+    Peer,
+    /// This program closed the connection, sent what cannot be sent, or a callback panicked.
+    Local,
+    /// The network or a resource of the system failed.
+    System,
+}
+
+/// The reason for which a connection ended, and what was left unsent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisconnectReason {
+    pub(crate) kind: DisconnectKind,
+    pub(crate) detail: Box<str>,
+    pub(crate) unsent_bytes: u64,
+    /// The peer's goodbye.
+    pub(crate) bye: Option<Box<Bye>>,
+    pub(crate) fault: Fault,
+}
+
+/// The event that ended a connection, for code that decides by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DisconnectKind {
+    /// The peer ended its stream, or said goodbye.
+    Ended,
+    /// The peer reset the connection.
+    Reset,
+    /// The peer broke the protocol: a frame too large, an unknown one, one out of state.
+    Protocol,
+    /// The peer did not prove the key, or was not admitted in time.
+    NotAdmitted,
+    /// The peer was silent for longer than the heartbeat allows.
+    Silent,
+    /// The peer sent a frame, or took our output, too slowly.
+    TooSlow,
+    /// The peer did not read, and the send queue reached its bound.
+    QueueFull,
+    /// A bound of the endpoint was reached (memory for partial frames).
+    Busy,
+    /// The program closed it.
+    Closed,
+    /// The endpoint shuts down.
+    Shutdown,
+    /// A callback sent an invalid message: too large, or a kind or delimiter not allowed.
+    Unsendable,
+    /// The system failed: see the text.
+    System,
+    /// No connection was made to any address of the target, or not in time.
+    Unreachable,
+    /// A callback panicked.
+    Panicked,
+}
+
+impl DisconnectKind {
+    fn fault(self) -> Fault {
+        use DisconnectKind as Kind;
+        match self {
+            Kind::Ended
+            | Kind::Reset
+            | Kind::Protocol
+            | Kind::NotAdmitted
+            | Kind::Silent
+            | Kind::TooSlow
+            | Kind::QueueFull => Fault::Peer,
+            Kind::Closed | Kind::Shutdown | Kind::Unsendable | Kind::Panicked => Fault::Local,
+            Kind::System | Kind::Unreachable | Kind::Busy => Fault::System,
+        }
+    }
+}
+
+impl DisconnectReason {
+    pub(crate) fn new(kind: DisconnectKind, detail: impl Into<Box<str>>) -> Self {
+        Self { kind, detail: detail.into(), unsent_bytes: 0, bye: None, fault: kind.fault() }
+    }
+
+    /// The peer said goodbye.
+    pub(crate) fn goodbye(bye: Bye) -> Self {
+        // Not escaped here: `Display` does it.
+        let colon = if bye.text.is_empty() { "" } else { ": " };
+        let text = format!("it said goodbye with code {}{colon}{}", bye.code, bye.text);
+        Self { bye: Some(Box::new(bye)), ..Self::new(DisconnectKind::Ended, text) }
+    }
+
+    /// Returns the event that ended the connection.
+    pub fn kind(&self) -> DisconnectKind {
+        self.kind
+    }
+
+    /// Returns the side whose doing it was.
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// Returns the code of the peer's goodbye, if it said one: see PROTOCOL.md, or the
+    /// application's own from 1000 on.
+    pub fn code(&self) -> Option<u16> {
+        self.bye.as_ref().map(|bye| bye.code)
+    }
+
+    /// Returns the text of the peer's goodbye, if it said one: at most 512 bytes, in the peer's own
+    /// words, not escaped.
+    pub fn text(&self) -> Option<&str> {
+        self.bye.as_ref().map(|bye| bye.text.as_str())
+    }
+
+    /// Returns the time for which the peer's goodbye asks this side to stay away, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.bye.as_ref().and_then(|bye| bye.retry_after)
+    }
+
+    /// Returns the number of bytes that were queued for the peer and never handed to the system.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes
+    }
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use DisconnectKind as Kind;
+        f.write_str(match self.kind {
+            Kind::Ended => "the peer ended the connection",
+            Kind::Reset => "the peer reset the connection",
+            Kind::Protocol => "the peer broke the protocol",
+            Kind::NotAdmitted => "the peer was not admitted",
+            Kind::Silent => "the peer went silent",
+            Kind::TooSlow => "the peer was too slow",
+            Kind::QueueFull => "the peer does not read and the send queue is full",
+            Kind::Busy => "a bound of the endpoint was reached",
+            Kind::Closed => "closed by the program",
+            Kind::Shutdown => "the endpoint shuts down",
+            Kind::Unsendable => "the program sent an invalid message",
+            Kind::System => "the system failed",
+            Kind::Unreachable => "the address could not be reached",
+            Kind::Panicked => "a callback panicked",
+        })?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", Escaped(&*self.detail))?;
+        }
+        if self.unsent_bytes > 0 {
+            write!(f, " ({} bytes unsent)", self.unsent_bytes)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_cannot_forge_a_line_of_the_log_and_reads_well() {
+        let text = "\"bye\"\r\nERROR \u{202e}x\u{1b}[2J";
+        let reason = DisconnectReason::new(DisconnectKind::Ended, text);
+        let text = "the peer ended the connection: \"bye\"\\r\\nERROR \\u{202e}x\\u{1b}[2J";
+        assert_eq!(reason.to_string(), text);
+    }
+}
