@@ -15,8 +15,18 @@ use crate::target::Target;
 /// The largest payload of a peer that is not admitted, or has not said hello where it must.
 pub(crate) const MAX_UNADMITTED_PAYLOAD_BYTES: usize = 16 * 1024;
 
+/// Which side of a connection this endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A peer connected to a listener.
+    Accepts,
+    /// This endpoint connects to a target.
+    Connects,
+}
+
 /// The configuration of a connection.
 pub(crate) struct ConnectionConfig {
+    pub(crate) role: Role,
     pub(crate) handler: HandlerId,
     /// The name of the listener or of the target.
     pub(crate) origin: Arc<str>,
@@ -43,7 +53,8 @@ impl ConnectionConfig {
         let hello = if required { HelloPolicy::Required } else { HelloPolicy::Optional };
         let session = session(hello, key, Box::default(), options);
         let origin = listener.origin();
-        Ok(Self::new(handler, origin, &listener.framing, session, options, (sends, tuning)))
+        let role = Role::Accepts;
+        Ok(Self::new(role, handler, origin, &listener.framing, session, options, (sends, tuning)))
     }
 
     pub(crate) fn for_target(
@@ -56,10 +67,12 @@ impl ConnectionConfig {
         let hello = if target.hello { HelloPolicy::Required } else { HelloPolicy::Never };
         let session = session(hello, target.key.as_ref(), target.credential.clone(), options);
         let origin = target.origin();
-        Ok(Self::new(handler, origin, &target.framing, session, options, (sends, tuning)))
+        let role = Role::Connects;
+        Ok(Self::new(role, handler, origin, &target.framing, session, options, (sends, tuning)))
     }
 
     fn new(
+        role: Role,
         handler: HandlerId,
         origin: Arc<str>,
         framing: &Framing,
@@ -72,7 +85,7 @@ impl ConnectionConfig {
         let send = sends.entry(framing, options.send_queue_bytes);
         let queue_high_bytes = tuning.queue_high_bytes.min(options.send_queue_bytes);
         let options = options.clone();
-        Arc::new(Self { handler, origin, wire, session, options, queue_high_bytes, send })
+        Arc::new(Self { role, handler, origin, wire, session, options, queue_high_bytes, send })
     }
 
     pub(crate) fn is_native(&self) -> bool {

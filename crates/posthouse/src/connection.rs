@@ -1,8 +1,8 @@
 //! One connection: its state, and the one entry through which everything that happens to it comes.
 //!
-//! Whoever holds a `&mut Connection` is on its strand. The life of a connection is a [`Phase`];
-//! each phase says what may start. Closing is a join: nothing new is started, what is in flight is
-//! awaited, the handle is closed, the handler is told once, the slot is recycled.
+//! Whoever holds a `&mut Connection` is on its strand. The life of a connection is a [`Phase`],
+//! which carries what the connection has in it. Closing is a join: nothing new is started, what is
+//! in flight is awaited, the handles are closed, the handler is told once, the slot is recycled.
 
 mod abandon;
 mod close;
@@ -12,16 +12,17 @@ mod input;
 pub(crate) mod output;
 mod phase;
 mod receive;
+mod send;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome, Socket};
+use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome};
 use posthouse_wire::Session;
 
 use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, Role};
 use crate::connection::output::{FreeList, Output};
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
@@ -31,20 +32,15 @@ use crate::members::Members;
 use crate::message::Message;
 use crate::output::Output as PeerOutput;
 use crate::registry::ConnectionStats;
-use crate::send_config::SendLimits;
 use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::timers::Timers;
 use crate::transfers::driver::{TransferCommand, Transfers};
 use crate::watchdog::CallbackMarker;
 
-use connect::ConnectPlan;
 pub(crate) use input::FreeBacklogs;
 use input::Input;
-pub(crate) use phase::Phase;
-
-/// The native framing adds so much to a payload.
-const FRAME_OVERHEAD_BYTES: usize = 5;
+use phase::{Awaits, Phase};
 
 /// The context of a strand that runs: its lane, its worker, the time.
 pub(crate) struct Context<'a> {
@@ -113,7 +109,6 @@ pub(crate) struct Connection {
 
 /// Everything of a connection but its input, so that a callback can hold a message that borrows
 /// from the input and act on the rest.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each said what it means")]
 pub(crate) struct Strand {
     pub(crate) id: PeerId,
     pub(crate) config: Arc<ConnectionConfig>,
@@ -122,32 +117,20 @@ pub(crate) struct Strand {
     pub(crate) session: Session,
     pub(crate) output: Output,
     pub(crate) stats: Option<Arc<ConnectionStats>>,
-    pub(crate) phase: Phase,
+    phase: Phase,
     /// Rarely needed, so kept apart.
     pub(crate) cold: Option<Box<ColdState>>,
-    socket: Option<Socket>,
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
     /// True exactly from the moment the queue passed its high mark until it is below the low one.
-    pub(crate) over_high: bool,
-    /// True exactly while a turn is queued for what is left to deliver.
-    pub(crate) unfinished: bool,
-    /// True exactly while the handler has yet to admit the peer.
-    pub(crate) unadmitted: bool,
-    /// True exactly when `connected` has been called and `disconnected` has not.
-    notified: bool,
-    outgoing: bool,
+    over_high: bool,
+    /// Whether a turn is queued for what is left to deliver.
+    pub(crate) next_turn: NextTurn,
     /// Asked for by a callback; acted on when it returns.
-    pub(crate) requested_close: Option<Box<(Close, DisconnectReason)>>,
-    reason: Option<Box<DisconnectReason>>,
-    /// Operations in flight.
-    in_flight: u16,
-    /// True exactly while one of them is a look-up.
-    resolving: bool,
+    requested_close: Option<Box<(Close, DisconnectReason)>>,
+    in_flight: InFlight,
     /// Operations that were abandoned and have not ended since.
     abandoned: u16,
-    /// The deadline of the phase: connecting, opening, admission, closing.
-    pub(crate) phase_deadline: Option<Duration>,
     /// The earliest deadline that is armed with the worker; `MAX`: none.
     armed: Duration,
     /// The one that was the earliest before: it still is armed, and need not be again.
@@ -162,10 +145,24 @@ pub(crate) struct Strand {
     late_bytes: u64,
 }
 
+/// The operations of a connection that have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct InFlight {
+    all: u16,
+    /// How many of them are look-ups, which no cancel reaches.
+    look_ups: u16,
+}
+
+/// Whether a worker has queued another turn of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextTurn {
+    None,
+    Queued,
+}
+
 /// The state that few connections need.
 #[derive(Default)]
 pub(crate) struct ColdState {
-    plan: Option<ConnectPlan>,
     pub(crate) groups: Vec<Arc<Members>>,
     pub(crate) requests: BTreeMap<u32, PendingRequest>,
     next_request: u32,
@@ -196,9 +193,11 @@ impl Connection {
         id: PeerId,
         config: Arc<ConnectionConfig>,
         callbacks: Box<dyn Callbacks>,
-        outgoing: bool,
     ) -> Self {
-        let session = if outgoing { Session::connecting() } else { Session::accepted() };
+        let session = match config.role {
+            Role::Connects => Session::connecting(),
+            Role::Accepts => Session::accepted(),
+        };
         let strand = Strand {
             id,
             config,
@@ -208,19 +207,12 @@ impl Connection {
             stats: None,
             phase: Phase::New,
             cold: None,
-            socket: None,
             paused: false,
             over_high: false,
-            unfinished: false,
-            unadmitted: false,
-            notified: false,
-            outgoing,
+            next_turn: NextTurn::None,
             requested_close: None,
-            reason: None,
-            in_flight: 0,
-            resolving: false,
+            in_flight: InFlight::default(),
             abandoned: 0,
-            phase_deadline: None,
             armed: Duration::MAX,
             armed_before: Duration::MAX,
             retry_at: None,
@@ -237,7 +229,7 @@ impl Connection {
         match event {
             ConnectionEvent::Completion { operation, .. }
                 if self.strand.take_abandoned(operation) => {}
-            _ if self.strand.phase == Phase::Abandoned => {
+            _ if matches!(self.strand.phase, Phase::Abandoned) => {
                 let completes = matches!(event, ConnectionEvent::Completion { .. });
                 assert!(!completes, "{}: a completion for what was abandoned", self.strand.id);
             }
@@ -248,7 +240,7 @@ impl Connection {
             ConnectionEvent::Deadline(at) => self.on_deadline(cx, at),
             ConnectionEvent::Shutdown => self.strand.on_shutdown(cx),
             ConnectionEvent::Continue => {
-                self.strand.unfinished = false;
+                self.strand.next_turn = NextTurn::None;
                 self.deliver(cx);
             }
         }
@@ -264,62 +256,18 @@ impl Connection {
     ) {
         let strand = &mut self.strand;
         if !more {
-            assert!(strand.in_flight > 0, "{}: a terminal completion too many", strand.id);
-            strand.in_flight -= 1;
+            assert!(strand.in_flight.all > 0, "{}: a terminal completion too many", strand.id);
+            strand.in_flight.all -= 1;
         }
         match operation {
             Operation::Receive => self.on_receive(cx, sequence, more, outcome),
             Operation::Send => self.on_send(cx, outcome),
             Operation::Resolve => strand.on_resolved(cx, outcome),
-            Operation::Connect => strand.on_connect(cx, outcome),
-            Operation::Close => strand.on_closed(cx),
+            Operation::Connect => strand.on_connect(cx, sequence, outcome),
+            Operation::Close => strand.finish_when_closed(cx),
+            Operation::CloseAttempt => {}
             Operation::File => strand.on_file(cx, sequence, outcome),
             Operation::Accept | Operation::CloseListener => unreachable!("a listener's operation"),
-        }
-    }
-
-    fn on_send(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
-        let strand = &mut self.strand;
-        match outcome {
-            IoOutcome::Sent { bytes, gather } => {
-                if let Some(stats) = &strand.stats {
-                    stats.sent_bytes(bytes);
-                }
-                let sent = strand.output.sent(&mut cx.worker.free_list, bytes, gather);
-                if bytes == 0 {
-                    strand.retry_later(cx);
-                }
-                if sent.sendfile_bytes > 0 {
-                    cx.shared.stats.sendfile_bytes.add(sent.sendfile_bytes as u64);
-                }
-                if let Some(fault) = sent.fault {
-                    strand.on_chunk_fault(cx, fault);
-                }
-                if sent.all && strand.output.queued_bytes() == 0 {
-                    strand.stall = None;
-                    strand.session.flushed();
-                }
-            }
-            IoOutcome::Failed(error) => {
-                strand.output.failed();
-                strand.fail(cx, error);
-            }
-            other => unreachable!("a send ended in {other:?}"),
-        }
-    }
-
-    /// Lets the gate know what has left. Below the low mark, where the queue was over the high one
-    /// or another thread found it full, the handler is told, and reading goes on.
-    fn notify_writable(&mut self, cx: &mut Context<'_>) {
-        let refused = self.strand.publish(cx);
-        let strand = &mut self.strand;
-        let low = cx.shared.tuning.queue_low_bytes;
-        if (strand.over_high || refused) && strand.output.message_bytes() <= low {
-            strand.over_high = false;
-            strand.gate(cx).clear_refused();
-            if strand.phase == Phase::Open {
-                strand.run_callback(cx, |callbacks, output| callbacks.writable(output));
-            }
         }
     }
 
@@ -339,7 +287,7 @@ impl Connection {
             PeerPost::Reply { id, frame } => strand.send_reply(cx, id, frame),
             PeerPost::OfferAnswer { id, answer } => strand.on_offer_answer(cx, id, *answer),
             PeerPost::Run(task) => {
-                if strand.phase == Phase::Open {
+                if strand.is_open() {
                     strand.run_callback(cx, task);
                 }
             }
@@ -352,14 +300,14 @@ impl Connection {
 
     /// Starts what should be in flight now, publishes what others may know, arms the deadline.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Settled {
-        if self.strand.phase == Phase::Abandoned {
+        if matches!(self.strand.phase, Phase::Abandoned) {
             return Settled::Waiting;
         }
         self.notify_writable(cx);
         self.strand.run_transfers(cx);
         self.strand.submit_send(cx);
         self.progress(cx);
-        if self.strand.phase == Phase::Gone {
+        if matches!(self.strand.phase, Phase::Gone) {
             return self.leave();
         }
         self.strand.publish(cx);
@@ -444,106 +392,32 @@ impl Strand {
         cx.shared.registry.gate(self.id).expect("a connection has a gate")
     }
 
-    /// True exactly when requests, replies and goodbyes can be sent.
-    pub(crate) fn has_hello(&self) -> bool {
-        self.config.is_native() && self.session.may_use_reserved_kinds()
-    }
-
-    /// The limits of a message to the peer.
+    /// Returns whether the handler knows the connection and its end has not begun.
     #[inline]
-    pub(crate) fn send_limits(&self) -> SendLimits {
-        let native = self.config.is_native();
-        SendLimits {
-            hello: native && self.session.kinds_are_reserved(),
-            max_payload_bytes: match native {
-                true => self.session.send_limit(&self.config.session),
-                false => self.config.wire.max_payload_bytes,
-            },
-        }
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.is_open()
     }
 
-    pub(crate) fn sent_message(&mut self) {
-        if let Some(stats) = &self.stats {
-            stats.sent_message();
-        }
-    }
-
-    /// Queues a frame that another thread encoded, and reserved room for.
-    fn send_posted(&mut self, cx: &mut Context<'_>, frame: Vec<u8>) {
-        self.gated_bytes += frame.len();
-        if self.phase != Phase::Open {
-            self.late_bytes += frame.len() as u64;
-            return;
-        }
-        let limits = self.send_limits();
-        let too_large = frame.len() > limits.max_payload_bytes + FRAME_OVERHEAD_BYTES;
-        let reserved = limits.hello && posthouse_wire::is_reserved_kind(frame[4]);
-        if self.config.is_native() && (too_large || reserved) {
-            // It could be sent when it was encoded; hello was agreed since.
-            let text = "a message was on its way when hello was agreed, and is not allowed since";
-            return self.close_unsendable(text);
-        }
-        self.output.push_owned(&mut cx.worker.free_list, frame);
-        self.sent_message();
-        // Its sender has reserved room for it: the bound is kept.
-        self.check_queue(usize::MAX);
-    }
-
-    /// Queues a frame of a group.
-    pub(crate) fn send_shared(&mut self, cx: &mut Context<'_>, frame: &Arc<[u8]>) {
-        let too_large = frame.len() > self.send_limits().max_payload_bytes + FRAME_OVERHEAD_BYTES;
-        if self.config.is_native() && too_large {
-            // The peer said that it takes no frame as large as this; the others get theirs.
-            return cx.shared.stats.group_skips.add(1);
-        }
-        if self.phase == Phase::Open {
-            self.output.push_shared(&mut cx.worker.free_list, frame);
-            self.sent_message();
-            self.check_queue(frame.len());
-        }
-    }
-
-    /// Queues the answer to a request, which another thread encoded.
-    fn send_reply(&mut self, cx: &mut Context<'_>, id: u32, frame: Vec<u8>) {
-        self.gated_bytes += frame.len();
-        let open = self.cold.as_mut().is_some_and(|e| e.open_requests.remove(&id));
-        if self.phase != Phase::Open || !open {
-            self.late_bytes += frame.len() as u64;
-            return;
-        }
-        // A reply found room at the gate; a rejection has its place however full the queue is.
-        self.output.push_owned(&mut cx.worker.free_list, frame);
-        self.sent_message();
-        self.check_queue(usize::MAX);
-    }
-
-    /// Compares the queue with its marks after a message of so many bytes was appended.
+    /// Returns whether messages are still queued: the connection is open, and no callback has
+    /// asked for its end.
     #[inline]
-    pub(crate) fn check_queue(&mut self, last_bytes: usize) {
-        let queued = self.output.message_bytes();
-        if queued > self.config.queue_high_bytes {
-            self.on_high_queue(queued, last_bytes);
-        }
+    pub(crate) fn takes_output(&self) -> bool {
+        self.is_open() && self.requested_close.is_none()
     }
 
-    /// Over the high mark an accepted peer is not read from; a connecting side goes on reading,
-    /// because two ends that both stop would wait for each other for ever. Over the maximum the
-    /// connection is closed, unless this message is all that is queued.
-    #[cold]
-    fn on_high_queue(&mut self, queued: usize, last_bytes: usize) {
-        self.over_high = true;
-        if queued > last_bytes && queued > self.config.options.send_queue_bytes {
-            let text = format!("{queued} bytes queued");
-            let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
-            self.request_close(Close::abort(), reason);
-        }
+    /// Returns whether the handler has yet to admit the peer.
+    pub(crate) fn is_unadmitted(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if matches!(open.awaits, Awaits::Admission(_)))
+    }
+
+    /// Returns whether this side made the connection.
+    fn connects(&self) -> bool {
+        self.config.role == Role::Connects
     }
 
     /// True exactly when the next message may be handed to the handler.
     fn takes_messages(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Opening)
-            && !self.paused
-            && (!self.over_high || self.outgoing)
+        self.phase.takes_frames() && !self.paused && (!self.over_high || self.connects())
     }
 
     pub(crate) fn submit(
@@ -553,41 +427,8 @@ impl Strand {
         sequence: u8,
         op: Op,
     ) {
-        self.in_flight += 1;
+        self.in_flight.all += 1;
         cx.lane.submit(pack(self.id, operation, sequence), op);
-    }
-
-    fn submit_send(&mut self, cx: &mut Context<'_>) {
-        let sends = matches!(self.phase, Phase::Opening | Phase::Open | Phase::Draining);
-        let Some(socket) = self.socket else { return };
-        if !sends || !self.output.wants_send() || self.retry_at.is_some() {
-            return;
-        }
-        let gather = self.output.start(&mut cx.worker.free_list);
-        if self.stall.is_none() {
-            let until = cx.now + Duration::from_millis(self.config.options.stall_timeout_ms);
-            let sent = self.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
-            self.stall = Some((until, sent));
-        }
-        self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
-    }
-
-    /// A shortage that passes: nothing is lost, the operation is submitted again soon.
-    fn retry_later(&mut self, cx: &mut Context<'_>) {
-        const RETRY: Duration = Duration::from_millis(10);
-        self.retry_at = Some(cx.now + RETRY);
-        cx.shared.stats.shortages.add(1);
-    }
-
-    /// Lets the gate know what is queued. Returns whether something has left for which another
-    /// thread waits.
-    fn publish(&mut self, cx: &Context<'_>) -> bool {
-        let queued = self.output.message_bytes();
-        let known = std::mem::replace(&mut self.gated_bytes, queued);
-        if queued > known {
-            self.gate(cx).add(queued - known);
-        }
-        known > queued && self.gate(cx).release(known - queued)
     }
 }
 

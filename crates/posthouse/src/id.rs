@@ -72,10 +72,12 @@ pub(crate) enum Operation {
     Close,
     /// The sequence number is the slot of a transfer.
     File,
+    /// The close of the socket of an attempt to connect that failed.
+    CloseAttempt,
 }
 
 impl Operation {
-    const ALL: [Operation; 8] = [
+    const ALL: [Operation; 9] = [
         Operation::Accept,
         Operation::CloseListener,
         Operation::Resolve,
@@ -84,6 +86,7 @@ impl Operation {
         Operation::Send,
         Operation::Close,
         Operation::File,
+        Operation::CloseAttempt,
     ];
 
     /// Whether the operation belongs to a listener, not to a connection.

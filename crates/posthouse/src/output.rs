@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::close::{Close, HandlerResult};
+use crate::connection::Strand;
 use crate::connection::output::FreeList;
-use crate::connection::{Phase, Strand};
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::{RequestError, SendError};
 use crate::responder::Answer;
@@ -44,11 +44,8 @@ impl<'a> Output<'a> {
         if !self.is_open() {
             return;
         }
-        let limits = self.strand.send_limits();
-        let send = &self.strand.config.send;
-        let tail = |tail: &mut Vec<u8>| send.encode(kind, payload, limits, tail);
-        let result = self.strand.output.append(self.free_list, tail);
-        self.after_append(payload.len(), result);
+        let result = self.strand.append_message(self.free_list, kind, payload);
+        self.after_append(result);
     }
 
     /// Returns the number of bytes queued for the peer and not yet handed to the system.
@@ -58,16 +55,13 @@ impl<'a> Output<'a> {
 
     /// Returns whether messages are still queued: false once this connection is closing.
     pub fn is_open(&self) -> bool {
-        self.strand.phase == Phase::Open && self.strand.requested_close.is_none()
+        self.strand.takes_output()
     }
 
     #[inline]
-    fn after_append(&mut self, bytes: usize, result: Result<(), SendError>) {
+    fn after_append(&mut self, result: Result<(), SendError>) {
         match result {
-            Ok(()) => {
-                self.strand.sent_message();
-                self.strand.check_queue(bytes + 64);
-            }
+            Ok(()) => self.strand.sent_message(),
             Err(error) => self.strand.close_unsendable(error.to_string()),
         }
     }
@@ -84,11 +78,11 @@ impl<'a> Output<'a> {
         }
         let max = self.strand.send_limits().max_payload_bytes;
         let id = self.strand.cold().next_request();
-        let encoded = self.strand.output.append(self.free_list, |tail| {
+        let encoded = self.strand.append(self.free_list, |tail| {
             posthouse_wire::encode_request(id, kind, payload, max, tail)
         });
         encoded.map_err(|error| RequestError::NotSent(error.into()))?;
-        self.after_append(payload.len(), Ok(()));
+        self.after_append(Ok(()));
         Ok(id)
     }
 
@@ -104,15 +98,15 @@ impl<'a> Output<'a> {
         {
             cold.open_requests.remove(&id);
         }
-        if self.strand.phase != Phase::Open {
+        if !self.strand.is_open() {
             return;
         }
         match answer {
             Answer::Framed => {
-                self.strand.output.append(self.free_list, |tail| tail.extend_from_slice(frame));
-                self.after_append(frame.len(), Ok(()));
+                self.strand.append(self.free_list, |tail| tail.extend_from_slice(frame));
+                self.after_append(Ok(()));
             }
-            Answer::Failed(error) => self.after_append(0, Err(error)),
+            Answer::Failed(error) => self.after_append(Err(error)),
             Answer::None | Answer::Taken => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use posthouse_io::Address;
 
 use crate::close::{Close, HandlerResult};
-use crate::connection::{PendingRequest, Phase};
+use crate::connection::PendingRequest;
 use crate::endpoint::Endpoint;
 use crate::erased::with_peer;
 use crate::error::RequestError;
@@ -263,7 +263,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         delay: Duration,
         then: impl FnOnce(&mut Peer<'_, H>) -> HandlerResult + Send + 'static,
     ) {
-        if self.output.strand.phase == Phase::Open {
+        if self.output.strand.is_open() {
             let at = self.output.now.saturating_add(delay);
             let task = move |callbacks: &mut dyn crate::callbacks::Callbacks,
                              output: Output<'_>| {
@@ -286,7 +286,7 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// Puts this connection into a group, until it leaves or ends.
     pub fn join(&mut self, group: &Group) {
         let strand = &mut *self.output.strand;
-        if strand.phase == Phase::Open && group.members.join(strand.id) {
+        if strand.is_open() && group.members.join(strand.id) {
             strand.cold().groups.push(group.members.clone());
         }
     }

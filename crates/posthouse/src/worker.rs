@@ -29,17 +29,14 @@ impl WorkerState {
 
 /// Makes the connection that a post begins, if it begins one.
 fn new_connection(id: PeerId, event: &mut ConnectionEvent) -> Option<Box<Connection>> {
-    let (config, callbacks, outgoing) = match event {
-        ConnectionEvent::Post(PeerPost::Adopt { config, callbacks, .. }) => {
-            (config, callbacks, false)
-        }
-        ConnectionEvent::Post(PeerPost::Connect { config, callbacks, .. }) => {
-            (config, callbacks, true)
-        }
-        _ => return None,
+    let ConnectionEvent::Post(
+        PeerPost::Adopt { config, callbacks, .. } | PeerPost::Connect { config, callbacks, .. },
+    ) = event
+    else {
+        return None;
     };
     let callbacks = callbacks.take().expect("a connection begins once");
-    Some(Box::new(Connection::new(id, config.clone(), callbacks, outgoing)))
+    Some(Box::new(Connection::new(id, config.clone(), callbacks)))
 }
 
 /// Sleeps until the earliest of these.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::{Context, Strand};
+use super::{Context, Phase, Strand};
 use crate::id::{Operation, pack};
 
 /// The operations for which a connection is abandoned.
@@ -34,15 +34,15 @@ impl Strand {
         }
         let (slots, example) = self.busy_transfers();
         let files = slots.into_iter().map(|slot| (Operation::File, slot));
-        let look_up = self.resolving.then_some((Operation::Resolve, 0));
-        let stuck: Vec<_> = files.chain(look_up).collect();
-        if usize::from(self.in_flight) != stuck.len() {
+        let look_ups = (0..self.in_flight.look_ups).map(|_| (Operation::Resolve, 0));
+        let stuck: Vec<_> = files.chain(look_ups).collect();
+        if usize::from(self.in_flight.all) != stuck.len() {
             return false; // the rest has been cancelled, and comes
         }
         for (operation, slot) in stuck {
             cx.lane.abandon(pack(self.id, operation, slot));
         }
-        self.abandoned = std::mem::take(&mut self.in_flight);
+        self.abandoned = std::mem::take(&mut self.in_flight).all;
         let example = example.unwrap_or_else(|| "looking a name up".to_owned());
         self.log_abandoned(cx, &Abandoned { operations: self.abandoned, example });
         self.abandon_transfers(cx);
@@ -53,8 +53,10 @@ impl Strand {
         if let Some(suppressed) = cx.shared.abandoned_logged.may_log(cx.now) {
             tracing::error!(peer = %self.id, suppressed, "connection abandoned: {stuck}");
         }
-        if let Some(reason) = self.reason.as_mut().filter(|reason| reason.detail.is_empty()) {
-            reason.detail = stuck.to_string().into();
+        if let Phase::Joining(joining) = &mut self.phase
+            && joining.farewell.reason.detail.is_empty()
+        {
+            joining.farewell.reason.detail = stuck.to_string().into();
         }
     }
 

@@ -3,8 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use posthouse_io::{Cancel, Error, Failure, Op};
+use posthouse_io::{Cancel, Error, Failure, Op, Socket};
 
+use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
 use crate::close::{Close, How};
 use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
@@ -15,30 +16,25 @@ use crate::target::ConnectFailure;
 impl Connection {
     /// Takes the steps of closing that can be taken now, and keeps receiving.
     pub(super) fn progress(&mut self, cx: &mut Context<'_>) {
-        if let Some(wanted) = self.strand.requested_close.take() {
-            self.strand.close(cx, wanted.0, wanted.1);
-        }
-        if let (Phase::Opening | Phase::Open, Some(end)) = (self.strand.phase, self.input.end) {
+        self.strand.close_if_requested(cx);
+        if self.strand.phase.takes_frames()
+            && let Some(end) = self.input.end
+        {
             let failed = matches!(end, super::input::End::Failed(_));
             let stopped = !self.strand.takes_messages();
             if self.input.held_chunks() == 0 && !self.strand.paused || failed && stopped {
                 self.on_end_delivered(cx, end);
             }
         }
-        if self.strand.phase > Phase::Open {
+        if self.strand.phase.is_ending() {
             self.strand.end_transfers(cx);
         }
-        let strand = &mut self.strand;
-        strand.submit_send(cx);
-        if strand.phase == Phase::Draining && strand.output.queued_bytes() == 0 {
-            let socket = strand.socket.expect("a draining connection has a socket");
-            cx.lane.shutdown(socket);
-            strand.phase = Phase::Lingering;
+        self.strand.submit_send(cx);
+        self.strand.end_stream_if_drained(cx);
+        if matches!(self.strand.phase, Phase::Lingering(_)) && self.input.end.is_some() {
+            self.strand.join(cx);
         }
-        if strand.phase == Phase::Lingering && self.input.end.is_some() {
-            strand.join(cx);
-        }
-        if self.strand.phase > Phase::Open {
+        if self.strand.phase.is_ending() {
             self.discard_input(cx);
         }
         self.submit_receives(cx);
@@ -49,69 +45,108 @@ impl Connection {
 impl Strand {
     /// Begins the end. The first reason stays; an abort overtakes a graceful close.
     pub(crate) fn close(&mut self, cx: &mut Context<'_>, close: Close, reason: DisconnectReason) {
-        if self.phase >= Phase::Joining {
-            return;
-        }
-        if self.reason.is_none() {
-            self.reason = Some(Box::new(reason));
-        }
-        self.gate(cx).shut();
-        match (self.phase, close.how) {
-            (Phase::Draining | Phase::Lingering, How::Gracefully { .. }) => {}
-            (Phase::Opening | Phase::Open, How::Gracefully { code, text, retry_after }) => {
+        match (&self.phase, close.how) {
+            (Phase::Joining(_) | Phase::Closing(_) | Phase::Gone | Phase::Abandoned, _)
+            | (Phase::Draining(_) | Phase::Lingering(_), How::Gracefully { .. }) => {}
+            (Phase::Opening(_) | Phase::Open(_), How::Gracefully { code, text, retry_after }) => {
+                self.gate(cx).shut();
                 if self.config.is_native() {
-                    let mut control = std::mem::take(&mut cx.worker.control);
-                    self.session.bye(code, &text, retry_after, &mut control);
-                    self.send_control(cx, control);
+                    self.send_control(cx, |strand, out| {
+                        strand.session.bye(code, &text, retry_after, out);
+                    });
                 }
-                self.phase = Phase::Draining;
-                self.phase_deadline = Some(cx.now + self.config.close_timeout());
+                self.drain(cx, reason);
             }
-            _ => self.abort(cx),
+            _ => {
+                self.gate(cx).shut();
+                self.abort(cx, reason);
+            }
+        }
+    }
+
+    /// Lets what is queued leave.
+    fn drain(&mut self, cx: &Context<'_>, reason: DisconnectReason) {
+        let Some(socket) = self.phase.sending_socket() else { return };
+        let (_, report) = std::mem::replace(&mut self.phase, Phase::Gone).leave();
+        let until = Some(cx.now + self.config.close_timeout());
+        // The goodbye may have filled the queue beyond its bound.
+        self.requested_close = None;
+        let farewell = Box::new(Farewell { reason, report });
+        self.phase = Phase::Draining(Ending { socket, until, farewell });
+    }
+
+    /// Ends this side's stream once everything has left.
+    fn end_stream_if_drained(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Draining(ending) = &self.phase
+            && self.output.queued_bytes() == 0
+        {
+            cx.lane.shutdown(ending.socket);
+            if let Phase::Draining(ending) = std::mem::replace(&mut self.phase, Phase::Gone) {
+                self.phase = Phase::Lingering(ending);
+            }
         }
     }
 
     /// Ends everything at once.
-    fn abort(&mut self, cx: &mut Context<'_>) {
-        if let Some(socket) = self.socket
-            && self.stats.is_some()
-        {
-            cx.lane.reset(socket);
+    fn abort(&mut self, cx: &mut Context<'_>, reason: DisconnectReason) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Gone);
+        let is_up = self.stats.is_some();
+        let (sockets, farewell) = match phase {
+            Phase::Draining(ending) | Phase::Lingering(ending) => {
+                (vec![ending.socket], *ending.farewell)
+            }
+            phase => {
+                let (sockets, report) = phase.leave();
+                (sockets, Farewell { reason, report })
+            }
+        };
+        for socket in sockets.iter().filter(|_| is_up) {
+            cx.lane.reset(*socket);
         }
-        self.join(cx);
+        self.await_in_flight(cx, sockets, farewell);
     }
 
-    /// Waits for what is in flight, after asking for its end.
+    /// Waits for what is in flight after the peer has ended its stream, too, or its time is over.
     pub(super) fn join(&mut self, cx: &mut Context<'_>) {
-        if let Some(socket) = self.socket
-            && self.in_flight > 0
-        {
-            cx.lane.cancel(socket, Cancel::Everything);
+        match std::mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Lingering(ending) => {
+                self.await_in_flight(cx, vec![ending.socket], *ending.farewell);
+            }
+            phase => self.phase = phase,
         }
-        self.phase = Phase::Joining;
-        self.phase_deadline = None;
+    }
+
+    fn await_in_flight(&mut self, cx: &mut Context<'_>, sockets: Vec<Socket>, farewell: Farewell) {
+        for socket in sockets.iter().filter(|_| self.in_flight.all > 0) {
+            cx.lane.cancel(*socket, Cancel::Everything);
+        }
+        self.phase = Phase::Joining(Box::new(Joining { sockets, farewell }));
     }
 
     fn close_when_joined(&mut self, cx: &mut Context<'_>) {
-        if self.phase != Phase::Joining || self.in_flight > 0 && !self.abandon_if_due(cx) {
+        let joined = matches!(self.phase, Phase::Joining(_))
+            && (self.in_flight.all == 0 || self.abandon_if_due(cx));
+        if !joined {
             return;
         }
-        match self.socket.take() {
-            Some(socket) => {
-                self.phase = Phase::Closing;
-                self.submit(cx, Operation::Close, 0, Op::Close(socket));
-            }
-            None => self.finish(cx),
+        let Phase::Joining(joining) = std::mem::replace(&mut self.phase, Phase::Gone) else {
+            return;
+        };
+        let Joining { sockets, farewell } = *joining;
+        self.phase = Phase::Closing(Box::new(farewell));
+        for socket in sockets {
+            self.submit(cx, Operation::Close, 0, Op::Close(socket));
         }
+        self.finish_when_closed(cx);
     }
 
-    pub(super) fn on_closed(&mut self, cx: &mut Context<'_>) {
-        match self.phase {
-            Phase::Retrying => self.on_attempt_closed(cx),
-            Phase::Closing => self.finish(cx),
-            // An attempt's socket was being closed when the connection was abandoned.
-            Phase::Joining => {}
-            phase => unreachable!("closed while {phase:?}"),
+    /// A socket is closed; with the last one the connection is gone.
+    pub(super) fn finish_when_closed(&mut self, cx: &mut Context<'_>) {
+        if self.in_flight.all > 0 || !matches!(self.phase, Phase::Closing(_)) {
+            return;
+        }
+        if let Phase::Closing(farewell) = std::mem::replace(&mut self.phase, Phase::Gone) {
+            self.finish(cx, *farewell);
         }
     }
 
@@ -145,7 +180,7 @@ impl Strand {
         let wrong = !matches!(why.kind(), DisconnectKind::Ended | DisconnectKind::Reset)
             && matches!(why.fault(), Fault::Peer | Fault::System);
         if wrong
-            && !self.outgoing
+            && !self.connects()
             && let Some(suppressed) = cx.shared.faults_logged.may_log(cx.now)
         {
             let peer = self.id;
@@ -156,11 +191,8 @@ impl Strand {
     }
 
     /// The join is done. Everything that waits for this connection is told, the handler last.
-    fn finish(&mut self, cx: &mut Context<'_>) {
-        assert_eq!(self.in_flight, 0, "{}: gone with operations in flight", self.id);
-        self.phase = Phase::Gone;
-        let unspecified = || Box::new(DisconnectReason::new(DisconnectKind::Closed, ""));
-        let mut why = self.reason.take().unwrap_or_else(unspecified);
+    fn finish(&mut self, cx: &mut Context<'_>, farewell: Farewell) {
+        let Farewell { reason: mut why, report } = farewell;
         // What other threads reserved and what has not come yet will not come any more.
         let reserved = self.gate(cx).queued_bytes() - self.gated_bytes;
         why.unsent_bytes = (self.output.discard() + reserved) as u64 + self.late_bytes;
@@ -176,19 +208,21 @@ impl Strand {
         if let Some(stats) = self.stats.as_ref().filter(|stats| !stats.outgoing) {
             cx.shared.listeners.release_address(stats.peer.ip());
         }
-        cx.shared.stats.ended(&why, self.notified);
+        cx.shared.stats.ended(&why, matches!(report, Report::Disconnected));
         self.log_end(cx, &why);
-        if std::mem::take(&mut self.notified) {
-            self.run_callback(cx, |callbacks, output| {
+        match report {
+            Report::Disconnected => self.run_callback(cx, |callbacks, output| {
                 callbacks.disconnected(output, &why);
                 Ok(())
-            });
-        } else if let Some(plan) = cold.plan.take() {
-            let failure = ConnectFailure { id: self.id, target: plan.into_target(), reason: *why };
-            self.run_callback(cx, |callbacks, _| {
-                callbacks.connect_failed(&failure);
-                Ok(())
-            });
+            }),
+            Report::ConnectFailed(target) => {
+                let failure = ConnectFailure { id: self.id, target: *target, reason: why };
+                self.run_callback(cx, |callbacks, _| {
+                    callbacks.connect_failed(&failure);
+                    Ok(())
+                });
+            }
+            Report::Nobody => {}
         }
         self.cold = None;
         self.drop_callbacks(cx, cold);

@@ -1,7 +1,10 @@
 //! How a connection comes up: accepted, or connected after a look-up, then hello where it is due.
 
-use posthouse_io::{Address, Error, NewSocket, Op, Outcome as IoOutcome};
+use std::time::Duration;
 
+use posthouse_io::{Address, NewSocket, Op, Outcome as IoOutcome, Socket};
+
+use super::phase::{Attempt, Awaits, ConnectStage, Connecting, Farewell, Joining, Open, Opening};
 use super::{Context, Phase, Strand};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
@@ -10,151 +13,136 @@ use crate::id::Operation;
 use crate::registry::ConnectionStats;
 use crate::sync::Arc;
 use crate::target::Target;
-use std::time::Duration;
-
-/// The plan of an outgoing connection: its target and the addresses to try.
-pub(crate) struct ConnectPlan {
-    target: Target,
-    addresses: Vec<Address>,
-    /// The address to try next.
-    next: usize,
-    /// The error of the last attempt.
-    error: Option<Error>,
-}
-
-impl ConnectPlan {
-    pub(super) fn into_target(self) -> Target {
-        self.target
-    }
-}
 
 impl Strand {
     /// Takes an accepted socket over.
     pub(super) fn adopt(&mut self, cx: &mut Context<'_>, new: NewSocket) {
         let peer = new.peer;
         let socket = cx.lane.adopt(new);
-        self.socket = Some(socket);
-        self.register(cx, peer);
-        let awaits_hello =
-            self.config.is_native() && !self.session.is_established(&self.config.session);
-        if awaits_hello {
-            self.phase = Phase::Opening;
-            self.phase_deadline = Some(cx.now + self.config.close_timeout());
+        self.register(cx, socket, peer);
+        if self.config.is_native() && !self.session.is_established(&self.config.session) {
+            let until = cx.now + self.config.close_timeout();
+            self.phase = Phase::Opening(Opening { socket, until, target: None });
         } else {
-            self.open(cx);
+            self.open(cx, socket);
         }
     }
 
     /// Begins an outgoing connection.
     pub(super) fn connect(&mut self, cx: &mut Context<'_>, target: Target) {
-        let timeout = Duration::from_millis(self.config.options.connect_timeout_ms);
-        self.phase_deadline = Some(cx.now + timeout);
+        let until = cx.now + Duration::from_millis(self.config.options.connect_timeout_ms);
         let name = target.address.clone().expect("checked when the connection was begun");
-        let address = name.as_address();
-        let addresses = address.into_iter().collect();
-        self.cold().plan = Some(ConnectPlan { target, addresses, next: 0, error: None });
-        if address.is_some() {
-            self.attempt(cx);
+        let (stage, error) = (ConnectStage::Resolving, None);
+        self.phase = Phase::Connecting(Box::new(Connecting { target, until, stage, error }));
+        if let Some(address) = name.as_address() {
+            self.try_addresses(cx, vec![address]);
         } else {
-            self.phase = Phase::Resolving;
-            self.resolving = true;
+            self.in_flight.look_ups += 1;
             self.submit(cx, Operation::Resolve, 0, Op::Resolve(name));
         }
     }
 
-    fn plan(&mut self) -> &mut ConnectPlan {
-        self.cold().plan.as_mut().expect("an outgoing connection has a plan")
-    }
-
     pub(super) fn on_resolved(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
-        self.resolving = false;
-        if self.phase != Phase::Resolving {
-            return; // closed meanwhile
-        }
+        self.in_flight.look_ups -= 1;
+        let Phase::Connecting(connecting) = &mut self.phase else { return }; // closed meanwhile
         match outcome {
-            IoOutcome::Resolved(addresses) => {
-                self.plan().addresses = addresses;
-                self.attempt(cx);
-            }
+            IoOutcome::Resolved(addresses) => self.try_addresses(cx, addresses),
             IoOutcome::Failed(error) => {
-                self.plan().error = Some(error);
+                connecting.error = Some(error);
                 self.fail_connect();
             }
             other => unreachable!("a look-up ended in {other:?}"),
         }
     }
 
-    /// Tries the next address; with none left the connection has failed.
+    /// Tries the addresses, one after the other.
+    fn try_addresses(&mut self, cx: &mut Context<'_>, addresses: Vec<Address>) {
+        if let Phase::Connecting(connecting) = &mut self.phase {
+            let untried = addresses.into_iter();
+            connecting.stage = ConnectStage::Trying { untried, attempts: Vec::new(), begun: 0 };
+        }
+        self.attempt(cx);
+    }
+
+    /// Tries the next address. If none is left and no attempt is in flight, the connection has
+    /// failed.
     fn attempt(&mut self, cx: &mut Context<'_>) {
-        let plan = self.plan();
-        let Some(address) = plan.addresses.get(plan.next).copied() else {
-            return self.fail_connect();
+        let Phase::Connecting(connecting) = &mut self.phase else { return };
+        let ConnectStage::Trying { untried, attempts, begun } = &mut connecting.stage else {
+            return;
         };
-        plan.next += 1;
-        let socket = cx.lane.socket();
-        self.socket = Some(socket);
-        self.phase = Phase::Connecting;
-        self.submit(cx, Operation::Connect, 0, Op::Connect(socket, address));
+        let Some(address) = untried.next() else {
+            if attempts.is_empty() {
+                self.fail_connect();
+            }
+            return;
+        };
+        let (number, socket) = (*begun, cx.lane.socket());
+        *begun = begun.wrapping_add(1);
+        attempts.push(Attempt { number, socket, address });
+        self.submit(cx, Operation::Connect, number, Op::Connect(socket, address));
     }
 
     fn fail_connect(&mut self) {
-        let plan = self.plan();
-        let text = plan.error.map(|error| error.to_string()).unwrap_or_default();
-        self.reason = Some(Box::new(DisconnectReason::new(DisconnectKind::Unreachable, text)));
-        self.phase = Phase::Joining;
+        let phase = std::mem::replace(&mut self.phase, Phase::Gone);
+        let error = match &phase {
+            Phase::Connecting(connecting) => connecting.error,
+            _ => None,
+        };
+        let text = error.map(|error| error.to_string()).unwrap_or_default();
+        let reason = DisconnectReason::new(DisconnectKind::Unreachable, text);
+        let (sockets, report) = phase.leave();
+        let farewell = Farewell { reason, report };
+        self.phase = Phase::Joining(Box::new(Joining { sockets, farewell }));
     }
 
-    pub(super) fn on_connect(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
-        if self.phase != Phase::Connecting {
-            return; // cancelled: it is being joined
-        }
+    pub(super) fn on_connect(&mut self, cx: &mut Context<'_>, number: u8, outcome: IoOutcome) {
+        // Cancelled otherwise: its socket is closed when everything is joined.
+        let Phase::Connecting(connecting) = &mut self.phase else { return };
+        let Some(attempt) = connecting.take_attempt(number) else { return };
         match outcome {
-            IoOutcome::Connected => self.on_connected(cx),
+            IoOutcome::Connected => self.on_connected(cx, attempt),
             IoOutcome::Failed(error) => {
-                self.plan().error = Some(error);
-                let socket = self.socket.take().expect("a connect has a socket");
-                self.phase = Phase::Retrying;
-                self.submit(cx, Operation::Close, 0, Op::Close(socket));
+                connecting.error = Some(error);
+                self.submit(cx, Operation::CloseAttempt, number, Op::Close(attempt.socket));
+                self.attempt(cx);
             }
             other => unreachable!("a connect ended in {other:?}"),
         }
     }
 
-    /// The failed attempt's socket is closed.
-    pub(super) fn on_attempt_closed(&mut self, cx: &mut Context<'_>) {
-        self.attempt(cx);
-    }
-
-    fn on_connected(&mut self, cx: &mut Context<'_>) {
-        let plan = self.plan();
-        let address = plan.addresses[plan.next - 1];
-        self.register(cx, address);
-        self.phase = Phase::Opening;
+    fn on_connected(&mut self, cx: &mut Context<'_>, attempt: Attempt) {
+        let Attempt { socket, address, .. } = attempt;
+        self.register(cx, socket, address);
+        if let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::New) {
+            let Connecting { target, until, .. } = *connecting;
+            let target = Some(Box::new(target));
+            self.phase = Phase::Opening(Opening { socket, until, target });
+        }
         if self.config.is_native() {
-            let mut control = std::mem::take(&mut cx.worker.control);
             let nonce = crate::shared::nonce(&cx.shared.port);
-            self.session.start(&self.config.session, nonce, &mut control);
-            self.send_control(cx, control);
+            self.send_control(cx, |strand, out| {
+                strand.session.start(&strand.config.session, nonce, out);
+            });
         }
         if !self.config.is_native() || self.session.is_established(&self.config.session) {
-            self.open(cx);
+            self.open(cx, socket);
         }
     }
 
     /// The socket is up: from here on it is counted, and can be asked about.
-    fn register(&mut self, cx: &mut Context<'_>, peer: Address) {
-        let socket = self.socket.expect("a connection that is up has a socket");
+    fn register(&mut self, cx: &mut Context<'_>, socket: Socket, peer: Address) {
         let addresses = (peer, cx.lane.local_address(socket));
-        let stats = Arc::new(ConnectionStats::new(self.id, addresses, self.outgoing, cx.now));
+        let stats = Arc::new(ConnectionStats::new(self.id, addresses, self.connects(), cx.now));
         cx.shared.registry.set_stats(stats.clone());
         self.stats = Some(stats);
     }
 
     /// Hello, and its proof, are done.
     pub(super) fn on_established(&mut self, cx: &mut Context<'_>) {
-        match self.phase {
-            Phase::Opening => self.open(cx),
-            Phase::Open => self.set_gate(cx),
+        match &self.phase {
+            Phase::Opening(opening) => self.open(cx, opening.socket),
+            Phase::Open(_) => self.set_gate(cx),
             _ => {}
         }
     }
@@ -168,15 +156,14 @@ impl Strand {
     }
 
     /// Tells the handler, and lets messages through.
-    pub(super) fn open(&mut self, cx: &mut Context<'_>) {
-        self.phase = Phase::Open;
-        self.notified = true;
-        self.unadmitted = !self.outgoing && self.config.options.admission_timeout_ms > 0;
-        let admission = Duration::from_millis(self.config.options.admission_timeout_ms);
-        self.phase_deadline = match self.unadmitted {
-            true => Some(cx.now + admission),
-            false => self.first_message_deadline(cx.now),
+    fn open(&mut self, cx: &mut Context<'_>, socket: Socket) {
+        let admission = self.config.options.admission_timeout_ms;
+        let awaits = if !self.connects() && admission > 0 {
+            Awaits::Admission(cx.now + Duration::from_millis(admission))
+        } else {
+            self.awaits_first_message(cx.now)
         };
+        self.phase = Phase::Open(Open { socket, awaits });
         self.set_gate(cx);
         self.gate(cx).open();
         cx.shared.everyone.join(self.id);
@@ -186,23 +173,41 @@ impl Strand {
 
     /// The handler has admitted the peer.
     pub(crate) fn admit(&mut self, now: Duration) {
-        if std::mem::take(&mut self.unadmitted) {
-            self.phase_deadline = self.first_message_deadline(now);
+        let awaits = self.awaits_first_message(now);
+        if let Phase::Open(open) = &mut self.phase
+            && let Awaits::Admission(_) = open.awaits
+        {
+            open.awaits = awaits;
         }
     }
 
-    /// Until when the first message must be there, where it is not and where that is asked for.
-    fn first_message_deadline(&self, now: Duration) -> Option<Duration> {
+    /// The peer has sent a message, or a file's frame, which is as good.
+    pub(crate) fn on_first_message(&mut self) {
+        if let Phase::Open(open) = &mut self.phase
+            && let Awaits::FirstMessage(_) | Awaits::Answers(_) = open.awaits
+        {
+            open.awaits = Awaits::Nothing;
+        }
+    }
+
+    /// Returns the deadline of the first message if there is one and the message has not come.
+    fn awaits_first_message(&self, now: Duration) -> Awaits {
         let ms = self.config.options.first_message_timeout_ms;
-        let silent = self.stats.as_ref().is_some_and(|r| r.messages_received() == 0);
-        (ms > 0 && silent && !self.outgoing).then(|| now + Duration::from_millis(ms))
+        let silent = self.stats.as_ref().is_some_and(|stats| stats.messages_received() == 0);
+        if ms > 0 && silent && !self.connects() {
+            Awaits::FirstMessage(now + Duration::from_millis(ms))
+        } else {
+            Awaits::Nothing
+        }
     }
 
     /// Nothing answered in time.
     pub(super) fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
-        let text = match self.phase {
-            Phase::Resolving => "the name was not looked up in time",
-            Phase::Opening => "connected, but no hello came in time (see Target::without_hello)",
+        let text = match &self.phase {
+            Phase::Opening(_) => "connected, but no hello came in time (see Target::without_hello)",
+            Phase::Connecting(connecting) if connecting.is_resolving() => {
+                "the name was not looked up in time"
+            }
             _ => "no answer in time",
         };
         self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Unreachable, text));

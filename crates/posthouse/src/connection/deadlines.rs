@@ -4,10 +4,18 @@ use std::time::Duration;
 
 use posthouse_wire::{FrameRateLimits, MIN_BYTES_PER_SECOND, RATE_GRACE, bye_code as code};
 
+use super::phase::Awaits;
 use super::{Connection, Context, Phase};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
+
+/// Returns the end of a peer that did not get as far as it must: the reason for the log, and the
+/// text for the peer.
+fn not_admitted(reason: &str, text: &'static str) -> (Close, DisconnectReason) {
+    let reason = DisconnectReason::new(DisconnectKind::NotAdmitted, reason);
+    (Close::with_code(code::NOT_ADMITTED, text), reason)
+}
 
 impl Connection {
     fn frame_rate_limits(frame_ms: u64) -> FrameRateLimits {
@@ -20,7 +28,7 @@ impl Connection {
 
     fn heartbeat_deadline(&self) -> Option<Duration> {
         let strand = &self.strand;
-        let alive = matches!(strand.phase, Phase::Opening | Phase::Open);
+        let alive = strand.phase.takes_frames();
         let native = strand.config.is_native();
         (alive && native).then(|| strand.session.deadline()).flatten()
     }
@@ -28,15 +36,15 @@ impl Connection {
     fn next_deadline(&self) -> Option<Duration> {
         let strand = &self.strand;
         let options = &strand.config.options;
-        let live = strand.phase <= Phase::Open;
+        let live = !strand.phase.is_ending();
         let frame_rate = self.input.frame_rate.as_ref().filter(|_| live && strand.takes_messages());
         let cold = strand.cold.as_ref().filter(|_| live);
         let requests = cold.and_then(|e| e.requests.values().map(|r| r.until).min());
         let tasks = cold.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
         [
-            strand.phase_deadline,
+            strand.phase.until(),
             strand.retry_at,
-            strand.stall.map(|(at, _)| at).filter(|_| strand.phase < Phase::Joining),
+            strand.stall.map(|(at, _)| at).filter(|_| strand.phase.sending_socket().is_some()),
             self.heartbeat_deadline(),
             frame_rate.and_then(|frame_rate| {
                 frame_rate.deadline(&Self::frame_rate_limits(options.frame_timeout_ms))
@@ -70,8 +78,7 @@ impl Connection {
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
-        if self.strand.phase_deadline.is_some_and(|at| at <= cx.now) {
-            self.strand.phase_deadline = None;
+        if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }
         self.check_heartbeat(cx);
@@ -79,68 +86,50 @@ impl Connection {
         self.check_stall(cx);
         self.expire_requests(cx);
         self.run_tasks(cx);
-        if self.strand.phase == Phase::Open && self.strand.takes_messages() {
+        if self.strand.is_open() && self.strand.takes_messages() {
             self.strand.expire_transfers(cx);
         }
     }
 
     fn on_phase_deadline(&mut self, cx: &mut Context<'_>) {
         let strand = &mut self.strand;
-        let not_admitted = |text| DisconnectReason::new(DisconnectKind::NotAdmitted, text);
-        match strand.phase {
-            Phase::Opening if !strand.outgoing => {
-                let reason = not_admitted("no hello, or no proof, in time");
-                strand.close(cx, Close::with_code(code::NOT_ADMITTED, "no hello in time"), reason);
+        let connects = strand.connects();
+        let (close, reason) = match &mut strand.phase {
+            Phase::Opening(_) if !connects => {
+                not_admitted("no hello, or no proof, in time", "no hello in time")
             }
-            Phase::Resolving | Phase::Connecting | Phase::Retrying | Phase::Opening => {
-                strand.connect_timed_out(cx);
-            }
-            Phase::Open if strand.unadmitted => {
-                let reason = not_admitted("not in time");
-                strand.close(
-                    cx,
-                    Close::with_code(code::NOT_ADMITTED, "not admitted in time"),
-                    reason,
-                );
-            }
-            Phase::Open if self.input.end.is_some() => {
-                let reason = DisconnectReason::new(
-                    DisconnectKind::Ended,
-                    "before its requests were answered",
-                );
-                strand.close(cx, Close::graceful(), reason);
-            }
-            Phase::Open => {
-                let silent = strand.stats.as_ref().is_some_and(|r| r.messages_received() == 0);
-                if silent {
-                    let reason =
-                        DisconnectReason::new(DisconnectKind::TooSlow, "no first message in time");
-                    strand.close(
-                        cx,
-                        Close::with_code(code::TOO_SLOW, "no first message in time"),
-                        reason,
-                    );
+            Phase::Connecting(_) | Phase::Opening(_) => return strand.connect_timed_out(cx),
+            Phase::Open(open) => match std::mem::replace(&mut open.awaits, Awaits::Nothing) {
+                Awaits::Admission(_) => not_admitted("not in time", "not admitted in time"),
+                Awaits::FirstMessage(_) => {
+                    let text = "no first message in time";
+                    let reason = DisconnectReason::new(DisconnectKind::TooSlow, text);
+                    (Close::with_code(code::TOO_SLOW, text), reason)
                 }
+                Awaits::Answers(_) => {
+                    let text = "before its requests were answered";
+                    (Close::graceful(), DisconnectReason::new(DisconnectKind::Ended, text))
+                }
+                Awaits::Nothing => return,
+            },
+            Phase::Draining(_) => {
+                (Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, ""))
             }
-            Phase::Draining => {
-                strand.close(
-                    cx,
-                    Close::abort(),
-                    DisconnectReason::new(DisconnectKind::TooSlow, ""),
-                );
+            Phase::Lingering(_) => return strand.join(cx),
+            Phase::New | Phase::Joining(_) | Phase::Closing(_) | Phase::Gone | Phase::Abandoned => {
+                return;
             }
-            Phase::Lingering => strand.join(cx),
-            Phase::New | Phase::Joining | Phase::Closing | Phase::Gone | Phase::Abandoned => {}
-        }
+        };
+        strand.close(cx, close, reason);
     }
 
     fn check_heartbeat(&mut self, cx: &mut Context<'_>) {
         if self.heartbeat_deadline().is_none_or(|at| at > cx.now) {
             return;
         }
-        let mut control = std::mem::take(&mut cx.worker.control);
-        let result = self.strand.session.handle_deadline(cx.now, &mut control);
-        self.strand.send_control(cx, control);
+        let now = cx.now;
+        let result =
+            self.strand.send_control(cx, |strand, out| strand.session.handle_deadline(now, out));
         if !self.strand.takes_messages() {
             // What is not listened to is not silent; what it asks is not answered. So it is sent
             // a ping in each heartbeat: it hears of us.
@@ -190,7 +179,7 @@ impl Connection {
     fn run_tasks(&mut self, cx: &mut Context<'_>) {
         // A task that sets another one without a delay gets its turn with the next deadline.
         let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_task);
-        while self.strand.phase == Phase::Open
+        while self.strand.is_open()
             && let Some(cold) = &mut self.strand.cold
             && let Some(((at, number), _)) = cold.tasks.first_key_value()
             && *at <= cx.now

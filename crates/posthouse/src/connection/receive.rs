@@ -6,6 +6,7 @@ use posthouse_wire::{
 };
 
 use super::input::{Chunk, End};
+use super::phase::{Awaits, Open, Opening};
 use super::{Connection, Context, Phase, Strand};
 use crate::close::Close;
 use crate::config::MAX_UNADMITTED_PAYLOAD_BYTES;
@@ -128,7 +129,7 @@ impl Connection {
     ) -> Delivered {
         let strand = &mut self.strand;
         loop {
-            if strand.phase > Phase::Open {
+            if strand.phase.is_ending() {
                 return Delivered::Over;
             }
             // An empty chunk brings nothing: the reader only lets go of what it does not need.
@@ -204,8 +205,12 @@ impl Connection {
                 // A request may still be answered (half-close after a request), within a deadline.
                 let waiting = strand.cold.as_ref().is_some_and(|e| !e.open_requests.is_empty());
                 let finishing = strand.is_finishing_transfers();
-                if (waiting || finishing) && strand.phase == Phase::Open {
-                    strand.phase_deadline.get_or_insert(cx.now + strand.config.close_timeout());
+                if let Phase::Open(open) = &mut strand.phase
+                    && (waiting || finishing)
+                {
+                    if open.awaits == Awaits::Nothing {
+                        open.awaits = Awaits::Answers(cx.now + strand.config.close_timeout());
+                    }
                     return;
                 }
                 let partial = self.input.reader.is_partial();
@@ -222,12 +227,11 @@ impl Connection {
     /// Keeps as many receives in flight as the connection should have.
     pub(super) fn submit_receives(&mut self, cx: &mut Context<'_>) {
         let (strand, input) = (&mut self.strand, &mut self.input);
-        let Some(socket) = strand.socket else { return };
-        let wants = match strand.phase {
-            Phase::Opening | Phase::Open => {
-                strand.takes_messages() && input.held_chunks() < MAX_HELD_CHUNKS
+        let (socket, wants) = match &strand.phase {
+            Phase::Opening(Opening { socket, .. }) | Phase::Open(Open { socket, .. }) => {
+                (*socket, strand.takes_messages() && input.held_chunks() < MAX_HELD_CHUNKS)
             }
-            Phase::Draining | Phase::Lingering => true,
+            Phase::Draining(ending) | Phase::Lingering(ending) => (ending.socket, true),
             _ => return,
         };
         if input.end.is_some() {
@@ -260,24 +264,19 @@ impl Strand {
     /// The largest payload that is taken from the peer now.
     fn max_payload_bytes(&self) -> usize {
         let max = self.config.wire.max_payload_bytes;
-        let trusted = self.phase == Phase::Open && !self.unadmitted;
-        if trusted || self.outgoing { max } else { max.min(MAX_UNADMITTED_PAYLOAD_BYTES) }
+        let trusted = self.is_open() && !self.is_unadmitted();
+        if trusted || self.connects() { max } else { max.min(MAX_UNADMITTED_PAYLOAD_BYTES) }
     }
 
     fn on_frame(&mut self, cx: &mut Context<'_>, frame: Frame<'_>) {
         if !self.config.is_native() {
             return self.on_message(cx, frame.kind, frame.payload);
         }
-        let mut control = std::mem::take(&mut cx.worker.control);
-        let port = &cx.shared.port;
-        let event = self.session.handle_frame(
-            &self.config.session,
-            cx.now,
-            &mut || crate::shared::nonce(port),
-            frame,
-            &mut control,
-        );
-        self.send_control(cx, control);
+        let (port, now) = (&cx.shared.port, cx.now);
+        let event = self.send_control(cx, |strand, out| {
+            let nonce = &mut || crate::shared::nonce(port);
+            strand.session.handle_frame(&strand.config.session, now, nonce, frame, out)
+        });
         match event {
             Ok(SessionEvent::Message { kind, payload }) => self.on_message(cx, kind, payload),
             Ok(SessionEvent::Request { id, kind, payload }) => {
@@ -296,17 +295,8 @@ impl Strand {
         }
     }
 
-    /// Queues what the protocol answers, and keeps the scratch memory.
-    pub(super) fn send_control(&mut self, cx: &mut Context<'_>, mut control: Vec<u8>) {
-        if !control.is_empty() {
-            self.output.append(&mut cx.worker.free_list, |tail| tail.extend_from_slice(&control));
-            control.clear();
-        }
-        cx.worker.control = control;
-    }
-
     fn on_message(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
-        if self.phase == Phase::Opening {
+        if matches!(self.phase, Phase::Opening(_)) {
             return self.keep_early(cx, kind, payload);
         }
         if self.counts_message(cx, kind) {
@@ -317,12 +307,10 @@ impl Strand {
 
     /// Counts a message or a request. Returns whether it goes to the handler.
     fn counts_message(&mut self, cx: &Context<'_>, kind: u8) -> bool {
-        if self.phase != Phase::Open {
+        if !self.is_open() {
             return false;
         }
-        if !self.unadmitted {
-            self.phase_deadline = None; // the first message's: here it is
-        }
+        self.on_first_message();
         if let Some(stats) = &self.stats {
             stats.received_message();
         }
@@ -350,7 +338,7 @@ impl Strand {
 
     /// Hands over the next message that came before the answer. `false`: there is none.
     fn deliver_early(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.phase != Phase::Open {
+        if !self.is_open() {
             return false;
         }
         let Some(early) = self.cold.as_mut().and_then(|cold| cold.early.pop_front()) else {
@@ -370,7 +358,7 @@ impl Strand {
         }
         if open.len() >= max {
             let refusal = b"too many requests wait for their replies";
-            let _ = self.output.append(&mut cx.worker.free_list, |tail| {
+            let _ = self.append(&mut cx.worker.free_list, |tail| {
                 posthouse_wire::encode_reply(id, ReplyStatus::Refused, 0, refusal, limit, tail)
             });
             return;

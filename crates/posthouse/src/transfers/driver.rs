@@ -18,7 +18,7 @@ use std::time::Duration;
 use posthouse_io::{Error, FileFault, FileOp, FileOutcome, Op, Outcome as IoOutcome};
 use posthouse_wire::{FileName, TransferFrame};
 
-use crate::connection::{Context, Phase, Strand};
+use crate::connection::{Context, Strand};
 use posthouse_wire::Escaped;
 
 use crate::callbacks::Callbacks;
@@ -226,7 +226,7 @@ impl Strand {
 
     /// Does what callbacks asked for, and sends the next chunk where there is room.
     pub(crate) fn run_transfers(&mut self, cx: &mut Context<'_>) {
-        if self.has_transfers() && self.phase == Phase::Open {
+        if self.has_transfers() && self.is_open() {
             self.with_transfers(cx, |transfers, tcx| {
                 transfers.run_commands(tcx);
                 transfers.send_next_chunk(tcx);
@@ -276,12 +276,10 @@ impl Strand {
 
     /// A frame of a transfer.
     pub(crate) fn on_transfer_frame(&mut self, cx: &mut Context<'_>, frame: TransferFrame<'_>) {
-        if self.phase != Phase::Open {
+        if !self.is_open() {
             return;
         }
-        if !self.unadmitted {
-            self.phase_deadline = None; // the first message's: here is something as good
-        }
+        self.on_first_message();
         let result = self.with_transfers(cx, |transfers, tcx| transfers.on_frame(tcx, frame));
         if let Err(violation) = result {
             self.on_violation(cx, &violation);
@@ -320,7 +318,7 @@ impl Strand {
         id: u32,
         answer: Result<Destination, Reject>,
     ) {
-        if self.has_transfers() && self.phase == Phase::Open {
+        if self.has_transfers() && self.is_open() {
             self.with_transfers(cx, |transfers, tcx| transfers.answer_offer(tcx, id, answer));
         }
     }
@@ -341,12 +339,12 @@ impl TransferCx<'_, '_> {
 
     /// Queues a frame. False: it is larger than the peer takes.
     fn send_frame(&mut self, frame: TransferFrame<'_>) -> bool {
-        if self.strand.phase != Phase::Open {
+        if !self.strand.is_open() {
             return true; // nobody would hear it
         }
         let max = self.strand.send_limits().max_payload_bytes;
-        let output = &mut self.strand.output;
-        output.append(&mut self.cx.worker.free_list, |tail| frame.encode(max, tail)).is_ok()
+        let free_list = &mut self.cx.worker.free_list;
+        self.strand.append(free_list, |tail| frame.encode(max, tail)).is_ok()
     }
 
     fn abort(&mut self, id: u32, error: &TransferError) {
@@ -530,7 +528,7 @@ impl Transfers {
     /// Begins what may be begun now.
     fn run_waiting(&mut self, tcx: &mut TransferCx<'_, '_>) {
         let max = tcx.max_transfers().max(1);
-        while tcx.strand.phase == Phase::Open && self.has_room(false, max) {
+        while tcx.strand.is_open() && self.has_room(false, max) {
             match self.waiting.pop_front() {
                 Some(command) if self.next_id > MAX_ID => {
                     let text = "this connection has used up its numbers: connect again";

@@ -7,7 +7,7 @@ use posthouse_io::{Completion, Lane, LaneId, Turn};
 
 use super::ShutdownStage;
 use super::tasks::Tasks;
-use crate::connection::{Connection, ConnectionEvent, Context, Settled, WorkerState};
+use crate::connection::{Connection, ConnectionEvent, Context, NextTurn, Settled, WorkerState};
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
 use crate::members::{Broadcast, Members};
@@ -147,7 +147,8 @@ impl PinnedWorker {
         match connection.settle(&mut cx) {
             Settled::Waiting => {}
             Settled::Unfinished => {
-                if !std::mem::replace(&mut connection.strand.unfinished, true) {
+                let next_turn = &mut connection.strand.next_turn;
+                if std::mem::replace(next_turn, NextTurn::Queued) == NextTurn::None {
                     self.unfinished.push_back(id);
                 }
             }

@@ -9,7 +9,7 @@ use posthouse_io::{Completion, Lane, LaneId, Turn};
 
 use super::ShutdownStage;
 use super::tasks::Tasks;
-use crate::connection::{Connection, ConnectionEvent, Context, Settled, WorkerState};
+use crate::connection::{Connection, ConnectionEvent, Context, NextTurn, Settled, WorkerState};
 use crate::id::PeerId;
 use crate::mailbox::Post;
 use crate::shared::{Shared, SlotState, Strands};
@@ -175,9 +175,9 @@ impl SharedWorker {
         let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
         match connection.settle(&mut cx) {
             Settled::Waiting => {}
-            Settled::Unfinished if connection.strand.unfinished => {}
+            Settled::Unfinished if connection.strand.next_turn == NextTurn::Queued => {}
             Settled::Unfinished => {
-                connection.strand.unfinished = true;
+                connection.strand.next_turn = NextTurn::Queued;
                 let mut slot = lock(Self::strands(&self.shared).slot(running.slot));
                 slot.pending.push_back((id, ConnectionEvent::Continue));
             }

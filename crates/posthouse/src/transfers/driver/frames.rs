@@ -102,7 +102,7 @@ impl Transfers {
             // What was asked for is not wanted any more.
             return tcx.refuse(id, abort_code::CANCELLED, "");
         }
-        if tcx.strand.unadmitted {
+        if tcx.strand.is_unadmitted() {
             return tcx.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
         if !self.has_room(true, tcx.max_transfers()) {
@@ -169,7 +169,7 @@ impl Transfers {
             Ok(name) => name,
             Err(error) => return tcx.refuse(id, abort_code::BAD_NAME, &error.to_string()),
         };
-        if tcx.strand.unadmitted {
+        if tcx.strand.is_unadmitted() {
             return tcx.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
         if !self.has_room(true, tcx.max_transfers()) {

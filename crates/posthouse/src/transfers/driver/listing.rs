@@ -53,7 +53,7 @@ impl Transfers {
         let Ok(after) = std::str::from_utf8(after) else {
             return tcx.refuse(id, abort_code::BAD_NAME, "not UTF-8");
         };
-        if tcx.strand.unadmitted {
+        if tcx.strand.is_unadmitted() {
             return tcx.refuse(id, abort_code::REFUSED, "not admitted yet");
         }
         if !self.has_room(true, tcx.max_transfers()) {
@@ -110,7 +110,7 @@ fn listed(tcx: &mut TransferCx<'_, '_>, id: u32, entries: &[IoEntry], more: bool
         name: entry.path.as_bytes(),
     });
     let max = tcx.strand.send_limits().max_payload_bytes;
-    let listed = tcx.strand.output.append(&mut tcx.cx.worker.free_list, |tail| {
+    let listed = tcx.strand.append(&mut tcx.cx.worker.free_list, |tail| {
         posthouse_wire::encode_listed(id, more, entries, max.min(MAX_LISTED_BYTES), tail)
     });
     listed.is_some()

@@ -10,7 +10,6 @@ use posthouse_wire::{Action, FileName, FileSender, TransferFrame, TransferViolat
 
 use super::receiving::MIN_COMPARE_BYTES_PER_SECOND;
 use super::{MIN_CHUNK_BYTES, TransferCx, TransferState, Transfers};
-use crate::connection::Phase;
 use crate::directory::Directory;
 use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
 
@@ -339,7 +338,7 @@ impl Transfers {
     /// Queues the next chunk once the one before has left, and reads on behind it.
     pub(super) fn send_next_chunk(&mut self, tcx: &mut TransferCx<'_, '_>) {
         // What was being read when the bye was said comes too late: that is the last frame.
-        if tcx.strand.phase != Phase::Open || tcx.strand.output.bulk_bytes() > 0 {
+        if !tcx.strand.is_open() || tcx.strand.output.bulk_bytes() > 0 {
             return;
         }
         if let Some(since) = self.chunk_since.take() {
@@ -356,12 +355,11 @@ impl Transfers {
         let sent = sending.open().outgoing.sent();
         sending.progress.set_moved(sent);
         let max = tcx.strand.send_limits().max_payload_bytes;
-        let output = &mut tcx.strand.output;
-        let head = output.append(&mut tcx.cx.worker.free_list, |tail| {
+        let head = tcx.strand.append(&mut tcx.cx.worker.free_list, |tail| {
             posthouse_wire::encode_chunk_head(id, chunk.len(), max, tail)
         });
         assert_eq!(head, Ok(()), "a chunk is no larger than the peer takes");
-        output.push_bulk(&mut tcx.cx.worker.free_list, chunk);
+        tcx.strand.output.push_bulk(&mut tcx.cx.worker.free_list, chunk);
         self.chunk_since = Some(tcx.cx.now);
         self.chunk_of = (slot, id);
         self.advance(tcx, slot);

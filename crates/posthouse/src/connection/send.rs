@@ -1,0 +1,240 @@
+//! The sending side of a strand: what joins the queue, what leaves it, and who hears of room.
+
+use std::time::Duration;
+
+use posthouse_io::{Op, Outcome as IoOutcome};
+
+use super::output::FreeList;
+use super::{Connection, Context, Strand};
+use crate::close::Close;
+use crate::disconnect::{DisconnectKind, DisconnectReason};
+use crate::error::SendError;
+use crate::id::Operation;
+use crate::send_config::SendLimits;
+use crate::sync::Arc;
+
+/// The native framing adds so much to a payload.
+const FRAME_OVERHEAD_BYTES: usize = 5;
+
+impl Connection {
+    pub(super) fn on_send(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
+        let strand = &mut self.strand;
+        match outcome {
+            IoOutcome::Sent { bytes, gather } => {
+                if let Some(stats) = &strand.stats {
+                    stats.sent_bytes(bytes);
+                }
+                let sent = strand.output.sent(&mut cx.worker.free_list, bytes, gather);
+                if bytes == 0 {
+                    strand.retry_later(cx);
+                }
+                if sent.sendfile_bytes > 0 {
+                    cx.shared.stats.sendfile_bytes.add(sent.sendfile_bytes as u64);
+                }
+                if let Some(fault) = sent.fault {
+                    strand.on_chunk_fault(cx, fault);
+                }
+                if sent.all && strand.output.queued_bytes() == 0 {
+                    strand.stall = None;
+                    strand.session.flushed();
+                }
+            }
+            IoOutcome::Failed(error) => {
+                strand.output.failed();
+                strand.fail(cx, error);
+            }
+            other => unreachable!("a send ended in {other:?}"),
+        }
+    }
+
+    /// Lets the gate know what has left. Below the low mark, where the queue was over the high one
+    /// or another thread found it full, the handler is told, and reading goes on.
+    pub(super) fn notify_writable(&mut self, cx: &mut Context<'_>) {
+        let refused = self.strand.publish(cx);
+        let strand = &mut self.strand;
+        let low = cx.shared.tuning.queue_low_bytes;
+        if (strand.over_high || refused) && strand.output.message_bytes() <= low {
+            strand.over_high = false;
+            strand.gate(cx).clear_refused();
+            if strand.is_open() {
+                strand.run_callback(cx, |callbacks, output| callbacks.writable(output));
+            }
+        }
+    }
+}
+
+impl Strand {
+    /// Appends to the send queue, and counts what was appended: the one way in which this side's
+    /// messages, replies and frames of the protocol join the queue.
+    #[inline]
+    pub(crate) fn append<T>(
+        &mut self,
+        free_list: &mut FreeList,
+        encode: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        let before = self.output.queued_bytes();
+        let result = self.output.append(free_list, encode);
+        self.check_queue(self.output.queued_bytes() - before);
+        result
+    }
+
+    /// Appends a message of the program's.
+    #[inline]
+    pub(crate) fn append_message(
+        &mut self,
+        free_list: &mut FreeList,
+        kind: u8,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        let limits = self.send_limits();
+        let before = self.output.queued_bytes();
+        let send = &self.config.send;
+        let encode = |tail: &mut Vec<u8>| send.encode(kind, payload, limits, tail);
+        let result = self.output.append(free_list, encode);
+        self.check_queue(self.output.queued_bytes() - before);
+        result
+    }
+
+    /// Lets the protocol answer, and queues what it says.
+    pub(super) fn send_control<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        answer: impl FnOnce(&mut Self, &mut Vec<u8>) -> T,
+    ) -> T {
+        let mut control = std::mem::take(&mut cx.worker.control);
+        let result = answer(self, &mut control);
+        if !control.is_empty() {
+            self.append(&mut cx.worker.free_list, |tail| tail.extend_from_slice(&control));
+            control.clear();
+        }
+        cx.worker.control = control;
+        result
+    }
+
+    /// True exactly when requests, replies and goodbyes can be sent.
+    pub(crate) fn has_hello(&self) -> bool {
+        self.config.is_native() && self.session.may_use_reserved_kinds()
+    }
+
+    /// The limits of a message to the peer.
+    #[inline]
+    pub(crate) fn send_limits(&self) -> SendLimits {
+        let native = self.config.is_native();
+        SendLimits {
+            hello: native && self.session.kinds_are_reserved(),
+            max_payload_bytes: match native {
+                true => self.session.send_limit(&self.config.session),
+                false => self.config.wire.max_payload_bytes,
+            },
+        }
+    }
+
+    pub(crate) fn sent_message(&mut self) {
+        if let Some(stats) = &self.stats {
+            stats.sent_message();
+        }
+    }
+
+    /// Queues a frame that another thread encoded, and reserved room for.
+    pub(super) fn send_posted(&mut self, cx: &mut Context<'_>, frame: Vec<u8>) {
+        self.gated_bytes += frame.len();
+        if !self.is_open() {
+            self.late_bytes += frame.len() as u64;
+            return;
+        }
+        let limits = self.send_limits();
+        let too_large = frame.len() > limits.max_payload_bytes + FRAME_OVERHEAD_BYTES;
+        let reserved = limits.hello && posthouse_wire::is_reserved_kind(frame[4]);
+        if self.config.is_native() && (too_large || reserved) {
+            // It could be sent when it was encoded; hello was agreed since.
+            let text = "a message was on its way when hello was agreed, and is not allowed since";
+            return self.close_unsendable(text);
+        }
+        self.output.push_owned(&mut cx.worker.free_list, frame);
+        self.sent_message();
+        // Its sender has reserved room for it: the bound is kept.
+        self.check_queue(usize::MAX);
+    }
+
+    /// Queues a frame of a group.
+    pub(crate) fn send_shared(&mut self, cx: &mut Context<'_>, frame: &Arc<[u8]>) {
+        let too_large = frame.len() > self.send_limits().max_payload_bytes + FRAME_OVERHEAD_BYTES;
+        if self.config.is_native() && too_large {
+            // The peer said that it takes no frame as large as this; the others get theirs.
+            return cx.shared.stats.group_skips.add(1);
+        }
+        if self.is_open() {
+            self.output.push_shared(&mut cx.worker.free_list, frame);
+            self.sent_message();
+            self.check_queue(frame.len());
+        }
+    }
+
+    /// Queues the answer to a request, which another thread encoded.
+    pub(super) fn send_reply(&mut self, cx: &mut Context<'_>, id: u32, frame: Vec<u8>) {
+        self.gated_bytes += frame.len();
+        let open = self.cold.as_mut().is_some_and(|e| e.open_requests.remove(&id));
+        if !self.is_open() || !open {
+            self.late_bytes += frame.len() as u64;
+            return;
+        }
+        // A reply found room at the gate; a rejection has its place however full the queue is.
+        self.output.push_owned(&mut cx.worker.free_list, frame);
+        self.sent_message();
+        self.check_queue(usize::MAX);
+    }
+
+    /// Compares the queue with its marks after a message of so many bytes was appended.
+    #[inline]
+    pub(crate) fn check_queue(&mut self, last_bytes: usize) {
+        let queued = self.output.message_bytes();
+        if queued > self.config.queue_high_bytes {
+            self.on_high_queue(queued, last_bytes);
+        }
+    }
+
+    /// Over the high mark an accepted peer is not read from; a connecting side goes on reading,
+    /// because two ends that both stop would wait for each other for ever. Over the maximum the
+    /// connection is closed, unless this message is all that is queued.
+    #[cold]
+    fn on_high_queue(&mut self, queued: usize, last_bytes: usize) {
+        self.over_high = true;
+        if queued > last_bytes && queued > self.config.options.send_queue_bytes {
+            let text = format!("{queued} bytes queued");
+            let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
+            self.request_close(Close::abort(), reason);
+        }
+    }
+
+    pub(super) fn submit_send(&mut self, cx: &mut Context<'_>) {
+        let Some(socket) = self.phase.sending_socket() else { return };
+        if !self.output.wants_send() || self.retry_at.is_some() {
+            return;
+        }
+        let gather = self.output.start(&mut cx.worker.free_list);
+        if self.stall.is_none() {
+            let until = cx.now + Duration::from_millis(self.config.options.stall_timeout_ms);
+            let sent = self.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
+            self.stall = Some((until, sent));
+        }
+        self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
+    }
+
+    /// A shortage that passes: nothing is lost, the operation is submitted again soon.
+    pub(super) fn retry_later(&mut self, cx: &mut Context<'_>) {
+        const RETRY: Duration = Duration::from_millis(10);
+        self.retry_at = Some(cx.now + RETRY);
+        cx.shared.stats.shortages.add(1);
+    }
+
+    /// Lets the gate know what is queued. Returns whether something has left for which another
+    /// thread waits.
+    pub(super) fn publish(&mut self, cx: &Context<'_>) -> bool {
+        let queued = self.output.message_bytes();
+        let known = std::mem::replace(&mut self.gated_bytes, queued);
+        if queued > known {
+            self.gate(cx).add(queued - known);
+        }
+        known > queued && self.gate(cx).release(known - queued)
+    }
+}
