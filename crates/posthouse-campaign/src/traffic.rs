@@ -57,6 +57,8 @@ pub(crate) struct SimulatedLine {
     pub(super) number: u64,
     pub(super) sent: u64,
     pub(super) rng: Option<Rng>,
+    /// True exactly while the handler has paused reading.
+    paused: bool,
 }
 
 /// The state of a handler that talks: it has a line.
@@ -125,6 +127,9 @@ impl Common {
     pub(super) fn take<H: Talker>(&self, peer: &mut Peer<'_, H>, message: &Message<'_>) {
         let id = peer.id();
         self.ledger.called(self.side, id);
+        if peer.state_mut().line().paused {
+            self.ledger.wrong(format!("C8: a message while reading is paused ({id})"));
+        }
         let Some((line, number)) = read_body(message.payload()) else {
             if message.kind() >= STREAM && message.payload().len() > 16 {
                 self.ledger.wrong(format!("C5: a payload of kind {} is damaged", message.kind()));
@@ -153,13 +158,7 @@ impl Common {
         peer.state_mut().rng = Some(rng);
         match choice {
             8 => (0..amount % 40).for_each(|_| self.send(peer, amount as usize)),
-            9 => {
-                peer.pause_reading();
-                peer.after(delay, |peer| {
-                    peer.resume_reading();
-                    Ok(())
-                });
-            }
+            9 => Self::pause(peer, delay),
             10..16 => self.ask(peer, (!amount.is_multiple_of(4)).then_some(delay * 4)),
             16 => {
                 peer.after(delay, move |peer| {
@@ -190,6 +189,17 @@ impl Common {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Pauses reading for a while.
+    pub(super) fn pause<H: Talker>(peer: &mut Peer<'_, H>, time: Duration) {
+        peer.pause_reading();
+        peer.state_mut().line().paused = true;
+        peer.after(time, |peer| {
+            peer.state_mut().line().paused = false;
+            peer.resume_reading();
+            Ok(())
+        });
     }
 
     /// Sends a request. Without a time-out there must be an answer, as long as there is the

@@ -81,6 +81,39 @@ impl Reader {
         }
     }
 
+    /// Takes the next frame from `input` if it lies whole in it, is valid, and `accepts` its kind.
+    /// `None` takes nothing and says nothing: [`Reader::next`] follows, which handles all else.
+    ///
+    /// This is the short way for most frames of most streams. Framings that search for the end of
+    /// a frame, and the first frame of a stream, do not have it.
+    #[inline]
+    pub fn next_whole<'i>(
+        &mut self,
+        config: &ReaderConfig,
+        max_payload_bytes: usize,
+        accepts: impl FnOnce(u8) -> bool,
+        input: &mut &'i [u8],
+    ) -> Option<Frame<'i>> {
+        self.release();
+        if !self.past_first || !self.assembly.is_empty() {
+            return None;
+        }
+        let head = match &config.framing {
+            Framing::Native => Head::Native,
+            Framing::Length(field) => Head::Length(field),
+            Framing::Lines | Framing::Delimiter(_) | Framing::Raw => return None,
+        };
+        let max = max_payload_bytes.min(config.max_payload_bytes);
+        let bytes = head.frame_bytes(input, max, false).ok().flatten()?;
+        let (frame, rest) = input.split_at_checked(bytes)?;
+        let frame = head.open(frame);
+        if !accepts(frame.kind) {
+            return None;
+        }
+        *input = rest;
+        Some(frame)
+    }
+
     /// Bytes of a partial frame that are held; 0 between frames.
     pub fn held(&self) -> usize {
         if self.handed_out { 0 } else { self.assembly.len() }
@@ -195,6 +228,7 @@ impl Reader {
     }
 
     /// Lets go of the frame that was handed out. Nothing is kept: an idle connection costs no heap.
+    #[inline]
     fn release(&mut self) {
         if self.handed_out {
             self.handed_out = false;

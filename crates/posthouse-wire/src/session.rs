@@ -207,6 +207,17 @@ impl Session {
         !matches!(self.phase, SessionPhase::Opening | SessionPhase::Plain)
     }
 
+    /// Returns whether a frame of this kind is an ordinary message, which
+    /// [`Session::handle_frame`] would hand back as it is.
+    #[inline]
+    pub fn is_message(&self, kind: u8) -> bool {
+        match self.phase {
+            SessionPhase::Plain => true,
+            SessionPhase::Agreed(_) => !is_reserved_kind(kind) && !self.over,
+            SessionPhase::Opening | SessionPhase::Asked(_) | SessionPhase::Proving(_) => false,
+        }
+    }
+
     /// The largest payload that may be sent: the peer's limit, or ours while it has told none.
     pub fn send_limit(&self, config: &SessionConfig) -> usize {
         let told = self.agreed().map(|agreed| agreed.peer_max_payload_bytes);

@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use crate::close::HandlerResult;
+use crate::connection::MessageRun;
 use crate::directory::Directory;
 use crate::disconnect::DisconnectReason;
 use crate::message::Message;
@@ -24,6 +25,13 @@ pub(crate) trait ErasedHandler: Send + Sync {
 pub(crate) trait Callbacks: Send {
     fn connected(&mut self, output: Output<'_>) -> HandlerResult;
     fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult;
+    /// Handles a message and those that follow it in the run.
+    fn received_run(
+        &mut self,
+        output: Output<'_>,
+        first: Message<'_>,
+        run: &mut MessageRun<'_>,
+    ) -> HandlerResult;
     fn requested(
         &mut self,
         output: Output<'_>,

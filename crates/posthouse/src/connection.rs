@@ -12,6 +12,7 @@ mod input;
 pub(crate) mod output;
 mod phase;
 mod receive;
+mod run;
 mod send;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,6 +42,7 @@ use crate::watchdog::CallbackMarker;
 pub(crate) use input::FreeBacklogs;
 use input::Input;
 use phase::{Awaits, Phase};
+pub(crate) use run::MessageRun;
 
 /// The context of a strand that runs: its lane, its worker, the time.
 pub(crate) struct Context<'a> {

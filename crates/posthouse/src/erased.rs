@@ -4,6 +4,7 @@ use std::any::Any;
 
 use crate::callbacks::{Callbacks, ErasedHandler};
 use crate::close::HandlerResult;
+use crate::connection::MessageRun;
 use crate::directory::Directory;
 use crate::disconnect::DisconnectReason;
 use crate::endpoint::Endpoint;
@@ -71,6 +72,21 @@ impl<H: Handler> Callbacks for Typed<H> {
     fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult {
         let mut peer = self.peer(output);
         peer.handler().received(&mut peer, message)
+    }
+
+    fn received_run(
+        &mut self,
+        output: Output<'_>,
+        first: Message<'_>,
+        run: &mut MessageRun<'_>,
+    ) -> HandlerResult {
+        let mut peer = self.peer(output);
+        let handler = peer.handler();
+        handler.received(&mut peer, first)?;
+        while let Some(message) = run.next(peer.output().strand) {
+            handler.received(&mut peer, message)?;
+        }
+        Ok(())
     }
 
     fn requested(

@@ -38,6 +38,12 @@ impl CallbackMarker {
         self.kind.store(u64::from(kind), Ordering::Relaxed);
     }
 
+    /// The callback that runs has returned, and another of the same connection follows.
+    pub(crate) fn next(&self, kind: u8) {
+        self.set_kind(kind);
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 2, Ordering::Relaxed);
+    }
+
     pub(crate) fn leave(&self) {
         self.kind.store(NO_KIND, Ordering::Relaxed);
         self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

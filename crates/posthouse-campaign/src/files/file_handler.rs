@@ -223,13 +223,7 @@ impl FileHandler {
                 let micros = 1 << rng.below(20);
                 self.common.ask(peer, (micros > 8).then_some(Duration::from_micros(micros)));
             }
-            9 => {
-                peer.pause_reading();
-                peer.after(Duration::from_micros(1 << rng.below(20)), |peer| {
-                    peer.resume_reading();
-                    Ok(())
-                });
-            }
+            9 => Common::pause(peer, Duration::from_micros(1 << rng.below(20))),
             10 => return Self::end(&mut rng),
             _ => self.talk(peer, &mut rng),
         }

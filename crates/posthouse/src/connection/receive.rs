@@ -25,9 +25,9 @@ const MAX_HELD_CHUNKS: usize = 2;
 const EARLY_MESSAGE_BYTES: usize = 64;
 
 /// The budget of a turn: what may still be delivered in it.
-struct DeliveryBudget {
-    messages: usize,
-    bytes: usize,
+pub(super) struct DeliveryBudget {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
 /// The result of delivering a chunk.
@@ -140,6 +140,9 @@ impl Connection {
             }
             if strand.deliver_early(cx) {
                 budget.messages -= 1;
+                continue;
+            }
+            if strand.run_messages(cx, &mut self.input, chunk, budget) {
                 continue;
             }
             let mut input = &chunk.buffer[chunk.offset..];
@@ -262,7 +265,7 @@ impl Connection {
 
 impl Strand {
     /// The largest payload that is taken from the peer now.
-    fn max_payload_bytes(&self) -> usize {
+    pub(super) fn max_payload_bytes(&self) -> usize {
         let max = self.config.wire.max_payload_bytes;
         let trusted = self.is_open() && !self.is_unadmitted();
         if trusted || self.connects() { max } else { max.min(MAX_UNADMITTED_PAYLOAD_BYTES) }
