@@ -18,7 +18,7 @@ mod send;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use posthouse_io::{Completion, Lane, Op, Outcome as IoOutcome};
+use posthouse_io::{Lane, Op, Outcome as IoOutcome};
 use posthouse_wire::Session;
 
 use crate::callbacks::Callbacks;
@@ -82,11 +82,18 @@ pub(crate) enum ConnectionEvent {
 }
 
 impl ConnectionEvent {
-    /// Converts a completion into the event of its connection.
-    pub(crate) fn from_completion(completion: Completion) -> (PeerId, Self) {
-        let Completion { tag, more, outcome } = completion;
-        let (id, operation, sequence) = crate::id::unpack(tag);
-        (id, ConnectionEvent::Completion { operation, sequence, more, outcome })
+    /// Returns whether the event only reports what has left or ended, or adds to the queue: the
+    /// connection can be settled later, together with others or with its next receive. What
+    /// delivers messages is settled before another connection has its turn, while the replies are
+    /// in the cache.
+    pub(crate) fn only_reports(&self) -> bool {
+        match self {
+            ConnectionEvent::Completion { operation, .. } => *operation == Operation::Send,
+            ConnectionEvent::Post(_) => true,
+            ConnectionEvent::Deadline(_)
+            | ConnectionEvent::Shutdown
+            | ConnectionEvent::Continue => false,
+        }
     }
 }
 
@@ -128,6 +135,8 @@ pub(crate) struct Strand {
     over_high: bool,
     /// Whether a turn is queued for what is left to deliver.
     pub(crate) next_turn: NextTurn,
+    /// Whether something was applied and not settled.
+    pub(crate) settling: Settling,
     /// Asked for by a callback; acted on when it returns.
     requested_close: Option<Box<(Close, DisconnectReason)>>,
     in_flight: InFlight,
@@ -153,6 +162,31 @@ struct InFlight {
     all: u16,
     /// How many of them are look-ups, which no cancel reaches.
     look_ups: u16,
+}
+
+/// What has been applied to a connection since it was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settling {
+    /// Nothing.
+    Done,
+    /// Only ends of sends.
+    Sent,
+    /// Anything else.
+    Due,
+}
+
+impl Settling {
+    /// Returns what has been applied once this event has been, too.
+    pub(crate) fn with(self, event: &ConnectionEvent) -> Self {
+        match event {
+            ConnectionEvent::Completion { operation: Operation::Send, .. }
+                if self != Settling::Due =>
+            {
+                Settling::Sent
+            }
+            _ => Settling::Due,
+        }
+    }
 }
 
 /// Whether a worker has queued another turn of a connection.
@@ -212,6 +246,7 @@ impl Connection {
             paused: false,
             over_high: false,
             next_turn: NextTurn::None,
+            settling: Settling::Done,
             requested_close: None,
             in_flight: InFlight::default(),
             abandoned: 0,
@@ -305,14 +340,20 @@ impl Connection {
         if matches!(self.strand.phase, Phase::Abandoned) {
             return Settled::Waiting;
         }
-        self.notify_writable(cx);
-        self.strand.run_transfers(cx);
-        self.strand.submit_send(cx);
-        self.progress(cx);
+        let settling = std::mem::replace(&mut self.strand.settling, Settling::Done);
+        let is_quiet = settling == Settling::Sent && self.strand.has_sent_all();
+        if !is_quiet {
+            self.progress(cx);
+        }
+        if self.notify_writable(cx) {
+            self.progress(cx);
+            self.strand.publish(cx);
+        } else if is_quiet {
+            return Settled::Waiting;
+        }
         if matches!(self.strand.phase, Phase::Gone) {
             return self.leave();
         }
-        self.strand.publish(cx);
         self.arm(cx);
         if self.has_more_to_deliver() { Settled::Unfinished } else { Settled::Waiting }
     }

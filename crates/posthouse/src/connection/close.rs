@@ -16,6 +16,7 @@ use crate::target::ConnectFailure;
 impl Connection {
     /// Takes the steps of closing that can be taken now, and keeps receiving.
     pub(super) fn progress(&mut self, cx: &mut Context<'_>) {
+        self.strand.run_transfers(cx);
         self.strand.close_if_requested(cx);
         if self.strand.phase.takes_frames()
             && let Some(end) = self.input.end

@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthouse_io::{Op, Outcome as IoOutcome};
 
 use super::output::FreeList;
-use super::{Connection, Context, Strand};
+use super::{Connection, Context, Phase, Strand};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::SendError;
@@ -47,19 +47,25 @@ impl Connection {
         }
     }
 
-    /// Lets the gate know what has left. Below the low mark, where the queue was over the high one
-    /// or another thread found it full, the handler is told, and reading goes on.
-    pub(super) fn notify_writable(&mut self, cx: &mut Context<'_>) {
-        let refused = self.strand.publish(cx);
+    /// Lets the gate know what has left. If the queue is below its low mark after it was over the
+    /// high one, or another thread found it full, the handler is told, and reading goes on. Returns
+    /// whether the handler was called.
+    pub(super) fn notify_writable(&mut self, cx: &mut Context<'_>) -> bool {
         let strand = &mut self.strand;
-        let low = cx.shared.tuning.queue_low_bytes;
-        if (strand.over_high || refused) && strand.output.message_bytes() <= low {
-            strand.over_high = false;
-            strand.gate(cx).clear_refused();
-            if strand.is_open() {
-                strand.run_callback(cx, |callbacks, output| callbacks.writable(output));
-            }
+        if matches!(strand.phase, Phase::Gone) {
+            return false;
         }
+        let refused = strand.publish(cx);
+        let low = cx.shared.tuning.queue_low_bytes;
+        if !(strand.over_high || refused) || strand.output.message_bytes() > low {
+            return false;
+        }
+        strand.over_high = false;
+        strand.gate(cx).clear_refused();
+        if strand.is_open() {
+            strand.run_callback(cx, |callbacks, output| callbacks.writable(output));
+        }
+        true
     }
 }
 
@@ -204,6 +210,16 @@ impl Strand {
             let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
             self.request_close(Close::abort(), reason);
         }
+    }
+
+    /// Returns whether the last send left nothing to do but to let the gate know: the queue is
+    /// empty, and nothing waits for that.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.takes_output()
+            && self.output.queued_bytes() == 0
+            && !self.over_high
+            && self.retry_at.is_none()
+            && self.cold.as_ref().is_none_or(|cold| cold.transfers.is_none())
     }
 
     pub(super) fn submit_send(&mut self, cx: &mut Context<'_>) {

@@ -7,7 +7,9 @@ use posthouse_io::{Completion, Lane, LaneId, Turn};
 
 use super::ShutdownStage;
 use super::tasks::Tasks;
-use crate::connection::{Connection, ConnectionEvent, Context, NextTurn, Settled, WorkerState};
+use crate::connection::{
+    Connection, ConnectionEvent, Context, NextTurn, Settled, Settling, WorkerState,
+};
 use crate::id::PeerId;
 use crate::mailbox::{PeerPost, Post};
 use crate::members::{Broadcast, Members};
@@ -27,7 +29,7 @@ pub(crate) struct PinnedWorker {
     table: Vec<Option<Box<Connection>>>,
     /// Connections that have more to deliver.
     unfinished: VecDeque<PeerId>,
-    /// Connections that posts went to, to be settled together.
+    /// Connections to which something was applied, to be settled together.
     touched: Vec<PeerId>,
     /// Posts taken from the mailbox and not yet seen to.
     posts: VecDeque<Post>,
@@ -60,6 +62,7 @@ impl PinnedWorker {
                 return Turn::Again;
             }
         }
+        self.settle_touched(lane, now);
         for _ in 0..self.unfinished.len() {
             if let Some(id) = self.unfinished.pop_front() {
                 self.run(lane, now, id, ConnectionEvent::Continue);
@@ -93,14 +96,14 @@ impl PinnedWorker {
     }
 
     fn complete(&mut self, lane: &mut Lane, now: Duration, completion: Completion) {
-        let (id, operation, _) = crate::id::unpack(completion.tag);
+        let Completion { tag, more, outcome } = completion;
+        let (id, operation, sequence) = crate::id::unpack(tag);
         if operation.is_listeners() {
-            let Completion { more, outcome, .. } = completion;
             self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
-            return;
+        } else {
+            let event = ConnectionEvent::Completion { operation, sequence, more, outcome };
+            self.run(lane, now, id, event);
         }
-        let (id, event) = ConnectionEvent::from_completion(completion);
-        self.run(lane, now, id, event);
     }
 
     fn slot_mut(&mut self, id: PeerId) -> &mut Option<Box<Connection>> {
@@ -111,10 +114,13 @@ impl PinnedWorker {
         &mut self.table[index]
     }
 
-    /// Applies one event to a connection and settles it.
+    /// Applies one event to a connection, and settles it unless that can wait.
     fn run(&mut self, lane: &mut Lane, now: Duration, id: PeerId, event: ConnectionEvent) {
+        let waits = event.only_reports();
         self.apply(lane, now, id, event);
-        self.settle(lane, now, id);
+        if !waits {
+            self.settle(lane, now, id);
+        }
     }
 
     fn apply(&mut self, lane: &mut Lane, now: Duration, id: PeerId, mut event: ConnectionEvent) {
@@ -128,7 +134,12 @@ impl PinnedWorker {
             && connection.strand.id == id
         {
             let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
+            let before = connection.strand.settling;
+            connection.strand.settling = before.with(&event);
             connection.apply(&mut cx, event);
+            if before == Settling::Done {
+                self.touched.push(id);
+            }
         } else {
             assert!(
                 !matches!(event, ConnectionEvent::Completion { .. }),
@@ -137,10 +148,19 @@ impl PinnedWorker {
         }
     }
 
+    /// Settles the connections that wait for it: one send for each carries all that is queued.
+    fn settle_touched(&mut self, lane: &mut Lane, now: Duration) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            self.settle(lane, now, id);
+        }
+        self.touched = touched;
+    }
+
     fn settle(&mut self, lane: &mut Lane, now: Duration, id: PeerId) {
         let index = self.shared.registry.index_on_lane(id);
         let Some(Some(connection)) = self.table.get_mut(index) else { return };
-        if connection.strand.id != id {
+        if connection.strand.id != id || connection.strand.settling == Settling::Done {
             return;
         }
         let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
@@ -170,27 +190,15 @@ impl PinnedWorker {
         for _ in 0..MAX_TURN_POSTS {
             let Some(post) = self.posts.pop_front() else { break };
             match post {
-                Post::Peer(id, post) => self.apply_post(lane, now, id, post),
+                Post::Peer(id, post) => self.run(lane, now, id, ConnectionEvent::Post(post)),
                 Post::Broadcast(members, broadcast) => {
                     self.broadcast(lane, now, &members, &broadcast);
                 }
                 Post::At(at, task) => self.tasks.add(at, task),
             }
         }
-        // All replies of the batch go out together, one send for each connection.
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched.drain(..) {
-            self.settle(lane, now, id);
-        }
-        self.touched = touched;
+        self.settle_touched(lane, now);
         !takes || !self.posts.is_empty()
-    }
-
-    fn apply_post(&mut self, lane: &mut Lane, now: Duration, id: PeerId, post: PeerPost) {
-        self.apply(lane, now, id, ConnectionEvent::Post(post));
-        self.touched.push(id);
     }
 
     fn broadcast(
@@ -202,7 +210,8 @@ impl PinnedWorker {
     ) {
         for id in members.on_lane(self.lane) {
             if let Some(frame) = self.shared.frame_for(id, broadcast) {
-                self.apply_post(lane, now, id, PeerPost::SharedFrame(frame));
+                let event = ConnectionEvent::Post(PeerPost::SharedFrame(frame));
+                self.run(lane, now, id, event);
             }
         }
     }

@@ -9,7 +9,9 @@ use posthouse_io::{Completion, Lane, LaneId, Turn};
 
 use super::ShutdownStage;
 use super::tasks::Tasks;
-use crate::connection::{Connection, ConnectionEvent, Context, NextTurn, Settled, WorkerState};
+use crate::connection::{
+    Connection, ConnectionEvent, Context, NextTurn, Settled, Settling, WorkerState,
+};
 use crate::id::PeerId;
 use crate::mailbox::Post;
 use crate::shared::{Shared, SlotState, Strands};
@@ -23,8 +25,6 @@ const MAX_TURN_EVENTS: usize = 64;
 struct Running {
     slot: u32,
     connection: Option<Box<Connection>>,
-    /// True exactly when something was applied and not settled.
-    touched: bool,
     events: usize,
 }
 
@@ -106,14 +106,13 @@ impl SharedWorker {
     }
 
     fn complete(&mut self, lane: &mut Lane, completion: Completion) {
-        let (id, operation, _) = crate::id::unpack(completion.tag);
+        let Completion { tag, more, outcome } = completion;
+        let (id, operation, sequence) = crate::id::unpack(tag);
         if operation.is_listeners() {
-            let Completion { more, outcome, .. } = completion;
             self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
-            return;
+        } else {
+            self.enter(id, ConnectionEvent::Completion { operation, sequence, more, outcome });
         }
-        let (id, event) = ConnectionEvent::from_completion(completion);
-        self.enter(id, event);
     }
 
     /// Adds an event to the queue of a connection, and runs it later in this turn if no other
@@ -128,7 +127,7 @@ impl SharedWorker {
     fn begin_entered(&mut self) -> bool {
         let Some(slot) = self.entered.pop_front() else { return false };
         let connection = lock(Self::strands(&self.shared).slot(slot)).connection.take();
-        self.running = Some(Running { slot, connection, touched: false, events: 0 });
+        self.running = Some(Running { slot, connection, events: 0 });
         true
     }
 
@@ -153,10 +152,10 @@ impl SharedWorker {
         match running.connection.as_mut().filter(|connection| connection.strand.id == id) {
             Some(connection) => {
                 let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
-                // Frames of other threads are collected; everything else is settled at once.
-                running.touched = matches!(event, ConnectionEvent::Post(_));
+                let waits = event.only_reports();
+                connection.strand.settling = connection.strand.settling.with(&event);
                 connection.apply(&mut cx, event);
-                if !running.touched {
+                if !waits {
                     self.settle(lane, now, &mut running);
                 }
             }
@@ -169,7 +168,6 @@ impl SharedWorker {
     }
 
     fn settle(&mut self, lane: &mut Lane, now: Duration, running: &mut Running) {
-        running.touched = false;
         let Some(connection) = &mut running.connection else { return };
         let id = connection.strand.id;
         let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
@@ -191,7 +189,9 @@ impl SharedWorker {
 
     /// Puts the box back: the queue is empty, or the connection has had its turn.
     fn put_back(&mut self, lane: &mut Lane, now: Duration, mut running: Running) {
-        if running.touched {
+        if let Some(connection) = &running.connection
+            && connection.strand.settling != Settling::Done
+        {
             self.settle(lane, now, &mut running);
         }
         let strands = Self::strands(&self.shared);
