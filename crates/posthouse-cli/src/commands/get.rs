@@ -9,7 +9,6 @@ use posthouse::{Directory, Target};
 use crate::address;
 use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
-use crate::term::terminal::Terminal;
 use crate::transfer_client::{
     ConnectFlags, Direction, FileClient, FileJob, JobSource, Listing, NextJob, PARTS_DIRECTORY,
     RunEnd, TransferFlags, TransferReport, parent_directory,
@@ -80,19 +79,18 @@ struct GetJobs {
 
 impl Get {
     pub(crate) fn run(&self) -> CommandResult {
-        let mut terminal = self.transfer.terminal();
-        let style = self.transfer.report_style(&terminal);
-        let mut report = TransferReport::new(Direction::Get, style);
+        let mut report = self.transfer.report(Direction::Get);
         let destination = self.destination()?;
         let policy = self.transfer.retry_policy();
-        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
-        let files = self.find_files(&mut client, &mut report, &terminal, &destination)?;
+        let terminal = report.terminal().clone();
+        let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
+        let files = self.find_files(&mut client, &mut report, &destination)?;
         let mut jobs = GetJobs { directory: destination.directory, files: files.into_iter() };
-        let (end, left) = match jobs.remaining() {
-            0 => (RunEnd::Complete, 0),
-            _ => client.transfer(&mut jobs, &mut report, &mut terminal, Duration::ZERO),
+        let end = match jobs.remaining() {
+            0 => RunEnd::Complete,
+            _ => client.transfer(&mut jobs, &mut report, Duration::ZERO),
         };
-        let result = report.close(&mut terminal, &end, left);
+        let result = report.close(&end);
         let ended = client.shutdown();
         // Fails, as it should, if the directory still holds the part of an unfinished file.
         let _ = std::fs::remove_dir(destination.path.join(PARTS_DIRECTORY));
@@ -104,12 +102,11 @@ impl Get {
         &self,
         client: &mut FileClient,
         report: &mut TransferReport,
-        terminal: &Terminal,
         destination: &Destination,
     ) -> CommandResult<Vec<WantedFile>> {
         let mut files = Vec::new();
         if self.all {
-            let listed = client.list(terminal, "", |entry| {
+            let listed = client.list("", |entry| {
                 report.expect_file(entry.size);
                 files.push(WantedFile { name: entry.name, path: None });
                 Ok(())
@@ -124,7 +121,7 @@ impl Get {
             let name = name.trim_end_matches('/');
             let before = files.len();
             // If the server refuses to list, the name is taken for that of a file.
-            client.list(terminal, &format!("{name}/"), |entry| {
+            client.list(&format!("{name}/"), |entry| {
                 report.expect_file(entry.size);
                 files.push(WantedFile { name: entry.name, path: None });
                 Ok(())

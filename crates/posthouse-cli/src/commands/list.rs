@@ -50,11 +50,11 @@ struct EntryLine<'a> {
 
 impl List {
     pub(crate) fn run(&self) -> CommandResult {
-        let terminal = Terminal::new(false);
         let policy = RetryPolicy::default();
-        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
+        let terminal = Terminal::new();
+        let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
         let (mut files, mut bytes) = (0, 0_u64);
-        let listed = client.list(&terminal, &self.prefix, |entry| {
+        let listed = client.list(&self.prefix, |entry| {
             files += 1;
             bytes = bytes.saturating_add(entry.size);
             stdout::write(&if self.json { json(&entry) } else { text(&entry) })

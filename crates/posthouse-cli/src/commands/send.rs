@@ -12,10 +12,8 @@ use posthouse::Target;
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
-use crate::term::terminal::Terminal;
 use crate::transfer_client::{
-    ConnectFlags, Direction, FileClient, JobSource as _, ReportStyle, RunEnd, TransferFlags,
-    TransferReport,
+    ConnectFlags, Direction, FileClient, JobSource as _, RunEnd, TransferFlags,
 };
 use path_jobs::PathJobs;
 use posthouse::Escaped;
@@ -78,40 +76,31 @@ impl Send {
             let text = "--as names one PATH, and there are several: send them one by one";
             return Err(Failure::usage(text));
         }
-        let mut terminal = self.transfer.terminal();
-        match self.watch {
-            true => self.watch(&mut terminal),
-            false => self.send(&mut terminal),
-        }
+        if self.watch { self.watch() } else { self.send() }
     }
 
-    fn send(&self, terminal: &mut Terminal) -> CommandResult {
-        let style = self.transfer.report_style(terminal);
-        let mut report = TransferReport::new(Direction::Send, style);
-        let sent_as = self.sent_as.as_deref();
-        let mut jobs = PathJobs::find(&self.paths, sent_as, &mut report, terminal);
+    fn send(&self) -> CommandResult {
+        let mut report = self.transfer.report(Direction::Send);
+        let mut jobs = PathJobs::find(&self.paths, self.sent_as.as_deref(), &mut report);
         if jobs.remaining() == 0 {
-            return report.close(terminal, &RunEnd::Complete, 0);
+            return report.close(&RunEnd::Complete);
         }
         let policy = self.transfer.retry_policy();
-        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
-        let (end, left) = client.transfer(&mut jobs, &mut report, terminal, Duration::ZERO);
-        let result = report.close(terminal, &end, left);
+        let terminal = report.terminal().clone();
+        let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
+        let end = client.transfer(&mut jobs, &mut report, Duration::ZERO);
+        let result = report.close(&end);
         client.shutdown().and(result)
     }
 
-    fn watch(&self, terminal: &mut Terminal) -> CommandResult {
+    fn watch(&self) -> CommandResult {
         let mut directory = self.watched_directory()?;
-        let style = match self.transfer.report_style(terminal) {
-            // A watch has no end to sum up at.
-            ReportStyle::Summary => ReportStyle::Lines,
-            style => style,
-        };
-        let mut report = TransferReport::new(Direction::Send, style);
+        let mut report = self.transfer.report(Direction::Send).without_summary();
         let policy = self.transfer.watch_retry_policy();
-        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
-        let (end, left) = client.transfer(&mut directory, &mut report, terminal, WATCH_GRACE);
-        let result = report.close(terminal, &end, left);
+        let terminal = report.terminal().clone();
+        let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
+        let end = client.transfer(&mut directory, &mut report, WATCH_GRACE);
+        let result = report.close(&end);
         let result = match end {
             // The usual end of a watch: a success unless a file is missing.
             RunEnd::Interrupted if client.was_connected() => {
@@ -121,7 +110,7 @@ impl Send {
                 let text = "interrupted: there never was a connection to";
                 Err(Failure::runtime(format!("{text} {}", self.target)))
             }
-            RunEnd::Complete | RunEnd::NeverConnected(_) | RunEnd::GaveUp(_) => result,
+            RunEnd::Complete | RunEnd::GaveUp(_) => result,
         };
         client.shutdown().and(result)
     }
