@@ -31,9 +31,10 @@ pub(crate) fn check(listeners: &[ListenSettings], access: Access) -> CommandResu
                 )));
             }
             Access::LoopbackOnly if !is_loopback(address) => {
-                let key = match native {
-                    true => "give --key-file FILE, a secret that peers must prove, or ",
-                    false => "",
+                let key = if native {
+                    "give --key-file FILE, a secret that peers must prove, or "
+                } else {
+                    ""
                 };
                 return Err(Failure::usage(format!(
                     "{address} can be reached from other machines, and whoever connects would be \
@@ -81,7 +82,7 @@ mod tests {
     fn one_address_beyond_loopback_is_refused_until_a_key_or_open_is_said() {
         for beyond in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
             let listeners = [("127.0.0.1:1", "native"), (beyond, "native")];
-            let text = refused(&listeners, Access::LoopbackOnly).expect(beyond);
+            let text = refused(&listeners, Access::LoopbackOnly).unwrap();
             for part in [beyond, "other machines", "--key-file", "--open", "loopback"] {
                 assert!(text.contains(part), "{text:?} lacks {part:?}");
             }

@@ -40,7 +40,8 @@ impl Pattern {
         let table =
             (0..size + BODIES).map(|at| symbols[mix(at as u64) as usize % symbols.len()]).collect();
         let mut pattern = Self { size, table, digits, field: None };
-        let (mut message, mut frame) = (Vec::new(), Vec::new());
+        let mut message = Vec::new();
+        let mut frame = Vec::new();
         pattern.write(0, 0, &mut message);
         framing.encode(0, &message, size, &mut frame).map_err(|error| error.to_string())?;
         if let Framing::Length(field) = framing

@@ -139,7 +139,8 @@ impl Settings {
     /// Returns all options as TOML, each with its text as a comment: the form of the file.
     pub(crate) fn to_toml(&self) -> String {
         let listeners: String = self.listeners.iter().map(ListenSettings::to_toml).collect();
-        let (limits, tuning) = (self.limits.to_toml(), self.tuning.to_toml());
+        let limits = self.limits.to_toml();
+        let tuning = self.tuning.to_toml();
         format!("{listeners}[limits]\n{limits}\n[tuning]\n{tuning}")
     }
 }

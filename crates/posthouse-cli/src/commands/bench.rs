@@ -17,10 +17,10 @@ use posthouse::{
 use crate::failure::{CommandResult, Failure};
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
-use crate::term::stdout;
+use crate::term::stdout::ReportFlags;
 use crate::{address, key_file, rlimit, settings, signals};
 use connection_counts::ConnectionCounts;
-use load::{ConnectionState, LoadClient, LoadTest, Phase};
+use load::{ConnectionState, Echoes, LoadClient, LoadTest, Phase};
 use measurements::Measurements;
 use report::Report;
 
@@ -71,9 +71,8 @@ pub(crate) struct Bench {
     /// Threads that make the load; 0: one for each core, at most 8
     #[arg(long, value_name = "N", default_value_t = 0)]
     io_workers: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 /// More than any framing puts around a message, except a long delimiter or a header of many bytes:
@@ -118,7 +117,7 @@ impl Bench {
         let test = Arc::new(LoadTest {
             pattern,
             depth: self.depth as usize,
-            stream: self.framing == Framing::Raw,
+            echoes: if self.framing == Framing::Raw { Echoes::Stream } else { Echoes::Messages },
             phase: load::PhaseCell::default(),
             measurements: Measurements::new(self.seconds),
             connections: Monitor::default(),
@@ -137,7 +136,7 @@ impl Bench {
         endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))?;
 
         let report = Report::new(self, &test, result);
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         report.verdict()
     }
 

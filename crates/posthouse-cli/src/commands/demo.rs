@@ -15,7 +15,7 @@ use posthouse::{Endpoint, EndpointOptions, Handler, Stats, Target};
 use crate::failure::{CommandResult, Failure};
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
-use crate::term::stdout;
+use crate::term::stdout::ReportFlags;
 use crate::{rlimit, settings};
 use client::{ClientState, DemoClient};
 use demo_counts::DemoCounts;
@@ -38,9 +38,8 @@ Examples:
 pub(crate) struct Demo {
     #[command(flatten)]
     io: settings::IoFlags,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 const CLIENTS: u32 = 100;
@@ -107,7 +106,7 @@ impl Demo {
         self.io.apply(&mut options)?;
         rlimit::raise_open_files();
         let report = Report::new(&perform(options)?);
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         report.verdict()
     }
 }
@@ -152,8 +151,9 @@ fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
         ended?;
     }
     let backend = server.backend();
-    let (server, clients) = (server.stats(), clients.stats());
     let files_unchanged = files.count_unchanged();
+    let server = server.stats();
+    let clients = clients.stats();
     Ok(DemoResult { backend, elapsed, counts, files_unchanged, server, clients })
 }
 

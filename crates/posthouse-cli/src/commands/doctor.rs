@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::failure::{CommandResult, Failure};
-use crate::term::stdout;
+use crate::term::stdout::ReportFlags;
 use backends::Backends;
 
 /// Look at this machine: which backends work here, and which limits matter.
@@ -22,9 +22,8 @@ Examples:
   posthouse doctor
   posthouse doctor --json")]
 pub(crate) struct Doctor {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,7 +58,7 @@ impl Doctor {
             backends: Backends::test(),
             machine: machine::findings(),
         };
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         match report.backends.auto() {
             Ok(_) => Ok(()),
             Err(why) => Err(Failure::runtime(format!("no backend works here: {why}"))),

@@ -160,8 +160,8 @@ impl Get {
             return Err(Failure::usage(format!("-o {shown}: the name is not UTF-8")));
         };
         let parent = parent_directory(path);
-        let (directory, path) = (open(parent)?, parent.to_owned());
-        Ok(Destination { directory, path, file_name: Some(name.to_owned()) })
+        let directory = open(parent)?;
+        Ok(Destination { directory, path: parent.to_owned(), file_name: Some(name.to_owned()) })
     }
 }
 

@@ -53,11 +53,16 @@ impl List {
         let policy = RetryPolicy::default();
         let terminal = Terminal::new();
         let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
-        let (mut files, mut bytes) = (0, 0_u64);
+        let mut files = 0;
+        let mut bytes = 0_u64;
         let listed = client.list(&self.prefix, |entry| {
             files += 1;
             bytes = bytes.saturating_add(entry.size);
-            stdout::write(&if self.json { json(&entry) } else { text(&entry) })
+            if self.json {
+                stdout::write_json_line(&EntryLine::new(&entry))
+            } else {
+                stdout::write(&text(&entry))
+            }
         });
         let ended = client.shutdown();
         if let Listing::Refused(why) = listed? {
@@ -76,14 +81,14 @@ fn text(entry: &FileEntry) -> String {
     format!("{:>12}  {time:<20}  {}\n", entry.size, Escaped(&*entry.name))
 }
 
-fn json(entry: &FileEntry) -> String {
-    let line = EntryLine {
-        name: &entry.name,
-        bytes: entry.size,
-        modified: entry.modified_ms.map(|ms| Timestamp(ms).to_string()),
-        modified_ms: entry.modified_ms,
-        executable: entry.executable,
-    };
-    let line = serde_json::to_string(&line).expect("these values can be written as JSON");
-    format!("{line}\n")
+impl<'a> EntryLine<'a> {
+    fn new(entry: &'a FileEntry) -> Self {
+        Self {
+            name: &entry.name,
+            bytes: entry.size,
+            modified: entry.modified_ms.map(|ms| Timestamp(ms).to_string()),
+            modified_ms: entry.modified_ms,
+            executable: entry.executable,
+        }
+    }
 }

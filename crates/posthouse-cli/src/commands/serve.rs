@@ -99,12 +99,7 @@ impl Serve {
         if self.print_config {
             return stdout::write(&settings.to_toml());
         }
-        let access = match (&self.key_file, self.open) {
-            (Some(_), _) => Access::Key,
-            (None, true) => Access::Open,
-            (None, false) => Access::LoopbackOnly,
-        };
-        bind_policy::check(&settings.listeners, access)?;
+        bind_policy::check(&settings.listeners, self.access())?;
         rlimit::raise_open_files();
         let (lines, writer) = line_writer::channel();
         match self.directory.open(&settings.listeners, &lines)? {
@@ -115,6 +110,16 @@ impl Serve {
                 lines.finish();
                 result
             }
+        }
+    }
+
+    fn access(&self) -> Access {
+        if self.key_file.is_some() {
+            Access::Key
+        } else if self.open {
+            Access::Open
+        } else {
+            Access::LoopbackOnly
         }
     }
 
@@ -167,9 +172,8 @@ impl Serve {
         let announcement = Announcement {
             addresses: endpoint.addresses(),
             framings: settings.listeners.iter().map(|listener| &listener.framing).collect(),
-            keyed: self.key_file.is_some(),
-            dir: self.directory.dir(),
-            read_only: self.directory.is_read_only(),
+            access: self.access(),
+            service: self.directory.service(),
         };
         stdout::write(&announcement.line())?;
         writer.map_or(Ok(()), LineWriter::start)?;

@@ -5,7 +5,6 @@ mod panics;
 use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,8 @@ use serde::Serialize;
 
 use crate::failure::{CommandResult, Failure};
 use crate::logging::Log;
-use crate::term::stdout;
+use crate::monitor::Monitor;
+use crate::term::stdout::ReportFlags;
 
 /// Run whole servers and clients in a simulated network, one run for each seed.
 ///
@@ -49,9 +49,8 @@ pub(crate) struct Sim {
     /// Log everything to stderr, without times of day; one seed at a time
     #[arg(long)]
     trace: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 /// The work that is run with a seed.
@@ -115,7 +114,7 @@ impl Sim {
         let started = Instant::now();
         let result = run_seeds(self.from..end, jobs, |seed| self.run_seed(seed));
         let report = Report::new(self.from, result, started.elapsed());
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         match report.failures.first() {
             None => Ok(()),
             Some(failed) => Err(Failure::runtime(format!(
@@ -131,7 +130,8 @@ impl Sim {
     fn run_seed(&self, seed: u64) -> Result<Summary, String> {
         let summary = self.what.run(seed)?;
         if self.twice {
-            let (first, second) = (summary.fingerprint, self.what.run(seed)?.fingerprint);
+            let first = summary.fingerprint;
+            let second = self.what.run(seed)?.fingerprint;
             if first != second {
                 return Err(format!(
                     "two runs differ (fingerprints {first:#018x} and {second:#018x}): something \
@@ -180,21 +180,21 @@ fn run_seeds(
     run: impl Fn(u64) -> Result<Summary, String> + Sync,
 ) -> CampaignResult {
     let next = AtomicU64::new(seeds.start);
-    let result = Mutex::new(CampaignResult::default());
-    let lock = || result.lock().expect("nothing under this lock panics");
+    let result = Monitor::<CampaignResult>::default();
     let work = || {
-        while lock().failures.is_empty() {
+        while result.read(|result| result.failures.is_empty()) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
             }
             let outcome = panics::catch(|| run(seed)).flatten();
-            let mut result = lock();
-            result.seeds += 1;
-            match outcome {
-                Ok(summary) => result.sum.merge(&summary),
-                Err(what) => result.failures.push(FailedSeed { seed, what }),
-            }
+            result.change(|result| {
+                result.seeds += 1;
+                match outcome {
+                    Ok(summary) => result.sum.merge(&summary),
+                    Err(what) => result.failures.push(FailedSeed { seed, what }),
+                }
+            });
         }
     };
     thread::scope(|scope| {
@@ -202,7 +202,7 @@ fn run_seeds(
             scope.spawn(work);
         }
     });
-    let mut result = result.into_inner().expect("nothing under this lock panics");
+    let mut result = result.change(std::mem::take);
     result.failures.sort_by_key(|failed| failed.seed);
     result
 }

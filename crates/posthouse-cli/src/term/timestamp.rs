@@ -16,7 +16,8 @@ impl fmt::Display for Timestamp {
         let seconds = self.0.div_euclid(1000);
         let (year, month, day) = date(seconds.div_euclid(86_400));
         let second = seconds.rem_euclid(86_400);
-        let (hours, minutes) = (second / 3600, second / 60 % 60);
+        let hours = second / 3600;
+        let minutes = second / 60 % 60;
         write!(f, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}Z", second % 60)
     }
 }
@@ -25,7 +26,8 @@ impl fmt::Display for Timestamp {
 /// (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
 fn date(day: i64) -> (i64, i64, i64) {
     let day = day + DAYS_TO_1970;
-    let (era, day) = (day.div_euclid(DAYS_OF_ERA), day.rem_euclid(DAYS_OF_ERA));
+    let era = day.div_euclid(DAYS_OF_ERA);
+    let day = day.rem_euclid(DAYS_OF_ERA);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;

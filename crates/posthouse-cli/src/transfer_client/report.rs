@@ -155,7 +155,8 @@ struct TotalLine<'a> {
 
 impl TransferReport {
     pub(super) fn new(direction: Direction, style: ReportStyle, terminal: Terminal) -> Self {
-        let (bars, started) = (ProgressBars::new(terminal.clone()), Instant::now());
+        let bars = ProgressBars::new(terminal.clone());
+        let started = Instant::now();
         Self { direction, style, terminal, bars, started, counts: Counts::default() }
     }
 

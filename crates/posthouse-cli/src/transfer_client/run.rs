@@ -120,8 +120,15 @@ impl FileClient {
         report: &mut TransferReport,
         grace: Duration,
     ) -> RunEnd {
-        let (phase, jobs) = (Phase::Taking, BTreeMap::new());
-        let mut run = Run { client: self, source, report, phase, jobs, last_number: 0, grace };
+        let mut run = Run {
+            client: self,
+            source,
+            report,
+            phase: Phase::Taking,
+            jobs: BTreeMap::new(),
+            last_number: 0,
+            grace,
+        };
         let end = run.run_to_end().unwrap_or_else(RunEnd::GaveUp);
         run.report_unfinished(&end);
         end

@@ -30,9 +30,10 @@ fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
     let (missing, short) = (here.text("missing"), here.text("short"));
     here.write("short", "too short");
     for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
-        let how = match cfg!(windows) {
-            true => format!("write 32 letters and digits into {path} "),
-            false => format!("make one with `head -c 32 /dev/urandom | base64 > {path}`"),
+        let how = if cfg!(windows) {
+            format!("write 32 letters and digits into {path} ")
+        } else {
+            format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
         };
         let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
         ended.expect_stderr(&[why, &how]);

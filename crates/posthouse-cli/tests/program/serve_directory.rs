@@ -92,10 +92,8 @@ fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
     let mut server = Program::start(["serve", "--dir", &missing, "--listen", "127.0.0.1:0"]);
     let line = server.stdout_line();
     let (where_to, how) = line.split_once("; ").unwrap();
-    let real = match cfg!(windows) {
-        true => path::absolute(&missing).unwrap(),
-        false => fs::canonicalize(&missing).unwrap(),
-    };
+    let real = if cfg!(windows) { path::absolute(&missing) } else { fs::canonicalize(&missing) };
+    let real = real.unwrap();
     let start = format!("files into {} on 127.0.0.1:", real.display());
     assert!(where_to.starts_with(&start), "{line}");
     let address = where_to.rsplit(' ').next().unwrap();

@@ -62,12 +62,6 @@ impl ConnectionCounts {
         self.unreachable.add(why);
     }
 
-    /// Counts a connection that ended.
-    pub(crate) fn add_ended(&mut self, was_idle: bool) {
-        self.ended += 1;
-        self.idle -= u64::from(was_idle);
-    }
-
     /// Counts a connection that ended before the load did.
     pub(crate) fn add_lost(&mut self, why: &DisconnectReason) {
         self.lost.add(&why.to_string());

@@ -25,11 +25,19 @@ pub(crate) struct LoadTest {
     pub(crate) pattern: Pattern,
     /// Messages in flight on each connection.
     pub(crate) depth: usize,
-    /// True if the framing has no message bounds (raw).
-    pub(crate) stream: bool,
+    pub(crate) echoes: Echoes,
     pub(crate) phase: PhaseCell,
     pub(crate) measurements: Measurements,
     pub(crate) connections: Monitor<ConnectionCounts>,
+}
+
+/// The form in which echoes arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echoes {
+    /// Each echo is a message of its own.
+    Messages,
+    /// The framing has no message bounds (raw): echoes are a stream, which may be cut anywhere.
+    Stream,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +76,18 @@ pub(crate) struct ConnectionState {
     sent: VecDeque<Instant>,
     /// Bytes of the oldest message in flight that were echoed (raw framing).
     echoed_bytes: usize,
-    /// True exactly while it is counted as idle.
-    idle: bool,
-    /// True once an echo was wrong, which is counted as a mismatch.
-    failed: bool,
+    activity: Activity,
+}
+
+/// The part that a connection has in the load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Activity {
+    #[default]
+    Loading,
+    /// It has no message in flight and sends no more, and is counted as idle.
+    Idle,
+    /// An echo was wrong, which is counted as a mismatch.
+    Failed,
 }
 
 impl ConnectionState {
@@ -96,8 +112,8 @@ impl LoadTest {
     fn fill(&self, peer: &mut Peer<'_, LoadClient>, message: &mut Vec<u8>, now: Instant) {
         if self.phase.get() == Phase::Ending {
             let state = peer.state_mut();
-            if state.sent.is_empty() && !state.idle {
-                state.idle = true;
+            if state.sent.is_empty() && state.activity == Activity::Loading {
+                state.activity = Activity::Idle;
                 self.connections.change(|counts| counts.idle += 1);
             }
             return;
@@ -119,7 +135,7 @@ impl LoadTest {
         expected: &mut Vec<u8>,
         now: Instant,
     ) -> Result<(), String> {
-        if self.stream {
+        if self.echoes == Echoes::Stream {
             return self.check_stream(state, received.payload(), expected, now);
         }
         let oldest = state.oldest();
@@ -147,7 +163,8 @@ impl LoadTest {
     ) -> Result<(), String> {
         while !received.is_empty() {
             let Some(sent) = state.sent.front().copied() else {
-                let (connection, bytes) = (state.number, received.len());
+                let connection = state.number;
+                let bytes = received.len();
                 return Err(format!("connection {connection}: {bytes} bytes that were not sent"));
             };
             self.pattern.write(state.number, state.oldest(), expected);
@@ -180,8 +197,11 @@ impl LoadTest {
 
     /// Counts a wrong echo, and ends its connection.
     fn fail(&self, peer: &mut Peer<'_, LoadClient>, what: String) -> HandlerResult {
-        peer.state_mut().failed = true;
-        self.connections.change(|counts| counts.add_mismatch(what));
+        let before = std::mem::replace(&mut peer.state_mut().activity, Activity::Failed);
+        self.connections.change(|counts| {
+            counts.idle -= u64::from(before == Activity::Idle);
+            counts.add_mismatch(what);
+        });
         Err(Close::abort().log("an echo was wrong"))
     }
 
@@ -193,7 +213,8 @@ impl LoadTest {
         difference: &str,
         scratch: &mut Vec<u8>,
     ) -> String {
-        let (connection, oldest) = (state.number, state.oldest());
+        let connection = state.number;
+        let oldest = state.oldest();
         let other = (oldest + 1..state.next).find(|sequence| {
             self.pattern.write(connection, *sequence, scratch);
             scratch == received
@@ -208,7 +229,9 @@ impl LoadTest {
 
 /// The description of a message that is no echo.
 fn describe_unexpected(state: &ConnectionState, received: Message<'_>) -> String {
-    let (connection, kind, bytes) = (state.number, received.kind(), received.payload().len());
+    let connection = state.number;
+    let kind = received.kind();
+    let bytes = received.payload().len();
     format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours")
 }
 
@@ -228,7 +251,8 @@ impl Handler for LoadClient {
     }
 
     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
-        let (test, now) = (&self.0, Instant::now());
+        let test = &self.0;
+        let now = Instant::now();
         MESSAGE.with_borrow_mut(|scratch| {
             match test.check(peer.state_mut(), message, scratch, now) {
                 Ok(()) => {
@@ -252,12 +276,13 @@ impl Handler for LoadClient {
 
     fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
         let state = peer.state();
-        // A connection that still waits at the shutdown is counted before.
-        let expected = state.failed || state.idle || why.kind() == DisconnectKind::Shutdown;
         self.0.connections.change(|counts| {
-            counts.add_ended(state.idle);
-            if !expected {
-                counts.add_lost(why);
+            counts.ended += 1;
+            match state.activity {
+                Activity::Idle => counts.idle -= 1,
+                // A connection that still waits at the shutdown is counted before.
+                Activity::Loading if why.kind() != DisconnectKind::Shutdown => counts.add_lost(why),
+                Activity::Loading | Activity::Failed => {}
             }
         });
     }

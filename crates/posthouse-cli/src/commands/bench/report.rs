@@ -30,11 +30,9 @@ pub(crate) struct Report {
     latency_us: Latency,
     errors: Errors,
     interrupted: bool,
+    /// The measurements to draw, if stdout is a terminal.
     #[serde(skip)]
-    measured: Shard,
-    /// True if diagrams are drawn, on a terminal.
-    #[serde(skip)]
-    draws: bool,
+    diagrams: Option<Shard>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,16 +116,15 @@ impl Report {
                 unanswered: result.unanswered,
             },
             interrupted: counts.interrupted,
-            measured,
-            draws: io::stdout().is_terminal(),
+            diagrams: io::stdout().is_terminal().then_some(measured),
         })
     }
 
-    fn draw(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots = &self.measured.slots;
+    fn draw(&self, measured: &Shard, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots = &measured.slots;
         let last = slots.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
         writeln!(f, "over time   {}", plot::columns(&slots[..last.min(SLOTS)]))?;
-        let rows = distribution(&self.measured.latency);
+        let rows = distribution(&measured.latency);
         let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1);
         for (up_to_us, count) in rows {
             let share = 100.0 * count as f64 / self.messages as f64;
@@ -140,7 +137,8 @@ impl Report {
 
     /// Returns an error unless every connection and every echo was right.
     pub(crate) fn verdict(&self) -> CommandResult {
-        let (errors, address) = (&self.errors, &self.address);
+        let errors = &self.errors;
+        let address = &self.address;
         let text = if let Some(first) = errors.mismatch_examples.first() {
             format!("{address} sent {} wrong echoes, first: {first}", errors.mismatches)
         } else if self.connected == 0 && self.interrupted {
@@ -186,8 +184,8 @@ impl fmt::Display for Report {
         )?;
         let [p50, p90, p99, p99_9, max] = self.latency_us.all().map(time);
         writeln!(f, "latency     p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p99_9}  max {max}")?;
-        if self.draws {
-            self.draw(f)?;
+        if let Some(measured) = &self.diagrams {
+            self.draw(measured, f)?;
         }
         self.errors.fmt(f)
     }

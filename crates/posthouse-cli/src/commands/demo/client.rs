@@ -35,13 +35,13 @@ pub(crate) struct ClientState {
     echoes_sent: u64,
     echoes_received: u64,
     group_messages: u64,
-    /// True exactly while a transfer of its file is not finished.
-    has_file: bool,
+    /// The transfers of its file that are not finished: it is sent, and then fetched.
+    transfers_left: u32,
 }
 
 impl ClientState {
     fn is_done(&self) -> bool {
-        self.group_messages == GROUP_MESSAGES && !self.has_file
+        self.group_messages == GROUP_MESSAGES && self.transfers_left == 0
     }
 }
 
@@ -65,7 +65,7 @@ impl Handler for DemoClient {
         });
         peer.state_mut().number = number;
         if number < FILES {
-            peer.state_mut().has_file = true;
+            peer.state_mut().transfers_left = 2;
             peer.offer_file(Source::new(&self.files.outbox, sample_files::name(number)));
         }
         self.send_echoes(peer);
@@ -81,13 +81,13 @@ impl Handler for DemoClient {
     }
 
     fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
-        let (name, number) = (transfer.name(), peer.state().number);
+        let name = transfer.name();
+        let number = peer.state().number;
         if let Err(error) = transfer.result() {
             return self.fail(peer, &format!("did not get {name} across: {error}"));
         }
-        if transfer.is_incoming() {
-            peer.state_mut().has_file = false;
-        } else {
+        peer.state_mut().transfers_left -= 1;
+        if !transfer.is_incoming() {
             self.counts.change(|counts| counts.files_sent += 1);
             peer.fetch_file(&sample_files::name(number), &self.files.back);
         }
@@ -107,7 +107,8 @@ impl Handler for DemoClient {
     }
 
     fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
-        let (target, why) = (failure.target(), failure.reason());
+        let target = failure.target();
+        let why = failure.reason();
         self.counts
             .change(|counts| counts.add_error(format!("no connection to {target} came up: {why}")));
     }
@@ -138,7 +139,8 @@ impl DemoClient {
             return self.fail(peer, &text);
         }
         client.echoes_received += 1;
-        let (number, received) = (client.number, client.echoes_received);
+        let number = client.number;
+        let received = client.echoes_received;
         self.counts.change(|counts| counts.echoes += 1);
         if aborts(number) && received == ECHOES / 2 {
             return Err(Close::abort().log("leaves abruptly, as it should"));
@@ -189,8 +191,8 @@ impl DemoClient {
         let client = peer.state_mut();
         let expected = group_message(group_of(client.number), client.group_messages);
         if payload != expected {
-            let (expected, got) =
-                (String::from_utf8_lossy(&expected), String::from_utf8_lossy(payload));
+            let expected = String::from_utf8_lossy(&expected);
+            let got = String::from_utf8_lossy(payload);
             return self.fail(peer, &format!("should get {expected:?} and got {got:?}"));
         }
         client.group_messages += 1;

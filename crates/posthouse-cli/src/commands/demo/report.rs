@@ -82,9 +82,11 @@ impl fmt::Display for Report {
 
 fn checks(result: &DemoResult) -> Vec<Check> {
     let counts = result.counts.read(DemoCounts::clone);
-    let (clients, aborting) = (u64::from(CLIENTS), u64::from(ABORTING_CLIENTS));
+    let clients = u64::from(CLIENTS);
+    let aborting = u64::from(ABORTING_CLIENTS);
     let remaining = clients - aborting;
-    let (server, client) = (&result.server, &result.clients);
+    let server = &result.server;
+    let client = &result.clients;
     let check = |what, found, expected| Check { what, expected, found };
     assert_eq!(ECHO_BYTES, 200, "the text below says so");
     assert_eq!(GROUPS, 4, "the text below says so");

@@ -19,7 +19,8 @@ impl PathJobs {
         sent_as: Option<&str>,
         report: &mut TransferReport,
     ) -> Self {
-        let (mut roots, mut files) = (Vec::new(), Vec::new());
+        let mut roots = Vec::new();
+        let mut files = Vec::new();
         for path in paths {
             match SendPath::open(path, sent_as) {
                 Ok(SendPath::File(root, file)) => {

@@ -28,8 +28,15 @@ pub(super) struct WatchedDirectory {
 struct KnownFile {
     bytes: u64,
     modified: Option<SystemTime>,
-    /// True exactly when it was queued in this state, which two scans saw.
-    is_queued: bool,
+    state: FileState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileState {
+    /// It may still be written.
+    Incomplete,
+    /// Two scans found it with this size and time, and it was queued.
+    Queued,
 }
 
 impl WatchedDirectory {
@@ -48,7 +55,7 @@ impl WatchedDirectory {
     fn scan(&mut self) {
         let mut before = std::mem::take(&mut self.files);
         let mut reported_before = std::mem::take(&mut self.reported);
-        let mut is_incomplete = false;
+        let mut unsendable = 0;
         let top = std::mem::take(&mut self.top);
         tree::walk(&top, &mut |entry| match entry {
             TreeEntry::File(file) => {
@@ -64,7 +71,7 @@ impl WatchedDirectory {
             // Files may appear in it later.
             TreeEntry::EmptyDirectory(_) => {}
             TreeEntry::Unsendable(path, why) => {
-                is_incomplete = true;
+                unsendable += 1;
                 if !reported_before.remove(path) {
                     self.queue.push_back(NextJob::Failed(tree::shown(path), why));
                 }
@@ -72,7 +79,7 @@ impl WatchedDirectory {
             }
         });
         self.top = top;
-        if is_incomplete {
+        if unsendable > 0 {
             // Files of the last scan may still exist, and were sent.
             self.files.append(&mut before);
         }
@@ -81,15 +88,15 @@ impl WatchedDirectory {
     fn on_file(&mut self, top: &Path, file: FoundFile, last: Option<KnownFile>) {
         let FoundFile { path, bytes, modified } = file;
         let is_same = |last: &KnownFile| (last.bytes, last.modified) == (bytes, modified);
-        let is_complete = match last.filter(is_same) {
-            Some(last) if last.is_queued => true,
-            Some(_) if !is_being_written(&top.join(&path)) => {
+        let state = match last.filter(is_same).map(|last| last.state) {
+            Some(FileState::Queued) => FileState::Queued,
+            Some(FileState::Incomplete) if !is_being_written(&top.join(&path)) => {
                 self.queue.push_back(NextJob::Job(self.root.job(&path)));
-                true
+                FileState::Queued
             }
-            _ => false,
+            Some(FileState::Incomplete) | None => FileState::Incomplete,
         };
-        self.files.insert(path, KnownFile { bytes, modified, is_queued: is_complete });
+        self.files.insert(path, KnownFile { bytes, modified, state });
     }
 }
 
@@ -124,8 +131,9 @@ impl JobSource for WatchedDirectory {
     }
 
     fn remaining(&self) -> usize {
-        let found_once = self.files.values().filter(|known| !known.is_queued).count();
-        found_once + self.queue.iter().filter(|next| matches!(next, NextJob::Job(_))).count()
+        let is_incomplete = |known: &&KnownFile| known.state == FileState::Incomplete;
+        let incomplete = self.files.values().filter(is_incomplete).count();
+        incomplete + self.queue.iter().filter(|next| matches!(next, NextJob::Job(_))).count()
     }
 }
 

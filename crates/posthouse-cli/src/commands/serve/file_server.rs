@@ -1,7 +1,7 @@
 //! The handler of a server with a directory: it receives files into it and sends files from it.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use posthouse::{
@@ -9,6 +9,7 @@ use posthouse::{
     OfferResponder, Peer, Reject, Responder, Source, TransferError, TransferErrorKind,
 };
 
+use super::announcement::Service;
 use super::line_writer::LineSender;
 use crate::failure::{CommandResult, Failure};
 use crate::settings::ListenSettings;
@@ -41,18 +42,39 @@ pub(super) struct DirectoryFlags {
 #[derive(Clone)]
 pub(super) struct FileServer {
     directory: Directory,
-    allows_uploads: bool,
-    allows_downloads: bool,
+    rights: Rights,
     lines: LineSender,
 }
 
+/// The operations that a server allows its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    /// Uploads, downloads and listings.
+    All,
+    /// Downloads and listings: `--read-only`.
+    ReadOnly,
+    /// Uploads: `--drop-only`.
+    DropOnly,
+}
+
 impl DirectoryFlags {
-    pub(super) fn dir(&self) -> Option<&Path> {
-        self.dir.as_deref()
+    /// The service that these flags describe.
+    pub(super) fn service(&self) -> Service<'_> {
+        match (&self.dir, self.rights()) {
+            (None, _) => Service::Echo,
+            (Some(dir), Rights::ReadOnly) => Service::DownloadsOnly(dir),
+            (Some(dir), Rights::All | Rights::DropOnly) => Service::Uploads(dir),
+        }
     }
 
-    pub(super) fn is_read_only(&self) -> bool {
-        self.read_only
+    fn rights(&self) -> Rights {
+        if self.read_only {
+            Rights::ReadOnly
+        } else if self.drop_only {
+            Rights::DropOnly
+        } else {
+            Rights::All
+        }
     }
 
     /// Opens the directory. Returns `None` if the command line names none.
@@ -86,12 +108,7 @@ impl DirectoryFlags {
                 Failure::usage(format!("cannot count what lies in --dir {shown}: {error}"))
             })?;
         }
-        Ok(Some(FileServer {
-            directory,
-            allows_uploads: !self.read_only,
-            allows_downloads: !self.drop_only,
-            lines: lines.clone(),
-        }))
+        Ok(Some(FileServer { directory, rights: self.rights(), lines: lines.clone() }))
     }
 }
 
@@ -119,9 +136,9 @@ impl Handler for FileServer {
         _: &Offer<'_>,
         _: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
-        match self.allows_uploads {
-            true => Ok(Some(Destination::new(&self.directory))),
-            false => Err("this server gives files and takes none".into()),
+        match self.rights {
+            Rights::All | Rights::DropOnly => Ok(Some(Destination::new(&self.directory))),
+            Rights::ReadOnly => Err("this server gives files and takes none".into()),
         }
     }
 
@@ -146,9 +163,9 @@ impl Handler for FileServer {
 impl FileServer {
     /// Returns the directory if peers may get files from it.
     fn readable(&self) -> Result<&Directory, Reject> {
-        match self.allows_downloads {
-            true => Ok(&self.directory),
-            false => Err("this server takes files and gives none".into()),
+        match self.rights {
+            Rights::All | Rights::ReadOnly => Ok(&self.directory),
+            Rights::DropOnly => Err("this server takes files and gives none".into()),
         }
     }
 }
@@ -156,22 +173,27 @@ impl FileServer {
 /// The line of a file that was transferred. A name that a terminal would obey was rejected before.
 fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let progress = transfer.handle();
-    let (name, size) = (transfer.name(), progress.transferred_bytes());
-    let already = if size > 0 && progress.resumed_from() == size { "there already, " } else { "" };
-    match transfer.is_incoming() {
-        true => format!("received {name} ({}, {already}from {who})", ByteSize(size)),
-        false => format!("sent {name} ({}, {already}to {who})", ByteSize(size)),
+    let name = transfer.name();
+    let bytes = progress.transferred_bytes();
+    let already =
+        if bytes > 0 && progress.resumed_from() == bytes { "there already, " } else { "" };
+    let size = ByteSize(bytes);
+    if transfer.is_incoming() {
+        format!("received {name} ({size}, {already}from {who})")
+    } else {
+        format!("sent {name} ({size}, {already}to {who})")
     }
 }
 
 /// The line of a file that could not be transferred.
 fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
     let progress = transfer.handle();
-    let (verb, preposition) = match transfer.is_incoming() {
-        true => ("received", "from"),
-        false => ("sent", "to"),
-    };
     let name = transfer.name();
+    let start = if transfer.is_incoming() {
+        format!("not received: {name} (from {who})")
+    } else {
+        format!("not sent: {name} (to {who})")
+    };
     let what = match (error.kind(), progress.size()) {
         (TransferErrorKind::Disconnected, Some(size)) => {
             let moved = ByteSize(progress.transferred_bytes());
@@ -182,5 +204,5 @@ fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) ->
         }
         _ => error.to_string(),
     };
-    format!("not {verb}: {name} ({preposition} {who}): {what}")
+    format!("{start}: {what}")
 }

@@ -135,9 +135,10 @@ impl FailureLimiter {
             self.in_period = 0;
         }
         self.in_period += 1;
-        match self.in_period <= MAX_FAILURES {
-            true => lines.push(line),
-            false => self.suppressed += 1,
+        if self.in_period <= MAX_FAILURES {
+            lines.push(line);
+        } else {
+            self.suppressed += 1;
         }
         lines
     }
