@@ -26,20 +26,15 @@ pub(crate) fn check(listeners: &[ListenSettings], access: Access) -> CommandResu
         match access {
             Access::Key if !native => {
                 return Err(Failure::usage(format!(
-                    "--key-file needs the native framing, and on {address} {framing} has no place \
-                     for the proof of a key; leave out the framing or --key-file"
+                    "--key-file requires the native framing, but {address} has the framing \
+                     {framing}; leave out the framing or --key-file"
                 )));
             }
             Access::LoopbackOnly if !is_loopback(address) => {
-                let key = if native {
-                    "give --key-file FILE, a secret that peers must prove, or "
-                } else {
-                    ""
-                };
+                let key = if native { "require a secret with --key-file FILE, " } else { "" };
                 return Err(Failure::usage(format!(
-                    "{address} can be reached from other machines, and whoever connects would be \
-                     served: {key}say --open if everyone may connect, or listen on a loopback \
-                     address"
+                    "{address} can be reached from other machines, and every peer would be \
+                     admitted; {key}admit everyone with --open, or listen on a loopback address"
                 )));
             }
             Access::Key | Access::Open | Access::LoopbackOnly => {}
@@ -95,7 +90,7 @@ mod tests {
     fn a_framing_without_proof_takes_no_key_and_is_not_advised_to() {
         let listeners = [("127.0.0.1:1", "native"), ("127.0.0.1:2", "lines")];
         let text = refused(&listeners, Access::Key).unwrap();
-        assert!(text.contains("on 127.0.0.1:2 lines has no place"), "{text}");
+        assert!(text.contains("127.0.0.1:2 has the framing lines"), "{text}");
         assert_eq!(refused(&listeners, Access::Open), None);
         let listeners = [("127.0.0.1:1", "native"), ("0.0.0.0:1", "raw")];
         let text = refused(&listeners, Access::LoopbackOnly).unwrap();

@@ -31,8 +31,8 @@ pub(crate) fn start(option: Option<&str>, default: Log) -> CommandResult {
     };
     let filter: EnvFilter = filter.parse().map_err(|error| {
         Failure::usage(format!(
-            "{source} {filter:?} is no log filter ({error}): write error, warn, info, debug, \
-             trace, or for example posthouse=debug"
+            "{source} {filter:?} is not a valid log filter ({error}); write error, warn, info, \
+             debug, trace, or a filter such as posthouse=debug"
         ))
     })?;
     let log = tracing_subscriber::fmt()

@@ -97,9 +97,9 @@ pub(crate) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
     let differs = expected.iter().zip(got).position(|(expected, got)| expected != got);
     Some(match differs {
         Some(at) => {
-            format!("byte {at} is {:#04x} and should be {:#04x}", got[at], expected[at])
+            format!("byte {at} is {:#04x} in place of {:#04x}", got[at], expected[at])
         }
-        None => format!("it has {} bytes and should have {}", got.len(), expected.len()),
+        None => format!("it has {} bytes in place of {}", got.len(), expected.len()),
     })
 }
 
@@ -179,7 +179,7 @@ mod tests {
     fn a_difference_says_where_it_is() {
         assert_eq!(difference(b"abc", b"abc"), None);
         let text = difference(b"abc", b"axc").unwrap();
-        assert_eq!(text, "byte 1 is 0x78 and should be 0x62");
-        assert_eq!(difference(b"abc", b"ab").unwrap(), "it has 2 bytes and should have 3");
+        assert_eq!(text, "byte 1 is 0x78 in place of 0x62");
+        assert_eq!(difference(b"abc", b"ab").unwrap(), "it has 2 bytes in place of 3");
     }
 }

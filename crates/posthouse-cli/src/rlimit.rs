@@ -10,7 +10,7 @@ pub(crate) fn raise_open_files() {
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, ..limit };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files stays as it is");
+            tracing::warn!(%error, "cannot raise the limit of open files");
         }
     }
 }

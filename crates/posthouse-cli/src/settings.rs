@@ -42,11 +42,12 @@ pub(crate) struct ListenSettings {
 /// How the I/O is done: flags of every command that starts an endpoint.
 #[derive(Debug, Args)]
 pub(crate) struct IoFlags {
-    /// Which system does the I/O: auto, or uring or readiness on Linux, iocp on Windows; auto takes
-    /// the best that this machine offers, or what the environment variable POSTHOUSE_BACKEND names
+    /// The I/O backend: auto, uring or readiness (Linux), or iocp (Windows). With auto, the
+    /// environment variable POSTHOUSE_BACKEND decides, or else the best backend that works here
     #[arg(long)]
     backend: Option<String>,
-    /// How connections and I/O workers come together: auto, pinned or shared
+    /// The layout of connections and I/O workers: pinned (each connection belongs to one worker),
+    /// shared (any worker serves any connection), or auto
     #[arg(long)]
     layout: Option<String>,
 }
@@ -170,12 +171,15 @@ impl ListenSettings {
             None => "# name = \"devices\"".to_owned(),
         };
         format!(
-            "# A listener; one section for each.\n[[listen]]\n\
-             # Where to listen, IP:PORT. Port 0: the system chooses.\naddress = {}\n\
-             # How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or\n\
-             # length:offset=0,width=4,endian=big,adjust=0,strip=4.\nframing = {}\n\
-             # Its name in the log. Default: its address.\n{name}\n\
-             # Whether IPv4 peers come in by an IPv6 address, too ([::] only).\ndual_stack = {}\n\
+            "# A listener. The file has one such section for each listener.\n[[listen]]\n\
+             # The address to listen on, IP:PORT. With port 0 the system chooses the port.\n\
+             address = {}\n\
+             # The framing, which divides the stream into messages: native, lines, raw,\n\
+             # delimiter:TEXT or length:offset=0,width=4,endian=big,adjust=0,strip=4.\n\
+             framing = {}\n\
+             # The name of the listener in the log. The default is its address.\n{name}\n\
+             # Accept IPv4 peers, too. This is possible only if the address is [::].\n\
+             dual_stack = {}\n\
              {}\n",
             quoted(&self.address.to_string()),
             quoted(&self.framing.to_string()),

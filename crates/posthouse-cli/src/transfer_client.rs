@@ -66,7 +66,7 @@ pub(crate) fn parent_directory(path: &Path) -> &Path {
 /// The flags of every command that connects to a file server: how to reach it.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectFlags {
-    /// A file with the secret that the server demands
+    /// A file with the secret that the server requires
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     #[command(flatten)]
@@ -76,15 +76,16 @@ pub(crate) struct ConnectFlags {
 /// The flags of the commands that send or get files: what to print, and how long to retry.
 #[derive(Debug, Args)]
 pub(crate) struct TransferFlags {
-    /// Print one JSON object a line: for each file name, bytes, sent_bytes, resumed_from,
-    /// already_there, blake3, seconds and error, and one for all of them at the end
+    /// Print one JSON object per line: for each file name, bytes, sent_bytes, resumed_from,
+    /// already_there, blake3, seconds and error, and one for all files at the end
     #[arg(long)]
     json: bool,
-    /// Print nothing but errors
+    /// Print errors only
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
-    /// Go on trying for so long without progress, in seconds or with s, m or h; 0: not at all.
-    /// Given, it counts for the first connection, too; default: 30 s, once there has been one
+    /// The time without progress after which the command gives up: seconds, or a number with s, m
+    /// or h. 0 means no retry. With this flag, a failed first connection is retried, too. The
+    /// default is 30 s, and no retry of the first connection
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
           default_missing_value = "30s", value_parser = units::parse_duration)]
     retry: Option<Duration>,

@@ -23,12 +23,12 @@ use report::Report;
 use sample_files::SampleFiles;
 use server::DemoServer;
 
-/// See it work: a server and a hundred clients, in this process, over loopback.
+/// Run a demonstration: a server and a hundred clients in this process, over loopback.
 ///
-/// Clients send messages and check the echoes, make requests, join groups and get the groups'
-/// messages; two send a file into a temporary directory and get it back meanwhile; one in ten
-/// leaves with a reset while its messages are under way. Every count is checked, down to the last
-/// operation and socket. The exit code is 0 only if all of it was right.
+/// The clients send messages and check the echoes, make requests, join groups and receive the
+/// messages of their groups. Two clients send a file into a temporary directory and get it back.
+/// One client in ten resets its connection while its messages are in flight. In the end every count
+/// is checked, down to the last operation and socket. The exit code is 0 if all counts are right.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -114,8 +114,9 @@ impl Demo {
 /// Runs the demonstration, and waits until both endpoints have ended.
 fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
     let counts = Arc::<Monitor<DemoCounts>>::default();
-    let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES)
-        .map_err(|why| Failure::runtime(format!("no messages for the demonstration: {why}")))?;
+    let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES).map_err(|why| {
+        Failure::runtime(format!("cannot make the messages of the demonstration: {why}"))
+    })?;
     let files = Arc::new(SampleFiles::make()?);
     let handler = DemoServer { counts: counts.clone(), inbox: files.inbox.clone() };
     let server =

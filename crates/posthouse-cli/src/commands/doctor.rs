@@ -12,10 +12,10 @@ use crate::failure::{CommandResult, Failure};
 use crate::term::stdout::ReportFlags;
 use backends::Backends;
 
-/// Look at this machine: which backends work here, and which limits matter.
+/// Check this machine: the backends that work, and the limits that matter.
 ///
-/// Each backend is tried with a real connection over loopback. Limits are read, never changed. The
-/// exit code is 0 if Posthouse can run here.
+/// Each backend is tested with a real connection over loopback. Limits are read and never changed.
+/// The exit code is 0 if Posthouse can run on this machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -15,18 +15,18 @@ use crate::transfer_client::{
 };
 use posthouse::Escaped;
 
-/// Get files from a server with a directory.
+/// Get files from a server.
 ///
 /// A file arrives under the name that `posthouse list` shows, in the current directory or in the
-/// one that -o names; directories in the name are made. The name of a directory there gets all
-/// that is in it.
+/// directory given by -o. Missing directories in the name are created. If NAME is a directory on
+/// the server, all its files arrive.
 ///
-/// A file is there whole and verified, or not at all. One that is there already is left as it is:
-/// with the same content that counts as done, with another it is an error. What broke off goes on
-/// where it was, after a lost connection as with the same command given again.
+/// A file appears whole and verified, or not at all. It never replaces another file: an existing
+/// file with the same content counts as received, and one with other content is an error. After a
+/// lost connection the transfer resumes. To resume it later, run the same command again.
 ///
-/// The exit code is 0 only if every file is there and verified; 1 if any failed, each with its
-/// reason on stderr; 2 for wrong usage; 130 for an interruption.
+/// The exit code is 0 if every file was received and verified, 1 if a file failed (stderr has the
+/// reason), 2 for wrong usage, and 130 after an interruption.
 #[derive(Debug, Args)]
 #[command(override_usage = "posthouse get [OPTIONS] <ADDR> <NAME...|--all>")]
 #[command(group = ArgGroup::new("what").args(["names", "all"]).required(true))]
@@ -34,19 +34,20 @@ use posthouse::Escaped;
 Examples:
   posthouse get 10.0.0.7:9990 report.pdf
   posthouse get 10.0.0.7:9990 report.pdf -o /tmp/today.pdf
-  posthouse get 10.0.0.7:9990 build                     everything in build
+  posthouse get 10.0.0.7:9990 build                     all files in build
   posthouse get 10.0.0.7:9990 --all -o copy --key-file secret.key")]
 pub(crate) struct Get {
-    /// The server, HOST:PORT
+    /// The address of the server, HOST:PORT
     #[arg(value_name = "ADDR", value_parser = address::parse_target)]
     target: Target,
-    /// Names of files, or of directories
+    /// The names of files or directories on the server
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Get everything that the server has
+    /// Get all files of the server
     #[arg(long)]
     all: bool,
-    /// Where to put them: a directory that is there, or, with one NAME that is a file, its path
+    /// The directory for the files, which must exist. With one NAME that is a file, PATH can also
+    /// be the path of the new file
     #[arg(long, short, value_name = "PATH", default_value = ".", hide_default_value = true)]
     output: PathBuf,
     #[command(flatten)]
@@ -132,10 +133,12 @@ impl Get {
                 let path = destination.file_name.as_deref().map(Box::from);
                 files.push(WantedFile { name: name.into(), path });
             } else if destination.file_name.is_some() {
+                let output = Escaped(self.output.as_path());
                 return Err(Failure::usage(format!(
-                    "{} is a directory there, and {} is none here: make it, with mkdir",
+                    "{} is a directory on the server, but {output} is not a directory here; \
+                     create it: {}",
                     Escaped(name),
-                    Escaped(self.output.as_path())
+                    hints::make_directory(output)
                 )));
             }
         }
@@ -152,12 +155,12 @@ impl Get {
         let named = path.file_name().filter(|_| !ends_with_separator(path));
         let (Some(name), [_]) = (named, &self.names[..]) else {
             return Err(Failure::usage(format!(
-                "-o {shown}: there is no such directory; make it: {}",
+                "-o {shown}: no such directory; create it: {}",
                 hints::make_directory(shown)
             )));
         };
         let Some(name) = name.to_str() else {
-            return Err(Failure::usage(format!("-o {shown}: the name is not UTF-8")));
+            return Err(Failure::usage(format!("-o {shown}: the name is not valid Unicode")));
         };
         let parent = parent_directory(path);
         let directory = open(parent)?;

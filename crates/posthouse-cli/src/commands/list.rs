@@ -15,23 +15,23 @@ use crate::term::units::ByteSize;
 use crate::transfer_client::{ConnectFlags, FileClient, Listing, RetryPolicy};
 use posthouse::Escaped;
 
-/// List the files that a server has: size in bytes, time of modification (UTC), name.
+/// List the files of a server: size in bytes, time of modification (UTC), name.
 ///
-/// In the order of the names, one line a file. On a terminal the last line is the sum.
+/// Each file is a line, in the order of the names. On a terminal, the last line is the total.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse list 10.0.0.7:9990
-  posthouse list 10.0.0.7:9990 build/                  what is in build
+  posthouse list 10.0.0.7:9990 build/                  the files in build
   posthouse list 10.0.0.7:9990 --json | jq -r .name")]
 pub(crate) struct List {
-    /// The server, HOST:PORT
+    /// The address of the server, HOST:PORT
     #[arg(value_name = "ADDR", value_parser = address::parse_target)]
     target: Target,
-    /// Only files whose names begin so
+    /// The prefix of the names to list
     #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
     prefix: String,
-    /// Print one JSON object a line, for each file
+    /// Print one JSON object per line, for each file
     #[arg(long)]
     json: bool,
     #[command(flatten)]

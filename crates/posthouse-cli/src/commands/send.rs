@@ -20,45 +20,45 @@ use posthouse::Escaped;
 use tree::SendPath;
 use watch::WatchedDirectory;
 
-/// Send files and directories to a server with a directory.
+/// Send files and directories to a server.
 ///
-/// A directory is sent with all that is in it, under its own name, as `cp -r` does; DIR/. sends
-/// what is in it without the name. Only regular files are sent: empty directories are not, and left
-/// out are links in a directory, sockets, FIFOs, devices, what an unfinished reception left
-/// (.posthouse) and directories on another file system; each is told. A link that is itself named
-/// here is followed.
+/// A directory is sent with all its files, under its own name, as `cp -r` does. DIR/. sends its
+/// files without the name. Only regular files are sent; empty directories are not. The command
+/// skips, with a message for each: links inside a directory, sockets, FIFOs, devices, directories
+/// on another file system, and .posthouse, which holds unfinished files. A link that is itself a
+/// PATH is followed.
 ///
-/// A file is there whole, verified and on the server's disk, or not at all, and never replaces
-/// another. What the server has already is not sent again. After a lost connection it goes on where
-/// it was, and so does the same command given again.
+/// A file appears on the server's disk whole and verified, or not at all. It never replaces another
+/// file. A file that the server already has is not sent again. After a lost connection the transfer
+/// resumes. To resume it later, run the same command again.
 ///
-/// The exit code is 0 only if the server confirmed every file; 1 if any failed, each with its
-/// reason on stderr; 2 for wrong usage; 130 for an interruption. That is how --watch ends: then it
-/// is 0 if every file that was seen is confirmed, and 1 if not, or if there never was a connection.
+/// The exit code is 0 if the server confirmed every file, 1 if a file failed (stderr has the
+/// reason), 2 for wrong usage, and 130 after an interruption. With --watch, an interruption is the
+/// normal end: the exit code is 0 if the server confirmed every file that was seen. It is 1 if not,
+/// or if there never was a connection.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse send 10.0.0.7:9990 report.pdf
   posthouse send 10.0.0.7:9990 build/ --key-file secret.key
-  posthouse send 10.0.0.7:9990 build/. --as releases/1.4      what is in build, under another name
-  posthouse send 10.0.0.7:9990 disk.img --retry=2h            waits for a server that is away
-  posthouse send 10.0.0.7:9990 outbox/. --watch               whatever appears in outbox
+  posthouse send 10.0.0.7:9990 build/. --as releases/1.4      the files in build, under another name
+  posthouse send 10.0.0.7:9990 disk.img --retry=2h            and wait up to 2 hours for the server
+  posthouse send 10.0.0.7:9990 outbox/. --watch               each file that appears in outbox
   posthouse send 10.0.0.7:9990 logs --json | jq .error")]
 pub(crate) struct Send {
-    /// The server, HOST:PORT
+    /// The address of the server, HOST:PORT
     #[arg(value_name = "ADDR", value_parser = address::parse_target)]
     target: Target,
-    /// Files and directories
+    /// The files and directories to send
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// Send the one PATH under this name: a relative path with / between its parts. With / at its
-    /// end a file keeps its own name after it
+    /// The name of the one PATH on the server: a relative path with / between its parts. If NAME
+    /// ends with /, a file keeps its own name below it
     #[arg(long = "as", value_name = "NAME")]
     sent_as: Option<String>,
-    /// Go on sending what appears in the one PATH, a directory, or is renamed in it, until Ctrl-C.
-    /// A file is complete when two looks, a second apart, find the same size and time. A server
-    /// that is away is waited for, unless --retry says how long. The exit code is 0 only if the
-    /// server confirmed every file that was seen
+    /// Watch the one PATH, a directory, until Ctrl-C: send each file that appears in it or is
+    /// renamed in it. A file is sent once two scans, one second apart, find the same size and time.
+    /// An unreachable server is waited for, unless --retry sets a limit
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -73,7 +73,7 @@ const WATCH_GRACE: Duration = Duration::from_secs(5);
 impl Send {
     pub(crate) fn run(&self) -> CommandResult {
         if self.sent_as.is_some() && self.paths.len() > 1 {
-            let text = "--as names one PATH, and there are several: send them one by one";
+            let text = "--as takes one PATH, but there are several; send them one by one";
             return Err(Failure::usage(text));
         }
         if self.watch { self.watch() } else { self.send() }
@@ -107,7 +107,7 @@ impl Send {
                 result.map_err(|missing| Failure::runtime(missing.to_string()))
             }
             RunEnd::Interrupted => {
-                let text = "interrupted: there never was a connection to";
+                let text = "interrupted before there was a connection to";
                 Err(Failure::runtime(format!("{text} {}", self.target)))
             }
             RunEnd::Complete | RunEnd::GaveUp(_) => result,
@@ -118,13 +118,13 @@ impl Send {
     fn watched_directory(&self) -> CommandResult<WatchedDirectory> {
         let opened = match &self.paths[..] {
             [path] => SendPath::open(path, self.sent_as.as_deref()),
-            _ => Err("--watch looks at one directory, and there are several PATHs".to_owned()),
+            _ => Err("--watch takes one PATH, but there are several".to_owned()),
         };
         let shown = Escaped(self.paths[0].as_path());
         match opened {
             Ok(SendPath::Directory(root, top)) => Ok(WatchedDirectory::new(root, top)),
             Ok(SendPath::File(..)) => {
-                let text = format!("--watch looks at a directory, and {shown} is a file");
+                let text = format!("--watch takes a directory, but {shown} is a file");
                 Err(Failure::usage(text))
             }
             Err(why) => Err(Failure::usage(format!("cannot watch {shown}: {why}"))),

@@ -18,35 +18,37 @@ use crate::logging::Log;
 use crate::monitor::Monitor;
 use crate::term::stdout::ReportFlags;
 
-/// Run whole servers and clients in a simulated network, one run for each seed.
+/// Run servers and clients in a simulated network, once for each seed.
 ///
-/// A run is a pure function of its seed: clients, faults and timing come from it. Every contract of
-/// the framework is checked in every run. The campaign stops at the first failure, and prints its
-/// seed and the command that replays it. Every seed runs messages, every fourth one also files.
+/// A run is a pure function of its seed, which decides on clients, faults and timing. Each run
+/// checks every contract of the framework. Every seed runs messages, and every fourth seed also
+/// files. The campaign stops at the first failure, and prints its seed and the command that replays
+/// it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse sim --seeds 10000
   posthouse sim --seeds 1 --from 417 --trace 2> log    replay seed 417 and keep its log
-  posthouse sim --seeds 100 --twice                    is every run the same the second time?")]
+  posthouse sim --seeds 100 --twice                    check that runs can be repeated")]
 pub(crate) struct Sim {
-    /// How many seeds
+    /// The number of seeds
     #[arg(long, value_name = "N", default_value_t = 1000,
           value_parser = clap::value_parser!(u64).range(1..=u64::MAX))]
     seeds: u64,
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     from: u64,
-    /// Seeds that run at the same time; default: one for each core
+    /// The number of seeds that run at the same time. The default is one per core
     #[arg(long, value_name = "J")]
     jobs: Option<NonZero<usize>>,
-    /// What runs: messages with each seed and files with every fourth, or one of the two with each
+    /// The workload: traffic (messages), files, or all (messages with every seed, files with every
+    /// fourth)
     #[arg(long, value_enum, default_value_t = Workload::All)]
     what: Workload,
-    /// Run every seed twice and compare the fingerprints of all that happened
+    /// Run every seed twice, and compare the fingerprints of the two runs
     #[arg(long)]
     twice: bool,
-    /// Log everything to stderr, without times of day; one seed at a time
+    /// Log everything to stderr, without times, one seed after the other
     #[arg(long)]
     trace: bool,
     #[command(flatten)]
@@ -104,7 +106,7 @@ impl Sim {
 
     pub(crate) fn run(&self) -> CommandResult {
         let Some(end) = self.from.checked_add(self.seeds) else {
-            return Err(Failure::usage("--from and --seeds together go beyond the last seed"));
+            return Err(Failure::usage("--from and --seeds together exceed the last seed"));
         };
         let jobs = match self.jobs {
             _ if self.trace => 1,
@@ -134,8 +136,8 @@ impl Sim {
             let second = self.what.run(seed)?.fingerprint;
             if first != second {
                 return Err(format!(
-                    "two runs differ (fingerprints {first:#018x} and {second:#018x}): something \
-                     in it is no function of the seed"
+                    "two runs differ (fingerprints {first:#018x} and {second:#018x}): the run is \
+                     not a function of its seed"
                 ));
             }
         }
@@ -254,7 +256,7 @@ impl fmt::Display for Report {
         if files + files_failed > 0 {
             writeln!(
                 f,
-                "{files} files, {files_failed} attempts that failed, {resumed_bytes} bytes not \
+                "{files} files, {files_failed} failed attempts, {resumed_bytes} bytes not \
                  sent again, {crashes} crashes,"
             )?;
         }

@@ -13,7 +13,7 @@ pub(crate) fn make_directory(path: impl Display) -> String {
 pub(crate) fn make_key(path: impl Display) -> String {
     if cfg!(windows) {
         // No command that every Windows has writes random text with one byte a letter.
-        format!("write 32 letters and digits into {path} that nobody can guess")
+        format!("write 32 random letters and digits into {path}")
     } else {
         format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
     }

@@ -237,7 +237,7 @@ impl FileClient {
             Contact::NeverConnected | Contact::Troubled => return Ok(()),
         };
         self.contact = contact;
-        self.terminal.info(&format!("{what} connection to {target}: {why}; trying again"));
+        self.terminal.info(&format!("{what} connection to {target}: {why}; retrying"));
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl FileClient {
         self.backoff.reset();
         if self.contact == Contact::Troubled {
             self.contact = Contact::Steady;
-            self.terminal.info(&format!("going on with {}", self.target));
+            self.terminal.info(&format!("connected to {}", self.target));
         }
     }
 
@@ -293,7 +293,7 @@ impl FileClient {
             let Some(first) = page.first() else { return Ok(Listing::Complete) };
             if *first.name <= *after {
                 // The listing would never end.
-                let text = "lists the same files again and again: it does not keep to the protocol";
+                let text = "violates the protocol: it lists the same files again and again";
                 return Err(Failure::runtime(format!("{} {text}", self.target)));
             }
             for entry in page {
@@ -389,7 +389,7 @@ impl Handler for EventForwarder {
         _: Message<'_>,
         responder: &mut Responder<'_>,
     ) -> HandlerResult {
-        responder.reject("this side only carries files");
+        responder.reject("this client only transfers files");
         Ok(())
     }
 
@@ -426,7 +426,7 @@ fn is_transient(why: &DisconnectReason) -> bool {
 fn explained(why: &DisconnectReason) -> String {
     let text = why.to_string();
     if let Some((text, _)) = text.split_once(" (see Target::without_hello)") {
-        return format!("{text}; is it a posthouse that listens there?");
+        return format!("{text}; does a posthouse server listen there?");
     }
     if why.code() == Some(NOT_ADMITTED) || why.kind() == DisconnectKind::NotAdmitted {
         return format!("{text}; both sides need the same key, see --key-file");

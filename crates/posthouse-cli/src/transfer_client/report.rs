@@ -250,7 +250,7 @@ impl TransferReport {
             _ => format!(", {}/s", ByteSize(sent_bytes).per_second(attempt.time)),
         };
         let how = match attempt.resumed_from() {
-            _ if was_there_already(attempt) => ", was there already".to_owned(),
+            _ if was_there_already(attempt) => ", was already there".to_owned(),
             0 => rate,
             from => format!("{rate}, resumed at {}", ByteSize(from)),
         };
@@ -286,13 +286,12 @@ impl TransferReport {
         let missing = self.counts.failed + self.counts.left;
         let verb = self.direction.participle();
         let what = format!("{missing} of {} not {verb}", files(self.counts.files + missing));
-        let again = "the same command goes on where this one stopped";
+        let again = "run the same command again to resume";
         match end {
             RunEnd::Complete | RunEnd::Interrupted if missing == 0 => Ok(()),
-            RunEnd::Complete if self.counts.failed_for_now > 0 => Err(Failure::runtime(format!(
-                "{what}, for the reasons above; the same command tries again and carries only \
-                 what is missing"
-            ))),
+            RunEnd::Complete if self.counts.failed_for_now > 0 => {
+                Err(Failure::runtime(format!("{what}, for the reasons above; {again}")))
+            }
             RunEnd::Complete => Err(Failure::runtime(format!("{what}, for the reasons above"))),
             RunEnd::Interrupted => {
                 Err(Failure::interrupted(format!("interrupted: {what}; {again}")))
@@ -329,7 +328,7 @@ impl TransferReport {
         let rate = ByteSize(self.counts.sent_bytes).per_second(time);
         let already_there = match self.counts.already_there {
             0 => String::new(),
-            count => format!("; {count} of them there already"),
+            count => format!("; {count} of them were already there"),
         };
         format!(
             "{} {}, {} in {:.1} s ({rate}/s){already_there}",

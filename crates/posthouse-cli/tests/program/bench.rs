@@ -85,7 +85,7 @@ fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
 
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 4));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
-    ended.expect_stderr(&["1 wrong echo", "kind 1, 64 bytes, is no echo"]);
+    ended.expect_stderr(&["1 wrong echo", "kind 1, 64 bytes, is not an echo"]);
 
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(1000));
     let ended = bench(address, &["--framing", "raw", "--connections", "1"]).expect(1);
@@ -98,7 +98,7 @@ fn echoes_in_the_wrong_order_fail_the_run() {
     let address = faulty_echo_server::start(EchoFault::SwapsFrames);
     let words = ["--no-hello", "--connections", "1", "--depth", "2"];
     let ended = bench(address, &words).expect(1);
-    ended.expect_stderr(&["echo of message 0: message 1 came before it"]);
+    ended.expect_stderr(&["echo of message 0: message 1 arrived before it"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_connection_that_is_never_answered_fails_the_run_and_one_that_is_done_may_en
     let ended = bench(address, &["--framing", "lines", "--connections", "2"]).expect(1);
     assert!(count(&ended, "/messages") > 0);
     assert_eq!((count(&ended, "/errors/unanswered"), count(&ended, "/errors/lost")), (1, 0));
-    ended.expect_stderr(&["of 2 connections", "1 waited in vain"]);
+    ended.expect_stderr(&["of 2 connections", "1 did not get all echoes"]);
 }
 
 #[test]

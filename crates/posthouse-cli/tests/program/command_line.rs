@@ -89,7 +89,7 @@ fn the_log_goes_to_stderr_by_option_and_by_environment() {
     assert_eq!(ended.json()["ok"], true);
     run(["demo", "--log", "a=b="]).expect(2).expect_stderr(&[
         "--log",
-        "no log filter",
+        "not a valid log filter",
         "posthouse=debug",
     ]);
     let output = Command::new(env!("CARGO_BIN_EXE_posthouse"))

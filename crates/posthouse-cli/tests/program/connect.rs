@@ -31,7 +31,7 @@ fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
     here.write("short", "too short");
     for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
         let how = if cfg!(windows) {
-            format!("write 32 letters and digits into {path} ")
+            format!("write 32 random letters and digits into {path}")
         } else {
             format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
         };
@@ -52,7 +52,7 @@ fn a_port_that_there_is_not_is_named_by_every_command() {
         &["serve", "--listen", address],
     ] {
         let ended = run(words).expect(2);
-        assert!(ended.stderr.contains("there is no port 65536"), "{ended:#?}");
+        assert!(ended.stderr.contains("port 65536 is too high"), "{ended:#?}");
     }
 }
 

@@ -40,7 +40,7 @@ fn the_demonstration_succeeds_in_both_layouts() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&demo.stdout);
-    for part in ["files of 4 MiB sent", "files got back", "seen as resets"] {
+    for part in ["files of 4 MiB sent", "files received back", "seen as resets"] {
         assert!(text.contains(part), "{text}");
     }
     let may_be_wrong = |line: &str| cfg!(windows) && line.contains("seen as");

@@ -98,7 +98,7 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
     proxy.redirect(address);
     let ended = sender.finish().expect(0);
     fixture.assert_resumed(&ended, "inbox/disk.img");
-    assert!(ended.stderr.starts_with("going on with "), "{ended:#?}");
+    assert!(ended.stderr.starts_with("connected to "), "{ended:#?}");
     // Nothing but the file is left.
     assert_eq!(largest_part(&inbox), 0);
 }
@@ -131,9 +131,12 @@ fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
         file.starts_with("not finished: disk.img (") && file.ends_with(" of 8.0 MiB)"),
         "{file}"
     );
-    for part in
-        ["lost the connection", &address, "1 of 1 file not sent", "the same command goes on"]
-    {
+    for part in [
+        "lost the connection",
+        &address,
+        "1 of 1 file not sent",
+        "run the same command again to resume",
+    ] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(ended.stdout, "");
@@ -176,7 +179,7 @@ fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
     let ended = sender.finish().expect(1);
     let error = &ended.json_lines()[0]["error"];
     assert!(error.as_str().unwrap().contains("it changed while it was sent"), "{ended:#?}");
-    ended.expect_stderr(&["1 of 1 file not sent", "the same command tries again"]);
+    ended.expect_stderr(&["1 of 1 file not sent", "run the same command again to resume"]);
     assert!(!fixture.here.join("inbox/disk.img").exists());
 }
 
@@ -188,7 +191,10 @@ fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
     ResumeFixture::wait_for_part(&fixture.here.join("inbox"));
     sender.interrupt();
     let ended = sender.finish().expect(130);
-    ended.expect_stderr(&["interrupted: 1 of 1 file not sent", "the same command goes on"]);
+    ended.expect_stderr(&[
+        "interrupted: 1 of 1 file not sent",
+        "run the same command again to resume",
+    ]);
     let [file, all] = &ended.json_lines()[..] else { panic!("the file and the sum: {ended:#?}") };
     assert_eq!((&file["name"], &file["error"]), (&"disk.img".into(), &"interrupted".into()));
     assert_eq!((&all["interrupted"], &all["left"]), (&true.into(), &1.into()), "{all:#}");

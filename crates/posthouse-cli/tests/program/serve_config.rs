@@ -179,10 +179,11 @@ fn what_a_listener_of_the_file_cannot_do_is_told_with_its_address() {
     let lines = format!("{native}[[listen]]\naddress = \"127.0.0.1:2\"\nframing = \"lines\"\n");
     let here = TemporaryDirectory::new();
     let dir = here.text(".");
-    refused(&lines, &["--dir", &dir]).expect_stderr(&["--dir", "on 127.0.0.1:2 lines has no"]);
+    refused(&lines, &["--dir", &dir])
+        .expect_stderr(&["--dir", "127.0.0.1:2 has the framing lines"]);
     let key = TemporaryFile::new("a.key", "0123456789abcdef");
     let keyed = refused(&lines, &["--key-file", key.text()]);
-    keyed.expect_stderr(&["--key-file", "on 127.0.0.1:2 lines has no"]);
+    keyed.expect_stderr(&["--key-file", "127.0.0.1:2 has the framing lines"]);
     let beyond = format!("{native}[[listen]]\naddress = \"0.0.0.0:2\"\n");
     refused(&beyond, &[]).expect_stderr(&["0.0.0.0:2", "other machines", "--open"]);
 }

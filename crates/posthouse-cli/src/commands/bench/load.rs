@@ -165,7 +165,7 @@ impl LoadTest {
             let Some(sent) = state.sent.front().copied() else {
                 let connection = state.number;
                 let bytes = received.len();
-                return Err(format!("connection {connection}: {bytes} bytes that were not sent"));
+                return Err(format!("connection {connection}: {bytes} unexpected bytes"));
             };
             self.pattern.write(state.number, state.oldest(), expected);
             let due = &expected[state.echoed_bytes..];
@@ -220,7 +220,7 @@ impl LoadTest {
             scratch == received
         });
         let what = match other {
-            Some(other) => format!("message {other} came before it"),
+            Some(other) => format!("message {other} arrived before it"),
             None => difference.to_owned(),
         };
         format!("connection {connection}, echo of message {oldest}: {what}")
@@ -232,7 +232,7 @@ fn describe_unexpected(state: &ConnectionState, received: Message<'_>) -> String
     let connection = state.number;
     let kind = received.kind();
     let bytes = received.payload().len();
-    format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours")
+    format!("connection {connection}: a message of kind {kind}, {bytes} bytes, is not an echo")
 }
 
 /// The handler of the connections.

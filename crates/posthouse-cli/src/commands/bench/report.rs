@@ -142,19 +142,19 @@ impl Report {
         let text = if let Some(first) = errors.mismatch_examples.first() {
             format!("{address} sent {} wrong echoes, first: {first}", errors.mismatches)
         } else if self.connected == 0 && self.interrupted {
-            "interrupted before a connection was up".to_owned()
+            "interrupted before a connection was established".to_owned()
         } else if self.connected == 0 {
             let reasons = errors.not_connected_reasons.join("; ");
-            format!("no connection to {address} came up: {reasons}")
+            format!("no connection to {address} was established: {reasons}")
         } else if let Some(parts) = errors.of_connections() {
             let hint = if self.messages == 0 && errors.lost_by_peer > 0 {
-                format!("; does it echo messages of the framing {}?", self.framing)
+                format!("; does it echo messages in the framing {}?", self.framing)
             } else {
                 String::new()
             };
-            format!("of {} connections to {address} {parts}{hint}", self.connections)
+            format!("of {} connections to {address}, {parts}{hint}", self.connections)
         } else if self.messages == 0 && !self.interrupted {
-            format!("{address} echoed nothing in the measured time: measure for longer")
+            format!("{address} echoed nothing in the measured time; use a larger --seconds")
         } else {
             return Ok(());
         };
@@ -195,9 +195,9 @@ impl Errors {
     /// The failed connections by the way they failed; `None` if there are none.
     fn of_connections(&self) -> Option<String> {
         let parts: Vec<String> = [
-            (self.not_connected, "did not come up", &self.not_connected_reasons),
+            (self.not_connected, "were not established", &self.not_connected_reasons),
             (self.lost, "ended early", &self.lost_reasons),
-            (self.unanswered, "waited in vain for echoes", &Vec::new()),
+            (self.unanswered, "did not get all echoes", &Vec::new()),
         ]
         .into_iter()
         .filter(|(count, ..)| *count > 0)
@@ -218,10 +218,10 @@ impl fmt::Display for Errors {
         }
         writeln!(f, "errors      {sum}")?;
         for (count, what, lines) in [
-            (self.not_connected, "connections did not come up", &self.not_connected_reasons),
+            (self.not_connected, "connections were not established", &self.not_connected_reasons),
             (self.lost, "connections ended early", &self.lost_reasons),
             (self.mismatches, "echoes were wrong", &self.mismatch_examples),
-            (self.unanswered, "connections waited in vain for echoes at the end", &Vec::new()),
+            (self.unanswered, "connections did not get all echoes", &Vec::new()),
         ] {
             if count > 0 {
                 writeln!(f, "  {count} {what}")?;

@@ -76,7 +76,7 @@ impl Handler for DemoClient {
         match message.kind() {
             kind::ECHO => self.on_echo(peer, message.payload()),
             kind::GROUP => self.on_group_message(peer, message.payload()),
-            other => self.fail(peer, &format!("got a message of kind {other}")),
+            other => self.fail(peer, &format!("got a message of the unknown kind {other}")),
         }
     }
 
@@ -84,7 +84,7 @@ impl Handler for DemoClient {
         let name = transfer.name();
         let number = peer.state().number;
         if let Err(error) = transfer.result() {
-            return self.fail(peer, &format!("did not get {name} across: {error}"));
+            return self.fail(peer, &format!("could not transfer {name}: {error}"));
         }
         peer.state_mut().transfers_left -= 1;
         if !transfer.is_incoming() {
@@ -109,8 +109,7 @@ impl Handler for DemoClient {
     fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
         let target = failure.target();
         let why = failure.reason();
-        self.counts
-            .change(|counts| counts.add_error(format!("no connection to {target} came up: {why}")));
+        self.counts.change(|counts| counts.add_error(format!("cannot connect to {target}: {why}")));
     }
 }
 
@@ -143,7 +142,7 @@ impl DemoClient {
         let received = client.echoes_received;
         self.counts.change(|counts| counts.echoes += 1);
         if aborts(number) && received == ECHOES / 2 {
-            return Err(Close::abort().log("leaves abruptly, as it should"));
+            return Err(Close::abort().log("aborts its connection, as it should"));
         }
         self.send_echoes(peer);
         if received == ECHOES {
@@ -193,7 +192,7 @@ impl DemoClient {
         if payload != expected {
             let expected = String::from_utf8_lossy(&expected);
             let got = String::from_utf8_lossy(payload);
-            return self.fail(peer, &format!("should get {expected:?} and got {got:?}"));
+            return self.fail(peer, &format!("got {got:?} in place of {expected:?}"));
         }
         client.group_messages += 1;
         let all = client.is_done();

@@ -26,7 +26,7 @@ impl SampleFiles {
         let failed = |at: &Path, error| {
             let shown = at.display();
             Failure::runtime(format!(
-                "cannot make the files of the demonstration in {shown}: {error}"
+                "cannot create the files of the demonstration in {shown}: {error}"
             ))
         };
         let top = tempfile::Builder::new().prefix("posthouse-demo-").tempdir();

@@ -81,10 +81,10 @@ impl fmt::Display for Backends {
             Ok(AutoChoice { backend, layout, reason }) => {
                 writeln!(f, "  auto takes {backend}, {layout}: {reason}")?;
             }
-            Err(why) => writeln!(f, "  auto finds none: {why}")?,
+            Err(why) => writeln!(f, "  auto finds no backend: {why}")?,
         }
         for BackendTest { backend, layout, error, .. } in &self.tried {
-            let found = error.as_deref().unwrap_or("works: echoed over loopback");
+            let found = error.as_deref().unwrap_or("works, tested over loopback");
             writeln!(f, "  {backend:<14} {layout:<10} {found}")?;
         }
         for backend in &self.absent {
@@ -120,11 +120,11 @@ fn round_trip(options: &EndpointOptions) -> Result<AutoChoice, String> {
 
 fn echo(endpoint: &Endpoint<Echo>) -> Result<(), String> {
     let address = endpoint.addresses()[0].socket_addr();
-    let failed = |error: std::io::Error| format!("it starts, but echoes nothing: {error}");
+    let failed = |error: std::io::Error| format!("it starts but does not echo: {error}");
     let mut stream = TcpStream::connect_timeout(&address, ROUND_TRIP_TIMEOUT).map_err(failed)?;
     stream.set_read_timeout(Some(ROUND_TRIP_TIMEOUT)).map_err(failed)?;
     let (sent, mut received) = (*b"posthouse", [0; 9]);
     stream.write_all(&sent).map_err(failed)?;
     stream.read_exact(&mut received).map_err(failed)?;
-    if received == sent { Ok(()) } else { Err("it starts, but echoes wrongly".into()) }
+    if received == sent { Ok(()) } else { Err("it starts but echoes other bytes".into()) }
 }

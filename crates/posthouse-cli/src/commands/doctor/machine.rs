@@ -27,5 +27,5 @@ fn finding(
 }
 
 fn unknown(what: &'static str) -> Finding {
-    finding(what, "not told by this system", Verdict::Unknown, "")
+    finding(what, "not reported by this system", Verdict::Unknown, "")
 }

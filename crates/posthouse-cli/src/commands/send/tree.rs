@@ -117,7 +117,7 @@ fn open(path: &Path) -> Result<Directory, String> {
 
 fn text(name: &OsStr) -> Result<String, String> {
     let text = name.to_str().map(str::to_owned);
-    text.ok_or_else(|| "its name is not Unicode, and names are sent as UTF-8".to_owned())
+    text.ok_or_else(|| "the name is not valid Unicode".to_owned())
 }
 
 /// An entry beneath a directory, sent or not.
@@ -145,7 +145,7 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
         };
         let there = fs::symlink_metadata(&here).ok().as_ref().map(self::file_system);
         if !inside.is_empty() && there.is_some() && there != file_system {
-            visit(TreeEntry::Skipped(&here, "another file system"));
+            visit(TreeEntry::Skipped(&here, "on another file system"));
             continue;
         }
         let mut entries = match entries(&here) {
@@ -187,7 +187,7 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
 /// The reason why an entry is left out on purpose.
 fn skip_reason(name: &OsStr, kind: FileType) -> Option<&'static str> {
     match (kind.is_dir(), kind.is_file()) {
-        (true, _) if *name == *PARTS_DIRECTORY => Some("where unfinished files are kept"),
+        (true, _) if *name == *PARTS_DIRECTORY => Some("the directory of unfinished files"),
         (true, _) | (_, true) => None,
         _ => Some(kind_name(kind)),
     }
@@ -261,7 +261,7 @@ mod tests {
         let mut skipped = false;
         walk(top, &mut |seen| match seen {
             TreeEntry::Skipped(path, why) if path == inside => {
-                assert_eq!(why, "another file system");
+                assert_eq!(why, "on another file system");
                 skipped = true;
             }
             TreeEntry::Skipped(path, _) => assert!(!path.starts_with(inside), "{}", path.display()),

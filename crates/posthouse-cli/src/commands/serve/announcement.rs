@@ -39,7 +39,7 @@ impl Announcement<'_> {
                 let dir = absolute(dir);
                 let listed = self.listed();
                 format!(
-                    "files into {dir} on {listed}; from {machine} machine: \
+                    "serving {dir} on {listed}; to send files from {machine} machine: \
                      posthouse send {server} PATH...\n"
                 )
             }
@@ -48,7 +48,7 @@ impl Announcement<'_> {
                 let dir = absolute(dir);
                 let listed = self.listed();
                 format!(
-                    "files from {dir} on {listed}; from {machine} machine: \
+                    "serving {dir} read-only on {listed}; to get files from {machine} machine: \
                      posthouse get {server} NAME...\n"
                 )
             }
@@ -186,8 +186,11 @@ mod tests {
             let framings = vec![&Framing::Native];
             let line = Announcement { addresses, framings, access, service }.line();
             let dir = dir.display();
-            let way = if service == downloads { "from" } else { "into" };
-            assert_eq!(line, format!("files {way} {dir} on {address}; from {how}\n"));
+            let (how_served, verb) =
+                if service == downloads { (" read-only", "get") } else { ("", "send") };
+            let expected =
+                format!("serving {dir}{how_served} on {address}; to {verb} files from {how}\n");
+            assert_eq!(line, expected);
         }
     }
 }

@@ -20,20 +20,20 @@ use posthouse::Escaped;
 /// The directory to serve, and what peers may do with it: flags of `serve`.
 #[derive(Debug, Args)]
 pub(super) struct DirectoryFlags {
-    /// The directory that files go into and come from; it must be there
+    /// The directory to serve; it must exist
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// What may lie in the directory, everything in it counted: bytes, or with K, M, G or T
-    /// (powers of 1024). A file that would be too much is refused before anything is written
+    /// The maximum size of all files in the directory: bytes, or a number with K, M, G or T (powers
+    /// of 1024). A file that would exceed it is rejected before anything is written
     #[arg(long, value_name = "SIZE", requires = "dir", value_parser = units::parse_bytes)]
     max_bytes: Option<u64>,
-    /// How many files may lie in the directory
+    /// The maximum number of files in the directory
     #[arg(long, value_name = "N", requires = "dir")]
     max_files: Option<u64>,
-    /// Give files and take none
+    /// Allow downloads and listings only; no uploads
     #[arg(long, requires = "dir", conflicts_with_all = ["max_bytes", "max_files"])]
     read_only: bool,
-    /// Take files and give none, nor tell what there is
+    /// Accept uploads only; no downloads, no listings
     #[arg(long, requires = "dir", conflicts_with = "read_only")]
     drop_only: bool,
 }
@@ -87,8 +87,8 @@ impl DirectoryFlags {
         let foreign = listeners.iter().find(|listener| listener.framing != Framing::Native);
         if let Some(ListenSettings { address, framing, .. }) = foreign {
             return Err(Failure::usage(format!(
-                "--dir needs the native framing, and on {address} {framing} has no place for \
-                 files; leave out the framing or --dir"
+                "--dir requires the native framing, but {address} has the framing {framing}; \
+                 leave out the framing or --dir"
             )));
         }
         let shown = Escaped(dir.as_path());
@@ -96,16 +96,16 @@ impl DirectoryFlags {
             Failure::usage(match error.kind() {
                 ErrorKind::NotFound => {
                     let make = hints::make_directory(shown);
-                    format!("--dir {shown}: there is no such directory; make it: {make}")
+                    format!("--dir {shown}: no such directory; create it: {make}")
                 }
-                _ => format!("{error}; --dir needs a directory that may be opened"),
+                _ => format!("--dir {shown}: {error}"),
             })
         })?;
         if self.max_bytes.is_some() || self.max_files.is_some() {
             let bytes = self.max_bytes.unwrap_or(u64::MAX);
             let limited = directory.with_quota(bytes, self.max_files.unwrap_or(u64::MAX));
             directory = limited.map_err(|error| {
-                Failure::usage(format!("cannot count what lies in --dir {shown}: {error}"))
+                Failure::usage(format!("cannot count the files in --dir {shown}: {error}"))
             })?;
         }
         Ok(Some(FileServer { directory, rights: self.rights(), lines: lines.clone() }))
@@ -138,7 +138,7 @@ impl Handler for FileServer {
     ) -> Result<Option<Destination>, Reject> {
         match self.rights {
             Rights::All | Rights::DropOnly => Ok(Some(Destination::new(&self.directory))),
-            Rights::ReadOnly => Err("this server gives files and takes none".into()),
+            Rights::ReadOnly => Err("this server accepts no uploads".into()),
         }
     }
 
@@ -165,7 +165,7 @@ impl FileServer {
     fn readable(&self) -> Result<&Directory, Reject> {
         match self.rights {
             Rights::All | Rights::ReadOnly => Ok(&self.directory),
-            Rights::DropOnly => Err("this server takes files and gives none".into()),
+            Rights::DropOnly => Err("this server offers no downloads and no listings".into()),
         }
     }
 }
@@ -176,7 +176,7 @@ fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let name = transfer.name();
     let bytes = progress.transferred_bytes();
     let already =
-        if bytes > 0 && progress.resumed_from() == bytes { "there already, " } else { "" };
+        if bytes > 0 && progress.resumed_from() == bytes { "already there, " } else { "" };
     let size = ByteSize(bytes);
     if transfer.is_incoming() {
         format!("received {name} ({size}, {already}from {who})")
@@ -198,7 +198,7 @@ fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) ->
         (TransferErrorKind::Disconnected, Some(size)) => {
             let moved = ByteSize(progress.transferred_bytes());
             format!(
-                "{error}; {moved} of {} are there, and the next attempt goes on",
+                "{error}; {moved} of {} transferred, and the next attempt resumes there",
                 ByteSize(size)
             )
         }

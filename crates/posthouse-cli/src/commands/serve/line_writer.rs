@@ -90,7 +90,7 @@ impl LineWriter {
         while let Ok(line) = self.queue.recv() {
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                let _ = writeln!(err, "{dropped} lines are left out: nobody read them in time");
+                let _ = writeln!(err, "{dropped} lines were dropped: stdout or stderr was blocked");
             }
             match line {
                 Line::Done(line) => {
@@ -146,7 +146,7 @@ impl FailureLimiter {
     /// Returns the line about the failures that were only counted.
     fn take_suppressed(&mut self) -> Option<String> {
         let suppressed = std::mem::take(&mut self.suppressed);
-        (suppressed > 0).then(|| format!("{suppressed} more files did not get across"))
+        (suppressed > 0).then(|| format!("{suppressed} more transfers failed"))
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
         }
         assert_eq!(lines.len() as u64, MAX_FAILURES);
         let next = failures.admit("later".into(), start + FAILURE_PERIOD);
-        assert_eq!(next, ["950 more files did not get across", "later"]);
+        assert_eq!(next, ["950 more transfers failed", "later"]);
         assert_eq!(failures.take_suppressed(), None);
     }
 

@@ -81,14 +81,13 @@ impl Machine {
         // Listeners, the descriptors of the backend, the log.
         let enough = hard >= wanted.saturating_add(100);
         let (verdict, advice) = if enough {
-            let text = format!(
-                "enough for max_connections = {wanted}; serve, bench and demo raise soft to hard"
-            );
+            let text =
+                format!("enough for max_connections = {wanted}; the program raises soft to hard");
             (Verdict::Good, text)
         } else {
             let text = format!(
-                "max_connections = {wanted} by default: lower it, or raise the hard limit \
-                 (LimitNOFILE= of systemd, or /etc/security/limits.conf)"
+                "too few for max_connections = {wanted}: lower that, or raise the hard limit \
+                 (LimitNOFILE= in systemd, or /etc/security/limits.conf)"
             );
             (Verdict::Low, text)
         };
@@ -117,7 +116,7 @@ impl Machine {
         if count >= 16_384 {
             return finding("local ports", value, Verdict::Good, text);
         }
-        let more = "; more: sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"";
+        let more = "; for more: sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"";
         finding("local ports", value, Verdict::Low, text + more)
     }
 
@@ -130,7 +129,7 @@ impl Machine {
         if bytes >= 256 << 20 {
             return finding("TCP memory", value, Verdict::Good, "");
         }
-        let text = "many connections that do not read can use it up: \
+        let text = "connections that do not read can use it up: \
                     raise the last number of net.ipv4.tcp_mem (pages)";
         finding("TCP memory", value, Verdict::Low, text)
     }
@@ -141,14 +140,14 @@ impl Machine {
         if receive.min(send) >= 1 << 20 {
             return finding("TCP buffers", value, Verdict::Good, "of one connection");
         }
-        let text = "one connection over a long, fast link cannot fill it: \
+        let text = "too small for one connection over a long, fast link: \
                     raise the last numbers of net.ipv4.tcp_rmem and tcp_wmem";
         finding("TCP buffers", value, Verdict::Low, text)
     }
 
     /// The value of the sysctl; the test of the backends shows whether io_uring works.
     fn io_uring(&self) -> Finding {
-        const WITHOUT: &str = "where it is forbidden, auto takes readiness: \
+        const WITHOUT: &str = "if io_uring is forbidden, auto takes readiness; \
                                `sysctl kernel.io_uring_disabled=0` allows it";
         let (value, verdict, advice) = match self.io_uring_disabled {
             Some(0) => ("allowed", Verdict::Good, "kernel.io_uring_disabled"),

@@ -38,7 +38,7 @@ fn local_ports(output: Option<&str>) -> Finding {
     if count >= 16_000 {
         return finding("local ports", value, Verdict::Good, text);
     }
-    let more = "; more: netsh int ipv4 set dynamicport tcp start=10240 num=55296";
+    let more = "; for more: netsh int ipv4 set dynamicport tcp start=10240 num=55296";
     finding("local ports", value, Verdict::Low, text + more)
 }
 
