@@ -1,7 +1,6 @@
-//! A run over all files: jobs are started a few at a time, awaited, and retried as long as their
+//! A run over all files. It starts a few jobs at a time, waits for them, and retries those whose
 //! failure may be transient.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use posthouse::{
@@ -14,14 +13,15 @@ use super::report::{Attempt, Direction, FileEnd, TransferReport};
 use super::{earliest, pause_after};
 use crate::term::terminal::FileProgress;
 
-/// The number of transfers in flight at the same time: as many as a server accepts by default.
+/// The maximum number of transfers in flight: as many as a server accepts by default.
 const MAX_IN_FLIGHT: usize = 16;
-/// The number of jobs that wait for a retry. While there are this many, no new job is taken.
+/// The maximum number of jobs that wait for a retry. While there are this many, no new job is
+/// taken.
 const MAX_WAITING: usize = 64;
-/// The number of attempts for a file that changes during its transfer. A file that is written to
-/// all the time would never be done.
+/// The maximum number of attempts for a file that changes during its transfer. A file that is
+/// written all the time would never be done.
 const MAX_CHANGED_ATTEMPTS: u32 = 5;
-/// The interval at which progress is checked, with bars to draw and without.
+/// The intervals at which progress is checked, with and without bars.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -40,7 +40,7 @@ pub(crate) struct FileJob {
 #[derive(Debug)]
 pub(crate) enum NextJob {
     Job(FileJob),
-    /// A file is left out on purpose: its name, and the reason.
+    /// A file is skipped on purpose: its name, and the reason.
     Skipped(String, &'static str),
     /// A file should be transferred but cannot be: its name, and the reason.
     Failed(String, String),
@@ -50,11 +50,11 @@ pub(crate) enum NextJob {
     End,
 }
 
-/// A source of jobs. A run asks for one after the other, so that not all of them are held at once.
+/// A source of jobs. A run takes one job after the other, so that it does not hold all of them.
 pub(crate) trait JobSource {
     fn next(&mut self, now: Instant) -> NextJob;
 
-    /// The number of jobs still to come, as far as that is known.
+    /// Returns the number of remaining jobs, as far as it is known.
     fn remaining(&self) -> usize;
 }
 
@@ -63,7 +63,7 @@ pub(crate) trait JobSource {
 pub(crate) enum RunEnd {
     /// Every file was transferred, or failed for good.
     Complete,
-    /// The user interrupted it.
+    /// The user interrupted the run.
     Interrupted,
     /// There is no connection and will be none.
     GaveUp(GaveUp),
@@ -82,9 +82,11 @@ enum Phase {
 
 /// A job that was taken from the source and has not ended.
 struct Job {
+    /// The number that identifies the job in events and for its bar.
+    number: u64,
     file: FileJob,
     state: JobState,
-    /// The number of attempts that failed while the connection stood.
+    /// The number of attempts that failed while the connection was open.
     failed: u32,
     /// The most bytes that any attempt transferred.
     best: u64,
@@ -92,6 +94,7 @@ struct Job {
     progress: Option<TransferHandle>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobState {
     /// The next attempt is due at this time.
     Waiting(Instant),
@@ -99,13 +102,31 @@ enum JobState {
     InFlight(Instant),
 }
 
+impl Job {
+    /// Returns the time when the next attempt is due, if the job waits.
+    fn due(&self) -> Option<Instant> {
+        match self.state {
+            JobState::Waiting(due) => Some(due),
+            JobState::InFlight(_) => None,
+        }
+    }
+
+    /// Returns the time when the attempt started, if the job is in flight.
+    fn in_flight_since(&self) -> Option<Instant> {
+        match self.state {
+            JobState::InFlight(since) => Some(since),
+            JobState::Waiting(_) => None,
+        }
+    }
+}
+
 struct Run<'a> {
     client: &'a mut FileClient,
     source: &'a mut dyn JobSource,
     report: &'a mut TransferReport,
     phase: Phase,
-    /// The jobs by their numbers, in the order in which they were taken.
-    jobs: BTreeMap<u64, Job>,
+    /// The jobs in the order in which they were taken.
+    jobs: Vec<Job>,
     last_number: u64,
     /// The time that jobs in flight get after an interruption.
     grace: Duration,
@@ -125,7 +146,7 @@ impl FileClient {
             source,
             report,
             phase: Phase::Taking,
-            jobs: BTreeMap::new(),
+            jobs: Vec::new(),
             last_number: 0,
             grace,
         };
@@ -142,7 +163,7 @@ impl Run<'_> {
         loop {
             let now = Instant::now();
             let next_round = match self.phase {
-                Phase::Interrupted(end) if now >= end || self.in_flight().next().is_none() => {
+                Phase::Interrupted(end) if now >= end || self.count_in_flight() == 0 => {
                     return Ok(RunEnd::Interrupted);
                 }
                 Phase::Interrupted(end) => Some(end),
@@ -163,16 +184,16 @@ impl Run<'_> {
 
     // ---- starting jobs ----
 
-    /// Starts as many jobs as there is room for; returns the time to try again.
+    /// Starts as many jobs as there is room for. Returns the time to try again.
     fn start_jobs(&mut self, now: Instant) -> Option<Instant> {
         let peer = self.client.peer()?;
         let mut batch = Vec::new();
         let mut next_start = None;
-        while self.in_flight().count() < MAX_IN_FLIGHT {
+        while self.count_in_flight() < MAX_IN_FLIGHT {
             match self.next_job(now) {
-                Ok((number, job)) => {
+                Ok(job) => {
                     job.state = JobState::InFlight(now);
-                    batch.push((number, job.file.clone()));
+                    batch.push((job.number, job.file.clone()));
                 }
                 Err(later) => {
                     next_start = later;
@@ -198,38 +219,44 @@ impl Run<'_> {
         });
         if !accepted {
             // The mailbox of the connection's worker is full.
-            for number in numbers {
-                self.wait_until(number, now + pause_after(1));
+            for job in self.jobs.iter_mut().filter(|job| numbers.contains(&job.number)) {
+                job.state = JobState::Waiting(now + pause_after(1));
             }
         }
         next_start
     }
 
-    /// Returns the next job to start, or else the time to ask again.
-    fn next_job(&mut self, now: Instant) -> Result<(u64, &mut Job), Option<Instant>> {
-        let due = self.waiting().filter(|(_, due)| *due <= now).map(|(number, _)| number).next();
-        let number = match due {
-            Some(number) => number,
+    /// Returns the next job to start. If there is none, the error is the time to ask again.
+    fn next_job(&mut self, now: Instant) -> Result<&mut Job, Option<Instant>> {
+        let is_due = |job: &Job| job.due().is_some_and(|due| due <= now);
+        let index = match self.jobs.iter().position(is_due) {
+            Some(index) => index,
             None => self.take_job(now)?,
         };
-        let job = self.jobs.get_mut(&number).ok_or(None)?;
-        Ok((number, job))
+        Ok(&mut self.jobs[index])
     }
 
-    /// Takes a job from the source, and returns its number, or else the time to ask again.
-    fn take_job(&mut self, now: Instant) -> Result<u64, Option<Instant>> {
-        let next_retry = self.waiting().map(|(_, due)| due).min();
-        if self.phase != Phase::Taking || self.waiting().count() >= MAX_WAITING {
+    /// Takes a job from the source, and returns its index. If there is none, the error is the time
+    /// to ask again.
+    fn take_job(&mut self, now: Instant) -> Result<usize, Option<Instant>> {
+        let next_retry = self.jobs.iter().filter_map(Job::due).min();
+        let waiting = self.jobs.len() - self.count_in_flight();
+        if self.phase != Phase::Taking || waiting >= MAX_WAITING {
             return Err(next_retry);
         }
         loop {
             match self.source.next(now) {
                 NextJob::Job(file) => {
-                    let state = JobState::Waiting(now);
                     self.last_number += 1;
-                    let job = Job { file, state, failed: 0, best: 0, progress: None };
-                    self.jobs.insert(self.last_number, job);
-                    return Ok(self.last_number);
+                    self.jobs.push(Job {
+                        number: self.last_number,
+                        file,
+                        state: JobState::Waiting(now),
+                        failed: 0,
+                        best: 0,
+                        progress: None,
+                    });
+                    return Ok(self.jobs.len() - 1);
                 }
                 NextJob::Skipped(name, why) => self.report.skipped(&name, why),
                 NextJob::Failed(name, why) => self.report.failed(&name, &why),
@@ -242,23 +269,25 @@ impl Run<'_> {
         }
     }
 
+    fn count_in_flight(&self) -> usize {
+        self.jobs.iter().filter_map(Job::in_flight_since).count()
+    }
+
     // ---- events ----
 
     fn on_event(&mut self, event: Event) -> Result<(), GaveUp> {
         match event {
             Event::Started(number, progress) => {
-                if let Some(job) = self.jobs.get_mut(&number) {
+                if let Some(job) = self.jobs.iter_mut().find(|job| job.number == number) {
                     job.progress = Some(progress);
                 }
             }
             Event::Finished(transfer) => self.on_finished(&transfer)?,
             Event::Disconnected(_) => {
-                // Jobs that were handed over but not started are lost with the connection.
+                // The transfers ended with the connection, also those that had not begun.
                 let now = Instant::now();
-                for job in self.jobs.values_mut() {
-                    if let JobState::InFlight(_) = job.state {
-                        job.state = JobState::Waiting(now);
-                    }
+                for job in self.jobs.iter_mut().filter(|job| job.in_flight_since().is_some()) {
+                    job.state = JobState::Waiting(now);
                 }
             }
             Event::Interrupted => self.phase = Phase::Interrupted(Instant::now() + self.grace),
@@ -269,96 +298,77 @@ impl Run<'_> {
 
     fn on_finished(&mut self, transfer: &FinishedTransfer) -> Result<(), GaveUp> {
         let progress = transfer.handle();
-        let Some((number, since)) = self.find_in_flight(progress) else { return Ok(()) };
-        let now = Instant::now();
-        let attempt = Attempt::new(progress, now.saturating_duration_since(since));
-        let error = match transfer.result() {
+        let ended = self.jobs.iter().enumerate().find_map(|(index, job)| {
+            let since = job.in_flight_since()?;
+            (job.progress.as_ref() == Some(progress)).then_some((index, since))
+        });
+        let Some((index, since)) = ended else { return Ok(()) };
+        let attempt = Attempt::new(progress, since.elapsed());
+        match transfer.result() {
             Ok(hash) => {
-                self.jobs.remove(&number);
+                self.jobs.remove(index);
                 self.report.add(progress.name(), &attempt, &FileEnd::Transferred(hash));
                 self.client.on_progress();
-                return Ok(());
+                Ok(())
             }
-            Err(error) => error,
-        };
-        self.note_progress();
+            Err(error) => {
+                self.note_progress();
+                self.on_failed(index, &attempt, error)
+            }
+        }
+    }
+
+    /// Schedules a job again whose attempt has failed, or ends it.
+    fn on_failed(
+        &mut self,
+        index: usize,
+        attempt: &Attempt<'_>,
+        error: &TransferError,
+    ) -> Result<(), GaveUp> {
+        let now = Instant::now();
+        let job = &mut self.jobs[index];
         match error.kind() {
             TransferErrorKind::Disconnected => {
-                self.wait_until(number, now);
+                job.state = JobState::Waiting(now);
                 return Ok(());
             }
             TransferErrorKind::Unsupported => {
                 let why = format!("{} cannot transfer files: {error}", self.client.target);
                 return Err(GaveUp::ForGood(why));
             }
-            _ => {}
+            _ => job.failed += 1,
         }
-        let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
-        job.failed += 1;
-        let failed = job.failed;
-        if is_worth_a_retry(error, failed) && self.client.backoff.may_retry(now) {
-            self.wait_until(number, now + pause_after(failed));
+        if is_worth_a_retry(error, job.failed) && self.client.backoff.may_retry(now) {
+            job.state = JobState::Waiting(now + pause_after(job.failed));
             return Ok(());
         }
-        self.jobs.remove(&number);
+        let job = self.jobs.remove(index);
         if error.is_passing() {
             let end = FileEnd::FailedForNow(error.to_string());
-            self.report.add(transfer.name(), &attempt, &end);
+            self.report.add(&job.file.name, attempt, &end);
         } else {
-            self.report.add(transfer.name(), &attempt, &FileEnd::Failed(error.to_string()));
+            self.report.add(&job.file.name, attempt, &FileEnd::Failed(error.to_string()));
             // A server that rejects files is reachable.
             self.client.on_progress();
         }
         Ok(())
     }
 
-    // ---- the jobs ----
-
-    /// The jobs that wait, by their numbers, with the times when they are due.
-    fn waiting(&self) -> impl Iterator<Item = (u64, Instant)> {
-        self.jobs.iter().filter_map(|(number, job)| match job.state {
-            JobState::Waiting(due) => Some((*number, due)),
-            JobState::InFlight(_) => None,
-        })
-    }
-
-    /// The jobs in flight, by their numbers, with the times when they were started.
-    fn in_flight(&self) -> impl Iterator<Item = (u64, Instant, &Job)> {
-        self.jobs.iter().filter_map(|(number, job)| match job.state {
-            JobState::InFlight(since) => Some((*number, since, job)),
-            JobState::Waiting(_) => None,
-        })
-    }
-
-    fn find_in_flight(&self, progress: &TransferHandle) -> Option<(u64, Instant)> {
-        let mut in_flight = self.in_flight();
-        let found = in_flight.find(|(_, _, job)| job.progress.as_ref() == Some(progress));
-        found.map(|(number, since, _)| (number, since))
-    }
-
-    fn wait_until(&mut self, number: u64, due: Instant) {
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.state = JobState::Waiting(due);
-        }
-    }
-
     // ---- progress ----
 
     fn check_progress(&mut self, now: Instant) {
         self.note_progress();
-        let in_flight = self.jobs.iter().filter_map(|(number, job)| {
-            let JobState::InFlight(since) = job.state else { return None };
-            let time = now.saturating_duration_since(since);
-            Some(FileProgress { number: *number, time, handle: job.progress.as_ref()? })
+        let in_flight = self.jobs.iter().filter_map(|job| {
+            let time = now.saturating_duration_since(job.in_flight_since()?);
+            Some(FileProgress { number: job.number, time, handle: job.progress.as_ref()? })
         });
         self.report.show(&in_flight.collect::<Vec<_>>());
     }
 
-    /// Tells the client if any transfer got further than ever before.
+    /// Notes progress if any transfer got further than ever before.
     fn note_progress(&mut self) {
         let mut progressed = 0;
-        for job in self.jobs.values_mut() {
-            let JobState::InFlight(_) = job.state else { continue };
+        for job in self.jobs.iter_mut().filter(|job| job.in_flight_since().is_some()) {
             let bytes = job.progress.as_ref().map_or(0, TransferHandle::transferred_bytes);
             progressed += bytes.saturating_sub(job.best);
             job.best = job.best.max(bytes);
@@ -368,14 +378,14 @@ impl Run<'_> {
         }
     }
 
-    /// Reports the jobs that have not ended, and counts those that are still in the source.
+    /// Reports the jobs that have not ended, and counts those that remain in the source.
     fn report_unfinished(self, end: &RunEnd) {
         let why = match end {
             RunEnd::Complete => return,
             RunEnd::Interrupted => "interrupted",
             RunEnd::GaveUp(gave_up) => gave_up.why(),
         };
-        for Job { file, progress, .. } in self.jobs.values() {
+        for Job { file, progress, .. } in &self.jobs {
             let attempt = Attempt::unfinished(progress.as_ref());
             self.report.add(&file.name, &attempt, &FileEnd::Unfinished(why));
         }
