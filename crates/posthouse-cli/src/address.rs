@@ -9,7 +9,7 @@ use posthouse::Target;
 ///
 /// # Errors
 ///
-/// The reason, or the accepted form.
+/// The reason, or a hint with the accepted form.
 pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
     let target = Target::from_str(text);
     target.map_err(|error| port_too_high(text).unwrap_or_else(|| error.to_string()))
@@ -19,7 +19,7 @@ pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
 ///
 /// # Errors
 ///
-/// The reason, or the accepted form.
+/// The reason, or a hint with the accepted form.
 pub(crate) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         port_too_high(text)

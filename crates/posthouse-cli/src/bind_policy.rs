@@ -1,5 +1,5 @@
-//! The rule which addresses may be listened on: reachable from other machines only with a key, or
-//! when the user says so.
+//! The bind policy: a server listens on an address that other machines can reach only if it has a
+//! key, or if the user allows everyone.
 
 use std::net::SocketAddr;
 
@@ -11,15 +11,15 @@ use crate::settings::ListenSettings;
 /// The peers that the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Every peer that proves the key.
+    /// The peers that prove the key.
     Key,
-    /// Every peer: `--open`.
+    /// All peers: `--open`.
     Open,
-    /// Peers on this machine, the default.
+    /// The peers on this machine. This is the default.
     LoopbackOnly,
 }
 
-/// Returns an error unless these listeners are allowed.
+/// Returns an error if a listener is not allowed.
 pub(crate) fn check(listeners: &[ListenSettings], access: Access) -> CommandResult {
     for ListenSettings { address, framing, .. } in listeners {
         let native = *framing == Framing::Native;

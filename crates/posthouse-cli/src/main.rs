@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     match run(&Program::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // With stderr closed the message cannot be shown anywhere.
+            // If stderr is closed, the message is lost.
             let _ = writeln!(std::io::stderr(), "error: {failure}");
             failure.exit_code()
         }

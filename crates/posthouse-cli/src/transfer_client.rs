@@ -31,8 +31,8 @@
 //!         the connection was lost, or the failure may be transient
 //! ```
 //!
-//! Every end of a job is a line of the [`TransferReport`]. When the run has ended,
-//! [`TransferReport::close`] makes the result of the command of it.
+//! The end of each job is a line of the [`TransferReport`]. After the run,
+//! [`TransferReport::close`] returns the result of the command.
 
 mod client;
 mod report;
@@ -57,7 +57,7 @@ use report::ReportStyle;
 /// The directory for the parts of unfinished files, in a directory that receives files.
 pub(crate) const PARTS_DIRECTORY: &str = ".posthouse";
 
-/// The directory that holds a path: `.` for a bare file name.
+/// Returns the directory that holds a path: `.` for a bare file name.
 pub(crate) fn parent_directory(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
@@ -133,9 +133,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The rule for when a client tries again and when it gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryPolicy {
-    /// Gives up if the first connection fails; after that, if there is no progress for this time.
+    /// Gives up if the first connection fails. Later, gives up after this time without progress.
     OnceConnected(Duration),
-    /// Gives up if there is no progress for this time.
+    /// Gives up after this time without progress.
     Always(Duration),
     /// Never gives up.
     Forever,
@@ -161,7 +161,7 @@ impl RetryPolicy {
 #[derive(Debug)]
 struct Backoff {
     policy: RetryPolicy,
-    /// The time of the first of them.
+    /// The time of the first of these attempts.
     failing_since: Option<Instant>,
     failed: u32,
 }
@@ -190,19 +190,19 @@ impl Backoff {
     }
 }
 
-/// The pause after this number of failed attempts.
+/// Returns the pause after this number of failed attempts.
 fn pause_after(failed: u32) -> Duration {
     MIN_PAUSE.saturating_mul(1 << failed.saturating_sub(1).min(10)).min(MAX_PAUSE)
 }
 
-/// A random time between three quarters of the pause and all of it, so that clients that lost the
-/// same server do not return in the same instant.
+/// Returns a random time between three quarters of the pause and the whole pause, so that the
+/// clients of a lost server do not all return at the same instant.
 fn jittered(pause: Duration) -> Duration {
     let chance = RandomState::new().hash_one(0) % 256;
     pause * (768 + chance as u32) / 1024
 }
 
-/// The earlier of two times, as far as there are any.
+/// Returns the earlier of two times, or the only one, if there is any.
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
 }

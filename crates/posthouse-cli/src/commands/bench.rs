@@ -1,4 +1,4 @@
-//! `posthouse bench`: a closed-loop load on an echo server that checks every echo.
+//! `posthouse bench`: a closed-loop load on an echo server, with a check of every echo.
 
 mod connection_counts;
 mod load;
@@ -76,30 +76,31 @@ pub(crate) struct Bench {
     report: ReportFlags,
 }
 
-/// More than any framing puts around a message, except a long delimiter or a header of many bytes:
-/// those have room in the default.
+/// The space for the frame around a message. A long delimiter or a header of many bytes needs more,
+/// but has room in the default.
 const MAX_FRAME_OVERHEAD: usize = 64;
-/// The most that one connection may have in flight: the largest possible send queue.
+/// The maximum number of bytes in flight on one connection: the largest possible send queue.
 const MAX_IN_FLIGHT_BYTES: usize = 1 << 33;
-/// The number of connections being established at the same time, fewer than a backlog holds.
+/// The maximum number of connections that are being established at the same time. A backlog holds
+/// more.
 const MAX_CONNECTING: u64 = 128;
 /// The time to wait, at the end, for the echoes of the messages in flight.
 const LAST_ECHOES_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time that a graceful end of all connections may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A time from a tenth of a second to a day.
+/// Parses a time from a tenth of a second to a day.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
     number.map(Duration::from_secs_f64).ok_or_else(|| "write 0.1 to 86400".to_owned())
 }
 
-/// The result of a load that is not in its measurements.
+/// The result of a load besides its measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadResult {
     /// The measured time.
     time: Duration,
-    /// Connections that still waited for echoes when the time for the last ones was over.
+    /// The number of connections that did not get all echoes in time.
     unanswered: u64,
 }
 
@@ -174,12 +175,12 @@ impl Bench {
 
     fn tuning(&self) -> Tuning {
         let defaults = Tuning::default();
-        // Every connection is started by a post.
+        // Each connection takes a post to start its load.
         let max_posts = defaults.max_posts.max(2 * self.connections as usize);
         defaults.with_max_posts(max_posts)
     }
 
-    /// The largest number of bytes of a message with its frame.
+    /// Returns the maximum size of a message with its frame.
     fn frame_bytes(&self) -> usize {
         self.size as usize + MAX_FRAME_OVERHEAD
     }
@@ -220,7 +221,7 @@ impl Bench {
                 Ok(())
             };
             match endpoint.run(id, start) {
-                // A connection that has ended since was counted by its handler.
+                // A connection that has ended was counted by its handler.
                 Ok(()) | Err(RunError::NotConnected) => {}
                 Err(error) => {
                     return Err(Failure::runtime(format!("cannot start the load: {error}")));

@@ -1,4 +1,4 @@
-//! `posthouse completions`.
+//! `posthouse completions`: the completion script of a shell.
 
 use std::io;
 

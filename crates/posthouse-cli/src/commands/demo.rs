@@ -1,4 +1,4 @@
-//! `posthouse demo`: a server and a hundred clients in one process, and the checks of all counts.
+//! `posthouse demo`: a server and a hundred clients in one process, with a check of every count.
 
 mod client;
 mod demo_counts;
@@ -43,33 +43,33 @@ pub(crate) struct Demo {
 }
 
 const CLIENTS: u32 = 100;
-/// One in this many clients aborts its connection, half-way.
+/// The number of clients of which one aborts its connection half-way.
 const ABORT_EVERY: u32 = 10;
 const ABORTING_CLIENTS: u32 = CLIENTS / ABORT_EVERY;
 const ECHOES: u64 = 500;
-/// Messages of each client that are in flight at the same time.
+/// The number of messages of each client that are in flight at the same time.
 const ECHOES_IN_FLIGHT: u64 = 16;
 const ECHO_BYTES: usize = 200;
 const REQUESTS: u64 = 20;
 const GROUPS: u32 = 4;
 const GROUP_MESSAGES: u64 = 25;
-/// The number of clients, the first ones, that send a file and get it back.
+/// The number of clients that send a file and get it back. They are the first ones.
 const FILES: u32 = 2;
 const FILE_BYTES: usize = 4 << 20;
 
-/// Kinds of messages. Those below 32 are text of IOCPS, or reserved.
+/// The kinds of messages. Kinds below 32 are IOCPS text, or reserved.
 mod kind {
-    /// Comes back as it is.
+    /// A message that the server echoes.
     pub(super) const ECHO: u8 = 0;
-    /// A request: the reply is the payload, reversed.
+    /// A request whose reply is the reversed payload.
     pub(super) const REVERSE: u8 = 40;
-    /// A request: to join the group that the payload names.
+    /// A request to join the group that the payload names.
     pub(super) const JOIN: u8 = 41;
     /// A message to a group.
     pub(super) const GROUP: u8 = 42;
 }
 
-/// The time after which the missing events are reported as errors.
+/// The time after which events that have not occurred are reported as errors.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(20);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -94,7 +94,7 @@ pub(crate) struct DemoResult {
     backend: &'static str,
     elapsed: Duration,
     counts: Arc<Monitor<DemoCounts>>,
-    /// Files that came back as they were sent.
+    /// The number of files that were received back unchanged.
     files_unchanged: u64,
     server: Stats,
     clients: Stats,
@@ -111,7 +111,7 @@ impl Demo {
     }
 }
 
-/// Runs the demonstration, and waits until both endpoints have ended.
+/// Runs the demonstration and waits until both endpoints have ended.
 fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
     let counts = Arc::<Monitor<DemoCounts>>::default();
     let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES).map_err(|why| {
@@ -158,7 +158,7 @@ fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
     Ok(DemoResult { backend, elapsed, counts, files_unchanged, server, clients })
 }
 
-/// Waits until the counts are as expected, an error was counted, or the time is over.
+/// Waits until the counts are as expected, an error was counted, or the time has passed.
 fn wait_for(counts: &Monitor<DemoCounts>, is_done: impl Fn(&DemoCounts) -> bool) {
     let has_ended = |counts: &DemoCounts| !counts.errors.is_empty() || is_done(counts);
     counts.wait(Some(DEMO_TIMEOUT), has_ended);

@@ -33,13 +33,13 @@ struct Report {
     machine: Vec<Finding>,
 }
 
-/// Something about this machine.
+/// A property of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     what: &'static str,
     value: String,
     verdict: Verdict,
-    /// The meaning of the value, and a remedy unless it is good.
+    /// The meaning of the value, and a remedy if the value is too low.
     advice: String,
 }
 

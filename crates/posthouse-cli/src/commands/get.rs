@@ -56,11 +56,11 @@ pub(crate) struct Get {
     transfer: TransferFlags,
 }
 
-/// The directory to put files into.
+/// The directory for the files.
 struct Destination {
     directory: Directory,
     path: PathBuf,
-    /// The local name of the one file, if `--output` gives it another than its own.
+    /// The local name of the only file, if `--output` gives it another name.
     file_name: Option<String>,
 }
 
@@ -93,12 +93,12 @@ impl Get {
         };
         let result = report.close(&end);
         let ended = client.shutdown();
-        // Fails, as it should, if the directory still holds the part of an unfinished file.
+        // This fails, as intended, if the directory still holds the part of an unfinished file.
         let _ = std::fs::remove_dir(destination.path.join(PARTS_DIRECTORY));
         ended.and(result)
     }
 
-    /// Finds the files to get: those that the server lists, and names that it does not list.
+    /// Finds the files to get. A name that the server does not list is also taken for a file.
     fn find_files(
         &self,
         client: &mut FileClient,
@@ -121,14 +121,14 @@ impl Get {
             let name = name.replace(MAIN_SEPARATOR, "/");
             let name = name.trim_end_matches('/');
             let before = files.len();
-            // If the server refuses to list, the name is taken for that of a file.
+            // If the server refuses to list, the name is taken for a file.
             client.list(&format!("{name}/"), |entry| {
                 report.expect_file(entry.size);
                 files.push(WantedFile { name: entry.name, path: None });
                 Ok(())
             })?;
             if files.len() == before {
-                // A file, or nothing: then the request for it fails.
+                // The name of a file, or of nothing. In the second case the request for it fails.
                 report.expect_file(0);
                 let path = destination.file_name.as_deref().map(Box::from);
                 files.push(WantedFile { name: name.into(), path });

@@ -42,7 +42,7 @@ pub(crate) struct List {
 struct EntryLine<'a> {
     name: &'a str,
     bytes: u64,
-    /// UTC, by ISO 8601.
+    /// The time in UTC, by ISO 8601.
     modified: Option<String>,
     modified_ms: Option<i64>,
     executable: bool,
@@ -76,7 +76,7 @@ impl List {
 }
 
 fn text(entry: &FileEntry) -> String {
-    // A missing time is as wide as a time.
+    // The column of a missing time is as wide as a time.
     let time = entry.modified_ms.map_or_else(|| "-".to_owned(), |ms| Timestamp(ms).to_string());
     format!("{:>12}  {time:<20}  {}\n", entry.size, Escaped(&*entry.name))
 }

@@ -67,7 +67,7 @@ pub(crate) struct Send {
     transfer: TransferFlags,
 }
 
-/// The time in which transfers may still finish after an interruption of `--watch`.
+/// The time that transfers in flight get after an interruption of `--watch`.
 const WATCH_GRACE: Duration = Duration::from_secs(5);
 
 impl Send {
@@ -102,7 +102,8 @@ impl Send {
         let end = client.transfer(&mut directory, &mut report, WATCH_GRACE);
         let result = report.close(&end);
         let result = match end {
-            // The usual end of a watch: a success unless a file is missing.
+            // An interruption is the normal end of a watch, and a failure only if a file is
+            // missing.
             RunEnd::Interrupted if client.was_connected() => {
                 result.map_err(|missing| Failure::runtime(missing.to_string()))
             }

@@ -93,7 +93,7 @@ pub(crate) struct Serve {
     stats: Option<u64>,
 }
 
-/// The time for which listening on an address in use is retried, and the pause between attempts.
+/// The time for which binding to an address in use is retried, and the pause between attempts.
 const BIND_RETRY_TIME: Duration = Duration::from_millis(500);
 const BIND_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -127,9 +127,9 @@ impl Serve {
         }
     }
 
-    /// Starts the endpoint. Retries if an address is in use: the system releases the sockets of a
-    /// server on io_uring some time after it was killed (up to 23 ms on Linux 6.18), and a killed
-    /// server is started again at once.
+    /// Starts the endpoint. If an address is in use, this retries: the system releases the sockets
+    /// of a killed server on io_uring with a delay (up to 23 ms on Linux 6.18), and users restart a
+    /// killed server at once.
     fn start<H: Handler>(
         &self,
         handler: impl Fn() -> H,
@@ -200,13 +200,13 @@ impl Serve {
     }
 }
 
-/// Prints statistics until the process ends, on a thread of its own: a terminal that accepts no
-/// output must not block an I/O worker.
+/// Prints statistics until the process ends. This has a thread of its own, because a terminal that
+/// accepts no output must not block an I/O worker.
 fn print_stats<H: Handler>(endpoint: Endpoint<H>, period: Duration) -> CommandResult {
     let print = move || {
         loop {
             thread::sleep(period);
-            // If stderr is closed the line is lost.
+            // If stderr is closed, the line is lost.
             let _ = writeln!(std::io::stderr(), "{}", stats_line(&endpoint.stats()));
         }
     };

@@ -1,4 +1,4 @@
-//! `posthouse sim`: the campaign of the framework in the simulated network.
+//! `posthouse sim`: the simulation campaign of the framework.
 
 mod panics;
 
@@ -55,7 +55,7 @@ pub(crate) struct Sim {
     report: ReportFlags,
 }
 
-/// The work that is run with a seed.
+/// The workload of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Workload {
     Traffic,
@@ -99,7 +99,7 @@ struct Report {
 }
 
 impl Sim {
-    /// The log is off by default: its warnings are about injected faults.
+    /// Returns the default log. It is off, because its warnings are about injected faults.
     pub(crate) fn default_log(&self) -> Log {
         if self.trace { Log::Traced } else { Log::Plain("off") }
     }
@@ -145,7 +145,8 @@ impl Sim {
     }
 }
 
-/// One in this many seeds runs files, too: a run of files takes about as long as four of messages.
+/// The number of seeds of which one runs files, too. A run of files takes about as long as four
+/// runs of messages.
 const FILES_EVERY: u64 = 4;
 
 impl Workload {
@@ -165,7 +166,7 @@ impl Workload {
         }
     }
 
-    /// The flag for this workload; empty for the default.
+    /// Returns the flag for this workload, which is empty for the default.
     fn flag(self) -> &'static str {
         match self {
             Workload::Traffic => " --what traffic",
@@ -175,7 +176,7 @@ impl Workload {
     }
 }
 
-/// Runs the seeds, in order, on this many threads. Stops once a seed has failed or panicked.
+/// Runs the seeds in order on this many threads. Stops when a seed has failed or panicked.
 fn run_seeds(
     seeds: Range<u64>,
     jobs: usize,

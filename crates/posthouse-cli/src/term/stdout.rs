@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::failure::{CommandResult, Failure};
 
-/// Writes text as it is.
+/// Writes a text unchanged.
 pub(crate) fn write(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

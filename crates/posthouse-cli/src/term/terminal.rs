@@ -1,4 +1,4 @@
-//! The terminal of a file client: lines, and beneath them the progress bars.
+//! The terminal of a file client: its lines, and below them the progress bars.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use posthouse::{Escaped, TransferHandle};
 use serde::Serialize;
 
-/// The number of bars for single files; other files count in the total only.
+/// The maximum number of bars for single files. Other files count in the total only.
 const MAX_FILE_BARS: usize = 8;
 /// The time after which a transfer gets a bar: a shorter one would only flicker.
 const MIN_SHOWN_TIME: Duration = Duration::from_millis(300);
@@ -18,14 +18,14 @@ const TOTAL_BAR: &str = "{prefix:24!} {wide_bar} {binary_bytes:>10} of {binary_t
 const FILE_BAR: &str = "  {prefix:22!} {wide_bar:.dim} {binary_bytes:>10} of \
                         {binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}";
 
-/// The lines on stdout and stderr. All clones share the screen with the same bars.
+/// The lines on stdout and stderr. All clones share the screen with the same progress bars.
 #[derive(Clone, Debug)]
 pub(crate) struct Terminal {
     bars: MultiProgress,
     output: Output,
 }
 
-/// The output that the user gets besides results.
+/// The output besides the results on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
     /// Errors only.
@@ -37,13 +37,13 @@ enum Output {
 }
 
 impl Terminal {
-    /// A terminal for all messages, and for progress bars if stderr is a terminal.
+    /// Makes a terminal for all messages. It has progress bars if stderr is a terminal.
     pub(crate) fn new() -> Self {
         let output = if io::stderr().is_terminal() { Output::Bars } else { Output::Messages };
         Self { bars: MultiProgress::new(), output }
     }
 
-    /// A terminal for errors only.
+    /// Makes a terminal for errors only.
     pub(crate) fn quiet() -> Self {
         Self { bars: MultiProgress::new(), output: Output::Errors }
     }
@@ -81,7 +81,7 @@ impl Terminal {
     }
 }
 
-/// The progress bars of a run over files. Without a terminal they show nothing.
+/// The progress bars of a run. They show nothing if stderr is not a terminal.
 #[derive(Debug)]
 pub(crate) struct ProgressBars {
     terminal: Terminal,
@@ -102,7 +102,7 @@ pub(crate) struct TotalProgress {
 /// The progress of a file in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileProgress<'a> {
-    /// The number of its job, which tells its bar from the others.
+    /// The number of its job, which identifies its bar.
     pub(crate) number: u64,
     /// The time since its transfer started.
     pub(crate) time: Duration,

@@ -1,14 +1,14 @@
-//! Times of day as text: UTC, by ISO 8601.
+//! Times as text: UTC, by ISO 8601.
 
 use std::fmt;
 
-/// Milliseconds since 1970, shown in UTC whatever the time zone of this machine.
+/// A time in milliseconds since 1970, shown in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timestamp(pub(crate) i64);
 
-/// Days from the first of March of year 0 to 1970.
+/// The number of days from the first of March of year 0 to 1970.
 const DAYS_TO_1970: i64 = 719_468;
-/// Days of 400 years, after which the calendar repeats.
+/// The number of days in 400 years, after which the calendar repeats.
 const DAYS_OF_ERA: i64 = 146_097;
 
 impl fmt::Display for Timestamp {
@@ -22,8 +22,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The date of a day since 1970. Years begin in March here, so that a leap day is a year's last
-/// (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
+/// Returns the date of a day since 1970. Years begin in March here, so that a leap day is the last
+/// day of a year (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
 fn date(day: i64) -> (i64, i64, i64) {
     let day = day + DAYS_TO_1970;
     let era = day.div_euclid(DAYS_OF_ERA);

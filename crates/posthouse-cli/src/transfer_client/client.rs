@@ -22,7 +22,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A page of the server's list of files, or the reason why the server did not send it.
 type Page = Result<Vec<FileEntry>, TransferError>;
 
-/// An event of the connection. The channel has them in the order in which they happened.
+/// An event of the connection. Events are in the order in which they happened.
 #[derive(Debug)]
 pub(super) enum Event {
     Connected,
@@ -50,16 +50,16 @@ enum Connection {
     Open(PeerId),
 }
 
-/// The past of the connection, as far as the messages to the user depend on it.
+/// The history of the connection, on which the messages to the user depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contact {
     /// No attempt has succeeded or failed.
     Untried,
-    /// All attempts failed, and the user was told so.
+    /// All attempts failed. The user was informed once.
     NeverConnected,
-    /// Connected at least once. Nothing remains to be made up for.
+    /// There was a connection. No failure needs to be reported as resolved.
     Steady,
-    /// Connected at least once. A failure was reported, and there has been no progress since.
+    /// There was a connection. A failure was reported, and there has been no progress since.
     Troubled,
 }
 
@@ -68,9 +68,9 @@ enum Contact {
 pub(crate) enum GaveUp {
     /// There never was a connection.
     NeverConnected(String),
-    /// The connection was lost for too long, and a later run may succeed.
+    /// The connection was lost for too long. A later run may succeed.
     Lost(String),
-    /// The server ended the connection, or serves no files, and a later run would fail, too.
+    /// The server ended the connection, or does not transfer files. A later run would fail, too.
     ForGood(String),
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct FileClient {
 }
 
 impl FileClient {
-    /// Starts the client; it connects when it first needs the connection.
+    /// Starts the client. It connects when it first needs a connection.
     pub(crate) fn start(
         target: &Target,
         flags: &ConnectFlags,
@@ -144,7 +144,7 @@ impl FileClient {
         matches!(self.contact, Contact::Steady | Contact::Troubled)
     }
 
-    /// Ends the connection, and waits for that.
+    /// Ends the connection and waits for the end.
     pub(crate) fn shutdown(self) -> CommandResult {
         self.endpoint.shutdown(SHUTDOWN_TIMEOUT);
         self.endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))
@@ -152,7 +152,7 @@ impl FileClient {
 
     // ---- the connection ----
 
-    /// Waits for the next event, until the time if there is one. Connects if an attempt is due.
+    /// Waits for the next event, at most until the given time. Connects if an attempt is due.
     ///
     /// # Errors
     ///
@@ -233,7 +233,7 @@ impl FileClient {
         let (what, contact) = match self.contact {
             Contact::Untried => ("no", Contact::NeverConnected),
             Contact::Steady => ("lost the", Contact::Troubled),
-            // It was reported before.
+            // The failure was reported before.
             Contact::NeverConnected | Contact::Troubled => return Ok(()),
         };
         self.contact = contact;
@@ -241,7 +241,7 @@ impl FileClient {
         Ok(())
     }
 
-    /// Notes that something was achieved over the connection.
+    /// Notes progress over the connection.
     pub(super) fn on_progress(&mut self) {
         self.backoff.reset();
         if self.contact == Contact::Troubled {
@@ -250,7 +250,7 @@ impl FileClient {
         }
     }
 
-    /// The peer of the connection, if it is open.
+    /// Returns the peer of the connection if it is open.
     pub(super) fn peer(&self) -> Option<PeerId> {
         match self.connection {
             Connection::Open(peer) => Some(peer),
@@ -258,8 +258,8 @@ impl FileClient {
         }
     }
 
-    /// Runs a call on the strand of the connection. Returns false if there is no room for it now.
-    /// If the connection is gone the call is dropped, and `Event::Disconnected` follows.
+    /// Runs a call on the strand of the connection. Returns false if its queue is full. If the
+    /// connection is gone, the call is dropped, and `Event::Disconnected` follows.
     pub(super) fn run_on_peer(
         &self,
         peer: PeerId,
@@ -275,7 +275,7 @@ impl FileClient {
 
     // ---- the list of files ----
 
-    /// Calls `each` for the server's files whose names begin with `prefix`, in order.
+    /// Calls `each` for each file of the server whose name begins with `prefix`, in order.
     pub(crate) fn list(
         &mut self,
         prefix: &str,
@@ -345,7 +345,7 @@ impl FileClient {
         }
     }
 
-    /// Waits for an event, and returns a page if that was the event.
+    /// Waits for an event. Returns the page if the event is a page.
     fn wait_for_page(&mut self, until: Option<Instant>) -> CommandResult<Option<Page>> {
         match self.wait(until)? {
             Some(Event::Listed(page)) => Ok(Some(page)),
@@ -366,7 +366,7 @@ impl FileClient {
 
 impl EventForwarder {
     pub(super) fn forward(&self, event: Event) {
-        // Fails once the client is gone: then nothing needs the event.
+        // This fails after the end of the client, when nothing needs the event.
         let _ = self.0.send(event);
     }
 }
@@ -422,7 +422,7 @@ fn is_transient(why: &DisconnectReason) -> bool {
     is_transient && why.code() != Some(NOT_ADMITTED)
 }
 
-/// The text of a reason, with a hint for a user who has just typed the command.
+/// Returns the text of a reason, with a hint for a user who has just typed the command.
 fn explained(why: &DisconnectReason) -> String {
     let text = why.to_string();
     if let Some((text, _)) = text.split_once(" (see Target::without_hello)") {
@@ -434,7 +434,7 @@ fn explained(why: &DisconnectReason) -> String {
     text
 }
 
-/// The last name in order before all names that begin with the prefix.
+/// Returns the last name in order before all names that begin with the prefix.
 fn name_before(prefix: &str) -> String {
     let mut before = prefix.to_owned();
     let Some(last) = before.pop() else { return before };

@@ -11,8 +11,8 @@ use crate::failure::{CommandResult, Failure};
 use crate::term::terminal::{FileProgress, ProgressBars, Terminal, TotalProgress};
 use crate::term::units::ByteSize;
 
-/// The size from which on a transfer shows its rate. The time of a smaller one is that of the
-/// disks, not of the network.
+/// The minimum size of a transfer with a rate. The time of a smaller one depends on the disks
+/// rather than on the network.
 const MIN_RATE_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
-    /// The participle for messages about a file.
+    /// Returns the participle for messages about a file.
     fn participle(self) -> &'static str {
         match self {
             Direction::Send => "sent",
@@ -58,12 +58,12 @@ impl<'a> Attempt<'a> {
         Self { progress: Some(progress), time }
     }
 
-    /// An attempt that the end of the run cut short. Its time is not reported.
+    /// Makes an attempt that the end of the run cut short. Its time is not reported.
     pub(super) fn unfinished(progress: Option<&'a TransferHandle>) -> Self {
         Self { progress, time: Duration::ZERO }
     }
 
-    /// The size of the file, or 0 if it is not known.
+    /// Returns the size of the file, or 0 if it is unknown.
     fn size(&self) -> u64 {
         self.progress.and_then(TransferHandle::size).unwrap_or(0)
     }
@@ -76,7 +76,7 @@ impl<'a> Attempt<'a> {
         self.progress.map_or(0, TransferHandle::resumed_from)
     }
 
-    /// The bytes that this attempt itself moved.
+    /// Returns the number of bytes that this attempt moved.
     fn sent_bytes(&self) -> u64 {
         self.transferred_bytes().saturating_sub(self.resumed_from())
     }
@@ -85,13 +85,13 @@ impl<'a> Attempt<'a> {
 /// The end of a file in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FileEnd<'a> {
-    /// It was transferred, and has this hash.
+    /// The file was transferred, and has this hash.
     Transferred(&'a [u8; 32]),
-    /// It failed for good: the reason.
+    /// The file failed for good: the reason.
     Failed(String),
-    /// It failed for a reason that may be gone when the command is run again.
+    /// The file failed for a reason that may be gone in the next run.
     FailedForNow(String),
-    /// The run ended before: the reason.
+    /// The run ended before the file: the reason.
     Unfinished(&'a str),
 }
 
@@ -115,10 +115,10 @@ struct Counts {
     files: u64,
     bytes: u64,
     already_there: u64,
-    /// The bytes sent, those of failed and unfinished files included.
+    /// The bytes that were moved, including those of failed and unfinished files.
     sent_bytes: u64,
     failed: u64,
-    /// The failed files that the same command may transfer when it is run again.
+    /// The failed files that may succeed in the next run.
     failed_for_now: u64,
     skipped: u64,
     /// The files that were not tried to the end.
@@ -132,7 +132,8 @@ struct FileLine<'a> {
     bytes: u64,
     sent_bytes: u64,
     resumed_from: u64,
-    /// True exactly when the receiver had the whole file; unknown, and false, for an empty file.
+    /// True exactly when the receiver had the whole file. It is false for an empty file, about
+    /// which nothing is known.
     already_there: bool,
     blake3: Option<String>,
     seconds: f64,
@@ -160,8 +161,7 @@ impl TransferReport {
         Self { direction, style, terminal, bars, started, counts: Counts::default() }
     }
 
-    /// Replaces the summary by lines: a run that goes on until it is interrupted has no end to sum
-    /// up at.
+    /// Replaces the summary by lines, for a run that goes on until an interruption.
     pub(crate) fn without_summary(mut self) -> Self {
         if self.style == ReportStyle::Summary {
             self.style = ReportStyle::Lines;
@@ -189,7 +189,7 @@ impl TransferReport {
         self.counts.expected_bytes += bytes;
     }
 
-    /// Adds a file that is left out on purpose.
+    /// Adds a file that is skipped on purpose.
     pub(crate) fn skipped(&mut self, name: &str, why: &str) {
         self.counts.skipped += 1;
         self.terminal.info(&format!("skipped: {}: {why}", Escaped(name)));
@@ -242,7 +242,7 @@ impl TransferReport {
         }
     }
 
-    /// The line of a file that was transferred.
+    /// Returns the line of a file that was transferred.
     fn line(&self, name: &str, attempt: &Attempt<'_>) -> String {
         let sent_bytes = attempt.sent_bytes();
         let rate = match sent_bytes {
@@ -365,7 +365,7 @@ impl<'a> FileLine<'a> {
     }
 }
 
-/// Returns true if the receiver had the whole of a file that was transferred.
+/// Returns true if the receiver already had the whole of a transferred file.
 fn was_there_already(attempt: &Attempt<'_>) -> bool {
     attempt.transferred_bytes() > 0 && attempt.sent_bytes() == 0
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use super::faulty_echo_server::{self, EchoFault};
 use super::harness::{ProgramOutput, run, serve};
 
-/// A short load as JSON.
+/// Runs a short load with a JSON report.
 fn bench(address: SocketAddr, arguments: &[&str]) -> ProgramOutput {
     let address = address.to_string();
     let words = ["bench", &address, "--seconds", "0.3", "--json"];
@@ -77,7 +77,7 @@ fn a_plain_native_echo_server_needs_no_hello_and_its_absence_is_hinted_at() {
 
 #[test]
 fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
-    // In the payload of the tenth frame of 5 + 64 bytes: its byte 45.
+    // The byte is in the payload of the tenth frame of 5 + 64 bytes: its byte 45.
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 50));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
     assert_eq!(count(&ended, "/errors/mismatches"), 1);

@@ -1,4 +1,4 @@
-//! The command line: help, completions, and what all commands have in common.
+//! The command line: help, completions, and the flags that all commands share.
 
 use std::process::{Command, Stdio};
 

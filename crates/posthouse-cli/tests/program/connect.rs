@@ -1,4 +1,4 @@
-//! The ways in which commands reach a server, and fail to.
+//! The ways in which commands connect to a server, or fail to connect.
 
 use std::fs;
 use std::net::TcpListener;

@@ -5,8 +5,9 @@ use std::process::Command;
 use super::harness::{ProgramOutput, run};
 use super::tempdir::TemporaryDirectory;
 
-/// Runs the demonstration, which succeeds. Wine shows a reset as a clean end now and then, where it
-/// comes before a read waits: there the two counts of these may be wrong, and it is run again.
+/// Runs the demonstration and expects success. Wine sometimes shows a reset as a clean end, if the
+/// reset arrives before a read waits. Then the counts of the ends may be wrong, and the
+/// demonstration is run again.
 pub(crate) fn run_demo(words: &[&str]) -> ProgramOutput {
     for _ in 0..10 {
         let ended = run(["demo", "--json"].iter().chain(words));

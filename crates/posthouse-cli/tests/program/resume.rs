@@ -16,7 +16,7 @@ const FORWARDED_BYTES: u64 = 3 << 20;
 /// The bytes that the receiver has, at least, when a process is killed.
 const HELD_BYTES: u64 = 1 << 20;
 
-/// Bytes that do not repeat.
+/// Returns bytes that do not repeat.
 fn content() -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
@@ -67,7 +67,7 @@ impl ResumeFixture {
     }
 }
 
-/// The bytes in the largest part of a directory.
+/// Returns the size of the largest part in a directory.
 fn largest_part(directory: &Path) -> u64 {
     let Ok(parts) = fs::read_dir(directory.join(".posthouse")) else { return 0 };
     let lengths = parts.flatten().filter_map(|part| Some(part.metadata().ok()?.len()));
@@ -99,18 +99,19 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
     let ended = sender.finish().expect(0);
     fixture.assert_resumed(&ended, "inbox/disk.img");
     assert!(ended.stderr.starts_with("connected to "), "{ended:#?}");
-    // Nothing but the file is left.
+    // Only the file is left.
     assert_eq!(largest_part(&inbox), 0);
 }
 
 #[test]
 fn a_link_that_is_cut_again_and_again_is_made_again_as_long_as_there_is_progress() {
     let fixture = ResumeFixture::new();
-    // Each connection brings another quarter or so.
+    // Each connection transfers about another quarter of the file.
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::Cuts(FORWARDED_BYTES));
     let ended = fixture.sender(proxy.address).finish().expect(0);
     let file = &ended.json_lines()[0];
-    // One connection carries no more. (Two that are lost in one breath can be told in one line.)
+    // One connection transfers no more. (Two losses in quick succession can be reported in one
+    // line.)
     assert!(
         file["resumed_from"].as_u64().unwrap() > FORWARDED_BYTES,
         "at the third attempt: {file:#}"

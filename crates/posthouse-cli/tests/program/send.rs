@@ -89,11 +89,11 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     let lines: Vec<&str> = sent.stderr.lines().collect();
     assert!(lines[0].starts_with("not sent: tree/part 4/file-4.bin: "), "{sent:#?}");
     assert!(lines[0].contains("there is a file of that name already, with other content"));
-    // It would fail the same way again.
+    // There is no advice to run it again: it would fail the same way.
     assert_eq!(lines[1..], ["error: 1 of 60 files not sent, for the reasons above"]);
     assert_eq!(fixture.inbox()["tree/part 4/file-4.bin"], b"was here before");
 
-    // And the same the other way round, where the size is the same, too.
+    // The same holds for downloads, also if the sizes are equal.
     fixture.here.write("tree/part 4/file-4.bin", "was here sooner");
     let got = fixture.get(&["tree"]).expect(1);
     assert_eq!(got.stdout.lines().count(), 59, "{got:#?}");
@@ -199,7 +199,7 @@ fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_mi
     assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the others go on");
     watch.interrupt();
     let ended = watch.finish().expect(1);
-    // Told once, and nothing was sent twice.
+    // The failure was reported once, and nothing was sent twice.
     assert_eq!(ended.stdout, "");
     ended.expect_stderr(&["error: interrupted: 1 of 5 files not sent"]);
     assert_eq!(fixture.names(), ["first", "fourth", "sub/second", "third"]);
@@ -286,7 +286,7 @@ mod unix {
         assert_eq!(fixture.names(), ["d/file"]);
         let fifo = fixture.send(&["d/pipe"]).expect(1);
         assert!(fifo.stderr.starts_with("not sent: d/pipe: a FIFO: only regular"), "{fifo:#?}");
-        // Who names a link means what it leads to.
+        // A link that is itself a PATH is followed.
         symlink("d", fixture.here.join("to-d")).unwrap();
         fixture.send(&["d/link", "to-d"]).expect(0);
         assert_eq!(fixture.names(), ["d/file", "link", "to-d/file"]);
@@ -331,7 +331,7 @@ mod unix {
     #[test]
     fn a_file_that_may_not_be_read_fails_alone() {
         if rustix::process::geteuid().is_root() {
-            // To root every file can be read: there is nothing to see.
+            // Root can read every file, so there is nothing to test.
             eprintln!("not tested: this runs as root, which may read everything");
             return;
         }
@@ -344,7 +344,8 @@ mod unix {
         assert_eq!(fixture.names(), ["d/open"]);
     }
 
-    /// What a command says on a terminal; `None` where there is no Python to make one.
+    /// Returns the output of a command on a terminal. Returns `None` if Python, which makes the
+    /// terminal, is not installed.
     fn on_a_terminal(arguments: &[&str]) -> Option<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py");
         let words = [&[script, env!("CARGO_BIN_EXE_posthouse")], arguments].concat();

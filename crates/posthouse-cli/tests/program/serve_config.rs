@@ -21,7 +21,7 @@ name = \"lines\"
 io_workers = 1
 ";
 
-/// The configuration that these arguments give.
+/// Returns the configuration that these arguments give.
 fn printed(arguments: &[&str]) -> String {
     run(["serve", "--print-config"].iter().chain(arguments)).expect(0).stdout
 }
@@ -34,7 +34,7 @@ fn expect_lines(printed: &str, expected: &[(&str, usize)]) {
     }
 }
 
-/// The output of a server that does not start with this configuration.
+/// Returns the output of a server that does not start with this configuration.
 fn refused(text: &str, arguments: &[&str]) -> ProgramOutput {
     let file = TemporaryFile::new("refused.toml", text);
     run(["serve", "--config", file.text()].iter().chain(arguments)).expect(2)

@@ -1,4 +1,4 @@
-//! The load: each connection sends messages, and checks their echoes.
+//! The load: each connection sends messages and checks their echoes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,14 +16,14 @@ use super::measurements::Measurements;
 use crate::monitor::Monitor;
 use crate::pattern::{self, Pattern};
 
-/// The kind of every message. Text messages of IOCPS have it, and framings without kinds, too.
+/// The kind of every message. It is the kind of IOCPS text messages, and of framings without kinds.
 const KIND: u8 = 0;
 
-/// The state that all connections of a load share.
+/// The state that is common to all connections of a load.
 #[derive(Debug)]
 pub(crate) struct LoadTest {
     pub(crate) pattern: Pattern,
-    /// Messages in flight on each connection.
+    /// The number of messages in flight on each connection.
     pub(crate) depth: usize,
     pub(crate) echoes: Echoes,
     pub(crate) phase: PhaseCell,
@@ -36,7 +36,8 @@ pub(crate) struct LoadTest {
 pub(crate) enum Echoes {
     /// Each echo is a message of its own.
     Messages,
-    /// The framing has no message bounds (raw): echoes are a stream, which may be cut anywhere.
+    /// The framing has no message bounds (raw). The echoes are one stream, received in pieces of
+    /// any size.
     Stream,
 }
 
@@ -44,11 +45,11 @@ pub(crate) enum Echoes {
 pub(crate) enum Phase {
     WarmUp,
     Measuring,
-    /// Nothing more is sent; the echoes of the messages in flight are awaited.
+    /// No message is sent. The load waits for the echoes of those in flight.
     Ending,
 }
 
-/// The phase, as all workers see it.
+/// The phase, which all workers read.
 #[derive(Debug, Default)]
 pub(crate) struct PhaseCell(AtomicU8);
 
@@ -72,33 +73,33 @@ pub(crate) struct ConnectionState {
     number: u32,
     /// The sequence number of the next message to send.
     next: u64,
-    /// When each message in flight was sent, oldest first.
+    /// The time at which each message in flight was sent, oldest first.
     sent: VecDeque<Instant>,
-    /// Bytes of the oldest message in flight that were echoed (raw framing).
+    /// The number of bytes of the oldest message in flight that were echoed (raw framing).
     echoed_bytes: usize,
     activity: Activity,
 }
 
-/// The part that a connection has in the load.
+/// The state of a connection in the load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Activity {
     #[default]
     Loading,
-    /// It has no message in flight and sends no more, and is counted as idle.
+    /// The connection has no message in flight and sends no more. It is counted as idle.
     Idle,
-    /// An echo was wrong, which is counted as a mismatch.
+    /// An echo was wrong. It is counted as a mismatch.
     Failed,
 }
 
 impl ConnectionState {
-    /// The sequence number of the oldest message in flight.
+    /// Returns the sequence number of the oldest message in flight.
     fn oldest(&self) -> u64 {
         self.next - self.sent.len() as u64
     }
 }
 
 thread_local! {
-    /// The message that is being sent or checked, one for each worker.
+    /// The buffer for the message that a worker sends or checks.
     static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -127,7 +128,7 @@ impl LoadTest {
         }
     }
 
-    /// Checks a message that was received.
+    /// Checks a received message.
     fn check(
         &self,
         state: &mut ConnectionState,
@@ -153,7 +154,7 @@ impl LoadTest {
         Ok(())
     }
 
-    /// Checks a chunk of a stream, which may end anywhere.
+    /// Checks a piece of a stream, which may end anywhere.
     fn check_stream(
         &self,
         state: &mut ConnectionState,
@@ -187,7 +188,7 @@ impl LoadTest {
         Ok(())
     }
 
-    /// Completes the oldest message in flight: its echo is back.
+    /// Completes the oldest message in flight, whose echo has arrived.
     fn complete(&self, state: &mut ConnectionState, sent: Instant, now: Instant) {
         state.sent.pop_front();
         if self.phase.get() == Phase::Measuring {
@@ -195,7 +196,7 @@ impl LoadTest {
         }
     }
 
-    /// Counts a wrong echo, and ends its connection.
+    /// Counts a wrong echo and ends its connection.
     fn fail(&self, peer: &mut Peer<'_, LoadClient>, what: String) -> HandlerResult {
         let before = std::mem::replace(&mut peer.state_mut().activity, Activity::Failed);
         self.connections.change(|counts| {
@@ -205,7 +206,7 @@ impl LoadTest {
         Err(Close::abort().log("an echo was wrong"))
     }
 
-    /// The description of an echo that is not the oldest message in flight.
+    /// Describes an echo that differs from the oldest message in flight.
     fn describe(
         &self,
         state: &ConnectionState,
@@ -227,7 +228,7 @@ impl LoadTest {
     }
 }
 
-/// The description of a message that is no echo.
+/// Describes a message that is not an echo.
 fn describe_unexpected(state: &ConnectionState, received: Message<'_>) -> String {
     let connection = state.number;
     let kind = received.kind();
@@ -280,7 +281,7 @@ impl Handler for LoadClient {
             counts.ended += 1;
             match state.activity {
                 Activity::Idle => counts.idle -= 1,
-                // A connection that still waits at the shutdown is counted before.
+                // A connection that is still open at the shutdown was counted before.
                 Activity::Loading if why.kind() != DisconnectKind::Shutdown => counts.add_lost(why),
                 Activity::Loading | Activity::Failed => {}
             }
@@ -289,9 +290,9 @@ impl Handler for LoadClient {
 
     fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
         let why = failure.reason();
-        // Only an interruption shuts down while connections are being made.
+        // The endpoint shuts down while connections are established only after an interruption.
         if why.kind() != DisconnectKind::Shutdown {
-            // The reason names what a program would do about it; here it is a flag.
+            // The reason names a method of the library. The user of this program needs its flag.
             let why = why.to_string().replace("see Target::without_hello", "try --no-hello");
             self.0.connections.change(|counts| counts.add_unreachable(&why));
         }

@@ -13,7 +13,7 @@ use super::{Bench, LoadResult};
 use crate::failure::{CommandResult, Failure};
 use crate::term::plot;
 
-/// The results. The JSON has every field, with these names.
+/// The results. The JSON object has every field under its name here.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     address: String,
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     seconds: f64,
     messages: u64,
     messages_per_second: f64,
-    /// Payload in each direction, in millions of bytes.
+    /// The payload in each direction, in millions of bytes.
     megabytes_per_second: f64,
     latency_us: Latency,
     errors: Errors,
@@ -50,11 +50,11 @@ struct Errors {
     not_connected_reasons: Vec<String>,
     lost: u64,
     lost_reasons: Vec<String>,
-    /// The lost connections that the server ended, or broke the protocol on.
+    /// The number of lost connections that the server ended, or on which it broke the protocol.
     lost_by_peer: u64,
     mismatches: u64,
     mismatch_examples: Vec<String>,
-    /// Connections that still waited for echoes when the time for the last ones was over.
+    /// The number of connections that did not get all echoes in time.
     unanswered: u64,
 }
 
@@ -87,7 +87,7 @@ fn counted(reasons: &Reasons) -> Vec<String> {
 }
 
 impl Report {
-    /// The report of a load whose connections have all ended.
+    /// Makes the report of a load whose connections have all ended.
     pub(crate) fn new(bench: &Bench, test: &LoadTest, result: LoadResult) -> Self {
         let measured = test.measurements.merged();
         let messages = measured.latency.len();
@@ -135,7 +135,7 @@ impl Report {
         Ok(())
     }
 
-    /// Returns an error unless every connection and every echo was right.
+    /// Returns an error if a connection or an echo was wrong.
     pub(crate) fn verdict(&self) -> CommandResult {
         let errors = &self.errors;
         let address = &self.address;
@@ -192,7 +192,7 @@ impl fmt::Display for Report {
 }
 
 impl Errors {
-    /// The failed connections by the way they failed; `None` if there are none.
+    /// Describes the failed connections. Returns `None` if there are none.
     fn of_connections(&self) -> Option<String> {
         let parts: Vec<String> = [
             (self.not_connected, "were not established", &self.not_connected_reasons),
@@ -232,7 +232,7 @@ impl fmt::Display for Errors {
     }
 }
 
-/// Microseconds, with the unit that reads best.
+/// Formats microseconds in the unit that reads best.
 fn time(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{us:.0} us"),
@@ -241,8 +241,8 @@ fn time(us: f64) -> String {
     }
 }
 
-/// Messages with a latency up to each of 1, 1.5, 2, 3, 5, 7, 10, 15, .. microseconds, without the
-/// empty rows before the first and after the last.
+/// Counts the messages with a latency up to each of 1, 1.5, 2, 3, 5, 7, 10, 15, .. microseconds.
+/// Empty rows before the first message and after the last are left out.
 fn distribution(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
     let bounds_ns =
         (2..10).flat_map(|power| [10, 15, 20, 30, 50, 70].map(|digits| digits * 10_u64.pow(power)));

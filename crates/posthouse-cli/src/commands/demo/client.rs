@@ -20,8 +20,9 @@ use crate::pattern::{self, Pattern};
 /// The time that a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Each client checks echoes, sends requests, joins its group, and closes; some abort half-way. The
-/// first clients send a file and get it back meanwhile.
+/// The handler of all clients. Each client checks echoes, sends requests, joins its group, and
+/// closes its connection; some abort it half-way. The first clients also send a file and get it
+/// back.
 pub(crate) struct DemoClient {
     counts: Arc<Monitor<DemoCounts>>,
     pattern: Pattern,
@@ -35,7 +36,8 @@ pub(crate) struct ClientState {
     echoes_sent: u64,
     echoes_received: u64,
     group_messages: u64,
-    /// The transfers of its file that are not finished: it is sent, and then fetched.
+    /// The number of transfers of its file that are not finished. The file is sent, then received
+    /// back.
     transfers_left: u32,
 }
 
@@ -151,7 +153,7 @@ impl DemoClient {
         Ok(())
     }
 
-    /// Sends all requests at once; the replies come in their order.
+    /// Sends all requests at once. The replies arrive in the same order.
     fn send_requests(peer: &mut Peer<'_, Self>, number: u32) {
         for question in 0..REQUESTS {
             let question = format!("client {number}, question {question}").into_bytes();

@@ -17,7 +17,7 @@ pub(crate) struct Report {
     elapsed_seconds: f64,
     messages_per_second: f64,
     checks: Vec<Check>,
-    /// Unexpected events that a handler saw.
+    /// The unexpected events that a handler saw.
     wrong: Vec<String>,
     ok: bool,
 }
@@ -35,7 +35,7 @@ impl Report {
         let counts = result.counts.read(DemoCounts::clone);
         let checks = checks(result);
         let elapsed_seconds = result.elapsed.as_secs_f64();
-        // Echoes and replies went both ways.
+        // A message and its echo count as two, and so do a request and its reply.
         let messages = 2 * (counts.echoes + counts.replies + counts.joined) + counts.group_messages;
         let ok = counts.errors.is_empty() && checks.iter().all(|c| c.expected == c.found);
         Self {

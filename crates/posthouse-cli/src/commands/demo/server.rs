@@ -11,7 +11,8 @@ use super::demo_counts::DemoCounts;
 use super::kind;
 use crate::monitor::Monitor;
 
-/// Echoes messages, answers requests, adds clients to groups, receives and sends files.
+/// The handler of the server: it echoes messages, answers requests, adds clients to groups, and
+/// receives and sends files.
 pub(crate) struct DemoServer {
     pub(super) counts: Arc<Monitor<DemoCounts>>,
     pub(super) inbox: Directory,

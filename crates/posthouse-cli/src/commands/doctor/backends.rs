@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::echo::Echo;
 
-/// Every backend, in the order of preference, with the system that it is for.
+/// All backends in the order of preference, each with its system.
 const BACKENDS: [(&str, &str); 3] =
     [("iocp", "windows"), ("uring", "linux"), ("readiness", "linux")];
 const LAYOUTS: [&str; 2] = ["pinned", "shared"];
 
-/// The time for a round trip over loopback, far more than it takes.
+/// The timeout of a round trip over loopback, far more than it takes.
 const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
@@ -24,7 +24,7 @@ pub(super) struct Backends {
     auto: Option<AutoChoice>,
     auto_error: Option<String>,
     tried: Vec<BackendTest>,
-    /// Backends for another system.
+    /// The backends for other systems.
     absent: Vec<&'static str>,
 }
 
@@ -69,7 +69,7 @@ impl Backends {
         backends
     }
 
-    /// The choice of `auto`, or the reason why there is none.
+    /// Returns the choice of `auto`, or the reason why there is none.
     pub(super) fn auto(&self) -> Result<&AutoChoice, &str> {
         self.auto.as_ref().ok_or(self.auto_error.as_deref().unwrap_or_default())
     }

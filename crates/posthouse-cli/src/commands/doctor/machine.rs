@@ -1,4 +1,4 @@
-//! This machine and its limits: a file for each system.
+//! This machine and its limits, with one file for each system.
 
 #[cfg(not(windows))]
 mod linux;

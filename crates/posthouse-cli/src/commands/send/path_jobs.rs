@@ -6,14 +6,15 @@ use std::time::Instant;
 use super::tree::{self, Root, SendPath, TreeEntry};
 use crate::transfer_client::{JobSource, NextJob, TransferReport};
 
-/// The files beneath the paths: of each only its root and its path there are held.
+/// The files beneath the paths. For each file, only its root and its path beneath the root are
+/// held.
 pub(super) struct PathJobs {
     roots: Vec<Root>,
     files: std::vec::IntoIter<(usize, Box<str>)>,
 }
 
 impl PathJobs {
-    /// Walks all paths. Entries that are skipped or cannot be sent are added to the report.
+    /// Walks all paths. Adds the entries that are skipped or cannot be sent to the report.
     pub(super) fn find(
         paths: &[PathBuf],
         sent_as: Option<&str>,

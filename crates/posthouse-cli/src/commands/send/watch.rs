@@ -1,4 +1,4 @@
-//! A directory that is scanned again and again: a file that appears in it is sent.
+//! The watch of a directory: it is scanned repeatedly, and each file that appears in it is sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[cfg(windows)]
@@ -12,7 +12,7 @@ use crate::transfer_client::{JobSource, NextJob};
 /// The time between two scans.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The files of a directory, as the last scan found them.
+/// The files of a directory in the state that the last scan found.
 pub(super) struct WatchedDirectory {
     root: Root,
     top: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct WatchedDirectory {
     next_scan_at: Instant,
 }
 
-/// A file, as the last scan found it.
+/// A file in the state that the last scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KnownFile {
     bytes: u64,
@@ -33,9 +33,9 @@ struct KnownFile {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileState {
-    /// It may still be written.
+    /// The file may still be written.
     Incomplete,
-    /// Two scans found it with this size and time, and it was queued.
+    /// Two scans found the file with this size and time, and it was queued.
     Queued,
 }
 
@@ -51,7 +51,8 @@ impl WatchedDirectory {
         }
     }
 
-    /// Scans the directory: a file that is as the last scan found it is complete, and queued once.
+    /// Scans the directory. A file that has not changed since the last scan is complete, and is
+    /// queued once.
     fn scan(&mut self) {
         let mut before = std::mem::take(&mut self.files);
         let mut reported_before = std::mem::take(&mut self.reported);
@@ -68,7 +69,7 @@ impl WatchedDirectory {
                 }
                 self.reported.insert(path.to_owned());
             }
-            // Files may appear in it later.
+            // Files may appear in the directory later.
             TreeEntry::EmptyDirectory(_) => {}
             TreeEntry::Unsendable(path, why) => {
                 unsendable += 1;
@@ -80,7 +81,8 @@ impl WatchedDirectory {
         });
         self.top = top;
         if unsendable > 0 {
-            // Files of the last scan may still exist, and were sent.
+            // An unreadable directory may still have files that were sent. They must not be sent
+            // again.
             self.files.append(&mut before);
         }
     }
@@ -100,9 +102,9 @@ impl WatchedDirectory {
     }
 }
 
-/// Returns true if a writer has the file open. Checked on Windows, where the time of a file
-/// need not change before its last writer has closed it ("File Times" in Microsoft's
-/// documentation), and a size can be there long before its bytes.
+/// Returns true if a writer has the file open. On Windows the size of a file can be set long before
+/// its bytes are written, and its time need not change before its last writer has closed it ("File
+/// Times" in Microsoft's documentation).
 #[cfg(windows)]
 fn is_being_written(path: &Path) -> bool {
     use std::os::windows::fs::OpenOptionsExt as _;
@@ -111,7 +113,7 @@ fn is_being_written(path: &Path) -> bool {
 
     let share = FILE_SHARE_READ | FILE_SHARE_DELETE;
     let opened = fs::File::options().read(true).share_mode(share).open(path);
-    // Any other error is reported when the file is sent.
+    // Any other error will be reported when the file is sent.
     let code = opened.err().and_then(|error| error.raw_os_error());
     code.is_some_and(|code| code.cast_unsigned() == ERROR_SHARING_VIOLATION)
 }
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
     use crate::commands::send::tree::SendPath;
 
-    /// An empty directory, watched.
+    /// Returns an empty directory and its watch.
     fn watched() -> (tempfile::TempDir, WatchedDirectory) {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path().to_owned();
@@ -154,7 +156,7 @@ mod tests {
         (directory, WatchedDirectory::new(root, top))
     }
 
-    /// The names that are queued at this time.
+    /// Returns the names that are queued at this time.
     fn queued_names(watch: &mut WatchedDirectory, now: Instant) -> Vec<String> {
         let mut names = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! The one line with which a server announces its addresses and how to use them.
+//! The line with which a server announces its addresses and how to use them.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,9 +22,9 @@ pub(super) struct Announcement<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service<'a> {
     Echo,
-    /// Peers send files into this directory, and may get files from it.
+    /// Peers can send files into this directory, and may be allowed to get files from it.
     Uploads(&'a Path),
-    /// Peers only get files from this directory.
+    /// Peers can only get files from this directory.
     DownloadsOnly(&'a Path),
 }
 
@@ -60,7 +60,7 @@ impl Announcement<'_> {
         listed.join(" and ")
     }
 
-    /// The addresses with their framings; a framing that all of them have is named once.
+    /// Returns the addresses with their framings. A framing that all addresses share is named once.
     fn listed_with_framings(&self) -> String {
         if let [framing, rest @ ..] = &self.framings[..]
             && rest.iter().all(|other| other == framing)
@@ -73,7 +73,7 @@ impl Announcement<'_> {
         listed.join(" and ")
     }
 
-    /// The machines that reach the server, and the arguments with which they do.
+    /// Returns which machines can reach the server, and the arguments that name it to a client.
     fn client(&self, first: SocketAddr) -> (&'static str, String) {
         let (machine, address) = match first.ip() {
             ip if ip.to_canonical().is_loopback() => ("this", first.to_string()),
@@ -92,7 +92,7 @@ impl Announcement<'_> {
                 format!("posthouse bench {from_here} --key-file FILE")
             }
             Framing::Native => format!("posthouse bench {from_here}"),
-            // Windows has no such program.
+            // Windows does not have `nc`.
             Framing::Lines | Framing::Raw if cfg!(not(windows)) => {
                 format!("nc {} {}", from_here.ip(), from_here.port())
             }
@@ -105,7 +105,7 @@ impl Announcement<'_> {
     }
 }
 
-/// The absolute path of a directory, safe on a terminal.
+/// Returns the absolute path of a directory, safe on a terminal.
 fn absolute(dir: &Path) -> String {
     let path = if cfg!(windows) {
         // The canonical path has a form that few programs accept: `\\?\C:\inbox`.
@@ -113,12 +113,12 @@ fn absolute(dir: &Path) -> String {
     } else {
         fs::canonicalize(dir)
     };
-    // A directory that is gone already has only the path from the command line.
+    // If the directory does not exist any more, the path from the command line is shown.
     let path = path.unwrap_or_else(|_| dir.to_owned());
     Escaped(path.as_path()).to_string()
 }
 
-/// The address to connect to from this machine, with a loopback address for a wildcard.
+/// Returns the address to connect to from this machine: a wildcard becomes a loopback address.
 fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         ip if !ip.is_unspecified() => ip,

@@ -1,4 +1,4 @@
-//! The handler of a server with a directory: it receives files into it and sends files from it.
+//! The handler of a server with a directory: it receives and sends the files of the directory.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::term::hints;
 use crate::term::units::{self, ByteSize};
 use posthouse::Escaped;
 
-/// The directory to serve, and what peers may do with it: flags of `serve`.
+/// The flags of `serve` for its directory: which one, and the rights of peers.
 #[derive(Debug, Args)]
 pub(super) struct DirectoryFlags {
     /// The directory to serve; it must exist
@@ -38,7 +38,7 @@ pub(super) struct DirectoryFlags {
     drop_only: bool,
 }
 
-/// Receives and sends files; echoes every message.
+/// The handler: it receives and sends files, and echoes every message.
 #[derive(Clone)]
 pub(super) struct FileServer {
     directory: Directory,
@@ -58,7 +58,7 @@ enum Rights {
 }
 
 impl DirectoryFlags {
-    /// The service that these flags describe.
+    /// Returns the service that these flags describe.
     pub(super) fn service(&self) -> Service<'_> {
         match (&self.dir, self.rights()) {
             (None, _) => Service::Echo,
@@ -77,7 +77,7 @@ impl DirectoryFlags {
         }
     }
 
-    /// Opens the directory. Returns `None` if the command line names none.
+    /// Opens the directory. Returns `None` if the command line does not name one.
     pub(super) fn open(
         &self,
         listeners: &[ListenSettings],
@@ -98,7 +98,7 @@ impl DirectoryFlags {
                     let make = hints::make_directory(shown);
                     format!("--dir {shown}: no such directory; create it: {make}")
                 }
-                _ => format!("--dir {shown}: {error}"),
+                _ => format!("--dir: {error}"),
             })
         })?;
         if self.max_bytes.is_some() || self.max_files.is_some() {
@@ -170,7 +170,8 @@ impl FileServer {
     }
 }
 
-/// The line of a file that was transferred. A name that a terminal would obey was rejected before.
+/// Returns the line of a file that was transferred. A name that is unsafe on a terminal was
+/// rejected before.
 fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let progress = transfer.handle();
     let name = transfer.name();
@@ -185,7 +186,7 @@ fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     }
 }
 
-/// The line of a file that could not be transferred.
+/// Returns the line of a file that could not be transferred.
 fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
     let progress = transfer.handle();
     let name = transfer.name();
