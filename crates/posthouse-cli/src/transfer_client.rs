@@ -31,8 +31,9 @@
 //!         the connection was lost, or the failure may be transient
 //! ```
 //!
-//! The end of each job is a line of the [`TransferReport`]. After the run,
-//! [`TransferReport::close`] returns the result of the command.
+//! A run takes jobs from the source, finishes the last ones after the end of the source, and stops
+//! soon after an interruption. The end of each job is a line of the [`TransferReport`]. After the
+//! run, [`TransferReport::close`] returns the result of the command.
 
 mod client;
 mod report;

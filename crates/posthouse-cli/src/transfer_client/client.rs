@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use posthouse::{
     ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry,
-    FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, Responder, RunError, Target,
+    FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
     TransferError, TransferHandle,
 };
 
@@ -380,16 +380,6 @@ impl Handler for EventForwarder {
     }
 
     fn received(&self, _: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
-        Ok(())
-    }
-
-    fn requested(
-        &self,
-        _: &mut Peer<'_, Self>,
-        _: Message<'_>,
-        responder: &mut Responder<'_>,
-    ) -> HandlerResult {
-        responder.reject("this client only transfers files");
         Ok(())
     }
 

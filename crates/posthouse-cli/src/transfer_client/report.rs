@@ -17,9 +17,9 @@ const MIN_RATE_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// From this machine to the server.
+    /// Files go from this machine to the server.
     Send,
-    /// From the server to this machine.
+    /// Files go from the server to this machine.
     Get,
 }
 
@@ -36,33 +36,25 @@ impl Direction {
 /// The form of the report on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReportStyle {
-    /// Nothing.
+    /// No output.
     Quiet,
     /// A line for each file.
     Lines,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Bars meanwhile, and one line at the end.
+    /// Progress bars, and one line at the end.
     Summary,
 }
 
-/// The last attempt to transfer a file: how far it got, and the time that it took.
+/// The last attempt to transfer a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attempt<'a> {
-    progress: Option<&'a TransferHandle>,
-    time: Duration,
+    pub(super) progress: Option<&'a TransferHandle>,
+    /// The time that it took; 0 for a file that the end of the run cut short.
+    pub(super) time: Duration,
 }
 
-impl<'a> Attempt<'a> {
-    pub(super) fn new(progress: &'a TransferHandle, time: Duration) -> Self {
-        Self { progress: Some(progress), time }
-    }
-
-    /// Makes an attempt that the end of the run cut short. Its time is not reported.
-    pub(super) fn unfinished(progress: Option<&'a TransferHandle>) -> Self {
-        Self { progress, time: Duration::ZERO }
-    }
-
+impl Attempt<'_> {
     /// Returns the size of the file, or 0 if it is unknown.
     fn size(&self) -> u64 {
         self.progress.and_then(TransferHandle::size).unwrap_or(0)
@@ -106,23 +98,29 @@ pub(crate) struct TransferReport {
     counts: Counts,
 }
 
-#[derive(Debug, Default)]
+/// The sums of a report. The fields without `skip` are those of the last JSON line.
+#[derive(Debug, Default, Serialize)]
 struct Counts {
-    /// The files to transfer, as far as they are known beforehand.
-    expected_files: u64,
-    expected_bytes: u64,
     /// The files that were transferred.
     files: u64,
-    bytes: u64,
-    already_there: u64,
-    /// The bytes that were moved, including those of failed and unfinished files.
-    sent_bytes: u64,
     failed: u64,
-    /// The failed files that may succeed in the next run.
-    failed_for_now: u64,
     skipped: u64,
     /// The files that were not tried to the end.
     left: u64,
+    bytes: u64,
+    /// The bytes that were moved, including those of failed and unfinished files.
+    sent_bytes: u64,
+    /// The files to transfer, as far as they are known beforehand.
+    #[serde(skip)]
+    expected_files: u64,
+    #[serde(skip)]
+    expected_bytes: u64,
+    /// The transferred files that the receiver already had.
+    #[serde(skip)]
+    already_there: u64,
+    /// The failed files that may succeed in the next run.
+    #[serde(skip)]
+    failed_for_now: u64,
 }
 
 /// The JSON line of a file.
@@ -143,12 +141,8 @@ struct FileLine<'a> {
 /// The JSON line of all files together.
 #[derive(Debug, Serialize)]
 struct TotalLine<'a> {
-    files: u64,
-    failed: u64,
-    skipped: u64,
-    left: u64,
-    bytes: u64,
-    sent_bytes: u64,
+    #[serde(flatten)]
+    counts: &'a Counts,
     seconds: f64,
     interrupted: bool,
     error: Option<&'a str>,
@@ -306,14 +300,9 @@ impl TransferReport {
         }
     }
 
-    fn total<'a>(&self, end: &'a RunEnd) -> TotalLine<'a> {
+    fn total<'a>(&'a self, end: &'a RunEnd) -> TotalLine<'a> {
         TotalLine {
-            files: self.counts.files,
-            failed: self.counts.failed,
-            skipped: self.counts.skipped,
-            left: self.counts.left,
-            bytes: self.counts.bytes,
-            sent_bytes: self.counts.sent_bytes,
+            counts: &self.counts,
             seconds: self.started.elapsed().as_secs_f64(),
             interrupted: matches!(end, RunEnd::Interrupted),
             error: match end {

@@ -303,7 +303,7 @@ impl Run<'_> {
             (job.progress.as_ref() == Some(progress)).then_some((index, since))
         });
         let Some((index, since)) = ended else { return Ok(()) };
-        let attempt = Attempt::new(progress, since.elapsed());
+        let attempt = Attempt { progress: Some(progress), time: since.elapsed() };
         match transfer.result() {
             Ok(hash) => {
                 self.jobs.remove(index);
@@ -386,7 +386,7 @@ impl Run<'_> {
             RunEnd::GaveUp(gave_up) => gave_up.why(),
         };
         for Job { file, progress, .. } in &self.jobs {
-            let attempt = Attempt::unfinished(progress.as_ref());
+            let attempt = Attempt { progress: progress.as_ref(), time: Duration::ZERO };
             self.report.add(&file.name, &attempt, &FileEnd::Unfinished(why));
         }
         self.report.add_untried(self.source.remaining());
