@@ -43,8 +43,8 @@ pub(crate) struct ListenSettings {
 /// The flags of every command that starts an endpoint: how to do the I/O.
 #[derive(Debug, Args)]
 pub(crate) struct IoFlags {
-    /// The I/O backend: auto, uring or readiness (Linux), or iocp (Windows). With auto, the
-    /// environment variable POSTHOUSE_BACKEND decides, or else the best backend that works here
+    /// The I/O backend: auto, uring or readiness (Linux), or iocp (Windows). With auto, it is the
+    /// one in the environment variable POSTHOUSE_BACKEND, or else the best one that works here
     #[arg(long)]
     backend: Option<String>,
     /// The layout of connections and I/O workers: pinned (each connection belongs to one worker),

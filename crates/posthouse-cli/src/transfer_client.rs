@@ -84,9 +84,9 @@ pub(crate) struct TransferFlags {
     /// Print errors only
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
-    /// The time without progress after which the command gives up: seconds, or a number with s, m
-    /// or h. 0 means no retry. With this flag, a failed first connection is retried, too. The
-    /// default is 30 s, and no retry of the first connection
+    /// Retry after a failure, also of the first connection, and give up after this time without
+    /// progress: seconds, or a number with s, m or h (default: 30s). 0 means no retry. Without this
+    /// flag, the time is 30 s, and a failed first connection is not retried
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
           default_missing_value = "30s", value_parser = units::parse_duration)]
     retry: Option<Duration>,

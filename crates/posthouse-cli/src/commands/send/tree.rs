@@ -186,10 +186,12 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
 
 /// Returns the reason why an entry is skipped, if it is.
 fn skip_reason(name: &OsStr, kind: FileType) -> Option<&'static str> {
-    match (kind.is_dir(), kind.is_file()) {
-        (true, _) if *name == *PARTS_DIRECTORY => Some("the directory of unfinished files"),
-        (true, _) | (_, true) => None,
-        _ => Some(kind_name(kind)),
+    if kind.is_dir() {
+        (*name == *PARTS_DIRECTORY).then_some("the directory of unfinished files")
+    } else if kind.is_file() {
+        None
+    } else {
+        Some(kind_name(kind))
     }
 }
 

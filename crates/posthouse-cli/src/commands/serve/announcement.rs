@@ -35,18 +35,20 @@ impl Announcement<'_> {
         match self.service {
             Service::Echo => self.echo(reachable(first)),
             Service::Uploads(dir) => {
-                let (machine, server) = self.client(first);
                 let dir = absolute(dir);
                 let listed = self.listed();
+                let machine = client_machine(first);
+                let server = self.client_arguments(first);
                 format!(
                     "serving {dir} on {listed}; to send files from {machine} machine: \
                      posthouse send {server} PATH...\n"
                 )
             }
             Service::DownloadsOnly(dir) => {
-                let (machine, server) = self.client(first);
                 let dir = absolute(dir);
                 let listed = self.listed();
+                let machine = client_machine(first);
+                let server = self.client_arguments(first);
                 format!(
                     "serving {dir} read-only on {listed}; to get files from {machine} machine: \
                      posthouse get {server} NAME...\n"
@@ -73,16 +75,16 @@ impl Announcement<'_> {
         listed.join(" and ")
     }
 
-    /// Returns which machines can reach the server, and the arguments that name it to a client.
-    fn client(&self, first: SocketAddr) -> (&'static str, String) {
-        let (machine, address) = match first.ip() {
-            ip if ip.to_canonical().is_loopback() => ("this", first.to_string()),
-            ip if ip.is_unspecified() => ("any", format!("HOST:{}", first.port())),
-            _ => ("any", first.to_string()),
+    /// Returns the arguments with which a client reaches the server.
+    fn client_arguments(&self, first: SocketAddr) -> String {
+        let address = if first.ip().is_unspecified() {
+            format!("HOST:{}", first.port())
+        } else {
+            first.to_string()
         };
         match self.access {
-            Access::Key => (machine, format!("{address} --key-file FILE")),
-            Access::Open | Access::LoopbackOnly => (machine, address),
+            Access::Key => format!("{address} --key-file FILE"),
+            Access::Open | Access::LoopbackOnly => address,
         }
     }
 
@@ -103,6 +105,11 @@ impl Announcement<'_> {
         };
         format!("listening on {}; try: {how}\n", self.listed_with_framings())
     }
+}
+
+/// Returns which machines can be clients: this one, or any.
+fn client_machine(listening: SocketAddr) -> &'static str {
+    if listening.ip().to_canonical().is_loopback() { "this" } else { "any" }
 }
 
 /// Returns the absolute path of a directory, safe on a terminal.
