@@ -177,7 +177,7 @@ impl Backoff {
         *self = Self::new(self.policy);
     }
 
-    /// Notes that an attempt failed; returns false if the client has to give up.
+    /// Notes that an attempt failed. Returns false if the client has to give up.
     fn may_retry(&mut self, now: Instant) -> bool {
         let since = *self.failing_since.get_or_insert(now);
         let limit = self.policy.limit();

@@ -175,7 +175,7 @@ impl FileClient {
         Ok(received)
     }
 
-    /// Begins to connect if an attempt is due; returns the time of the next attempt otherwise.
+    /// Begins to connect if an attempt is due. Otherwise returns the time of the next attempt.
     fn connect_if_due(&mut self) -> Result<Option<Instant>, GaveUp> {
         let Connection::Waiting(due) = self.connection else { return Ok(None) };
         if Instant::now() < due {
@@ -273,7 +273,7 @@ impl FileClient {
         run != Err(RunError::Busy)
     }
 
-    // ---- the list of files ----
+    // ---- listing ----
 
     /// Calls `each` for each file of the server whose name begins with `prefix`, in order.
     pub(crate) fn list(
