@@ -9,7 +9,7 @@ use posthouse::Target;
 ///
 /// # Errors
 ///
-/// The reason, or the accepted form.
+/// The reason, or a hint with the accepted form.
 pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
     let target = Target::from_str(text);
     target.map_err(|error| port_too_high(text).unwrap_or_else(|| error.to_string()))
@@ -19,7 +19,7 @@ pub(crate) fn parse_target(text: &str) -> Result<Target, String> {
 ///
 /// # Errors
 ///
-/// The reason, or the accepted form.
+/// The reason, or a hint with the accepted form.
 pub(crate) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         port_too_high(text)
@@ -32,7 +32,7 @@ fn port_too_high(text: &str) -> Option<String> {
     let (_, port) = text.rsplit_once(':')?;
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let is_too_high = is_number && port.parse::<u16>().is_err();
-    is_too_high.then(|| format!("there is no port {port}: the highest is {}", u16::MAX))
+    is_too_high.then(|| format!("port {port} is too high; the highest is {}", u16::MAX))
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_port_above_the_highest_is_named_and_anything_else_gets_the_accepted_form() {
         for text in ["127.0.0.1:65536", "[::1]:65536", "[::1]:99999999999999999999"] {
-            let expected = format!("there is no port {}: ", &text[text.rfind(':').unwrap() + 1..]);
+            let expected = format!("port {} is too high", &text[text.rfind(':').unwrap() + 1..]);
             assert!(parse_target(text).unwrap_err().starts_with(&expected), "{text}");
             assert!(parse_listen_address(text).unwrap_err().starts_with(&expected), "{text}");
         }

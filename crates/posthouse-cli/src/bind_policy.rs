@@ -1,5 +1,5 @@
-//! The rule which addresses may be listened on: reachable from other machines only with a key, or
-//! when the user says so.
+//! The bind policy: a server listens on an address that other machines can reach only if it has a
+//! key, or if the user allows everyone.
 
 use std::net::SocketAddr;
 
@@ -11,34 +11,30 @@ use crate::settings::ListenSettings;
 /// The peers that the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Every peer that proves the key.
+    /// The peers that prove the key.
     Key,
-    /// Every peer: `--open`.
+    /// All peers: `--open`.
     Open,
-    /// Peers on this machine, the default.
+    /// The peers on this machine. This is the default.
     LoopbackOnly,
 }
 
-/// Returns an error unless these listeners are allowed.
+/// Returns an error if a listener is not allowed.
 pub(crate) fn check(listeners: &[ListenSettings], access: Access) -> CommandResult {
     for ListenSettings { address, framing, .. } in listeners {
         let native = *framing == Framing::Native;
         match access {
             Access::Key if !native => {
                 return Err(Failure::usage(format!(
-                    "--key-file needs the native framing, and on {address} {framing} has no place \
-                     for the proof of a key; leave out the framing or --key-file"
+                    "--key-file requires the native framing, but {address} has the framing \
+                     {framing}; leave out the framing or --key-file"
                 )));
             }
             Access::LoopbackOnly if !is_loopback(address) => {
-                let key = match native {
-                    true => "give --key-file FILE, a secret that peers must prove, or ",
-                    false => "",
-                };
+                let key = if native { "require a secret with --key-file FILE, " } else { "" };
                 return Err(Failure::usage(format!(
-                    "{address} can be reached from other machines, and whoever connects would be \
-                     served: {key}say --open if everyone may connect, or listen on a loopback \
-                     address"
+                    "{address} can be reached from other machines, and every peer would be \
+                     admitted; {key}admit everyone with --open, or listen on a loopback address"
                 )));
             }
             Access::Key | Access::Open | Access::LoopbackOnly => {}
@@ -81,7 +77,7 @@ mod tests {
     fn one_address_beyond_loopback_is_refused_until_a_key_or_open_is_said() {
         for beyond in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
             let listeners = [("127.0.0.1:1", "native"), (beyond, "native")];
-            let text = refused(&listeners, Access::LoopbackOnly).expect(beyond);
+            let text = refused(&listeners, Access::LoopbackOnly).unwrap();
             for part in [beyond, "other machines", "--key-file", "--open", "loopback"] {
                 assert!(text.contains(part), "{text:?} lacks {part:?}");
             }
@@ -94,7 +90,7 @@ mod tests {
     fn a_framing_without_proof_takes_no_key_and_is_not_advised_to() {
         let listeners = [("127.0.0.1:1", "native"), ("127.0.0.1:2", "lines")];
         let text = refused(&listeners, Access::Key).unwrap();
-        assert!(text.contains("on 127.0.0.1:2 lines has no place"), "{text}");
+        assert!(text.contains("127.0.0.1:2 has the framing lines"), "{text}");
         assert_eq!(refused(&listeners, Access::Open), None);
         let listeners = [("127.0.0.1:1", "native"), ("0.0.0.0:1", "raw")];
         let text = refused(&listeners, Access::LoopbackOnly).unwrap();

@@ -1,4 +1,4 @@
-//! The commands: a file for each, with a folder for its parts if it has any.
+//! The commands, each in a file of its own, with a folder for its parts if it has any.
 
 mod bench;
 mod completions;
@@ -29,7 +29,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The log of the command if neither the command line nor the environment sets one.
+    /// Returns the log of the command if neither the command line nor the environment sets one.
     pub(crate) fn default_log(&self) -> Log {
         match self {
             Command::Sim(sim) => sim.default_log(),

@@ -8,7 +8,7 @@ use posthouse::{ListenError, StartError};
 /// The result of a command.
 pub(crate) type CommandResult<T = ()> = Result<T, Failure>;
 
-/// A message that says what failed, where, and how to fix it.
+/// A message to the user: what failed, where, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     text: String,
@@ -23,22 +23,23 @@ enum Kind {
 }
 
 impl Failure {
-    /// A failure whose cause is the command line, or a file named on it.
+    /// Makes a failure whose cause is the command line, or a file named on it.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Usage }
     }
 
-    /// A failure of the work itself.
+    /// Makes a failure of the work itself.
     pub(crate) fn runtime(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Runtime }
     }
 
-    /// A failure because the user interrupted the command.
+    /// Makes a failure whose cause is an interruption by the user.
     pub(crate) fn interrupted(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Interrupted }
     }
 
-    /// Returns 2 for wrong usage, as clap does; 130 for an interruption, as shells do; else 1.
+    /// Returns 2 for wrong usage, as clap does, 130 for an interruption, as shells do, and 1
+    /// otherwise.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {
             Kind::Usage => 2,

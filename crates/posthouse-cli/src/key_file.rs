@@ -1,4 +1,4 @@
-//! The file with the key that both sides prove to hold.
+//! The key file: the secret that both sides must have.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,10 +9,10 @@ use posthouse::Key;
 use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
 
-/// More than any key and its line end: reading stops there.
+/// The number of bytes after which reading stops. It is larger than any key with its line end.
 const MAX_READ_BYTES: u64 = 64 * 1024;
 
-/// Reads a key: the file's bytes, without the white space at their end.
+/// Reads the key: the bytes of the file without the white space at their end.
 pub(crate) fn read(path: &Path) -> CommandResult<Key> {
     let shown = path.display();
     let how = hints::make_key(&shown);
@@ -22,7 +22,7 @@ pub(crate) fn read(path: &Path) -> CommandResult<Key> {
     )?;
     Key::new(bytes.trim_ascii_end()).map_err(|error| {
         let error = error.to_string();
-        // The hint of the library names no command.
+        // The hint of the library does not name a command.
         let what = error.split_once("; make one").map_or(&*error, |(what, _)| what);
         Failure::usage(format!("the key file {shown}: {what}; {how}"))
     })

@@ -8,19 +8,19 @@ use crate::failure::{CommandResult, Failure};
 
 const VARIABLE: &str = "POSTHOUSE_LOG";
 
-/// The log of every command but `sim`.
+/// The default log of every command except `sim`.
 pub(crate) const DEFAULT: Log = Log::Plain("warn");
 
 /// The log of a command by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Log {
-    /// Events that pass this filter.
+    /// The events that pass this filter.
     Plain(&'static str),
     /// All events, without times, so that two logs can be compared line by line.
     Traced,
 }
 
-/// Starts the log: `--log` before `POSTHOUSE_LOG` before the default of the command.
+/// Starts the log. `--log` overrides `POSTHOUSE_LOG`, which overrides the default of the command.
 pub(crate) fn start(option: Option<&str>, default: Log) -> CommandResult {
     let environment = std::env::var(VARIABLE).ok().filter(|filter| !filter.is_empty());
     let (filter, source) = match (option, default, environment.as_deref()) {
@@ -31,8 +31,8 @@ pub(crate) fn start(option: Option<&str>, default: Log) -> CommandResult {
     };
     let filter: EnvFilter = filter.parse().map_err(|error| {
         Failure::usage(format!(
-            "{source} {filter:?} is no log filter ({error}): write error, warn, info, debug, \
-             trace, or for example posthouse=debug"
+            "{source} {filter:?} is not a valid log filter ({error}); write error, warn, info, \
+             debug, trace, or a filter such as posthouse=debug"
         ))
     })?;
     let log = tracing_subscriber::fmt()
@@ -46,7 +46,7 @@ pub(crate) fn start(option: Option<&str>, default: Log) -> CommandResult {
     started.map_err(|error| Failure::runtime(format!("cannot start the log: {error}")))
 }
 
-/// Returns true if stderr shows colors; a console of Windows has to be asked to.
+/// Returns true if stderr shows colors. On Windows the console must be asked to.
 fn understands_colors() -> bool {
     #[cfg(windows)]
     return anstyle_query::windows::enable_ansi_colors() == Some(true);

@@ -27,18 +27,18 @@ use failure::CommandResult;
 use term::stdout;
 
 const WELCOME: &str = "\
-Posthouse: many machines, one directory. A file is there whole and verified, or not at all.
+Posthouse serves a directory to many machines. A file appears whole and verified, or not at all.
 
-  posthouse serve --dir inbox               a directory for other programs and machines
-  posthouse send 127.0.0.1:9990 build/      sends into it, and goes on where it broke off
-  posthouse get 127.0.0.1:9990 build        gets it back
+  posthouse serve --dir inbox               serve the directory inbox to this machine
+  posthouse send 127.0.0.1:9990 build/      send files into it; run it again to resume
+  posthouse get 127.0.0.1:9990 build        get the files back
 
-`posthouse help` lists the other commands; `posthouse help COMMAND` explains one, with examples.
+`posthouse help` lists all commands; `posthouse help COMMAND` explains one, with examples.
 ";
 
-/// Many machines, one directory: serve it, send files into it, get them from it. And the
-/// completion-port framework beneath: an echo server, a load on it, a demonstration, the simulation
-/// campaign and a look at this machine.
+/// Serve a directory to many machines, send files into it, and get files from it. The other
+/// commands show the completion-port framework underneath: an echo server (serve without --dir), a
+/// load on it, a demonstration, a simulation campaign, and a check of this machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "posthouse",
@@ -46,16 +46,18 @@ Posthouse: many machines, one directory. A file is there whole and verified, or 
     subcommand_required = false,
     after_help = "\
 Start with:
-  posthouse serve --dir inbox               a directory for other programs and machines
-  posthouse send 127.0.0.1:9990 build/      sends into it, and goes on where it broke off
-  posthouse demo                            everything at once, verified
-A server of your own is a few lines with the crate of the same name."
+  posthouse serve --dir inbox               serve the directory inbox to this machine
+  posthouse send 127.0.0.1:9990 build/      send files into it; run it again to resume
+  posthouse demo                            see the whole framework at work, with checks
+
+To write a server of your own, use the crate posthouse."
 )]
 struct Program {
     #[command(subcommand)]
     command: Option<Command>,
-    /// What to log to stderr: a level (error, warn, info, debug, trace) or a filter such as
-    /// posthouse=debug. Also from POSTHOUSE_LOG; default: warn, in simulation off
+    /// The log on stderr: a level (error, warn, info, debug, trace) or a filter such as
+    /// posthouse=debug. Without this flag, the environment variable POSTHOUSE_LOG counts. The
+    /// default is warn, and off for sim
     #[arg(long, global = true, value_name = "FILTER", display_order = 100)]
     log: Option<String>,
 }
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
     match run(&Program::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // With stderr closed the message cannot be shown anywhere.
+            // If stderr is closed, the message is lost.
             let _ = writeln!(std::io::stderr(), "error: {failure}");
             failure.exit_code()
         }

@@ -1,10 +1,10 @@
-//! A value that several threads change, and that others wait for.
+//! A value that several threads change and wait for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A value behind a lock; every change wakes the threads that wait. Nothing here is on the path of
-/// a message.
+/// A value behind a lock. Every change wakes the threads that wait. It is not used on the path of a
+/// message.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor<T> {
     value: Mutex<T>,
@@ -23,7 +23,7 @@ impl<T> Monitor<T> {
     }
 
     /// Waits until `is_done` returns true or the timeout has passed. The caller reads the value to
-    /// learn which.
+    /// find out which.
     pub(crate) fn wait(&self, timeout: Option<Duration>, is_done: impl Fn(&T) -> bool) {
         let waits = |value: &mut T| !is_done(value);
         let value = self.lock();
@@ -34,7 +34,7 @@ impl<T> Monitor<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, T> {
-        // The values hold after every statement that changes them, so a panic spoils nothing.
+        // The value is consistent after every statement that changes it, also after a panic.
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,34 +1,34 @@
-//! Messages that can be recognised: each one is a pure function of its connection and sequence
-//! number, so that an echo can be checked without keeping what was sent.
+//! The messages of a load. Each one is a pure function of its connection and its sequence number,
+//! so its echo can be checked without a copy of the message.
 
 use posthouse::Framing;
 
-/// How many different bodies there are.
+/// The number of different bodies.
 const BODIES: usize = 4096;
-/// A sequence number and a connection number.
+/// The size of a sequence number and a connection number.
 const HEAD_BYTES: usize = 12;
 
 /// The messages of one size for one framing.
 ///
-/// A message begins with its sequence number and its connection's number (cut where the message is
-/// shorter); the rest is a piece of a table of pseudo-random bytes, chosen by both numbers. Where
-/// the framing ends messages by a delimiter all of it is text without the delimiter's bytes.
+/// A message begins with its sequence number and the number of its connection, as far as they fit.
+/// The rest is a piece of a table of pseudo-random bytes, chosen by both numbers. If the framing
+/// ends messages by a delimiter, the message is text without the bytes of the delimiter.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     size: usize,
     table: Vec<u8>,
-    /// What stands for the digits 0 to 15 where only text can be sent.
+    /// The characters for the digits 0 to 15, if only text can be sent.
     digits: Option<[u8; 16]>,
-    /// The length field of a framing that keeps it in the message, and where it is.
+    /// The position and the bytes of the length field, if the framing keeps it in the message.
     field: Option<(usize, Vec<u8>)>,
 }
 
 impl Pattern {
-    /// The messages of `size` bytes.
+    /// Makes messages of `size` bytes.
     ///
     /// # Errors
     ///
-    /// Where the framing cannot carry them: why.
+    /// The framing cannot carry messages of this size: the reason.
     pub(crate) fn new(framing: &Framing, size: usize) -> Result<Self, String> {
         let symbols: Vec<u8> = match framing {
             Framing::Lines => text_without(b"\r\n"),
@@ -40,7 +40,8 @@ impl Pattern {
         let table =
             (0..size + BODIES).map(|at| symbols[mix(at as u64) as usize % symbols.len()]).collect();
         let mut pattern = Self { size, table, digits, field: None };
-        let (mut message, mut frame) = (Vec::new(), Vec::new());
+        let mut message = Vec::new();
+        let mut frame = Vec::new();
         pattern.write(0, 0, &mut message);
         framing.encode(0, &message, size, &mut frame).map_err(|error| error.to_string())?;
         if let Framing::Length(field) = framing
@@ -53,12 +54,12 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Bytes of every message.
+    /// Returns the size of every message in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// Puts one message into `out`, in place of what was in it.
+    /// Replaces the content of `out` by one message.
     pub(crate) fn write(&self, connection: u32, sequence: u64, out: &mut Vec<u8>) {
         let at = mix(u64::from(connection) << 40 ^ sequence) as usize % BODIES;
         out.clear();
@@ -80,7 +81,7 @@ impl Pattern {
     }
 }
 
-/// So many pseudo-random bytes, the same for the same seed.
+/// Returns `count` pseudo-random bytes, the same for the same seed.
 pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
     let words = (0..count.div_ceil(8) as u64).map(|at| mix(mix(seed) ^ at).to_le_bytes());
     let mut bytes: Vec<u8> = words.flatten().collect();
@@ -88,7 +89,7 @@ pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Where `got` is not `expected`, in words; nothing where they are equal.
+/// Describes the first difference of `got` from `expected`. Returns `None` if they are equal.
 pub(crate) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
     if expected == got {
         return None;
@@ -96,18 +97,19 @@ pub(crate) fn difference(expected: &[u8], got: &[u8]) -> Option<String> {
     let differs = expected.iter().zip(got).position(|(expected, got)| expected != got);
     Some(match differs {
         Some(at) => {
-            format!("byte {at} is {:#04x} and should be {:#04x}", got[at], expected[at])
+            format!("byte {at} is {:#04x} in place of {:#04x}", got[at], expected[at])
         }
-        None => format!("it has {} bytes and should have {}", got.len(), expected.len()),
+        None => format!("it has {} bytes in place of {}", got.len(), expected.len()),
     })
 }
 
-/// Printable characters other than these. At least 30: a delimiter has at most 64 bytes.
+/// Returns the printable characters other than these. At least 30 are left: a delimiter has at most
+/// 64 bytes.
 fn text_without(bytes: &[u8]) -> Vec<u8> {
     (b'!'..=b'~').filter(|byte| !bytes.contains(byte)).collect()
 }
 
-/// A well mixed number (splitmix64).
+/// Returns a well mixed number (splitmix64).
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -178,7 +180,7 @@ mod tests {
     fn a_difference_says_where_it_is() {
         assert_eq!(difference(b"abc", b"abc"), None);
         let text = difference(b"abc", b"axc").unwrap();
-        assert_eq!(text, "byte 1 is 0x78 and should be 0x62");
-        assert_eq!(difference(b"abc", b"ab").unwrap(), "it has 2 bytes and should have 3");
+        assert_eq!(text, "byte 1 is 0x78 in place of 0x62");
+        assert_eq!(difference(b"abc", b"ab").unwrap(), "it has 2 bytes in place of 3");
     }
 }

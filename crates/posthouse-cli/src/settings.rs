@@ -1,4 +1,5 @@
-//! The options of a server, from their defaults, a file, `--set` and flags, in this order.
+//! The options of a server. Their sources, each overriding the one before, are the defaults, a
+//! file, `--set`, and flags.
 
 mod file;
 
@@ -13,10 +14,10 @@ use crate::failure::{CommandResult, Failure};
 
 const LISTING: &str = "`posthouse serve --print-config` lists all options";
 
-/// The address of a server for which neither a file nor a flag names one.
+/// The default address of a server.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9990);
 
-/// All options of a server.
+/// The options of a server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Settings {
     /// The `[[listen]]` sections of the file, or the listeners of the flags.
@@ -25,7 +26,7 @@ pub(crate) struct Settings {
     pub(crate) limits: EndpointOptions,
     /// The `[tuning]` section.
     pub(crate) tuning: Tuning,
-    /// The options of listeners that are in no file.
+    /// The options of listeners that are not in the file.
     connection: ConnectionOptions,
 }
 
@@ -39,20 +40,21 @@ pub(crate) struct ListenSettings {
     options: ConnectionOptions,
 }
 
-/// How the I/O is done: flags of every command that starts an endpoint.
+/// The flags of every command that starts an endpoint: how to do the I/O.
 #[derive(Debug, Args)]
 pub(crate) struct IoFlags {
-    /// Which system does the I/O: auto, or uring or readiness on Linux, iocp on Windows; auto takes
-    /// the best that this machine offers, or what the environment variable POSTHOUSE_BACKEND names
+    /// The I/O backend: auto, uring or readiness (Linux), or iocp (Windows). With auto, it is the
+    /// one in the environment variable POSTHOUSE_BACKEND, or else the best one that works here
     #[arg(long)]
     backend: Option<String>,
-    /// How connections and I/O workers come together: auto, pinned or shared
+    /// The layout of connections and I/O workers: pinned (each connection belongs to one worker),
+    /// shared (any worker serves any connection), or auto
     #[arg(long)]
     layout: Option<String>,
 }
 
 impl IoFlags {
-    /// Changes the options of the flags that are given.
+    /// Sets the options of the flags that are given.
     pub(crate) fn apply(&self, options: &mut EndpointOptions) -> CommandResult {
         for (name, value) in [("backend", &self.backend), ("layout", &self.layout)] {
             if let Some(value) = value {
@@ -68,7 +70,7 @@ fn wrong_flag(flag: &str, value: &str, error: &OptionsError) -> Failure {
 }
 
 impl Settings {
-    /// Reads the options of a file, or returns the defaults without one.
+    /// Reads the options from a file. Returns the defaults if there is no file.
     pub(crate) fn read(file: Option<&Path>) -> CommandResult<Self> {
         let Some(path) = file else { return Ok(Self::default()) };
         let shown = path.display();
@@ -78,7 +80,7 @@ impl Settings {
         file::parse(&text).map_err(|mistake| Failure::usage(format!("{shown}, {mistake}")))
     }
 
-    /// Changes one option for each `NAME=VALUE`.
+    /// Sets one option for each `NAME=VALUE`.
     pub(crate) fn set_all(&mut self, settings: &[String]) -> CommandResult {
         for setting in settings {
             let (name, value) = setting.split_once('=').ok_or_else(|| {
@@ -90,14 +92,14 @@ impl Settings {
         Ok(())
     }
 
-    /// Changes the option `name` to the value of a flag, if the flag is given.
+    /// Sets the option `name` to the value of a flag, if the flag is given.
     pub(crate) fn flag(&mut self, flag: &str, name: &str, value: Option<&str>) -> CommandResult {
         let Some(value) = value else { return Ok(()) };
         self.set(name, value).map_err(|error| wrong_flag(flag, value, &error))
     }
 
-    /// Changes an option by its name, with or without its section: `limits.layout`, `layout`. An
-    /// option of connections changes for every listener.
+    /// Sets an option by its name, with or without its section: `limits.layout` or `layout`. A
+    /// connection option is set for every listener.
     fn set(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
         let (section, option) = match name.split_once('.') {
             Some((section, option)) => (section, option),
@@ -109,7 +111,7 @@ impl Settings {
             "listen" => self.set_connections(option, value),
             "limits" => self.limits.set(option, value),
             "tuning" => self.tuning.set(option, value),
-            // There is no such option: the error has the whole name.
+            // There is no such section. The error shows the whole name.
             _ => self.limits.set(name, value),
         }
     }
@@ -119,8 +121,8 @@ impl Settings {
         self.listeners.iter_mut().try_for_each(|listener| listener.options.set(name, value))
     }
 
-    /// Applies the flags about listeners: addresses replace the listeners of the file, a framing
-    /// applies to all of them. Without any listener there is one on the default address.
+    /// Applies the flags of listeners. Addresses replace the listeners of the file; a framing
+    /// applies to all listeners. If there is no listener, one is added on the default address.
     pub(crate) fn listen(&mut self, addresses: &[SocketAddr], framing: Option<&Framing>) {
         let addresses = match addresses {
             [] if self.listeners.is_empty() => &[DEFAULT_ADDRESS],
@@ -136,16 +138,17 @@ impl Settings {
         }
     }
 
-    /// Returns all options as TOML, each with its text as a comment: the form of the file.
+    /// Returns all options as TOML in the form of the file, each with a comment that explains it.
     pub(crate) fn to_toml(&self) -> String {
         let listeners: String = self.listeners.iter().map(ListenSettings::to_toml).collect();
-        let (limits, tuning) = (self.limits.to_toml(), self.tuning.to_toml());
+        let limits = self.limits.to_toml();
+        let tuning = self.tuning.to_toml();
         format!("{listeners}[limits]\n{limits}\n[tuning]\n{tuning}")
     }
 }
 
 impl ListenSettings {
-    /// A listener with the native framing.
+    /// Makes a listener with the native framing.
     pub(crate) fn new(address: SocketAddr, options: ConnectionOptions) -> Self {
         Self { address, framing: Framing::Native, name: None, dual_stack: false, options }
     }
@@ -169,12 +172,15 @@ impl ListenSettings {
             None => "# name = \"devices\"".to_owned(),
         };
         format!(
-            "# A listener; one section for each.\n[[listen]]\n\
-             # Where to listen, IP:PORT. Port 0: the system chooses.\naddress = {}\n\
-             # How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or\n\
-             # length:offset=0,width=4,endian=big,adjust=0,strip=4.\nframing = {}\n\
-             # Its name in the log. Default: its address.\n{name}\n\
-             # Whether IPv4 peers come in by an IPv6 address, too ([::] only).\ndual_stack = {}\n\
+            "# A listener. The file has one such section for each listener.\n[[listen]]\n\
+             # The address to listen on, IP:PORT. With port 0 the system chooses the port.\n\
+             address = {}\n\
+             # The framing, which divides the stream into messages: native, lines, raw,\n\
+             # delimiter:TEXT or length:offset=0,width=4,endian=big,adjust=0,strip=4.\n\
+             framing = {}\n\
+             # The name of the listener in the log. The default is its address.\n{name}\n\
+             # Accept IPv4 peers, too. This is possible only if the address is [::].\n\
+             dual_stack = {}\n\
              {}\n",
             quoted(&self.address.to_string()),
             quoted(&self.framing.to_string()),

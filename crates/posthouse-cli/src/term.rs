@@ -1,4 +1,5 @@
-//! What people read and type: lines, bars, sizes, times, names that are safe on a terminal.
+//! The texts that people read and type: lines, bars, sizes, times, and names that are safe on a
+//! terminal.
 
 pub(crate) mod hints;
 pub(crate) mod plot;

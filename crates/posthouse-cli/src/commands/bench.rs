@@ -1,4 +1,4 @@
-//! `posthouse bench`: a closed-loop load on an echo server that checks every echo.
+//! `posthouse bench`: a closed-loop load on an echo server, with a check of every echo.
 
 mod connection_counts;
 mod load;
@@ -17,89 +17,90 @@ use posthouse::{
 use crate::failure::{CommandResult, Failure};
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
-use crate::term::stdout;
+use crate::term::stdout::ReportFlags;
 use crate::{address, key_file, rlimit, settings, signals};
 use connection_counts::ConnectionCounts;
-use load::{ConnectionState, LoadClient, LoadTest, Phase};
+use load::{ConnectionState, Echoes, LoadClient, LoadTest, Phase};
 use measurements::Measurements;
 use report::Report;
 
-/// Load an echo server, check every echo, and measure.
+/// Measure an echo server under load, and check every echo.
 ///
-/// Each connection keeps DEPTH messages in flight: when an echo is back, checked to the last byte,
-/// the next message leaves. Any server that echoes frames will do. With the native framing it opens
-/// with Posthouse's hello; a server that knows only the frames needs --no-hello. The exit code is 0
-/// only if every connection came up and stayed and every echo was right.
+/// Each connection keeps DEPTH messages in flight: it sends the next message as soon as an echo has
+/// arrived and was compared byte by byte. Any server that echoes messages will do. With the native
+/// framing, each connection begins with Posthouse's hello; for a server that does not know the
+/// hello, use --no-hello. The exit code is 0 if every connection was established and stayed open,
+/// and every echo was right.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse bench 127.0.0.1:9990
   posthouse bench 127.0.0.1:9990 --connections 1000 --size 1024 --depth 16 --seconds 30
-  posthouse bench 10.0.0.7:999 --no-hello              a server with plain native frames
-  posthouse bench localhost:7 --framing raw --json     any server that echoes bytes")]
+  posthouse bench 10.0.0.7:999 --no-hello              for a server without Posthouse's hello
+  posthouse bench localhost:7 --framing raw --json     for any server that echoes bytes")]
 pub(crate) struct Bench {
-    /// The server, HOST:PORT
+    /// The address of the server, HOST:PORT
     #[arg(value_name = "ADDR", value_parser = address::parse_target)]
     target: Target,
-    /// Connections at the same time
+    /// The number of connections
     #[arg(long, short, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// Bytes of each message
+    /// The size of each message, in bytes
     #[arg(long, short, value_name = "BYTES", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..=16_777_214))]
     size: u32,
-    /// Messages in flight on each connection
-    #[arg(long, short, value_name = "D", default_value_t = 8,
+    /// The number of messages in flight on each connection
+    #[arg(long, short, value_name = "DEPTH", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     depth: u32,
-    /// How long to measure, in seconds; a warm-up of a tenth, at most 1 s, comes before
-    #[arg(long, short = 't', value_name = "S", default_value = "5", value_parser = seconds)]
+    /// The time to measure, in seconds. A warm-up of a tenth of it, at most 1 s, comes first
+    #[arg(long, short = 't', value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     seconds: Duration,
-    /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
+    /// The framing, which divides the stream into messages: native, lines, raw, delimiter:TEXT or
     /// length:offset=0,width=4,endian=big,adjust=0,strip=4
     #[arg(long, default_value = "native")]
     framing: Framing,
-    /// Open without a hello: for a server that knows native frames but not Posthouse
+    /// Connect without a hello, for a server that knows native frames but not Posthouse
     #[arg(long, conflicts_with = "key_file")]
     no_hello: bool,
-    /// A file with the secret that the server demands
+    /// A file with the secret that the server requires
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     #[command(flatten)]
     io: settings::IoFlags,
-    /// Threads that make the load; 0: one for each core, at most 8
+    /// The number of I/O threads for the load; 0 means one per core, at most 8
     #[arg(long, value_name = "N", default_value_t = 0)]
     io_workers: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
-/// More than any framing puts around a message, except a long delimiter or a header of many bytes:
-/// those have room in the default.
+/// The space for the frame around a message. A long delimiter or a header of many bytes needs more,
+/// but has room in the default.
 const MAX_FRAME_OVERHEAD: usize = 64;
-/// The most that one connection may have in flight: the largest possible send queue.
+/// The maximum number of bytes in flight on one connection: the largest possible send queue.
 const MAX_IN_FLIGHT_BYTES: usize = 1 << 33;
-/// The number of connections being established at the same time, fewer than a backlog holds.
+/// The maximum number of connections that are being established at the same time. A backlog holds
+/// more.
 const MAX_CONNECTING: u64 = 128;
 /// The time to wait, at the end, for the echoes of the messages in flight.
 const LAST_ECHOES_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time that a graceful end of all connections may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A time from a tenth of a second to a day.
+/// Parses a time from a tenth of a second to a day.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
     number.map(Duration::from_secs_f64).ok_or_else(|| "write 0.1 to 86400".to_owned())
 }
 
-/// The result of a load that is not in its measurements.
+/// The result of a load besides its measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadResult {
     /// The measured time.
     time: Duration,
-    /// Connections that still waited for echoes when the time for the last ones was over.
+    /// The number of connections that did not get all echoes in time.
     unanswered: u64,
 }
 
@@ -109,7 +110,7 @@ impl Bench {
         let pattern = Pattern::new(&self.framing, self.size as usize)
             .map_err(|why| Failure::usage(format!("--size {}: {why}", self.size)))?;
         if self.frame_bytes() * self.depth as usize > MAX_IN_FLIGHT_BYTES {
-            let text = "--size times --depth is over 8 GiB for each connection: make one smaller";
+            let text = "--size times --depth exceeds 8 GiB per connection; reduce one of them";
             return Err(Failure::usage(text));
         }
         let mut options = self.options();
@@ -118,7 +119,7 @@ impl Bench {
         let test = Arc::new(LoadTest {
             pattern,
             depth: self.depth as usize,
-            stream: self.framing == Framing::Raw,
+            echoes: if self.framing == Framing::Raw { Echoes::Stream } else { Echoes::Messages },
             phase: load::PhaseCell::default(),
             measurements: Measurements::new(self.seconds),
             connections: Monitor::default(),
@@ -137,7 +138,7 @@ impl Bench {
         endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))?;
 
         let report = Report::new(self, &test, result);
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         report.verdict()
     }
 
@@ -174,12 +175,12 @@ impl Bench {
 
     fn tuning(&self) -> Tuning {
         let defaults = Tuning::default();
-        // Every connection is started by a post.
+        // Each connection takes a post to start its load.
         let max_posts = defaults.max_posts.max(2 * self.connections as usize);
         defaults.with_max_posts(max_posts)
     }
 
-    /// The largest number of bytes of a message with its frame.
+    /// Returns the maximum size of a message with its frame.
     fn frame_bytes(&self) -> usize {
         self.size as usize + MAX_FRAME_OVERHEAD
     }
@@ -220,7 +221,7 @@ impl Bench {
                 Ok(())
             };
             match endpoint.run(id, start) {
-                // A connection that has ended since was counted by its handler.
+                // A connection that has ended was counted by its handler.
                 Ok(()) | Err(RunError::NotConnected) => {}
                 Err(error) => {
                     return Err(Failure::runtime(format!("cannot start the load: {error}")));

@@ -1,4 +1,4 @@
-//! `posthouse completions`.
+//! `posthouse completions`: the completion script of a shell.
 
 use std::io;
 
@@ -8,14 +8,14 @@ use clap_complete::Shell;
 use crate::failure::CommandResult;
 use crate::term::stdout;
 
-/// Write the completion script of a shell.
+/// Write a completion script for a shell.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse completions bash > ~/.local/share/bash-completion/completions/posthouse
   posthouse completions fish > ~/.config/fish/completions/posthouse.fish")]
 pub(crate) struct Completions {
-    /// Which shell
+    /// The shell
     shell: Shell,
 }
 

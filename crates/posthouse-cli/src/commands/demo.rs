@@ -1,4 +1,4 @@
-//! `posthouse demo`: a server and a hundred clients in one process, and the checks of all counts.
+//! `posthouse demo`: a server and a hundred clients in one process, with a check of every count.
 
 mod client;
 mod demo_counts;
@@ -15,7 +15,7 @@ use posthouse::{Endpoint, EndpointOptions, Handler, Stats, Target};
 use crate::failure::{CommandResult, Failure};
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
-use crate::term::stdout;
+use crate::term::stdout::ReportFlags;
 use crate::{rlimit, settings};
 use client::{ClientState, DemoClient};
 use demo_counts::DemoCounts;
@@ -23,12 +23,12 @@ use report::Report;
 use sample_files::SampleFiles;
 use server::DemoServer;
 
-/// See it work: a server and a hundred clients, in this process, over loopback.
+/// Run a demonstration: a server and a hundred clients in this process, over loopback.
 ///
-/// Clients send messages and check the echoes, make requests, join groups and get the groups'
-/// messages; two send a file into a temporary directory and get it back meanwhile; one in ten
-/// leaves with a reset while its messages are under way. Every count is checked, down to the last
-/// operation and socket. The exit code is 0 only if all of it was right.
+/// The clients send messages and check the echoes, make requests, join groups and receive the
+/// messages of their groups. Two clients send a file into a temporary directory and get it back.
+/// One client in ten resets its connection while its messages are in flight. In the end every count
+/// is checked, down to the last operation and socket. The exit code is 0 if all counts are right.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,39 +38,38 @@ Examples:
 pub(crate) struct Demo {
     #[command(flatten)]
     io: settings::IoFlags,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 const CLIENTS: u32 = 100;
-/// One in this many clients aborts its connection, half-way.
+/// The number of clients of which one aborts its connection half-way.
 const ABORT_EVERY: u32 = 10;
 const ABORTING_CLIENTS: u32 = CLIENTS / ABORT_EVERY;
 const ECHOES: u64 = 500;
-/// Messages of each client that are in flight at the same time.
+/// The number of messages of each client that are in flight at the same time.
 const ECHOES_IN_FLIGHT: u64 = 16;
 const ECHO_BYTES: usize = 200;
 const REQUESTS: u64 = 20;
 const GROUPS: u32 = 4;
 const GROUP_MESSAGES: u64 = 25;
-/// The number of clients, the first ones, that send a file and get it back.
+/// The number of clients that send a file and get it back. They are the first ones.
 const FILES: u32 = 2;
 const FILE_BYTES: usize = 4 << 20;
 
-/// Kinds of messages. Those below 32 are text of IOCPS, or reserved.
+/// The kinds of messages. Kinds below 32 are IOCPS text, or reserved.
 mod kind {
-    /// Comes back as it is.
+    /// A message that the server echoes.
     pub(super) const ECHO: u8 = 0;
-    /// A request: the reply is the payload, reversed.
+    /// A request whose reply is the reversed payload.
     pub(super) const REVERSE: u8 = 40;
-    /// A request: to join the group that the payload names.
+    /// A request to join the group that the payload names.
     pub(super) const JOIN: u8 = 41;
     /// A message to a group.
     pub(super) const GROUP: u8 = 42;
 }
 
-/// The time after which the missing events are reported as errors.
+/// The time after which events that have not occurred are reported as errors.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(20);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -95,7 +94,7 @@ pub(crate) struct DemoResult {
     backend: &'static str,
     elapsed: Duration,
     counts: Arc<Monitor<DemoCounts>>,
-    /// Files that came back as they were sent.
+    /// The number of files that were received back unchanged.
     files_unchanged: u64,
     server: Stats,
     clients: Stats,
@@ -107,16 +106,17 @@ impl Demo {
         self.io.apply(&mut options)?;
         rlimit::raise_open_files();
         let report = Report::new(&perform(options)?);
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         report.verdict()
     }
 }
 
-/// Runs the demonstration, and waits until both endpoints have ended.
+/// Runs the demonstration and waits until both endpoints have ended.
 fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
     let counts = Arc::<Monitor<DemoCounts>>::default();
-    let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES)
-        .map_err(|why| Failure::runtime(format!("no messages for the demonstration: {why}")))?;
+    let pattern = Pattern::new(&posthouse::Framing::Native, ECHO_BYTES).map_err(|why| {
+        Failure::runtime(format!("cannot make the messages of the demonstration: {why}"))
+    })?;
     let files = Arc::new(SampleFiles::make()?);
     let handler = DemoServer { counts: counts.clone(), inbox: files.inbox.clone() };
     let server =
@@ -152,12 +152,13 @@ fn perform(options: EndpointOptions) -> CommandResult<DemoResult> {
         ended?;
     }
     let backend = server.backend();
-    let (server, clients) = (server.stats(), clients.stats());
     let files_unchanged = files.count_unchanged();
+    let server = server.stats();
+    let clients = clients.stats();
     Ok(DemoResult { backend, elapsed, counts, files_unchanged, server, clients })
 }
 
-/// Waits until the counts are as expected, an error was counted, or the time is over.
+/// Waits until the counts are as expected, an error was counted, or the time has passed.
 fn wait_for(counts: &Monitor<DemoCounts>, is_done: impl Fn(&DemoCounts) -> bool) {
     let has_ended = |counts: &DemoCounts| !counts.errors.is_empty() || is_done(counts);
     counts.wait(Some(DEMO_TIMEOUT), has_ended);

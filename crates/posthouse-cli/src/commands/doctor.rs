@@ -9,22 +9,21 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::failure::{CommandResult, Failure};
-use crate::term::stdout;
+use crate::term::stdout::ReportFlags;
 use backends::Backends;
 
-/// Look at this machine: which backends work here, and which limits matter.
+/// Check this machine: the backends that work, and the limits that matter.
 ///
-/// Each backend is tried with a real connection over loopback. Limits are read, never changed. The
-/// exit code is 0 if Posthouse can run here.
+/// Each backend is tested with a real connection over loopback. Limits are read and never changed.
+/// The exit code is 0 if Posthouse can run on this machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse doctor
   posthouse doctor --json")]
 pub(crate) struct Doctor {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,13 +33,13 @@ struct Report {
     machine: Vec<Finding>,
 }
 
-/// Something about this machine.
+/// A property of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     what: &'static str,
     value: String,
     verdict: Verdict,
-    /// The meaning of the value, and a remedy unless it is good.
+    /// The meaning of the value, and a remedy if the value is too low.
     advice: String,
 }
 
@@ -59,7 +58,7 @@ impl Doctor {
             backends: Backends::test(),
             machine: machine::findings(),
         };
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         match report.backends.auto() {
             Ok(_) => Ok(()),
             Err(why) => Err(Failure::runtime(format!("no backend works here: {why}"))),

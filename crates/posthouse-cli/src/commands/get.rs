@@ -9,25 +9,24 @@ use posthouse::{Directory, Target};
 use crate::address;
 use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
-use crate::term::terminal::Terminal;
 use crate::transfer_client::{
     ConnectFlags, Direction, FileClient, FileJob, JobSource, Listing, NextJob, PARTS_DIRECTORY,
     RunEnd, TransferFlags, TransferReport, parent_directory,
 };
 use posthouse::Escaped;
 
-/// Get files from a server with a directory.
+/// Get files from a server.
 ///
 /// A file arrives under the name that `posthouse list` shows, in the current directory or in the
-/// one that -o names; directories in the name are made. The name of a directory there gets all
-/// that is in it.
+/// directory given by -o. Missing directories in the name are created. If NAME is a directory on
+/// the server, all its files arrive.
 ///
-/// A file is there whole and verified, or not at all. One that is there already is left as it is:
-/// with the same content that counts as done, with another it is an error. What broke off goes on
-/// where it was, after a lost connection as with the same command given again.
+/// A file appears whole and verified, or not at all. It never replaces another file: an existing
+/// file with the same content counts as received, and one with other content is an error. After a
+/// lost connection the transfer resumes. To resume it later, run the same command again.
 ///
-/// The exit code is 0 only if every file is there and verified; 1 if any failed, each with its
-/// reason on stderr; 2 for wrong usage; 130 for an interruption.
+/// The exit code is 0 if every file was received and verified, 1 if a file failed (stderr has the
+/// reason), 2 for wrong usage, and 130 after an interruption.
 #[derive(Debug, Args)]
 #[command(override_usage = "posthouse get [OPTIONS] <ADDR> <NAME...|--all>")]
 #[command(group = ArgGroup::new("what").args(["names", "all"]).required(true))]
@@ -35,19 +34,20 @@ use posthouse::Escaped;
 Examples:
   posthouse get 10.0.0.7:9990 report.pdf
   posthouse get 10.0.0.7:9990 report.pdf -o /tmp/today.pdf
-  posthouse get 10.0.0.7:9990 build                     everything in build
+  posthouse get 10.0.0.7:9990 build                     all files in build
   posthouse get 10.0.0.7:9990 --all -o copy --key-file secret.key")]
 pub(crate) struct Get {
-    /// The server, HOST:PORT
+    /// The address of the server, HOST:PORT
     #[arg(value_name = "ADDR", value_parser = address::parse_target)]
     target: Target,
-    /// Names of files, or of directories
+    /// The names of files or directories on the server
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Get everything that the server has
+    /// Get all files of the server
     #[arg(long)]
     all: bool,
-    /// Where to put them: a directory that is there, or, with one NAME that is a file, its path
+    /// The directory for the files, which must exist. With one NAME that is a file, PATH can also
+    /// be the path of the new file
     #[arg(long, short, value_name = "PATH", default_value = ".", hide_default_value = true)]
     output: PathBuf,
     #[command(flatten)]
@@ -56,11 +56,11 @@ pub(crate) struct Get {
     transfer: TransferFlags,
 }
 
-/// The directory to put files into.
+/// The directory for the files.
 struct Destination {
     directory: Directory,
     path: PathBuf,
-    /// The local name of the one file, if `--output` gives it another than its own.
+    /// The local name of the only file, if `--output` gives it another name.
     file_name: Option<String>,
 }
 
@@ -80,36 +80,34 @@ struct GetJobs {
 
 impl Get {
     pub(crate) fn run(&self) -> CommandResult {
-        let mut terminal = self.transfer.terminal();
-        let style = self.transfer.report_style(&terminal);
-        let mut report = TransferReport::new(Direction::Get, style);
+        let mut report = self.transfer.report(Direction::Get);
         let destination = self.destination()?;
         let policy = self.transfer.retry_policy();
-        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
-        let files = self.find_files(&mut client, &mut report, &terminal, &destination)?;
+        let terminal = report.terminal().clone();
+        let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
+        let files = self.find_files(&mut client, &mut report, &destination)?;
         let mut jobs = GetJobs { directory: destination.directory, files: files.into_iter() };
-        let (end, left) = match jobs.remaining() {
-            0 => (RunEnd::Complete, 0),
-            _ => client.transfer(&mut jobs, &mut report, &mut terminal, Duration::ZERO),
+        let end = match jobs.remaining() {
+            0 => RunEnd::Complete,
+            _ => client.transfer(&mut jobs, &mut report, Duration::ZERO),
         };
-        let result = report.close(&mut terminal, &end, left);
+        let result = report.close(&end);
         let ended = client.shutdown();
-        // Fails, as it should, if the directory still holds the part of an unfinished file.
+        // This fails, as intended, if the directory still holds the part of an unfinished file.
         let _ = std::fs::remove_dir(destination.path.join(PARTS_DIRECTORY));
         ended.and(result)
     }
 
-    /// Finds the files to get: those that the server lists, and names that it does not list.
+    /// Finds the files to get. A name that the server does not list is also taken for a file.
     fn find_files(
         &self,
         client: &mut FileClient,
         report: &mut TransferReport,
-        terminal: &Terminal,
         destination: &Destination,
     ) -> CommandResult<Vec<WantedFile>> {
         let mut files = Vec::new();
         if self.all {
-            let listed = client.list(terminal, "", |entry| {
+            let listed = client.list("", |entry| {
                 report.expect_file(entry.size);
                 files.push(WantedFile { name: entry.name, path: None });
                 Ok(())
@@ -123,22 +121,24 @@ impl Get {
             let name = name.replace(MAIN_SEPARATOR, "/");
             let name = name.trim_end_matches('/');
             let before = files.len();
-            // If the server refuses to list, the name is taken for that of a file.
-            client.list(terminal, &format!("{name}/"), |entry| {
+            // If the server refuses to list, the name is taken for a file.
+            client.list(&format!("{name}/"), |entry| {
                 report.expect_file(entry.size);
                 files.push(WantedFile { name: entry.name, path: None });
                 Ok(())
             })?;
             if files.len() == before {
-                // A file, or nothing: then the request for it fails.
+                // The name of a file, or of nothing. In the second case the request for it fails.
                 report.expect_file(0);
                 let path = destination.file_name.as_deref().map(Box::from);
                 files.push(WantedFile { name: name.into(), path });
             } else if destination.file_name.is_some() {
+                let output = Escaped(self.output.as_path());
                 return Err(Failure::usage(format!(
-                    "{} is a directory there, and {} is none here: make it, with mkdir",
+                    "{} is a directory on the server, but {output} is not a directory here; \
+                     create it: {}",
                     Escaped(name),
-                    Escaped(self.output.as_path())
+                    hints::make_directory(output)
                 )));
             }
         }
@@ -155,16 +155,16 @@ impl Get {
         let named = path.file_name().filter(|_| !ends_with_separator(path));
         let (Some(name), [_]) = (named, &self.names[..]) else {
             return Err(Failure::usage(format!(
-                "-o {shown}: there is no such directory; make it: {}",
+                "-o {shown}: no such directory; create it: {}",
                 hints::make_directory(shown)
             )));
         };
         let Some(name) = name.to_str() else {
-            return Err(Failure::usage(format!("-o {shown}: the name is not UTF-8")));
+            return Err(Failure::usage(format!("-o {shown}: the name is not valid Unicode")));
         };
         let parent = parent_directory(path);
-        let (directory, path) = (open(parent)?, parent.to_owned());
-        Ok(Destination { directory, path, file_name: Some(name.to_owned()) })
+        let directory = open(parent)?;
+        Ok(Destination { directory, path: parent.to_owned(), file_name: Some(name.to_owned()) })
     }
 }
 

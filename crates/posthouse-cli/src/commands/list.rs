@@ -15,23 +15,23 @@ use crate::term::units::ByteSize;
 use crate::transfer_client::{ConnectFlags, FileClient, Listing, RetryPolicy};
 use posthouse::Escaped;
 
-/// List the files that a server has: size in bytes, time of modification (UTC), name.
+/// List the files of a server: size in bytes, time of modification (UTC), name.
 ///
-/// In the order of the names, one line a file. On a terminal the last line is the sum.
+/// Each file is a line, in the order of the names. On a terminal, the last line is the total.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse list 10.0.0.7:9990
-  posthouse list 10.0.0.7:9990 build/                  what is in build
+  posthouse list 10.0.0.7:9990 build/                  the files in build
   posthouse list 10.0.0.7:9990 --json | jq -r .name")]
 pub(crate) struct List {
-    /// The server, HOST:PORT
+    /// The address of the server, HOST:PORT
     #[arg(value_name = "ADDR", value_parser = address::parse_target)]
     target: Target,
-    /// Only files whose names begin so
+    /// The prefix of the names to list
     #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
     prefix: String,
-    /// Print one JSON object a line, for each file
+    /// Print one JSON object per line, for each file
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub(crate) struct List {
 struct EntryLine<'a> {
     name: &'a str,
     bytes: u64,
-    /// UTC, by ISO 8601.
+    /// The time in UTC, by ISO 8601.
     modified: Option<String>,
     modified_ms: Option<i64>,
     executable: bool,
@@ -50,14 +50,19 @@ struct EntryLine<'a> {
 
 impl List {
     pub(crate) fn run(&self) -> CommandResult {
-        let terminal = Terminal::new(false);
         let policy = RetryPolicy::default();
-        let mut client = FileClient::start(&self.target, &self.connect, policy)?;
-        let (mut files, mut bytes) = (0, 0_u64);
-        let listed = client.list(&terminal, &self.prefix, |entry| {
+        let terminal = Terminal::new();
+        let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
+        let mut files = 0;
+        let mut bytes = 0_u64;
+        let listed = client.list(&self.prefix, |entry| {
             files += 1;
             bytes = bytes.saturating_add(entry.size);
-            stdout::write(&if self.json { json(&entry) } else { text(&entry) })
+            if self.json {
+                stdout::write_json_line(&EntryLine::new(&entry))
+            } else {
+                stdout::write(&text(&entry))
+            }
         });
         let ended = client.shutdown();
         if let Listing::Refused(why) = listed? {
@@ -71,19 +76,19 @@ impl List {
 }
 
 fn text(entry: &FileEntry) -> String {
-    // A missing time is as wide as a time.
+    // The column of a missing time is as wide as a time.
     let time = entry.modified_ms.map_or_else(|| "-".to_owned(), |ms| Timestamp(ms).to_string());
     format!("{:>12}  {time:<20}  {}\n", entry.size, Escaped(&*entry.name))
 }
 
-fn json(entry: &FileEntry) -> String {
-    let line = EntryLine {
-        name: &entry.name,
-        bytes: entry.size,
-        modified: entry.modified_ms.map(|ms| Timestamp(ms).to_string()),
-        modified_ms: entry.modified_ms,
-        executable: entry.executable,
-    };
-    let line = serde_json::to_string(&line).expect("these values can be written as JSON");
-    format!("{line}\n")
+impl<'a> EntryLine<'a> {
+    fn new(entry: &'a FileEntry) -> Self {
+        Self {
+            name: &entry.name,
+            bytes: entry.size,
+            modified: entry.modified_ms.map(|ms| Timestamp(ms).to_string()),
+            modified_ms: entry.modified_ms,
+            executable: entry.executable,
+        }
+    }
 }

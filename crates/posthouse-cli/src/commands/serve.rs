@@ -23,73 +23,77 @@ use announcement::Announcement;
 use file_server::DirectoryFlags;
 use line_writer::LineWriter;
 
-/// Serve a directory: other machines send files into it and get files from it.
+/// Serve a directory to other machines, or echo messages.
 ///
-/// With --dir a file that arrives is there whole and verified, or not at all; nothing is ever
-/// replaced, and an upload that broke off goes on where it was. One line on stdout says where it
-/// listens and how to send; then each file that came or went is a line. What did not get across is
-/// a line on stderr.
+/// With --dir, other machines send files into the directory and get files from it. A file appears
+/// whole and verified, or not at all. The server never replaces a file. An interrupted upload
+/// resumes where it stopped.
 ///
-/// Every message that belongs to no file comes back with its kind and payload, and a request is
-/// answered with its payload: without --dir it is an echo server, to measure and to try clients on.
+/// The first line on stdout shows the addresses and the command that sends a file. After it, each
+/// transferred file is a line on stdout, and each failed transfer is a line on stderr.
 ///
-/// Ctrl-C, and SIGTERM or Ctrl-Break, end it gracefully, within shutdown_timeout_ms; a second one
-/// ends it at once.
+/// The server echoes every message and answers every request with its payload. Without --dir it
+/// does nothing else: it is an echo server for measurements and for testing clients.
+///
+/// Ctrl-C, Ctrl-Break and SIGTERM end the server gracefully, within shutdown_timeout_ms. A second
+/// one ends it at once.
 #[derive(Debug, Args)]
 #[command(override_usage = "posthouse serve [OPTIONS]")]
 #[command(after_long_help = "\
 Examples:
-  posthouse serve --dir inbox                            for this machine
+  posthouse serve --dir inbox                            to this machine only
   posthouse serve --dir inbox --listen 0.0.0.0:9990 --key-file secret.key
   posthouse serve --dir drop --drop-only --max-bytes 50G --max-files 100000
   posthouse serve --dir releases --read-only --listen 0.0.0.0:9990 --open
-  posthouse serve                                        an echo server
+  posthouse serve                                        as an echo server
   posthouse serve --listen 127.0.0.1:7000 --framing lines
   posthouse serve --print-config > posthouse.toml
   posthouse serve --config posthouse.toml --set tuning.backlog=128 --layout shared")]
 pub(crate) struct Serve {
     #[command(flatten)]
     directory: DirectoryFlags,
-    /// Where to listen, IP:PORT; can be given several times. Port 0: the system chooses. Default:
-    /// the listeners of --config, or 127.0.0.1:9990
+    /// The address to listen on, IP:PORT. Repeat the flag for more addresses. With port 0, the
+    /// system chooses the port. The default is the listeners of --config, or 127.0.0.1:9990
     #[arg(long, value_name = "ADDR", value_parser = address::parse_listen_address)]
     listen: Vec<SocketAddr>,
-    /// How messages are cut out of the stream: native, lines, raw, delimiter:TEXT or
-    /// length:offset=0,width=4,endian=big,adjust=0,strip=4. Default: what --config says, or native
+    /// The framing, which divides the stream into messages: native, lines, raw, delimiter:TEXT or
+    /// length:offset=0,width=4,endian=big,adjust=0,strip=4. The default is the framing in --config,
+    /// or native
     #[arg(long)]
     framing: Option<Framing>,
     #[command(flatten)]
     io: IoFlags,
-    /// Threads that carry the I/O; 0: one for each core, at most 8
+    /// The number of I/O threads; 0 means one per core, at most 8
     #[arg(long, value_name = "N")]
     io_workers: Option<String>,
-    /// Connections at the same time
+    /// The maximum number of open connections
     #[arg(long, value_name = "N")]
     max_connections: Option<String>,
-    /// The largest payload taken from a peer
+    /// The maximum payload of a message from a peer, in bytes
     #[arg(long, value_name = "BYTES")]
     max_frame: Option<String>,
-    /// Options from a TOML file; what it leaves out has its default
+    /// A TOML file with options; an option that is not in it has its default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one option; it counts more than --config, and less than a flag of its own
+    /// Set one option, such as tuning.backlog=128. This overrides --config; the option's own flag
+    /// overrides this
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
-    /// Print the options that would be in force, as TOML, and exit
+    /// Print the resulting options as TOML, and exit
     #[arg(long)]
     print_config: bool,
-    /// A file with a secret of 16 to 1024 bytes that every peer must prove to hold
+    /// A file with a secret of 16 to 1024 bytes. Only peers that prove knowledge of it are admitted
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Let everyone connect, also from other machines
+    /// Admit everyone without a secret, also from other machines
     #[arg(long, conflicts_with = "key_file")]
     open: bool,
-    /// Print a line of figures to stderr every so many seconds
+    /// Print statistics to stderr at this interval, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stats: Option<u64>,
 }
 
-/// The time for which listening on an address in use is retried, and the pause between attempts.
+/// The time for which binding to an address in use is retried, and the pause between attempts.
 const BIND_RETRY_TIME: Duration = Duration::from_millis(500);
 const BIND_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -99,12 +103,7 @@ impl Serve {
         if self.print_config {
             return stdout::write(&settings.to_toml());
         }
-        let access = match (&self.key_file, self.open) {
-            (Some(_), _) => Access::Key,
-            (None, true) => Access::Open,
-            (None, false) => Access::LoopbackOnly,
-        };
-        bind_policy::check(&settings.listeners, access)?;
+        bind_policy::check(&settings.listeners, self.access())?;
         rlimit::raise_open_files();
         let (lines, writer) = line_writer::channel();
         match self.directory.open(&settings.listeners, &lines)? {
@@ -118,9 +117,19 @@ impl Serve {
         }
     }
 
-    /// Starts the endpoint. Retries if an address is in use: the system releases the sockets of a
-    /// server on io_uring some time after it was killed (up to 23 ms on Linux 6.18), and a killed
-    /// server is started again at once.
+    fn access(&self) -> Access {
+        if self.key_file.is_some() {
+            Access::Key
+        } else if self.open {
+            Access::Open
+        } else {
+            Access::LoopbackOnly
+        }
+    }
+
+    /// Starts the endpoint. If an address is in use, this retries: the system releases the sockets
+    /// of a killed server on io_uring with a delay (up to 23 ms on Linux 6.18), and users restart a
+    /// killed server at once.
     fn start<H: Handler>(
         &self,
         handler: impl Fn() -> H,
@@ -167,9 +176,8 @@ impl Serve {
         let announcement = Announcement {
             addresses: endpoint.addresses(),
             framings: settings.listeners.iter().map(|listener| &listener.framing).collect(),
-            keyed: self.key_file.is_some(),
-            dir: self.directory.dir(),
-            read_only: self.directory.is_read_only(),
+            access: self.access(),
+            service: self.directory.service(),
         };
         stdout::write(&announcement.line())?;
         writer.map_or(Ok(()), LineWriter::start)?;
@@ -192,26 +200,26 @@ impl Serve {
     }
 }
 
-/// Prints statistics until the process ends, on a thread of its own: a terminal that accepts no
-/// output must not block an I/O worker.
+/// Prints statistics until the process ends. This has a thread of its own, because a terminal that
+/// accepts no output must not block an I/O worker.
 fn print_stats<H: Handler>(endpoint: Endpoint<H>, period: Duration) -> CommandResult {
     let print = move || {
         loop {
             thread::sleep(period);
-            // If stderr is closed the line is lost.
+            // If stderr is closed, the line is lost.
             let _ = writeln!(std::io::stderr(), "{}", stats_line(&endpoint.stats()));
         }
     };
     let started = thread::Builder::new().name("stats".into()).spawn(print);
     started
         .map(drop)
-        .map_err(|error| Failure::runtime(format!("cannot start printing figures: {error}")))
+        .map_err(|error| Failure::runtime(format!("cannot start the statistics thread: {error}")))
 }
 
 fn stats_line(stats: &Stats) -> String {
     format!(
-        "{} connections now; {} accepted, {} refused, {} ended, {} by the peer's fault; \
-         {} files across, {} not; {} operations under way, {} sockets, {} buffers in use",
+        "{} connections open; {} accepted, {} refused, {} ended, {} of them by the peer's fault; \
+         {} files transferred, {} failed; {} operations in flight, {} sockets, {} buffers in use",
         stats.connections,
         stats.accepted,
         stats.refused,

@@ -1,11 +1,10 @@
-//! `posthouse sim`: the campaign of the framework in the simulated network.
+//! `posthouse sim`: the simulation campaign of the framework.
 
 mod panics;
 
 use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,45 +15,47 @@ use serde::Serialize;
 
 use crate::failure::{CommandResult, Failure};
 use crate::logging::Log;
-use crate::term::stdout;
+use crate::monitor::Monitor;
+use crate::term::stdout::ReportFlags;
 
-/// Run whole servers and clients in a simulated network, one run for each seed.
+/// Run servers and clients in a simulated network, once for each seed.
 ///
-/// A run is a pure function of its seed: clients, faults and timing come from it. Every contract of
-/// the framework is checked in every run. The campaign stops at the first failure, and prints its
-/// seed and the command that replays it. Every seed runs messages, every fourth one also files.
+/// A run is a pure function of its seed, which decides on clients, faults and timing. Each run
+/// checks every contract of the framework. Every seed runs messages, and every fourth seed also
+/// files. The campaign stops at the first failure, and prints its seed and the command that replays
+/// it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   posthouse sim --seeds 10000
   posthouse sim --seeds 1 --from 417 --trace 2> log    replay seed 417 and keep its log
-  posthouse sim --seeds 100 --twice                    is every run the same the second time?")]
+  posthouse sim --seeds 100 --twice                    check that runs can be repeated")]
 pub(crate) struct Sim {
-    /// How many seeds
+    /// The number of seeds
     #[arg(long, value_name = "N", default_value_t = 1000,
           value_parser = clap::value_parser!(u64).range(1..=u64::MAX))]
     seeds: u64,
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     from: u64,
-    /// Seeds that run at the same time; default: one for each core
+    /// The number of seeds that run at the same time. The default is one per core
     #[arg(long, value_name = "J")]
     jobs: Option<NonZero<usize>>,
-    /// What runs: messages with each seed and files with every fourth, or one of the two with each
+    /// The workload: traffic (messages), files, or all (messages with every seed, files with every
+    /// fourth)
     #[arg(long, value_enum, default_value_t = Workload::All)]
     what: Workload,
-    /// Run every seed twice and compare the fingerprints of all that happened
+    /// Run every seed twice, and compare the fingerprints of the two runs
     #[arg(long)]
     twice: bool,
-    /// Log everything to stderr, without times of day; one seed at a time
+    /// Log everything to stderr, without times, one seed after the other
     #[arg(long)]
     trace: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
-/// The work that is run with a seed.
+/// The workload of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Workload {
     Traffic,
@@ -98,14 +99,14 @@ struct Report {
 }
 
 impl Sim {
-    /// The log is off by default: its warnings are about injected faults.
+    /// Returns the default log. It is off, because its warnings are about injected faults.
     pub(crate) fn default_log(&self) -> Log {
         if self.trace { Log::Traced } else { Log::Plain("off") }
     }
 
     pub(crate) fn run(&self) -> CommandResult {
         let Some(end) = self.from.checked_add(self.seeds) else {
-            return Err(Failure::usage("--from and --seeds together go beyond the last seed"));
+            return Err(Failure::usage("--from and --seeds together exceed the last seed"));
         };
         let jobs = match self.jobs {
             _ if self.trace => 1,
@@ -115,7 +116,7 @@ impl Sim {
         let started = Instant::now();
         let result = run_seeds(self.from..end, jobs, |seed| self.run_seed(seed));
         let report = Report::new(self.from, result, started.elapsed());
-        stdout::report(&report, self.json)?;
+        self.report.write(&report)?;
         match report.failures.first() {
             None => Ok(()),
             Some(failed) => Err(Failure::runtime(format!(
@@ -131,11 +132,12 @@ impl Sim {
     fn run_seed(&self, seed: u64) -> Result<Summary, String> {
         let summary = self.what.run(seed)?;
         if self.twice {
-            let (first, second) = (summary.fingerprint, self.what.run(seed)?.fingerprint);
+            let first = summary.fingerprint;
+            let second = self.what.run(seed)?.fingerprint;
             if first != second {
                 return Err(format!(
-                    "two runs differ (fingerprints {first:#018x} and {second:#018x}): something \
-                     in it is no function of the seed"
+                    "two runs differ (fingerprints {first:#018x} and {second:#018x}): the run is \
+                     not a function of its seed"
                 ));
             }
         }
@@ -143,7 +145,8 @@ impl Sim {
     }
 }
 
-/// One in this many seeds runs files, too: a run of files takes about as long as four of messages.
+/// The number of seeds of which one runs files, too. A run of files takes about as long as four
+/// runs of messages.
 const FILES_EVERY: u64 = 4;
 
 impl Workload {
@@ -163,7 +166,7 @@ impl Workload {
         }
     }
 
-    /// The flag for this workload; empty for the default.
+    /// Returns the flag for this workload, which is empty for the default.
     fn flag(self) -> &'static str {
         match self {
             Workload::Traffic => " --what traffic",
@@ -173,28 +176,28 @@ impl Workload {
     }
 }
 
-/// Runs the seeds, in order, on this many threads. Stops once a seed has failed or panicked.
+/// Runs the seeds in order on this many threads. Stops when a seed has failed or panicked.
 fn run_seeds(
     seeds: Range<u64>,
     jobs: usize,
     run: impl Fn(u64) -> Result<Summary, String> + Sync,
 ) -> CampaignResult {
     let next = AtomicU64::new(seeds.start);
-    let result = Mutex::new(CampaignResult::default());
-    let lock = || result.lock().expect("nothing under this lock panics");
+    let result = Monitor::<CampaignResult>::default();
     let work = || {
-        while lock().failures.is_empty() {
+        while result.read(|result| result.failures.is_empty()) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
             }
             let outcome = panics::catch(|| run(seed)).flatten();
-            let mut result = lock();
-            result.seeds += 1;
-            match outcome {
-                Ok(summary) => result.sum.merge(&summary),
-                Err(what) => result.failures.push(FailedSeed { seed, what }),
-            }
+            result.change(|result| {
+                result.seeds += 1;
+                match outcome {
+                    Ok(summary) => result.sum.merge(&summary),
+                    Err(what) => result.failures.push(FailedSeed { seed, what }),
+                }
+            });
         }
     };
     thread::scope(|scope| {
@@ -202,7 +205,7 @@ fn run_seeds(
             scope.spawn(work);
         }
     });
-    let mut result = result.into_inner().expect("nothing under this lock panics");
+    let mut result = result.change(std::mem::take);
     result.failures.sort_by_key(|failed| failed.seed);
     result
 }
@@ -254,7 +257,7 @@ impl fmt::Display for Report {
         if files + files_failed > 0 {
             writeln!(
                 f,
-                "{files} files, {files_failed} attempts that failed, {resumed_bytes} bytes not \
+                "{files} files, {files_failed} failed attempts, {resumed_bytes} bytes not \
                  sent again, {crashes} crashes,"
             )?;
         }

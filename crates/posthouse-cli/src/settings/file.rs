@@ -1,4 +1,4 @@
-//! The configuration file: its text as settings, or the mistake in it with its line.
+//! The parser of the configuration file. An error names the line with the mistake.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ struct File {
     tuning: Section,
 }
 
-/// A section: each key with its place in the text, and its value.
+/// A section: its values by their keys, each key with its place in the text.
 type Section = BTreeMap<Spanned<String>, toml::Value>;
 
-/// The keys of a `[[listen]]` section that are not options of its connections.
+/// The keys of a `[[listen]]` section that are not connection options.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ListenKeys {
@@ -45,7 +45,7 @@ fn framing<'de, D: Deserializer<'de>>(value: D) -> Result<Framing, D::Error> {
 
 /// A mistake in a file.
 struct Mistake {
-    /// A byte in the line of the mistake, if there is such a line.
+    /// The position of a byte in the line of the mistake, if there is such a line.
     place: Option<usize>,
     what: String,
 }
@@ -62,7 +62,7 @@ impl Mistake {
         Self { place, what }
     }
 
-    /// Returns the description, after the number and the text of the line.
+    /// Returns the description, preceded by the number and the text of the line.
     fn located(self, text: &str) -> String {
         let Some(place) = self.place else { return self.what };
         let number = text[..place].matches('\n').count();
@@ -71,7 +71,7 @@ impl Mistake {
     }
 }
 
-/// Reads the text of a file. The error has the line with the mistake.
+/// Parses the text of a file. The error has the line with the mistake.
 pub(super) fn parse(text: &str) -> Result<Settings, String> {
     let file = toml::from_str(text)
         .map_err(|error| Mistake::new(error.span().map(|span| span.start), &error));
@@ -100,7 +100,7 @@ fn listener(section: Spanned<Section>) -> Result<ListenSettings, Mistake> {
     Ok(ListenSettings { address, framing, name, dual_stack, options })
 }
 
-/// Converts a section of options, and checks their bounds.
+/// Converts a section of options and checks their bounds.
 fn options<T: DeserializeOwned>(
     section_name: &str,
     section: &Section,
@@ -109,7 +109,8 @@ fn options<T: DeserializeOwned>(
     let options = typed(section)?;
     validate(&options).map_err(|error| {
         let what = error.to_string();
-        // The text begins with the name of the option. It has no line if it has its default.
+        // The text begins with the name of the option. An option that is not in the file has no
+        // line.
         let name = what.split(' ').next().unwrap_or_default();
         let key = section.keys().find(|key| key.as_ref() == name);
         Mistake { place: key.map(|key| key.span().start), what: format!("{section_name}.{what}") }
@@ -117,8 +118,8 @@ fn options<T: DeserializeOwned>(
     Ok(options)
 }
 
-/// Converts a section to a type in which every field has a default. Each key is tried alone first,
-/// because an error about a whole table has no place.
+/// Converts a section to a type in which every field has a default. Each key is first converted
+/// alone, because an error about a whole table does not say where it is.
 fn typed<T: DeserializeOwned>(section: &Section) -> Result<T, Mistake> {
     let mut whole = toml::Table::new();
     for (key, value) in section {

@@ -1,25 +1,25 @@
-//! Commands that messages suggest, in the form that this system takes.
+//! The commands that messages suggest, in the form for this system.
 
 use std::fmt::Display;
 
-/// The command that creates a directory and its missing parents.
+/// Returns the command that creates a directory and its missing parents.
 pub(crate) fn make_directory(path: impl Display) -> String {
     // On Windows mkdir creates missing parents by itself.
     let command = if cfg!(windows) { "mkdir" } else { "mkdir -p" };
     format!("{command} {path}")
 }
 
-/// The way to create a key file.
+/// Returns the advice how to create a key file.
 pub(crate) fn make_key(path: impl Display) -> String {
     if cfg!(windows) {
-        // No command that every Windows has writes random text with one byte a letter.
-        format!("write 32 letters and digits into {path} that nobody can guess")
+        // Not every Windows has a command that writes random text with one byte a letter.
+        format!("write 32 random letters and digits into {path}")
     } else {
         format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
     }
 }
 
-/// A word in quotes, because a shell might split it.
+/// Puts a word in quotes, because a shell might split it.
 pub(crate) fn quoted(word: impl Display) -> String {
     if cfg!(windows) { format!("\"{word}\"") } else { format!("'{word}'") }
 }

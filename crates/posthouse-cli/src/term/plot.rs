@@ -1,20 +1,20 @@
-//! Small pictures for a terminal, made of block characters.
+//! Small diagrams for a terminal, made of block characters.
 
 const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
-/// One column for each value, as high as its share of the largest.
+/// Draws one column for each value, as high as its share of the largest value.
 pub(crate) fn columns(values: &[u64]) -> String {
     let max = values.iter().copied().max().unwrap_or(0).max(1);
     let column = |value: &u64| match *value {
         0 => ' ',
-        // Rounded up: what is there is seen.
+        // Rounded up, so that every value above 0 is visible.
         value => EIGHTHS[(u128::from(value) * 8).div_ceil(u128::from(max)) as usize - 1],
     };
     values.iter().map(column).collect()
 }
 
-/// A bar, `width` characters long where `value` is `max`.
+/// Draws a bar. It has `width` characters if `value` equals `max`.
 pub(crate) fn bar(value: u64, max: u64, width: usize) -> String {
     let eighths = u128::from(value) * 8 * width as u128;
     let eighths = eighths.div_ceil(u128::from(max.max(1))) as usize;

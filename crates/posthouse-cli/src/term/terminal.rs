@@ -1,17 +1,16 @@
-//! The terminal of a file client: its lines, and beneath them the progress bars.
+//! The terminal of a file client: its lines, and below them the progress bars.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use posthouse::TransferHandle;
+use posthouse::{Escaped, TransferHandle};
+use serde::Serialize;
 
-use posthouse::Escaped;
-
-/// The number of bars for single files; other files count in the total only.
+/// The maximum number of bars for single files. Other files count in the total only.
 const MAX_FILE_BARS: usize = 8;
-/// A transfer that takes less gets no bar, which would only flicker.
+/// The time after which a transfer gets a bar: a shorter one would only flicker.
 const MIN_SHOWN_TIME: Duration = Duration::from_millis(300);
 
 const TOTAL_BAR: &str = "{prefix:24!} {wide_bar} {binary_bytes:>10} of {binary_total_bytes:<10} \
@@ -19,26 +18,38 @@ const TOTAL_BAR: &str = "{prefix:24!} {wide_bar} {binary_bytes:>10} of {binary_t
 const FILE_BAR: &str = "  {prefix:22!} {wide_bar:.dim} {binary_bytes:>10} of \
                         {binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}";
 
-/// Lines to stdout and stderr, and progress bars if stderr is a terminal.
-#[derive(Debug)]
+/// The lines on stdout and stderr. All clones share the screen with the same progress bars.
+#[derive(Clone, Debug)]
 pub(crate) struct Terminal {
     bars: MultiProgress,
-    /// The bar of all files, if their sizes are known.
-    total: Option<ProgressBar>,
-    files: BTreeMap<u64, ProgressBar>,
-    shows_bars: bool,
-    quiet: bool,
+    output: Output,
+}
+
+/// The output besides the results on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// Errors only.
+    Errors,
+    /// Errors and other messages.
+    Messages,
+    /// Errors, other messages, and progress bars.
+    Bars,
 }
 
 impl Terminal {
-    /// Bars are shown on a terminal only, and never with `quiet`.
-    pub(crate) fn new(quiet: bool) -> Self {
-        let shows_bars = !quiet && io::stderr().is_terminal();
-        Self { bars: MultiProgress::new(), total: None, files: BTreeMap::new(), shows_bars, quiet }
+    /// Makes a terminal for all messages. It has progress bars if stderr is a terminal.
+    pub(crate) fn new() -> Self {
+        let output = if io::stderr().is_terminal() { Output::Bars } else { Output::Messages };
+        Self { bars: MultiProgress::new(), output }
+    }
+
+    /// Makes a terminal for errors only.
+    pub(crate) fn quiet() -> Self {
+        Self { bars: MultiProgress::new(), output: Output::Errors }
     }
 
     pub(crate) fn shows_bars(&self) -> bool {
-        self.shows_bars
+        self.output == Output::Bars
     }
 
     /// Writes a line to stdout. A closed pipe is not a failure.
@@ -49,71 +60,108 @@ impl Terminal {
         });
     }
 
+    /// Writes a value to stdout, as one line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) {
+        match serde_json::to_string(value) {
+            Ok(line) => self.line(&line),
+            Err(error) => self.error(&format!("cannot write JSON: {error}")),
+        }
+    }
+
     /// Writes an error to stderr. If stderr is closed the line is lost.
     pub(crate) fn error(&self, line: &str) {
         self.bars.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 
-    /// Writes a line to stderr that is no error, unless the user asked for quiet.
+    /// Writes a message that is not an error to stderr, unless the terminal is quiet.
     pub(crate) fn info(&self, line: &str) {
-        if !self.quiet {
+        if self.output != Output::Errors {
             self.error(line);
         }
     }
+}
 
-    /// Shows the progress of all files in bytes, and the number of finished ones.
-    pub(crate) fn show_total(
-        &mut self,
-        (files, files_all): (u64, u64),
-        moved: u64,
-        bytes_all: u64,
-    ) {
-        if !self.shows_bars {
-            return;
-        }
-        let total = self.total.get_or_insert_with(|| {
-            self.bars.insert(0, ProgressBar::new(bytes_all).with_style(style(TOTAL_BAR)))
-        });
-        total.set_length(bytes_all);
-        total.set_position(moved);
-        total.set_prefix(format!("{files} of {files_all} files"));
+/// The progress bars of a run. They show nothing if stderr is not a terminal.
+#[derive(Debug)]
+pub(crate) struct ProgressBars {
+    terminal: Terminal,
+    /// The bar of all files, if their sizes are known.
+    total: Option<ProgressBar>,
+    files: BTreeMap<u64, ProgressBar>,
+}
+
+/// The progress of all files together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TotalProgress {
+    pub(crate) finished_files: u64,
+    pub(crate) expected_files: u64,
+    pub(crate) transferred_bytes: u64,
+    pub(crate) expected_bytes: u64,
+}
+
+/// The progress of a file in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileProgress<'a> {
+    /// The number of its job, which identifies its bar.
+    pub(crate) number: u64,
+    /// The time since its transfer started.
+    pub(crate) time: Duration,
+    pub(crate) handle: &'a TransferHandle,
+}
+
+impl ProgressBars {
+    pub(crate) fn new(terminal: Terminal) -> Self {
+        Self { terminal, total: None, files: BTreeMap::new() }
     }
 
-    /// Shows the progress of the files in flight: for each its number, the time since it started
-    /// and its progress.
-    pub(crate) fn show_files<'a>(
-        &mut self,
-        in_flight: impl Iterator<Item = (u64, Duration, &'a TransferHandle)>,
-    ) {
-        if !self.shows_bars {
+    /// Shows the progress of all files in bytes, and the number of finished ones.
+    pub(crate) fn show_total(&mut self, progress: TotalProgress) {
+        if !self.terminal.shows_bars() {
             return;
         }
+        let TotalProgress { finished_files, expected_files, transferred_bytes, expected_bytes } =
+            progress;
+        let bars = &self.terminal.bars;
+        let total = self.total.get_or_insert_with(|| {
+            bars.insert(0, ProgressBar::new(expected_bytes).with_style(style(TOTAL_BAR)))
+        });
+        total.set_length(expected_bytes);
+        total.set_position(transferred_bytes);
+        total.set_prefix(format!("{finished_files} of {expected_files} files"));
+    }
+
+    /// Shows the progress of the files in flight, and removes the bars of all others.
+    pub(crate) fn show_files(&mut self, in_flight: &[FileProgress<'_>]) {
+        if !self.terminal.shows_bars() {
+            return;
+        }
+        let bars = &self.terminal.bars;
         let mut before = std::mem::take(&mut self.files);
-        for (number, time, progress) in in_flight {
-            let Some(size) = progress.size() else { continue };
-            if time < MIN_SHOWN_TIME || self.files.len() == MAX_FILE_BARS {
+        for FileProgress { number, time, handle } in in_flight {
+            let Some(size) = handle.size() else { continue };
+            if *time < MIN_SHOWN_TIME || self.files.len() == MAX_FILE_BARS {
                 continue;
             }
-            let bar = before.remove(&number).unwrap_or_else(|| {
-                let name = Escaped(progress.name()).to_string();
+            let bar = before.remove(number).unwrap_or_else(|| {
+                let name = Escaped(handle.name()).to_string();
                 let bar = ProgressBar::new(size).with_style(style(FILE_BAR));
-                self.bars.add(bar.with_prefix(name).with_position(progress.resumed_from()))
+                bars.add(bar.with_prefix(name).with_position(handle.resumed_from()))
             });
-            bar.set_position(progress.transferred_bytes());
-            self.files.insert(number, bar);
+            bar.set_position(handle.transferred_bytes());
+            self.files.insert(*number, bar);
         }
         for bar in before.into_values() {
             bar.finish_and_clear();
-            self.bars.remove(&bar);
+            bars.remove(&bar);
         }
     }
 
     /// Removes all bars.
     pub(crate) fn clear(&mut self) {
-        self.show_files(std::iter::empty());
+        self.show_files(&[]);
         if let Some(total) = self.total.take() {
             total.finish_and_clear();
-            self.bars.remove(&total);
+            self.terminal.bars.remove(&total);
         }
     }
 }

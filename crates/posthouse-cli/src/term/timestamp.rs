@@ -1,14 +1,14 @@
-//! Times of day as text: UTC, by ISO 8601.
+//! Times as text: UTC, by ISO 8601.
 
 use std::fmt;
 
-/// Milliseconds since 1970, shown in UTC whatever the time zone of this machine.
+/// A time in milliseconds since 1970, shown in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timestamp(pub(crate) i64);
 
-/// Days from the first of March of year 0 to 1970.
+/// The number of days from the first of March of year 0 to 1970.
 const DAYS_TO_1970: i64 = 719_468;
-/// Days of 400 years, after which the calendar repeats.
+/// The number of days in 400 years, after which the calendar repeats.
 const DAYS_OF_ERA: i64 = 146_097;
 
 impl fmt::Display for Timestamp {
@@ -16,16 +16,18 @@ impl fmt::Display for Timestamp {
         let seconds = self.0.div_euclid(1000);
         let (year, month, day) = date(seconds.div_euclid(86_400));
         let second = seconds.rem_euclid(86_400);
-        let (hours, minutes) = (second / 3600, second / 60 % 60);
+        let hours = second / 3600;
+        let minutes = second / 60 % 60;
         write!(f, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}Z", second % 60)
     }
 }
 
-/// The date of a day since 1970. Years begin in March here, so that a leap day is a year's last
-/// (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
+/// Returns the date of a day since 1970. Years begin in March here, so that a leap day is the last
+/// day of a year (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
 fn date(day: i64) -> (i64, i64, i64) {
     let day = day + DAYS_TO_1970;
-    let (era, day) = (day.div_euclid(DAYS_OF_ERA), day.rem_euclid(DAYS_OF_ERA));
+    let era = day.div_euclid(DAYS_OF_ERA);
+    let day = day.rem_euclid(DAYS_OF_ERA);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;

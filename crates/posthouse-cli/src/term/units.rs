@@ -1,4 +1,4 @@
-//! Sizes and times, as people write and read them.
+//! Sizes and times in the forms that people write and read.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 /// The units of sizes, each 1024 times the one before.
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// Reads a number of bytes: `4096`, `500M`, `10G`, `1T`. Units are powers of 1024.
+/// Parses a number of bytes: `4096`, `500M`, `10G`, `1T`. Units are powers of 1024.
 ///
 /// # Errors
 ///
-/// The hint to show: which forms are accepted.
+/// A hint with the accepted forms.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let power = match text[digits.len()..].to_ascii_uppercase().as_str() {
@@ -28,11 +28,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Reads a time: `30` or `30s`, `5m`, `2h`; 0 is none.
+/// Parses a time: `30` or `30s`, `5m`, `2h`. The time may be 0.
 ///
 /// # Errors
 ///
-/// The hint to show: which forms are accepted.
+/// A hint with the accepted forms.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (digits, unit_seconds) = match text.strip_suffix(['s', 'm', 'h']) {
         Some(digits) if text.ends_with('h') => (digits, 3600),
@@ -50,9 +50,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(crate) struct ByteSize(pub(crate) u64);
 
 impl ByteSize {
-    /// Returns the rate a second, if this many bytes took `time`.
+    /// Returns the rate per second, if this many bytes took `time`.
     pub(crate) fn per_second(self, time: Duration) -> Self {
-        // What takes no time that can be measured is not divided by it.
+        // A time that is too short to be measured would divide by zero.
         Self((self.0 as f64 / time.as_secs_f64().max(1e-6)) as u64)
     }
 }

@@ -1,17 +1,15 @@
-//! The connection of a file client: established, restored after a loss, given up; and the list of
-//! the server's files.
+//! The connection of a file client, its events, and the list of the server's files.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry, Peer, PeerId, RunError,
-    Target, TransferError,
+    ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry,
+    FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
+    TransferError, TransferHandle,
 };
 
-use super::events::{Event, EventForwarder};
-use super::flags::ConnectFlags;
-use super::retry::{Backoff, RetryPolicy};
+use super::{Backoff, ConnectFlags, RetryPolicy, earliest};
 use crate::failure::{CommandResult, Failure};
 use crate::term::terminal::Terminal;
 use crate::{key_file, rlimit, signals};
@@ -21,28 +19,71 @@ const NOT_ADMITTED: u16 = 5;
 /// The time that a graceful end of the connection may take.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A page of the server's list of files.
-type Page = Vec<FileEntry>;
+/// A page of the server's list of files, or the reason why the server did not send it.
+type Page = Result<Vec<FileEntry>, TransferError>;
 
+/// An event of the connection. Events are in the order in which they happened.
 #[derive(Debug)]
-pub(super) enum Connection {
-    /// There is none, and the next attempt is at this time.
-    None(Instant),
+pub(super) enum Event {
+    Connected,
+    /// The connection ended, or could not be established.
+    Disconnected(DisconnectReason),
+    /// The transfer of the job with this number has begun.
+    Started(u64, TransferHandle),
+    /// A transfer has ended, in success or failure.
+    Finished(FinishedTransfer),
+    /// A page of the server's list of files has arrived.
+    Listed(Page),
+    /// The user interrupted the program.
+    Interrupted,
+}
+
+/// The handler of a file client: forwards every event and decides nothing.
+pub(super) struct EventForwarder(Sender<Event>);
+
+/// The state of the connection.
+#[derive(Debug)]
+enum Connection {
+    /// There is none; the next attempt is due at this time.
+    Waiting(Instant),
     Connecting(PeerId),
-    Connected(PeerId),
+    Open(PeerId),
 }
 
-/// The reason why there is no connection and will be none.
+/// The history of the connection, on which the messages to the user depend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contact {
+    /// No attempt has succeeded or failed.
+    Untried,
+    /// All attempts failed. The user was informed once.
+    NeverConnected,
+    /// There was a connection. No failure needs to be reported as resolved.
+    Steady,
+    /// There was a connection. A failure was reported, and there has been no progress since.
+    Troubled,
+}
+
+/// The reason why the client makes no other attempt to connect.
 #[derive(Debug)]
-pub(super) struct ConnectionFailed {
-    pub(super) why: String,
-    /// True if a later attempt may succeed.
-    pub(super) is_transient: bool,
+pub(crate) enum GaveUp {
+    /// There never was a connection.
+    NeverConnected(String),
+    /// The connection was lost for too long. A later run may succeed.
+    Lost(String),
+    /// The server ended the connection, or does not transfer files. A later run would fail, too.
+    ForGood(String),
 }
 
-impl From<ConnectionFailed> for Failure {
-    fn from(failed: ConnectionFailed) -> Self {
-        Self::runtime(failed.why)
+impl GaveUp {
+    pub(super) fn why(&self) -> &str {
+        let (Self::NeverConnected(why) | Self::Lost(why) | Self::ForGood(why)) = self;
+        why
+    }
+}
+
+impl From<GaveUp> for Failure {
+    fn from(gave_up: GaveUp) -> Self {
+        Self::runtime(gave_up.why())
     }
 }
 
@@ -57,25 +98,22 @@ pub(crate) enum Listing {
 /// A client with one connection to one server.
 pub(crate) struct FileClient {
     pub(super) target: Target,
-    endpoint: Endpoint<EventForwarder>,
-    pub(super) connection: Connection,
     pub(super) backoff: Backoff,
+    terminal: Terminal,
+    endpoint: Endpoint<EventForwarder>,
+    connection: Connection,
+    contact: Contact,
     events: Receiver<Event>,
-    pub(super) event_sender: Sender<Event>,
-    /// True once there was a connection.
-    was_connected: bool,
-    /// True exactly while a loss has been reported and no progress has been made since.
-    loss_reported: bool,
-    /// True once the user asked for the end.
-    pub(super) interrupted: bool,
+    sender: Sender<Event>,
 }
 
 impl FileClient {
-    /// Starts the client; it connects when it first needs the connection.
+    /// Starts the client. It connects when it first needs a connection.
     pub(crate) fn start(
         target: &Target,
         flags: &ConnectFlags,
         policy: RetryPolicy,
+        terminal: Terminal,
     ) -> CommandResult<Self> {
         let mut target = target.clone();
         if let Some(path) = &flags.key_file {
@@ -84,50 +122,168 @@ impl FileClient {
         let mut options = EndpointOptions::default().with_io_workers(1);
         flags.io.apply(&mut options)?;
         rlimit::raise_open_files();
-        let (event_sender, events) = channel();
-        let forwarder = EventForwarder(event_sender.clone());
-        let endpoint = Endpoint::builder(forwarder).options(options).start()?;
-        let interrupt = event_sender.clone();
-        signals::on_interrupt(move || {
-            // Fails once the client is gone: then the program is about to end.
-            let _ = interrupt.send(Event::Interrupted);
-        })?;
+        let (sender, events) = channel();
+        let endpoint =
+            Endpoint::builder(EventForwarder(sender.clone())).options(options).start()?;
+        let forwarder = EventForwarder(sender.clone());
+        signals::on_interrupt(move || forwarder.forward(Event::Interrupted))?;
         Ok(Self {
             target,
-            endpoint,
-            connection: Connection::None(Instant::now()),
             backoff: Backoff::new(policy),
+            terminal,
+            endpoint,
+            connection: Connection::Waiting(Instant::now()),
+            contact: Contact::Untried,
             events,
-            event_sender,
-            was_connected: false,
-            loss_reported: false,
-            interrupted: false,
+            sender,
         })
     }
 
     /// Returns true if there ever was a connection.
     pub(crate) fn was_connected(&self) -> bool {
-        self.was_connected
+        matches!(self.contact, Contact::Steady | Contact::Troubled)
     }
 
-    /// Ends the connection, and waits for that.
+    /// Ends the connection and waits for the end.
     pub(crate) fn shutdown(self) -> CommandResult {
         self.endpoint.shutdown(SHUTDOWN_TIMEOUT);
         self.endpoint.wait().map_err(|error| Failure::runtime(error.to_string()))
     }
 
-    // ---- the list of files ----
+    // ---- the connection ----
 
-    /// Calls `each` for the server's files whose names begin with `prefix`, in order.
+    /// Waits for the next event, at most until the given time. Connects if an attempt is due.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection and will be none.
+    pub(super) fn wait(&mut self, until: Option<Instant>) -> Result<Option<Event>, GaveUp> {
+        let until = earliest(until, self.connect_if_due()?);
+        let received = match until {
+            // The sender held by this client keeps the channel open.
+            None => self.events.recv().ok(),
+            Some(until) => {
+                let time = until.saturating_duration_since(Instant::now());
+                self.events.recv_timeout(time).ok()
+            }
+        };
+        match &received {
+            Some(Event::Connected) => self.on_connected(),
+            Some(Event::Disconnected(why)) => self.on_disconnected(why)?,
+            _ => {}
+        }
+        Ok(received)
+    }
+
+    /// Begins to connect if an attempt is due. Otherwise returns the time of the next attempt.
+    fn connect_if_due(&mut self) -> Result<Option<Instant>, GaveUp> {
+        let Connection::Waiting(due) = self.connection else { return Ok(None) };
+        if Instant::now() < due {
+            return Ok(Some(due));
+        }
+        let begun = self.endpoint.connect(self.target.clone(), ());
+        let peer = begun.map_err(|error| {
+            let why = format!("cannot connect: {error}");
+            if self.was_connected() { GaveUp::ForGood(why) } else { GaveUp::NeverConnected(why) }
+        })?;
+        self.connection = Connection::Connecting(peer);
+        Ok(None)
+    }
+
+    fn on_connected(&mut self) {
+        if let Connection::Connecting(peer) = self.connection {
+            self.connection = Connection::Open(peer);
+        }
+        self.contact = match self.contact {
+            Contact::Untried | Contact::Steady => Contact::Steady,
+            Contact::NeverConnected | Contact::Troubled => Contact::Troubled,
+        };
+    }
+
+    /// Schedules another attempt after the connection was lost or could not be established.
+    ///
+    /// # Errors
+    ///
+    /// The reason is permanent, or the retry policy allows no other attempt.
+    fn on_disconnected(&mut self, why: &DisconnectReason) -> Result<(), GaveUp> {
+        let now = Instant::now();
+        let target = &self.target;
+        let policy = self.backoff.policy;
+        let was_connected = self.was_connected();
+        let retries_first_connect = !matches!(policy, RetryPolicy::OnceConnected(_));
+        if !was_connected && (!is_transient(why) || !retries_first_connect) {
+            let why = format!("cannot connect to {target}: {}", explained(why));
+            return Err(GaveUp::NeverConnected(why));
+        }
+        if !is_transient(why) {
+            let why = format!("{target} ended the connection for good: {why}");
+            return Err(GaveUp::ForGood(why));
+        }
+        if !self.backoff.may_retry(now) {
+            let time = policy.limit().unwrap_or_default().as_secs();
+            return Err(if !was_connected {
+                GaveUp::NeverConnected(format!("no connection to {target} for {time} s: {why}"))
+            } else if time == 0 {
+                GaveUp::Lost(format!("lost the connection to {target}: {why}"))
+            } else {
+                GaveUp::Lost(format!("no progress with {target} for {time} s: {why}"))
+            });
+        }
+        self.connection = Connection::Waiting(self.backoff.next_attempt_at(now));
+        let (what, contact) = match self.contact {
+            Contact::Untried => ("no", Contact::NeverConnected),
+            Contact::Steady => ("lost the", Contact::Troubled),
+            // The failure was reported before.
+            Contact::NeverConnected | Contact::Troubled => return Ok(()),
+        };
+        self.contact = contact;
+        self.terminal.info(&format!("{what} connection to {target}: {why}; retrying"));
+        Ok(())
+    }
+
+    /// Notes progress over the connection.
+    pub(super) fn on_progress(&mut self) {
+        self.backoff.reset();
+        if self.contact == Contact::Troubled {
+            self.contact = Contact::Steady;
+            self.terminal.info(&format!("connected to {}", self.target));
+        }
+    }
+
+    /// Returns the peer of the connection if it is open.
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        match self.connection {
+            Connection::Open(peer) => Some(peer),
+            Connection::Waiting(_) | Connection::Connecting(_) => None,
+        }
+    }
+
+    /// Runs a call on the strand of the connection. Returns false if its queue is full. If the
+    /// connection is gone, the call is dropped, and `Event::Disconnected` follows.
+    pub(super) fn run_on_peer(
+        &self,
+        peer: PeerId,
+        call: impl FnOnce(&mut Peer<'_, EventForwarder>, EventForwarder) + Send + 'static,
+    ) -> bool {
+        let forwarder = EventForwarder(self.sender.clone());
+        let run = self.endpoint.run(peer, move |peer| {
+            call(peer, forwarder);
+            Ok(())
+        });
+        run != Err(RunError::Busy)
+    }
+
+    // ---- listing ----
+
+    /// Calls `each` for each file of the server whose name begins with `prefix`, in order.
     pub(crate) fn list(
         &mut self,
-        terminal: &Terminal,
         prefix: &str,
         mut each: impl FnMut(FileEntry) -> CommandResult,
     ) -> CommandResult<Listing> {
         let mut after = name_before(prefix);
         loop {
-            let page = match self.fetch_page(terminal, &after)? {
+            let page = match self.fetch_page(&after)? {
                 Ok(page) => page,
                 Err(error) => {
                     let text = format!("{} does not list its files: {error}", self.target);
@@ -137,7 +293,7 @@ impl FileClient {
             let Some(first) = page.first() else { return Ok(Listing::Complete) };
             if *first.name <= *after {
                 // The listing would never end.
-                let text = "lists the same files again and again: it does not keep to the protocol";
+                let text = "violates the protocol: it lists the same files again and again";
                 return Err(Failure::runtime(format!("{} {text}", self.target)));
             }
             for entry in page {
@@ -153,195 +309,91 @@ impl FileClient {
         }
     }
 
-    /// Fetches the first files after a name; connects first if there is no connection.
-    fn fetch_page(
-        &mut self,
-        terminal: &Terminal,
-        after: &str,
-    ) -> CommandResult<Result<Page, TransferError>> {
+    /// Fetches the first files after a name, as long as the retry policy allows another attempt.
+    fn fetch_page(&mut self, after: &str) -> CommandResult<Page> {
         loop {
-            let Connection::Connected(peer) = self.connection else {
-                let retry_at = self.connect_if_due(Instant::now())?;
-                if let Some(event) = self.next_event(retry_at) {
-                    self.on_idle_event(terminal, &event)?;
-                }
+            let Some(peer) = self.peer() else {
+                self.wait_for_page(None)?;
                 continue;
             };
-            match self.request_page(terminal, peer, after)? {
+            let name = after.to_owned();
+            let requested = self.run_on_peer(peer, move |peer, forwarder| {
+                peer.list_files(&name, move |_, listed| {
+                    forwarder.forward(Event::Listed(listed));
+                    Ok(())
+                });
+            });
+            let mut page = None;
+            while requested && page.is_none() && self.peer().is_some() {
+                page = self.wait_for_page(None)?;
+            }
+            match page {
                 Some(Ok(page)) => {
-                    self.on_progress(terminal);
+                    self.on_progress();
                     return Ok(Ok(page));
                 }
                 Some(Err(error)) => {
                     if !error.is_passing() || !self.backoff.may_retry(Instant::now()) {
                         return Ok(Err(error));
                     }
-                    self.pause(terminal)?;
+                    self.pause()?;
                 }
-                None => {}
+                // The connection was lost.
+                None if requested => {}
+                None => self.pause()?,
             }
         }
     }
 
-    /// Requests a page over a connection. Returns `None` if the connection was lost, or has no room
-    /// for the request now.
-    fn request_page(
-        &mut self,
-        terminal: &Terminal,
-        peer: PeerId,
-        after: &str,
-    ) -> CommandResult<Option<Result<Page, TransferError>>> {
-        let (after, sender) = (after.to_owned(), self.event_sender.clone());
-        let requested = self.run_on_peer(peer, move |peer| {
-            peer.list_files(&after, move |_, listed| {
-                // Fails once the client is gone.
-                let _ = sender.send(Event::Listed(listed));
-                Ok(())
-            });
-        });
-        if !requested {
-            self.pause(terminal)?;
-            return Ok(None);
+    /// Waits for an event. Returns the page if the event is a page.
+    fn wait_for_page(&mut self, until: Option<Instant>) -> CommandResult<Option<Page>> {
+        match self.wait(until)? {
+            Some(Event::Listed(page)) => Ok(Some(page)),
+            Some(Event::Interrupted) => Err(Failure::interrupted("interrupted")),
+            _ => Ok(None),
         }
-        while let Connection::Connected(_) = self.connection {
-            match self.next_event(None) {
-                Some(Event::Listed(listed)) => return Ok(Some(listed)),
-                Some(event) => self.on_idle_event(terminal, &event)?,
-                None => {}
-            }
-        }
-        Ok(None)
     }
 
-    /// Waits until the next attempt, and handles the events meanwhile.
-    fn pause(&mut self, terminal: &Terminal) -> CommandResult {
+    /// Waits until the next attempt is due.
+    fn pause(&mut self) -> CommandResult {
         let until = self.backoff.next_attempt_at(Instant::now());
         while Instant::now() < until {
-            if let Some(event) = self.next_event(Some(until)) {
-                self.on_idle_event(terminal, &event)?;
-            }
+            self.wait_for_page(Some(until))?;
         }
         Ok(())
     }
+}
 
-    /// Handles an event while no file is transferred.
-    fn on_idle_event(&mut self, terminal: &Terminal, event: &Event) -> CommandResult {
-        match event {
-            Event::Disconnected(why) => Ok(self.on_disconnected(terminal, why)?),
-            Event::Interrupted => Err(Failure::interrupted("interrupted")),
-            _ => Ok(()),
-        }
+impl EventForwarder {
+    pub(super) fn forward(&self, event: Event) {
+        // This fails after the end of the client, when nothing needs the event.
+        let _ = self.0.send(event);
     }
+}
 
-    // ---- the connection ----
+impl Handler for EventForwarder {
+    type State = ();
 
-    /// Begins to connect if it is time to; returns the time of the next attempt otherwise.
-    ///
-    /// # Errors
-    ///
-    /// The reason why there will be no connection.
-    pub(super) fn connect_if_due(
-        &mut self,
-        now: Instant,
-    ) -> Result<Option<Instant>, ConnectionFailed> {
-        match self.connection {
-            Connection::None(at) if now >= at => {
-                let begun = self.endpoint.connect(self.target.clone(), ());
-                let peer = begun.map_err(|error| ConnectionFailed {
-                    why: format!("cannot connect: {error}"),
-                    is_transient: false,
-                })?;
-                self.connection = Connection::Connecting(peer);
-                Ok(None)
-            }
-            Connection::None(at) => Ok(Some(at)),
-            Connection::Connecting(_) | Connection::Connected(_) => Ok(None),
-        }
-    }
-
-    /// Waits for the next event, until the time if there is one. An established connection and an
-    /// interruption are noted here, before the caller sees the event.
-    pub(super) fn next_event(&mut self, until: Option<Instant>) -> Option<Event> {
-        let event = match until {
-            // The sender held by this client keeps the channel open.
-            None => self.events.recv().ok()?,
-            Some(until) => {
-                let time = until.saturating_duration_since(Instant::now());
-                match self.events.recv_timeout(time) {
-                    Ok(event) => event,
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
-                }
-            }
-        };
-        match (&event, &self.connection) {
-            (Event::Connected, Connection::Connecting(peer)) => {
-                self.connection = Connection::Connected(*peer);
-                self.was_connected = true;
-            }
-            (Event::Interrupted, _) => self.interrupted = true,
-            _ => {}
-        }
-        Some(event)
-    }
-
-    /// Schedules another attempt after the connection was lost or could not be established.
-    ///
-    /// # Errors
-    ///
-    /// The reason why there is no other attempt.
-    pub(super) fn on_disconnected(
-        &mut self,
-        terminal: &Terminal,
-        why: &DisconnectReason,
-    ) -> Result<(), ConnectionFailed> {
-        let now = Instant::now();
-        let (target, policy) = (&self.target, self.backoff.policy());
-        let is_transient = is_transient(why);
-        if !self.was_connected && (!is_transient || !policy.retries_first_connect) {
-            let why = format!("cannot connect to {target}: {}", explained(why));
-            return Err(ConnectionFailed { why, is_transient });
-        }
-        if !is_transient {
-            let why = format!("{target} ended the connection for good: {why}");
-            return Err(ConnectionFailed { why, is_transient });
-        }
-        if !self.backoff.may_retry(now) {
-            let time = policy.give_up_after.unwrap_or_default().as_secs();
-            let why = match (self.was_connected, time) {
-                (true, 0) => format!("lost the connection to {target}: {why}"),
-                (true, _) => format!("no progress with {target} for {time} s: {why}"),
-                (false, _) => format!("no connection to {target} for {time} s: {why}"),
-            };
-            return Err(ConnectionFailed { why, is_transient });
-        }
-        self.connection = Connection::None(self.backoff.next_attempt_at(now));
-        if !std::mem::replace(&mut self.loss_reported, true) {
-            let what = if self.was_connected { "lost the" } else { "no" };
-            terminal.info(&format!("{what} connection to {target}: {why}; trying again"));
-        }
+    fn connected(&self, _: &mut Peer<'_, Self>) -> HandlerResult {
+        self.forward(Event::Connected);
         Ok(())
     }
 
-    /// Notes that something was achieved over the connection.
-    pub(super) fn on_progress(&mut self, terminal: &Terminal) {
-        self.backoff.reset();
-        if std::mem::take(&mut self.loss_reported) {
-            terminal.info(&format!("going on with {}", self.target));
-        }
+    fn received(&self, _: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
+        Ok(())
     }
 
-    /// Runs a call on the strand of the connection. Returns false if there is no room for it now.
-    /// If the connection is gone the call is dropped, and `Event::Disconnected` follows.
-    pub(super) fn run_on_peer(
-        &self,
-        peer: PeerId,
-        call: impl FnOnce(&mut Peer<'_, EventForwarder>) + Send + 'static,
-    ) -> bool {
-        let run = self.endpoint.run(peer, move |peer| {
-            call(peer);
-            Ok(())
-        });
-        run != Err(RunError::Busy)
+    fn transferred(&self, _: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
+        self.forward(Event::Finished(transfer.clone()));
+        Ok(())
+    }
+
+    fn disconnected(&self, _: &mut Peer<'_, Self>, why: &DisconnectReason) {
+        self.forward(Event::Disconnected(why.clone()));
+    }
+
+    fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
+        self.forward(Event::Disconnected(failure.reason().clone()));
     }
 }
 
@@ -360,11 +412,11 @@ fn is_transient(why: &DisconnectReason) -> bool {
     is_transient && why.code() != Some(NOT_ADMITTED)
 }
 
-/// A reason with a hint for a user who has just typed the command.
+/// Returns the text of a reason, with a hint for a user who has just typed the command.
 fn explained(why: &DisconnectReason) -> String {
     let text = why.to_string();
     if let Some((text, _)) = text.split_once(" (see Target::without_hello)") {
-        return format!("{text}; is it a posthouse that listens there?");
+        return format!("{text}; does a posthouse server listen there?");
     }
     if why.code() == Some(NOT_ADMITTED) || why.kind() == DisconnectKind::NotAdmitted {
         return format!("{text}; both sides need the same key, see --key-file");
@@ -372,7 +424,7 @@ fn explained(why: &DisconnectReason) -> String {
     text
 }
 
-/// The last name in order before all names that begin with the prefix.
+/// Returns the last name in order before all names that begin with the prefix.
 fn name_before(prefix: &str) -> String {
     let mut before = prefix.to_owned();
     let Some(last) = before.pop() else { return before };

@@ -1,65 +1,126 @@
-//! The report of a run: a line for each file, and the sums at the end.
+//! The report of a run: a line for each file, the sums at the end, and the result of the command.
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use posthouse::TransferHandle;
+use posthouse::{Escaped, TransferHandle};
 use serde::Serialize;
 
-use super::jobs::Direction;
+use super::client::GaveUp;
 use super::run::RunEnd;
 use crate::failure::{CommandResult, Failure};
-use crate::term::terminal::Terminal;
+use crate::term::terminal::{FileProgress, ProgressBars, Terminal, TotalProgress};
 use crate::term::units::ByteSize;
-use posthouse::Escaped;
 
-/// A smaller transfer shows no rate: its time is that of the disks, not of the network.
+/// The minimum size of a transfer with a rate. The time of a smaller one depends on the disks
+/// rather than on the network.
 const MIN_RATE_BYTES: u64 = 1 << 20;
 
-/// The form of the report on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReportStyle {
-    /// Nothing.
-    Quiet,
-    /// A line for each file.
-    Lines,
-    /// One JSON object a line.
-    Json,
-    /// Bars meanwhile, and one line at the end.
-    Summary,
+pub(crate) enum Direction {
+    /// Files go from this machine to the server.
+    Send,
+    /// Files go from the server to this machine.
+    Get,
 }
 
-impl ReportStyle {
-    /// The style for these flags; without any, it depends on whether stdout is a terminal.
-    pub(super) fn new(quiet: bool, json: bool, terminal: &Terminal) -> Self {
-        match (quiet, json) {
-            (true, _) => Self::Quiet,
-            (_, true) => Self::Json,
-            _ if terminal.shows_bars() && io::stdout().is_terminal() => Self::Summary,
-            _ => Self::Lines,
+impl Direction {
+    /// Returns the participle for messages about a file.
+    fn participle(self) -> &'static str {
+        match self {
+            Direction::Send => "sent",
+            Direction::Get => "received",
         }
     }
 }
 
-/// The files that were transferred or failed so far, and the form in which they are reported.
+/// The form of the report on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReportStyle {
+    /// No output.
+    Quiet,
+    /// A line for each file.
+    Lines,
+    /// One JSON object per line.
+    Json,
+    /// Progress bars, and one line at the end.
+    Summary,
+}
+
+/// The last attempt to transfer a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attempt<'a> {
+    pub(super) progress: Option<&'a TransferHandle>,
+    /// The time that it took; 0 for a file that the end of the run cut short.
+    pub(super) time: Duration,
+}
+
+impl Attempt<'_> {
+    /// Returns the size of the file, or 0 if it is unknown.
+    fn size(&self) -> u64 {
+        self.progress.and_then(TransferHandle::size).unwrap_or(0)
+    }
+
+    fn transferred_bytes(&self) -> u64 {
+        self.progress.map_or(0, TransferHandle::transferred_bytes)
+    }
+
+    fn resumed_from(&self) -> u64 {
+        self.progress.map_or(0, TransferHandle::resumed_from)
+    }
+
+    /// Returns the number of bytes that this attempt moved.
+    fn sent_bytes(&self) -> u64 {
+        self.transferred_bytes().saturating_sub(self.resumed_from())
+    }
+}
+
+/// The end of a file in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FileEnd<'a> {
+    /// The file was transferred, and has this hash.
+    Transferred(&'a [u8; 32]),
+    /// The file failed for good: the reason.
+    Failed(String),
+    /// The file failed for a reason that may be gone in the next run.
+    FailedForNow(String),
+    /// The run ended before the file: the reason.
+    Unfinished(&'a str),
+}
+
+/// The files that have ended so far, and the form in which they are reported.
 #[derive(Debug)]
 pub(crate) struct TransferReport {
     direction: Direction,
     style: ReportStyle,
+    terminal: Terminal,
+    bars: ProgressBars,
     started: Instant,
-    /// The files to transfer, as far as they are known beforehand.
-    pub(super) expected_files: u64,
-    pub(super) expected_bytes: u64,
+    counts: Counts,
+}
+
+/// The sums of a report. The fields without `skip` are those of the last JSON line.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    /// The files that were transferred.
     files: u64,
     failed: u64,
     skipped: u64,
-    already_there: u64,
+    /// The files that were not tried to the end.
+    left: u64,
     bytes: u64,
-    /// The bytes sent, those of failed files included.
+    /// The bytes that were moved, including those of failed and unfinished files.
     sent_bytes: u64,
-    /// True once a failure was transient, so that running the command again may help.
-    pub(super) retry_may_help: bool,
+    /// The files to transfer, as far as they are known beforehand.
+    #[serde(skip)]
+    expected_files: u64,
+    #[serde(skip)]
+    expected_bytes: u64,
+    /// The transferred files that the receiver already had.
+    #[serde(skip)]
+    already_there: u64,
+    /// The failed files that may succeed in the next run.
+    #[serde(skip)]
+    failed_for_now: u64,
 }
 
 /// The JSON line of a file.
@@ -69,7 +130,8 @@ struct FileLine<'a> {
     bytes: u64,
     sent_bytes: u64,
     resumed_from: u64,
-    /// True exactly when the receiver had the whole file; unknown, and false, for an empty file.
+    /// True exactly when the receiver had the whole file. It is false for an empty file, about
+    /// which nothing is known.
     already_there: bool,
     blake3: Option<String>,
     seconds: f64,
@@ -79,250 +141,222 @@ struct FileLine<'a> {
 /// The JSON line of all files together.
 #[derive(Debug, Serialize)]
 struct TotalLine<'a> {
-    files: u64,
-    failed: u64,
-    skipped: u64,
-    /// Files that were not tried to the end.
-    left: u64,
-    bytes: u64,
-    sent_bytes: u64,
+    #[serde(flatten)]
+    counts: &'a Counts,
     seconds: f64,
     interrupted: bool,
     error: Option<&'a str>,
 }
 
 impl TransferReport {
-    pub(crate) fn new(direction: Direction, style: ReportStyle) -> Self {
-        Self {
-            direction,
-            style,
-            started: Instant::now(),
-            expected_files: 0,
-            expected_bytes: 0,
-            files: 0,
-            failed: 0,
-            skipped: 0,
-            already_there: 0,
-            bytes: 0,
-            sent_bytes: 0,
-            retry_may_help: false,
+    pub(super) fn new(direction: Direction, style: ReportStyle, terminal: Terminal) -> Self {
+        let bars = ProgressBars::new(terminal.clone());
+        let started = Instant::now();
+        Self { direction, style, terminal, bars, started, counts: Counts::default() }
+    }
+
+    /// Replaces the summary by lines, for a run that goes on until an interruption.
+    pub(crate) fn without_summary(mut self) -> Self {
+        if self.style == ReportStyle::Summary {
+            self.style = ReportStyle::Lines;
         }
+        self
     }
 
-    /// Announces a file to transfer.
-    pub(crate) fn expect_file(&mut self, bytes: u64) {
-        self.expected_files += 1;
-        self.expected_bytes += bytes;
+    pub(crate) fn terminal(&self) -> &Terminal {
+        &self.terminal
     }
 
-    pub(crate) fn direction(&self) -> Direction {
+    pub(super) fn direction(&self) -> Direction {
         self.direction
     }
 
-    /// The number of files that were transferred or failed, and the bytes of the former.
-    pub(crate) fn finished(&self) -> (u64, u64) {
-        (self.files + self.failed, self.bytes)
+    pub(super) fn shows_bars(&self) -> bool {
+        self.terminal.shows_bars()
     }
 
-    /// Adds a file that was transferred in this time.
-    pub(crate) fn done(
-        &mut self,
-        terminal: &Terminal,
-        progress: &TransferHandle,
-        hash: &[u8; 32],
-        time: Duration,
-    ) {
-        let (bytes, resumed_from) = (progress.transferred_bytes(), progress.resumed_from());
-        let sent_bytes = sent_bytes(progress);
-        self.files += 1;
-        self.bytes += bytes;
-        self.sent_bytes += sent_bytes;
-        let already_there = bytes > 0 && sent_bytes == 0;
-        self.already_there += u64::from(already_there);
-        match self.style {
-            ReportStyle::Quiet | ReportStyle::Summary => {}
-            ReportStyle::Json => Self::write_json(
-                terminal,
-                &FileLine {
-                    name: progress.name(),
-                    bytes,
-                    sent_bytes,
-                    resumed_from,
-                    already_there,
-                    blake3: Some(hex(hash)),
-                    seconds: time.as_secs_f64(),
-                    error: None,
-                },
-            ),
-            ReportStyle::Lines => {
-                let rate = match sent_bytes {
-                    ..MIN_RATE_BYTES => String::new(),
-                    _ => format!(", {}/s", ByteSize(sent_bytes).per_second(time)),
-                };
-                let how = match (already_there, resumed_from) {
-                    (true, _) => ", was there already".to_owned(),
-                    (_, 0) => rate,
-                    (_, from) => format!("{rate}, resumed at {}", ByteSize(from)),
-                };
-                let (verb, name) = (self.direction.participle(), Escaped(progress.name()));
-                terminal.line(&format!("{verb} {name} ({}{how})", ByteSize(bytes)));
+    // ---- files ----
+
+    /// Announces a file to transfer.
+    pub(crate) fn expect_file(&mut self, bytes: u64) {
+        self.counts.expected_files += 1;
+        self.counts.expected_bytes += bytes;
+    }
+
+    /// Adds a file that is skipped on purpose.
+    pub(crate) fn skipped(&mut self, name: &str, why: &str) {
+        self.counts.skipped += 1;
+        self.terminal.info(&format!("skipped: {}: {why}", Escaped(name)));
+    }
+
+    /// Adds a file that failed without an attempt.
+    pub(crate) fn failed(&mut self, name: &str, why: &str) {
+        self.add(name, &Attempt::default(), &FileEnd::Failed(why.to_owned()));
+    }
+
+    /// Adds the number of files that were not even started.
+    pub(super) fn add_untried(&mut self, count: usize) {
+        self.counts.left += count as u64;
+    }
+
+    /// Adds a file that has ended, with its last attempt.
+    pub(super) fn add(&mut self, name: &str, attempt: &Attempt<'_>, end: &FileEnd<'_>) {
+        self.counts.sent_bytes += attempt.sent_bytes();
+        match end {
+            FileEnd::Transferred(_) => {
+                self.counts.files += 1;
+                self.counts.bytes += attempt.transferred_bytes();
+                self.counts.already_there += u64::from(was_there_already(attempt));
+            }
+            FileEnd::Failed(_) => self.counts.failed += 1,
+            FileEnd::FailedForNow(_) => {
+                self.counts.failed += 1;
+                self.counts.failed_for_now += 1;
+            }
+            FileEnd::Unfinished(_) => self.counts.left += 1,
+        }
+        match (end, self.style) {
+            (_, ReportStyle::Json) => self.terminal.json(&FileLine::new(name, attempt, end)),
+            (FileEnd::Transferred(_), ReportStyle::Lines) => {
+                self.terminal.line(&self.line(name, attempt));
+            }
+            (FileEnd::Transferred(_), ReportStyle::Quiet | ReportStyle::Summary) => {}
+            (FileEnd::Failed(why) | FileEnd::FailedForNow(why), _) => {
+                let verb = self.direction.participle();
+                self.terminal.error(&format!("not {verb}: {}: {why}", Escaped(name)));
+            }
+            (FileEnd::Unfinished(_), _) => {
+                let size = attempt.progress.and_then(TransferHandle::size);
+                let how_far = size.map_or_else(String::new, |size| {
+                    let moved = ByteSize(attempt.transferred_bytes());
+                    format!(" ({moved} of {})", ByteSize(size))
+                });
+                self.terminal.error(&format!("not finished: {}{how_far}", Escaped(name)));
             }
         }
     }
 
-    /// Adds a file that could not be transferred.
-    pub(crate) fn failed(
-        &mut self,
-        terminal: &Terminal,
-        name: &str,
-        progress: Option<(&TransferHandle, Duration)>,
-        why: impl Display,
-    ) {
-        self.failed += 1;
-        self.sent_bytes += progress.map_or(0, |(progress, _)| sent_bytes(progress));
-        let why = &*why.to_string();
-        match self.style {
-            ReportStyle::Json => Self::write_json_failure(terminal, name, progress, why),
-            _ => {
-                terminal.error(&format!(
-                    "not {}: {}: {why}",
-                    self.direction.participle(),
-                    Escaped(name)
-                ));
-            }
-        }
-    }
-
-    /// Adds a file whose transfer was started and not finished.
-    pub(crate) fn unfinished(
-        &mut self,
-        terminal: &Terminal,
-        name: &str,
-        progress: Option<&TransferHandle>,
-        why: &str,
-    ) {
-        self.sent_bytes += progress.map_or(0, sent_bytes);
-        if self.style == ReportStyle::Json {
-            let progress = progress.map(|progress| (progress, Duration::ZERO));
-            return Self::write_json_failure(terminal, name, progress, why);
-        }
-        let how_far = progress.and_then(|progress| {
-            let (moved, size) =
-                (ByteSize(progress.transferred_bytes()), ByteSize(progress.size()?));
-            Some(format!(" ({moved} of {size})"))
-        });
-        let how_far = how_far.unwrap_or_default();
-        terminal.error(&format!("not finished: {}{how_far}", Escaped(name)));
-    }
-
-    fn write_json_failure(
-        terminal: &Terminal,
-        name: &str,
-        progress: Option<(&TransferHandle, Duration)>,
-        why: &str,
-    ) {
-        let (bytes, sent_bytes, resumed_from) = progress.map_or((0, 0, 0), |(progress, _)| {
-            (progress.size().unwrap_or(0), sent_bytes(progress), progress.resumed_from())
-        });
-        let line = FileLine {
-            name,
-            bytes,
-            sent_bytes,
-            resumed_from,
-            already_there: false,
-            blake3: None,
-            seconds: progress.map_or(0.0, |(_, time)| time.as_secs_f64()),
-            error: Some(why),
+    /// Returns the line of a file that was transferred.
+    fn line(&self, name: &str, attempt: &Attempt<'_>) -> String {
+        let sent_bytes = attempt.sent_bytes();
+        let rate = match sent_bytes {
+            ..MIN_RATE_BYTES => String::new(),
+            _ => format!(", {}/s", ByteSize(sent_bytes).per_second(attempt.time)),
         };
-        Self::write_json(terminal, &line);
+        let how = match attempt.resumed_from() {
+            _ if was_there_already(attempt) => ", was already there".to_owned(),
+            0 => rate,
+            from => format!("{rate}, resumed at {}", ByteSize(from)),
+        };
+        let verb = self.direction.participle();
+        let size = ByteSize(attempt.transferred_bytes());
+        format!("{verb} {} ({size}{how})", Escaped(name))
     }
 
-    /// Adds a file that is left out on purpose.
-    pub(crate) fn skipped(&mut self, terminal: &Terminal, name: &str, why: &str) {
-        self.skipped += 1;
-        terminal.info(&format!("skipped: {}: {why}", Escaped(name)));
+    /// Shows the progress of the files in flight, and of all files if they are known.
+    pub(super) fn show(&mut self, in_flight: &[FileProgress<'_>]) {
+        if self.counts.expected_files > 0 {
+            let moving: u64 = in_flight.iter().map(|file| file.handle.transferred_bytes()).sum();
+            self.bars.show_total(TotalProgress {
+                finished_files: self.counts.files + self.counts.failed,
+                expected_files: self.counts.expected_files,
+                transferred_bytes: self.counts.bytes + moving,
+                expected_bytes: self.counts.expected_bytes,
+            });
+        }
+        self.bars.show_files(in_flight);
     }
 
-    fn write_json(terminal: &Terminal, value: &impl Serialize) {
-        let line = serde_json::to_string(value).expect("these values can be written as JSON");
-        terminal.line(&line);
-    }
+    // ---- the end ----
 
-    /// Ends the report, with the number of files that were not tried to the end, and returns the
-    /// result of the command.
-    pub(crate) fn close(
-        &self,
-        terminal: &mut Terminal,
-        end: &RunEnd,
-        left: usize,
-    ) -> CommandResult {
-        terminal.clear();
-        let left = left as u64;
+    /// Ends the report, and returns the result of the command.
+    pub(crate) fn close(&mut self, end: &RunEnd) -> CommandResult {
+        self.bars.clear();
         match self.style {
             ReportStyle::Quiet | ReportStyle::Lines => {}
-            ReportStyle::Json => self.write_json_total(terminal, end, left),
-            ReportStyle::Summary => terminal.line(&self.summary()),
+            ReportStyle::Json => self.terminal.json(&self.total(end)),
+            ReportStyle::Summary => self.terminal.line(&self.summary()),
         }
-        let missing = self.failed + left;
-        let (verb, all) = (self.direction.participle(), self.files + missing);
-        let what = format!("{missing} of {} not {verb}", files(all));
-        let again = "the same command goes on where this one stopped";
+        let missing = self.counts.failed + self.counts.left;
+        let verb = self.direction.participle();
+        let what = format!("{missing} of {} not {verb}", files(self.counts.files + missing));
+        let again = "run the same command again to resume";
         match end {
             RunEnd::Complete | RunEnd::Interrupted if missing == 0 => Ok(()),
-            RunEnd::Complete if self.retry_may_help => Err(Failure::runtime(format!(
-                "{what}, for the reasons above; the same command tries again and carries only \
-                 what is missing"
-            ))),
+            RunEnd::Complete if self.counts.failed_for_now > 0 => {
+                Err(Failure::runtime(format!("{what}, for the reasons above; {again}")))
+            }
             RunEnd::Complete => Err(Failure::runtime(format!("{what}, for the reasons above"))),
             RunEnd::Interrupted => {
                 Err(Failure::interrupted(format!("interrupted: {what}; {again}")))
             }
-            RunEnd::NeverConnected(why) => Err(Failure::runtime(why)),
-            RunEnd::GaveUp(why) if self.retry_may_help => {
+            RunEnd::GaveUp(GaveUp::NeverConnected(why)) => Err(Failure::runtime(why)),
+            RunEnd::GaveUp(GaveUp::ForGood(why)) if self.counts.failed_for_now == 0 => {
+                Err(Failure::runtime(format!("{why}; {what}")))
+            }
+            RunEnd::GaveUp(GaveUp::ForGood(why) | GaveUp::Lost(why)) => {
                 Err(Failure::runtime(format!("{why}; {what}; {again}")))
             }
-            RunEnd::GaveUp(why) => Err(Failure::runtime(format!("{why}; {what}"))),
         }
     }
 
-    fn write_json_total(&self, terminal: &Terminal, end: &RunEnd, left: u64) {
-        let total = TotalLine {
-            files: self.files,
-            failed: self.failed,
-            skipped: self.skipped,
-            left,
-            bytes: self.bytes,
-            sent_bytes: self.sent_bytes,
+    fn total<'a>(&'a self, end: &'a RunEnd) -> TotalLine<'a> {
+        TotalLine {
+            counts: &self.counts,
             seconds: self.started.elapsed().as_secs_f64(),
             interrupted: matches!(end, RunEnd::Interrupted),
             error: match end {
-                RunEnd::NeverConnected(why) | RunEnd::GaveUp(why) => Some(why),
+                RunEnd::GaveUp(gave_up) => Some(gave_up.why()),
                 RunEnd::Complete | RunEnd::Interrupted => None,
             },
-        };
-        Self::write_json(terminal, &total);
+        }
     }
 
     fn summary(&self) -> String {
         let time = self.started.elapsed();
-        let rate = ByteSize(self.sent_bytes).per_second(time);
-        let already_there = match self.already_there {
+        let rate = ByteSize(self.counts.sent_bytes).per_second(time);
+        let already_there = match self.counts.already_there {
             0 => String::new(),
-            count => format!("; {count} of them there already"),
+            count => format!("; {count} of them were already there"),
         };
         format!(
             "{} {}, {} in {:.1} s ({rate}/s){already_there}",
             self.direction.participle(),
-            files(self.files),
-            ByteSize(self.bytes),
+            files(self.counts.files),
+            ByteSize(self.counts.bytes),
             time.as_secs_f64()
         )
     }
 }
 
-/// The bytes of a file that were sent in this transfer.
-fn sent_bytes(progress: &TransferHandle) -> u64 {
-    progress.transferred_bytes().saturating_sub(progress.resumed_from())
+impl<'a> FileLine<'a> {
+    fn new(name: &'a str, attempt: &Attempt<'_>, end: &'a FileEnd<'_>) -> Self {
+        let line = Self {
+            name,
+            bytes: attempt.size(),
+            sent_bytes: attempt.sent_bytes(),
+            resumed_from: attempt.resumed_from(),
+            already_there: false,
+            blake3: None,
+            seconds: attempt.time.as_secs_f64(),
+            error: None,
+        };
+        match end {
+            FileEnd::Transferred(hash) => Self {
+                bytes: attempt.transferred_bytes(),
+                already_there: was_there_already(attempt),
+                blake3: Some(hex(*hash)),
+                ..line
+            },
+            FileEnd::Failed(why) | FileEnd::FailedForNow(why) => Self { error: Some(why), ..line },
+            FileEnd::Unfinished(why) => Self { error: Some(why), ..line },
+        }
+    }
+}
+
+/// Returns true if the receiver already had the whole of a transferred file.
+fn was_there_already(attempt: &Attempt<'_>) -> bool {
+    attempt.transferred_bytes() > 0 && attempt.sent_bytes() == 0
 }
 
 fn files(count: u64) -> String {

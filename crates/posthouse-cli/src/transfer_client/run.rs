@@ -1,170 +1,212 @@
-//! A run over all files: transfers are started a few at a time, awaited, and retried as long as
-//! the failure may be transient.
+//! A run over all files. It starts a few jobs at a time, waits for them, and retries those whose
+//! failure may be transient.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    Destination, FinishedTransfer, Source, TransferError, TransferErrorKind, TransferHandle,
+    Destination, Directory, FinishedTransfer, Source, TransferError, TransferErrorKind,
+    TransferHandle,
 };
 
-use super::client::{Connection, ConnectionFailed, FileClient};
-use super::events::Event;
-use super::jobs::{Direction, FileJob, JobSource, NextJob};
-use super::report::TransferReport;
-use super::retry;
-use crate::term::terminal::Terminal;
+use super::client::{Event, FileClient, GaveUp};
+use super::report::{Attempt, Direction, FileEnd, TransferReport};
+use super::{earliest, pause_after};
+use crate::term::terminal::FileProgress;
 
-/// The number of transfers in flight at the same time: as many as a server accepts by default.
+/// The maximum number of transfers in flight: as many as a server accepts by default.
 const MAX_IN_FLIGHT: usize = 16;
-/// The number of jobs that wait for a retry; while there are so many no new job is started.
-const MAX_RETRIES: usize = 64;
-/// The number of attempts for a file that changes during its transfer: one that is written to all
-/// the time would never be done.
+/// The maximum number of jobs that wait for a retry. While there are this many, no new job is
+/// taken.
+const MAX_WAITING: usize = 64;
+/// The maximum number of attempts for a file that changes during its transfer. A file that is
+/// written all the time would never be done.
 const MAX_CHANGED_ATTEMPTS: u32 = 5;
-/// The interval at which progress is looked at, with bars to draw and without.
+/// The intervals at which progress is checked, with and without bars.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One file to transfer.
+#[derive(Clone, Debug)]
+pub(crate) struct FileJob {
+    /// The local directory.
+    pub(crate) directory: Directory,
+    /// The path of the file beneath it.
+    pub(crate) path: Box<str>,
+    /// The name of the file on the server.
+    pub(crate) name: Box<str>,
+}
+
+/// The answer of a [`JobSource`].
+#[derive(Debug)]
+pub(crate) enum NextJob {
+    Job(FileJob),
+    /// A file is skipped on purpose: its name, and the reason.
+    Skipped(String, &'static str),
+    /// A file should be transferred but cannot be: its name, and the reason.
+    Failed(String, String),
+    /// There is no job before this time.
+    NotBefore(Instant),
+    /// There are no more jobs.
+    End,
+}
+
+/// A source of jobs. A run takes one job after the other, so that it does not hold all of them.
+pub(crate) trait JobSource {
+    fn next(&mut self, now: Instant) -> NextJob;
+
+    /// Returns the number of remaining jobs, as far as it is known.
+    fn remaining(&self) -> usize;
+}
 
 /// The end of a run.
 #[derive(Debug)]
 pub(crate) enum RunEnd {
     /// Every file was transferred, or failed for good.
     Complete,
-    /// The user ended it.
+    /// The user interrupted the run.
     Interrupted,
-    /// There never was a connection: the reason.
-    NeverConnected(String),
-    /// The server is out of reach, or cannot transfer files: the reason.
-    GaveUp(String),
+    /// There is no connection and will be none.
+    GaveUp(GaveUp),
 }
 
-/// A job with the attempts so far.
-struct JobState {
-    job: FileJob,
-    /// The number of attempts that failed while the connection stood.
+/// The phase of a run. It only ever moves down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// New jobs are taken from the source.
+    Taking,
+    /// The source has ended; the run ends with the last job.
+    Finishing,
+    /// The user interrupted the run: no job is started. Those in flight may end until this time.
+    Interrupted(Instant),
+}
+
+/// A job that was taken from the source and has not ended.
+struct Job {
+    /// The number that identifies the job in events and for its bar.
+    number: u64,
+    file: FileJob,
+    state: JobState,
+    /// The number of attempts that failed while the connection was open.
     failed: u32,
-    /// The most bytes that any attempt got across.
+    /// The most bytes that any attempt transferred.
     best: u64,
     /// The progress of the last attempt.
     progress: Option<TransferHandle>,
 }
 
-/// A job whose transfer was handed to the connection.
-struct InFlight {
-    state: JobState,
-    since: Instant,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobState {
+    /// The next attempt is due at this time.
+    Waiting(Instant),
+    /// An attempt was handed to the connection at this time.
+    InFlight(Instant),
+}
+
+impl Job {
+    /// Returns the time when the next attempt is due, if the job waits.
+    fn due(&self) -> Option<Instant> {
+        match self.state {
+            JobState::Waiting(due) => Some(due),
+            JobState::InFlight(_) => None,
+        }
+    }
+
+    /// Returns the time when the attempt started, if the job is in flight.
+    fn in_flight_since(&self) -> Option<Instant> {
+        match self.state {
+            JobState::InFlight(since) => Some(since),
+            JobState::Waiting(_) => None,
+        }
+    }
 }
 
 struct Run<'a> {
+    client: &'a mut FileClient,
     source: &'a mut dyn JobSource,
     report: &'a mut TransferReport,
-    terminal: &'a mut Terminal,
-    in_flight: BTreeMap<u64, InFlight>,
-    /// The jobs to retry, each not before its time.
-    retries: Vec<(Instant, JobState)>,
-    /// The number of the transfer started last.
+    phase: Phase,
+    /// The jobs in the order in which they were taken.
+    jobs: Vec<Job>,
     last_number: u64,
-    /// True exactly when no more jobs are taken from the source.
-    is_drained: bool,
+    /// The time that jobs in flight get after an interruption.
+    grace: Duration,
 }
 
 impl FileClient {
     /// Transfers all files of the source, and adds each to the report. If the user interrupts, the
-    /// transfers in flight may still finish within `grace`. Returns how the run ended, and the
-    /// number of files that were not tried to the end.
+    /// transfers in flight may still finish within `grace`.
     pub(crate) fn transfer(
         &mut self,
         source: &mut dyn JobSource,
         report: &mut TransferReport,
-        terminal: &mut Terminal,
         grace: Duration,
-    ) -> (RunEnd, usize) {
+    ) -> RunEnd {
         let mut run = Run {
+            client: self,
             source,
             report,
-            terminal,
-            in_flight: BTreeMap::new(),
-            retries: Vec::new(),
+            phase: Phase::Taking,
+            jobs: Vec::new(),
             last_number: 0,
-            is_drained: false,
+            grace,
         };
-        let end = match self.run_to_end(&mut run, grace) {
-            Ok(end) => end,
-            Err(ConnectionFailed { why, is_transient }) if self.was_connected() => {
-                run.report.retry_may_help |= is_transient;
-                RunEnd::GaveUp(why)
-            }
-            Err(ConnectionFailed { why, .. }) => RunEnd::NeverConnected(why),
-        };
-        let left = run.unfinished() + run.source.remaining();
+        let end = run.run_to_end().unwrap_or_else(RunEnd::GaveUp);
         run.report_unfinished(&end);
-        (end, left)
+        end
     }
+}
 
-    fn run_to_end(
-        &mut self,
-        run: &mut Run<'_>,
-        grace: Duration,
-    ) -> Result<RunEnd, ConnectionFailed> {
-        let interval = if run.terminal.shows_bars() { BAR_INTERVAL } else { PROGRESS_INTERVAL };
+impl Run<'_> {
+    fn run_to_end(&mut self) -> Result<RunEnd, GaveUp> {
+        let interval = if self.report.shows_bars() { BAR_INTERVAL } else { PROGRESS_INTERVAL };
         let mut next_check = Instant::now();
-        let mut end_at = None;
         loop {
             let now = Instant::now();
-            if self.interrupted && end_at.is_none() {
-                end_at = Some(now + grace);
-                run.is_drained = true;
-            }
-            if end_at.is_some_and(|end| now >= end || run.in_flight.is_empty()) {
-                return Ok(RunEnd::Interrupted);
-            }
-            let mut until = self.connect_if_due(now)?;
-            if end_at.is_none() {
-                until = earliest(until, self.start_jobs(run, now));
-                if run.is_drained && run.unfinished() == 0 {
-                    return Ok(RunEnd::Complete);
+            let next_round = match self.phase {
+                Phase::Interrupted(end) if now >= end || self.count_in_flight() == 0 => {
+                    return Ok(RunEnd::Interrupted);
                 }
+                Phase::Interrupted(end) => Some(end),
+                Phase::Taking | Phase::Finishing => self.start_jobs(now),
+            };
+            if self.phase == Phase::Finishing && self.jobs.is_empty() {
+                return Ok(RunEnd::Complete);
             }
             if now >= next_check {
                 next_check = now + interval;
-                if run.has_progressed() {
-                    self.on_progress(run.terminal);
-                }
-                run.show(now);
+                self.check_progress(now);
             }
-            until = earliest(earliest(until, Some(next_check)), end_at);
-            if let Some(event) = self.next_event(until) {
-                self.on_event(run, event)?;
+            if let Some(event) = self.client.wait(earliest(next_round, Some(next_check)))? {
+                self.on_event(event)?;
             }
         }
     }
 
-    /// Starts as many jobs as there is room for; returns the time to try again.
-    fn start_jobs(&mut self, run: &mut Run<'_>, now: Instant) -> Option<Instant> {
-        let Connection::Connected(peer) = self.connection else { return None };
-        let direction = run.report.direction();
+    // ---- starting jobs ----
+
+    /// Starts as many jobs as there is room for. Returns the time to try again.
+    fn start_jobs(&mut self, now: Instant) -> Option<Instant> {
+        let peer = self.client.peer()?;
         let mut batch = Vec::new();
-        let mut later = None;
-        while run.in_flight.len() < MAX_IN_FLIGHT {
-            match run.next_job(now) {
-                Ok(state) => {
-                    run.last_number += 1;
-                    batch.push((run.last_number, state.job.clone()));
-                    run.in_flight.insert(run.last_number, InFlight { state, since: now });
+        let mut next_start = None;
+        while self.count_in_flight() < MAX_IN_FLIGHT {
+            match self.next_job(now) {
+                Ok(job) => {
+                    job.state = JobState::InFlight(now);
+                    batch.push((job.number, job.file.clone()));
                 }
-                Err(at) => {
-                    later = at;
+                Err(later) => {
+                    next_start = later;
                     break;
                 }
             }
         }
         if batch.is_empty() {
-            return later;
+            return next_start;
         }
+        let direction = self.report.direction();
         let numbers: Vec<u64> = batch.iter().map(|(number, _)| *number).collect();
-        let sender = self.event_sender.clone();
-        let accepted = self.run_on_peer(peer, move |peer| {
+        let accepted = self.client.run_on_peer(peer, move |peer, forwarder| {
             for (number, FileJob { directory, path, name }) in batch {
                 let progress = match direction {
                     Direction::Send => peer.offer_file(Source::new(&directory, path).named(name)),
@@ -172,163 +214,182 @@ impl FileClient {
                         peer.fetch_file(&name, Destination::new(&directory).named(path))
                     }
                 };
-                // Fails once the client is gone.
-                let _ = sender.send(Event::Started(number, progress));
+                forwarder.forward(Event::Started(number, progress));
             }
         });
         if !accepted {
             // The mailbox of the connection's worker is full.
-            for number in numbers {
-                let in_flight = run.in_flight.remove(&number).expect("it was inserted above");
-                run.retries.push((now + retry::pause_after(1), in_flight.state));
+            for job in self.jobs.iter_mut().filter(|job| numbers.contains(&job.number)) {
+                job.state = JobState::Waiting(now + pause_after(1));
             }
         }
-        later
+        next_start
     }
 
-    fn on_event(&mut self, run: &mut Run<'_>, event: Event) -> Result<(), ConnectionFailed> {
-        match event {
-            Event::Started(number, progress) => {
-                if let Some(in_flight) = run.in_flight.get_mut(&number) {
-                    in_flight.state.progress = Some(progress);
-                }
-                Ok(())
-            }
-            Event::Finished(transfer) => match run.take(transfer.handle()) {
-                Some(in_flight) => self.on_finished(run, in_flight, &transfer),
-                None => Ok(()),
-            },
-            Event::Disconnected(why) => {
-                // Jobs that were handed over but not started are lost with the connection.
-                let now = Instant::now();
-                let lost = std::mem::take(&mut run.in_flight).into_values();
-                run.retries.extend(lost.map(|in_flight| (now, in_flight.state)));
-                self.on_disconnected(run.terminal, &why)
-            }
-            Event::Connected | Event::Listed(_) | Event::Interrupted => Ok(()),
-        }
-    }
-
-    fn on_finished(
-        &mut self,
-        run: &mut Run<'_>,
-        in_flight: InFlight,
-        transfer: &FinishedTransfer,
-    ) -> Result<(), ConnectionFailed> {
-        let (now, progress) = (Instant::now(), transfer.handle());
-        let time = now.saturating_duration_since(in_flight.since);
-        let mut state = in_flight.state;
-        let error = match transfer.result() {
-            Ok(hash) => {
-                run.report.done(run.terminal, progress, hash, time);
-                self.on_progress(run.terminal);
-                return Ok(());
-            }
-            Err(error) => error,
+    /// Returns the next job to start. If there is none, the error is the time to ask again.
+    fn next_job(&mut self, now: Instant) -> Result<&mut Job, Option<Instant>> {
+        let is_due = |job: &Job| job.due().is_some_and(|due| due <= now);
+        let index = match self.jobs.iter().position(is_due) {
+            Some(index) => index,
+            None => self.take_job(now)?,
         };
-        if progress.transferred_bytes() > state.best {
-            state.best = progress.transferred_bytes();
-            self.on_progress(run.terminal);
-        }
-        if let TransferErrorKind::Disconnected | TransferErrorKind::Unsupported = error.kind() {
-            run.retries.push((now, state));
-            if error.kind() == TransferErrorKind::Disconnected {
-                return Ok(());
-            }
-            let why = format!("{} cannot transfer files: {error}", self.target);
-            return Err(ConnectionFailed { why, is_transient: false });
-        }
-        state.failed += 1;
-        if is_worth_a_retry(error, state.failed) && self.backoff.may_retry(now) {
-            run.retries.push((now + retry::pause_after(state.failed), state));
-            return Ok(());
-        }
-        run.report.retry_may_help |= error.is_passing();
-        run.report.failed(run.terminal, transfer.name(), Some((progress, time)), error);
-        if !error.is_passing() {
-            // A server that rejects files is reachable.
-            self.on_progress(run.terminal);
-        }
-        Ok(())
-    }
-}
-
-impl Run<'_> {
-    /// The number of jobs that were taken from the source and have not ended.
-    fn unfinished(&self) -> usize {
-        self.in_flight.len() + self.retries.len()
+        Ok(&mut self.jobs[index])
     }
 
-    /// The next job to start, or the time to ask again.
-    fn next_job(&mut self, now: Instant) -> Result<JobState, Option<Instant>> {
-        if let Some(place) = self.retries.iter().position(|(at, _)| *at <= now) {
-            return Ok(self.retries.swap_remove(place).1);
-        }
-        let at = self.retries.iter().map(|(at, _)| *at).min();
-        if self.is_drained || self.retries.len() >= MAX_RETRIES {
-            return Err(at);
+    /// Takes a job from the source, and returns its index. If there is none, the error is the time
+    /// to ask again.
+    fn take_job(&mut self, now: Instant) -> Result<usize, Option<Instant>> {
+        let next_retry = self.jobs.iter().filter_map(Job::due).min();
+        let waiting = self.jobs.len() - self.count_in_flight();
+        if self.phase != Phase::Taking || waiting >= MAX_WAITING {
+            return Err(next_retry);
         }
         loop {
             match self.source.next(now) {
-                NextJob::Job(job) => {
-                    return Ok(JobState { job, failed: 0, best: 0, progress: None });
+                NextJob::Job(file) => {
+                    self.last_number += 1;
+                    self.jobs.push(Job {
+                        number: self.last_number,
+                        file,
+                        state: JobState::Waiting(now),
+                        failed: 0,
+                        best: 0,
+                        progress: None,
+                    });
+                    return Ok(self.jobs.len() - 1);
                 }
-                NextJob::Skipped(name, why) => self.report.skipped(self.terminal, &name, why),
-                NextJob::Failed(name, why) => self.report.failed(self.terminal, &name, None, why),
-                NextJob::NotBefore(later) => return Err(earliest(at, Some(later))),
+                NextJob::Skipped(name, why) => self.report.skipped(&name, why),
+                NextJob::Failed(name, why) => self.report.failed(&name, &why),
+                NextJob::NotBefore(later) => return Err(earliest(next_retry, Some(later))),
                 NextJob::End => {
-                    self.is_drained = true;
-                    return Err(at);
+                    self.phase = Phase::Finishing;
+                    return Err(next_retry);
                 }
             }
         }
     }
 
-    /// Returns true if any transfer got further than ever before.
-    fn has_progressed(&mut self) -> bool {
-        let mut has_progressed = false;
-        for InFlight { state, .. } in self.in_flight.values_mut() {
-            let moved = state.progress.as_ref().map_or(0, TransferHandle::transferred_bytes);
-            has_progressed |= moved > state.best;
-            state.best = state.best.max(moved);
-        }
-        has_progressed
+    fn count_in_flight(&self) -> usize {
+        self.jobs.iter().filter_map(Job::in_flight_since).count()
     }
 
-    /// Reports the files that were started and have not ended.
+    // ---- events ----
+
+    fn on_event(&mut self, event: Event) -> Result<(), GaveUp> {
+        match event {
+            Event::Started(number, progress) => {
+                if let Some(job) = self.jobs.iter_mut().find(|job| job.number == number) {
+                    job.progress = Some(progress);
+                }
+            }
+            Event::Finished(transfer) => self.on_finished(&transfer)?,
+            Event::Disconnected(_) => {
+                // The transfers ended with the connection, also those that had not begun.
+                let now = Instant::now();
+                for job in self.jobs.iter_mut().filter(|job| job.in_flight_since().is_some()) {
+                    job.state = JobState::Waiting(now);
+                }
+            }
+            Event::Interrupted => self.phase = Phase::Interrupted(Instant::now() + self.grace),
+            Event::Connected | Event::Listed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn on_finished(&mut self, transfer: &FinishedTransfer) -> Result<(), GaveUp> {
+        let progress = transfer.handle();
+        let ended = self.jobs.iter().enumerate().find_map(|(index, job)| {
+            let since = job.in_flight_since()?;
+            (job.progress.as_ref() == Some(progress)).then_some((index, since))
+        });
+        let Some((index, since)) = ended else { return Ok(()) };
+        let attempt = Attempt { progress: Some(progress), time: since.elapsed() };
+        match transfer.result() {
+            Ok(hash) => {
+                self.jobs.remove(index);
+                self.report.add(progress.name(), &attempt, &FileEnd::Transferred(hash));
+                self.client.on_progress();
+                Ok(())
+            }
+            Err(error) => {
+                self.note_progress();
+                self.on_failed(index, &attempt, error)
+            }
+        }
+    }
+
+    /// Schedules a job again whose attempt has failed, or ends it.
+    fn on_failed(
+        &mut self,
+        index: usize,
+        attempt: &Attempt<'_>,
+        error: &TransferError,
+    ) -> Result<(), GaveUp> {
+        let now = Instant::now();
+        let job = &mut self.jobs[index];
+        match error.kind() {
+            TransferErrorKind::Disconnected => {
+                job.state = JobState::Waiting(now);
+                return Ok(());
+            }
+            TransferErrorKind::Unsupported => {
+                let why = format!("{} cannot transfer files: {error}", self.client.target);
+                return Err(GaveUp::ForGood(why));
+            }
+            _ => job.failed += 1,
+        }
+        if is_worth_a_retry(error, job.failed) && self.client.backoff.may_retry(now) {
+            job.state = JobState::Waiting(now + pause_after(job.failed));
+            return Ok(());
+        }
+        let job = self.jobs.remove(index);
+        if error.is_passing() {
+            let end = FileEnd::FailedForNow(error.to_string());
+            self.report.add(&job.file.name, attempt, &end);
+        } else {
+            self.report.add(&job.file.name, attempt, &FileEnd::Failed(error.to_string()));
+            // A server that rejects files is reachable.
+            self.client.on_progress();
+        }
+        Ok(())
+    }
+
+    // ---- progress ----
+
+    fn check_progress(&mut self, now: Instant) {
+        self.note_progress();
+        let in_flight = self.jobs.iter().filter_map(|job| {
+            let time = now.saturating_duration_since(job.in_flight_since()?);
+            Some(FileProgress { number: job.number, time, handle: job.progress.as_ref()? })
+        });
+        self.report.show(&in_flight.collect::<Vec<_>>());
+    }
+
+    /// Notes progress if any transfer got further than ever before.
+    fn note_progress(&mut self) {
+        let mut progressed = 0;
+        for job in self.jobs.iter_mut().filter(|job| job.in_flight_since().is_some()) {
+            let bytes = job.progress.as_ref().map_or(0, TransferHandle::transferred_bytes);
+            progressed += bytes.saturating_sub(job.best);
+            job.best = job.best.max(bytes);
+        }
+        if progressed > 0 {
+            self.client.on_progress();
+        }
+    }
+
+    /// Reports the jobs that have not ended, and counts those that remain in the source.
     fn report_unfinished(self, end: &RunEnd) {
         let why = match end {
             RunEnd::Complete => return,
             RunEnd::Interrupted => "interrupted",
-            RunEnd::NeverConnected(why) | RunEnd::GaveUp(why) => why,
+            RunEnd::GaveUp(gave_up) => gave_up.why(),
         };
-        let in_flight = self.in_flight.into_values().map(|in_flight| in_flight.state);
-        let retries = self.retries.into_iter().map(|(_, state)| state);
-        for JobState { job, progress, .. } in in_flight.chain(retries) {
-            self.report.unfinished(self.terminal, &job.name, progress.as_ref(), why);
+        for Job { file, progress, .. } in &self.jobs {
+            let attempt = Attempt { progress: progress.as_ref(), time: Duration::ZERO };
+            self.report.add(&file.name, &attempt, &FileEnd::Unfinished(why));
         }
-    }
-
-    fn take(&mut self, progress: &TransferHandle) -> Option<InFlight> {
-        let has_ended = |in_flight: &InFlight| in_flight.state.progress.as_ref() == Some(progress);
-        let mut entries = self.in_flight.iter();
-        let number = entries.find_map(|(number, it)| has_ended(it).then_some(*number))?;
-        self.in_flight.remove(&number)
-    }
-
-    fn show(&mut self, now: Instant) {
-        let moving = self.in_flight.iter().filter_map(|(number, in_flight)| {
-            let time = now.saturating_duration_since(in_flight.since);
-            Some((*number, time, in_flight.state.progress.as_ref()?))
-        });
-        if self.report.expected_files > 0 {
-            let (files, bytes) = self.report.finished();
-            let moved: u64 =
-                moving.clone().map(|(_, _, progress)| progress.transferred_bytes()).sum();
-            let files = (files, self.report.expected_files);
-            self.terminal.show_total(files, bytes + moved, self.report.expected_bytes);
-        }
-        self.terminal.show_files(moving);
+        self.report.add_untried(self.source.remaining());
     }
 }
 
@@ -337,8 +398,4 @@ fn is_worth_a_retry(error: &TransferError, failed: u32) -> bool {
     let changed =
         matches!(error.kind(), TransferErrorKind::Changed | TransferErrorKind::HashDiffers);
     error.is_passing() && (!changed || failed < MAX_CHANGED_ATTEMPTS)
-}
-
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    [one, other].into_iter().flatten().min()
 }

@@ -11,7 +11,7 @@ class Peer:
         self.file = self.sock.makefile("rb")
     def send(self, kind, payload):
         self.sock.sendall(struct.pack("<IB", 1 + len(payload), kind) + payload)
-    def expect(self, right, code, text):       # or ends, with a bye where one may be sent
+    def expect(self, right, code, text):       # ends otherwise, with a bye if one may be sent
         if not right and self.state != PLAIN: self.send(5, struct.pack("<HI", code, 0) + text.encode())
         return right or sys.exit("refused: " + text)
     def receive(self):                         # the next (kind, payload) that is not housekeeping; None at the end

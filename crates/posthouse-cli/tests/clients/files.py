@@ -1,9 +1,9 @@
 """A client for files, written from PROTOCOL.md alone, with the standard library only.
 
-usage: files.py HOST PORT put FILE [NAME] [--cut BYTES]    send FILE; --cut: break off after so many bytes of it
-       files.py HOST PORT get NAME FILE                    fetch NAME; what has come of it waits in FILE.part
+usage: files.py HOST PORT put FILE [NAME] [--cut BYTES]    send FILE; --cut: stop after this many bytes of it
+       files.py HOST PORT get NAME FILE                    fetch NAME; an unfinished file is kept in FILE.part
        files.py HOST PORT list
-exit codes: 0 done, 1 the transfer was given up, 2 wrong usage or a local file, 3 the connection or the protocol broke
+exit codes: 0 done, 1 the transfer failed, 2 wrong usage or a local file, 3 the connection or the protocol failed
 """
 import collections, os, re, select, socket, struct, sys
 HELLO, OFFER, ENTRY = struct.Struct("<8sHIII16sBH"), struct.Struct("<IIQqB"), struct.Struct("<QqBH")
@@ -75,11 +75,11 @@ class Peer:
         self.expect(not flags & 1, 5, "the server wants a proof")
         if not features & 1: fail(3, "the server transfers no files")
     def send(self, kind, payload): self.sock.sendall(struct.pack("<IB", 1 + len(payload), kind) + payload)
-    def expect(self, right, code, text):           # or ends, with a bye where one may be sent
+    def expect(self, right, code, text):           # ends otherwise, with a bye if one may be sent
         if right: return
         if self.agreed: self.send(5, struct.pack("<HI", code, 0) + text.encode())
         fail(3, "refused: " + text)
-    def leave(self):                               # says bye, and waits until all that was said has been taken
+    def leave(self):                               # says bye, and waits until the peer has read everything
         self.send(5, struct.pack("<HI", 0, 0))
         self.sock.shutdown(socket.SHUT_WR)
         while self.sock.recv(1 << 16): pass

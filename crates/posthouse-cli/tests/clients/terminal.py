@@ -1,4 +1,4 @@
-"""Runs a command on a terminal of 100 columns, writes what it says there, and ends as it does.
+"""Runs a command on a terminal of 100 columns, copies its output, and exits with its exit code.
 
     terminal.py COMMAND [ARGUMENT...]
 """
@@ -12,7 +12,7 @@ import termios
 
 process, terminal = pty.fork()
 if process == 0:
-    # The size is set before anything is drawn.
+    # The size must be set before the command draws anything.
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     os.environ["TERM"] = "xterm"
     os.execvp(sys.argv[1], sys.argv[1:])
@@ -21,7 +21,7 @@ while True:
     try:
         said = os.read(terminal, 65536)
     except OSError:
-        # Linux says so at the end of a terminal.
+        # Linux reports the end of a terminal as an error.
         break
     if not said:
         break

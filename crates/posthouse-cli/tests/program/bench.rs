@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use super::faulty_echo_server::{self, EchoFault};
 use super::harness::{ProgramOutput, run, serve};
 
-/// A short load as JSON.
+/// Runs a short load with a JSON report.
 fn bench(address: SocketAddr, arguments: &[&str]) -> ProgramOutput {
     let address = address.to_string();
     let words = ["bench", &address, "--seconds", "0.3", "--json"];
@@ -77,7 +77,7 @@ fn a_plain_native_echo_server_needs_no_hello_and_its_absence_is_hinted_at() {
 
 #[test]
 fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
-    // In the payload of the tenth frame of 5 + 64 bytes: its byte 45.
+    // The byte is in the payload of the tenth frame of 5 + 64 bytes: its byte 45.
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 50));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
     assert_eq!(count(&ended, "/errors/mismatches"), 1);
@@ -85,7 +85,7 @@ fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
 
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 4));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
-    ended.expect_stderr(&["1 wrong echo", "kind 1, 64 bytes, is no echo"]);
+    ended.expect_stderr(&["1 wrong echo", "kind 1, 64 bytes, is not an echo"]);
 
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(1000));
     let ended = bench(address, &["--framing", "raw", "--connections", "1"]).expect(1);
@@ -98,7 +98,7 @@ fn echoes_in_the_wrong_order_fail_the_run() {
     let address = faulty_echo_server::start(EchoFault::SwapsFrames);
     let words = ["--no-hello", "--connections", "1", "--depth", "2"];
     let ended = bench(address, &words).expect(1);
-    ended.expect_stderr(&["echo of message 0: message 1 came before it"]);
+    ended.expect_stderr(&["echo of message 0: message 1 arrived before it"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_connection_that_is_never_answered_fails_the_run_and_one_that_is_done_may_en
     let ended = bench(address, &["--framing", "lines", "--connections", "2"]).expect(1);
     assert!(count(&ended, "/messages") > 0);
     assert_eq!((count(&ended, "/errors/unanswered"), count(&ended, "/errors/lost")), (1, 0));
-    ended.expect_stderr(&["of 2 connections", "1 waited in vain"]);
+    ended.expect_stderr(&["of 2 connections", "1 did not get all echoes"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The command line: help, completions, and what all commands have in common.
+//! The command line: help, completions, and the flags that all commands share.
 
 use std::process::{Command, Stdio};
 
@@ -28,10 +28,10 @@ fn there_are_few_enough_commands_to_remember() {
 
 #[test]
 fn the_backend_is_a_flag_of_every_command_that_starts_an_endpoint() {
-    let (here, elsewhere) = match cfg!(windows) {
-        true => (&["iocp"][..], &["uring", "readiness"][..]),
-        false => (&["uring", "readiness"][..], &["iocp"][..]),
-    };
+    let of_windows = &["iocp"][..];
+    let of_linux = &["uring", "readiness"][..];
+    let (here, elsewhere) =
+        if cfg!(windows) { (of_windows, of_linux) } else { (of_linux, of_windows) };
     for &backend in here {
         let demo = run_demo(&["--backend", backend]).json();
         assert_eq!((&demo["ok"], &demo["backend"]), (&true.into(), &backend.into()), "{demo:#}");
@@ -89,7 +89,7 @@ fn the_log_goes_to_stderr_by_option_and_by_environment() {
     assert_eq!(ended.json()["ok"], true);
     run(["demo", "--log", "a=b="]).expect(2).expect_stderr(&[
         "--log",
-        "no log filter",
+        "not a valid log filter",
         "posthouse=debug",
     ]);
     let output = Command::new(env!("CARGO_BIN_EXE_posthouse"))

@@ -1,4 +1,4 @@
-//! The ways in which commands reach a server, and fail to.
+//! The ways in which commands connect to a server, or fail to connect.
 
 use std::fs;
 use std::net::TcpListener;
@@ -30,9 +30,10 @@ fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
     let (missing, short) = (here.text("missing"), here.text("short"));
     here.write("short", "too short");
     for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
-        let how = match cfg!(windows) {
-            true => format!("write 32 letters and digits into {path} "),
-            false => format!("make one with `head -c 32 /dev/urandom | base64 > {path}`"),
+        let how = if cfg!(windows) {
+            format!("write 32 random letters and digits into {path}")
+        } else {
+            format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
         };
         let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
         ended.expect_stderr(&[why, &how]);
@@ -51,7 +52,7 @@ fn a_port_that_there_is_not_is_named_by_every_command() {
         &["serve", "--listen", address],
     ] {
         let ended = run(words).expect(2);
-        assert!(ended.stderr.contains("there is no port 65536"), "{ended:#?}");
+        assert!(ended.stderr.contains("port 65536 is too high"), "{ended:#?}");
     }
 }
 

@@ -5,8 +5,9 @@ use std::process::Command;
 use super::harness::{ProgramOutput, run};
 use super::tempdir::TemporaryDirectory;
 
-/// Runs the demonstration, which succeeds. Wine shows a reset as a clean end now and then, where it
-/// comes before a read waits: there the two counts of these may be wrong, and it is run again.
+/// Runs the demonstration and expects success. Wine sometimes shows a reset as a clean end, if the
+/// reset arrives before a read waits. Then the counts of the ends may be wrong, and the
+/// demonstration is run again.
 pub(crate) fn run_demo(words: &[&str]) -> ProgramOutput {
     for _ in 0..10 {
         let ended = run(["demo", "--json"].iter().chain(words));
@@ -40,7 +41,7 @@ fn the_demonstration_succeeds_in_both_layouts() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&demo.stdout);
-    for part in ["files of 4 MiB sent", "files got back", "seen as resets"] {
+    for part in ["files of 4 MiB sent", "files received back", "seen as resets"] {
         assert!(text.contains(part), "{text}");
     }
     let may_be_wrong = |line: &str| cfg!(windows) && line.contains("seen as");

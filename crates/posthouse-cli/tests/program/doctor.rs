@@ -21,9 +21,10 @@ fn the_doctor_tells_what_works_and_what_limits() {
     assert!(tried.len() >= 2, "{json:#}");
     assert!(tried.iter().any(|test| test["backend"] == auto["backend"]), "{json:#}");
     let found: Vec<_> = json["machine"].as_array().unwrap().iter().collect();
-    let limits = match cfg!(windows) {
-        true => &["system", "cores", "local ports"][..],
-        false => &["kernel", "cores", "open files", "somaxconn", "local ports", "io_uring"],
+    let limits = if cfg!(windows) {
+        &["system", "cores", "local ports"][..]
+    } else {
+        &["kernel", "cores", "open files", "somaxconn", "local ports", "io_uring"]
     };
     for what in limits {
         assert!(found.iter().any(|finding| finding["what"] == *what), "{what}: {json:#}");

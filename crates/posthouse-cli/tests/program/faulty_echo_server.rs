@@ -18,11 +18,11 @@ pub(crate) enum EchoFault {
     SwapsFrames,
     /// Ends the stream after this number of bytes.
     EndsAfter(usize),
-    /// Never answers the first connection, and ends idle other ones.
+    /// Never answers the first connection, and ends other connections when they are idle.
     IgnoresFirst,
 }
 
-/// The time after which another than the first connection is idle.
+/// The time after which a connection other than the first is idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a server; its threads end with their connections, or with the test.
@@ -31,7 +31,7 @@ pub(crate) fn start(fault: EchoFault) -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
-            // The connection's end is the client's business.
+            // The client reports the end of the connection.
             thread::spawn(move || drop(serve(stream, number, fault)));
         }
     });

@@ -34,7 +34,7 @@ impl FaultyProxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (server, fault) = *target.lock().expect("nothing under this lock panics");
-                // If nobody listens the client sees its connection end.
+                // If nobody listens, the client sees its connection end.
                 if let Ok(server) = TcpStream::connect(server) {
                     forward(&client, &server, fault);
                 }
@@ -63,7 +63,7 @@ fn forward(client: &TcpStream, server: &TcpStream, fault: ProxyFault) {
     thread::spawn(move || copy(from, to, back, false));
 }
 
-/// Copies so many bytes, until either side ends; then both do.
+/// Copies this many bytes, or until either side ends. Then both sides end.
 fn copy(mut from: TcpStream, mut to: TcpStream, mut left: u64, cuts: bool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -74,7 +74,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut left: u64, cuts: bool) {
         }
     }
     for stream in [&from, &to] {
-        // Fails where it has ended already.
+        // This fails if the side has ended already.
         let _ = stream.shutdown(Shutdown::Both);
     }
 }

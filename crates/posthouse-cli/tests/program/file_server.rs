@@ -41,18 +41,18 @@ impl FileServerFixture {
         run(["list", &self.address].into_iter().chain(arguments.iter().copied()))
     }
 
-    /// The contents of all files in the inbox by name.
+    /// Returns the contents of all files in the inbox by name.
     pub(crate) fn inbox(&self) -> BTreeMap<String, Vec<u8>> {
         files(&self.here.join("inbox"))
     }
 
-    /// The names of all files in the inbox.
+    /// Returns the names of all files in the inbox.
     pub(crate) fn names(&self) -> Vec<String> {
         self.inbox().into_keys().collect()
     }
 }
 
-/// The contents of all files beneath a directory by name, without the parts directory.
+/// Returns the contents of all files beneath a directory by name, without the parts directory.
 pub(crate) fn files(top: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut left = vec![top.to_owned()];

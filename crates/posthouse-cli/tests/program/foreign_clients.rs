@@ -1,6 +1,6 @@
 //! Clients that are not Posthouse: netcat, and a Python client written from PROTOCOL.md alone.
 //!
-//! If a tool is missing its test is skipped, and `cargo xtask test` reports that.
+//! If a tool is missing, its test is skipped, and `cargo xtask test` reports that.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -36,14 +36,15 @@ pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output>
 fn netcat_talks_lines() {
     let (_server, address) = serve(&["--framing", "lines"]);
     let port = address.port().to_string();
-    // -N: end the stream after the input; -w: give up after so many idle seconds.
+    // -N: end the stream after the input; -w: end after this many idle seconds.
     let arguments = ["-N", "-w", "30", "127.0.0.1", &port];
     if let Some(output) = run("nc", &arguments, "one\r\ntwo\n\nlast without an end") {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "one\ntwo\n\nlast without an end\n");
     }
 }
 
-/// Runs the Python client. Returns whether it succeeded, and its output; `None` without Python.
+/// Runs the Python client. Returns its success and its output, or `None` if Python is not
+/// installed.
 fn python(address: SocketAddr, options: &[&str]) -> Option<(bool, String)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/echo.py");
     let (host, port) = (address.ip().to_string(), address.port().to_string());

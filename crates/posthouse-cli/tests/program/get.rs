@@ -45,7 +45,7 @@ fn what_is_got_goes_where_it_is_told_to() {
     let kept = fixture.get(&["d.txt", "-o", "to/kept"]).expect(0);
     assert!(kept.stdout.starts_with("received d.txt (1 B)"), "{kept:#?}");
     let again = fixture.get(&["d.txt", "-o", "to/kept"]).expect(0);
-    assert!(again.stdout.contains("was there already"), "{again:#?}");
+    assert!(again.stdout.contains("was already there"), "{again:#?}");
     assert_eq!(fs::read(fixture.here.join("to/kept")).unwrap(), b"t");
     let other = fixture.get(&["d/a", "-o", "to/kept"]).expect(1);
     assert!(other.stderr.contains("not received: d/a: there is a file of that name"), "{other:#?}");
@@ -56,7 +56,7 @@ fn what_is_got_goes_where_it_is_told_to() {
     fixture
         .get(&["d", "-o", "to/new"])
         .expect(2)
-        .expect_stderr(&["d is a directory there", "mkdir"]);
+        .expect_stderr(&["d is a directory on the server", &format!("{MKDIR} to/new")]);
     fixture
         .get(&["d/a", "d.txt", "-o", "to/new"])
         .expect(2)

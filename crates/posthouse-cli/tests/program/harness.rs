@@ -24,7 +24,7 @@ pub(crate) enum StopRequest {
 }
 
 impl StopRequest {
-    /// The exit code of a program that gets this request as its second one.
+    /// Returns the exit code of a program that gets this request as its second one.
     pub(crate) fn exit_code(self) -> i32 {
         match self {
             Self::Terminate if cfg!(unix) => 143,
@@ -40,7 +40,7 @@ pub(crate) struct Program {
     stderr: Receiver<String>,
 }
 
-/// A path with the separators of this system.
+/// Returns a path with the separators of this system.
 pub(crate) fn native(path: &str) -> String {
     path.replace('/', std::path::MAIN_SEPARATOR_STR)
 }
@@ -77,7 +77,7 @@ pub(crate) fn serve(arguments: &[&str]) -> (Program, SocketAddr) {
     (program, address.unwrap_or_else(|| panic!("no address in {line:?}")))
 }
 
-/// Starts a program. Wine fails to start one now and then, with `ERROR_INTERNAL_ERROR`: then this
+/// Starts a program. Wine sometimes fails to start one, with `ERROR_INTERNAL_ERROR`. Then this
 /// tries again.
 pub(crate) fn spawn(command: &mut Command) -> Child {
     const NOT_BEGUN: i32 = 1359;
@@ -118,7 +118,7 @@ impl Program {
         Self { child, stdout, stderr }
     }
 
-    /// The next line on stdout, without its end.
+    /// Returns the next line on stdout, without its end.
     pub(crate) fn stdout_line(&mut self) -> String {
         match self.stdout.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => line.trim_end().to_owned(),
@@ -129,7 +129,7 @@ impl Program {
         }
     }
 
-    /// The first line on stdout; `None` if the program ends without one.
+    /// Returns the first line on stdout, or `None` if the program ends without one.
     #[cfg(target_os = "linux")]
     pub(crate) fn first_line(&self) -> Option<String> {
         match self.stdout.recv_timeout(TEST_TIMEOUT) {
@@ -139,7 +139,7 @@ impl Program {
         }
     }
 
-    /// The next line on stderr, without its end.
+    /// Returns the next line on stderr, without its end.
     pub(crate) fn stderr_line(&mut self) -> String {
         let line = self.stderr.recv_timeout(TEST_TIMEOUT);
         line.expect("a line on stderr").trim_end().to_owned()
@@ -213,7 +213,7 @@ impl ProgramOutput {
         self
     }
 
-    /// Every line of stdout, as JSON.
+    /// Returns every line of stdout as JSON.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
         let parse = |line| {

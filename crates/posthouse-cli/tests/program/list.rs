@@ -8,7 +8,7 @@ use super::file_server::FileServerFixture;
 fn a_list_has_a_line_for_each_file_in_order_over_many_pages() {
     let fixture = FileServerFixture::new(&[]);
     let inbox = fixture.here.join("inbox");
-    // More than one answer of the protocol holds.
+    // More files than one page of the protocol can hold.
     for number in 0..1500 {
         fs::write(inbox.join(format!("{number:04}")), "").unwrap();
     }

@@ -1,4 +1,4 @@
-//! The built program, used as its user uses it.
+//! The tests of the built program, which they run as a user does.
 #![deny(unsafe_code)]
 
 mod bench;

@@ -22,7 +22,7 @@ pub(crate) fn exchange(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
     assert_eq!(received, expected);
 }
 
-/// A native frame.
+/// Encodes a native frame.
 pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32 + 1).to_le_bytes().to_vec();
     frame.push(kind);

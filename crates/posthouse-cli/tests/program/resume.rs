@@ -16,7 +16,7 @@ const FORWARDED_BYTES: u64 = 3 << 20;
 /// The bytes that the receiver has, at least, when a process is killed.
 const HELD_BYTES: u64 = 1 << 20;
 
-/// Bytes that do not repeat.
+/// Returns bytes that do not repeat.
 fn content() -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
@@ -67,7 +67,7 @@ impl ResumeFixture {
     }
 }
 
-/// The bytes in the largest part of a directory.
+/// Returns the size of the largest part in a directory.
 fn largest_part(directory: &Path) -> u64 {
     let Ok(parts) = fs::read_dir(directory.join(".posthouse")) else { return 0 };
     let lengths = parts.flatten().filter_map(|part| Some(part.metadata().ok()?.len()));
@@ -98,19 +98,20 @@ fn a_server_that_was_killed_is_waited_for_and_gone_on_with() {
     proxy.redirect(address);
     let ended = sender.finish().expect(0);
     fixture.assert_resumed(&ended, "inbox/disk.img");
-    assert!(ended.stderr.starts_with("going on with "), "{ended:#?}");
-    // Nothing but the file is left.
+    assert!(ended.stderr.starts_with("connected to "), "{ended:#?}");
+    // Only the file is left.
     assert_eq!(largest_part(&inbox), 0);
 }
 
 #[test]
 fn a_link_that_is_cut_again_and_again_is_made_again_as_long_as_there_is_progress() {
     let fixture = ResumeFixture::new();
-    // Each connection brings another quarter or so.
+    // Each connection transfers about another quarter of the file.
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::Cuts(FORWARDED_BYTES));
     let ended = fixture.sender(proxy.address).finish().expect(0);
     let file = &ended.json_lines()[0];
-    // One connection carries no more. (Two that are lost in one breath can be told in one line.)
+    // One connection transfers no more. (Two losses in quick succession can be reported in one
+    // line.)
     assert!(
         file["resumed_from"].as_u64().unwrap() > FORWARDED_BYTES,
         "at the third attempt: {file:#}"
@@ -131,9 +132,12 @@ fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
         file.starts_with("not finished: disk.img (") && file.ends_with(" of 8.0 MiB)"),
         "{file}"
     );
-    for part in
-        ["lost the connection", &address, "1 of 1 file not sent", "the same command goes on"]
-    {
+    for part in [
+        "lost the connection",
+        &address,
+        "1 of 1 file not sent",
+        "run the same command again to resume",
+    ] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(ended.stdout, "");
@@ -176,7 +180,7 @@ fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
     let ended = sender.finish().expect(1);
     let error = &ended.json_lines()[0]["error"];
     assert!(error.as_str().unwrap().contains("it changed while it was sent"), "{ended:#?}");
-    ended.expect_stderr(&["1 of 1 file not sent", "the same command tries again"]);
+    ended.expect_stderr(&["1 of 1 file not sent", "run the same command again to resume"]);
     assert!(!fixture.here.join("inbox/disk.img").exists());
 }
 
@@ -188,7 +192,10 @@ fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
     ResumeFixture::wait_for_part(&fixture.here.join("inbox"));
     sender.interrupt();
     let ended = sender.finish().expect(130);
-    ended.expect_stderr(&["interrupted: 1 of 1 file not sent", "the same command goes on"]);
+    ended.expect_stderr(&[
+        "interrupted: 1 of 1 file not sent",
+        "run the same command again to resume",
+    ]);
     let [file, all] = &ended.json_lines()[..] else { panic!("the file and the sum: {ended:#?}") };
     assert_eq!((&file["name"], &file["error"]), (&"disk.img".into(), &"interrupted".into()));
     assert_eq!((&all["interrupted"], &all["left"]), (&true.into(), &1.into()), "{all:#}");

@@ -22,7 +22,7 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
         "{sent:#?}"
     );
     let again = fixture.send(&["one.bin"]).expect(0);
-    assert_eq!(again.stdout, "sent one.bin (3.0 MiB, was there already)\n");
+    assert_eq!(again.stdout, "sent one.bin (3.0 MiB, was already there)\n");
     fs::create_dir(fixture.here.join("back")).unwrap();
     let got = fixture.get(&["one.bin", "-o", "back"]).expect(0);
     assert!(got.stdout.starts_with("received one.bin (3.0 MiB, "), "{got:#?}");
@@ -35,7 +35,7 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
         ("received none (0 B, from 127.0.0.1:", "from"),
         ("received one.bin (3.0 MiB, from 127.0.0.1:", "from"),
         ("received small (3 B, from 127.0.0.1:", "from"),
-        ("received one.bin (3.0 MiB, there already, from 127.0.0.1:", "from"),
+        ("received one.bin (3.0 MiB, already there, from 127.0.0.1:", "from"),
         ("sent one.bin (3.0 MiB, to 127.0.0.1:", "to"),
     ]) {
         assert!(line.starts_with(start) && line.contains(way), "{line}");
@@ -89,11 +89,11 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     let lines: Vec<&str> = sent.stderr.lines().collect();
     assert!(lines[0].starts_with("not sent: tree/part 4/file-4.bin: "), "{sent:#?}");
     assert!(lines[0].contains("there is a file of that name already, with other content"));
-    // It would fail the same way again.
+    // There is no advice to run it again: it would fail the same way.
     assert_eq!(lines[1..], ["error: 1 of 60 files not sent, for the reasons above"]);
     assert_eq!(fixture.inbox()["tree/part 4/file-4.bin"], b"was here before");
 
-    // And the same the other way round, where the size is the same, too.
+    // The same holds for downloads, also if the sizes are equal.
     fixture.here.write("tree/part 4/file-4.bin", "was here sooner");
     let got = fixture.get(&["tree"]).expect(1);
     assert_eq!(got.stdout.lines().count(), 59, "{got:#?}");
@@ -129,7 +129,7 @@ fn names_there_are_made_as_cp_makes_them() {
         let sent = fixture.send(arguments).expect(0);
         let of_a_directory = arguments[0].starts_with('d') && !arguments[0].ends_with('x');
         assert_eq!(
-            sent.stderr.contains(": where unfinished files are kept"),
+            sent.stderr.contains(": the directory of unfinished files"),
             of_a_directory,
             "{sent:#?}"
         );
@@ -150,7 +150,7 @@ fn what_an_unfinished_reception_left_is_skipped_at_every_depth_and_told() {
     let sent = fixture.send(&["t"]).expect(0);
     let skipped = ["skipped: t/.posthouse", "skipped: t/deep/.posthouse"];
     let skipped =
-        skipped.map(|start| format!("{}: where unfinished files are kept", native(start)));
+        skipped.map(|start| format!("{}: the directory of unfinished files", native(start)));
     assert_eq!(sorted(&sent.stderr), skipped);
     assert_eq!(fixture.names(), ["t/a", "t/deep/b"]);
 }
@@ -199,7 +199,7 @@ fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_mi
     assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the others go on");
     watch.interrupt();
     let ended = watch.finish().expect(1);
-    // Told once, and nothing was sent twice.
+    // The failure was reported once, and nothing was sent twice.
     assert_eq!(ended.stdout, "");
     ended.expect_stderr(&["error: interrupted: 1 of 5 files not sent"]);
     assert_eq!(fixture.names(), ["first", "fourth", "sub/second", "third"]);
@@ -224,7 +224,7 @@ fn a_watch_ends_well_if_every_file_is_confirmed_and_not_if_there_was_no_server()
     assert!(watch.stderr_line().starts_with("no connection to "));
     watch.interrupt();
     let ended = watch.finish().expect(1);
-    ended.expect_stderr(&["error: interrupted: there never was a connection to", &nobody]);
+    ended.expect_stderr(&["error: interrupted before there was a connection to", &nobody]);
 }
 
 #[test]
@@ -286,7 +286,7 @@ mod unix {
         assert_eq!(fixture.names(), ["d/file"]);
         let fifo = fixture.send(&["d/pipe"]).expect(1);
         assert!(fifo.stderr.starts_with("not sent: d/pipe: a FIFO: only regular"), "{fifo:#?}");
-        // Who names a link means what it leads to.
+        // A link that is itself a PATH is followed.
         symlink("d", fixture.here.join("to-d")).unwrap();
         fixture.send(&["d/link", "to-d"]).expect(0);
         assert_eq!(fixture.names(), ["d/file", "link", "to-d/file"]);
@@ -306,7 +306,7 @@ mod unix {
         assert_eq!(fixture.names(), ["d/good"]);
         assert_eq!(sent.stderr.lines().count(), 9, "{sent:#?}");
         for part in
-            ["CON", "a:b", "dot.", "es\\u{1b}[2Jc", "nl\\nx", "rtl\\u{202e}x", "not Unicode"]
+            ["CON", "a:b", "dot.", "es\\u{1b}[2Jc", "nl\\nx", "rtl\\u{202e}x", "not valid Unicode"]
         {
             assert!(sent.stderr.contains(part), "{part}: {sent:#?}");
         }
@@ -331,7 +331,7 @@ mod unix {
     #[test]
     fn a_file_that_may_not_be_read_fails_alone() {
         if rustix::process::geteuid().is_root() {
-            // To root every file can be read: there is nothing to see.
+            // Root can read every file, so there is nothing to test.
             eprintln!("not tested: this runs as root, which may read everything");
             return;
         }
@@ -344,7 +344,8 @@ mod unix {
         assert_eq!(fixture.names(), ["d/open"]);
     }
 
-    /// What a command says on a terminal; `None` where there is no Python to make one.
+    /// Returns the output of a command on a terminal. Returns `None` if Python, which makes the
+    /// terminal, is not installed.
     fn on_a_terminal(arguments: &[&str]) -> Option<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/terminal.py");
         let words = [&[script, env!("CARGO_BIN_EXE_posthouse")], arguments].concat();
@@ -366,7 +367,10 @@ mod unix {
         let [line] = lines[..] else { panic!("one line for all: {sent}") };
         assert!(line.contains("sent 61 files, 5.5 MiB in "), "{line}");
         let again = on_a_terminal(&["send", &fixture.address, &tree]).unwrap();
-        assert!(again.contains("; 60 of them there already"), "the empty one came again: {again}");
+        assert!(
+            again.contains("; 60 of them were already there"),
+            "the empty one came again: {again}"
+        );
         let quiet = on_a_terminal(&["send", &fixture.address, &tree, "--quiet"]).unwrap();
         assert_eq!(quiet, "");
         let listed = on_a_terminal(&["list", &fixture.address, "tree/part 4/"]).unwrap();

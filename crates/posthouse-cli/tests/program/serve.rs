@@ -80,7 +80,7 @@ fn it_goes_beyond_this_machine_only_with_a_key_or_when_told() {
 #[test]
 fn a_key_is_demanded_of_every_peer() {
     let key = TemporaryFile::new("demanded.key", "a secret of many bytes \n");
-    // White space at the end is no part of the key.
+    // White space at the end does not belong to the key.
     let same = TemporaryFile::new("demanded-same.key", "a secret of many bytes");
     let other = TemporaryFile::new("demanded-other.key", "another secret of many bytes");
     let (_server, address) = serve(&["--key-file", key.text()]);
@@ -106,7 +106,7 @@ fn an_address_in_use_is_told_with_what_to_do() {
 fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
     use super::harness::wait_until;
 
-    // A busy machine may not run us as long as it tries.
+    // A busy machine may not run this test while the server retries.
     for _ in 0..20 {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();

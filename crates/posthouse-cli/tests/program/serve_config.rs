@@ -21,7 +21,7 @@ name = \"lines\"
 io_workers = 1
 ";
 
-/// The configuration that these arguments give.
+/// Returns the configuration that these arguments give.
 fn printed(arguments: &[&str]) -> String {
     run(["serve", "--print-config"].iter().chain(arguments)).expect(0).stdout
 }
@@ -34,7 +34,7 @@ fn expect_lines(printed: &str, expected: &[(&str, usize)]) {
     }
 }
 
-/// The output of a server that does not start with this configuration.
+/// Returns the output of a server that does not start with this configuration.
 fn refused(text: &str, arguments: &[&str]) -> ProgramOutput {
     let file = TemporaryFile::new("refused.toml", text);
     run(["serve", "--config", file.text()].iter().chain(arguments)).expect(2)
@@ -179,10 +179,11 @@ fn what_a_listener_of_the_file_cannot_do_is_told_with_its_address() {
     let lines = format!("{native}[[listen]]\naddress = \"127.0.0.1:2\"\nframing = \"lines\"\n");
     let here = TemporaryDirectory::new();
     let dir = here.text(".");
-    refused(&lines, &["--dir", &dir]).expect_stderr(&["--dir", "on 127.0.0.1:2 lines has no"]);
+    refused(&lines, &["--dir", &dir])
+        .expect_stderr(&["--dir", "127.0.0.1:2 has the framing lines"]);
     let key = TemporaryFile::new("a.key", "0123456789abcdef");
     let keyed = refused(&lines, &["--key-file", key.text()]);
-    keyed.expect_stderr(&["--key-file", "on 127.0.0.1:2 lines has no"]);
+    keyed.expect_stderr(&["--key-file", "127.0.0.1:2 has the framing lines"]);
     let beyond = format!("{native}[[listen]]\naddress = \"0.0.0.0:2\"\n");
     refused(&beyond, &[]).expect_stderr(&["0.0.0.0:2", "other machines", "--open"]);
 }

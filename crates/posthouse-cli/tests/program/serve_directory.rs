@@ -36,14 +36,14 @@ fn a_server_can_only_give_or_only_take() {
     fixture.here.write("a", "a");
     fixture.here.write("inbox/b", "b");
     let sent = fixture.send(&["a"]).expect(1);
-    assert!(sent.stderr.contains("gives files and takes none"), "{sent:#?}");
+    assert!(sent.stderr.contains("accepts no uploads"), "{sent:#?}");
     fixture.get(&["b"]).expect(0);
 
     let fixture = FileServerFixture::new(&["--drop-only"]);
     fixture.here.write("a", "a");
     fixture.here.write("inbox/b", "b");
     fixture.send(&["a"]).expect(0);
-    fixture.list(&[]).expect(1).expect_stderr(&["does not list", "takes files and gives none"]);
+    fixture.list(&[]).expect(1).expect_stderr(&["does not list", "offers no downloads"]);
     fixture.get(&["--all"]).expect(1).expect_stderr(&["does not list"]);
     let got = fixture.get(&["b"]).expect(1);
     assert!(got.stderr.starts_with("not received: b: "), "{got:#?}");
@@ -92,14 +92,12 @@ fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
     let mut server = Program::start(["serve", "--dir", &missing, "--listen", "127.0.0.1:0"]);
     let line = server.stdout_line();
     let (where_to, how) = line.split_once("; ").unwrap();
-    let real = match cfg!(windows) {
-        true => path::absolute(&missing).unwrap(),
-        false => fs::canonicalize(&missing).unwrap(),
-    };
-    let start = format!("files into {} on 127.0.0.1:", real.display());
+    let real = if cfg!(windows) { path::absolute(&missing) } else { fs::canonicalize(&missing) };
+    let real = real.unwrap();
+    let start = format!("serving {} on 127.0.0.1:", real.display());
     assert!(where_to.starts_with(&start), "{line}");
     let address = where_to.rsplit(' ').next().unwrap();
-    assert_eq!(how, format!("from this machine: posthouse send {address} PATH..."));
+    assert_eq!(how, format!("to send files from this machine: posthouse send {address} PATH..."));
     run(["send", address, file]).expect(0);
 }
 

@@ -35,12 +35,12 @@ impl TemporaryDirectory {
         self.0.path()
     }
 
-    /// The path of an entry in the directory.
+    /// Returns the path of an entry in the directory.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    /// The path of an entry as text.
+    /// Returns the path of an entry as text.
     pub(crate) fn text(&self, name: &str) -> String {
         self.join(name).to_str().expect("the path is text").to_owned()
     }

@@ -25,8 +25,8 @@ pub(super) fn press_ctrl_c(program: &Child) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     let _one = ONE_AT_A_TIME.lock().expect("nothing under this lock panics");
-    // SAFETY: these calls take numbers, and a function that stays as long as the process. Which
-    // console this process is on is no business of anything else in it: its streams are pipes.
+    // SAFETY: these calls take numbers, and a function that lives as long as the process. Nothing
+    // else in this process depends on its console: its streams are pipes.
     let pressed = unsafe {
         FreeConsole();
         let attached = AttachConsole(program.id()) != 0;
@@ -42,8 +42,8 @@ pub(super) fn press_ctrl_c(program: &Child) {
     pressed.expect("it still runs");
 }
 
-/// Ignores an event that is for the program: this process is on its console, too. (The system's own
-/// way to ignore Ctrl-C is inherited by the programs that are started later.)
+/// Ignores an event for the program, whose console this process shares. (The system's own way to
+/// ignore Ctrl-C is inherited by the programs that are started later.)
 unsafe extern "system" fn ignore(_: u32) -> BOOL {
     TRUE
 }

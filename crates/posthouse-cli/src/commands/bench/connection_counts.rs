@@ -1,35 +1,35 @@
-//! The connections of a load, counted by what became of them.
+//! The counts of the connections of a load, by their state and their end.
 
 use std::collections::BTreeMap;
 
 use posthouse::{DisconnectReason, Fault, PeerId};
 
-/// The number of different reasons, or mismatches, that are kept; the others are only counted.
+/// The number of different reasons, or mismatches, that are kept. Others are only counted.
 const MAX_EXAMPLES: usize = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCounts {
-    /// Connections that were established, those that ended since included.
+    /// The connections that were established, including those that have ended.
     pub(crate) connected: Vec<PeerId>,
-    /// Connections that were established and have ended.
+    /// The number of connections that were established and have ended.
     pub(crate) ended: u64,
-    /// Connections that are open, have no message in flight and send no more.
+    /// The number of open connections that have no message in flight and send no more.
     pub(crate) idle: u64,
-    /// Connections that could not be established, by reason.
+    /// The connections that could not be established, by reason.
     pub(crate) unreachable: Reasons,
-    /// Connections that ended before the load did, by reason.
+    /// The connections that ended before the load did, by reason.
     pub(crate) lost: Reasons,
-    /// The lost connections that the peer ended, or broke the protocol on.
+    /// The number of lost connections that the peer ended, or on which it broke the protocol.
     pub(crate) lost_by_peer: u64,
-    /// Echoes that differed from what was sent.
+    /// The number of echoes that differed from their messages.
     pub(crate) mismatches: u64,
-    /// Descriptions of the first of them.
+    /// The descriptions of the first mismatches.
     pub(crate) examples: Vec<String>,
-    /// True once the user asked for the end.
+    /// True after an interruption by the user.
     pub(crate) interrupted: bool,
 }
 
-/// Reasons, with the number of times that each was given.
+/// The reasons, with the number of times that each occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reasons {
     pub(crate) total: u64,
@@ -48,24 +48,18 @@ impl Reasons {
 }
 
 impl ConnectionCounts {
-    /// The number of connections that were established or failed to be.
+    /// Returns the number of connections that were established or failed.
     pub(crate) fn settled(&self) -> u64 {
         self.connected.len() as u64 + self.unreachable.total
     }
 
-    /// The number of open connections.
+    /// Returns the number of open connections.
     pub(crate) fn open(&self) -> u64 {
         self.connected.len() as u64 - self.ended
     }
 
     pub(crate) fn add_unreachable(&mut self, why: &str) {
         self.unreachable.add(why);
-    }
-
-    /// Counts a connection that ended.
-    pub(crate) fn add_ended(&mut self, was_idle: bool) {
-        self.ended += 1;
-        self.idle -= u64::from(was_idle);
     }
 
     /// Counts a connection that ended before the load did.

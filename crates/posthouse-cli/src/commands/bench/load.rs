@@ -1,4 +1,4 @@
-//! The load: each connection sends messages, and checks their echoes.
+//! The load: each connection sends messages and checks their echoes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,31 +16,40 @@ use super::measurements::Measurements;
 use crate::monitor::Monitor;
 use crate::pattern::{self, Pattern};
 
-/// The kind of every message. Text messages of IOCPS have it, and framings without kinds, too.
+/// The kind of every message. It is the kind of IOCPS text messages, and of framings without kinds.
 const KIND: u8 = 0;
 
-/// The state that all connections of a load share.
+/// The state that is common to all connections of a load.
 #[derive(Debug)]
 pub(crate) struct LoadTest {
     pub(crate) pattern: Pattern,
-    /// Messages in flight on each connection.
+    /// The number of messages in flight on each connection.
     pub(crate) depth: usize,
-    /// True if the framing has no message bounds (raw).
-    pub(crate) stream: bool,
+    pub(crate) echoes: Echoes,
     pub(crate) phase: PhaseCell,
     pub(crate) measurements: Measurements,
     pub(crate) connections: Monitor<ConnectionCounts>,
+}
+
+/// The form in which echoes arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echoes {
+    /// Each echo is a message of its own.
+    Messages,
+    /// The framing has no message bounds (raw). The echoes are one stream, received in pieces of
+    /// any size.
+    Stream,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     WarmUp,
     Measuring,
-    /// Nothing more is sent; the echoes of the messages in flight are awaited.
+    /// No message is sent. The load waits for the echoes of those in flight.
     Ending,
 }
 
-/// The phase, as all workers see it.
+/// The phase, which all workers read.
 #[derive(Debug, Default)]
 pub(crate) struct PhaseCell(AtomicU8);
 
@@ -64,25 +73,33 @@ pub(crate) struct ConnectionState {
     number: u32,
     /// The sequence number of the next message to send.
     next: u64,
-    /// When each message in flight was sent, oldest first.
+    /// The time at which each message in flight was sent, oldest first.
     sent: VecDeque<Instant>,
-    /// Bytes of the oldest message in flight that were echoed (raw framing).
+    /// The number of bytes of the oldest message in flight that were echoed (raw framing).
     echoed_bytes: usize,
-    /// True exactly while it is counted as idle.
-    idle: bool,
-    /// True once an echo was wrong, which is counted as a mismatch.
-    failed: bool,
+    activity: Activity,
+}
+
+/// The state of a connection in the load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Activity {
+    #[default]
+    Loading,
+    /// The connection has no message in flight and sends no more. It is counted as idle.
+    Idle,
+    /// An echo was wrong. It is counted as a mismatch.
+    Failed,
 }
 
 impl ConnectionState {
-    /// The sequence number of the oldest message in flight.
+    /// Returns the sequence number of the oldest message in flight.
     fn oldest(&self) -> u64 {
         self.next - self.sent.len() as u64
     }
 }
 
 thread_local! {
-    /// The message that is being sent or checked, one for each worker.
+    /// The buffer for the message that a worker sends or checks.
     static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -96,8 +113,8 @@ impl LoadTest {
     fn fill(&self, peer: &mut Peer<'_, LoadClient>, message: &mut Vec<u8>, now: Instant) {
         if self.phase.get() == Phase::Ending {
             let state = peer.state_mut();
-            if state.sent.is_empty() && !state.idle {
-                state.idle = true;
+            if state.sent.is_empty() && state.activity == Activity::Loading {
+                state.activity = Activity::Idle;
                 self.connections.change(|counts| counts.idle += 1);
             }
             return;
@@ -111,7 +128,7 @@ impl LoadTest {
         }
     }
 
-    /// Checks a message that was received.
+    /// Checks a received message.
     fn check(
         &self,
         state: &mut ConnectionState,
@@ -119,7 +136,7 @@ impl LoadTest {
         expected: &mut Vec<u8>,
         now: Instant,
     ) -> Result<(), String> {
-        if self.stream {
+        if self.echoes == Echoes::Stream {
             return self.check_stream(state, received.payload(), expected, now);
         }
         let oldest = state.oldest();
@@ -137,7 +154,7 @@ impl LoadTest {
         Ok(())
     }
 
-    /// Checks a chunk of a stream, which may end anywhere.
+    /// Checks a piece of a stream, which may end anywhere.
     fn check_stream(
         &self,
         state: &mut ConnectionState,
@@ -147,8 +164,9 @@ impl LoadTest {
     ) -> Result<(), String> {
         while !received.is_empty() {
             let Some(sent) = state.sent.front().copied() else {
-                let (connection, bytes) = (state.number, received.len());
-                return Err(format!("connection {connection}: {bytes} bytes that were not sent"));
+                let connection = state.number;
+                let bytes = received.len();
+                return Err(format!("connection {connection}: {bytes} unexpected bytes"));
             };
             self.pattern.write(state.number, state.oldest(), expected);
             let due = &expected[state.echoed_bytes..];
@@ -170,7 +188,7 @@ impl LoadTest {
         Ok(())
     }
 
-    /// Completes the oldest message in flight: its echo is back.
+    /// Completes the oldest message in flight, whose echo has arrived.
     fn complete(&self, state: &mut ConnectionState, sent: Instant, now: Instant) {
         state.sent.pop_front();
         if self.phase.get() == Phase::Measuring {
@@ -178,14 +196,17 @@ impl LoadTest {
         }
     }
 
-    /// Counts a wrong echo, and ends its connection.
+    /// Counts a wrong echo and ends its connection.
     fn fail(&self, peer: &mut Peer<'_, LoadClient>, what: String) -> HandlerResult {
-        peer.state_mut().failed = true;
-        self.connections.change(|counts| counts.add_mismatch(what));
+        let before = std::mem::replace(&mut peer.state_mut().activity, Activity::Failed);
+        self.connections.change(|counts| {
+            counts.idle -= u64::from(before == Activity::Idle);
+            counts.add_mismatch(what);
+        });
         Err(Close::abort().log("an echo was wrong"))
     }
 
-    /// The description of an echo that is not the oldest message in flight.
+    /// Describes an echo that differs from the oldest message in flight.
     fn describe(
         &self,
         state: &ConnectionState,
@@ -193,23 +214,26 @@ impl LoadTest {
         difference: &str,
         scratch: &mut Vec<u8>,
     ) -> String {
-        let (connection, oldest) = (state.number, state.oldest());
+        let connection = state.number;
+        let oldest = state.oldest();
         let other = (oldest + 1..state.next).find(|sequence| {
             self.pattern.write(connection, *sequence, scratch);
             scratch == received
         });
         let what = match other {
-            Some(other) => format!("message {other} came before it"),
+            Some(other) => format!("message {other} arrived before it"),
             None => difference.to_owned(),
         };
         format!("connection {connection}, echo of message {oldest}: {what}")
     }
 }
 
-/// The description of a message that is no echo.
+/// Describes a message that is not an echo.
 fn describe_unexpected(state: &ConnectionState, received: Message<'_>) -> String {
-    let (connection, kind, bytes) = (state.number, received.kind(), received.payload().len());
-    format!("connection {connection}: kind {kind}, {bytes} bytes, is no echo of ours")
+    let connection = state.number;
+    let kind = received.kind();
+    let bytes = received.payload().len();
+    format!("connection {connection}: a message of kind {kind}, {bytes} bytes, is not an echo")
 }
 
 /// The handler of the connections.
@@ -228,7 +252,8 @@ impl Handler for LoadClient {
     }
 
     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
-        let (test, now) = (&self.0, Instant::now());
+        let test = &self.0;
+        let now = Instant::now();
         MESSAGE.with_borrow_mut(|scratch| {
             match test.check(peer.state_mut(), message, scratch, now) {
                 Ok(()) => {
@@ -252,21 +277,22 @@ impl Handler for LoadClient {
 
     fn disconnected(&self, peer: &mut Peer<'_, Self>, why: &DisconnectReason) {
         let state = peer.state();
-        // A connection that still waits at the shutdown is counted before.
-        let expected = state.failed || state.idle || why.kind() == DisconnectKind::Shutdown;
         self.0.connections.change(|counts| {
-            counts.add_ended(state.idle);
-            if !expected {
-                counts.add_lost(why);
+            counts.ended += 1;
+            match state.activity {
+                Activity::Idle => counts.idle -= 1,
+                // A connection that is still open at the shutdown was counted before.
+                Activity::Loading if why.kind() != DisconnectKind::Shutdown => counts.add_lost(why),
+                Activity::Loading | Activity::Failed => {}
             }
         });
     }
 
     fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
         let why = failure.reason();
-        // Only an interruption shuts down while connections are being made.
+        // The endpoint shuts down while connections are established only after an interruption.
         if why.kind() != DisconnectKind::Shutdown {
-            // The reason names what a program would do about it; here it is a flag.
+            // The reason names a method of the library. The user of this program needs its flag.
             let why = why.to_string().replace("see Target::without_hello", "try --no-hello");
             self.0.connections.change(|counts| counts.add_unreachable(&why));
         }

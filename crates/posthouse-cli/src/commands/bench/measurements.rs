@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Parts of the measured time in which messages are counted.
+/// The number of slots of the measured time in which messages are counted.
 pub(crate) const SLOTS: usize = 60;
-/// The parts, each with a lock of its own: many more than workers, so that two of them
-/// seldom meet. About 200 KB each.
+/// The number of shards, each with a lock of its own. There are many more shards than workers, so
+/// two workers rarely share one. A shard takes about 200 KB.
 const SHARDS: usize = 32;
-/// The longest latency that is recorded; longer ones count as this.
+/// The longest latency that is recorded. A longer one counts as this.
 const MAX_LATENCY: Duration = Duration::from_mins(1);
 
-/// Written to by all I/O workers at once.
+/// The measurements, recorded by all I/O workers at once.
 #[derive(Debug)]
 pub(crate) struct Measurements {
     shards: Box<[Mutex<Shard>]>,
@@ -24,9 +24,9 @@ pub(crate) struct Measurements {
 /// A part of the measurements, or all parts merged.
 #[derive(Clone, Debug)]
 pub(crate) struct Shard {
-    /// Nanoseconds.
+    /// The latencies in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// Messages in each slot of the measured time.
+    /// The number of messages in each slot of the measured time.
     pub(crate) slots: [u64; SLOTS],
 }
 
@@ -39,7 +39,7 @@ impl Shard {
 }
 
 impl Measurements {
-    /// Measurements over this time.
+    /// Makes empty measurements over this time.
     pub(crate) fn new(time: Duration) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect();
         Self { shards, slot_ns: (time.as_nanos() / SLOTS as u128).max(1), started: OnceLock::new() }
@@ -58,7 +58,7 @@ impl Measurements {
         let shard = &self.shards[connection as usize % SHARDS];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         shard.latency.saturating_record(latency);
-        // A message between the end and its notice belongs to the last slot.
+        // A message that arrives right after the end belongs to the last slot.
         shard.slots[(slot as usize).min(SLOTS - 1)] += 1;
     }
 

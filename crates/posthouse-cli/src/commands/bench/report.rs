@@ -13,7 +13,7 @@ use super::{Bench, LoadResult};
 use crate::failure::{CommandResult, Failure};
 use crate::term::plot;
 
-/// The results. The JSON has every field, with these names.
+/// The results. The JSON object has every field under its name here.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     address: String,
@@ -25,16 +25,14 @@ pub(crate) struct Report {
     seconds: f64,
     messages: u64,
     messages_per_second: f64,
-    /// Payload in each direction, in millions of bytes.
+    /// The payload in each direction, in millions of bytes.
     megabytes_per_second: f64,
     latency_us: Latency,
     errors: Errors,
     interrupted: bool,
+    /// The measurements to draw, if stdout is a terminal.
     #[serde(skip)]
-    measured: Shard,
-    /// True if diagrams are drawn, on a terminal.
-    #[serde(skip)]
-    draws: bool,
+    diagrams: Option<Shard>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,11 +50,11 @@ struct Errors {
     not_connected_reasons: Vec<String>,
     lost: u64,
     lost_reasons: Vec<String>,
-    /// The lost connections that the server ended, or broke the protocol on.
+    /// The number of lost connections that the server ended, or on which it broke the protocol.
     lost_by_peer: u64,
     mismatches: u64,
     mismatch_examples: Vec<String>,
-    /// Connections that still waited for echoes when the time for the last ones was over.
+    /// The number of connections that did not get all echoes in time.
     unanswered: u64,
 }
 
@@ -89,7 +87,7 @@ fn counted(reasons: &Reasons) -> Vec<String> {
 }
 
 impl Report {
-    /// The report of a load whose connections have all ended.
+    /// Makes the report of a load whose connections have all ended.
     pub(crate) fn new(bench: &Bench, test: &LoadTest, result: LoadResult) -> Self {
         let measured = test.measurements.merged();
         let messages = measured.latency.len();
@@ -118,16 +116,15 @@ impl Report {
                 unanswered: result.unanswered,
             },
             interrupted: counts.interrupted,
-            measured,
-            draws: io::stdout().is_terminal(),
+            diagrams: io::stdout().is_terminal().then_some(measured),
         })
     }
 
-    fn draw(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots = &self.measured.slots;
+    fn draw(&self, measured: &Shard, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots = &measured.slots;
         let last = slots.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
         writeln!(f, "over time   {}", plot::columns(&slots[..last.min(SLOTS)]))?;
-        let rows = distribution(&self.measured.latency);
+        let rows = distribution(&measured.latency);
         let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1);
         for (up_to_us, count) in rows {
             let share = 100.0 * count as f64 / self.messages as f64;
@@ -138,25 +135,26 @@ impl Report {
         Ok(())
     }
 
-    /// Returns an error unless every connection and every echo was right.
+    /// Returns an error if a connection or an echo was wrong.
     pub(crate) fn verdict(&self) -> CommandResult {
-        let (errors, address) = (&self.errors, &self.address);
+        let errors = &self.errors;
+        let address = &self.address;
         let text = if let Some(first) = errors.mismatch_examples.first() {
             format!("{address} sent {} wrong echoes, first: {first}", errors.mismatches)
         } else if self.connected == 0 && self.interrupted {
-            "interrupted before a connection was up".to_owned()
+            "interrupted before a connection was established".to_owned()
         } else if self.connected == 0 {
             let reasons = errors.not_connected_reasons.join("; ");
-            format!("no connection to {address} came up: {reasons}")
+            format!("no connection to {address} was established: {reasons}")
         } else if let Some(parts) = errors.of_connections() {
             let hint = if self.messages == 0 && errors.lost_by_peer > 0 {
-                format!("; does it echo messages of the framing {}?", self.framing)
+                format!("; does it echo messages in the framing {}?", self.framing)
             } else {
                 String::new()
             };
-            format!("of {} connections to {address} {parts}{hint}", self.connections)
+            format!("of {} connections to {address}, {parts}{hint}", self.connections)
         } else if self.messages == 0 && !self.interrupted {
-            format!("{address} echoed nothing in the measured time: measure for longer")
+            format!("{address} echoed nothing in the measured time; use a larger --seconds")
         } else {
             return Ok(());
         };
@@ -186,20 +184,20 @@ impl fmt::Display for Report {
         )?;
         let [p50, p90, p99, p99_9, max] = self.latency_us.all().map(time);
         writeln!(f, "latency     p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p99_9}  max {max}")?;
-        if self.draws {
-            self.draw(f)?;
+        if let Some(measured) = &self.diagrams {
+            self.draw(measured, f)?;
         }
         self.errors.fmt(f)
     }
 }
 
 impl Errors {
-    /// The failed connections by the way they failed; `None` if there are none.
+    /// Describes the failed connections. Returns `None` if there are none.
     fn of_connections(&self) -> Option<String> {
         let parts: Vec<String> = [
-            (self.not_connected, "did not come up", &self.not_connected_reasons),
+            (self.not_connected, "were not established", &self.not_connected_reasons),
             (self.lost, "ended early", &self.lost_reasons),
-            (self.unanswered, "waited in vain for echoes", &Vec::new()),
+            (self.unanswered, "did not get all echoes", &Vec::new()),
         ]
         .into_iter()
         .filter(|(count, ..)| *count > 0)
@@ -220,10 +218,10 @@ impl fmt::Display for Errors {
         }
         writeln!(f, "errors      {sum}")?;
         for (count, what, lines) in [
-            (self.not_connected, "connections did not come up", &self.not_connected_reasons),
+            (self.not_connected, "connections were not established", &self.not_connected_reasons),
             (self.lost, "connections ended early", &self.lost_reasons),
             (self.mismatches, "echoes were wrong", &self.mismatch_examples),
-            (self.unanswered, "connections waited in vain for echoes at the end", &Vec::new()),
+            (self.unanswered, "connections did not get all echoes", &Vec::new()),
         ] {
             if count > 0 {
                 writeln!(f, "  {count} {what}")?;
@@ -234,7 +232,7 @@ impl fmt::Display for Errors {
     }
 }
 
-/// Microseconds, with the unit that reads best.
+/// Formats microseconds in the unit that reads best.
 fn time(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{us:.0} us"),
@@ -243,8 +241,8 @@ fn time(us: f64) -> String {
     }
 }
 
-/// Messages with a latency up to each of 1, 1.5, 2, 3, 5, 7, 10, 15, .. microseconds, without the
-/// empty rows before the first and after the last.
+/// Counts the messages with a latency up to each of 1, 1.5, 2, 3, 5, 7, 10, 15, .. microseconds.
+/// Empty rows before the first message and after the last are left out.
 fn distribution(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
     let bounds_ns =
         (2..10).flat_map(|power| [10, 15, 20, 30, 50, 70].map(|digits| digits * 10_u64.pow(power)));

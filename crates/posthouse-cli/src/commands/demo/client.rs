@@ -20,8 +20,9 @@ use crate::pattern::{self, Pattern};
 /// The time that a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Each client checks echoes, sends requests, joins its group, and closes; some abort half-way. The
-/// first clients send a file and get it back meanwhile.
+/// The handler of all clients. Each client checks echoes, sends requests, joins its group, and
+/// closes its connection; some abort it half-way. The first clients also send a file and get it
+/// back.
 pub(crate) struct DemoClient {
     counts: Arc<Monitor<DemoCounts>>,
     pattern: Pattern,
@@ -35,13 +36,14 @@ pub(crate) struct ClientState {
     echoes_sent: u64,
     echoes_received: u64,
     group_messages: u64,
-    /// True exactly while a transfer of its file is not finished.
-    has_file: bool,
+    /// The number of transfers of its file that are not finished. The file is sent, then received
+    /// back.
+    transfers_left: u32,
 }
 
 impl ClientState {
     fn is_done(&self) -> bool {
-        self.group_messages == GROUP_MESSAGES && !self.has_file
+        self.group_messages == GROUP_MESSAGES && self.transfers_left == 0
     }
 }
 
@@ -65,7 +67,7 @@ impl Handler for DemoClient {
         });
         peer.state_mut().number = number;
         if number < FILES {
-            peer.state_mut().has_file = true;
+            peer.state_mut().transfers_left = 2;
             peer.offer_file(Source::new(&self.files.outbox, sample_files::name(number)));
         }
         self.send_echoes(peer);
@@ -76,18 +78,18 @@ impl Handler for DemoClient {
         match message.kind() {
             kind::ECHO => self.on_echo(peer, message.payload()),
             kind::GROUP => self.on_group_message(peer, message.payload()),
-            other => self.fail(peer, &format!("got a message of kind {other}")),
+            other => self.fail(peer, &format!("got a message of the unknown kind {other}")),
         }
     }
 
     fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
-        let (name, number) = (transfer.name(), peer.state().number);
+        let name = transfer.name();
+        let number = peer.state().number;
         if let Err(error) = transfer.result() {
-            return self.fail(peer, &format!("did not get {name} across: {error}"));
+            return self.fail(peer, &format!("could not transfer {name}: {error}"));
         }
-        if transfer.is_incoming() {
-            peer.state_mut().has_file = false;
-        } else {
+        peer.state_mut().transfers_left -= 1;
+        if !transfer.is_incoming() {
             self.counts.change(|counts| counts.files_sent += 1);
             peer.fetch_file(&sample_files::name(number), &self.files.back);
         }
@@ -107,9 +109,9 @@ impl Handler for DemoClient {
     }
 
     fn connect_failed(&self, _: &Endpoint<Self>, failure: &ConnectFailure) {
-        let (target, why) = (failure.target(), failure.reason());
-        self.counts
-            .change(|counts| counts.add_error(format!("no connection to {target} came up: {why}")));
+        let target = failure.target();
+        let why = failure.reason();
+        self.counts.change(|counts| counts.add_error(format!("cannot connect to {target}: {why}")));
     }
 }
 
@@ -138,10 +140,11 @@ impl DemoClient {
             return self.fail(peer, &text);
         }
         client.echoes_received += 1;
-        let (number, received) = (client.number, client.echoes_received);
+        let number = client.number;
+        let received = client.echoes_received;
         self.counts.change(|counts| counts.echoes += 1);
         if aborts(number) && received == ECHOES / 2 {
-            return Err(Close::abort().log("leaves abruptly, as it should"));
+            return Err(Close::abort().log("aborts its connection, as it should"));
         }
         self.send_echoes(peer);
         if received == ECHOES {
@@ -150,7 +153,7 @@ impl DemoClient {
         Ok(())
     }
 
-    /// Sends all requests at once; the replies come in their order.
+    /// Sends all requests at once. The replies arrive in the same order.
     fn send_requests(peer: &mut Peer<'_, Self>, number: u32) {
         for question in 0..REQUESTS {
             let question = format!("client {number}, question {question}").into_bytes();
@@ -189,9 +192,9 @@ impl DemoClient {
         let client = peer.state_mut();
         let expected = group_message(group_of(client.number), client.group_messages);
         if payload != expected {
-            let (expected, got) =
-                (String::from_utf8_lossy(&expected), String::from_utf8_lossy(payload));
-            return self.fail(peer, &format!("should get {expected:?} and got {got:?}"));
+            let expected = String::from_utf8_lossy(&expected);
+            let got = String::from_utf8_lossy(payload);
+            return self.fail(peer, &format!("got {got:?} in place of {expected:?}"));
         }
         client.group_messages += 1;
         let all = client.is_done();

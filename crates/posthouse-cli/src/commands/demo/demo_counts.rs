@@ -5,27 +5,27 @@ const MAX_ERRORS: usize = 10;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DemoCounts {
-    /// Clients that connected, and so the number of the next one.
+    /// The number of clients that connected, which is the number of the next one.
     pub(crate) connected: u32,
-    /// Echoes that were right.
+    /// The number of right echoes.
     pub(crate) echoes: u64,
-    /// Replies that were right.
+    /// The number of right replies.
     pub(crate) replies: u64,
-    /// Clients that joined their group.
+    /// The number of clients that joined their group.
     pub(crate) joined: u64,
-    /// Group messages that were right and in order.
+    /// The number of group messages that were right and in order.
     pub(crate) group_messages: u64,
-    /// Files that the server confirmed.
+    /// The number of files that the server confirmed.
     pub(crate) files_sent: u64,
-    /// Disconnections that the clients' endpoint reported.
+    /// The number of disconnections that the clients' endpoint reported.
     pub(crate) client_disconnects: u64,
-    /// Disconnections that the server reported.
+    /// The number of disconnections that the server reported.
     pub(crate) server_disconnects: u64,
-    /// Disconnections that the server reported as a reset.
+    /// The number of disconnections that the server reported as a reset.
     pub(crate) resets: u64,
-    /// Disconnections that the server reported as an end by the client.
+    /// The number of disconnections that the server reported as an end by the client.
     pub(crate) ended: u64,
-    /// Descriptions of the first unexpected events.
+    /// The descriptions of the first unexpected events.
     pub(crate) errors: Vec<String>,
 }
 

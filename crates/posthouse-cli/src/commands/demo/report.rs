@@ -17,7 +17,7 @@ pub(crate) struct Report {
     elapsed_seconds: f64,
     messages_per_second: f64,
     checks: Vec<Check>,
-    /// Unexpected events that a handler saw.
+    /// The unexpected events that a handler saw.
     wrong: Vec<String>,
     ok: bool,
 }
@@ -35,7 +35,7 @@ impl Report {
         let counts = result.counts.read(DemoCounts::clone);
         let checks = checks(result);
         let elapsed_seconds = result.elapsed.as_secs_f64();
-        // Echoes and replies went both ways.
+        // A message and its echo count as two, and so do a request and its reply.
         let messages = 2 * (counts.echoes + counts.replies + counts.joined) + counts.group_messages;
         let ok = counts.errors.is_empty() && checks.iter().all(|c| c.expected == c.found);
         Self {
@@ -55,8 +55,8 @@ impl Report {
         let failed = self.checks.iter().filter(|check| check.expected != check.found).count();
         let wrong = self.wrong.len();
         Err(Failure::runtime(format!(
-            "the demonstration failed: {failed} counts and {wrong} events were not as they should \
-             be; please report it with the lines above"
+            "the demonstration failed: {failed} counts are wrong, and {wrong} events were \
+             unexpected; please report this with the lines above"
         )))
     }
 }
@@ -73,7 +73,7 @@ impl fmt::Display for Report {
             if expected == found {
                 writeln!(f, "ok")?;
             } else {
-                writeln!(f, "WRONG: should be {expected}")?;
+                writeln!(f, "WRONG: expected {expected}")?;
             }
         }
         self.wrong.iter().try_for_each(|wrong| writeln!(f, "  WRONG: {wrong}"))
@@ -82,9 +82,11 @@ impl fmt::Display for Report {
 
 fn checks(result: &DemoResult) -> Vec<Check> {
     let counts = result.counts.read(DemoCounts::clone);
-    let (clients, aborting) = (u64::from(CLIENTS), u64::from(ABORTING_CLIENTS));
+    let clients = u64::from(CLIENTS);
+    let aborting = u64::from(ABORTING_CLIENTS);
     let remaining = clients - aborting;
-    let (server, client) = (&result.server, &result.clients);
+    let server = &result.server;
+    let client = &result.clients;
     let check = |what, found, expected| Check { what, expected, found };
     assert_eq!(ECHO_BYTES, 200, "the text below says so");
     assert_eq!(GROUPS, 4, "the text below says so");
@@ -100,20 +102,20 @@ fn checks(result: &DemoResult) -> Vec<Check> {
         check("requests answered, each reply compared", counts.replies, remaining * REQUESTS),
         check("clients joined one of 4 groups", counts.joined, remaining),
         check(
-            "group messages got, each once, in order, in its group",
+            "group messages received, each once and in order",
             counts.group_messages,
             remaining * GROUP_MESSAGES,
         ),
         check("files of 4 MiB sent, each confirmed by its hash", counts.files_sent, files),
-        check("files got back, each compared byte by byte", result.files_unchanged, files),
-        check("clients that left abruptly, seen as resets", counts.resets, aborting),
-        check("clients that left properly, seen as ended", counts.ended, remaining),
+        check("files received back, each compared byte by byte", result.files_unchanged, files),
+        check("clients that aborted, seen as resets", counts.resets, aborting),
+        check("clients that closed gracefully, seen as ended", counts.ended, remaining),
         check("server: peers accepted", server.accepted, clients),
-        check("server: told connected", server.connected, clients),
-        check("server: told disconnected, once each", server.disconnected, clients),
-        check("clients: told disconnected, once each", client.disconnected, clients),
-        check("server: files that got across, either way", server.transfers, 2 * files),
-        check("files that did not", server.transfers_failed + client.transfers_failed, 0),
+        check("server: calls to connected", server.connected, clients),
+        check("server: calls to disconnected, one per connection", server.disconnected, clients),
+        check("clients: calls to disconnected, one per connection", client.disconnected, clients),
+        check("server: files transferred, in both directions", server.transfers, 2 * files),
+        check("transfers that failed", server.transfers_failed + client.transfers_failed, 0),
         check(
             "server: operations completed, of all submitted",
             server.operations_completed,

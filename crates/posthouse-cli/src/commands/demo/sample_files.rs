@@ -1,4 +1,4 @@
-//! The files that the demonstration sends and gets, in a temporary directory.
+//! The files that the demonstration transfers, in a temporary directory.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::{FILE_BYTES, FILES};
 use crate::failure::{CommandResult, Failure};
 use crate::pattern;
 
-/// The directories that clients send from, the server receives into, and clients get into. Dropping
-/// them removes all files.
+/// The directory that clients send from, the one that the server receives into, and the one for the
+/// files that clients get back. Dropping this removes all files.
 pub(crate) struct SampleFiles {
     pub(super) outbox: Directory,
     pub(super) inbox: Directory,
@@ -21,12 +21,12 @@ pub(crate) struct SampleFiles {
 }
 
 impl SampleFiles {
-    /// Makes the directories, and the files to send.
+    /// Creates the directories and the files to send.
     pub(super) fn make() -> CommandResult<Self> {
         let failed = |at: &Path, error| {
             let shown = at.display();
             Failure::runtime(format!(
-                "cannot make the files of the demonstration in {shown}: {error}"
+                "cannot create the files of the demonstration in {shown}: {error}"
             ))
         };
         let top = tempfile::Builder::new().prefix("posthouse-demo-").tempdir();
@@ -35,7 +35,7 @@ impl SampleFiles {
         Ok(Self { outbox, inbox, back, top })
     }
 
-    /// The number of files that came back unchanged.
+    /// Counts the files that were received back unchanged.
     pub(super) fn count_unchanged(&self) -> u64 {
         let is_unchanged = |client: &u32| {
             let returned = fs::read(self.top.path().join("back").join(name(*client)));
@@ -56,7 +56,7 @@ fn fill(top: &Path) -> std::io::Result<[Directory; 3]> {
     Ok([open("outbox")?, open("inbox")?, open("back")?])
 }
 
-/// The name of a client's file.
+/// Returns the name of a client's file.
 pub(super) fn name(client: u32) -> String {
     format!("client-{client}.bin")
 }

@@ -11,7 +11,8 @@ use super::demo_counts::DemoCounts;
 use super::kind;
 use crate::monitor::Monitor;
 
-/// Echoes messages, answers requests, adds clients to groups, receives and sends files.
+/// The handler of the server: it echoes messages, answers requests, adds clients to groups, and
+/// receives and sends files.
 pub(crate) struct DemoServer {
     pub(super) counts: Arc<Monitor<DemoCounts>>,
     pub(super) inbox: Directory,
@@ -69,7 +70,8 @@ impl Handler for DemoServer {
             match why.kind() {
                 DisconnectKind::Reset => counts.resets += 1,
                 DisconnectKind::Ended => counts.ended += 1,
-                _ => counts.add_error(format!("a client's end surprised the server: {why}")),
+                _ => counts
+                    .add_error(format!("the server saw an unexpected end of a connection: {why}")),
             }
         });
     }
@@ -78,7 +80,7 @@ impl Handler for DemoServer {
 impl DemoServer {
     fn on_unknown_kind(&self, what: &str, kind: u8) {
         self.counts.change(|counts| {
-            counts.add_error(format!("the server got a {what} of kind {kind}"));
+            counts.add_error(format!("the server got a {what} of the unknown kind {kind}"));
         });
     }
 }

@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::echo::Echo;
 
-/// Every backend, in the order of preference, with the system that it is for.
+/// All backends in the order of preference, each with its system.
 const BACKENDS: [(&str, &str); 3] =
     [("iocp", "windows"), ("uring", "linux"), ("readiness", "linux")];
 const LAYOUTS: [&str; 2] = ["pinned", "shared"];
 
-/// The time for a round trip over loopback, far more than it takes.
+/// The timeout of a round trip over loopback, far more than it takes.
 const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
@@ -24,7 +24,7 @@ pub(super) struct Backends {
     auto: Option<AutoChoice>,
     auto_error: Option<String>,
     tried: Vec<BackendTest>,
-    /// Backends for another system.
+    /// The backends for other systems.
     absent: Vec<&'static str>,
 }
 
@@ -69,7 +69,7 @@ impl Backends {
         backends
     }
 
-    /// The choice of `auto`, or the reason why there is none.
+    /// Returns the choice of `auto`, or the reason why there is none.
     pub(super) fn auto(&self) -> Result<&AutoChoice, &str> {
         self.auto.as_ref().ok_or(self.auto_error.as_deref().unwrap_or_default())
     }
@@ -81,10 +81,10 @@ impl fmt::Display for Backends {
             Ok(AutoChoice { backend, layout, reason }) => {
                 writeln!(f, "  auto takes {backend}, {layout}: {reason}")?;
             }
-            Err(why) => writeln!(f, "  auto finds none: {why}")?,
+            Err(why) => writeln!(f, "  auto finds no backend: {why}")?,
         }
         for BackendTest { backend, layout, error, .. } in &self.tried {
-            let found = error.as_deref().unwrap_or("works: echoed over loopback");
+            let found = error.as_deref().unwrap_or("works, tested over loopback");
             writeln!(f, "  {backend:<14} {layout:<10} {found}")?;
         }
         for backend in &self.absent {
@@ -120,11 +120,11 @@ fn round_trip(options: &EndpointOptions) -> Result<AutoChoice, String> {
 
 fn echo(endpoint: &Endpoint<Echo>) -> Result<(), String> {
     let address = endpoint.addresses()[0].socket_addr();
-    let failed = |error: std::io::Error| format!("it starts, but echoes nothing: {error}");
+    let failed = |error: std::io::Error| format!("it starts but does not echo: {error}");
     let mut stream = TcpStream::connect_timeout(&address, ROUND_TRIP_TIMEOUT).map_err(failed)?;
     stream.set_read_timeout(Some(ROUND_TRIP_TIMEOUT)).map_err(failed)?;
     let (sent, mut received) = (*b"posthouse", [0; 9]);
     stream.write_all(&sent).map_err(failed)?;
     stream.read_exact(&mut received).map_err(failed)?;
-    if received == sent { Ok(()) } else { Err("it starts, but echoes wrongly".into()) }
+    if received == sent { Ok(()) } else { Err("it starts but echoes other bytes".into()) }
 }

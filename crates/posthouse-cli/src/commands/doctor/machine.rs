@@ -1,4 +1,4 @@
-//! This machine and its limits: a file for each system.
+//! This machine and its limits, with one file for each system.
 
 #[cfg(not(windows))]
 mod linux;
@@ -27,5 +27,5 @@ fn finding(
 }
 
 fn unknown(what: &'static str) -> Finding {
-    finding(what, "not told by this system", Verdict::Unknown, "")
+    finding(what, "not reported by this system", Verdict::Unknown, "")
 }

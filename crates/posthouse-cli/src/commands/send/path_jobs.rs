@@ -4,24 +4,24 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::tree::{self, Root, SendPath, TreeEntry};
-use crate::term::terminal::Terminal;
 use crate::transfer_client::{JobSource, NextJob, TransferReport};
 
-/// The files beneath the paths: of each only its root and its path there are held.
+/// The files beneath the paths. For each file, only its root and its path beneath the root are
+/// held.
 pub(super) struct PathJobs {
     roots: Vec<Root>,
     files: std::vec::IntoIter<(usize, Box<str>)>,
 }
 
 impl PathJobs {
-    /// Walks all paths. Entries that are skipped or cannot be sent are added to the report.
+    /// Walks all paths. Adds the entries that are skipped or cannot be sent to the report.
     pub(super) fn find(
         paths: &[PathBuf],
         sent_as: Option<&str>,
         report: &mut TransferReport,
-        terminal: &Terminal,
     ) -> Self {
-        let (mut roots, mut files) = (Vec::new(), Vec::new());
+        let mut roots = Vec::new();
+        let mut files = Vec::new();
         for path in paths {
             match SendPath::open(path, sent_as) {
                 Ok(SendPath::File(root, file)) => {
@@ -30,38 +30,33 @@ impl PathJobs {
                     roots.push(root);
                 }
                 Ok(SendPath::Directory(root, top)) => {
-                    walk(&top, report, terminal, |path| files.push((roots.len(), path)));
+                    walk(&top, report, |path| files.push((roots.len(), path)));
                     roots.push(root);
                 }
-                Err(why) => fail(path, &why, report, terminal),
+                Err(why) => fail(path, &why, report),
             }
         }
         Self { roots, files: files.into_iter() }
     }
 }
 
-fn walk(
-    top: &Path,
-    report: &mut TransferReport,
-    terminal: &Terminal,
-    mut each: impl FnMut(Box<str>),
-) {
+fn walk(top: &Path, report: &mut TransferReport, mut each: impl FnMut(Box<str>)) {
     tree::walk(top, &mut |entry| match entry {
         TreeEntry::File(file) => {
             report.expect_file(file.bytes);
             each(file.path.into());
         }
-        TreeEntry::Skipped(path, why) => report.skipped(terminal, &tree::shown(path), why),
+        TreeEntry::Skipped(path, why) => report.skipped(&tree::shown(path), why),
         TreeEntry::EmptyDirectory(path) => {
-            report.skipped(terminal, &tree::shown(path), "an empty directory");
+            report.skipped(&tree::shown(path), "an empty directory");
         }
-        TreeEntry::Unsendable(path, why) => fail(path, &why, report, terminal),
+        TreeEntry::Unsendable(path, why) => fail(path, &why, report),
     });
 }
 
-fn fail(path: &Path, why: &str, report: &mut TransferReport, terminal: &Terminal) {
+fn fail(path: &Path, why: &str, report: &mut TransferReport) {
     report.expect_file(0);
-    report.failed(terminal, &tree::shown(path), None, why);
+    report.failed(&tree::shown(path), why);
 }
 
 impl JobSource for PathJobs {

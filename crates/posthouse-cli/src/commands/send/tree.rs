@@ -1,4 +1,4 @@
-//! A path on the command line, and the files beneath it.
+//! The files beneath a path on the command line.
 
 use std::ffi::OsStr;
 use std::fs::{self, FileType, Metadata};
@@ -15,13 +15,13 @@ pub(super) struct Root {
     names: Names,
 }
 
-/// The names of the files beneath a root on the server.
+/// The names on the server of the files beneath a root.
 enum Names {
-    /// Their paths beneath the root.
+    /// The names are the paths beneath the root.
     Unchanged,
-    /// Their paths beneath this directory.
+    /// The names are this directory followed by the paths beneath the root.
     Under(String),
-    /// This name, for the only file.
+    /// The only file has this name.
     Only(String),
 }
 
@@ -59,11 +59,11 @@ impl FoundFile {
 }
 
 impl SendPath {
-    /// Opens a path. A link is followed: a user who names one means its destination.
+    /// Opens a path. A link is followed, because a user who names a link means its destination.
     ///
     /// # Errors
     ///
-    /// The reason why it cannot be sent.
+    /// The reason why the path cannot be sent.
     pub(super) fn open(path: &Path, sent_as: Option<&str>) -> Result<Self, String> {
         let found = fs::metadata(path).map_err(|error| error.to_string())?;
         let sent_as = sent_as.map(|name| name.replace(MAIN_SEPARATOR, "/"));
@@ -82,7 +82,7 @@ impl SendPath {
                 kind_name(found.file_type())
             ));
         }
-        // The directory beneath which the file is opened follows no link.
+        // The file will be opened beneath a directory, without following links.
         let link = fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink());
         let real = if link { fs::canonicalize(path) } else { Ok(path.to_owned()) };
         let real = real.map_err(|error| error.to_string())?;
@@ -99,10 +99,10 @@ impl SendPath {
     }
 }
 
-/// The name that a directory gives to what is in it. `dir/.`, `.` and the like name what is in it
-/// and not itself, as they do for `cp -r`.
+/// Returns the name under which the entries of a directory are sent. `dir/.`, `.` and the like mean
+/// the entries without a name, as they do for `cp -r`.
 fn own_name(path: &Path) -> Option<&OsStr> {
-    // The parts that `Path` gives do not tell `dir/.` from `dir`.
+    // `Path::components` does not distinguish `dir/.` from `dir`.
     let bytes = path.as_os_str().as_encoded_bytes();
     let mut parts = bytes.rsplit(|byte| std::path::is_separator(char::from(*byte)));
     match parts.find(|part| !part.is_empty()) {
@@ -117,13 +117,13 @@ fn open(path: &Path) -> Result<Directory, String> {
 
 fn text(name: &OsStr) -> Result<String, String> {
     let text = name.to_str().map(str::to_owned);
-    text.ok_or_else(|| "its name is not Unicode, and names are sent as UTF-8".to_owned())
+    text.ok_or_else(|| "the name is not valid Unicode".to_owned())
 }
 
 /// An entry beneath a directory, sent or not.
 pub(super) enum TreeEntry<'a> {
     File(FoundFile),
-    /// An entry that is left out on purpose: its path, and the reason.
+    /// An entry that is skipped on purpose: its path, and the reason.
     Skipped(&'a Path, &'static str),
     /// A directory without entries.
     EmptyDirectory(&'a Path),
@@ -131,21 +131,21 @@ pub(super) enum TreeEntry<'a> {
     Unsendable(&'a Path, String),
 }
 
-/// Walks everything beneath a directory, in the order of the names; no link is followed, and no
-/// other file system entered: what is mounted beneath may be `/proc`, or without end.
+/// Visits everything beneath a directory, in the order of the names. Links are not followed, and
+/// other file systems are not entered: one could be `/proc`, or be endless.
 pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
-    // The directories yet to be walked, the next one last. One at a time is read.
+    // The stack of the directories that are still to be walked. Only one is read at a time.
     let mut left = vec![String::new()];
     let file_system = fs::metadata(top).ok().as_ref().map(file_system);
     while let Some(inside) = left.pop() {
         let here = match inside.strip_suffix('/') {
-            // The path may be shown, so it has the separators of this system.
+            // The path may be shown, so it needs the separators of this system.
             Some(inside) => top.join(inside.split('/').collect::<PathBuf>()),
             None => top.to_owned(),
         };
         let there = fs::symlink_metadata(&here).ok().as_ref().map(self::file_system);
         if !inside.is_empty() && there.is_some() && there != file_system {
-            visit(TreeEntry::Skipped(&here, "another file system"));
+            visit(TreeEntry::Skipped(&here, "on another file system"));
             continue;
         }
         let mut entries = match entries(&here) {
@@ -184,19 +184,21 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
     }
 }
 
-/// The reason why an entry is left out on purpose.
+/// Returns the reason why an entry is skipped, if it is.
 fn skip_reason(name: &OsStr, kind: FileType) -> Option<&'static str> {
-    match (kind.is_dir(), kind.is_file()) {
-        (true, _) if *name == *PARTS_DIRECTORY => Some("where unfinished files are kept"),
-        (true, _) | (_, true) => None,
-        _ => Some(kind_name(kind)),
+    if kind.is_dir() {
+        (*name == *PARTS_DIRECTORY).then_some("the directory of unfinished files")
+    } else if kind.is_file() {
+        None
+    } else {
+        Some(kind_name(kind))
     }
 }
 
 fn visit_file(path: &Path, name: String, visit: &mut dyn FnMut(TreeEntry<'_>)) {
     match fs::symlink_metadata(path) {
         Ok(metadata) => visit(TreeEntry::File(FoundFile::new(name, &metadata))),
-        // It was removed meanwhile.
+        // The file was removed after the directory was read.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => visit(TreeEntry::Unsendable(path, error.to_string())),
     }
@@ -209,14 +211,14 @@ fn entries(directory: &Path) -> io::Result<Vec<(std::ffi::OsString, FileType)>> 
         .collect()
 }
 
-/// The number of the file system that something lies on.
+/// Returns the number of the file system of an entry.
 #[cfg(unix)]
 fn file_system(found: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::dev(found)
 }
 
-/// On Windows it need not be asked for: what is mounted in a directory lies behind a junction,
-/// which is a link, and no link is followed.
+/// Returns the same number for all entries. On Windows a directory of another file system is behind
+/// a junction, which is a link, and links are not followed.
 #[cfg(windows)]
 fn file_system(_: &Metadata) -> u64 {
     0
@@ -240,7 +242,7 @@ fn kind_name(kind: FileType) -> &'static str {
     if kind.is_symlink() { "a symbolic link or a junction" } else { "not a regular file" }
 }
 
-/// A path as a name in a report.
+/// Returns a path as a name for the report.
 pub(super) fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -261,7 +263,7 @@ mod tests {
         let mut skipped = false;
         walk(top, &mut |seen| match seen {
             TreeEntry::Skipped(path, why) if path == inside => {
-                assert_eq!(why, "another file system");
+                assert_eq!(why, "on another file system");
                 skipped = true;
             }
             TreeEntry::Skipped(path, _) => assert!(!path.starts_with(inside), "{}", path.display()),

@@ -1,4 +1,4 @@
-//! A directory that is scanned again and again: a file that appears in it is sent.
+//! The watch of a directory: it is scanned repeatedly, and each file that appears in it is sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[cfg(windows)]
@@ -12,7 +12,7 @@ use crate::transfer_client::{JobSource, NextJob};
 /// The time between two scans.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The files of a directory, as the last scan found them.
+/// The files of a directory in the state that the last scan found.
 pub(super) struct WatchedDirectory {
     root: Root,
     top: PathBuf,
@@ -23,13 +23,20 @@ pub(super) struct WatchedDirectory {
     next_scan_at: Instant,
 }
 
-/// A file, as the last scan found it.
+/// A file in the state that the last scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KnownFile {
     bytes: u64,
     modified: Option<SystemTime>,
-    /// True exactly when it was queued in this state, which two scans saw.
-    is_queued: bool,
+    state: FileState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileState {
+    /// The file may still be written.
+    Incomplete,
+    /// Two scans found the file with this size and time, and it was queued.
+    Queued,
 }
 
 impl WatchedDirectory {
@@ -44,11 +51,12 @@ impl WatchedDirectory {
         }
     }
 
-    /// Scans the directory: a file that is as the last scan found it is complete, and queued once.
+    /// Scans the directory. A file that has not changed since the last scan is complete, and is
+    /// queued once.
     fn scan(&mut self) {
         let mut before = std::mem::take(&mut self.files);
         let mut reported_before = std::mem::take(&mut self.reported);
-        let mut is_incomplete = false;
+        let mut unsendable = 0;
         let top = std::mem::take(&mut self.top);
         tree::walk(&top, &mut |entry| match entry {
             TreeEntry::File(file) => {
@@ -61,10 +69,10 @@ impl WatchedDirectory {
                 }
                 self.reported.insert(path.to_owned());
             }
-            // Files may appear in it later.
+            // Files may appear in the directory later.
             TreeEntry::EmptyDirectory(_) => {}
             TreeEntry::Unsendable(path, why) => {
-                is_incomplete = true;
+                unsendable += 1;
                 if !reported_before.remove(path) {
                     self.queue.push_back(NextJob::Failed(tree::shown(path), why));
                 }
@@ -72,8 +80,9 @@ impl WatchedDirectory {
             }
         });
         self.top = top;
-        if is_incomplete {
-            // Files of the last scan may still exist, and were sent.
+        if unsendable > 0 {
+            // An unreadable directory may still have files that were sent. They must not be sent
+            // again.
             self.files.append(&mut before);
         }
     }
@@ -81,21 +90,21 @@ impl WatchedDirectory {
     fn on_file(&mut self, top: &Path, file: FoundFile, last: Option<KnownFile>) {
         let FoundFile { path, bytes, modified } = file;
         let is_same = |last: &KnownFile| (last.bytes, last.modified) == (bytes, modified);
-        let is_complete = match last.filter(is_same) {
-            Some(last) if last.is_queued => true,
-            Some(_) if !is_being_written(&top.join(&path)) => {
+        let state = match last.filter(is_same).map(|last| last.state) {
+            Some(FileState::Queued) => FileState::Queued,
+            Some(FileState::Incomplete) if !is_being_written(&top.join(&path)) => {
                 self.queue.push_back(NextJob::Job(self.root.job(&path)));
-                true
+                FileState::Queued
             }
-            _ => false,
+            Some(FileState::Incomplete) | None => FileState::Incomplete,
         };
-        self.files.insert(path, KnownFile { bytes, modified, is_queued: is_complete });
+        self.files.insert(path, KnownFile { bytes, modified, state });
     }
 }
 
-/// Returns true if a writer has the file open. Checked on Windows, where the time of a file
-/// need not change before its last writer has closed it ("File Times" in Microsoft's
-/// documentation), and a size can be there long before its bytes.
+/// Returns true if a writer has the file open. On Windows the size of a file can be set long before
+/// its bytes are written, and its time need not change before its last writer has closed it ("File
+/// Times" in Microsoft's documentation).
 #[cfg(windows)]
 fn is_being_written(path: &Path) -> bool {
     use std::os::windows::fs::OpenOptionsExt as _;
@@ -104,7 +113,7 @@ fn is_being_written(path: &Path) -> bool {
 
     let share = FILE_SHARE_READ | FILE_SHARE_DELETE;
     let opened = fs::File::options().read(true).share_mode(share).open(path);
-    // Any other error is reported when the file is sent.
+    // Any other error will be reported when the file is sent.
     let code = opened.err().and_then(|error| error.raw_os_error());
     code.is_some_and(|code| code.cast_unsigned() == ERROR_SHARING_VIOLATION)
 }
@@ -124,8 +133,9 @@ impl JobSource for WatchedDirectory {
     }
 
     fn remaining(&self) -> usize {
-        let found_once = self.files.values().filter(|known| !known.is_queued).count();
-        found_once + self.queue.iter().filter(|next| matches!(next, NextJob::Job(_))).count()
+        let is_incomplete = |known: &&KnownFile| known.state == FileState::Incomplete;
+        let incomplete = self.files.values().filter(is_incomplete).count();
+        incomplete + self.queue.iter().filter(|next| matches!(next, NextJob::Job(_))).count()
     }
 }
 
@@ -136,7 +146,7 @@ mod tests {
     use super::*;
     use crate::commands::send::tree::SendPath;
 
-    /// An empty directory, watched.
+    /// Returns an empty directory and its watch.
     fn watched() -> (tempfile::TempDir, WatchedDirectory) {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path().to_owned();
@@ -146,7 +156,7 @@ mod tests {
         (directory, WatchedDirectory::new(root, top))
     }
 
-    /// The names that are queued at this time.
+    /// Returns the names that are queued at this time.
     fn queued_names(watch: &mut WatchedDirectory, now: Instant) -> Vec<String> {
         let mut names = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! The one line with which a server announces its addresses and how to use them.
+//! The line with which a server announces its addresses and how to use them.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,6 +6,7 @@ use std::path::{self, Path};
 
 use posthouse::{Address, Framing};
 
+use crate::bind_policy::Access;
 use crate::term::hints;
 use posthouse::Escaped;
 
@@ -13,18 +14,46 @@ pub(super) struct Announcement<'a> {
     pub(super) addresses: Vec<Address>,
     /// The framing on each address.
     pub(super) framings: Vec<&'a Framing>,
-    pub(super) keyed: bool,
-    pub(super) dir: Option<&'a Path>,
-    pub(super) read_only: bool,
+    pub(super) access: Access,
+    pub(super) service: Service<'a>,
+}
+
+/// The service that a server offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service<'a> {
+    Echo,
+    /// Peers can send files into this directory, and may be allowed to get files from it.
+    Uploads(&'a Path),
+    /// Peers can only get files from this directory.
+    DownloadsOnly(&'a Path),
 }
 
 impl Announcement<'_> {
     pub(super) fn line(&self) -> String {
         let Some(first) = self.addresses.first() else { return String::new() };
         let first = first.socket_addr();
-        match self.dir {
-            Some(dir) => self.files(dir, first),
-            None => self.echo(reachable(first)),
+        match self.service {
+            Service::Echo => self.echo(reachable(first)),
+            Service::Uploads(dir) => {
+                let dir = absolute(dir);
+                let listed = self.listed();
+                let machine = client_machine(first);
+                let server = self.client_arguments(first);
+                format!(
+                    "serving {dir} on {listed}; to send files from {machine} machine: \
+                     posthouse send {server} PATH...\n"
+                )
+            }
+            Service::DownloadsOnly(dir) => {
+                let dir = absolute(dir);
+                let listed = self.listed();
+                let machine = client_machine(first);
+                let server = self.client_arguments(first);
+                format!(
+                    "serving {dir} read-only on {listed}; to get files from {machine} machine: \
+                     posthouse get {server} NAME...\n"
+                )
+            }
         }
     }
 
@@ -33,7 +62,7 @@ impl Announcement<'_> {
         listed.join(" and ")
     }
 
-    /// The addresses with their framings; a framing that all of them have is named once.
+    /// Returns the addresses with their framings. A framing that all addresses share is named once.
     fn listed_with_framings(&self) -> String {
         if let [framing, rest @ ..] = &self.framings[..]
             && rest.iter().all(|other| other == framing)
@@ -46,41 +75,26 @@ impl Announcement<'_> {
         listed.join(" and ")
     }
 
-    fn files(&self, dir: &Path, first: SocketAddr) -> String {
-        let listed = self.listed();
-        let path = match cfg!(windows) {
-            // The canonical path has a form that few programs accept: `\\?\C:\inbox`.
-            true => path::absolute(dir),
-            false => fs::canonicalize(dir),
+    /// Returns the arguments with which a client reaches the server.
+    fn client_arguments(&self, first: SocketAddr) -> String {
+        let address = if first.ip().is_unspecified() {
+            format!("HOST:{}", first.port())
+        } else {
+            first.to_string()
         };
-        // If the directory is gone already the path from the command line has to do.
-        let path = path.unwrap_or_else(|_| dir.to_owned());
-        let path = Escaped(path.as_path());
-        let (from, host) = match first.ip() {
-            ip if ip.to_canonical().is_loopback() => ("this", first.to_string()),
-            ip if ip.is_unspecified() => ("any", format!("HOST:{}", first.port())),
-            _ => ("any", first.to_string()),
-        };
-        let key = if self.keyed { " --key-file FILE" } else { "" };
-        match self.read_only {
-            false => format!(
-                "files into {path} on {listed}; from {from} machine: \
-                 posthouse send {host}{key} PATH...\n"
-            ),
-            true => format!(
-                "files from {path} on {listed}; from {from} machine: \
-                 posthouse get {host}{key} NAME...\n"
-            ),
+        match self.access {
+            Access::Key => format!("{address} --key-file FILE"),
+            Access::Open | Access::LoopbackOnly => address,
         }
     }
 
     fn echo(&self, from_here: SocketAddr) -> String {
         let how = match self.framings[0] {
-            Framing::Native if self.keyed => {
+            Framing::Native if self.access == Access::Key => {
                 format!("posthouse bench {from_here} --key-file FILE")
             }
             Framing::Native => format!("posthouse bench {from_here}"),
-            // Windows has no such program.
+            // Windows does not have `nc`.
             Framing::Lines | Framing::Raw if cfg!(not(windows)) => {
                 format!("nc {} {}", from_here.ip(), from_here.port())
             }
@@ -93,7 +107,25 @@ impl Announcement<'_> {
     }
 }
 
-/// The address to connect to from this machine, with a loopback address for a wildcard.
+/// Returns which machines can be clients: this one, or any.
+fn client_machine(listening: SocketAddr) -> &'static str {
+    if listening.ip().to_canonical().is_loopback() { "this" } else { "any" }
+}
+
+/// Returns the absolute path of a directory, safe on a terminal.
+fn absolute(dir: &Path) -> String {
+    let path = if cfg!(windows) {
+        // The canonical path has a form that few programs accept: `\\?\C:\inbox`.
+        path::absolute(dir)
+    } else {
+        fs::canonicalize(dir)
+    };
+    // If the directory does not exist any more, the path from the command line is shown.
+    let path = path.unwrap_or_else(|_| dir.to_owned());
+    Escaped(path.as_path()).to_string()
+}
+
+/// Returns the address to connect to from this machine: a wildcard becomes a loopback address.
 fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         ip if !ip.is_unspecified() => ip,
@@ -107,37 +139,39 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
-    fn announced(listeners: &[(&str, &str)], keyed: bool) -> String {
+    fn announced(listeners: &[(&str, &str)], access: Access) -> String {
         let addresses = listeners.iter().map(|(address, _)| address.parse().unwrap()).collect();
         let framings: Vec<Framing> =
             listeners.iter().map(|(_, framing)| framing.parse().unwrap()).collect();
         let framings = framings.iter().collect();
-        Announcement { addresses, framings, keyed, dir: None, read_only: false }.line()
+        Announcement { addresses, framings, access, service: Service::Echo }.line()
     }
 
     #[test]
     fn the_announcement_is_one_line_with_every_address_and_a_command_that_works() {
+        let open = Access::Open;
         assert_eq!(
-            announced(&[("127.0.0.1:9990", "native"), ("[::1]:9990", "native")], false),
+            announced(&[("127.0.0.1:9990", "native"), ("[::1]:9990", "native")], open),
             "listening on 127.0.0.1:9990 and [::1]:9990 (native framing); \
              try: posthouse bench 127.0.0.1:9990\n"
         );
         assert_eq!(
-            announced(&[("127.0.0.1:9990", "native"), ("[::1]:9991", "lines")], false),
+            announced(&[("127.0.0.1:9990", "native"), ("[::1]:9991", "lines")], open),
             "listening on 127.0.0.1:9990 (native framing) and [::1]:9991 (lines framing); \
              try: posthouse bench 127.0.0.1:9990\n"
         );
-        let (in_lines, in_raw) = match cfg!(windows) {
-            true => ("[::1]:7 --framing \"lines\"", "[::1]:7 --framing \"raw\""),
-            false => ("nc ::1 7", "nc ::1 7"),
+        let [in_lines, in_raw] = if cfg!(windows) {
+            ["[::1]:7 --framing \"lines\"", "[::1]:7 --framing \"raw\""]
+        } else {
+            ["nc ::1 7", "nc ::1 7"]
         };
-        for (address, framing, keyed, command) in [
-            ("0.0.0.0:7", "native", true, "posthouse bench 127.0.0.1:7 --key-file FILE"),
-            ("[::]:7", "lines", false, in_lines),
-            ("[::1]:7", "raw", false, in_raw),
-            ("10.0.0.1:7", "delimiter:\\r\\n", false, &*hints::quoted("delimiter:\\r\\n")),
+        for (address, framing, access, command) in [
+            ("0.0.0.0:7", "native", Access::Key, "posthouse bench 127.0.0.1:7 --key-file FILE"),
+            ("[::]:7", "lines", open, in_lines),
+            ("[::1]:7", "raw", open, in_raw),
+            ("10.0.0.1:7", "delimiter:\\r\\n", open, &*hints::quoted("delimiter:\\r\\n")),
         ] {
-            let line = announced(&[(address, framing)], keyed);
+            let line = announced(&[(address, framing)], access);
             assert!(line.ends_with(&format!("{command}\n")), "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");
         }
@@ -145,21 +179,25 @@ mod tests {
 
     #[test]
     fn the_announcement_of_a_directory_says_from_where_and_how_to_send_into_it() {
-        for (address, keyed, read_only, how) in [
-            ("0.0.0.0:7", false, false, "any machine: posthouse send HOST:7 PATH..."),
-            ("[::]:7", true, false, "any machine: posthouse send HOST:7 --key-file FILE PATH..."),
-            ("10.0.0.1:7", false, false, "any machine: posthouse send 10.0.0.1:7 PATH..."),
-            ("[::1]:7", false, false, "this machine: posthouse send [::1]:7 PATH..."),
-            ("127.0.0.1:7", false, true, "this machine: posthouse get 127.0.0.1:7 NAME..."),
+        let dir = Path::new(if cfg!(windows) { "C:\\no\\such" } else { "/no/such" });
+        let (uploads, downloads) = (Service::Uploads(dir), Service::DownloadsOnly(dir));
+        let (key, open) = (Access::Key, Access::Open);
+        for (address, access, service, how) in [
+            ("0.0.0.0:7", open, uploads, "any machine: posthouse send HOST:7 PATH..."),
+            ("[::]:7", key, uploads, "any machine: posthouse send HOST:7 --key-file FILE PATH..."),
+            ("10.0.0.1:7", open, uploads, "any machine: posthouse send 10.0.0.1:7 PATH..."),
+            ("[::1]:7", open, uploads, "this machine: posthouse send [::1]:7 PATH..."),
+            ("127.0.0.1:7", open, downloads, "this machine: posthouse get 127.0.0.1:7 NAME..."),
         ] {
             let addresses: Vec<Address> = vec![address.parse().unwrap()];
-            let dir = Path::new(if cfg!(windows) { "C:\\no\\such" } else { "/no/such" });
             let framings = vec![&Framing::Native];
-            let announced = Announcement { addresses, framings, keyed, dir: Some(dir), read_only };
-            let line = announced.line();
+            let line = Announcement { addresses, framings, access, service }.line();
             let dir = dir.display();
-            let way = if read_only { "from" } else { "into" };
-            assert_eq!(line, format!("files {way} {dir} on {address}; from {how}\n"));
+            let (how_served, verb) =
+                if service == downloads { (" read-only", "get") } else { ("", "send") };
+            let expected =
+                format!("serving {dir}{how_served} on {address}; to {verb} files from {how}\n");
+            assert_eq!(line, expected);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The handler of a server with a directory: it receives files into it and sends files from it.
+//! The handler of a server with a directory: it receives and sends the files of the directory.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use posthouse::{
@@ -9,6 +9,7 @@ use posthouse::{
     OfferResponder, Peer, Reject, Responder, Source, TransferError, TransferErrorKind,
 };
 
+use super::announcement::Service;
 use super::line_writer::LineSender;
 use crate::failure::{CommandResult, Failure};
 use crate::settings::ListenSettings;
@@ -16,46 +17,67 @@ use crate::term::hints;
 use crate::term::units::{self, ByteSize};
 use posthouse::Escaped;
 
-/// The directory to serve, and what peers may do with it: flags of `serve`.
+/// The flags of `serve` for its directory: which one, and the rights of peers.
 #[derive(Debug, Args)]
 pub(super) struct DirectoryFlags {
-    /// The directory that files go into and come from; it must be there
+    /// The directory to serve; it must exist
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// What may lie in the directory, everything in it counted: bytes, or with K, M, G or T
-    /// (powers of 1024). A file that would be too much is refused before anything is written
+    /// The maximum size of all files in the directory: bytes, or a number with K, M, G or T (powers
+    /// of 1024). A file that would exceed it is rejected before anything is written
     #[arg(long, value_name = "SIZE", requires = "dir", value_parser = units::parse_bytes)]
     max_bytes: Option<u64>,
-    /// How many files may lie in the directory
+    /// The maximum number of files in the directory
     #[arg(long, value_name = "N", requires = "dir")]
     max_files: Option<u64>,
-    /// Give files and take none
+    /// Allow downloads and listings only; no uploads
     #[arg(long, requires = "dir", conflicts_with_all = ["max_bytes", "max_files"])]
     read_only: bool,
-    /// Take files and give none, nor tell what there is
+    /// Accept uploads only; no downloads, no listings
     #[arg(long, requires = "dir", conflicts_with = "read_only")]
     drop_only: bool,
 }
 
-/// Receives and sends files; echoes every message.
+/// The handler: it receives and sends files, and echoes every message.
 #[derive(Clone)]
 pub(super) struct FileServer {
     directory: Directory,
-    allows_uploads: bool,
-    allows_downloads: bool,
+    rights: Rights,
     lines: LineSender,
 }
 
+/// The operations that a server allows its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    /// Uploads, downloads and listings.
+    All,
+    /// Downloads and listings: `--read-only`.
+    ReadOnly,
+    /// Uploads: `--drop-only`.
+    DropOnly,
+}
+
 impl DirectoryFlags {
-    pub(super) fn dir(&self) -> Option<&Path> {
-        self.dir.as_deref()
+    /// Returns the service that these flags describe.
+    pub(super) fn service(&self) -> Service<'_> {
+        match (&self.dir, self.rights()) {
+            (None, _) => Service::Echo,
+            (Some(dir), Rights::ReadOnly) => Service::DownloadsOnly(dir),
+            (Some(dir), Rights::All | Rights::DropOnly) => Service::Uploads(dir),
+        }
     }
 
-    pub(super) fn is_read_only(&self) -> bool {
-        self.read_only
+    fn rights(&self) -> Rights {
+        if self.read_only {
+            Rights::ReadOnly
+        } else if self.drop_only {
+            Rights::DropOnly
+        } else {
+            Rights::All
+        }
     }
 
-    /// Opens the directory. Returns `None` if the command line names none.
+    /// Opens the directory. Returns `None` if the command line does not name one.
     pub(super) fn open(
         &self,
         listeners: &[ListenSettings],
@@ -65,8 +87,8 @@ impl DirectoryFlags {
         let foreign = listeners.iter().find(|listener| listener.framing != Framing::Native);
         if let Some(ListenSettings { address, framing, .. }) = foreign {
             return Err(Failure::usage(format!(
-                "--dir needs the native framing, and on {address} {framing} has no place for \
-                 files; leave out the framing or --dir"
+                "--dir requires the native framing, but {address} has the framing {framing}; \
+                 leave out the framing or --dir"
             )));
         }
         let shown = Escaped(dir.as_path());
@@ -74,24 +96,19 @@ impl DirectoryFlags {
             Failure::usage(match error.kind() {
                 ErrorKind::NotFound => {
                     let make = hints::make_directory(shown);
-                    format!("--dir {shown}: there is no such directory; make it: {make}")
+                    format!("--dir {shown}: no such directory; create it: {make}")
                 }
-                _ => format!("{error}; --dir needs a directory that may be opened"),
+                _ => format!("--dir: {error}"),
             })
         })?;
         if self.max_bytes.is_some() || self.max_files.is_some() {
             let bytes = self.max_bytes.unwrap_or(u64::MAX);
             let limited = directory.with_quota(bytes, self.max_files.unwrap_or(u64::MAX));
             directory = limited.map_err(|error| {
-                Failure::usage(format!("cannot count what lies in --dir {shown}: {error}"))
+                Failure::usage(format!("cannot count the files in --dir {shown}: {error}"))
             })?;
         }
-        Ok(Some(FileServer {
-            directory,
-            allows_uploads: !self.read_only,
-            allows_downloads: !self.drop_only,
-            lines: lines.clone(),
-        }))
+        Ok(Some(FileServer { directory, rights: self.rights(), lines: lines.clone() }))
     }
 }
 
@@ -119,9 +136,9 @@ impl Handler for FileServer {
         _: &Offer<'_>,
         _: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
-        match self.allows_uploads {
-            true => Ok(Some(Destination::new(&self.directory))),
-            false => Err("this server gives files and takes none".into()),
+        match self.rights {
+            Rights::All | Rights::DropOnly => Ok(Some(Destination::new(&self.directory))),
+            Rights::ReadOnly => Err("this server accepts no uploads".into()),
         }
     }
 
@@ -146,41 +163,47 @@ impl Handler for FileServer {
 impl FileServer {
     /// Returns the directory if peers may get files from it.
     fn readable(&self) -> Result<&Directory, Reject> {
-        match self.allows_downloads {
-            true => Ok(&self.directory),
-            false => Err("this server takes files and gives none".into()),
+        match self.rights {
+            Rights::All | Rights::ReadOnly => Ok(&self.directory),
+            Rights::DropOnly => Err("this server offers no downloads and no listings".into()),
         }
     }
 }
 
-/// The line of a file that was transferred. A name that a terminal would obey was rejected before.
+/// Returns the line of a file that was transferred. A name that is unsafe on a terminal was
+/// rejected before.
 fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let progress = transfer.handle();
-    let (name, size) = (transfer.name(), progress.transferred_bytes());
-    let already = if size > 0 && progress.resumed_from() == size { "there already, " } else { "" };
-    match transfer.is_incoming() {
-        true => format!("received {name} ({}, {already}from {who})", ByteSize(size)),
-        false => format!("sent {name} ({}, {already}to {who})", ByteSize(size)),
+    let name = transfer.name();
+    let bytes = progress.transferred_bytes();
+    let already =
+        if bytes > 0 && progress.resumed_from() == bytes { "already there, " } else { "" };
+    let size = ByteSize(bytes);
+    if transfer.is_incoming() {
+        format!("received {name} ({size}, {already}from {who})")
+    } else {
+        format!("sent {name} ({size}, {already}to {who})")
     }
 }
 
-/// The line of a file that could not be transferred.
+/// Returns the line of a file that could not be transferred.
 fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
     let progress = transfer.handle();
-    let (verb, preposition) = match transfer.is_incoming() {
-        true => ("received", "from"),
-        false => ("sent", "to"),
-    };
     let name = transfer.name();
+    let start = if transfer.is_incoming() {
+        format!("not received: {name} (from {who})")
+    } else {
+        format!("not sent: {name} (to {who})")
+    };
     let what = match (error.kind(), progress.size()) {
         (TransferErrorKind::Disconnected, Some(size)) => {
             let moved = ByteSize(progress.transferred_bytes());
             format!(
-                "{error}; {moved} of {} are there, and the next attempt goes on",
+                "{error}; {moved} of {} transferred, and the next attempt resumes there",
                 ByteSize(size)
             )
         }
         _ => error.to_string(),
     };
-    format!("not {verb}: {name} ({preposition} {who}): {what}")
+    format!("{start}: {what}")
 }

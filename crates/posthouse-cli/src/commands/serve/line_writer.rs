@@ -1,5 +1,5 @@
-//! The lines about files that a server prints, written by a thread of its own: a terminal or a pipe
-//! that accepts no output must not block an I/O worker.
+//! The writer of the lines that a server prints about files. It has a thread of its own, because a
+//! terminal or a pipe that accepts no output must not block an I/O worker.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{CommandResult, Failure};
 
-/// The capacity of the queue, about 100 bytes a line. Lines beyond it are dropped and counted.
+/// The capacity of the queue in lines of about 100 bytes. Lines beyond it are dropped and counted.
 const MAX_QUEUED_LINES: usize = 4096;
-/// The number of failures that are printed in a period; a peer causes them as fast as it likes.
+/// The maximum number of failures that are printed in a period. A peer can cause any number.
 const MAX_FAILURES: u64 = 50;
 const FAILURE_PERIOD: Duration = Duration::from_secs(10);
-/// The time that `finish` waits for the last lines to be written.
+/// The maximum time that `finish` waits for the last lines.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The sending side, for any thread. It never waits.
+/// The sending side of the queue. Any thread can have one, and it never waits.
 #[derive(Clone, Debug)]
 pub(super) struct LineSender {
     queue: SyncSender<Line>,
     dropped: Arc<AtomicU64>,
 }
 
-/// The writing side.
+/// The writing side of the queue.
 #[derive(Debug)]
 pub(super) struct LineWriter {
     queue: Receiver<Line>,
@@ -36,7 +36,7 @@ pub(super) struct LineWriter {
 enum Line {
     Done(String),
     Failed(String),
-    /// The last one: the sender gets an answer when all lines before it are written.
+    /// The end of the queue. The sender gets an answer when all lines before it are written.
     End(SyncSender<()>),
 }
 
@@ -68,7 +68,7 @@ impl LineSender {
     pub(super) fn finish(&self) {
         let (written_sender, written) = sync_channel(1);
         if self.queue.try_send(Line::End(written_sender)).is_ok() {
-            // After a timeout the lines are lost: the program ends.
+            // After the timeout the lines are lost, because the program ends.
             let _ = written.recv_timeout(FINISH_TIMEOUT);
         }
     }
@@ -84,13 +84,13 @@ impl LineWriter {
             .map_err(|error| Failure::runtime(format!("cannot start the line writer: {error}")))
     }
 
-    /// Writes lines until the end. If stdout or stderr is closed its lines are lost.
+    /// Writes lines until the end. If stdout or stderr is closed, its lines are lost.
     fn write_to(self, mut out: impl Write, mut err: impl Write) {
         let mut failures = FailureLimiter::new();
         while let Ok(line) = self.queue.recv() {
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                let _ = writeln!(err, "{dropped} lines are left out: nobody read them in time");
+                let _ = writeln!(err, "{dropped} lines were dropped: stdout or stderr was blocked");
             }
             match line {
                 Line::Done(line) => {
@@ -114,7 +114,7 @@ impl LineWriter {
     }
 }
 
-/// A limit on the failures of a period; those beyond it are only counted.
+/// A limit on the failures that are printed in a period. Those beyond it are only counted.
 struct FailureLimiter {
     period_end: Option<Instant>,
     in_period: u64,
@@ -135,17 +135,18 @@ impl FailureLimiter {
             self.in_period = 0;
         }
         self.in_period += 1;
-        match self.in_period <= MAX_FAILURES {
-            true => lines.push(line),
-            false => self.suppressed += 1,
+        if self.in_period <= MAX_FAILURES {
+            lines.push(line);
+        } else {
+            self.suppressed += 1;
         }
         lines
     }
 
-    /// Returns the line about the failures that were only counted.
+    /// Returns the line with the number of failures that were only counted.
     fn take_suppressed(&mut self) -> Option<String> {
         let suppressed = std::mem::take(&mut self.suppressed);
-        (suppressed > 0).then(|| format!("{suppressed} more files did not get across"))
+        (suppressed > 0).then(|| format!("{suppressed} more transfers failed"))
     }
 }
 
@@ -165,11 +166,11 @@ mod tests {
         }
         assert_eq!(lines.len() as u64, MAX_FAILURES);
         let next = failures.admit("later".into(), start + FAILURE_PERIOD);
-        assert_eq!(next, ["950 more files did not get across", "later"]);
+        assert_eq!(next, ["950 more transfers failed", "later"]);
         assert_eq!(failures.take_suppressed(), None);
     }
 
-    /// A writer that keeps its bytes for the test.
+    /// A writer that keeps its bytes for a test.
     #[derive(Clone, Default)]
     struct KeptBytes(Arc<Mutex<Vec<u8>>>);
 

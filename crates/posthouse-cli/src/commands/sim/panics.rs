@@ -1,4 +1,4 @@
-//! Panics, catch and described in one line.
+//! The capture of panics as text of one line.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
@@ -10,9 +10,9 @@ thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `work`. If it panics, returns the message and the place.
+/// Runs `work`. If it panics, returns the message and the place of the panic.
 ///
-/// Panics on this thread print nothing meanwhile, those that `work` catches included.
+/// While `work` runs, panics on this thread print nothing, including those that `work` catches.
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(install);
@@ -22,7 +22,7 @@ pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|_| LAST.take())
 }
 
-/// Installs a hook that keeps the message of a panic caught here; other panics print as before.
+/// Installs a hook that keeps the message of a panic caught here. Other panics print as before.
 fn install() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -1,4 +1,4 @@
-//! The limits of a Linux machine, from /proc. A missing file gives an unknown value, not an error.
+//! The limits of a Linux machine, read from /proc. If a file is missing, its value is unknown.
 
 use std::fs;
 use std::path::Path;
@@ -8,25 +8,25 @@ use posthouse::{EndpointOptions, Tuning};
 use super::{finding, processors, unknown};
 use crate::commands::doctor::{Finding, Verdict};
 
-/// The findings about this machine.
+/// Returns the findings about this machine.
 pub(in crate::commands::doctor) fn findings() -> Vec<Finding> {
     Machine::below(Path::new("/proc")).findings()
 }
 
-/// The values that were read; `None` if a file is missing or has another form.
+/// The values from /proc. A value is `None` if its file is missing or has another form.
 #[derive(Clone, Debug, Default)]
 struct Machine {
     kernel: Option<String>,
-    /// Soft and hard.
+    /// The soft and the hard limit.
     open_files: Option<(u64, u64)>,
     somaxconn: Option<u64>,
-    /// First and last.
+    /// The first and the last port.
     ports: Option<(u64, u64)>,
     io_uring_disabled: Option<u64>,
-    /// Pages that all TCP sockets may hold.
+    /// The number of pages that all TCP sockets together may hold.
     tcp_pages: Option<u64>,
     page_bytes: Option<u64>,
-    /// The largest receive and send buffers of one socket.
+    /// The maximum receive and send buffers of one socket.
     tcp_buffers: Option<(u64, u64)>,
 }
 
@@ -78,17 +78,16 @@ impl Machine {
             limit => limit.to_string(),
         };
         let value = format!("{} soft, {} hard", shown(soft), shown(hard));
-        // Listeners, the descriptors of the backend, the log.
+        // The hundred others are listeners, descriptors of the backend, and the log.
         let enough = hard >= wanted.saturating_add(100);
         let (verdict, advice) = if enough {
-            let text = format!(
-                "enough for max_connections = {wanted}; serve, bench and demo raise soft to hard"
-            );
+            let text =
+                format!("enough for max_connections = {wanted}; the program raises soft to hard");
             (Verdict::Good, text)
         } else {
             let text = format!(
-                "max_connections = {wanted} by default: lower it, or raise the hard limit \
-                 (LimitNOFILE= of systemd, or /etc/security/limits.conf)"
+                "too few for max_connections = {wanted}: lower that, or raise the hard limit \
+                 (LimitNOFILE= in systemd, or /etc/security/limits.conf)"
             );
             (Verdict::Low, text)
         };
@@ -117,7 +116,7 @@ impl Machine {
         if count >= 16_384 {
             return finding("local ports", value, Verdict::Good, text);
         }
-        let more = "; more: sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"";
+        let more = "; for more: sysctl -w net.ipv4.ip_local_port_range=\"10240 65535\"";
         finding("local ports", value, Verdict::Low, text + more)
     }
 
@@ -130,7 +129,7 @@ impl Machine {
         if bytes >= 256 << 20 {
             return finding("TCP memory", value, Verdict::Good, "");
         }
-        let text = "many connections that do not read can use it up: \
+        let text = "connections that do not read can use it up: \
                     raise the last number of net.ipv4.tcp_mem (pages)";
         finding("TCP memory", value, Verdict::Low, text)
     }
@@ -141,14 +140,14 @@ impl Machine {
         if receive.min(send) >= 1 << 20 {
             return finding("TCP buffers", value, Verdict::Good, "of one connection");
         }
-        let text = "one connection over a long, fast link cannot fill it: \
+        let text = "too small for one connection over a long, fast link: \
                     raise the last numbers of net.ipv4.tcp_rmem and tcp_wmem";
         finding("TCP buffers", value, Verdict::Low, text)
     }
 
-    /// The value of the sysctl; the test of the backends shows whether io_uring works.
+    /// Returns the value of the sysctl. Only the test of the backends shows whether io_uring works.
     fn io_uring(&self) -> Finding {
-        const WITHOUT: &str = "where it is forbidden, auto takes readiness: \
+        const WITHOUT: &str = "if io_uring is forbidden, auto takes readiness; \
                                `sysctl kernel.io_uring_disabled=0` allows it";
         let (value, verdict, advice) = match self.io_uring_disabled {
             Some(0) => ("allowed", Verdict::Good, "kernel.io_uring_disabled"),
@@ -164,7 +163,7 @@ fn parse_numbers(text: &str) -> Vec<u64> {
     text.split_whitespace().map_while(|word| word.parse().ok()).collect()
 }
 
-/// The soft and the hard limit, from /proc/self/limits.
+/// Parses the soft and the hard limit in /proc/self/limits.
 fn parse_open_files(limits: &str) -> Option<(u64, u64)> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let mut words = line.split_whitespace().map(|word| match word {
@@ -174,7 +173,7 @@ fn parse_open_files(limits: &str) -> Option<(u64, u64)> {
     Some((words.next()??, words.next()??))
 }
 
-/// From /proc/self/smaps: `KernelPageSize:        4 kB`.
+/// Parses `KernelPageSize:        4 kB` in /proc/self/smaps.
 fn parse_page_bytes(smaps: &str) -> Option<u64> {
     let line = smaps.lines().find_map(|line| line.strip_prefix("KernelPageSize:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

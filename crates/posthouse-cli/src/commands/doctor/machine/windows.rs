@@ -1,13 +1,13 @@
-//! The limits of a Windows machine, from its own commands. A value that they do not show is
-//! unknown, not an error.
+//! The limits of a Windows machine, read from the output of its commands. If a command does not
+//! show a value, the value is unknown.
 
 use std::process::{Command, Stdio};
 
 use super::{finding, processors, unknown};
 use crate::commands::doctor::{Finding, Verdict};
 
-/// The findings about this machine. Sockets are no files here, and 16 million handles are no limit
-/// that connections meet before memory: nothing has to be raised.
+/// Returns the findings about this machine. The number of open files is not limited: a process can
+/// have 16 million handles.
 pub(in crate::commands::doctor) fn findings() -> Vec<Finding> {
     vec![
         system(output_of("cmd", &["/c", "ver"]).as_deref()),
@@ -16,8 +16,8 @@ pub(in crate::commands::doctor) fn findings() -> Vec<Finding> {
     ]
 }
 
-/// The version, which is the last number with points in it: around it is the user's language, in
-/// the console's code page.
+/// Returns the version: the last number with points in the output. The text around it is in the
+/// user's language and the console's code page.
 fn system(output: Option<&str>) -> Finding {
     let is_number =
         |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
@@ -28,7 +28,8 @@ fn system(output: Option<&str>) -> Finding {
     }
 }
 
-/// The ports that connections from here get: the first, and how many, in whatever language.
+/// Returns the ports for outgoing connections. In every language, the output has the first port and
+/// then their number.
 fn local_ports(output: Option<&str>) -> Finding {
     let values = output.unwrap_or_default().lines().filter_map(|line| line.split_once(':'));
     let numbers: Vec<u32> = values.filter_map(|(_, value)| value.trim().parse().ok()).collect();
@@ -38,11 +39,11 @@ fn local_ports(output: Option<&str>) -> Finding {
     if count >= 16_000 {
         return finding("local ports", value, Verdict::Good, text);
     }
-    let more = "; more: netsh int ipv4 set dynamicport tcp start=10240 num=55296";
+    let more = "; for more: netsh int ipv4 set dynamicport tcp start=10240 num=55296";
     finding("local ports", value, Verdict::Low, text + more)
 }
 
-/// The output of a command, if it succeeds.
+/// Returns the output of a command if it succeeds.
 fn output_of(command: &str, words: &[&str]) -> Option<String> {
     let output = Command::new(command).args(words).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
