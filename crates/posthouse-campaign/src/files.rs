@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::ledger::Side;
 use super::traffic::Rng;
-use super::{SERVER, Settings, Summary, Violation, await_end, faulty_world, settings};
+use super::{SERVER, Settings, Stream, Summary, Violation, await_end, faulty_world, settings};
 use posthouse::sim::{Faults, World};
 use posthouse::{Close, Endpoint};
 
@@ -81,8 +81,8 @@ struct Run {
 }
 
 /// Chunks and windows of any size, little room, short patience.
-fn files_settings(rng: &mut Rng) -> Settings {
-    let Settings { endpoint, connection, tuning } = settings(rng);
+fn files_settings(rng: &mut Rng, stream: Stream) -> Settings {
+    let Settings { endpoint, connection, tuning, stream } = settings(rng, stream);
     let transfers = if rng.one_in(2) { 3 } else { 20 };
     // Small ones, more often than not: so that most ends come in the middle of a file.
     let chunk_bytes = 1024 << if rng.one_in(3) { rng.below(9) } else { rng.below(3) };
@@ -97,7 +97,7 @@ fn files_settings(rng: &mut Rng) -> Settings {
         .with_max_frame_bytes(if rng.one_in(6) { 1100 << rng.below(4) } else { 1 << 20 })
         .with_max_transfers(1 + rng.below(transfers) as usize)
         .with_transfer_timeout_ms(500 + rng.below(30_000));
-    Settings { endpoint, connection, tuning }
+    Settings { endpoint, connection, tuning, stream }
 }
 
 /// Makes the disks, the files on them, and the wants of the clients.
@@ -170,7 +170,7 @@ impl Run {
         let (hosts, adversaries) = (Vec::new(), Vec::new());
         let mut run = Self { world, rng, checker, hosts, adversaries, quota, last_number: 0 };
         for place in 0..places {
-            let settings = files_settings(&mut run.rng);
+            let settings = files_settings(&mut run.rng, Stream::of(seed));
             let host = run.start(place, settings);
             run.hosts.push(host);
         }

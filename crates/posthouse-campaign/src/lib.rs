@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use posthouse::record_layer::{CutRecords, RecordLayer};
 use posthouse::sim::{Faults, RawStream, World};
 use posthouse::{
     Close, ConnectionOptions, Endpoint, EndpointOptions, Handler, Layout, Listener, Target, Tuning,
@@ -107,10 +108,11 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     let mut rng = Rng::new(seed);
     let world = faulty_world(seed);
     let ledger = Arc::new(Ledger::default());
-    let settings = settings(&mut rng);
+    let stream = Stream::of(seed);
+    let settings = settings(&mut rng, stream);
     let server_side = ServerSide::new(ledger.clone(), rng.next());
     let server = settings.start(&world, server_side, true);
-    let clients = start_clients(&world, &mut rng, &ledger);
+    let clients = start_clients(&world, &mut rng, &ledger, stream);
     let mut raws: Vec<RawStream> = Vec::new();
     drive(&world, &mut rng, &ledger, &server, &clients, &mut raws);
     if rng.one_in(2) {
@@ -153,6 +155,22 @@ struct Settings {
     endpoint: EndpointOptions,
     connection: ConnectionOptions,
     tuning: Tuning,
+    stream: Stream,
+}
+
+/// What the connections of a run carry.
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Plain,
+    /// Records of a layer, cut by this seed.
+    Records(u64),
+}
+
+impl Stream {
+    /// One run in eight has records.
+    fn of(seed: u64) -> Self {
+        if seed % 8 == 5 { Stream::Records(seed) } else { Stream::Plain }
+    }
 }
 
 impl Settings {
@@ -160,21 +178,34 @@ impl Settings {
     fn start<H: Handler>(&self, world: &World, handler: H, listens: bool) -> Endpoint<H> {
         let builder = Endpoint::builder(handler).options(self.endpoint.clone());
         let builder = builder.tuning(self.tuning.clone());
-        let builder = match listens {
-            true => builder.listen(Listener::new(SERVER).options(self.connection.clone())),
-            false => builder,
-        };
+        let builder = if listens { builder.listen(self.listener()) } else { builder };
         world.start(builder).expect("a simulated endpoint starts")
+    }
+
+    fn listener(&self) -> Listener {
+        let listener = Listener::new(SERVER).options(self.connection.clone());
+        match self.stream {
+            Stream::Plain => listener,
+            Stream::Records(seed) => listener.record_layer(move || records(seed)),
+        }
     }
 
     /// Returns the server as a target.
     fn target(&self) -> Target {
-        Target::new(SERVER).options(self.connection.clone())
+        let target = Target::new(SERVER).options(self.connection.clone());
+        match self.stream {
+            Stream::Plain => target,
+            Stream::Records(seed) => target.record_layer(move || records(seed)),
+        }
     }
 }
 
+fn records(seed: u64) -> Box<dyn RecordLayer> {
+    Box::new(CutRecords::new(seed))
+}
+
 /// Draws the options of a server or of a client: narrow limits are met often.
-fn settings(rng: &mut Rng) -> Settings {
+fn settings(rng: &mut Rng, stream: Stream) -> Settings {
     let high = 1 + rng.below(40_000) as usize;
     let tuning = Tuning::default()
         .with_pending_reads(1 + rng.below(16) as usize)
@@ -196,7 +227,7 @@ fn settings(rng: &mut Rng) -> Settings {
         .with_admission_timeout_ms(if rng.one_in(4) { 1 + rng.below(5_000) } else { 0 });
     let endpoint = endpoint.with_assembly_bytes(if rng.one_in(8) { 20_000 } else { 1 << 24 });
     let connection = connection.with_max_requests(1 + rng.below(20) as usize);
-    Settings { endpoint, connection, tuning }
+    Settings { endpoint, connection, tuning, stream }
 }
 
 struct Client {
@@ -204,12 +235,17 @@ struct Client {
     settings: Settings,
 }
 
-fn start_clients(world: &World, rng: &mut Rng, ledger: &Arc<Ledger>) -> Vec<Client> {
+fn start_clients(
+    world: &World,
+    rng: &mut Rng,
+    ledger: &Arc<Ledger>,
+    stream: Stream,
+) -> Vec<Client> {
     let clients = 1 + rng.below(2);
     (0..clients)
         .map(|_| {
             let side = ClientSide::new(ledger.clone(), rng.next());
-            let settings = settings(rng);
+            let settings = settings(rng, stream);
             Client { endpoint: settings.start(world, side, false), settings }
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use crate::memory::Memory;
 use crate::options::Options;
@@ -45,6 +45,14 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         &self.memory.as_ref().expect("a buffer has memory").bytes()[..self.filled]
+    }
+}
+
+impl DerefMut for Buffer {
+    /// The bytes may be changed in place: they are nobody else's until the buffer is dropped.
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let filled = self.filled;
+        &mut self.storage_mut()[..filled]
     }
 }
 

@@ -8,6 +8,7 @@ use posthouse_wire::{Framing, HelloPolicy, Key, MAX_CONTROL_REPLIES, ReaderConfi
 use crate::id::HandlerId;
 use crate::listener::Listener;
 use crate::options::{ConnectionOptions, Hello, OptionsError, Tuning};
+use crate::record_layer::{LayerChoice, MakeRecordLayer};
 use crate::send_config::{SendConfig, SendConfigs};
 use crate::sync::Arc;
 use crate::target::Target;
@@ -36,6 +37,8 @@ pub(crate) struct ConnectionConfig {
     /// The queue length over which an accepted peer is not read from.
     pub(crate) queue_high_bytes: usize,
     pub(crate) send: Arc<SendConfig>,
+    /// Makes the record layer of each connection, if the stream is of records.
+    pub(crate) record_layer: Option<Arc<dyn MakeRecordLayer>>,
 }
 
 impl ConnectionConfig {
@@ -54,7 +57,8 @@ impl ConnectionConfig {
         let session = session(hello, key, Box::default(), options);
         let origin = listener.origin();
         let role = Role::Accepts;
-        Ok(Self::new(role, handler, origin, &listener.framing, session, options, (sends, tuning)))
+        let speaks = (&listener.framing, &listener.layer, session);
+        Ok(Self::new((role, handler, origin), speaks, options, (sends, tuning)))
     }
 
     pub(crate) fn for_target(
@@ -68,15 +72,13 @@ impl ConnectionConfig {
         let session = session(hello, target.key.as_ref(), target.credential.clone(), options);
         let origin = target.origin();
         let role = Role::Connects;
-        Ok(Self::new(role, handler, origin, &target.framing, session, options, (sends, tuning)))
+        let speaks = (&target.framing, &target.layer, session);
+        Ok(Self::new((role, handler, origin), speaks, options, (sends, tuning)))
     }
 
     fn new(
-        role: Role,
-        handler: HandlerId,
-        origin: Arc<str>,
-        framing: &Framing,
-        session: SessionConfig,
+        (role, handler, origin): (Role, HandlerId, Arc<str>),
+        (framing, layer, session): (&Framing, &LayerChoice, SessionConfig),
         options: &ConnectionOptions,
         (sends, tuning): (&SendConfigs, &Tuning),
     ) -> Arc<Self> {
@@ -85,7 +87,18 @@ impl ConnectionConfig {
         let send = sends.entry(framing, options.send_queue_bytes);
         let queue_high_bytes = tuning.queue_high_bytes.min(options.send_queue_bytes);
         let options = options.clone();
-        Arc::new(Self { role, handler, origin, wire, session, options, queue_high_bytes, send })
+        let record_layer = layer.0.clone();
+        Arc::new(Self {
+            role,
+            handler,
+            origin,
+            wire,
+            session,
+            options,
+            queue_high_bytes,
+            send,
+            record_layer,
+        })
     }
 
     pub(crate) fn is_native(&self) -> bool {

@@ -12,6 +12,7 @@ mod input;
 pub(crate) mod output;
 mod phase;
 mod receive;
+mod records;
 mod run;
 mod send;
 
@@ -42,6 +43,7 @@ use crate::watchdog::CallbackMarker;
 pub(crate) use input::FreeBacklogs;
 use input::Input;
 use phase::{Awaits, Phase};
+use records::Records;
 pub(crate) use run::MessageRun;
 
 /// The context of a strand that runs: its lane, its worker, the time.
@@ -210,6 +212,7 @@ pub(crate) struct ColdState {
     early: VecDeque<(u8, Vec<u8>)>,
     early_bytes: usize,
     pub(crate) transfers: Option<Box<Transfers>>,
+    records: Option<Box<Records>>,
     /// Commands of callbacks about files.
     pub(crate) commands: VecDeque<TransferCommand>,
 }

@@ -55,6 +55,8 @@ mod output;
 mod peer;
 mod quota;
 mod rate_limited_log;
+#[doc(hidden)]
+pub mod record_layer;
 mod registry;
 mod responder;
 mod send_config;

@@ -6,6 +6,7 @@ use posthouse_io::{Address, AddressError, Name};
 use posthouse_wire::{Framing, Key};
 
 use crate::options::ConnectionOptions;
+use crate::record_layer::{LayerChoice, MakeRecordLayer};
 use crate::sync::Arc;
 
 /// An address to listen on, and what its peers speak.
@@ -32,6 +33,7 @@ pub struct Listener {
     pub(crate) key: Option<Key>,
     pub(crate) options: ConnectionOptions,
     pub(crate) dual_stack: bool,
+    pub(crate) layer: LayerChoice,
 }
 
 impl Listener {
@@ -51,6 +53,7 @@ impl Listener {
             key: None,
             options: ConnectionOptions::default(),
             dual_stack: false,
+            layer: LayerChoice::default(),
         }
     }
 
@@ -59,6 +62,15 @@ impl Listener {
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Has every connection speak through a record layer. Not part of the interface: it is the seam
+    /// for encryption, and for the tests of the seam.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn record_layer(mut self, make: impl MakeRecordLayer + 'static) -> Self {
+        self.layer = LayerChoice(Some(Arc::new(make)));
         self
     }
 

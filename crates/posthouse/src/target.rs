@@ -8,6 +8,7 @@ use posthouse_wire::{Framing, Key};
 use crate::disconnect::DisconnectReason;
 use crate::id::PeerId;
 use crate::options::ConnectionOptions;
+use crate::record_layer::{LayerChoice, MakeRecordLayer};
 use crate::sync::Arc;
 
 /// An address to connect to, and what to speak there.
@@ -29,6 +30,7 @@ pub struct Target {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) framing: Framing,
     pub(crate) hello: bool,
+    pub(crate) layer: LayerChoice,
     pub(crate) key: Option<Key>,
     pub(crate) credential: Box<[u8]>,
     pub(crate) options: ConnectionOptions,
@@ -47,6 +49,7 @@ impl Target {
             name: None,
             framing: Framing::Native,
             hello: true,
+            layer: LayerChoice::default(),
             key: None,
             credential: Box::default(),
             options: ConnectionOptions::default(),
@@ -58,6 +61,15 @@ impl Target {
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Has every connection speak through a record layer. Not part of the interface: it is the seam
+    /// for encryption, and for the tests of the seam.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn record_layer(mut self, make: impl MakeRecordLayer + 'static) -> Self {
+        self.layer = LayerChoice(Some(Arc::new(make)));
         self
     }
 

@@ -30,6 +30,7 @@ impl Connection {
         if self.strand.phase.is_ending() {
             self.strand.end_transfers(cx);
         }
+        self.strand.end_records();
         self.strand.submit_send(cx);
         self.strand.end_stream_if_drained(cx);
         if matches!(self.strand.phase, Phase::Lingering(_)) && self.input.end.is_some() {
@@ -78,13 +79,12 @@ impl Strand {
 
     /// Ends this side's stream once everything has left.
     fn end_stream_if_drained(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Draining(ending) = &self.phase
-            && self.output.queued_bytes() == 0
-        {
+        if !matches!(self.phase, Phase::Draining(_)) || !self.has_drained() {
+            return;
+        }
+        if let Phase::Draining(ending) = std::mem::replace(&mut self.phase, Phase::Gone) {
             cx.lane.shutdown(ending.socket);
-            if let Phase::Draining(ending) = std::mem::replace(&mut self.phase, Phase::Gone) {
-                self.phase = Phase::Lingering(ending);
-            }
+            self.phase = Phase::Lingering(ending);
         }
     }
 

@@ -20,12 +20,9 @@ impl Strand {
         let peer = new.peer;
         let socket = cx.lane.adopt(new);
         self.register(cx, socket, peer);
-        if self.config.is_native() && !self.session.is_established(&self.config.session) {
-            let until = cx.now + self.config.close_timeout();
-            self.phase = Phase::Opening(Opening { socket, until, target: None });
-        } else {
-            self.open(cx, socket);
-        }
+        let until = cx.now + self.config.close_timeout();
+        self.phase = Phase::Opening(Opening { socket, until, target: None });
+        self.begin_stream(cx, socket);
     }
 
     /// Begins an outgoing connection.
@@ -119,7 +116,12 @@ impl Strand {
             let target = Some(Box::new(target));
             self.phase = Phase::Opening(Opening { socket, until, target });
         }
-        if self.config.is_native() {
+        self.begin_stream(cx, socket);
+    }
+
+    /// Plain bytes pass: says hello if it is due, and goes on if none is awaited.
+    pub(super) fn on_plain_stream(&mut self, cx: &mut Context<'_>, socket: Socket) {
+        if self.config.is_native() && self.connects() {
             let nonce = crate::shared::nonce(&cx.shared.port);
             self.send_control(cx, |strand, out| {
                 strand.session.start(&strand.config.session, nonce, out);

@@ -1,6 +1,7 @@
 //! The input that is received and not yet delivered: chunks in order, and those that came early.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use posthouse_io::{Buffer, Error, Outcome};
 use posthouse_wire::{FrameRate, Reader};
@@ -50,17 +51,46 @@ pub(crate) struct FreeBacklogs {
 /// The maximum number of boxes that a worker keeps.
 const MAX_FREE: usize = 64;
 
-/// A received buffer and how much of it has been delivered.
+/// A received buffer: what of it can be delivered, and what has to be opened first.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) buffer: Buffer,
-    pub(super) offset: usize,
+    /// A record that came in several buffers, put together. `plain` lies in it.
+    pub(super) joined: Option<Vec<u8>>,
+    /// The plain bytes that have not been delivered.
+    pub(super) plain: Range<usize>,
+    /// The records of the buffer that have not been opened. Empty without a record layer.
+    pub(super) rest: Range<usize>,
 }
 
 impl Chunk {
-    /// Whether all of it has been delivered.
+    /// Makes a chunk of plain bytes.
+    pub(super) fn of_plain(buffer: Buffer) -> Self {
+        let (plain, rest) = (0..buffer.len(), 0..0);
+        Self { buffer, joined: None, plain, rest }
+    }
+
+    /// Makes a chunk of records.
+    pub(super) fn of_records(buffer: Buffer) -> Self {
+        let (plain, rest) = (0..0, 0..buffer.len());
+        Self { buffer, joined: None, plain, rest }
+    }
+
+    /// Returns whether all of it has been delivered.
     pub(super) fn is_empty(&self) -> bool {
-        self.offset == self.buffer.len()
+        self.plain.is_empty() && self.rest.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn plain_bytes(&self) -> &[u8] {
+        let bytes = self.joined.as_deref().unwrap_or(&self.buffer);
+        &bytes[self.plain.clone()]
+    }
+
+    /// Advances past all but the last `left` plain bytes.
+    #[inline]
+    pub(super) fn keep_last(&mut self, left: usize) {
+        self.plain.start = self.plain.end - left;
     }
 }
 
@@ -100,8 +130,7 @@ impl Input {
     }
 
     /// Adds received bytes behind what is held.
-    pub(super) fn push_chunk(&mut self, free: &mut FreeBacklogs, buffer: Buffer) {
-        let chunk = Chunk { buffer, offset: 0 };
+    pub(super) fn push_chunk(&mut self, free: &mut FreeBacklogs, chunk: Chunk) {
         self.backlog(free).chunks.push_back(chunk);
     }
 

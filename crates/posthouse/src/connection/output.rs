@@ -1,8 +1,10 @@
-//! A connection's output: replies collected in order, one gathered send in flight.
+//! A connection's output: messages collected in order, one send in flight.
 
 use std::sync::Arc;
 
 use posthouse_io::{FileFault, Gather, Segment};
+
+use crate::record_layer::{RecordError, RecordLayer};
 
 /// Small messages are collected in a tail of this size, then it is closed and another begun.
 const TAIL_BYTES: usize = 16 * 1024;
@@ -15,6 +17,9 @@ const MAX_FREE: usize = 64;
 /// The maximum number of pieces of files that it keeps for later, each of this size at most.
 const MAX_PIECES: usize = 8;
 const MAX_PIECE_BYTES: usize = 1024 * 1024;
+
+/// The maximum number of queued bytes that are sealed into records for one send.
+const MAX_SEALED_BYTES: usize = 64 * 1024;
 
 /// Free memory that a worker's connections take in turns.
 #[derive(Debug, Default)]
@@ -90,21 +95,40 @@ pub(crate) struct Sent {
     pub(crate) fault: Option<FileFault>,
 }
 
-/// The send queue of one connection. Empty and idle it holds no memory.
+/// The output of one connection: what is queued, and what is sealed, which is or was in flight.
+/// Nothing is ever appended to what is sealed. Empty and idle it holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    /// Closed segments, in order, before the tail.
+    /// Closed segments of the queue, in order, before the tail.
     closed: Option<Box<Gather>>,
     /// Where small messages are collected.
     tail: Vec<u8>,
-    /// Bytes not yet handed to the system, in flight ones included.
+    sealed: Sealed,
+    /// Bytes that have not left, before they are sealed: what the marks and bounds count.
     queued_bytes: usize,
-    /// True exactly while a send is in flight.
-    sending: bool,
     /// Of the queued bytes, how many have to leave until the last chunk of a file has left, and how
     /// many of them are the chunk's.
     bulk_end: u32,
     bulk_bytes: u32,
+}
+
+/// What is, or was, in flight.
+#[derive(Debug, Default)]
+enum Sealed {
+    #[default]
+    Nothing,
+    InFlight(Plain),
+    /// A send took a part of it: the rest goes out next.
+    Left(Box<Gather>, Plain),
+}
+
+/// How many queued bytes are in what is sealed.
+#[derive(Clone, Copy, Debug)]
+enum Plain {
+    /// All that is sealed: the stream has no record layer.
+    Same,
+    /// So many, in records. They count as queued until all of the records have left.
+    InRecords(usize),
 }
 
 impl Output {
@@ -123,9 +147,19 @@ impl Output {
         self.queued_bytes - self.bulk_bytes()
     }
 
-    /// Whether a send should be submitted: something is queued and none is in flight.
+    /// Returns whether a send should be submitted: there is something to send and none is in
+    /// flight.
     pub(crate) fn wants_send(&self) -> bool {
-        !self.sending && self.queued_bytes > 0
+        !self.is_in_flight() && (self.queued_bytes > 0 || self.has_left())
+    }
+
+    /// Returns whether a send has left something behind.
+    pub(crate) fn has_left(&self) -> bool {
+        matches!(self.sealed, Sealed::Left(..))
+    }
+
+    pub(crate) fn is_in_flight(&self) -> bool {
+        matches!(self.sealed, Sealed::InFlight(_))
     }
 
     /// Lets `encode` append to the tail, and counts what it appended.
@@ -192,10 +226,13 @@ impl Output {
         }
     }
 
-    /// Everything queued, as the one send that goes out next.
+    /// Seals everything that is queued as it is. Returns the send that goes out next.
     pub(crate) fn start(&mut self, free_list: &mut FreeList) -> Gather {
         assert!(self.wants_send(), "a send is started only when one is wanted");
-        self.sending = true;
+        if let Some(left) = self.start_left(free_list) {
+            return left;
+        }
+        self.sealed = Sealed::InFlight(Plain::Same);
         let mut gather = match self.closed.take() {
             Some(closed) => free_list.unboxed(closed),
             None => free_list.gather(),
@@ -206,18 +243,68 @@ impl Output {
         gather
     }
 
-    /// A send came back with so many bytes gone. What is left goes out before what was queued
-    /// since.
+    /// Seals some of what is queued into records, behind what the layer has to say itself. Returns
+    /// the send that goes out next; `None` if there is nothing to send before the layer has got
+    /// more input.
+    pub(crate) fn start_records(
+        &mut self,
+        free_list: &mut FreeList,
+        layer: &mut dyn RecordLayer,
+    ) -> Result<Option<Gather>, RecordError> {
+        assert!(!self.is_in_flight(), "one send at a time");
+        if let Some(left) = self.start_left(free_list) {
+            return Ok(Some(left));
+        }
+        let mut records = free_list.piece();
+        layer.take_output(&mut records);
+        let mut plain_bytes = 0;
+        if layer.is_ready() {
+            self.close_tail(free_list);
+            while let Some(closed) = &mut self.closed {
+                let plain = closed.slices().next().unwrap_or_default();
+                let room = plain.len().min(MAX_SEALED_BYTES - plain_bytes);
+                let taken = layer.seal(&plain[..room], &mut records)?;
+                if taken == 0 {
+                    break;
+                }
+                plain_bytes += taken;
+                closed.advance(taken, |segment| free_list.recycle(segment));
+            }
+            if let Some(empty) = self.closed.take_if(|closed| closed.is_empty()) {
+                let gather = free_list.unboxed(empty);
+                free_list.recycle_gather(gather);
+            }
+        }
+        if records.is_empty() {
+            free_list.recycle(Segment::Owned(records));
+            return Ok(None);
+        }
+        self.sealed = Sealed::InFlight(Plain::InRecords(plain_bytes));
+        let mut gather = free_list.gather();
+        gather.push(Segment::Owned(records));
+        Ok(Some(gather))
+    }
+
+    /// Takes what a send has left behind.
+    #[inline]
+    fn start_left(&mut self, free_list: &mut FreeList) -> Option<Gather> {
+        let Sealed::Left(gather, plain) = &mut self.sealed else { return None };
+        let gather = std::mem::take(gather);
+        self.sealed = Sealed::InFlight(*plain);
+        Some(free_list.unboxed(gather))
+    }
+
+    /// A send came back with so many bytes gone. What is left goes out alone, before what is
+    /// queued.
     pub(crate) fn sent(
         &mut self,
         free_list: &mut FreeList,
         bytes: usize,
         mut gather: Gather,
     ) -> Sent {
-        assert!(self.sending, "a send completed that was not in flight");
-        self.sending = false;
-        self.queued_bytes -= bytes;
-        self.bulk_end = self.bulk_end.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let Sealed::InFlight(plain) = std::mem::take(&mut self.sealed) else {
+            panic!("a send completed that was not in flight");
+        };
         let (mut sendfile_bytes, mut fault) = (0, None);
         gather.advance(bytes, |segment| {
             let len = segment.len();
@@ -228,29 +315,35 @@ impl Output {
                 segment => free_list.recycle(segment),
             }
         });
-        if gather.is_empty() {
+        let all = gather.is_empty();
+        let gone = match plain {
+            Plain::Same => bytes,
+            Plain::InRecords(plain_bytes) if all => plain_bytes,
+            Plain::InRecords(_) => 0,
+        };
+        self.queued_bytes -= gone;
+        self.bulk_end = self.bulk_end.saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX));
+        if all {
             free_list.recycle_gather(gather);
-            return Sent { all: true, sendfile_bytes, fault };
+        } else {
+            self.sealed = Sealed::Left(free_list.boxed(gather), plain);
         }
-        if let Some(later) = self.closed.take() {
-            let mut later = free_list.unboxed(later);
-            later.drain(|segment| gather.push(segment));
-            free_list.recycle_gather(later);
-        }
-        self.closed = Some(free_list.boxed(gather));
-        Sent { all: false, sendfile_bytes, fault }
+        Sent { all, sendfile_bytes, fault }
     }
 
     /// The send in flight failed; its memory is gone.
     pub(crate) fn failed(&mut self) {
-        assert!(self.sending, "a send failed that was not in flight");
-        self.sending = false;
+        assert!(self.is_in_flight(), "a send failed that was not in flight");
+        self.sealed = Sealed::Nothing;
     }
 
     /// Forgets what is queued and not in flight; returns how many bytes will never leave.
     pub(crate) fn discard(&mut self) -> usize {
         self.closed = None;
         self.tail = Vec::new();
+        if !self.is_in_flight() {
+            self.sealed = Sealed::Nothing;
+        }
         self.bulk_end = 0;
         std::mem::take(&mut self.queued_bytes)
     }

@@ -73,10 +73,14 @@ impl Connection {
                 if let Some(stats) = &self.strand.stats {
                     stats.received_bytes(buffer.len(), cx.now);
                 }
+                let chunk = match self.strand.has_records() {
+                    true => Chunk::of_records(buffer),
+                    false => Chunk::of_plain(buffer),
+                };
                 if self.input.held_chunks() == 0 {
-                    self.deliver_from(cx, Some(Chunk { buffer, offset: 0 }));
+                    self.deliver_from(cx, Some(chunk));
                 } else {
-                    self.input.push_chunk(&mut cx.worker.free_backlogs, buffer);
+                    self.input.push_chunk(&mut cx.worker.free_backlogs, chunk);
                 }
             }
             IoOutcome::Ended => self.input.end = self.input.end.or(Some(End::Ended)),
@@ -127,13 +131,16 @@ impl Connection {
         chunk: &mut Chunk,
         budget: &mut DeliveryBudget,
     ) -> Delivered {
-        let strand = &mut self.strand;
         loop {
+            let strand = &mut self.strand;
             if strand.phase.is_ending() {
                 return Delivered::Over;
             }
-            // An empty chunk brings nothing: the reader only lets go of what it does not need.
             let more = !chunk.is_empty() || strand.has_early();
+            // At the end of a chunk the reader only lets go of what it does not need.
+            if !more && self.input.reader.allocated() == 0 {
+                return Delivered::Whole;
+            }
             let spent = budget.messages == 0 || budget.bytes == 0;
             if more && (spent || !strand.takes_messages()) {
                 return Delivered::Stopped;
@@ -142,15 +149,22 @@ impl Connection {
                 budget.messages -= 1;
                 continue;
             }
+            if chunk.plain.is_empty() && !chunk.rest.is_empty() {
+                budget.messages -= 1;
+                let opened = strand.open_record(chunk);
+                self.on_opened(cx, chunk, opened);
+                continue;
+            }
             if strand.run_messages(cx, &mut self.input, chunk, budget) {
                 continue;
             }
-            let mut input = &chunk.buffer[chunk.offset..];
+            let bytes = chunk.joined.as_deref().unwrap_or(&chunk.buffer);
+            let mut input = &bytes[chunk.plain.clone()];
             let before = input.len();
             let limit = strand.max_payload_bytes();
             let next = self.input.reader.next(&strand.config.wire, limit, &mut input);
             let used = before - input.len();
-            chunk.offset += used;
+            chunk.plain.start += used;
             budget.bytes = budget.bytes.saturating_sub(used);
             match next {
                 Ok(Some(frame)) => {
@@ -163,7 +177,9 @@ impl Connection {
                         let begun = || Box::new(FrameRate::began(cx.now));
                         self.input.frame_rate.get_or_insert_with(begun).progress(used);
                     }
-                    return Delivered::Whole;
+                    if chunk.is_empty() {
+                        return Delivered::Whole;
+                    }
                 }
                 Err(error) => strand.on_bad_frame(cx, &error),
             }
@@ -172,7 +188,8 @@ impl Connection {
 
     /// Counts what the partial frame holds in the endpoint's budget; over it the peer is closed.
     fn account_assembly(&mut self, cx: &mut Context<'_>) {
-        let held = self.input.reader.allocated();
+        let carried = self.strand.records().map_or(0, |records| records.carried_bytes());
+        let held = self.input.reader.allocated() + carried;
         let known = std::mem::replace(&mut self.input.budgeted_bytes, held);
         if held != known
             && !cx.shared.assembly_budget.resize(known, held, cx.shared.options.assembly_bytes)

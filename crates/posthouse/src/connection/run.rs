@@ -57,7 +57,7 @@ impl Strand {
             return false;
         }
         let marker = cx.worker.marker.clone();
-        let rest = &chunk.buffer[chunk.offset..];
+        let rest = chunk.plain_bytes();
         let max_payload_bytes = self.max_payload_bytes();
         let reader = &mut input.reader;
         let mut run = MessageRun { reader, rest, max_payload_bytes, budget, marker: &marker };
@@ -65,7 +65,8 @@ impl Strand {
         input.frame_rate = None;
         self.on_first_message();
         self.run_callback(cx, |callbacks, output| callbacks.received_run(output, first, &mut run));
-        chunk.offset = chunk.buffer.len() - run.rest.len();
+        let left = run.rest.len();
+        chunk.keep_last(left);
         true
     }
 

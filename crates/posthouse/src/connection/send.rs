@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse_io::{Op, Outcome as IoOutcome};
+use posthouse_io::{Gather, Op, Outcome as IoOutcome};
 
 use super::output::FreeList;
 use super::{Connection, Context, Phase, Strand};
@@ -217,6 +217,7 @@ impl Strand {
     pub(super) fn has_sent_all(&self) -> bool {
         self.takes_output()
             && self.output.queued_bytes() == 0
+            && !self.wants_send()
             && !self.over_high
             && self.retry_at.is_none()
             && self.cold.as_ref().is_none_or(|cold| cold.transfers.is_none())
@@ -224,16 +225,33 @@ impl Strand {
 
     pub(super) fn submit_send(&mut self, cx: &mut Context<'_>) {
         let Some(socket) = self.phase.sending_socket() else { return };
-        if !self.output.wants_send() || self.retry_at.is_some() {
+        if !self.wants_send() || self.retry_at.is_some() {
             return;
         }
-        let gather = self.output.start(&mut cx.worker.free_list);
+        let Some(gather) = self.seal(cx) else { return };
         if self.stall.is_none() {
             let until = cx.now + Duration::from_millis(self.config.options.stall_timeout_ms);
             let sent = self.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
             self.stall = Some((until, sent));
         }
         self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
+    }
+
+    /// Seals what goes out next: records if the connection has a record layer, else everything that
+    /// is queued as it is.
+    fn seal(&mut self, cx: &mut Context<'_>) -> Option<Gather> {
+        let free_list = &mut cx.worker.free_list;
+        let Some(records) = self.cold.as_mut().and_then(|cold| cold.records.as_deref_mut()) else {
+            return Some(self.output.start(free_list));
+        };
+        match self.output.start_records(free_list, &mut *records.layer) {
+            Ok(gather) => gather,
+            Err(error) => {
+                let reason = DisconnectReason::new(DisconnectKind::System, error.to_string());
+                self.request_close(Close::abort(), reason);
+                None
+            }
+        }
     }
 
     /// A shortage that passes: nothing is lost, the operation is submitted again soon.

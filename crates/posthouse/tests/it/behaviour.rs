@@ -8,5 +8,6 @@ mod heartbeats;
 mod keys;
 mod listening;
 mod messages;
+mod records;
 mod requests;
 mod responders;

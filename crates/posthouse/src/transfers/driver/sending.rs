@@ -278,7 +278,9 @@ impl Transfers {
                 FileOp::Read { file, offset, bytes, memory: free_list.piece() }
             }
             Action::Chunk { offset, bytes }
-                if open.known.is_some() && tcx.cx.lane.prefers_sendfile(bytes.min(chunk_bytes)) =>
+                if open.known.is_some()
+                    && !tcx.strand.has_records()
+                    && tcx.cx.lane.prefers_sendfile(bytes.min(chunk_bytes)) =>
             {
                 sending.sendfile_bytes = Some(bytes.min(chunk_bytes));
                 FileOp::Read { file, offset, bytes: 1, memory: Vec::new() }

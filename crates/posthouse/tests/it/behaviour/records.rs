@@ -1,0 +1,107 @@
+//! The seam for encryption, with a layer that cuts the stream into records at random.
+
+use posthouse::record_layer::{CutRecords, RecordLayer};
+use posthouse::{
+    Close, ConnectionOptions, DisconnectKind, EndpointOptions, Framing, Listener, Target,
+};
+
+use crate::harness::{Harness, PATIENCE, everywhere, target};
+use crate::probe::{Line, Probe};
+
+fn layer() -> Box<dyn RecordLayer> {
+    Box::new(CutRecords::new(0x9e37_79b9))
+}
+
+fn listener(harness: &Harness<'_>, framing: Framing) -> Listener {
+    Listener::new(harness.address()).framing(framing).record_layer(layer)
+}
+
+/// Messages of every size, up to several sends' worth.
+fn payload(number: usize) -> Vec<u8> {
+    let bytes = [0, 1, 5, 700, 1500, 16_384, 40_000, 150_000][number % 8] + number;
+    (0..bytes).map(|at| (at * 31 + number) as u8).collect()
+}
+
+#[test]
+fn messages_pass_through_records_whole_and_in_order() {
+    everywhere(|harness| {
+        let server = harness.serve_at(Probe::echo(), listener(harness, Framing::Native));
+        let target = target(&server).record_layer(layer);
+        let client = harness.client_with(target, EndpointOptions::default()).expect("it connects");
+        for round in 0..4 {
+            let numbers = || round * 8..(round + 1) * 8;
+            for number in numbers() {
+                client.send(40, &payload(number)).expect("it is up");
+            }
+            for number in numbers() {
+                let reply = client.receive(PATIENCE).expect("a reply");
+                assert_eq!(reply.kind, 40);
+                assert!(reply.payload == payload(number), "another payload than {number}'s");
+            }
+        }
+        let reply = client.request(41, &payload(7), PATIENCE).expect("a reply");
+        assert!(reply.payload == payload(7), "another reply");
+        client.close();
+        harness.wait_for("the end", || server.stats().connections == 0);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn what_is_queued_leaves_in_records_before_a_graceful_end() {
+    everywhere(|harness| {
+        let server = Probe::new().on_connected(|peer| {
+            (0..8).for_each(|number| peer.send(0, &payload(number)));
+            Err(Close::graceful())
+        });
+        let framing: Framing = "length:width=4".parse().expect("a framing");
+        let server = harness.serve_at(server, listener(harness, framing.clone()));
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let client = harness.client_side(probe);
+        let to = target(&server).framing(framing).record_layer(layer);
+        client.connect(to, Line::default()).expect("there is room");
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
+        let payloads: Vec<_> = seen.messages().into_iter().map(|(_, payload)| payload).collect();
+        assert_eq!(payloads.len(), 8, "{:?}", seen.ends());
+        assert!((0..8).map(payload).eq(payloads), "other payloads");
+        harness.end(&client);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_peer_that_sends_no_records_is_closed_and_one_that_says_nothing_expires() {
+    everywhere(|harness| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let options = ConnectionOptions::default().with_close_timeout_ms(500);
+        let listener = listener(harness, Framing::Lines);
+        let builder = harness.options().with(|it| it.connection = options);
+        let server = harness.start(builder.builder(probe, listener));
+        let mut plain = harness.dial(&server);
+        plain.send(b"\x04\x00\x09abcd.");
+        harness.wait_for_end(&mut plain);
+        let mut silent = harness.dial(&server);
+        harness.wait_for_end(&mut silent);
+        assert!(seen.told().is_empty(), "the handler never knew of them");
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_target_that_speaks_no_records_is_unreachable() {
+    everywhere(|harness| {
+        let server = harness.serve_at(Probe::echo(), Listener::new(harness.address()));
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let client = harness.client_side(probe);
+        let options = ConnectionOptions::default().with_connect_timeout_ms(1_000);
+        let to: Target = target(&server).record_layer(layer).options(options);
+        client.connect(to, Line::default()).expect("there is room");
+        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        harness.end(&client);
+        harness.end(&server);
+    });
+}
