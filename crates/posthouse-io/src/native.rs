@@ -6,12 +6,12 @@
 //! | `services` | the part of the port that its lanes use: clock, buffers, look-ups, files |
 //! | `threads`, `blocking_pool` | threads of workers; threads for tasks that block |
 //! | `file_pool`, `resolver` | file operations and name look-ups on such threads |
-//! | `socket_handle` | sockets that no lane has registered yet |
+//! | `socket_handle` | the handles of sockets, also of those that no lane has registered yet |
 //! | `lane_remote`, `lane_slot` | a pinned lane for other threads, and until its worker starts |
 //! | `work_queue` | the queue of a lane that several workers take from |
 //! | `completion_queue` | the completions of one worker, and its counters |
 //! | `slot_table`, `shared_slot_table` | sockets by slot, of one lane or of several workers |
-//! | `receives` | the pending receives of one socket |
+//! | `socket_core`, `receives` | the state of one socket; its pending receives |
 
 pub(crate) mod blocking_pool;
 pub(crate) mod completion_queue;
@@ -26,6 +26,7 @@ pub(crate) mod resolver;
 pub(crate) mod services;
 pub(crate) mod shared_slot_table;
 pub(crate) mod slot_table;
+pub(crate) mod socket_core;
 pub(crate) mod socket_handle;
 pub(crate) mod threads;
 pub(crate) mod work_queue;

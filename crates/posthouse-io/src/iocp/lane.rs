@@ -18,6 +18,7 @@ use crate::file_op::FileOp;
 use crate::handle::{Listener, NewSocket, SocketHandle};
 use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
 use crate::native::services::Services;
+use crate::native::socket_core::Link;
 use crate::native::socket_handle;
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
 use crate::op::{Cancel, Completion, Op, Outcome};
@@ -149,7 +150,7 @@ impl IocpLane {
             | Op::Receive(socket, _)
             | Op::Send(socket, _)
             | Op::Close(socket) => {
-                self.with(socket, |state, cx| state.submit(socket, tag, op, cx));
+                self.with(socket, |state, cx| state.submit(tag, op, cx));
                 None
             }
         };
@@ -215,11 +216,11 @@ impl IocpLane {
     }
 
     pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle, false)
+        self.adopt_handle(new.handle, Link::Connected)
     }
 
     pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle, true)
+        self.adopt_handle(listener.handle, Link::Unconnected)
     }
 
     pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
@@ -230,10 +231,14 @@ impl IocpLane {
         self.buffers.give_back(buffer);
     }
 
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>, is_listener: bool) -> Socket {
+    fn adopt_handle(
+        &mut self,
+        handle: Box<dyn SocketHandle>,
+        link: fn(OwnedSocket) -> Link,
+    ) -> Socket {
         self.done.counters().opened();
         let (handle, core) = (socket_handle::owned(handle), &self.core);
-        core.table.occupy(|state, _| state.adopt(handle, is_listener, core))
+        core.table.occupy(|state, _| state.adopt(handle, link, core))
     }
 }
 
@@ -292,14 +297,14 @@ impl IocpLane {
             self.core.files.fetch_sub(1, Ordering::Relaxed);
             return self.end_file(ended);
         };
-        self.with(socket, |state, cx| state.complete(socket, ended, cx));
+        self.with(socket, |state, cx| state.complete(ended, cx));
     }
 
     fn poll(&mut self, socket: Socket) {
         let core = self.core.clone();
         // Closed since it was queued.
         let Some(state) = core.table.find(socket) else { return };
-        self.act(state, socket, |state, cx| state.poll(socket, cx));
+        self.act(state, socket, SocketState::poll);
     }
 
     fn with(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>)) {
@@ -315,7 +320,7 @@ impl IocpLane {
         call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>),
     ) {
         let Self { core, done, buffers, free_list, now, .. } = self;
-        call(&mut state, &mut LaneCx { core, done, buffers, free_list, now: *now });
+        call(&mut state, &mut LaneCx { socket, core, done, buffers, free_list, now: *now });
         let closed = state.closed();
         if let Some(tag) = closed {
             done.counters().closed();

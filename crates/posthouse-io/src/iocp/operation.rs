@@ -74,6 +74,16 @@ pub(super) enum OperationKind {
     },
 }
 
+impl OperationKind {
+    /// The memory of a send.
+    pub(super) fn into_gather(self) -> Gather {
+        match self {
+            Self::Send { gather, .. } => gather,
+            _ => unreachable!("an operation that sends comes back as one"),
+        }
+    }
+}
+
 // SAFETY: the pointers in an `OVERLAPPED` are the system's; the box is owned by one at a time.
 unsafe impl Send for Operation {}
 
@@ -280,7 +290,8 @@ fn code(result: i32) -> u32 {
 impl Functions {
     pub(super) fn connect(
         &self,
-        (handle, socket): (SOCKET, Socket),
+        handle: SOCKET,
+        socket: Socket,
         to: RawAddress,
         free_list: &mut FreeList,
     ) -> Submitted {
@@ -306,7 +317,8 @@ impl Functions {
 
     pub(super) fn accept(
         &self,
-        (listener, socket): (SOCKET, Socket),
+        listener: SOCKET,
+        socket: Socket,
         new: OwnedSocket,
         free_list: &mut FreeList,
     ) -> Submitted {
@@ -339,7 +351,8 @@ impl Functions {
     /// Waits, without memory, until there is something to receive, or the end.
     pub(super) fn probe(
         &self,
-        (handle, socket): (SOCKET, Socket),
+        handle: SOCKET,
+        socket: Socket,
         free_list: &mut FreeList,
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Probe);
@@ -349,7 +362,8 @@ impl Functions {
 
     pub(super) fn receive(
         &self,
-        (handle, socket): (SOCKET, Socket),
+        handle: SOCKET,
+        socket: Socket,
         mut buffer: Buffer,
         free_list: &mut FreeList,
     ) -> Submitted {
@@ -380,8 +394,10 @@ impl Functions {
     /// Sends at most `max_bytes` bytes from the beginning of the gather.
     pub(super) fn send(
         &self,
-        (handle, socket): (SOCKET, Socket),
-        (tag, gather): (Tag, Gather),
+        handle: SOCKET,
+        socket: Socket,
+        tag: Tag,
+        gather: Gather,
         max_bytes: usize,
         free_list: &mut FreeList,
     ) -> Submitted {
@@ -417,8 +433,10 @@ impl Functions {
     /// Sends so many bytes of the file that comes next in the gather: it has them.
     pub(super) fn transmit(
         &self,
-        (handle, socket): (SOCKET, Socket),
-        (tag, gather): (Tag, Gather),
+        handle: SOCKET,
+        socket: Socket,
+        tag: Tag,
+        gather: Gather,
         bytes: u32,
         free_list: &mut FreeList,
     ) -> Submitted {

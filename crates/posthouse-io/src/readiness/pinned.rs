@@ -101,7 +101,7 @@ impl PinnedLane {
             | Op::Send(socket, _) => socket,
         };
         let state = self.table.get(socket);
-        state.submit(tag, op, (socket, &self.poller), &mut self.done);
+        state.submit(socket, tag, op, &self.poller, &mut self.done);
         self.reschedule(socket);
     }
 

@@ -128,7 +128,7 @@ impl SharedLane {
             | Op::Send(socket, _) => socket,
         };
         self.with_state(socket, |state, lane| {
-            state.submit(tag, op, (socket, &lane.core.poller), lane.done);
+            state.submit(socket, tag, op, &lane.core.poller, lane.done);
         });
     }
 

@@ -234,6 +234,21 @@ pub(crate) fn error(errno: Errno) -> Error {
     Error { failure, code: errno.raw_os_error() }
 }
 
+/// The error of an operation on a socket that has no connection.
+pub(crate) fn not_connected() -> Error {
+    error(Errno::NOTCONN)
+}
+
+/// What an error of a connection means; `half_closed`: this side has ended its stream. A pipe that
+/// is broken although it has not is the peer's reset, which came after the peer's end.
+pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
+    if error.code == Errno::PIPE.raw_os_error() && !half_closed {
+        Error { failure: Failure::Reset, ..error }
+    } else {
+        error
+    }
+}
+
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
         error(errno)

@@ -24,7 +24,7 @@ use windows_sys::Win32::System::SystemInformation::{
 use windows_sys::Win32::System::SystemServices::{VER_EQUAL, VER_NT_WORKSTATION};
 
 use crate::address::Address;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::options::ListenOptions;
 use crate::sync::OnceLock;
 
@@ -116,6 +116,23 @@ fn start() {
         let result = unsafe { net::WSAStartup(0x0202, &raw mut about) };
         assert_eq!(result, 0, "Winsock 2.2 is part of every Windows");
     });
+}
+
+/// The error of an operation on a socket that has no connection.
+pub(crate) fn not_connected() -> Error {
+    Error::new(Failure::NotConnected)
+}
+
+/// What an error of a connection means, as the failure that is the same on every system: however
+/// the peer's reset showed, it is a reset. `half_closed`: this side has ended its stream.
+pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
+    let ours = half_closed && error.code == net::WSAESHUTDOWN;
+    let failure = match error.failure {
+        Failure::Aborted | Failure::Cancelled => Failure::Reset,
+        Failure::NotConnected if !ours => Failure::Reset,
+        failure => failure,
+    };
+    Error { failure, ..error }
 }
 
 /// A socket for overlapped operations.

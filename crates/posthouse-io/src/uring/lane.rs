@@ -22,6 +22,7 @@ use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
+use crate::native::socket_core::Link;
 use crate::native::socket_handle;
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
@@ -86,27 +87,19 @@ impl UringLane {
             }
             Op::File(op) if file_ops::is_for_ring(&op) => self.start_file(tag, op),
             Op::File(op) => self.hand_to_file_pool(tag, op),
-            Op::Accept(socket) => {
-                self.with(socket, |state, cx| state.start_accept(socket, tag, cx));
-            }
-            Op::Connect(socket, address) => self.with(socket, |state, cx| {
-                state.start_connect(socket, tag, address, cx);
-            }),
-            Op::Receive(socket, mode) => self.with(socket, |state, cx| {
-                state.start_receive(socket, tag, mode, cx);
-            }),
-            Op::Send(socket, gather) => self.with(socket, |state, cx| {
-                state.start_send(socket, tag, gather, cx);
-            }),
+            Op::Accept(socket)
+            | Op::Connect(socket, _)
+            | Op::Receive(socket, _)
+            | Op::Send(socket, _) => self.with(socket, |state, cx| state.submit(tag, op, cx)),
             Op::Close(socket) => {
-                self.with(socket, |state, cx| state.start_close(socket, tag, cx));
+                self.with(socket, |state, cx| state.submit(tag, op, cx));
                 self.end_close(socket.slot);
             }
         }
     }
 
     pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
-        self.with(socket, |state, cx| state.cancel(socket, what, cx));
+        self.with(socket, |state, cx| state.cancel(what, cx));
     }
 
     pub(crate) fn abandon(&mut self, tag: Tag) {
@@ -118,7 +111,7 @@ impl UringLane {
     }
 
     pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with(socket, |state, cx| state.reset(socket, cx));
+        self.with(socket, SocketState::reset);
     }
 
     pub(crate) fn socket(&mut self) -> Socket {
@@ -160,7 +153,7 @@ impl UringLane {
 
     fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let socket = self.socket();
-        self.table.get(socket).adopt(socket_handle::owned(handle));
+        self.table.get(socket).link = Link::Connected(socket_handle::owned(handle));
         socket
     }
 }
@@ -209,53 +202,29 @@ impl UringLane {
         self.share = SHARE;
     }
 
-    fn with(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>)) {
+    fn with<T>(
+        &mut self,
+        socket: Socket,
+        call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>) -> T,
+    ) -> T {
         let Self { ring, table, done, free_list, .. } = self;
         let multishot = ring.buffers().1.pool().outstanding() < MAX_BUFFERS_HELD;
-        call(table.get(socket), &mut LaneCx { ring, done, free_list, multishot });
+        call(table.get(socket), &mut LaneCx { socket, ring, done, free_list, multishot })
     }
 
     fn complete(&mut self, completed: Cqe) {
-        let (slot, kind) = (completed.request.slot, completed.request.kind);
-        match kind {
+        match completed.request.kind {
             RequestKind::Waker if !completed.more => return self.arm_waker(),
             RequestKind::Waker | RequestKind::CancelAll => return,
             RequestKind::File => return self.end_file(completed),
             _ => {}
         }
-        let state = self.table.at(slot);
-        state.count(completed);
-        let socket = state.socket(slot);
-        match kind {
-            RequestKind::Accept => {
-                self.with(socket, |state, cx| state.on_accept(socket, completed, cx));
-            }
-            RequestKind::Connect => {
-                self.with(socket, |state, cx| state.on_connect(completed, cx));
-            }
-            RequestKind::Receive => {
-                let mut starved = false;
-                self.with(socket, |state, cx| {
-                    starved = state.on_receive(socket, completed, cx);
-                });
-                if starved {
-                    self.starved.push_back(socket);
-                }
-            }
-            RequestKind::Send => {
-                self.with(socket, |state, cx| state.on_send(socket, completed, cx));
-            }
-            RequestKind::CancelInput | RequestKind::CancelSend => {
-                self.with(socket, |state, cx| state.on_cancel(socket, completed, cx.ring));
-            }
-            RequestKind::Close
-            | RequestKind::Waker
-            | RequestKind::CancelAll
-            | RequestKind::File => {}
+        let socket = self.table.at(completed.request.slot).count(completed);
+        if self.with(socket, |state, cx| state.complete(completed, cx)) {
+            self.starved.push_back(socket);
         }
         if !completed.more {
-            self.with(socket, |state, cx| state.close_when_free(socket, cx.ring));
-            self.end_close(slot);
+            self.end_close(socket.slot);
         }
     }
 
@@ -287,10 +256,7 @@ impl UringLane {
         for _ in 0..served {
             let Some(socket) = self.starved.pop_front() else { break };
             if self.table.find(socket).is_some() {
-                self.with(socket, |state, cx| {
-                    state.starved = false;
-                    state.arm_receive(socket, cx);
-                });
+                self.with(socket, SocketState::end_starving);
             }
         }
     }
