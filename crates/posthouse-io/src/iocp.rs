@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::lane::{IocpCore, IocpLane};
 use self::port::Event;
-use crate::native::work_queue::Wake as _;
+use crate::native::wake::Wake as _;
 use crate::options::{Layout, Options};
 use crate::sync::Arc;
 

@@ -9,6 +9,7 @@
 //! | `socket_handle` | the handles of sockets, also of those that no lane has registered yet |
 //! | `lane_remote`, `lane_slot` | a pinned lane for other threads, and until its worker starts |
 //! | `work_queue` | the queue of a lane that several workers take from |
+//! | `wake` | the wake protocol: who waits, who has been woken, who must be |
 //! | `completion_queue` | the completions of one worker, and its counters |
 //! | `slot_table`, `shared_slot_table` | sockets by slot, of one lane or of several workers |
 //! | `socket_core`, `receives` | the state of one socket; its pending receives |
@@ -29,4 +30,5 @@ pub(crate) mod slot_table;
 pub(crate) mod socket_core;
 pub(crate) mod socket_handle;
 pub(crate) mod threads;
+pub(crate) mod wake;
 pub(crate) mod work_queue;

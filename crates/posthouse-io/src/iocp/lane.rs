@@ -20,6 +20,7 @@ use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
 use crate::native::services::Services;
 use crate::native::socket_core::Link;
 use crate::native::socket_handle;
+use crate::native::wake::{Wait, WaitEnd};
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::options::{Layout, Options, ReadMode};
@@ -262,15 +263,15 @@ impl IocpLane {
 
     /// Between two steps: takes packets, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let waiting = sleep != Some(Duration::ZERO) && self.core.queue.begin_wait();
+        let may_wait = sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.core.queue.begin_wait() } else { Wait::Look };
         let core = self.core.clone();
         let mut ended = std::mem::take(&mut self.ended);
-        let mut woken = false;
+        let mut end = WaitEnd::ByItself;
         loop {
-            let limit =
-                if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+            let limit = wait.limit(|| self.services.left_of(sleep, self.now));
             let mut tell = |event| match event {
-                Event::Waker => woken = true,
+                Event::Waker => end = WaitEnd::Woken,
                 Event::Ended(one) => ended.push(one),
             };
             let taken = match core.layout {
@@ -285,7 +286,7 @@ impl IocpLane {
             }
         }
         // Up first: whatever comes of the packets, the others know where this worker is.
-        core.queue.end_wait(waiting, woken, &[]);
+        core.queue.end_wait(wait, end, &[]);
         self.now = self.services.now();
         ended.drain(..).for_each(|one| self.complete(one));
         self.ended = ended;

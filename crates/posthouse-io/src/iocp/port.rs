@@ -18,7 +18,7 @@ use windows_sys::Win32::System::WindowsProgramming::{
 
 use super::operation::{Ended, Operation};
 use crate::error::Error;
-use crate::native::work_queue::Wake;
+use crate::native::wake::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::sys;
 

@@ -16,6 +16,7 @@ use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
 use crate::native::socket_handle;
+use crate::native::wake::Wait;
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
@@ -194,9 +195,9 @@ impl PinnedLane {
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         let idle = self.done.is_empty() && self.ready.is_empty();
-        let waiting = idle && sleep != Some(Duration::ZERO) && self.remote.begin_wait();
-        let limit =
-            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let may_wait = idle && sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
         let Self { poller, table, ready, .. } = self;
         let waited = poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, readiness } = event else { return };

@@ -8,7 +8,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::native::lane_remote::Waker;
-use crate::native::work_queue::Wake as _;
+use crate::native::wake::Wake as _;
 
 /// The key of the waker's events.
 const WAKER: u64 = u64::MAX;

@@ -15,6 +15,7 @@ use crate::native::lane_remote::Waker;
 use crate::native::services::Services;
 use crate::native::shared_slot_table::SharedSlotTable;
 use crate::native::socket_handle;
+use crate::native::wake::{Wait, WaitEnd};
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::{Arc, MutexGuard};
@@ -189,13 +190,14 @@ impl SharedLane {
 
     /// Between two steps: takes events, and waits for one where nothing else is to be done.
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let waiting = sleep != Some(Duration::ZERO) && self.core.queue.begin_wait();
-        let limit =
-            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let may_wait = sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.core.queue.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
         let mut ready = [0; BATCH];
-        let (mut queued, mut woken) = (0, false);
+        let mut queued = 0;
+        let mut end = WaitEnd::ByItself;
         let waited = self.core.poller.wait::<BATCH>(limit, |event| {
-            let Event::Socket { key, readiness } = event else { return woken = true };
+            let Event::Socket { key, readiness } = event else { return end = WaitEnd::Woken };
             // A socket that has been closed since may still have an event on the way.
             let Some(mut state) = self.core.table.find(Socket::of_key(key)) else { return };
             state.on_event(readiness);
@@ -205,7 +207,7 @@ impl SharedLane {
             }
         });
         waited.expect("a poller that worked goes on to work");
-        self.core.queue.end_wait(waiting, woken, &ready[..queued]);
+        self.core.queue.end_wait(wait, end, &ready[..queued]);
         self.now = self.services.now();
         self.share = SHARE;
     }

@@ -24,6 +24,7 @@ use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
 use crate::native::socket_core::Link;
 use crate::native::socket_handle;
+use crate::native::wake::Wait;
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
 use crate::sys;
@@ -191,9 +192,9 @@ impl UringLane {
     pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
         self.fill_buffers();
         let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
-        let waiting = idle && sleep != Some(Duration::ZERO) && self.remote.begin_wait();
-        let limit =
-            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
+        let may_wait = idle && sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
         self.ring.enter(limit).expect(WORKS);
         if self.remote.end_wait() {
             self.remote.drain_injected(|completion| self.done.put(completion));
