@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `native_port` | the port: its lanes and what starts, wakes and counts them |
+//! | `native_lanes` | the lanes of a port, as each backend has them |
 //! | `services` | the part of the port that its lanes use: clock, buffers, look-ups, files |
 //! | `threads`, `blocking_pool` | threads of workers; threads for tasks that block |
 //! | `file_pool`, `resolver` | file operations and name look-ups on such threads |
@@ -21,6 +22,7 @@ pub(crate) mod file_pool;
 pub(crate) mod lane_remote;
 #[cfg(target_os = "linux")]
 pub(crate) mod lane_slot;
+pub(crate) mod native_lanes;
 pub(crate) mod native_port;
 pub(crate) mod receives;
 pub(crate) mod resolver;

@@ -1,8 +1,8 @@
 //! The wake protocol between the workers of a lane and the threads that have something for them.
 //!
-//! No wake-up is lost: a worker says that it is about to wait before it looks for the last time, and
-//! who adds something looks at the workers afterwards. And none is wasted: the waker, a system call,
-//! is called only if somebody waits, and not again before the woken worker has come back.
+//! No wake-up is lost: a worker says that it is about to wait before it looks for the last time,
+//! and who adds something looks at the workers afterwards. And none is wasted: the waker, a system
+//! call, is called only if somebody waits, and not again before the woken worker has come back.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ pub(crate) trait Wake {
 /// A *wake-up* asks for a step that begins after it, whether or not there is work. `n` counts the
 /// workers that wait or are about to, all of which have seen the queue empty.
 ///
-/// | state | wake-up | work is added | a worker begins to wait | one comes back woken | by itself |
+/// | state | wake-up | work is added | a wait begins | ends by the waker | ends by itself |
 /// |---|---|---|---|---|---|
-/// | `Waiting(0)` | `Notified` | - | `Waiting(1)` | | `Waiting(0)` |
-/// | `Waiting(n)` | **call**, `Owed(n)` | **call**, `Pending(n)` | `Waiting(n+1)` | | `Waiting(n-1)` |
-/// | `Notified` | - | - | refused | | `Waiting(0)` |
+/// | `Waiting(0)` | `Notified` | - | `Waiting(1)` | - | - |
+/// | `Waiting(n)` | `Owed(n)`**!** | `Pending(n)`**!** | `Waiting(n+1)` | - | `Waiting(n-1)` |
+/// | `Notified` | - | - | refused | `Waiting(0)` | `Waiting(0)` |
 /// | `Pending(n)` | `Owed(n)` | - | `Pending(n+1)` | `Waiting(n-1)` | `Pending(n-1)` |
 /// | `Owed(n)` | - | - | refused | `Waiting(n-1)` | `Pending(n-1)` |
 ///
-/// **call**: the waker is called. A worker that comes back from a look, for which it was not
-/// counted, leaves `n` as it is. Who comes back begins a step.
+/// **!**: the waker is called. A worker that was refused looks for events without waiting: it is
+/// not counted, and leaves `n` as it is when it comes back. Who comes back begins a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeState {
     /// So many workers wait, the others run; nobody is being woken.

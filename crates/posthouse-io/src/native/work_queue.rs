@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+#[cfg(target_os = "linux")]
+use crate::native::completion_queue::Totals;
 use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
 use crate::native::wake::{Wait, WaitEnd, Wake, WakeState};
 use crate::op::Completion;
@@ -116,6 +118,11 @@ impl<W: Wake, T> WorkQueue<W, T> {
     /// The counters of the workers.
     pub(crate) fn worker_counters(&self) -> MutexGuard<'_, Vec<Arc<WorkerCounters>>> {
         lock(&self.counters)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn totals(&self) -> Totals {
+        Totals::of(self.worker_counters().iter().map(|counters| &**counters))
     }
 
     /// Changes the queue, and wakes a worker if `change` returns true.

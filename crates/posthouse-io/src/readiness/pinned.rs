@@ -10,7 +10,8 @@ use super::sendfile::{self, Injected, SendfileDone};
 use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::handle::SocketHandle;
+use crate::lane_ops::{FILE_PART_WORTH, LaneOps};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
@@ -42,17 +43,20 @@ pub(crate) struct PinnedLane {
     share: usize,
 }
 
-/// The operations of a lane.
-impl PinnedLane {
-    pub(crate) fn id(&self) -> LaneId {
+impl LaneOps for PinnedLane {
+    fn id(&self) -> LaneId {
         self.id
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn prefers_sendfile(&mut self, bytes: usize) -> bool {
+        bytes >= FILE_PART_WORTH
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             if let Some(completion) = self.done.pop() {
                 self.share -= 1;
@@ -67,7 +71,7 @@ impl PinnedLane {
         None
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         self.remote.counters.submitted();
         let socket = match op {
             Op::Resolve(name) => {
@@ -106,94 +110,39 @@ impl PinnedLane {
         self.reschedule(socket);
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.table.get(socket).cancel(what, &mut self.done);
     }
 
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
+    fn shutdown(&mut self, socket: Socket) {
         self.table.get(socket).shutdown();
     }
 
-    pub(crate) fn reset(&mut self, socket: Socket) {
+    fn reset(&mut self, socket: Socket) {
         self.table.get(socket).reset(&mut self.done);
     }
 
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn socket(&mut self) -> Socket {
         self.remote.counters.opened();
         self.table.socket()
     }
 
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle)
-    }
-
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle)
-    }
-
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.table.find(socket).and_then(|state| state.local_address())
-    }
-
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
-        self.buffers.give_back(buffer);
-    }
-
-    /// Queues the socket if it is ready, and starts its `sendfile` if it has one.
-    fn reschedule(&mut self, socket: Socket) {
-        let state = self.table.get(socket);
-        let job = state.take_sendfile_job(socket, &mut self.done);
-        if state.mark_queued() {
-            self.ready.push_back(socket.key());
-        }
-        let Some(job) = job else { return };
-        let post = LaneRemote::injector(&self.remote);
-        let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
-        if let Some(sent) = sendfile::start(&self.services.files, job, post) {
-            self.take_back(sent);
-        }
-    }
-
-    fn take_back(&mut self, sent: SendfileDone) {
-        let socket = sent.socket;
-        // Closed since, after a cancel.
-        let Some(state) = self.table.find(socket) else { return };
-        state.on_sendfile_done(sent, &mut self.done);
-        self.reschedule(socket);
-    }
-
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         self.remote.counters.opened();
         let socket = self.table.socket();
         self.table.get(socket).adopt(socket, socket_handle::owned(handle), &self.poller);
         socket
     }
-}
 
-/// The wait between two steps.
-impl PinnedLane {
-    pub(crate) fn new(
-        id: LaneId,
-        services: Arc<Services>,
-        remote: Arc<LaneRemote<Injected>>,
-        poller: Poller,
-    ) -> Self {
-        Self {
-            id,
-            now: services.now(),
-            done: CompletionQueue::new(remote.counters.clone()),
-            buffers: LanePool::new(services.buffers.clone()),
-            services,
-            remote,
-            poller,
-            table: SlotTable::default(),
-            ready: VecDeque::new(),
-            share: SHARE,
-        }
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        self.table.find(socket).and_then(|state| state.local_address())
     }
 
-    /// Between two steps: takes events, and waits for one where nothing else is to be done.
-    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
+    fn recycle(&mut self, buffer: Buffer) {
+        self.buffers.give_back(buffer);
+    }
+
+    fn wait(&mut self, sleep: Option<Duration>) {
         let idle = self.done.is_empty() && self.ready.is_empty();
         let may_wait = idle && sleep != Some(Duration::ZERO);
         let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
@@ -221,6 +170,52 @@ impl PinnedLane {
         }
         self.now = self.services.now();
         self.share = SHARE;
+    }
+}
+
+/// The sockets.
+impl PinnedLane {
+    pub(crate) fn new(
+        id: LaneId,
+        services: Arc<Services>,
+        remote: Arc<LaneRemote<Injected>>,
+        poller: Poller,
+    ) -> Self {
+        Self {
+            id,
+            now: services.now(),
+            done: CompletionQueue::new(remote.counters.clone()),
+            buffers: LanePool::new(services.buffers.clone()),
+            services,
+            remote,
+            poller,
+            table: SlotTable::default(),
+            ready: VecDeque::new(),
+            share: SHARE,
+        }
+    }
+
+    /// Queues the socket if it is ready, and starts its `sendfile` if it has one.
+    fn reschedule(&mut self, socket: Socket) {
+        let state = self.table.get(socket);
+        let job = state.take_sendfile_job(socket, &mut self.done);
+        if state.mark_queued() {
+            self.ready.push_back(socket.key());
+        }
+        let Some(job) = job else { return };
+        let post = LaneRemote::injector(&self.remote);
+        let post = |sent| post(Injected::SendfileDone(Box::new(sent)));
+        if let Some(sent) = sendfile::start(&self.services.files, job, post) {
+            self.take_back(sent);
+        }
+    }
+
+    fn take_back(&mut self, sent: SendfileDone) {
+        let socket = sent.socket;
+        // Closed since, after a cancel.
+        let Some(state) = self.table.find(socket) else { return };
+        state.on_sendfile_done(sent, &mut self.done);
+        self.reschedule(socket);
     }
 }
 

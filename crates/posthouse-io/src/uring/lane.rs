@@ -17,7 +17,8 @@ use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::file_op::FileOp;
 use crate::fs;
-use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::handle::SocketHandle;
+use crate::lane_ops::LaneOps;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
@@ -52,17 +53,16 @@ pub(crate) struct UringLane {
     share: usize,
 }
 
-/// The operations of a lane.
-impl UringLane {
-    pub(crate) fn id(&self) -> LaneId {
+impl LaneOps for UringLane {
+    fn id(&self) -> LaneId {
         self.id
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             if let Some(completion) = self.done.pop() {
                 self.share -= 1;
@@ -74,7 +74,7 @@ impl UringLane {
         None
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         self.remote.counters.submitted();
         match op {
             Op::Resolve(name) => {
@@ -99,67 +99,58 @@ impl UringLane {
         }
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.with(socket, |state, cx| state.cancel(what, cx));
     }
 
-    pub(crate) fn abandon(&mut self, tag: Tag) {
+    fn abandon(&mut self, tag: Tag) {
         self.files.abandon(tag);
     }
 
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
+    fn shutdown(&mut self, socket: Socket) {
         self.with(socket, |state, cx| state.shutdown(cx.ring));
     }
 
-    pub(crate) fn reset(&mut self, socket: Socket) {
+    fn reset(&mut self, socket: Socket) {
         self.with(socket, SocketState::reset);
     }
 
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn socket(&mut self) -> Socket {
         self.remote.counters.opened();
         self.table.socket()
     }
 
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle)
-    }
-
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle)
-    }
-
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.table.find(socket).and_then(|state| state.local_address())
-    }
-
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
-        self.ring.buffers().1.give_back(buffer);
-    }
-
-    fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        fs::check(&op);
-        let (slot, entry) = self.files.begin(tag, op);
-        // SAFETY: the operation keeps the memory and the file that the entry names in its place
-        // until its completion frees it; after a drain that failed the places are leaked.
-        unsafe { self.ring.push(Request::of_file(slot), entry) };
-    }
-
-    fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
-        if let Some(completion) =
-            self.services.files.start(tag, op, LaneRemote::completion_injector(&self.remote))
-        {
-            self.done.put(completion);
-        }
-    }
-
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let socket = self.socket();
         self.table.get(socket).link = Link::Connected(socket_handle::owned(handle));
         socket
     }
+
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        self.table.find(socket).and_then(|state| state.local_address())
+    }
+
+    fn recycle(&mut self, buffer: Buffer) {
+        self.ring.buffers().1.give_back(buffer);
+    }
+
+    /// Submits what the step queued, too.
+    fn wait(&mut self, sleep: Option<Duration>) {
+        self.fill_buffers();
+        let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
+        let may_wait = idle && sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
+        self.ring.enter(limit).expect(WORKS);
+        if self.remote.end_wait() {
+            self.remote.drain_injected(|completion| self.done.put(completion));
+        }
+        self.now = self.services.now();
+        self.share = SHARE;
+    }
 }
 
-/// The wait between two steps, and the completions.
+/// The requests and their completions.
 impl UringLane {
     /// The lane of this thread, and of no other.
     pub(crate) fn new(
@@ -188,19 +179,20 @@ impl UringLane {
         lane
     }
 
-    /// Between two steps: submits what the step queued, and waits where nothing else is to be done.
-    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        self.fill_buffers();
-        let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
-        let may_wait = idle && sleep != Some(Duration::ZERO);
-        let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
-        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
-        self.ring.enter(limit).expect(WORKS);
-        if self.remote.end_wait() {
-            self.remote.drain_injected(|completion| self.done.put(completion));
+    fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
+        fs::check(&op);
+        let (slot, entry) = self.files.begin(tag, op);
+        // SAFETY: the operation keeps the memory and the file that the entry names in its place
+        // until its completion frees it; after a drain that failed the places are leaked.
+        unsafe { self.ring.push(Request::of_file(slot), entry) };
+    }
+
+    fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
+        if let Some(completion) =
+            self.services.files.start(tag, op, LaneRemote::completion_injector(&self.remote))
+        {
+            self.done.put(completion);
         }
-        self.now = self.services.now();
-        self.share = SHARE;
     }
 
     fn with<T>(
