@@ -57,8 +57,9 @@ pub(crate) fn probe() -> io::Result<()> {
             heard |= matches!(event, Event::Waker);
         })?;
     }
-    match heard {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through")),
+    if heard {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through"))
     }
 }

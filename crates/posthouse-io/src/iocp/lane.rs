@@ -279,7 +279,7 @@ impl IocpLane {
     }
 
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        match file_ops::begin(&self.core.port, (tag, op), &mut self.free_list) {
+        match file_ops::begin(&self.core.port, tag, op, &mut self.free_list) {
             Ok(Submitted::InFlight(_)) => {
                 self.core.files.fetch_add(1, Ordering::Relaxed);
             }

@@ -136,12 +136,21 @@ impl OverlappedId {
 // SAFETY: it is compared and handed to the system, never dereferenced.
 unsafe impl Send for OverlappedId {}
 
+/// The type of a function behind a pointer that may be null.
+trait Nullable {
+    type Function;
+}
+
+impl<F> Nullable for Option<F> {
+    type Function = F;
+}
+
 /// The calls that Winsock has no fixed names for.
 #[derive(Clone, Copy)]
 pub(super) struct Functions {
-    accept: LPFN_ACCEPTEX,
-    connect: LPFN_CONNECTEX,
-    transmit: LPFN_TRANSMITFILE,
+    accept: <LPFN_ACCEPTEX as Nullable>::Function,
+    connect: <LPFN_CONNECTEX as Nullable>::Function,
+    transmit: <LPFN_TRANSMITFILE as Nullable>::Function,
     /// Whether operations of sockets may end in the call that begins them, without a packet.
     pub(super) at_once: bool,
     /// Whether this is a server edition of Windows, which sends as many files at a time as there
@@ -173,6 +182,9 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
                 std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
             )
+        };
+        let (Some(accept), Some(connect), Some(transmit)) = (accept, connect, transmit) else {
+            return Err(Error::new(crate::Failure::Unsupported));
         };
         let at_once = v6_at_once && sys::is_the_systems_own(&socket);
         #[cfg(test)]
@@ -254,7 +266,8 @@ impl Operation {
         at_once: bool,
         call: impl FnOnce(*mut Operation) -> u32,
     ) -> Submitted {
-        let raw = Box::into_raw(self);
+        let id = NonNull::from(Box::leak(self));
+        let raw = id.as_ptr();
         let result = match call(raw) {
             0 if at_once => {
                 // SAFETY: success without a packet: the box is ours again, and the system has
@@ -262,11 +275,7 @@ impl Operation {
                 let bytes = unsafe { (*(*raw).overlapped.get()).InternalHigh };
                 Ok(bytes)
             }
-            0 | ERROR_IO_PENDING => {
-                return Submitted::InFlight(OverlappedId(
-                    NonNull::new(raw).expect("a box is not null"),
-                ));
-            }
+            0 | ERROR_IO_PENDING => return Submitted::InFlight(OverlappedId(id)),
             // A call that fails at once queues no packet.
             code => Err(sys::error(code)),
         };
@@ -296,7 +305,7 @@ impl Functions {
         free_list: &mut FreeList,
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Connect { address: to });
-        let connect = self.connect.expect("a function that was found");
+        let connect = self.connect;
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
             let OperationKind::Connect { address } = (unsafe { &(*raw).work }) else {
@@ -328,7 +337,7 @@ impl Functions {
         if let Some(failure) = self.faults.no_peer {
             return Submitted::Ended(super::tests::refused(operation, failure));
         }
-        let accept = self.accept.expect("a function that was found");
+        let accept = self.accept;
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
             let OperationKind::Accept { new, addresses } = (unsafe { &(*raw).work }) else {
@@ -398,7 +407,7 @@ impl Functions {
         socket: Socket,
         tag: Tag,
         gather: Gather,
-        max_bytes: usize,
+        max_bytes: u32,
         free_list: &mut FreeList,
     ) -> Submitted {
         let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; MAX_SEGMENTS];
@@ -408,10 +417,9 @@ impl Functions {
             if left == 0 {
                 break;
             }
-            let len = bytes.len().min(left);
+            let len = u32::try_from(bytes.len()).map_or(left, |len| len.min(left));
             left -= len;
             count += 1;
-            let len = u32::try_from(len).expect("a part of the bytes that leave at a time");
             *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
         }
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
@@ -430,14 +438,14 @@ impl Functions {
 }
 
 impl Functions {
-    /// Sends so many bytes of the file that comes next in the gather: it has them.
+    /// Sends what `range` says of the file that comes next in the gather, which has it.
     pub(super) fn transmit(
         &self,
         handle: SOCKET,
         socket: Socket,
         tag: Tag,
         gather: Gather,
-        bytes: u32,
+        range: FileRange,
         free_list: &mut FreeList,
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
@@ -445,14 +453,9 @@ impl Functions {
         if self.faults.no_files {
             return Submitted::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
         }
-        let transmit = self.transmit.expect("a function that was found");
+        let transmit = self.transmit;
         let call = |raw: *mut Operation| {
-            // SAFETY: the box is whole, and ours until the call takes it.
-            let OperationKind::Send { gather, .. } = (unsafe { &(*raw).work }) else {
-                unreachable!()
-            };
-            let (file, offset, _) = gather.file_ahead().expect("a file comes next");
-            let file = file.handle().as_raw_handle();
+            let FileRange { file, offset, bytes } = range;
             // SAFETY: the file is owned by the gather in the box, and so kept open; the OVERLAPPED
             // is in the box, and no call has it yet.
             unsafe {
@@ -464,6 +467,20 @@ impl Functions {
         };
         // SAFETY: as argued in the call.
         unsafe { operation.begin(self.at_once, call) }
+    }
+}
+
+/// A part of the file that comes next in a gather.
+#[derive(Clone, Copy)]
+pub(super) struct FileRange {
+    file: HANDLE,
+    offset: u64,
+    bytes: u32,
+}
+
+impl FileRange {
+    pub(super) fn new(file: &File, offset: u64, bytes: u32) -> Self {
+        Self { file: file.handle().as_raw_handle(), offset, bytes }
     }
 }
 
@@ -491,7 +508,7 @@ pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
                 }
                 // The system gathers whole pages only: a segment at a time.
                 FileOp::Write { file, offset, data } => {
-                    let first = data.slices().next().expect("a write has bytes");
+                    let first = data.slices().next().unwrap_or_default();
                     let bytes = first.len().min(MAX_FILE_BYTES) as u32;
                     let (handle, from) = (file.handle().as_raw_handle(), first.as_ptr());
                     fs::WriteFile(handle, from, bytes, ptr::null_mut(), at(*offset))
@@ -515,7 +532,7 @@ pub(super) fn length(file: &File) -> Result<u64, Error> {
         // SAFETY: it reads a value of this thread.
         return Err(sys::error(unsafe { GetLastError() }));
     }
-    Ok(u64::try_from(length).expect("a length is not negative"))
+    Ok(length.cast_unsigned())
 }
 
 fn place(offset: u64) -> OVERLAPPED_0_0 {

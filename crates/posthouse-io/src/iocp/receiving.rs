@@ -156,9 +156,13 @@ impl SocketState {
         result: Result<usize, Error>,
         cx: &mut LaneCx<'_>,
     ) {
-        let index = self.receives().position(|receive| receive.state == State::Posted(id));
-        let index = index.expect("the system receives where a receive waits");
-        self.at(index).state = State::Waits;
+        let mut receives = self.receives().enumerate();
+        let posted = receives.find(|(_, receive)| receive.state == State::Posted(id));
+        let Some((index, receive)) = posted else {
+            unreachable!("the system receives where a receive waits")
+        };
+        receive.state = State::Waits;
+        drop(receives);
         self.finish(index, buffer, result, cx);
     }
 

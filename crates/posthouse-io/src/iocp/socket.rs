@@ -9,7 +9,7 @@ use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 use super::accepting::Accepting;
 use super::lane::IocpCore;
-use super::operation::{self, Ended, FreeList, OperationKind, OverlappedId, Submitted};
+use super::operation::{self, Ended, FileRange, FreeList, OperationKind, OverlappedId, Submitted};
 use super::receiving::State;
 use crate::address::Address;
 use crate::buffer::LanePool;
@@ -296,8 +296,9 @@ impl SocketState {
             Ok(0) => FileFault::Short,
             Ok(left) => {
                 let bytes = u32::try_from(left).map_or(bytes, |left| left.min(bytes));
+                let range = FileRange::new(file, offset, bytes);
                 let (functions, at) = (&cx.core.functions, self.raw());
-                let submitted = functions.transmit(at, cx.socket, tag, gather, bytes, cx.free_list);
+                let submitted = functions.transmit(at, cx.socket, tag, gather, range, cx.free_list);
                 let (work, result) = match self.count(submitted) {
                     Ok(id) => return self.output = Some(Sending::Wanted(id)),
                     Err(ended) => cx.free_list.keep(ended),
@@ -317,7 +318,7 @@ impl SocketState {
     }
 
     fn send_memory(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
-        let (functions, max_bytes) = (&cx.core.functions, self.own.send_bytes as usize);
+        let (functions, max_bytes) = (&cx.core.functions, self.own.send_bytes);
         let submitted = functions.send(self.raw(), cx.socket, tag, gather, max_bytes, cx.free_list);
         match self.count(submitted) {
             Ok(id) => self.output = Some(Sending::Wanted(id)),

@@ -76,10 +76,10 @@ pub(crate) fn addresses_of(name: &Name) -> io::Result<Vec<Address>> {
             addresses.push(address);
         }
     }
-    match addresses.is_empty() {
-        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-        false => Ok(addresses),
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
+    Ok(addresses)
 }
 
 fn terminal(tag: Tag, outcome: Outcome) -> Completion {

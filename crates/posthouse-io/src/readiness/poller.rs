@@ -29,8 +29,9 @@ pub(super) fn open() -> Result<(Poller, Waker), Errno> {
     // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
     waker.wake();
     let mut woken = false;
-    poller
-        .wait::<1>(Some(Duration::from_secs(1)), |event| woken |= matches!(event, Event::Waker))?;
+    poller.try_wait::<1>(Some(Duration::from_secs(1)), |event| {
+        woken |= matches!(event, Event::Waker);
+    })?;
     if woken { Ok((poller, waker)) } else { Err(Errno::NOSYS) }
 }
 
@@ -83,6 +84,14 @@ impl Poller {
 
     /// Waits for events, at most `BATCH`; without a limit for ever. A signal ends it early.
     pub(super) fn wait<const BATCH: usize>(
+        &self,
+        limit: Option<Duration>,
+        each: impl FnMut(Event),
+    ) {
+        self.try_wait::<BATCH>(limit, each).expect("a poller that worked goes on to work");
+    }
+
+    fn try_wait<const BATCH: usize>(
         &self,
         limit: Option<Duration>,
         mut each: impl FnMut(Event),

@@ -207,7 +207,7 @@ impl LaneOps for SharedLane {
         let mut ready = [0; BATCH];
         let mut queued = 0;
         let mut end = WaitEnd::ByItself;
-        let waited = self.core.poller.wait::<BATCH>(limit, |event| {
+        self.core.poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, readiness } = event else { return end = WaitEnd::Woken };
             // A socket that has been closed since may still have an event on the way.
             let Some(mut state) = self.core.table.find(Socket::of_key(key)) else { return };
@@ -217,7 +217,6 @@ impl LaneOps for SharedLane {
                 queued += 1;
             }
         });
-        waited.expect("a poller that worked goes on to work");
         self.core.queue.end_wait(wait, end, &ready[..queued]);
         self.now = self.services.now();
         self.share = SHARE;

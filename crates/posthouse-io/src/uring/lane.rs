@@ -10,7 +10,7 @@ use io_uring::types::Fd;
 
 use super::file_ops::{self, FileEnd, Files};
 use super::request::{Request, RequestKind};
-use super::ring::{Cqe, Ring, WORKS};
+use super::ring::{Cqe, Ring};
 use super::send::FreeList;
 use super::socket::{self, LaneCx, SocketState};
 use crate::address::Address;
@@ -141,7 +141,7 @@ impl LaneOps for UringLane {
         let may_wait = idle && sleep != Some(Duration::ZERO);
         let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
         let limit = wait.limit(|| self.services.left_of(sleep, self.now));
-        self.ring.enter(limit).expect(WORKS);
+        self.ring.enter(limit);
         if self.remote.end_wait() {
             self.remote.drain_injected(|completion| self.done.put(completion));
         }

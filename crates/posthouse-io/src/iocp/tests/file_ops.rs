@@ -41,7 +41,7 @@ fn write(file: &File, offset: u64, segments: &[&[u8]]) -> FileOp {
 #[track_caller]
 fn by_port(port: &Port, op: FileOp) -> FileOutcome {
     let free_list = &mut FreeList::default();
-    let submitted = file_ops::begin(port, (Tag(7), Box::new(op)), free_list);
+    let submitted = file_ops::begin(port, Tag(7), Box::new(op), free_list);
     let ended = match submitted.expect("the port takes it") {
         Submitted::Ended(ended) => ended,
         Submitted::InFlight(_) => {
@@ -95,7 +95,7 @@ fn a_port_leaves_to_the_disk_what_would_hold_it_up_and_the_files_of_others() {
     let (other, _other_alarm) = port::open(1).expect("a port");
     let (_directory, file) = file_with(b"content");
     let free_list = &mut FreeList::default();
-    let mut is_left = |port, op| file_ops::begin(port, (Tag(7), Box::new(op)), free_list).is_err();
+    let mut is_left = |port, op| file_ops::begin(port, Tag(7), Box::new(op), free_list).is_err();
     assert!(is_left(&port, write(&file, 7, &[b"longer"])));
     assert!(is_left(&port, write(&file, 6, &[b"t", b"longer"])));
     assert!(is_left(&port, FileOp::Sync { file: file.clone() }));

@@ -121,13 +121,9 @@ fn send_a_file(port: &CompletionPort) -> Sent {
                             lock(&told).fault = part.fault();
                         }
                     });
-                    lane.submit(
-                        Tag(2),
-                        match gather.is_empty() {
-                            true => Op::Close(near),
-                            false => Op::Send(near, gather),
-                        },
-                    );
+                    let done = gather.is_empty();
+                    let next = if done { Op::Close(near) } else { Op::Send(near, gather) };
+                    lane.submit(Tag(2), next);
                 }
                 Outcome::Failed(error) => {
                     lock(&told).failure = Some(error.failure);
