@@ -88,7 +88,8 @@ pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
 
 /// What is known of a file.
 fn metadata_of(stat: &Stat) -> Metadata {
-    let (seconds, rest) = (stat.st_mtime, stat.st_mtime_nsec.cast_signed());
+    let seconds = stat.st_mtime;
+    let rest = stat.st_mtime_nsec.cast_signed();
     Metadata {
         bytes: stat.st_size.cast_unsigned(),
         modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),

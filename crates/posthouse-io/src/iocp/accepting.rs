@@ -184,7 +184,8 @@ impl SocketState {
         if accepting.awaited > 0 {
             return;
         }
-        let (tag, cancelled) = (accepting.tag, accepting.cancelled);
+        let tag = accepting.tag;
+        let cancelled = accepting.cancelled;
         let cancelled = cancelled.then(|| Error::new(Failure::Cancelled));
         let Some(error) = self.error.or(cancelled).or(accepting.short_of) else { return };
         self.input = Input::Nothing;

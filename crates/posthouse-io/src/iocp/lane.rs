@@ -318,7 +318,8 @@ impl IocpLane {
         link: fn(OwnedSocket) -> Link,
     ) -> Socket {
         self.done.counters().opened();
-        let (handle, core) = (socket_handle::owned(handle), &self.core);
+        let handle = socket_handle::owned(handle);
+        let core = &self.core;
         core.table.occupy(|state, _| state.adopt(handle, link, core))
     }
 

@@ -100,7 +100,8 @@ impl Ended {
     /// `WPUCompleteOverlappedRequest`: the packet of that says success whatever happened, and the
     /// error is the provider's to tell, to who asks with `WSAGetOverlappedResult`.
     pub(super) fn look_up(&mut self, handle: SOCKET) {
-        let (mut bytes, mut flags) = (0, 0);
+        let mut bytes = 0;
+        let mut flags = 0;
         let at = self.operation.overlapped.get();
         // SAFETY: the operation is over, so the call waits for nothing, and keeps no pointer: it
         // reads the OVERLAPPED, which is in the box, and writes two numbers of this function.
@@ -172,7 +173,8 @@ impl Functions {
             let code = net::SIO_GET_EXTENSION_FUNCTION_POINTER;
             sys::control(&socket, code, id, &mut function).map(|()| function[0])
         };
-        let (accept, connect) = (find(&net::WSAID_ACCEPTEX)?, find(&net::WSAID_CONNECTEX)?);
+        let accept = find(&net::WSAID_ACCEPTEX)?;
+        let connect = find(&net::WSAID_CONNECTEX)?;
         let transmit = find(&net::WSAID_TRANSMITFILE)?;
         // SAFETY: the system says that these are the functions of that name, whose types are the
         // documented ones; an `Option` of a function is as wide as its address.
@@ -214,7 +216,8 @@ const MAX_FREE: usize = 256;
 impl FreeList {
     /// A box with this operation.
     pub(super) fn take(&mut self, socket: Option<Socket>, work: OperationKind) -> Box<Operation> {
-        let (overlapped, number) = (UnsafeCell::default(), UnsafeCell::new(0));
+        let overlapped = UnsafeCell::default();
+        let number = UnsafeCell::new(0);
         let operation = Operation { overlapped, socket, work, number };
         match self.boxes.pop() {
             Some(mut spare) => {
@@ -314,7 +317,8 @@ impl Functions {
             // SAFETY: the address, the number and the OVERLAPPED are in the box.
             unsafe {
                 let number = (*raw).number.get();
-                let (start, len) = (address.start(), address.len());
+                let start = address.start();
+                let len = address.len();
                 let submitted =
                     connect(handle, start, len, ptr::null(), 0, number, overlapped(raw));
                 code(i32::from(submitted == 0))
@@ -343,11 +347,13 @@ impl Functions {
             let OperationKind::Accept { new, addresses } = (unsafe { &(*raw).work }) else {
                 unreachable!()
             };
-            let (room, bytes) = (addresses.get().cast(), ADDRESS_BYTES);
+            let room = addresses.get().cast();
+            let bytes = ADDRESS_BYTES;
             // SAFETY: the new socket, the room for the addresses, the number and the OVERLAPPED
             // are in the box. No data is awaited: a peer that sends nothing holds up nobody.
             unsafe {
-                let (new, number) = (sys::raw(new), (*raw).number.get());
+                let new = sys::raw(new);
+                let number = (*raw).number.get();
                 let at = overlapped(raw);
                 let submitted = accept(listener, new, room, 0, bytes, bytes, number, at);
                 code(i32::from(submitted == 0))
@@ -392,7 +398,8 @@ impl Functions {
             // SAFETY: the memory, the flags and the OVERLAPPED are in the box; the description of
             // the memory is read before the call returns.
             unsafe {
-                let (flags, at) = ((*raw).number.get(), overlapped(raw));
+                let flags = (*raw).number.get();
+                let at = overlapped(raw);
                 code(net::WSARecv(handle, &raw const room, 1, ptr::null_mut(), flags, at, None))
             }
         };
@@ -428,7 +435,8 @@ impl Functions {
             // OVERLAPPED is in the box; the description of the bytes is read before the call
             // returns.
             unsafe {
-                let (start, at) = (segments.as_ptr(), overlapped(raw));
+                let start = segments.as_ptr();
+                let at = overlapped(raw);
                 code(net::WSASend(handle, start, count, ptr::null_mut(), 0, at, None))
             }
         };
@@ -503,14 +511,16 @@ pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
                     memory.clear();
                     memory.reserve(*bytes);
                     let bytes = (*bytes).min(MAX_FILE_BYTES) as u32;
-                    let (handle, room) = (file.handle().as_raw_handle(), memory.as_mut_ptr());
+                    let handle = file.handle().as_raw_handle();
+                    let room = memory.as_mut_ptr();
                     fs::ReadFile(handle, room, bytes, ptr::null_mut(), at(*offset))
                 }
                 // The system gathers whole pages only: a segment at a time.
                 FileOp::Write { file, offset, data } => {
                     let first = data.slices().next().unwrap_or_default();
                     let bytes = first.len().min(MAX_FILE_BYTES) as u32;
-                    let (handle, from) = (file.handle().as_raw_handle(), first.as_ptr());
+                    let handle = file.handle().as_raw_handle();
+                    let from = first.as_ptr();
                     fs::WriteFile(handle, from, bytes, ptr::null_mut(), at(*offset))
                 }
                 _ => unreachable!("no other operation is given to the port"),

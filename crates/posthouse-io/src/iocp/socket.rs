@@ -264,7 +264,8 @@ impl SocketState {
             Err(error) => return cx.done.fail(tag, error),
         }
         self.input = Input::Connect(Connect { tag, cancelled: false });
-        let (functions, to) = (&cx.core.functions, RawAddress::of(to));
+        let functions = &cx.core.functions;
+        let to = RawAddress::of(to);
         let submitted = functions.connect(self.raw(), cx.socket, to, cx.free_list);
         if let Err(ended) = self.count(submitted) {
             let (_, result) = cx.free_list.keep(ended);
@@ -297,7 +298,8 @@ impl SocketState {
             Ok(left) => {
                 let bytes = u32::try_from(left).map_or(bytes, |left| left.min(bytes));
                 let range = FileRange::new(file, offset, bytes);
-                let (functions, at) = (&cx.core.functions, self.raw());
+                let functions = &cx.core.functions;
+                let at = self.raw();
                 let submitted = functions.transmit(at, cx.socket, tag, gather, range, cx.free_list);
                 let (work, result) = match self.count(submitted) {
                     Ok(id) => return self.output = Some(Sending::Wanted(id)),
@@ -318,7 +320,8 @@ impl SocketState {
     }
 
     fn send_memory(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
-        let (functions, max_bytes) = (&cx.core.functions, self.own.send_bytes);
+        let functions = &cx.core.functions;
+        let max_bytes = self.own.send_bytes;
         let submitted = functions.send(self.raw(), cx.socket, tag, gather, max_bytes, cx.free_list);
         match self.count(submitted) {
             Ok(id) => self.output = Some(Sending::Wanted(id)),

@@ -134,7 +134,8 @@ impl NativePort {
     }
 
     pub(crate) fn spawn_background(&self, name: &str, step: BackgroundStep) -> io::Result<()> {
-        let (background, started) = (self.background.clone(), self.services.started());
+        let background = self.background.clone();
+        let started = self.services.started();
         self.services.threads.start(name, move || background.run(started, step))
     }
 

@@ -65,6 +65,13 @@ impl<S: Copy> Receives<S> {
         }
     }
 
+    pub(crate) fn get(&self, index: usize) -> Option<&Receive<S>> {
+        match self {
+            Self::One(only) => (index == 0).then_some(only),
+            Self::Several(all) => all.get(index),
+        }
+    }
+
     /// The first first.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Receive<S>> {
         let (one, several) = match self {

@@ -139,7 +139,7 @@ impl<B: SocketParts> SocketCore<B> {
         matches!(self.link, Link::Connected(_) | Link::HalfClosed(_))
     }
 
-    /// Returns whether this side has ended its stream, or will when the send in flight ends.
+    /// Returns whether the sending side has ended, or ends with the send in flight.
     pub(crate) fn is_half_closed(&self) -> bool {
         matches!(self.link, Link::HalfClosed(_))
     }
@@ -149,7 +149,7 @@ impl<B: SocketParts> SocketCore<B> {
         self.link.pass(Link::Connected);
     }
 
-    /// Notes that it has, or will.
+    /// Notes that the sending side has ended, or ends with the send in flight.
     pub(crate) fn set_half_closed(&mut self) {
         if self.is_connected() {
             self.link.pass(Link::HalfClosed);
@@ -266,6 +266,13 @@ impl<B: SocketParts> SocketCore<B> {
         all.into_iter().flatten()
     }
 
+    pub(crate) fn receive(&self, index: usize) -> Option<&Receive<B::Receive>> {
+        match &self.input {
+            Input::Receives(all) => all.get(index),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_receiving(&self) -> bool {
         matches!(self.input, Input::Receives(_))
     }
@@ -281,10 +288,11 @@ impl<B: SocketParts> SocketCore<B> {
 
     /// Hands data to a receive; a stream goes on.
     pub(crate) fn give(&mut self, index: usize, outcome: Outcome, done: &mut CompletionQueue) {
-        let stream = self.receives().nth(index).filter(|it| it.mode == ReceiveMode::Stream);
-        match stream.map(|stream| stream.tag) {
-            Some(tag) => done.put(Completion { tag, more: true, outcome }),
-            None => self.end_receive(index, outcome, done),
+        match self.receive(index) {
+            Some(&Receive { tag, mode: ReceiveMode::Stream, .. }) => {
+                done.put(Completion { tag, more: true, outcome });
+            }
+            _ => self.end_receive(index, outcome, done),
         }
     }
 

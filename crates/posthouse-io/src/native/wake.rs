@@ -142,7 +142,8 @@ impl AtomicWakeState {
 
     /// The worker, which has nothing to do, is about to wait.
     pub(crate) fn begin_wait(&self) -> Wait {
-        let (ok, err) = (Ordering::AcqRel, Ordering::Relaxed);
+        let ok = Ordering::AcqRel;
+        let err = Ordering::Relaxed;
         match self.0.compare_exchange(Self::RUNNING, Self::WAITING, ok, err) {
             Ok(_) => Wait::Sleep,
             Err(_) => Wait::Look,

@@ -111,7 +111,8 @@ impl Poller {
 impl From<epoll::Event> for Event {
     fn from(event: epoll::Event) -> Self {
         use epoll::EventFlags as E;
-        let (key, flags) = (event.data, event.flags);
+        let key = event.data;
+        let flags = event.flags;
         if key.u64() == WAKER {
             return Event::Waker;
         }

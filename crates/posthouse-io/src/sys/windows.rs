@@ -419,7 +419,7 @@ mod tests {
 
     fn option(socket: &OwnedSocket, option: (i32, i32)) -> i32 {
         let mut value = [0];
-        get(socket, option, &mut value).expect("an option");
+        assert_eq!(get(socket, option, &mut value), Ok(()));
         value[0]
     }
 
@@ -442,10 +442,10 @@ mod tests {
         for no_delay in [true, false] {
             let ends = pair();
             for end in &ends {
-                prepare(end, no_delay).expect("prepared");
+                assert_eq!(prepare(end, no_delay), Ok(()));
                 assert_eq!(option(end, (net::IPPROTO_TCP, net::TCP_NODELAY)) != 0, no_delay);
                 // One that blocks fails later.
-                set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32).expect("a limit");
+                assert_eq!(set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32), Ok(()));
                 assert_eq!(receive(end, &mut [0]), Ok(None), "it does not block");
             }
         }
@@ -465,7 +465,7 @@ mod tests {
         /// What Windows asks before it gives a peer up.
         const PROBES: i32 = 10;
         for end in pair() {
-            prepare(&end, true).expect("prepared");
+            assert_eq!(prepare(&end, true), Ok(()));
             assert_ne!(option(&end, (net::SOL_SOCKET, net::SO_KEEPALIVE)), 0);
             let seconds = |name| {
                 let mut value = [0i32];
@@ -486,7 +486,7 @@ mod tests {
         for end in pair() {
             reset_at_close(&end);
             let mut linger = [net::LINGER::default()];
-            get(&end, (net::SOL_SOCKET, net::SO_LINGER), &mut linger).expect("an option");
+            assert_eq!(get(&end, (net::SOL_SOCKET, net::SO_LINGER), &mut linger), Ok(()));
             assert_eq!((linger[0].l_onoff, linger[0].l_linger), (1, 0));
         }
     }

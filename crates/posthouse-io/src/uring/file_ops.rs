@@ -110,7 +110,8 @@ impl InFlight {
                     iov_len: bytes.len(),
                 };
                 self.segments = data.slices().take(MAX_SEGMENTS).map(place).collect();
-                let (start, count) = (self.segments.as_ptr(), self.segments.len() as u32);
+                let start = self.segments.as_ptr();
+                let count = self.segments.len() as u32;
                 let fd = Fd(file.descriptor().as_raw_fd());
                 opcode::Writev::new(fd, start, count).offset(*offset).build()
             }

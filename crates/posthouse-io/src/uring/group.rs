@@ -57,7 +57,8 @@ impl Group {
     ///
     /// It must outlive the ring, or be [released](Self::release) before it goes.
     pub(super) unsafe fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE;
         // SAFETY: a new mapping at an address that the system chooses touches no other memory.
         let start = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES, access, flags) }?;
         let group = Self {

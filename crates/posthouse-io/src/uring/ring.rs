@@ -166,7 +166,8 @@ impl Ring {
     /// kernel did not take what is queued.
     fn call(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         let queue = self.queues.io.submission();
-        let (queued, readiness) = (queue.len(), queue.taskrun() || queue.cq_overflow());
+        let queued = queue.len();
+        let readiness = queue.taskrun() || queue.cq_overflow();
         drop(queue);
         if queued == 0 && !readiness && limit == Some(Duration::ZERO) {
             return Ok(true);

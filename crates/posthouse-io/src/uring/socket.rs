@@ -189,7 +189,8 @@ impl SocketState {
         let address = address.socket_addr();
         self.link = Link::Unconnected(sys::connecting_socket(&address, sys::BLOCKING)?);
         let connect = Box::new(Connect { tag, address: address.into() });
-        let (start, len) = (connect.address.as_ptr().cast(), connect.address.addr_len());
+        let start = connect.address.as_ptr().cast();
+        let len = connect.address.addr_len();
         self.input = Input::Connect(connect);
         self.own.serving = Serving::Armed;
         let entry = opcode::Connect::new(self.raw(), start, len).build();
@@ -312,25 +313,26 @@ impl SocketState {
         if self.own.serving != Serving::Nothing {
             return;
         }
-        let Some(first) = self.receives().next().copied() else { return };
-        self.own.serving = Serving::Armed;
+        let Some(first) = self.receive(0) else { return };
         let entry = match first.mode {
             ReceiveMode::Stream if cx.multishot => {
                 opcode::RecvMulti::new(self.raw(), GROUP).build()
             }
             ReceiveMode::Stream | ReceiveMode::Once => {
-                let (anywhere, all) = (std::ptr::null_mut(), 0);
+                let anywhere = std::ptr::null_mut();
+                let all = 0;
                 let entry = opcode::Recv::new(self.raw(), anywhere, all).buf_group(GROUP).build();
                 entry.flags(squeue::Flags::BUFFER_SELECT)
             }
         };
+        self.own.serving = Serving::Armed;
         // SAFETY: the memory is the buffer group's, and stays until a completion names it.
         unsafe { self.push(RequestKind::Receive, entry, cx) };
     }
 
     /// Ends the cancelled ones that the kernel does not serve.
     fn end_cancelled(&mut self, done: &mut CompletionQueue) {
-        while !self.is_served() && self.receives().next().is_some_and(|first| first.cancelled) {
+        while !self.is_served() && self.receive(0).is_some_and(|first| first.cancelled) {
             self.end_receive(0, Outcome::Failed(Error::new(Failure::Cancelled)), done);
         }
     }

@@ -66,7 +66,8 @@ impl DirHandle {
             return Err(not_a_file());
         }
         let version = version(&file);
-        let (file, metadata) = (File::new(Opened::from(file)), found.metadata);
+        let file = File::new(Opened::from(file));
+        let metadata = found.metadata;
         Ok(FileOutcome::Opened { file, metadata, version })
     }
 

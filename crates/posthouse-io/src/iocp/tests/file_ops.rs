@@ -116,7 +116,7 @@ fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let told_here = told.clone();
         let mut submitted = false;
-        port.spawn(LaneId(0), "io", move |lane| {
+        spawn(&port, move |lane| {
             while let Some(completion) = lane.next_completion() {
                 let Outcome::File(outcome) = completion.outcome else {
                     panic!("{:?}", completion.outcome)
@@ -131,8 +131,7 @@ fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
                 }
             }
             Turn::Sleep(None)
-        })
-        .expect("the worker starts");
+        });
         assert_at_rest(&port);
         let mut told = std::mem::take(&mut *lock(&told)).into_iter();
         let mut next = || told.next().expect("told");

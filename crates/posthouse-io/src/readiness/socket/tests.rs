@@ -17,10 +17,8 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let (poller, waker) = super::super::poller::open().expect("a poller");
-        let any = "127.0.0.1:0".parse().expect("an address");
-        let options = crate::ListenOptions::default();
-        let (listener, address) = sys::listen(any, options, sys::NON_BLOCKING).expect("a listener");
-        let (near, _) = sys::connect(address).expect("a connection");
+        let (listener, address) = sys::tests::listener(crate::ListenOptions::default());
+        let near = sys::tests::connection(address);
         let mut state = SocketState::default();
         let socket = state.occupy(0);
         state.adopt(socket, near, &poller);
@@ -124,18 +122,13 @@ fn a_send_that_comes_back_ends_goes_on_or_waits() {
 fn an_end_that_is_seen_while_a_send_is_away_may_be_a_reset() {
     for (result, end) in [(Ok(4), Ok(4)), (Err(Errno::CONNRESET), Err(Failure::Reset))] {
         let mut rig = Rig::new();
-        let far = loop {
-            match sys::accept(&rig.kept.1) {
-                Ok((far, _)) => break far,
-                Err(errno) => assert_eq!(errno, Errno::AGAIN),
-            }
-        };
+        let far = sys::tests::peer(&rig.kept.1);
         let gather = rig.begin(1);
         rig.state.start_receive(Tag(2), ReceiveMode::Once, &mut rig.done);
         drop(far);
         let near = rig.state.handle();
         let mut looked_at = [rustix::event::PollFd::new(near, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut looked_at, None).expect("it ends");
+        assert_eq!(rustix::event::poll(&mut looked_at, None), Ok(1));
         let mut buffers = LanePool::new(BufferPool::of(&crate::Options::default()));
         rig.state.own.ready.add(Readiness::READABLE);
         rig.state.poll(&mut buffers, &mut rig.done);
@@ -158,15 +151,13 @@ fn an_end_that_is_seen_while_a_send_is_away_may_be_a_reset() {
 #[test]
 fn what_could_not_be_registered_fails_its_first_operation() {
     let (poller, _alarm) = super::super::poller::open().expect("a poller");
-    let any = "127.0.0.1:0".parse().expect("an address");
-    let (listener, address) =
-        sys::listen(any, crate::ListenOptions::default(), sys::NON_BLOCKING).expect("one");
-    let (near, _) = sys::connect(address).expect("a connection");
+    let (listener, address) = sys::tests::listener(crate::ListenOptions::default());
+    let near = sys::tests::connection(address);
     let twin = near.try_clone().expect("a descriptor");
     drop(listener);
 
     // The system refuses to register a descriptor twice.
-    poller.add(&near, 1).expect("registered");
+    assert_eq!(poller.add(&near, 1), Ok(()));
     let mut buffers = LanePool::new(BufferPool::of(&crate::Options::default()));
     let mut done = CompletionQueue::new(Arc::default());
     let mut state = SocketState::default();
