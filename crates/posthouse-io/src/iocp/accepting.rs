@@ -11,7 +11,7 @@ use super::socket::{LaneCx, SocketState};
 use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::handle::NewSocket;
-use crate::native::socket_core::Input;
+use crate::native::socket_core::{Input, Started};
 use crate::op::{Completion, Outcome};
 use crate::sys;
 use crate::token::Tag;
@@ -77,14 +77,11 @@ impl Accepting {
 }
 
 impl SocketState {
-    pub(super) fn start_accept(&mut self, tag: Tag, cx: &mut LaneCx<'_>) {
-        if let Err(error) = self.check_accept() {
-            return cx.done.fail(tag, error);
-        }
+    pub(super) fn start_accept(&mut self, tag: Tag, cx: &mut LaneCx<'_>) -> Started {
+        self.check_accept()?;
         let listener = self.handle();
-        let Some(local) = sys::local_address(listener) else {
-            return cx.done.fail(tag, Error::new(Failure::AddressNotAvailable));
-        };
+        let local = sys::local_address(listener);
+        let local = local.ok_or(Error::new(Failure::AddressNotAvailable))?;
         let accepting = Accepting {
             tag,
             ip: local.ip(),
@@ -97,6 +94,7 @@ impl SocketState {
         };
         self.input = Input::Accept(Box::new(accepting));
         self.arm_accepts(cx);
+        Ok(())
     }
 
     /// Has the system await as many peers as it should.

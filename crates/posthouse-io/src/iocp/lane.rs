@@ -20,7 +20,7 @@ use crate::lane_ops::{FILE_PART_WORTH, LaneOps};
 use crate::native::completion_queue::{CompletionQueue, Totals, WorkerCounters};
 use crate::native::native_lanes::NativeLanes;
 use crate::native::services::Services;
-use crate::native::socket_core::Link;
+use crate::native::socket_core::Stage;
 use crate::native::socket_handle;
 use crate::native::wake::{Wait, WaitEnd};
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
@@ -213,11 +213,11 @@ impl LaneOps for IocpLane {
     }
 
     fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
-        self.adopt_handle(handle, Link::Connected)
+        self.adopt_handle(handle, Stage::Connected)
     }
 
     fn adopt_listener(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
-        self.adopt_handle(handle, Link::Unconnected)
+        self.adopt_handle(handle, Stage::Unconnected)
     }
 
     fn local_address(&mut self, socket: Socket) -> Option<Address> {
@@ -312,15 +312,11 @@ impl IocpLane {
         }
     }
 
-    fn adopt_handle(
-        &mut self,
-        handle: Box<dyn SocketHandle>,
-        link: fn(OwnedSocket) -> Link,
-    ) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>, stage: Stage) -> Socket {
         self.done.counters().opened();
         let handle = socket_handle::owned(handle);
         let core = &self.core;
-        core.table.occupy(|state, _| state.adopt(handle, link, core))
+        core.table.occupy(|state, _| state.adopt(handle, stage, core))
     }
 
     fn complete(&mut self, ended: Ended) {

@@ -16,7 +16,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Failure};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::Receive;
-use crate::native::socket_core::Link;
+use crate::native::socket_core::{Stage, Started};
 use crate::op::{Outcome, ReceiveMode};
 use crate::options::ReadMode;
 use crate::sys;
@@ -32,9 +32,14 @@ pub(super) enum State {
 }
 
 impl SocketState {
-    pub(super) fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, cx: &mut LaneCx<'_>) {
+    pub(super) fn start_receive(
+        &mut self,
+        tag: Tag,
+        mode: ReceiveMode,
+        cx: &mut LaneCx<'_>,
+    ) -> Started {
         if !self.is_connected() {
-            return cx.done.fail(tag, self.error.unwrap_or(sys::not_connected()));
+            return Err(self.error.unwrap_or(sys::not_connected()));
         }
         self.push_receive(Receive::new(tag, mode, State::Waits));
         // A read tells what is left and then the end.
@@ -42,6 +47,7 @@ impl SocketState {
         if !self.own.readable && !self.own.probing {
             self.serve(cx);
         }
+        Ok(())
     }
 
     /// Whether there is a receive that the system has no memory for.
@@ -181,7 +187,7 @@ impl SocketState {
             let over = match self.error {
                 _ if cancelled => Some(Error::new(Failure::Cancelled)),
                 // It came before the reset. Nothing is received behind that: the handle is to go.
-                error if matches!(self.link, Link::Closing(_)) => error,
+                error if self.link.stage() == Some(Stage::Closing) => error,
                 _ => None,
             };
             if let (ReceiveMode::Stream, Some(error)) = (mode, over) {

@@ -17,16 +17,16 @@ use crate::error::{Error, Failure};
 use crate::gather::{FileFault, Gather};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::shared_slot_table::SharedSlotTable;
-use crate::native::socket_core::{Input, Link, SocketCore, SocketParts};
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
 use crate::op::{Cancel, Op, Outcome};
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
-/// Bytes that one send takes to the system, at most and at least. The system tells of a send only
-/// when all of it is in its hands, so what a slow peer takes is seen in steps of this size: it is
-/// halved after a send that took long, and doubled after one that did not.
+/// Bytes that one send takes to the system at most, and how often that is halved. The system tells
+/// of a send only when all of it is in its hands, so what a slow peer takes is seen in steps of
+/// this size: it is halved after a send that took long, and doubled after one that did not.
 const MAX_SEND_BYTES: u32 = 64 * 1024;
-const MIN_SEND_BYTES: u32 = 4 * 1024;
+const MAX_HALVINGS: u32 = 4;
 const LONG: Duration = Duration::from_secs(1);
 /// Of a file, so many times as much: no memory is held for it.
 const FILE_FACTOR: u32 = 4;
@@ -42,12 +42,12 @@ pub(super) type Sockets = SharedSlotTable<SocketState>;
 pub(super) type SocketState = SocketCore<IocpParts>;
 
 /// The part of a socket's state that only this backend has.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct IocpParts {
     /// Operations that the system has.
     in_flight: u32,
-    /// What one send takes at most now, and when the last one began.
-    send_bytes: u32,
+    /// How often what one send takes at most is halved now, and when the last one began.
+    send_halvings: u32,
     send_began: Duration,
     /// True exactly when a read may yield something: a probe has ended, and no read has come back
     /// empty since.
@@ -70,20 +70,6 @@ pub(super) enum Poll {
     Needed,
     /// It is queued to be polled.
     Queued,
-}
-
-impl Default for IocpParts {
-    fn default() -> Self {
-        Self {
-            in_flight: 0,
-            send_bytes: MAX_SEND_BYTES,
-            send_began: Duration::ZERO,
-            readable: false,
-            posted_receives_off: false,
-            probing: false,
-            poll: Poll::IfReady,
-        }
-    }
 }
 
 impl SocketParts for IocpParts {
@@ -119,16 +105,11 @@ pub(super) struct LaneCx<'a> {
 
 /// The handle.
 impl SocketState {
-    /// Gives the socket its handle, in the state that `link` makes of it. What fails is kept for
-    /// the first operation: this is not the place where a failure is told.
-    pub(super) fn adopt(
-        &mut self,
-        handle: OwnedSocket,
-        link: fn(OwnedSocket) -> Link,
-        core: &IocpCore,
-    ) {
+    /// Gives the socket its handle. What fails is kept for the first operation: this is not the
+    /// place where a failure is told.
+    pub(super) fn adopt(&mut self, handle: OwnedSocket, stage: Stage, core: &IocpCore) {
         self.error = core.associate(&handle).err();
-        self.link = link(handle);
+        self.link = Link::Open(stage, handle);
     }
 
     /// The handle as the calls take it, which a socket in use has.
@@ -179,7 +160,7 @@ impl SocketState {
     /// Has the handle closed as soon as the system has nothing in flight on it, and asks it to end
     /// what it has.
     pub(super) fn begin_close(&mut self) {
-        self.set_closing();
+        self.link.set_stage(Stage::Closing);
         if let Some(handle) = self.link.handle()
             && self.own.in_flight > 0
         {
@@ -228,7 +209,7 @@ impl SocketState {
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
-        match op {
+        let started = match op {
             Op::Accept(_) => self.start_accept(tag, cx),
             Op::Connect(_, address) => self.start_connect(tag, address, cx),
             Op::Receive(_, mode) => self.start_receive(tag, mode, cx),
@@ -236,33 +217,30 @@ impl SocketState {
             Op::Close(_) => {
                 self.start_close(tag);
                 self.begin_close();
+                Ok(())
             }
             Op::Resolve(_) | Op::File(_) => unreachable!("done by the lane, not by the socket"),
+        };
+        if let Err(error) = started {
+            cx.done.fail(tag, error);
         }
     }
 
-    fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) {
-        if let Err(error) = self.check_connect() {
-            return cx.done.fail(tag, error);
-        }
+    fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) -> Started {
+        self.check_connect()?;
         // Sockets for IPv6 do not speak IPv4 here.
         let to = match address.ip() {
             IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
             IpAddr::V6(_) => address.socket_addr(),
         };
-        let opened = sys::stream_socket(to.ip()).and_then(|handle| {
-            sys::bind_anywhere(&handle, to.ip())?;
-            sys::prepare(&handle, true)?;
-            if to.ip().is_loopback() {
-                sys::ask_once(&handle);
-            }
-            cx.core.associate(&handle)?;
-            Ok(handle)
-        });
-        match opened {
-            Ok(handle) => self.link = Link::Unconnected(handle),
-            Err(error) => return cx.done.fail(tag, error),
+        let handle = sys::stream_socket(to.ip())?;
+        sys::bind_anywhere(&handle, to.ip())?;
+        sys::prepare(&handle, true)?;
+        if to.ip().is_loopback() {
+            sys::ask_once(&handle);
         }
+        cx.core.associate(&handle)?;
+        self.link = Link::Open(Stage::Unconnected, handle);
         self.input = Input::Connect(Connect { tag, cancelled: false });
         let functions = &cx.core.functions;
         let to = RawAddress::of(to);
@@ -271,17 +249,17 @@ impl SocketState {
             let (_, result) = cx.free_list.keep(ended);
             self.on_connect(result.map(drop), cx);
         }
+        Ok(())
     }
 
-    fn start_send(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
-        if let Err(error) = self.check_send(&gather) {
-            return cx.done.fail(tag, error);
-        }
+    fn start_send(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) -> Started {
+        self.check_send(&gather)?;
         if self.is_half_closed() {
-            return cx.done.fail(tag, sys::not_connected());
+            return Err(sys::not_connected());
         }
         self.own.send_began = cx.now;
         self.send(tag, gather, cx);
+        Ok(())
     }
 
     /// Sends what comes next: memory, or what its file has now. (Asked for more than the file has,
@@ -290,7 +268,7 @@ impl SocketState {
         let Some((file, offset, bytes)) = gather.file_ahead() else {
             return self.send_memory(tag, gather, cx);
         };
-        let max_bytes = self.own.send_bytes * FILE_FACTOR;
+        let max_bytes = self.max_send_bytes() * FILE_FACTOR;
         let bytes = bytes.min(max_bytes as usize) as u32;
         let left = operation::length(file).map(|length| length.saturating_sub(offset));
         let fault = match left {
@@ -319,9 +297,13 @@ impl SocketState {
         self.send_memory(tag, gather, cx);
     }
 
+    fn max_send_bytes(&self) -> u32 {
+        MAX_SEND_BYTES >> self.own.send_halvings
+    }
+
     fn send_memory(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
         let functions = &cx.core.functions;
-        let max_bytes = self.own.send_bytes;
+        let max_bytes = self.max_send_bytes();
         let submitted = functions.send(self.raw(), cx.socket, tag, gather, max_bytes, cx.free_list);
         match self.count(submitted) {
             Ok(id) => self.output = Some(Sending::Wanted(id)),
@@ -426,7 +408,7 @@ impl SocketState {
         let result = result.and_then(|()| sys::now_connected(self.handle()));
         let error = match (result, self.error) {
             (Ok(()), None) => {
-                self.set_connected();
+                self.link.set_stage(Stage::Connected);
                 return cx.done.end(tag, Outcome::Connected);
             }
             (result, Some(error)) => {
@@ -451,11 +433,10 @@ impl SocketState {
         cx: &mut LaneCx<'_>,
     ) {
         if result.is_ok() {
-            self.own.send_bytes = if cx.now.saturating_sub(self.own.send_began) < LONG {
-                (self.own.send_bytes * 2).min(MAX_SEND_BYTES)
-            } else {
-                (self.own.send_bytes / 2).max(MIN_SEND_BYTES)
-            };
+            let halvings = self.own.send_halvings;
+            let fast = cx.now.saturating_sub(self.own.send_began) < LONG;
+            self.own.send_halvings =
+                if fast { halvings.saturating_sub(1) } else { MAX_HALVINGS.min(halvings + 1) };
         }
         self.end_send(tag, gather, result, cx.done);
     }

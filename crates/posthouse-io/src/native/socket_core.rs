@@ -13,6 +13,9 @@ use crate::op::{Completion, Outcome, ReceiveMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
 
+/// Whether an operation has begun; an error is its result.
+pub(crate) type Started = Result<(), Error>;
+
 /// What a backend adds to the state of a socket; and the types of its operations in progress.
 pub(crate) trait SocketParts: Debug + Default {
     /// A connect in progress.
@@ -47,16 +50,23 @@ pub(crate) enum Link {
     Vacant,
     /// The socket has no handle: it has not begun to connect, or could not.
     Unopened,
-    /// The socket connects, or could not; on Windows a listener too.
-    Unconnected(OwnedHandle),
-    /// The socket has a connection, or had one; on Linux a listener too.
-    Connected(OwnedHandle),
-    /// A connection whose sending side has ended, or ends with the send in flight.
-    HalfClosed(OwnedHandle),
-    /// The handle is closed as soon as the system has nothing in flight on it.
-    Closing(OwnedHandle),
+    /// The socket has a handle.
+    Open(Stage, OwnedHandle),
     /// The handle is closed, or the system has been told to close it.
     Closed,
+}
+
+/// How far the connection of a handle has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The socket connects, or could not; on Windows a listener too.
+    Unconnected,
+    /// The socket has a connection, or had one; on Linux a listener too.
+    Connected,
+    /// A connection whose sending side has ended, or ends with the send in flight.
+    HalfClosed,
+    /// The handle is closed as soon as the system has nothing in flight on it.
+    Closing,
 }
 
 /// The operations that wait for something to come from the socket. They exclude each other.
@@ -73,23 +83,23 @@ pub(crate) enum Input<B: SocketParts> {
 impl Link {
     pub(crate) fn handle(&self) -> Option<&OwnedHandle> {
         match self {
+            Self::Open(_, handle) => Some(handle),
             Self::Vacant | Self::Unopened | Self::Closed => None,
-            Self::Unconnected(handle)
-            | Self::Connected(handle)
-            | Self::HalfClosed(handle)
-            | Self::Closing(handle) => Some(handle),
         }
     }
 
-    /// Passes the handle on to the state that `next` makes of it; without one nothing changes.
-    fn pass(&mut self, next: fn(OwnedHandle) -> Self) {
-        *self = match std::mem::take(self) {
-            Self::Unconnected(handle)
-            | Self::Connected(handle)
-            | Self::HalfClosed(handle)
-            | Self::Closing(handle) => next(handle),
-            without @ (Self::Vacant | Self::Unopened | Self::Closed) => without,
-        };
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Open(stage, _) => Some(*stage),
+            Self::Vacant | Self::Unopened | Self::Closed => None,
+        }
+    }
+
+    /// Moves an open handle to a stage.
+    pub(crate) fn set_stage(&mut self, next: Stage) {
+        if let Self::Open(stage, _) = self {
+            *stage = next;
+        }
     }
 }
 
@@ -136,39 +146,28 @@ impl<B: SocketParts> SocketCore<B> {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.link, Link::Connected(_) | Link::HalfClosed(_))
+        matches!(self.link.stage(), Some(Stage::Connected | Stage::HalfClosed))
     }
 
-    /// Returns whether the sending side has ended, or ends with the send in flight.
     pub(crate) fn is_half_closed(&self) -> bool {
-        matches!(self.link, Link::HalfClosed(_))
-    }
-
-    /// Notes that the connection is up.
-    pub(crate) fn set_connected(&mut self) {
-        self.link.pass(Link::Connected);
+        self.link.stage() == Some(Stage::HalfClosed)
     }
 
     /// Notes that the sending side has ended, or ends with the send in flight.
     pub(crate) fn set_half_closed(&mut self) {
         if self.is_connected() {
-            self.link.pass(Link::HalfClosed);
+            self.link.set_stage(Stage::HalfClosed);
         }
-    }
-
-    /// Notes that the handle is to be closed.
-    pub(crate) fn set_closing(&mut self) {
-        self.link.pass(Link::Closing);
     }
 
     /// Takes the handle if it is to be closed.
     pub(crate) fn take_closing(&mut self) -> Option<OwnedHandle> {
+        if self.link.stage() != Some(Stage::Closing) {
+            return None;
+        }
         match std::mem::replace(&mut self.link, Link::Closed) {
-            Link::Closing(handle) => Some(handle),
-            other => {
-                self.link = other;
-                None
-            }
+            Link::Open(_, handle) => Some(handle),
+            Link::Vacant | Link::Unopened | Link::Closed => None,
         }
     }
 
@@ -176,7 +175,7 @@ impl<B: SocketParts> SocketCore<B> {
     pub(crate) fn start_close(&mut self, tag: Tag) {
         self.assert_idle();
         self.input = Input::Close(tag);
-        self.set_closing();
+        self.link.set_stage(Stage::Closing);
     }
 
     /// Returns the close operation if the handle is closed; then the slot is vacant.
@@ -207,17 +206,17 @@ impl<B: SocketParts> SocketCore<B> {
 
 /// The checks before an operation begins, and the error that the connection ended with.
 impl<B: SocketParts> SocketCore<B> {
-    pub(crate) fn check_connect(&self) -> Result<(), Error> {
+    pub(crate) fn check_connect(&self) -> Started {
         assert!(matches!(self.link, Link::Unopened), "a socket connects once");
         self.error.map_or(Ok(()), Err)
     }
 
-    pub(crate) fn check_accept(&self) -> Result<(), Error> {
+    pub(crate) fn check_accept(&self) -> Started {
         assert!(matches!(self.input, Input::Nothing), "one accept at a time");
         self.error.map_or(Ok(()), Err)
     }
 
-    pub(crate) fn check_send(&self, gather: &Gather) -> Result<(), Error> {
+    pub(crate) fn check_send(&self, gather: &Gather) -> Started {
         assert!(!gather.is_empty(), "a send without bytes");
         assert!(self.output.is_none(), "one send at a time on a socket");
         match self.error {

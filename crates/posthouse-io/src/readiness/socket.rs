@@ -16,7 +16,7 @@ use crate::gather::Gather;
 use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::Receive;
-use crate::native::socket_core::{Input, Link, SocketCore, SocketParts};
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
 use crate::op::{Cancel, Completion, Op, Outcome, ReceiveMode};
 use crate::sync::Arc;
 use crate::sys::{self, Connecting};
@@ -89,7 +89,7 @@ impl SocketState {
     /// operation: this is not the place where a failure is told.
     pub(super) fn adopt(&mut self, socket: Socket, fd: OwnedFd, poller: &Poller) {
         self.error = poller.add(&fd, socket.key()).err().map(sys::error);
-        self.link = Link::Connected(fd);
+        self.link = Link::Open(Stage::Connected, fd);
     }
 
     /// Merges the readiness that an event reports.
@@ -154,21 +154,17 @@ impl SocketState {
         poller: &Poller,
         done: &mut CompletionQueue,
     ) {
-        match op {
-            Op::Accept(_) => match self.check_accept() {
-                Ok(()) => self.input = Input::Accept(tag),
-                Err(error) => done.fail(tag, error),
-            },
-            Op::Connect(_, address) => {
-                if let Err(error) = self.start_connect(socket, tag, address, poller, done) {
-                    done.fail(tag, error);
-                }
-            }
-            Op::Receive(_, mode) => self.start_receive(tag, mode, done),
+        let started = match op {
+            Op::Accept(_) => self.check_accept().map(|()| self.input = Input::Accept(tag)),
+            Op::Connect(_, address) => self.start_connect(socket, tag, address, poller, done),
+            Op::Receive(_, mode) => self.start_receive(tag, mode),
             Op::Send(_, gather) => self.start_send(tag, gather, done),
             Op::Close(_) | Op::Resolve(_) | Op::File(_) => {
                 unreachable!("done by the lane, not by the socket")
             }
+        };
+        if let Err(error) = started {
+            done.fail(tag, error);
         }
     }
 
@@ -198,18 +194,18 @@ impl SocketState {
         address: Address,
         poller: &Poller,
         done: &mut CompletionQueue,
-    ) -> Result<(), Error> {
+    ) -> Started {
         self.check_connect()?;
         let (fd, state) = sys::connect(address)?;
         // Not before connect: an unconnected socket is reported as hung up.
         poller.add(&fd, socket.key())?;
         match state {
             Connecting::Done => {
-                self.link = Link::Connected(fd);
+                self.link = Link::Open(Stage::Connected, fd);
                 done.end(tag, Outcome::Connected);
             }
             Connecting::InProgress => {
-                self.link = Link::Unconnected(fd);
+                self.link = Link::Open(Stage::Unconnected, fd);
                 self.input = Input::Connect(tag);
             }
         }
@@ -220,7 +216,7 @@ impl SocketState {
         self.input = Input::Nothing;
         match sys::connected(self.handle()) {
             Ok(()) => {
-                self.set_connected();
+                self.link.set_stage(Stage::Connected);
                 done.end(tag, Outcome::Connected);
             }
             Err(errno) => {
@@ -232,22 +228,22 @@ impl SocketState {
         }
     }
 
-    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, done: &mut CompletionQueue) {
+    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode) -> Started {
         if !self.is_connected() {
-            return done.fail(tag, sys::not_connected());
+            return Err(sys::not_connected());
         }
         self.push_receive(Receive::new(tag, mode, ()));
         if self.error.is_some() {
             // No event will come any more, but a read tells what is left and then the end.
             self.own.ready.add(Readiness::READABLE);
         }
+        Ok(())
     }
 
-    fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut CompletionQueue) {
-        match self.check_send(&gather) {
-            Ok(()) => self.send(tag, gather, done),
-            Err(error) => done.fail(tag, error),
-        }
+    fn start_send(&mut self, tag: Tag, gather: Gather, done: &mut CompletionQueue) -> Started {
+        self.check_send(&gather)?;
+        self.send(tag, gather, done);
+        Ok(())
     }
 
     fn fail_all(&mut self, error: Error, what: Cancel, done: &mut CompletionQueue) {
@@ -387,7 +383,11 @@ impl SocketState {
         let Some(output) = self.output.take() else { return }; // it was cancelled
         match (*output, error.or(self.error)) {
             // And another came.
-            (WaitingSend { tag, waits: Waits::Here(next) }, _) => self.start_send(tag, next, done),
+            (WaitingSend { tag, waits: Waits::Here(next) }, _) => {
+                if let Err(error) = self.start_send(tag, next, done) {
+                    done.fail(tag, error);
+                }
+            }
             (WaitingSend { tag, .. }, error) => match (result, error) {
                 (Ok(1..), _) => self.sent(tag, gather, result, done),
                 (_, Some(error)) => done.fail(tag, error),

@@ -23,7 +23,7 @@ use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
-use crate::native::socket_core::Link;
+use crate::native::socket_core::{Link, Stage};
 use crate::native::socket_handle;
 use crate::native::wake::Wait;
 use crate::op::{Cancel, Completion, Op, Outcome};
@@ -122,7 +122,7 @@ impl LaneOps for UringLane {
 
     fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let socket = self.socket();
-        self.table.get(socket).link = Link::Connected(socket_handle::owned(handle));
+        self.table.get(socket).link = Link::Open(Stage::Connected, socket_handle::owned(handle));
         socket
     }
 

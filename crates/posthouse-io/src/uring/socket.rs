@@ -17,7 +17,7 @@ use crate::gather::Gather;
 use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::Receive;
-use crate::native::socket_core::{Input, Link, SocketCore, SocketParts};
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
 use crate::op::{Cancel, Completion, Op, Outcome, ReceiveMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
@@ -172,22 +172,18 @@ impl SocketState {
         }
     }
 
-    fn start_accept(&mut self, tag: Tag, cx: &mut LaneCx<'_>) -> Result<(), Error> {
+    fn start_accept(&mut self, tag: Tag, cx: &mut LaneCx<'_>) -> Started {
         self.check_accept()?;
         self.input = Input::Accept(tag);
         self.arm_accept(cx);
         Ok(())
     }
 
-    fn start_connect(
-        &mut self,
-        tag: Tag,
-        address: Address,
-        cx: &mut LaneCx<'_>,
-    ) -> Result<(), Error> {
+    fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) -> Started {
         self.check_connect()?;
         let address = address.socket_addr();
-        self.link = Link::Unconnected(sys::connecting_socket(&address, sys::BLOCKING)?);
+        let fd = sys::connecting_socket(&address, sys::BLOCKING)?;
+        self.link = Link::Open(Stage::Unconnected, fd);
         let connect = Box::new(Connect { tag, address: address.into() });
         let start = connect.address.as_ptr().cast();
         let len = connect.address.addr_len();
@@ -199,12 +195,7 @@ impl SocketState {
         Ok(())
     }
 
-    fn start_receive(
-        &mut self,
-        tag: Tag,
-        mode: ReceiveMode,
-        cx: &mut LaneCx<'_>,
-    ) -> Result<(), Error> {
+    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, cx: &mut LaneCx<'_>) -> Started {
         if !self.is_connected() {
             return Err(sys::not_connected());
         }
@@ -213,7 +204,7 @@ impl SocketState {
         Ok(())
     }
 
-    fn start_send(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) -> Result<(), Error> {
+    fn start_send(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) -> Started {
         self.check_send(&gather)?;
         let sending = cx.free_list.take(tag, gather);
         self.send_on(sending, cx);
@@ -395,7 +386,7 @@ impl SocketState {
         };
         let error = match (completed.result, self.error) {
             (Ok(_), None) => {
-                self.set_connected();
+                self.link.set_stage(Stage::Connected);
                 return cx.done.end(connect.tag, Outcome::Connected);
             }
             (result, Some(error)) => {
