@@ -11,8 +11,8 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 /// Bytes that were received. Dropping it, on any thread, gives the memory back to its pool;
 /// [`Lane::recycle`](crate::Lane::recycle) does the same without a lock.
 pub struct Buffer {
-    /// There until the buffer is taken apart.
-    memory: Option<Memory>,
+    /// Empty once the buffer has been taken apart.
+    memory: Memory,
     filled: usize,
     pool: Arc<BufferPool>,
 }
@@ -20,12 +20,12 @@ pub struct Buffer {
 impl Buffer {
     /// How many bytes of memory it holds, whatever number of them is filled.
     pub fn capacity(&self) -> usize {
-        self.memory.as_ref().map_or(0, Memory::len)
+        self.memory.len()
     }
 
     /// The whole memory, to receive into.
     pub(crate) fn storage_mut(&mut self) -> &mut [u8] {
-        self.memory.as_mut().expect("a buffer has memory").bytes_mut()
+        self.memory.bytes_mut()
     }
 
     /// Says how many bytes have been received into it.
@@ -35,8 +35,7 @@ impl Buffer {
     }
 
     fn into_memory(mut self) -> Memory {
-        self.pool.outstanding.fetch_sub(1, Ordering::Relaxed);
-        self.memory.take().expect("a buffer has memory")
+        std::mem::take(&mut self.memory)
     }
 }
 
@@ -44,7 +43,7 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.memory.as_ref().expect("a buffer has memory").bytes()[..self.filled]
+        &self.memory.bytes()[..self.filled]
     }
 }
 
@@ -58,9 +57,9 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
-            self.pool.outstanding.fetch_sub(1, Ordering::Relaxed);
-            self.pool.keep(memory);
+        self.pool.outstanding.fetch_sub(1, Ordering::Relaxed);
+        if self.memory.len() > 0 {
+            self.pool.keep(std::mem::take(&mut self.memory));
         }
     }
 }
@@ -166,7 +165,7 @@ impl LanePool {
     pub(crate) fn lend(&self, memory: Memory, filled: usize) -> Buffer {
         assert!(filled <= memory.len(), "more bytes received than the buffer holds");
         self.pool.outstanding.fetch_add(1, Ordering::Relaxed);
-        Buffer { memory: Some(memory), filled, pool: self.pool.clone() }
+        Buffer { memory, filled, pool: self.pool.clone() }
     }
 
     pub(crate) fn give_back(&mut self, buffer: Buffer) {

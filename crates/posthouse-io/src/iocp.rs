@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::lane::{IocpCore, IocpLane};
 use self::port::Event;
-use crate::native::work_queue::Wake as _;
+use crate::native::wake::Wake as _;
 use crate::options::{Layout, Options};
 use crate::sync::Arc;
 
@@ -57,8 +57,9 @@ pub(crate) fn probe() -> io::Result<()> {
             heard |= matches!(event, Event::Waker);
         })?;
     }
-    match heard {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through")),
+    if heard {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through"))
     }
 }

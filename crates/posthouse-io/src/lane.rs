@@ -7,6 +7,7 @@ use crate::buffer::Buffer;
 use crate::handle::{Listener, NewSocket};
 #[cfg(windows)]
 use crate::iocp;
+use crate::lane_ops::LaneOps as _;
 use crate::op::{Cancel, Completion, Op};
 #[cfg(target_os = "linux")]
 use crate::readiness;
@@ -20,11 +21,6 @@ use crate::turn::run_step;
 pub(crate) type IoStep = Box<dyn FnMut(&mut Lane) -> Turn + Send>;
 #[cfg(target_os = "linux")]
 use crate::uring;
-
-/// From so many bytes on a system's own way from a file to a socket is worth its calls. (Measured:
-/// 10 KiB are sent from memory in as much time, or a little less.)
-#[cfg(any(target_os = "linux", windows))]
-const FILE_PART_WORTH: usize = 32 * 1024;
 
 /// What an I/O worker holds while it runs a step: it takes completions and submits operations.
 ///
@@ -88,13 +84,7 @@ impl Lane {
     /// returns true, to let other workers interleave as real threads would. Ask between two units
     /// of work, and return [`Turn::Again`].
     pub fn should_yield(&mut self) -> bool {
-        match &mut self.kind {
-            LaneKind::Simulated(lane) => lane.should_yield(),
-            #[cfg(target_os = "linux")]
-            LaneKind::Pinned(_) | LaneKind::Shared(_) | LaneKind::Uring(_) => false,
-            #[cfg(windows)]
-            LaneKind::Iocp(_) => false,
-        }
+        each!(self, lane => lane.should_yield())
     }
 
     /// Returns whether this many bytes of a file are better sent as a [`FilePart`](crate::FilePart)
@@ -103,15 +93,7 @@ impl Lane {
     /// is the same. Nor on other editions of Windows, which perform two such sends at a time, in
     /// the whole system, and let the rest wait. The simulation chooses at random.
     pub fn prefers_sendfile(&mut self, bytes: usize) -> bool {
-        match &mut self.kind {
-            #[cfg(target_os = "linux")]
-            LaneKind::Pinned(_) | LaneKind::Shared(_) => bytes >= FILE_PART_WORTH,
-            #[cfg(target_os = "linux")]
-            LaneKind::Uring(_) => false,
-            #[cfg(windows)]
-            LaneKind::Iocp(lane) => bytes >= FILE_PART_WORTH && lane.prefers_sendfile(),
-            LaneKind::Simulated(lane) => lane.prefers_sendfile(),
-        }
+        each!(self, lane => lane.prefers_sendfile(bytes))
     }
 
     /// Submits an operation. It never blocks and never fails: a failure is its completion.
@@ -131,16 +113,7 @@ impl Lane {
     /// dropped does not wait for it, and a simulation does not require it. The operation keeps what
     /// it owns, which is leaked if the system never ends it.
     pub fn abandon(&mut self, tag: Tag) {
-        match &mut self.kind {
-            // They wait for nothing when they are dropped: the file pool has these operations.
-            #[cfg(target_os = "linux")]
-            LaneKind::Pinned(_) | LaneKind::Shared(_) => {}
-            #[cfg(target_os = "linux")]
-            LaneKind::Uring(lane) => lane.abandon(tag),
-            #[cfg(windows)]
-            LaneKind::Iocp(lane) => lane.abandon(),
-            LaneKind::Simulated(lane) => lane.abandon(tag),
-        }
+        each!(self, lane => lane.abandon(tag));
     }
 
     /// Ends this side's stream after what has been sent (the peer sees a clean end).
@@ -161,12 +134,12 @@ impl Lane {
 
     /// Registers an accepted socket with this lane.
     pub fn adopt(&mut self, new: NewSocket) -> Socket {
-        each!(self, lane => lane.adopt(new))
+        each!(self, lane => lane.adopt(new.handle))
     }
 
     /// Registers a listener with this lane.
     pub fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        each!(self, lane => lane.adopt_listener(listener))
+        each!(self, lane => lane.adopt_listener(listener.handle))
     }
 
     /// This end's address; `None` where the system does not say (a socket that is gone).
@@ -190,17 +163,27 @@ impl Lane {
                 Turn::Sleep(sleep) => sleep,
                 Turn::Done => return,
             };
-            match &mut self.kind {
-                #[cfg(target_os = "linux")]
-                LaneKind::Pinned(lane) => lane.wait(sleep),
-                #[cfg(target_os = "linux")]
-                LaneKind::Shared(lane) => lane.wait(sleep),
-                #[cfg(target_os = "linux")]
-                LaneKind::Uring(lane) => lane.wait(sleep),
-                #[cfg(windows)]
-                LaneKind::Iocp(lane) => lane.wait(sleep),
-                LaneKind::Simulated(_) => unreachable!("a simulated lane has no thread"),
-            }
+            each!(self, lane => lane.wait(sleep));
         }
     }
 }
+
+/// Makes the lane of a backend one of this port's.
+macro_rules! from {
+    ($lane:ty, $kind:ident) => {
+        impl From<$lane> for Lane {
+            fn from(lane: $lane) -> Self {
+                Self { kind: LaneKind::$kind(lane) }
+            }
+        }
+    };
+}
+
+#[cfg(target_os = "linux")]
+from!(readiness::PinnedLane, Pinned);
+#[cfg(target_os = "linux")]
+from!(readiness::SharedLane, Shared);
+#[cfg(target_os = "linux")]
+from!(uring::UringLane, Uring);
+#[cfg(windows)]
+from!(iocp::IocpLane, Iocp);

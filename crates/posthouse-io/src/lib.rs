@@ -31,6 +31,7 @@ mod handle;
 #[cfg(windows)]
 mod iocp;
 mod lane;
+mod lane_ops;
 mod memory;
 #[cfg(any(target_os = "linux", windows))]
 mod native;

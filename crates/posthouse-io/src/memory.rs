@@ -26,9 +26,8 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// From the heap, zeroed.
     pub(crate) fn heap(len: usize) -> Self {
-        let bytes = Box::into_raw(vec![0u8; len].into_boxed_slice());
-        let start = NonNull::new(bytes.cast::<u8>()).expect("a box is not null");
-        Self { start, len, kind: Kind::Heap }
+        let bytes = NonNull::from(Box::leak(vec![0u8; len].into_boxed_slice()));
+        Self { start: bytes.cast(), len, kind: Kind::Heap }
     }
 
     /// On pages of its own, zeroed.
@@ -69,12 +68,19 @@ impl Memory {
     }
 }
 
+impl Default for Memory {
+    /// No bytes at all, which takes no allocation.
+    fn default() -> Self {
+        Self::heap(0)
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         match self.kind {
             Kind::Heap => {
                 let bytes = std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.len);
-                // SAFETY: made by `Box::into_raw` in `heap` with this address and length.
+                // SAFETY: made by `Box::leak` in `heap` with this address and length.
                 drop(unsafe { Box::from_raw(bytes) });
             }
             // SAFETY: mapped by `guarded` with this address and length, and nobody's else.
@@ -95,7 +101,7 @@ mod pages {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a new mapping at an address that the system chooses touches no other memory.
         let start = unsafe { mmap_anonymous(null_mut(), len, access, flags) };
-        NonNull::new(start.expect("memory for a guarded buffer")).expect("not null")
+        start.ok().and_then(NonNull::new).expect("memory for a guarded buffer")
     }
 
     /// # Safety
@@ -103,8 +109,8 @@ mod pages {
     /// They are the caller's own, and nobody has a reference into them.
     pub(super) unsafe fn forbid(start: NonNull<c_void>, len: usize) {
         // SAFETY: by this function's own contract.
-        unsafe { mprotect(start.as_ptr(), len, MprotectFlags::empty()) }
-            .expect("pages of one's own can be protected");
+        let done = unsafe { mprotect(start.as_ptr(), len, MprotectFlags::empty()) };
+        assert_eq!(done, Ok(()), "pages of one's own can be protected");
     }
 
     /// # Safety

@@ -126,17 +126,14 @@ impl CompletionPort {
             return Ok((Self { kind }, selected));
         }
         let by_environment = matches!(backend, Backend::Auto);
-        let asked_for = match by_environment {
-            true => format!("{VARIABLE} asks for it"),
-            false => "asked for".to_owned(),
-        };
+        let asked_for =
+            if by_environment { format!("{VARIABLE} asks for it") } else { "asked for".to_owned() };
         let forced = match backend {
             Backend::Auto => environment()?,
             forced => forced,
         };
-        let named = |error: io::Error| match by_environment {
-            true => with_text(&error, format!("{error} ({asked_for})")),
-            false => error,
+        let named = |error: io::Error| {
+            if by_environment { with_text(&error, format!("{error} ({asked_for})")) } else { error }
         };
         match forced {
             Backend::Auto => Self::open_best(options),

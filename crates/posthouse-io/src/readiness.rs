@@ -19,19 +19,40 @@ mod socket;
 
 use std::io;
 
+use rustix::net::SocketFlags;
+
 use crate::native::lane_remote::LaneRemote;
-use crate::native::lane_slot::LaneSlot;
+use crate::native::lane_slot::{LaneSlot, LaneSource};
+use crate::native::services::Services;
+use crate::sync::Arc;
+use crate::sys;
+use crate::token::LaneId;
 
 pub(crate) use self::pinned::PinnedLane;
 pub(crate) use self::poller::Poller;
-pub(crate) use self::sendfile::Injected;
+use self::sendfile::Injected;
 pub(crate) use self::shared::{ReadinessCore, SharedLane};
 
 /// Makes the slots of `count` pinned lanes.
-pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller, Injected>>> {
+pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller>>> {
     let lane_slot = |_| {
         let (poller, waker) = poller::open()?;
         Ok(LaneSlot::new(LaneRemote::new(waker), poller))
     };
     (0..count).map(lane_slot).collect()
+}
+
+impl LaneSource for Poller {
+    type Injected = Injected;
+    type Lane = PinnedLane;
+    const BLOCKING: SocketFlags = sys::NON_BLOCKING;
+
+    fn open(
+        self,
+        lane: LaneId,
+        services: Arc<Services>,
+        remote: Arc<LaneRemote<Injected>>,
+    ) -> PinnedLane {
+        PinnedLane::new(lane, services, remote, self)
+    }
 }

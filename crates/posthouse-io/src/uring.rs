@@ -34,10 +34,16 @@ mod socket;
 
 use std::io;
 
+use rustix::net::SocketFlags;
+
 use crate::buffer::BufferPool;
 use crate::native::lane_remote::{LaneRemote, Waker};
-use crate::native::lane_slot::LaneSlot;
+use crate::native::lane_slot::{LaneSlot, LaneSource};
+use crate::native::services::Services;
+use crate::op::Completion;
 use crate::sync::Arc;
+use crate::sys;
+use crate::token::LaneId;
 
 pub(crate) use self::lane::UringLane;
 pub(crate) use self::probe::probe;
@@ -49,4 +55,14 @@ pub(crate) fn lane_slots(count: usize, pool: &Arc<BufferPool>) -> io::Result<Vec
     let waker = || Waker::new().map_err(|errno| refused("an eventfd", &errno.into()));
     let lane_slot = |_| Ok(LaneSlot::new(LaneRemote::new(waker()?), Ring::open(pool)?));
     (0..count).map(lane_slot).collect()
+}
+
+impl LaneSource for Ring {
+    type Injected = Completion;
+    type Lane = UringLane;
+    const BLOCKING: SocketFlags = sys::BLOCKING;
+
+    fn open(self, lane: LaneId, services: Arc<Services>, remote: Arc<LaneRemote>) -> UringLane {
+        UringLane::new(lane, services, remote, self)
+    }
 }

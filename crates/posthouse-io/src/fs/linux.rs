@@ -88,9 +88,10 @@ pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
 
 /// What is known of a file.
 fn metadata_of(stat: &Stat) -> Metadata {
-    let (seconds, rest) = (stat.st_mtime, stat.st_mtime_nsec.cast_signed());
+    let seconds = stat.st_mtime;
+    let rest = stat.st_mtime_nsec.cast_signed();
     Metadata {
-        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        bytes: stat.st_size.cast_unsigned(),
         modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
         executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
     }
@@ -102,7 +103,7 @@ fn version_of(stat: &Stat) -> Option<FileVersion> {
     let version = FileVersion {
         volume: stat.st_dev,
         file: stat.st_ino.into(),
-        bytes: u64::try_from(stat.st_size).expect("a length is not negative"),
+        bytes: stat.st_size.cast_unsigned(),
         modified: time(stat.st_mtime, stat.st_mtime_nsec),
         changed: time(stat.st_ctime, stat.st_ctime_nsec),
     };

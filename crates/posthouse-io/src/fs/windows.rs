@@ -162,7 +162,7 @@ fn version(handle: &OwnedHandle) -> Option<FileVersion> {
     let version = FileVersion {
         volume,
         file,
-        bytes: u64::try_from(standard.EndOfFile).expect("a length is not negative"),
+        bytes: standard.EndOfFile.cast_unsigned(),
         modified: basic.LastWriteTime.into(),
         changed: basic.ChangeTime.into(),
     };
@@ -181,7 +181,7 @@ fn find_out(handle: &OwnedHandle) -> Result<Found, Error> {
         kind: kind_of(basic.FileAttributes),
         has_one_name: standard.NumberOfLinks == 1,
         metadata: Metadata {
-            bytes: u64::try_from(standard.EndOfFile).expect("a length is not negative"),
+            bytes: standard.EndOfFile.cast_unsigned(),
             modified_ms: ms_of(basic.LastWriteTime),
             executable: false,
         },

@@ -7,13 +7,14 @@ use std::os::windows::io::OwnedSocket;
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 use super::operation::{self, OperationKind};
-use super::socket::{Input, LaneCx, SocketState};
+use super::socket::{LaneCx, SocketState};
 use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::handle::NewSocket;
+use crate::native::socket_core::{Input, Started};
 use crate::op::{Completion, Outcome};
 use crate::sys;
-use crate::token::{Socket, Tag};
+use crate::token::Tag;
 
 /// Peers that are taken, where they are there already, before other sockets have their turn.
 const ACCEPTS_PER_POLL: usize = 16;
@@ -76,15 +77,11 @@ impl Accepting {
 }
 
 impl SocketState {
-    pub(super) fn start_accept(&mut self, socket: Socket, tag: Tag, cx: &mut LaneCx<'_>) {
-        assert!(matches!(self.input, Input::Nothing), "one accept at a time");
-        if let Some(error) = self.error {
-            return cx.done.fail(tag, error);
-        }
-        let listener = self.handle.as_ref().expect("a listener has a handle");
-        let Some(local) = sys::local_address(listener) else {
-            return cx.done.fail(tag, Error::new(Failure::AddressNotAvailable));
-        };
+    pub(super) fn start_accept(&mut self, tag: Tag, cx: &mut LaneCx<'_>) -> Started {
+        self.check_accept()?;
+        let listener = self.handle();
+        let local = sys::local_address(listener);
+        let local = local.ok_or(Error::new(Failure::AddressNotAvailable))?;
         let accepting = Accepting {
             tag,
             ip: local.ip(),
@@ -96,11 +93,12 @@ impl SocketState {
             short_of: None,
         };
         self.input = Input::Accept(Box::new(accepting));
-        self.arm_accepts(socket, cx);
+        self.arm_accepts(cx);
+        Ok(())
     }
 
     /// Has the system await as many peers as it should.
-    pub(super) fn arm_accepts(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
+    pub(super) fn arm_accepts(&mut self, cx: &mut LaneCx<'_>) {
         for _ in 0..ACCEPTS_PER_POLL {
             let Input::Accept(accepting) = &mut self.input else { return };
             let ends = accepting.cancelled || self.error.is_some();
@@ -115,15 +113,15 @@ impl SocketState {
                 }
             };
             accepting.awaited += 1;
-            let submitted = cx.core.functions.accept((self.raw(), socket), new, cx.free_list);
+            let functions = &cx.core.functions;
+            let submitted = functions.accept(self.raw(), cx.socket, new, cx.free_list);
             if let Err(ended) = self.count(submitted) {
-                let (OperationKind::Accept { new, .. }, result) = cx.free_list.keep(ended) else {
-                    unreachable!("an accept")
-                };
+                let (work, result) = cx.free_list.keep(ended);
+                let OperationKind::Accept { new, .. } = work else { unreachable!("an accept") };
                 self.on_accept(new, result.map(drop), cx);
             }
         }
-        self.needs_poll = true;
+        self.need_poll();
     }
 
     /// A peer has come, or did not.
@@ -184,7 +182,8 @@ impl SocketState {
         if accepting.awaited > 0 {
             return;
         }
-        let (tag, cancelled) = (accepting.tag, accepting.cancelled);
+        let tag = accepting.tag;
+        let cancelled = accepting.cancelled;
         let cancelled = cancelled.then(|| Error::new(Failure::Cancelled));
         let Some(error) = self.error.or(cancelled).or(accepting.short_of) else { return };
         self.input = Input::Nothing;

@@ -56,7 +56,8 @@ fn belongs(file: &File, port: &Port) -> bool {
 /// Begins an operation, or hands it back for the file pool.
 pub(super) fn begin(
     port: &Port,
-    (tag, op): (Tag, Box<FileOp>),
+    tag: Tag,
+    op: Box<FileOp>,
     free_list: &mut FreeList,
 ) -> Result<Submitted, Box<FileOp>> {
     fs::check(&op);

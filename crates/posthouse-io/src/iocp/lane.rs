@@ -15,13 +15,17 @@ use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::error::Error;
 use crate::file_op::FileOp;
-use crate::handle::{Listener, NewSocket, SocketHandle};
-use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
+use crate::handle::{Listener, SocketHandle};
+use crate::lane_ops::{FILE_PART_WORTH, LaneOps};
+use crate::native::completion_queue::{CompletionQueue, Totals, WorkerCounters};
+use crate::native::native_lanes::NativeLanes;
 use crate::native::services::Services;
+use crate::native::socket_core::Stage;
 use crate::native::socket_handle;
+use crate::native::wake::{Wait, WaitEnd};
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
 use crate::op::{Cancel, Completion, Op, Outcome};
-use crate::options::{Layout, Options, ReadMode};
+use crate::options::{Layout, ListenOptions, Options, ReadMode};
 use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
@@ -68,14 +72,8 @@ impl IocpCore {
         })
     }
 
-    pub(crate) fn queue(&self) -> &WorkQueue<Waker> {
+    fn queue(&self) -> &WorkQueue<Waker> {
         &self.queue
-    }
-
-    /// A worker is about to be started.
-    pub(crate) fn join(&self) {
-        let before = self.workers.fetch_add(1, Ordering::Relaxed);
-        assert!(self.layout == Layout::Shared || before == 0, "one worker to a pinned lane");
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
@@ -85,6 +83,41 @@ impl IocpCore {
     /// Has the socket's operations end here.
     pub(super) fn associate(&self, socket: &OwnedSocket) -> Result<(), Error> {
         self.port.associate(sys::raw(socket) as HANDLE, self.functions.at_once)
+    }
+}
+
+impl NativeLanes for Vec<Arc<IocpCore>> {
+    type Lane = IocpLane;
+    type Seat = Arc<IocpCore>;
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let (socket, local) = sys::listen(address, options)?;
+        Ok(Listener { handle: Box::new(socket), local })
+    }
+
+    fn take(&self, lane: LaneId) -> Arc<IocpCore> {
+        let core = &self[lane.index()];
+        let before = core.workers.fetch_add(1, Ordering::Relaxed);
+        assert!(core.layout == Layout::Shared || before == 0, "one worker to a pinned lane");
+        core.clone()
+    }
+
+    fn open(core: Arc<IocpCore>, lane: LaneId, services: Arc<Services>) -> IocpLane {
+        IocpLane::new(lane, services, core)
+    }
+
+    fn wake(&self, lane: LaneId) {
+        self[lane.index()].queue.wake();
+    }
+
+    fn totals(&self) -> Totals {
+        let counters: Vec<Arc<WorkerCounters>> =
+            self.iter().flat_map(|core| core.queue.worker_counters().clone()).collect();
+        Totals::of(counters.iter().map(|counters| &**counters))
     }
 }
 
@@ -104,17 +137,16 @@ pub(crate) struct IocpLane {
     share: usize,
 }
 
-/// The operations of a lane.
-impl IocpLane {
-    pub(crate) fn id(&self) -> LaneId {
+impl LaneOps for IocpLane {
+    fn id(&self) -> LaneId {
         self.id
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
                 WorkItem::Completion(completion) => completion,
@@ -133,11 +165,11 @@ impl IocpLane {
         None
     }
 
-    pub(crate) fn prefers_sendfile(&self) -> bool {
-        self.core.functions.on_server
+    fn prefers_sendfile(&mut self, bytes: usize) -> bool {
+        bytes >= FILE_PART_WORTH && self.core.functions.on_server
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         self.done.counters().submitted();
         let at_once = match op {
             Op::Resolve(id) => {
@@ -149,7 +181,7 @@ impl IocpLane {
             | Op::Receive(socket, _)
             | Op::Send(socket, _)
             | Op::Close(socket) => {
-                self.with(socket, |state, cx| state.submit(socket, tag, op, cx));
+                self.with(socket, |state, cx| state.submit(tag, op, cx));
                 None
             }
         };
@@ -159,8 +191,95 @@ impl IocpLane {
         }
     }
 
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
+        self.with(socket, |state, cx| state.cancel(what, cx));
+    }
+
+    fn abandon(&mut self, _: Tag) {
+        self.core.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shutdown(&mut self, socket: Socket) {
+        self.with(socket, |state, _| state.shutdown());
+    }
+
+    fn reset(&mut self, socket: Socket) {
+        self.with(socket, SocketState::reset);
+    }
+
+    fn socket(&mut self) -> Socket {
+        self.done.counters().opened();
+        self.core.table.occupy(|_, _| {})
+    }
+
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+        self.adopt_handle(handle, Stage::Connected)
+    }
+
+    fn adopt_listener(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+        self.adopt_handle(handle, Stage::Unconnected)
+    }
+
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        self.core.table.find(socket).and_then(|state| state.local_address())
+    }
+
+    fn recycle(&mut self, buffer: Buffer) {
+        self.buffers.give_back(buffer);
+    }
+
+    fn wait(&mut self, sleep: Option<Duration>) {
+        let may_wait = sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.core.queue.begin_wait() } else { Wait::Look };
+        let core = self.core.clone();
+        let mut ended = std::mem::take(&mut self.ended);
+        let mut end = WaitEnd::ByItself;
+        loop {
+            let limit = wait.limit(|| self.services.left_of(sleep, self.now));
+            let mut tell = |event| match event {
+                Event::Waker => end = WaitEnd::Woken,
+                Event::Ended(one) => ended.push(one),
+            };
+            let taken = match core.layout {
+                Layout::Pinned => core.port.wait::<BATCH_PINNED>(limit, &mut tell),
+                Layout::Shared => core.port.wait::<BATCH_SHARED>(limit, &mut tell),
+            };
+            // The system's clock is coarse: it may end a wait early.
+            if taken.expect("a port that worked goes on to work") > 0
+                || limit == Some(Duration::ZERO)
+            {
+                break;
+            }
+        }
+        // Up first: whatever comes of the packets, the others know where this worker is.
+        core.queue.end_wait(wait, end, &[]);
+        self.now = self.services.now();
+        ended.drain(..).for_each(|one| self.complete(one));
+        self.ended = ended;
+        self.share = share(self.core.layout);
+    }
+}
+
+/// The sockets and the files.
+impl IocpLane {
+    fn new(id: LaneId, services: Arc<Services>, core: Arc<IocpCore>) -> Self {
+        let counters: Arc<WorkerCounters> = Arc::default();
+        core.queue.worker_counters().push(counters.clone());
+        Self {
+            id,
+            now: services.now(),
+            buffers: LanePool::new(services.buffers.clone()),
+            free_list: FreeList::default(),
+            ended: Vec::new(),
+            done: CompletionQueue::new(counters),
+            services,
+            share: share(core.layout),
+            core,
+        }
+    }
+
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        match file_ops::begin(&self.core.port, (tag, op), &mut self.free_list) {
+        match file_ops::begin(&self.core.port, tag, op, &mut self.free_list) {
             Ok(Submitted::InFlight(_)) => {
                 self.core.files.fetch_add(1, Ordering::Relaxed);
             }
@@ -193,98 +312,11 @@ impl IocpLane {
         }
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
-        self.with(socket, |state, cx| state.cancel(what, cx));
-    }
-
-    pub(crate) fn abandon(&mut self) {
-        self.core.abandoned.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
-        self.with(socket, |state, _| state.shutdown());
-    }
-
-    pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with(socket, SocketState::reset);
-    }
-
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>, stage: Stage) -> Socket {
         self.done.counters().opened();
-        self.core.table.occupy(|_, _| {})
-    }
-
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle, false)
-    }
-
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle, true)
-    }
-
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.core.table.find(socket).and_then(|state| state.local_address())
-    }
-
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
-        self.buffers.give_back(buffer);
-    }
-
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>, is_listener: bool) -> Socket {
-        self.done.counters().opened();
-        let (handle, core) = (socket_handle::owned(handle), &self.core);
-        core.table.occupy(|state, _| state.adopt(handle, is_listener, core))
-    }
-}
-
-/// The wait between two steps, and the work.
-impl IocpLane {
-    pub(crate) fn new(id: LaneId, services: Arc<Services>, core: Arc<IocpCore>) -> Self {
-        let counters: Arc<WorkerCounters> = Arc::default();
-        core.queue.worker_counters().push(counters.clone());
-        Self {
-            id,
-            now: services.now(),
-            buffers: LanePool::new(services.buffers.clone()),
-            free_list: FreeList::default(),
-            ended: Vec::new(),
-            done: CompletionQueue::new(counters),
-            services,
-            share: share(core.layout),
-            core,
-        }
-    }
-
-    /// Between two steps: takes packets, and waits for one where nothing else is to be done.
-    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let waiting = sleep != Some(Duration::ZERO) && self.core.queue.begin_wait();
-        let core = self.core.clone();
-        let mut ended = std::mem::take(&mut self.ended);
-        let mut woken = false;
-        loop {
-            let limit =
-                if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
-            let mut tell = |event| match event {
-                Event::Waker => woken = true,
-                Event::Ended(one) => ended.push(one),
-            };
-            let taken = match core.layout {
-                Layout::Pinned => core.port.wait::<BATCH_PINNED>(limit, &mut tell),
-                Layout::Shared => core.port.wait::<BATCH_SHARED>(limit, &mut tell),
-            };
-            // The system's clock is coarse: it may end a wait early.
-            if taken.expect("a port that worked goes on to work") > 0
-                || limit == Some(Duration::ZERO)
-            {
-                break;
-            }
-        }
-        // Up first: whatever comes of the packets, the others know where this worker is.
-        core.queue.end_wait(waiting, woken, &[]);
-        self.now = self.services.now();
-        ended.drain(..).for_each(|one| self.complete(one));
-        self.ended = ended;
-        self.share = share(self.core.layout);
+        let handle = socket_handle::owned(handle);
+        let core = &self.core;
+        core.table.occupy(|state, _| state.adopt(handle, stage, core))
     }
 
     fn complete(&mut self, ended: Ended) {
@@ -292,14 +324,14 @@ impl IocpLane {
             self.core.files.fetch_sub(1, Ordering::Relaxed);
             return self.end_file(ended);
         };
-        self.with(socket, |state, cx| state.complete(socket, ended, cx));
+        self.with(socket, |state, cx| state.complete(ended, cx));
     }
 
     fn poll(&mut self, socket: Socket) {
         let core = self.core.clone();
         // Closed since it was queued.
         let Some(state) = core.table.find(socket) else { return };
-        self.act(state, socket, |state, cx| state.poll(socket, cx));
+        self.act(state, socket, SocketState::poll);
     }
 
     fn with(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>)) {
@@ -315,7 +347,7 @@ impl IocpLane {
         call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>),
     ) {
         let Self { core, done, buffers, free_list, now, .. } = self;
-        call(&mut state, &mut LaneCx { core, done, buffers, free_list, now: *now });
+        call(&mut state, &mut LaneCx { socket, core, done, buffers, free_list, now: *now });
         let closed = state.closed();
         if let Some(tag) = closed {
             done.counters().closed();

@@ -74,6 +74,16 @@ pub(super) enum OperationKind {
     },
 }
 
+impl OperationKind {
+    /// The memory of a send.
+    pub(super) fn into_gather(self) -> Gather {
+        match self {
+            Self::Send { gather, .. } => gather,
+            _ => unreachable!("an operation that sends comes back as one"),
+        }
+    }
+}
+
 // SAFETY: the pointers in an `OVERLAPPED` are the system's; the box is owned by one at a time.
 unsafe impl Send for Operation {}
 
@@ -90,7 +100,8 @@ impl Ended {
     /// `WPUCompleteOverlappedRequest`: the packet of that says success whatever happened, and the
     /// error is the provider's to tell, to who asks with `WSAGetOverlappedResult`.
     pub(super) fn look_up(&mut self, handle: SOCKET) {
-        let (mut bytes, mut flags) = (0, 0);
+        let mut bytes = 0;
+        let mut flags = 0;
         let at = self.operation.overlapped.get();
         // SAFETY: the operation is over, so the call waits for nothing, and keeps no pointer: it
         // reads the OVERLAPPED, which is in the box, and writes two numbers of this function.
@@ -126,12 +137,21 @@ impl OverlappedId {
 // SAFETY: it is compared and handed to the system, never dereferenced.
 unsafe impl Send for OverlappedId {}
 
+/// The type of a function behind a pointer that may be null.
+trait Nullable {
+    type Function;
+}
+
+impl<F> Nullable for Option<F> {
+    type Function = F;
+}
+
 /// The calls that Winsock has no fixed names for.
 #[derive(Clone, Copy)]
 pub(super) struct Functions {
-    accept: LPFN_ACCEPTEX,
-    connect: LPFN_CONNECTEX,
-    transmit: LPFN_TRANSMITFILE,
+    accept: <LPFN_ACCEPTEX as Nullable>::Function,
+    connect: <LPFN_CONNECTEX as Nullable>::Function,
+    transmit: <LPFN_TRANSMITFILE as Nullable>::Function,
     /// Whether operations of sockets may end in the call that begins them, without a packet.
     pub(super) at_once: bool,
     /// Whether this is a server edition of Windows, which sends as many files at a time as there
@@ -153,7 +173,8 @@ impl Functions {
             let code = net::SIO_GET_EXTENSION_FUNCTION_POINTER;
             sys::control(&socket, code, id, &mut function).map(|()| function[0])
         };
-        let (accept, connect) = (find(&net::WSAID_ACCEPTEX)?, find(&net::WSAID_CONNECTEX)?);
+        let accept = find(&net::WSAID_ACCEPTEX)?;
+        let connect = find(&net::WSAID_CONNECTEX)?;
         let transmit = find(&net::WSAID_TRANSMITFILE)?;
         // SAFETY: the system says that these are the functions of that name, whose types are the
         // documented ones; an `Option` of a function is as wide as its address.
@@ -163,6 +184,9 @@ impl Functions {
                 std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
                 std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
             )
+        };
+        let (Some(accept), Some(connect), Some(transmit)) = (accept, connect, transmit) else {
+            return Err(Error::new(crate::Failure::Unsupported));
         };
         let at_once = v6_at_once && sys::is_the_systems_own(&socket);
         #[cfg(test)]
@@ -192,7 +216,8 @@ const MAX_FREE: usize = 256;
 impl FreeList {
     /// A box with this operation.
     pub(super) fn take(&mut self, socket: Option<Socket>, work: OperationKind) -> Box<Operation> {
-        let (overlapped, number) = (UnsafeCell::default(), UnsafeCell::new(0));
+        let overlapped = UnsafeCell::default();
+        let number = UnsafeCell::new(0);
         let operation = Operation { overlapped, socket, work, number };
         match self.boxes.pop() {
             Some(mut spare) => {
@@ -244,7 +269,8 @@ impl Operation {
         at_once: bool,
         call: impl FnOnce(*mut Operation) -> u32,
     ) -> Submitted {
-        let raw = Box::into_raw(self);
+        let id = NonNull::from(Box::leak(self));
+        let raw = id.as_ptr();
         let result = match call(raw) {
             0 if at_once => {
                 // SAFETY: success without a packet: the box is ours again, and the system has
@@ -252,11 +278,7 @@ impl Operation {
                 let bytes = unsafe { (*(*raw).overlapped.get()).InternalHigh };
                 Ok(bytes)
             }
-            0 | ERROR_IO_PENDING => {
-                return Submitted::InFlight(OverlappedId(
-                    NonNull::new(raw).expect("a box is not null"),
-                ));
-            }
+            0 | ERROR_IO_PENDING => return Submitted::InFlight(OverlappedId(id)),
             // A call that fails at once queues no packet.
             code => Err(sys::error(code)),
         };
@@ -280,12 +302,13 @@ fn code(result: i32) -> u32 {
 impl Functions {
     pub(super) fn connect(
         &self,
-        (handle, socket): (SOCKET, Socket),
+        handle: SOCKET,
+        socket: Socket,
         to: RawAddress,
         free_list: &mut FreeList,
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Connect { address: to });
-        let connect = self.connect.expect("a function that was found");
+        let connect = self.connect;
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
             let OperationKind::Connect { address } = (unsafe { &(*raw).work }) else {
@@ -294,7 +317,8 @@ impl Functions {
             // SAFETY: the address, the number and the OVERLAPPED are in the box.
             unsafe {
                 let number = (*raw).number.get();
-                let (start, len) = (address.start(), address.len());
+                let start = address.start();
+                let len = address.len();
                 let submitted =
                     connect(handle, start, len, ptr::null(), 0, number, overlapped(raw));
                 code(i32::from(submitted == 0))
@@ -306,7 +330,8 @@ impl Functions {
 
     pub(super) fn accept(
         &self,
-        (listener, socket): (SOCKET, Socket),
+        listener: SOCKET,
+        socket: Socket,
         new: OwnedSocket,
         free_list: &mut FreeList,
     ) -> Submitted {
@@ -316,17 +341,19 @@ impl Functions {
         if let Some(failure) = self.faults.no_peer {
             return Submitted::Ended(super::tests::refused(operation, failure));
         }
-        let accept = self.accept.expect("a function that was found");
+        let accept = self.accept;
         let call = |raw: *mut Operation| {
             // SAFETY: the box is whole, and ours until the call takes it.
             let OperationKind::Accept { new, addresses } = (unsafe { &(*raw).work }) else {
                 unreachable!()
             };
-            let (room, bytes) = (addresses.get().cast(), ADDRESS_BYTES);
+            let room = addresses.get().cast();
+            let bytes = ADDRESS_BYTES;
             // SAFETY: the new socket, the room for the addresses, the number and the OVERLAPPED
             // are in the box. No data is awaited: a peer that sends nothing holds up nobody.
             unsafe {
-                let (new, number) = (sys::raw(new), (*raw).number.get());
+                let new = sys::raw(new);
+                let number = (*raw).number.get();
                 let at = overlapped(raw);
                 let submitted = accept(listener, new, room, 0, bytes, bytes, number, at);
                 code(i32::from(submitted == 0))
@@ -339,7 +366,8 @@ impl Functions {
     /// Waits, without memory, until there is something to receive, or the end.
     pub(super) fn probe(
         &self,
-        (handle, socket): (SOCKET, Socket),
+        handle: SOCKET,
+        socket: Socket,
         free_list: &mut FreeList,
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Probe);
@@ -349,7 +377,8 @@ impl Functions {
 
     pub(super) fn receive(
         &self,
-        (handle, socket): (SOCKET, Socket),
+        handle: SOCKET,
+        socket: Socket,
         mut buffer: Buffer,
         free_list: &mut FreeList,
     ) -> Submitted {
@@ -369,7 +398,8 @@ impl Functions {
             // SAFETY: the memory, the flags and the OVERLAPPED are in the box; the description of
             // the memory is read before the call returns.
             unsafe {
-                let (flags, at) = ((*raw).number.get(), overlapped(raw));
+                let flags = (*raw).number.get();
+                let at = overlapped(raw);
                 code(net::WSARecv(handle, &raw const room, 1, ptr::null_mut(), flags, at, None))
             }
         };
@@ -380,9 +410,11 @@ impl Functions {
     /// Sends at most `max_bytes` bytes from the beginning of the gather.
     pub(super) fn send(
         &self,
-        (handle, socket): (SOCKET, Socket),
-        (tag, gather): (Tag, Gather),
-        max_bytes: usize,
+        handle: SOCKET,
+        socket: Socket,
+        tag: Tag,
+        gather: Gather,
+        max_bytes: u32,
         free_list: &mut FreeList,
     ) -> Submitted {
         let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; MAX_SEGMENTS];
@@ -392,10 +424,9 @@ impl Functions {
             if left == 0 {
                 break;
             }
-            let len = bytes.len().min(left);
+            let len = u32::try_from(bytes.len()).map_or(left, |len| len.min(left));
             left -= len;
             count += 1;
-            let len = u32::try_from(len).expect("a part of the bytes that leave at a time");
             *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
         }
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
@@ -404,7 +435,8 @@ impl Functions {
             // OVERLAPPED is in the box; the description of the bytes is read before the call
             // returns.
             unsafe {
-                let (start, at) = (segments.as_ptr(), overlapped(raw));
+                let start = segments.as_ptr();
+                let at = overlapped(raw);
                 code(net::WSASend(handle, start, count, ptr::null_mut(), 0, at, None))
             }
         };
@@ -414,12 +446,14 @@ impl Functions {
 }
 
 impl Functions {
-    /// Sends so many bytes of the file that comes next in the gather: it has them.
+    /// Sends what `range` says of the file that comes next in the gather, which has it.
     pub(super) fn transmit(
         &self,
-        (handle, socket): (SOCKET, Socket),
-        (tag, gather): (Tag, Gather),
-        bytes: u32,
+        handle: SOCKET,
+        socket: Socket,
+        tag: Tag,
+        gather: Gather,
+        range: FileRange,
         free_list: &mut FreeList,
     ) -> Submitted {
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
@@ -427,14 +461,9 @@ impl Functions {
         if self.faults.no_files {
             return Submitted::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
         }
-        let transmit = self.transmit.expect("a function that was found");
+        let transmit = self.transmit;
         let call = |raw: *mut Operation| {
-            // SAFETY: the box is whole, and ours until the call takes it.
-            let OperationKind::Send { gather, .. } = (unsafe { &(*raw).work }) else {
-                unreachable!()
-            };
-            let (file, offset, _) = gather.file_ahead().expect("a file comes next");
-            let file = file.handle().as_raw_handle();
+            let FileRange { file, offset, bytes } = range;
             // SAFETY: the file is owned by the gather in the box, and so kept open; the OVERLAPPED
             // is in the box, and no call has it yet.
             unsafe {
@@ -446,6 +475,20 @@ impl Functions {
         };
         // SAFETY: as argued in the call.
         unsafe { operation.begin(self.at_once, call) }
+    }
+}
+
+/// A part of the file that comes next in a gather.
+#[derive(Clone, Copy)]
+pub(super) struct FileRange {
+    file: HANDLE,
+    offset: u64,
+    bytes: u32,
+}
+
+impl FileRange {
+    pub(super) fn new(file: &File, offset: u64, bytes: u32) -> Self {
+        Self { file: file.handle().as_raw_handle(), offset, bytes }
     }
 }
 
@@ -468,14 +511,16 @@ pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
                     memory.clear();
                     memory.reserve(*bytes);
                     let bytes = (*bytes).min(MAX_FILE_BYTES) as u32;
-                    let (handle, room) = (file.handle().as_raw_handle(), memory.as_mut_ptr());
+                    let handle = file.handle().as_raw_handle();
+                    let room = memory.as_mut_ptr();
                     fs::ReadFile(handle, room, bytes, ptr::null_mut(), at(*offset))
                 }
                 // The system gathers whole pages only: a segment at a time.
                 FileOp::Write { file, offset, data } => {
-                    let first = data.slices().next().expect("a write has bytes");
+                    let first = data.slices().next().unwrap_or_default();
                     let bytes = first.len().min(MAX_FILE_BYTES) as u32;
-                    let (handle, from) = (file.handle().as_raw_handle(), first.as_ptr());
+                    let handle = file.handle().as_raw_handle();
+                    let from = first.as_ptr();
                     fs::WriteFile(handle, from, bytes, ptr::null_mut(), at(*offset))
                 }
                 _ => unreachable!("no other operation is given to the port"),
@@ -497,7 +542,7 @@ pub(super) fn length(file: &File) -> Result<u64, Error> {
         // SAFETY: it reads a value of this thread.
         return Err(sys::error(unsafe { GetLastError() }));
     }
-    Ok(u64::try_from(length).expect("a length is not negative"))
+    Ok(length.cast_unsigned())
 }
 
 fn place(offset: u64) -> OVERLAPPED_0_0 {

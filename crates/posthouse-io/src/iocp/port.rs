@@ -18,7 +18,7 @@ use windows_sys::Win32::System::WindowsProgramming::{
 
 use super::operation::{Ended, Operation};
 use crate::error::Error;
-use crate::native::work_queue::Wake;
+use crate::native::wake::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::sys;
 
@@ -49,7 +49,7 @@ pub(super) enum Event {
 /// A port for so many workers, and its waker.
 pub(super) fn open(workers: usize) -> io::Result<(Port, Waker)> {
     static PORTS: AtomicUsize = AtomicUsize::new(1);
-    let at_once = u32::try_from(workers).expect("at most 256 workers");
+    let at_once = u32::try_from(workers).unwrap_or(u32::MAX);
     // SAFETY: no memory is named.
     let handle =
         unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, at_once) };
@@ -79,11 +79,8 @@ impl Port {
         if unsafe { CreateIoCompletionPort(handle, self.raw(), OPERATION, 0) }.is_null() {
             return Err(sys::last_error());
         }
-        let modes = match at_once {
-            true => FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE,
-            false => FILE_SKIP_SET_EVENT_ON_HANDLE,
-        };
-        let modes = u8::try_from(modes).expect("flags of one byte");
+        let at_once = if at_once { FILE_SKIP_COMPLETION_PORT_ON_SUCCESS } else { 0 };
+        let modes = (FILE_SKIP_SET_EVENT_ON_HANDLE | at_once) as u8;
         // SAFETY: no memory is named.
         match unsafe { SetFileCompletionNotificationModes(handle, modes) } {
             0 => Err(sys::last_error()),
@@ -98,14 +95,13 @@ impl Port {
         mut tell: impl FnMut(Event),
     ) -> io::Result<usize> {
         let mut entries = [OVERLAPPED_ENTRY::default(); N];
-        let room = u32::try_from(N).expect("a batch");
         let mut count = 0;
         // SAFETY: the call writes at most `N` entries to as many, and their number.
         let taken = unsafe {
             GetQueuedCompletionStatusEx(
                 self.raw(),
                 entries.as_mut_ptr(),
-                room,
+                N as u32,
                 &raw mut count,
                 milliseconds(limit),
                 0,
@@ -154,9 +150,10 @@ fn until(mut succeeds: impl FnMut() -> bool) {
     let mut tries = 0_usize;
     while !succeeds() {
         tries = tries.saturating_add(1);
-        match tries <= MAKING_WAY {
-            true => std::thread::yield_now(),
-            false => std::thread::sleep(Duration::from_millis(1)),
+        if tries <= MAKING_WAY {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

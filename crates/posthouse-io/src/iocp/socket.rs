@@ -5,30 +5,28 @@ use std::os::windows::io::OwnedSocket;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::ERROR_HANDLE_EOF;
-use windows_sys::Win32::Networking::WinSock as net;
 use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 use super::accepting::Accepting;
 use super::lane::IocpCore;
-use super::operation::{self, Ended, FreeList, OperationKind, OverlappedId, Submitted};
+use super::operation::{self, Ended, FileRange, FreeList, OperationKind, OverlappedId, Submitted};
 use super::receiving::State;
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::error::{Error, Failure};
 use crate::gather::{FileFault, Gather};
 use crate::native::completion_queue::CompletionQueue;
-use crate::native::receives::Receives;
 use crate::native::shared_slot_table::SharedSlotTable;
-use crate::native::slot_table::Slot;
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
 use crate::op::{Cancel, Op, Outcome};
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
-/// Bytes that one send takes to the system, at most and at least. The system tells of a send only
-/// when all of it is in its hands, so what a slow peer takes is seen in steps of this size: it is
-/// halved after a send that took long, and doubled after one that did not.
+/// Bytes that one send takes to the system at most, and how often that is halved. The system tells
+/// of a send only when all of it is in its hands, so what a slow peer takes is seen in steps of
+/// this size: it is halved after a send that took long, and doubled after one that did not.
 const MAX_SEND_BYTES: u32 = 64 * 1024;
-const MIN_SEND_BYTES: u32 = 4 * 1024;
+const MAX_HALVINGS: u32 = 4;
 const LONG: Duration = Duration::from_secs(1);
 /// Of a file, so many times as much: no memory is held for it.
 const FILE_FACTOR: u32 = 4;
@@ -41,29 +39,16 @@ const _: () = assert!(
 pub(super) type Sockets = SharedSlotTable<SocketState>;
 
 /// A slot of the table of sockets.
+pub(super) type SocketState = SocketCore<IocpParts>;
+
+/// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about one socket, and the state must stay small"
-)]
-pub(super) struct SocketState {
-    /// None: a socket that has not begun to connect, one that is reset or closed, or a vacant slot.
-    pub(super) handle: Option<OwnedSocket>,
-    generation: u32,
-    pub(super) input: Input,
-    sending: Option<OverlappedId>,
-    /// What ended the connection. The system tells it to one call only, be it a send or a receive,
-    /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
-    pub(super) error: Option<Error>,
+pub(super) struct IocpParts {
     /// Operations that the system has.
     in_flight: u32,
-    /// What one send takes at most now, and when the last one began.
-    send_bytes: u32,
+    /// How often what one send takes at most is halved now, and when the last one began.
+    send_halvings: u32,
     send_began: Duration,
-    /// True exactly when the slot is taken.
-    live: bool,
-    /// True exactly when the socket has a connection, or had one.
-    connected: bool,
     /// True exactly when a read may yield something: a probe has ended, and no read has come back
     /// empty since.
     pub(super) readable: bool,
@@ -71,35 +56,46 @@ pub(super) struct SocketState {
     pub(super) posted_receives_off: bool,
     /// True exactly while the system has a probe.
     pub(super) probing: bool,
-    /// True exactly when the socket must be polled although nothing has come: what ended at once
-    /// goes on when others have had their turn.
-    pub(super) needs_poll: bool,
-    /// True exactly when the socket is queued to be polled.
-    queued: bool,
-    /// True exactly when this side has ended its stream, or will when the send in flight ends.
-    write_shutdown: bool,
-    /// True exactly when the send in flight was to end early.
-    send_cancelled: bool,
-    /// True exactly when the handle is to go as soon as the system has nothing in flight on it.
-    pub(super) closes_when_free: bool,
+    pub(super) poll: Poll,
 }
 
-/// What waits for something to come from the socket. These exclude each other.
-#[derive(Debug, Default)]
-pub(super) enum Input {
+/// Whether a socket waits to be polled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Poll {
+    /// It is polled if something comes.
     #[default]
-    Nothing,
-    Connect {
-        tag: Tag,
-        cancelled: bool,
-    },
-    Accept(Box<Accepting>),
-    Receives(Receives<State>),
-    Close(Tag),
+    IfReady,
+    /// It must be polled although nothing has come: what ended at once goes on when others have had
+    /// their turn.
+    Needed,
+    /// It is queued to be polled.
+    Queued,
+}
+
+impl SocketParts for IocpParts {
+    type Connect = Connect;
+    type Accept = Box<Accepting>;
+    type Receive = State;
+    type Send = Sending;
+}
+
+#[derive(Debug)]
+pub(super) struct Connect {
+    tag: Tag,
+    cancelled: bool,
+}
+
+/// A send in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sending {
+    Wanted(OverlappedId),
+    /// It was to end early.
+    Cancelled(OverlappedId),
 }
 
 /// The parts of the lane that a call on a socket uses.
 pub(super) struct LaneCx<'a> {
+    pub(super) socket: Socket,
     pub(super) core: &'a IocpCore,
     pub(super) done: &'a mut CompletionQueue,
     pub(super) buffers: &'a mut LanePool,
@@ -107,91 +103,66 @@ pub(super) struct LaneCx<'a> {
     pub(super) now: Duration,
 }
 
-impl Slot for SocketState {
-    fn occupy(&mut self, slot: u32) -> Socket {
-        assert!(!self.live, "a slot taken twice");
-        let send_bytes = MAX_SEND_BYTES;
-        *self = Self { generation: self.generation, live: true, send_bytes, ..Self::default() };
-        Socket { slot, generation: self.generation }
-    }
-
-    fn is(&self, socket: Socket) -> bool {
-        self.live && self.generation == socket.generation
-    }
-}
-
 /// The handle.
 impl SocketState {
     /// Gives the socket its handle. What fails is kept for the first operation: this is not the
     /// place where a failure is told.
-    pub(super) fn adopt(&mut self, handle: OwnedSocket, is_listener: bool, core: &IocpCore) {
+    pub(super) fn adopt(&mut self, handle: OwnedSocket, stage: Stage, core: &IocpCore) {
         self.error = core.associate(&handle).err();
-        self.handle = Some(handle);
-        self.connected = !is_listener;
-    }
-
-    pub(super) fn local_address(&self) -> Option<Address> {
-        self.handle.as_ref().and_then(sys::local_address)
+        self.link = Link::Open(stage, handle);
     }
 
     /// The handle as the calls take it, which a socket in use has.
     pub(super) fn raw(&self) -> SOCKET {
-        sys::raw(self.handle.as_ref().expect("a socket in use has a handle"))
+        sys::raw(self.handle())
     }
 
     /// Counts an operation that was begun; what has ended in the call is handed back.
     pub(super) fn count(&mut self, submitted: Submitted) -> Result<OverlappedId, Ended> {
         match submitted {
             Submitted::InFlight(id) => {
-                self.in_flight += 1;
+                self.own.in_flight += 1;
                 Ok(id)
             }
             Submitted::Ended(ended) => Err(ended),
         }
     }
 
-    /// Lets the handle go, where it is to go and nothing is in flight on it.
+    /// Lets the handle go if it is to go and nothing is in flight on it.
     fn close_when_free(&mut self) {
-        if self.closes_when_free && self.in_flight == 0 {
-            self.handle = None;
+        if self.own.in_flight == 0 {
+            drop(self.take_closing());
         }
     }
 
-    /// The terminal completion of a close, where the handle is closed; then the slot is vacant.
+    /// The terminal completion of a close, if the handle is closed; then the slot is vacant.
     pub(super) fn closed(&mut self) -> Option<Tag> {
-        let Input::Close(tag) = self.input else { return None };
-        if self.in_flight > 0 || self.handle.is_some() {
-            return None;
-        }
-        self.input = Input::Nothing;
-        self.live = false;
-        self.generation = self.generation.wrapping_add(1);
-        Some(tag)
+        if self.own.in_flight == 0 { self.end_close() } else { None }
     }
 
     /// Whether the system has operations on this socket.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.in_flight > 0
+        self.own.in_flight > 0
     }
 
     /// An operation of a socket that was left behind has ended.
     pub(super) fn count_ended(&mut self) {
-        self.in_flight -= 1;
+        self.own.in_flight -= 1;
     }
 
     /// Leaves the handle open for ever.
     pub(super) fn leak(&mut self) {
-        if self.in_flight > 0 {
-            std::mem::forget(self.handle.take());
+        if self.own.in_flight > 0 {
+            std::mem::forget(std::mem::take(&mut self.link));
         }
     }
 
     /// Has the handle closed as soon as the system has nothing in flight on it, and asks it to end
     /// what it has.
     pub(super) fn begin_close(&mut self) {
-        self.closes_when_free = true;
-        if let Some(handle) = &self.handle
-            && self.in_flight > 0
+        self.link.set_stage(Stage::Closing);
+        if let Some(handle) = self.link.handle()
+            && self.own.in_flight > 0
         {
             operation::cancel(sys::raw(handle), None);
         }
@@ -204,21 +175,32 @@ impl SocketState {
     /// Marks the socket as queued if it is ready and not queued yet. Returns whether the caller
     /// must queue it.
     pub(super) fn mark_queued(&mut self) -> bool {
-        let ready = self.needs_poll || self.can_take();
-        let enqueue = ready && !self.queued;
-        self.queued |= enqueue;
+        let enqueue = match self.own.poll {
+            Poll::IfReady => self.can_take(),
+            Poll::Needed => true,
+            Poll::Queued => false,
+        };
+        if enqueue {
+            self.own.poll = Poll::Queued;
+        }
         enqueue
+    }
+
+    /// Has the socket polled although nothing has come.
+    pub(super) fn need_poll(&mut self) {
+        if self.own.poll == Poll::IfReady {
+            self.own.poll = Poll::Needed;
+        }
     }
 
     /// Does what is ready, for at most one buffer or a few accepted peers: a socket that has more
     /// goes to the back of the queue.
-    pub(super) fn poll(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
-        self.queued = false;
-        self.needs_poll = false;
+    pub(super) fn poll(&mut self, cx: &mut LaneCx<'_>) {
+        self.own.poll = Poll::IfReady;
         match self.input {
-            Input::Accept(_) => self.arm_accepts(socket, cx),
-            Input::Receives(_) => self.serve(socket, cx),
-            Input::Nothing | Input::Connect { .. } | Input::Close(_) => {}
+            Input::Accept(_) => self.arm_accepts(cx),
+            Input::Receives(_) => self.serve(cx),
+            Input::Nothing | Input::Connect(_) | Input::Close(_) => {}
         }
     }
 }
@@ -226,120 +208,110 @@ impl SocketState {
 /// Operations, and what ends them early.
 impl SocketState {
     /// Starts an operation on this socket.
-    pub(super) fn submit(&mut self, socket: Socket, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
-        match op {
-            Op::Accept(_) => self.start_accept(socket, tag, cx),
-            Op::Connect(_, address) => self.start_connect(socket, tag, address, cx),
-            Op::Receive(_, mode) => self.start_receive(socket, tag, mode, cx),
-            Op::Send(_, gather) => self.start_send(socket, tag, gather, cx),
-            Op::Close(_) => self.start_close(tag),
+    pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
+        let started = match op {
+            Op::Accept(_) => self.start_accept(tag, cx),
+            Op::Connect(_, address) => self.start_connect(tag, address, cx),
+            Op::Receive(_, mode) => self.start_receive(tag, mode, cx),
+            Op::Send(_, gather) => self.start_send(tag, gather, cx),
+            Op::Close(_) => {
+                self.start_close(tag);
+                self.begin_close();
+                Ok(())
+            }
             Op::Resolve(_) | Op::File(_) => unreachable!("done by the lane, not by the socket"),
+        };
+        if let Err(error) = started {
+            cx.done.fail(tag, error);
         }
     }
 
-    fn start_connect(&mut self, socket: Socket, tag: Tag, address: Address, cx: &mut LaneCx<'_>) {
-        assert!(self.handle.is_none() && !self.connected, "a socket connects once");
-        if let Some(error) = self.error {
-            return cx.done.fail(tag, error);
-        }
+    fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) -> Started {
+        self.check_connect()?;
         // Sockets for IPv6 do not speak IPv4 here.
         let to = match address.ip() {
             IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
             IpAddr::V6(_) => address.socket_addr(),
         };
-        let opened = sys::stream_socket(to.ip()).and_then(|handle| {
-            sys::bind_anywhere(&handle, to.ip())?;
-            sys::prepare(&handle, true)?;
-            if to.ip().is_loopback() {
-                sys::ask_once(&handle);
-            }
-            cx.core.associate(&handle)?;
-            Ok(handle)
-        });
-        match opened {
-            Ok(handle) => self.handle = Some(handle),
-            Err(error) => return cx.done.fail(tag, error),
+        let handle = sys::stream_socket(to.ip())?;
+        sys::bind_anywhere(&handle, to.ip())?;
+        sys::prepare(&handle, true)?;
+        if to.ip().is_loopback() {
+            sys::ask_once(&handle);
         }
-        self.input = Input::Connect { tag, cancelled: false };
-        let at = (self.raw(), socket);
-        let submitted = cx.core.functions.connect(at, RawAddress::of(to), cx.free_list);
+        cx.core.associate(&handle)?;
+        self.link = Link::Open(Stage::Unconnected, handle);
+        self.input = Input::Connect(Connect { tag, cancelled: false });
+        let functions = &cx.core.functions;
+        let to = RawAddress::of(to);
+        let submitted = functions.connect(self.raw(), cx.socket, to, cx.free_list);
         if let Err(ended) = self.count(submitted) {
             let (_, result) = cx.free_list.keep(ended);
             self.on_connect(result.map(drop), cx);
         }
+        Ok(())
     }
 
-    fn start_send(&mut self, socket: Socket, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
-        assert!(!gather.is_empty(), "a send without bytes");
-        assert!(self.sending.is_none(), "one send at a time on a socket");
-        if let Some(error) = self.error {
-            return cx.done.fail(tag, error);
+    fn start_send(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) -> Started {
+        self.check_send(&gather)?;
+        if self.is_half_closed() {
+            return Err(sys::not_connected());
         }
-        if !self.is_connected() || self.write_shutdown {
-            return cx.done.fail(tag, Error::new(Failure::NotConnected));
-        }
-        self.send_cancelled = false;
-        self.send_began = cx.now;
-        match gather.file_ahead().is_some() {
-            true => self.send_file(socket, tag, gather, cx),
-            false => self.send_memory(socket, tag, gather, cx),
-        }
+        self.own.send_began = cx.now;
+        self.send(tag, gather, cx);
+        Ok(())
     }
 
-    fn send_memory(&mut self, socket: Socket, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
-        let max_bytes = self.send_bytes as usize;
-        let (at, what) = ((self.raw(), socket), (tag, gather));
-        let submitted = cx.core.functions.send(at, what, max_bytes, cx.free_list);
-        match self.count(submitted) {
-            Ok(id) => self.sending = Some(id),
-            Err(ended) => {
-                let (work, result) = cx.free_list.keep(ended);
-                self.on_send(work, result, cx);
-            }
-        }
-    }
-
-    /// Sends what the file has now. (Asked for more than it has, the system would send what there
-    /// is, fail, and not tell how much that was.)
-    fn send_file(&mut self, socket: Socket, tag: Tag, mut gather: Gather, cx: &mut LaneCx<'_>) {
-        let (file, offset, bytes) = gather.file_ahead().expect("a file comes next");
-        let left = operation::length(file).map(|length| length.saturating_sub(offset));
-        let max_bytes = self.send_bytes * FILE_FACTOR;
+    /// Sends what comes next: memory, or what its file has now. (Asked for more than the file has,
+    /// the system would send what there is, fail, and not tell how much that was.)
+    fn send(&mut self, tag: Tag, mut gather: Gather, cx: &mut LaneCx<'_>) {
+        let Some((file, offset, bytes)) = gather.file_ahead() else {
+            return self.send_memory(tag, gather, cx);
+        };
+        let max_bytes = self.max_send_bytes() * FILE_FACTOR;
         let bytes = bytes.min(max_bytes as usize) as u32;
+        let left = operation::length(file).map(|length| length.saturating_sub(offset));
         let fault = match left {
             Ok(0) => FileFault::Short,
             Ok(left) => {
                 let bytes = u32::try_from(left).map_or(bytes, |left| left.min(bytes));
-                let (at, what) = ((self.raw(), socket), (tag, gather));
-                let submitted = cx.core.functions.transmit(at, what, bytes, cx.free_list);
-                let ended = match self.count(submitted) {
-                    Ok(id) => return self.sending = Some(id),
-                    Err(ended) => ended,
+                let range = FileRange::new(file, offset, bytes);
+                let functions = &cx.core.functions;
+                let at = self.raw();
+                let submitted = functions.transmit(at, cx.socket, tag, gather, range, cx.free_list);
+                let (work, result) = match self.count(submitted) {
+                    Ok(id) => return self.output = Some(Sending::Wanted(id)),
+                    Err(ended) => cx.free_list.keep(ended),
                 };
-                let (work, result) = cx.free_list.keep(ended);
-                let fault = result.err().filter(|_| self.error.is_none());
-                match (work, fault.and_then(fault_of_file_at_once)) {
+                gather = work.into_gather();
+                let error = result.err().filter(|_| self.error.is_none());
+                match error.and_then(fault_of_file_at_once) {
                     // The system does not take this file: nothing has left.
-                    (OperationKind::Send { gather: back, .. }, Some(fault)) => {
-                        gather = back;
-                        fault
-                    }
-                    (work, _) => return self.on_send(work, result, cx),
+                    Some(fault) => fault,
+                    None => return self.on_send(tag, gather, result, cx),
                 }
             }
             Err(error) => FileFault::Failed(error),
         };
         gather.pad_file(fault);
-        self.send_memory(socket, tag, gather, cx);
+        self.send_memory(tag, gather, cx);
     }
 
-    fn start_close(&mut self, tag: Tag) {
-        assert!(
-            matches!(self.input, Input::Nothing) && self.sending.is_none(),
-            "a socket closed with operations in flight: cancel, await, then close"
-        );
-        self.input = Input::Close(tag);
-        self.begin_close();
+    fn max_send_bytes(&self) -> u32 {
+        MAX_SEND_BYTES >> self.own.send_halvings
+    }
+
+    fn send_memory(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) {
+        let functions = &cx.core.functions;
+        let max_bytes = self.max_send_bytes();
+        let submitted = functions.send(self.raw(), cx.socket, tag, gather, max_bytes, cx.free_list);
+        match self.count(submitted) {
+            Ok(id) => self.output = Some(Sending::Wanted(id)),
+            Err(ended) => {
+                let (work, result) = cx.free_list.keep(ended);
+                self.on_send(tag, work.into_gather(), result, cx);
+            }
+        }
     }
 
     pub(super) fn cancel(&mut self, what: Cancel, cx: &mut LaneCx<'_>) {
@@ -348,24 +320,24 @@ impl SocketState {
             return;
         }
         match &mut self.input {
-            Input::Connect { cancelled, .. } => {
-                *cancelled = true;
+            Input::Connect(connect) => {
+                connect.cancelled = true;
                 operation::cancel(self.raw(), None);
             }
             Input::Accept(_) => self.cancel_accepts(cx),
             _ => {}
         }
-        if let Some(id) = self.sending {
-            self.send_cancelled = true;
+        if let Some(Sending::Wanted(id) | Sending::Cancelled(id)) = self.output {
+            self.output = Some(Sending::Cancelled(id));
             operation::cancel(self.raw(), Some(id));
         }
     }
 
     /// Ends the stream after what has been sent: the system has taken a send over when it ends.
     pub(super) fn shutdown(&mut self) {
-        self.write_shutdown = true;
-        if self.sending.is_none()
-            && let Some(handle) = &self.handle
+        self.set_half_closed();
+        if self.output.is_none()
+            && let Some(handle) = self.link.handle()
         {
             sys::shutdown_write(handle);
         }
@@ -375,23 +347,19 @@ impl SocketState {
     /// flight on it.
     pub(super) fn reset(&mut self, cx: &mut LaneCx<'_>) {
         let error = *self.error.insert(Error::new(Failure::Reset));
-        if let Some(handle) = &self.handle {
+        if let Some(handle) = self.link.handle() {
             sys::reset_at_close(handle);
         }
         self.fail_unposted(error, cx.done);
         self.begin_close();
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.connected && self.handle.is_some() && !self.closes_when_free
     }
 }
 
 /// What operations came to.
 impl SocketState {
     /// An operation that was in flight has ended.
-    pub(super) fn complete(&mut self, socket: Socket, mut ended: Ended, cx: &mut LaneCx<'_>) {
-        self.in_flight -= 1;
+    pub(super) fn complete(&mut self, mut ended: Ended, cx: &mut LaneCx<'_>) {
+        self.own.in_flight -= 1;
         if !cx.core.functions.at_once {
             #[cfg(test)]
             cx.core.functions.faults.hide(&mut ended);
@@ -405,94 +373,78 @@ impl SocketState {
             OperationKind::Connect { .. } => self.on_connect(result.map(drop), cx),
             OperationKind::Accept { new, .. } => {
                 self.on_accept(new, result.map(drop), cx);
-                self.arm_accepts(socket, cx);
+                self.arm_accepts(cx);
             }
             OperationKind::Probe => self.on_probe(result.map(drop), cx),
             OperationKind::File { .. } => unreachable!("done by the lane, not by the socket"),
             OperationKind::Receive { buffer } => self.on_receive(id, buffer, result, cx),
-            work @ OperationKind::Send { .. } => {
-                self.sending = None;
-                match (work, result) {
-                    (OperationKind::Send { tag, gather }, Err(error))
-                        if gather.file_ahead().is_some() =>
-                    {
-                        self.on_file_cut((tag, gather), error, cx);
+            OperationKind::Send { gather, tag } => {
+                let cancelled = matches!(self.output.take(), Some(Sending::Cancelled(_)));
+                match result {
+                    Err(_) if cancelled => {
+                        let error = self.error.unwrap_or(Error::new(Failure::Cancelled));
+                        cx.done.fail(tag, error);
                     }
-                    (work, result) => self.on_send(work, result, cx),
+                    Err(error) if self.error.is_none() && gather.file_ahead().is_some() => {
+                        self.on_file_cut(tag, gather, error, cx);
+                    }
+                    result => self.on_send(tag, gather, result, cx),
                 }
-                if self.write_shutdown && !self.closes_when_free {
+                if self.is_half_closed() {
                     self.shutdown();
                 }
             }
         }
-        if !self.probing && !self.readable && self.wants_to_read() {
-            self.serve(socket, cx);
+        if !self.own.probing && !self.own.readable && self.wants_to_read() {
+            self.serve(cx);
         }
         self.close_when_free();
     }
 
     fn on_connect(&mut self, result: Result<(), Error>, cx: &mut LaneCx<'_>) {
-        let Input::Connect { tag, cancelled } = std::mem::take(&mut self.input) else {
+        let Input::Connect(Connect { tag, cancelled }) = std::mem::take(&mut self.input) else {
             unreachable!("the system connects where a connect waits")
         };
-        let handle = self.handle.as_ref().expect("a socket that connects has a handle");
-        let result = result.and_then(|()| sys::now_connected(handle));
-        let result = match (result, self.error) {
-            (Ok(()), Some(error)) => {
-                // Reset while it connected: the system would not know of it.
-                sys::reset_at_close(handle);
-                Err(error)
+        let result = result.and_then(|()| sys::now_connected(self.handle()));
+        let error = match (result, self.error) {
+            (Ok(()), None) => {
+                self.link.set_stage(Stage::Connected);
+                return cx.done.end(tag, Outcome::Connected);
             }
-            (result, _) => result,
+            (result, Some(error)) => {
+                if result.is_ok() {
+                    // Reset while it connected: the system would not know of it.
+                    sys::reset_at_close(self.handle());
+                }
+                error
+            }
+            (Err(_), None) if cancelled => Error::new(Failure::Cancelled),
+            (Err(error), None) => error,
         };
-        match result {
-            Ok(()) => {
-                self.connected = true;
-                cx.done.end(tag, Outcome::Connected);
-            }
-            Err(error) => {
-                let error = self.error.unwrap_or(match cancelled {
-                    true => Error::new(Failure::Cancelled),
-                    false => error,
-                });
-                self.error.get_or_insert(Error::new(Failure::NotConnected));
-                cx.done.fail(tag, error);
-            }
-        }
+        self.error.get_or_insert(sys::not_connected());
+        cx.done.fail(tag, error);
     }
 
-    fn on_send(&mut self, work: OperationKind, result: Result<usize, Error>, cx: &mut LaneCx<'_>) {
-        let OperationKind::Send { tag, gather } = work else { unreachable!("a send") };
-        match (result, self.error) {
-            (Ok(bytes), _) => {
-                self.send_bytes = match cx.now.saturating_sub(self.send_began) < LONG {
-                    true => (self.send_bytes * 2).min(MAX_SEND_BYTES),
-                    false => (self.send_bytes / 2).max(MIN_SEND_BYTES),
-                };
-                cx.done.end(tag, Outcome::Sent { bytes, gather });
-            }
-            (Err(_), Some(error)) => cx.done.fail(tag, error),
-            (Err(_), None) if self.send_cancelled => {
-                cx.done.fail(tag, Error::new(Failure::Cancelled));
-            }
-            (Err(error), None) if error.is_transient() => {
-                cx.done.end(tag, Outcome::Sent { bytes: 0, gather });
-            }
-            (Err(error), None) => {
-                let error = self.set_error(error);
-                cx.done.fail(tag, error);
-            }
+    fn on_send(
+        &mut self,
+        tag: Tag,
+        gather: Gather,
+        result: Result<usize, Error>,
+        cx: &mut LaneCx<'_>,
+    ) {
+        if result.is_ok() {
+            let halvings = self.own.send_halvings;
+            let fast = cx.now.saturating_sub(self.own.send_began) < LONG;
+            self.own.send_halvings =
+                if fast { halvings.saturating_sub(1) } else { MAX_HALVINGS.min(halvings + 1) };
         }
+        self.end_send(tag, gather, result, cx.done);
     }
 
     /// A part of a file has failed on its way, and how much of it has left nobody tells: the system
     /// counts what succeeds. The stream is out of step, so nothing may follow, not even where room
     /// would return. Where it is the file's fault, whoever sends it is told that first.
-    fn on_file_cut(&mut self, send: (Tag, Gather), error: Error, cx: &mut LaneCx<'_>) {
-        let (tag, mut gather) = send;
-        if self.error.is_some() || self.send_cancelled {
-            return self.on_send(OperationKind::Send { tag, gather }, Err(error), cx);
-        }
+    fn on_file_cut(&mut self, tag: Tag, mut gather: Gather, error: Error, cx: &mut LaneCx<'_>) {
         let failure = if error.is_transient() { Failure::Reset } else { error.failure };
         let kept = self.set_error(Error { failure, ..error });
         match fault_of_file(error) {
@@ -503,22 +455,6 @@ impl SocketState {
             }
             None => cx.done.fail(tag, kept),
         }
-    }
-
-    /// Keeps an error that ends the connection, as the failure that is the same on every system:
-    /// however the peer's reset showed, it is a reset.
-    pub(super) fn set_error(&mut self, error: Error) -> Error {
-        let ours = self.write_shutdown && error.code == net::WSAESHUTDOWN;
-        let failure = match error.failure {
-            Failure::Aborted | Failure::Cancelled => Failure::Reset,
-            Failure::NotConnected if !ours => Failure::Reset,
-            failure => failure,
-        };
-        let error = Error { failure, ..error };
-        if !error.is_transient() && failure != Failure::NotConnected {
-            self.error = Some(error);
-        }
-        error
     }
 }
 

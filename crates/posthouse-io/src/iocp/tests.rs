@@ -8,13 +8,16 @@ mod log;
 mod sending;
 
 use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use super::operation::{Ended, Operation, OperationKind};
+use crate::address::Address;
 use crate::counters::Drained;
 use crate::error::{Error, Failure};
 use crate::file_op::{FileOp, FileOutcome};
 use crate::gather::{FileFault, FilePart, Gather, Segment};
+use crate::lane::Lane;
 use crate::op::{Op, Outcome, ReceiveMode};
 use crate::options::{Layout, ListenOptions, Options, ReadMode};
 use crate::port::{Backend, CompletionPort};
@@ -105,8 +108,20 @@ fn open(layout: Layout, faults: TestFaults) -> CompletionPort {
 }
 
 fn listen(port: &CompletionPort) -> crate::Listener {
-    let any = "127.0.0.1:0".parse().expect("an address");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0)).into();
     port.listen(any, ListenOptions::default()).expect("a listener")
+}
+
+/// A listener of the standard library, and its address.
+fn std_listener() -> (TcpListener, Address) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
+    let address = listener.local_addr().expect("an address").into();
+    (listener, address)
+}
+
+/// Starts a worker on the first lane.
+fn spawn(port: &CompletionPort, step: impl FnMut(&mut Lane) -> Turn + Send + 'static) {
+    port.spawn(LaneId(0), "io", step).expect("the worker starts");
 }
 
 fn assert_at_rest(port: &CompletionPort) {
@@ -148,7 +163,7 @@ fn assert_receives_get_their_bytes(port: &CompletionPort) {
     let told_here = told.clone();
     let mut sockets: Vec<Socket> = Vec::new();
     let mut closed = 0;
-    port.spawn(LaneId(0), "io", move |lane| {
+    spawn(port, move |lane| {
         if let Some(listener) = listener.take() {
             let address = listener.local_address();
             sockets = vec![lane.adopt_listener(listener), lane.socket()];
@@ -189,8 +204,7 @@ fn assert_receives_get_their_bytes(port: &CompletionPort) {
             lane.cancel(sockets[0], crate::Cancel::Everything);
         }
         if closed == 3 { Turn::Done } else { Turn::Sleep(None) }
-    })
-    .expect("the worker starts");
+    });
     assert_at_rest(port);
     let told = lock(&told);
     let bytes: Vec<u8> = told.iter().filter_map(|(_, bytes)| bytes.clone()).flatten().collect();

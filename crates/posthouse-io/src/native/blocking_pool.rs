@@ -199,10 +199,10 @@ mod tests {
         for _ in 0..MAX_THREADS {
             let (tell, released) = (tell.clone(), released.clone());
             assert!(pool.try_spawn(move || {
-                tell.send(()).expect("the test waits");
+                let _ = tell.send(());
                 let _ = lock(&released).recv();
             }));
-            told.recv().expect("a thread takes it");
+            assert_eq!(told.recv(), Ok(()), "a thread takes it");
         }
         (pool, release)
     }
@@ -213,7 +213,12 @@ mod tests {
         let (post, posted) = channel();
         for n in 0..MAX_WAITING {
             let post = post.clone();
-            assert!(pool.try_spawn(move || post.send(n).expect("read")), "there is room for {n}");
+            assert!(
+                pool.try_spawn(move || {
+                    let _ = post.send(n);
+                }),
+                "there is room for {n}"
+            );
         }
         assert!(!pool.try_spawn(|| panic!("not done")));
         drop((release, post));
@@ -224,7 +229,9 @@ mod tests {
     fn dropping_the_crew_ends_its_threads_and_forgets_what_waits() {
         let (pool, release) = occupied();
         let (post, posted) = channel::<()>();
-        assert!(pool.try_spawn(move || post.send(()).expect("read")));
+        assert!(pool.try_spawn(move || {
+            let _ = post.send(());
+        }));
         let shared = Arc::downgrade(&pool.shared);
         drop(pool);
         drop(release);
@@ -240,7 +247,9 @@ mod tests {
         let (post, posted) = channel();
         for n in 0..MAX_WAITING {
             let post = post.clone();
-            assert!(pool.try_spawn(move || post.send(n).expect("read")));
+            assert!(pool.try_spawn(move || {
+                let _ = post.send(n);
+            }));
         }
         drop(post);
         assert_eq!(posted.iter().count(), MAX_WAITING, "though all the others hang");
@@ -261,12 +270,11 @@ mod tests {
         for _ in 0..MAX_WAITING {
             let (tell, released) = (tell.clone(), released.clone());
             assert!(pool.try_spawn(move || {
-                tell.send(()).expect("the test waits");
+                let _ = tell.send(());
                 drop(lock(&released));
             }));
         }
-        told.recv().expect("a third thread");
-        told.recv().expect("a fourth");
+        assert_eq!((told.recv(), told.recv()), (Ok(()), Ok(())), "a third thread and a fourth");
         assert_eq!(lock(&pool.shared.state).threads, MAX_THREADS + 2);
         drop((held, release, tell));
         assert_eq!(told.iter().count(), MAX_WAITING - 2, "the rest when they go on");

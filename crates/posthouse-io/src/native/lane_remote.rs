@@ -7,36 +7,29 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::native::completion_queue::WorkerCounters;
-use crate::native::work_queue::Wake;
+use crate::native::wake::{AtomicWakeState, Wait, Wake};
 use crate::op::Completion;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{Arc, Mutex, lock};
 
 /// The part of a lane that other threads use. They inject `T`: completions, on most backends.
 #[derive(Debug)]
 pub(crate) struct LaneRemote<T = Completion> {
-    /// One of [`RUNNING`], [`SLEEPING`], [`NOTIFIED`].
-    state: AtomicUsize,
+    state: AtomicWakeState,
     waker: Waker,
     /// From other threads.
     injected: Mutex<Vec<T>>,
     pub(crate) counters: Arc<WorkerCounters>,
 }
 
-const RUNNING: usize = 0;
-/// The worker waits, or is about to.
-const SLEEPING: usize = 1;
-/// Woken, and not yet aware of it.
-const NOTIFIED: usize = 2;
-
 impl<T: Send + 'static> LaneRemote<T> {
     pub(crate) fn new(waker: Waker) -> Self {
-        let (state, injected) = (AtomicUsize::new(RUNNING), Mutex::default());
-        Self { state, waker, injected, counters: Arc::default() }
+        let state = AtomicWakeState::new();
+        Self { state, waker, injected: Mutex::default(), counters: Arc::default() }
     }
 
     /// Makes the worker run a step that begins after this call.
     pub(crate) fn wake(&self) {
-        if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
+        if self.state.on_wake() {
             self.waker.wake();
         }
     }
@@ -68,17 +61,15 @@ impl<T: Send + 'static> LaneRemote<T> {
         }
     }
 
-    /// Returns false if a wake-up has come since the last wait: a step must run before the next.
-    pub(crate) fn begin_wait(&self) -> bool {
-        let (ok, err) = (Ordering::AcqRel, Ordering::Relaxed);
-        self.state.compare_exchange(RUNNING, SLEEPING, ok, err).is_ok()
+    /// Registers that the worker, which has nothing to do, is about to wait.
+    pub(crate) fn begin_wait(&self) -> Wait {
+        self.state.begin_wait()
     }
 
-    /// Returns whether a wake-up has come. Code after this call sees everything that the waking
-    /// thread did before its call.
+    /// Ends the worker's wait. Returns whether a wake-up has come. Code after this call sees
+    /// everything that the waking thread did before its own.
     pub(crate) fn end_wait(&self) -> bool {
-        self.state.load(Ordering::Relaxed) != RUNNING
-            && self.state.swap(RUNNING, Ordering::AcqRel) == NOTIFIED
+        self.state.end_wait()
     }
 
     /// Takes everything that other threads have injected.

@@ -1,29 +1,79 @@
 //! The slot of a pinned lane, until its worker starts.
 
+use std::io;
+
+use rustix::net::SocketFlags;
+
+use crate::address::Address;
+use crate::handle::Listener;
+use crate::native::completion_queue::Totals;
 use crate::native::lane_remote::LaneRemote;
-use crate::op::Completion;
+use crate::native::native_lanes::NativeLanes;
+use crate::native::services::Services;
+use crate::options::ListenOptions;
 use crate::sync::{Arc, Mutex, lock};
+use crate::sys;
+use crate::token::LaneId;
+
+/// What the worker of a pinned lane waits with.
+pub(crate) trait LaneSource: Send + 'static {
+    /// What other threads inject into the lane.
+    type Injected: Send + 'static;
+    type Lane;
+    /// Whether calls on a listener wait.
+    const BLOCKING: SocketFlags;
+
+    /// Makes the worker's end, on the worker's thread.
+    fn open(
+        self,
+        lane: LaneId,
+        services: Arc<Services>,
+        remote: Arc<LaneRemote<Self::Injected>>,
+    ) -> Self::Lane;
+}
 
 /// A pinned lane's slot for its worker.
 #[derive(Debug)]
-pub(crate) struct LaneSlot<S, T = Completion> {
-    remote: Arc<LaneRemote<T>>,
+pub(crate) struct LaneSlot<S: LaneSource> {
+    remote: Arc<LaneRemote<S::Injected>>,
     /// What the worker waits with, until it takes it.
     source: Mutex<Option<S>>,
 }
 
-impl<S, T> LaneSlot<S, T> {
-    pub(crate) fn new(remote: LaneRemote<T>, source: S) -> Self {
+impl<S: LaneSource> LaneSlot<S> {
+    pub(crate) fn new(remote: LaneRemote<S::Injected>, source: S) -> Self {
         Self { remote: Arc::new(remote), source: Mutex::new(Some(source)) }
     }
+}
 
-    /// Takes the source, for the one worker of the lane.
-    pub(super) fn take(&self) -> (Arc<LaneRemote<T>>, S) {
-        let source = lock(&self.source).take().expect("one worker to a pinned lane");
-        (self.remote.clone(), source)
+impl<S: LaneSource> NativeLanes for Vec<LaneSlot<S>> {
+    type Lane = S::Lane;
+    type Seat = (Arc<LaneRemote<S::Injected>>, S);
+
+    fn count(&self) -> usize {
+        self.len()
     }
 
-    pub(super) fn remote(&self) -> &LaneRemote<T> {
-        &self.remote
+    fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let (fd, local) = sys::listen(address, options, S::BLOCKING)?;
+        Ok(Listener { handle: Box::new(fd), local })
+    }
+
+    fn take(&self, lane: LaneId) -> Self::Seat {
+        let LaneSlot { remote, source } = &self[lane.index()];
+        let source = lock(source).take().expect("one worker to a pinned lane");
+        (remote.clone(), source)
+    }
+
+    fn open((remote, source): Self::Seat, lane: LaneId, services: Arc<Services>) -> Self::Lane {
+        source.open(lane, services, remote)
+    }
+
+    fn wake(&self, lane: LaneId) {
+        self[lane.index()].remote.wake();
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::of(self.iter().map(|slot| &*slot.remote.counters))
     }
 }

@@ -9,10 +9,11 @@ use crate::counters::{Counters, Drained};
 use crate::handle::Listener;
 #[cfg(windows)]
 use crate::iocp;
-use crate::lane::{IoStep, Lane, LaneKind};
-use crate::native::completion_queue::{Totals, WorkerCounters};
+use crate::lane::{IoStep, Lane};
+use crate::native::completion_queue::Totals;
 #[cfg(target_os = "linux")]
 use crate::native::lane_slot::LaneSlot;
+use crate::native::native_lanes::NativeLanes;
 use crate::native::services::Services;
 use crate::native::threads::{Background, Notified};
 use crate::notify::Notify;
@@ -39,7 +40,7 @@ pub(crate) struct NativePort {
 #[derive(Debug)]
 pub(crate) enum Lanes {
     #[cfg(target_os = "linux")]
-    Readiness(Vec<LaneSlot<Poller, readiness::Injected>>),
+    Readiness(Vec<LaneSlot<Poller>>),
     #[cfg(target_os = "linux")]
     ReadinessShared(Arc<readiness::ReadinessCore>),
     #[cfg(target_os = "linux")]
@@ -47,6 +48,22 @@ pub(crate) enum Lanes {
     /// One for all workers, or one for each.
     #[cfg(windows)]
     Iocp(Vec<Arc<iocp::IocpCore>>),
+}
+
+/// The one place where what a port does is passed on to its backend.
+macro_rules! each {
+    ($self:expr, $lanes:ident => $call:expr) => {
+        match &$self.lanes {
+            #[cfg(target_os = "linux")]
+            Lanes::Readiness($lanes) => $call,
+            #[cfg(target_os = "linux")]
+            Lanes::ReadinessShared($lanes) => $call,
+            #[cfg(target_os = "linux")]
+            Lanes::Uring($lanes) => $call,
+            #[cfg(windows)]
+            Lanes::Iocp($lanes) => $call,
+        }
+    };
 }
 
 impl NativePort {
@@ -89,86 +106,41 @@ impl NativePort {
     }
 
     pub(crate) fn lanes(&self) -> usize {
-        match &self.lanes {
-            #[cfg(target_os = "linux")]
-            Lanes::Readiness(lane_slots) => lane_slots.len(),
-            #[cfg(target_os = "linux")]
-            Lanes::Uring(lane_slots) => lane_slots.len(),
-            #[cfg(target_os = "linux")]
-            Lanes::ReadinessShared(_) => 1,
-            #[cfg(windows)]
-            Lanes::Iocp(cores) => cores.len(),
-        }
+        each!(self, lanes => lanes.count())
     }
 
-    #[cfg(target_os = "linux")]
     pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
-        let blocking = match &self.lanes {
-            Lanes::Readiness(_) | Lanes::ReadinessShared(_) => sys::NON_BLOCKING,
-            Lanes::Uring(_) => sys::BLOCKING,
-        };
-        let (fd, local) = sys::listen(address, options, blocking)?;
-        Ok(Listener { handle: Box::new(fd), local })
-    }
-
-    #[cfg(windows)]
-    #[expect(clippy::unused_self, reason = "the common signature: others look at their lanes")]
-    pub(crate) fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
-        let (socket, local) = sys::listen(address, options)?;
-        Ok(Listener { handle: Box::new(socket), local })
+        each!(self, lanes => lanes.listen(address, options))
     }
 
     pub(crate) fn spawn(&self, id: LaneId, name: &str, step: IoStep) -> io::Result<()> {
         assert!(id.index() < self.lanes(), "no such lane");
+        each!(self, lanes => self.spawn_on(lanes, id, name, step))
+    }
+
+    fn spawn_on<L: NativeLanes>(
+        &self,
+        lanes: &L,
+        id: LaneId,
+        name: &str,
+        step: IoStep,
+    ) -> io::Result<()>
+    where
+        Lane: From<L::Lane>,
+    {
+        let seat = lanes.take(id);
         let services = self.services.clone();
-        match &self.lanes {
-            #[cfg(target_os = "linux")]
-            Lanes::ReadinessShared(core) => {
-                let core = core.clone();
-                let lane = move || LaneKind::Shared(readiness::SharedLane::new(services, core));
-                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
-            }
-            #[cfg(target_os = "linux")]
-            Lanes::Readiness(lane_slots) => {
-                let (remote, poller) = lane_slots[id.index()].take();
-                let lane = move || {
-                    LaneKind::Pinned(readiness::PinnedLane::new(id, services, remote, poller))
-                };
-                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
-            }
-            #[cfg(target_os = "linux")]
-            Lanes::Uring(lane_slots) => {
-                let (remote, ring) = lane_slots[id.index()].take();
-                let lane =
-                    move || LaneKind::Uring(uring::UringLane::new(id, services, remote, ring));
-                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
-            }
-            #[cfg(windows)]
-            Lanes::Iocp(cores) => {
-                let core = cores[id.index()].clone();
-                core.join();
-                let lane = move || LaneKind::Iocp(iocp::IocpLane::new(id, services, core));
-                self.services.threads.start(name, move || Lane { kind: lane() }.run(step))
-            }
-        }
+        self.services.threads.start(name, move || Lane::from(L::open(seat, id, services)).run(step))
     }
 
     pub(crate) fn spawn_background(&self, name: &str, step: BackgroundStep) -> io::Result<()> {
-        let (background, started) = (self.background.clone(), self.services.started());
+        let background = self.background.clone();
+        let started = self.services.started();
         self.services.threads.start(name, move || background.run(started, step))
     }
 
     pub(crate) fn wake(&self, lane: LaneId) {
-        match &self.lanes {
-            #[cfg(target_os = "linux")]
-            Lanes::Readiness(lane_slots) => lane_slots[lane.index()].remote().wake(),
-            #[cfg(target_os = "linux")]
-            Lanes::Uring(lane_slots) => lane_slots[lane.index()].remote().wake(),
-            #[cfg(target_os = "linux")]
-            Lanes::ReadinessShared(core) => core.queue().wake(),
-            #[cfg(windows)]
-            Lanes::Iocp(cores) => cores[lane.index()].queue().wake(),
-        }
+        each!(self, lanes => lanes.wake(lane));
     }
 
     pub(crate) fn wake_background(&self) {
@@ -207,28 +179,6 @@ impl NativePort {
     }
 
     fn totals(&self) -> Totals {
-        match &self.lanes {
-            #[cfg(target_os = "linux")]
-            Lanes::Readiness(lane_slots) => {
-                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote().counters))
-            }
-            #[cfg(target_os = "linux")]
-            Lanes::Uring(lane_slots) => {
-                Totals::of(lane_slots.iter().map(|lane_slot| &*lane_slot.remote().counters))
-            }
-            #[cfg(target_os = "linux")]
-            Lanes::ReadinessShared(core) => Totals::of(
-                core.queue()
-                    .worker_counters()
-                    .iter()
-                    .map(|counters: &Arc<WorkerCounters>| &**counters),
-            ),
-            #[cfg(windows)]
-            Lanes::Iocp(cores) => {
-                let counters: Vec<Arc<WorkerCounters>> =
-                    cores.iter().flat_map(|core| core.queue().worker_counters().clone()).collect();
-                Totals::of(counters.iter().map(|counters| &**counters))
-            }
-        }
+        each!(self, lanes => lanes.totals())
     }
 }

@@ -31,34 +31,44 @@ impl<S: Copy> Receive<S> {
 }
 
 impl<S: Copy> Receives<S> {
-    /// One more, at the end. A stream is alone (asserted), but for what has been cancelled: that
+    /// Adds one at the end. A stream is alone (asserted), but for what has been cancelled: that
     /// ends soon, and the next one begins then.
     pub(crate) fn push(before: Option<Self>, receive: Receive<S>) -> Self {
-        let Some(mut before) = before else { return Self::One(receive) };
-        let last = *before.iter_mut().last().expect("at least one");
-        let follows = (last.mode, receive.mode) == (ReceiveMode::Once, ReceiveMode::Once);
-        assert!(last.cancelled || follows, "a stream of receives is alone on its socket");
+        let check = |last: &Receive<S>| {
+            let follows = (last.mode, receive.mode) == (ReceiveMode::Once, ReceiveMode::Once);
+            assert!(last.cancelled || follows, "a stream of receives is alone on its socket");
+        };
         match before {
-            Self::One(first) => Self::Several(Box::new(VecDeque::from([first, receive]))),
-            Self::Several(mut all) => {
+            None => Self::One(receive),
+            Some(Self::One(first)) => {
+                check(&first);
+                Self::Several(Box::new(VecDeque::from([first, receive])))
+            }
+            Some(Self::Several(mut all)) => {
+                all.back().into_iter().for_each(check);
                 all.push_back(receive);
                 Self::Several(all)
             }
         }
     }
 
-    /// Takes one out, which must be there; what is left, if anything is.
+    /// Takes one out, which must be there; returns what is left, if anything is.
     pub(crate) fn remove(self, index: usize) -> (Receive<S>, Option<Self>) {
-        const THERE: &str = "a receive that waits";
         match self {
-            Self::One(only) => {
-                assert!(index == 0, "{THERE}");
-                (only, None)
-            }
-            Self::Several(mut all) => {
-                let removed = all.remove(index).expect(THERE);
+            Self::One(only) if index == 0 => (only, None),
+            Self::Several(mut all) if index < all.len() => {
+                let removed = all[index];
+                all.remove(index);
                 (removed, (!all.is_empty()).then_some(Self::Several(all)))
             }
+            _ => panic!("no receive waits there"),
+        }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Receive<S>> {
+        match self {
+            Self::One(only) => (index == 0).then_some(only),
+            Self::Several(all) => all.get(index),
         }
     }
 

@@ -1,9 +1,9 @@
-//! The handles of this machine's sockets, while no lane has registered them.
+//! The handles of this machine's sockets.
 
 #[cfg(target_os = "linux")]
-use std::os::fd::OwnedFd as OwnedHandle;
+pub(crate) use std::os::fd::OwnedFd as OwnedHandle;
 #[cfg(windows)]
-use std::os::windows::io::OwnedSocket as OwnedHandle;
+pub(crate) use std::os::windows::io::OwnedSocket as OwnedHandle;
 
 use crate::handle::SocketHandle;
 use crate::sys;

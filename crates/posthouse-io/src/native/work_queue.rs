@@ -3,15 +3,12 @@
 
 use std::collections::VecDeque;
 
+#[cfg(target_os = "linux")]
+use crate::native::completion_queue::Totals;
 use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
+use crate::native::wake::{Wait, WaitEnd, Wake, WakeState};
 use crate::op::Completion;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
-
-/// Ends the wait of one worker, from any thread.
-pub(crate) trait Wake {
-    /// Ends one worker's wait.
-    fn wake(&self);
-}
 
 /// The queue and the waker of those who wait for it. No other lock is taken while its own is held.
 #[derive(Debug)]
@@ -28,13 +25,7 @@ struct State<T> {
     injected: VecDeque<T>,
     /// Keys of the sockets to poll, each at most once.
     ready: VecDeque<u64>,
-    /// Workers that wait, or are about to: they have seen the queue empty.
-    waiters: usize,
-    /// True exactly when a wake-up has come and no step has begun since.
-    notified: bool,
-    /// True exactly when a worker has been woken (or is about to be) and has not come back yet. It
-    /// looks at the queue next.
-    wake_pending: bool,
+    wake: WakeState,
 }
 
 /// A piece of work.
@@ -51,9 +42,7 @@ impl<T> Default for State<T> {
             completions: VecDeque::new(),
             injected: VecDeque::new(),
             ready: VecDeque::new(),
-            waiters: 0,
-            notified: false,
-            wake_pending: false,
+            wake: WakeState::RUNNING,
         }
     }
 }
@@ -61,14 +50,6 @@ impl<T> Default for State<T> {
 impl<T> State<T> {
     fn len(&self) -> usize {
         self.completions.len() + self.injected.len() + self.ready.len()
-    }
-
-    /// Returns whether the caller must wake a worker for the work that is here: one waits, and none
-    /// has been woken yet.
-    fn must_wake(&mut self) -> bool {
-        let must_wake = self.waiters > 0 && !self.wake_pending;
-        self.wake_pending |= must_wake;
-        must_wake
     }
 }
 
@@ -79,17 +60,14 @@ impl<W: Wake, T> WorkQueue<W, T> {
 
     /// Makes a worker run a step that begins after this call.
     pub(crate) fn wake(&self) {
-        self.change(|state| {
-            state.notified = true;
-            state.must_wake()
-        });
+        self.change(|state| state.wake.on_wake());
     }
 
     /// From another thread.
     fn post(&self, injected: T) {
         self.change(|state| {
             state.injected.push_back(injected);
-            state.must_wake()
+            state.wake.on_work()
         });
     }
 
@@ -111,40 +89,40 @@ impl<W: Wake, T> WorkQueue<W, T> {
         self.change(|state| {
             done.move_to(&mut state.completions);
             state.ready.extend(ready);
-            state.len() > 1 && state.must_wake()
+            state.len() > 1 && state.wake.on_work()
         });
     }
 
-    /// Registers a worker that is about to wait. Returns true if there is nothing to do and it may
-    /// wait: work is added before this check, or finds the worker among the waiters.
-    pub(crate) fn begin_wait(&self) -> bool {
+    /// Registers a worker that is about to wait, unless there is something to do. Work is added
+    /// before this check, or finds the worker among those that wait.
+    pub(crate) fn begin_wait(&self) -> Wait {
         let mut state = lock(&self.state);
-        let waiting = state.len() == 0 && !state.notified;
-        state.waiters += usize::from(waiting);
-        waiting
+        if state.len() == 0 { state.wake.begin_wait() } else { Wait::Look }
     }
 
-    /// Ends a worker's wait. `waiting`: it was registered as a waiter. `woken`: the waker ended the
-    /// wait. `ready`: keys of the sockets that are ready now. A single item this worker takes
-    /// itself; for more it wakes another, which does the same.
-    pub(crate) fn end_wait(&self, waiting: bool, woken: bool, ready: &[u64]) {
+    /// Ends a worker's wait. `ready`: keys of the sockets that are ready now. A single item this
+    /// worker takes itself; for more it wakes another, which does the same.
+    pub(crate) fn end_wait(&self, wait: Wait, end: WaitEnd, ready: &[u64]) {
         self.change(|state| {
-            state.waiters -= usize::from(waiting);
-            state.wake_pending &= !woken;
-            state.notified = false;
+            state.wake.end_wait(wait, end);
             state.ready.extend(ready);
-            state.len() > 1 && state.must_wake()
+            state.len() > 1 && state.wake.on_work()
         });
     }
 
     /// Ends a worker, be it by a panic: it may have been woken for work that it did not take.
     pub(crate) fn leave(&self) {
-        self.change(|state| state.len() > 0 && state.must_wake());
+        self.change(|state| state.len() > 0 && state.wake.on_work());
     }
 
     /// The counters of the workers.
     pub(crate) fn worker_counters(&self) -> MutexGuard<'_, Vec<Arc<WorkerCounters>>> {
         lock(&self.counters)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn totals(&self) -> Totals {
+        Totals::of(self.worker_counters().iter().map(|counters| &**counters))
     }
 
     /// Changes the queue, and wakes a worker if `change` returns true.

@@ -10,12 +10,14 @@ use super::sendfile::{self, Injected, SendfileDone};
 use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::handle::SocketHandle;
+use crate::lane_ops::{FILE_PART_WORTH, LaneOps};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
 use crate::native::socket_handle;
+use crate::native::wake::Wait;
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
@@ -41,17 +43,20 @@ pub(crate) struct PinnedLane {
     share: usize,
 }
 
-/// The operations of a lane.
-impl PinnedLane {
-    pub(crate) fn id(&self) -> LaneId {
+impl LaneOps for PinnedLane {
+    fn id(&self) -> LaneId {
         self.id
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn prefers_sendfile(&mut self, bytes: usize) -> bool {
+        bytes >= FILE_PART_WORTH
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             if let Some(completion) = self.done.pop() {
                 self.share -= 1;
@@ -66,7 +71,7 @@ impl PinnedLane {
         None
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         self.remote.counters.submitted();
         let socket = match op {
             Op::Resolve(name) => {
@@ -101,41 +106,92 @@ impl PinnedLane {
             | Op::Send(socket, _) => socket,
         };
         let state = self.table.get(socket);
-        state.submit(tag, op, (socket, &self.poller), &mut self.done);
+        state.submit(socket, tag, op, &self.poller, &mut self.done);
         self.reschedule(socket);
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.table.get(socket).cancel(what, &mut self.done);
     }
 
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
+    fn shutdown(&mut self, socket: Socket) {
         self.table.get(socket).shutdown();
     }
 
-    pub(crate) fn reset(&mut self, socket: Socket) {
+    fn reset(&mut self, socket: Socket) {
         self.table.get(socket).reset(&mut self.done);
     }
 
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn socket(&mut self) -> Socket {
         self.remote.counters.opened();
         self.table.socket()
     }
 
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle)
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+        self.remote.counters.opened();
+        let socket = self.table.socket();
+        self.table.get(socket).adopt(socket, socket_handle::owned(handle), &self.poller);
+        socket
     }
 
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle)
-    }
-
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
         self.table.find(socket).and_then(|state| state.local_address())
     }
 
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
+    fn recycle(&mut self, buffer: Buffer) {
         self.buffers.give_back(buffer);
+    }
+
+    fn wait(&mut self, sleep: Option<Duration>) {
+        let idle = self.done.is_empty() && self.ready.is_empty();
+        let may_wait = idle && sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
+        let Self { poller, table, ready, .. } = self;
+        poller.wait::<BATCH>(limit, |event| {
+            let Event::Socket { key, readiness } = event else { return };
+            // A socket that has been closed since may still have an event on the way.
+            let Some(state) = table.find(Socket::of_key(key)) else { return };
+            state.on_event(readiness);
+            if state.mark_queued() {
+                ready.push_back(key);
+            }
+        });
+        if self.remote.end_wait() {
+            let mut back = Vec::new();
+            self.remote.drain_injected(|injected| match injected {
+                Injected::Completion(completion) => self.done.put(completion),
+                Injected::SendfileDone(sent) => back.push(sent),
+            });
+            for sent in back {
+                self.take_back(*sent);
+            }
+        }
+        self.now = self.services.now();
+        self.share = SHARE;
+    }
+}
+
+/// The sockets.
+impl PinnedLane {
+    pub(crate) fn new(
+        id: LaneId,
+        services: Arc<Services>,
+        remote: Arc<LaneRemote<Injected>>,
+        poller: Poller,
+    ) -> Self {
+        Self {
+            id,
+            now: services.now(),
+            done: CompletionQueue::new(remote.counters.clone()),
+            buffers: LanePool::new(services.buffers.clone()),
+            services,
+            remote,
+            poller,
+            table: SlotTable::default(),
+            ready: VecDeque::new(),
+            share: SHARE,
+        }
     }
 
     /// Queues the socket if it is ready, and starts its `sendfile` if it has one.
@@ -159,67 +215,6 @@ impl PinnedLane {
         let Some(state) = self.table.find(socket) else { return };
         state.on_sendfile_done(sent, &mut self.done);
         self.reschedule(socket);
-    }
-
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
-        self.remote.counters.opened();
-        let socket = self.table.socket();
-        self.table.get(socket).adopt(socket, socket_handle::owned(handle), &self.poller);
-        socket
-    }
-}
-
-/// The wait between two steps.
-impl PinnedLane {
-    pub(crate) fn new(
-        id: LaneId,
-        services: Arc<Services>,
-        remote: Arc<LaneRemote<Injected>>,
-        poller: Poller,
-    ) -> Self {
-        Self {
-            id,
-            now: services.now(),
-            done: CompletionQueue::new(remote.counters.clone()),
-            buffers: LanePool::new(services.buffers.clone()),
-            services,
-            remote,
-            poller,
-            table: SlotTable::default(),
-            ready: VecDeque::new(),
-            share: SHARE,
-        }
-    }
-
-    /// Between two steps: takes events, and waits for one where nothing else is to be done.
-    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let idle = self.done.is_empty() && self.ready.is_empty();
-        let waiting = idle && sleep != Some(Duration::ZERO) && self.remote.begin_wait();
-        let limit =
-            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
-        let Self { poller, table, ready, .. } = self;
-        let waited = poller.wait::<BATCH>(limit, |event| {
-            let Event::Socket { key, readiness } = event else { return };
-            // A socket that has been closed since may still have an event on the way.
-            let Some(state) = table.find(Socket::of_key(key)) else { return };
-            state.on_event(readiness);
-            if state.mark_queued() {
-                ready.push_back(key);
-            }
-        });
-        waited.expect("a poller that worked goes on to work");
-        if self.remote.end_wait() {
-            let mut back = Vec::new();
-            self.remote.drain_injected(|injected| match injected {
-                Injected::Completion(completion) => self.done.put(completion),
-                Injected::SendfileDone(sent) => back.push(sent),
-            });
-            for sent in back {
-                self.take_back(*sent);
-            }
-        }
-        self.now = self.services.now();
-        self.share = SHARE;
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::native::lane_remote::Waker;
-use crate::native::work_queue::Wake as _;
+use crate::native::wake::Wake as _;
 
 /// The key of the waker's events.
 const WAKER: u64 = u64::MAX;
@@ -29,8 +29,9 @@ pub(super) fn open() -> Result<(Poller, Waker), Errno> {
     // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
     waker.wake();
     let mut woken = false;
-    poller
-        .wait::<1>(Some(Duration::from_secs(1)), |event| woken |= matches!(event, Event::Waker))?;
+    poller.try_wait::<1>(Some(Duration::from_secs(1)), |event| {
+        woken |= matches!(event, Event::Waker);
+    })?;
     if woken { Ok((poller, waker)) } else { Err(Errno::NOSYS) }
 }
 
@@ -40,16 +41,30 @@ pub(super) enum Event {
     Socket { key: u64, readiness: Readiness },
 }
 
-/// The readiness that an event reports of a socket.
-#[derive(Clone, Copy)]
-pub(super) struct Readiness {
+/// The readiness of a socket: a set of facts. An event reports some, and a socket collects them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Readiness(u8);
+
+impl Readiness {
     /// There may be something to read: data, a peer, the end, an error.
-    pub(super) readable: bool,
+    pub(super) const READABLE: Self = Self(1);
     /// There may be room to send, a connect may have ended, or an error waits to be told.
-    pub(super) writable: bool,
+    pub(super) const WRITABLE: Self = Self(2);
     /// Something follows the data that is queued now (the end, an error) or divides it (an urgent
     /// mark): a read that comes short does not mean that nothing is left.
-    pub(super) not_only_data: bool,
+    pub(super) const NOT_ONLY_DATA: Self = Self(4);
+
+    pub(super) fn has(self, fact: Self) -> bool {
+        self.0 & fact.0 != 0
+    }
+
+    pub(super) fn add(&mut self, facts: Self) {
+        self.0 |= facts.0;
+    }
+
+    pub(super) fn remove(&mut self, fact: Self) {
+        self.0 &= !fact.0;
+    }
 }
 
 impl Poller {
@@ -71,6 +86,14 @@ impl Poller {
     pub(super) fn wait<const BATCH: usize>(
         &self,
         limit: Option<Duration>,
+        each: impl FnMut(Event),
+    ) {
+        self.try_wait::<BATCH>(limit, each).expect("a poller that worked goes on to work");
+    }
+
+    fn try_wait<const BATCH: usize>(
+        &self,
+        limit: Option<Duration>,
         mut each: impl FnMut(Event),
     ) -> Result<(), Errno> {
         // A limit that the system's clock cannot express is as good as none.
@@ -88,16 +111,22 @@ impl Poller {
 impl From<epoll::Event> for Event {
     fn from(event: epoll::Event) -> Self {
         use epoll::EventFlags as E;
-        let (key, flags) = (event.data, event.flags);
+        let key = event.data;
+        let flags = event.flags;
         if key.u64() == WAKER {
             return Event::Waker;
         }
-        let not_only_data = flags.intersects(E::RDHUP | E::HUP | E::ERR | E::PRI);
-        let readiness = Readiness {
-            readable: not_only_data || flags.contains(E::IN),
-            writable: flags.intersects(E::OUT | E::HUP | E::ERR),
-            not_only_data,
-        };
+        let mut readiness = Readiness::default();
+        if flags.intersects(E::RDHUP | E::HUP | E::ERR | E::PRI) {
+            readiness.add(Readiness::NOT_ONLY_DATA);
+            readiness.add(Readiness::READABLE);
+        }
+        if flags.contains(E::IN) {
+            readiness.add(Readiness::READABLE);
+        }
+        if flags.intersects(E::OUT | E::HUP | E::ERR) {
+            readiness.add(Readiness::WRITABLE);
+        }
         Event::Socket { key: key.u64(), readiness }
     }
 }

@@ -34,7 +34,8 @@ pub(super) struct SendfilePayload(Mutex<Option<(Gather, OwnedFd)>>);
 pub(crate) struct SendfileDone {
     pub(super) socket: Socket,
     pub(super) gather: Gather,
-    /// Bytes that left, or the error. Zero bytes: the file could not be read and was padded.
+    /// Bytes that left, or the error. Zero bytes: memory comes next, as after a file that could not
+    /// be read and was padded.
     pub(super) result: Result<usize, Errno>,
 }
 
@@ -89,15 +90,17 @@ pub(super) fn start(
 }
 
 fn run_sendfile(socket: Socket, mut gather: Gather, to: &OwnedFd) -> SendfileDone {
-    let (file, offset, bytes) = gather.file_ahead().expect("a file comes next");
-    let result = match send(to, file.opened(), offset, bytes) {
-        Ok(sent) => Ok(sent),
-        Err(SendfileError::Socket(errno)) => Err(errno),
-        Err(SendfileError::File(fault)) => {
+    let sent = match gather.file_ahead() {
+        Some((file, offset, bytes)) => send(to, file.opened(), offset, bytes),
+        None => Ok(0),
+    };
+    let result = sent.or_else(|error| match error {
+        SendfileError::Socket(errno) => Err(errno),
+        SendfileError::File(fault) => {
             gather.pad_file(fault);
             Ok(0)
         }
-    };
+    });
     SendfileDone { socket, gather, result }
 }
 

@@ -9,15 +9,20 @@ use super::sendfile::{self, Injected, SendfileDone, SendfileJob};
 use super::socket::SocketState;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
-use crate::handle::{Listener, NewSocket, SocketHandle};
-use crate::native::completion_queue::{CompletionQueue, WorkerCounters};
+use crate::handle::{Listener, SocketHandle};
+use crate::lane_ops::{FILE_PART_WORTH, LaneOps};
+use crate::native::completion_queue::{CompletionQueue, Totals, WorkerCounters};
 use crate::native::lane_remote::Waker;
+use crate::native::native_lanes::NativeLanes;
 use crate::native::services::Services;
 use crate::native::shared_slot_table::SharedSlotTable;
 use crate::native::socket_handle;
+use crate::native::wake::{Wait, WaitEnd};
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
 use crate::op::{Cancel, Completion, Op, Outcome};
+use crate::options::ListenOptions;
 use crate::sync::{Arc, MutexGuard};
+use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
 /// Events and completions that one worker takes at a time: few, so that work spreads.
@@ -38,12 +43,42 @@ impl ReadinessCore {
         Ok(Self { poller, table: SharedSlotTable::new(), queue: WorkQueue::new(waker) })
     }
 
-    pub(crate) fn queue(&self) -> &WorkQueue<Waker, Injected> {
+    fn queue(&self) -> &WorkQueue<Waker, Injected> {
         &self.queue
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
         work_queue::completion_injector(core, Self::queue)
+    }
+}
+
+impl NativeLanes for Arc<ReadinessCore> {
+    type Lane = SharedLane;
+    type Seat = Self;
+
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
+        let (fd, local) = sys::listen(address, options, sys::NON_BLOCKING)?;
+        Ok(Listener { handle: Box::new(fd), local })
+    }
+
+    fn take(&self, _: LaneId) -> Self {
+        self.clone()
+    }
+
+    fn open(core: Self, _: LaneId, services: Arc<Services>) -> SharedLane {
+        SharedLane::new(services, core)
+    }
+
+    fn wake(&self, _: LaneId) {
+        self.queue.wake();
+    }
+
+    fn totals(&self) -> Totals {
+        self.queue.totals()
     }
 }
 
@@ -59,18 +94,20 @@ pub(crate) struct SharedLane {
     share: usize,
 }
 
-/// The operations of a lane.
-impl SharedLane {
-    #[expect(clippy::unused_self, reason = "a lane knows its name; here there is one lane")]
-    pub(crate) fn id(&self) -> LaneId {
+impl LaneOps for SharedLane {
+    fn id(&self) -> LaneId {
         LaneId(0)
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn prefers_sendfile(&mut self, bytes: usize) -> bool {
+        bytes >= FILE_PART_WORTH
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             let completion = match self.core.queue.take()? {
                 WorkItem::Completion(completion) => completion,
@@ -93,7 +130,7 @@ impl SharedLane {
         None
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         self.done.counters().submitted();
         let socket = match op {
             Op::Resolve(name) => {
@@ -128,53 +165,67 @@ impl SharedLane {
             | Op::Send(socket, _) => socket,
         };
         self.with_state(socket, |state, lane| {
-            state.submit(tag, op, (socket, &lane.core.poller), lane.done);
+            state.submit(socket, tag, op, &lane.core.poller, lane.done);
         });
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.with_state(socket, |state, lane| state.cancel(what, lane.done));
     }
 
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
+    fn shutdown(&mut self, socket: Socket) {
         self.with_state(socket, |state, _| state.shutdown());
     }
 
-    pub(crate) fn reset(&mut self, socket: Socket) {
+    fn reset(&mut self, socket: Socket) {
         self.with_state(socket, |state, lane| state.reset(lane.done));
     }
 
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn socket(&mut self) -> Socket {
         self.done.counters().opened();
         self.core.table.occupy(|_, _| {})
     }
 
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle)
-    }
-
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle)
-    }
-
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
-        self.core.table.find(socket).and_then(|state| state.local_address())
-    }
-
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
-        self.buffers.give_back(buffer);
-    }
-
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         self.done.counters().opened();
         let fd: OwnedFd = socket_handle::owned(handle);
         self.core.table.occupy(|state, socket| state.adopt(socket, fd, &self.core.poller))
     }
+
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
+        self.core.table.find(socket).and_then(|state| state.local_address())
+    }
+
+    fn recycle(&mut self, buffer: Buffer) {
+        self.buffers.give_back(buffer);
+    }
+
+    fn wait(&mut self, sleep: Option<Duration>) {
+        let may_wait = sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.core.queue.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
+        let mut ready = [0; BATCH];
+        let mut queued = 0;
+        let mut end = WaitEnd::ByItself;
+        self.core.poller.wait::<BATCH>(limit, |event| {
+            let Event::Socket { key, readiness } = event else { return end = WaitEnd::Woken };
+            // A socket that has been closed since may still have an event on the way.
+            let Some(mut state) = self.core.table.find(Socket::of_key(key)) else { return };
+            state.on_event(readiness);
+            if state.mark_queued() {
+                ready[queued] = key;
+                queued += 1;
+            }
+        });
+        self.core.queue.end_wait(wait, end, &ready[..queued]);
+        self.now = self.services.now();
+        self.share = SHARE;
+    }
 }
 
-/// The wait between two steps, and the work.
+/// The sockets.
 impl SharedLane {
-    pub(crate) fn new(services: Arc<Services>, core: Arc<ReadinessCore>) -> Self {
+    fn new(services: Arc<Services>, core: Arc<ReadinessCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();
         core.queue.worker_counters().push(counters.clone());
         Self {
@@ -185,29 +236,6 @@ impl SharedLane {
             core,
             share: SHARE,
         }
-    }
-
-    /// Between two steps: takes events, and waits for one where nothing else is to be done.
-    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        let waiting = sleep != Some(Duration::ZERO) && self.core.queue.begin_wait();
-        let limit =
-            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
-        let mut ready = [0; BATCH];
-        let (mut queued, mut woken) = (0, false);
-        let waited = self.core.poller.wait::<BATCH>(limit, |event| {
-            let Event::Socket { key, readiness } = event else { return woken = true };
-            // A socket that has been closed since may still have an event on the way.
-            let Some(mut state) = self.core.table.find(Socket::of_key(key)) else { return };
-            state.on_event(readiness);
-            if state.mark_queued() {
-                ready[queued] = key;
-                queued += 1;
-            }
-        });
-        waited.expect("a poller that worked goes on to work");
-        self.core.queue.end_wait(waiting, woken, &ready[..queued]);
-        self.now = self.services.now();
-        self.share = SHARE;
     }
 
     fn poll(&mut self, socket: Socket) {

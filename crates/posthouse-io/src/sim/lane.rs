@@ -9,7 +9,8 @@ use super::world::World;
 use super::{LaneAddr, Network, NewStream};
 use crate::address::Address;
 use crate::buffer::Buffer;
-use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::handle::{NewSocket, SocketHandle};
+use crate::lane_ops::LaneOps;
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::MutexGuard;
 use crate::token::{LaneId, Socket, Tag};
@@ -43,16 +44,18 @@ impl SimLane {
         }
         world
     }
+}
 
-    pub(crate) fn id(&mut self) -> LaneId {
+impl LaneOps for SimLane {
+    fn id(&self) -> LaneId {
         LaneId(self.at.lane as u16)
     }
 
-    pub(crate) fn now(&mut self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn next_completion(&mut self) -> Option<Completion> {
         let mut world = self.enter();
         if self.left == 0 {
             return None;
@@ -70,15 +73,15 @@ impl SimLane {
         Some(Completion { tag, more, outcome })
     }
 
-    pub(crate) fn should_yield(&mut self) -> bool {
+    fn should_yield(&mut self) -> bool {
         self.enter().should_yield()
     }
 
-    pub(crate) fn prefers_sendfile(&mut self) -> bool {
+    fn prefers_sendfile(&mut self, _: usize) -> bool {
         self.enter().random.chance(500_000)
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         let mut world = self.enter();
         let at = self.at;
         match op {
@@ -113,37 +116,29 @@ impl SimLane {
         }
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.enter().cancel(self.at, socket, what);
     }
 
-    pub(crate) fn abandon(&mut self, tag: Tag) {
+    fn abandon(&mut self, tag: Tag) {
         self.enter().abandon(self.at, tag);
     }
 
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
+    fn shutdown(&mut self, socket: Socket) {
         self.enter().shutdown(self.at, socket);
     }
 
-    pub(crate) fn reset(&mut self, socket: Socket) {
+    fn reset(&mut self, socket: Socket) {
         self.enter().reset(self.at, socket);
     }
 
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn socket(&mut self) -> Socket {
         let mut world = self.enter();
         world.ports[self.at.port].sockets += 1;
         world.new_stream(Owner::Lane(self.at), Phase::Fresh)
     }
 
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.register(new.handle)
-    }
-
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.register(listener.handle)
-    }
-
-    fn register(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
         let mut world = self.enter();
         let stream = match handle.downcast::<NewStream>() {
             Some(stream) if stream.is_of(&self.network) => stream,
@@ -156,15 +151,19 @@ impl SimLane {
         socket
     }
 
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
         match &self.enter().own(self.at, socket).kind {
             SocketKind::Stream(stream) => stream.local,
             SocketKind::Listener(listener) => Some(listener.address()),
         }
     }
 
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
+    fn recycle(&mut self, buffer: Buffer) {
         self.enter().lane(self.at).pool.give_back(buffer);
+    }
+
+    fn wait(&mut self, _: Option<Duration>) {
+        unreachable!("a simulated lane has no thread")
     }
 }
 

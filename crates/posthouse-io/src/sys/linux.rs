@@ -234,6 +234,21 @@ pub(crate) fn error(errno: Errno) -> Error {
     Error { failure, code: errno.raw_os_error() }
 }
 
+/// The error of an operation on a socket that has no connection.
+pub(crate) fn not_connected() -> Error {
+    error(Errno::NOTCONN)
+}
+
+/// What an error of a connection means; `half_closed`: this side has ended its stream. A pipe that
+/// is broken although it has not is the peer's reset, which came after the peer's end.
+pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
+    if error.code == Errno::PIPE.raw_os_error() && !half_closed {
+        Error { failure: Failure::Reset, ..error }
+    } else {
+        error
+    }
+}
+
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
         error(errno)
@@ -269,17 +284,38 @@ fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A listener of this machine that does not block.
+    pub(crate) fn listener(options: ListenOptions) -> (OwnedFd, Address) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        listen(any.into(), options, NON_BLOCKING).expect("a listener")
+    }
+
+    /// A connection to a listener that is there.
+    pub(crate) fn connection(to: Address) -> OwnedFd {
+        connect(to).expect("a connection").0
+    }
+
+    /// The next peer of a listener.
+    pub(crate) fn peer(listener: &OwnedFd) -> OwnedFd {
+        loop {
+            match accept(listener) {
+                Ok((peer, _)) => return peer,
+                Err(errno) => assert_eq!(errno, Errno::AGAIN),
+            }
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn an_accepted_socket_inherits_what_was_set_on_its_listener() {
         for no_delay in [true, false] {
-            let any = "127.0.0.1:0".parse().expect("an address");
-            let options = ListenOptions { no_delay, ..ListenOptions::default() };
-            let (listener, address) = listen(any, options, NON_BLOCKING).expect("a listener");
-            let (near, _) = connect(address).expect("a connection");
-            let (far, _) = accept(&listener).expect("a peer");
+            let (listener, address) =
+                listener(ListenOptions { no_delay, ..ListenOptions::default() });
+            let near = connection(address);
+            let far = peer(&listener);
             assert_eq!(sockopt::tcp_nodelay(&far), Ok(no_delay));
             assert_eq!(sockopt::tcp_nodelay(&near), Ok(true));
             assert_eq!(receive(&far, &mut [0]), Err(Errno::AGAIN), "it does not block");
@@ -288,7 +324,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_listener_leaves_ipv4_to_others() {
-        let any: Address = "[::]:0".parse().expect("an address");
+        let any = SocketAddr::from(([0; 16], 0)).into();
         let Ok((_listener, address)) = listen(any, ListenOptions::default(), NON_BLOCKING) else {
             return; // IPv6 is switched off on this machine.
         };
@@ -298,22 +334,14 @@ mod tests {
 
     #[test]
     fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
-        let any = "127.0.0.1:0".parse().expect("an address");
-        let (listener, address) =
-            listen(any, ListenOptions::default(), NON_BLOCKING).expect("a listener");
-        let (near, _) = connect(address).expect("a connection");
-        let far = loop {
-            match accept(&listener) {
-                Ok((far, _)) => break far,
-                Err(Errno::AGAIN) => std::thread::yield_now(),
-                Err(errno) => panic!("{errno}"),
-            }
-        };
-        for end in [near, far] {
-            let idle = sockopt::tcp_keepidle(&end).expect("an option");
-            let interval = sockopt::tcp_keepintvl(&end).expect("an option");
-            let probes = sockopt::tcp_keepcnt(&end).expect("an option");
-            assert!(sockopt::socket_keepalive(&end).expect("an option"));
+        let (listener, address) = listener(ListenOptions::default());
+        for end in [connection(address), peer(&listener)] {
+            assert_eq!(sockopt::socket_keepalive(&end), Ok(true));
+            let probes = sockopt::tcp_keepcnt(&end);
+            let times = (sockopt::tcp_keepidle(&end), sockopt::tcp_keepintvl(&end));
+            let (Ok(probes), (Ok(idle), Ok(interval))) = (probes, times) else {
+                panic!("three numbers, not {probes:?} and {times:?}")
+            };
             assert!(idle + interval * probes < Duration::from_secs(30));
         }
     }

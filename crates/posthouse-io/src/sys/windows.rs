@@ -24,7 +24,7 @@ use windows_sys::Win32::System::SystemInformation::{
 use windows_sys::Win32::System::SystemServices::{VER_EQUAL, VER_NT_WORKSTATION};
 
 use crate::address::Address;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::options::ListenOptions;
 use crate::sync::OnceLock;
 
@@ -38,18 +38,7 @@ const _: () = assert!(KEEP_ALIVE_AFTER_MS + 10 * KEEP_ALIVE_INTERVAL_MS <= 25_00
 
 /// The socket as the calls take it.
 pub(crate) fn raw(socket: &OwnedSocket) -> SOCKET {
-    RawSocket::into_socket(socket.as_raw_socket())
-}
-
-/// Between std's width of a socket and that of the calls.
-trait IntoSocket {
-    fn into_socket(self) -> SOCKET;
-}
-
-impl IntoSocket for RawSocket {
-    fn into_socket(self) -> SOCKET {
-        usize::try_from(self).expect("a socket is as wide as a pointer")
-    }
+    socket.as_raw_socket() as SOCKET
 }
 
 /// An address as the calls take it.
@@ -91,14 +80,19 @@ impl RawAddress {
         self.len
     }
 
+    /// Returns the bytes from a position on.
+    fn at<const N: usize>(&self, position: usize) -> [u8; N] {
+        std::array::from_fn(|i| self.bytes[position + i])
+    }
+
     fn parse(&self) -> Option<Address> {
-        let four = |at: usize| <[u8; 4]>::try_from(&self.bytes[at..at + 4]).expect("four bytes");
         let port = u16::from_be_bytes([self.bytes[2], self.bytes[3]]);
         let address = match u16::from_ne_bytes([self.bytes[0], self.bytes[1]]) {
-            net::AF_INET => SocketAddr::from((four(4), port)),
+            net::AF_INET => SocketAddr::from((self.at::<4>(4), port)),
             net::AF_INET6 => {
-                let ip = <[u8; 16]>::try_from(&self.bytes[8..24]).expect("sixteen bytes");
-                let (flow, scope) = (u32::from_be_bytes(four(4)), u32::from_ne_bytes(four(24)));
+                let ip = self.at::<16>(8);
+                let flow = u32::from_be_bytes(self.at(4));
+                let scope = u32::from_ne_bytes(self.at(24));
                 std::net::SocketAddrV6::new(ip.into(), port, flow, scope).into()
             }
             _ => return None,
@@ -116,6 +110,23 @@ fn start() {
         let result = unsafe { net::WSAStartup(0x0202, &raw mut about) };
         assert_eq!(result, 0, "Winsock 2.2 is part of every Windows");
     });
+}
+
+/// The error of an operation on a socket that has no connection.
+pub(crate) fn not_connected() -> Error {
+    Error::new(Failure::NotConnected)
+}
+
+/// What an error of a connection means, as the failure that is the same on every system: however
+/// the peer's reset showed, it is a reset. `half_closed`: this side has ended its stream.
+pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
+    let ours = half_closed && error.code == net::WSAESHUTDOWN;
+    let failure = match error.failure {
+        Failure::Aborted | Failure::Cancelled => Failure::Reset,
+        Failure::NotConnected if !ours => Failure::Reset,
+        failure => failure,
+    };
+    Error { failure, ..error }
 }
 
 /// A socket for overlapped operations.
@@ -152,7 +163,7 @@ pub(crate) fn listen(
     set(&socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(options.no_delay))?;
     bind(&socket, address)?;
     // A number over 200 counts only where it is written so (`SOMAXCONN_HINT`).
-    let backlog = match i32::try_from(options.backlog.min(65_535)).expect("a small number") {
+    let backlog = match options.backlog.min(65_535).cast_signed() {
         small @ ..=200 => small,
         large => -large,
     };
@@ -286,12 +297,17 @@ pub(crate) fn is_the_systems_own(socket: &OwnedSocket) -> bool {
         && about[0].dwServiceFlags1 & net::XP1_IFS_HANDLES != 0
 }
 
+/// The length of an option's value, as the calls take it.
+fn length(bytes: usize) -> i32 {
+    (bytes as u32).cast_signed()
+}
+
 fn get<T>(
     socket: &OwnedSocket,
     (level, name): (i32, i32),
     value: &mut [T; 1],
 ) -> Result<(), Error> {
-    let mut len = i32::try_from(size_of::<T>()).expect("a small value");
+    let mut len = length(size_of::<T>());
     let start = value.as_mut_ptr().cast();
     // SAFETY: the call writes at most `len` bytes to a value that is as long, and whose type has
     // every pattern of bytes.
@@ -306,7 +322,7 @@ fn set<T>(socket: &OwnedSocket, option: (i32, i32), value: &T) -> Result<(), Err
 
 fn set_bytes(socket: &OwnedSocket, (level, name): (i32, i32), value: &[u8]) -> Result<(), Error> {
     let start = if value.is_empty() { ptr::null() } else { value.as_ptr() };
-    let len = i32::try_from(value.len()).expect("a small value");
+    let len = length(value.len());
     // SAFETY: the call reads `len` bytes of the value.
     check(unsafe { net::setsockopt(raw(socket), level, name, start, len) })
 }
@@ -318,8 +334,8 @@ pub(crate) fn control<T>(
     given: &T,
     answer: &mut [usize],
 ) -> Result<(), Error> {
-    let given_len = u32::try_from(size_of::<T>()).expect("a small value");
-    let answer_len = u32::try_from(size_of_val(answer)).expect("a small value");
+    let given_len = size_of::<T>() as u32;
+    let answer_len = size_of_val(answer) as u32;
     let mut returned = 0;
     // SAFETY: the call reads so many bytes of what it is given and writes at most so many of the
     // answer's, and ends before it returns, as it is given no OVERLAPPED.
@@ -403,7 +419,7 @@ mod tests {
 
     fn option(socket: &OwnedSocket, option: (i32, i32)) -> i32 {
         let mut value = [0];
-        get(socket, option, &mut value).expect("an option");
+        assert_eq!(get(socket, option, &mut value), Ok(()));
         value[0]
     }
 
@@ -426,10 +442,10 @@ mod tests {
         for no_delay in [true, false] {
             let ends = pair();
             for end in &ends {
-                prepare(end, no_delay).expect("prepared");
+                assert_eq!(prepare(end, no_delay), Ok(()));
                 assert_eq!(option(end, (net::IPPROTO_TCP, net::TCP_NODELAY)) != 0, no_delay);
                 // One that blocks fails later.
-                set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32).expect("a limit");
+                assert_eq!(set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32), Ok(()));
                 assert_eq!(receive(end, &mut [0]), Ok(None), "it does not block");
             }
         }
@@ -449,7 +465,7 @@ mod tests {
         /// What Windows asks before it gives a peer up.
         const PROBES: i32 = 10;
         for end in pair() {
-            prepare(&end, true).expect("prepared");
+            assert_eq!(prepare(&end, true), Ok(()));
             assert_ne!(option(&end, (net::SOL_SOCKET, net::SO_KEEPALIVE)), 0);
             let seconds = |name| {
                 let mut value = [0i32];
@@ -470,7 +486,7 @@ mod tests {
         for end in pair() {
             reset_at_close(&end);
             let mut linger = [net::LINGER::default()];
-            get(&end, (net::SOL_SOCKET, net::SO_LINGER), &mut linger).expect("an option");
+            assert_eq!(get(&end, (net::SOL_SOCKET, net::SO_LINGER), &mut linger), Ok(()));
             assert_eq!((linger[0].l_onoff, linger[0].l_linger), (1, 0));
         }
     }

@@ -100,7 +100,7 @@ impl InFlight {
             FileOp::Read { file, offset, bytes, memory } => {
                 memory.clear();
                 memory.reserve(*bytes);
-                let bytes = u32::try_from((*bytes).min(MAX_BYTES)).expect("below 2^31");
+                let bytes = (*bytes).min(MAX_BYTES) as u32;
                 let fd = Fd(file.descriptor().as_raw_fd());
                 opcode::Read::new(fd, memory.as_mut_ptr(), bytes).offset(*offset).build()
             }
@@ -110,8 +110,8 @@ impl InFlight {
                     iov_len: bytes.len(),
                 };
                 self.segments = data.slices().take(MAX_SEGMENTS).map(place).collect();
-                let (start, count) = (self.segments.as_ptr(), self.segments.len());
-                let count = u32::try_from(count).expect("at most 64");
+                let start = self.segments.as_ptr();
+                let count = self.segments.len() as u32;
                 let fd = Fd(file.descriptor().as_raw_fd());
                 opcode::Writev::new(fd, start, count).offset(*offset).build()
             }

@@ -11,6 +11,7 @@ use std::ptr::NonNull;
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::buffer::LanePool;
@@ -56,11 +57,12 @@ impl Group {
     ///
     /// It must outlive the ring, or be [released](Self::release) before it goes.
     pub(super) unsafe fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE;
         // SAFETY: a new mapping at an address that the system chooses touches no other memory.
         let start = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES, access, flags) }?;
         let group = Self {
-            entries: NonNull::new(start.cast()).expect("a mapping is not null"),
+            entries: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?,
             tail: 0,
             memory: (0..ENTRIES).map(|_| None).collect(),
             vacant: (0..ENTRIES).collect(),
@@ -94,7 +96,7 @@ impl Group {
             return;
         }
         for _ in 0..missing {
-            let number = self.vacant.pop().expect("no more are missing than are vacant");
+            let Some(number) = self.vacant.pop() else { break };
             let memory = self.memory[usize::from(number)].insert(pool.take_memory());
             let place = usize::from(self.tail % ENTRIES);
             // SAFETY: `place` is below `ENTRIES`, so it is inside the mapping. The kernel does not
@@ -102,7 +104,7 @@ impl Group {
             // because each has its own number.
             let entry = unsafe { self.entries.add(place).as_mut() };
             entry.set_addr(memory.start() as u64);
-            entry.set_len(u32::try_from(memory.len()).expect("a buffer is below 4 GiB"));
+            entry.set_len(u32::try_from(memory.len()).unwrap_or(u32::MAX));
             entry.set_bid(number);
             self.tail = self.tail.wrapping_add(1);
         }

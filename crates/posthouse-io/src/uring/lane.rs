@@ -10,19 +10,22 @@ use io_uring::types::Fd;
 
 use super::file_ops::{self, FileEnd, Files};
 use super::request::{Request, RequestKind};
-use super::ring::{Cqe, Ring, WORKS};
+use super::ring::{Cqe, Ring};
 use super::send::FreeList;
 use super::socket::{self, LaneCx, SocketState};
 use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::file_op::FileOp;
 use crate::fs;
-use crate::handle::{Listener, NewSocket, SocketHandle};
+use crate::handle::SocketHandle;
+use crate::lane_ops::LaneOps;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::lane_remote::LaneRemote;
 use crate::native::services::Services;
 use crate::native::slot_table::SlotTable;
+use crate::native::socket_core::{Link, Stage};
 use crate::native::socket_handle;
+use crate::native::wake::Wait;
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
 use crate::sys;
@@ -50,17 +53,16 @@ pub(crate) struct UringLane {
     share: usize,
 }
 
-/// The operations of a lane.
-impl UringLane {
-    pub(crate) fn id(&self) -> LaneId {
+impl LaneOps for UringLane {
+    fn id(&self) -> LaneId {
         self.id
     }
 
-    pub(crate) fn now(&self) -> Duration {
+    fn now(&self) -> Duration {
         self.now
     }
 
-    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+    fn next_completion(&mut self) -> Option<Completion> {
         while self.share > 0 {
             if let Some(completion) = self.done.pop() {
                 self.share -= 1;
@@ -72,7 +74,7 @@ impl UringLane {
         None
     }
 
-    pub(crate) fn submit(&mut self, tag: Tag, op: Op) {
+    fn submit(&mut self, tag: Tag, op: Op) {
         self.remote.counters.submitted();
         match op {
             Op::Resolve(name) => {
@@ -86,86 +88,69 @@ impl UringLane {
             }
             Op::File(op) if file_ops::is_for_ring(&op) => self.start_file(tag, op),
             Op::File(op) => self.hand_to_file_pool(tag, op),
-            Op::Accept(socket) => {
-                self.with(socket, |state, cx| state.start_accept(socket, tag, cx));
-            }
-            Op::Connect(socket, address) => self.with(socket, |state, cx| {
-                state.start_connect(socket, tag, address, cx);
-            }),
-            Op::Receive(socket, mode) => self.with(socket, |state, cx| {
-                state.start_receive(socket, tag, mode, cx);
-            }),
-            Op::Send(socket, gather) => self.with(socket, |state, cx| {
-                state.start_send(socket, tag, gather, cx);
-            }),
+            Op::Accept(socket)
+            | Op::Connect(socket, _)
+            | Op::Receive(socket, _)
+            | Op::Send(socket, _) => self.with(socket, |state, cx| state.submit(tag, op, cx)),
             Op::Close(socket) => {
-                self.with(socket, |state, cx| state.start_close(socket, tag, cx));
+                self.with(socket, |state, cx| state.submit(tag, op, cx));
                 self.end_close(socket.slot);
             }
         }
     }
 
-    pub(crate) fn cancel(&mut self, socket: Socket, what: Cancel) {
-        self.with(socket, |state, cx| state.cancel(socket, what, cx));
+    fn cancel(&mut self, socket: Socket, what: Cancel) {
+        self.with(socket, |state, cx| state.cancel(what, cx));
     }
 
-    pub(crate) fn abandon(&mut self, tag: Tag) {
+    fn abandon(&mut self, tag: Tag) {
         self.files.abandon(tag);
     }
 
-    pub(crate) fn shutdown(&mut self, socket: Socket) {
+    fn shutdown(&mut self, socket: Socket) {
         self.with(socket, |state, cx| state.shutdown(cx.ring));
     }
 
-    pub(crate) fn reset(&mut self, socket: Socket) {
-        self.with(socket, |state, cx| state.reset(socket, cx));
+    fn reset(&mut self, socket: Socket) {
+        self.with(socket, SocketState::reset);
     }
 
-    pub(crate) fn socket(&mut self) -> Socket {
+    fn socket(&mut self) -> Socket {
         self.remote.counters.opened();
         self.table.socket()
     }
 
-    pub(crate) fn adopt(&mut self, new: NewSocket) -> Socket {
-        self.adopt_handle(new.handle)
+    fn adopt(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
+        let socket = self.socket();
+        self.table.get(socket).link = Link::Open(Stage::Connected, socket_handle::owned(handle));
+        socket
     }
 
-    pub(crate) fn adopt_listener(&mut self, listener: Listener) -> Socket {
-        self.adopt_handle(listener.handle)
-    }
-
-    pub(crate) fn local_address(&mut self, socket: Socket) -> Option<Address> {
+    fn local_address(&mut self, socket: Socket) -> Option<Address> {
         self.table.find(socket).and_then(|state| state.local_address())
     }
 
-    pub(crate) fn recycle(&mut self, buffer: Buffer) {
+    fn recycle(&mut self, buffer: Buffer) {
         self.ring.buffers().1.give_back(buffer);
     }
 
-    fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
-        fs::check(&op);
-        let (slot, entry) = self.files.begin(tag, op);
-        // SAFETY: the operation keeps the memory and the file that the entry names in its place
-        // until its completion frees it; after a drain that failed the places are leaked.
-        unsafe { self.ring.push(Request::of_file(slot), entry) };
-    }
-
-    fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
-        if let Some(completion) =
-            self.services.files.start(tag, op, LaneRemote::completion_injector(&self.remote))
-        {
-            self.done.put(completion);
+    /// Submits what the step queued, too.
+    fn wait(&mut self, sleep: Option<Duration>) {
+        self.fill_buffers();
+        let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
+        let may_wait = idle && sleep != Some(Duration::ZERO);
+        let wait = if may_wait { self.remote.begin_wait() } else { Wait::Look };
+        let limit = wait.limit(|| self.services.left_of(sleep, self.now));
+        self.ring.enter(limit);
+        if self.remote.end_wait() {
+            self.remote.drain_injected(|completion| self.done.put(completion));
         }
-    }
-
-    fn adopt_handle(&mut self, handle: Box<dyn SocketHandle>) -> Socket {
-        let socket = self.socket();
-        self.table.get(socket).adopt(socket_handle::owned(handle));
-        socket
+        self.now = self.services.now();
+        self.share = SHARE;
     }
 }
 
-/// The wait between two steps, and the completions.
+/// The requests and their completions.
 impl UringLane {
     /// The lane of this thread, and of no other.
     pub(crate) fn new(
@@ -194,68 +179,45 @@ impl UringLane {
         lane
     }
 
-    /// Between two steps: submits what the step queued, and waits where nothing else is to be done.
-    pub(crate) fn wait(&mut self, sleep: Option<Duration>) {
-        self.fill_buffers();
-        let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
-        let waiting = idle && sleep != Some(Duration::ZERO) && self.remote.begin_wait();
-        let limit =
-            if waiting { self.services.left_of(sleep, self.now) } else { Some(Duration::ZERO) };
-        self.ring.enter(limit).expect(WORKS);
-        if self.remote.end_wait() {
-            self.remote.drain_injected(|completion| self.done.put(completion));
-        }
-        self.now = self.services.now();
-        self.share = SHARE;
+    fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
+        fs::check(&op);
+        let (slot, entry) = self.files.begin(tag, op);
+        // SAFETY: the operation keeps the memory and the file that the entry names in its place
+        // until its completion frees it; after a drain that failed the places are leaked.
+        unsafe { self.ring.push(Request::of_file(slot), entry) };
     }
 
-    fn with(&mut self, socket: Socket, call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>)) {
+    fn hand_to_file_pool(&mut self, tag: Tag, op: Box<FileOp>) {
+        if let Some(completion) =
+            self.services.files.start(tag, op, LaneRemote::completion_injector(&self.remote))
+        {
+            self.done.put(completion);
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        socket: Socket,
+        call: impl FnOnce(&mut SocketState, &mut LaneCx<'_>) -> T,
+    ) -> T {
         let Self { ring, table, done, free_list, .. } = self;
         let multishot = ring.buffers().1.pool().outstanding() < MAX_BUFFERS_HELD;
-        call(table.get(socket), &mut LaneCx { ring, done, free_list, multishot });
+        call(table.get(socket), &mut LaneCx { socket, ring, done, free_list, multishot })
     }
 
     fn complete(&mut self, completed: Cqe) {
-        let (slot, kind) = (completed.request.slot, completed.request.kind);
-        match kind {
+        match completed.request.kind {
             RequestKind::Waker if !completed.more => return self.arm_waker(),
             RequestKind::Waker | RequestKind::CancelAll => return,
             RequestKind::File => return self.end_file(completed),
             _ => {}
         }
-        let state = self.table.at(slot);
-        state.count(completed);
-        let socket = state.socket(slot);
-        match kind {
-            RequestKind::Accept => {
-                self.with(socket, |state, cx| state.on_accept(socket, completed, cx));
-            }
-            RequestKind::Connect => {
-                self.with(socket, |state, cx| state.on_connect(completed, cx));
-            }
-            RequestKind::Receive => {
-                let mut starved = false;
-                self.with(socket, |state, cx| {
-                    starved = state.on_receive(socket, completed, cx);
-                });
-                if starved {
-                    self.starved.push_back(socket);
-                }
-            }
-            RequestKind::Send => {
-                self.with(socket, |state, cx| state.on_send(socket, completed, cx));
-            }
-            RequestKind::CancelInput | RequestKind::CancelSend => {
-                self.with(socket, |state, cx| state.on_cancel(socket, completed, cx.ring));
-            }
-            RequestKind::Close
-            | RequestKind::Waker
-            | RequestKind::CancelAll
-            | RequestKind::File => {}
+        let socket = self.table.at(completed.request.slot).count(completed);
+        if self.with(socket, |state, cx| state.complete(completed, cx)) {
+            self.starved.push_back(socket);
         }
         if !completed.more {
-            self.with(socket, |state, cx| state.close_when_free(socket, cx.ring));
-            self.end_close(slot);
+            self.end_close(socket.slot);
         }
     }
 
@@ -287,10 +249,7 @@ impl UringLane {
         for _ in 0..served {
             let Some(socket) = self.starved.pop_front() else { break };
             if self.table.find(socket).is_some() {
-                self.with(socket, |state, cx| {
-                    state.starved = false;
-                    state.arm_receive(socket, cx);
-                });
+                self.with(socket, SocketState::end_starving);
             }
         }
     }

@@ -71,7 +71,7 @@ fn needs_poll(received: Cqe) -> io::Result<()> {
 }
 
 fn next(ring: &mut Ring) -> io::Result<Cqe> {
-    ring.enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
+    ring.try_enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
     ring.next().ok_or_else(|| io::Error::other("a ring does not complete what it was given"))
 }
 

@@ -62,9 +62,9 @@ impl Request {
         Self { kind: RequestKind::File, slot, generation: 0 }
     }
 
-    /// Whether it was made for the socket that has the slot now.
-    pub(super) fn is_for(self, generation: u32) -> bool {
-        self.generation == generation & GENERATION_MASK
+    /// Whether it was made for this socket, which has the slot now.
+    pub(super) fn is_for(self, socket: Socket) -> bool {
+        self.generation == socket.generation & GENERATION_MASK
     }
 
     /// As the 64 bits that the kernel carries: slot, generation, kind.
@@ -90,7 +90,8 @@ mod tests {
             let socket = Socket { slot: 0x1234_5678, generation: 0xffab_cdef };
             let request = Request::new(kind, socket);
             assert_eq!(Request::from_bits(request.to_bits()), request);
-            assert!(request.is_for(socket.generation) && !request.is_for(socket.generation + 1));
+            let next = Socket { generation: socket.generation + 1, ..socket };
+            assert!(request.is_for(socket) && !request.is_for(next));
         }
         for request in [Request::of_lane(RequestKind::Waker), Request::of_file(0x1234_5678)] {
             assert_eq!(Request::from_bits(request.to_bits()), request);

@@ -29,7 +29,8 @@ const MAX_ABANDONED: Duration = Duration::from_secs(1);
 const SHORTAGE: Duration = Duration::from_millis(1);
 
 /// The reason why the calls on a ring that was probed and opened do not fail.
-pub(super) const WORKS: &str = "a ring that worked goes on to work";
+const WORKS: &str = "a ring that worked goes on to work";
+
 /// A ring with its buffers.
 pub(crate) struct Ring {
     /// Dropped by hand: after a drain, or never.
@@ -123,13 +124,18 @@ impl Ring {
     }
 
     /// Hands over everything that is queued, without waiting.
-    pub(super) fn submit(&mut self) -> io::Result<()> {
-        self.enter(Some(Duration::ZERO))
+    pub(super) fn submit(&mut self) {
+        self.enter(Some(Duration::ZERO));
     }
 
     /// Hands over what is queued and waits for a completion, for at most `limit`; without one for
     /// ever.
-    pub(super) fn enter(&mut self, mut limit: Option<Duration>) -> io::Result<()> {
+    pub(super) fn enter(&mut self, limit: Option<Duration>) {
+        self.try_enter(limit).expect(WORKS);
+    }
+
+    /// As [`enter`](Self::enter), for a ring that may not work.
+    pub(super) fn try_enter(&mut self, mut limit: Option<Duration>) -> io::Result<()> {
         while !self.move_waiting() {
             if !self.call(Some(Duration::ZERO))? {
                 // The kernel takes nothing now. What it has completed is to be seen to first.
@@ -160,12 +166,13 @@ impl Ring {
     /// kernel did not take what is queued.
     fn call(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         let queue = self.queues.io.submission();
-        let (queued, readiness) = (queue.len(), queue.taskrun() || queue.cq_overflow());
+        let queued = queue.len();
+        let readiness = queue.taskrun() || queue.cq_overflow();
         drop(queue);
         if queued == 0 && !readiness && limit == Some(Duration::ZERO) {
             return Ok(true);
         }
-        self.wait(u32::try_from(queued).expect("the queue is short"), limit)
+        self.wait(queued as u32, limit)
     }
 
     fn wait(&mut self, queued: u32, limit: Option<Duration>) -> io::Result<bool> {
@@ -215,7 +222,7 @@ impl Ring {
             let only_abandoned = self.in_flight <= abandoned + 1;
             let limit = if only_abandoned { MAX_ABANDONED } else { MAX_DRAIN };
             let left = limit.saturating_sub(begun.elapsed());
-            if left.is_zero() || self.enter(Some(left)).is_err() {
+            if left.is_zero() || self.try_enter(Some(left)).is_err() {
                 return false;
             }
         }

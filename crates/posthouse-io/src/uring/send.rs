@@ -23,12 +23,21 @@ pub(super) struct SendRequest {
     gather: Gather,
     /// True exactly when its cancellation has been requested.
     cancel_requested: bool,
-    /// What is being read of a file.
-    loading: Option<Vec<u8>>,
-    /// True exactly when a thread of the kernel has been asked to read it, which may wait.
-    waited_for: bool,
+    stage: Stage,
     header: libc::msghdr,
     segments: [libc::iovec; MAX_SEGMENTS],
+}
+
+/// What the kernel does for a send.
+enum Stage {
+    /// It sends from memory.
+    Sending,
+    /// It reads a part of a file into this memory, without waiting.
+    Loading(Vec<u8>),
+    /// The same is to be done by a thread of the kernel, which may wait: so it could not be done.
+    Waiting,
+    /// The thread does it.
+    LoadingByThread(Vec<u8>),
 }
 
 /// Boxes of sends that are over.
@@ -48,8 +57,7 @@ impl SendRequest {
             tag: Tag(0),
             gather: Gather::default(),
             cancel_requested: false,
-            loading: None,
-            waited_for: false,
+            stage: Stage::Sending,
             header,
             segments,
         })
@@ -70,9 +78,17 @@ impl SendRequest {
     pub(super) fn entry(&mut self, fd: Fd) -> squeue::Entry {
         if let Some((file, offset, bytes)) = self.gather.file_ahead() {
             let bytes = bytes.min(MAX_LOADED);
-            let memory = self.loading.insert(Vec::with_capacity(bytes));
-            let (file, bytes) = (Fd(file.descriptor().as_raw_fd()), bytes as u32);
-            return opcode::Read::new(file, memory.as_mut_ptr(), bytes).offset(offset).build();
+            let mut memory = Vec::with_capacity(bytes);
+            let file = Fd(file.descriptor().as_raw_fd());
+            let read = opcode::Read::new(file, memory.as_mut_ptr(), bytes as u32);
+            let entry = read.offset(offset).build();
+            return if matches!(self.stage, Stage::Waiting) {
+                self.stage = Stage::LoadingByThread(memory);
+                entry.flags(squeue::Flags::ASYNC)
+            } else {
+                self.stage = Stage::Loading(memory);
+                entry
+            };
         }
         self.point();
         // What follows is on its way: one packet can take the beginning of it, too.
@@ -102,16 +118,15 @@ impl SendRequest {
         header.msg_iovlen = used;
     }
 
-    /// Whether the request in flight reads.
-    pub(super) fn is_loading(&self) -> bool {
-        self.loading.is_some()
-    }
-
-    /// A read has ended: what comes next is memory, or, where the kernel did not do it without
-    /// waiting or was disturbed, the file again, for a thread of the kernel: then it is true.
+    /// Takes over what was read, if the request that has ended was a read; returns whether it was.
+    /// What comes next is memory then; or the file again, for a thread of the kernel, if the kernel
+    /// did not read it without waiting or was disturbed.
     pub(super) fn on_loaded(&mut self, result: Result<usize, Errno>) -> bool {
-        let mut memory = self.loading.take().expect("a read");
-        let waited_for = std::mem::take(&mut self.waited_for);
+        let (mut memory, by_thread) = match std::mem::replace(&mut self.stage, Stage::Sending) {
+            Stage::Sending | Stage::Waiting => return false,
+            Stage::Loading(memory) => (memory, false),
+            Stage::LoadingByThread(memory) => (memory, true),
+        };
         match result {
             Ok(0) => self.gather.pad_file(FileFault::Short),
             Ok(bytes) => {
@@ -120,13 +135,12 @@ impl SendRequest {
                 unsafe { memory.set_len(bytes) };
                 self.gather.load(memory);
             }
-            Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) if !waited_for => {
-                self.waited_for = true;
-                return true;
+            Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) if !by_thread => {
+                self.stage = Stage::Waiting;
             }
             Err(errno) => self.gather.pad_file(FileFault::Failed(errno.into())),
         }
-        false
+        true
     }
 }
 
@@ -137,7 +151,7 @@ impl FreeList {
         sending.tag = tag;
         sending.gather = gather;
         sending.cancel_requested = false;
-        (sending.loading, sending.waited_for) = (None, false);
+        sending.stage = Stage::Sending;
         sending
     }
 

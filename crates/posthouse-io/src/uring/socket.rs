@@ -16,66 +16,58 @@ use crate::error::{Error, Failure};
 use crate::gather::Gather;
 use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
-use crate::native::receives::{Receive, Receives};
-use crate::native::slot_table::Slot;
-use crate::op::{Cancel, Completion, Outcome, ReceiveMode};
+use crate::native::receives::Receive;
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
+use crate::op::{Cancel, Completion, Op, Outcome, ReceiveMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
 
 /// A slot of the table of sockets.
+pub(super) type SocketState = SocketCore<UringParts>;
+
+/// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about one socket, and the state must stay small"
-)]
-pub(super) struct SocketState {
-    /// None: a socket that has not begun to connect, one that is being closed, or a vacant slot.
-    fd: Option<OwnedFd>,
-    generation: u32,
-    input: Input,
-    /// The send in flight, with the memory that it uses.
-    sending: Option<Box<SendRequest>>,
-    /// What ended the connection. The system tells it to one call only, be it a send or a receive,
-    /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
-    error: Option<Error>,
+pub(super) struct UringParts {
     /// Requests in flight that name this socket, cancels included.
     requests: u16,
-    /// True exactly when the slot is taken.
-    live: bool,
-    /// True exactly when the socket has a connection, or had one.
-    connected: bool,
-    /// True exactly while the kernel has a request that serves `input`.
-    armed: bool,
-    /// True exactly when the cancellation of that request has been requested.
-    cancel_requested: bool,
-    /// True exactly when this side has ended its stream.
-    write_shutdown: bool,
-    /// True exactly when the socket is queued to wait for buffers.
-    pub(super) starved: bool,
+    /// The request that serves `input`.
+    serving: Serving,
 }
 
 const _: () = assert!(size_of::<SocketState>() <= 48, "the I/O state of an idle connection");
 
-/// What waits for something to come from the socket. These exclude each other.
-#[derive(Debug, Default)]
-enum Input {
+/// The state of the request that serves the input of a socket: at most one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Serving {
+    /// The kernel has none.
     #[default]
     Nothing,
-    Connect(Box<Connect>),
-    Accept(Tag),
+    /// The kernel has one.
+    Armed,
+    /// The kernel has one, whose cancellation has been requested.
+    Cancelling,
+    /// The kernel has none: it was out of buffers, and the socket is queued to wait for some.
+    Starved,
+}
+
+impl SocketParts for UringParts {
+    type Connect = Box<Connect>;
+    type Accept = Tag;
     /// The kernel serves the first.
-    Receives(Receives<()>),
-    Close(Tag),
+    type Receive = ();
+    /// The send in flight, with the memory that it uses.
+    type Send = Box<SendRequest>;
 }
 
 #[derive(Debug)]
-struct Connect {
+pub(super) struct Connect {
     tag: Tag,
     address: SocketAddrAny,
 }
 
 /// The parts of the lane that a call on a socket uses.
 pub(super) struct LaneCx<'a> {
+    pub(super) socket: Socket,
     pub(super) ring: &'a mut Ring,
     pub(super) done: &'a mut CompletionQueue,
     pub(super) free_list: &'a mut FreeList,
@@ -83,45 +75,19 @@ pub(super) struct LaneCx<'a> {
     pub(super) multishot: bool,
 }
 
-impl Slot for SocketState {
-    fn occupy(&mut self, slot: u32) -> Socket {
-        assert!(!self.live, "a slot taken twice");
-        *self = Self { generation: self.generation, live: true, ..Self::default() };
-        Socket { slot, generation: self.generation }
-    }
-
-    fn is(&self, socket: Socket) -> bool {
-        self.live && self.generation == socket.generation
-    }
-}
-
-/// The handle, and the requests that name it.
+/// The requests that name a socket.
 impl SocketState {
-    pub(super) fn adopt(&mut self, fd: OwnedFd) {
-        self.fd = Some(fd);
-        self.connected = true;
-    }
-
-    pub(super) fn local_address(&self) -> Option<Address> {
-        self.fd.as_ref().and_then(sys::local_address)
-    }
-
-    /// The socket that has the slot now.
-    pub(super) fn socket(&self, slot: u32) -> Socket {
-        Socket { slot, generation: self.generation }
-    }
-
-    /// A completion has come: counts it, and checks that it is this socket's.
-    pub(super) fn count(&mut self, completed: Cqe) {
-        assert!(
-            self.live && completed.request.is_for(self.generation),
-            "a completion for a socket that is gone"
-        );
-        self.requests -= u16::from(!completed.more);
+    /// Counts a completion, and checks that it is this socket's; returns the socket.
+    pub(super) fn count(&mut self, completed: Cqe) -> Socket {
+        let socket = self.socket(completed.request.slot);
+        let alive = !matches!(self.link, Link::Vacant) && completed.request.is_for(socket);
+        assert!(alive, "a completion for a socket that is gone");
+        self.own.requests -= u16::from(!completed.more);
+        socket
     }
 
     fn raw(&self) -> Fd {
-        Fd(self.fd.as_ref().expect("a socket in use has a handle").as_raw_fd())
+        Fd(self.handle().as_raw_fd())
     }
 
     /// Queues a request that names this socket.
@@ -130,68 +96,55 @@ impl SocketState {
     ///
     /// The memory that `entry` names must stay until its last completion. (The handle does: it is
     /// closed when no request names it.)
-    unsafe fn push(
-        &mut self,
-        socket: Socket,
-        kind: RequestKind,
-        entry: squeue::Entry,
-        ring: &mut Ring,
-    ) {
-        self.requests += 1;
+    unsafe fn push(&mut self, kind: RequestKind, entry: squeue::Entry, cx: &mut LaneCx<'_>) {
+        self.own.requests += 1;
         // SAFETY: the memory by this function's own contract, the handle by its note.
-        unsafe { ring.push(Request::new(kind, socket), entry) };
+        unsafe { cx.ring.push(Request::new(kind, cx.socket), entry) };
     }
 
     /// Requests the cancellation of whatever the kernel has in flight for this socket.
-    fn cancel_all(&mut self, socket: Socket, ring: &mut Ring) {
-        if self.armed && !self.cancel_requested {
-            self.cancel_input(socket, ring);
+    fn cancel_all(&mut self, cx: &mut LaneCx<'_>) {
+        if self.own.serving == Serving::Armed {
+            self.cancel_input(cx);
         }
-        if self.sending.as_mut().is_some_and(|sending| sending.request_cancel()) {
-            self.push_cancel(socket, RequestKind::Send, RequestKind::CancelSend, ring);
+        if self.output.as_mut().is_some_and(|sending| sending.request_cancel()) {
+            self.push_cancel(RequestKind::Send, RequestKind::CancelSend, cx);
         }
     }
 
     /// Requests the cancellation of the request that serves `input`.
-    fn cancel_input(&mut self, socket: Socket, ring: &mut Ring) {
-        self.cancel_requested = true;
+    fn cancel_input(&mut self, cx: &mut LaneCx<'_>) {
+        self.own.serving = Serving::Cancelling;
         let which = match self.input {
             Input::Accept(_) => RequestKind::Accept,
             Input::Connect(_) => RequestKind::Connect,
             _ => RequestKind::Receive,
         };
-        self.push_cancel(socket, which, RequestKind::CancelInput, ring);
+        self.push_cancel(which, RequestKind::CancelInput, cx);
     }
 
     /// Requests the cancellation of a request. It is named by its own number, which the kernel
     /// looks up; for all of a descriptor it would go through every request of the ring (measured:
     /// with 9,000 of them, 270 µs for each cancel).
-    fn push_cancel(
-        &mut self,
-        socket: Socket,
-        which: RequestKind,
-        cancel: RequestKind,
-        ring: &mut Ring,
-    ) {
-        let entry = opcode::AsyncCancel::new(Request::new(which, socket).to_bits()).build();
+    fn push_cancel(&mut self, which: RequestKind, cancel: RequestKind, cx: &mut LaneCx<'_>) {
+        let entry = opcode::AsyncCancel::new(Request::new(which, cx.socket).to_bits()).build();
         // SAFETY: a cancel names no memory.
-        unsafe { self.push(socket, cancel, entry, ring) };
+        unsafe { self.push(cancel, entry, cx) };
     }
 
-    /// What a cancel came to. The kernel does not find a request that is about to be tried again:
-    /// while it has not ended, it is looked for again.
-    pub(super) fn on_cancel(&mut self, socket: Socket, completed: Cqe, ring: &mut Ring) {
+    /// Handles the end of a cancel. The kernel does not find a request that is about to be tried
+    /// again: while it has not ended, it is looked for again.
+    fn on_cancel(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) {
         if !matches!(completed.result, Err(Errno::NOENT | Errno::ALREADY)) {
             return;
         }
+        let sending = self.output.as_ref();
         match completed.request.kind {
-            RequestKind::CancelInput if self.armed && self.cancel_requested => {
-                self.cancel_input(socket, ring);
+            RequestKind::CancelInput if self.own.serving == Serving::Cancelling => {
+                self.cancel_input(cx);
             }
-            RequestKind::CancelSend
-                if self.sending.as_ref().is_some_and(|it| it.is_cancel_requested()) =>
-            {
-                self.push_cancel(socket, RequestKind::Send, RequestKind::CancelSend, ring);
+            RequestKind::CancelSend if sending.is_some_and(|it| it.is_cancel_requested()) => {
+                self.push_cancel(RequestKind::Send, RequestKind::CancelSend, cx);
             }
             _ => {}
         }
@@ -200,131 +153,95 @@ impl SocketState {
 
 /// Operations, and what ends them early.
 impl SocketState {
-    pub(super) fn start_accept(&mut self, socket: Socket, tag: Tag, cx: &mut LaneCx<'_>) {
-        assert!(matches!(self.input, Input::Nothing), "one accept at a time");
-        self.input = Input::Accept(tag);
-        self.arm_accept(socket, cx);
+    /// Starts an operation on this socket.
+    pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
+        let started = match op {
+            Op::Accept(_) => self.start_accept(tag, cx),
+            Op::Connect(_, address) => self.start_connect(tag, address, cx),
+            Op::Receive(_, mode) => self.start_receive(tag, mode, cx),
+            Op::Send(_, gather) => self.start_send(tag, gather, cx),
+            Op::Close(_) => {
+                self.start_close(tag);
+                self.close_when_free(cx);
+                Ok(())
+            }
+            Op::Resolve(_) | Op::File(_) => unreachable!("done by the lane, not by the socket"),
+        };
+        if let Err(error) = started {
+            cx.done.fail(tag, error);
+        }
     }
 
-    pub(super) fn start_connect(
-        &mut self,
-        socket: Socket,
-        tag: Tag,
-        address: Address,
-        cx: &mut LaneCx<'_>,
-    ) {
-        assert!(self.fd.is_none(), "a socket connects once");
-        if let Some(error) = self.error {
-            return cx.done.fail(tag, error);
-        }
+    fn start_accept(&mut self, tag: Tag, cx: &mut LaneCx<'_>) -> Started {
+        self.check_accept()?;
+        self.input = Input::Accept(tag);
+        self.arm_accept(cx);
+        Ok(())
+    }
+
+    fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) -> Started {
+        self.check_connect()?;
         let address = address.socket_addr();
-        match sys::connecting_socket(&address, sys::BLOCKING) {
-            Ok(fd) => self.fd = Some(fd),
-            Err(errno) => return cx.done.fail(tag, sys::error(errno)),
-        }
+        let fd = sys::connecting_socket(&address, sys::BLOCKING)?;
+        self.link = Link::Open(Stage::Unconnected, fd);
         let connect = Box::new(Connect { tag, address: address.into() });
-        let (start, len) = (connect.address.as_ptr().cast(), connect.address.addr_len());
+        let start = connect.address.as_ptr().cast();
+        let len = connect.address.addr_len();
         self.input = Input::Connect(connect);
-        self.armed = true;
+        self.own.serving = Serving::Armed;
         let entry = opcode::Connect::new(self.raw(), start, len).build();
         // SAFETY: the address is in a box that the socket's state keeps until the completion.
-        unsafe { self.push(socket, RequestKind::Connect, entry, cx.ring) };
+        unsafe { self.push(RequestKind::Connect, entry, cx) };
+        Ok(())
     }
 
-    pub(super) fn start_receive(
-        &mut self,
-        socket: Socket,
-        tag: Tag,
-        mode: ReceiveMode,
-        cx: &mut LaneCx<'_>,
-    ) {
-        if !self.connected {
-            return cx.done.fail(tag, sys::error(Errno::NOTCONN));
+    fn start_receive(&mut self, tag: Tag, mode: ReceiveMode, cx: &mut LaneCx<'_>) -> Started {
+        if !self.is_connected() {
+            return Err(sys::not_connected());
         }
-        let before = match std::mem::take(&mut self.input) {
-            Input::Nothing => None,
-            Input::Receives(all) => Some(all),
-            _ => panic!("a listener has no receives"),
-        };
-        self.input = Input::Receives(Receives::push(before, Receive::new(tag, mode, ())));
-        self.arm_receive(socket, cx);
+        self.push_receive(Receive::new(tag, mode, ()));
+        self.arm_receive(cx);
+        Ok(())
     }
 
-    pub(super) fn start_send(
-        &mut self,
-        socket: Socket,
-        tag: Tag,
-        gather: Gather,
-        cx: &mut LaneCx<'_>,
-    ) {
-        assert!(!gather.is_empty(), "a send without bytes");
-        assert!(self.sending.is_none(), "one send at a time on a socket");
-        if let Some(error) = self.error {
-            return cx.done.fail(tag, error);
-        }
-        if !self.connected {
-            return cx.done.fail(tag, sys::error(Errno::NOTCONN));
-        }
-        self.sending = Some(cx.free_list.take(tag, gather));
-        self.send_on(socket, false, cx.ring);
+    fn start_send(&mut self, tag: Tag, gather: Gather, cx: &mut LaneCx<'_>) -> Started {
+        self.check_send(&gather)?;
+        let sending = cx.free_list.take(tag, gather);
+        self.send_on(sending, cx);
+        Ok(())
     }
 
-    /// Has the kernel do what comes next for the send; `waiting`: by a thread that may wait.
-    fn send_on(&mut self, socket: Socket, waiting: bool, ring: &mut Ring) {
-        let fd = self.raw();
-        let sending = self.sending.as_mut().expect("a send that goes on");
-        let mut entry = sending.entry(fd);
-        if waiting {
-            entry = entry.flags(squeue::Flags::ASYNC);
-        }
+    /// Has the kernel do what comes next for the send, and keeps the send until that has ended.
+    fn send_on(&mut self, mut sending: Box<SendRequest>, cx: &mut LaneCx<'_>) {
+        let entry = sending.entry(self.raw());
+        self.output = Some(sending);
         // SAFETY: what the entry names is in the box, or owned by what is in it; the state keeps
         // the box until the completion and changes nothing in it.
-        unsafe { self.push(socket, RequestKind::Send, entry, ring) };
-    }
-
-    /// Closes the handle, once no request names it any more.
-    pub(super) fn start_close(&mut self, socket: Socket, tag: Tag, cx: &mut LaneCx<'_>) {
-        assert!(
-            matches!(self.input, Input::Nothing) && self.sending.is_none(),
-            "a socket closed with operations in flight: cancel, await, then close"
-        );
-        self.input = Input::Close(tag);
-        self.close_when_free(socket, cx.ring);
+        unsafe { self.push(RequestKind::Send, entry, cx) };
     }
 
     /// Closes the handle of a socket that is to be closed and that nothing names any more.
-    pub(super) fn close_when_free(&mut self, socket: Socket, ring: &mut Ring) {
-        if self.requests == 0
-            && matches!(self.input, Input::Close(_))
-            && let Some(fd) = self.fd.take()
+    fn close_when_free(&mut self, cx: &mut LaneCx<'_>) {
+        if self.own.requests == 0
+            && let Some(fd) = self.take_closing()
         {
             let entry = opcode::Close::new(Fd(fd.into_raw_fd())).build();
             // SAFETY: it names no memory, and the handle is the request's own from here on.
-            unsafe { self.push(socket, RequestKind::Close, entry, ring) };
+            unsafe { self.push(RequestKind::Close, entry, cx) };
         }
     }
 
-    /// The terminal completion of a close, where the handle is closed; then the slot is vacant.
+    /// The terminal completion of a close, if the handle is closed; then the slot is vacant.
     pub(super) fn closed(&mut self) -> Option<Tag> {
-        let Input::Close(tag) = self.input else { return None };
-        if self.requests > 0 || self.fd.is_some() {
-            return None;
-        }
-        self.input = Input::Nothing;
-        self.live = false;
-        self.generation = self.generation.wrapping_add(1);
-        Some(tag)
+        if self.own.requests == 0 { self.end_close() } else { None }
     }
 
-    pub(super) fn cancel(&mut self, socket: Socket, what: Cancel, cx: &mut LaneCx<'_>) {
-        for receive in self.receives() {
-            receive.cancelled = true;
-        }
-        let receiving = matches!(self.input, Input::Receives(_));
+    pub(super) fn cancel(&mut self, what: Cancel, cx: &mut LaneCx<'_>) {
+        self.receives().for_each(|receive| receive.cancelled = true);
         match what {
-            Cancel::Everything => self.cancel_all(socket, cx.ring),
-            Cancel::Receives if self.armed && receiving && !self.cancel_requested => {
-                self.cancel_input(socket, cx.ring);
+            Cancel::Everything => self.cancel_all(cx),
+            Cancel::Receives if self.is_receiving() && self.own.serving == Serving::Armed => {
+                self.cancel_input(cx);
             }
             Cancel::Receives => {}
         }
@@ -332,112 +249,111 @@ impl SocketState {
     }
 
     pub(super) fn shutdown(&mut self, ring: &mut Ring) {
-        self.write_shutdown = true;
-        if self.sending.is_some() {
+        self.set_half_closed();
+        if self.output.is_some() {
             // What is queued goes out before the end.
-            ring.submit().expect(super::ring::WORKS);
+            ring.submit();
         }
-        if let Some(fd) = &self.fd {
+        if let Some(fd) = self.link.handle() {
             sys::shutdown_write(fd);
         }
     }
 
-    pub(super) fn reset(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
+    pub(super) fn reset(&mut self, cx: &mut LaneCx<'_>) {
         let error = *self.error.insert(sys::error(Errno::CONNRESET));
-        let Some(fd) = &self.fd else { return };
+        let Some(fd) = self.link.handle() else { return };
         sys::reset(fd);
-        self.cancel_all(socket, cx.ring);
-        if !self.armed {
-            self.end_all(Outcome::Failed, error, cx.done);
+        self.cancel_all(cx);
+        if !self.is_served() {
+            self.end_receives(|| Outcome::Failed(error), cx.done);
         }
     }
 }
 
-/// Requests of the kernel, as the operations need them.
+/// The request that serves the input.
 impl SocketState {
-    fn arm_accept(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
-        self.armed = true;
-        self.cancel_requested = false;
-        let entry = opcode::AcceptMulti::new(self.raw()).flags(libc::SOCK_CLOEXEC).build();
-        // SAFETY: it names no memory.
-        unsafe { self.push(socket, RequestKind::Accept, entry, cx.ring) };
+    /// Returns whether the kernel has that request.
+    fn is_served(&self) -> bool {
+        matches!(self.own.serving, Serving::Armed | Serving::Cancelling)
     }
 
-    /// Has the kernel serve the first receive, where it does not serve one already.
-    pub(super) fn arm_receive(&mut self, socket: Socket, cx: &mut LaneCx<'_>) {
-        if self.armed || self.starved {
+    /// Notes a completion of that request. Returns whether its cancellation had been requested if
+    /// this is the last one, and `None` if the request goes on.
+    fn end_serving(&mut self, completed: Cqe) -> Option<bool> {
+        if completed.more {
+            return None;
+        }
+        Some(std::mem::take(&mut self.own.serving) == Serving::Cancelling)
+    }
+
+    fn arm_accept(&mut self, cx: &mut LaneCx<'_>) {
+        self.own.serving = Serving::Armed;
+        let entry = opcode::AcceptMulti::new(self.raw()).flags(libc::SOCK_CLOEXEC).build();
+        // SAFETY: it names no memory.
+        unsafe { self.push(RequestKind::Accept, entry, cx) };
+    }
+
+    /// Has a socket that waited for buffers receive again: there are some.
+    pub(super) fn end_starving(&mut self, cx: &mut LaneCx<'_>) {
+        self.own.serving = Serving::Nothing;
+        self.arm_receive(cx);
+    }
+
+    /// Has the kernel serve the first receive, if it does not serve one already.
+    fn arm_receive(&mut self, cx: &mut LaneCx<'_>) {
+        if self.own.serving != Serving::Nothing {
             return;
         }
-        let Some(first) = self.receives().next().copied() else { return };
-        self.armed = true;
-        self.cancel_requested = false;
+        let Some(first) = self.receive(0) else { return };
         let entry = match first.mode {
             ReceiveMode::Stream if cx.multishot => {
                 opcode::RecvMulti::new(self.raw(), GROUP).build()
             }
             ReceiveMode::Stream | ReceiveMode::Once => {
-                let (anywhere, all) = (std::ptr::null_mut(), 0);
+                let anywhere = std::ptr::null_mut();
+                let all = 0;
                 let entry = opcode::Recv::new(self.raw(), anywhere, all).buf_group(GROUP).build();
                 entry.flags(squeue::Flags::BUFFER_SELECT)
             }
         };
+        self.own.serving = Serving::Armed;
         // SAFETY: the memory is the buffer group's, and stays until a completion names it.
-        unsafe { self.push(socket, RequestKind::Receive, entry, cx.ring) };
-    }
-
-    /// The receives, the first first.
-    fn receives(&mut self) -> impl Iterator<Item = &mut Receive<()>> {
-        let all = match &mut self.input {
-            Input::Receives(all) => Some(all.iter_mut()),
-            _ => None,
-        };
-        all.into_iter().flatten()
-    }
-
-    fn end_first_receive(&mut self, outcome: Outcome, done: &mut CompletionQueue) {
-        let Input::Receives(all) = std::mem::take(&mut self.input) else {
-            unreachable!("no receive")
-        };
-        let (first, rest) = all.remove(0);
-        self.input = rest.map_or(Input::Nothing, Input::Receives);
-        done.end(first.tag, outcome);
+        unsafe { self.push(RequestKind::Receive, entry, cx) };
     }
 
     /// Ends the cancelled ones that the kernel does not serve.
     fn end_cancelled(&mut self, done: &mut CompletionQueue) {
-        if !self.armed {
-            while self.receives().next().is_some_and(|first| first.cancelled) {
-                let error = Error::new(Failure::Cancelled);
-                self.end_first_receive(Outcome::Failed(error), done);
-            }
+        while !self.is_served() && self.receive(0).is_some_and(|first| first.cancelled) {
+            self.end_receive(0, Outcome::Failed(Error::new(Failure::Cancelled)), done);
         }
-    }
-
-    /// Ends all receives in the same way.
-    fn end_all<T: Copy>(
-        &mut self,
-        outcome: fn(T) -> Outcome,
-        value: T,
-        done: &mut CompletionQueue,
-    ) {
-        while self.receives().next().is_some() {
-            self.end_first_receive(outcome(value), done);
-        }
-    }
-
-    /// Keeps an error that ends the connection.
-    fn set_error(&mut self, error: Error) -> Error {
-        if !error.is_transient() && error.failure != Failure::NotConnected {
-            self.error = Some(error);
-        }
-        error
     }
 }
 
-/// What requests came to.
+/// The ends of requests.
 impl SocketState {
-    pub(super) fn on_accept(&mut self, socket: Socket, completed: Cqe, cx: &mut LaneCx<'_>) {
-        self.armed = completed.more;
+    /// Handles a completion of a request of this socket. Returns whether the socket waits for
+    /// buffers from now on.
+    pub(super) fn complete(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) -> bool {
+        let mut starves = false;
+        match completed.request.kind {
+            RequestKind::Accept => self.on_accept(completed, cx),
+            RequestKind::Connect => self.on_connect(completed, cx),
+            RequestKind::Receive => starves = self.on_receive(completed, cx),
+            RequestKind::Send => self.on_send(completed, cx),
+            RequestKind::CancelInput | RequestKind::CancelSend => self.on_cancel(completed, cx),
+            RequestKind::Close => {}
+            RequestKind::Waker | RequestKind::CancelAll | RequestKind::File => {
+                unreachable!("a request for no socket")
+            }
+        }
+        if !completed.more {
+            self.close_when_free(cx);
+        }
+        starves
+    }
+
+    fn on_accept(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) {
+        let cancelled = self.end_serving(completed);
         let Input::Accept(tag) = self.input else {
             unreachable!("the kernel accepts where an accept waits")
         };
@@ -449,11 +365,9 @@ impl SocketState {
                 cx.done.put(Completion { tag, more: true, outcome });
             }
         }
-        if self.armed {
-            return;
-        }
+        let Some(cancelled) = cancelled else { return };
         match completed.result {
-            _ if self.cancel_requested => {
+            _ if cancelled => {
                 self.input = Input::Nothing;
                 cx.done.fail(tag, Error::new(Failure::Cancelled));
             }
@@ -461,125 +375,94 @@ impl SocketState {
                 self.input = Input::Nothing;
                 cx.done.fail(tag, failure(errno));
             }
-            _ => self.arm_accept(socket, cx),
+            _ => self.arm_accept(cx),
         }
     }
 
-    pub(super) fn on_connect(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) {
-        self.armed = false;
+    fn on_connect(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) {
+        self.own.serving = Serving::Nothing;
         let Input::Connect(connect) = std::mem::take(&mut self.input) else {
             unreachable!("the kernel connects where a connect waits")
         };
         let error = match (completed.result, self.error) {
             (Ok(_), None) => {
-                self.connected = true;
+                self.link.set_stage(Stage::Connected);
                 return cx.done.end(connect.tag, Outcome::Connected);
             }
             (result, Some(error)) => {
                 // Reset while it connected.
-                if let (Ok(_), Some(fd)) = (result, &self.fd) {
+                if let (Ok(_), Some(fd)) = (result, self.link.handle()) {
                     sys::reset(fd);
                 }
                 error
             }
             (Err(errno), None) => failure(errno),
         };
-        self.error.get_or_insert(sys::error(Errno::NOTCONN));
+        self.error.get_or_insert(sys::not_connected());
         cx.done.fail(connect.tag, error);
     }
 
     /// Returns whether the socket waits for buffers.
-    pub(super) fn on_receive(
-        &mut self,
-        socket: Socket,
-        completed: Cqe,
-        cx: &mut LaneCx<'_>,
-    ) -> bool {
-        self.armed = completed.more;
+    fn on_receive(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) -> bool {
+        let ended = self.end_serving(completed).is_some();
         let (group, pool) = cx.ring.buffers();
         let filled = completed.result.unwrap_or(0);
         let memory = completed.buffer.map(|number| group.take(number, filled));
-        let mut out_of_buffers = false;
-        match (completed.result, memory) {
-            (Ok(filled @ 1..), Some(memory)) => {
-                let outcome = Outcome::Received(pool.lend(memory, filled));
-                self.give_to_first_receive(outcome, cx.done);
+        match (filled, memory) {
+            (1.., Some(memory)) => {
+                assert!(self.is_receiving(), "the kernel receives where a receive waits");
+                self.give(0, Outcome::Received(pool.lend(memory, filled)), cx.done);
             }
-            (result, memory) => {
+            (_, memory) => {
                 if let Some(memory) = memory {
                     pool.give_back_memory(memory);
                 }
-                out_of_buffers = self.on_receive_without_data(result, cx.done);
+                self.on_receive_without_data(completed.result, cx.done);
             }
         }
-        if !self.armed {
-            self.end_cancelled(cx.done);
-            if out_of_buffers && self.receives().next().is_some() {
-                self.starved = true;
-                return true;
-            }
-            self.arm_receive(socket, cx);
+        if !ended {
+            return false;
         }
+        self.end_cancelled(cx.done);
+        if completed.result == Err(Errno::NOBUFS) && self.is_receiving() {
+            self.own.serving = Serving::Starved;
+            return true;
+        }
+        self.arm_receive(cx);
         false
     }
 
-    /// Returns whether that was for want of a buffer.
     fn on_receive_without_data(
         &mut self,
         result: Result<usize, Errno>,
         done: &mut CompletionQueue,
-    ) -> bool {
+    ) {
         match (result, self.error) {
-            (Err(Errno::NOBUFS), _) => return true,
-            (_, Some(error)) => self.end_all(Outcome::Failed, error, done),
             // It is asked again, as far as anybody still wants to know.
-            (Err(Errno::INTR | Errno::AGAIN | Errno::CANCELED), None) => {}
-            (Ok(_), None) => self.end_all(|()| Outcome::Ended, (), done),
-            (Err(errno), None) => {
-                let error = self.set_error(sys::error(errno));
-                self.end_all(Outcome::Failed, error, done);
+            (Err(Errno::NOBUFS), _) | (Err(Errno::INTR | Errno::AGAIN | Errno::CANCELED), None) => {
             }
-        }
-        false
-    }
-
-    /// Data for the first receive; a stream goes on.
-    fn give_to_first_receive(&mut self, outcome: Outcome, done: &mut CompletionQueue) {
-        let first = *self.receives().next().expect("the kernel receives where a receive waits");
-        match first.mode {
-            ReceiveMode::Stream => done.put(Completion { tag: first.tag, more: true, outcome }),
-            ReceiveMode::Once => self.end_first_receive(outcome, done),
+            (result, _) => self.end_stream(result.map(drop).map_err(sys::error), done),
         }
     }
 
-    pub(super) fn on_send(&mut self, socket: Socket, completed: Cqe, cx: &mut LaneCx<'_>) {
-        let mut sending = self.sending.take().expect("the kernel sends what a send gave it");
-        if sending.is_loading() {
-            let again = sending.on_loaded(completed.result);
+    fn on_send(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) {
+        let Some(mut sending) = self.output.take() else {
+            unreachable!("the kernel sends what a send gave it")
+        };
+        if sending.on_loaded(completed.result) {
             if !sending.is_cancel_requested() {
-                self.sending = Some(sending);
-                return self.send_on(socket, again, cx.ring);
+                return self.send_on(sending, cx);
             }
             let error = self.error.unwrap_or(Error::new(Failure::Cancelled));
             return cx.done.fail(cx.free_list.keep(sending).0, error);
         }
         let (tag, gather) = cx.free_list.keep(sending);
         match (completed.result, self.error) {
-            (Ok(bytes), _) => cx.done.end(tag, Outcome::Sent { bytes, gather }),
-            (Err(_), Some(error)) => cx.done.fail(tag, error),
             (Err(Errno::INTR | Errno::AGAIN), None) => {
                 cx.done.end(tag, Outcome::Sent { bytes: 0, gather });
             }
-            (Err(errno), None) if failure(errno).is_transient() => {
-                cx.done.end(tag, Outcome::Sent { bytes: 0, gather });
-            }
-            // The peer's reset came after its end.
-            (Err(Errno::PIPE), None) if !self.write_shutdown => {
-                let error = Error { failure: Failure::Reset, ..sys::error(Errno::PIPE) };
-                cx.done.fail(tag, self.set_error(error));
-            }
             (Err(Errno::CANCELED), None) => cx.done.fail(tag, failure(Errno::CANCELED)),
-            (Err(errno), None) => cx.done.fail(tag, self.set_error(sys::error(errno))),
+            (result, _) => self.end_send(tag, gather, result.map_err(sys::error), cx.done),
         }
     }
 }
@@ -589,7 +472,7 @@ pub(super) fn accepted(completed: Cqe) -> Option<OwnedFd> {
     if completed.request.kind != RequestKind::Accept {
         return None;
     }
-    let descriptor = i32::try_from(completed.result.ok()?).expect("the kernel counts in i32");
+    let descriptor = i32::try_from(completed.result.ok()?).ok()?;
     // SAFETY: the kernel has just made the descriptor for this process, and tells it once.
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

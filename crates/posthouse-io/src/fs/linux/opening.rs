@@ -32,7 +32,8 @@ impl DirHandle {
         wait_again(&file)?;
         // Only advice: it is right without.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-        let (metadata, version) = (metadata_of(&stat), version_of(&stat));
+        let metadata = metadata_of(&stat);
+        let version = version_of(&stat);
         Ok(FileOutcome::Opened { file: File::new(file), metadata, version })
     }
 }

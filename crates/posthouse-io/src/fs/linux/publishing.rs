@@ -125,10 +125,7 @@ fn finish(file: &OwnedFd, publication: &Publication<'_>) -> Result<(), Error> {
     };
     let accessed = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     futimens(file, &Timestamps { last_access: accessed, last_modification: modified })?;
-    let all = match publication.executable {
-        true => 0o777,
-        false => 0o666,
-    };
+    let all = if publication.executable { 0o777 } else { 0o666 };
     fchmod(file, Mode::from_raw_mode(all & !umask()))?;
     sync(file)
 }

@@ -81,7 +81,8 @@ fn open_with(
         Attributes: attributes,
         ..OBJECT_ATTRIBUTES::default()
     };
-    let (mut handle, mut block) = (null_mut(), IO_STATUS_BLOCK::default());
+    let mut handle = null_mut();
+    let mut block = IO_STATUS_BLOCK::default();
     // SAFETY: the directory is open, and every pointer leads to a value of this function or to the
     // name, all of which outlive the call, which only reads the name.
     let status = unsafe {
@@ -132,7 +133,8 @@ unsafe impl FileInfo for fs::FILE_ID_INFO {
 
 /// Asks for something of an open file.
 pub(super) fn ask<T: FileInfo>(file: &OwnedHandle) -> Result<T, Status> {
-    let (mut told, mut block) = (T::default(), IO_STATUS_BLOCK::default());
+    let mut told = T::default();
+    let mut block = IO_STATUS_BLOCK::default();
     // SAFETY: the handle is open, and both pointers lead to values of this function. The structure
     // is the one of its class (`Told`), and so long. The call waits for its end, whatever the
     // handle was opened for.

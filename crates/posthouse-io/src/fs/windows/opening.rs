@@ -51,9 +51,10 @@ pub(in crate::fs) fn open_root(path: &Path) -> io::Result<OwnedHandle> {
     let mut options = std::fs::OpenOptions::new();
     options.access_mode(TO_WALK).share_mode(SHARED).custom_flags(fs::FILE_FLAG_BACKUP_SEMANTICS);
     let root = options.open(path)?;
-    match root.metadata()?.is_dir() {
-        true => Ok(root.into()),
-        false => Err(io::ErrorKind::NotADirectory.into()),
+    if root.metadata()?.is_dir() {
+        Ok(root.into())
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
     }
 }
 
@@ -65,7 +66,8 @@ impl DirHandle {
             return Err(not_a_file());
         }
         let version = version(&file);
-        let (file, metadata) = (File::new(Opened::from(file)), found.metadata);
+        let file = File::new(Opened::from(file));
+        let metadata = found.metadata;
         Ok(FileOutcome::Opened { file, metadata, version })
     }
 

@@ -125,10 +125,7 @@ fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle,
         // The second: also a file that was made read-only, and so nothing that one of us holds; or
         // one that a filter or new access rights keep us from.
         Err(status @ Status(STATUS_FILE_IS_A_DIRECTORY | STATUS_ACCESS_DENIED)) => {
-            return match put_away(parts, name)? {
-                true => Ok(None),
-                false => Err(status.into()),
-            };
+            return if put_away(parts, name)? { Ok(None) } else { Err(status.into()) };
         }
         Err(status) => return Err(to_grow(status.into())),
     };

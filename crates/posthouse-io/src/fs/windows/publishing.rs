@@ -130,10 +130,10 @@ pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &WideName) -> R
     }
     match linked {
         Ok(()) => Ok(()),
-        Err(status) => Err(match has_no_name(file)? {
-            true => Error { failure: Failure::NotFound, ..status.into() },
-            false => to_grow(status.into()),
-        }),
+        Err(status) if has_no_name(file)? => {
+            Err(Error { failure: Failure::NotFound, ..status.into() })
+        }
+        Err(status) => Err(to_grow(status.into())),
     }
 }
 

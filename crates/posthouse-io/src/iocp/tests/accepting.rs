@@ -16,7 +16,7 @@ fn an_accept_that_no_peer_comes_of_fails_once() {
             let mut listener = Some(listen(port));
             let mut socket = None;
             let mut failures = 0;
-            port.spawn(LaneId(0), "io", move |lane| {
+            spawn(port, move |lane| {
                 if let Some(listener) = listener.take() {
                     let adopted = *socket.insert(lane.adopt_listener(listener));
                     lane.submit(Tag(0), Op::Accept(adopted));
@@ -34,8 +34,7 @@ fn an_accept_that_no_peer_comes_of_fails_once() {
                     }
                 }
                 Turn::Sleep(None)
-            })
-            .expect("the worker starts");
+            });
             assert_at_rest(port);
         });
     }
@@ -58,7 +57,7 @@ fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
         let gone = Arc::new(AtomicBool::new(false));
         let seen = gone.clone();
         let mut cancelled = false;
-        port.spawn(LaneId(0), "io", move |lane| {
+        spawn(&port, move |lane| {
             if let Some(listener) = listener.take() {
                 let adopted = *socket.insert(lane.adopt_listener(listener));
                 lane.submit(Tag(0), Op::Accept(adopted));
@@ -79,8 +78,7 @@ fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
                 }
             }
             Turn::Sleep(None)
-        })
-        .expect("the worker starts");
+        });
         for _ in 0..PEERS {
             let mut peer = TcpStream::connect(address).expect("a connection");
             peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");

@@ -41,7 +41,7 @@ fn write(file: &File, offset: u64, segments: &[&[u8]]) -> FileOp {
 #[track_caller]
 fn by_port(port: &Port, op: FileOp) -> FileOutcome {
     let free_list = &mut FreeList::default();
-    let submitted = file_ops::begin(port, (Tag(7), Box::new(op)), free_list);
+    let submitted = file_ops::begin(port, Tag(7), Box::new(op), free_list);
     let ended = match submitted.expect("the port takes it") {
         Submitted::Ended(ended) => ended,
         Submitted::InFlight(_) => {
@@ -95,7 +95,7 @@ fn a_port_leaves_to_the_disk_what_would_hold_it_up_and_the_files_of_others() {
     let (other, _other_alarm) = port::open(1).expect("a port");
     let (_directory, file) = file_with(b"content");
     let free_list = &mut FreeList::default();
-    let mut is_left = |port, op| file_ops::begin(port, (Tag(7), Box::new(op)), free_list).is_err();
+    let mut is_left = |port, op| file_ops::begin(port, Tag(7), Box::new(op), free_list).is_err();
     assert!(is_left(&port, write(&file, 7, &[b"longer"])));
     assert!(is_left(&port, write(&file, 6, &[b"t", b"longer"])));
     assert!(is_left(&port, FileOp::Sync { file: file.clone() }));
@@ -116,7 +116,7 @@ fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let told_here = told.clone();
         let mut submitted = false;
-        port.spawn(LaneId(0), "io", move |lane| {
+        spawn(&port, move |lane| {
             while let Some(completion) = lane.next_completion() {
                 let Outcome::File(outcome) = completion.outcome else {
                     panic!("{:?}", completion.outcome)
@@ -131,8 +131,7 @@ fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
                 }
             }
             Turn::Sleep(None)
-        })
-        .expect("the worker starts");
+        });
         assert_at_rest(&port);
         let mut told = std::mem::take(&mut *lock(&told)).into_iter();
         let mut next = || told.next().expect("told");

@@ -1,7 +1,6 @@
 //! Sends that fail, of memory and of files.
 
 use std::io::Read as _;
-use std::net::TcpListener;
 
 use super::*;
 
@@ -11,10 +10,9 @@ use super::*;
 fn a_send_through_a_layered_provider_fails_in_its_own_words() {
     for layout in [Layout::Shared, Layout::Pinned] {
         let port = open(layout, TestFaults { layered: true, ..TestFaults::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let address = listener.local_addr().expect("an address").into();
+        let (listener, address) = std_listener();
         let mut near = None;
-        port.spawn(LaneId(0), "io", move |lane| {
+        spawn(&port, move |lane| {
             let near = *near.get_or_insert_with(|| {
                 let socket = lane.socket();
                 lane.submit(Tag(0), Op::Connect(socket, address));
@@ -38,8 +36,7 @@ fn a_send_through_a_layered_provider_fails_in_its_own_words() {
                 }
             }
             Turn::Sleep(None)
-        })
-        .expect("the worker starts");
+        });
         let peer = listener.accept().expect("a peer");
         assert_at_rest(&port);
         drop(peer);
@@ -93,8 +90,7 @@ struct Sent {
 
 /// Sends 1000 bytes of a file and four more, on a worker that then ends.
 fn send_a_file(port: &CompletionPort) -> Sent {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = listener.local_addr().expect("an address").into();
+    let (listener, address) = std_listener();
     let (directory, file) = file_ops::file_with(&[7; 1000]);
     let mut gather = Gather::default();
     gather.push(Segment::File(Box::new(FilePart::new(file, 0, 1000))));
@@ -103,7 +99,7 @@ fn send_a_file(port: &CompletionPort) -> Sent {
     let mut near = None;
     let sent = Arc::new(Mutex::new(Sent::default()));
     let told = sent.clone();
-    port.spawn(LaneId(0), "io", move |lane| {
+    spawn(port, move |lane| {
         let near = *near.get_or_insert_with(|| {
             let socket = lane.socket();
             lane.submit(Tag(0), Op::Connect(socket, address));
@@ -121,13 +117,9 @@ fn send_a_file(port: &CompletionPort) -> Sent {
                             lock(&told).fault = part.fault();
                         }
                     });
-                    lane.submit(
-                        Tag(2),
-                        match gather.is_empty() {
-                            true => Op::Close(near),
-                            false => Op::Send(near, gather),
-                        },
-                    );
+                    let done = gather.is_empty();
+                    let next = if done { Op::Close(near) } else { Op::Send(near, gather) };
+                    lane.submit(Tag(2), next);
                 }
                 Outcome::Failed(error) => {
                     lock(&told).failure = Some(error.failure);
@@ -138,8 +130,7 @@ fn send_a_file(port: &CompletionPort) -> Sent {
             }
         }
         Turn::Sleep(None)
-    })
-    .expect("the worker starts");
+    });
     let (mut peer, _) = listener.accept().expect("a peer");
     peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let mut came = Vec::new();

@@ -1,0 +1,337 @@
+//! The state of one registered socket, as far as it is the same on every backend.
+
+use std::fmt::Debug;
+
+use crate::address::Address;
+use crate::error::{Error, Failure};
+use crate::gather::Gather;
+use crate::native::completion_queue::CompletionQueue;
+use crate::native::receives::{Receive, Receives};
+use crate::native::slot_table::Slot;
+use crate::native::socket_handle::OwnedHandle;
+use crate::op::{Completion, Outcome, ReceiveMode};
+use crate::sys;
+use crate::token::{Socket, Tag};
+
+/// Whether an operation has begun; an error is its result.
+pub(crate) type Started = Result<(), Error>;
+
+/// What a backend adds to the state of a socket; and the types of its operations in progress.
+pub(crate) trait SocketParts: Debug + Default {
+    /// A connect in progress.
+    type Connect: Debug;
+    /// An accept in progress.
+    type Accept: Debug;
+    /// What the backend knows of a receive that waits.
+    type Receive: Copy + Debug;
+    /// A send in progress.
+    type Send: Debug;
+}
+
+/// A slot of the table of sockets.
+#[derive(Debug)]
+pub(crate) struct SocketCore<B: SocketParts> {
+    pub(crate) link: Link,
+    generation: u32,
+    /// What ended the connection. The system tells it to one call only, be it a send or a receive,
+    /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
+    pub(crate) error: Option<Error>,
+    pub(crate) input: Input<B>,
+    pub(crate) output: Option<B::Send>,
+    /// The part that only this backend has.
+    pub(crate) own: B,
+}
+
+/// The handle of a socket, and how far its connection has come.
+#[derive(Debug, Default)]
+pub(crate) enum Link {
+    /// The slot is vacant.
+    #[default]
+    Vacant,
+    /// The socket has no handle: it has not begun to connect, or could not.
+    Unopened,
+    /// The socket has a handle.
+    Open(Stage, OwnedHandle),
+    /// The handle is closed, or the system has been told to close it.
+    Closed,
+}
+
+/// How far the connection of a handle has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The socket connects, or could not; on Windows a listener too.
+    Unconnected,
+    /// The socket has a connection, or had one; on Linux a listener too.
+    Connected,
+    /// A connection whose sending side has ended, or ends with the send in flight.
+    HalfClosed,
+    /// The handle is closed as soon as the system has nothing in flight on it.
+    Closing,
+}
+
+/// The operations that wait for something to come from the socket. They exclude each other.
+#[derive(Debug, Default)]
+pub(crate) enum Input<B: SocketParts> {
+    #[default]
+    Nothing,
+    Connect(B::Connect),
+    Accept(B::Accept),
+    Receives(Receives<B::Receive>),
+    Close(Tag),
+}
+
+impl Link {
+    pub(crate) fn handle(&self) -> Option<&OwnedHandle> {
+        match self {
+            Self::Open(_, handle) => Some(handle),
+            Self::Vacant | Self::Unopened | Self::Closed => None,
+        }
+    }
+
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Open(stage, _) => Some(*stage),
+            Self::Vacant | Self::Unopened | Self::Closed => None,
+        }
+    }
+
+    /// Moves an open handle to a stage.
+    pub(crate) fn set_stage(&mut self, next: Stage) {
+        if let Self::Open(stage, _) = self {
+            *stage = next;
+        }
+    }
+}
+
+impl<B: SocketParts> Default for SocketCore<B> {
+    fn default() -> Self {
+        Self {
+            link: Link::Vacant,
+            generation: 0,
+            error: None,
+            input: Input::Nothing,
+            output: None,
+            own: B::default(),
+        }
+    }
+}
+
+impl<B: SocketParts> Slot for SocketCore<B> {
+    fn occupy(&mut self, slot: u32) -> Socket {
+        assert!(matches!(self.link, Link::Vacant), "a slot taken twice");
+        let generation = self.generation;
+        *self = Self { generation, link: Link::Unopened, ..Self::default() };
+        self.socket(slot)
+    }
+
+    fn is(&self, socket: Socket) -> bool {
+        self.generation == socket.generation && !matches!(self.link, Link::Vacant)
+    }
+}
+
+/// The handle.
+impl<B: SocketParts> SocketCore<B> {
+    /// The socket that has the slot now.
+    pub(crate) fn socket(&self, slot: u32) -> Socket {
+        Socket { slot, generation: self.generation }
+    }
+
+    /// The handle, which a socket with an operation in progress has.
+    pub(crate) fn handle(&self) -> &OwnedHandle {
+        self.link.handle().expect("a socket in use has a handle")
+    }
+
+    pub(crate) fn local_address(&self) -> Option<Address> {
+        self.link.handle().and_then(sys::local_address)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.link.stage(), Some(Stage::Connected | Stage::HalfClosed))
+    }
+
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.link.stage() == Some(Stage::HalfClosed)
+    }
+
+    /// Notes that the sending side has ended, or ends with the send in flight.
+    pub(crate) fn set_half_closed(&mut self) {
+        if self.is_connected() {
+            self.link.set_stage(Stage::HalfClosed);
+        }
+    }
+
+    /// Takes the handle if it is to be closed.
+    pub(crate) fn take_closing(&mut self) -> Option<OwnedHandle> {
+        if self.link.stage() != Some(Stage::Closing) {
+            return None;
+        }
+        match std::mem::replace(&mut self.link, Link::Closed) {
+            Link::Open(_, handle) => Some(handle),
+            Link::Vacant | Link::Unopened | Link::Closed => None,
+        }
+    }
+
+    /// Begins a close operation.
+    pub(crate) fn start_close(&mut self, tag: Tag) {
+        self.assert_idle();
+        self.input = Input::Close(tag);
+        self.link.set_stage(Stage::Closing);
+    }
+
+    /// Returns the close operation if the handle is closed; then the slot is vacant.
+    pub(crate) fn end_close(&mut self) -> Option<Tag> {
+        let Input::Close(tag) = self.input else { return None };
+        if self.link.handle().is_some() {
+            return None;
+        }
+        self.input = Input::Nothing;
+        drop(self.vacate());
+        Some(tag)
+    }
+
+    /// Vacates the slot; the handle is closed when what is returned is dropped.
+    pub(crate) fn vacate(&mut self) -> Link {
+        self.assert_idle();
+        self.generation = self.generation.wrapping_add(1);
+        std::mem::take(&mut self.link)
+    }
+
+    fn assert_idle(&self) {
+        assert!(
+            matches!(self.input, Input::Nothing) && self.output.is_none(),
+            "a socket closed with operations in flight: cancel, await, then close"
+        );
+    }
+}
+
+/// The checks before an operation begins, and the error that the connection ended with.
+impl<B: SocketParts> SocketCore<B> {
+    pub(crate) fn check_connect(&self) -> Started {
+        assert!(matches!(self.link, Link::Unopened), "a socket connects once");
+        self.error.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn check_accept(&self) -> Started {
+        assert!(matches!(self.input, Input::Nothing), "one accept at a time");
+        self.error.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn check_send(&self, gather: &Gather) -> Started {
+        assert!(!gather.is_empty(), "a send without bytes");
+        assert!(self.output.is_none(), "one send at a time on a socket");
+        match self.error {
+            Some(error) => Err(error),
+            None if self.is_connected() => Ok(()),
+            None => Err(sys::not_connected()),
+        }
+    }
+
+    /// Keeps an error if it ends the connection; returns what it means.
+    pub(crate) fn set_error(&mut self, error: Error) -> Error {
+        let error = sys::of_connection(error, self.is_half_closed());
+        if !error.is_transient() && error.failure != Failure::NotConnected {
+            self.error = Some(error);
+        }
+        error
+    }
+
+    /// Ends a send by the result of its call. What ended the connection before is told instead.
+    pub(crate) fn end_send(
+        &mut self,
+        tag: Tag,
+        gather: Gather,
+        result: Result<usize, Error>,
+        done: &mut CompletionQueue,
+    ) {
+        match (result, self.error) {
+            (Ok(bytes), _) => done.end(tag, Outcome::Sent { bytes, gather }),
+            (Err(_), Some(error)) => done.fail(tag, error),
+            (Err(error), None) if error.is_transient() => {
+                done.end(tag, Outcome::Sent { bytes: 0, gather });
+            }
+            (Err(error), None) => done.fail(tag, self.set_error(error)),
+        }
+    }
+}
+
+/// The receives that wait.
+impl<B: SocketParts> SocketCore<B> {
+    /// The receives, the first first.
+    pub(crate) fn receives(&mut self) -> impl Iterator<Item = &mut Receive<B::Receive>> {
+        let all = match &mut self.input {
+            Input::Receives(all) => Some(all.iter_mut()),
+            _ => None,
+        };
+        all.into_iter().flatten()
+    }
+
+    pub(crate) fn receive(&self, index: usize) -> Option<&Receive<B::Receive>> {
+        match &self.input {
+            Input::Receives(all) => all.get(index),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_receiving(&self) -> bool {
+        matches!(self.input, Input::Receives(_))
+    }
+
+    pub(crate) fn push_receive(&mut self, receive: Receive<B::Receive>) {
+        let before = match std::mem::take(&mut self.input) {
+            Input::Nothing => None,
+            Input::Receives(all) => Some(all),
+            _ => panic!("a listener has no receives"),
+        };
+        self.input = Input::Receives(Receives::push(before, receive));
+    }
+
+    /// Hands data to a receive; a stream goes on.
+    pub(crate) fn give(&mut self, index: usize, outcome: Outcome, done: &mut CompletionQueue) {
+        match self.receive(index) {
+            Some(&Receive { tag, mode: ReceiveMode::Stream, .. }) => {
+                done.put(Completion { tag, more: true, outcome });
+            }
+            _ => self.end_receive(index, outcome, done),
+        }
+    }
+
+    /// Ends a receive, which must be there.
+    pub(crate) fn end_receive(
+        &mut self,
+        index: usize,
+        outcome: Outcome,
+        done: &mut CompletionQueue,
+    ) {
+        let Input::Receives(all) = std::mem::take(&mut self.input) else {
+            unreachable!("no receive")
+        };
+        let (ended, rest) = all.remove(index);
+        self.input = rest.map_or(Input::Nothing, Input::Receives);
+        done.end(ended.tag, outcome);
+    }
+
+    /// Ends all receives by the result of a read that brought no data. What ended the connection
+    /// before is told instead.
+    pub(crate) fn end_stream(&mut self, result: Result<(), Error>, done: &mut CompletionQueue) {
+        match (result, self.error) {
+            (_, Some(error)) => self.end_receives(|| Outcome::Failed(error), done),
+            (Ok(()), None) => self.end_receives(|| Outcome::Ended, done),
+            (Err(error), None) => {
+                let error = self.set_error(error);
+                self.end_receives(|| Outcome::Failed(error), done);
+            }
+        }
+    }
+
+    /// Ends all receives in the same way.
+    pub(crate) fn end_receives(
+        &mut self,
+        outcome: impl Fn() -> Outcome,
+        done: &mut CompletionQueue,
+    ) {
+        self.receives().for_each(|receive| done.end(receive.tag, outcome()));
+        if self.is_receiving() {
+            self.input = Input::Nothing;
+        }
+    }
+}
