@@ -495,6 +495,12 @@ impl ColdState {
         }
     }
 
+    /// Takes a request whose reply has not come in time.
+    fn take_expired_request(&mut self, now: Duration) -> Option<PendingRequest> {
+        let id = *self.requests.iter().find(|(_, request)| request.until <= now)?.0;
+        self.requests.remove(&id)
+    }
+
     /// Adds something to do at a time; what is for the same time is done in order.
     pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask) {
         self.tasks.insert((at, self.next_task), task);

@@ -33,6 +33,7 @@ use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use posthouse_io::Address;
 use posthouse_io::sim::Network;
 pub use posthouse_io::sim::{Faults, RawListener, RawStream};
 
@@ -99,6 +100,15 @@ pub fn check(seeds: Range<u64>, scenario: impl Fn(&World)) {
     }
 }
 
+/// Parses an address of the simulated network.
+///
+/// # Panics
+///
+/// If the text is not an IP address with a port.
+fn parse(address: &str) -> Address {
+    address.parse().expect("an address such as 10.0.0.1:9990")
+}
+
 impl World {
     /// A world with [`Faults::typical`].
     pub fn new(seed: u64) -> Self {
@@ -142,7 +152,7 @@ impl World {
     ///
     /// Where the text is no address.
     pub fn dial(&self, address: &str) -> RawStream {
-        self.network.dial(address.parse().expect("an address such as 10.0.0.1:9990"))
+        self.network.dial(parse(address))
     }
 
     /// The same, from a host of its own: what is counted by address counts it apart.
@@ -151,7 +161,7 @@ impl World {
     ///
     /// Where the text is no address.
     pub fn dial_from(&self, source: IpAddr, address: &str) -> RawStream {
-        self.network.dial_from(source, address.parse().expect("an address such as 10.0.0.1:9990"))
+        self.network.dial_from(source, parse(address))
     }
 
     /// A raw listener, for a server that keeps to no protocol.
@@ -160,7 +170,7 @@ impl World {
     ///
     /// Where the text is no address.
     pub fn serve(&self, address: &str) -> io::Result<RawListener> {
-        self.network.serve(address.parse().expect("an address such as 10.0.0.1:9990"))
+        self.network.serve(parse(address))
     }
 
     /// From now on attempts to connect to the address vanish, as behind a firewall.
@@ -169,7 +179,7 @@ impl World {
     ///
     /// Where the text is no address.
     pub fn blackhole(&self, address: &str) {
-        self.network.blackhole(address.parse().expect("an address such as 10.0.0.1:9990"));
+        self.network.blackhole(parse(address));
     }
 
     /// Lets everything happen that is on its way: until no worker has something to do and no byte
