@@ -109,10 +109,7 @@ impl Gate {
             let queued = (state >> BYTES_SHIFT) as usize;
             let full = queued > 0 && queued + bytes > max_bytes;
             // Marked while something is queued: when that leaves, the mark is seen.
-            let next = match full {
-                true => state | REFUSED,
-                false => state + ((bytes as u64) << BYTES_SHIFT),
-            };
+            let next = if full { state | REFUSED } else { state + ((bytes as u64) << BYTES_SHIFT) };
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) if full => return Err(SendError::QueueFull { queued_bytes: queued }),

@@ -73,9 +73,10 @@ impl Connection {
                 if let Some(stats) = &self.strand.stats {
                     stats.received_bytes(buffer.len(), cx.now);
                 }
-                let chunk = match self.strand.has_records() {
-                    true => Chunk::of_records(buffer),
-                    false => Chunk::of_plain(buffer),
+                let chunk = if self.strand.has_records() {
+                    Chunk::of_records(buffer)
+                } else {
+                    Chunk::of_plain(buffer)
                 };
                 if self.input.held_chunks() == 0 {
                     self.deliver_from(cx, Some(chunk));

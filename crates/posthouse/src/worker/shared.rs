@@ -135,9 +135,10 @@ impl SharedWorker {
     fn run_one(&mut self, lane: &mut Lane, now: Duration) {
         let Some(mut running) = self.running.take() else { return };
         let strands = Self::strands(&self.shared);
-        let next = match running.events < MAX_TURN_EVENTS {
-            true => lock(strands.slot(running.slot)).pending.pop_front(),
-            false => None,
+        let next = if running.events < MAX_TURN_EVENTS {
+            lock(strands.slot(running.slot)).pending.pop_front()
+        } else {
+            None
         };
         let Some((id, mut event)) = next else {
             self.put_back(lane, now, running);
