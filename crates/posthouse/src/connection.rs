@@ -118,6 +118,9 @@ pub(crate) struct Connection {
     pub(crate) strand: Strand,
 }
 
+/// An idle connection has this and nothing on the heap but the handler's side.
+const _: () = assert!(size_of::<Connection>() <= 384);
+
 /// Everything of a connection but its input, so that a callback can hold a message that borrows
 /// from the input and act on the rest.
 pub(crate) struct Strand {

@@ -73,6 +73,10 @@ impl Connection {
                 if let Some(stats) = &self.strand.stats {
                     stats.received_bytes(buffer.len(), cx.now);
                 }
+                if self.input.end.is_some() {
+                    // The record layer has seen the end of the stream: nothing follows it.
+                    return cx.lane.recycle(buffer);
+                }
                 let chunk = if self.strand.has_records() {
                     Chunk::of_records(buffer)
                 } else {
@@ -210,6 +214,9 @@ impl Connection {
     /// Lets go of what the partial frame holds.
     pub(super) fn discard_input(&mut self, cx: &mut Context<'_>) {
         self.input.discard(&mut cx.worker.free_backlogs);
+        if let Some(records) = self.strand.records() {
+            records.discard();
+        }
         let known = std::mem::take(&mut self.input.budgeted_bytes);
         cx.shared.assembly_budget.resize(known, 0, usize::MAX);
     }
