@@ -25,7 +25,7 @@ use crate::config::ConnectionConfig;
 use crate::connection::output::{FreeList, Output};
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
-use crate::id::{Operation, PeerId, pack};
+use crate::id::{FileSequence, Operation, PeerId, pack};
 use crate::mailbox::{PeerPost, PeerTask};
 use crate::members::Members;
 use crate::message::Message;
@@ -70,7 +70,7 @@ pub(crate) struct WorkerState {
 pub(crate) enum ConnectionEvent {
     Completion {
         operation: Operation,
-        sequence: u8,
+        sequence: u16,
         more: bool,
         outcome: IoOutcome,
     },
@@ -85,10 +85,13 @@ pub(crate) enum ConnectionEvent {
 
 impl ConnectionEvent {
     /// Converts a completion into the event of its connection.
-    pub(crate) fn from_completion(completion: Completion) -> (PeerId, Self) {
+    pub(crate) fn from_completion(shared: &Shared, completion: Completion) -> (PeerId, Self) {
         let Completion { tag, more, outcome } = completion;
-        let (id, operation, sequence) = crate::id::unpack(tag);
-        (id, ConnectionEvent::Completion { operation, sequence, more, outcome })
+        let (owner, operation, sequence) = crate::id::unpack(tag);
+        (
+            shared.registry.owner(owner),
+            ConnectionEvent::Completion { operation, sequence, more, outcome },
+        )
     }
 }
 
@@ -258,7 +261,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         operation: Operation,
-        sequence: u8,
+        sequence: u16,
         more: bool,
         outcome: IoOutcome,
     ) {
@@ -268,12 +271,12 @@ impl Connection {
             strand.in_flight -= 1;
         }
         match operation {
-            Operation::Receive => self.on_receive(cx, sequence, more, outcome),
+            Operation::Receive => self.on_receive(cx, sequence as u8, more, outcome),
             Operation::Send => self.on_send(cx, outcome),
             Operation::Resolve => strand.on_resolved(cx, outcome),
             Operation::Connect => strand.on_connect(cx, outcome),
             Operation::Close => strand.on_closed(cx),
-            Operation::File => strand.on_file(cx, sequence, outcome),
+            Operation::File => strand.on_file(cx, FileSequence::unpack(sequence), outcome),
             Operation::Accept | Operation::CloseListener => unreachable!("a listener's operation"),
         }
     }
@@ -550,7 +553,7 @@ impl Strand {
         &mut self,
         cx: &mut Context<'_>,
         operation: Operation,
-        sequence: u8,
+        sequence: u16,
         op: Op,
     ) {
         self.in_flight += 1;

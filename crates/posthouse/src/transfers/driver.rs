@@ -24,7 +24,7 @@ use posthouse_wire::Escaped;
 use crate::callbacks::Callbacks;
 use crate::close::HandlerResult;
 use crate::directory::Directory;
-use crate::id::Operation;
+use crate::id::{FileSequence, Operation};
 use crate::output::Output;
 use crate::transfer::{
     Destination, FileEntry, FinishedTransfer, Reject, TransferError, TransferErrorKind,
@@ -242,7 +242,7 @@ impl Strand {
     }
 
     /// Returns the slots of the operations in flight, and what one of them is about.
-    pub(crate) fn busy_transfers(&self) -> (Vec<u8>, Option<String>) {
+    pub(crate) fn busy_transfers(&self) -> (Vec<FileSequence>, Option<String>) {
         let Some(transfers) = self.cold.as_ref().and_then(|cold| cold.transfers.as_ref()) else {
             return (Vec::new(), None);
         };
@@ -253,7 +253,7 @@ impl Strand {
             .iter()
             .find(|(_, transfer)| !matches!(transfer.state, TransferState::Orphaned(None)));
         let example = named.or(busy.first()).map(|(_, transfer)| transfer.state.to_string());
-        (busy.into_iter().map(|(slot, _)| slot).collect(), example)
+        (busy.into_iter().map(|(slot, _)| FileSequence { slot, number: 0 }).collect(), example)
     }
 
     /// Abandons all operations in flight and reports their transfers as failed.
@@ -289,13 +289,18 @@ impl Strand {
     }
 
     /// An operation on files has come back.
-    pub(crate) fn on_file(&mut self, cx: &mut Context<'_>, slot: u8, outcome: IoOutcome) {
+    pub(crate) fn on_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        sequence: FileSequence,
+        outcome: IoOutcome,
+    ) {
         let result = match outcome {
             IoOutcome::File(outcome) => Ok(*outcome),
             IoOutcome::Failed(error) => Err(error),
             other => unreachable!("an operation on files ended in {other:?}"),
         };
-        self.with_transfers(cx, |transfers, tcx| transfers.on_file_op(tcx, slot, result));
+        self.with_transfers(cx, |transfers, tcx| transfers.on_file_op(tcx, sequence.slot, result));
     }
 
     /// Zeros leave in place of a chunk.
@@ -336,7 +341,8 @@ impl Strand {
 impl TransferCx<'_, '_> {
     /// Submits the next operation of a transfer.
     fn submit(&mut self, slot: u8, op: FileOp) {
-        self.strand.submit(self.cx, Operation::File, slot, Op::File(Box::new(op)));
+        let sequence = FileSequence { slot, number: 0 }.pack();
+        self.strand.submit(self.cx, Operation::File, sequence, Op::File(Box::new(op)));
     }
 
     /// Queues a frame. False: it is larger than the peer takes.

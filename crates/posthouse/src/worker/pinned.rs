@@ -99,7 +99,7 @@ impl PinnedWorker {
             self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
             return;
         }
-        let (id, event) = ConnectionEvent::from_completion(completion);
+        let (id, event) = ConnectionEvent::from_completion(&self.shared, completion);
         self.run(lane, now, id, event);
     }
 

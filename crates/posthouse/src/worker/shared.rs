@@ -112,7 +112,7 @@ impl SharedWorker {
             self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
             return;
         }
-        let (id, event) = ConnectionEvent::from_completion(completion);
+        let (id, event) = ConnectionEvent::from_completion(&self.shared, completion);
         self.enter(id, event);
     }
 
