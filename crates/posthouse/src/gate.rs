@@ -8,9 +8,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// One connection's gate. `state` packs, from the top: bytes queued or reserved (34 bits), refused
 /// (1 bit), open (1 bit), the low bits of the generation (28 bits). So one compare-and-swap answers
-/// "is this still the connection that is meant, does it take messages, and is there room?". The rest
-/// of the generation, the `epoch`, changes once in 268 million: it is compared after the state has
-/// been read, and written before the state is.
+/// "is this still the connection that is meant, does it take messages, and is there room?". The
+/// rest of the generation, the `epoch`, changes once in 268 million times: it is compared after the
+/// state has been read, and written before the state is.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
