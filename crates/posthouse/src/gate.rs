@@ -1,29 +1,40 @@
 //! What another thread checks, and reserves in, before it posts to a connection.
 
 use crate::error::SendError;
+use crate::id::GENERATION_BITS;
 use crate::id::HandlerId;
-use crate::id::{GENERATION_BITS, GENERATION_MASK};
 use crate::send_config::SendLimits;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// One connection's gate. `state` packs, from the top: bytes queued or reserved (34 bits), refused
-/// (1 bit), open (1 bit), the generation (28 bits). So one compare-and-swap answers "is this still
-/// the connection that is meant, does it take messages, and is there room?".
+/// (1 bit), open (1 bit), the low bits of the generation (28 bits). So one compare-and-swap answers
+/// "is this still the connection that is meant, does it take messages, and is there room?". The
+/// rest of the generation, the `epoch`, changes once in 268 million times: it is compared after the
+/// state has been read, and written before the state is.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
+    epoch: AtomicU32,
     /// The send configuration (16 bits), the handler (15 bits), and [`HELLO`].
     packed_terms: AtomicU32,
     /// The largest payload that its peer takes.
     max_payload_bytes: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Gate>() == 16);
+const _: () = assert!(size_of::<Gate>() == 24);
 
-const OPEN: u64 = 1 << GENERATION_BITS;
+/// Bits of a generation that are in the state.
+const LOW_BITS: u32 = 28;
+const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
+const _: () = assert!(GENERATION_BITS - LOW_BITS <= u32::BITS);
+
+/// The generation of a slot that is used up: no connection has it, and none comes after it.
+const LAST_GENERATION: u64 = crate::id::GENERATION_MASK - 1;
+
+const OPEN: u64 = 1 << LOW_BITS;
 /// True exactly when a message found no room since the handler was told of room.
-const REFUSED: u64 = 1 << (GENERATION_BITS + 1);
-const BYTES_SHIFT: u32 = GENERATION_BITS + 2;
+const REFUSED: u64 = 1 << (LOW_BITS + 1);
+const BYTES_SHIFT: u32 = LOW_BITS + 2;
 /// True exactly when hello was agreed: then kinds 4 to 31 are the protocol's.
 const HELLO: u32 = 1 << 31;
 const HANDLER_SHIFT: u32 = 16;
@@ -39,21 +50,41 @@ pub(crate) struct SendTerms {
 
 impl Gate {
     /// The generation of the connection in the slot, or of the last one.
-    pub(crate) fn generation(&self) -> u32 {
-        self.state.load(Ordering::Relaxed) as u32 & GENERATION_MASK
+    pub(crate) fn generation(&self) -> u64 {
+        let low = self.state.load(Ordering::Acquire) & LOW_MASK;
+        u64::from(self.epoch.load(Ordering::Relaxed)) << LOW_BITS | low
+    }
+
+    /// Whether a state that was read is that of this generation.
+    fn is_of(&self, state: u64, generation: u64) -> bool {
+        state & LOW_MASK == generation & LOW_MASK
+            && u64::from(self.epoch.load(Ordering::Relaxed)) == generation >> LOW_BITS
     }
 
     /// Whether a slot of this generation has a connection: generations count takings and releases,
     /// so the odd ones are connections.
-    pub(crate) fn in_use(generation: u32) -> bool {
+    pub(crate) fn in_use(generation: u64) -> bool {
         generation % 2 == 1
     }
 
+    /// Whether a released slot of this generation can be taken again.
+    pub(crate) fn is_reusable(generation: u64) -> bool {
+        generation < LAST_GENERATION
+    }
+
     /// The slot is taken, or released: a new generation, the gate shut. Returns the generation.
-    pub(crate) fn renew(&self) -> u32 {
-        let next = (self.generation() + 1) & GENERATION_MASK;
-        self.state.store(u64::from(next), Ordering::Release);
+    pub(crate) fn renew(&self) -> u64 {
+        let next = self.generation() + 1;
+        assert!(next <= LAST_GENERATION, "a slot whose generations are used up is retired");
+        self.epoch.store((next >> LOW_BITS) as u32, Ordering::Relaxed);
+        self.state.store(next & LOW_MASK, Ordering::Release);
         next
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.epoch.store((generation >> LOW_BITS) as u32, Ordering::Relaxed);
+        self.state.store(generation & LOW_MASK, Ordering::Release);
     }
 
     /// Sets what the connection speaks; called before the gate opens, and again when hello is
@@ -78,9 +109,9 @@ impl Gate {
     }
 
     /// What an open connection of this generation speaks.
-    pub(crate) fn send_terms(&self, generation: u32) -> Result<SendTerms, SendError> {
+    pub(crate) fn send_terms(&self, generation: u64) -> Result<SendTerms, SendError> {
         let state = self.state.load(Ordering::Acquire);
-        if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
+        if !self.is_of(state, generation) || state & OPEN == 0 {
             return Err(SendError::NotConnected);
         }
         let packed_terms = self.packed_terms.load(Ordering::Relaxed);
@@ -97,13 +128,13 @@ impl Gate {
     /// Reserves room for a message of another thread. A lone message always fits.
     pub(crate) fn reserve(
         &self,
-        generation: u32,
+        generation: u64,
         bytes: usize,
         max_bytes: usize,
     ) -> Result<(), SendError> {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
-            if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
+            if !self.is_of(state, generation) || state & OPEN == 0 {
                 return Err(SendError::NotConnected);
             }
             let queued = (state >> BYTES_SHIFT) as usize;
@@ -121,10 +152,9 @@ impl Gate {
 
     /// Gives back what another thread reserved and could not post, unless the connection is gone
     /// and the reservation with it.
-    pub(crate) fn cancel_reservation(&self, generation: u32, bytes: usize) {
+    pub(crate) fn cancel_reservation(&self, generation: u64, bytes: usize) {
         let less = |state: u64| {
-            let same = state as u32 & GENERATION_MASK == generation;
-            same.then(|| state - ((bytes as u64) << BYTES_SHIFT))
+            self.is_of(state, generation).then(|| state - ((bytes as u64) << BYTES_SHIFT))
         };
         // An error is the connection that is gone.
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
@@ -182,10 +212,20 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap_and_keep_their_parity() {
+    fn a_generation_goes_on_beyond_the_bits_of_the_state() {
         let gate = Gate::default();
-        gate.state.store(u64::from(GENERATION_MASK), Ordering::Relaxed);
-        assert!(Gate::in_use(gate.generation()));
-        assert_eq!((gate.renew(), gate.renew()), (0, 1));
+        gate.set_generation(LOW_MASK - 1);
+        let last = gate.renew();
+        gate.open();
+        assert!(Gate::in_use(last) && gate.reserve(last, 1, 10).is_ok());
+        assert_eq!((gate.renew(), gate.renew()), (LOW_MASK + 1, LOW_MASK + 2));
+        gate.open();
+        assert_eq!(gate.generation(), LOW_MASK + 2);
+        // The first connection that the slot ever had has the same low bits.
+        assert_eq!(gate.reserve(1, 1, 10), Err(SendError::NotConnected));
+        assert!(gate.send_terms(1).is_err());
+        assert_eq!(gate.reserve(LOW_MASK + 2, 1, 10), Ok(()));
+        gate.cancel_reservation(1, 1);
+        assert_eq!(gate.queued_bytes(), 1);
     }
 }

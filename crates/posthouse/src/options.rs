@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::MAX_CONNECTIONS;
 pub use text::OptionsError;
 use text::{OptionSet, check, number};
 
@@ -185,7 +186,7 @@ options! {
         pub layout, with_layout: Layout = Layout::Auto;
         /// Connections at the same time, both accepted and connecting, 1 to 1000000. More are
         /// refused with a reset, counted and logged. About 600 bytes each while idle.
-        pub max_connections, with_max_connections: usize = 16_384, 1_u64 => 1_000_000_u64;
+        pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// Accepted connections from one address. Loopback addresses are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
         /// Bytes of partly received frames that all connections may hold together. Over it, the

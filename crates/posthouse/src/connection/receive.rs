@@ -280,7 +280,7 @@ impl Connection {
                     input.next_submitted = sequence.wrapping_add(1);
                     input.pending += 1;
                     let op = Op::Receive(socket, ReceiveMode::Once);
-                    strand.submit(cx, Operation::Receive, sequence, op);
+                    strand.submit(cx, Operation::Receive, sequence.into(), op);
                 }
             }
             ReceiveStrategy::Stream | ReceiveStrategy::Once(_) => {}

@@ -107,10 +107,11 @@ impl SharedWorker {
 
     fn complete(&mut self, lane: &mut Lane, completion: Completion) {
         let Completion { tag, more, outcome } = completion;
-        let (id, operation, sequence) = crate::id::unpack(tag);
+        let (owner, operation, sequence) = crate::id::unpack(tag);
         if operation.is_listeners() {
-            self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
+            self.shared.listeners.complete(&self.shared, lane, (owner, operation), more, outcome);
         } else {
+            let id = self.shared.registry.owner(owner);
             self.enter(id, ConnectionEvent::Completion { operation, sequence, more, outcome });
         }
     }
