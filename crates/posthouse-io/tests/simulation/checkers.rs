@@ -245,7 +245,7 @@ fn nothing_is_in_flight_beside_a_change_of_a_file() {
                 0 => [write(&file), read(&file)],
                 1 => [read(&file), write(&file)],
                 2 => [truncate(&file), write(&file)],
-                _ => [sync(&file), truncate(&file)],
+                _ => [sync(&file), sync(&file)],
             };
             let act = move |lane: &mut posthouse_io::Lane| {
                 lane.submit(Tag(90), Op::File(Box::new(first)));
@@ -257,7 +257,7 @@ fn nothing_is_in_flight_beside_a_change_of_a_file() {
 }
 
 #[test]
-fn reads_of_one_file_and_writes_of_two_are_no_bug() {
+fn reads_of_one_file_and_writes_of_two_beside_a_sync_are_no_bug() {
     let (disk_fixture, file) = with_part();
     disk_fixture.set_faults(Faults { immediate_ppm: 0, ..Faults::none() });
     let second = disk_fixture.part("q").unwrap().0;
@@ -269,6 +269,7 @@ fn reads_of_one_file_and_writes_of_two_are_no_bug() {
         FileOp::Metadata { file: read.clone() },
         DiskFixture::write_op(&file, 0, b"x"),
         DiskFixture::write_op(&second, 0, b"x"),
+        FileOp::Sync { file: second.clone() },
     ] {
         disk_fixture.submit(op);
     }
