@@ -1,15 +1,15 @@
 //! The completion port of Posthouse.
 //!
-//! Operations are submitted to a [`CompletionPort`] through a [`Lane`]; completions are taken from
-//! it by I/O workers, which are step functions that the port calls ([`CompletionPort::spawn`]).
-//! Every submitted operation ends in **exactly one terminal completion**, also when its submission
-//! fails or finishes at once, so there is one place where a result is seen and a resource is let
-//! go. An operation owns its memory until that completion.
+//! Workers submit operations to a [`CompletionPort`] through a [`Lane`] and take completions from
+//! it. A worker is a step function that the port calls ([`CompletionPort::spawn`]). Every submitted
+//! operation ends in **exactly one terminal completion**, even if its submission fails or finishes
+//! at once. So one place sees every result and releases every resource. An operation owns its
+//! memory until that completion.
 //!
-//! This is the only crate that knows an operating system, and the only one that may use `unsafe`.
-//! Which system does the work is decided in one place, [`CompletionPort::open`]:
+//! Only this crate knows an operating system, and only this crate may use `unsafe`.
+//! [`CompletionPort::open`] is the one place that selects the backend:
 //!
-//! | backend | layouts | what it is |
+//! | backend | layouts | implementation |
 //! |---|---|---|
 //! | `iocp` | shared, pinned | Windows: an I/O completion port for all workers, or one for each |
 //! | `uring` | pinned | io_uring, one ring for each worker |
