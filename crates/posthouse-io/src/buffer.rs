@@ -238,8 +238,8 @@ mod tests {
             let zero = std::fs::File::open("/dev/zero").expect("a file of zeroes");
             let read = || {
                 use std::os::fd::AsRawFd;
-                // SAFETY: the kernel checks the range: pages that may not be written to are an
-                // error, which is what this test is about.
+                // SAFETY: the kernel checks the range, and returns an error for pages that may not
+                // be written to, which this test expects.
                 unsafe { libc::read(zero.as_raw_fd(), start.cast(), len) }
             };
             assert_eq!(read(), 16, "while it is held");

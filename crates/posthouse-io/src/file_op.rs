@@ -34,11 +34,10 @@ pub enum FileOp {
         path: Box<str>,
     },
     /// Opens a part for writing and reading, and creates it if it does not exist:
-    /// [`FileOutcome::Part`]. A part is an unfinished file that only its holder can use; it is
-    /// locked against everybody else. Parts lie in a directory of their own,
-    /// [`.posthouse`](PARTS_DIRECTORY), beneath the directory. If something else was planted in the
-    /// part's place (a link, another user's file), the operation moves it out of the way and never
-    /// writes to it.
+    /// [`FileOutcome::Part`]. A part is an unfinished file without a final name, locked against
+    /// everybody else. Parts lie in a directory of their own, [`.posthouse`](PARTS_DIRECTORY),
+    /// beneath the directory. If something else was planted in the part's place (a link, another
+    /// user's file), the operation removes it from there and never writes to it.
     OpenPart {
         /// The directory that the part belongs to.
         directory: Directory,
@@ -53,7 +52,7 @@ pub enum FileOp {
         bytes: u64,
     },
     /// Reads into the memory: [`FileOutcome::Read`] with at most `bytes` bytes. Fewer bytes do not
-    /// mean the end of the file; no bytes do.
+    /// mean the end of the file; an empty result does.
     Read {
         /// The file to read.
         file: File,
@@ -128,12 +127,12 @@ pub enum FileOp {
         /// The part.
         file: File,
     },
-    /// Removes all parts that nobody has locked and that were last written at least `age_ms` ago:
+    /// Removes all parts that nobody has locked and that were last written more than `age_ms` ago:
     /// [`FileOutcome::Done`].
     ExpireParts {
         /// The directory that the parts belong to.
         directory: Directory,
-        /// The minimum age of a part to remove, in ms.
+        /// The age beyond which a part is removed, in ms.
         age_ms: u64,
     },
     /// Counts the files and bytes beneath the directory: [`FileOutcome::Usage`].
@@ -182,7 +181,7 @@ pub enum FileOutcome {
     Written {
         /// The number of bytes, counted from the first segment.
         bytes: usize,
-        /// The operation's memory without the bytes written.
+        /// The operation's memory, as submitted. [`Gather::advance`] removes the bytes written.
         data: Gather,
     },
     /// The metadata of an open file.

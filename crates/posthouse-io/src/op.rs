@@ -71,9 +71,9 @@ pub enum Cancel {
 pub struct Completion {
     /// The tag that the operation was submitted with.
     pub tag: Tag,
-    /// `false` if this is the operation's one terminal completion. A lane hands it out last; in the
-    /// shared layout another worker may still be busy with an earlier completion of the same
-    /// operation.
+    /// True exactly when other completions of the operation follow. Its one terminal completion has
+    /// `false`, and a lane hands it out last; in the shared layout another worker may still be busy
+    /// with an earlier completion of the same operation.
     pub more: bool,
     /// The result itself.
     pub outcome: Outcome,
@@ -97,7 +97,7 @@ pub enum Outcome {
         /// The number of bytes handed to the system, counted from the first segment. Zero: try
         /// again later.
         bytes: usize,
-        /// The operation's memory without the bytes that left.
+        /// The operation's memory, as submitted. [`Gather::advance`] removes the bytes that left.
         gather: Gather,
     },
     /// The handle is closed and the socket's name is free.

@@ -43,8 +43,8 @@ pub struct Options {
     pub io_workers: usize,
     /// The size of a receive buffer in bytes, by default 64 KiB.
     pub buffer_bytes: usize,
-    /// The maximum number of free receive buffers kept for reuse, by default 1024. They occupy at
-    /// most `max_free_buffers * buffer_bytes`, by default 64 MiB.
+    /// The maximum number of free receive buffers kept for reuse, by default 1024, together at most
+    /// `max_free_buffers * buffer_bytes`, by default 64 MiB. Each lane keeps up to 32 more.
     pub max_free_buffers: usize,
     /// The memory of waiting receives, by default none.
     pub read_mode: ReadMode,

@@ -189,8 +189,9 @@ impl CompletionPort {
     #[cfg(target_os = "linux")]
     fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         let layout = options.layout.unwrap_or(Layout::Pinned);
-        let explained =
-            |error: io::Error| with_text(&error, format!("no epoll: {}", sys::explained(&error)));
+        let explained = |error: io::Error| {
+            with_text(&error, format!("cannot use epoll: {}", sys::explained(&error)))
+        };
         let host = NativePort::on_readiness(layout, options).map_err(explained)?;
         Ok((Self { kind: PortKind::Real(host) }, selected("readiness", layout, options, why)))
     }
@@ -204,7 +205,7 @@ impl CompletionPort {
         }
         let host = uring::probe()
             .and_then(|()| NativePort::on_uring(options))
-            .map_err(|error| with_text(&error, format!("no io_uring: {error}")))?;
+            .map_err(|error| with_text(&error, format!("cannot use io_uring: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, selected("uring", Layout::Pinned, options, why)))
     }
 
@@ -218,7 +219,7 @@ impl CompletionPort {
         let layout = options.layout.unwrap_or(Layout::Shared);
         let host = iocp::probe()
             .and_then(|()| NativePort::on_iocp(layout, options))
-            .map_err(|error| with_text(&error, format!("no completion port: {error}")))?;
+            .map_err(|error| with_text(&error, format!("cannot use a completion port: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, selected("iocp", layout, options, why)))
     }
 
@@ -281,7 +282,7 @@ impl CompletionPort {
     ///
     /// # Panics
     ///
-    /// Panics if the layout is pinned and the lane already has a worker.
+    /// Panics if there is no such lane, or if the layout is pinned and the lane has a worker.
     pub fn spawn(
         &self,
         lane: LaneId,
@@ -344,7 +345,7 @@ impl CompletionPort {
     ///
     /// Panics on a worker, which would wait for itself.
     pub fn drain(&self, timeout: Duration) -> Drained {
-        assert!(!crate::on_worker(), "drain waits for workers: do not call it on one");
+        assert!(!crate::on_worker(), "drain waits for all workers: do not call it on a worker");
         each!(self, port => port.drain(timeout))
     }
 }

@@ -28,7 +28,7 @@ const MAX_LOST_IN_A_ROW: u32 = 256;
 #[derive(Debug)]
 pub(super) struct Accepting {
     tag: Tag,
-    /// The listener's address, whose family the sockets of its peers have.
+    /// The listener's address and its `no_delay` option, for the sockets of its peers.
     ip: IpAddr,
     no_delay: bool,
     /// The number of peers that the system awaits.

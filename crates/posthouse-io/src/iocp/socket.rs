@@ -472,8 +472,8 @@ fn fault_of_file(error: Error) -> Option<FileFault> {
     }
 }
 
-/// Does the same for a call that has not begun to send, where more errors are about the file. (An
-/// established connection is neither refused nor unreachable: that is the machine with the file.)
+/// Does the same for a call that has not begun to send. Then more errors are about the file: an
+/// established connection is neither refused nor unreachable, but the machine with the file can be.
 fn fault_of_file_at_once(error: Error) -> Option<FileFault> {
     use Failure::{Other, Refused, Unreachable, Unsupported};
     let is_a_files = matches!(error.failure, Other | Refused | Unreachable | Unsupported);

@@ -48,7 +48,7 @@ impl DirHandle {
         Ok(())
     }
 
-    /// Removes parts that nobody has locked and that were last written at least `age_ms` ago.
+    /// Removes parts that nobody has locked and that were last written more than `age_ms` ago.
     pub(in crate::fs) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
         let Some(parts) = self.parts()? else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -413,7 +413,7 @@ fn a_junction_leads_nowhere() {
     assert_eq!(place.publish(&part, "junction/deep/new"), Err(Failure::NotAFile));
     assert_eq!(place.paths(), [""; 0]);
     assert_eq!(place.files(), 1);
-    // In a part's place it is moved out of the way, and its target stays.
+    // In a part's place it is removed, and its target stays.
     assert!(make_junction(&place.parts().join("planted"), &outside.path));
     assert_eq!(place.held_in_part("planted"), Ok(0));
     // In place of the directory of parts it is rejected.
