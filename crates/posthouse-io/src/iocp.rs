@@ -60,6 +60,6 @@ pub(crate) fn probe() -> io::Result<()> {
     if heard {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through"))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "a posted packet did not arrive"))
     }
 }

@@ -226,7 +226,7 @@ impl Network {
                 return ready();
             }
         }
-        self.lock().bug("livelock: the wait has taken all the steps it may");
+        self.lock().bug("livelock: the wait has reached its maximum number of steps");
     }
 
     /// Runs until no worker can run and nothing is on its way: no data, no connection attempt, no

@@ -245,7 +245,7 @@ impl LaneOps for IocpLane {
                 Layout::Shared => core.port.wait::<BATCH_SHARED>(limit, &mut tell),
             };
             // The system's clock is coarse and may end a wait early.
-            if taken.expect("a port that worked goes on to work") > 0
+            if taken.expect("a port that worked once continues to work") > 0
                 || limit == Some(Duration::ZERO)
             {
                 break;

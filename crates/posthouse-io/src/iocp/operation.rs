@@ -208,7 +208,7 @@ impl Functions {
 
 /// The free boxes of finished operations, which a lane keeps for later ones.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "the boxes are what is kept: the system knows their address")]
+#[expect(clippy::vec_box, reason = "the list keeps boxes because the system knows their address")]
 pub(super) struct FreeList {
     boxes: Vec<Box<Operation>>,
 }

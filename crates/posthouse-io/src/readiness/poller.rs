@@ -91,7 +91,7 @@ impl Poller {
         limit: Option<Duration>,
         each: impl FnMut(Event),
     ) {
-        self.try_wait::<BATCH>(limit, each).expect("a poller that worked goes on to work");
+        self.try_wait::<BATCH>(limit, each).expect("a poller that worked once continues to work");
     }
 
     fn try_wait<const BATCH: usize>(

@@ -98,7 +98,7 @@ impl World {
             // Another worker has just taken its completion and is passing it to this one.
             None if port.layout == Layout::Shared => {}
             None => self.bug(&format!(
-                "{tag:?} is abandoned, and is no file operation or look-up in flight"
+                "{tag:?} is abandoned, but is not a file operation or look-up in flight"
             )),
         }
     }

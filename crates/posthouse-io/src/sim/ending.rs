@@ -10,7 +10,7 @@ use crate::op::Cancel;
 use crate::token::Socket;
 
 impl World {
-    // ---- what arrives ----
+    // ---- arriving ----
 
     pub(super) fn arrive(&mut self, to: Socket, from: Socket, bytes: usize) {
         match self.table.stream(to) {

@@ -143,7 +143,7 @@ impl LaneOps for SimLane {
         let stream = match handle.downcast::<NewStream>() {
             Some(stream) if stream.is_of(&self.network) => stream,
             Some(_) => world.bug("a socket of another network is adopted"),
-            None => world.bug("a system's socket is brought into simulation"),
+            None => world.bug("a socket of a real system is used in simulation"),
         };
         let socket = stream.into_socket();
         world.ports[self.at.port].sockets += 1;

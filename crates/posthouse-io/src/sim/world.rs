@@ -325,7 +325,7 @@ impl World {
     /// Repeats a report that code above has caught and ignored.
     pub(super) fn repeat_bug(&self) {
         if let Some(text) = &self.bug {
-            assert!(std::thread::panicking(), "{text} (said before, and caught)");
+            assert!(std::thread::panicking(), "{text} (reported before, and caught)");
         }
     }
 }

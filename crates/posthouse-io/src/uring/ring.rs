@@ -30,7 +30,7 @@ const MAX_ABANDONED: Duration = Duration::from_secs(1);
 const SHORTAGE: Duration = Duration::from_millis(1);
 
 /// The reason why the calls on a ring that was probed and opened do not fail.
-const WORKS: &str = "a ring that worked goes on to work";
+const WORKS: &str = "a ring that worked once continues to work";
 
 /// A ring with its buffers.
 pub(crate) struct Ring {

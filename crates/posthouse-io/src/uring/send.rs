@@ -42,7 +42,7 @@ enum Stage {
 
 /// The free boxes of finished sends.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "the boxes are what is kept: the kernel knows their address")]
+#[expect(clippy::vec_box, reason = "the list keeps boxes because the kernel knows their address")]
 pub(super) struct FreeList {
     boxes: Vec<Box<SendRequest>>,
 }

@@ -53,7 +53,7 @@ impl Place {
         match posted.recv().expect("a completion").outcome {
             Outcome::File(outcome) => Ok(*outcome),
             Outcome::Failed(error) => Err(error.failure),
-            other => panic!("what came of a file, not {other:?}"),
+            other => panic!("the outcome of a file operation, not {other:?}"),
         }
     }
 

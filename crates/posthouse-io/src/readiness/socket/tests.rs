@@ -52,7 +52,7 @@ impl Rig {
         match outcome {
             Outcome::Sent { bytes, .. } => (tag.0, Ok(bytes)),
             Outcome::Failed(error) => (tag.0, Err(error.failure)),
-            other => panic!("a send came to {other:?}"),
+            other => panic!("a send completed with {other:?}"),
         }
     }
 }

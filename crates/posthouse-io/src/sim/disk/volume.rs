@@ -439,7 +439,7 @@ impl Volume {
         })
     }
 
-    // ---- what happens to it from outside ----
+    // ---- actions from outside ----
 
     pub(super) fn content(&self, path: &str) -> Option<&[u8]> {
         match self.names.look(path)? {

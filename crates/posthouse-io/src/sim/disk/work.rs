@@ -114,8 +114,10 @@ fn is_name(name: &str) -> bool {
 
 /// Returns the reason why an operation is invalid, if there is one.
 fn invalid_reason(op: &FileOp) -> Option<String> {
-    let path = |path: &str| (!is_beneath(path)).then(|| format!("{path:?} is no path"));
-    let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is no name of a part"));
+    let path = |path: &str| {
+        (!is_beneath(path)).then(|| format!("{path:?} does not lead beneath a directory"))
+    };
+    let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is not the name of a part"));
     match op {
         FileOp::Open { path: of, .. } | FileOp::SyncName { path: of, .. } => path(of),
         FileOp::OpenPart { name: of, .. } | FileOp::RemovePart { name: of, .. } => name(of),
@@ -168,7 +170,7 @@ impl World {
     /// Checks that a directory belongs to a disk of this world.
     fn own_directory<'a>(&mut self, tag: Tag, directory: &'a Directory) -> &'a SimDirectory {
         let Some(directory) = directory.simulated() else {
-            self.bug(&format!("{tag:?}: a system's directory is brought into simulation"));
+            self.bug(&format!("{tag:?}: a directory of a real system is used in simulation"));
         };
         if !self.disks.get(directory.disk).is_some_and(|disk| disk.is_of(&directory.world)) {
             self.bug(&format!("{tag:?}: a directory of another network is used"));
@@ -179,7 +181,7 @@ impl World {
     /// Checks that a file belongs to a disk of this world, as far as a dead file shows it.
     fn own_file<'a>(&mut self, tag: Tag, file: &'a File) -> &'a SimFile {
         let Some(file) = file.simulated() else {
-            self.bug(&format!("{tag:?}: a system's file is brought into simulation"));
+            self.bug(&format!("{tag:?}: a file of a real system is used in simulation"));
         };
         if self.disks.get(file.id.disk).is_none_or(|disk| disk.is_foreign(file)) {
             self.bug(&format!("{tag:?}: a file of another network is used"));
