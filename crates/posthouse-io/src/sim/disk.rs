@@ -46,7 +46,7 @@ impl Disk {
     // ---- final files ----
 
     /// Creates a synced file, and the directories on the way to it. It replaces an existing file;
-    /// open handles of that keep the old content.
+    /// handles that have it open keep the old content.
     ///
     /// # Panics
     ///
@@ -158,10 +158,10 @@ impl Disk {
     /// Simulates a power failure of the machine. Each write since the last
     /// [`FileOp::Sync`](crate::FileOp::Sync) of its file survives whole, in its first part, or not
     /// at all. Each name that was created, linked or removed since it was last synced survives or
-    /// not, independently of the others. Locks are released. Files and directories that were opened
-    /// before the crash are dead: operations on them, including those in flight, fail with
-    /// [`Failure::Disk`](crate::Failure::Disk) and change nothing. Synced and published data
-    /// survives.
+    /// not, in any combination; a name is lost together with its directory. Locks are released.
+    /// Files and directories that were opened before the crash are dead: operations on them,
+    /// including those in flight, fail with [`Failure::Disk`](crate::Failure::Disk) and change
+    /// nothing. Synced and published data survives.
     pub fn crash(&self) {
         let mut world = self.noted(6, 0);
         let World { disks, random, fault_counts, .. } = &mut *world;
