@@ -1,4 +1,4 @@
-//! The chat room of the README, by hand on tokio: a test holds the two equal.
+//! The chat room of the README, written with tokio; a test checks that the two are equal.
 
 #![forbid(unsafe_code)]
 

@@ -1,20 +1,21 @@
 //! The native frame: `length` u24 (bytes after the first four), `flags` u8 (0), `kind` u8, payload.
 
-/// Length and flags.
+/// The number of bytes of length and flags.
 pub const WORD_BYTES: usize = 4;
-/// Length, flags and kind: what a frame has besides its payload.
+/// The number of bytes of length, flags and kind, which precede the payload.
 pub const HEAD_BYTES: usize = 5;
-/// The largest payload that is echoed.
+/// The largest payload that is echoed, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
-/// The largest frame that is echoed.
+/// The largest frame that is echoed, in bytes.
 pub const FRAME_BYTES_MAX: usize = HEAD_BYTES + PAYLOAD_BYTES_MAX;
 
-/// The peer broke the rules: a length of 0, flags, or a payload over the limit.
+/// The error for a peer that violated the protocol: a length of 0, flags, or a payload over the
+/// limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// How many bytes at the start of `bytes` are whole frames, and how many bytes in all the frame
-/// after them has (as far as it is known: at least [`WORD_BYTES`]).
+/// Returns the number of bytes of whole frames at the start of `bytes`, and the length of the frame
+/// after them (as far as it is known: at least [`WORD_BYTES`]).
 #[inline]
 pub fn whole(bytes: &[u8]) -> Result<(usize, usize), Refused> {
     let mut at = 0;
@@ -28,11 +29,11 @@ pub fn whole(bytes: &[u8]) -> Result<(usize, usize), Refused> {
     Ok((at, WORD_BYTES))
 }
 
-/// The bytes of the whole frame that begins with `word`.
+/// Returns the length in bytes of the whole frame that begins with `word`.
 #[inline]
 pub fn length(word: [u8; WORD_BYTES]) -> Result<usize, Refused> {
-    // With flags the number is over 2^24, and a length of 0 becomes the largest: one comparison
-    // finds all that must be refused.
+    // With flags the number is over 2^24, and a length of 0 wraps to the largest number. So one
+    // comparison finds all invalid words.
     let length = u32::from_le_bytes(word) as usize;
     if length.wrapping_sub(1) > PAYLOAD_BYTES_MAX {
         return Err(Refused);
@@ -40,7 +41,7 @@ pub fn length(word: [u8; WORD_BYTES]) -> Result<usize, Refused> {
     Ok(WORD_BYTES + length)
 }
 
-/// The first five bytes of a frame.
+/// Returns the first five bytes of a frame.
 pub fn head(kind: u8, payload_bytes: usize) -> [u8; HEAD_BYTES] {
     let [a, b, c, flags] = (payload_bytes as u32 + 1).to_le_bytes();
     assert_eq!(flags, 0, "a payload that the length field can say");

@@ -1,5 +1,6 @@
-//! What the echo servers of the benchmark share, where sharing takes nothing from them: the native
-//! frame and a listening socket. The measuring itself is `src/bin/runner`.
+//! The common parts of the benchmark's echo servers, as far as sharing does not slow them down: the
+//! native frame, the listening socket and the receive buffer. `src/bin/runner` performs the
+//! measurements.
 
 #![forbid(unsafe_code)]
 

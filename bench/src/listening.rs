@@ -1,5 +1,5 @@
-//! How every echo server begins: an address as its first argument, a listening socket with the same
-//! options for all, and one line that says where it listens.
+//! The start of every echo server: an address as its first argument, a listening socket with the
+//! same options for all, and one line with the bound address.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -7,27 +7,28 @@ use std::net::{SocketAddr, TcpListener};
 use rustix::net::{self as sys, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-/// Connections that the system queues before they are accepted.
+/// The number of connections that the system queues before they are accepted.
 pub const BACKLOG: i32 = 4096;
 
-/// The first argument, or any port of loopback.
+/// Returns the address in the first argument, or any port of the loopback address.
 pub fn address() -> SocketAddr {
     let word = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
     let word = word.unwrap_or_else(|| "127.0.0.1:0".into());
     word.parse().unwrap_or_else(|_| panic!("`{word}` is not HOST:PORT"))
 }
 
-/// Whether the option `name` is among the arguments.
+/// Returns whether the option `name` is among the arguments.
 pub fn flag(name: &str) -> bool {
     std::env::args().any(|word| word == name)
 }
 
-/// The value of the option `name VALUE` among the arguments.
+/// Returns the value of the option `name VALUE` among the arguments.
 pub fn option(name: &str) -> Option<String> {
     std::env::args().skip_while(|word| word != name).nth(1)
 }
 
-/// Listens at [`address`] and says so. Accepted sockets inherit `TCP_NODELAY` from the listener.
+/// Listens at [`address`] and announces it. Accepted sockets inherit `TCP_NODELAY` from the
+/// listener.
 pub fn listen() -> io::Result<TcpListener> {
     tether()?;
     let flags = SocketFlags::CLOEXEC;
@@ -41,12 +42,12 @@ pub fn listen() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// A server must not outlive the process that measures it.
+/// Makes the system end this server together with the process that measures it.
 pub fn tether() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// The line that the measuring process waits for.
+/// Prints the line that the measuring process waits for.
 pub fn announce(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening {address}")?;

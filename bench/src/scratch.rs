@@ -1,30 +1,30 @@
-//! One receive buffer for all connections of a thread, so that an idle connection holds none: only
-//! the beginning of a frame whose end has not come is kept apart.
+//! One receive buffer for all connections of a thread. So an idle connection holds no buffer; only
+//! the beginning of an incomplete frame is kept separately.
 
 use std::io;
 
 use crate::frame::{self, FRAME_BYTES_MAX, WORD_BYTES};
 
-/// Bytes taken from a socket at once.
+/// The maximum number of bytes taken from a socket at once.
 const RECEIVE_BYTES: usize = 256 * 1024;
-/// A kept beginning under this is put before the new bytes; a longer one is completed where it is,
-/// so that a large frame in small pieces costs linear time.
+/// The length below which a kept beginning is copied in front of the new bytes. A longer one is
+/// completed in place, so that a large frame in small pieces costs linear time.
 const REJOIN_BYTES_MAX: usize = 64 * 1024;
 
-/// The buffer of a thread.
+/// The receive buffer of a thread.
 #[derive(Debug)]
 pub struct Scratch {
     memory: Box<[u8]>,
 }
 
-/// What one call gave.
+/// The result of one receive.
 #[derive(Debug)]
 pub struct Received<'a> {
     /// Whole frames, one after the other; possibly none.
     pub frames: &'a [u8],
     /// True exactly when the peer's stream has ended.
     pub ended: bool,
-    /// True exactly when there may be more in the socket: the room was filled.
+    /// True exactly when the receive filled its memory, so that more bytes may be in the socket.
     pub more: bool,
 }
 
@@ -35,9 +35,9 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// Calls `receive` once with the room for new bytes; what is left of the last frame goes to
-    /// `partial`, which belongs to the connection. A peer that breaks the rules is an error of the
-    /// kind `InvalidData`.
+    /// Calls `receive` once with memory for new bytes. The incomplete rest of the last frame goes
+    /// to `partial`, which belongs to the connection. A peer that violates the protocol causes an
+    /// error of the kind `InvalidData`.
     #[inline]
     pub fn receive(
         &mut self,
@@ -72,7 +72,7 @@ impl Scratch {
         self.memory[..whole].copy_from_slice(&partial[..whole]);
         partial.drain(..whole);
         if partial.is_empty() {
-            // A connection that had a large frame once must not keep its memory for ever.
+            // A connection that once had a large frame must not keep its memory forever.
             *partial = Vec::new();
         }
         Ok(Received { frames: &self.memory[..whole], ended: got == 0, more: got == room })

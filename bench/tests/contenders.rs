@@ -1,5 +1,5 @@
-//! Every echo server that is measured must be one: any segmentation, the largest frame, and the
-//! refusal of a larger one.
+//! Checks that every contender is a correct echo server: with any segmentation, with the largest
+//! frame, and with a larger one, which it refuses.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ struct Server {
 }
 
 impl Server {
-    /// None where the server says that it is not available here.
+    /// Returns `None` if the server reports that it is not available here.
     fn start(program: &str, arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new(program);
         command.arg("127.0.0.1:0").args(arguments).stdout(Stdio::piped());
@@ -59,7 +59,7 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert!(got == bytes, "the echo differs from what was sent");
 }
 
-/// The server must end the stream; that it does so by a reset is fine.
+/// Expects the server to end the stream, possibly with a reset.
 fn expect_end(stream: &mut TcpStream) {
     match stream.read(&mut [0; 64]) {
         Ok(got) => assert_eq!(got, 0, "bytes instead of an end"),
@@ -83,7 +83,7 @@ fn a_frame_in_single_bytes_comes_back(server: &Server) {
     for frame in [frame(40, 9, 0), frame(41, 0, 0)] {
         for byte in &frame {
             stream.write_all(&[*byte]).unwrap();
-            // The system would join them otherwise; the yield lets the server see the piece.
+            // Otherwise the system would join the pieces; the yield lets the server see each piece.
             thread::yield_now();
         }
         expect(&mut stream, &frame);
@@ -109,7 +109,7 @@ fn frames_cut_anywhere_come_back(server: &Server) {
             }
         });
         let taken = frames.len().min(piece_bytes * 20_000);
-        // What is cut off in the middle of a frame is completed below.
+        // The rest, which may begin in the middle of a frame, is sent below.
         let rest = frames[taken..].to_vec();
         writing.join().unwrap();
         stream.write_all(&rest).unwrap();

@@ -1,4 +1,4 @@
-//! The README's program on tokio is the one that compiles here.
+//! Checks that the README's tokio program is the one that compiles here.
 
 #[test]
 fn the_chat_room_of_the_readme_is_the_example() {

@@ -1,17 +1,17 @@
-//! A stress run: many short connections over loopback, with everything that can happen to one, and
-//! a check of all that must hold whatever happens.
+//! A stress run: many short connections over loopback, with every event that can happen to a
+//! connection, and checks of the properties that must always hold.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `script` | what the sides of a connection do: a function of seed and number |
-//! | `conn` | one end of a connection, which follows its part |
+//! | `script` | the behaviour of the two sides of a connection: a function of seed and number |
+//! | `conn` | one end of a connection, which follows its part of the script |
 //! | `receives` | an end's receives in their order |
 //! | `exchange` | the comparison of what the two ends report |
-//! | `worker` | a worker: connecting, accepting, handing completions to ends |
-//! | `file_source` | a file that holds what is sent |
+//! | `worker` | a worker: connecting, accepting, passing completions to ends |
+//! | `file_source` | a file with the bytes that connections send |
 //! | `slot_table` | the ends and listeners of a lane |
-//! | `tags`, `pattern`, `random` | names of operations, bytes to send, chance |
-//! | `counts` | what is counted |
+//! | `tags`, `pattern`, `random` | tags of operations, bytes to send, randomness |
+//! | `counts` | the counted events |
 
 mod conn;
 mod counts;
@@ -45,57 +45,60 @@ use script::{Script, Side, Target};
 use slot_table::{ListenerSlot, SlotTable};
 use worker::Worker;
 
-/// What to run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// At most [`MAX_CONNECTIONS`].
+    /// The number of connections, at most [`MAX_CONNECTIONS`].
     pub(crate) connections: u32,
     pub(crate) backend: Backend,
     pub(crate) layout: Layout,
     pub(crate) read_mode: ReadMode,
     pub(crate) plan: Plan,
     pub(crate) guarded: bool,
-    /// Whether a quarter of the sends are of a file.
+    /// True exactly when a quarter of the sends are of a file.
     pub(crate) files: bool,
     pub(crate) workers: u16,
-    /// Connecting ends at once; as many accepting ones come with them, and each has a descriptor.
+    /// The number of simultaneous connecting ends. As many accepting ends come with them, and each
+    /// end has a descriptor.
     pub(crate) at_once: u16,
-    /// No connection begins when this time is over.
+    /// The time after which no connection begins.
     pub(crate) max_time: Option<Duration>,
 }
 
-/// Each connection goes to an address of its own in 127.0.0.0/8, by which the accepting end knows
-/// which one it is, and because of which ports do not run out.
+/// The maximum number of connections. Each connection uses an address of its own in 127.0.0.0/8.
+/// The accepting end identifies the connection by it, and local ports do not run out.
 pub(crate) const MAX_CONNECTIONS: u32 = 16_000_000;
 const FIRST_ADDRESS: u32 = 0x7f01_0000;
 
-/// How often the campaign is looked at from outside.
+/// The interval of the checks of the campaign's progress.
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks at which nothing has been completed: half a minute. Looks and not time, because a machine
-/// that was suspended has not stood still.
+/// The maximum number of consecutive checks without a completion: half a minute. Checks are counted
+/// and not time, because a machine that was suspended has not stood still.
 const MAX_LOOKS_IN_VAIN: u32 = 300;
-/// How long the workers may take to end.
+/// The maximum time for the workers to end.
 const MAX_DRAIN: Duration = Duration::from_secs(30);
-/// More than a process has descriptors on the machines that run this.
+/// The number of slots for ends, more than the descriptors of a process on the machines that run
+/// this.
 const MAX_CONNS: u32 = 20_000;
-/// Buffers that are collected before another thread drops them.
+/// The number of buffers that are collected before another thread drops them.
 const DISCARDS: usize = 32;
 
-/// How memory may grow between the first tenth and the end: a quarter, and what is warmed up late.
+/// The fixed part of the permitted growth of memory between the first tenth and the end, for late
+/// warm-up; the other part is a quarter.
 const MAX_GROWTH_KIB: usize = 32 * 1024;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) counts: Counts,
     pub(crate) took: Duration,
-    /// KiB of memory in use when a tenth, a half and all of the connections were over.
+    /// The memory in use, in KiB, when a tenth, a half and all of the connections were over.
     pub(crate) memory_kib: [usize; 3],
-    /// What the process had before and has again.
+    /// The system resources that the process had before the run and has again after it.
     pub(crate) holdings: Holdings,
 }
 
-/// What all workers share.
+/// The state that all workers share.
 struct Campaign {
     settings: Settings,
     file_source: FileSource,
@@ -103,7 +106,8 @@ struct Campaign {
     notify: Notify,
     exchanges: Exchanges,
     tables: Vec<Arc<SlotTable>>,
-    /// Ports where peers are served, by lane; those where they are turned away; one with nobody.
+    /// The ports where peers are served, by lane; those where they are turned away; one without a
+    /// listener.
     serving: Vec<u16>,
     turning_away: Vec<u16>,
     nobody: u16,
@@ -111,7 +115,7 @@ struct Campaign {
     next: AtomicU32,
     /// One more than the number of the last connection, unless the time is over before.
     last: AtomicU32,
-    /// Ends that are not over, peers on their way to another lane included.
+    /// The number of ends that are not over, including peers on their way to another lane.
     live: AtomicUsize,
     clients_over: AtomicU32,
     listeners_open: AtomicUsize,
@@ -120,13 +124,16 @@ struct Campaign {
     faults: Mutex<Vec<String>>,
     counts: Mutex<Counts>,
     discards: Mutex<Vec<Buffer>>,
-    /// True exactly when nothing comes to the discards any more.
+    /// True exactly when no more discards will come.
     discards_end: AtomicBool,
 }
 
-/// Runs a campaign; the error says what was wrong.
+/// Runs a campaign. The error describes the violation.
 pub(crate) fn run(settings: Settings) -> Result<Report, String> {
-    assert!((1..=MAX_CONNECTIONS).contains(&settings.connections), "a number for an address");
+    assert!(
+        (1..=MAX_CONNECTIONS).contains(&settings.connections),
+        "every connection has an address of its own"
+    );
     let before = Holdings::now();
     let started = Instant::now();
     let campaign = Campaign::open(settings).map_err(|error| error.to_string())?;
@@ -139,7 +146,9 @@ pub(crate) fn run(settings: Settings) -> Result<Report, String> {
     drop(campaign);
     let after = Holdings::now();
     if after != before {
-        return Err(format!("not everything was given back: {before:?}, and now {after:?}"));
+        return Err(format!(
+            "system resources leaked: {before:?} before the run, {after:?} after it"
+        ));
     }
     let [early, _, late] = memory_kib;
     if late > early + early / 4 + MAX_GROWTH_KIB {
@@ -149,18 +158,18 @@ pub(crate) fn run(settings: Settings) -> Result<Report, String> {
 }
 
 impl Settings {
-    /// Whether one worker takes all completions of a socket.
+    /// Returns whether one worker takes all completions of a socket.
     fn is_ordered(&self) -> bool {
         self.layout == Layout::Pinned
     }
 
-    /// Whether a send that failed, be it by a cancel, may have left in part.
+    /// Returns whether a failed or cancelled send may have left in part.
     fn failed_sends_are_doubtful(&self) -> bool {
         matches!(self.backend, Backend::Iocp)
     }
 }
 
-/// Beginning and end.
+/// The beginning and the end.
 impl Campaign {
     fn open(settings: Settings) -> std::io::Result<Arc<Self>> {
         let options = Options {
@@ -183,7 +192,7 @@ impl Campaign {
                 vec![ListenerSlot::new(serves, true), ListenerSlot::new(turns_away, false)];
             tables.push(Arc::new(SlotTable::new(LaneId(lane as u16), MAX_CONNS, listeners)));
         }
-        // The port of a listener that is gone.
+        // The port of a closed listener.
         let nobody = listen()?.local_address().port();
         let connections = settings.connections;
         Ok(Arc::new(Self {
@@ -222,7 +231,8 @@ impl Campaign {
         Ok(())
     }
 
-    /// Waits for the workers, and says how they come on; memory at a tenth, a half and the end.
+    /// Waits for the workers and prints their progress. Returns the memory at a tenth, a half and
+    /// the end.
     fn watch(&self) -> Result<[usize; 3], String> {
         let started = Instant::now();
         let (mut tenths, mut memory_kib) = (0, [0; 3]);
@@ -251,15 +261,15 @@ impl Campaign {
             looks_in_vain = if now == completed { looks_in_vain + 1 } else { 0 };
             completed = now;
             if looks_in_vain > MAX_LOOKS_IN_VAIN {
-                return Err(format!("nothing is completed any more\n{}", self.describe()));
+                return Err(format!("no operation completes any more\n{}", self.describe()));
             }
         }
         let faults = lock(&self.faults);
         if faults.is_empty() { Ok(memory_kib) } else { Err(faults.join("\n")) }
     }
 
-    /// How much is over of the connections or of the time, whichever is more; ends the beginning
-    /// of connections when it is the time.
+    /// Returns the elapsed tenths of the connections or of the time, whichever are more. Stops the
+    /// beginning of connections when the time is over.
     fn tenths(&self, elapsed: Duration) -> u32 {
         let over = self.clients_over.load(Ordering::Relaxed);
         let of_connections = 10 * u64::from(over) / u64::from(self.settings.connections);
@@ -273,18 +283,18 @@ impl Campaign {
         of_connections.max(of_time as u64).min(9) as u32
     }
 
-    /// Everything is over: nothing may be left.
+    /// Checks that nothing is left after the end.
     fn check_end(&self) -> Result<(), String> {
         self.discards_end.store(true, Ordering::Release);
         self.port.wake_background();
         let drained = self.port.drain(MAX_DRAIN);
         if drained != Drained::default() {
-            return Err(format!("after the end: {drained:?}"));
+            return Err(format!("workers or operations left after the end: {drained:?}"));
         }
         let counters = self.port.counters();
         let Counters { submitted, completed, sockets, buffers_used, .. } = counters;
         if submitted != completed || sockets > 0 || buffers_used > 0 {
-            return Err(format!("after the end something is left: {counters:?}"));
+            return Err(format!("operations, sockets or buffers left after the end: {counters:?}"));
         }
         self.exchanges.finish()
     }
@@ -294,11 +304,13 @@ impl Campaign {
         let counters = self.port.counters();
         let own = [Count::Submitted, Count::Completed].map(|count_of| counts.get(count_of));
         if own != [counters.submitted, counters.completed] {
-            return Err(format!("submitted and completed {own:?} by own count, and {counters:?}"));
+            return Err(format!(
+                "submitted and completed: {own:?} by the campaign's count, but {counters:?}"
+            ));
         }
         let last = self.last.load(Ordering::Acquire);
         if counts.get(Count::Clients) < last.into() {
-            return Err(format!("{} connections of {last}", counts.get(Count::Clients)));
+            return Err(format!("only {} of {last} connections began", counts.get(Count::Clients)));
         }
         Ok(())
     }
@@ -314,10 +326,10 @@ impl Campaign {
     }
 }
 
-/// What workers ask and tell.
+/// The methods that workers call.
 impl Campaign {
     fn next_number(&self) -> Option<u32> {
-        // Counted first, so that the end is not seen between the two.
+        // Counted first, so that no worker sees the end between the two steps.
         self.conn_begins();
         let number = self.next.fetch_add(1, Ordering::AcqRel);
         if number < self.last.load(Ordering::Acquire) {
@@ -354,7 +366,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// Whether there is no end, and none comes but from what listeners have in their queues.
+    /// Returns whether there is no end, and none will come except from the queues of listeners.
     fn is_at_its_end(&self) -> bool {
         self.have_all_begun() && self.live.load(Ordering::Acquire) == 0
     }
@@ -377,7 +389,7 @@ impl Campaign {
     fn worker_ends(&self, counts: &Counts) {
         lock(&self.counts).merge(counts);
         self.workers.fetch_sub(1, Ordering::AcqRel);
-        // In the shared layout a wake-up reaches one worker: each wakes the next.
+        // In the shared layout a wake-up reaches one worker, so each worker wakes the next.
         self.wake_all();
         self.notify.notify_all();
     }
@@ -392,14 +404,14 @@ impl Campaign {
         self.tables.iter().for_each(|table| self.port.wake(table.lane));
     }
 
-    /// Gives a peer to any lane.
+    /// Passes a peer to a random lane.
     fn move_peer(&self, new: NewSocket, random: u64) {
         let table = &self.tables[(random % self.tables.len() as u64) as usize];
         lock(&table.moved).push(new);
         self.port.wake(table.lane);
     }
 
-    /// Has a buffer dropped on another thread.
+    /// Passes a buffer to another thread, which drops it.
     fn discard(&self, buffer: Buffer) {
         let mut discards = lock(&self.discards);
         discards.push(buffer);
@@ -433,7 +445,7 @@ impl Campaign {
     }
 }
 
-/// Any port, at every address of this machine.
+/// Returns the address of any port at every address of this machine.
 fn any_port() -> Address {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()
 }

@@ -14,22 +14,22 @@ use campaign::{Count, MAX_CONNECTIONS, Plan, Report, Settings};
 use posthouse_io::{Backend, Layout, ReadMode};
 
 const HELP: &str = "\
-Opens and ends many connections over loopback, with random cancels, resets and half-closes. Checks
+Opens and closes many connections over loopback, with random cancels, resets and half-closes. Checks
 that every operation ends once, that bytes arrive as they were sent, and that nothing is left.
 
-  --connections N      how many (default 20000, at most 16000000)
+  --connections N      number of connections (default 20000, at most 16000000)
   --backend NAME       uring (default) or readiness; on Windows iocp
   --layout NAME        pinned (default) or shared
   --read-mode NAME     zero-byte (default) or pending (Windows)
-  --resets PERCENT     of so many connections more one side resets (default 0)
-  --seed S             what happens on each connection (default 1); which thread does it when, and
-                       so what comes first, is another thing each time
-  --guarded            released buffers lie on pages that nobody can touch
-  --without-files      all that is sent is memory (under Wine: a TransmitFile that begins after the
-                       peer has left never ends there)
-  --workers N          I/O workers (default 3)
-  --at-once N          connections at once (default 1024, at most 6000)
-  --minutes N          begin no more connections when this time is over
+  --resets PERCENT     percentage of the connections that one side resets in addition (default 0)
+  --seed S             the behaviour of each connection (default 1); the order in which the threads
+                       run, and so the order of events, differs from run to run
+  --guarded            put every receive buffer on pages that nobody can touch after its release
+  --without-files      send from memory only (for Wine, where a TransmitFile that begins after the
+                       peer has disconnected never ends)
+  --workers N          number of I/O workers (default 3)
+  --at-once N          maximum number of simultaneous connections (default 1024, at most 6000)
+  --minutes N          begin no more connections after this time
 ";
 
 fn main() -> ExitCode {
@@ -106,7 +106,7 @@ fn parse(words: Vec<String>) -> Result<Settings, String> {
             ("--minutes", _) => {
                 settings.max_time = Some(Duration::from_mins(number(24 * 60)?));
             }
-            _ => return Err(format!("{option} {value} is not understood")),
+            _ => return Err(format!("unknown option or value: {option} {value}")),
         }
     }
     Ok(settings)
@@ -120,8 +120,8 @@ fn print(report: &Report) {
     let [early, half, late] = memory_kib;
     println!("memory in use: {early} KiB at 10 %, {half} KiB at 50 %, {late} KiB at 100 %");
     println!(
-        "after it: no operation, socket or buffer left; {} descriptors or handles and {} ring \
-         mappings, as before",
+        "after the run: no operation, socket or buffer left; {} descriptors or handles and {} \
+         ring mappings, as before it",
         holdings.opened, holdings.ring_mappings
     );
     println!(

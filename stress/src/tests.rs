@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::campaign::{self, Count, Plan, Settings};
 use posthouse_io::{Backend, Layout, ReadMode};
 
-/// A campaign counts the descriptors of the whole process: one at a time.
+/// A campaign counts the descriptors of the whole process, so only one runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn stress(backend: Backend, layout: Layout, connections: u32, guarded: bool) {
@@ -23,7 +23,7 @@ fn stress_in(
     let files = !posthouse_process::is_wine();
     if !files {
         eprintln!(
-            "NOT TESTED: in Wine a TransmitFile that begins after the peer has left never ends"
+            "NOT TESTED: in Wine a TransmitFile begun after the peer disconnected never ends"
         );
     }
     let report = campaign::run(Settings {
@@ -40,7 +40,7 @@ fn stress_in(
     });
     let report = report.unwrap_or_else(|what| panic!("{what}"));
     println!("{}in {:?}, memory in KiB {:?}", report.counts, report.took, report.memory_kib);
-    assert_ne!(report.holdings.opened, 0, "what is compared is told");
+    assert_ne!(report.holdings.opened, 0, "the compared number is known");
     for count_of in [
         Count::Served,
         Count::Refused,
@@ -63,7 +63,7 @@ fn a_stress_run_leaves_nothing_on_uring() {
     stress(Backend::Uring, Layout::Pinned, 2000, false);
 }
 
-/// Fewer, because each buffer that is received into is a new mapping.
+/// Runs fewer connections, because each receive buffer is a new mapping.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_stress_run_leaves_nothing_on_uring_and_writes_nothing_late() {
@@ -94,11 +94,11 @@ fn a_stress_run_leaves_nothing_on_iocp_pinned() {
     stress(Backend::Iocp, Layout::Pinned, 600, false);
 }
 
-/// Receives wait with memory, which nobody may touch once it is given back.
+/// Receives wait with memory, which nobody may touch after its release.
 #[cfg(windows)]
 #[test]
 fn a_stress_run_leaves_nothing_on_iocp_with_receives_posted_ahead() {
-    // Wine loses the end of such a receive now and then, where several workers are at one port.
+    // Wine sometimes loses the end of such a receive if several workers use one port.
     for (layout, connections) in [(Layout::Shared, 150), (Layout::Pinned, 400)] {
         stress_in(ReadMode::Pending, Backend::Iocp, layout, connections, true);
     }

@@ -1,16 +1,17 @@
-//! Floor: an echo server on epoll without any framework, one thread.
+//! The baseline: an echo server on epoll without any framework, on one thread.
 //!
-//! **Frozen.** Every ratio of the benchmark is against this program; change it only together with
+//! **Frozen.** Every ratio of the benchmark refers to this program. Change it only together with
 //! all results that are kept.
 //!
-//! Edge-triggered, one shared receive buffer, one send for all frames of a receive, straight from
-//! the receive buffer: what an echo server by hand can do, and no server whose replies differ from
-//! their requests. A short read ends a turn without another call, unless the peer's stream has
-//! ended. A peer that does not take its replies is not read from.
+//! It is edge-triggered, and has one shared receive buffer and one send for all frames of a
+//! receive, straight from the receive buffer. A hand-written echo server can do that; a server
+//! whose replies differ from their requests cannot. A short read ends a turn without another call,
+//! unless the peer's stream has ended. The server does not read from a peer that does not take its
+//! replies.
 //!
-//! Measured against this (40 pairs each, kernel 6.18): level-triggered 0.97 to 1.03, no difference;
-//! replies encoded into a buffer of their own 1.00 at 64 B x 1, 1.04 at 64 B x 64, 1.09 at
-//! 1 KiB x 16, 1.18 at 16 KiB x 4.
+//! Measured against this program (40 pairs each, kernel 6.18): level-triggered 0.97 to 1.03, no
+//! difference. Replies encoded into a buffer of their own: 1.00 at 64 B x 1, 1.04 at 64 B x 64,
+//! 1.09 at 1 KiB x 16, 1.18 at 16 KiB x 4.
 
 #![forbid(unsafe_code)]
 
@@ -30,12 +31,12 @@ const EVENTS: usize = 1024;
 
 struct Connection {
     socket: OwnedFd,
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
-    /// What the peer has not taken yet.
+    /// The bytes that the peer has not taken yet.
     unsent: Vec<u8>,
-    /// True exactly when the peer's stream may have ended or failed: then a short read is not the
-    /// end of what can be read.
+    /// True exactly when the peer's stream may have ended or failed. Then a short read does not
+    /// mean that everything is read.
     hung_up: bool,
 }
 
@@ -100,7 +101,7 @@ impl Server {
         let Some(connection) = &mut self.connections[slot] else { return };
         connection.hung_up |=
             flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        // Dropping the socket closes it and takes it out of the epoll.
+        // Dropping the socket closes it and removes it from the epoll.
         if !connection.turn(flags, &mut self.scratch).unwrap_or(false) {
             self.connections[slot] = None;
             self.free.push(slot);
@@ -109,7 +110,7 @@ impl Server {
 }
 
 impl Connection {
-    /// False when the connection is at its end.
+    /// Returns false if the connection has ended.
     #[inline]
     fn turn(&mut self, flags: EventFlags, scratch: &mut Scratch) -> io::Result<bool> {
         let mut readable = flags.contains(EventFlags::IN);
@@ -117,7 +118,7 @@ impl Connection {
             if !flags.contains(EventFlags::OUT) || !self.flush()? {
                 return Ok(true);
             }
-            // What came in the meantime was left where it was.
+            // Bytes that arrived meanwhile were left in the socket.
             readable = true;
         }
         while readable || self.hung_up {
@@ -142,7 +143,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// True when nothing is left.
+    /// Returns true if nothing is left.
     fn flush(&mut self) -> io::Result<bool> {
         let sent = write(&self.socket, &self.unsent)?;
         self.unsent.drain(..sent);
@@ -153,7 +154,7 @@ impl Connection {
     }
 }
 
-/// Sends what the socket takes.
+/// Sends as much as the socket takes.
 #[inline]
 fn write(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<usize> {
     let all = bytes.len();

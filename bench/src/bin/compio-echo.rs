@@ -1,5 +1,5 @@
-//! Peer: compio on one thread and its io_uring driver, idiomatic: a task for each connection, owned
-//! buffers lent to each read and write, all replies of a read in one `write_all`.
+//! The compio contender, on one thread with its io_uring driver, written idiomatically: a task per
+//! connection, owned buffers lent to each read and write, all replies of a read in one `write_all`.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use compio::net::{TcpListener, TcpStream};
 use compio::runtime::RuntimeBuilder;
 use posthouse_bench::{frame, listening};
 
-/// Room for each read.
+/// The maximum number of bytes per read.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
 fn main() -> io::Result<()> {
@@ -30,7 +30,7 @@ async fn serve() -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         compio::runtime::spawn(async move {
-            // A connection that failed is a connection that ended.
+            // A failed connection is treated as an ended one.
             let _ = echo(stream).await;
         })
         .detach();

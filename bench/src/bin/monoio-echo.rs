@@ -1,5 +1,5 @@
-//! Peer: monoio on one thread and its io_uring driver, idiomatic: a task for each connection, owned
-//! buffers lent to each read and write, all replies of a read in one `write_all`.
+//! The monoio contender, on one thread with its io_uring driver, written idiomatically: a task per
+//! connection, owned buffers lent to each read and write, all replies of a read in one `write_all`.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
 use monoio::net::{TcpListener, TcpStream};
 use posthouse_bench::{frame, listening};
 
-/// Room for each read.
+/// The maximum number of bytes per read.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
 fn main() -> io::Result<()> {
@@ -23,7 +23,7 @@ async fn serve() -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         monoio::spawn(async move {
-            // A connection that failed is a connection that ended.
+            // A failed connection is treated as an ended one.
             let _ = echo(stream).await;
         });
     }

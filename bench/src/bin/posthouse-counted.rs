@@ -1,5 +1,5 @@
-//! The server of `posthouse-echo` with an allocator that counts, for `--profile` only: a frame of
-//! the kind 255 is answered with the number of allocations so far, as u64 LE.
+//! The server of `posthouse-echo` with a counting allocator, for `--profile` only. It answers a
+//! frame of kind 255 with the number of allocations so far, as u64 LE.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The kind that asks for the count.
+/// The kind of the request for the count.
 const COUNT: u8 = 255;
 
 struct Echo;

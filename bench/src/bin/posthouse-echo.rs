@@ -1,4 +1,4 @@
-//! Posthouse: the handler of its README, one I/O worker, the backend by name
+//! The Posthouse contender: the handler of its README, one I/O worker, the backend by name
 //! (`--backend readiness`, `--backend uring`).
 
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
-//! Peer: tokio on one thread, as its documentation teaches it: `Framed` with the codec for length
-//! fields, one `send` for each frame. `send` flushes, so each reply is a system call.
+//! The tokio contender on one thread, as its documentation teaches it: `Framed` with the codec for
+//! length fields, one `send` for each frame. `send` flushes, so each reply is a system call.
 //!
-//! With `--forward` the frames go from stream to sink by `forward`, which flushes only when no
-//! frame is there: the same few lines, for replies that need no thought.
+//! With `--forward`, `forward` moves the frames from stream to sink and flushes only when no frame
+//! is there. It takes as few lines, for replies that need no logic.
 
 #![forbid(unsafe_code)]
 
@@ -23,14 +23,14 @@ async fn main() -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {
-            // A connection that failed is a connection that ended.
+            // A failed connection is treated as an ended one.
             let _ = echo(stream, forward).await;
         });
     }
 }
 
 async fn echo(stream: TcpStream, forward: bool) -> io::Result<()> {
-    // What the codec calls a frame is flags, kind and payload: one byte more than the length says.
+    // The codec's frame is flags, kind and payload: one byte more than the length says.
     let codec = LengthDelimitedCodec::builder()
         .little_endian()
         .length_field_length(3)
@@ -49,7 +49,7 @@ async fn echo(stream: TcpStream, forward: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The frame, if its flags are 0 and it has a kind.
+/// Returns the frame, if its flags are 0 and it has a kind.
 fn checked(message: io::Result<BytesMut>) -> io::Result<Bytes> {
     let message = message?;
     if message.len() < 2 || message[0] != 0 {

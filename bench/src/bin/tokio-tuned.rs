@@ -1,8 +1,8 @@
-//! Peer: tokio on one thread, tuned by hand: one receive buffer for all tasks, frames found in it
-//! without a codec, one write for all frames of a read, straight from the receive buffer.
+//! The tokio contender on one thread, tuned by hand: one receive buffer for all tasks, frames found
+//! in it without a codec, one write for all frames of a read, straight from the receive buffer.
 //!
-//! `poll_read` and not `try_read`: only the former takes a short read for the end of what is there,
-//! which saves a call for each wake-up.
+//! It uses `poll_read` and not `try_read`: only the former takes a short read for the end of the
+//! available data, which saves a call per wake-up.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +29,7 @@ async fn main() -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {
-            // A connection that failed is a connection that ended.
+            // A failed connection is treated as an ended one.
             let _ = echo(stream).await;
         });
     }
@@ -48,7 +48,8 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Receives once and sends what the socket takes: the rest, and whether the peer's stream ended.
+/// Receives once and sends as much as the socket takes. Returns the rest, and whether the peer's
+/// stream has ended.
 fn turn(
     stream: &mut TcpStream,
     partial: &mut Vec<u8>,

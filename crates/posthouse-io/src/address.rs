@@ -1,31 +1,31 @@
-//! Where a connection goes to or comes from.
+//! The addresses of connections.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// One end of a connection. TCP over IPv4 or IPv6; the representation is private so that other
-/// kinds (Unix sockets, PROXY headers) can join.
+/// The address of one end of a connection: TCP over IPv4 or IPv6. The representation is private so
+/// that other kinds (Unix sockets, PROXY headers) can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(SocketAddr);
 
 impl Address {
-    /// The IP address, with an IPv4 address mapped into IPv6 given as IPv4.
+    /// Returns the IP address. An IPv4 address that is mapped into IPv6 is returned as IPv4.
     pub fn ip(&self) -> IpAddr {
         self.0.ip().to_canonical()
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.0.port()
     }
 
-    /// Whether the address is of this machine only.
+    /// Returns whether the address is a loopback address.
     pub fn is_loopback(&self) -> bool {
         self.ip().is_loopback()
     }
 
-    /// The address as std's type.
+    /// Returns the address as a type of the standard library.
     pub fn socket_addr(&self) -> SocketAddr {
         self.0
     }
@@ -52,6 +52,13 @@ impl FromStr for Address {
 }
 
 /// A host and a port that may need a look-up: `example.org:9990`, `[::1]:9990`, `10.0.0.1:9990`.
+///
+/// ```
+/// let name: posthouse_io::Name = "example.org:9990".parse()?;
+/// assert_eq!((&*name.host, name.port), ("example.org", 9990));
+/// assert!(name.as_address().is_none());
+/// # Ok::<(), posthouse_io::AddressError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     /// A host name, or an IP address without brackets.
@@ -61,7 +68,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The address itself, where the host is written as one and no look-up is needed.
+    /// Returns the address if the host is written as an IP address, so that no look-up is needed.
     pub fn as_address(&self) -> Option<Address> {
         self.host.parse::<IpAddr>().ok().map(|ip| Address(SocketAddr::new(ip, self.port)))
     }
@@ -107,7 +114,7 @@ impl From<Address> for Name {
     }
 }
 
-/// A text that is not an address.
+/// The error for a text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     text: String,

@@ -1,4 +1,4 @@
-//! Receive buffers: pooled, safe, back in the pool when dropped.
+//! Receive buffers: pooled, safe, returned to the pool on drop.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,7 +8,7 @@ use crate::memory::Memory;
 use crate::options::Options;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 
-/// Bytes that were received. Dropping it, on any thread, gives the memory back to its pool;
+/// A buffer of received bytes. Dropping it, on any thread, returns the memory to its pool;
 /// [`Lane::recycle`](crate::Lane::recycle) does the same without a lock.
 pub struct Buffer {
     /// Empty once the buffer has been taken apart.
@@ -18,17 +18,17 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// How many bytes of memory it holds, whatever number of them is filled.
+    /// Returns the size of its memory in bytes, filled or not.
     pub fn capacity(&self) -> usize {
         self.memory.len()
     }
 
-    /// The whole memory, to receive into.
+    /// Returns the whole memory, to receive into.
     pub(crate) fn storage_mut(&mut self) -> &mut [u8] {
         self.memory.bytes_mut()
     }
 
-    /// Says how many bytes have been received into it.
+    /// Sets the number of bytes that have been received into the buffer.
     pub(crate) fn set_filled(&mut self, filled: usize) {
         assert!(filled <= self.capacity(), "more bytes received than the buffer holds");
         self.filled = filled;
@@ -48,7 +48,7 @@ impl Deref for Buffer {
 }
 
 impl DerefMut for Buffer {
-    /// The bytes may be changed in place: they are nobody else's until the buffer is dropped.
+    /// Returns the bytes for changes in place: nobody else has them until the buffer is dropped.
     fn deref_mut(&mut self) -> &mut [u8] {
         let filled = self.filled;
         &mut self.storage_mut()[..filled]
@@ -70,18 +70,18 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// The buffers that all lanes of a port share.
+/// The pool of buffers that all lanes of a port share.
 #[derive(Debug)]
 pub(crate) struct BufferPool {
     buffer_bytes: usize,
     max_free: usize,
     free: Mutex<Vec<Memory>>,
     outstanding: AtomicUsize,
-    /// Where released memory is watched: what was released, the oldest first.
+    /// The released memory that is watched, the oldest first; `None` if buffers are not guarded.
     guarded: Option<Mutex<VecDeque<Memory>>>,
 }
 
-/// Released memory that is watched, at most; beyond it the oldest goes back to the system.
+/// The maximum number of watched pieces of memory; beyond it the oldest goes back to the system.
 const MAX_WATCHED: usize = 2048;
 
 impl BufferPool {
@@ -95,12 +95,12 @@ impl BufferPool {
         })
     }
 
-    /// Buffers that somebody holds now.
+    /// Returns the number of buffers in use.
     pub(crate) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Relaxed)
     }
 
-    /// Buffers kept for later in the shared part.
+    /// Returns the number of buffers kept for reuse in the shared part.
     pub(crate) fn free(&self) -> usize {
         lock(&self.free).len()
     }
@@ -123,7 +123,7 @@ impl BufferPool {
     }
 }
 
-/// Nobody may touch what was released, and it is not used again: a late write is found out.
+/// Protects released memory and keeps it: it is not used again, so a late write is detected.
 fn watch(watched: &mut VecDeque<Memory>, mut memory: Memory) {
     memory.release();
     watched.push_back(memory);
@@ -132,14 +132,15 @@ fn watch(watched: &mut VecDeque<Memory>, mut memory: Memory) {
     }
 }
 
-/// A lane's own end of the pool: no lock while its few buffers go round.
+/// A lane's own part of the pool. It takes no lock while its few buffers are reused.
 #[derive(Debug)]
 pub(crate) struct LanePool {
     pool: Arc<BufferPool>,
     free: Vec<Memory>,
 }
 
-/// A lane keeps few and hot buffers; the rest goes to the shared pool.
+/// The maximum number of free buffers that a lane keeps, few enough to stay in the cache. The rest
+/// goes to the shared pool.
 const MAX_LANE_FREE: usize = 32;
 
 impl LanePool {
@@ -147,13 +148,13 @@ impl LanePool {
         Self { pool, free: Vec::new() }
     }
 
-    /// An empty buffer: from the lane, from the shared pool, or new.
+    /// Returns an empty buffer: from the lane, from the shared pool, or new.
     pub(crate) fn take(&mut self) -> Buffer {
         let memory = self.take_memory();
         self.lend(memory, 0)
     }
 
-    /// Memory that nobody holds yet: for an operation to fill, one day.
+    /// Returns memory for a later operation to fill; it does not count as in use.
     pub(crate) fn take_memory(&mut self) -> Memory {
         self.free
             .pop()
@@ -161,7 +162,7 @@ impl LanePool {
             .unwrap_or_else(|| self.pool.new_memory())
     }
 
-    /// A buffer of memory that an operation has filled.
+    /// Returns a buffer with memory that an operation has filled.
     pub(crate) fn lend(&self, memory: Memory, filled: usize) -> Buffer {
         assert!(filled <= memory.len(), "more bytes received than the buffer holds");
         self.pool.outstanding.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +177,7 @@ impl LanePool {
         }
     }
 
-    /// Takes memory back that no operation filled.
+    /// Takes back memory that no operation has filled.
     #[cfg(target_os = "linux")]
     pub(crate) fn give_back_memory(&mut self, memory: Memory) {
         if self.has_room() {
@@ -225,7 +226,8 @@ mod tests {
         assert_eq!((pool.outstanding(), lane.free.len()), (0, 1));
     }
 
-    /// The kernel is who writes late; it is told so instead of overwriting what is another's now.
+    /// The kernel performs the late write. It gets an error and does not overwrite memory that
+    /// belongs to another owner now.
     #[cfg(target_os = "linux")]
     #[test]
     fn the_kernel_cannot_write_into_a_released_buffer_that_is_guarded() {
@@ -236,8 +238,8 @@ mod tests {
             let zero = std::fs::File::open("/dev/zero").expect("a file of zeroes");
             let read = || {
                 use std::os::fd::AsRawFd;
-                // SAFETY: the kernel checks the range: pages that may not be written to are an
-                // error, which is what this test is about.
+                // SAFETY: the kernel checks the range, and returns an error for pages that may not
+                // be written to, which this test expects.
                 unsafe { libc::read(zero.as_raw_fd(), start.cast(), len) }
             };
             assert_eq!(read(), 16, "while it is held");
@@ -252,8 +254,8 @@ mod tests {
         assert_eq!(lane.pool.outstanding(), 0);
     }
 
-    /// One that begins after the release fails. One that waits since before fails under Wine;
-    /// Windows has locked the pages for it.
+    /// A receive that begins after the release fails. A receive that has waited since before the
+    /// release fails under Wine; Windows has locked the pages for it.
     #[cfg(windows)]
     #[test]
     fn a_receive_that_begins_late_cannot_write_into_a_released_buffer_that_is_guarded() {
@@ -277,8 +279,9 @@ mod tests {
             let overlapped = &raw mut overlapped;
             let mut receive = || {
                 let flags = &raw mut flags;
-                // SAFETY: what is named lives until the receive has ended, below. The memory it
-                // may no longer write to: that the system knows so is what this test is about.
+                // SAFETY: everything that is named lives until the receive has ended, below. The
+                // receive may no longer write to the memory, and this test checks that the system
+                // knows it.
                 unsafe {
                     let (far, room) = (crate::sys::raw(&far), &raw const room);
                     net::WSARecv(far, room, 1, null_mut(), flags, overlapped, None) == 0
@@ -295,7 +298,7 @@ mod tests {
                 near.write_all(b"late").expect("sent");
                 receive()
             };
-            // SAFETY: what is named is there while the call is made, which waits for the end.
+            // SAFETY: everything that is named lives during the call, which waits for the end.
             let has_received = begun
                 && unsafe {
                     let (bytes, flags) = (&raw mut bytes, &raw mut flags);

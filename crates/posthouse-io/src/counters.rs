@@ -1,25 +1,25 @@
-//! What a port reports of itself.
+//! The figures that a port reports about itself.
 
-/// What is left after a [`drain`](crate::CompletionPort::drain).
+/// The remainder after a [`drain`](crate::CompletionPort::drain).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// Workers that did not end in time.
+    /// The number of workers that did not end in time.
     pub workers: usize,
-    /// Operations that the system still holds: their memory is leaked, never freed.
+    /// The number of operations that the system still holds. Their memory is leaked, never freed.
     pub leaked: u64,
 }
 
-/// The counters of a port. When it is at rest, `submitted == completed`.
+/// The counters of a port. At rest `submitted == completed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Operations submitted.
+    /// The number of operations submitted.
     pub submitted: u64,
-    /// Terminal completions taken or queued.
+    /// The number of terminal completions taken or queued.
     pub completed: u64,
-    /// Sockets and listeners that are registered.
+    /// The number of registered sockets and listeners.
     pub sockets: usize,
-    /// Receive buffers that somebody holds.
+    /// The number of receive buffers in use.
     pub buffers_used: usize,
-    /// Receive buffers kept for later.
+    /// The number of free receive buffers kept for reuse.
     pub buffers_free: usize,
 }

@@ -1,9 +1,9 @@
-//! The one set of failures that an operation can end in.
+//! The failures of operations, one set for all systems.
 
 use std::fmt;
 use std::io;
 
-/// Why an operation failed, in terms that are the same on every system.
+/// The reason why an operation failed, the same on every system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
@@ -11,62 +11,63 @@ pub enum Failure {
     Cancelled,
     /// The peer, or this side, reset the connection.
     Reset,
-    /// The connection was aborted before it was accepted (a peer that left the accept queue).
+    /// The connection was aborted before it was accepted (a peer left the accept queue).
     Aborted,
     /// Nobody listens at the address.
     Refused,
     /// No route to the address.
     Unreachable,
-    /// The system gave the connection up after its own time-out.
+    /// The system ended the connection after its own time-out.
     TimedOut,
     /// The socket is not connected, or its sending side has been shut down.
     NotConnected,
-    /// No file descriptor is free, in the process or in the system. Passing: try again later.
+    /// No file descriptor is free, in the process or in the system. Transient: try again later.
     NoDescriptors,
-    /// No buffer or no memory in the system. Passing: try again later.
+    /// The system has no free buffer or memory. Transient: try again later.
     NoBuffers,
     /// The address is in use.
     AddressInUse,
     /// The address cannot be used on this machine.
     AddressNotAvailable,
-    /// The system denies it (a privileged port, a firewall rule, a sandbox).
+    /// The system denied the operation (a privileged port, a firewall rule, a sandbox).
     Denied,
     /// The name has no address, or could not be looked up.
     NameNotFound,
     /// There is no such file or directory.
     NotFound,
-    /// There is something of that name already.
+    /// Something of that name already exists.
     Exists,
-    /// It is no regular file, or a link is in the way.
+    /// The path does not lead to a regular file, or leads through a link.
     NotAFile,
     /// Somebody else holds the lock.
     Locked,
-    /// The disk, or a quota of the system, is full, or the file system takes no file so large.
+    /// The disk or a quota of the system is full, or the file is too large for the file system.
     NoSpace,
     /// The disk failed to read or write.
     Disk,
-    /// The system cannot do this (an address family that is switched off, ...).
+    /// The system does not support the operation (an address family that is switched off, ...).
     Unsupported,
-    /// Anything else: [`Error::code`] has the system's number.
+    /// Any other failure; [`Error::code`] has the system's number.
     Other,
 }
 
-/// A failed operation: what it means, and the system's own number for the log.
+/// A failed operation: the reason, and the system's own number for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Error {
-    /// What it means.
+    /// The reason, the same on every system.
     pub failure: Failure,
-    /// The system's error number; zero where there is none.
+    /// The system's error number; zero if there is none.
     pub code: i32,
 }
 
 impl Error {
-    /// An error that has no system number.
+    /// Returns an error that has no system number.
     pub fn new(failure: Failure) -> Self {
         Self { failure, code: 0 }
     }
 
-    /// Whether room may return by itself: the operation can be submitted again later.
+    /// Returns whether the shortage may end by itself, so that the operation can be submitted again
+    /// later.
     pub fn is_transient(&self) -> bool {
         matches!(self.failure, Failure::NoDescriptors | Failure::NoBuffers)
     }
@@ -78,22 +79,22 @@ impl fmt::Display for Error {
             Failure::Cancelled => "cancelled",
             Failure::Reset => "connection reset",
             Failure::Aborted => "connection aborted before it was accepted",
-            Failure::Refused => "connection refused (nobody listens there)",
+            Failure::Refused => "connection refused (nobody listens at the address)",
             Failure::Unreachable => "no route to the address",
-            Failure::TimedOut => "the system gave the connection up",
+            Failure::TimedOut => "connection timed out",
             Failure::NotConnected => "not connected",
-            Failure::NoDescriptors if cfg!(windows) => "no handle free",
-            Failure::NoDescriptors => "no file descriptor free (see `ulimit -n`)",
-            Failure::NoBuffers => "the system has no buffer or memory free",
+            Failure::NoDescriptors if cfg!(windows) => "no free handle",
+            Failure::NoDescriptors => "no free file descriptor (see `ulimit -n`)",
+            Failure::NoBuffers => "the system has no free buffer or memory",
             Failure::AddressInUse => "address already in use",
             Failure::AddressNotAvailable => "address not available on this machine",
             Failure::Denied => "permission denied",
             Failure::NameNotFound => "name not found",
             Failure::NotFound => "no such file or directory",
-            Failure::Exists => "it exists already",
+            Failure::Exists => "already exists",
             Failure::NotAFile => "not a regular file, or behind a link",
-            Failure::Locked => "locked by somebody else",
-            Failure::NoSpace => "no space left, or the file is too large for it",
+            Failure::Locked => "locked by another holder",
+            Failure::NoSpace => "no space left, or the file is too large for the file system",
             Failure::Disk => "the disk failed",
             Failure::Unsupported => "not supported by this system",
             Failure::Other => "system error",

@@ -1,14 +1,15 @@
-//! Files and directories, as operations see them.
+//! Operations on files and directories.
 //!
-//! A [`Directory`] is a capability: what is opened, made or listed through it lies beneath it,
-//! whatever a path says and whoever swaps links meanwhile. A [`File`] is one open regular file.
-//! Paths are relative, with `/` between their parts, and have no empty part, `.` or `..` (asserted:
-//! who takes names from elsewhere checks them first).
+//! A [`Directory`] is a capability: everything that is opened, created or listed through it lies
+//! beneath it, whatever a path says and even if others swap links meanwhile. A [`File`] is one open
+//! regular file. Paths are relative, with `/` between their components; no component is empty, `.`
+//! or `..` (asserted: a caller that takes names from elsewhere checks them first, with
+//! [`is_beneath`]).
 //!
-//! On Windows names that differ in case only are one name. What Windows gives another meaning than
-//! that of a name (`a:b`, `nul.txt`, `a.`, control characters, ...) leads to nothing where
-//! something is opened ([`NotFound`]), is no part of a list, and is [`Denied`] where something
-//! would be made. Every reparse point counts as a link. Nothing is executable there.
+//! On Windows, names that differ only in case are the same name. Windows interprets some names in
+//! its own way (`a:b`, `nul.txt`, `a.`, control characters, ...). Opening such a name fails with
+//! [`NotFound`], creating it fails with [`Denied`], and listings omit it. Every reparse point
+//! counts as a link. No file is executable there.
 //!
 //! [`NotFound`]: crate::Failure::NotFound
 //! [`Denied`]: crate::Failure::Denied
@@ -16,213 +17,215 @@
 use crate::gather::Gather;
 use crate::handle::{Directory, File, Usage};
 
-/// An operation on files: [`Op::File`](crate::Op::File). What it needs it owns until its one
-/// terminal completion, which is an [`Outcome::File`](crate::Outcome::File) or a failure. It cannot
-/// be cancelled: the system gives no way to take a disk's work back.
+/// An operation on files, for [`Op::File`](crate::Op::File). It owns all that it needs until its
+/// one terminal completion, which is an [`Outcome::File`](crate::Outcome::File) or a failure. It
+/// cannot be cancelled: no system call takes back work that a disk has begun.
 ///
-/// Several operations on one file may be in flight, and end in any order; but beside a write or a
-/// truncation only a sync may be, which need not cover it.
+/// Several operations on one file may be in flight, and end in any order. Beside a write or a
+/// truncation only a sync may be in flight, and that sync need not cover it.
 #[derive(Debug)]
 pub enum FileOp {
-    /// Opens a regular file beneath the directory for reading: [`FileOutcome::Opened`]. Whatever
-    /// is no regular file, or lies behind a link, is refused ([`Failure::NotAFile`]) and not waited
-    /// for (a FIFO would be).
+    /// Opens a regular file beneath the directory for reading: [`FileOutcome::Opened`]. Anything
+    /// but a regular file, and a file behind a link, is rejected with [`Failure::NotAFile`],
+    /// without waiting (opening a FIFO would wait).
     ///
     /// [`Failure::NotAFile`]: crate::Failure::NotAFile
     Open {
-        /// Beneath what.
+        /// The directory to open the file beneath.
         directory: Directory,
-        /// Which file.
+        /// The path of the file.
         path: Box<str>,
     },
-    /// Opens a part, an unfinished file that only its holder can see, for writing and reading,
-    /// locked against everybody else; makes it where there is none: [`FileOutcome::Part`]. Parts
-    /// lie in a directory of their own, `.posthouse`, beneath the directory. Something planted in
-    /// the part's place (a link, another's file) is put out of the way, never written to.
+    /// Opens a part for writing and reading, and creates it if it does not exist:
+    /// [`FileOutcome::Part`]. A part is an unfinished file without a final name, locked against
+    /// everybody else. Parts lie in a directory of their own, [`.posthouse`](PARTS_DIRECTORY),
+    /// beneath the directory. If something else was planted in the part's place (a link, another
+    /// user's file), the operation removes it from there and never writes to it.
     OpenPart {
-        /// Beneath what.
+        /// The directory that the part belongs to.
         directory: Directory,
-        /// Its name: one part of a path.
+        /// The part's name: one component of a path.
         name: Box<str>,
     },
-    /// Cuts a part to this length: [`FileOutcome::Done`].
+    /// Truncates a part to this length: [`FileOutcome::Done`].
     Truncate {
         /// The part.
         file: File,
-        /// Bytes that stay.
+        /// The number of bytes that remain.
         bytes: u64,
     },
-    /// Reads into the memory: [`FileOutcome::Read`] with as many bytes as there are, at most
-    /// `bytes`; fewer are no sign of the end, none are.
+    /// Reads into the memory: [`FileOutcome::Read`] with at most `bytes` bytes. Fewer bytes do not
+    /// mean the end of the file; an empty result does.
     Read {
-        /// Of what.
+        /// The file to read.
         file: File,
-        /// From where on.
+        /// The position of the first byte.
         offset: u64,
-        /// How many bytes at most, at least 1.
+        /// The maximum number of bytes, at least 1.
         bytes: usize,
-        /// Where to: it comes back with what was read in it, and nothing else.
+        /// The memory to read into. It comes back with the bytes read as its only content.
         memory: Vec<u8>,
     },
     /// Writes: [`FileOutcome::Written`] with the number of bytes, which may be fewer than given.
     Write {
-        /// Into what.
+        /// The file to write to.
         file: File,
-        /// From where on.
+        /// The position of the first byte.
         offset: u64,
-        /// What, not empty.
+        /// The bytes to write, not empty.
         data: Gather,
     },
-    /// Waits until everything written is on the disk: [`FileOutcome::Done`].
+    /// Waits until everything written to the file is on the disk: [`FileOutcome::Done`].
     Sync {
-        /// Of what.
+        /// The file to sync.
         file: File,
     },
-    /// What is known of an open file now: [`FileOutcome::Metadata`].
+    /// Returns the metadata of an open file as it is now: [`FileOutcome::Metadata`].
     Metadata {
-        /// Of what.
+        /// The file to examine.
         file: File,
     },
-    /// Gives a part that has been synced its final name beneath the directory, making the
-    /// directories on the way; when it completes the name is on the disk:
-    /// [`FileOutcome::Done`]. It never replaces anything ([`Failure::Exists`]) and follows no
-    /// link. The part's own name stays until [`RemovePart`](Self::RemovePart); where the file
-    /// system knows one name of a file only (FAT, exFAT on Windows) it goes with this.
+    /// Gives a synced part its final name beneath the directory and creates the directories on the
+    /// way: [`FileOutcome::Done`]. On completion the name is on the disk. The operation never
+    /// replaces anything ([`Failure::Exists`]) and follows no link. The part keeps its own name as
+    /// well until [`RemovePart`](Self::RemovePart). On a file system that knows only one name per
+    /// file (FAT, exFAT on Windows), this operation removes the part's own name.
     ///
     /// [`Failure::Exists`]: crate::Failure::Exists
     Publish {
-        /// Beneath what.
+        /// The directory to publish beneath.
         directory: Directory,
-        /// The part's name and its open file; exactly this file gets the final name.
+        /// The part's name.
         part: Box<str>,
-        /// The part.
+        /// The open part; exactly this file gets the final name.
         file: File,
         /// The final name.
         path: Box<str>,
-        /// When it was modified, in ms since 1970; `None`: now. The file system keeps the nearest
-        /// time that it has.
+        /// The modification time to set, in ms since 1970; `None` is the present. The file system
+        /// stores the nearest time that it can represent.
         modified_ms: Option<i64>,
-        /// Whether its owner may execute it, where the system knows of that.
+        /// True exactly when the owner may execute the file; ignored on systems without such a
+        /// permission.
         executable: bool,
     },
-    /// Waits until a file that was found under its final name is on the disk, and with it that name
-    /// and those of the directories on the way: [`FileOutcome::Done`]. Whoever
-    /// [published](Self::Publish) it may not have waited for that yet, or may have been told that
-    /// it failed. Where the name leads to no file, or to another, it is
+    /// Waits until a file that was found under its final name is on the disk, together with that
+    /// name and the names of the directories on the way: [`FileOutcome::Done`]. The transfer that
+    /// [published](Self::Publish) the file may still be waiting for that, or its wait may have
+    /// failed. If the name leads to no file or to another file, the operation fails with
     /// [`Failure::NotFound`](crate::Failure::NotFound).
     SyncName {
-        /// Beneath what.
+        /// The directory that the name is beneath.
         directory: Directory,
         /// The final name.
         path: Box<str>,
         /// The file.
         file: File,
     },
-    /// Removes a part's own name, where it still is this file's: [`FileOutcome::Done`].
+    /// Removes a part's own name if it still belongs to this file: [`FileOutcome::Done`].
     RemovePart {
-        /// Beneath what.
+        /// The directory that the part belongs to.
         directory: Directory,
         /// The part's name.
         name: Box<str>,
         /// The part.
         file: File,
     },
-    /// Removes parts that nobody has locked and that were last written before so many ms:
+    /// Removes all parts that nobody has locked and that were last written more than `age_ms` ago:
     /// [`FileOutcome::Done`].
     ExpireParts {
-        /// Beneath what.
+        /// The directory that the parts belong to.
         directory: Directory,
-        /// Age in ms from which on they go.
+        /// The age beyond which a part is removed, in ms.
         age_ms: u64,
     },
-    /// Counts what lies beneath the directory: [`FileOutcome::Usage`].
+    /// Counts the files and bytes beneath the directory: [`FileOutcome::Usage`].
     Usage {
-        /// Beneath what.
+        /// The directory to count.
         directory: Directory,
     },
-    /// Lists the regular files beneath the directory, in all of it, in the order of their paths'
-    /// bytes, those after `after`: [`FileOutcome::Listed`]. Parts, links and what is no file are
-    /// left out.
+    /// Lists the regular files beneath the directory, recursively, in the byte order of their
+    /// paths, starting behind `after`: [`FileOutcome::Listed`]. Parts, links and anything else that
+    /// is not a regular file are omitted.
     List {
-        /// Beneath what.
+        /// The directory to list.
         directory: Directory,
-        /// The path after which to go on; empty: from the beginning.
+        /// The path after which the list starts; empty to start at the beginning.
         after: Box<str>,
-        /// Entries at most, at least 1.
+        /// The maximum number of entries, at least 1.
         max_entries: usize,
     },
 }
 
-/// What came of an operation on files.
+/// The result of an operation on files.
 #[derive(Debug)]
 pub enum FileOutcome {
-    /// An open file and what is known of it.
+    /// An open file and its metadata.
     Opened {
         /// The file.
         file: File,
-        /// As of its opening.
+        /// The metadata at the time of opening.
         metadata: Metadata,
-        /// The state that it was in then.
+        /// The version of the file at that time; `None` if it cannot be recognised again.
         version: Option<FileVersion>,
     },
-    /// A part.
+    /// An open part.
     Part {
         /// The part.
         file: File,
-        /// Bytes that it holds already.
+        /// The number of bytes that the part already holds.
         bytes: u64,
     },
-    /// The memory with what was read.
+    /// The memory of a read.
     Read {
-        /// Empty: the end of the file.
+        /// The bytes read; empty at the end of the file.
         memory: Vec<u8>,
     },
-    /// What was written; the memory comes back.
+    /// The number of bytes written; the memory comes back.
     Written {
-        /// From the first segment on.
+        /// The number of bytes, counted from the first segment.
         bytes: usize,
-        /// The operation's memory.
+        /// The operation's memory, as submitted. [`Gather::advance`] removes the bytes written.
         data: Gather,
     },
-    /// What is known of the file.
+    /// The metadata of an open file.
     Metadata {
-        /// Now.
+        /// The present metadata.
         metadata: Metadata,
-        /// The state that it is in.
+        /// The present version of the file; `None` if it cannot be recognised again.
         version: Option<FileVersion>,
     },
-    /// What lies beneath the directory.
+    /// The files and bytes beneath the directory.
     Usage(Usage),
-    /// A part of a listing.
+    /// One section of a listing.
     Listed {
-        /// In order.
+        /// The entries, in order.
         entries: Vec<FileEntry>,
-        /// Whether others follow.
+        /// True exactly when more entries follow.
         more: bool,
     },
-    /// It is done.
+    /// The operation succeeded and has no other result.
     Done,
 }
 
-/// What is known of a file.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
-    /// When it was last modified, in ms since 1970.
+    /// The time of the last modification, in ms since 1970.
     pub modified_ms: i64,
-    /// Whether its owner may execute it; on Windows never.
+    /// True exactly when the owner may execute the file; always false on Windows.
     pub executable: bool,
 }
 
-/// A state of a file. Who finds the same one later finds the same bytes, as far as file systems
-/// tell: it is made of the file's identity, its length, and when it was last changed in any way
-/// (which programs cannot set). A file that was changed within the last five seconds is in none
-/// that would be known again: the clocks of file systems are coarse. Neither is one whose file
-/// system keeps no such time (FAT on Windows, some that are programs).
+/// A version of a file's content. As far as file systems tell, equal versions mean equal bytes. A
+/// version consists of the file's identity, its length, its modification time and the time of its
+/// last change of any kind (which programs cannot set). A file has no version if it was changed
+/// within the last five seconds, because the clocks of file systems are coarse, or if its file
+/// system records no such time (FAT on Windows, some file systems that are programs).
 ///
-/// Somebody may write to a file in ways that show late (a mapping of it, another machine). So what
-/// is known by a version is checked in the end by whoever relies on it.
+/// Some writes show late: those through a mapping of the file, and those from another machine. So a
+/// caller that relies on a version must verify the bytes in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileVersion {
     pub(crate) volume: u64,
@@ -233,20 +236,27 @@ pub struct FileVersion {
     pub(crate) changed: i128,
 }
 
-/// A line of a listing.
+/// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Beneath the directory, with `/` between the parts.
+    /// The path beneath the directory, with `/` between the components.
     pub path: Box<str>,
-    /// What is known of it.
+    /// The metadata of the file.
     pub metadata: Metadata,
 }
 
-/// Where parts lie.
+/// The name of the directory that holds the parts.
 pub const PARTS_DIRECTORY: &str = ".posthouse";
 
-/// Returns whether a path leads to something beneath a directory: relative, with `/` between its
-/// components, none of which is empty, `.` or `..`, or has a NUL. Operations assert this of theirs.
+/// Returns whether a path leads to something beneath a directory: it is relative, with `/` between
+/// its components, and no component is empty, `.` or `..`, or contains a NUL. Operations assert
+/// this of their paths.
+///
+/// ```
+/// assert!(posthouse_io::is_beneath("logs/today.txt"));
+/// assert!(!posthouse_io::is_beneath("../passwords"));
+/// assert!(!posthouse_io::is_beneath("/etc/passwd"));
+/// ```
 pub fn is_beneath(path: &str) -> bool {
     path.split('/').all(|name| !matches!(name, "" | "." | "..") && !name.contains('\0'))
 }

@@ -1,17 +1,18 @@
-//! Files and directories of this machine.
+//! Files and directories of a real system.
 //!
-//! File operations block, so threads of a pool perform them (`native/file_pool.rs`). A ring, or a
-//! completion port of Windows, performs some itself (`uring/file_ops.rs`).
+//! File operations block, so the threads of a pool perform them (`native/file_pool.rs`). A ring, or
+//! a completion port of Windows, performs some of them itself (`uring/file_ops.rs`,
+//! `iocp/file_ops.rs`).
 //!
-//! Whoever can write to the directory may swap names in it at any time. So a name is looked up
-//! once, beneath a directory that is open, and what counts is what was opened: its kind, its
-//! owner, its identity.
+//! Every process with write access to the directory can swap names in it at any time. So a name is
+//! resolved once, beneath an open directory, and all later decisions use the opened object: its
+//! kind, its owner, its identity.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `dir_handle` | a directory opened to work beneath it, and the parents of a path in it |
-//! | `listing` | walks of all that lies beneath |
-//! | `linux`, `windows` | opening, parts and publishing, as each system does them |
+//! | `dir_handle` | a directory that was opened to work beneath it, and the parents of a path |
+//! | `listing` | recursive walks |
+//! | `linux`, `windows` | opening, parts and publishing on each system |
 
 mod dir_handle;
 #[cfg(target_os = "linux")]
@@ -34,14 +35,15 @@ use crate::error::Error;
 use crate::file_op::{FileOp, FileOutcome, FileVersion, Metadata, is_beneath};
 use crate::handle::{Directory, DirectoryHandle, File, FileHandle, Usage};
 
-/// What the system opened.
+/// The object that the system opened.
 pub(crate) use self::platform::Opened;
 
-/// Segments that are written in one call; a longer gather is written in several operations.
+/// The maximum number of segments that one call writes; a longer gather is written by several
+/// operations.
 pub(crate) const MAX_SEGMENTS: usize = 64;
-/// Where the longest file that the system can think of ends.
+/// The end of the longest possible file.
 const MAX_OFFSET: u64 = i64::MAX as u64;
-/// How often something is tried that somebody else thwarts by changing names.
+/// The maximum number of tries of a step that others can thwart by changing names.
 const MAX_TRIES: usize = 16;
 
 /// Asserts that an operation is valid.
@@ -88,17 +90,17 @@ pub(crate) fn check(op: &FileOp) {
             (None, Some(file))
         }
     };
-    // They panic where they are another disk's.
+    // They panic on a handle of a simulated disk.
     let _ = (directory.map(Directory::dir_handle), file.map(File::opened));
 }
 
 fn check_path(path: &str) {
-    assert!(is_beneath(path), "a path that is no path beneath a directory: {path:?}");
+    assert!(is_beneath(path), "a path that does not lead beneath a directory: {path:?}");
 }
 
 fn check_name(name: &str) {
     check_path(name);
-    assert!(!name.contains('/'), "the name of a part is one part of a path: {name:?}");
+    assert!(!name.contains('/'), "the name of a part is one component of a path: {name:?}");
 }
 
 /// Performs an operation. It blocks.
@@ -138,13 +140,14 @@ pub(crate) fn perform(op: FileOp) -> Result<FileOutcome, Error> {
     }
 }
 
-/// Whether these bytes can be a file's. For others the system knows no better word than "invalid".
+/// Returns whether a file can contain these bytes. Beyond them the system's only error is
+/// "invalid".
 pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
     offset.checked_add(bytes as u64).is_some_and(|end| end <= MAX_OFFSET)
 }
 
-/// A state of a file that was last changed then, in ms since 1970; none where that is too short a
-/// time ago for the file system to tell another change.
+/// Returns the version of a file that was last changed at `changed_ms` (ms since 1970), or `None`
+/// if that is too recent for the file system to distinguish a later change.
 fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
     const SETTLED_MS: i64 = 5_000;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -152,7 +155,7 @@ fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
     (now_ms.saturating_sub(changed_ms) >= SETTLED_MS).then_some(version)
 }
 
-/// Reads at most `bytes` into `memory`, which gets no other bytes.
+/// Reads at most `bytes` bytes into `memory`, which then contains no other bytes.
 pub(crate) fn read(
     file: &Opened,
     offset: u64,
@@ -168,8 +171,8 @@ pub(crate) fn read(
     memory.reserve(bytes);
     let read = platform::read(file, offset, &mut memory.spare_capacity_mut()[..bytes])?;
     assert!(read <= bytes, "more bytes read than there was room for");
-    // SAFETY: the system has written so many bytes to the beginning of the room, which is the
-    // vector's, from its beginning on.
+    // SAFETY: the system has written `read` bytes to the beginning of the slice, which is the
+    // beginning of the vector.
     unsafe { memory.set_len(read) };
     Ok(memory)
 }
@@ -178,34 +181,43 @@ pub(crate) fn read(
 struct Publication<'a> {
     path: &'a str,
     modified_ms: Option<i64>,
-    /// Whether its owner may execute it.
+    /// True exactly when the owner may execute the file.
     #[cfg_attr(windows, expect(dead_code, reason = "Windows does not know of it"))]
     executable: bool,
 }
 
-/// What has a name in a directory.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EntryKind {
     File,
     Directory,
-    /// A link, a device, whatever there is.
+    /// A link, a device, or anything else.
     Other,
 }
 
-/// What a name leads to.
+/// The properties of a name's target.
 struct Found {
     kind: EntryKind,
-    /// A part that has another is published.
+    /// True exactly when the file has one name. A part with a second name is published.
     has_one_name: bool,
     metadata: Metadata,
 }
 
 impl Directory {
-    /// Opens a directory of this machine. It blocks: for the start of a program.
+    /// Opens a directory of this machine. It blocks, so it is for the start of a program.
     ///
     /// # Errors
     ///
-    /// The system's, and `NotADirectory`.
+    /// The system's error, or [`NotADirectory`](io::ErrorKind::NotADirectory).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let directory = posthouse_io::Directory::open(&std::env::temp_dir())?;
+    /// let usage = directory.usage()?;
+    /// println!("{} files, {} bytes", usage.files, usage.bytes);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self::new(DirHandle::open(path)?))
     }

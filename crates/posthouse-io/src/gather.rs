@@ -5,28 +5,28 @@ use std::sync::{Arc, LazyLock};
 use crate::error::Error;
 use crate::handle::File;
 
-/// What to send: segments in order, with the part of the first that has already left.
+/// The segments of a send, in order, and the number of bytes of the first that have already left.
 #[derive(Debug, Default)]
 pub struct Gather {
     segments: Vec<Segment>,
-    /// Bytes of the first segment that have left already.
+    /// The number of bytes of the first segment that have already left.
     offset: usize,
     bytes: usize,
 }
 
-/// A piece of what to send.
+/// A segment of a [`Gather`].
 #[derive(Debug)]
 pub enum Segment {
     /// Memory of this operation only.
     Owned(Vec<u8>),
-    /// Memory that several operations send (a message to a group).
+    /// Memory that several operations share (a message to a group).
     Shared(Arc<[u8]>),
-    /// What lies in a file.
+    /// A part of a file.
     File(Box<FilePart>),
 }
 
 impl Segment {
-    /// How long it is.
+    /// Returns the length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a gather holds no empty one")]
     pub fn len(&self) -> usize {
         match self {
@@ -36,7 +36,7 @@ impl Segment {
         }
     }
 
-    /// Its bytes, where they are in memory.
+    /// Returns the bytes if they are in memory.
     fn memory(&self) -> Option<&[u8]> {
         match self {
             Segment::Owned(bytes) => Some(bytes),
@@ -46,9 +46,9 @@ impl Segment {
     }
 }
 
-/// A part of a file, to send. It is read when it is sent; the file should not change meanwhile. So
-/// many bytes leave whatever becomes of the file: where it ends early or cannot be read, zeros
-/// leave in its place, and [`fault`](Self::fault) says so.
+/// A part of a file to send. The system reads it while it sends it, so the file should not change
+/// meanwhile. The announced number of bytes always leaves: if the file ends early or cannot be
+/// read, zeros leave in place of the missing bytes, and [`fault`](Self::fault) returns the reason.
 #[derive(Debug)]
 pub struct FilePart {
     file: File,
@@ -57,28 +57,28 @@ pub struct FilePart {
     fault: Option<FileFault>,
 }
 
-/// Why zeros were sent in a file's place.
+/// The reason why zeros were sent in place of a part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFault {
     /// The file ends before the part does.
     Short,
-    /// It cannot be read.
+    /// The file cannot be read.
     Failed(Error),
 }
 
 impl FilePart {
-    /// So many bytes of a file, from this position on.
+    /// Returns the part of `bytes` bytes that starts at `offset` in the file.
     pub fn new(file: File, offset: u64, bytes: usize) -> Self {
         Self { file, offset, bytes, fault: None }
     }
 
-    /// Whether zeros were sent in its place, from some byte on, and why.
+    /// Returns the reason if zeros were sent in place of some of its bytes.
     pub fn fault(&self) -> Option<FileFault> {
         self.fault
     }
 }
 
-/// What zeros are sent from.
+/// The memory from which zeros are sent.
 static ZEROS: LazyLock<Arc<[u8]>> = LazyLock::new(|| Arc::from([0; 64 * 1024]));
 
 impl Gather {
@@ -91,24 +91,24 @@ impl Gather {
         }
     }
 
-    /// Takes all segments out, in order. Nothing of the first may have left (asserted).
+    /// Takes out all segments in order. No byte of the first may have left (asserted).
     pub fn drain(&mut self, take: impl FnMut(Segment)) {
         assert!(self.offset == 0, "a gather that has partly left is not taken apart");
         self.bytes = 0;
         self.segments.drain(..).for_each(take);
     }
 
-    /// Bytes that have not left.
+    /// Returns the number of bytes that have not left.
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Whether everything has left.
+    /// Returns whether all bytes have left.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// What has not left, in order, up to the first that lies in a file.
+    /// Returns the memory that has not left, in order, up to the first part of a file.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let padded = self.is_first_padded();
         let skip = if padded { 0 } else { self.offset };
@@ -116,7 +116,7 @@ impl Gather {
         left.enumerate().map(move |(i, bytes)| if i == 0 { &bytes[skip..] } else { bytes })
     }
 
-    /// The file, from where on and how much of it is to be sent, where that comes next.
+    /// Returns the file, offset and number of bytes to send if a part of a file comes next.
     pub(crate) fn file_ahead(&self) -> Option<(&File, u64, usize)> {
         match self.segments.first() {
             Some(Segment::File(part)) if !self.is_first_padded() => {
@@ -127,26 +127,26 @@ impl Gather {
         }
     }
 
-    /// Whether a part of a file comes somewhere after the memory that comes next.
+    /// Returns whether a part of a file follows the memory that comes next.
     #[cfg(any(target_os = "linux", test))]
     pub(crate) fn file_follows(&self) -> bool {
         self.file_ahead().is_none()
             && self.segments.iter().skip(1).any(|it| matches!(it, Segment::File(_)))
     }
 
-    /// Whether some of it lies in a file.
+    /// Returns whether a segment is a part of a file.
     #[cfg(any(target_os = "linux", windows))]
     pub(crate) fn has_file(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::File(_)))
     }
 
-    /// Whether the first segment is a part of a file that was padded: zeros follow it, and it is
-    /// kept to say so.
+    /// Returns whether the first segment is a padded part of a file. The zeros are behind it, and
+    /// the segment stays to report the fault.
     fn is_first_padded(&self) -> bool {
         matches!(self.segments.first(), Some(Segment::File(part)) if part.fault.is_some())
     }
 
-    /// The file that comes next.
+    /// Returns the part of a file that comes next.
     fn first_file(&mut self) -> &mut FilePart {
         match self.segments.first_mut() {
             Some(Segment::File(part)) => part,
@@ -154,8 +154,8 @@ impl Gather {
         }
     }
 
-    /// Has this memory sent in place of the first bytes of the file that comes next: it is what
-    /// was read of them.
+    /// Replaces the first bytes of the part of a file that comes next with this memory, which was
+    /// read from them.
     pub(crate) fn load(&mut self, memory: Vec<u8>) {
         let gone = std::mem::take(&mut self.offset) + memory.len();
         let part = self.first_file();
@@ -164,7 +164,7 @@ impl Gather {
         self.segments.insert(0, Segment::Owned(memory));
     }
 
-    /// Replaces what is left of the file that comes next with zeros.
+    /// Replaces the rest of the part of a file that comes next with zeros.
     pub(crate) fn pad_file(&mut self, fault: FileFault) {
         let sent = self.offset;
         let part = self.first_file();
@@ -182,8 +182,12 @@ impl Gather {
         self.segments.splice(1..1, zeros);
     }
 
-    /// Removes `bytes` that have left, and hands each segment that is done to `done`, so that its
+    /// Removes `bytes` that have left, and passes each finished segment to `done`, so that its
     /// memory can be used again.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `bytes` is more than [`len`](Self::len).
     pub fn advance(&mut self, bytes: usize, mut done: impl FnMut(Segment)) {
         assert!(bytes <= self.bytes, "more bytes sent than there were");
         self.bytes -= bytes;
@@ -219,7 +223,7 @@ mod tests {
         assert_eq!((gather.is_empty(), done, gather.slices().count()), (true, 2, 0));
     }
 
-    /// Memory, and then six bytes of a file from its position 100 on.
+    /// Returns memory followed by six bytes of a file from position 100 on, and memory again.
     fn with_file() -> Gather {
         let mut gather = Gather::default();
         gather.push(Segment::Owned(b"ab".to_vec()));

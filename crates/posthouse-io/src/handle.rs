@@ -1,7 +1,7 @@
 //! Handles: a socket that no lane has registered yet, a directory, an open file.
 //!
-//! Only the side that made a handle, a system or the simulation, knows what is behind it, and takes
-//! it back by its type. A handle of another side is a bug of the caller.
+//! Each side, a real system or the simulation, defines the type behind its handles and downcasts
+//! them to it. A handle of the other side is a bug of the caller.
 
 use std::any::Any;
 use std::fmt;
@@ -10,23 +10,23 @@ use std::io;
 use crate::address::Address;
 use crate::sync::Arc;
 
-/// A socket that has been accepted and is not yet registered with a lane. It can be moved to
-/// another thread; dropping it closes it.
+/// An accepted socket that is not yet registered with a lane. It can be moved to another thread.
+/// Dropping it closes it, and the peer sees a clean end.
 #[derive(Debug)]
 pub struct NewSocket {
-    /// The address of the other end.
+    /// The address of the peer.
     pub peer: Address,
     pub(crate) handle: Box<dyn SocketHandle>,
 }
 
 impl NewSocket {
-    /// Closes it so that the peer sees a reset; dropping it shows the peer a clean end.
+    /// Closes the socket so that the peer sees a reset.
     pub fn refuse(self) {
         self.handle.refuse();
     }
 }
 
-/// A bound listener, not yet registered with a lane. Dropping it closes it.
+/// A bound listener that is not yet registered with a lane. Dropping it closes it.
 #[derive(Debug)]
 pub struct Listener {
     pub(crate) handle: Box<dyn SocketHandle>,
@@ -34,7 +34,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The address it is bound to, with the port that the system chose where zero was asked for.
+    /// Returns the bound address, with the port that the system chose if port zero was requested.
     pub fn local_address(&self) -> Address {
         self.local
     }
@@ -42,19 +42,19 @@ impl Listener {
 
 /// The handle of a socket that no lane has registered yet. Dropping it closes it.
 pub(crate) trait SocketHandle: Any + fmt::Debug + Send + Sync {
-    /// Closes it so that the peer sees a reset.
+    /// Closes the socket so that the peer sees a reset.
     fn refuse(self: Box<Self>);
 }
 
 impl dyn SocketHandle {
-    /// The handle as the type that its side made it of. `None`: it is another side's.
+    /// Returns the handle as this type, or `None` if another side made it.
     pub(crate) fn downcast<T: SocketHandle>(self: Box<Self>) -> Option<T> {
         let any: Box<dyn Any> = self;
         any.downcast().ok().map(|handle| *handle)
     }
 }
 
-/// A directory that was opened to work beneath it. Clones name the same one.
+/// A directory that was opened to work beneath it. Clones refer to the same directory.
 #[derive(Clone)]
 pub struct Directory {
     handle: Arc<dyn DirectoryHandle>,
@@ -62,7 +62,7 @@ pub struct Directory {
 
 /// The handle of a directory.
 pub(crate) trait DirectoryHandle: Any + Send + Sync {
-    /// Counts what lies beneath it. It blocks.
+    /// Counts the files and bytes beneath the directory. It blocks.
     fn usage(&self) -> io::Result<Usage>;
 }
 
@@ -71,19 +71,20 @@ impl Directory {
         Self { handle: Arc::new(handle) }
     }
 
-    /// The handle as the type that its side made it of. `None`: it is another side's.
+    /// Returns the handle as this type, or `None` if another side made it.
     pub(crate) fn downcast<T: DirectoryHandle>(&self) -> Option<&T> {
         let any: &dyn Any = &*self.handle;
         any.downcast_ref()
     }
 
-    /// Counts what lies beneath it. It blocks: for the start of a program.
+    /// Counts the files and bytes beneath the directory. It blocks, so it is for the start of a
+    /// program; workers use [`FileOp::Usage`](crate::FileOp::Usage).
     pub fn usage(&self) -> io::Result<Usage> {
         self.handle.usage()
     }
 }
 
-/// An open regular file. Clones name the same one; it is closed with the last of them.
+/// An open regular file. Clones refer to the same file; dropping the last one closes it.
 #[derive(Clone)]
 pub struct File {
     handle: Arc<dyn FileHandle>,
@@ -97,19 +98,20 @@ impl File {
         Self { handle: Arc::new(handle) }
     }
 
-    /// The handle as the type that its side made it of. `None`: it is another side's.
+    /// Returns the handle as this type, or `None` if another side made it.
     pub(crate) fn downcast<T: FileHandle>(&self) -> Option<&T> {
         let any: &dyn Any = &*self.handle;
         any.downcast_ref()
     }
 }
 
-/// What lies beneath a directory.
+/// The number of files and bytes beneath a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of all regular files, parts included.
+    /// The bytes of all regular files, parts included.
     pub bytes: u64,
-    /// How many there are; a part that has its final name already is one with it.
+    /// The number of regular files, parts included. A part that already has its final name, too,
+    /// counts once.
     pub files: u64,
 }
 

@@ -1,22 +1,22 @@
-//! The backend of Windows: an I/O completion port.
+//! The Windows backend: I/O completion ports.
 //!
-//! Operations are overlapped calls. Each is a box that the system has from the call on until its
-//! packet is dequeued ([`operation::Operation`]); a call that ends at once has no packet, where the
-//! provider allows that, and goes the same way from there. A socket's state counts the operations
-//! that the system has, and closes the handle only when it has none: closed earlier, the handle
-//! could be another's before the last packet comes.
+//! Operations are overlapped calls. Each is a box that the system owns from the call until its
+//! packet is dequeued ([`operation::Operation`]). If the provider allows it, a call that ends at
+//! once has no packet, and its box comes back from the call itself. A socket's state counts the
+//! operations that the system has, and closes the handle only when it has none: after an earlier
+//! close, the handle could belong to another socket before the last packet comes.
 //!
-//! Both layouts are the same code. Shared: all workers take from one port. Pinned: each worker has
-//! one of its own, and its locks are never contended.
+//! Both layouts use the same code. Shared: all workers take packets from one port. Pinned: each
+//! worker has a port of its own, and its locks are never contended.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
 //! | `port` | the system's object: packets, and the waker that ends a wait |
-//! | `operation` | what the system has while it works, and the calls that give it away |
-//! | `socket` | one socket: its state, its operations, their end |
+//! | `operation` | an operation while the system has it, and the calls that begin one |
+//! | `socket` | the state of one socket: its operations, and their results |
 //! | `receiving`, `accepting` | the parts of a socket that have several operations in flight |
 //! | `file_ops` | reads and writes of files |
-//! | `lane` | a worker's end |
+//! | `lane` | a worker's access to a port |
 
 mod accepting;
 mod file_ops;
@@ -37,7 +37,7 @@ use crate::native::wake::Wake as _;
 use crate::options::{Layout, Options};
 use crate::sync::Arc;
 
-/// The cores of a port: one for all workers, or one for each.
+/// Opens the cores of a port: one for all workers, or one for each.
 pub(crate) fn cores(layout: Layout, options: &Options) -> io::Result<Vec<Arc<IocpCore>>> {
     let (count, workers) = match layout {
         Layout::Shared => (1, options.io_workers),
@@ -46,7 +46,7 @@ pub(crate) fn cores(layout: Layout, options: &Options) -> io::Result<Vec<Arc<Ioc
     (0..count).map(|_| Ok(Arc::new(IocpCore::open(workers, layout, options)?))).collect()
 }
 
-/// Takes a packet through a small port.
+/// Sends a packet through a small port and takes it.
 pub(crate) fn probe() -> io::Result<()> {
     let (port, waker) = port::open(1)?;
     waker.wake();
@@ -60,6 +60,6 @@ pub(crate) fn probe() -> io::Result<()> {
     if heard {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "a packet did not come through"))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "a posted packet did not arrive"))
     }
 }

@@ -1,4 +1,4 @@
-//! A worker's end of the completion port.
+//! A worker's access to the completion port.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::turn::Turn;
 #[cfg(any(target_os = "linux", windows))]
 use crate::turn::run_step;
 
-/// An I/O worker's step.
+/// The step of an I/O worker.
 pub(crate) type IoStep = Box<dyn FnMut(&mut Lane) -> Turn + Send>;
 #[cfg(target_os = "linux")]
 use crate::uring;
 
-/// What an I/O worker holds while it runs a step: it takes completions and submits operations.
+/// A worker's access to the port during a step: it takes completions and submits operations.
 ///
-/// In the shared layout several workers have one each on the same queue.
+/// In the shared layout each worker has a `Lane` of its own, and all of them use the same queue.
 #[derive(Debug)]
 pub struct Lane {
     pub(crate) kind: LaneKind,
@@ -64,18 +64,19 @@ macro_rules! each {
 }
 
 impl Lane {
-    /// Which lane this is.
+    /// Returns the lane's number.
     pub fn id(&mut self) -> LaneId {
         each!(self, lane => lane.id())
     }
 
-    /// Time since the port was opened, read once per step.
+    /// Returns the time since the port was opened, read once per step.
     pub fn now(&mut self) -> Duration {
         each!(self, lane => lane.now())
     }
 
-    /// The next completion: from the lane's local queue first, then from the system. `None`: there
-    /// is none, or this step has had its share (256; in the shared layout 16).
+    /// Returns the next completion, from the lane's local queue first, then from the system.
+    /// Returns `None` if there is none, or if this step has taken its maximum (256; 16 in the
+    /// shared layout).
     pub fn next_completion(&mut self) -> Option<Completion> {
         each!(self, lane => lane.next_completion())
     }
@@ -88,46 +89,49 @@ impl Lane {
     }
 
     /// Returns whether this many bytes of a file are better sent as a [`FilePart`](crate::FilePart)
-    /// than read and sent from memory, if they are needed for nothing else. On readiness and on
-    /// server editions of Windows they are, unless they are few. On io_uring they are not: the work
-    /// is the same. Nor on other editions of Windows, which perform two such sends at a time, in
-    /// the whole system, and let the rest wait. The simulation chooses at random.
+    /// than read and sent from memory, if the caller needs the bytes for nothing else. Readiness
+    /// and server editions of Windows return true for 32 KiB or more. io_uring returns false,
+    /// because the work is the same. Other editions of Windows return false, because the whole
+    /// system performs only two such sends at a time and the rest wait. The simulation chooses at
+    /// random.
     pub fn prefers_sendfile(&mut self, bytes: usize) -> bool {
         each!(self, lane => lane.prefers_sendfile(bytes))
     }
 
-    /// Submits an operation. It never blocks and never fails: a failure is its completion.
+    /// Submits an operation. It never blocks and never fails: a failure arrives as the operation's
+    /// completion.
     pub fn submit(&mut self, tag: Tag, op: Op) {
         each!(self, lane => lane.submit(tag, op));
     }
 
-    /// Asks for the end of what is in flight on the socket. A request, not an operation: what it
-    /// ends completes with [`Failure::Cancelled`](crate::Failure::Cancelled), what was already done
-    /// completes as it did.
+    /// Requests the end of operations in flight on the socket. This is a request, not an operation:
+    /// an operation that it ends completes with [`Failure::Cancelled`](crate::Failure::Cancelled),
+    /// and an operation that was already done keeps its result.
     pub fn cancel(&mut self, socket: Socket, what: Cancel) {
         each!(self, lane => lane.cancel(socket, what));
     }
 
     /// Abandons a file operation or a look-up: nobody awaits it any more. This is a request, not an
-    /// operation. The completion may still come, and is taken like any other; but a lane that is
+    /// operation. The completion may still come, and is taken like any other. But a lane that is
     /// dropped does not wait for it, and a simulation does not require it. The operation keeps what
-    /// it owns, which is leaked if the system never ends it.
+    /// it owns, which is leaked if the system never ends the operation.
     pub fn abandon(&mut self, tag: Tag) {
         each!(self, lane => lane.abandon(tag));
     }
 
-    /// Ends this side's stream after what has been sent (the peer sees a clean end).
+    /// Ends this side's stream after all bytes that have been sent. The peer sees a clean end.
     pub fn shutdown(&mut self, socket: Socket) {
         each!(self, lane => lane.shutdown(socket));
     }
 
-    /// Resets the connection: the peer sees a reset, unsent bytes are discarded, what is in flight
-    /// fails. The socket must still be closed.
+    /// Resets the connection: the peer sees a reset, unsent bytes are discarded, and operations in
+    /// flight fail. The socket must still be closed.
     pub fn reset(&mut self, socket: Socket) {
         each!(self, lane => lane.reset(socket));
     }
 
-    /// A new socket to connect with. It takes no handle before [`Op::Connect`] is submitted.
+    /// Returns a new socket to connect. It has no handle of the system before [`Op::Connect`] is
+    /// submitted.
     pub fn socket(&mut self) -> Socket {
         each!(self, lane => lane.socket())
     }
@@ -142,12 +146,13 @@ impl Lane {
         each!(self, lane => lane.adopt_listener(listener.handle))
     }
 
-    /// This end's address; `None` where the system does not say (a socket that is gone).
+    /// Returns the local address of the socket, or `None` if the system does not report one (the
+    /// connection is gone).
     pub fn local_address(&mut self, socket: Socket) -> Option<Address> {
         each!(self, lane => lane.local_address(socket))
     }
 
-    /// Gives a buffer back to this lane without a lock (dropping it is right, too).
+    /// Returns a buffer to this lane without a lock. Dropping the buffer is also correct.
     pub fn recycle(&mut self, buffer: Buffer) {
         each!(self, lane => lane.recycle(buffer));
     }
@@ -155,7 +160,7 @@ impl Lane {
 
 #[cfg(any(target_os = "linux", windows))]
 impl Lane {
-    /// The loop of an I/O worker.
+    /// Runs the loop of an I/O worker until its step returns [`Turn::Done`].
     pub(crate) fn run(mut self, mut step: IoStep) {
         loop {
             let sleep = match run_step(|| step(&mut self)) {
@@ -168,7 +173,7 @@ impl Lane {
     }
 }
 
-/// Makes the lane of a backend one of this port's.
+/// Implements `From` to make a [`Lane`] of the lane of a backend.
 macro_rules! from {
     ($lane:ty, $kind:ident) => {
         impl From<$lane> for Lane {

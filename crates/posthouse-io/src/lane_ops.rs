@@ -1,4 +1,4 @@
-//! The operations of a lane, which each backend has in its own way.
+//! The trait with the operations of a lane that each backend implements.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::handle::SocketHandle;
 use crate::op::{Cancel, Completion, Op};
 use crate::token::{LaneId, Socket, Tag};
 
-/// From so many bytes on a system's own way from a file to a socket is worth its calls. (Measured:
-/// 10 KiB are sent from memory in as much time, or a little less.)
+/// The number of bytes from which a system's file-to-socket call is worth its cost. (Measured:
+/// sending 10 KiB from memory takes as much time, or a little less.)
 #[cfg(any(target_os = "linux", windows))]
 pub(crate) const FILE_PART_WORTH: usize = 32 * 1024;
 
-/// A worker's end of a lane of one backend. [`Lane`](crate::Lane) documents what the methods
-/// promise; the defaults are those of a backend that has nothing to add.
+/// The lane of one backend. [`Lane`](crate::Lane) documents the contracts of the methods. The
+/// defaults suit a backend without a mechanism of its own.
 pub(crate) trait LaneOps {
     fn id(&self) -> LaneId;
 
@@ -34,7 +34,7 @@ pub(crate) trait LaneOps {
 
     fn cancel(&mut self, socket: Socket, what: Cancel);
 
-    /// The default is for a lane that awaits no operation on files when it is dropped.
+    /// Does nothing by default, for a lane that awaits no file operation when it is dropped.
     fn abandon(&mut self, _tag: Tag) {}
 
     fn shutdown(&mut self, socket: Socket);
@@ -53,7 +53,7 @@ pub(crate) trait LaneOps {
 
     fn recycle(&mut self, buffer: Buffer);
 
-    /// Between two steps: takes events, and waits for one if nothing else is to be done. `sleep` is
-    /// what the step asked for.
+    /// Takes events between two steps, and waits for one if nothing else is to be done. The step
+    /// requested `sleep`.
     fn wait(&mut self, sleep: Option<Duration>);
 }

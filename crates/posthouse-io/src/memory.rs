@@ -1,10 +1,10 @@
-//! The memory behind a receive buffer: what the system may write into while an operation has it.
+//! The memory of a receive buffer, which the system may write to while an operation has it.
 
 use std::ptr::NonNull;
 use std::{fmt, slice};
 
-/// A piece of memory. It is named by an address, not held as a reference, because the kernel
-/// writes into it on its own time; whoever owns the value decides who looks at the bytes.
+/// A piece of memory. It is an address and not a reference, because the kernel writes to it at any
+/// time; the owner of the value decides when the bytes may be read.
 pub(crate) struct Memory {
     start: NonNull<u8>,
     len: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Heap,
-    /// On pages of its own, that nobody may touch while the memory is released.
+    /// On pages of its own, which nobody may touch after the release.
     Guarded,
 }
 
@@ -24,20 +24,20 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// From the heap, zeroed.
+    /// Returns zeroed memory from the heap.
     pub(crate) fn heap(len: usize) -> Self {
         let bytes = NonNull::from(Box::leak(vec![0u8; len].into_boxed_slice()));
         Self { start: bytes.cast(), len, kind: Kind::Heap }
     }
 
-    /// On pages of its own, zeroed.
+    /// Returns zeroed memory on pages of its own.
     pub(crate) fn guarded(len: usize) -> Self {
         Self { start: pages::map(len).cast(), len, kind: Kind::Guarded }
     }
 
-    /// Says that nobody may touch it any more. On guarded pages, whoever does is found out: a
-    /// thread faults, and the kernel's write fails. (Not on Windows where it has locked them, for a
-    /// receive that waits; Wine's write fails.)
+    /// Declares that nobody may touch the memory any more. On guarded pages, every later access is
+    /// detected: a thread faults, and a write of the kernel fails. (Except on Windows if a waiting
+    /// receive has locked the pages; under Wine that write fails.)
     pub(crate) fn release(&mut self) {
         if self.kind == Kind::Guarded {
             // SAFETY: the pages are this value's own, and `&mut self` shows that no slice of them
@@ -50,15 +50,15 @@ impl Memory {
         self.len
     }
 
-    /// For the system to write to.
+    /// Returns the address, for the system to write to.
     #[cfg(target_os = "linux")]
     pub(crate) fn start(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `len` initialised bytes that this value owns. While an operation has the memory,
-        // its backend keeps the value and asks for no slice.
+        // SAFETY: these are `len` initialised bytes that this value owns. While an operation has
+        // the memory, its backend keeps the value and asks for no slice.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
@@ -69,7 +69,7 @@ impl Memory {
 }
 
 impl Default for Memory {
-    /// No bytes at all, which takes no allocation.
+    /// Returns empty memory, without an allocation.
     fn default() -> Self {
         Self::heap(0)
     }
@@ -80,16 +80,16 @@ impl Drop for Memory {
         match self.kind {
             Kind::Heap => {
                 let bytes = std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.len);
-                // SAFETY: made by `Box::leak` in `heap` with this address and length.
+                // SAFETY: `heap` made it with `Box::leak`, with this address and length.
                 drop(unsafe { Box::from_raw(bytes) });
             }
-            // SAFETY: mapped by `guarded` with this address and length, and nobody's else.
+            // SAFETY: `guarded` mapped it with this address and length, and nobody else owns it.
             Kind::Guarded => unsafe { pages::unmap(self.start.cast(), self.len) },
         }
     }
 }
 
-/// Pages of the system.
+/// Pages of memory from the system.
 #[cfg(unix)]
 mod pages {
     use std::ffi::c_void;
@@ -106,7 +106,7 @@ mod pages {
 
     /// # Safety
     ///
-    /// They are the caller's own, and nobody has a reference into them.
+    /// The pages are the caller's own, and nobody has a reference into them.
     pub(super) unsafe fn forbid(start: NonNull<c_void>, len: usize) {
         // SAFETY: by this function's own contract.
         let done = unsafe { mprotect(start.as_ptr(), len, MprotectFlags::empty()) };
@@ -115,7 +115,7 @@ mod pages {
 
     /// # Safety
     ///
-    /// They were mapped here with this length, and nobody has a reference into them.
+    /// The pages were mapped here with this length, and nobody has a reference into them.
     pub(super) unsafe fn unmap(start: NonNull<c_void>, len: usize) {
         // SAFETY: by this function's own contract.
         let unmapped = unsafe { munmap(start.as_ptr(), len) };
@@ -123,7 +123,7 @@ mod pages {
     }
 }
 
-/// Pages of the system.
+/// Pages of memory from the system.
 #[cfg(windows)]
 mod pages {
     use std::ffi::c_void;
@@ -142,7 +142,7 @@ mod pages {
 
     /// # Safety
     ///
-    /// They are the caller's own, and nobody has a reference into them.
+    /// The pages are the caller's own, and nobody has a reference into them.
     pub(super) unsafe fn forbid(start: NonNull<c_void>, len: usize) {
         let mut before = 0;
         // SAFETY: by this function's own contract.
@@ -152,7 +152,7 @@ mod pages {
 
     /// # Safety
     ///
-    /// They were mapped here with this length, and nobody has a reference into them.
+    /// The pages were mapped here with this length, and nobody has a reference into them.
     pub(super) unsafe fn unmap(start: NonNull<c_void>, _: usize) {
         // SAFETY: by this function's own contract; zero stands for all that was mapped.
         let freed = unsafe { VirtualFree(start.as_ptr(), 0, MEM_RELEASE) };

@@ -1,16 +1,16 @@
-//! A port of this machine: what its backends have in common.
+//! The parts of a port that all backends of a real system share.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `native_port` | the port: its lanes and what starts, wakes and counts them |
-//! | `native_lanes` | the lanes of a port, as each backend has them |
+//! | `native_port` | the port: its lanes, and their start, wake-ups and counters |
+//! | `native_lanes` | the trait that the lanes of each backend implement |
 //! | `services` | the part of the port that its lanes use: clock, buffers, look-ups, files |
 //! | `threads`, `blocking_pool` | threads of workers; threads for tasks that block |
 //! | `file_pool`, `resolver` | file operations and name look-ups on such threads |
 //! | `socket_handle` | the handles of sockets, also of those that no lane has registered yet |
-//! | `lane_remote`, `lane_slot` | a pinned lane for other threads, and until its worker starts |
+//! | `lane_remote`, `lane_slot` | the remote side of a pinned lane; the slot of its worker |
 //! | `work_queue` | the queue of a lane that several workers take from |
-//! | `wake` | the wake protocol: who waits, who has been woken, who must be |
+//! | `wake` | the wake protocol between waiting workers and other threads |
 //! | `completion_queue` | the completions of one worker, and its counters |
 //! | `slot_table`, `shared_slot_table` | sockets by slot, of one lane or of several workers |
 //! | `socket_core`, `receives` | the state of one socket; its pending receives |

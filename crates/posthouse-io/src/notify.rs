@@ -1,4 +1,4 @@
-//! Waiting, on a thread outside of the port, for something that happens inside.
+//! Waiting, on a thread outside of the port, for an event inside.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,12 +12,12 @@ pub struct Notify {
     waiting: Arc<dyn Waiting>,
 }
 
-/// A port's way to wait.
+/// The waiting mechanism of a port.
 pub(crate) trait Waiting: Send + Sync {
     /// Wakes every waiter to check its condition again.
     fn notify_all(&self);
 
-    /// Waits until `is_ready` returns true, for at most `timeout` (for ever without one).
+    /// Waits until `is_ready` returns true, for at most `timeout` (without a limit if `None`).
     fn wait_until(&self, timeout: Option<Duration>, is_ready: &mut dyn FnMut() -> bool);
 }
 
@@ -31,9 +31,9 @@ impl Notify {
         self.waiting.notify_all();
     }
 
-    /// Waits until `ready` returns something, for at most `timeout` (for ever without one).
+    /// Waits until `ready` returns a value, for at most `timeout` (without a limit if `None`).
     ///
-    /// Returns `None` if the time is over, and in simulation also if nothing can happen any more.
+    /// Returns `None` if the time is over, and in simulation also if no further event is possible.
     pub fn wait_until<T>(
         &self,
         timeout: Option<Duration>,

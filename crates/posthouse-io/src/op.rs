@@ -1,4 +1,4 @@
-//! What can be submitted and what comes back: declared once for every backend.
+//! Operations and their completions, declared once for every backend.
 
 use crate::address::{Address, Name};
 use crate::buffer::Buffer;
@@ -11,93 +11,101 @@ use crate::token::{Socket, Tag};
 /// One operation. It owns its memory until its terminal completion.
 #[derive(Debug)]
 pub enum Op {
-    /// Accept on a listener until cancelled or failed: [`Outcome::Accepted`] with `more`, again and
-    /// again, then one terminal [`Outcome::Failed`]. A passing failure (no descriptor) ends it too;
-    /// the submitter arms it again when it sees fit.
+    /// Accepts peers on a listener until the operation is cancelled or fails. Each peer is an
+    /// [`Outcome::Accepted`] with `more`; the last completion is a terminal [`Outcome::Failed`]. A
+    /// transient failure (no free descriptor) ends the operation, too; the submitter decides when
+    /// to submit it again.
     Accept(Socket),
-    /// Connect a socket from [`Lane::socket`](crate::Lane::socket): [`Outcome::Connected`] or
-    /// [`Outcome::Failed`]. Ended early by cancelling the socket.
+    /// Connects a socket from [`Lane::socket`](crate::Lane::socket). The outcome is
+    /// [`Outcome::Connected`] or [`Outcome::Failed`]. Cancelling the socket ends the attempt early.
     Connect(Socket, Address),
-    /// Receive: [`Outcome::Received`] with data, [`Outcome::Ended`] where the peer has ended its
-    /// stream, or [`Outcome::Failed`]. Several `Once` may be pending on one socket: the i-th
-    /// submitted gets the i-th bytes, whatever the order in which their completions are taken.
+    /// Receives bytes. The outcome is [`Outcome::Received`] with data, [`Outcome::Ended`] if the
+    /// peer has ended its stream, or [`Outcome::Failed`]. Several `Once` may be pending on one
+    /// socket: the i-th submitted one gets the i-th bytes, in whatever order the workers take the
+    /// completions.
     Receive(Socket, ReceiveMode),
-    /// Send the segments in order: [`Outcome::Sent`] with the number of bytes that went out, which
-    /// may be fewer than given, or [`Outcome::Failed`]. Zero bytes: the system has no room now
-    /// (`ENOBUFS`), nothing is lost, submit the gather again later. At most one is in flight per
-    /// socket (asserted). The gather is not empty (asserted). One that is cancelled may have left
-    /// in part on Windows, and where it was of a file: nothing that makes sense can follow it.
+    /// Sends the segments in order. The outcome is [`Outcome::Sent`] with the number of bytes that
+    /// left, which may be fewer than given, or [`Outcome::Failed`]. Zero bytes mean that the system
+    /// has no room now (`ENOBUFS`): nothing is lost; submit the gather again later. At most one
+    /// send is in flight per socket (asserted). The gather is not empty (asserted). On Windows, and
+    /// if the gather contains a part of a file, a cancelled send may have left in part; nothing
+    /// meaningful can follow it on the stream.
     ///
-    /// What lies in a file ([`FilePart`](crate::FilePart)) takes the system's way from a file to a
-    /// socket, and no memory of this process: `sendfile` on readiness, by a thread that may wait
-    /// for the disk; `TransmitFile` on Windows, less than 2^31 bytes at a time; a read and a send
-    /// of the ring on io_uring. Memory and a part of a file leave in different sends.
+    /// A part of a file ([`FilePart`](crate::FilePart)) leaves by the system's file-to-socket call.
+    /// Readiness calls `sendfile` on a thread that may wait for the disk. Windows calls
+    /// `TransmitFile` with less than 2^31 bytes at a time. Neither needs memory of this process.
+    /// io_uring submits a read and a send to the ring. Memory and a part of a file leave in
+    /// different sends.
     Send(Socket, Gather),
-    /// Close the handle: [`Outcome::Closed`], always. Nothing else may be in flight on the socket
-    /// (asserted): cancel, await, then close.
+    /// Closes the handle. The outcome is always [`Outcome::Closed`]. Nothing else may be in flight
+    /// on the socket (asserted): cancel, await, then close.
     Close(Socket),
-    /// Look a name up: [`Outcome::Resolved`] with at least one address, or [`Outcome::Failed`].
+    /// Looks up a name. The outcome is [`Outcome::Resolved`] with at least one address, or
+    /// [`Outcome::Failed`].
     Resolve(Name),
-    /// Do something with files: [`Outcome::File`], or [`Outcome::Failed`].
+    /// Performs an operation on files. The outcome is [`Outcome::File`] or [`Outcome::Failed`].
     File(Box<FileOp>),
 }
 
-/// How to receive.
+/// The number of completions that a receive may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveMode {
-    /// Until the end, a failure or a cancel: every completion but the last has `more`.
+    /// Receives until the stream ends, the receive fails or is cancelled. Every completion but the
+    /// last has `more`.
     Stream,
-    /// One buffer.
+    /// Receives one buffer.
     Once,
 }
 
-/// What to cancel on a socket.
+/// The operations on a socket that a cancel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancel {
     /// Pending receives only. Bytes that were already received are still delivered.
     Receives,
-    /// Everything that is in flight on the socket.
+    /// All operations in flight on the socket.
     Everything,
 }
 
-/// One result.
+/// One result of an operation.
 #[derive(Debug)]
 pub struct Completion {
     /// The tag that the operation was submitted with.
     pub tag: Tag,
-    /// `false`: this is the operation's one terminal completion. It is taken last; in the shared
-    /// layout another worker can still be busy with one that it took before.
+    /// True exactly when other completions of the operation follow. Its one terminal completion has
+    /// `false`, and a lane hands it out last; in the shared layout another worker may still be busy
+    /// with an earlier completion of the same operation.
     pub more: bool,
-    /// What happened.
+    /// The result itself.
     pub outcome: Outcome,
 }
 
 const _: () = assert!(size_of::<Completion>() <= 64, "a completion fits a cache line");
 
-/// What an operation came to.
+/// The result of an operation.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A peer was accepted.
+    /// The listener accepted a peer.
     Accepted(Box<NewSocket>),
-    /// The connection is up.
+    /// The connection is established.
     Connected,
-    /// Bytes, at least one.
+    /// Received bytes, at least one.
     Received(Buffer),
-    /// The peer has ended its stream: nothing follows.
+    /// The peer has ended its stream; no more bytes follow.
     Ended,
-    /// So many bytes left; the memory comes back.
+    /// The system took bytes of a send, and the memory comes back.
     Sent {
-        /// Bytes handed to the system, from the first segment on. Zero: try again later.
+        /// The number of bytes handed to the system, counted from the first segment. Zero: try
+        /// again later.
         bytes: usize,
-        /// The operation's memory.
+        /// The operation's memory, as submitted. [`Gather::advance`] removes the bytes that left.
         gather: Gather,
     },
     /// The handle is closed and the socket's name is free.
     Closed,
-    /// The addresses of a name.
+    /// The addresses of a name, at least one.
     Resolved(Vec<Address>),
-    /// What came of an operation on files.
+    /// The result of an operation on files.
     File(Box<FileOutcome>),
-    /// It failed, or was cancelled. Memory that it owned has been let go.
+    /// The operation failed or was cancelled. Memory that it owned has been released.
     Failed(Error),
 }

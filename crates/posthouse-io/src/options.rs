@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// How connections and workers come together.
+/// The assignment of connections to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// One lane per I/O worker; a connection stays on its lane.
     Pinned,
-    /// All I/O workers take from one lane.
+    /// All I/O workers take completions from one lane.
     Shared,
 }
 
@@ -20,37 +20,40 @@ impl fmt::Display for Layout {
     }
 }
 
-/// How receives wait, where the system can have memory for them (Windows; elsewhere there is one
-/// way, which holds none while idle).
+/// The memory of a waiting receive, on systems that can hold memory for it (Windows). Elsewhere the
+/// option has no effect: a waiting receive never holds memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadMode {
-    /// A receive of zero bytes waits, and what it tells of is then taken: an idle connection holds
-    /// no buffer, in no pages that the system has locked.
+    /// A receive of zero bytes waits; when it completes, the bytes are received. An idle connection
+    /// holds no buffer and no pages that the system has locked.
     #[default]
     ZeroByte,
-    /// Every receive has a buffer from the beginning on. Where the system has no room for one
-    /// (`WSAENOBUFS`), a receive of zero bytes stands in for it and those behind it.
+    /// Every receive has a buffer from its submission on, 64 KiB by default. If the system has no
+    /// room for it (`WSAENOBUFS`), a receive of zero bytes replaces it and those behind it.
     Pending,
 }
 
-/// The options of a port, whatever its backend.
+/// The options of a port, for every backend.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `None`: what suits the backend (iocp: shared, the others: pinned).
+    /// The layout. `None`, the default, selects the one that suits the backend (iocp: shared, the
+    /// others: pinned).
     pub layout: Option<Layout>,
-    /// I/O workers, 1 to 256. Pinned: as many lanes.
+    /// The number of I/O workers, 1 to 256, by default 1. The pinned layout has as many lanes.
     pub io_workers: usize,
-    /// Bytes of a receive buffer.
+    /// The size of a receive buffer in bytes, by default 64 KiB.
     pub buffer_bytes: usize,
-    /// Free receive buffers kept for later, at most.
+    /// The maximum number of free receive buffers kept for reuse, by default 1024, together at most
+    /// `max_free_buffers * buffer_bytes`, by default 64 MiB. Each lane keeps up to 32 more.
     pub max_free_buffers: usize,
-    /// How receives wait.
+    /// The memory of waiting receives, by default none.
     pub read_mode: ReadMode,
-    /// Peers that a listener awaits at a time, at least 1, where each is an operation of its own
-    /// (Windows: a socket and 200 bytes each).
+    /// The number of peers that a listener awaits at a time, at least 1, by default 64. It matters
+    /// only if each peer is an operation of its own (Windows: a socket and 200 bytes each).
     pub accepts: usize,
-    /// For tests: every receive buffer is on pages of its own, a released one is never used again
-    /// and cannot be touched, not even by the kernel. Slow; two pages or more for each buffer.
+    /// True exactly when every receive buffer is on pages of its own, which are never used again
+    /// after the buffer's release, and which even the kernel cannot touch then. For tests: it is
+    /// slow and costs two pages or more per buffer.
     pub guard_buffers: bool,
 }
 
@@ -68,14 +71,14 @@ impl Default for Options {
     }
 }
 
-/// How a listener is bound.
+/// The options of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Connections that the system queues before they are accepted.
+    /// The number of connections that the system queues before they are accepted, by default 4096.
     pub backlog: u32,
-    /// Disable Nagle's algorithm on accepted sockets.
+    /// True exactly when Nagle's algorithm is off on accepted sockets, by default true.
     pub no_delay: bool,
-    /// Take IPv4 peers on an IPv6 address, too.
+    /// True exactly when a listener on an IPv6 address also accepts IPv4 peers, by default false.
     pub dual_stack: bool,
 }
 

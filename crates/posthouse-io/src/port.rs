@@ -22,11 +22,12 @@ use crate::turn::Turn;
 #[cfg(target_os = "linux")]
 use crate::uring;
 
-/// Which system does the work.
+/// The system that performs the operations.
 #[derive(Clone, Debug, Default)]
 pub enum Backend {
-    /// What the environment variable `POSTHOUSE_BACKEND` names (`auto`, `iocp`, `uring`,
-    /// `readiness`); without it the best that this machine offers, probed with a real operation.
+    /// The backend that the environment variable `POSTHOUSE_BACKEND` names (`auto`, `iocp`,
+    /// `uring`, `readiness`). Without the variable, or with `auto`, it is the best one that this
+    /// machine offers, probed with a real operation.
     #[default]
     Auto,
     /// I/O completion ports (Windows).
@@ -35,14 +36,14 @@ pub enum Backend {
     Uring,
     /// epoll and non-blocking calls (Linux).
     Readiness,
-    /// A network in virtual time.
+    /// A simulated network in virtual time.
     Simulation(sim::Network),
 }
 
-/// The environment variable that names the backend if the caller leaves it to the port.
+/// The environment variable that names the backend if the caller leaves the choice to the port.
 const VARIABLE: &str = "POSTHOUSE_BACKEND";
 
-/// The backend that the environment asks for.
+/// Returns the backend that the environment variable names.
 fn environment() -> io::Result<Backend> {
     let Some(value) = std::env::var_os(VARIABLE) else { return Ok(Backend::Auto) };
     match value.to_str() {
@@ -58,7 +59,7 @@ fn environment() -> io::Result<Backend> {
     }
 }
 
-/// The error with another text.
+/// Returns an error of the same kind with another text.
 fn with_text(error: &io::Error, text: String) -> io::Error {
     io::Error::new(error.kind(), text)
 }
@@ -67,31 +68,31 @@ fn selected(backend: &'static str, layout: Layout, options: &Options, reason: St
     Selected { backend, layout, io_workers: options.io_workers, reason }
 }
 
-/// The error for a backend that this system does not have.
+/// Returns the error for a backend that this system does not have.
 fn unsupported(what: &str, needs: &str) -> io::Result<(CompletionPort, Selected)> {
-    let text = format!("{what} needs {needs}: ask for \"auto\"");
+    let text = format!("{what} needs {needs}: use \"auto\"");
     Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
-/// The backend that was selected, and why: for the log and for `posthouse doctor`.
+/// The selected backend and the reason, for the log and for `posthouse doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected {
-    /// The backend's name.
+    /// The backend's name: `iocp`, `uring`, `readiness` or `simulation`.
     pub backend: &'static str,
     /// The layout.
     pub layout: Layout,
-    /// I/O workers.
+    /// The number of I/O workers.
     pub io_workers: usize,
-    /// Why this backend.
+    /// The reason for the selection, as a text for people.
     pub reason: String,
 }
 
-/// How many workers this machine can run at once.
+/// Returns the number of threads that this machine can run at once, at least 1.
 pub fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The completion port: `Clone + Send + Sync`; clones name the same port.
+/// A completion port. Clones are handles of the same port, and all threads may use them.
 #[derive(Clone, Debug)]
 pub struct CompletionPort {
     kind: PortKind,
@@ -115,19 +116,49 @@ macro_rules! each {
 }
 
 impl CompletionPort {
-    /// Opens a port, and says which backend it got and why.
+    /// Opens a port and returns it with the selected backend and the reason for the selection.
+    ///
+    /// [`Backend::Auto`] falls back from io_uring to readiness if io_uring is refused. A named
+    /// backend does not fall back.
+    ///
+    /// # Errors
+    ///
+    /// The backend does not exist on this system, does not support the layout, or failed its probe.
+    /// `POSTHOUSE_BACKEND` has an unknown value.
+    ///
+    /// # Panics
+    ///
+    /// Panics unless `options.io_workers` is 1 to 256 and `options.accepts` is at least 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use posthouse_io::{Backend, CompletionPort, LaneId, Options, Turn, sim};
+    /// use std::time::Duration;
+    ///
+    /// let network = sim::Network::new(1);
+    /// let options = Options::default();
+    /// let (port, selected) = CompletionPort::open(Backend::Simulation(network), &options)?;
+    /// assert_eq!(selected.backend, "simulation");
+    /// port.spawn(LaneId(0), "worker", |_lane| Turn::Done)?;
+    /// assert_eq!(port.drain(Duration::from_secs(1)).workers, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn open(backend: Backend, options: &Options) -> io::Result<(Self, Selected)> {
         assert!((1..=256).contains(&options.io_workers), "1 to 256 I/O workers");
-        assert!(options.accepts > 0, "a listener awaits one peer at least");
+        assert!(options.accepts > 0, "a listener awaits at least one peer");
         if let Backend::Simulation(network) = &backend {
             let layout = options.layout.unwrap_or(Layout::Pinned);
             let kind = PortKind::Simulated(sim::SimPort::open(network.clone(), layout, options));
-            let selected = selected("simulation", layout, options, "asked for".to_owned());
+            let selected = selected("simulation", layout, options, "requested".to_owned());
             return Ok((Self { kind }, selected));
         }
         let by_environment = matches!(backend, Backend::Auto);
-        let asked_for =
-            if by_environment { format!("{VARIABLE} asks for it") } else { "asked for".to_owned() };
+        let asked_for = if by_environment {
+            format!("requested by {VARIABLE}")
+        } else {
+            "requested".to_owned()
+        };
         let forced = match backend {
             Backend::Auto => environment()?,
             forced => forced,
@@ -158,8 +189,9 @@ impl CompletionPort {
     #[cfg(target_os = "linux")]
     fn on_readiness(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         let layout = options.layout.unwrap_or(Layout::Pinned);
-        let explained =
-            |error: io::Error| with_text(&error, format!("no epoll: {}", sys::explained(&error)));
+        let explained = |error: io::Error| {
+            with_text(&error, format!("cannot use epoll: {}", sys::explained(&error)))
+        };
         let host = NativePort::on_readiness(layout, options).map_err(explained)?;
         Ok((Self { kind: PortKind::Real(host) }, selected("readiness", layout, options, why)))
     }
@@ -167,13 +199,13 @@ impl CompletionPort {
     #[cfg(target_os = "linux")]
     fn on_uring(options: &Options, why: String) -> io::Result<(Self, Selected)> {
         if options.layout == Some(Layout::Shared) {
-            let text = "the uring backend has no shared layout: ask for the pinned one, or for \
-                        the readiness backend";
+            let text = "the uring backend has no shared layout: use the pinned layout, or the \
+                        readiness backend";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let host = uring::probe()
             .and_then(|()| NativePort::on_uring(options))
-            .map_err(|error| with_text(&error, format!("no io_uring: {error}")))?;
+            .map_err(|error| with_text(&error, format!("cannot use io_uring: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, selected("uring", Layout::Pinned, options, why)))
     }
 
@@ -187,13 +219,13 @@ impl CompletionPort {
         let layout = options.layout.unwrap_or(Layout::Shared);
         let host = iocp::probe()
             .and_then(|()| NativePort::on_iocp(layout, options))
-            .map_err(|error| with_text(&error, format!("no completion port: {error}")))?;
+            .map_err(|error| with_text(&error, format!("cannot use a completion port: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, selected("iocp", layout, options, why)))
     }
 
     #[cfg(not(any(target_os = "linux", windows)))]
     fn open_best(_: &Options) -> io::Result<(Self, Selected)> {
-        unsupported("a backend but simulation", "another system")
+        unsupported("every backend but the simulation", "Linux or Windows")
     }
 
     #[cfg(not(windows))]
@@ -211,26 +243,46 @@ impl CompletionPort {
         unsupported("the readiness backend", "Linux")
     }
 
-    /// How many lanes there are: the I/O workers when pinned, one when shared.
+    /// Returns the number of lanes: one per I/O worker if pinned, one if shared.
     pub fn lanes(&self) -> usize {
         each!(self, port => port.lanes())
     }
 
-    /// Binds a listener. Register it with [`Lane::adopt_listener`].
+    /// Binds a listener and starts listening. Register it with [`Lane::adopt_listener`].
+    ///
+    /// # Errors
+    ///
+    /// The system's error, for example [`AddrInUse`](io::ErrorKind::AddrInUse).
     pub fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener> {
         each!(self, port => port.listen(address, options))
     }
 
-    /// Looks a name up and waits for it, outside of workers (asserted): for listeners. Connections
-    /// use [`Op::Resolve`](crate::Op::Resolve).
+    /// Looks up a name and blocks until the result is there, for the addresses of listeners.
+    /// Connections use [`Op::Resolve`](crate::Op::Resolve).
+    ///
+    /// # Errors
+    ///
+    /// The system's error if the look-up failed.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a worker, which must not block.
     pub fn look_up(&self, name: &Name) -> io::Result<Vec<Address>> {
-        assert!(!crate::on_worker(), "a look-up blocks: it cannot be made on a worker");
+        assert!(!crate::on_worker(), "a look-up blocks: do not call it on a worker");
         each!(self, port => port.look_up(name))
     }
 
-    /// Starts an I/O worker on a lane: one per lane when pinned (asserted), any number when shared.
+    /// Starts an I/O worker on a lane: exactly one per lane if pinned, any number if shared.
     ///
-    /// `name` is the thread's name. The port calls `step` until it says [`Turn::Done`].
+    /// `name` is the name of the thread. The port calls `step` until it returns [`Turn::Done`].
+    ///
+    /// # Errors
+    ///
+    /// The system's error if it cannot start a thread.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such lane, or if the layout is pinned and the lane has a worker.
     pub fn spawn(
         &self,
         lane: LaneId,
@@ -240,9 +292,13 @@ impl CompletionPort {
         each!(self, port => port.spawn(lane, name, Box::new(step)))
     }
 
-    /// Starts a background worker: a thread without a lane (jobs, the watchdog). Its step is given
-    /// the time, and it sleeps until its time is over or [`wake_background`](Self::wake_background)
-    /// is called.
+    /// Starts a background worker: a thread without a lane (for jobs and the watchdog). The port
+    /// passes the present time to `step`. [`Turn::Sleep`] lasts until its time is over or
+    /// [`wake_background`](Self::wake_background) is called.
+    ///
+    /// # Errors
+    ///
+    /// The system's error if it cannot start a thread.
     pub fn spawn_background(
         &self,
         name: &str,
@@ -251,8 +307,9 @@ impl CompletionPort {
         each!(self, port => port.spawn_background(name, Box::new(step)))
     }
 
-    /// Wakes a lane's worker (shared: one of them). Coalesced; a system call only where it sleeps.
-    /// A wake-up that comes while the worker runs makes its next sleep return at once.
+    /// Wakes the worker of a lane, or one of its workers if the lane is shared. Wake-ups are
+    /// coalesced, and only one to a sleeping worker costs a system call. A wake-up during a step
+    /// makes the worker's next sleep return at once.
     pub fn wake(&self, lane: LaneId) {
         each!(self, port => port.wake(lane));
     }
@@ -262,17 +319,17 @@ impl CompletionPort {
         each!(self, port => port.wake_background());
     }
 
-    /// Time since the port was opened.
+    /// Returns the time since the port was opened.
     pub fn now(&self) -> Duration {
         each!(self, port => port.now())
     }
 
-    /// A random number: from the system, in simulation from the seed.
+    /// Returns a random number, from the system or, in simulation, from the seed.
     pub fn random(&self) -> u64 {
         each!(self, port => port.random())
     }
 
-    /// Returns a [`Notify`], to wait with outside of workers.
+    /// Returns a [`Notify`] with which threads outside of the workers wait.
     pub fn notify(&self) -> Notify {
         each!(self, port => port.notify())
     }
@@ -282,10 +339,13 @@ impl CompletionPort {
         each!(self, port => port.counters())
     }
 
-    /// Waits until every worker has ended and joins its thread, for at most `timeout`. Must not be
-    /// called on a worker (asserted).
+    /// Waits until every worker has ended, and joins its thread, for at most `timeout`.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a worker, which would wait for itself.
     pub fn drain(&self, timeout: Duration) -> Drained {
-        assert!(!crate::on_worker(), "drain waits for workers: it cannot be called on one");
+        assert!(!crate::on_worker(), "drain waits for all workers: do not call it on a worker");
         each!(self, port => port.drain(timeout))
     }
 }

@@ -1,14 +1,14 @@
 //! The readiness backend: epoll, edge-triggered, and non-blocking calls.
 //!
-//! A socket is registered once for its life, and then only its state changes: its readiness
+//! A socket is registered once for its life; after that only its state changes: its readiness
 //! ([`socket::SocketState::on_event`]) and its pending operations. A socket that has both is polled
 //! from [`Lane::next_completion`](crate::Lane::next_completion), for one buffer at a time. Receive
 //! buffers are taken when there is something to read, so an idle connection holds none.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
 //! | `socket` | one socket: its readiness, its operations, the calls that serve them |
-//! | `pinned`, `shared` | the two layouts: who owns the sockets and the queue |
+//! | `pinned`, `shared` | the two layouts, which differ in the owner of the sockets and the queue |
 //! | `poller` | epoll |
 
 mod pinned;
@@ -33,7 +33,7 @@ pub(crate) use self::poller::Poller;
 use self::sendfile::Injected;
 pub(crate) use self::shared::{ReadinessCore, SharedLane};
 
-/// Makes the slots of `count` pinned lanes.
+/// Opens the slots of `count` pinned lanes.
 pub(crate) fn lane_slots(count: usize) -> io::Result<Vec<LaneSlot<Poller>>> {
     let lane_slot = |_| {
         let (poller, waker) = poller::open()?;

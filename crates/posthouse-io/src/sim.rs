@@ -1,19 +1,38 @@
 //! The simulated backend: the completion port in virtual time.
 //!
-//! A [`Network`] is a small world of hosts that one seed decides about: how long bytes travel,
-//! where they are cut, which worker runs next, what fails. Any number of ports (servers and
-//! clients) share it through [`Backend::Simulation`](crate::Backend::Simulation), and any number of
-//! disks ([`Network::disk`]), which can fill, fail, and lose what was not synced. There is no
-//! thread and no clock: whoever waits drives the world ([`Network::run_until`], a
+//! A [`Network`] is a small world of hosts. One seed decides everything in it: the time that bytes
+//! travel, the places where they are cut, the worker that runs next, the failures. Any number of
+//! ports (servers and clients) share it through
+//! [`Backend::Simulation`](crate::Backend::Simulation), and any number of disks
+//! ([`Network::disk`]), which can fill, fail, and lose data that was not synced. There is no thread
+//! and no clock: the waiting thread drives the world ([`Network::run_until`], a
 //! [`Notify`](crate::Notify), [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of
-//! one worker or one event at a time, and time moves only when no worker can run. A run is a pure
-//! function of its seed and of what the driving thread does; [`Network::fingerprint`] tells two
-//! runs apart.
+//! one worker or one event at a time. Time moves only when no worker can run. A run is a pure
+//! function of its seed and of the driving thread's calls; [`Network::fingerprint`] distinguishes
+//! two runs.
 //!
-//! The world is also a checker of the code above it. It panics, naming its seed and the time, where
-//! a socket is closed with operations in flight or used after, a second send is submitted, a file
-//! is changed beside another operation on it or where others see it, a completion can no longer be
-//! taken, a port is dropped with operations in flight that nobody abandoned, or workers spin.
+//! The world also checks the code above it. It panics, with its seed and the time in the message,
+//! if a socket is closed with operations in flight or used after its close, if a second send is
+//! submitted, if a file is changed beside another operation on it or after its publication, if a
+//! completion can no longer be taken, if a port is dropped with operations in flight that nobody
+//! abandoned, or if workers spin.
+//!
+//! # Examples
+//!
+//! ```
+//! use posthouse_io::sim::Network;
+//! use std::net::SocketAddr;
+//!
+//! let network = Network::new(7);
+//! let address = SocketAddr::from(([127, 0, 0, 1], 9990)).into();
+//! let server = network.serve(address)?;
+//! let client = network.dial(address);
+//! client.send(b"hello");
+//! let peer = network.run_until(None, || server.accept()).expect("the client connects");
+//! network.settle();
+//! assert_eq!(peer.take_received(), b"hello");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::fmt;
 use std::io;
@@ -49,14 +68,15 @@ pub use random::{SplitMix64, mix64};
 pub use script::{RawListener, RawStream};
 use world::World;
 
-/// Steps and events after which one wait is called a livelock.
+/// The number of steps and events in one wait that counts as a livelock.
 const MAX_STEPS: u64 = 50_000_000;
-/// Steps and events with time standing still and nothing that succeeds, after which it is, too.
+/// The number of steps and events that counts as a livelock if time stands still and no operation
+/// succeeds.
 const MAX_IDLE: u64 = 1_000_000;
-/// How far [`Network::settle`] lets time go.
+/// The maximum time that [`Network::settle`] lets pass.
 const MAX_SETTLE: Duration = Duration::from_hours(1);
 
-/// Virtual time since the world began, in nanoseconds.
+/// Virtual time since the beginning of the world, in nanoseconds.
 type Nanos = u64;
 
 fn nanos(time: Duration) -> Nanos {
@@ -67,14 +87,14 @@ fn duration(time: Nanos) -> Duration {
     Duration::from_nanos(time)
 }
 
-/// A lane of a port of the world.
+/// The address of a lane in the world: its port and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LaneAddr {
     port: usize,
     lane: usize,
 }
 
-/// A simulated network: clones name the same one.
+/// A simulated network. Clones refer to the same network.
 #[derive(Clone)]
 pub struct Network {
     seed: u64,
@@ -82,32 +102,32 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with [`Faults::typical`].
+    /// Returns a network with [`Faults::typical`].
     pub fn new(seed: u64) -> Self {
         Self::with(seed, Faults::typical())
     }
 
-    /// A network with these faults.
+    /// Returns a network with these faults.
     pub fn with(seed: u64, faults: Faults) -> Self {
         Self { seed, world: Arc::new(Mutex::new(World::new(seed, faults))) }
     }
 
-    /// Changes the faults from now on; connections keep their windows.
+    /// Changes the faults from now on. Existing connections keep their windows.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
     }
 
-    /// The seed.
+    /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Virtual time since the network was made.
+    /// Returns the virtual time since the network was created.
     pub fn now(&self) -> Duration {
         duration(self.lock().now)
     }
 
-    /// A random number from the seed, for the test that drives the world.
+    /// Returns a random number from the seed, for the test that drives the world.
     pub fn random(&self) -> u64 {
         let mut world = self.lock();
         let number = world.random.next();
@@ -115,53 +135,59 @@ impl Network {
         number
     }
 
-    /// How often each fault has happened.
+    /// Returns the number of times that each fault has happened.
     pub fn fault_counts(&self) -> FaultCounts {
         self.lock().fault_counts
     }
 
-    /// A hash over everything that has happened. Equal seeds and equal drivers give equal
-    /// fingerprints; where they do not, real time, real chance or an address has slipped in.
+    /// Returns a hash of everything that has happened. Equal seeds and equal drivers give equal
+    /// fingerprints. If they do not, the code depends on real time, real randomness or an address.
     pub fn fingerprint(&self) -> u64 {
         self.lock().log.fingerprint()
     }
 
-    /// Keeps a line for everything that happens, or stops to; gives the lines kept so far. The
-    /// first line that differs between two runs of one seed is where they diverge.
+    /// Starts or stops keeping a line for everything that happens, and returns the lines kept so
+    /// far. The first line that differs between two runs of one seed shows where they diverge.
     pub fn trace(&self, on: bool) -> Vec<String> {
         self.lock().log.keep(on)
     }
 
     // ---- places ----
 
-    /// Makes a host name resolve to these addresses (`localhost` does from the start).
+    /// Makes a host name resolve to these addresses, of which there must be at least one
+    /// (asserted). `localhost` resolves from the start.
     pub fn name(&self, host: &str, addresses: &[IpAddr]) {
         assert!(!addresses.is_empty(), "{host} resolves to at least one address");
         self.lock().names.insert(host.into(), addresses.to_vec());
     }
 
-    /// From now on connection attempts to the address vanish: they never complete.
+    /// Makes later connection attempts to the address vanish, so that they never complete.
     pub fn blackhole(&self, address: Address) {
         self.lock().blackholes.insert(address);
     }
 
-    /// Undoes [`blackhole`](Self::blackhole) for attempts that are made from now on.
+    /// Undoes [`blackhole`](Self::blackhole) for later attempts.
     pub fn unblackhole(&self, address: Address) {
         self.lock().blackholes.remove(&address);
     }
 
-    /// A scripted peer that connects to the address. It comes from the loopback address where it
-    /// goes to one, and else from a host that all scripted peers share.
+    /// Returns a scripted peer that connects to the address. It connects from the loopback address
+    /// if the address is a loopback address, and otherwise from a host that all scripted peers
+    /// share.
     pub fn dial(&self, address: Address) -> RawStream {
         RawStream::dial(self, None, address)
     }
 
-    /// A scripted peer that connects from a given host.
+    /// Returns a scripted peer that connects from the given host.
     pub fn dial_from(&self, source: IpAddr, address: Address) -> RawStream {
         RawStream::dial(self, Some(source), address)
     }
 
-    /// A scripted server. Its accept queue is as long as a real server's.
+    /// Returns a scripted server. Its accept queue is as long as that of a real server by default.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInUse`](io::ErrorKind::AddrInUse) if a listener has the address already.
     pub fn serve(&self, address: Address) -> io::Result<RawListener> {
         let backlog = crate::options::ListenOptions::default().backlog;
         let (socket, address) = self.lock().listen(address, backlog)?;
@@ -170,14 +196,18 @@ impl Network {
 
     // ---- driving ----
 
-    /// Runs one step of a worker, or lets one event happen, moving time to it where no worker can
-    /// run. False: nothing can happen any more.
+    /// Runs one step of a worker, or lets one event happen; time moves to the event if no worker
+    /// can run. Returns false if nothing can happen any more.
     pub fn step(&self) -> bool {
         self.step_until(Nanos::MAX)
     }
 
-    /// Drives the world until `ready` gives something. `None`: virtual time is over, or nothing can
-    /// happen any more. Panics with "livelock" where the workers spin.
+    /// Drives the world until `ready` returns a value. Returns `None` if `timeout` of virtual time
+    /// is over, or nothing can happen any more.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a worker, and with "livelock" if the workers spin.
     pub fn run_until<T>(
         &self,
         timeout: Option<Duration>,
@@ -196,12 +226,12 @@ impl Network {
                 return ready();
             }
         }
-        self.lock().bug("livelock: the wait has taken all the steps it may");
+        self.lock().bug("livelock: the wait has reached its maximum number of steps");
     }
 
     /// Runs until no worker can run and nothing is on its way: no data, no connection attempt, no
-    /// look-up, no operation on files, no late wake-up. Deadlines of sleeping workers pass only
-    /// while something is on its way after them; at most an hour passes.
+    /// look-up, no file operation, no late wake-up. Deadlines of sleeping workers pass only while
+    /// something is on its way after them. At most one hour passes.
     pub fn settle(&self) {
         let limit = self.lock().now.saturating_add(nanos(MAX_SETTLE));
         for _ in 0..MAX_STEPS {
@@ -217,7 +247,7 @@ impl Network {
         self.lock().bug("livelock: the world does not settle");
     }
 
-    /// One step, if there is something to do that is not after `limit`.
+    /// Runs one step if there is anything to do at or before `limit`.
     fn step_until(&self, limit: Nanos) -> bool {
         assert!(!crate::turn::on_worker(), "a worker's step cannot drive the world");
         let mut world = self.lock();
@@ -237,7 +267,7 @@ impl Network {
             return true;
         }
         self.run_worker(world);
-        // A checker's verdict on this very step, if code above caught it.
+        // The step may have caught a checker's panic.
         self.lock().repeat_bug();
         true
     }
@@ -248,7 +278,7 @@ impl Network {
 }
 
 impl Waiting for Network {
-    /// Nobody sleeps here: the waiter drives the world, and checks its condition after each step.
+    /// Does nothing: the waiter drives the world, and checks its condition after each step.
     fn notify_all(&self) {}
 
     fn wait_until(&self, timeout: Option<Duration>, is_ready: &mut dyn FnMut() -> bool) {
@@ -262,11 +292,12 @@ impl fmt::Debug for Network {
     }
 }
 
-/// An accepted stream or a bound listener that no lane has registered yet. Dropping it closes it.
+/// An accepted stream or a bound listener that is not yet registered with a lane. Dropping it
+/// closes it.
 #[derive(Debug)]
 struct NewStream {
     network: Network,
-    /// `None`: a lane has taken it over.
+    /// The socket; `None` if a lane has taken it.
     socket: Option<Socket>,
 }
 

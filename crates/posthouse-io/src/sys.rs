@@ -1,4 +1,4 @@
-//! The system's calls that backends share, and what its errors mean: a file for each system.
+//! System calls that several backends use, and the meaning of system errors: one file per system.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -1,21 +1,21 @@
-//! Small copyable names: of a lane, of a socket, of an operation.
+//! Small copyable identifiers of a lane, of a socket and of an operation.
 
 use std::fmt;
 
-/// One queue of completions. Lanes are numbered from zero.
+/// The number of a lane, which is one queue of completions. Lanes are numbered from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u16);
 
 impl LaneId {
-    /// The lane's number as an index.
+    /// Returns the lane's number as an index.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// What the submitter calls an operation; its completions carry it back, unread.
+/// The submitter's identifier of an operation. Its completions carry it back unchanged.
 ///
-/// The port never looks inside: the framework packs slot, generation, operation and sequence.
+/// The port never interprets it: the framework packs slot, generation, operation and sequence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub u64);
 
@@ -29,8 +29,8 @@ impl fmt::Debug for Tag {
 ///
 /// It is valid on the lane that registered it, from [`Lane::socket`](crate::Lane::socket),
 /// [`Lane::adopt`](crate::Lane::adopt) or [`Lane::adopt_listener`](crate::Lane::adopt_listener)
-/// until the terminal completion of its [`Op::Close`](crate::Op::Close). A stale one is recognised
-/// (a bug of the caller, asserted), never followed to another socket.
+/// until the terminal completion of its [`Op::Close`](crate::Op::Close). The port recognises a
+/// stale one (a bug of the caller, asserted) and never takes it for another socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Socket {
     pub(crate) slot: u32,
@@ -39,12 +39,12 @@ pub struct Socket {
 
 #[cfg(any(target_os = "linux", windows))]
 impl Socket {
-    /// The socket as one number.
+    /// Returns the socket as one number.
     pub(crate) fn key(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    /// The socket of a number.
+    /// Returns the socket of a number from [`key`](Self::key).
     pub(crate) fn of_key(key: u64) -> Self {
         Self { slot: key as u32, generation: (key >> 32) as u32 }
     }

@@ -1,21 +1,22 @@
-//! Workers: the port owns the loop, a worker is a step that it calls.
+//! Workers: the port owns the loop and calls a worker's step.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-/// What a step asks for next.
+/// The result of a step, which tells the port when to call it next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Call again: there is more to do.
+    /// Call the step again at once: it has more to do.
     Again,
-    /// Nothing to do until a completion or a wake-up comes, or this much time (from the step's
-    /// `now`) has passed. Submitting and waiting are one system call where the system can.
+    /// Call the step again after a completion, a wake-up, or this much time, counted from the
+    /// step's `now`; `None` sets no time limit. Submitting and waiting are one system call if the
+    /// system has such a call.
     Sleep(Option<Duration>),
-    /// The worker has ended. It is not called again, and its closure is dropped.
+    /// The worker has ended. The port drops its closure and does not call it again.
     Done,
 }
 
-/// A background worker's step: it is given the time, and has no lane.
+/// The step of a background worker. It receives the present time and has no lane.
 pub(crate) type BackgroundStep = Box<dyn FnMut(Duration) -> Turn + Send>;
 
 thread_local! {
@@ -23,7 +24,8 @@ thread_local! {
     static ON_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the caller is inside a worker's step (so that waiting for workers would hang).
+/// Returns whether the caller runs inside a worker's step, where waiting for workers would never
+/// end.
 pub fn on_worker() -> bool {
     ON_WORKER.get()
 }

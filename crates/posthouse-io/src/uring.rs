@@ -1,27 +1,27 @@
 //! The io_uring backend: one ring for each I/O worker, in the pinned layout.
 //!
-//! A worker submits and waits in one system call. Accepting and receiving are requests that go on
-//! (multishot); received bytes come in buffers that the ring was provided with. What the system
-//! needs to be right is kept here, in four rules:
+//! A worker submits and waits in one system call. One request accepts many peers, and one request
+//! receives many times (multishot). Received bytes arrive in buffers that were provided to the
+//! ring. Four rules here keep memory and handles safe:
 //!
-//! - Memory that a request uses stays where it is until the request's last completion. It belongs
-//!   to the socket's state (a send), to the operation on a file, or to the buffer group.
-//! - A socket is closed when no request names it any more: cancels are counted, too.
-//! - Requests are carried out in the order in which they were queued. One that finds the queue
+//! - The memory that a request uses does not move before the request's last completion. It belongs
+//!   to the state of the socket (a send), to the operation on a file, or to the buffer group.
+//! - A socket is closed only when no request refers to it any more; cancels count as requests.
+//! - Requests are performed in the order in which they were queued. A request that finds the queue
 //!   full waits in the lane; none is lost.
-//! - A ring is drained before it goes. `drop` alone is not safe: the kernel has been seen to write
-//!   into a buffer after the ring was dropped (Linux 6.18, in 8 to 27 of 600 trials).
+//! - A ring is drained before it is dropped. A plain `drop` is not safe: the kernel wrote into a
+//!   buffer after the ring was dropped (Linux 6.18, in 8 to 27 of 600 trials).
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `lane` | a worker's end: operations in, completions out |
-//! | `socket` | one socket: its state and what is in flight on it |
+//! | `lane` | a worker's access to the ring: operations in, completions out |
+//! | `socket` | the state of one socket and its requests in flight |
 //! | `send` | the memory of a send |
 //! | `file_ops` | reads, writes and syncs of files, and their memory |
 //! | `ring` | the queues that are shared with the kernel |
 //! | `group` | the buffers that the kernel receives into |
-//! | `request` | how completions find back |
-//! | `probe` | whether this machine has what it takes |
+//! | `request` | the identification of completions |
+//! | `probe` | the test whether this machine supports the backend |
 
 mod file_ops;
 mod group;
@@ -50,7 +50,7 @@ pub(crate) use self::probe::probe;
 pub(crate) use self::ring::Ring;
 use self::ring::refused;
 
-/// Makes the slots of `count` lanes.
+/// Opens the slots of `count` lanes.
 pub(crate) fn lane_slots(count: usize, pool: &Arc<BufferPool>) -> io::Result<Vec<LaneSlot<Ring>>> {
     let waker = || Waker::new().map_err(|errno| refused("an eventfd", &errno.into()));
     let lane_slot = |_| Ok(LaneSlot::new(LaneRemote::new(waker()?), Ring::open(pool)?));

@@ -1,4 +1,4 @@
-//! One end of a connection: it follows its part of the script and checks what comes.
+//! One end of a connection: it follows its part of the script and checks the results.
 
 use posthouse_io::{
     Buffer, Cancel, Completion, Error, Failure, Gather, Lane, Op, Outcome, ReceiveMode, Segment,
@@ -14,10 +14,10 @@ use super::receives::{Receives, Verdict};
 use super::script::{Disturbance, Part, Plan, Script, Side, Target};
 use super::tags::{ConnId, OpKind};
 
-/// What a check says: the error is a mistake of the port, in a sentence.
+/// The result of a check; the error describes a mistake of the port in a sentence.
 pub(super) type Check<T = ()> = Result<T, String>;
 
-/// One end, from the connect or the accept to the completion of its close.
+/// One end of a connection, from the connect or the accept to the completion of its close.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one end")]
 pub(super) struct Conn {
@@ -35,15 +35,15 @@ pub(super) struct Conn {
     receives: Receives,
     outgoing: Outgoing,
     incoming: Pattern,
-    /// Received bytes that are held for a while, with their offset.
+    /// The received buffer that is kept for a while, with its offset.
     kept: Option<(u32, Buffer)>,
-    /// True exactly when what is in flight has been asked to end for the last time.
+    /// True exactly when everything in flight has been cancelled for the last time.
     let_go: bool,
-    /// True exactly when the connect has been asked to end.
+    /// True exactly when the connect has been cancelled.
     connect_cancelled: bool,
     /// True exactly when a receive has failed, other than by a cancel.
     deaf: bool,
-    /// True exactly when it connects to where nobody listens.
+    /// True exactly when it connects to an address without a listener.
     nobody_listens: bool,
     /// True exactly when this side has reset the connection.
     reset: bool,
@@ -55,7 +55,7 @@ pub(super) struct Conn {
 enum State {
     Connecting,
     Open,
-    /// Nothing is submitted any more; what is in flight is awaited.
+    /// Nothing is submitted any more; operations in flight are awaited.
     Leaving,
     Closing,
 }
@@ -64,19 +64,19 @@ enum State {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about what is sent")]
 struct Outgoing {
     pattern: Pattern,
-    /// Messages begun.
+    /// The number of messages begun.
     messages: u8,
-    /// Where the one that is being sent ends.
+    /// The offset of the end of the present message.
     message_end: u32,
-    /// What a partial send left.
+    /// The rest of a partial send.
     rest: Option<Gather>,
-    /// Bytes of the send in flight.
+    /// The number of bytes of the send in flight.
     in_flight: Option<usize>,
-    /// True exactly when that send has been asked to end.
+    /// True exactly when that send has been cancelled.
     cancelled: bool,
-    /// True exactly when that send is of a file, and may leave in part where it fails.
+    /// True exactly when that send is of a file, and may leave in part if it fails.
     of_file: bool,
-    /// True exactly when that send is of what found no room before.
+    /// True exactly when that send repeats bytes that found no room before.
     stalled: bool,
     /// True exactly when this side has ended its stream.
     ended: bool,
@@ -89,13 +89,13 @@ pub(super) struct WorkerCx<'a> {
     pub(super) counts: &'a mut Counts,
 }
 
-/// What becomes of an end after an event.
+/// The next step of an end after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Wait,
-    /// It is to be polled in a later step.
+    /// The end is to be polled in a later step.
     Poll,
-    /// It is closed.
+    /// The end is closed.
     Over,
 }
 
@@ -148,7 +148,7 @@ impl Conn {
         }
     }
 
-    /// Something that belongs to this end has been completed.
+    /// Handles a completion of one of the end's operations.
     pub(super) fn complete(
         &mut self,
         kind: OpKind,
@@ -172,12 +172,14 @@ impl Conn {
             (OpKind::Close, Outcome::Closed) if self.state == State::Closing && !more => {
                 return Ok(Next::Over);
             }
-            (kind, outcome) => return Err(format!("{kind:?} has come to {outcome:?}, {more}")),
+            (kind, outcome) => {
+                return Err(format!("{kind:?} completed with {outcome:?}, more: {more}"));
+            }
         }
         self.proceed(cx)
     }
 
-    /// Goes on with the script, after a completion or when it is polled.
+    /// Continues the script, after a completion or a poll.
     pub(super) fn proceed(&mut self, cx: &mut WorkerCx<'_>) -> Check<Next> {
         self.release(cx)?;
         self.disturb(cx);
@@ -210,7 +212,7 @@ impl Conn {
     }
 }
 
-/// What goes wrong on purpose.
+/// Deliberate disturbances.
 impl Conn {
     fn disturb(&mut self, cx: &mut WorkerCx<'_>) {
         let done = matches!(self.state, State::Leaving | State::Closing);
@@ -246,7 +248,7 @@ impl Conn {
     }
 
     fn cancel_now_and_then(&mut self, cx: &mut WorkerCx<'_>) {
-        // A send that waits for room is rare: its cancel is not left to the budget.
+        // A send that waits for room is rare, so its cancel does not depend on the budget.
         let stalled = self.outgoing.stalled && self.outgoing.in_flight.is_some();
         if !self.random.one_in(4) || (self.cancels_left == 0 && !stalled) {
             return;
@@ -270,7 +272,7 @@ impl Conn {
         cx.lane.cancel(self.socket, what);
     }
 
-    /// Ends what is in flight, and closes when nothing is.
+    /// Cancels everything in flight, and closes when nothing is in flight.
     fn leave(&mut self, cx: &mut WorkerCx<'_>) {
         if self.in_flight() {
             if !self.let_go && !self.reset {
@@ -280,7 +282,7 @@ impl Conn {
             return;
         }
         if self.random.one_in(16) {
-            // With nothing to cancel.
+            // With nothing in flight to cancel.
             self.cancel(Cancel::Everything, cx);
         }
         self.state = State::Closing;
@@ -288,7 +290,7 @@ impl Conn {
         self.submit(OpKind::Close, 0, Op::Close(self.socket), cx);
     }
 
-    /// A failure: may it be, after all that was done to this connection?
+    /// Checks whether a failure is possible after all events on this connection.
     fn failed(&mut self, error: Error, cancelled: bool) -> Check {
         let rude = !self.polite || self.reset;
         let known = match error.failure {
@@ -297,7 +299,7 @@ impl Conn {
             _ => false,
         };
         if !known {
-            return Err(format!("it failed without a cause: {error}"));
+            return Err(format!("an operation failed without a reason: {error}"));
         }
         if error.failure != Failure::Cancelled {
             self.summary.failed.get_or_insert(error.failure);
@@ -326,7 +328,7 @@ impl Conn {
         self.state = if left { State::Leaving } else { State::Open };
         match outcome {
             Outcome::Connected if self.nobody_listens => {
-                Err("connected to where nobody listens".to_owned())
+                Err("connected to a port without a listener".to_owned())
             }
             Outcome::Connected => {
                 cx.counts.count(Count::Connected);
@@ -342,14 +344,14 @@ impl Conn {
                 cx.counts.count(Count::ConnectsEnded);
                 self.failed(error, self.connect_cancelled)
             }
-            other => Err(format!("a connect has come to {other:?}")),
+            other => Err(format!("a connect completed with {other:?}")),
         }
     }
 }
 
 /// Sending.
 impl Conn {
-    /// Sends what is next. False: not all has been sent.
+    /// Sends the next bytes. Returns false if not everything has been sent.
     fn send(&mut self, cx: &mut WorkerCx<'_>) -> bool {
         if self.outgoing.ended {
             return true;
@@ -375,7 +377,7 @@ impl Conn {
         false
     }
 
-    /// What has not been sent of the message, in one piece or in several.
+    /// Returns the unsent part of the message, in one segment or in several.
     fn gather(&mut self, cx: &mut WorkerCx<'_>) -> Gather {
         let (from, until) = (self.summary.sent, self.outgoing.message_end);
         let mut gather = Gather::default();
@@ -384,7 +386,7 @@ impl Conn {
             0 => 100,
             1..4 => self.random.between(2, 5),
             4..12 if cx.campaign.settings.files => {
-                // What comes first from memory, the rest of it as it lies in the file.
+                // The first bytes come from memory, the rest from the file.
                 let middle = from + self.random.below(until - from);
                 let offset = self.outgoing.pattern.in_row(middle);
                 if let Some(part) = cx.campaign.file_source.part(offset, until - middle) {
@@ -413,19 +415,22 @@ impl Conn {
         gather
     }
 
-    /// Whether the send, where it fails, may have left in part.
+    /// Returns whether the send may have left in part if it fails.
     fn is_send_doubtful(&self, cx: &WorkerCx<'_>) -> bool {
         self.outgoing.of_file || cx.campaign.settings.failed_sends_are_doubtful()
     }
 
     fn sent(&mut self, outcome: Outcome, cx: &mut WorkerCx<'_>) -> Check {
         let Some(length) = self.outgoing.in_flight.take() else {
-            return Err("a send is completed, and none is in flight".to_owned());
+            return Err("a send completed, and none was in flight".to_owned());
         };
         match outcome {
             Outcome::Sent { bytes, mut gather } => {
                 if gather.len() != length || bytes > length {
-                    return Err(format!("{bytes} of {length} bytes sent, {} back", gather.len()));
+                    return Err(format!(
+                        "{bytes} of {length} bytes sent, and a gather of {} bytes came back",
+                        gather.len()
+                    ));
                 }
                 let mut fault = None;
                 gather.advance(bytes, |segment| {
@@ -446,15 +451,17 @@ impl Conn {
                 let mut at = self.summary.sent;
                 for piece in gather.slices() {
                     if self.outgoing.pattern.first_difference(at, piece).is_some() {
-                        return Err("a send gave back other memory than it was given".to_owned());
+                        return Err(
+                            "a send returned different memory from that submitted".to_owned()
+                        );
                     }
                     at += piece.len() as u32;
                 }
                 self.outgoing.rest = Some(gather);
                 Ok(())
             }
-            // Where nothing of a cancelled send has left it is sent again, and the other end would
-            // see it twice.
+            // If no byte of a cancelled send has left, it is sent again; otherwise the other end
+            // would see these bytes twice.
             Outcome::Failed(error) => {
                 if self.is_send_doubtful(cx) {
                     self.summary.doubtful = length as u32;
@@ -463,7 +470,7 @@ impl Conn {
                 cx.counts.add(Count::SendsCancelled, cancelled.into());
                 self.failed(error, self.outgoing.cancelled)
             }
-            other => Err(format!("a send has come to {other:?}")),
+            other => Err(format!("a send completed with {other:?}")),
         }
     }
 
@@ -482,9 +489,9 @@ impl Conn {
 
 /// Receiving.
 impl Conn {
-    /// Has as many receives in flight as it wants to have, unless it takes its time.
+    /// Submits receives up to the wanted number, unless this end dawdles.
     fn receive(&mut self, cx: &mut WorkerCx<'_>) {
-        // Now and then once more after the end, which must then be told again.
+        // Sometimes once more after the end, which must then be reported again.
         let seldom = self.summary.ended || self.part.dawdles;
         if self.random.one_in(16) != seldom {
             return;
@@ -500,9 +507,9 @@ impl Conn {
     fn received(&mut self, verdict: Verdict, cx: &mut WorkerCx<'_>) -> Check {
         match verdict {
             Verdict { outcome: Outcome::Received(buffer), .. } => {
-                // After a reset of one's own, what the system had in its hands comes as it is.
+                // After this side's own reset, bytes that the system already had may still come.
                 if self.summary.ended || (self.deaf && !self.reset) {
-                    return Err(format!("{} bytes after the end", buffer.len()));
+                    return Err(format!("{} bytes received after the end", buffer.len()));
                 }
                 self.check(self.summary.received, &buffer)?;
                 let offset = self.summary.received;
@@ -526,23 +533,24 @@ impl Conn {
                 self.deaf |= !ended;
                 self.failed(error, cancelled)
             }
-            Verdict { outcome, .. } => Err(format!("a receive has come to {outcome:?}")),
+            Verdict { outcome, .. } => Err(format!("a receive completed with {outcome:?}")),
         }
     }
 
     fn check(&self, offset: u32, bytes: &[u8]) -> Check {
         match self.incoming.first_difference(offset, bytes) {
-            _ if bytes.is_empty() => Err("a receive without a byte".to_owned()),
+            _ if bytes.is_empty() => Err("a receive completed with no bytes".to_owned()),
             None => Ok(()),
             Some(at) => Err(format!(
-                "other bytes than were sent: at offset {} of the stream, {at} of {} in the buffer",
+                "a byte differs from the sent one: stream offset {}, {at} of {} in the buffer",
                 offset as usize + at,
                 bytes.len()
             )),
         }
     }
 
-    /// A buffer goes one of its ways: recycled, dropped here, dropped elsewhere, kept.
+    /// Disposes of a buffer in one of four ways: recycles it, drops it here, drops it on another
+    /// thread, or keeps it.
     fn let_go(&mut self, offset: u32, buffer: Buffer, cx: &mut WorkerCx<'_>) {
         match self.random.below(16) {
             0 if self.kept.is_none() => {
@@ -561,13 +569,13 @@ impl Conn {
         }
     }
 
-    /// Lets the kept buffer go one day; it must be as it was.
+    /// Checks the kept buffer after a while, which must be unchanged, and recycles it.
     fn release(&mut self, cx: &mut WorkerCx<'_>) -> Check {
         let over = matches!(self.state, State::Leaving | State::Closing);
         if (over || self.random.one_in(4))
             && let Some((offset, buffer)) = self.kept.take()
         {
-            self.check(offset, &buffer).map_err(|what| format!("a buffer kept: {what}"))?;
+            self.check(offset, &buffer).map_err(|what| format!("in a kept buffer: {what}"))?;
             cx.lane.recycle(buffer);
         }
         Ok(())

@@ -1,11 +1,11 @@
-//! What is counted.
+//! The counts of events.
 
 use std::fmt;
 
 /// Declares the counts with the names under which they are printed.
 macro_rules! counts {
     ($($count_of:ident: $name:literal,)+) => {
-        /// What is counted.
+        /// A counted event.
         #[derive(Clone, Copy, Debug)]
         pub(crate) enum Count {
             $(#[doc = $name] $count_of,)+
@@ -25,12 +25,12 @@ counts! {
     Served: "peers accepted and served",
     Moved: "peers moved to another lane",
     TurnedAway: "peers turned away",
-    AcceptsAgain: "accepts cancelled and armed again",
+    AcceptsAgain: "accepts cancelled and submitted again",
     Messages: "messages sent",
     SentBytes: "bytes sent",
     FileParts: "parts of files sent",
     CheckedBytes: "bytes checked",
-    SendsPartly: "sends that left partly",
+    SendsPartly: "sends that left in part",
     SendsCancelled: "sends cancelled and submitted again",
     ReceivesCancelled: "receives cancelled",
     CancelsOfReceives: "cancels of receives",
@@ -38,15 +38,15 @@ counts! {
     Resets: "resets",
     FailedByReset: "ends that saw a reset",
     Left: "ends that cancelled and closed",
-    HalfCloses: "streams ended while the other went on",
-    CutShort: "streams ended before their time",
+    HalfCloses: "streams ended before the other side's",
+    CutShort: "streams ended before everything was sent",
     Overtaken: "receives taken before an earlier one",
     KeptBuffers: "buffers kept for a while",
     DiscardedBuffers: "buffers dropped on another thread",
     RecycledBuffers: "buffers recycled",
 }
 
-/// How often each has happened.
+/// The number of times that each event has happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Counts([u64; NAMES.len()]);
 

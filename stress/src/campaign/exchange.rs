@@ -1,4 +1,4 @@
-//! The comparison of what the two ends of a connection report when they are over.
+//! The comparison of the reports of the two ends of a connection when both are over.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,23 +7,23 @@ use posthouse_io::Failure;
 use super::script::{Disturbance, Part, Plan, Script, Side, Target};
 use posthouse_process::is_wine;
 
-/// What an end says when it is closed.
+/// The report of an end when it is closed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnSummary {
-    /// Bytes that were confirmed as sent.
+    /// The number of bytes that were confirmed as sent.
     pub(super) sent: u32,
-    /// Bytes that came, each of them checked.
+    /// The number of bytes received, all of them checked.
     pub(super) received: u32,
-    /// True exactly when it has seen the end of the other side's stream.
+    /// True exactly when the end has seen the end of the other side's stream.
     pub(super) ended: bool,
-    /// Why it came to nothing, where it did.
+    /// The failure that ended it, if one did.
     pub(super) failed: Option<Failure>,
-    /// Bytes of a send that failed where that does not say that none of them left.
+    /// The number of bytes of a failed send that may have left in part.
     pub(super) doubtful: u32,
 }
 
-/// The connections that are going on, or whose second end is awaited, by their number. It has room
-/// for as many as can have begun while the slowest one is still there, so it does not grow.
+/// The connections that are running, or whose second end is awaited, by number. It has room for all
+/// connections that can begin while the slowest one is still running, so it does not grow.
 pub(super) struct Exchanges {
     plan: Plan,
     entries: Box<[Mutex<Entry>]>,
@@ -31,7 +31,7 @@ pub(super) struct Exchanges {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// None: vacant.
+    /// The number of the connection; `None` if the entry is vacant.
     number: Option<u32>,
     client: Half,
     server: Half,
@@ -53,7 +53,8 @@ impl Exchanges {
         Self { plan, entries: (0..entries).map(|_| Mutex::default()).collect() }
     }
 
-    /// A client begins. False: the entry is still another's, try again later.
+    /// Registers a new client. Returns false if the entry still belongs to another connection; the
+    /// caller tries again later.
     pub(super) fn begin(&self, number: u32) -> Result<bool, String> {
         let mut entry = self.entry(number);
         if !entry.vacate(self.plan)? {
@@ -63,7 +64,7 @@ impl Exchanges {
         Ok(true)
     }
 
-    /// A server has accepted.
+    /// Registers an accepted server.
     pub(super) fn join(&self, number: u32) -> Result<(), String> {
         let mut entry = self.entry(number);
         match (entry.number == Some(number), entry.server) {
@@ -71,11 +72,11 @@ impl Exchanges {
                 entry.server = Half::Running;
                 Ok(())
             }
-            _ => Err(format!("connection {number} accepted twice, or never begun: {entry:?}")),
+            _ => Err(format!("connection {number} was accepted twice, or never begun: {entry:?}")),
         }
     }
 
-    /// One end is closed.
+    /// Registers the end of one side, and compares the two sides when both are over.
     pub(super) fn end(&self, number: u32, side: Side, summary: ConnSummary) -> Result<(), String> {
         let mut entry = self.entry(number);
         assert!(entry.number == Some(number), "an end of a connection that has not begun");
@@ -91,12 +92,12 @@ impl Exchanges {
         Ok(())
     }
 
-    /// Everything is over: nothing may be left but what its script explains.
+    /// Checks, when everything is over, that the script explains every remaining entry.
     pub(super) fn finish(&self) -> Result<(), String> {
         for entry in &self.entries {
             let mut entry = lock(entry);
             if !entry.vacate(self.plan)? {
-                return Err(format!("a connection that is not over: {entry:?}"));
+                return Err(format!("a connection is not over: {entry:?}"));
             }
         }
         Ok(())
@@ -108,7 +109,7 @@ impl Exchanges {
 }
 
 impl Entry {
-    /// Makes room; false while the connection is going on.
+    /// Vacates the entry. Returns false while its connection is running.
     fn vacate(&mut self, plan: Plan) -> Result<bool, String> {
         let Some(number) = self.number else { return Ok(true) };
         match (self.client, self.server) {
@@ -121,7 +122,7 @@ impl Entry {
     }
 }
 
-/// Both ends are over.
+/// Compares the two sides of a connection that is over.
 fn compare(
     number: u32,
     script: &Script,
@@ -136,16 +137,16 @@ fn compare(
     let (of_client, of_server) = ((client, &script.client), (server, &script.server));
     for ((from, from_part), (to, _)) in [(of_client, of_server), (of_server, of_client)] {
         if to.received > from.sent + from.doubtful {
-            return wrong("more bytes came than were sent");
+            return wrong("more bytes were received than sent");
         }
-        // Wine: a reset that comes while no receive waits looks like the end of the stream.
+        // Under Wine, a reset that comes while no receive waits looks like the end of the stream.
         let may_be_a_reset = is_wine() && (from.failed.is_some() || !from_part.is_polite());
         if to.ended && to.received < from.sent && !may_be_a_reset {
-            return wrong("the stream ended before all of it had come");
+            return wrong("the stream ended before all bytes were received");
         }
     }
     if script.target != Target::Serving {
-        return wrong("served, although it went elsewhere");
+        return wrong("it was served, although its target was elsewhere");
     }
     if script.is_polite() {
         let whole = |summary: &ConnSummary, part: &Part| {
@@ -154,19 +155,19 @@ fn compare(
             summary.ended && summary.failed.is_none() && complete
         };
         if !whole(client, &script.client) || !whole(server, &script.server) {
-            return wrong("nobody was rude, and yet it did not come to its end");
+            return wrong("it did not reach its end, although neither side disturbed it");
         }
     }
     Ok(())
 }
 
-/// The client is over, and no server has ever been there.
+/// Checks a client that is over and was never served.
 fn compare_alone(number: u32, script: &Script, client: &ConnSummary) -> Result<(), String> {
     if script.is_polite() || client.received > 0 {
-        return Err(format!("connection {number}: nobody served it: {client:?}\n  {script:?}"));
+        return Err(format!("connection {number} was never served: {client:?}\n  {script:?}"));
     }
     if script.target == Target::Nobody && (client.ended || client.sent > 0) {
-        return Err(format!("connection {number}: up, where nobody listens: {client:?}"));
+        return Err(format!("connection {number} was established without a listener: {client:?}"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A file that holds what all connections send, each from a position of its own.
+//! A file with the bytes that all connections send, each from a position of its own.
 
 use std::io::{self, Write};
 use std::sync::mpsc;
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use super::pattern::{POSITIONS, words};
 
-/// Bytes that it holds.
+/// The length of the file.
 const BYTES: u64 = 8 * POSITIONS + (32 << 20);
 
-/// The file; it goes with this value.
+/// The file. It is removed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct FileSource {
     file: File,
@@ -37,14 +37,14 @@ impl FileSource {
         Ok(Self { file: opened(open, backend, options)?, _temporary: temporary })
     }
 
-    /// So many bytes from there on, where it has them.
+    /// Returns the part of `bytes` bytes from `offset` on, if the file contains it.
     pub(super) fn part(&self, offset: u64, bytes: u32) -> Option<Segment> {
         let part = || FilePart::new(self.file.clone(), offset, bytes as usize);
         (offset + u64::from(bytes) <= BYTES).then(|| Segment::File(Box::new(part())))
     }
 }
 
-/// Has a port open the file.
+/// Opens the file through a port.
 fn opened(open: FileOp, backend: Backend, options: &Options) -> io::Result<File> {
     let (port, _) = CompletionPort::open(backend, &Options { io_workers: 1, ..options.clone() })?;
     let (sender, receiver) = mpsc::channel();

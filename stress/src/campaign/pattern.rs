@@ -1,6 +1,7 @@
-//! What is sent: bytes that hardly another direction of a connection has at this offset.
+//! The bytes to send: at each offset they almost certainly differ between two directions.
 //!
-//! All that is ever sent lies in one long row of words; each direction begins at its own place.
+//! All bytes ever sent are part of one long row of words; each direction begins at its own
+//! position.
 
 use posthouse_io::sim::mix64;
 
@@ -10,16 +11,16 @@ use super::script::Side;
 /// The bytes of one direction of one connection.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    /// The word before the first.
+    /// The seed of the row.
     row: u64,
-    /// How many words of the row come before its own.
+    /// The index of the direction's first word in the row.
     position: u64,
 }
 
-/// How many places there are.
+/// The number of positions.
 pub(super) const POSITIONS: u64 = 1 << 22;
 
-/// The row.
+/// Returns the words of the row.
 pub(super) fn words(seed: u64) -> impl Iterator<Item = [u8; WORD]> {
     let row = row(seed);
     (0..).map(move |index| word(row, index))
@@ -36,19 +37,19 @@ fn word(row: u64, index: u64) -> [u8; WORD] {
 const WORD: usize = size_of::<u64>();
 
 impl Pattern {
-    /// What the `sender` of a connection sends.
+    /// Returns the bytes that the `sender` of a connection sends.
     pub(super) fn of(seed: u64, number: u32, sender: Side) -> Self {
         let direction = u64::from(sender == Side::Server);
         let position = Random::of([seed, number.into(), 2 + direction]).next() % POSITIONS;
         Self { row: row(seed), position }
     }
 
-    /// Where in the row, in bytes, an offset is.
+    /// Returns the position of an offset in the row, in bytes.
     pub(super) fn in_row(&self, offset: u32) -> u64 {
         WORD as u64 * self.position + u64::from(offset)
     }
 
-    /// The bytes from one offset to another.
+    /// Returns the bytes from one offset to another.
     pub(super) fn bytes(&self, from: u32, until: u32) -> Vec<u8> {
         let (from, until) = (from as usize, until as usize);
         let words = from / WORD..until.div_ceil(WORD);
@@ -61,7 +62,8 @@ impl Pattern {
         bytes
     }
 
-    /// Where `bytes`, which came at the offset `from`, are not what was sent.
+    /// Returns the index of the first wrong byte in `bytes`, which were received at the offset
+    /// `from`.
     pub(super) fn first_difference(&self, from: u32, bytes: &[u8]) -> Option<usize> {
         let from = from as usize;
         let head = bytes.len().min(from.next_multiple_of(WORD) - from);

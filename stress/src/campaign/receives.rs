@@ -1,4 +1,4 @@
-//! The receives of one end: which are in flight, and what they came to, in their order.
+//! The receives of one end: those in flight, and their results in order.
 
 use std::collections::VecDeque;
 
@@ -7,17 +7,17 @@ use posthouse_io::{Outcome, ReceiveMode};
 use super::random::Random;
 use super::tags::SEQUENCE_MASK;
 
-/// Receives whose turn has not come, in the order of their submission.
+/// The receives whose turn has not come, in the order of their submission.
 #[derive(Debug)]
 pub(super) struct Receives {
     waiting: VecDeque<Receive>,
     next_sequence: u16,
-    /// How many single receives are wanted at once.
+    /// The number of single receives that should be in flight at a time.
     at_once: usize,
-    /// Whether one worker takes all completions of a socket. Else a stream's could not be put into
-    /// their order, and there is none.
+    /// True exactly when one worker takes all completions of a socket. Otherwise the completions of
+    /// a stream could not be ordered, and no streams are used.
     ordered: bool,
-    /// Whether there is only one at a time, of one buffer.
+    /// True exactly when only one receive, of one buffer, is in flight at a time.
     single: bool,
 }
 
@@ -26,20 +26,20 @@ struct Receive {
     sequence: u16,
     mode: ReceiveMode,
     cancelled: bool,
-    /// What has come and is not yet seen to: of a stream several.
+    /// The outcomes that have come and are not handled yet; several for a stream.
     outcomes: VecDeque<Outcome>,
     /// True exactly when its terminal completion has come.
     over: bool,
 }
 
-/// What a receive brought, and whether it had been asked to end.
+/// The outcome of a receive, and whether the receive had been cancelled.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     pub(super) cancelled: bool,
 }
 
-/// Receives in flight on one socket, cancelled ones included.
+/// The maximum number of receives in flight on one socket, cancelled ones included.
 const MAX_WAITING: usize = 8;
 
 impl Receives {
@@ -51,24 +51,24 @@ impl Receives {
         self.waiting.is_empty()
     }
 
-    /// Whatever is in flight has been asked to end.
+    /// Marks all receives in flight as cancelled.
     pub(super) fn cancel(&mut self) {
         self.waiting.iter_mut().for_each(|receive| receive.cancelled = true);
     }
 
-    /// The next receive to submit, if there should be one.
+    /// Returns the next receive to submit, if there should be one.
     pub(super) fn wanted(&mut self, random: &mut Random) -> Option<(u16, ReceiveMode)> {
         let live = self.waiting.iter().filter(|r| !r.cancelled && !r.over).count();
         let stream = self.waiting.back().is_some_and(|r| r.mode == ReceiveMode::Stream && !r.over);
         let mode = match self.waiting.back() {
-            // What follows a receive that goes on, or that has been cancelled.
+            // After a receive that continues, or that has been cancelled.
             Some(last) if !last.cancelled && !last.over => {
                 if stream || live >= self.at_once {
                     return None;
                 }
                 ReceiveMode::Once
             }
-            // Now and then it waits until what was cancelled has ended.
+            // Sometimes it waits until the cancelled receives have ended.
             Some(_) if self.waiting.len() >= MAX_WAITING || random.one_in(3) => return None,
             _ if live > 0 => return None,
             _ => {
@@ -87,7 +87,7 @@ impl Receives {
         Some((sequence, mode))
     }
 
-    /// A completion has come; whether an earlier receive is still awaited.
+    /// Handles a completion. Returns whether an earlier receive is still awaited.
     pub(super) fn complete(
         &mut self,
         sequence: u16,
@@ -96,18 +96,20 @@ impl Receives {
     ) -> Result<bool, String> {
         let at = self.waiting.iter().position(|receive| receive.sequence == sequence);
         let Some(at) = at.filter(|at| !self.waiting[*at].over) else {
-            return Err(format!("receive {sequence} is not in flight, but {outcome:?} has come"));
+            return Err(format!(
+                "receive {sequence} is not in flight, but completed with {outcome:?}"
+            ));
         };
         let receive = &mut self.waiting[at];
         if more && receive.mode == ReceiveMode::Once {
-            return Err(format!("a single receive goes on: {outcome:?}"));
+            return Err(format!("a single receive continues: {outcome:?}"));
         }
         receive.outcomes.push_back(outcome);
         receive.over = !more;
         Ok(at > 0)
     }
 
-    /// What is to be seen to next.
+    /// Returns the next outcome to handle.
     pub(super) fn next(&mut self) -> Result<Option<Verdict>, String> {
         while let Some(first) = self.waiting.front_mut() {
             let cancelled = first.cancelled;
@@ -115,7 +117,10 @@ impl Receives {
                 let last = first.over && first.outcomes.is_empty();
                 let data = matches!(outcome, Outcome::Received(_));
                 if first.mode == ReceiveMode::Stream && data == last {
-                    return Err(format!("a stream that goes on: {}, with {outcome:?}", !last));
+                    return Err(format!(
+                        "a stream of receives continues: {}, after {outcome:?}",
+                        !last
+                    ));
                 }
                 if last {
                     self.waiting.pop_front();

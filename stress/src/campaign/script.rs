@@ -1,16 +1,16 @@
-//! What the two sides of a connection do: a function of the campaign's seed and the connection's
-//! number, so that each side knows what it may expect of the other.
+//! The behaviour of the two sides of a connection: a function of the campaign's seed and the
+//! connection's number, so each side can predict the other.
 
 use super::random::Random;
 
-/// Who of the two.
+/// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Client,
     Server,
 }
 
-/// One connection's script.
+/// The script of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Script {
     pub(super) target: Target,
@@ -18,66 +18,66 @@ pub(super) struct Script {
     pub(super) server: Part,
 }
 
-/// Where the client connects to.
+/// The target of the client's connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// A listener whose peers are served.
     Serving,
-    /// A listener whose peers are turned away: dropped, or refused by a reset.
+    /// A listener whose peers are turned away: closed, or refused with a reset.
     TurningAway,
-    /// A port where nobody listens.
+    /// A port without a listener.
     Nobody,
 }
 
-/// What one side does.
+/// The behaviour of one side.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     seed: u64,
     sizes: Sizes,
-    /// True exactly when it takes its time to receive, because of which a flood comes to a halt.
+    /// True exactly when it receives slowly, so that a flood comes to a halt.
     pub(super) dawdles: bool,
-    /// Messages that it sends, one after the other.
+    /// The number of messages that it sends, one after the other.
     pub(super) messages: u8,
     /// True exactly when it sends nothing before the other side's stream has ended.
     pub(super) replies_last: bool,
     /// True exactly when it ends its stream only after the other side's.
     pub(super) ends_last: bool,
     pub(super) disturbance: Disturbance,
-    /// The event of its end (a completion, a poll) at which the disturbance happens.
+    /// The index of the event of its end (a completion, a poll) at which the disturbance happens.
     pub(super) disturb_at: u32,
-    /// Cancels after which it submits again what was cancelled.
+    /// The number of cancels after which it submits the cancelled operations again.
     pub(super) cancels: u8,
 }
 
-/// How large messages are.
+/// The distribution of message sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sizes {
-    /// There are many, all of them small.
+    /// Many messages, all of them small.
     Small,
-    /// Most are small, a few larger than every buffer.
+    /// Mostly small messages, a few larger than every buffer.
     Mixed,
-    /// There is one, and it is more than what a connection holds on its way.
+    /// One message, larger than the capacity of a connection.
     Flood,
 }
 
-/// What a side does instead of coming to the end of its script.
+/// A deviation of a side from its script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disturbance {
     No,
     /// Resets the connection.
     Reset,
-    /// Cancels everything and closes as soon as it may.
+    /// Cancels everything and closes as soon as possible.
     Leave,
-    /// Ends its stream before it has sent everything, and reads on.
+    /// Ends its stream before it has sent everything, and continues reading.
     CutShort,
 }
 
-/// What decides over all of them.
+/// The parameters of all scripts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// How many connections of a hundred have a side that resets, besides those that have one
-    /// anyway.
+    /// The percentage of connections with a side that resets, in addition to those that have one in
+    /// any case.
     pub(crate) resets_percent: u32,
 }
 
@@ -108,8 +108,8 @@ impl Script {
         match random.below(4) {
             0 => script.server.replies_last = true,
             1 => {}
-            // A port stays in use for a minute at the end that was the first to go, and it is the
-            // connecting ends whose ports run out.
+            // The end that closes first keeps its port in use for a minute, and only the ports of
+            // connecting ends can run out.
             _ => script.client.ends_last = true,
         }
         script
@@ -122,15 +122,15 @@ impl Script {
         }
     }
 
-    /// Whether nothing but the end of both streams can end this connection. Then nothing fails on
-    /// it, and every byte arrives.
+    /// Returns whether only the end of both streams can end this connection. Then no operation on
+    /// it fails, and every byte arrives.
     pub(super) fn is_polite(&self) -> bool {
         self.target == Target::Serving && self.client.is_polite() && self.server.is_polite()
     }
 }
 
 impl Part {
-    /// Whether this side ends its stream, and receives the other's to its end.
+    /// Returns whether this side ends its stream, and receives the other's to its end.
     pub(super) fn is_polite(&self) -> bool {
         matches!(self.disturbance, Disturbance::No | Disturbance::CutShort)
     }
@@ -156,7 +156,7 @@ impl Part {
         }
     }
 
-    /// Bytes of the message with this index.
+    /// Returns the length in bytes of the message with this index.
     pub(super) fn message_bytes(&self, index: u8) -> u32 {
         let mut random = Random::of([self.seed, index.into(), 4]);
         let (low, high) = match (self.sizes, random.below(1000)) {
@@ -170,7 +170,7 @@ impl Part {
         random.between(low, high)
     }
 
-    /// Bytes of all messages.
+    /// Returns the length in bytes of all messages.
     pub(super) fn bytes(&self) -> u32 {
         (0..self.messages).map(|index| self.message_bytes(index)).sum()
     }

@@ -1,4 +1,4 @@
-//! The ends of a lane: slots that are taken, vacated, and taken again by others.
+//! The ends of a lane, in slots that are reused.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -10,13 +10,13 @@ use super::conn::{Check, Conn};
 use super::exchange::lock;
 use super::tags::ConnId;
 
-/// The ends and the listeners of one lane. In the shared layout all workers share it.
+/// The ends and the listeners of one lane. In the shared layout all workers share them.
 pub(super) struct SlotTable {
     pub(super) lane: LaneId,
     pub(super) listeners: Vec<Mutex<ListenerSlot>>,
-    /// Peers that another lane has accepted for this one.
+    /// The peers that another lane has accepted for this one.
     pub(super) moved: Mutex<Vec<NewSocket>>,
-    /// Connecting ends in this table.
+    /// The number of connecting ends in this table.
     pub(super) clients: AtomicUsize,
     slots: Box<[Mutex<Slot>]>,
     vacant: Mutex<Vec<u32>>,
@@ -30,15 +30,15 @@ pub(super) struct Slot {
 
 /// A listener and its accept.
 pub(super) struct ListenerSlot {
-    /// Until a worker has registered it.
+    /// The listener, until a worker has registered it.
     pub(super) listener: Option<Listener>,
     pub(super) socket: Option<Socket>,
     /// The accept in flight.
     pub(super) accept: Option<u16>,
     pub(super) next_sequence: u16,
-    /// True exactly when the accept has been asked to end.
+    /// True exactly when the accept has been cancelled.
     pub(super) cancelled: bool,
-    /// True exactly when the listener is to be closed after that.
+    /// True exactly when the listener is to be closed after the end of the accept.
     pub(super) closing: bool,
     pub(super) serves: bool,
 }
@@ -58,18 +58,18 @@ impl ListenerSlot {
 }
 
 impl Slot {
-    /// The end with this id, which must be in this slot.
+    /// Returns the end with this id, which must be in this slot.
     pub(super) fn conn(&mut self, id: ConnId) -> Check<&mut Conn> {
         if self.id != id || self.conn.is_none() {
             return Err(format!(
-                "a completion for an end that is over: {id:?}, and there is {:?}: {:?}",
+                "a completion for an end that is over: {id:?}; its slot has {:?}: {:?}",
                 self.id, self.conn
             ));
         }
         Ok(self.conn.as_deref_mut().expect("just looked"))
     }
 
-    /// The same; `None` if it has gone.
+    /// Returns the end with this id, or `None` if it is over.
     pub(super) fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.conn.as_deref_mut().filter(|_| self.id == id)
     }
@@ -88,9 +88,9 @@ impl SlotTable {
         }
     }
 
-    /// Takes a vacant slot and returns the id of the end that will be in it.
+    /// Takes a vacant slot and returns the id of its future end.
     pub(super) fn take(&self) -> Check<ConnId> {
-        let slot = lock(&self.vacant).pop().ok_or("more ends than a process has descriptors")?;
+        let slot = lock(&self.vacant).pop().ok_or("more ends than slots")?;
         Ok(lock(self.slot(slot)).id)
     }
 
@@ -105,7 +105,7 @@ impl SlotTable {
         lock(&self.vacant).push(slot.id.slot);
     }
 
-    /// Describes the ends in this table, the first of them.
+    /// Describes the first ends in this table.
     pub(super) fn describe(&self, text: &mut String) {
         let live = |slot: &&Mutex<Slot>| slot.try_lock().is_ok_and(|slot| slot.conn.is_some());
         let count = self.slots.iter().filter(live).count();

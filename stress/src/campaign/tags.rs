@@ -1,17 +1,17 @@
-//! The tags of operations: they name the end that a completion is for.
+//! The tags of operations, which identify the end of a completion.
 
 use posthouse_io::Tag;
 
-/// What an operation is.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpKind {
     Connect,
     Send,
     Receive,
     Close,
-    /// Of a listener.
+    /// An accept on a listener.
     Accept,
-    /// Of a listener.
+    /// The close of a listener.
     Unlisten,
 }
 
@@ -24,7 +24,7 @@ const OP_KINDS: [OpKind; 6] = [
     OpKind::Unlisten,
 ];
 
-/// Sequences count as far as this and begin again.
+/// The largest sequence number, after which sequences begin again.
 pub(super) const SEQUENCE_MASK: u16 = 0x0fff;
 
 /// The end that submitted an operation: slot and generation.
@@ -38,7 +38,7 @@ const SLOT_BITS: u32 = 16;
 const GENERATION_MASK: u32 = 0x0fff_ffff;
 
 impl ConnId {
-    /// The tag of an operation: generation, slot, sequence, kind.
+    /// Returns the tag of an operation: generation, slot, sequence, kind.
     pub(super) fn tag(self, kind: OpKind, sequence: u16) -> Tag {
         assert!(self.slot >> SLOT_BITS == 0 && self.generation <= GENERATION_MASK);
         let who = (u64::from(self.generation) << SLOT_BITS) | u64::from(self.slot);
@@ -53,7 +53,7 @@ impl ConnId {
         (Self { slot, generation }, kind, (tag.0 >> 4) as u16 & SEQUENCE_MASK)
     }
 
-    /// The id of the next end in the same slot.
+    /// Returns the id of the next end in the same slot.
     pub(super) fn successor(self) -> Self {
         Self { generation: (self.generation + 1) & GENERATION_MASK, ..self }
     }

@@ -1,4 +1,4 @@
-//! One worker: it begins connections, accepts them, and hands each completion to its end.
+//! One worker: it begins connections, accepts them, and passes each completion to its end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,18 +20,18 @@ pub(super) struct Worker {
     table: Arc<SlotTable>,
     counts: Counts,
     random: Random,
-    /// Ends to poll in this step.
+    /// The ends to poll in this step.
     to_poll: Vec<ConnId>,
-    /// A connection that has its number and waits for its entry in the exchanges.
+    /// The number of a connection that waits for its entry in the exchanges.
     held_back: Option<u32>,
-    /// True exactly when it has said that it is done.
+    /// True exactly when the worker has returned [`Turn::Done`].
     done: bool,
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         if !self.done {
-            self.campaign.fault("a worker has ended by a panic".to_owned());
+            self.campaign.fault("a panic ended a worker".to_owned());
         }
         self.campaign.worker_ends(&self.counts);
     }
@@ -107,7 +107,7 @@ impl Worker {
         })
     }
 
-    /// Calls an end, which must be there if it `must`, and sees to what it says.
+    /// Calls an end, which must exist if `must` is true, and performs its next step.
     fn with_conn(
         &mut self,
         id: ConnId,
@@ -147,7 +147,7 @@ impl Worker {
     }
 }
 
-/// Connecting ends.
+/// The connecting ends.
 impl Worker {
     fn begin_clients(&mut self, lane: &mut Lane) -> Check {
         let limit = self.campaign.clients_of_lane();
@@ -180,7 +180,7 @@ impl Worker {
     }
 }
 
-/// Listeners, and the ends that they bring.
+/// The listeners, and the accepting ends.
 impl Worker {
     fn open_listeners(&mut self, lane: &mut Lane) {
         for (index, listener_slot) in self.table.clone().listeners.iter().enumerate() {
@@ -216,10 +216,14 @@ impl Worker {
     ) -> Check {
         let (table, index) = (self.table.clone(), id.slot as usize);
         let mut listener_slot = lock(&table.listeners[index]);
-        // With several workers on a lane one can be busy with a peer when another sees the end.
+        // In the shared layout, one worker can still be busy with a peer when another sees the
+        // accept end.
         let belated = completion.more && !self.campaign.settings.is_ordered();
         if listener_slot.accept != Some(sequence) && !belated {
-            return Err(format!("an accept that is over has come to {:?}", completion.outcome));
+            return Err(format!(
+                "a completion for an accept that is over: {:?}",
+                completion.outcome
+            ));
         }
         match completion.outcome {
             Outcome::Accepted(new) if completion.more => {
@@ -238,7 +242,7 @@ impl Worker {
                 if error.failure != Failure::Cancelled && !error.is_transient()
                     || !listener_slot.cancelled
                 {
-                    return Err(format!("an accept failed without a cause: {error}"));
+                    return Err(format!("an accept failed without a reason: {error}"));
                 }
                 listener_slot.accept = None;
                 if listener_slot.closing {
@@ -249,7 +253,7 @@ impl Worker {
                 }
                 Ok(())
             }
-            other => Err(format!("an accept has come to {other:?}")),
+            other => Err(format!("an accept completed with {other:?}")),
         }
     }
 

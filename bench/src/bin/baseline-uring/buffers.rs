@@ -13,14 +13,14 @@ use crate::ring::{GROUP, Ring};
 
 const PAGE_BYTES: usize = 4096;
 
-/// Memory that lives until the process ends, lent to the kernel buffer by buffer.
+/// Memory that lives until the process ends, and is lent to the kernel buffer by buffer.
 pub(crate) struct Buffers {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
     count: u16,
     buffer_bytes: usize,
     tail: Cell<u16>,
-    /// Buffers that came back, minus those that went out; a hint for who waits for one.
+    /// The number of buffers returned since the last call of `free`, a hint for starved receives.
     free: Cell<usize>,
 }
 
@@ -40,20 +40,21 @@ impl Buffers {
         unsafe { ring.register_buffers(self.entries.as_ptr() as u64, self.count, GROUP) }
     }
 
-    /// The bytes `range` of a buffer that the kernel has handed out.
+    /// Returns the bytes `range` of a buffer that the kernel has handed out.
     #[inline]
     pub(crate) fn bytes(&self, id: u16, range: Range<usize>) -> &[u8] {
         assert!(id < self.count && range.start <= range.end && range.end <= self.buffer_bytes);
-        // SAFETY: in bounds by the assertion; initialised since the allocation; the kernel writes
-        // to it only after `give_back`, which no caller does while it uses the bytes: a buffer is
-        // given back once, after its send or when nothing was sent from it.
+        // SAFETY: the range is in bounds by the assertion, and the memory is initialised since the
+        // allocation. The kernel writes to it only after `give_back`, which no caller calls while
+        // it uses the bytes: a buffer is given back once, after its send or when nothing was sent
+        // from it.
         unsafe {
             let start = self.memory.as_ptr().add(usize::from(id) * self.buffer_bytes + range.start);
             std::slice::from_raw_parts(start, range.end - range.start)
         }
     }
 
-    /// How many have come back since the last call.
+    /// Returns the number of buffers that have come back since the last call.
     pub(crate) fn free(&self) -> usize {
         self.free.replace(0)
     }
@@ -64,8 +65,8 @@ impl Buffers {
         let tail = self.tail.get();
         let at = usize::from(tail & (self.count - 1));
         let address = self.memory.as_ptr() as usize + usize::from(id) * self.buffer_bytes;
-        // SAFETY: `at` is below `count`, so the entry is in bounds, and the kernel does not read it
-        // before the tail passes it; the tail lies in the first entry and is only written here.
+        // SAFETY: `at` is below `count`, so the entry is in bounds. The kernel does not read it
+        // before the tail passes it. The tail is in the first entry and is only written here.
         unsafe {
             let entry = self.entries.as_ptr().add(at);
             (*entry).set_addr(address as u64);
@@ -79,7 +80,7 @@ impl Buffers {
     }
 }
 
-/// Zeroed pages that are never freed.
+/// Returns zeroed pages that are never freed.
 fn pages(bytes: usize) -> NonNull<u8> {
     let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a size that fits");
     assert!(bytes > 0);

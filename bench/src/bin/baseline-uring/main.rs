@@ -1,17 +1,19 @@
-//! Floor: an echo server on io_uring without any framework, one thread.
+//! The io_uring baseline: an echo server on io_uring without any framework, on one thread.
 //!
 //! **Frozen**, as `baseline-epoll` is.
 //!
-//! One ring (SINGLE_ISSUER, COOP_TASKRUN, DEFER_TASKRUN), registered; multishot accept into direct
-//! descriptors; multishot receive from a ring of provided buffers; one send in flight for each
-//! connection; submitting and waiting in one call. Whole frames are echoed straight from the
-//! receive buffer, which is given back when the send is done; what comes while a send is in flight
-//! is gathered for the next one. A peer that does not take its replies is not read from.
+//! It has one registered ring (SINGLE_ISSUER, COOP_TASKRUN, DEFER_TASKRUN), multishot accept into
+//! direct descriptors, multishot receive from a ring of provided buffers, one send in flight per
+//! connection, and one call for submitting and waiting. Whole frames are echoed straight from the
+//! receive buffer, which is given back when the send is done. Bytes that arrive while a send is in
+//! flight are gathered for the next send. The server does not read from a peer that does not take
+//! its replies.
 //!
-//! Buffers: 128 of 128 KiB. Measured against the epoll baseline (32 pairs each, kernel 6.18): with
-//! 16 KiB 1.65 at 1 KiB x 16 and 1.9 at 16 KiB x 4, because the flow comes chopped; with 64 KiB
-//! 1.03 and 1.1 to 1.4; with 128 KiB 0.99 and 1.01; 256 KiB is no better. 32 or 64 buffers are too
-//! few for 1,000 connections (1.2 to 2.0: receives end without a buffer and are armed again).
+//! The buffers are 128 of 128 KiB. Measured against the epoll baseline (32 pairs each, kernel
+//! 6.18): with 16 KiB 1.65 at 1 KiB x 16 and 1.9 at 16 KiB x 4, because the stream arrives in small
+//! pieces; with 64 KiB 1.03 and 1.1 to 1.4; with 128 KiB 0.99 and 1.01; 256 KiB is no better. 32 or
+//! 64 buffers are too few for 1,000 connections (1.2 to 2.0: receives end without a buffer and are
+//! armed again).
 
 #[allow(unsafe_code, reason = "a ring by hand")]
 mod buffers;
@@ -26,21 +28,21 @@ use posthouse_bench::frame::{self, Refused};
 use posthouse_bench::listening;
 use ring::{Completion, Queue, Ring};
 
-/// Over this many gathered bytes a peer is not read from until they are gone.
+/// The number of gathered bytes over which a peer is not read from until they have left.
 const GATHERED_BYTES_MAX: usize = 1 << 20;
-/// Connections at the same time: the table of direct descriptors.
+/// The maximum number of simultaneous connections: the size of the table of direct descriptors.
 const CONNECTIONS_MAX: u32 = 19_000;
 
-/// What is in flight to the peer.
+/// The send in flight.
 enum Sending {
     Nothing,
-    /// From the receive buffer of this id: the bytes from `at` to `end`.
+    /// The bytes from `at` to `end` of the receive buffer with this id.
     Received {
         id: u16,
         at: usize,
         end: usize,
     },
-    /// Gathered bytes, from `at`.
+    /// The gathered bytes from `at` on.
     Gathered {
         bytes: Vec<u8>,
         at: usize,
@@ -48,22 +50,22 @@ enum Sending {
 }
 
 struct Connection {
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
-    /// Replies for the next send.
+    /// The replies for the next send.
     gathered: Vec<u8>,
     sending: Sending,
     /// True exactly while the multishot receive is armed.
     receiving: bool,
     phase: Phase,
-    /// True exactly when the receive was cancelled because too much is gathered.
+    /// True exactly when the receive was cancelled because too many bytes are gathered.
     paused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
-    /// Nothing more is read: the peer ended, failed or broke the rules.
+    /// Nothing more is read: the peer's stream ended, failed or violated the protocol.
     Ended,
     /// The close was submitted.
     Closing,
@@ -87,7 +89,7 @@ struct Server<'r> {
     buffers: Buffers,
     listener: i32,
     connections: Vec<Option<Connection>>,
-    /// Connections whose receive ended because no buffer was free.
+    /// The connections whose receive ended because no buffer was free.
     starved: Vec<u32>,
 }
 
@@ -203,7 +205,7 @@ impl Server<'_> {
         self.settle(slot);
     }
 
-    /// What follows from a connection's state: another receive, none for a while, or its close.
+    /// Performs the next step of a connection's state: another receive, a pause, or the close.
     #[inline]
     fn settle(&mut self, slot: u32) {
         let connection = connection(&mut self.connections, slot);
@@ -227,7 +229,7 @@ impl Server<'_> {
         }
     }
 
-    /// Arms the receives that had no buffer, as soon as there are some.
+    /// Arms the receives that had no buffer, as soon as there are buffers.
     fn feed(&mut self) {
         if self.starved.is_empty() || self.buffers.free() == 0 {
             return;
@@ -241,7 +243,7 @@ impl Server<'_> {
 }
 
 impl Connection {
-    /// Echoes what the buffer holds; true when the buffer is in use until the send is done.
+    /// Echoes the content of a buffer. Returns true if the buffer is in use until the send is done.
     #[inline]
     fn echo(
         &mut self,
@@ -276,7 +278,7 @@ impl Connection {
     /// Adds the frames that `bytes` completes to the replies of the next send.
     fn gather(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
         while !self.partial.is_empty() && !bytes.is_empty() {
-            // The beginning first gets what it needs to say its length, then the rest.
+            // The incomplete frame is first extended up to its length field, then to its end.
             let (_, need) = frame::whole(&self.partial)?;
             let take = bytes.len().min(need - self.partial.len());
             self.partial.extend_from_slice(&bytes[..take]);
@@ -291,7 +293,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what is gathered, in the memory of the send before.
+    /// Sends the gathered bytes, in the memory of the previous send.
     fn next_send(&mut self, queue: &mut Queue<'_>, slot: u32) {
         let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
         if self.gathered.is_empty() {
@@ -307,7 +309,7 @@ impl Connection {
         self.sending = Sending::Gathered { bytes, at: 0 };
     }
 
-    /// Reads nothing more: the receive ends by a shutdown, and then the connection is closed.
+    /// Stops reading: a shutdown ends the receive, and then the connection is closed.
     fn refuse(&mut self, queue: &mut Queue<'_>, slot: u32) {
         if self.phase == Phase::Open {
             self.phase = Phase::Ended;

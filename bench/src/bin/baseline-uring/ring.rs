@@ -1,4 +1,4 @@
-//! The ring: what is submitted, and what the completions mean.
+//! The ring: its requests, and the meaning of its completions.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use io_uring::{
     CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue, types,
 };
 
-/// The group of all receives.
+/// The buffer group of all receives.
 pub(crate) const GROUP: u16 = 0;
 
 const ENTRIES: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 
-/// The upper half of `user_data`; the lower is the slot.
+/// The kinds in the upper half of `user_data`; the lower half is the slot.
 const ACCEPT: u64 = 0;
 const RECEIVE: u64 = 1;
 const SEND: u64 = 2;
@@ -22,13 +22,13 @@ const OTHER: u64 = 4;
 
 pub(crate) struct Ring(IoUring);
 
-/// The submitting half.
+/// The submitting half of a ring.
 pub(crate) struct Queue<'r> {
     submitter: Submitter<'r>,
     entries: SubmissionQueue<'r>,
 }
 
-/// What came back.
+/// A completion, by its kind.
 pub(crate) enum Completion {
     Accepted { result: i32, more: bool },
     Received { slot: u32, result: i32, buffer: Option<u16>, more: bool },
@@ -58,7 +58,7 @@ impl Ring {
         count: u16,
         group: u16,
     ) -> io::Result<()> {
-        // SAFETY: what the caller promises is what the call asks for.
+        // SAFETY: the caller's promise is the requirement of the call.
         unsafe { self.0.submitter().register_buf_ring_with_flags(address, count, group, 0) }
     }
 
@@ -75,7 +75,7 @@ impl Queue<'_> {
         match self.submitter.submit_and_wait(1) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // Completions wait to be taken, or a signal came: the loop comes back here.
+                // Completions wait to be taken, or a signal came: the loop calls this again.
                 Some(libc::EBUSY | libc::EINTR | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
@@ -91,8 +91,8 @@ impl Queue<'_> {
         self.push(opcode::RecvMulti::new(Fixed(slot), GROUP).build(), RECEIVE, slot);
     }
 
-    /// The caller keeps `bytes` where they are until the completion: in a lent receive buffer, or
-    /// in a vector that is not touched.
+    /// Sends `bytes`. The caller keeps them in place until the completion: in a lent receive
+    /// buffer, or in a vector that it does not change.
     #[inline]
     pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) {
         let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
@@ -116,11 +116,11 @@ impl Queue<'_> {
     #[inline]
     fn push(&mut self, entry: squeue::Entry, what: u64, slot: u32) {
         let entry = entry.user_data(what << 32 | u64::from(slot));
-        // SAFETY: an entry names memory only if it is a send, and that memory stays, by the
+        // SAFETY: an entry names memory only if it is a send, and that memory stays in place by the
         // contract of `send`.
         while unsafe { self.entries.push(&entry) }.is_err() {
             self.entries.sync();
-            // Where the kernel takes none the next round does.
+            // If the kernel takes nothing now, the next round tries again.
             let _ = self.submitter.submit();
             self.entries.sync();
         }

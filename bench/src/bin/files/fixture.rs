@@ -1,4 +1,4 @@
-//! The files that are sent, the directory that receives them, and the check of what arrived.
+//! The files to send, the directory that receives them, and the check of the received files.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const SMALL_FILES: usize = 2000;
 const SMALL_BYTES: usize = 10 * 1024;
 
-/// The files of one transfer: one large, or many small ones.
+/// The files of one transfer: one large file, or many small ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileSet {
     Large,
@@ -24,7 +24,7 @@ fn at_path(path: &Path) -> impl FnOnce(std::io::Error) -> String + use<> {
 }
 
 impl Fixture {
-    /// Makes the files: random bytes, so that nothing can be saved on them.
+    /// Creates the files from random bytes, so that no method can compress them.
     pub(crate) fn build(place: &Path, large_bytes: u64) -> Result<Self, String> {
         let root = place.join(format!("posthouse-bench-{}", std::process::id()));
         let fixture = Self { root };
@@ -62,7 +62,7 @@ impl Fixture {
         fs::create_dir_all(inbox.join("small")).map_err(at_path(&inbox))
     }
 
-    /// Compares what arrived with what was sent.
+    /// Compares the received files with the sent ones.
     pub(crate) fn check(&self, set: FileSet, method: &str) -> Result<(), String> {
         let names: Vec<String> = match set {
             FileSet::Large => vec!["large.bin".to_owned()],
@@ -71,14 +71,14 @@ impl Fixture {
         for name in names {
             let (source, copy) = (self.outbox().join(&name), self.inbox().join(&name));
             if !same(&source, &copy)? {
-                return Err(format!("{method}: {name} is not what was sent"));
+                return Err(format!("{method}: the received {name} differs from the sent one"));
             }
         }
         Ok(())
     }
 
     pub(crate) fn remove(&self) {
-        // Left over where it fails, which the next run does not mind.
+        // A failure leaves files behind, which does not affect the next run.
         let _ = fs::remove_dir_all(&self.root);
     }
 }

@@ -1,9 +1,10 @@
-//! One large file, and many small ones, by several methods: time and processor time of both ends.
+//! Measures one large file, and many small ones, by several methods: the time, and the processor
+//! time of both ends.
 //!
-//! `cargo xtask bench --files` builds and runs it. Each method is a server and a client, processes
-//! of their own; the times are those of the client from its start to its end, the processor time
-//! that of all processes of both. What arrived is compared byte by byte, outside of the
-//! measurement.
+//! `cargo xtask bench --files` builds and runs it. Each method is a server and a client, which are
+//! separate processes. The time is that of the client from its start to its end; the processor time
+//! is that of all processes of both ends. The received files are compared byte by byte, outside of
+//! the measurement.
 
 #![forbid(unsafe_code)]
 
@@ -23,11 +24,11 @@ use methods::{Cost, Method};
 const HELP: &str = "\
 Sends one large file, and 2,000 files of 10 KiB, by several methods over loopback.
 
-  --program PATH    the posthouse program
-  --place DIR       where the files go (default /dev/shm: no disk is measured)
-  --gib N           size of the large file (default 4)
-  --rounds N        rounds of all methods in turns; the median counts (default 3)
-  --results DIR     where the table goes
+  --program PATH    the posthouse program (default target/release/posthouse)
+  --place DIR       directory for the files (default /dev/shm, so that no disk is measured)
+  --gib N           size of the large file in GiB (default 4)
+  --rounds N        rounds of all methods in turns, of which the median counts (default 3)
+  --results DIR     directory for the table; without it the table is only printed
 ";
 
 struct Settings {
@@ -73,7 +74,7 @@ fn settings(words: &[String]) -> Result<Settings, String> {
             "--gib" => settings.large_bytes = number(value()?)? << 30,
             "--rounds" => settings.rounds = number(value()?)?.max(1) as usize,
             "--results" => settings.results = Some(value()?.into()),
-            _ => return Err(format!("{word} is not understood\n\n{HELP}")),
+            _ => return Err(format!("unknown option {word}\n\n{HELP}")),
         }
     }
     Ok(settings)
@@ -88,7 +89,7 @@ fn run(settings: &Settings) -> Result<(), String> {
     if let Some(results) = &settings.results {
         let path = results.join(format!("{}-files.md", today()));
         fs::write(&path, table).map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("kept in {}", path.display());
+        println!("wrote {}", path.display());
     }
     Ok(())
 }
@@ -138,7 +139,7 @@ fn heading(settings: &Settings) -> String {
     )
 }
 
-/// The date in UTC.
+/// Returns the date in UTC.
 fn today() -> String {
     let output = std::process::Command::new("date").args(["-u", "+%F"]).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();

@@ -17,22 +17,23 @@ pub(crate) struct Cost {
     pub(crate) cpu: Duration,
 }
 
-/// A way to transfer files: a server and a client.
+/// A method to transfer files: a server and a client.
 pub(crate) struct Method {
     pub(crate) name: &'static str,
     begin: Box<Begin>,
 }
 
-/// Prepares both ends, for a server that listens on this port.
+/// A function that prepares both ends, with a server that listens on the given port.
 type Begin = dyn Fn(FileSet, &Fixture, u16) -> Result<Ends, String>;
 
-/// A server, and the client that is timed.
+/// A server, and the client whose time is measured.
 struct Ends {
     server: Command,
     client: Command,
-    /// The server ends by itself when the client has.
+    /// True exactly when the server ends by itself after the client.
     stops_alone: bool,
-    /// The server takes one connection: a look whether it listens would be that one.
+    /// True exactly when the server accepts only one connection, so that a probing connect would
+    /// use it up.
     takes_one: bool,
 }
 
@@ -55,7 +56,7 @@ impl Method {
             if is_there(tool) {
                 methods.push(Method { name, begin: Box::new(begin) });
             } else {
-                eprintln!("left out, not on this machine: {name}");
+                eprintln!("left out, not installed: {name}");
             }
         }
         methods
@@ -177,7 +178,7 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Waits until somebody listens.
+/// Waits until the server listens.
 fn wait_for(port: u16, without_a_look: bool) -> Result<(), String> {
     for _ in 0..2000 {
         let listens = if without_a_look {
@@ -191,7 +192,7 @@ fn wait_for(port: u16, without_a_look: bool) -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Err(format!("nobody listens on port {port}"))
+    Err(format!("the server does not listen on port {port}"))
 }
 
 fn end(server: &mut Child, stops_alone: bool) -> std::io::Result<()> {
@@ -202,7 +203,7 @@ fn end(server: &mut Child, stops_alone: bool) -> std::io::Result<()> {
     server.wait().map(drop)
 }
 
-/// The processor time of all children that were waited for, and of theirs.
+/// Returns the processor time of all children that were waited for, and of their children.
 fn cpu_of_children() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> =

@@ -1,5 +1,5 @@
-//! The baseline of files: `sendfile` to a socket, and a receiver that writes what comes. No name,
-//! no hash, no framing but the length of each file.
+//! The baseline of file transfer: `sendfile` to a socket, and a receiver that writes the bytes. It
+//! has no checks of names, no hash, and no framing but the name and length of each file.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Does one end, where the words ask for one.
+/// Runs one end, if the arguments request one.
 pub(crate) fn run(words: &[String]) -> Option<ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {

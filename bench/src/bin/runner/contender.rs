@@ -1,4 +1,4 @@
-//! The servers that are measured.
+//! The contenders: the servers that are measured.
 
 /// One echo server: a program of this package and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +16,10 @@ const fn contender(
     Contender { name, program, arguments }
 }
 
-/// The server that every ratio is against.
+/// The server that every ratio refers to.
 pub(crate) const BASELINE: Contender = contender("baseline epoll", "baseline-epoll", &[]);
 
-/// All others. The first row of every work is the baseline itself, a second time.
+/// All other servers. The first row of every kind of work is the baseline itself, a second time.
 pub(crate) const OTHERS: &[Contender] = &[
     contender("baseline io_uring", "baseline-uring", &[]),
     contender("tokio Framed", "tokio-framed", &[]),
@@ -32,8 +32,8 @@ pub(crate) const OTHERS: &[Contender] = &[
 ];
 
 impl Contender {
-    /// A server of one's own, or one with other arguments, from `NAME=PROGRAM ARGUMENT ..`. Its
-    /// words live as long as the process, as those of all others do.
+    /// Parses `NAME=PROGRAM ARGUMENT ..`, which describes an additional server, or one with other
+    /// arguments. Its words live as long as the process, like those of all others.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, command) = text.split_once('=')?;
         let mut words = command.split(' ').map(|word| &*word.to_owned().leak());

@@ -1,4 +1,4 @@
-//! Load on one server, in slices: nothing is in flight before and after a slice.
+//! The load on one server, in slices: nothing is in flight before and after a slice.
 
 mod closed;
 mod connect_churn;
@@ -17,11 +17,12 @@ pub(crate) use sockets::connect;
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Closed loop: each connection has `depth` frames under way.
+    /// A closed loop: each connection has `depth` frames in flight.
     Echo { payload_bytes: usize, depth: u32, connections: u32 },
-    /// Open loop: so many frames a second, sent when they are due, whatever has come back.
+    /// An open loop: this number of frames a second, each sent when it is due, independently of the
+    /// echoes.
     Paced { payload_bytes: usize, connections: u32, per_second: u32 },
-    /// Connections that open, get one echo and close, `at_a_time` of them at a time.
+    /// Connections that open, get one echo and close; `at_a_time` of them at a time.
     ConnectChurn { payload_bytes: usize, at_a_time: u32 },
 }
 
@@ -43,7 +44,7 @@ impl Work {
         }
     }
 
-    /// What is counted.
+    /// Returns the unit that is counted.
     pub(crate) fn unit(self) -> &'static str {
         if matches!(self, Self::ConnectChurn { .. }) { "connection" } else { "frame" }
     }
@@ -60,25 +61,25 @@ fn grouped(number: u32) -> String {
     }
 }
 
-/// What one slice came to.
+/// The result of one slice.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
-    /// Frames echoed, or connections served.
+    /// The number of frames echoed, or of connections served.
     pub(crate) units: u64,
     pub(crate) wall: Duration,
-    /// How long this process was on its core.
+    /// The processor time of this process.
     pub(crate) load_cpu: Duration,
-    /// Nanoseconds from when a frame was due to when its echo was checked. Paced work only: in a
-    /// closed loop a slow server is asked less often, and the times say little.
+    /// The nanoseconds from the due time of a frame to the check of its echo, for paced work only.
+    /// In a closed loop a slow server gets fewer frames, so these times would mean little.
     pub(crate) latencies_ns: Vec<u32>,
 }
 
 pub(crate) trait Load {
-    /// Drives the server for this long and then until everything has come back.
+    /// Drives the server for this time and then until every frame has come back.
     fn drive(&mut self, time: Duration) -> Outcome<Slice>;
 }
 
-/// Connections to the server at `address`, ready for slices of `work`.
+/// Opens connections to the server at `address`, ready for slices of `work`.
 pub(crate) fn open(work: Work, address: SocketAddr) -> Outcome<Box<dyn Load>> {
     Ok(match work {
         Work::Echo { payload_bytes, depth, connections } => {
@@ -93,7 +94,7 @@ pub(crate) fn open(work: Work, address: SocketAddr) -> Outcome<Box<dyn Load>> {
     })
 }
 
-/// A stop watch for the wall and for this thread.
+/// A stop watch for the elapsed time and for the processor time of this thread.
 struct Watch {
     wall: Instant,
     cpu: Duration,

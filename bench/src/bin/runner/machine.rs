@@ -1,4 +1,4 @@
-//! Where the numbers come from.
+//! The machine on which the numbers were measured.
 
 use std::fmt;
 use std::fs;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::system::uname;
 
-/// The crates whose versions matter.
+/// The crates whose versions are reported.
 const CRATES: &[&str] =
     &["posthouse", "tokio", "tokio-util", "compio", "compio-driver", "monoio", "io-uring"];
 
@@ -27,7 +27,7 @@ impl Machine {
         let changed = !said("git", &["status", "--porcelain"]).is_empty();
         Self {
             date: said("date", &["-u", "+%F"]),
-            // What follows the version is the name of somebody's build.
+            // The text after the version is the name of a build.
             kernel: kernel.split('-').next().unwrap_or_default().to_owned(),
             processor: processor(),
             rustc: said("rustc", &["--version"]),
@@ -47,7 +47,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Ticks for which the processors, and this process with its ended children, were busy.
+/// The ticks for which the processors, and this process with its ended children, were busy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Busy {
     all: u64,
@@ -63,7 +63,7 @@ impl Busy {
         // user nice system idle iowait irq softirq, of all processors
         let all = stat.lines().next().map(numbers).unwrap_or_default();
         let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // After the name: utime, stime, cutime and cstime are the fields 14 to 17 of the line.
+        // After the name, utime, stime, cutime and cstime are the fields 14 to 17 of the line.
         let own = own.rsplit(") ").next().map(|line| numbers(&line[2..])).unwrap_or_default();
         Self {
             all: all.iter().take(7).sum::<u64>() - all.iter().skip(3).take(2).sum::<u64>(),
@@ -71,7 +71,7 @@ impl Busy {
         }
     }
 
-    /// Of what the processors did since `before`, the share that others did.
+    /// Returns the share of other processes in the processors' work since `before`.
     pub(crate) fn share_of_others(self, before: Self) -> f64 {
         let (all, own) = (self.all - before.all, self.own - before.own);
         all.saturating_sub(own) as f64 / all.max(1) as f64
@@ -84,7 +84,7 @@ fn processor() -> String {
     line.map_or("unknown processor", |line| line.trim_start_matches([' ', '\t', ':'])).to_owned()
 }
 
-/// The versions of a package in the lock file: of io-uring there are two.
+/// Returns the versions of a package in the lock file; io-uring has two.
 fn versions(package: &str) -> String {
     let lock = include_str!("../../../Cargo.lock");
     let name = format!("name = \"{package}\"");
@@ -97,7 +97,7 @@ fn versions(package: &str) -> String {
     found.join(" and ")
 }
 
-/// The first line of what a program says; nothing where it does not run.
+/// Returns the first line of a program's output, or an empty text if the program does not run.
 fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: measures every echo server of this package against a hand-written one, by
-//! the paired method (`pairs.rs`), and writes what it found.
+//! the paired method (`pairs.rs`), and writes the results.
 
 #![forbid(unsafe_code)]
 
@@ -24,20 +24,21 @@ use machine::{Busy, Machine};
 use plan::Plan;
 use report::Report;
 
-/// What can go wrong is told to the person at the terminal.
+/// The result of a step; the error is a message for the person at the terminal.
 type Outcome<T = ()> = Result<T, String>;
 
 const HELP: &str = "\
 Measures echo servers against a hand-written one on epoll, by paired slices.
 
   --quick          fewer pairs: about two minutes, wide ranges
-  --pairs N        pairs of slices in each start order
+  --pairs N        pairs of slices in each start order (default 100; with --quick 5)
   --only TEXT      contenders whose name contains TEXT
   --also NAME=PROGRAM ARGUMENTS
-                   one more contender: a program by its path, or one of this package
+                   an additional contender: a program by its path, or one of this package
   --work TEXT      kinds of work whose name contains TEXT
-  --profile        system calls, instructions and allocations instead (strace, valgrind)
-  --results DIR    where the table, the numbers and the plot go; nowhere without it
+  --profile        measure system calls, instructions and allocations instead (strace, valgrind)
+  --results DIR    directory for the table, the numbers and the plot (`cargo xtask bench` sets it;
+                   without it none of them is written)
 ";
 
 fn main() -> ExitCode {
@@ -65,7 +66,7 @@ fn run() -> Outcome {
     let machine = Machine::here();
     server::come_first();
     println!("{machine}");
-    println!("{} pairs of 50 ms for each row, start order swapped half-way\n", 2 * plan.pairs);
+    println!("{} pairs of 50 ms per row, start order swapped half-way\n", 2 * plan.pairs);
     let mut report = Report::new(machine, plan.pairs, plan.quick);
     for work in plan.works() {
         report.add_work(plan.measure(work)?);
@@ -115,7 +116,7 @@ impl Arguments {
                 }
                 "--work" => arguments.work = Some(value()?),
                 "--results" => arguments.results = Some(value()?.into()),
-                _ => return Err(format!("`{word}` is not understood; see --help")),
+                _ => return Err(format!("unknown option `{word}`; see --help")),
             }
         }
         Ok(arguments)

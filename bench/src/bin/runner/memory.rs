@@ -1,6 +1,6 @@
-//! What an idle connection costs in memory: the growth of the server's resident set by many
+//! The memory cost of an idle connection: the growth of the server's resident set by many
 //! connections that have each had one echo. The kernel's share (sockets and their buffers) is the
-//! same for all and not in it.
+//! same for all servers and not included.
 
 use std::thread;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use crate::server::{NoServer, Server};
 
 pub(crate) const CONNECTIONS: u32 = 15_000;
 const PAYLOAD_BYTES: usize = 64;
-/// Few enough that looking for a free port costs nothing.
+/// The number of connections from one address, small enough that the search for a free port costs
+/// nothing.
 const FROM_ONE_ADDRESS: u32 = 50;
-/// Time for what a server does later.
+/// The time for work that a server does later.
 const SETTLING: Duration = Duration::from_millis(300);
 
-/// Resident bytes for each of [`CONNECTIONS`] idle connections.
+/// Returns the resident bytes for each of [`CONNECTIONS`] idle connections.
 pub(crate) fn bytes_per_connection(contender: Contender) -> Result<f64, NoServer> {
     let server = Server::start(contender)?;
     let failed = |text| NoServer::Failed(format!("{}: {text}", contender.name));
@@ -37,7 +38,8 @@ pub(crate) fn bytes_per_connection(contender: Contender) -> Result<f64, NoServer
         }
         Ok(socket)
     };
-    // One connection that has come and gone: what is made once for all is not counted.
+    // One connection is opened and closed first, so that memory for all connections together is not
+    // counted.
     drop(echo(0).map_err(failed)?);
     thread::sleep(SETTLING);
     let before = server.resident_bytes().map_err(failed)?;

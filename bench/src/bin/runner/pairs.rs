@@ -1,8 +1,9 @@
-//! The paired method: two servers alive at once, load in alternating slices, the processor time of
-//! a server for each unit of work, and only ratios of neighbours compared.
+//! The paired method: two servers run at once, and the load alternates between them in slices. The
+//! method measures the processor time of a server per unit of work, and compares only ratios of
+//! neighbouring slices.
 //!
-//! Absolute times of a machine move by a third from one minute to the next; they move for both
-//! servers of a pair alike.
+//! The absolute times of a machine change by a third from one minute to the next. They change alike
+//! for both servers of a pair.
 
 use std::time::Duration;
 
@@ -12,19 +13,19 @@ use crate::load::{self, Load, Work};
 use crate::server::{NoServer, Server};
 use crate::statistics::{Ratio, median};
 
-/// How long the load stays on one server.
+/// The time for which the load stays on one server.
 const SLICE: Duration = Duration::from_millis(50);
-/// Pairs before those that count: caches, windows and memory settle.
+/// The number of pairs before those that count, so that caches, windows and memory settle.
 const PAIRS_BEFORE: usize = 2;
-/// The load's core is saturated when it idles less than this share of the time.
+/// The busy share of the load's core above which the load is saturated.
 const BUSY: f64 = 0.97;
 
-/// What one server did in all slices of one run.
+/// The measurements of one server in all slices of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Side {
-    /// Processor nanoseconds of the server for each unit, slice by slice.
+    /// The processor nanoseconds of the server for each unit, slice by slice.
     pub(crate) ns_per_unit: Vec<f64>,
-    /// Share of the slice's time that the load and the server were on their cores.
+    /// The share of each slice's time that the load and the server were on their cores.
     load_busy: Vec<f64>,
     server_busy: Vec<f64>,
     units_per_second: Vec<f64>,
@@ -73,13 +74,14 @@ impl Side {
     }
 }
 
-/// A contender against the baseline, both start orders together.
+/// The comparison of a contender with the baseline, both start orders together.
 #[derive(Debug)]
 pub(crate) struct Compared {
     pub(crate) other: Side,
-    /// Contender over baseline: the geometric mean of both orders' medians.
+    /// The ratio of contender to baseline: the geometric mean of both orders' medians.
     pub(crate) ratio: Ratio,
-    /// The same from sums over all slices: a check of the median, which ignores rare long slices.
+    /// The same ratio from sums over all slices, to check the median, which ignores rare long
+    /// slices.
     pub(crate) ratio_of_sums: f64,
 }
 
@@ -109,7 +111,7 @@ pub(crate) fn compare(
     Ok(Compared { ratio: ratios[0].mean(ratios[1]), ratio_of_sums, other })
 }
 
-/// One run: `one` is started and driven first.
+/// Performs one run, in which `one` is started and driven first.
 fn run(one: Contender, two: Contender, work: Work, pairs: usize) -> Result<(Side, Side), NoServer> {
     let servers = [Server::start(one)?, Server::start(two)?];
     let mut sides = [Side::default(), Side::default()];

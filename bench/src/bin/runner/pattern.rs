@@ -1,13 +1,13 @@
 //! The bytes of a connection: a pure function of the connection's number and the position in its
-//! stream, so that any piece of an echo can be checked without keeping what was sent.
+//! stream. So any piece of an echo can be checked without keeping the sent bytes.
 
 use posthouse_bench::frame::{HEAD_BYTES, head};
 
-/// The kind of all frames: one that belongs to the application.
+/// The kind of all frames, one of the application's kinds.
 const KIND: u8 = 40;
-/// Behind the head, a frame begins with its sequence number and its connection's number.
+/// The number of bytes behind the head for the sequence number and the connection's number.
 const NUMBERS_BYTES: usize = 12;
-/// How many different bodies there are.
+/// The number of different bodies.
 const BODIES: usize = 1024;
 
 /// The frames of one payload size.
@@ -30,7 +30,8 @@ impl Pattern {
         self.frame_bytes
     }
 
-    /// Writes frame after frame, from `sequence` on, until `out` is full; it holds whole frames.
+    /// Writes frame after frame, from `sequence` on, until `out` is full. `out` must hold whole
+    /// frames.
     pub(crate) fn write(&self, connection: u32, sequence: u64, out: &mut [u8]) {
         for (frame, sequence) in out.chunks_exact_mut(self.frame_bytes).zip(sequence..) {
             let (head, rest) = frame.split_at_mut(HEAD_BYTES);
@@ -41,7 +42,7 @@ impl Pattern {
         }
     }
 
-    /// Whether `bytes` are what the stream has at `position`.
+    /// Returns whether `bytes` are the stream's content at `position`.
     pub(crate) fn is_at(&self, connection: u32, position: u64, mut bytes: &[u8]) -> bool {
         let frame_bytes = self.frame_bytes as u64;
         let (mut sequence, offset) = (position / frame_bytes, (position % frame_bytes) as usize);
@@ -90,7 +91,7 @@ fn numbers_of(connection: u32, sequence: u64) -> [u8; NUMBERS_BYTES] {
     numbers
 }
 
-/// A mixed number: cheap, and different for neighbours.
+/// Returns a mixed number, which is cheap to compute and differs between neighbours.
 fn mix(value: u64) -> u64 {
     value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }

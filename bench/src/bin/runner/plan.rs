@@ -1,4 +1,4 @@
-//! What is measured, and how often.
+//! The plan: the kinds of work, the contenders, and the number of pairs.
 
 use crate::contender::{BASELINE, Contender, OTHERS};
 use crate::load::Work;
@@ -8,14 +8,14 @@ use crate::report::{Memory, Row, WorkResult};
 use crate::server::NoServer;
 use crate::{Arguments, Outcome};
 
-/// Pairs of slices in each start order.
+/// The number of pairs of slices in each start order.
 const PAIRS: usize = 100;
 const PAIRS_QUICK: usize = 5;
 
-/// Payload and depth, each with both numbers of connections.
+/// The payload and the depth of the closed loops, each with both numbers of connections.
 const ECHOES: [(usize, u32); 4] = [(64, 1), (64, 64), (1024, 16), (16 * 1024, 4)];
 const CONNECTIONS: [u32; 2] = [50, 1000];
-/// What a quick run leaves out: a window of so many frames outlasts a slice by far.
+/// The work that a quick run omits: a window of this many frames takes much longer than a slice.
 const LONG: [Work; 2] = [
     Work::Echo { payload_bytes: 64, depth: 64, connections: 1000 },
     Work::Echo { payload_bytes: 1024, depth: 16, connections: 1000 },
@@ -61,8 +61,8 @@ impl Plan {
         self.works.iter().copied()
     }
 
-    /// All contenders at one kind of work: first the baseline against itself, which says how far a
-    /// difference is none; every ratio is divided by that one.
+    /// Measures all contenders with one kind of work. First it measures the baseline against
+    /// itself, which shows the differences that mean nothing; every ratio is divided by that one.
     pub(crate) fn measure(&self, work: Work) -> Outcome<WorkResult> {
         let same = match pairs::compare(BASELINE, work, self.pairs) {
             Ok(same) => same,
@@ -103,7 +103,7 @@ impl Plan {
 
 impl Row {
     fn baseline(same: &Compared) -> Self {
-        // Undivided: this ratio is the measure of the others' uncertainty.
+        // Undivided, because this ratio shows the uncertainty of the others.
         Self::new("baseline epoll (A/A)", same, 1.0)
     }
 }

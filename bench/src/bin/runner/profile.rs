@@ -1,7 +1,7 @@
-//! `--profile`: where a frame's time goes, for one kind of work: system calls (strace),
-//! instructions outside the kernel (callgrind), allocations (Posthouse with a counting allocator).
-//! Tools slow the server down, so its batches are larger than without them; numbers for each frame
-//! are comparable between contenders and are no times.
+//! `--profile`: the costs of a frame, for one kind of work: system calls (strace), instructions
+//! outside the kernel (callgrind), allocations (Posthouse with a counting allocator). These tools
+//! slow the server down, so its batches are larger than without them. The numbers per frame are
+//! comparable between contenders, and are not times.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -21,7 +21,7 @@ use crate::{Arguments, Outcome};
 const WORK: Work = Work::Echo { payload_bytes: 64, depth: 64, connections: 50 };
 const BEFORE: Duration = Duration::from_millis(100);
 const TIME: Duration = Duration::from_secs(1);
-/// How long a tool may take to begin or to write what it found.
+/// The maximum time for a tool to begin or to write its results.
 const TOOL_MAX: Duration = Duration::from_secs(20);
 
 const COUNTED: [(&str, &str); 2] =
@@ -50,7 +50,7 @@ fn text(error: NoServer) -> String {
     }
 }
 
-/// Calls in all and the most frequent ones.
+/// Returns the number of all system calls and of the most frequent ones.
 fn system_calls(contender: Contender) -> Outcome<String> {
     let server = Server::start(contender).map_err(text)?;
     let mut load = load::open(WORK, server.address)?;
@@ -78,7 +78,8 @@ fn system_calls(contender: Contender) -> Outcome<String> {
     Ok(format!("{} ({})", each(all), most.join(", ")))
 }
 
-/// Name and count of a line: share, seconds, time for each, calls, perhaps errors, name.
+/// Returns the name and count of a line: share, seconds, time for each, calls, perhaps errors,
+/// name.
 fn call(line: &str) -> Option<(&str, u64)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let name = words.last().filter(|name| **name != "total")?;
@@ -102,7 +103,8 @@ fn await_tracer(server: &Server) -> Outcome {
     Err("strace: cannot attach".into())
 }
 
-/// Instructions outside the kernel, start-up included: under one in a hundred.
+/// Returns the number of instructions outside the kernel, including the start-up, which is under
+/// one in a hundred.
 fn instructions(contender: Contender) -> Outcome<String> {
     let said = scratch("callgrind");
     let mut command = Command::new("valgrind");
@@ -126,7 +128,7 @@ fn instructions(contender: Contender) -> Outcome<String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err("valgrind did not bring it to an end with a count".into())
+    Err("valgrind did not end with a count".into())
 }
 
 fn allocations(backend: &'static str) -> Outcome<String> {
@@ -135,7 +137,7 @@ fn allocations(backend: &'static str) -> Outcome<String> {
     let server = Server::start(counted).map_err(text)?;
     let mut load = load::open(WORK, server.address)?;
     load.drive(BEFORE)?;
-    let asked = |error| format!("cannot ask for the count: {error}");
+    let asked = |error| format!("cannot request the count: {error}");
     let mut asking = TcpStream::connect(server.address).map_err(asked)?;
     count(&mut asking).map_err(asked)?;
     let before = count(&mut asking).map_err(asked)?;

@@ -1,4 +1,4 @@
-//! What was found: lines for the terminal while it goes, then a table, the numbers and a plot.
+//! The report: lines for the terminal during the run, then a table, the numbers and a plot.
 
 mod numbers;
 mod plot;
@@ -14,7 +14,7 @@ use crate::machine::Machine;
 use crate::pairs::{Compared, Side};
 use crate::statistics::{Ratio, percentile};
 
-/// Samples from which the 999th of a thousand is told.
+/// The number of samples from which the 99.9th percentile is reported.
 const SAMPLES_FOR_P999: usize = 100_000;
 
 pub(crate) struct Report {
@@ -24,13 +24,13 @@ pub(crate) struct Report {
     works: Vec<WorkResult>,
     memory: Vec<Memory>,
     took: Duration,
-    /// Of what the processors did meanwhile, the share that was not this benchmark.
+    /// The share of the processors' work in the meantime that was not this benchmark's.
     share_of_others: f64,
 }
 
 pub(crate) struct WorkResult {
     pub(crate) work: Work,
-    /// The baseline against itself.
+    /// The row of the baseline against itself.
     pub(crate) baseline: Row,
     pub(crate) rows: Vec<Row>,
 }
@@ -42,14 +42,14 @@ pub(crate) struct Memory {
 
 pub(crate) struct Row {
     name: &'static str,
-    /// Why there are no numbers.
+    /// The measurements, or the reason why there are none.
     measured: Result<Measured, String>,
 }
 
 struct Measured {
-    /// Over the baseline, divided by the baseline over itself.
+    /// The ratio to the baseline, divided by the ratio of the baseline to itself.
     ratio: Ratio,
-    /// As measured.
+    /// The ratio as measured.
     undivided: f64,
     of_sums: f64,
     ns_per_unit: f64,
@@ -59,7 +59,7 @@ struct Measured {
     latency: Option<Latency>,
 }
 
-/// Nanoseconds; the last only where there are samples enough.
+/// Latencies in nanoseconds; the last is `None` if there are too few samples.
 struct Latency {
     p50: u64,
     p99: u64,
@@ -175,7 +175,7 @@ impl Report {
         self.share_of_others = share_of_others;
     }
 
-    /// The last words on the terminal: the table of ratios.
+    /// Returns the last text on the terminal: the table of ratios.
     pub(crate) fn ending(&self) -> String {
         format!(
             "\n{}\ntook {} s; {}\n",
@@ -185,7 +185,7 @@ impl Report {
         )
     }
 
-    /// Writes the three files and gives their paths.
+    /// Writes the three files and returns their paths.
     pub(crate) fn write(&self, directory: &Path) -> Outcome<Vec<PathBuf>> {
         let failed = |path: &Path, error| format!("cannot write {}: {error}", path.display());
         fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;

@@ -1,4 +1,4 @@
-//! An echo server as a process of its own on core 0, and what the system says it uses.
+//! An echo server as a separate process on core 0, and its use of resources.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,9 +17,10 @@ use crate::contender::Contender;
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 const NICEST: i32 = -20;
-/// A server that has nothing to do is one whose counters stand still for this long.
+/// The time for which the counters of an idle server must stand still.
 const STILL: Duration = Duration::from_micros(200);
-/// Rounds of [`STILL`] after which a server counts as never still: its timers tick.
+/// The number of rounds of [`STILL`] after which a server counts as never still, because its timers
+/// tick.
 const STILL_ROUNDS_MAX: usize = 50;
 
 #[derive(Debug)]
@@ -28,10 +29,10 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
 }
 
-/// Why there is no server.
+/// The reason why there is no server.
 #[derive(Debug)]
 pub(crate) enum NoServer {
-    /// It says itself that it cannot run here: its row is left out, with this reason.
+    /// The server reported that it cannot run here. Its row is omitted, with this reason.
     NotAvailable(String),
     Failed(String),
 }
@@ -43,7 +44,7 @@ impl Server {
         Self::start_command(command)
     }
 
-    /// Starts `command`, which runs a server as a child or is one.
+    /// Starts `command`, which is a server or runs one as a child.
     pub(crate) fn start_command(mut command: Command) -> Result<Self, NoServer> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         // A child inherits the core on which it is started.
@@ -61,11 +62,14 @@ impl Server {
         let _ = child.wait();
         Err(match line.trim().strip_prefix("not available: ") {
             Some(reason) => NoServer::NotAvailable(reason.to_owned()),
-            None => NoServer::Failed(format!("{command:?}: said `{}`", line.trim())),
+            None => NoServer::Failed(format!(
+                "{command:?}: printed `{}` instead of its address",
+                line.trim()
+            )),
         })
     }
 
-    /// Nanoseconds that its threads were on a processor, once they rest.
+    /// Returns the nanoseconds that the server's threads were on a processor, once they are idle.
     pub(crate) fn cpu_ns_at_rest(&self) -> Outcome<u64> {
         let mut before = self.cpu_ns()?;
         for _ in 0..STILL_ROUNDS_MAX {
@@ -79,7 +83,7 @@ impl Server {
         Ok(before)
     }
 
-    /// The first field of every thread's schedstat, summed up.
+    /// Returns the sum of the first field of every thread's schedstat.
     fn cpu_ns(&self) -> Outcome<u64> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let gone = |error| format!("{tasks}: {error}: the server has ended");
@@ -98,7 +102,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Resident bytes.
+    /// Returns the resident bytes.
     pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -115,14 +119,14 @@ impl Drop for Server {
     }
 }
 
-/// The path of a program that was built together with this one.
+/// Returns the path of a program that was built together with this one.
 pub(crate) fn program(name: &str) -> PathBuf {
     let runner = std::env::current_exe().expect("a program knows its path");
     runner.with_file_name(name)
 }
 
-/// Puts this process and the servers that it starts before all others, where that is permitted:
-/// among its own session, and its session among all.
+/// Gives this process and the servers that it starts the highest priority, if that is permitted:
+/// within its session, and for its session among all.
 pub(crate) fn come_first() {
     let _ = setpriority_process(None, NICEST);
     let _ = fs::write("/proc/self/autogroup", NICEST.to_string());

@@ -1,6 +1,6 @@
 //! Medians with their uncertainty, and percentiles.
 
-/// A ratio and the range in which it lies with a confidence of 95 %.
+/// A ratio and its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -9,7 +9,7 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
-    /// The median of `values` and its order-statistic confidence interval.
+    /// Returns the median of `values` and its order-statistic confidence interval.
     pub(crate) fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -23,8 +23,8 @@ impl Ratio {
         }
     }
 
-    /// The geometric mean of both start orders: what the order does to one it does to the other
-    /// the other way round.
+    /// Returns the geometric mean of both start orders: the effect of the order on one server is
+    /// the reciprocal effect on the other.
     pub(crate) fn mean(self, other: Self) -> Self {
         let mean = |one: f64, two: f64| (one * two).sqrt();
         Self {
@@ -54,7 +54,7 @@ fn median_of_sorted(sorted: &[f64]) -> f64 {
     }
 }
 
-/// The value below which `share` of the sorted values lie.
+/// Returns the value below which `share` of the sorted values lie.
 pub(crate) fn percentile(sorted: &[u64], share: f64) -> u64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)

@@ -9,22 +9,22 @@ use crate::error::Error;
 use crate::handle::Usage;
 use crate::sync::{Mutex, lock};
 
-/// Directories that are remembered; past that they are found out again.
+/// The maximum number of remembered directories; beyond it the memory is cleared.
 const MAX_DURABLE: usize = 4096;
 
-/// A directory of this machine.
+/// An open directory of a real system.
 #[derive(Debug)]
 pub(crate) struct DirHandle {
     pub(super) root: platform::Handle,
-    /// Directories beneath it whose names are known to be on the disk.
+    /// The directories beneath it whose names are known to be on the disk.
     durable: Mutex<BTreeSet<Identity>>,
 }
 
-/// A directory on the way to a name.
+/// A directory in the path of a name.
 pub(super) struct Component {
     pub(super) directory: platform::Handle,
     identity: Identity,
-    /// Whether its own name is known to be on the disk.
+    /// True exactly when the directory's own name is known to be on the disk.
     durable: bool,
 }
 
@@ -39,7 +39,7 @@ impl DirHandle {
         Ok(usage)
     }
 
-    /// Opens the directories on the way, one beneath the other, making those that are not there.
+    /// Opens the directories of a path, one beneath the other, and creates the missing ones.
     pub(super) fn open_parents(&self, parents: &str) -> Result<Vec<Component>, Error> {
         let mut components: Vec<Component> = Vec::new();
         for name in parents.split('/') {
@@ -52,9 +52,9 @@ impl DirHandle {
         Ok(components)
     }
 
-    /// Waits until the new name is on the disk, and those of the directories on the way to it.
-    /// Who found a directory there does not know whether the one who made it has waited: so each
-    /// name is waited for once.
+    /// Waits until a new name is on the disk, together with the names of the directories in its
+    /// path. Nobody knows whether the creator of an existing directory has waited for its name, so
+    /// each name is synced once.
     pub(super) fn sync_parents(&self, parents: &[Component]) -> Result<(), Error> {
         let mut new_inside = true;
         for component in parents.iter().rev() {

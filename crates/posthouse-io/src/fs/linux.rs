@@ -1,11 +1,11 @@
-//! The disks of Linux.
+//! File operations on Linux.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
 //! | `opening` | resolving a path beneath a directory |
-//! | `parts` | unfinished files: their directory, their locks, their end |
+//! | `parts` | unfinished files: their directory, their locks, their expiry |
 //! | `publishing` | giving a part its final name |
-//! | `entries` | what has a name in a directory |
+//! | `entries` | the entries of a directory |
 
 mod entries;
 mod opening;
@@ -31,11 +31,11 @@ use crate::file_op::{FileOutcome, FileVersion, Metadata};
 use crate::gather::Gather;
 use crate::handle::File;
 
-/// What the system opened.
+/// The object that the system opened.
 pub(crate) type Opened = OwnedFd;
-/// A directory.
+/// An open directory.
 pub(super) type Handle = OwnedFd;
-/// What tells a file from every other that there is now.
+/// The identity of a file among all present files: device and inode.
 pub(super) type Identity = (u64, u64);
 
 pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
@@ -45,7 +45,8 @@ pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
     Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
 }
 
-/// Reads into the beginning of `room`; the number of bytes, zero at the end of the file.
+/// Reads into the beginning of `room`. Returns the number of bytes, which is zero at the end of the
+/// file.
 pub(super) fn read(
     file: &OwnedFd,
     offset: u64,
@@ -57,7 +58,7 @@ pub(super) fn read(
     Ok(read?)
 }
 
-/// Writes from the beginning of `data`; the number of bytes that were written.
+/// Writes from the beginning of `data`. Returns the number of bytes written.
 pub(super) fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize, Error> {
     if !is_within_a_file(offset, data.len()) {
         return Err(Errno::FBIG.into());
@@ -71,8 +72,8 @@ pub(super) fn write(file: &OwnedFd, offset: u64, data: &Gather) -> Result<usize,
     Ok(retry_on_intr(|| rustix::io::pwritev(file, &slices[..used], offset))?)
 }
 
-/// Waits until everything written is on the disk. Its length must be, too, and when it was
-/// modified: so this is more than the data.
+/// Waits until everything written is on the disk. It syncs more than the data, because the length
+/// and the modification time must be on the disk, too.
 pub(super) fn sync(file: &OwnedFd) -> Result<(), Error> {
     Ok(retry_on_intr(|| rustix::fs::fsync(file))?)
 }
@@ -86,7 +87,7 @@ pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
     Ok(identity_of(&fstat(file)?))
 }
 
-/// What is known of a file.
+/// Returns the metadata of a file.
 fn metadata_of(stat: &Stat) -> Metadata {
     let seconds = stat.st_mtime;
     let rest = stat.st_mtime_nsec.cast_signed();
@@ -97,7 +98,7 @@ fn metadata_of(stat: &Stat) -> Metadata {
     }
 }
 
-/// The state that a file is in.
+/// Returns the version of a file, if it has one.
 fn version_of(stat: &Stat) -> Option<FileVersion> {
     let time = |seconds: i64, ns: u64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
     let version = FileVersion {
@@ -107,7 +108,7 @@ fn version_of(stat: &Stat) -> Option<FileVersion> {
         modified: time(stat.st_mtime, stat.st_mtime_nsec),
         changed: time(stat.st_ctime, stat.st_ctime_nsec),
     };
-    // Zero: the file system keeps no such time.
+    // Zero means that the file system does not record this time.
     (version.changed != 0).then_some(version)?;
     settled(version, stat.st_ctime.saturating_mul(1000))
 }
@@ -124,7 +125,7 @@ fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// What tells a file from every other that there is now.
+/// Returns the identity of a file among all present files.
 fn identity_of(stat: &Stat) -> Identity {
     (stat.st_dev, stat.st_ino)
 }

@@ -1,7 +1,7 @@
-//! Walks of all that lies beneath a directory.
+//! Recursive walks of a directory.
 //!
-//! A walk sees what is there when it comes by: what vanishes meanwhile is left out, and so is what
-//! may not be read. No link is followed.
+//! A walk sees the files that exist when it reaches their directory. It omits those that vanish
+//! meanwhile and those that it may not read. It follows no link.
 
 use std::collections::BinaryHeap;
 
@@ -11,14 +11,15 @@ use crate::error::Error;
 use crate::file_op::{FileEntry, FileOutcome};
 use crate::handle::Usage;
 
-/// Directories one beneath the other that are walked; a deeper one is left out. Each is open while
-/// those in it are walked.
+/// The maximum depth of a walk; deeper directories are omitted. Each directory stays open during
+/// the walk of its subdirectories.
 const MAX_DEPTH: usize = 64;
-/// Names of a directory that are held and sorted at a time: a larger one is read several times.
+/// The maximum number of names of a directory that are held and sorted at a time; a larger
+/// directory is read several times.
 const BATCH: usize = 4096;
 
 impl DirHandle {
-    /// Lists regular files in the order of their paths' bytes.
+    /// Lists regular files in the byte order of their paths.
     pub(super) fn list(&self, after: &str, max_entries: usize) -> Result<FileOutcome, Error> {
         let mut list = List { after, max_entries, entries: Vec::new(), more: false };
         let root = platform::walkable(&self.root)?;
@@ -26,14 +27,15 @@ impl DirHandle {
         Ok(FileOutcome::Listed { entries: list.entries, more: list.more })
     }
 
-    /// Adds all regular files up.
+    /// Adds all regular files to `usage`.
     pub(super) fn add_up(&self, usage: &mut Usage) -> Result<(), Error> {
         let root = platform::walkable(&self.root)?;
         add_up(&root, usage, (1, false))
     }
 }
 
-/// Adds up what is in a directory. A part that has its final name already is counted there.
+/// Adds the files of a directory to `usage`. A part that has its final name already is counted
+/// under that name.
 fn add_up(
     directory: &Handle,
     usage: &mut Usage,
@@ -62,7 +64,7 @@ fn add_up(
     })
 }
 
-/// A list as it grows.
+/// A listing in progress.
 struct List<'a> {
     after: &'a str,
     max_entries: usize,
@@ -71,7 +73,7 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    /// Lists what lies in a directory. `path` is empty, or ends with `/`.
+    /// Lists the files beneath a directory. `path` is empty, or ends with `/`.
     fn directory(
         &mut self,
         directory: &Handle,
@@ -98,11 +100,12 @@ impl List<'_> {
         }
     }
 
-    /// The first names in a directory, in order, that come after `last` and have to do with the
-    /// list. A directory's ends with `/`: paths are ordered as wholes, and `a-b` comes before
-    /// `a/b`.
+    /// Returns the first names of a directory, in order, that come after `last` and are relevant
+    /// for the list. A directory's name ends with `/`, because whole paths are ordered: `a-b` comes
+    /// before `a/b`.
     fn names(&self, directory: &Handle, path: &str, last: &str) -> Result<Vec<String>, Error> {
-        // What `after` says here; where it says nothing, all of this directory comes after it.
+        // The rest of `after` in this directory. If it has none, everything in this directory comes
+        // after it.
         let after = self.after.strip_prefix(path).unwrap_or_default();
         let mut first = BinaryHeap::new();
         platform::each_entry(directory, |entry| {
@@ -127,7 +130,7 @@ impl List<'_> {
         Ok(first.into_sorted_vec())
     }
 
-    /// Lists a file, or what lies in a directory.
+    /// Lists a file, or the files beneath a directory.
     fn name(
         &mut self,
         directory: &Handle,

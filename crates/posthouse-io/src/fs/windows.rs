@@ -1,24 +1,25 @@
-//! The disks of Windows.
+//! File operations on Windows.
 //!
-//! Every name is opened by itself, beneath the handle of the directory that it is in, and without
-//! following what makes the system look elsewhere (a reparse point: links, junctions, and what file
-//! systems and cloud services keep otherwise): that is refused, whatever kind it is of.
+//! Each component of a path is opened separately, beneath the handle of its directory, and without
+//! following reparse points, which redirect the system to another place (links, junctions, and data
+//! that file systems and cloud services store elsewhere). A reparse point of any kind is rejected.
 //!
-//! Files are opened for overlapped reads and writes, so that a completion port can take them; here
-//! they are waited for. Names differ in more than case, as is usual there, unless a directory was
-//! told otherwise. No file is executable or not, and so `executable` says nothing. When a file was
-//! modified the system may find out only when whoever writes to it closes it.
+//! Files are opened for overlapped reads and writes, so that a completion port can perform them;
+//! the calls in this folder wait for each. Names differ in more than case, as usual on Windows,
+//! unless the directory is configured otherwise. Windows has no permission to execute, so
+//! `executable` has no effect. The system may update a file's modification time only when its
+//! writer closes the file.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `calls` | the system's calls, made safe |
-//! | `names` | what may be a name, and how the system takes it |
+//! | `calls` | the system's calls behind a safe interface |
+//! | `names` | valid names, and their form for the system |
 //! | `opening` | resolving a path beneath a directory |
-//! | `parts` | unfinished files: their directory, their locks, their end |
+//! | `parts` | unfinished files: their directory, their locks, their expiry |
 //! | `publishing` | giving a part its final name |
-//! | `room` | what says that a disk has no more room for us |
+//! | `room` | the errors that mean a full disk |
 //! | `waiting` | files whose reads and writes wait for the disk, overlapped or not |
-//! | `entries` | what has a name in a directory |
+//! | `entries` | the entries of a directory |
 
 mod calls;
 mod entries;
@@ -55,16 +56,17 @@ use crate::gather::Gather;
 use crate::handle::File;
 use crate::sys;
 
-/// A directory.
+/// An open directory.
 pub(super) type Handle = OwnedHandle;
-/// What tells a file from every other that there is now: the volume's number and its own.
+/// The identity of a file among all present files: the volume's number and the file's own.
 pub(super) type Identity = (u64, u128);
 
-/// What the system opened.
+/// The object that the system opened.
 #[derive(Debug)]
 pub(crate) struct Opened {
     handle: OwnedHandle,
-    /// The completion port that it belongs to, once it does: for good, and to no other.
+    /// The number of the completion port that the file is associated with, once it is. The
+    /// association is permanent.
     port: OnceLock<usize>,
 }
 
@@ -73,7 +75,7 @@ impl File {
         &self.opened().handle
     }
 
-    /// The number of the completion port that the file is associated with, once it is.
+    /// Returns the number of the completion port that the file is associated with, once it is.
     pub(crate) fn port(&self) -> &OnceLock<usize> {
         &self.opened().port
     }
@@ -90,27 +92,28 @@ pub(super) fn truncate(file: &Opened, bytes: u64) -> Result<(), Error> {
         return Err(too_long());
     }
     match calls::set_length(&file.handle, bytes.cast_signed()) {
-        // The length is all that can be invalid: the file system has none so long.
+        // Only the length can be invalid here: it is too large for the file system.
         Err(Status(STATUS_INVALID_PARAMETER)) => Err(too_long()),
         cut => cut.map_err(|status| to_grow(status.into())),
     }
 }
 
-/// Reads into the beginning of `room`; the number of bytes, zero at the end of the file.
+/// Reads into the beginning of `room`. Returns the number of bytes, which is zero at the end of the
+/// file.
 pub(super) fn read(
     file: &Opened,
     offset: u64,
     room: &mut [MaybeUninit<u8>],
 ) -> Result<usize, Error> {
     match calls::read(&file.handle, offset, room) {
-        // The offset is all that can be invalid: no file of this system ends so far out.
+        // Only the offset can be invalid here: it is beyond the end of every file of this system.
         Err(ERROR_INVALID_PARAMETER) => Ok(0),
         read => read.map_err(sys::error),
     }
 }
 
-/// Writes from the beginning of `data`; the number of bytes that were written. The system gathers
-/// whole pages only, so the segments go one after the other.
+/// Writes from the beginning of `data`. Returns the number of bytes written. The system gathers
+/// only whole pages, so the segments are written one after the other.
 pub(super) fn write(file: &Opened, offset: u64, data: &Gather) -> Result<usize, Error> {
     if !is_within_a_file(offset, data.len()) {
         return Err(too_long());
@@ -124,7 +127,7 @@ pub(super) fn write(file: &Opened, offset: u64, data: &Gather) -> Result<usize, 
                     break;
                 }
             }
-            // It will fail again, and then alone.
+            // The next write fails again, and then reports the error.
             Err(_) if written > 0 => break,
             Err(code) => return Err(write_error(code)),
         }
@@ -134,7 +137,7 @@ pub(super) fn write(file: &Opened, offset: u64, data: &Gather) -> Result<usize, 
 
 fn write_error(code: WIN32_ERROR) -> Error {
     match code {
-        // The offset is all that can be invalid.
+        // Only the offset can be invalid here.
         ERROR_INVALID_PARAMETER => too_long(),
         code => to_grow(sys::error(code)),
     }
@@ -144,7 +147,7 @@ fn too_long() -> Error {
     sys::error(ERROR_FILE_TOO_LARGE)
 }
 
-/// Waits until everything written is on the disk, and with it what is known of the file.
+/// Waits until everything written is on the disk, together with the file's metadata.
 pub(super) fn sync(file: &Opened) -> Result<(), Error> {
     calls::flush(&file.handle).map_err(to_grow)
 }
@@ -154,7 +157,7 @@ pub(super) fn metadata(file: &Opened) -> Result<FileOutcome, Error> {
     Ok(FileOutcome::Metadata { metadata, version: version(&file.handle) })
 }
 
-/// The state that a file is in.
+/// Returns the version of a file, if it has one.
 fn version(handle: &OwnedHandle) -> Option<FileVersion> {
     let basic: fs::FILE_BASIC_INFO = calls::ask(handle).ok()?;
     let standard: fs::FILE_STANDARD_INFO = calls::ask(handle).ok()?;
@@ -166,11 +169,12 @@ fn version(handle: &OwnedHandle) -> Option<FileVersion> {
         modified: basic.LastWriteTime.into(),
         changed: basic.ChangeTime.into(),
     };
-    // Zero: the file system keeps no such time.
+    // Zero means that the file system does not record this time.
     (basic.ChangeTime != 0).then_some(version).and_then(|it| settled(it, ms_of(basic.ChangeTime)))
 }
 
-/// Asks what a handle has opened. What lies on no disk is a device, and no file.
+/// Returns the properties of an open object. Anything that is not on a disk is a device, and no
+/// file.
 fn find_out(handle: &OwnedHandle) -> Result<Found, Error> {
     if !calls::is_on_a_disk(handle) {
         return Err(not_a_file());
@@ -188,8 +192,8 @@ fn find_out(handle: &OwnedHandle) -> Result<Found, Error> {
     })
 }
 
-/// The number of a file, as long as the file system has it. What it tells of one file is told in
-/// one way.
+/// Returns the number of a file in the longest form that the file system supports. A file system
+/// always uses the same form for a file.
 pub(super) fn identity(handle: &OwnedHandle) -> Result<Identity, Error> {
     if let Ok(told) = calls::ask::<fs::FILE_ID_INFO>(handle) {
         let id = u128::from_le_bytes(told.FileId.Identifier);
@@ -210,16 +214,17 @@ fn kind_of(attributes: u32) -> EntryKind {
     }
 }
 
-/// Times of the system are in steps of 100 ns since 1601.
+/// The number of the system's time steps of 100 ns, counted from 1601, in a ms.
 const STEPS_PER_MS: i64 = 10_000;
-/// The beginning of 1970.
+/// The number of steps from 1601 to 1970.
 const STEPS_TO_1970: i64 = 11_644_473_600_000 * STEPS_PER_MS;
 
 fn ms_of(steps: i64) -> i64 {
     steps.saturating_sub(STEPS_TO_1970).div_euclid(STEPS_PER_MS)
 }
 
-/// The nearest time that the system has. It takes zero, and what is less, for a wish.
+/// Returns the nearest time that the system can represent. To the system, zero and negative numbers
+/// are commands.
 fn steps_of(ms: i64) -> i64 {
     ms.saturating_mul(STEPS_PER_MS).saturating_add(STEPS_TO_1970).max(1)
 }
@@ -235,7 +240,7 @@ impl Status {
         )
     }
 
-    /// Whether the file system, or this version of the system, does not know of such a thing.
+    /// Returns whether the file system, or this version of Windows, does not support the call.
     fn is_unknown(self) -> bool {
         matches!(
             self.0,
@@ -264,7 +269,7 @@ impl From<Status> for Error {
     }
 }
 
-/// What stands there is a link, or a directory, or whatever is no file.
+/// Returns the error for a link, a directory, or anything else that is not a regular file.
 fn not_a_file() -> Error {
     Error::new(Failure::NotAFile)
 }

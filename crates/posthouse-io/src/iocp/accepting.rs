@@ -1,5 +1,5 @@
-//! Accepting: several peers are awaited at a time, and whatever happens to one, the next is awaited
-//! in its place.
+//! Accepting: the system awaits several peers at a time. When one has come or failed, the next is
+//! awaited in its place.
 
 use std::net::IpAddr;
 use std::os::windows::io::OwnedSocket;
@@ -16,52 +16,52 @@ use crate::op::{Completion, Outcome};
 use crate::sys;
 use crate::token::Tag;
 
-/// Peers that are taken, where they are there already, before other sockets have their turn.
+/// The maximum number of waiting peers that are accepted before other sockets have their turn.
 const ACCEPTS_PER_POLL: usize = 16;
 
-/// Peers that left before they were accepted, one after the other and none between them that came.
-/// So many are rather the system's own doing, or a flood: to await the next at once would take all
+/// The maximum number of consecutive peers that left before they were accepted. So many are more
+/// likely caused by the system itself, or by a flood; awaiting the next one at once would use all
 /// of a core.
 const MAX_LOST_IN_A_ROW: u32 = 256;
 
-/// An accept that goes on.
+/// An accept in progress.
 #[derive(Debug)]
 pub(super) struct Accepting {
     tag: Tag,
-    /// The listener's own, and what its peers get.
+    /// The listener's address and its `no_delay` option, for the sockets of its peers.
     ip: IpAddr,
     no_delay: bool,
-    /// Peers that the system awaits.
+    /// The number of peers that the system awaits.
     awaited: usize,
-    /// Accepts that have failed since a peer came.
+    /// The number of accepts that have failed since the last peer came.
     lost_in_a_row: u32,
     cancelled: bool,
-    /// Peers that had come and not left, and were lost all the same: the system refused what each
-    /// of them gets.
+    /// The number of peers that came, did not leave, and were lost nevertheless: the system refused
+    /// an option of their sockets.
     lost: u64,
-    /// What kept the last peer from being awaited. None is awaited anew until one comes; when none
-    /// is awaited any more, it ends the accept.
+    /// The error that prevented the last accept. No accept is started until a peer comes. When no
+    /// peer is awaited any more, this error ends the operation.
     short_of: Option<Error>,
 }
 
-/// Whether an error is about the one peer that was at the head of the queue, and not about the
-/// listener: it left before it was accepted.
+/// Returns whether an error concerns only the peer at the head of the queue, which left before it
+/// was accepted, and not the listener.
 fn is_per_connection(error: Error) -> bool {
     matches!(error.failure, Failure::Reset | Failure::Aborted | Failure::TimedOut)
 }
 
-/// Gives an accepted peer what every connected socket gets; the peer's address.
+/// Gives an accepted socket the options of every connected socket, and returns the peer's address.
 fn ready(new: &OwnedSocket, listener: SOCKET, no_delay: bool) -> Result<Address, Error> {
     sys::now_accepted(new, listener)?;
     sys::prepare(new, no_delay)?;
-    // It has none where the peer has left.
+    // There is no address if the peer has left.
     sys::peer_address(new).ok_or(Error::new(Failure::NotConnected))
 }
 
 impl Accepting {
-    /// A peer that was accepted could not be made ready. Where that is not for its having left it
-    /// may happen to all, and whoever accepts is not told: the log is, at the first, the second,
-    /// the fourth, and so on.
+    /// Drops an accepted peer that could not be made ready. If the peer has not left, the cause may
+    /// affect all peers, and the submitter of the accept does not learn of it. So the log reports
+    /// the first, the second, the fourth, and so on.
     fn drop_peer(&mut self, error: Error) {
         if is_per_connection(error) || error.failure == Failure::NotConnected {
             return;
@@ -70,7 +70,7 @@ impl Accepting {
         if self.lost.is_power_of_two() {
             tracing::warn!(
                 lost = self.lost,
-                "a peer that was accepted is dropped, the system refuses its options: {error}"
+                "an accepted peer is dropped because the system refused its socket options: {error}"
             );
         }
     }
@@ -97,7 +97,7 @@ impl SocketState {
         Ok(())
     }
 
-    /// Has the system await as many peers as it should.
+    /// Starts accepts until the system awaits as many peers as it should.
     pub(super) fn arm_accepts(&mut self, cx: &mut LaneCx<'_>) {
         for _ in 0..ACCEPTS_PER_POLL {
             let Input::Accept(accepting) = &mut self.input else { return };
@@ -124,7 +124,7 @@ impl SocketState {
         self.need_poll();
     }
 
-    /// A peer has come, or did not.
+    /// Handles the end of one accept, successful or not.
     pub(super) fn on_accept(
         &mut self,
         new: OwnedSocket,
@@ -155,11 +155,12 @@ impl SocketState {
             }
             Err(error) if is_per_connection(error) => {
                 if accepting.lost_in_a_row >= MAX_LOST_IN_A_ROW {
-                    // As in a shortage: whoever accepts comes again later.
+                    // As in a shortage: the submitter tries again later.
                     accepting.short_of = Some(Error { failure: Failure::NoBuffers, ..error });
                 }
             }
-            // Of our own doing; or not, and then it is no cancel to whoever submitted the accept.
+            // The operation's own cancel. Any other cancel is a failure for the submitter of the
+            // accept.
             Err(error) if error.failure == Failure::Cancelled => {
                 if !accepting.cancelled && self.error.is_none() {
                     accepting.short_of = Some(Error { failure: Failure::Other, ..error });
@@ -176,7 +177,7 @@ impl SocketState {
         self.end_accept(cx);
     }
 
-    /// Ends the accept, where it is to end and no peer is awaited any more.
+    /// Ends the operation if it is to end and no peer is awaited any more.
     fn end_accept(&mut self, cx: &mut LaneCx<'_>) {
         let Input::Accept(accepting) = &self.input else { return };
         if accepting.awaited > 0 {

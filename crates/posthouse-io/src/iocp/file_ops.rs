@@ -1,7 +1,7 @@
 //! Reads and writes of files, as operations of the port.
 //!
-//! The other file operations go to the file pool, as on any backend: the system has no overlapped
-//! form of them.
+//! The other file operations run on the file pool, as on every backend: the system has no
+//! overlapped form of them.
 
 use std::os::windows::io::AsRawHandle;
 
@@ -17,13 +17,13 @@ use crate::token::Tag;
 /// The end of an operation on a file.
 pub(super) enum FileEnd {
     Completed(Tag, FileOutcome),
-    /// It failed: the file pool does it again and reports the disk's own error. What it reads or
-    /// writes is the same as before.
+    /// The operation failed: the file pool repeats it and reports the disk's own error. Its memory
+    /// is the same as before.
     Retry(Tag, Box<FileOp>),
 }
 
-/// Whether the port carries the operation out: where the file belongs to it, or can. A write that
-/// makes a file longer is done by the file pool: the system does it within the call.
+/// Returns whether the port performs the operation: the file must belong to it, or be free to. The
+/// file pool performs a write that extends a file, because the system would do so within the call.
 fn is_for_port(op: &FileOp, port: &Port) -> bool {
     let file = match op {
         FileOp::Read { file, offset, bytes, .. } if fs::is_within_a_file(*offset, *bytes) => file,
@@ -39,21 +39,21 @@ fn is_for_port(op: &FileOp, port: &Port) -> bool {
     belongs(file, port)
 }
 
-/// Whether the file's operations end at this port: it belongs to the first that asks, or to none,
-/// where a worker would have to wait for the disk in the call.
+/// Returns whether the file's operations end at this port. A file belongs to the first port that
+/// uses it; it belongs to no port if a worker would have to wait for the disk within the call.
 fn belongs(file: &File, port: &Port) -> bool {
     let mine = port.number();
     let belongs_to = file.port().get_or_init(|| {
         if file.is_waited_for() {
             return 0;
         }
-        // Where the system refuses, it belongs to none.
+        // If the system refuses the association, the file belongs to no port.
         port.associate(file.handle().as_raw_handle(), true).map_or(0, |()| mine)
     });
     *belongs_to == mine
 }
 
-/// Begins an operation, or hands it back for the file pool.
+/// Begins an operation, or returns it for the file pool.
 pub(super) fn begin(
     port: &Port,
     tag: Tag,
@@ -67,7 +67,7 @@ pub(super) fn begin(
     Ok(operation::on_file(free_list.take(None, OperationKind::File { tag, op })))
 }
 
-/// What has ended.
+/// Takes the result of an ended operation.
 pub(super) fn end(ended: Ended, free_list: &mut FreeList) -> FileEnd {
     let (OperationKind::File { tag, mut op }, result) = free_list.keep(ended) else {
         unreachable!("a file's")
@@ -80,8 +80,8 @@ pub(super) fn end(ended: Ended, free_list: &mut FreeList) -> FileEnd {
     let outcome = match &mut *op {
         FileOp::Read { memory, .. } => {
             let mut memory = std::mem::take(memory);
-            // SAFETY: the system has written so many bytes to the beginning of the vector, which
-            // had room for as many as it was asked for.
+            // SAFETY: the system has written `bytes` bytes to the beginning of the vector, and its
+            // capacity was the limit of the call.
             unsafe { memory.set_len(bytes) };
             FileOutcome::Read { memory }
         }

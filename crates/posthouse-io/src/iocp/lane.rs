@@ -1,4 +1,4 @@
-//! A worker's end of a completion port.
+//! The lane of a worker on a completion port.
 
 use std::fmt;
 use std::io;
@@ -30,14 +30,14 @@ use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
-/// Packets that one worker takes in one call, and completions that one step takes: where several
-/// take from one port, few, so that work spreads.
+/// The maximum number of packets per call and of completions per step: few if several workers take
+/// from one port, so that the work spreads.
 const BATCH_PINNED: usize = 256;
 const BATCH_SHARED: usize = 16;
-/// What the system still has when the port goes is awaited for so long.
+/// The time for which a dropped port waits for the operations that the system still has.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// The part that the workers of one port share. A socket's lock is taken before the queue's.
+/// The part of a port that its workers share. A thread takes a socket's lock before the queue's.
 pub(crate) struct IocpCore {
     port: Port,
     table: Sockets,
@@ -45,13 +45,13 @@ pub(crate) struct IocpCore {
     layout: Layout,
     pub(super) functions: Functions,
     pub(super) read_mode: ReadMode,
-    /// Peers that a listener awaits at a time.
+    /// The number of peers that a listener awaits at a time.
     pub(super) accepts: usize,
-    /// Operations on files that the system has.
+    /// The number of file operations that the system has.
     files: AtomicUsize,
-    /// Operations that were abandoned, not all of which the system has.
+    /// The number of operations that were abandoned; the system may not have all of them.
     abandoned: AtomicUsize,
-    /// Workers that were started on it.
+    /// The number of workers that were started on it.
     workers: AtomicUsize,
 }
 
@@ -80,7 +80,7 @@ impl IocpCore {
         work_queue::completion_injector(core, Self::queue)
     }
 
-    /// Has the socket's operations end here.
+    /// Associates a socket with the port, at which its operations then end.
     pub(super) fn associate(&self, socket: &OwnedSocket) -> Result<(), Error> {
         self.port.associate(sys::raw(socket) as HANDLE, self.functions.at_once)
     }
@@ -121,19 +121,19 @@ impl NativeLanes for Vec<Arc<IocpCore>> {
     }
 }
 
-/// A worker's end of it.
+/// The access of one worker to the port.
 pub(crate) struct IocpLane {
     id: LaneId,
     services: Arc<Services>,
     core: Arc<IocpCore>,
-    /// What the call of the moment completes, on its way to the queue.
+    /// The completions of the present call, before they move to the queue.
     done: CompletionQueue,
     buffers: LanePool,
     free_list: FreeList,
-    /// Room for the packets of a wait.
+    /// The packets of a wait; kept for its memory.
     ended: Vec<Ended>,
     now: Duration,
-    /// Completions that this step may still take.
+    /// The number of completions that this step may still take.
     share: usize,
 }
 
@@ -244,14 +244,14 @@ impl LaneOps for IocpLane {
                 Layout::Pinned => core.port.wait::<BATCH_PINNED>(limit, &mut tell),
                 Layout::Shared => core.port.wait::<BATCH_SHARED>(limit, &mut tell),
             };
-            // The system's clock is coarse: it may end a wait early.
-            if taken.expect("a port that worked goes on to work") > 0
+            // The system's clock is coarse and may end a wait early.
+            if taken.expect("a port that worked once continues to work") > 0
                 || limit == Some(Duration::ZERO)
             {
                 break;
             }
         }
-        // Up first: whatever comes of the packets, the others know where this worker is.
+        // Ended before the packets are handled, so that the other workers know that this one runs.
         core.queue.end_wait(wait, end, &[]);
         self.now = self.services.now();
         ended.drain(..).for_each(|one| self.complete(one));
@@ -329,7 +329,7 @@ impl IocpLane {
 
     fn poll(&mut self, socket: Socket) {
         let core = self.core.clone();
-        // Closed since it was queued.
+        // The socket was closed after it was queued.
         let Some(state) = core.table.find(socket) else { return };
         self.act(state, socket, SocketState::poll);
     }
@@ -339,7 +339,7 @@ impl IocpLane {
         self.act(core.table.get(socket), socket, call);
     }
 
-    /// Calls a socket of this lane's table, and queues what came of it.
+    /// Calls a method of a socket of this lane's table, and queues the completions.
     fn act(
         &mut self,
         mut state: MutexGuard<'_, SocketState>,
@@ -354,7 +354,7 @@ impl IocpLane {
             done.end(tag, Outcome::Closed);
         }
         let ready = state.mark_queued().then(|| socket.key());
-        // Under the socket's lock, so that its completions are queued in their order.
+        // The socket's lock is held, so its completions are queued in their order.
         core.queue.add(done, ready);
         drop(state);
         if closed.is_some() {
@@ -363,7 +363,7 @@ impl IocpLane {
     }
 }
 
-/// Completions that one step takes.
+/// Returns the maximum number of completions per step.
 fn share(layout: Layout) -> usize {
     match layout {
         Layout::Pinned => BATCH_PINNED,
@@ -378,8 +378,8 @@ impl Drop for IocpLane {
 }
 
 impl Drop for IocpCore {
-    /// Whatever was left, be it by a panic, is ended and awaited before anything that the system
-    /// could write to is freed. What it does not give back stays allocated.
+    /// Ends and awaits everything that was left, even after a panic, before any memory that the
+    /// system could write to is freed. Memory that the system does not return stays allocated.
     fn drop(&mut self) {
         let begin_close = |table: &Sockets| {
             let mut sockets = 0;
@@ -408,9 +408,10 @@ impl Drop for IocpCore {
         if sockets + files > 0 {
             tracing::error!(
                 left = sockets + files,
-                "the system held on to operations: memory leaked"
+                "the system still has operations in flight: their memory is leaked"
             );
-            // Their handles stay open, too: closed, they could be another's when the system acts.
+            // Their handles stay open, too: after a close they could belong to another socket when
+            // the system acts.
             self.table.each(SocketState::leak);
         }
     }

@@ -1,9 +1,10 @@
-//! An operation, while the system has it.
+//! An operation while the system has it.
 //!
 //! The box holds everything that the system reads and writes: its own state (the `OVERLAPPED`), the
-//! buffers, the addresses, the numbers that it fills in. It is given away by the call that begins
-//! the operation, and comes back when its packet is dequeued, or from the call itself, where that
-//! ends it. In between nobody touches it; its address alone is kept, to name it in a cancel.
+//! buffers, the addresses, and the numbers that it fills in. The call that begins the operation
+//! gives the box to the system. The box comes back when its packet is dequeued, or from the call
+//! itself if the operation ends there. In between nobody touches it; only its address is kept, to
+//! name it in a cancel.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -30,27 +31,28 @@ use crate::handle::File;
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
-/// Segments that leave in one operation; a longer gather leaves in several.
+/// The maximum number of segments in one operation; a longer gather leaves in several.
 const MAX_SEGMENTS: usize = 64;
-/// Bytes of an accepted peer's two addresses: each with the sixteen more that the call demands.
+/// The bytes of one of an accepted peer's two addresses, with the sixteen extra ones that the call
+/// requires.
 const ADDRESS_BYTES: u32 = 64 + 16;
 
-/// Bytes of a file that move in one operation, at most: what is in memory already is copied within
-/// the call.
+/// The maximum number of bytes of a file that one operation moves: data that is in memory already
+/// is copied within the call.
 const MAX_FILE_BYTES: usize = 4 << 20;
 
-/// The box. The system knows it by the address of its first field.
+/// The box of an operation. The system knows it by the address of its first field.
 #[repr(C)]
 pub(super) struct Operation {
     overlapped: UnsafeCell<OVERLAPPED>,
-    /// None: an operation on a file.
+    /// The socket of the operation; `None` for an operation on a file.
     pub(super) socket: Option<Socket>,
     pub(super) work: OperationKind,
-    /// Where calls put numbers that nobody reads, or that they also read.
+    /// The number that the system writes: an output that nobody reads, or flags that it also reads.
     number: UnsafeCell<u32>,
 }
 
-/// What the operation does, and the memory that it does it with.
+/// The kind of an operation, with the memory that it uses.
 pub(super) enum OperationKind {
     Connect {
         address: RawAddress,
@@ -59,7 +61,7 @@ pub(super) enum OperationKind {
         new: OwnedSocket,
         addresses: UnsafeCell<[u8; 2 * ADDRESS_BYTES as usize]>,
     },
-    /// A receive without memory: it ends when there is something to receive.
+    /// A receive without memory. It ends when there is something to receive.
     Probe,
     Receive {
         buffer: Buffer,
@@ -75,7 +77,7 @@ pub(super) enum OperationKind {
 }
 
 impl OperationKind {
-    /// The memory of a send.
+    /// Returns the memory of a send.
     pub(super) fn into_gather(self) -> Gather {
         match self {
             Self::Send { gather, .. } => gather,
@@ -84,27 +86,27 @@ impl OperationKind {
     }
 }
 
-// SAFETY: the pointers in an `OVERLAPPED` are the system's; the box is owned by one at a time.
+// SAFETY: the pointers in an `OVERLAPPED` belong to the system; the box has one owner at a time.
 unsafe impl Send for Operation {}
 
-/// An operation that has ended.
+/// An operation that has ended, with its result.
 pub(super) struct Ended {
     pub(super) operation: Box<Operation>,
-    /// Bytes that it has moved.
+    /// The number of bytes moved, or the error.
     pub(super) result: Result<usize, Error>,
 }
 
 impl Ended {
-    /// Has Winsock say what came of the operation, which was begun on this socket. A layered
+    /// Takes the result of the operation, which was begun on this socket, from Winsock. A layered
     /// provider without handles of the system's kind ends an operation through
-    /// `WPUCompleteOverlappedRequest`: the packet of that says success whatever happened, and the
-    /// error is the provider's to tell, to who asks with `WSAGetOverlappedResult`.
+    /// `WPUCompleteOverlappedRequest`. The packet of that call always reports success; the provider
+    /// reports the error only to `WSAGetOverlappedResult`.
     pub(super) fn look_up(&mut self, handle: SOCKET) {
         let mut bytes = 0;
         let mut flags = 0;
         let at = self.operation.overlapped.get();
-        // SAFETY: the operation is over, so the call waits for nothing, and keeps no pointer: it
-        // reads the OVERLAPPED, which is in the box, and writes two numbers of this function.
+        // SAFETY: the operation is over, so the call does not wait and keeps no pointer: it reads
+        // the OVERLAPPED, which is in the box, and writes two numbers of this function.
         let succeeded = unsafe {
             net::WSAGetOverlappedResult(handle, at, &raw mut bytes, FALSE, &raw mut flags)
         };
@@ -117,9 +119,9 @@ impl Ended {
 
 /// The result of a call that begins an operation.
 pub(super) enum Submitted {
-    /// The system has it: there will be a packet.
+    /// The system has the operation, and a packet will come.
     InFlight(OverlappedId),
-    /// It has ended in the call: there will be none.
+    /// The operation has ended in the call, and no packet will come.
     Ended(Ended),
 }
 
@@ -128,13 +130,13 @@ pub(super) enum Submitted {
 pub(super) struct OverlappedId(NonNull<Operation>);
 
 impl OverlappedId {
-    /// The id that the operation had while the system had it.
+    /// Returns the id that the operation had while the system had it.
     pub(super) fn of(operation: &Operation) -> Self {
         Self(NonNull::from(operation))
     }
 }
 
-// SAFETY: it is compared and handed to the system, never dereferenced.
+// SAFETY: the pointer is compared and given to the system, never dereferenced.
 unsafe impl Send for OverlappedId {}
 
 /// The type of a function behind a pointer that may be null.
@@ -146,25 +148,26 @@ impl<F> Nullable for Option<F> {
     type Function = F;
 }
 
-/// The calls that Winsock has no fixed names for.
+/// The functions of Winsock that are found at run time.
 #[derive(Clone, Copy)]
 pub(super) struct Functions {
     accept: <LPFN_ACCEPTEX as Nullable>::Function,
     connect: <LPFN_CONNECTEX as Nullable>::Function,
     transmit: <LPFN_TRANSMITFILE as Nullable>::Function,
-    /// Whether operations of sockets may end in the call that begins them, without a packet.
+    /// True exactly when operations of sockets may end in the call that begins them, without a
+    /// packet.
     pub(super) at_once: bool,
-    /// Whether this is a server edition of Windows, which sends as many files at a time as there
-    /// are.
+    /// True exactly when this is a server edition of Windows, which does not limit the number of
+    /// simultaneous file sends.
     pub(super) on_server: bool,
     #[cfg(test)]
     pub(super) faults: super::tests::TestFaults,
 }
 
 impl Functions {
-    /// Asks the system for them.
+    /// Requests the functions from the system.
     pub(super) fn find() -> Result<Self, Error> {
-        // The providers of both families must allow it; one of them may not be there.
+        // The providers of both families must allow it; one of the two may not exist.
         let v6 = sys::stream_socket(Ipv6Addr::LOCALHOST.into());
         let v6_at_once = v6.as_ref().map_or(true, sys::is_the_systems_own);
         let socket = sys::stream_socket(Ipv4Addr::LOCALHOST.into()).or(v6)?;
@@ -176,8 +179,8 @@ impl Functions {
         let accept = find(&net::WSAID_ACCEPTEX)?;
         let connect = find(&net::WSAID_CONNECTEX)?;
         let transmit = find(&net::WSAID_TRANSMITFILE)?;
-        // SAFETY: the system says that these are the functions of that name, whose types are the
-        // documented ones; an `Option` of a function is as wide as its address.
+        // SAFETY: the system returns the functions of these names, which have the documented types.
+        // An `Option` of a function is as wide as its address.
         let (accept, connect, transmit) = unsafe {
             (
                 std::mem::transmute::<usize, LPFN_ACCEPTEX>(accept),
@@ -203,18 +206,18 @@ impl Functions {
     }
 }
 
-/// Boxes of operations that are over: a lane's own, for its next ones.
+/// The free boxes of finished operations, which a lane keeps for later ones.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "the boxes are what is kept: the system knows their address")]
+#[expect(clippy::vec_box, reason = "the list keeps boxes because the system knows their address")]
 pub(super) struct FreeList {
     boxes: Vec<Box<Operation>>,
 }
 
-/// Boxes that a lane keeps.
+/// The maximum number of free boxes that a lane keeps.
 const MAX_FREE: usize = 256;
 
 impl FreeList {
-    /// A box with this operation.
+    /// Returns a box with this operation.
     pub(super) fn take(&mut self, socket: Option<Socket>, work: OperationKind) -> Box<Operation> {
         let overlapped = UnsafeCell::default();
         let number = UnsafeCell::new(0);
@@ -228,7 +231,7 @@ impl FreeList {
         }
     }
 
-    /// Takes apart what has ended.
+    /// Takes the kind and the result out of an ended operation, and keeps its box.
     pub(super) fn keep(&mut self, ended: Ended) -> (OperationKind, Result<usize, Error>) {
         let Ended { mut operation, result } = ended;
         let work = std::mem::replace(&mut operation.work, OperationKind::Probe);
@@ -240,30 +243,31 @@ impl FreeList {
 }
 
 impl Operation {
-    /// The operation that a packet is about.
+    /// Returns the operation of a packet.
     ///
     /// # Safety
     ///
-    /// The packet is of an operation that was begun here and is in flight, and there is one only.
+    /// The packet belongs to an operation that was begun here and is in flight, and is its only
+    /// packet.
     pub(super) unsafe fn dequeued(entry: &OVERLAPPED_ENTRY) -> Ended {
-        // SAFETY: the address is the one that `begin` took from a box and gave to the system, and
-        // the system is done with it.
+        // SAFETY: `begin` took the address from a box and gave it to the system, and the system no
+        // longer uses it.
         let operation = unsafe { Box::from_raw(entry.lpOverlapped.cast::<Operation>()) };
-        // The system's status, as the packet has it (documented as reserved, and the same since the
-        // first of these ports): a call that looks the result up wants the socket, and is made only
-        // where it must be (`Ended::look_up`).
+        // The system's status from the packet. The field is documented as reserved, and has been
+        // the same since the first completion ports. A call that looks up the result needs the
+        // socket, and is made only if it must be (`Ended::look_up`).
         let status = (entry.Internal as u32).cast_signed();
         let bytes = entry.dwNumberOfBytesTransferred as usize;
         Ended { operation, result: sys::of_status(status).map(|()| bytes) }
     }
 
-    /// Gives the box to the system, by a call that returns zero or an error number.
+    /// Gives the box to the system by a call that returns zero or an error number.
     ///
     /// # Safety
     ///
-    /// `call` begins one overlapped operation with the pointer that it is given, on a handle of a
-    /// port, and has it use no memory but what the box owns. `at_once` is what the handle was
-    /// associated with.
+    /// `call` begins one overlapped operation with the pointer that it gets, on a handle that is
+    /// associated with a port. The operation uses no memory but that owned by the box. `at_once` is
+    /// the mode of the handle's association.
     unsafe fn begin(
         self: Box<Self>,
         at_once: bool,
@@ -273,8 +277,8 @@ impl Operation {
         let raw = id.as_ptr();
         let result = match call(raw) {
             0 if at_once => {
-                // SAFETY: success without a packet: the box is ours again, and the system has
-                // written how many bytes it moved.
+                // SAFETY: after a success without a packet, the box belongs to this function again,
+                // and the system has written the number of bytes moved.
                 let bytes = unsafe { (*(*raw).overlapped.get()).InternalHigh };
                 Ok(bytes)
             }
@@ -282,23 +286,23 @@ impl Operation {
             // A call that fails at once queues no packet.
             code => Err(sys::error(code)),
         };
-        // SAFETY: the system is done with the box, and gives no packet for it.
+        // SAFETY: the system no longer uses the box, and sends no packet for it.
         Submitted::Ended(Ended { operation: unsafe { Box::from_raw(raw) }, result })
     }
 }
 
-/// The address of the `OVERLAPPED` in a box.
+/// Returns the address of the `OVERLAPPED` in a box.
 fn overlapped(raw: *mut Operation) -> *mut OVERLAPPED {
     raw.cast()
 }
 
-/// The error number of a call on sockets, or zero.
+/// Returns the error number of a call on sockets, or zero.
 fn code(result: i32) -> u32 {
-    // SAFETY: it reads a value of this thread.
+    // SAFETY: the call reads a value of this thread.
     if result == 0 { 0 } else { unsafe { GetLastError() } }
 }
 
-/// The calls. Each of them takes what it needs into the box.
+/// The calls. Each moves everything that it needs into the box.
 impl Functions {
     pub(super) fn connect(
         &self,
@@ -310,7 +314,7 @@ impl Functions {
         let operation = free_list.take(Some(socket), OperationKind::Connect { address: to });
         let connect = self.connect;
         let call = |raw: *mut Operation| {
-            // SAFETY: the box is whole, and ours until the call takes it.
+            // SAFETY: the box is complete, and belongs to this function until the call takes it.
             let OperationKind::Connect { address } = (unsafe { &(*raw).work }) else {
                 unreachable!()
             };
@@ -343,14 +347,14 @@ impl Functions {
         }
         let accept = self.accept;
         let call = |raw: *mut Operation| {
-            // SAFETY: the box is whole, and ours until the call takes it.
+            // SAFETY: the box is complete, and belongs to this function until the call takes it.
             let OperationKind::Accept { new, addresses } = (unsafe { &(*raw).work }) else {
                 unreachable!()
             };
             let room = addresses.get().cast();
             let bytes = ADDRESS_BYTES;
-            // SAFETY: the new socket, the room for the addresses, the number and the OVERLAPPED
-            // are in the box. No data is awaited: a peer that sends nothing holds up nobody.
+            // SAFETY: the new socket, the memory for the addresses, the number and the OVERLAPPED
+            // are in the box. No data is awaited, so a peer that sends nothing delays nobody.
             unsafe {
                 let new = sys::raw(new);
                 let number = (*raw).number.get();
@@ -363,7 +367,7 @@ impl Functions {
         unsafe { operation.begin(self.at_once, call) }
     }
 
-    /// Waits, without memory, until there is something to receive, or the end.
+    /// Waits, without memory, until there is something to receive or the stream ends.
     pub(super) fn probe(
         &self,
         handle: SOCKET,
@@ -431,8 +435,8 @@ impl Functions {
         }
         let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
         let call = |raw: *mut Operation| {
-            // SAFETY: the bytes are owned by the gather in the box, on the heap, and only read; the
-            // OVERLAPPED is in the box; the description of the bytes is read before the call
+            // SAFETY: the gather in the box owns the bytes, which are on the heap and only read.
+            // The OVERLAPPED is in the box. The description of the bytes is read before the call
             // returns.
             unsafe {
                 let start = segments.as_ptr();
@@ -446,7 +450,7 @@ impl Functions {
 }
 
 impl Functions {
-    /// Sends what `range` says of the file that comes next in the gather, which has it.
+    /// Sends `range` of the part of a file that comes next in the gather.
     pub(super) fn transmit(
         &self,
         handle: SOCKET,
@@ -464,8 +468,8 @@ impl Functions {
         let transmit = self.transmit;
         let call = |raw: *mut Operation| {
             let FileRange { file, offset, bytes } = range;
-            // SAFETY: the file is owned by the gather in the box, and so kept open; the OVERLAPPED
-            // is in the box, and no call has it yet.
+            // SAFETY: the gather in the box owns the file and keeps it open; the OVERLAPPED is in
+            // the box, and no call has it yet.
             unsafe {
                 (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset);
                 let at = overlapped(raw);
@@ -478,7 +482,7 @@ impl Functions {
     }
 }
 
-/// A part of the file that comes next in a gather.
+/// A range of the part of a file that comes next in a gather.
 #[derive(Clone, Copy)]
 pub(super) struct FileRange {
     file: HANDLE,
@@ -492,19 +496,19 @@ impl FileRange {
     }
 }
 
-/// Reads or writes what the operation says.
+/// Begins the read or write of a file.
 pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
     let call = |raw: *mut Operation| {
-        // SAFETY: the box is whole, and ours until the call takes it.
+        // SAFETY: the box is complete, and belongs to this function until the call takes it.
         let OperationKind::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
         let at = |offset: u64| {
             // SAFETY: no call has the OVERLAPPED yet.
             unsafe { (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset) };
             overlapped(raw)
         };
-        // SAFETY: the handle is the operation's own; the memory is the heap's, and owned by the
-        // operation in the box, as the OVERLAPPED is. There is room for as many bytes as are read,
-        // and there are as many as are written.
+        // SAFETY: the operation owns the handle. The operation in the box also owns the memory,
+        // which is on the heap, and the OVERLAPPED is in the box. The memory has room for all bytes
+        // that are read, and contains all bytes that are written.
         let submitted = unsafe {
             match &mut **op {
                 FileOp::Read { file, offset, bytes, memory } => {
@@ -515,7 +519,7 @@ pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
                     let room = memory.as_mut_ptr();
                     fs::ReadFile(handle, room, bytes, ptr::null_mut(), at(*offset))
                 }
-                // The system gathers whole pages only: a segment at a time.
+                // The system gathers only whole pages, so one call writes one segment.
                 FileOp::Write { file, offset, data } => {
                     let first = data.slices().next().unwrap_or_default();
                     let bytes = first.len().min(MAX_FILE_BYTES) as u32;
@@ -528,18 +532,18 @@ pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
         };
         code(i32::from(submitted == 0))
     };
-    // SAFETY: as argued in the call; files are associated so that success in the call has no
-    // packet.
+    // SAFETY: as argued in the call. Files are associated in the mode in which success in the call
+    // has no packet.
     unsafe { operation.begin(true, call) }
 }
 
-/// How long a file is now.
+/// Returns the present length of a file.
 pub(super) fn length(file: &File) -> Result<u64, Error> {
     let mut length = 0;
-    // SAFETY: the call writes one number.
+    // SAFETY: the call writes only one number.
     let told = unsafe { fs::GetFileSizeEx(file.handle().as_raw_handle(), &raw mut length) };
     if told == 0 {
-        // SAFETY: it reads a value of this thread.
+        // SAFETY: the call reads a value of this thread.
         return Err(sys::error(unsafe { GetLastError() }));
     }
     Ok(length.cast_unsigned())
@@ -549,16 +553,16 @@ fn place(offset: u64) -> OVERLAPPED_0_0 {
     OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 }
 }
 
-/// Requests the cancellation of one operation, or of all that the system has for a socket. What it
-/// ends has a packet like any other.
+/// Requests the cancellation of one operation, or of all operations of a socket. Every cancelled
+/// operation still has its packet.
 pub(super) fn cancel(handle: SOCKET, which: Option<OverlappedId>) {
     let which = which.map_or(ptr::null(), |id| id.0.as_ptr().cast_const().cast());
     // SAFETY: the address is only compared with those of operations in flight on this handle.
     let asked = unsafe { CancelIoEx(handle as HANDLE, which) };
-    // SAFETY: it reads a value of this thread.
+    // SAFETY: the call reads a value of this thread.
     let error = if asked == 0 { unsafe { GetLastError() } } else { 0 };
     if !matches!(error, 0 | ERROR_NOT_FOUND) {
-        tracing::debug!(error, "a cancel was refused: what it was for ends by itself");
+        tracing::debug!(error, "a cancel was refused: the operation ends by itself");
     }
 }
 
@@ -597,20 +601,20 @@ mod tests {
         free_list.take(None, OperationKind::File { tag: Tag(7), op })
     }
 
-    /// Reads so many bytes, as the system does where it has them already.
+    /// Fills the memory of a read, as the system does if it has the bytes already.
     fn fill(raw: *mut Operation, bytes: &[u8]) {
-        // SAFETY: the box is whole, and the call's own.
+        // SAFETY: the box is complete, and belongs to the call.
         let OperationKind::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
         let FileOp::Read { memory, .. } = &mut **op else { unreachable!() };
         memory.reserve(10);
-        // SAFETY: there is room for ten; nobody else has the OVERLAPPED.
+        // SAFETY: there is room for ten bytes; nobody else has the OVERLAPPED.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), memory.as_mut_ptr(), bytes.len());
             (*(*raw).overlapped.get()).InternalHigh = bytes.len();
         }
     }
 
-    /// Windows reads what is in its memory within the call, Wine never does.
+    /// Windows reads cached data within the call, Wine never does.
     #[test]
     fn what_ends_in_its_call_has_what_the_call_has_moved() {
         let free_list = &mut FreeList::default();
@@ -618,7 +622,7 @@ mod tests {
             fill(raw, b"at once");
             0
         };
-        // SAFETY: nothing is given to the system.
+        // SAFETY: the system gets nothing.
         let submitted = unsafe { a_read(free_list).begin(true, call) };
         let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         assert_eq!(ended.result, Ok(7));
@@ -633,7 +637,7 @@ mod tests {
     #[test]
     fn a_read_that_fails_in_its_call_is_at_the_end_or_is_tried_again() {
         let free_list = &mut FreeList::default();
-        // SAFETY: nothing is given to the system.
+        // SAFETY: the system gets nothing.
         let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_HANDLE_EOF) };
         let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         let told = file_ops::end(ended, free_list);
@@ -641,14 +645,14 @@ mod tests {
             matches!(told, FileEnd::Completed(_, FileOutcome::Read { memory }) if memory.is_empty())
         );
 
-        // SAFETY: nothing is given to the system.
+        // SAFETY: the system gets nothing.
         let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_DISK_FULL) };
         let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
         assert_eq!(ended.result.map_err(|error| error.failure), Err(Failure::NoSpace));
         assert!(matches!(file_ops::end(ended, free_list), FileEnd::Retry(Tag(7), _)));
     }
 
-    /// The one has its packet to come although it has ended; the other has not ended.
+    /// The first operation has ended but its packet is still to come; the second has not ended.
     #[test]
     fn what_has_a_packet_to_come_is_in_flight() {
         let free_list = &mut FreeList::default();
@@ -657,7 +661,7 @@ mod tests {
                 fill(raw, b"later");
                 code
             };
-            // SAFETY: nothing is given to the system.
+            // SAFETY: the system gets nothing.
             let submitted = unsafe { a_read(free_list).begin(at_once, call) };
             let Submitted::InFlight(id) = submitted else { panic!("in flight: {at_once}, {code}") };
             let packet = OVERLAPPED_ENTRY {
@@ -665,7 +669,7 @@ mod tests {
                 dwNumberOfBytesTransferred: 5,
                 ..Default::default()
             };
-            // SAFETY: it is in flight, and this is its one packet.
+            // SAFETY: the operation is in flight, and this is its one packet.
             let ended = unsafe { Operation::dequeued(&packet) };
             assert_eq!(OverlappedId::of(&ended.operation), id);
             let end = file_ops::end(ended, free_list);

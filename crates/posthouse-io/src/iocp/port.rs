@@ -1,4 +1,4 @@
-//! The system's completion port: packets come out of it, and a waker can post one.
+//! A completion port of the system, which delivers packets; a waker can post one.
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -22,7 +22,7 @@ use crate::native::wake::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::sys;
 
-/// The keys of packets: of operations, and of the waker.
+/// The keys of the packets of operations and of the waker.
 const OPERATION: usize = 0;
 const WAKER: usize = 1;
 
@@ -30,7 +30,8 @@ const WAKER: usize = 1;
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     handle: Arc<OwnedHandle>,
-    /// Not zero, and no other port's in this process: a handle can be another's later.
+    /// Not zero, and different from all other ports of this process. (A handle can later belong to
+    /// another port.)
     number: usize,
 }
 
@@ -46,17 +47,17 @@ pub(super) enum Event {
     Waker,
 }
 
-/// A port for so many workers, and its waker.
+/// Opens a port for this number of workers, and its waker.
 pub(super) fn open(workers: usize) -> io::Result<(Port, Waker)> {
     static PORTS: AtomicUsize = AtomicUsize::new(1);
     let at_once = u32::try_from(workers).unwrap_or(u32::MAX);
-    // SAFETY: no memory is named.
+    // SAFETY: the call names no memory.
     let handle =
         unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, at_once) };
     if handle.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the system has just made it, and nobody else has it.
+    // SAFETY: the system has just made the handle, and nobody else has it.
     let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) });
     let port = Port { handle, number: PORTS.fetch_add(1, Ordering::Relaxed) };
     Ok((port.clone(), Waker { port }))
@@ -67,28 +68,30 @@ impl Port {
         self.handle.as_raw_handle()
     }
 
-    /// Its number, for good.
+    /// Returns the number of the port, which never changes.
     pub(super) fn number(&self) -> usize {
         self.number
     }
 
-    /// Has the operations on `handle` (of a socket or a file) end here. Where `at_once`, one that
-    /// ends with success in the call that begins it gets no packet. It stays so.
+    /// Associates `handle` (of a socket or a file) with this port, at which its operations then
+    /// end. If `at_once`, an operation that succeeds in the call that begins it has no packet. The
+    /// association is permanent.
     pub(super) fn associate(&self, handle: HANDLE, at_once: bool) -> Result<(), Error> {
-        // SAFETY: no memory is named.
+        // SAFETY: the call names no memory.
         if unsafe { CreateIoCompletionPort(handle, self.raw(), OPERATION, 0) }.is_null() {
             return Err(sys::last_error());
         }
         let at_once = if at_once { FILE_SKIP_COMPLETION_PORT_ON_SUCCESS } else { 0 };
         let modes = (FILE_SKIP_SET_EVENT_ON_HANDLE | at_once) as u8;
-        // SAFETY: no memory is named.
+        // SAFETY: the call names no memory.
         match unsafe { SetFileCompletionNotificationModes(handle, modes) } {
             0 => Err(sys::last_error()),
             _ => Ok(()),
         }
     }
 
-    /// Waits for packets, for at most `limit`, and tells at most `N`; how many there were.
+    /// Waits for packets, for at most `limit`, and calls `tell` with at most `N`. Returns their
+    /// number.
     pub(super) fn wait<const N: usize>(
         &self,
         limit: Option<Duration>,
@@ -96,7 +99,7 @@ impl Port {
     ) -> io::Result<usize> {
         let mut entries = [OVERLAPPED_ENTRY::default(); N];
         let mut count = 0;
-        // SAFETY: the call writes at most `N` entries to as many, and their number.
+        // SAFETY: the call writes at most `N` entries to memory for `N`, and their number.
         let taken = unsafe {
             GetQueuedCompletionStatusEx(
                 self.raw(),
@@ -116,8 +119,8 @@ impl Port {
         for entry in &entries[..count as usize] {
             match entry.lpCompletionKey {
                 WAKER => tell(Event::Waker),
-                // SAFETY: only operations are given to the system for the handles of this port,
-                // each gets one packet, and this is it.
+                // SAFETY: only operations are given to the system for the handles of this port.
+                // Each gets one packet, and this is it.
                 _ => tell(Event::Ended(unsafe { Operation::dequeued(entry) })),
             }
         }
@@ -125,7 +128,7 @@ impl Port {
     }
 }
 
-/// At least as long as `limit`, in the system's unit.
+/// Returns `limit` in the system's unit, rounded up.
 fn milliseconds(limit: Option<Duration>) -> u32 {
     let Some(limit) = limit else { return INFINITE };
     let rounded = limit.as_nanos().div_ceil(1_000_000);
@@ -133,8 +136,8 @@ fn milliseconds(limit: Option<Duration>) -> u32 {
 }
 
 impl Wake for Waker {
-    /// It fails only where the system has no memory for a packet. Then it is tried again: a
-    /// wake-up that is lost would be a hang.
+    /// Posts the packet. The call fails only if the system has no memory for a packet; then it is
+    /// repeated, because a lost wake-up would be a hang.
     fn wake(&self) {
         // SAFETY: the packet names no memory.
         until(|| unsafe {
@@ -143,8 +146,8 @@ impl Wake for Waker {
     }
 }
 
-/// Tries until it succeeds. Locks are held meanwhile, and who has the memory that is missed must
-/// get to run to give it back: so it makes way after each try, and then sleeps.
+/// Repeats a call until it succeeds. Locks are held meanwhile, and the thread that could free the
+/// missing memory must run. So this thread yields after each try, and later sleeps.
 fn until(mut succeeds: impl FnMut() -> bool) {
     const MAKING_WAY: usize = 64;
     let mut tries = 0_usize;

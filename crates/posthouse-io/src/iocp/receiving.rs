@@ -1,14 +1,14 @@
-//! Receiving: without memory while nothing comes, or with memory in the system's hands.
+//! Receiving, with or without memory in the system's hands while nothing comes.
 //!
-//! The receives of a socket are a queue. Those that the system has memory for (the posted ones) are
-//! its beginning; the others wait for a probe, a receive of zero bytes, to say that there is
-//! something, and then take it from the socket themselves, when none is posted any more. A probe
-//! stands behind the posted ones, and nothing is posted behind a probe: so whatever is taken is
-//! what comes next.
+//! The receives of a socket are a queue. The receives at its beginning are posted: the system has
+//! memory for them. The others wait for a probe, a receive of zero bytes, to report that there is
+//! something. When no posted receive is left, the lane reads from the socket for them. A probe
+//! stands behind the posted receives, and no receive is posted behind a probe. So every read
+//! returns the bytes that come next.
 //!
-//! A posted receive that comes back empty is taken for a word, not for the end: Wine gives back all
-//! that are posted when both streams have ended, even where bytes are left. From then on nothing is
-//! posted, and the socket itself says what is left, and when it is the end.
+//! A posted receive that comes back empty is only a hint, not the end of the stream: Wine returns
+//! all posted receives when both streams have ended, even if bytes are left. From then on no
+//! receive is posted, and reads from the socket return the remaining bytes and then the end.
 
 use super::operation::{self, OperationKind, OverlappedId};
 use super::socket::{LaneCx, SocketState};
@@ -22,12 +22,12 @@ use crate::options::ReadMode;
 use crate::sys;
 use crate::token::Tag;
 
-/// Whose a receive is now.
+/// The holder of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The system has no memory for it.
+    /// The system has no memory for the receive.
     Waits,
-    /// The system has this operation for it.
+    /// The system has this operation for the receive.
     Posted(OverlappedId),
 }
 
@@ -42,7 +42,7 @@ impl SocketState {
             return Err(self.error.unwrap_or(sys::not_connected()));
         }
         self.push_receive(Receive::new(tag, mode, State::Waits));
-        // A read tells what is left and then the end.
+        // A read returns the remaining bytes and then the end.
         self.own.readable |= self.error.is_some();
         if !self.own.readable && !self.own.probing {
             self.serve(cx);
@@ -50,7 +50,7 @@ impl SocketState {
         Ok(())
     }
 
-    /// Whether there is a receive that the system has no memory for.
+    /// Returns whether there is a receive that is not posted.
     pub(super) fn wants_to_read(&mut self) -> bool {
         self.first_unposted().is_some()
     }
@@ -59,7 +59,7 @@ impl SocketState {
         self.receives().position(|receive| receive.state == State::Waits)
     }
 
-    /// Takes what is there, at most one buffer; where nothing is, has the system tell of it.
+    /// Reads from the socket, at most one buffer. If nothing is there, posts receives or a probe.
     pub(super) fn serve(&mut self, cx: &mut LaneCx<'_>) {
         if self.can_take() {
             self.take_one(cx);
@@ -74,7 +74,7 @@ impl SocketState {
         }
     }
 
-    /// Whether something may be taken from the socket, for a receive that waits for it.
+    /// Returns whether a read from the socket may serve a waiting receive.
     pub(super) fn can_take(&mut self) -> bool {
         let posted = |receive: &mut Receive<State>| receive.state != State::Waits;
         self.own.readable && self.wants_to_read() && !self.receives().any(posted)
@@ -95,7 +95,7 @@ impl SocketState {
         cx.buffers.give_back(buffer);
     }
 
-    /// Asks the system to tell when there is something.
+    /// Begins a probe: the system reports when there is something.
     fn probe(&mut self, cx: &mut LaneCx<'_>) {
         let submitted = cx.core.functions.probe(self.raw(), cx.socket, cx.free_list);
         match self.count(submitted) {
@@ -107,14 +107,15 @@ impl SocketState {
         }
     }
 
-    /// There is something to receive, or the end, or an error: a read will tell.
+    /// Handles the end of a probe: there is something to read, the end, or an error. A read returns
+    /// it.
     pub(super) fn on_probe(&mut self, result: Result<(), Error>, cx: &mut LaneCx<'_>) {
         self.own.probing = false;
         match result {
             Ok(()) => self.own.readable = true,
-            // Of our own doing.
+            // The lane's own cancel.
             Err(error) if error.failure == Failure::Cancelled => {}
-            // It has no room even for that: whoever receives is told to come again.
+            // The system has no room even for a probe, so the receivers must try again.
             Err(error) if error.is_transient() => self.fail_unposted(error, cx.done),
             Err(error) => {
                 self.set_error(error);
@@ -123,8 +124,8 @@ impl SocketState {
         }
     }
 
-    /// Gives the system memory for every receive, in their order. Where it has no room for that, a
-    /// probe stands behind those that were posted.
+    /// Posts every receive, in order. If the system has no room for one, a probe is placed behind
+    /// the posted receives.
     fn post_receives(&mut self, cx: &mut LaneCx<'_>) {
         while !self.own.readable
             && let Some(index) = self.first_unposted()
@@ -145,7 +146,7 @@ impl SocketState {
                     let is_stream = self.at(index).mode == ReceiveMode::Stream;
                     self.finish(index, buffer, result, cx);
                     if is_stream {
-                        // It goes on, when others have had their turn.
+                        // The stream continues when other sockets have had their turn.
                         self.need_poll();
                         return;
                     }
@@ -154,7 +155,7 @@ impl SocketState {
         }
     }
 
-    /// A receive that the system had memory for has ended.
+    /// Handles the end of a posted receive.
     pub(super) fn on_receive(
         &mut self,
         id: OverlappedId,
@@ -172,7 +173,7 @@ impl SocketState {
         self.finish(index, buffer, result, cx);
     }
 
-    /// What came of a receive with memory.
+    /// Handles the result of a receive with memory.
     fn finish(
         &mut self,
         index: usize,
@@ -186,7 +187,8 @@ impl SocketState {
             self.give(index, Outcome::Received(buffer), cx.done);
             let over = match self.error {
                 _ if cancelled => Some(Error::new(Failure::Cancelled)),
-                // It came before the reset. Nothing is received behind that: the handle is to go.
+                // The bytes came before the reset. Nothing is received after them, because the
+                // handle will be closed.
                 error if self.link.stage() == Some(Stage::Closing) => error,
                 _ => None,
             };
@@ -197,7 +199,8 @@ impl SocketState {
         }
         cx.buffers.give_back(buffer);
         let outcome = match (result, self.error) {
-            // Not by what broke the connection: what comes after it may have bytes.
+            // The cancel, not the broken connection, is reported: a later receive may still get
+            // bytes.
             (Err(error), _) if cancelled && error.failure == Failure::Cancelled => {
                 Outcome::Failed(Error::new(Failure::Cancelled))
             }
@@ -215,8 +218,8 @@ impl SocketState {
         self.end_receive(index, outcome, cx.done);
     }
 
-    /// A posted receive came back empty: it, and those behind it, which are taken back, are for the
-    /// socket itself to answer.
+    /// Stops posting after a posted receive came back empty. It and those behind it, which are
+    /// taken back, are served by reads from the socket.
     fn stop_posting(&mut self) {
         self.own.readable = true;
         if !std::mem::replace(&mut self.own.posted_receives_off, true) {
@@ -235,14 +238,14 @@ impl SocketState {
         }
     }
 
-    /// What the system has comes back by itself; the others end here.
+    /// Cancels all receives. Posted ones end with their packets; the others end here.
     pub(super) fn cancel_receives(&mut self, cx: &mut LaneCx<'_>) {
         self.receives().for_each(|receive| receive.cancelled = true);
         self.cancel_posted();
         self.fail_unposted(Error::new(Failure::Cancelled), cx.done);
     }
 
-    /// Fails every receive that the system has no memory for.
+    /// Fails every receive that is not posted.
     pub(super) fn fail_unposted(&mut self, error: Error, done: &mut CompletionQueue) {
         while let Some(index) = self.first_unposted() {
             self.end_receive(index, Outcome::Failed(error), done);

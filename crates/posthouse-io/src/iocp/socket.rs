@@ -1,4 +1,4 @@
-//! The state of one registered socket, its operations, and what the system has in flight for them.
+//! The state of one registered socket, its operations, and their overlapped calls in flight.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::OwnedSocket;
@@ -22,13 +22,14 @@ use crate::op::{Cancel, Op, Outcome};
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
-/// Bytes that one send takes to the system at most, and how often that is halved. The system tells
-/// of a send only when all of it is in its hands, so what a slow peer takes is seen in steps of
-/// this size: it is halved after a send that took long, and doubled after one that did not.
+/// The maximum number of bytes that one send gives to the system, and the number of times that it
+/// may be halved. The system reports a send only when it has taken all of it, so the progress of a
+/// slow peer is seen in steps of this size. It is halved after a slow send and doubled after a fast
+/// one.
 const MAX_SEND_BYTES: u32 = 64 * 1024;
 const MAX_HALVINGS: u32 = 4;
 const LONG: Duration = Duration::from_secs(1);
-/// Of a file, so many times as much: no memory is held for it.
+/// The factor for bytes of a file, for which no memory is held.
 const FILE_FACTOR: u32 = 4;
 const _: () = assert!(
     (MAX_SEND_BYTES as u64 * FILE_FACTOR as u64) < i32::MAX as u64,
@@ -44,31 +45,32 @@ pub(super) type SocketState = SocketCore<IocpParts>;
 /// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
 pub(super) struct IocpParts {
-    /// Operations that the system has.
+    /// The number of operations that the system has.
     in_flight: u32,
-    /// How often what one send takes at most is halved now, and when the last one began.
+    /// The present number of halvings of the maximum send, and the time at which the last send
+    /// began.
     send_halvings: u32,
     send_began: Duration,
-    /// True exactly when a read may yield something: a probe has ended, and no read has come back
+    /// True exactly when a read may return something: a probe has ended, and no read has come back
     /// empty since.
     pub(super) readable: bool,
-    /// True exactly when a posted receive has come back empty: no more are posted.
+    /// True exactly when a posted receive has come back empty; no more are posted then.
     pub(super) posted_receives_off: bool,
     /// True exactly while the system has a probe.
     pub(super) probing: bool,
     pub(super) poll: Poll,
 }
 
-/// Whether a socket waits to be polled.
+/// The reason why a socket is to be polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Poll {
-    /// It is polled if something comes.
+    /// The socket is polled if a read may return something.
     #[default]
     IfReady,
-    /// It must be polled although nothing has come: what ended at once goes on when others have had
-    /// their turn.
+    /// The socket must be polled although nothing has come: an operation that ended at once
+    /// continues when other sockets have had their turn.
     Needed,
-    /// It is queued to be polled.
+    /// The socket is queued to be polled.
     Queued,
 }
 
@@ -89,7 +91,7 @@ pub(super) struct Connect {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sending {
     Wanted(OverlappedId),
-    /// It was to end early.
+    /// The early end of the send was requested.
     Cancelled(OverlappedId),
 }
 
@@ -103,21 +105,21 @@ pub(super) struct LaneCx<'a> {
     pub(super) now: Duration,
 }
 
-/// The handle.
+/// Access to the handle.
 impl SocketState {
-    /// Gives the socket its handle. What fails is kept for the first operation: this is not the
-    /// place where a failure is told.
+    /// Gives the socket its handle and associates it. A failure is kept for the first operation,
+    /// because this function reports none.
     pub(super) fn adopt(&mut self, handle: OwnedSocket, stage: Stage, core: &IocpCore) {
         self.error = core.associate(&handle).err();
         self.link = Link::Open(stage, handle);
     }
 
-    /// The handle as the calls take it, which a socket in use has.
+    /// Returns the handle in the form that the calls take. Every socket in use has one.
     pub(super) fn raw(&self) -> SOCKET {
         sys::raw(self.handle())
     }
 
-    /// Counts an operation that was begun; what has ended in the call is handed back.
+    /// Counts an operation that was begun. Returns the operation if it has ended in the call.
     pub(super) fn count(&mut self, submitted: Submitted) -> Result<OverlappedId, Ended> {
         match submitted {
             Submitted::InFlight(id) => {
@@ -128,37 +130,37 @@ impl SocketState {
         }
     }
 
-    /// Lets the handle go if it is to go and nothing is in flight on it.
+    /// Closes the handle if it is to be closed and nothing is in flight on it.
     fn close_when_free(&mut self) {
         if self.own.in_flight == 0 {
             drop(self.take_closing());
         }
     }
 
-    /// The terminal completion of a close, if the handle is closed; then the slot is vacant.
+    /// Returns the tag of the close operation if the handle is closed; the slot is then vacant.
     pub(super) fn closed(&mut self) -> Option<Tag> {
         if self.own.in_flight == 0 { self.end_close() } else { None }
     }
 
-    /// Whether the system has operations on this socket.
+    /// Returns whether the system has operations on this socket.
     pub(super) fn is_in_flight(&self) -> bool {
         self.own.in_flight > 0
     }
 
-    /// An operation of a socket that was left behind has ended.
+    /// Counts the end of an operation after the last worker has gone.
     pub(super) fn count_ended(&mut self) {
         self.own.in_flight -= 1;
     }
 
-    /// Leaves the handle open for ever.
+    /// Leaves the handle open forever if the system has operations on it.
     pub(super) fn leak(&mut self) {
         if self.own.in_flight > 0 {
             std::mem::forget(std::mem::take(&mut self.link));
         }
     }
 
-    /// Has the handle closed as soon as the system has nothing in flight on it, and asks it to end
-    /// what it has.
+    /// Marks the handle to be closed as soon as the system has nothing in flight on it, and cancels
+    /// the operations in flight.
     pub(super) fn begin_close(&mut self) {
         self.link.set_stage(Stage::Closing);
         if let Some(handle) = self.link.handle()
@@ -186,15 +188,15 @@ impl SocketState {
         enqueue
     }
 
-    /// Has the socket polled although nothing has come.
+    /// Requests a poll of the socket although nothing has come.
     pub(super) fn need_poll(&mut self) {
         if self.own.poll == Poll::IfReady {
             self.own.poll = Poll::Needed;
         }
     }
 
-    /// Does what is ready, for at most one buffer or a few accepted peers: a socket that has more
-    /// goes to the back of the queue.
+    /// Performs the operations that are ready, for at most one buffer or a few accepted peers. A
+    /// socket that has more to do goes to the back of the queue.
     pub(super) fn poll(&mut self, cx: &mut LaneCx<'_>) {
         self.own.poll = Poll::IfReady;
         match self.input {
@@ -205,7 +207,7 @@ impl SocketState {
     }
 }
 
-/// Operations, and what ends them early.
+/// The operations, and their early end.
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
@@ -228,7 +230,7 @@ impl SocketState {
 
     fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) -> Started {
         self.check_connect()?;
-        // Sockets for IPv6 do not speak IPv4 here.
+        // IPv6 sockets cannot connect to IPv4 addresses here.
         let to = match address.ip() {
             IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
             IpAddr::V6(_) => address.socket_addr(),
@@ -262,8 +264,9 @@ impl SocketState {
         Ok(())
     }
 
-    /// Sends what comes next: memory, or what its file has now. (Asked for more than the file has,
-    /// the system would send what there is, fail, and not tell how much that was.)
+    /// Sends the next segment: memory, or as much of a part of a file as the file has now. (If the
+    /// call requested more than the file has, the system would send the existing bytes, fail, and
+    /// not report their number.)
     fn send(&mut self, tag: Tag, mut gather: Gather, cx: &mut LaneCx<'_>) {
         let Some((file, offset, bytes)) = gather.file_ahead() else {
             return self.send_memory(tag, gather, cx);
@@ -286,7 +289,7 @@ impl SocketState {
                 gather = work.into_gather();
                 let error = result.err().filter(|_| self.error.is_none());
                 match error.and_then(fault_of_file_at_once) {
-                    // The system does not take this file: nothing has left.
+                    // The system cannot send this file; no byte has left.
                     Some(fault) => fault,
                     None => return self.on_send(tag, gather, result, cx),
                 }
@@ -333,7 +336,7 @@ impl SocketState {
         }
     }
 
-    /// Ends the stream after what has been sent: the system has taken a send over when it ends.
+    /// Ends the stream after the send in flight. A send ends when the system has taken all of it.
     pub(super) fn shutdown(&mut self) {
         self.set_half_closed();
         if self.output.is_none()
@@ -343,8 +346,8 @@ impl SocketState {
         }
     }
 
-    /// The reset goes out when the handle is closed, and that is when the system has nothing in
-    /// flight on it.
+    /// Resets the connection. The reset leaves when the handle is closed, which happens when the
+    /// system has nothing in flight on it.
     pub(super) fn reset(&mut self, cx: &mut LaneCx<'_>) {
         let error = *self.error.insert(Error::new(Failure::Reset));
         if let Some(handle) = self.link.handle() {
@@ -355,9 +358,9 @@ impl SocketState {
     }
 }
 
-/// What operations came to.
+/// The results of operations.
 impl SocketState {
-    /// An operation that was in flight has ended.
+    /// Handles the end of an operation that was in flight.
     pub(super) fn complete(&mut self, mut ended: Ended, cx: &mut LaneCx<'_>) {
         self.own.in_flight -= 1;
         if !cx.core.functions.at_once {
@@ -413,7 +416,7 @@ impl SocketState {
             }
             (result, Some(error)) => {
                 if result.is_ok() {
-                    // Reset while it connected: the system would not know of it.
+                    // The socket was reset while it connected, which the system would not know.
                     sys::reset_at_close(self.handle());
                 }
                 error
@@ -441,16 +444,16 @@ impl SocketState {
         self.end_send(tag, gather, result, cx.done);
     }
 
-    /// A part of a file has failed on its way, and how much of it has left nobody tells: the system
-    /// counts what succeeds. The stream is out of step, so nothing may follow, not even where room
-    /// would return. Where it is the file's fault, whoever sends it is told that first.
+    /// Handles the failure of a part of a file under way. The system reports only successful bytes,
+    /// so nobody knows how many have left. The stream is out of step, and nothing may follow, even
+    /// after a transient error. If the file is at fault, the sender learns that first.
     fn on_file_cut(&mut self, tag: Tag, mut gather: Gather, error: Error, cx: &mut LaneCx<'_>) {
         let failure = if error.is_transient() { Failure::Reset } else { error.failure };
         let kept = self.set_error(Error { failure, ..error });
         match fault_of_file(error) {
             Some(fault) => {
                 gather.pad_file(fault);
-                // What is left is refused when it is submitted again.
+                // The remaining bytes are rejected when they are submitted again.
                 cx.done.end(tag, Outcome::Sent { bytes: 0, gather });
             }
             None => cx.done.fail(tag, kept),
@@ -458,19 +461,19 @@ impl SocketState {
     }
 }
 
-/// What an error of a call that sends a file says of the file, where it is about the file.
+/// Returns the fault of the file, if an error of a call that sends a file is about the file.
 fn fault_of_file(error: Error) -> Option<FileFault> {
     use Failure::{Denied, Disk, Locked, NotAFile};
     match error.failure {
-        // It was cut since its length was asked for.
+        // The file was truncated after its length was read.
         _ if error.code.cast_unsigned() == ERROR_HANDLE_EOF => Some(FileFault::Short),
         Denied | Disk | Locked | NotAFile => Some(FileFault::Failed(error)),
         _ => None,
     }
 }
 
-/// The same of a call that has not begun to send it: more is about the file then. (A connection
-/// that is up is neither refused nor out of reach: that is the machine that has the file.)
+/// Does the same for a call that has not begun to send. Then more errors are about the file: an
+/// established connection is neither refused nor unreachable, but the machine with the file can be.
 fn fault_of_file_at_once(error: Error) -> Option<FileFault> {
     use Failure::{Other, Refused, Unreachable, Unsupported};
     let is_a_files = matches!(error.failure, Other | Refused | Unreachable | Unsupported);

@@ -1,5 +1,5 @@
-//! What Windows does here and there, and no system that tests run on: here calls fail at once, and
-//! operations end, as they do then.
+//! Behaviours of Windows that no test machine shows. The tests imitate them: calls fail at once,
+//! and operations end as on such systems.
 
 mod accepting;
 pub(super) mod file_ops;
@@ -26,29 +26,29 @@ use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 use crate::turn::Turn;
 
-/// What is odd.
+/// The behaviours to imitate.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent faults of the system")]
 pub(super) struct TestFaults {
-    /// Sockets are those of a provider that is layered over the system's: a packet comes for all
-    /// that does not fail in the call, and every packet says success.
+    /// The sockets are those of a provider that is layered over the system's: every call that does
+    /// not fail has a packet, and every packet reports success.
     pub(super) layered: bool,
-    /// There is no memory for receives.
+    /// The system has no memory for receives.
     pub(super) no_memory: bool,
-    /// Every accept fails in the call, with this.
+    /// Every accept fails in the call with this failure.
     pub(super) no_peer: Option<Failure>,
-    /// What an accepted peer gets is refused.
+    /// The options of an accepted socket are refused with this error.
     pub(super) not_ready: Option<Error>,
-    /// Files are not sent.
+    /// The system cannot send files.
     pub(super) no_files: bool,
-    /// What sends a file fails with this number, when some of it has left.
+    /// A call that sends a file fails with this number after some of it has left.
     pub(super) file_error: Option<u32>,
-    /// The disk has no threads for reads and writes.
+    /// The file pool has no threads for reads and writes.
     pub(super) no_threads: bool,
 }
 
 thread_local! {
-    /// Of the ports that this thread opens.
+    /// The behaviours of the ports that this thread opens.
     static TEST_FAULTS: Cell<TestFaults> = Cell::default();
 }
 
@@ -57,14 +57,14 @@ impl TestFaults {
         TEST_FAULTS.get()
     }
 
-    /// Has a packet say success.
+    /// Makes a packet report success.
     pub(super) fn hide(self, ended: &mut Ended) {
         if self.layered {
             ended.result = Ok(ended.result.unwrap_or(0));
         }
     }
 
-    /// Has an operation end in what it ends in where this is so.
+    /// Replaces the result of an operation with the imitated one.
     pub(super) fn distort(self, ended: &mut Ended) {
         if let (Some(code), OperationKind::Send { gather, .. }) =
             (self.file_error, &ended.operation.work)
@@ -79,7 +79,7 @@ impl TestFaults {
     }
 }
 
-/// What a call that was refused gives back.
+/// Returns the operation of a refused call.
 pub(super) fn refused(operation: Box<Operation>, failure: Failure) -> Ended {
     Ended { operation, result: Err(Error::new(failure)) }
 }
@@ -131,7 +131,7 @@ fn assert_at_rest(port: &CompletionPort) {
     assert_eq!((counters.sockets, counters.buffers_used), (0, 0));
 }
 
-/// Files are sent by TransmitFile on server editions only.
+/// Only server editions send files with TransmitFile.
 #[test]
 fn a_server_edition_is_told_from_the_others() {
     let key = r"HKLM\System\CurrentControlSet\Control\ProductOptions";
@@ -143,7 +143,7 @@ fn a_server_edition_is_told_from_the_others() {
     assert_eq!(crate::sys::is_server(), !is_client, "{told}");
 }
 
-/// A probe stands in for what it has no memory for, and those behind it: each gets what is its.
+/// A probe replaces the receives that have no memory, and those behind it: each gets its own bytes.
 #[test]
 fn receives_that_the_system_has_no_memory_for_get_their_bytes_all_the_same() {
     let short = TestFaults { no_memory: true, ..TestFaults::default() };

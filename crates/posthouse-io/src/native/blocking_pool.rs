@@ -1,8 +1,8 @@
 //! A pool of threads for tasks that block. Each thread starts when it is first needed.
 //!
 //! A task can hang (a file server is gone). If all threads hung, no other task would ever run. So
-//! while tasks wait a watcher checks whether any task ends, and if none does it starts one more
-//! thread, up to a bound.
+//! while tasks wait, a watcher checks whether any task ends. If none does, the watcher starts one
+//! more thread, up to a bound.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use crate::sync::{Arc, Condvar, Mutex, lock};
 
-/// Runs tasks that block, in the order in which they come. Dropping the pool ends its threads, each
-/// after the task that it runs (the system gives no way to interrupt one). Tasks that have not
-/// begun are dropped by one of the threads, because dropping a task may block, too.
+/// A pool of threads that runs tasks in the order of their submission. Dropping the pool ends its
+/// threads, each after the task that it runs (no system call interrupts a task). One of the threads
+/// drops the tasks that have not begun, because dropping a task may block, too.
 #[derive(Debug)]
 pub(crate) struct BlockingPool {
     shared: Arc<Shared>,
@@ -25,13 +25,13 @@ pub(crate) struct BlockingPool {
 pub(crate) struct PoolLimits {
     /// The name of its threads.
     pub(crate) name: &'static str,
-    /// Maximum number of tasks that run at a time.
+    /// The maximum number of tasks that run at a time.
     pub(crate) max_threads: usize,
-    /// The same bound while tasks hang.
+    /// The same maximum while tasks hang.
     pub(crate) max_threads_hung: usize,
-    /// Tasks hang if none of those that run has ended for this long.
+    /// The time after which running tasks count as hung if none of them has ended.
     pub(crate) stall_timeout: Duration,
-    /// Maximum number of tasks that wait for a thread.
+    /// The maximum number of tasks that wait for a thread.
     pub(crate) max_waiting: usize,
 }
 
@@ -48,9 +48,9 @@ struct Shared {
 struct State {
     waiting: VecDeque<Task>,
     threads: usize,
-    /// Threads that wait for a task.
+    /// The number of threads that wait for a task.
     idle: usize,
-    /// Tasks that have ended.
+    /// The number of tasks that have ended.
     ended: u64,
     /// True exactly while a watcher checks whether tasks end.
     watched: bool,
@@ -106,7 +106,7 @@ impl Shared {
         let name = format!("{}-{}", self.limits.name, state.threads);
         match thread::Builder::new().name(name).spawn(move || shared.run()) {
             Ok(_) => state.threads += 1,
-            Err(error) => tracing::warn!("no thread for {}: {error}", self.limits.name),
+            Err(error) => tracing::warn!("cannot start a thread for {}: {error}", self.limits.name),
         }
     }
 
@@ -117,7 +117,8 @@ impl Shared {
         }
     }
 
-    /// The next task. `None`: the pool is being dropped, or has enough threads without this one.
+    /// Returns the next task, or `None` if the pool is being dropped or has enough threads without
+    /// this one.
     fn next(&self) -> Option<Task> {
         let mut state = lock(&self.state);
         let spare = state.threads > self.limits.max_threads && state.idle > 0;
@@ -146,7 +147,7 @@ impl Shared {
         state.watched = thread::Builder::new().name(name).spawn(move || shared.watch()).is_ok();
     }
 
-    /// While tasks wait: starts one more thread whenever none has ended for some time.
+    /// Starts one more thread whenever no task has ended for a time, as long as tasks wait.
     fn watch(self: &Arc<Self>) {
         let PoolLimits { name, max_threads_hung, stall_timeout, .. } = self.limits;
         let mut state = lock(&self.state);
@@ -180,7 +181,7 @@ mod tests {
     const MAX_THREADS: usize = 2;
     const MAX_WAITING: usize = 10;
 
-    /// A pool of which every thread is occupied until the channel's other end is dropped.
+    /// Returns a pool whose threads are all occupied until the other end of the channel is dropped.
     fn occupied() -> (BlockingPool, Sender<()>) {
         occupied_with(Duration::MAX)
     }

@@ -7,8 +7,8 @@ use crate::op::{Completion, Outcome};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::token::Tag;
 
-/// Running totals of one worker. Only that worker writes them, so an addition is a plain load and
-/// store; anybody may read.
+/// The running totals of one worker. Only that worker writes them, so an addition is a plain load
+/// and store. All threads may read them.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounters {
     submitted: AtomicU64,
@@ -22,8 +22,8 @@ pub(crate) struct WorkerCounters {
 pub(crate) struct Totals {
     pub(crate) submitted: u64,
     pub(crate) completed: u64,
-    /// In the shared layout one worker opens a socket and another closes it: only the difference
-    /// of the sums means something.
+    /// In the shared layout one worker opens a socket and another closes it, so only the difference
+    /// of the sums has a meaning.
     opened: u64,
     closed: u64,
 }
@@ -49,7 +49,7 @@ impl WorkerCounters {
 impl Totals {
     pub(crate) fn of<'a>(workers: impl Iterator<Item = &'a WorkerCounters> + Clone) -> Self {
         let mut totals = Self::default();
-        // Ends before beginnings: a sum taken while workers run never shows more ends.
+        // Ends are read before beginnings, so a sum taken while workers run never has more ends.
         for counters in workers.clone() {
             totals.completed += counters.completed.load(Ordering::Acquire);
             totals.closed += counters.closed.load(Ordering::Acquire);
@@ -74,7 +74,7 @@ fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
 }
 
-/// Completions in the order in which they came to be, counted as they go in.
+/// The completions in the order of their creation. The queue counts them as they are added.
 #[derive(Debug)]
 pub(crate) struct CompletionQueue {
     queue: VecDeque<Completion>,
@@ -86,17 +86,17 @@ impl CompletionQueue {
         Self { queue: VecDeque::new(), counters }
     }
 
-    /// The one terminal completion of an operation.
+    /// Adds the one terminal completion of an operation.
     pub(crate) fn end(&mut self, tag: Tag, outcome: Outcome) {
         self.put(Completion { tag, more: false, outcome });
     }
 
-    /// A terminal failure.
+    /// Adds a terminal failure.
     pub(crate) fn fail(&mut self, tag: Tag, error: Error) {
         self.end(tag, Outcome::Failed(error));
     }
 
-    /// A completion that may have others after it.
+    /// Adds a completion, which may have others of its operation after it.
     pub(crate) fn put(&mut self, completion: Completion) {
         if !completion.more {
             self.counters.completed();
@@ -113,7 +113,7 @@ impl CompletionQueue {
         self.queue.is_empty()
     }
 
-    /// Hands everything over to another queue.
+    /// Moves all completions to another queue.
     pub(crate) fn move_to(&mut self, other: &mut VecDeque<Completion>) {
         other.append(&mut self.queue);
     }

@@ -9,16 +9,17 @@ use crate::native::blocking_pool::{BlockingPool, PoolLimits};
 use crate::op::{Completion, Outcome};
 use crate::token::Tag;
 
-/// Operations that run at a time; each has a thread. A disk does several at once faster than one
-/// after the other, and one that waits for a slow sync does not hold up the others.
+/// The number of operations that run at a time, each on a thread. A disk performs several at once
+/// faster than one after the other, and a slow sync does not delay the others.
 const MAX_THREADS: usize = 4;
-/// So many where they hang: one disk that does not answer must not hold up the others, as long as
-/// no more than this is asked of it.
+/// The same number while operations hang: a disk that does not answer must not delay the others, as
+/// long as at most this many operations wait for it.
 const MAX_THREADS_HUNG: usize = 64;
-/// Operations hang when none of them has ended for so long: a slow disk does not take it.
+/// The time after which operations count as hung if none of them has ended. A slow disk does not
+/// take as long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many wait is for whoever submits them to bound: each holds memory and a place in a transfer
-/// already, and a part that could not be removed for want of room here would stay.
+/// The submitters bound the number of waiting operations: each holds memory and a place in a
+/// transfer already. A bound here could refuse the removal of a part, which would then stay.
 const MAX_WAITING: usize = usize::MAX;
 
 /// The threads that perform file operations.
@@ -41,8 +42,9 @@ impl Default for FilePool {
 }
 
 impl FilePool {
-    /// Performs the operation on a thread of the pool, which injects the completion; returns it at
-    /// once if there is no thread. An invalid operation panics here, on the submitter's thread.
+    /// Performs the operation on a thread of the pool, which injects the completion. Returns the
+    /// completion at once if there is no thread. An invalid operation panics here, on the
+    /// submitter's thread.
     pub(crate) fn start(
         &self,
         tag: Tag,
@@ -66,7 +68,7 @@ impl FilePool {
         Some(Completion { tag, more: false, outcome })
     }
 
-    /// Runs `task` on a thread of the pool. Returns false if it will not run.
+    /// Runs `task` on a thread of the pool. Returns false if the pool will not run it.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub(crate) fn try_spawn(&self, task: impl FnOnce() + Send + 'static) -> bool {

@@ -11,12 +11,12 @@ use crate::native::wake::{AtomicWakeState, Wait, Wake};
 use crate::op::Completion;
 use crate::sync::{Arc, Mutex, lock};
 
-/// The part of a lane that other threads use. They inject `T`: completions, on most backends.
+/// The part of a lane that other threads use to inject `T`, which is a completion on most backends.
 #[derive(Debug)]
 pub(crate) struct LaneRemote<T = Completion> {
     state: AtomicWakeState,
     waker: Waker,
-    /// From other threads.
+    /// The items from other threads, in the order of their injection.
     injected: Mutex<Vec<T>>,
     pub(crate) counters: Arc<WorkerCounters>,
 }
@@ -67,12 +67,12 @@ impl<T: Send + 'static> LaneRemote<T> {
     }
 
     /// Ends the worker's wait. Returns whether a wake-up has come. Code after this call sees
-    /// everything that the waking thread did before its own.
+    /// everything that the waking thread did before it called `wake`.
     pub(crate) fn end_wait(&self) -> bool {
         self.state.end_wait()
     }
 
-    /// Takes everything that other threads have injected.
+    /// Removes all items that other threads have injected and calls `each` with them.
     pub(crate) fn drain_injected(&self, mut each: impl FnMut(T)) {
         lock(&self.injected).drain(..).for_each(&mut each);
     }
@@ -100,8 +100,8 @@ impl Waker {
 }
 
 impl Wake for Waker {
-    /// Each write is an edge, so nobody has to read the counter back. It would take 2^64 writes to
-    /// fill the counter, so the write cannot fail.
+    /// Writes to the eventfd. Each write is an edge, so nobody has to read the counter back.
+    /// Filling the counter would take 2^64 writes, so the write cannot fail.
     fn wake(&self) {
         let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }

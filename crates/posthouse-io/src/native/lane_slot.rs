@@ -15,15 +15,15 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::token::LaneId;
 
-/// What the worker of a pinned lane waits with.
+/// The system object that the worker of a pinned lane waits on.
 pub(crate) trait LaneSource: Send + 'static {
-    /// What other threads inject into the lane.
+    /// The items that other threads inject into the lane.
     type Injected: Send + 'static;
     type Lane;
-    /// Whether calls on a listener wait.
+    /// The flags that decide whether calls on a listener block.
     const BLOCKING: SocketFlags;
 
-    /// Makes the worker's end, on the worker's thread.
+    /// Returns the lane, made on the worker's thread.
     fn open(
         self,
         lane: LaneId,
@@ -36,7 +36,7 @@ pub(crate) trait LaneSource: Send + 'static {
 #[derive(Debug)]
 pub(crate) struct LaneSlot<S: LaneSource> {
     remote: Arc<LaneRemote<S::Injected>>,
-    /// What the worker waits with, until it takes it.
+    /// The object to wait on, until the worker takes it.
     source: Mutex<Option<S>>,
 }
 

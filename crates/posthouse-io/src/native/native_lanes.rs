@@ -1,4 +1,4 @@
-//! The lanes of a port, as each backend has them.
+//! The trait that the lanes of each backend implement.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::token::LaneId;
 
 /// The lanes of one backend.
 pub(crate) trait NativeLanes {
-    /// A worker's end of a lane.
+    /// The access of a worker to its lane.
     type Lane;
     /// The part of a lane that its worker takes to its thread.
     type Seat: Send + 'static;
@@ -21,10 +21,10 @@ pub(crate) trait NativeLanes {
 
     fn listen(&self, address: Address, options: ListenOptions) -> io::Result<Listener>;
 
-    /// Takes a seat for a worker that is about to be started. A pinned lane has one (asserted).
+    /// Takes a seat for a worker that is about to start. A pinned lane has one seat (asserted).
     fn take(&self, lane: LaneId) -> Self::Seat;
 
-    /// Makes the worker's end, on the worker's thread.
+    /// Returns the lane of a seat, made on the worker's thread.
     fn open(seat: Self::Seat, lane: LaneId, services: Arc<Services>) -> Self::Lane;
 
     fn wake(&self, lane: LaneId);

@@ -27,7 +27,8 @@ use crate::turn::BackgroundStep;
 #[cfg(target_os = "linux")]
 use crate::uring::{self, Ring};
 
-/// A port of this machine. Its lanes keep what they use of it alive until their workers are done.
+/// A port on a real system. Its lanes keep the services that they use alive until their workers
+/// end.
 #[derive(Debug)]
 pub(crate) struct NativePort {
     lanes: Lanes,
@@ -36,7 +37,7 @@ pub(crate) struct NativePort {
     notify: Notify,
 }
 
-/// What workers take completions from.
+/// The lanes of the selected backend.
 #[derive(Debug)]
 pub(crate) enum Lanes {
     #[cfg(target_os = "linux")]
@@ -45,12 +46,12 @@ pub(crate) enum Lanes {
     ReadinessShared(Arc<readiness::ReadinessCore>),
     #[cfg(target_os = "linux")]
     Uring(Vec<LaneSlot<Ring>>),
-    /// One for all workers, or one for each.
+    /// One core for all workers, or one for each.
     #[cfg(windows)]
     Iocp(Vec<Arc<iocp::IocpCore>>),
 }
 
-/// The one place where what a port does is passed on to its backend.
+/// Calls the lanes of the selected backend: the one place that dispatches the calls of a port.
 macro_rules! each {
     ($self:expr, $lanes:ident => $call:expr) => {
         match &$self.lanes {
@@ -67,7 +68,7 @@ macro_rules! each {
 }
 
 impl NativePort {
-    /// A port on readiness.
+    /// Opens a port on epoll.
     #[cfg(target_os = "linux")]
     pub(crate) fn on_readiness(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
         let lanes = match layout {
@@ -77,7 +78,7 @@ impl NativePort {
         Ok(Self::new(lanes, BufferPool::of(options)))
     }
 
-    /// A port on rings, in the pinned layout.
+    /// Opens a port on io_uring, in the pinned layout.
     #[cfg(target_os = "linux")]
     pub(crate) fn on_uring(options: &Options) -> io::Result<Arc<Self>> {
         let pool = BufferPool::of(options);
@@ -85,7 +86,7 @@ impl NativePort {
         Ok(Self::new(Lanes::Uring(lane_slots), pool))
     }
 
-    /// A port on completion ports of Windows.
+    /// Opens a port on I/O completion ports of Windows.
     #[cfg(windows)]
     pub(crate) fn on_iocp(layout: Layout, options: &Options) -> io::Result<Arc<Self>> {
         Ok(Self::new(Lanes::Iocp(iocp::cores(layout, options)?), BufferPool::of(options)))
@@ -173,8 +174,9 @@ impl NativePort {
 
     pub(crate) fn drain(&self, timeout: Duration) -> Drained {
         let workers = self.services.threads.join(timeout);
-        // Each lane has awaited, before it went, what the system still held, but for what was given
-        // up. What its user never saw completed is counted all the same, on every backend.
+        // Each lane, before it was dropped, awaited all operations that the system still held,
+        // except for abandoned ones. Those whose completion the user never saw are counted as well,
+        // on every backend.
         Drained { workers, leaked: self.totals().in_flight() }
     }
 

@@ -1,11 +1,11 @@
-//! The receives that wait on a socket, where the system serves them.
+//! The receives that wait on a socket, in the order in which the system serves them.
 
 use std::collections::VecDeque;
 
 use crate::op::ReceiveMode;
 use crate::token::Tag;
 
-/// A receive that waits, with what its backend knows of it.
+/// A waiting receive, with the backend's own state for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Receive<S> {
     pub(crate) tag: Tag,
@@ -15,11 +15,11 @@ pub(crate) struct Receive<S> {
     pub(crate) state: S,
 }
 
-/// Those of one socket, at least one, in the order of their submission.
+/// The receives of one socket, at least one, in the order of their submission.
 #[derive(Debug)]
 pub(crate) enum Receives<S> {
     One(Receive<S>),
-    /// There have been more.
+    /// There have been several.
     #[expect(clippy::box_collection, reason = "a socket's state must stay small, and this is rare")]
     Several(Box<VecDeque<Receive<S>>>),
 }
@@ -31,8 +31,8 @@ impl<S: Copy> Receive<S> {
 }
 
 impl<S: Copy> Receives<S> {
-    /// Adds one at the end. A stream is alone (asserted), but for what has been cancelled: that
-    /// ends soon, and the next one begins then.
+    /// Adds a receive at the end. A stream is alone on its socket (asserted), except behind
+    /// cancelled receives: those end soon, and then the stream begins.
     pub(crate) fn push(before: Option<Self>, receive: Receive<S>) -> Self {
         let check = |last: &Receive<S>| {
             let follows = (last.mode, receive.mode) == (ReceiveMode::Once, ReceiveMode::Once);
@@ -52,7 +52,8 @@ impl<S: Copy> Receives<S> {
         }
     }
 
-    /// Takes one out, which must be there; returns what is left, if anything is.
+    /// Removes the receive at `index`, which must exist. Returns it and the remaining receives, if
+    /// any.
     pub(crate) fn remove(self, index: usize) -> (Receive<S>, Option<Self>) {
         match self {
             Self::One(only) if index == 0 => (only, None),
@@ -72,7 +73,7 @@ impl<S: Copy> Receives<S> {
         }
     }
 
-    /// The first first.
+    /// Returns an iterator over the receives, in the order of their submission.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Receive<S>> {
         let (one, several) = match self {
             Self::One(one) => (Some(one), None),

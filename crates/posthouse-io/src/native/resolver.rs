@@ -1,4 +1,4 @@
-//! Name look-ups: the system's own, on a few threads of their own, because it blocks.
+//! Name look-ups with the system's resolver, on threads of their own because it blocks.
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -10,16 +10,17 @@ use crate::native::blocking_pool::{BlockingPool, PoolLimits};
 use crate::op::{Completion, Outcome};
 use crate::token::Tag;
 
-/// Look-ups that run at a time; each has a thread.
+/// The number of look-ups that run at a time, each on a thread.
 const MAX_THREADS: usize = 2;
-/// So many where name servers do not answer.
+/// The same number while name servers do not answer.
 const MAX_THREADS_HUNG: usize = 8;
-/// They do not when none of the look-ups has ended for so long.
+/// The time after which look-ups count as hung if none of them has ended.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups that wait for a thread; one more fails with [`Failure::NoBuffers`].
+/// The maximum number of look-ups that wait for a thread; one more fails with
+/// [`Failure::NoBuffers`].
 const MAX_WAITING: usize = 256;
 
-/// Looks names up.
+/// The pool of threads that looks up names.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     pool: BlockingPool,
@@ -39,8 +40,8 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// Looks `name` up and posts the completion from another thread; or gives it at once, where no
-    /// look-up is needed or none can be made.
+    /// Looks up `name` and posts the completion from another thread. Returns the completion at once
+    /// if the host is an IP address, or if the look-up cannot be made.
     pub(crate) fn look_up(
         &self,
         tag: Tag,
@@ -67,10 +68,10 @@ fn resolve(name: &Name) -> Outcome {
     }
 }
 
-/// Asks the system for the addresses of a name: at least one, each once. It blocks.
+/// Returns the addresses of a name from the system: at least one, each once. It blocks.
 pub(crate) fn addresses_of(name: &Name) -> io::Result<Vec<Address>> {
     let mut addresses: Vec<Address> = Vec::new();
-    // The system names an address once for each of its sources.
+    // The system returns an address once for each of its sources.
     for address in (&*name.host, name.port).to_socket_addrs()?.map(Address::from) {
         if !addresses.contains(&address) {
             addresses.push(address);

@@ -8,7 +8,7 @@ use crate::native::resolver::Resolver;
 use crate::native::threads::Threads;
 use crate::sync::Arc;
 
-/// The part of a port that its lanes share, and that knows no lane.
+/// The part of a port that its lanes share. It knows no lane.
 #[derive(Debug)]
 pub(crate) struct Services {
     started: Instant,
@@ -37,13 +37,14 @@ impl Services {
         self.started.elapsed()
     }
 
-    /// Returns what is left of a sleep that a step asked for at the time `then`.
+    /// Returns the remaining time of a sleep that a step requested at the time `then`.
     pub(crate) fn left_of(&self, sleep: Option<Duration>, then: Duration) -> Option<Duration> {
         let until = then.checked_add(sleep?)?;
         Some(until.saturating_sub(self.now()))
     }
 
-    /// Detaches the caller's thread: it ends when the system lets it, and nobody waits for that.
+    /// Detaches the caller's thread: the thread ends when the system lets it, and nobody waits for
+    /// that.
     #[cfg(target_os = "linux")]
     pub(crate) fn detach_current_thread(&self) {
         self.threads.detach(std::thread::current().id());

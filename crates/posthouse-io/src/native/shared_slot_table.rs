@@ -1,16 +1,16 @@
-//! The slot table that several workers share, and that grows while they use it.
+//! A slot table that several workers share and that grows while they use it.
 
 use crate::native::slot_table::{STALE, Slot};
 use crate::sync::{Mutex, MutexGuard, OnceLock, lock};
 use crate::token::Socket;
 
-/// Slots of the first segment; each further segment has twice as many as the one before.
+/// The slots of the first segment. Each further segment has twice as many as the one before.
 const FIRST_SEGMENT: u32 = 64;
-/// Together as many slots as a u32 counts.
+/// The number of segments; together they have as many slots as a u32 counts.
 const SEGMENTS: usize = 27;
 
-/// The socket states that the workers of the shared layout share: each behind its own lock, and
-/// never moved, so that a look-up in the table needs no lock.
+/// The socket states that the workers of the shared layout share. Each state has its own lock and
+/// never moves, so a look-up in the table needs no lock.
 #[derive(Debug)]
 pub(crate) struct SharedSlotTable<R> {
     segments: [OnceLock<Box<[Mutex<R>]>>; SEGMENTS],
@@ -20,7 +20,7 @@ pub(crate) struct SharedSlotTable<R> {
 #[derive(Debug, Default)]
 struct Vacant {
     free: Vec<u32>,
-    /// Slots from here on have never been used.
+    /// All slots from this one on have never been used.
     unused_from: u32,
 }
 
@@ -38,20 +38,20 @@ impl<R: Slot> SharedSlotTable<R> {
         socket
     }
 
-    /// The state of `socket`, which the caller believes to be open.
+    /// Returns the state of `socket`, which must not be closed (asserted).
     pub(crate) fn get(&self, socket: Socket) -> MutexGuard<'_, R> {
         self.find(socket).expect(STALE)
     }
 
-    /// The state of `socket`, unless it has been closed meanwhile.
+    /// Returns the state of `socket`, or `None` if the socket has been closed.
     pub(crate) fn find(&self, socket: Socket) -> Option<MutexGuard<'_, R>> {
         let (segment, index) = place(socket.slot);
         let state = lock(self.segments[segment].get()?.get(index)?);
         state.is(socket).then_some(state)
     }
 
-    /// Vacates the slot of a socket whose handle can go at once; the name is stale from now on.
-    /// What `vacate` takes out is dropped with no lock held.
+    /// Vacates the slot of a socket whose handle can be closed at once. The socket is stale from
+    /// now on. The value that `vacate` returns is dropped while no lock is held.
     #[cfg(target_os = "linux")]
     pub(crate) fn release<T>(&self, socket: Socket, vacate: impl FnOnce(&mut R) -> T) {
         let taken = vacate(&mut self.get(socket));
@@ -59,12 +59,12 @@ impl<R: Slot> SharedSlotTable<R> {
         self.free(socket.slot);
     }
 
-    /// A slot has been vacated: it may be taken again.
+    /// Makes a vacated slot available again.
     pub(crate) fn free(&self, slot: u32) {
         lock(&self.vacant).free.push(slot);
     }
 
-    /// Calls `each` with every state there is, vacant slots' too.
+    /// Calls `each` with every state, including those of vacant slots.
     #[cfg(windows)]
     pub(crate) fn each(&self, mut each: impl FnMut(&mut R)) {
         let states = self.segments.iter().filter_map(OnceLock::get).flatten();
@@ -88,7 +88,8 @@ impl<R: Slot> SharedSlotTable<R> {
     }
 }
 
-/// Segment and index of a slot. Segment `k` begins at slot `FIRST_SEGMENT * (2^k - 1)`.
+/// Returns the segment and the index of a slot. Segment `k` begins at slot `FIRST_SEGMENT * (2^k -
+/// 1)`.
 fn place(slot: u32) -> (usize, usize) {
     let segment = (slot / FIRST_SEGMENT + 1).ilog2();
     let begin = FIRST_SEGMENT * ((1 << segment) - 1);

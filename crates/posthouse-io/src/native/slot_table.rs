@@ -1,16 +1,17 @@
-//! The table of a lane that owns its sockets: slots and generations.
+//! The socket table of a lane that owns its sockets: slots and generations.
 
 use crate::token::Socket;
 
-/// The message for a socket that is closed, or of another lane.
+/// The panic message for a socket that is closed or belongs to another lane.
 pub(crate) const STALE: &str = "a stale socket: it has been closed, or belongs to another lane";
 
-/// A slot of the table: it is taken and vacated, and knows its generation.
+/// A slot of a socket table, which can be occupied and vacated, and counts its generations.
 pub(crate) trait Slot: Default {
-    /// Takes the vacant slot for a socket that has no handle yet.
+    /// Occupies the vacant slot for a socket that has no handle yet.
     fn occupy(&mut self, slot: u32) -> Socket;
 
-    /// Whether this is the state of `socket`, and not of one that had or has the same slot.
+    /// Returns whether this is the state of `socket`, and not of an earlier or later socket in the
+    /// slot.
     fn is(&self, socket: Socket) -> bool;
 }
 
@@ -33,22 +34,22 @@ impl<R: Slot> SlotTable<R> {
         self.states[slot as usize].occupy(slot)
     }
 
-    /// The state of `socket`, which the caller believes to be open.
+    /// Returns the state of `socket`, which must not be closed (asserted).
     pub(crate) fn get(&mut self, socket: Socket) -> &mut R {
         self.find(socket).expect(STALE)
     }
 
-    /// The state of `socket`, unless it has been closed meanwhile.
+    /// Returns the state of `socket`, or `None` if the socket has been closed.
     pub(crate) fn find(&mut self, socket: Socket) -> Option<&mut R> {
         self.states.get_mut(socket.slot as usize).filter(|state| state.is(socket))
     }
 
-    /// The state in a slot, whatever socket it is of.
+    /// Returns the state in a slot, for any socket.
     pub(crate) fn at(&mut self, slot: u32) -> &mut R {
         &mut self.states[slot as usize]
     }
 
-    /// A slot has been vacated: it may be taken again.
+    /// Makes a vacated slot available again.
     pub(crate) fn release(&mut self, slot: u32) {
         self.free.push(slot);
     }

@@ -1,4 +1,4 @@
-//! The state of one registered socket, as far as it is the same on every backend.
+//! The part of a socket's state that is the same on every backend.
 
 use std::fmt::Debug;
 
@@ -13,16 +13,17 @@ use crate::op::{Completion, Outcome, ReceiveMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
 
-/// Whether an operation has begun; an error is its result.
+/// The result of starting an operation. An error is the operation's own result.
 pub(crate) type Started = Result<(), Error>;
 
-/// What a backend adds to the state of a socket; and the types of its operations in progress.
+/// The types of a backend: the part of a socket's state that it adds, and its operations in
+/// progress.
 pub(crate) trait SocketParts: Debug + Default {
     /// A connect in progress.
     type Connect: Debug;
     /// An accept in progress.
     type Accept: Debug;
-    /// What the backend knows of a receive that waits.
+    /// The backend's own state of a waiting receive.
     type Receive: Copy + Debug;
     /// A send in progress.
     type Send: Debug;
@@ -33,8 +34,9 @@ pub(crate) trait SocketParts: Debug + Default {
 pub(crate) struct SocketCore<B: SocketParts> {
     pub(crate) link: Link,
     generation: u32,
-    /// What ended the connection. The system tells it to one call only, be it a send or a receive,
-    /// and shows the others a clean end or a broken pipe: kept so that all are told the same.
+    /// The error that ended the connection. The system reports it to one call only, a send or a
+    /// receive, and shows the others a clean end or a broken pipe. It is kept here so that all of
+    /// them report the same error.
     pub(crate) error: Option<Error>,
     pub(crate) input: Input<B>,
     pub(crate) output: Option<B::Send>,
@@ -42,34 +44,35 @@ pub(crate) struct SocketCore<B: SocketParts> {
     pub(crate) own: B,
 }
 
-/// The handle of a socket, and how far its connection has come.
+/// The handle of a socket, with the stage of its connection.
 #[derive(Debug, Default)]
 pub(crate) enum Link {
     /// The slot is vacant.
     #[default]
     Vacant,
-    /// The socket has no handle: it has not begun to connect, or could not.
+    /// The socket has no handle: it has not begun to connect, or could not connect.
     Unopened,
     /// The socket has a handle.
     Open(Stage, OwnedHandle),
-    /// The handle is closed, or the system has been told to close it.
+    /// The handle is closed, or the system has received the request to close it.
     Closed,
 }
 
-/// How far the connection of a handle has come.
+/// The stage of a connection that has a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The socket connects, or could not; on Windows a listener too.
+    /// The socket is connecting, or could not connect. On Windows this is also the stage of a
+    /// listener.
     Unconnected,
-    /// The socket has a connection, or had one; on Linux a listener too.
+    /// The socket has or had a connection. On Linux this is also the stage of a listener.
     Connected,
-    /// A connection whose sending side has ended, or ends with the send in flight.
+    /// The sending side of the connection has ended, or ends with the send in flight.
     HalfClosed,
     /// The handle is closed as soon as the system has nothing in flight on it.
     Closing,
 }
 
-/// The operations that wait for something to come from the socket. They exclude each other.
+/// The operations that wait for input from the socket. They exclude each other.
 #[derive(Debug, Default)]
 pub(crate) enum Input<B: SocketParts> {
     #[default]
@@ -129,14 +132,14 @@ impl<B: SocketParts> Slot for SocketCore<B> {
     }
 }
 
-/// The handle.
+/// Access to the handle.
 impl<B: SocketParts> SocketCore<B> {
-    /// The socket that has the slot now.
+    /// Returns the socket that occupies the slot now.
     pub(crate) fn socket(&self, slot: u32) -> Socket {
         Socket { slot, generation: self.generation }
     }
 
-    /// The handle, which a socket with an operation in progress has.
+    /// Returns the handle, which every socket with an operation in progress has.
     pub(crate) fn handle(&self) -> &OwnedHandle {
         self.link.handle().expect("a socket in use has a handle")
     }
@@ -153,7 +156,7 @@ impl<B: SocketParts> SocketCore<B> {
         self.link.stage() == Some(Stage::HalfClosed)
     }
 
-    /// Notes that the sending side has ended, or ends with the send in flight.
+    /// Records that the sending side has ended, or ends with the send in flight.
     pub(crate) fn set_half_closed(&mut self) {
         if self.is_connected() {
             self.link.set_stage(Stage::HalfClosed);
@@ -178,7 +181,7 @@ impl<B: SocketParts> SocketCore<B> {
         self.link.set_stage(Stage::Closing);
     }
 
-    /// Returns the close operation if the handle is closed; then the slot is vacant.
+    /// Returns the tag of the close operation if the handle is closed; the slot is then vacant.
     pub(crate) fn end_close(&mut self) -> Option<Tag> {
         let Input::Close(tag) = self.input else { return None };
         if self.link.handle().is_some() {
@@ -189,7 +192,7 @@ impl<B: SocketParts> SocketCore<B> {
         Some(tag)
     }
 
-    /// Vacates the slot; the handle is closed when what is returned is dropped.
+    /// Vacates the slot. Dropping the result closes the handle.
     pub(crate) fn vacate(&mut self) -> Link {
         self.assert_idle();
         self.generation = self.generation.wrapping_add(1);
@@ -204,7 +207,7 @@ impl<B: SocketParts> SocketCore<B> {
     }
 }
 
-/// The checks before an operation begins, and the error that the connection ended with.
+/// The checks before an operation starts, and the error that ended the connection.
 impl<B: SocketParts> SocketCore<B> {
     pub(crate) fn check_connect(&self) -> Started {
         assert!(matches!(self.link, Link::Unopened), "a socket connects once");
@@ -226,7 +229,7 @@ impl<B: SocketParts> SocketCore<B> {
         }
     }
 
-    /// Keeps an error if it ends the connection; returns what it means.
+    /// Records an error if it ends the connection. Returns the error in the terms of a connection.
     pub(crate) fn set_error(&mut self, error: Error) -> Error {
         let error = sys::of_connection(error, self.is_half_closed());
         if !error.is_transient() && error.failure != Failure::NotConnected {
@@ -235,7 +238,8 @@ impl<B: SocketParts> SocketCore<B> {
         error
     }
 
-    /// Ends a send by the result of its call. What ended the connection before is told instead.
+    /// Completes a send with the result of its call. If the connection had ended before, its error
+    /// is reported instead.
     pub(crate) fn end_send(
         &mut self,
         tag: Tag,
@@ -254,9 +258,9 @@ impl<B: SocketParts> SocketCore<B> {
     }
 }
 
-/// The receives that wait.
+/// The waiting receives.
 impl<B: SocketParts> SocketCore<B> {
-    /// The receives, the first first.
+    /// Returns the waiting receives, in the order of their submission.
     pub(crate) fn receives(&mut self) -> impl Iterator<Item = &mut Receive<B::Receive>> {
         let all = match &mut self.input {
             Input::Receives(all) => Some(all.iter_mut()),
@@ -285,7 +289,7 @@ impl<B: SocketParts> SocketCore<B> {
         self.input = Input::Receives(Receives::push(before, receive));
     }
 
-    /// Hands data to a receive; a stream goes on.
+    /// Completes a receive with data; a stream continues.
     pub(crate) fn give(&mut self, index: usize, outcome: Outcome, done: &mut CompletionQueue) {
         match self.receive(index) {
             Some(&Receive { tag, mode: ReceiveMode::Stream, .. }) => {
@@ -295,7 +299,7 @@ impl<B: SocketParts> SocketCore<B> {
         }
     }
 
-    /// Ends a receive, which must be there.
+    /// Ends a receive, which must exist.
     pub(crate) fn end_receive(
         &mut self,
         index: usize,
@@ -310,8 +314,8 @@ impl<B: SocketParts> SocketCore<B> {
         done.end(ended.tag, outcome);
     }
 
-    /// Ends all receives by the result of a read that brought no data. What ended the connection
-    /// before is told instead.
+    /// Ends all receives with the result of a read that returned no data. If the connection had
+    /// ended before, its error is reported instead.
     pub(crate) fn end_stream(&mut self, result: Result<(), Error>, done: &mut CompletionQueue) {
         match (result, self.error) {
             (_, Some(error)) => self.end_receives(|| Outcome::Failed(error), done),
@@ -323,7 +327,7 @@ impl<B: SocketParts> SocketCore<B> {
         }
     }
 
-    /// Ends all receives in the same way.
+    /// Ends all receives with the same outcome.
     pub(crate) fn end_receives(
         &mut self,
         outcome: impl Fn() -> Outcome,

@@ -1,4 +1,4 @@
-//! The threads that run workers, and the wait for their end.
+//! The threads that run workers, and waiting for their end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle, ThreadId};
@@ -23,15 +23,15 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Threads whose work has not ended.
+    /// The number of threads whose work has not ended.
     working: usize,
-    /// To be joined.
+    /// The handles of all threads that are to be joined.
     handles: Vec<JoinHandle<()>>,
-    /// Of them, those that the system holds on to: their end is not awaited.
+    /// The threads among them that the system holds; nobody awaits their end.
     detached: Vec<ThreadId>,
 }
 
-/// Says that a thread's work has ended, however it did.
+/// A guard that reports the end of a thread's work, even after a panic.
 struct Ended {
     shared: Arc<Shared>,
 }
@@ -44,7 +44,7 @@ impl Drop for Ended {
 }
 
 impl Threads {
-    /// Starts a thread. Whatever `work` owns is dropped before the work counts as ended.
+    /// Starts a thread. Everything that `work` owns is dropped before the work counts as ended.
     pub(crate) fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let worker = name.to_owned();
         lock(&self.shared.state).working += 1;
@@ -53,11 +53,12 @@ impl Threads {
             let _ended = ended;
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
                 let text = PanicText(&*panic);
-                tracing::error!(worker, "the worker ended by a panic, a bug: {text}");
+                tracing::error!(worker, "a panic, which is a bug, ended the worker: {text}");
             }
         })?;
         let mut state = lock(&self.shared.state);
-        // Workers come and go while a port lives (job workers): what has ended is let go here.
+        // Workers (of jobs) start and end while the port lives, so the handles of ended threads are
+        // dropped here.
         state.handles.retain(|handle| !handle.is_finished());
         state.handles.push(handle);
         Ok(())
@@ -69,7 +70,8 @@ impl Threads {
         lock(&self.shared.state).detached.push(thread);
     }
 
-    /// Waits for the end of all threads, for at most `timeout`, and joins them; how many work on.
+    /// Waits until all threads have ended, for at most `timeout`, and joins them. Returns the
+    /// number of threads that have not ended.
     pub(crate) fn join(&self, timeout: Duration) -> usize {
         let state = lock(&self.shared.state);
         let (mut state, _) = self
@@ -78,7 +80,7 @@ impl Threads {
             .wait_timeout_while(state, timeout, |state| state.working > 0)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let working = state.working;
-        // A thread that has said it has ended is a few instructions from its end.
+        // A thread that has reported the end of its work is a few instructions from its own end.
         let ended = |handle: &mut JoinHandle<()>| working == 0 || handle.is_finished();
         let mut handles: Vec<_> = state.handles.extract_if(.., ended).collect();
         handles.retain(|handle| !state.detached.contains(&handle.thread().id()));
@@ -90,7 +92,7 @@ impl Threads {
     }
 }
 
-/// The text of a panic, where it has one.
+/// The text of a panic, if it has one.
 struct PanicText<'a>(&'a (dyn std::any::Any + Send));
 
 impl fmt::Display for PanicText<'_> {
@@ -114,10 +116,10 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Runs a background worker to its end.
+    /// Runs a background worker until it ends.
     pub(crate) fn run(&self, started: Instant, mut step: BackgroundStep) {
         loop {
-            // Read before the step: what is woken for during the step is not slept through.
+            // Read before the step, so that a wake-up during the step ends the sleep at once.
             let seen = *lock(&self.wakes);
             let now = started.elapsed();
             match run_step(|| step(now)) {
@@ -144,7 +146,7 @@ impl Background {
 /// The condition variable behind the [`Notify`](crate::Notify) of a port.
 #[derive(Debug, Default)]
 pub(crate) struct Notified {
-    /// Counts the notifications.
+    /// The number of notifications so far.
     count: Mutex<u64>,
     changed: Condvar,
 }
@@ -158,8 +160,8 @@ impl Waiting for Notified {
     fn wait_until(&self, timeout: Option<Duration>, is_ready: &mut dyn FnMut() -> bool) {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            // Read before the check, so that a notification during it is not missed; and no lock is
-            // held over the check, which takes locks that notifiers may hold.
+            // Read before the check, so that a notification during the check is not missed. No lock
+            // is held during the check, which takes locks that notifying threads may hold.
             let seen = *lock(&self.count);
             if is_ready() {
                 return;

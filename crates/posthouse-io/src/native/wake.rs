@@ -1,25 +1,26 @@
-//! The wake protocol between the workers of a lane and the threads that have something for them.
+//! The wake protocol between the workers of a lane and the threads that have work for them.
 //!
-//! No wake-up is lost: a worker says that it is about to wait before it looks for the last time,
-//! and who adds something looks at the workers afterwards. And none is wasted: the waker, a system
-//! call, is called only if somebody waits, and not again before the woken worker has come back.
+//! No wake-up is lost: a worker declares that it is about to wait before it checks the queue for
+//! the last time, and a thread that adds work checks the workers afterwards. No wake-up is wasted:
+//! the waker, a system call, is called only if a worker waits, and not again before the woken
+//! worker has returned.
 
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Ends the wait of one worker, from any thread.
+/// A way to end the wait of one worker, from any thread.
 pub(crate) trait Wake {
     /// Ends one worker's wait.
     fn wake(&self);
 }
 
-/// The workers of a lane that wait, and the wake-up on its way to one of them. Held under the lock
-/// of the lane's queue.
+/// The number of workers of a lane that wait, and the wake-up on its way to one of them. The lock
+/// of the lane's queue protects it.
 ///
-/// A *wake-up* asks for a step that begins after it, whether or not there is work. `n` counts the
-/// workers that wait or are about to, all of which have seen the queue empty.
+/// A *wake-up* requests a step that begins after it, with or without work. `n` counts the workers
+/// that wait or are about to wait; all of them have seen the queue empty.
 ///
 /// | state | wake-up | work is added | a wait begins | ends by the waker | ends by itself |
 /// |---|---|---|---|---|---|
@@ -29,27 +30,27 @@ pub(crate) trait Wake {
 /// | `Pending(n)` | `Owed(n)` | - | `Pending(n+1)` | `Waiting(n-1)` | `Pending(n-1)` |
 /// | `Owed(n)` | - | - | refused | `Waiting(n-1)` | `Pending(n-1)` |
 ///
-/// **!**: the waker is called. A worker that was refused looks for events without waiting: it is
-/// not counted, and leaves `n` as it is when it comes back. Who comes back begins a step.
+/// **!**: the waker is called. A refused worker checks for events without waiting. It is not
+/// counted, and its return does not change `n`. Every worker that returns begins a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeState {
-    /// So many workers wait, the others run; nobody is being woken.
+    /// The given number of workers wait, the others run; nobody is being woken.
     Waiting(usize),
-    /// All run, and a wake-up has come since the last step began.
+    /// All workers run, and a wake-up has come since the last step began.
     Notified,
-    /// The waker has been called, and no worker has come back by it: the one that does looks at the
-    /// queue next.
+    /// The waker has been called, and the worker that it wakes has not returned yet. That worker
+    /// checks the queue next.
     Pending(usize),
-    /// The same, and a wake-up has come since the last step began.
+    /// The same as `Pending`, and a wake-up has come since the last step began.
     Owed(usize),
 }
 
-/// How a worker looks for events between two steps.
+/// The way in which a worker checks for events between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// It takes what is there: it has something to do.
+    /// The worker takes the events that exist and does not wait, because it has work.
     Look,
-    /// It waits, and is counted among those that do.
+    /// The worker waits, and is counted as waiting.
     Sleep,
 }
 
@@ -65,7 +66,7 @@ pub(crate) enum WaitEnd {
 impl WakeState {
     pub(crate) const RUNNING: Self = Self::Waiting(0);
 
-    /// A wake-up comes. Returns whether the caller must call the waker.
+    /// Records a wake-up. Returns whether the caller must call the waker.
     pub(crate) fn on_wake(&mut self) -> bool {
         let before = *self;
         *self = match before {
@@ -76,14 +77,14 @@ impl WakeState {
         matches!(before, Self::Waiting(1..))
     }
 
-    /// There is work for one more worker. Returns whether the caller must call the waker.
+    /// Records work for one more worker. Returns whether the caller must call the waker.
     pub(crate) fn on_work(&mut self) -> bool {
         let Self::Waiting(n @ 1..) = *self else { return false };
         *self = Self::Pending(n);
         true
     }
 
-    /// A worker that has seen the queue empty is about to wait.
+    /// Registers a worker that has seen the queue empty and is about to wait.
     pub(crate) fn begin_wait(&mut self) -> Wait {
         match self {
             Self::Waiting(n) | Self::Pending(n) => {
@@ -94,7 +95,7 @@ impl WakeState {
         }
     }
 
-    /// A worker comes back, and begins a step.
+    /// Records that a worker has returned and begins a step.
     pub(crate) fn end_wait(&mut self, wait: Wait, end: WaitEnd) {
         let counted = usize::from(wait == Wait::Sleep);
         *self = match (*self, end) {
@@ -108,7 +109,7 @@ impl WakeState {
 }
 
 impl Wait {
-    /// Returns how long the wait may be, if what is left of the worker's sleep is `left`.
+    /// Returns the maximum duration of the wait, given the remaining time of the worker's sleep.
     pub(crate) fn limit(self, left: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
         match self {
             Self::Look => Some(Duration::ZERO),
@@ -118,7 +119,7 @@ impl Wait {
 }
 
 /// The same protocol for a lane with one worker, without a lock. `Notified` and `Owed` are one
-/// state, as are the returns from both; there is no work without a wake-up.
+/// state, and so are the returns from both; work always comes with a wake-up.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(crate) struct AtomicWakeState(AtomicUsize);
@@ -126,7 +127,7 @@ pub(crate) struct AtomicWakeState(AtomicUsize);
 #[cfg(target_os = "linux")]
 impl AtomicWakeState {
     const RUNNING: usize = 0;
-    /// The worker waits, or is about to.
+    /// The worker waits, or is about to wait.
     const WAITING: usize = 1;
     /// A wake-up has come since the last step began.
     const NOTIFIED: usize = 2;
@@ -135,12 +136,12 @@ impl AtomicWakeState {
         Self(AtomicUsize::new(Self::RUNNING))
     }
 
-    /// A wake-up comes. Returns whether the caller must call the waker.
+    /// Records a wake-up. Returns whether the caller must call the waker.
     pub(crate) fn on_wake(&self) -> bool {
         self.0.swap(Self::NOTIFIED, Ordering::AcqRel) == Self::WAITING
     }
 
-    /// The worker, which has nothing to do, is about to wait.
+    /// Registers that the worker, which has nothing to do, is about to wait.
     pub(crate) fn begin_wait(&self) -> Wait {
         let ok = Ordering::AcqRel;
         let err = Ordering::Relaxed;
@@ -150,8 +151,8 @@ impl AtomicWakeState {
         }
     }
 
-    /// The worker comes back, and begins a step. Returns whether a wake-up has come. Code after
-    /// this call sees everything that the waking thread did before its own.
+    /// Records that the worker has returned and begins a step. Returns whether a wake-up has come.
+    /// Code after this call sees everything that the waking thread did before it called `on_wake`.
     pub(crate) fn end_wait(&self) -> bool {
         self.0.load(Ordering::Relaxed) != Self::RUNNING
             && self.0.swap(Self::RUNNING, Ordering::AcqRel) == Self::NOTIFIED
@@ -193,7 +194,7 @@ mod tests {
         }
     }
 
-    /// A worker that comes back by itself leaves the wake-up to the others.
+    /// A worker that returns by itself leaves the wake-up to the others.
     #[test]
     fn a_wake_up_is_on_its_way_until_somebody_comes_back_by_it() {
         use WaitEnd::{ByItself, Woken};

@@ -1,5 +1,5 @@
-//! The work queue of a lane that several workers take from: completions, injected items, and the
-//! sockets to poll.
+//! The work queue of a lane with several workers: completions, injected items, and the sockets to
+//! poll.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,8 @@ use crate::native::wake::{Wait, WaitEnd, Wake, WakeState};
 use crate::op::Completion;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
-/// The queue and the waker of those who wait for it. No other lock is taken while its own is held.
+/// The queue, and the waker for the workers that wait on it. A thread that holds its lock takes no
+/// other lock.
 #[derive(Debug)]
 pub(crate) struct WorkQueue<W, T = Completion> {
     waker: W,
@@ -21,17 +22,17 @@ pub(crate) struct WorkQueue<W, T = Completion> {
 #[derive(Debug)]
 struct State<T> {
     completions: VecDeque<Completion>,
-    /// From other threads.
+    /// The items from other threads.
     injected: VecDeque<T>,
-    /// Keys of the sockets to poll, each at most once.
+    /// The keys of the sockets to poll, each at most once.
     ready: VecDeque<u64>,
     wake: WakeState,
 }
 
-/// A piece of work.
+/// One item of work.
 pub(crate) enum WorkItem<T> {
     Completion(Completion),
-    /// From another thread.
+    /// An item from another thread.
     Injected(T),
     Poll(u64),
 }
@@ -63,7 +64,7 @@ impl<W: Wake, T> WorkQueue<W, T> {
         self.change(|state| state.wake.on_wake());
     }
 
-    /// From another thread.
+    /// Adds an item from another thread.
     fn post(&self, injected: T) {
         self.change(|state| {
             state.injected.push_back(injected);
@@ -71,7 +72,7 @@ impl<W: Wake, T> WorkQueue<W, T> {
         });
     }
 
-    /// The next piece of work.
+    /// Takes the next item of work.
     pub(crate) fn take(&self) -> Option<WorkItem<T>> {
         let mut state = lock(&self.state);
         (state.completions.pop_front().map(WorkItem::Completion))
@@ -79,9 +80,9 @@ impl<W: Wake, T> WorkQueue<W, T> {
             .or_else(|| state.ready.pop_front().map(WorkItem::Poll))
     }
 
-    /// Adds completions, and the key of a socket that is ready. A single item the caller, a worker,
-    /// takes itself when it comes back for more (a wake-up would add a system call to each send
-    /// that completes at once); for more than one it wakes a waiting worker.
+    /// Adds completions, and the key of a socket that is ready. The caller is a worker, and takes a
+    /// single item itself when it asks for more work: a wake-up would add a system call to each
+    /// send that completes at once. If there is more than one item, `add` wakes a waiting worker.
     pub(crate) fn add(&self, done: &mut CompletionQueue, ready: Option<u64>) {
         if done.is_empty() && ready.is_none() {
             return;
@@ -93,15 +94,16 @@ impl<W: Wake, T> WorkQueue<W, T> {
         });
     }
 
-    /// Registers a worker that is about to wait, unless there is something to do. Work is added
-    /// before this check, or finds the worker among those that wait.
+    /// Registers a worker that is about to wait, unless there is work. Work is either added before
+    /// this check, or its adder finds the worker registered.
     pub(crate) fn begin_wait(&self) -> Wait {
         let mut state = lock(&self.state);
         if state.len() == 0 { state.wake.begin_wait() } else { Wait::Look }
     }
 
-    /// Ends a worker's wait. `ready`: keys of the sockets that are ready now. A single item this
-    /// worker takes itself; for more it wakes another, which does the same.
+    /// Ends a worker's wait and adds the keys of the sockets that are ready now. This worker takes
+    /// a single item itself. If there is more than one, it wakes another worker, which does the
+    /// same.
     pub(crate) fn end_wait(&self, wait: Wait, end: WaitEnd, ready: &[u64]) {
         self.change(|state| {
             state.wake.end_wait(wait, end);
@@ -110,12 +112,13 @@ impl<W: Wake, T> WorkQueue<W, T> {
         });
     }
 
-    /// Ends a worker, be it by a panic: it may have been woken for work that it did not take.
+    /// Removes a worker that ends, even by a panic. It may have been woken for work that it did not
+    /// take, so another worker is woken.
     pub(crate) fn leave(&self) {
         self.change(|state| state.len() > 0 && state.wake.on_work());
     }
 
-    /// The counters of the workers.
+    /// Returns the counters of the workers.
     pub(crate) fn worker_counters(&self) -> MutexGuard<'_, Vec<Arc<WorkerCounters>>> {
         lock(&self.counters)
     }
@@ -125,7 +128,7 @@ impl<W: Wake, T> WorkQueue<W, T> {
         Totals::of(self.worker_counters().iter().map(|counters| &**counters))
     }
 
-    /// Changes the queue, and wakes a worker if `change` returns true.
+    /// Changes the queue and then, if `change` returns true, wakes a worker.
     fn change(&self, change: impl FnOnce(&mut State<T>) -> bool) {
         let call = change(&mut lock(&self.state));
         if call {

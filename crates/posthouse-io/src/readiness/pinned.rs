@@ -1,5 +1,5 @@
-//! The pinned layout: a lane owns its sockets, its queue and its poller; nothing on its steady path
-//! is locked.
+//! The pinned layout: a lane owns its sockets, its queue and its poller. Its steady path takes no
+//! lock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,24 +22,24 @@ use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
 
-/// Events taken from the system in one call.
+/// The maximum number of events taken from the system in one call.
 const BATCH: usize = 256;
-/// Completions that one step takes.
+/// The maximum number of completions per step.
 const SHARE: usize = 256;
 
-/// A worker's end of a pinned lane.
+/// The lane of a worker in the pinned layout.
 pub(crate) struct PinnedLane {
     id: LaneId,
     services: Arc<Services>,
     remote: Arc<LaneRemote<Injected>>,
     poller: Poller,
     table: SlotTable<SocketState>,
-    /// Keys of the sockets to poll, each at most once.
+    /// The keys of the sockets to poll, each at most once.
     ready: VecDeque<u64>,
     done: CompletionQueue,
     buffers: LanePool,
     now: Duration,
-    /// Completions that this step may still take.
+    /// The number of completions that this step may still take.
     share: usize,
 }
 
@@ -150,7 +150,7 @@ impl LaneOps for PinnedLane {
         let Self { poller, table, ready, .. } = self;
         poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, readiness } = event else { return };
-            // A socket that has been closed since may still have an event on the way.
+            // A socket that has been closed meanwhile may still have an event under way.
             let Some(state) = table.find(Socket::of_key(key)) else { return };
             state.on_event(readiness);
             if state.mark_queued() {
@@ -211,7 +211,7 @@ impl PinnedLane {
 
     fn take_back(&mut self, sent: SendfileDone) {
         let socket = sent.socket;
-        // Closed since, after a cancel.
+        // The socket was closed meanwhile, after a cancel.
         let Some(state) = self.table.find(socket) else { return };
         state.on_sendfile_done(sent, &mut self.done);
         self.reschedule(socket);

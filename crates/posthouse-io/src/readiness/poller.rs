@@ -19,14 +19,15 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
-/// Opens a poller with its waker, and checks that a wake-up comes through.
+/// Opens a poller with its waker, and checks that a wake-up arrives.
 pub(super) fn open() -> Result<(Poller, Waker), Errno> {
     let poller = Poller { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? };
     let waker = Waker::new()?;
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
     poller.register(waker.descriptor(), WAKER, flags)?;
 
-    // A sandbox can let the calls above pass and refuse the wait: try it before it is relied upon.
+    // A sandbox can allow the calls above and refuse the wait, so it is tried before a worker
+    // relies on it.
     waker.wake();
     let mut woken = false;
     poller.try_wait::<1>(Some(Duration::from_secs(1)), |event| {
@@ -41,17 +42,18 @@ pub(super) enum Event {
     Socket { key: u64, readiness: Readiness },
 }
 
-/// The readiness of a socket: a set of facts. An event reports some, and a socket collects them.
+/// The readiness of a socket: a set of facts. An event reports some facts, and a socket collects
+/// them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Readiness(u8);
 
 impl Readiness {
-    /// There may be something to read: data, a peer, the end, an error.
+    /// There may be something to read: data, a peer, the end of the stream, an error.
     pub(super) const READABLE: Self = Self(1);
-    /// There may be room to send, a connect may have ended, or an error waits to be told.
+    /// There may be room to send, a connect may have ended, or an error waits to be reported.
     pub(super) const WRITABLE: Self = Self(2);
-    /// Something follows the data that is queued now (the end, an error) or divides it (an urgent
-    /// mark): a read that comes short does not mean that nothing is left.
+    /// Something follows the data that is queued now (the end of the stream, an error) or divides
+    /// it (an urgent mark). So a short read does not mean that nothing is left.
     pub(super) const NOT_ONLY_DATA: Self = Self(4);
 
     pub(super) fn has(self, fact: Self) -> bool {
@@ -68,7 +70,7 @@ impl Readiness {
 }
 
 impl Poller {
-    /// Registers a socket. Its present state is the first event.
+    /// Registers a socket. The first event reports its present state.
     pub(super) fn add(&self, fd: &OwnedFd, key: u64) -> Result<(), Errno> {
         use epoll::EventFlags as E;
         assert_ne!(key, WAKER, "a socket with the waker's key");
@@ -78,17 +80,18 @@ impl Poller {
 
     fn register(&self, fd: &OwnedFd, key: u64, flags: epoll::EventFlags) -> Result<(), Errno> {
         let added = epoll::add(&self.epoll, fd.as_fd(), epoll::EventData::new_u64(key), flags);
-        // `fs.epoll.max_user_watches` is reached: elsewhere the number is about a disk.
+        // `fs.epoll.max_user_watches` is reached; in other calls this number means a full disk.
         added.map_err(|errno| if errno == Errno::NOSPC { Errno::NOBUFS } else { errno })
     }
 
-    /// Waits for events, at most `BATCH`; without a limit for ever. A signal ends it early.
+    /// Waits for events, at most `BATCH`, for at most `limit` (without a limit if `None`). A signal
+    /// ends the wait early.
     pub(super) fn wait<const BATCH: usize>(
         &self,
         limit: Option<Duration>,
         each: impl FnMut(Event),
     ) {
-        self.try_wait::<BATCH>(limit, each).expect("a poller that worked goes on to work");
+        self.try_wait::<BATCH>(limit, each).expect("a poller that worked once continues to work");
     }
 
     fn try_wait<const BATCH: usize>(
@@ -96,7 +99,7 @@ impl Poller {
         limit: Option<Duration>,
         mut each: impl FnMut(Event),
     ) -> Result<(), Errno> {
-        // A limit that the system's clock cannot express is as good as none.
+        // A limit that the system's clock cannot express is treated as no limit.
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut room = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
         match epoll::wait(&self.epoll, &mut room[..], limit.as_ref()) {

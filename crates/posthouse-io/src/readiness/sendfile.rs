@@ -1,4 +1,4 @@
-//! `sendfile` to a socket that does not block, on a thread that may wait for the disk.
+//! `sendfile` to a non-blocking socket, on a thread that may wait for the disk.
 
 use std::os::fd::OwnedFd;
 
@@ -13,9 +13,9 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::token::Socket;
 
-/// What the system sends in one call, at most.
+/// The system's maximum number of bytes per call.
 const MAX_BYTES: usize = 0x7fff_f000;
-/// Bytes that are read and sent where the system has no way of its own.
+/// The maximum number of bytes that are read and sent if the system has no `sendfile` for the file.
 const MAX_COPIED: usize = 256 * 1024;
 
 /// A send whose next segment lies in a file, for a thread of the file pool.
@@ -34,15 +34,15 @@ pub(super) struct SendfilePayload(Mutex<Option<(Gather, OwnedFd)>>);
 pub(crate) struct SendfileDone {
     pub(super) socket: Socket,
     pub(super) gather: Gather,
-    /// Bytes that left, or the error. Zero bytes: memory comes next, as after a file that could not
-    /// be read and was padded.
+    /// The number of bytes that left, or the error. After zero bytes, memory comes next, as after a
+    /// file that could not be read and was padded.
     pub(super) result: Result<usize, Errno>,
 }
 
 /// An item that another thread injects into a lane.
 #[derive(Debug)]
 pub(crate) enum Injected {
-    /// Not yet counted.
+    /// A completion that is not yet counted.
     Completion(Completion),
     SendfileDone(Box<SendfileDone>),
 }
@@ -54,18 +54,19 @@ impl From<Completion> for Injected {
 }
 
 impl SendfilePayload {
-    /// The payload has a descriptor of its own, so that no socket is closed under the thread.
+    /// Returns a payload with a descriptor of its own, so that no socket is closed while the thread
+    /// uses it.
     pub(super) fn new(gather: Gather, to: OwnedFd) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Some((gather, to)))))
     }
 
-    /// Takes the payload. `None`: it was taken before.
+    /// Takes the payload. Returns `None` if it was taken before.
     pub(super) fn take(&self) -> Option<(Gather, OwnedFd)> {
         lock(&self.0).take()
     }
 }
 
-/// Sends a part of a file on a thread of the pool, which posts the result; returns the result at
+/// Sends a part of a file on a thread of the pool, which posts the result. Returns the result at
 /// once if there is no thread.
 pub(super) fn start(
     pool: &FilePool,
@@ -78,7 +79,7 @@ pub(super) fn start(
         let Some((gather, to)) = taken.take() else { return };
         sys::block_signals();
         let sent = run_sendfile(socket, gather, &to);
-        // Before the result is posted: whoever then closes the socket closes it for good.
+        // Closed before the result is posted, so that a later close of the socket is the last one.
         drop(to);
         post(sent);
     };
@@ -104,13 +105,13 @@ fn run_sendfile(socket: Socket, mut gather: Gather, to: &OwnedFd) -> SendfileDon
     SendfileDone { socket, gather, result }
 }
 
-/// The reason why nothing was sent.
+/// The reason why no byte was sent.
 enum SendfileError {
     Socket(Errno),
     File(FileFault),
 }
 
-/// Sends at least one byte, or says why not.
+/// Sends at least one byte, or returns the reason why it cannot.
 fn send(to: &OwnedFd, file: &Opened, offset: u64, bytes: usize) -> Result<usize, SendfileError> {
     let mut position = offset;
     let bytes = bytes.min(MAX_BYTES);
@@ -124,8 +125,8 @@ fn send(to: &OwnedFd, file: &Opened, offset: u64, bytes: usize) -> Result<usize,
     }
 }
 
-/// Sends what the system does not send by itself, or finds out which of the two is wrong: it has
-/// one number for both.
+/// Sends data that the system cannot send itself, or determines whether the file or the socket
+/// failed: `sendfile` has one error number for both.
 fn send_by_memory(
     to: &OwnedFd,
     file: &Opened,

@@ -25,11 +25,12 @@ use crate::sync::{Arc, MutexGuard};
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
-/// Events and completions that one worker takes at a time: few, so that work spreads.
+/// The maximum number of events and of completions that one worker takes at a time: few, so that
+/// the work spreads.
 const BATCH: usize = 16;
 const SHARE: usize = 16;
 
-/// The part of the lane that its workers share. A socket's lock is taken before the queue's.
+/// The part of the lane that its workers share. A thread takes a socket's lock before the queue's.
 #[derive(Debug)]
 pub(crate) struct ReadinessCore {
     poller: Poller,
@@ -82,15 +83,15 @@ impl NativeLanes for Arc<ReadinessCore> {
     }
 }
 
-/// A worker's end of the shared lane.
+/// The access of one worker to the shared lane.
 pub(crate) struct SharedLane {
     services: Arc<Services>,
     core: Arc<ReadinessCore>,
-    /// What the call of the moment completes, on its way to the queue.
+    /// The completions of the present call, before they move to the queue.
     done: CompletionQueue,
     buffers: LanePool,
     now: Duration,
-    /// Completions that this step may still take.
+    /// The number of completions that this step may still take.
     share: usize,
 }
 
@@ -209,7 +210,7 @@ impl LaneOps for SharedLane {
         let mut end = WaitEnd::ByItself;
         self.core.poller.wait::<BATCH>(limit, |event| {
             let Event::Socket { key, readiness } = event else { return end = WaitEnd::Woken };
-            // A socket that has been closed since may still have an event on the way.
+            // A socket that has been closed meanwhile may still have an event under way.
             let Some(mut state) = self.core.table.find(Socket::of_key(key)) else { return };
             state.on_event(readiness);
             if state.mark_queued() {
@@ -239,7 +240,7 @@ impl SharedLane {
     }
 
     fn poll(&mut self, socket: Socket) {
-        // Closed since it was queued.
+        // The socket was closed after it was queued.
         let Some(mut state) = self.core.table.find(socket) else { return };
         state.poll(&mut self.buffers, &mut self.done);
         let job = reschedule(state, socket, &self.core.queue, &mut self.done);
@@ -265,7 +266,7 @@ impl SharedLane {
 
     fn take_back(&mut self, sent: SendfileDone) {
         let socket = sent.socket;
-        // Closed since, after a cancel.
+        // The socket was closed meanwhile, after a cancel.
         let Some(mut state) = self.core.table.find(socket) else { return };
         state.on_sendfile_done(sent, &mut self.done);
         let job = reschedule(state, socket, &self.core.queue, &mut self.done);
@@ -283,7 +284,7 @@ fn reschedule(
 ) -> Option<SendfileJob> {
     let job = state.take_sendfile_job(socket, done);
     let ready = state.mark_queued().then(|| socket.key());
-    // Under the socket's lock, so that its completions are queued in their order.
+    // The socket's lock is held, so its completions are queued in their order.
     queue.add(done, ready);
     job
 }

@@ -1,7 +1,8 @@
 //! The state of one registered socket: its readiness, its pending operations, and the calls that
 //! serve them.
 //!
-//! The same for both layouts: a pinned lane owns its states, in the shared layout each has a lock.
+//! It is the same in both layouts: a pinned lane owns its states; in the shared layout each state
+//! has a lock.
 
 use std::os::fd::OwnedFd;
 
@@ -22,7 +23,7 @@ use crate::sync::Arc;
 use crate::sys::{self, Connecting};
 use crate::token::{Socket, Tag};
 
-/// Peers that one poll takes from an accept queue before other sockets have their turn.
+/// The maximum number of peers that one poll accepts before other sockets have their turn.
 const ACCEPTS_PER_POLL: usize = 16;
 
 /// A slot of the table of sockets.
@@ -31,9 +32,9 @@ pub(super) type SocketState = SocketCore<ReadinessParts>;
 /// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
 pub(super) struct ReadinessParts {
-    /// `READABLE`: a read may yield something, no read has come back empty since the last event.
-    /// `WRITABLE`: room to send may be there, or a connect may have ended. `NOT_ONLY_DATA`: a short
-    /// read does not show that the socket is empty; never removed.
+    /// `READABLE`: a read may return something; no read has come back empty since the last event.
+    /// `WRITABLE`: there may be room to send, or a connect may have ended. `NOT_ONLY_DATA`: a short
+    /// read does not prove that the socket is empty; never removed.
     ready: Readiness,
     /// True exactly when the socket is queued to be polled.
     queued: bool,
@@ -50,7 +51,7 @@ impl SocketParts for ReadinessParts {
     type Send = Box<WaitingSend>;
 }
 
-/// A send that waits.
+/// A waiting send.
 #[derive(Debug)]
 pub(super) struct WaitingSend {
     tag: Tag,
@@ -59,9 +60,9 @@ pub(super) struct WaitingSend {
 
 #[derive(Debug)]
 enum Waits {
-    /// For room, or for the thread that is still at one before it.
+    /// The gather waits for room, or for the thread that still performs an earlier send.
     Here(Gather),
-    /// For the thread of the file pool that performs it.
+    /// The payload waits for the thread of the file pool that performs the send.
     ForThread(Arc<SendfilePayload>),
 }
 
@@ -71,22 +72,23 @@ impl WaitingSend {
     }
 }
 
-/// The use that a socket makes of a thread of the file pool.
+/// The send of this socket that a thread of the file pool performs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Sendfile {
     #[default]
     None,
-    /// A thread performs a send, cancelled since or not.
+    /// A thread performs a send, which may have been cancelled meanwhile.
     InFlight,
-    /// The same; meanwhile the end of the peer's stream was seen. It is one only if the thread has
-    /// met no error: the system tells that to one call only, and shows the others a clean end.
+    /// A thread performs a send, and meanwhile a read saw the end of the peer's stream. The end is
+    /// real only if the thread gets no error: the system reports an error to one call only, and
+    /// shows the others a clean end.
     InFlightAtEnd,
 }
 
 /// Polling.
 impl SocketState {
-    /// Gives the socket its handle, and registers it. A failure to do so is kept for the first
-    /// operation: this is not the place where a failure is told.
+    /// Gives the socket its handle, and registers it. A failure is kept for the first operation,
+    /// because this function reports none.
     pub(super) fn adopt(&mut self, socket: Socket, fd: OwnedFd, poller: &Poller) {
         self.error = poller.add(&fd, socket.key()).err().map(sys::error);
         self.link = Link::Open(Stage::Connected, fd);
@@ -109,8 +111,8 @@ impl SocketState {
         enqueue
     }
 
-    /// Does what is ready, for at most one buffer or a few accepted peers: a socket that has more
-    /// goes to the back of the queue.
+    /// Performs the operations that are ready, for at most one buffer or a few accepted peers. A
+    /// socket that has more to do goes to the back of the queue.
     pub(super) fn poll(&mut self, buffers: &mut LanePool, done: &mut CompletionQueue) {
         self.own.queued = false;
         if self.is_writable() {
@@ -143,7 +145,7 @@ impl SocketState {
     }
 }
 
-/// Operations, and what ends them early.
+/// The operations, and their early end.
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(
@@ -197,7 +199,7 @@ impl SocketState {
     ) -> Started {
         self.check_connect()?;
         let (fd, state) = sys::connect(address)?;
-        // Not before connect: an unconnected socket is reported as hung up.
+        // The registration must follow the connect: epoll reports an unconnected socket as hung up.
         poller.add(&fd, socket.key())?;
         match state {
             Connecting::Done => {
@@ -220,7 +222,7 @@ impl SocketState {
                 done.end(tag, Outcome::Connected);
             }
             Err(errno) => {
-                // What is left of the handle would tell a receive that the peer has ended.
+                // The failed handle would report to a receive that the peer has ended its stream.
                 self.link = Link::Unopened;
                 self.error = Some(sys::not_connected());
                 done.fail(tag, sys::error(errno));
@@ -234,7 +236,7 @@ impl SocketState {
         }
         self.push_receive(Receive::new(tag, mode, ()));
         if self.error.is_some() {
-            // No event will come any more, but a read tells what is left and then the end.
+            // No further event will come, but a read returns the remaining bytes and then the end.
             self.own.ready.add(Readiness::READABLE);
         }
         Ok(())
@@ -266,7 +268,7 @@ impl SocketState {
     }
 }
 
-/// The calls.
+/// The system calls.
 impl SocketState {
     fn accept_some(&mut self, tag: Tag, done: &mut CompletionQueue) {
         for _ in 0..ACCEPTS_PER_POLL {
@@ -309,7 +311,7 @@ impl SocketState {
 
     fn send(&mut self, tag: Tag, gather: Gather, done: &mut CompletionQueue) {
         if self.own.sendfile != Sendfile::None || gather.file_ahead().is_some() {
-            // Before the next look at the events: no event that tells of room is missed.
+            // Checked before the next wait for events, so no event that reports room is missed.
             if sys::has_room(self.handle()) {
                 self.own.ready.add(Readiness::WRITABLE);
             } else {
@@ -322,7 +324,7 @@ impl SocketState {
         self.sent(tag, gather, result, done);
     }
 
-    /// Completes a send, or has it wait for room.
+    /// Completes a send, or makes it wait for room.
     fn sent(
         &mut self,
         tag: Tag,
@@ -342,10 +344,10 @@ impl SocketState {
     }
 }
 
-/// Sends on a thread of the file pool.
+/// The sends on a thread of the file pool.
 impl SocketState {
-    /// Takes the send if its next segment lies in a file and the socket has room: a thread of the
-    /// file pool performs it.
+    /// Takes the send for a thread of the file pool if its next segment lies in a file and the
+    /// socket has room.
     pub(super) fn take_sendfile_job(
         &mut self,
         socket: Socket,
@@ -382,7 +384,7 @@ impl SocketState {
         };
         let Some(output) = self.output.take() else { return }; // it was cancelled
         match (*output, error.or(self.error)) {
-            // And another came.
+            // A later send waits already.
             (WaitingSend { tag, waits: Waits::Here(next) }, _) => {
                 if let Err(error) = self.start_send(tag, next, done) {
                     done.fail(tag, error);
@@ -392,7 +394,7 @@ impl SocketState {
                 (Ok(1..), _) => self.sent(tag, gather, result, done),
                 (_, Some(error)) => done.fail(tag, error),
                 (Ok(0), None) => self.send(tag, gather, done),
-                // It is not the socket's room that is missing.
+                // Room in the socket is not the reason.
                 (Err(_), None) if self.link.handle().is_some_and(sys::has_room) => {
                     done.end(tag, Outcome::Sent { bytes: 0, gather });
                 }
@@ -401,7 +403,7 @@ impl SocketState {
         }
     }
 
-    /// Notes that no thread performs a send of this socket any more.
+    /// Records that no thread performs a send of this socket any more.
     fn end_sendfile(&mut self) {
         if std::mem::take(&mut self.own.sendfile) == Sendfile::InFlightAtEnd {
             self.own.ready.add(Readiness::READABLE);

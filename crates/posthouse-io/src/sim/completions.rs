@@ -29,7 +29,7 @@ pub(super) enum OpKind {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) socket: Option<Socket>,
-    /// The open file that its operation was about.
+    /// The open file of its operation, and its use there.
     pub(super) file: Option<(FileId, FileUse)>,
     pub(super) tag: Tag,
     pub(super) kind: OpKind,
@@ -37,8 +37,8 @@ pub(super) struct Queued {
     pub(super) result: Delivery,
 }
 
-/// What it brings. An accepted stream becomes a value that closes on drop only when it is taken:
-/// such a value must not be dropped inside the world.
+/// The outcome of a completion. An accepted stream becomes a value that closes on drop only when
+/// the completion is taken, because such a value must not be dropped inside the world.
 #[derive(Debug)]
 pub(super) enum Delivery {
     Plain(Outcome),
@@ -67,7 +67,7 @@ impl Queued {
 }
 
 impl World {
-    /// An operation is submitted.
+    /// Counts a submitted operation as in flight.
     pub(super) fn launch(&mut self, at: LaneAddr, tag: Tag, socket: Option<Socket>) -> InFlight {
         if let Some(socket) = socket {
             self.own(at, socket).in_flight += 1;
@@ -93,15 +93,15 @@ impl World {
             .find(|socketless| socketless.tag == tag && !socketless.abandoned)
         {
             Some(socketless) => socketless.abandoned = true,
-            // Another worker has just taken its completion, and has it on its way to this one.
+            // Another worker has just taken its completion and is passing it to this one.
             None if port.layout == Layout::Shared => {}
             None => self.bug(&format!(
-                "{tag:?} is abandoned, and is no file operation or look-up in flight"
+                "{tag:?} is abandoned, but is not a file operation or look-up in flight"
             )),
         }
     }
 
-    /// Whether a completion comes when nobody takes it any more, and nobody has to.
+    /// Returns whether a completion belongs to an abandoned operation of a lane without workers.
     fn is_too_late(&self, at: LaneAddr, queued: &Queued) -> bool {
         let port = &self.ports[at.port];
         let abandoned = port
@@ -111,7 +111,7 @@ impl World {
         abandoned && port.lanes.get(at.lane).is_none_or(LaneState::has_no_worker_left)
     }
 
-    /// Discards what the last worker of a lane left of abandoned operations.
+    /// Discards the completions of abandoned operations that the last worker of a lane left.
     pub(super) fn discard_left(&mut self, at: LaneAddr) {
         let lane = self.lane(at);
         let left: Vec<Queued> = lane.local.drain(..).chain(lane.queue.drain(..)).collect();
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// A completion that nobody takes has come: it remains in flight, as on a real port.
+    /// Discards a completion that nobody takes. The operation remains in flight, as on a real port.
     fn discard(&mut self, queued: &Queued) {
         self.note(Note::Discarded, queued.tag.0, queued.kind as u64);
         if let Some(file) = queued.file {
@@ -147,7 +147,7 @@ impl World {
         self.complete(at, Queued::new(Some(socket), tag, kind, false, outcome), at_once);
     }
 
-    /// Queues a completion and sees to it that a worker comes for it.
+    /// Queues a completion and makes a worker of the lane run.
     pub(super) fn complete(&mut self, at: LaneAddr, queued: Queued, at_once: bool) {
         if self.is_too_late(at, &queued) {
             return self.discard(&queued);
@@ -167,7 +167,8 @@ impl World {
                 "a lost completion: {tag:?} ({kind:?}), no worker of its lane is left"
             ));
         }
-        // The local queue is taken first: what follows something of its socket must not go there.
+        // The local queue is taken first, so a completion behind others of its socket must not go
+        // there.
         if at_once && layout == Layout::Pinned && waiting.is_none_or(|waiting| waiting == 0) {
             lane.local.push_back(queued);
         } else {
@@ -186,7 +187,7 @@ impl World {
             Layout::Shared => {
                 let count = lane.queue.len().min(span.max(1));
                 let mut chosen = if count > 1 { self.random.below(count) } else { 0 };
-                // Those of one operation keep their order.
+                // The completions of one operation keep their order.
                 let tag = lane.queue.get(chosen)?.tag;
                 chosen = lane.queue.iter().position(|queued| queued.tag == tag)?;
                 self.fault_counts.reordered += u64::from(chosen > 0);

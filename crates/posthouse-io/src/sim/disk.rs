@@ -1,11 +1,11 @@
-//! Simulated disks: files that are written, read, synced and published, and crashes that lose what
-//! was not synced.
+//! Simulated disks: files that are written, read, synced and published, and crashes that lose data
+//! that was not synced.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `work` | operations: their checkers, how long they take, their faults |
-//! | `volume` | a disk: its files, their names, which of them are open |
-//! | `names`, `content` | each as it is now, and as a crash would leave it |
+//! | `work` | operations: their checks, their duration, their faults |
+//! | `volume` | a disk: its files, their names, the open files |
+//! | `names`, `content` | the present state of names and contents, and the state after a crash |
 
 mod content;
 mod names;
@@ -24,11 +24,11 @@ use crate::file_op::is_beneath;
 use crate::handle::{Directory, DirectoryHandle, File, FileHandle, Usage};
 use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 
-/// A simulated disk, made by `disk` of its world: clones name the same one. It outlives the ports
+/// A simulated disk, from [`Network::disk`]. Clones refer to the same disk. It outlives the ports
 /// that use it.
 ///
-/// Operations on files reach it through [`directory`](Self::directory). What the other methods do
-/// is done from outside, at once and whatever the faults are: by the test, or by another program.
+/// File operations reach it through [`directory`](Self::directory). The other methods act from
+/// outside, as the test or another program: at once, and without faults.
 #[derive(Clone)]
 pub struct Disk {
     network: Network,
@@ -36,7 +36,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The directory that is all of this disk, as long as the disk does not crash.
+    /// Returns the root directory of the disk. It is valid until the disk crashes.
     pub fn directory(&self) -> Directory {
         let epoch = self.world().disks[self.number].epoch;
         let world = Arc::downgrade(&self.network.world);
@@ -45,8 +45,12 @@ impl Disk {
 
     // ---- final files ----
 
-    /// Puts a file there that is on the disk, with the directories on the way to it. It replaces
-    /// one that is there; who has that open keeps it as it was.
+    /// Creates a synced file, and the directories on the way to it. It replaces an existing file;
+    /// handles that have it open keep the old content.
+    ///
+    /// # Panics
+    ///
+    /// Panics if no file can be at this path.
     pub fn write(&self, path: &str, bytes: &[u8]) {
         assert!(is_beneath(path), "{path:?} is a path beneath a directory");
         let mut world = self.noted(0, bytes.len());
@@ -55,12 +59,16 @@ impl Disk {
         assert!(written.is_ok(), "no file can be at {path}");
     }
 
-    /// What a file holds; `None`: there is none.
+    /// Returns the content of a file, or `None` if there is no file.
     pub fn read(&self, path: &str) -> Option<Vec<u8>> {
         self.world().disks[self.number].content(path).map(<[u8]>::to_vec)
     }
 
-    /// Adds to a file that is there, whoever reads it meanwhile.
+    /// Appends to an existing file, even if others read it meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such file.
     pub fn append(&self, path: &str, bytes: &[u8]) {
         let mut world = self.noted(1, bytes.len());
         let now_ms = world.now_ms();
@@ -69,7 +77,11 @@ impl Disk {
         assert!(changed, "there is no file at {path}");
     }
 
-    /// Cuts a file that is there to this length, whoever reads it meanwhile.
+    /// Truncates an existing file to this length, even if others read it meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such file.
     pub fn truncate(&self, path: &str, bytes: u64) {
         let mut world = self.noted(2, bytes as usize);
         let now_ms = world.now_ms();
@@ -78,13 +90,13 @@ impl Disk {
         assert!(changed, "there is no file at {path}");
     }
 
-    /// Puts other bytes into a final file, on the disk, and leaves its time as it was, so that the
-    /// file system does not see the change: as one that is made through a mapping of the file, or
-    /// by another machine.
+    /// Replaces the synced content of a final file and keeps its modification time, so that the
+    /// file system does not see the change. Changes through a mapping of the file, or by another
+    /// machine, have the same effect.
     ///
     /// # Panics
     ///
-    /// Where there is no such file.
+    /// Panics if there is no such file.
     pub fn rewrite(&self, path: &str, bytes: &[u8]) {
         let mut world = self.noted(7, bytes.len());
         let disk = &mut world.disks[self.number];
@@ -93,23 +105,23 @@ impl Disk {
         disk.change(path, modified_ms, |content| content.replace(bytes));
     }
 
-    /// Whether anybody has a final file open.
+    /// Returns whether a final file is open.
     pub fn is_open(&self, path: &str) -> bool {
         self.world().disks[self.number].is_open(path)
     }
 
-    /// Removes a file; false: there is none. Who has it open keeps it.
+    /// Removes a file. Returns false if there is none. Open handles keep the content.
     pub fn remove(&self, path: &str) -> bool {
         self.noted(3, 0).disks[self.number].take_away(path)
     }
 
-    /// The paths of all files but parts, in the order of their bytes.
+    /// Returns the paths of all files except parts, in byte order.
     pub fn files(&self) -> Vec<String> {
         let world = self.world();
         world.disks[self.number].contents(false).map(|(path, _)| path.to_owned()).collect()
     }
 
-    /// The parts and what they hold, in the order of their names' bytes.
+    /// Returns the parts and their contents, in the byte order of their names.
     pub fn parts(&self) -> Vec<(String, Vec<u8>)> {
         let world = self.world();
         let owned = |(name, bytes): (&str, &[u8])| (name.to_owned(), bytes.to_vec());
@@ -118,37 +130,38 @@ impl Disk {
 
     // ---- the disk ----
 
-    /// How many bytes it takes from now on, parts included; any number at first. Past that writes
-    /// are short and then fail with [`Failure::NoSpace`](crate::Failure::NoSpace), and no part is
-    /// made any more.
+    /// Sets the capacity in bytes, parts included; it is unlimited at first. Beyond it, writes are
+    /// short and then fail with [`Failure::NoSpace`](crate::Failure::NoSpace), and no new part can
+    /// be created.
     pub fn capacity(&self, bytes: u64) {
         self.noted(4, bytes as usize).disks[self.number].capacity_bytes = bytes;
     }
 
-    /// Brings everything to the disk, as a system does that is left alone for a while.
+    /// Syncs everything, as a system does that is left alone for a while.
     pub fn sync_all(&self) {
         self.noted(5, 0).disks[self.number].sync_all();
     }
 
-    /// From now on no operation on it ends, as where a file server is gone: neither what is asked
-    /// of it nor what it is at. What the methods here do is done all the same.
+    /// Makes the disk hang, as if a file server were gone: no operation on it ends, neither a new
+    /// one nor one in flight. The methods of this type are not affected.
     pub fn hang(&self) {
         let mut world = self.noted(8, 0);
         world.disks[self.number].hung.get_or_insert_default();
         world.fault_counts.disk_hangs += 1;
     }
 
-    /// It goes on, with what it was asked for while it hung, too.
+    /// Ends the hang, and continues the operations that were submitted before and during it.
     pub fn resume(&self) {
         self.noted(9, 0).resume_disk(self.number);
     }
 
-    /// The machine loses its power. Each write that no [`FileOp::Sync`](crate::FileOp::Sync) has
-    /// followed is there afterwards, or the first part of it, or nothing; each name that was given,
-    /// made or removed since is so or is as it was: any of them, whatever came first. Locks are
-    /// free. Files and directories that were opened before are dead: what is done with them, also
-    /// what is in flight now, fails with [`Failure::Disk`](crate::Failure::Disk) and changes
-    /// nothing. What was synced or published is as it was.
+    /// Simulates a power failure of the machine. Each write since the last
+    /// [`FileOp::Sync`](crate::FileOp::Sync) of its file survives whole, in its first part, or not
+    /// at all. Each name that was created, linked or removed since it was last synced survives or
+    /// not, in any combination; a name is lost together with its directory. Locks are released.
+    /// Files and directories that were opened before the crash are dead: operations on them,
+    /// including those in flight, fail with [`Failure::Disk`](crate::Failure::Disk) and change
+    /// nothing. Synced and published data survives.
     pub fn crash(&self) {
         let mut world = self.noted(6, 0);
         let World { disks, random, fault_counts, .. } = &mut *world;
@@ -159,7 +172,7 @@ impl Disk {
         self.network.lock()
     }
 
-    /// The world, which has noted that somebody does something from outside.
+    /// Returns the world, with a note in its log about an action from outside.
     fn noted(&self, what: u64, bytes: usize) -> MutexGuard<'_, World> {
         let mut world = self.world();
         world.note(Note::Disk, (self.number as u64) << 8 | what, bytes as u64);
@@ -175,7 +188,7 @@ impl fmt::Debug for Disk {
 }
 
 impl Network {
-    /// The disk of that name: an empty one where it is named for the first time.
+    /// Returns the disk of this name, which is created empty on the first call.
     pub fn disk(&self, name: &str) -> Disk {
         let disks = &mut self.lock().disks;
         let number = disks.iter().position(|disk| *disk.name == *name).unwrap_or_else(|| {
@@ -187,8 +200,8 @@ impl Network {
     }
 }
 
-/// A disk's directory, in one of its epochs. It does not keep the world: operations in flight hold
-/// directories, and the world those.
+/// The directory of a disk, in one of its epochs. It does not keep the world alive, because
+/// operations in flight hold directories, and the world holds those operations.
 #[derive(Clone, Debug)]
 pub(crate) struct SimDirectory {
     world: Weak<Mutex<World>>,
@@ -203,28 +216,28 @@ impl DirectoryHandle for SimDirectory {
     }
 }
 
-/// Names an open file: its disk, and its number there.
+/// The id of an open file: its disk, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     disk: usize,
     number: u64,
 }
 
-/// What an operation does with an open file.
+/// The use that an operation makes of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileUse {
-    /// A write, or a cut: nothing but a sync may be in flight beside it.
+    /// A write or a truncation: only a sync may be in flight beside it.
     Changes,
     Syncs,
     Reads,
 }
 
-/// An open file. Nothing happens when its last clone is dropped: the disk looks whether there are
-/// any. So it can be dropped anywhere, inside of the world too.
+/// An open file. Dropping its last clone has no effect at that moment, because the disk checks
+/// later whether clones exist. So it can be dropped everywhere, even inside the world.
 #[derive(Clone, Debug)]
 pub(crate) struct SimFile {
     id: FileId,
-    /// It was opened to be written, and is locked.
+    /// True exactly when it was opened for writing, and is locked.
     is_part: bool,
     clones: Arc<()>,
 }

@@ -1,4 +1,4 @@
-//! How streams end: what arrives at an end, shutting down, resetting, closing, cancelling.
+//! The ends of streams: arriving ends, shutting down, resetting, closing, cancelling.
 
 use super::LaneAddr;
 use super::completions::OpKind;
@@ -10,7 +10,7 @@ use crate::op::Cancel;
 use crate::token::Socket;
 
 impl World {
-    // ---- what arrives ----
+    // ---- arriving ----
 
     pub(super) fn arrive(&mut self, to: Socket, from: Socket, bytes: usize) {
         match self.table.stream(to) {
@@ -39,10 +39,10 @@ impl World {
             return;
         }
         let queue = stream.queue;
-        // Windows discards what was received and not taken, Linux still gives it out.
+        // Windows discards data that was received and not taken; Linux still delivers it.
         let keep = self.random.coin();
         self.become_reset(to, keep);
-        // Linux gives a queued peer that is gone to accept, others do not.
+        // Linux delivers a queued peer that is gone to accept; other systems do not.
         if let Some(queue) = queue
             && self.random.coin()
             && let Some(listener) = self.table.listener(queue)
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// Puts an end into the reset state and fails what is pending on it.
+    /// Moves an end to the reset state and fails its pending operations.
     fn become_reset(&mut self, socket: Socket, keep_arrived: bool) {
         self.sever(socket);
         let Some(stream) = self.table.stream(socket) else { return };
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// Sends the end of the stream after what has been sent.
+    /// Sends the end of the stream after everything that has been sent.
     pub(super) fn end_stream(&mut self, socket: Socket) {
         let Some(stream) = self.table.stream(socket) else { return };
         if stream.shut || stream.phase != Phase::Open {
@@ -115,8 +115,7 @@ impl World {
         }
     }
 
-    /// Tells the other end that this one is gone. It may overtake what is on its way there, which
-    /// is then lost.
+    /// Sends a reset to the other end. It may overtake data on the way there, which is then lost.
     pub(super) fn send_reset(&mut self, socket: Socket) {
         if let Some(peer) = self.sever(socket) {
             let overtakes = self.random.coin();
@@ -125,7 +124,7 @@ impl World {
         }
     }
 
-    /// Separates the two ends. What is on its way still arrives.
+    /// Separates the two ends. Data on the way still arrives.
     pub(super) fn sever(&mut self, socket: Socket) -> Option<Socket> {
         let stream = self.table.stream(socket)?;
         let (peer, there) = (stream.peer.take()?, stream.room());
@@ -136,7 +135,7 @@ impl World {
         Some(peer)
     }
 
-    /// Lets go of a stream as closing does: cleanly, or with a reset where data is unread.
+    /// Releases a stream as closing does: cleanly, or with a reset if data is unread.
     pub(super) fn detach(&mut self, socket: Socket) {
         let Some(stream) = self.table.stream(socket) else { return };
         match stream.phase {
@@ -167,7 +166,8 @@ impl World {
         }
     }
 
-    /// Ends what was submitted before the cancel, and nothing that was submitted after it.
+    /// Ends the operations that were submitted before the cancel, and none that was submitted after
+    /// it.
     pub(super) fn cancel_now(&mut self, socket: Socket, what: Cancel, before: u64) {
         let Some(at) = self.table.lane(socket) else { return };
         while let Some((in_flight, kind)) = self.take_older(socket, what, before) {
@@ -212,7 +212,7 @@ impl World {
     // ---- closing ----
 
     pub(super) fn close(&mut self, at: LaneAddr, socket: Socket, in_flight: InFlight) {
-        // The close itself is one of them by now.
+        // The close itself is already counted.
         if self.own(at, socket).in_flight != 1 {
             self.bug(&format!(
                 "{socket:?} is closed with operations in flight: {:?}",

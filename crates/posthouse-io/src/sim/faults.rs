@@ -1,91 +1,98 @@
-//! What can go wrong in a simulated network, how often, and how often it did.
+//! The possible faults of a simulated network, their frequency, and their counts.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::random::Random;
 
-/// The least that systems grant (Linux: 4608 bytes to send, 2304 to receive). Code may rely on a
-/// small message leaving while nothing else is on its way; narrower windows are for those who ask.
+/// The smallest window of a typical network: the minimum that systems grant (Linux: 4608 bytes to
+/// send, 2304 to receive). Code may rely on a small message leaving while nothing else is on its
+/// way. Narrower windows must be configured.
 const WINDOW_LEAST: usize = 4 * 1024;
 
-/// What can go wrong, and how often. Chances are in parts per million (`_ppm`) of the occasions
-/// that each field names; ranges are drawn from evenly, anew on each occasion.
+/// The possible faults and their frequency. Chances are in parts per million (`_ppm`) of the
+/// occasions that each field names. Values are drawn uniformly from ranges, anew on each occasion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// One way through the network: for every piece of data, every step of a handshake, every end
-    /// and reset. Pieces of one direction never overtake each other.
+    /// The delay of one way through the network, for every piece of data, every step of a
+    /// handshake, every end and reset. Pieces of one direction never overtake each other.
     pub delay: RangeInclusive<Duration>,
-    /// From the submission of an operation that could finish, to its completion, where it does not
-    /// finish at once.
+    /// The time from the submission of an operation that could finish to its completion, unless it
+    /// finishes at once.
     pub completion_delay: RangeInclusive<Duration>,
-    /// A submission that can finish at once does so: its completion is there before the step ends.
+    /// The chance that a submission that can finish at once does so: its completion is there before
+    /// the step ends.
     pub immediate_ppm: u32,
-    /// Bytes that one direction of a connection holds before its sender has to wait (send buffer,
-    /// in flight and receive buffer together). At least 1. Drawn for each direction.
+    /// The number of bytes that one direction of a connection holds before its sender has to wait
+    /// (send buffer, in flight and receive buffer together), at least 1. Drawn for each direction.
     pub window_bytes: RangeInclusive<usize>,
-    /// A receive gets less than there is; a send's bytes travel in several pieces.
+    /// The chance that a receive gets less than there is, and that the bytes of a send travel in
+    /// several pieces.
     pub partial_receive_ppm: u32,
-    /// A send takes less than there is room for.
+    /// The chance that a send takes less than there is room for.
     pub partial_send_ppm: u32,
-    /// A cancel takes effect later, so that what it is meant for can still finish first.
+    /// The chance that a cancel takes effect later, so that its operation can still finish first.
     pub cancel_late_ppm: u32,
-    /// Shared layout: completions within so many places of the head of the queue can be taken
-    /// first, as if another worker had been quicker. 1: in order. Completions of one operation
-    /// never overtake each other.
+    /// In the shared layout, the number of completions at the head of the queue from which the next
+    /// one is drawn, as if another worker had been quicker. 1 keeps the order. Completions of one
+    /// operation never overtake each other.
     pub reorder_span: usize,
-    /// A receive fails with `NoBuffers` and no byte is lost: at its submission, or (`Stream`) when
-    /// data is there. Submitting it again is right.
+    /// The chance that a receive fails with `NoBuffers`, at its submission or (`Stream`) when data
+    /// is there. No byte is lost; the receive can be submitted again.
     pub receive_no_buffers_ppm: u32,
-    /// A send comes back with zero bytes sent: the system has no buffer for it now.
+    /// The chance that a send completes with zero bytes, because the system has no buffer for it
+    /// now.
     pub send_no_buffers_ppm: u32,
-    /// An accepted peer or a connect finds no descriptor free and fails with `NoDescriptors`, and
-    /// so do all others of that port for some time. The peer stays in the accept queue.
+    /// The chance that an accept or a connect finds no free descriptor and fails with
+    /// `NoDescriptors`, like all others of its port for some time. The peer stays in the accept
+    /// queue.
     pub no_descriptors_ppm: u32,
-    /// How long descriptors are short.
+    /// The duration of a shortage of descriptors.
     pub no_descriptors_time: RangeInclusive<Duration>,
-    /// A piece of data is lost and both ends see a reset.
+    /// The chance that a piece of data is lost and both ends see a reset.
     pub reset_ppm: u32,
-    /// A connect ends in `Refused`, `Unreachable` or `TimedOut` though somebody listens.
+    /// The chance that a connect fails with `Refused`, `Unreachable` or `TimedOut` although there
+    /// is a listener.
     pub connect_fails_ppm: u32,
-    /// A name look-up ends in `NameNotFound` though the name exists.
+    /// The chance that a name look-up fails with `NameNotFound` although the name exists.
     pub lookup_fails_ppm: u32,
-    /// How long a name look-up takes.
+    /// The duration of a name look-up.
     pub lookup_delay: RangeInclusive<Duration>,
-    /// From the submission of an operation on files to its completion, where it does not finish at
-    /// once. None waits for another.
+    /// The time from the submission of a file operation to its completion, unless it finishes at
+    /// once. No file operation waits for another.
     pub disk_delay: RangeInclusive<Duration>,
-    /// A read of a file gets less than there is.
+    /// The chance that a read of a file gets less than there is.
     pub read_short_ppm: u32,
-    /// A write to a file takes less than there is room for.
+    /// The chance that a write to a file takes less than there is room for.
     pub write_short_ppm: u32,
-    /// A write to a file fails with `NoSpace` though there is room, or the opening or publishing of
-    /// a part does.
+    /// The chance that a write to a file, or the opening or publishing of a part, fails with
+    /// `NoSpace` although there is room.
     pub disk_full_ppm: u32,
-    /// An operation on files fails with `Disk` and has changed nothing; but a publication that
-    /// fails can have given the final name, which a crash can still take away.
+    /// The chance that a file operation fails with `Disk` and changes nothing. A failed
+    /// publication, however, may have given the final name, which a crash can still remove.
     pub disk_fails_ppm: u32,
-    /// A file that a send carries by itself cannot be read on: the send is padded, and its
-    /// completion says so.
+    /// The chance that the read of a file within a send fails. The send is padded, and its
+    /// completion reports it.
     pub sendfile_fails_ppm: u32,
-    /// A worker that goes to sleep wakes a little later without a reason.
+    /// The chance that a worker that goes to sleep wakes a little later without a reason.
     pub wake_spurious_ppm: u32,
-    /// A wake-up arrives late.
+    /// The chance that a wake-up arrives late.
     pub wake_late_ppm: u32,
-    /// How late a wake-up arrives, and how soon a spurious one.
+    /// The delay of a late wake-up, and the time until a spurious one.
     pub wake_delay: RangeInclusive<Duration>,
-    /// A step is asked to end between two units of its work: see
+    /// The chance that a step is asked to end between two units of its work; see
     /// [`Lane::should_yield`](crate::Lane::should_yield).
     pub yield_ppm: u32,
-    /// Before a worker's step time jumps forward, as where a machine was suspended.
+    /// The chance that time jumps forward before a worker's step, as after a suspension of the
+    /// machine.
     pub clock_jump_ppm: u32,
-    /// How far time jumps.
+    /// The length of a jump of time.
     pub clock_jump: RangeInclusive<Duration>,
 }
 
 impl Faults {
-    /// A network that is only slow: every piece takes 100 µs, whatever can finish at once does,
-    /// windows are wide, order is kept.
+    /// Returns a network that is only slow: every piece takes 100 µs, everything that can finish at
+    /// once does, windows are wide, and order is kept.
     pub fn none() -> Self {
         let exactly = |us| Duration::from_micros(us)..=Duration::from_micros(us);
         Self {
@@ -120,8 +127,8 @@ impl Faults {
         }
     }
 
-    /// What every network does on an ordinary day: delays, pieces, windows of any size, late and
-    /// spurious wake-ups, completions out of order. Nothing fails.
+    /// Returns the faults of every network on an ordinary day: delays, pieces, windows of any size,
+    /// late and spurious wake-ups, completions out of order. Nothing fails.
     pub fn typical() -> Self {
         let micros = |from, to| Duration::from_micros(from)..=Duration::from_micros(to);
         Self {
@@ -145,10 +152,10 @@ impl Faults {
         }
     }
 
-    /// A mix drawn from a seed: each fault is absent, rare or frequent, each range narrow or wide.
-    /// Everything can fail in some seed.
+    /// Returns faults drawn from a seed: each fault is absent, rare or frequent, each range narrow
+    /// or wide. Every failure occurs with some seed.
     pub fn from_seed(seed: u64) -> Self {
-        // Another stream than the world's own of the same seed.
+        // A different stream from the world's own of the same seed.
         let mut random = Random::new(seed ^ 0x6661_756c_7473);
         let mut level = |rare: u32, frequent: u32| match random.below(4) {
             0 | 1 => 0,
@@ -182,7 +189,7 @@ impl Faults {
         faults.lookup_delay = micros(pick(&[0, 1_000, 5_000_000]));
         faults.wake_delay = micros(pick(&[1, 100, 20_000]));
         faults.clock_jump = micros(pick(&[1_000, 1_000_000, 60_000_000]));
-        // Drawn last: what a seed means for everything else is as it was before there were disks.
+        // Drawn last, so that each seed keeps its other faults from before there were disks.
         faults.disk_delay = micros(pick(&[0, 500, 20_000, 1_000_000]));
         faults.read_short_ppm = pick(&[0, 0, 50_000, 900_000]) as u32;
         faults.write_short_ppm = pick(&[0, 0, 50_000, 900_000]) as u32;
@@ -192,8 +199,8 @@ impl Faults {
         faults
     }
 
-    /// The same without those faults that can end a connection or a transfer, or keep it from
-    /// coming up: what a test takes that wants to see every message and every file arrive.
+    /// Returns the same faults without those that can end a connection or a transfer, or prevent
+    /// its start. For tests that expect every message and every file to arrive.
     #[must_use]
     pub fn without_losses(mut self) -> Self {
         self.reset_ppm = 0;
@@ -208,71 +215,71 @@ impl Faults {
 }
 
 impl Default for Faults {
-    /// [`Faults::typical`].
+    /// Returns [`Faults::typical`].
     fn default() -> Self {
         Self::typical()
     }
 }
 
-/// How often each fault happened.
+/// The number of times that each fault happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounts {
-    /// Submissions that finished at once.
+    /// The number of submissions that finished at once.
     pub immediate: u64,
-    /// Submissions that could have, and did not.
+    /// The number of submissions that could have finished at once and did not.
     pub delayed: u64,
-    /// Sends that met a full window.
+    /// The number of sends that met a full window.
     pub window_full: u64,
-    /// Receives that got less than there was.
+    /// The number of receives that got less than there was.
     pub partial_receive: u64,
-    /// Sends that took less than there was room for.
+    /// The number of sends that took less than there was room for.
     pub partial_send: u64,
-    /// Cancels that took effect later.
+    /// The number of cancels that took effect later.
     pub cancel_late: u64,
-    /// Completions taken before an older one.
+    /// The number of completions taken before an older one.
     pub reordered: u64,
-    /// Receives that failed with `NoBuffers`.
+    /// The number of receives that failed with `NoBuffers`.
     pub receive_no_buffers: u64,
-    /// Sends that came back with nothing sent.
+    /// The number of sends that completed with zero bytes.
     pub send_no_buffers: u64,
-    /// Accepts and connects that failed with `NoDescriptors`.
+    /// The number of accepts and connects that failed with `NoDescriptors`.
     pub no_descriptors: u64,
-    /// Connections reset by chance.
+    /// The number of connections reset by chance.
     pub reset: u64,
-    /// Connects that failed by chance.
+    /// The number of connects that failed by chance.
     pub connect_fails: u64,
-    /// Look-ups that failed by chance.
+    /// The number of look-ups that failed by chance.
     pub lookup_fails: u64,
-    /// Reads of files that got less than there was.
+    /// The number of reads of files that got less than there was.
     pub read_short: u64,
-    /// Writes to files that took less than there was room for.
+    /// The number of writes to files that took less than there was room for.
     pub write_short: u64,
-    /// Operations on files that failed with `NoSpace` by chance.
+    /// The number of file operations that failed with `NoSpace` by chance.
     pub disk_full: u64,
-    /// Operations on files that failed with `Disk` by chance.
+    /// The number of file operations that failed with `Disk` by chance.
     pub disk_fails: u64,
-    /// Reads within sends that failed by chance.
+    /// The number of reads within sends that failed by chance.
     pub sendfile_fails: u64,
-    /// Writes and names that crashes of disks have lost, or kept in part.
+    /// The number of writes and names that crashes of disks lost, or kept in part.
     pub disk_lost: u64,
-    /// Times that a disk was made to hang.
+    /// The number of times that a disk was made to hang.
     pub disk_hangs: u64,
-    /// Operations on files, and look-ups, that a port abandoned.
+    /// The number of file operations and look-ups that a port abandoned.
     pub abandoned: u64,
-    /// Workers told to wake for no reason.
+    /// The number of spurious wake-ups.
     pub wake_spurious: u64,
-    /// Wake-ups that came late.
+    /// The number of late wake-ups.
     pub wake_late: u64,
-    /// Steps asked to end early.
+    /// The number of steps that were asked to end early.
     pub yields: u64,
-    /// Jumps of the clock.
+    /// The number of jumps of the clock.
     pub clock_jump: u64,
-    /// Connection attempts that found the accept queue full.
+    /// The number of connection attempts that found the accept queue full.
     pub backlog_full: u64,
 }
 
 impl FaultCounts {
-    /// Everything that was not as smooth as it could be.
+    /// Returns the number of all faults. `immediate`, `abandoned` and `yields` do not count.
     pub fn total(&self) -> u64 {
         self.delayed
             + self.window_full

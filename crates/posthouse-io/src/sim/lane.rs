@@ -1,4 +1,4 @@
-//! A worker's end of the world, for one step.
+//! The lane of a simulated worker, for one step.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct SimLane {
     worker: usize,
     at: LaneAddr,
     now: Duration,
-    /// Completions that this step may still take.
+    /// The number of completions that this step may still take.
     left: usize,
 }
 
@@ -36,7 +36,7 @@ impl SimLane {
         Self { network, worker, at, now, left: batch }
     }
 
-    /// The world, if this lane's worker is the one that runs.
+    /// Locks the world, and checks that this lane's worker is the running one.
     fn enter(&self) -> MutexGuard<'_, World> {
         let mut world = self.network.lock();
         if world.running != Some(self.worker) {
@@ -143,7 +143,7 @@ impl LaneOps for SimLane {
         let stream = match handle.downcast::<NewStream>() {
             Some(stream) if stream.is_of(&self.network) => stream,
             Some(_) => world.bug("a socket of another network is adopted"),
-            None => world.bug("a system's socket is brought into simulation"),
+            None => world.bug("a socket of a real system is used in simulation"),
         };
         let socket = stream.into_socket();
         world.ports[self.at.port].sockets += 1;
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_lane_used_outside_of_its_step_is_a_bug() {
-        // Only a lane that has left its step could be: no safe code outside of the crate can.
+        // Only code inside this crate can keep a lane beyond its step.
         let network = Network::new(7);
         let port = SimPort::open(network.clone(), Layout::Pinned, &Options::default());
         let kept = Arc::new(Mutex::new(None));

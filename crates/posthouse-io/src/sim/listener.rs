@@ -1,4 +1,4 @@
-//! Coming together: listeners, connection attempts, accept queues, and names.
+//! Establishing connections: listeners, connection attempts, accept queues, and names.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,12 +15,13 @@ use crate::error::{Error, Failure};
 use crate::op::Outcome;
 use crate::token::{Socket, Tag};
 
-/// Retries of a connection attempt that meets a full accept queue, before it times out, and the
-/// wait before the first; each wait is twice the last (Linux: six retries, from one second).
+/// The number of retries of a connection attempt that meets a full accept queue, before it times
+/// out, and the wait before the first. Each wait is twice the last (Linux: six retries, from one
+/// second).
 const MAX_SYN_RETRIES: u32 = 6;
 const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
 
-/// Ports for connecting ends, and for listeners that ask for any.
+/// The first port for connecting ends, and the first for listeners that request any port.
 const EPHEMERAL_FIRST: u16 = 32_768;
 const CHOSEN_FIRST: u16 = 20_000;
 
@@ -29,7 +30,7 @@ const CHOSEN_FIRST: u16 = 20_000;
 pub(super) struct Listening {
     key: (IpAddr, u16),
     pub(super) accept: Option<InFlight>,
-    /// Connections that nobody has accepted yet.
+    /// The connections that nobody has accepted yet.
     pub(super) queue: VecDeque<Socket>,
     backlog: usize,
 }
@@ -40,7 +41,8 @@ impl Listening {
     }
 }
 
-/// A host of the simulated network: its number is part of its addresses.
+/// Returns the address of a host of the simulated network, of the family of `like`. The host's
+/// number is part of the address.
 pub(super) fn host(number: u16, like: IpAddr) -> IpAddr {
     match like {
         _ if like.is_loopback() => like,
@@ -89,19 +91,19 @@ impl World {
         }
     }
 
-    /// Who listens at an address: there itself, or at all addresses.
+    /// Returns the listener at an address, or the one at all addresses with this port.
     fn listener_at(&self, address: Address) -> Option<Socket> {
         let any = match address.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        // A listener at all IPv6 addresses takes IPv4 connections, too.
+        // A listener at all IPv6 addresses accepts IPv4 connections, too.
         [address.ip(), any, IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
             .into_iter()
             .find_map(|ip| self.listening.get(&(ip, address.port())).copied())
     }
 
-    /// Closes a listener: whoever stands in its queue is reset.
+    /// Closes a listener and resets the connections in its queue.
     fn unlisten(&mut self, socket: Socket) {
         let Some(listener) = self.table.listener(socket) else { return };
         let key = listener.key;
@@ -137,7 +139,7 @@ impl World {
         }
     }
 
-    /// Gives a pending accept those who stand in the queue.
+    /// Completes a pending accept with the connections in the queue.
     pub(super) fn accept_ready(&mut self, socket: Socket, at_once: bool) {
         let Some(at) = self.table.lane(socket) else { return };
         while let Some(listener) = self.table.listener(socket)
@@ -193,7 +195,7 @@ impl World {
         self.start_connecting(socket, source, address);
     }
 
-    /// Sends a connection attempt on its way.
+    /// Starts a connection attempt.
     pub(super) fn start_connecting(&mut self, socket: Socket, source: IpAddr, address: Address) {
         let port = EPHEMERAL_FIRST + self.ephemeral;
         self.ephemeral = (self.ephemeral + 1) % (u16::MAX - EPHEMERAL_FIRST);
@@ -205,7 +207,7 @@ impl World {
         self.schedule(when, Event::Syn { from: socket, attempt: 0 });
     }
 
-    /// A connection attempt reaches the other side.
+    /// Handles the arrival of a connection attempt at the other side.
     pub(super) fn syn_arrives(&mut self, from: Socket, attempt: u32) {
         let Some(stream) = self.table.stream(from) else { return };
         if stream.phase != Phase::Connecting {
@@ -290,9 +292,9 @@ impl World {
         }
     }
 
-    // ---- letting go ----
+    // ---- releasing ----
 
-    /// Lets go of the stream or the listener behind a socket, as closing its handle does.
+    /// Releases the stream or the listener of a socket, as closing its handle does.
     pub(super) fn release(&mut self, socket: Socket) {
         if self.table.listener(socket).is_some() {
             self.unlisten(socket);
@@ -301,7 +303,7 @@ impl World {
         }
     }
 
-    /// The same for what is registered with no lane: its slot is free at once.
+    /// Does the same for a socket that is not registered with a lane, and frees its slot at once.
     pub(super) fn close_unowned(&mut self, socket: Socket) {
         if self.table.entry(socket).is_some() {
             self.release(socket);
@@ -320,7 +322,7 @@ impl World {
         self.schedule(when, Event::Resolved { at, tag, name });
     }
 
-    /// The addresses of a known name.
+    /// Returns the addresses of a known name.
     pub(super) fn addresses_of(&self, name: &Name) -> Option<Vec<Address>> {
         let address = |ip: &IpAddr| Address::from(SocketAddr::new(*ip, name.port));
         Some(self.names.get(&name.host)?.iter().map(address).collect())

@@ -1,8 +1,8 @@
-//! What happened: as one number always, as lines on request.
+//! The log of everything that happens: always as one number, and as lines on request.
 
 use super::{Nanos, duration};
 
-/// One kind of thing that happens in the world.
+/// The kind of an entry of the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
     Step,
@@ -23,7 +23,7 @@ pub(super) enum Note {
     Discarded,
 }
 
-/// The fingerprint and, where asked for, the lines.
+/// The fingerprint and, if requested, the lines.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     hash: u64,
@@ -31,7 +31,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Starts or stops keeping lines; gives those that were kept.
+    /// Starts or stops keeping lines. Returns those kept so far.
     pub(super) fn keep(&mut self, on: bool) -> Vec<String> {
         std::mem::replace(&mut self.lines, on.then(Vec::new)).unwrap_or_default()
     }
@@ -50,7 +50,8 @@ impl Log {
         }
     }
 
-    /// Content counts too: a hash map's order that slipped into a message is a divergence.
+    /// Adds content to the fingerprint: the order of a hash map that slipped into a message is a
+    /// divergence.
     pub(super) fn bytes(&mut self, now: Nanos, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
@@ -63,7 +64,7 @@ impl Log {
     }
 
     fn mix(&mut self, value: u64) {
-        // FNV's shape with a rotation, so that high bits reach low ones.
+        // The form of FNV with a rotation, so that high bits reach low ones.
         self.hash = (self.hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
 }

@@ -22,27 +22,27 @@ use crate::sync::Arc;
 use crate::token::{LaneId, Socket, Tag};
 use crate::turn::BackgroundStep;
 
-/// What the world knows of a port.
+/// The state of a port in the world.
 pub(super) struct PortState {
     pub(super) layout: Layout,
-    /// Its number as a host of the network.
+    /// The number of the port as a host of the network.
     pub(super) host: u16,
     pub(super) lanes: Vec<LaneState>,
     pub(super) background: Vec<usize>,
-    /// Workers that have not ended.
+    /// The number of workers that have not ended.
     pub(super) workers: usize,
     pub(super) submitted: u64,
     pub(super) completed: u64,
-    /// Operations whose terminal completion has not been taken.
+    /// The number of operations whose terminal completion has not been taken.
     pub(super) in_flight: u64,
-    /// Of them, those about no socket: file operations and look-ups.
+    /// The operations among them without a socket: file operations and look-ups.
     pub(super) socketless: Vec<SocketlessOp>,
     pub(super) sockets: usize,
-    /// Until when descriptors are short.
+    /// The end of the shortage of descriptors.
     pub(super) short_until: Nanos,
 }
 
-/// An operation about no socket.
+/// An operation without a socket.
 pub(super) struct SocketlessOp {
     pub(super) tag: Tag,
     /// True exactly when nobody awaits it any more.
@@ -50,7 +50,7 @@ pub(super) struct SocketlessOp {
 }
 
 impl PortState {
-    /// Operations that are awaited.
+    /// Returns the number of operations that are awaited.
     fn awaited(&self) -> u64 {
         self.in_flight
             - self.socketless.iter().filter(|socketless| socketless.abandoned).count() as u64
@@ -59,15 +59,16 @@ impl PortState {
 
 /// A lane: its queue and its workers.
 pub(super) struct LaneState {
-    /// Pinned: what finished at its submission. It is taken first.
+    /// In the pinned layout, the completions of operations that finished at their submission. They
+    /// are taken first.
     pub(super) local: VecDeque<Queued>,
     pub(super) queue: VecDeque<Queued>,
     pub(super) pool: LanePool,
-    /// Workers started, those of them that have ended, and those that sleep.
+    /// The number of workers that started, the number of them that ended, and those that sleep.
     pub(super) started: usize,
     pub(super) ended: usize,
     pub(super) sleeping: Vec<usize>,
-    /// A wake-up came while every worker ran: the next sleep returns at once.
+    /// True exactly when a wake-up came while every worker ran; the next sleep returns at once.
     pub(super) woken: bool,
 }
 
@@ -115,7 +116,8 @@ impl World {
 
     // ---- checked access ----
 
-    /// The socket, if it is what the caller may use: registered with this lane, not being closed.
+    /// Returns the socket if the caller may use it: it is registered with this lane and not being
+    /// closed.
     pub(super) fn own(&mut self, at: LaneAddr, socket: Socket) -> &mut Entry {
         let wrong = match self.table.entry(socket) {
             None => Some("stale"),
@@ -137,7 +139,8 @@ impl World {
     }
 }
 
-/// A port of the world. Its workers hold it: it goes when the last of them and the last handle do.
+/// A port of the world. Its workers hold it, so it is dropped with the last of them or the last
+/// handle.
 pub(crate) struct SimPort {
     network: Network,
     number: usize,
@@ -268,7 +271,7 @@ impl Drop for SimPort {
             let text = format!("a port is dropped with {awaited} operations in flight");
             world.bug(&text);
         }
-        // Sockets that were never closed: the system closes them with the port.
+        // The system closes forgotten sockets together with the port.
         for socket in world.table.of_port(self.number) {
             world.close_unowned(socket);
         }

@@ -1,4 +1,4 @@
-//! A peer played by a script: what attackers and foreign clients do.
+//! A scripted peer: the behaviour of attackers and foreign clients.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,20 +12,20 @@ use super::{Network, listener};
 use crate::address::Address;
 use crate::token::Socket;
 
-/// The script's side of a stream.
+/// The script's state of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Script {
-    /// What it wants to send and has no room for yet.
+    /// The bytes to send for which there is no room yet.
     outbox: VecDeque<u8>,
-    /// What it has received and not looked at.
+    /// The bytes received and not taken by the test yet.
     received: Vec<u8>,
     stopped: bool,
-    /// End the stream when the outbox is empty.
+    /// True exactly when the stream must end as soon as the outbox is empty.
     finish: bool,
 }
 
 impl Script {
-    /// Whether it waits for room.
+    /// Returns whether the script waits for room.
     pub(super) fn is_busy(&self) -> bool {
         !self.outbox.is_empty()
     }
@@ -36,7 +36,7 @@ impl World {
         self.table.stream(socket)?.script.as_deref_mut()
     }
 
-    /// Takes what has arrived, unless the script has stopped reading.
+    /// Receives the bytes that have arrived, unless the script has stopped reading.
     pub(super) fn script_receives(&mut self, socket: Socket) {
         let Some(stream) = self.table.stream(socket) else { return };
         let count = stream.arrived;
@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    /// Sends what there is room for, and then the end, if it was asked for.
+    /// Sends as much as there is room for, and then the end of the stream, if it was requested.
     pub(super) fn script_sends(&mut self, socket: Socket) {
         let Some(stream) = self.table.stream(socket) else { return };
         let peer = stream.peer;
@@ -71,8 +71,9 @@ impl World {
     }
 }
 
-/// A peer outside of any port, played by a test: it sends any bytes at any moment, reads or does
-/// not, and leaves as it likes. Dropping it closes it as a system closes a process's sockets.
+/// A scripted peer outside of every port: it sends any bytes at any moment, reads or does not, and
+/// ends its connection in any way. Dropping it closes it as a system closes the sockets of a
+/// process.
 pub struct RawStream {
     network: Network,
     socket: Socket,
@@ -85,7 +86,7 @@ impl RawStream {
         if let Some(stream) = world.table.stream(socket) {
             stream.script = Some(Box::default());
         }
-        // Host 0 is the scripts': ports count from 1.
+        // Host 0 belongs to the scripts: ports count from 1.
         let source = source.unwrap_or_else(|| listener::host(0, address.ip()));
         world.start_connecting(socket, source, address);
         drop(world);
@@ -106,7 +107,11 @@ impl RawStream {
         Self { network: network.clone(), socket }
     }
 
-    /// Sends bytes. They leave when the connection is up and as the other side makes room.
+    /// Sends bytes. They leave once the connection is established, as the other side makes room.
+    ///
+    /// # Panics
+    ///
+    /// Panics after [`finish`](Self::finish).
     pub fn send(&self, bytes: &[u8]) {
         let mut world = self.network.lock();
         world.note(Note::Raw, 0, bytes.len() as u64);
@@ -117,7 +122,7 @@ impl RawStream {
         world.script_sends(self.socket);
     }
 
-    /// What has been received since the last call.
+    /// Returns the bytes received since the last call.
     pub fn take_received(&self) -> Vec<u8> {
         let mut world = self.network.lock();
         world
@@ -126,17 +131,17 @@ impl RawStream {
             .unwrap_or_default()
     }
 
-    /// How many bytes have been received since the last [`take_received`](Self::take_received).
+    /// Returns the number of bytes received since the last [`take_received`](Self::take_received).
     pub fn received_bytes(&self) -> usize {
         self.network.lock().script(self.socket).map_or(0, |script| script.received.len())
     }
 
-    /// How many bytes wait for the connection or for room.
+    /// Returns the number of bytes that wait for the connection or for room.
     pub fn unsent_bytes(&self) -> usize {
         self.network.lock().script(self.socket).map_or(0, |script| script.outbox.len())
     }
 
-    /// Ends this side's stream after what has been sent; the other direction goes on.
+    /// Ends this side's stream after everything that has been sent. The other direction continues.
     pub fn finish(&self) {
         let mut world = self.network.lock();
         world.note(Note::Raw, 1, 0);
@@ -153,14 +158,14 @@ impl RawStream {
         world.reset_now(self.socket);
     }
 
-    /// Reads nothing any more: the other side's sends fill the window and then wait.
+    /// Stops reading: the other side's sends fill the window and then wait.
     pub fn stop_reading(&self) {
         if let Some(script) = self.network.lock().script(self.socket) {
             script.stopped = true;
         }
     }
 
-    /// Reads again.
+    /// Starts reading again.
     pub fn resume_reading(&self) {
         let mut world = self.network.lock();
         if let Some(script) = world.script(self.socket) {
@@ -169,28 +174,29 @@ impl RawStream {
         world.script_receives(self.socket);
     }
 
-    /// Whether the connection is up, or has been.
+    /// Returns whether the connection is or was established.
     pub fn is_connected(&self) -> bool {
         self.phase().is_some_and(|phase| !matches!(phase, Phase::Connecting | Phase::Failed))
     }
 
-    /// Whether the connection could not be made.
+    /// Returns whether the connection attempt failed.
     pub fn is_refused(&self) -> bool {
         self.phase() == Some(Phase::Failed)
     }
 
-    /// Whether the connection has been reset, by either side.
+    /// Returns whether either side has reset the connection.
     pub fn is_reset(&self) -> bool {
         self.phase() == Some(Phase::Reset)
     }
 
-    /// Whether the other side has ended its stream, and everything before the end is received.
+    /// Returns whether the other side has ended its stream, and everything before the end is
+    /// received.
     pub fn is_ended(&self) -> bool {
         let mut world = self.network.lock();
         world.table.stream(self.socket).is_some_and(|stream| stream.ended && stream.arrived == 0)
     }
 
-    /// This end's address: what the other side sees as its peer's.
+    /// Returns the local address, which the other side sees as its peer's.
     pub fn local_address(&self) -> Address {
         let mut world = self.network.lock();
         let stream =
@@ -217,7 +223,7 @@ impl fmt::Debug for RawStream {
     }
 }
 
-/// A listener outside of any port, played by a test: a foreign server. Dropping it closes it.
+/// A scripted listener outside of every port: a foreign server. Dropping it closes it.
 #[derive(Debug)]
 pub struct RawListener {
     network: Network,
@@ -230,12 +236,12 @@ impl RawListener {
         Self { network, socket, address }
     }
 
-    /// The address it is bound to.
+    /// Returns the bound address.
     pub fn local_address(&self) -> Address {
         self.address
     }
 
-    /// The next peer, if one has come.
+    /// Returns the next peer, if one has come.
     pub fn accept(&self) -> Option<RawStream> {
         let mut world = self.network.lock();
         let socket = world.table.listener(self.socket)?.queue.pop_front()?;

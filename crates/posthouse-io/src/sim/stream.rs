@@ -1,4 +1,4 @@
-//! Streams: two byte pipes with delay and a window, and what is pending on either end.
+//! Streams: two byte pipes with delay and a window, and the pending operations of either end.
 
 use std::collections::VecDeque;
 
@@ -13,27 +13,27 @@ use crate::gather::Gather;
 use crate::op::{Outcome, ReceiveMode};
 use crate::token::{Socket, Tag};
 
-/// Completions with bytes that one socket may have waiting: beyond it, data stays in the socket,
-/// as a system does that runs out of provided buffers.
+/// The maximum number of waiting completions with bytes per socket. Beyond it, data stays in the
+/// socket, as on a system that runs out of provided buffers.
 const MAX_RECEIVED_WAITING: u32 = 8;
 
-/// An operation that has been submitted and has no terminal completion yet. Not `Clone`: it is
-/// consumed by the one that gives it that.
+/// A submitted operation without a terminal completion so far. It is not `Clone`: making that
+/// completion consumes it.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) tag: Tag,
-    /// Operations are numbered in the order of their submission.
+    /// The number of the operation, in the order of submission.
     pub(super) number: u64,
 }
 
 impl InFlight {
-    /// Its terminal completion is made: the tag goes into that.
+    /// Returns the tag, for the terminal completion.
     pub(super) fn into_tag(self) -> Tag {
         self.tag
     }
 }
 
-/// How far a stream has come.
+/// The phase of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Fresh,
@@ -42,48 +42,49 @@ pub(super) enum Phase {
     /// The connect failed or was cancelled.
     Failed,
     Reset,
-    /// Its owner has let it go.
+    /// The owner has released the stream.
     Closed,
 }
 
-/// One end of a connection. What it receives is kept here, what it sends at the other end.
+/// One end of a connection. It keeps the bytes that it receives; the other end keeps those that it
+/// sends.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one end")]
 pub(super) struct Stream {
     pub(super) phase: Phase,
-    /// The other end, while that can be reached.
+    /// The other end, while it can be reached.
     pub(super) peer: Option<Socket>,
     pub(super) local: Option<Address>,
     pub(super) remote: Option<Address>,
-    /// The accept queue that it stands in.
+    /// The accept queue that contains the stream.
     pub(super) queue: Option<Socket>,
 
-    /// Bytes on their way here and not yet taken, in order; `arrived` of them can be received.
+    /// The bytes on their way here or not yet taken, in order; `arrived` of them can be received.
     pub(super) bytes: VecDeque<u8>,
     pub(super) arrived: usize,
-    /// How many bytes `bytes` may hold.
+    /// The maximum length of `bytes`.
     window: usize,
-    /// How many bytes can still leave after the other end has gone: nobody there makes room, the
-    /// answer to what leaves is a reset.
+    /// The number of bytes that can still leave after the other end has gone: nobody makes room
+    /// there, and the answer to every byte is a reset.
     pub(super) room_left: usize,
-    /// When the last of what is on its way arrives: nothing may overtake it.
+    /// The arrival of the last piece on its way; nothing may overtake it.
     pub(super) last_arrival: Nanos,
-    /// A piece on its way here was lost for ever: what follows it is a reset, never a clean end.
+    /// True exactly when a piece on its way here was lost. A reset follows it, never a clean end.
     pub(super) broken: bool,
-    /// The other side's end of stream has arrived.
+    /// True exactly when the end of the other side's stream has arrived.
     pub(super) ended: bool,
-    /// This side has ended its stream.
+    /// True exactly when this side has ended its stream.
     pub(super) shut: bool,
 
     pub(super) connect: Option<InFlight>,
     pub(super) receives: VecDeque<Receive>,
     pub(super) send: Option<(InFlight, Gather)>,
-    /// From a send's submission until its completion is taken.
+    /// True exactly from a send's submission until its completion is taken.
     pub(super) sending: bool,
-    /// An event of that kind is scheduled.
+    /// True exactly when a `Deliver` event is scheduled; likewise `push_due` and `Push`.
     pub(super) deliver_due: bool,
     pub(super) push_due: bool,
-    /// The script that plays this end, where it belongs to no port.
+    /// The script of this end, if it belongs to no port.
     pub(super) script: Option<Box<Script>>,
 }
 
@@ -119,7 +120,7 @@ impl Stream {
         }
     }
 
-    /// Why nothing can be sent on it, if so.
+    /// Returns the reason why the stream cannot send, if there is one.
     fn send_failure(&self) -> Option<Failure> {
         match self.phase {
             Phase::Open if !self.shut => None,
@@ -128,12 +129,12 @@ impl Stream {
         }
     }
 
-    /// Whether a receive has something to say.
+    /// Returns whether a receive can complete.
     pub(super) fn is_ready(&self) -> bool {
         self.arrived > 0 || self.ended || self.phase == Phase::Reset
     }
 
-    /// How many more bytes it can take.
+    /// Returns the number of bytes that it can still take.
     pub(super) fn room(&self) -> usize {
         self.window.saturating_sub(self.bytes.len())
     }
@@ -189,7 +190,7 @@ impl World {
         }
     }
 
-    /// Gives pending receives what has arrived: bytes, the end, or the reset.
+    /// Completes pending receives with bytes, the end, or the reset.
     pub(super) fn deliver(&mut self, to: Socket, at_once: bool) {
         match self.table.entry(to) {
             Some(Entry { owner: Owner::Lane(at), .. }) => {
@@ -259,7 +260,7 @@ impl World {
         Outcome::Received(buffer)
     }
 
-    /// Takes bytes off the pipe, which makes room for the sender.
+    /// Removes bytes from the pipe, which makes room for the sender.
     pub(super) fn consumed(&mut self, to: Socket, count: usize) {
         let Some(stream) = self.table.stream(to) else { return };
         stream.bytes.drain(..count);
@@ -287,7 +288,7 @@ impl World {
             self.bug(&format!("a second send in flight on {socket:?}: {:?}", in_flight.tag));
         }
         stream.sending = true;
-        // A stream that cannot send says so, whatever room there is.
+        // A stream that cannot send reports that, with or without room.
         let can_send = stream.send_failure().is_none();
         self.check_sent_file(in_flight.tag, &gather);
         if can_send && self.random.chance(self.faults.send_no_buffers_ppm) {
@@ -307,7 +308,7 @@ impl World {
         }
     }
 
-    /// Lets a pending send, if there is one, look at the window at some time.
+    /// Schedules a check of the window for a pending send, if there is one.
     pub(super) fn push_later(&mut self, from: Socket, when: Nanos) {
         let Some(stream) = self.table.stream(from) else { return };
         let waiting = stream.send.is_some() || stream.script.as_ref().is_some_and(|s| s.is_busy());
@@ -317,7 +318,7 @@ impl World {
         }
     }
 
-    /// Lets a pending send put bytes on their way, as many as there is room for.
+    /// Sends as many bytes of a pending send as there is room for.
     pub(super) fn push(&mut self, from: Socket, at_once: bool) {
         let Some(at) = self.table.lane(from) else { return self.script_sends(from) };
         let Some(stream) = self.table.stream(from) else { return };
@@ -355,7 +356,7 @@ impl World {
         self.complete(at, queued, at_once);
     }
 
-    /// How many bytes a stream can put on their way now.
+    /// Returns the number of bytes that a stream can send now.
     pub(super) fn room(&mut self, from: Socket) -> usize {
         let Some(stream) = self.table.stream(from) else { return 0 };
         let (peer, room_left) = (stream.peer, stream.room_left);
@@ -365,17 +366,17 @@ impl World {
         }
     }
 
-    /// Puts bytes into the pipe; [`carry`](Self::carry) brings them there.
+    /// Puts bytes into the pipe; [`carry`](Self::carry) makes them arrive.
     pub(super) fn put(&mut self, peer: Option<Socket>, bytes: &[u8]) {
         if let Some(peer) = peer.and_then(|peer| self.table.stream(peer)) {
             peer.bytes.extend(bytes);
         }
     }
 
-    /// Brings `count` bytes to the other end, in one piece or several.
+    /// Makes `count` bytes arrive at the other end, in one piece or several.
     pub(super) fn carry(&mut self, from: Socket, peer: Option<Socket>, count: usize) {
         let Some(to) = peer else {
-            // Nobody is there any more: the bytes bring a reset back.
+            // The other end is gone, so the bytes are answered with a reset.
             if let Some(stream) = self.table.stream(from) {
                 stream.room_left -= count;
             }
@@ -402,7 +403,7 @@ impl World {
         }
     }
 
-    /// When something sent now arrives that may not overtake what was sent before.
+    /// Returns the arrival time of a piece sent now that may not overtake earlier ones.
     pub(super) fn arrival_in_order(&mut self, to: Socket) -> Nanos {
         let when = self.arrival();
         match self.table.stream(to) {

@@ -5,7 +5,7 @@ use super::listener::Listening;
 use super::stream::Stream;
 use crate::token::Socket;
 
-/// Who holds a socket.
+/// The owner of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// An accept queue, or a value that is not registered with a lane yet.
@@ -15,14 +15,14 @@ pub(super) enum Owner {
     Lane(LaneAddr),
 }
 
-/// A taken slot.
+/// An occupied slot.
 pub(super) struct Entry {
     pub(super) owner: Owner,
-    /// Operations whose terminal completion has not been taken.
+    /// The number of operations whose terminal completion has not been taken.
     pub(super) in_flight: u32,
-    /// Completions of its operations that wait to be taken.
+    /// The number of completions of its operations that wait to be taken.
     pub(super) queued: u32,
-    /// A `Close` has been submitted.
+    /// True exactly when a `Close` has been submitted.
     pub(super) closing: bool,
     pub(super) kind: SocketKind,
 }
@@ -38,8 +38,8 @@ struct Slot {
     entry: Option<Entry>,
 }
 
-/// All of them. A freed slot is the next to be taken, so that a stale name meets another socket's
-/// slot as soon as it can.
+/// The table of all sockets and listeners. A freed slot is the next to be used, so that a stale
+/// name meets another socket in its slot as soon as possible.
 #[derive(Default)]
 pub(super) struct Table {
     slots: Vec<Slot>,
@@ -65,13 +65,13 @@ impl Table {
         self.free.push(socket.slot);
     }
 
-    /// The entry, unless the name is stale.
+    /// Returns the entry, unless the name is stale.
     pub(super) fn entry(&mut self, socket: Socket) -> Option<&mut Entry> {
         let place = self.slots.get_mut(socket.slot as usize)?;
         place.entry.as_mut().filter(|_| place.generation == socket.generation)
     }
 
-    /// The stream, unless the name is stale or a listener's.
+    /// Returns the stream, unless the name is stale or belongs to a listener.
     pub(super) fn stream(&mut self, socket: Socket) -> Option<&mut Stream> {
         match &mut self.entry(socket)?.kind {
             SocketKind::Stream(stream) => Some(stream),
@@ -79,7 +79,7 @@ impl Table {
         }
     }
 
-    /// The listener, unless the name is stale or a stream's.
+    /// Returns the listener, unless the name is stale or belongs to a stream.
     pub(super) fn listener(&mut self, socket: Socket) -> Option<&mut Listening> {
         match &mut self.entry(socket)?.kind {
             SocketKind::Listener(listener) => Some(listener),
@@ -87,7 +87,7 @@ impl Table {
         }
     }
 
-    /// The lane that a socket is registered with.
+    /// Returns the lane that a socket is registered with.
     pub(super) fn lane(&mut self, socket: Socket) -> Option<LaneAddr> {
         match self.entry(socket)?.owner {
             Owner::Lane(at) => Some(at),
@@ -95,7 +95,7 @@ impl Table {
         }
     }
 
-    /// Every socket that a port has registered.
+    /// Returns all sockets that are registered with a port.
     pub(super) fn of_port(&self, port: usize) -> Vec<Socket> {
         let ours = |slot: &Slot| {
             let owner = slot.entry.as_ref().map(|entry| entry.owner);

@@ -1,4 +1,4 @@
-//! Workers of the world: who can run, who sleeps, and how one step is run.
+//! The workers of the world: the runnable and the sleeping ones, and the run of one step.
 
 use super::lane::SimLane;
 use super::log::Note;
@@ -11,8 +11,8 @@ use crate::options::Layout;
 use crate::sync::{Arc, MutexGuard};
 use crate::turn::{BackgroundStep, Turn, run_step};
 
-/// What one step may take: as much as a real batch, and at random less, so that workers
-/// interleave at every completion.
+/// The maximum number of completions per step: that of a real batch, and at random less, so that
+/// workers interleave at every completion.
 const MAX_BATCH_PINNED: usize = 256;
 const MAX_BATCH_SHARED: usize = 16;
 
@@ -20,7 +20,7 @@ const MAX_BATCH_SHARED: usize = 16;
 enum State {
     Runnable,
     Running,
-    /// With its place in `World::timers`, if it has a deadline.
+    /// With its entry in `World::timers`, if it has a deadline.
     Sleeping(Option<Nanos>),
     Ended,
 }
@@ -30,8 +30,8 @@ pub(super) enum Step {
     Background(BackgroundStep),
 }
 
-/// The step of a worker and its port. It leaves the world while a step runs, and is dropped outside
-/// of it.
+/// The step of a worker, with its port. It leaves the world while a step runs, and is dropped
+/// outside of it.
 pub(super) struct WorkerBody {
     step: Step,
     port: Arc<SimPort>,
@@ -43,7 +43,7 @@ pub(super) struct Worker {
     at: Option<LaneAddr>,
     state: State,
     body: Option<WorkerBody>,
-    /// Background workers: a wake-up came while it ran.
+    /// For background workers, true exactly when a wake-up came while it ran.
     woken: bool,
 }
 
@@ -75,7 +75,7 @@ impl World {
 
     // ---- waking ----
 
-    /// Makes a sleeping worker runnable; any other is left as it is.
+    /// Makes a sleeping worker runnable, and does nothing to any other.
     pub(super) fn make_runnable(&mut self, worker: usize) {
         let State::Sleeping(deadline) = self.workers[worker].state else { return };
         if let Some(at) = deadline {
@@ -89,7 +89,7 @@ impl World {
         self.note(Note::Woken, worker as u64, 0);
     }
 
-    /// A completion has been queued: a sleeping worker of the lane comes for it.
+    /// Wakes a sleeping worker of the lane for a completion that has been queued.
     pub(super) fn call_for(&mut self, at: LaneAddr) {
         if let Some(worker) = self.any_sleeping(at) {
             self.make_runnable(worker);
@@ -111,7 +111,7 @@ impl World {
         }
         let running = self.running.is_some_and(|worker| self.workers[worker].at == Some(at));
         let lane = self.lane(at);
-        // Someone who is about to run will see what the wake-up is for.
+        // A worker that is about to run will see the reason of the wake-up.
         let about_to_run = lane.started - lane.ended - usize::from(running);
         lane.woken |= about_to_run == 0;
     }
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Wakes a sleeping worker, or lets the wake-up arrive late.
+    /// Wakes a sleeping worker, now or late.
     fn wake_soon(&mut self, worker: usize) {
         if self.random.chance(self.faults.wake_late_ppm) {
             self.fault_counts.wake_late += 1;
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Takes a runnable worker, any of them, to run a step.
+    /// Takes a random runnable worker to run a step.
     fn begin(&mut self) -> Option<(usize, WorkerBody)> {
         if self.runnable.is_empty() {
             return None;
@@ -168,7 +168,8 @@ impl World {
         Some((worker, body))
     }
 
-    /// Puts a worker back after its step; gives what is to be dropped outside of the world.
+    /// Returns a worker to the world after its step. The result must be dropped outside of the
+    /// world.
     fn finish(&mut self, worker: usize, turn: Turn, body: WorkerBody) -> Option<WorkerBody> {
         self.running = None;
         let since = self.now;
@@ -179,7 +180,7 @@ impl World {
         self.workers[worker].body = Some(body);
         let deadline = match turn {
             Turn::Sleep(None) => Some(None),
-            // A deadline past the end of time is none.
+            // A deadline past the end of time counts as none.
             Turn::Sleep(Some(time)) => {
                 Some(since.checked_add(nanos(time)).filter(|at| *at < Nanos::MAX))
             }
@@ -197,7 +198,8 @@ impl World {
         None
     }
 
-    /// Whether there is a reason not to sleep: a wake-up that came meanwhile, or completions.
+    /// Returns whether the worker must not sleep: a wake-up came meanwhile, or there are
+    /// completions.
     fn is_called(&mut self, worker: usize) -> bool {
         let this = &mut self.workers[worker];
         let woken = std::mem::take(&mut this.woken);
@@ -238,20 +240,20 @@ impl World {
             let name = self.workers[worker].name.clone();
             self.bug(&format!("a lost completion: worker {name} ends and leaves it in its lane"));
         }
-        // Whoever else shares the lane takes over what this one was woken for.
+        // Another worker of the lane takes over the work that this one was woken for.
         if lane.woken || !lane.is_empty() {
             self.call_for(at);
         }
     }
 
-    /// Whether the step that runs should end early.
+    /// Returns whether the running step should end early.
     pub(super) fn should_yield(&mut self) -> bool {
         let yes = self.random.chance(self.faults.yield_ppm);
         self.fault_counts.yields += u64::from(yes);
         yes
     }
 
-    /// A step's share of completions.
+    /// Returns the maximum number of completions for a step.
     fn batch(&mut self, layout: Layout) -> usize {
         let most = match layout {
             Layout::Pinned => MAX_BATCH_PINNED,
@@ -261,7 +263,7 @@ impl World {
     }
 }
 
-/// Dropped only where a step panics.
+/// A guard that is dropped only if a step panics.
 struct Unwinding<'a>(&'a Network);
 
 impl Drop for Unwinding<'_> {
@@ -271,7 +273,8 @@ impl Drop for Unwinding<'_> {
 }
 
 impl Network {
-    /// Runs one step of one worker, with the world's lock released. False: nobody is runnable.
+    /// Runs one step of one worker, with the world's lock released. Returns false if no worker is
+    /// runnable.
     pub(super) fn run_worker(&self, mut world: MutexGuard<'_, World>) -> bool {
         world.maybe_jump();
         let Some((worker, mut body)) = world.begin() else { return false };

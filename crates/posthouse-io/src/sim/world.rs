@@ -1,4 +1,4 @@
-//! The world behind a network: its clock, its events, its tables, and the checkers' voice.
+//! The world of a network: its clock, its events, its tables, and the reports of its checkers.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -17,8 +17,8 @@ use crate::error::Failure;
 use crate::op::Cancel;
 use crate::token::{Socket, Tag};
 
-/// Everything there is, behind one lock. Nothing in it calls out: closures run, and values whose
-/// drop comes back here are dropped, with the lock released.
+/// The whole state of a network, behind one lock. It calls no code outside: closures run, and
+/// values whose drop locks the world are dropped, with the lock released.
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) random: Random,
@@ -27,14 +27,15 @@ pub(super) struct World {
     pub(super) log: Log,
     pub(super) now: Nanos,
     pub(super) events: BinaryHeap<Scheduled>,
-    /// Numbers events and operations: what is equal in time happens in this order.
+    /// The number of the last event or operation. Events of equal time happen in the order of these
+    /// numbers.
     sequence: u64,
-    /// Sleeping workers that have a deadline.
+    /// The sleeping workers that have a deadline.
     pub(super) timers: BTreeSet<(Nanos, usize)>,
     pub(super) workers: Vec<Worker>,
     pub(super) runnable: Vec<usize>,
     pub(super) running: Option<usize>,
-    /// Steps and events since time last moved or an operation last succeeded.
+    /// The number of steps and events since time last moved or an operation last succeeded.
     pub(super) idle: u64,
     pub(super) ports: Vec<PortState>,
     pub(super) table: Table,
@@ -42,16 +43,17 @@ pub(super) struct World {
     pub(super) listening: BTreeMap<(IpAddr, u16), Socket>,
     pub(super) blackholes: BTreeSet<Address>,
     pub(super) names: BTreeMap<Box<str>, Vec<IpAddr>>,
-    /// Counts up: the ports of connecting ends, and those chosen for listeners.
+    /// Counters for the ports of connecting ends, and for those chosen for listeners.
     pub(super) ephemeral: u16,
     pub(super) chosen: u16,
-    /// What a checker found. Kept so that code above that catches panics cannot hide it.
+    /// The report of a checker, kept so that code above that catches panics cannot hide it.
     bug: Option<String>,
-    /// A panic has ended a step: nothing adds up any more, and the first message is the one.
+    /// True exactly when a panic has ended a step. The counts are wrong then, and later checks
+    /// would hide the first message.
     broken: bool,
 }
 
-/// Something that will happen.
+/// A scheduled event.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A piece of data reaches `to`.
@@ -73,7 +75,7 @@ pub(super) enum Event {
         from: Socket,
         attempt: u32,
     },
-    /// The answer to it comes back.
+    /// The answer to a connection attempt reaches its origin.
     Connected {
         to: Socket,
     },
@@ -81,19 +83,19 @@ pub(super) enum Event {
         to: Socket,
         failure: Failure,
     },
-    /// Pending receives of `to` look at what there is.
+    /// Pending receives of `to` complete with the data there is.
     Deliver {
         to: Socket,
     },
-    /// A pending send of `from` looks at the window.
+    /// A pending send of `from` checks the window.
     Push {
         from: Socket,
     },
-    /// A pending accept looks at the queue.
+    /// A pending accept checks the queue.
     AcceptReady {
         listener: Socket,
     },
-    /// A cancel takes effect on the operations that were older than it.
+    /// A cancel takes effect on operations that are older than it.
     Cancel {
         socket: Socket,
         what: Cancel,
@@ -112,12 +114,12 @@ pub(super) enum Event {
     Wake {
         worker: usize,
     },
-    /// Something of an operation on files takes effect.
+    /// A part of a file operation takes effect.
     File(Box<PendingFileOp>),
 }
 
 impl Event {
-    /// What the log calls it: its kind and whom it concerns.
+    /// Returns the event's code for the log: its kind and its subject.
     fn code(&self) -> (u64, u64) {
         let socket = |s: &Socket| u64::from(s.slot) << 32 | u64::from(s.generation);
         match self {
@@ -139,7 +141,7 @@ impl Event {
     }
 }
 
-/// An event in the heap: the earliest is the greatest.
+/// An event in the heap, in which the earliest is the greatest.
 #[derive(Debug)]
 pub(super) struct Scheduled {
     at: Nanos,
@@ -207,18 +209,19 @@ impl World {
         self.events.push(Scheduled { at, sequence, event });
     }
 
-    /// When something sent now arrives.
+    /// Returns the arrival time of a piece that is sent now.
     pub(super) fn arrival(&mut self) -> Nanos {
         self.now + self.random.time(&self.faults.delay)
     }
 
-    /// When a submission that could finish now does, if not at once.
+    /// Returns the completion time of a submission that could finish now, if it does not finish at
+    /// once.
     pub(super) fn later(&mut self) -> Nanos {
         self.fault_counts.delayed += 1;
         self.now + self.random.time(&self.faults.completion_delay)
     }
 
-    /// Whether a submission that can finish at once does so.
+    /// Returns whether a submission that can finish at once does so.
     pub(super) fn at_once(&mut self) -> bool {
         let yes = self.random.chance(self.faults.immediate_ppm);
         self.fault_counts.immediate += u64::from(yes);
@@ -229,19 +232,20 @@ impl World {
         self.log.note(self.now, note, a, b);
     }
 
-    /// Whether an event's time has come.
+    /// Returns whether an event is due.
     pub(super) fn is_event_due(&self) -> bool {
         self.events.peek().is_some_and(|next| next.at <= self.now)
     }
 
-    /// Moves time to what happens next, unless that is after `limit`: then to `limit`.
+    /// Moves time to the next event or deadline, but not beyond `limit`. Returns false if there is
+    /// none up to then.
     pub(super) fn advance(&mut self, limit: Nanos) -> bool {
         let event = self.events.peek().map(|next| next.at);
         let timer = self.timers.first().map(|(at, _)| *at);
         let next = match (event, timer) {
             (Some(event), Some(timer)) => event.min(timer),
             (Some(at), None) | (None, Some(at)) => at,
-            // Nothing can happen any more: who waits with a limit waits until then.
+            // Nothing can happen any more, so a waiter with a limit waits until then.
             (None, None) => {
                 self.now = if limit == Nanos::MAX { self.now } else { self.now.max(limit) };
                 return false;
@@ -255,7 +259,7 @@ impl World {
         true
     }
 
-    /// Moves time forward, and wakes the workers whose deadline that passes.
+    /// Moves time forward, and wakes the workers whose deadline passes.
     pub(super) fn move_to(&mut self, now: Nanos) {
         if now > self.now {
             self.now = now;
@@ -268,7 +272,7 @@ impl World {
         }
     }
 
-    /// Takes the next event and lets it happen.
+    /// Takes the next event and performs it.
     pub(super) fn happen(&mut self) {
         let Some(Scheduled { event, .. }) = self.events.pop() else { return };
         let (kind, about) = event.code();
@@ -301,27 +305,27 @@ impl World {
         }
     }
 
-    /// A checker's verdict: the framework above (or this backend) has a bug. Panics.
+    /// Reports a bug of the framework above (or of this backend) that a checker has found. Panics.
     pub(super) fn bug(&mut self, text: &str) -> ! {
         let text = format!("simulation, seed {}, at {:?}: {text}", self.seed, duration(self.now));
         self.bug = Some(text.clone());
         panic!("{text}");
     }
 
-    /// A panic is on its way out of a step.
+    /// Records that a panic has ended a step.
     pub(super) fn break_off(&mut self) {
         self.broken = true;
     }
 
-    /// Whether the accounts can still be expected to add up.
+    /// Returns whether the counts are still expected to be right.
     pub(super) fn is_sound(&self) -> bool {
         self.bug.is_none() && !self.broken && !std::thread::panicking()
     }
 
-    /// Repeats a verdict that code above caught and went on from.
+    /// Repeats a report that code above has caught and ignored.
     pub(super) fn repeat_bug(&self) {
         if let Some(text) = &self.bug {
-            assert!(std::thread::panicking(), "{text} (said before, and caught)");
+            assert!(std::thread::panicking(), "{text} (reported before, and caught)");
         }
     }
 }

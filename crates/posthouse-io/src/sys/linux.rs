@@ -1,4 +1,4 @@
-//! The system calls on sockets, and what errors mean: written once for all backends.
+//! The system calls on sockets, and the meaning of errors, written once for all backends.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -18,16 +18,16 @@ use crate::error::{Error, Failure};
 use crate::gather::Gather;
 use crate::options::ListenOptions;
 
-/// Segments that leave in one call, so that their array (1 KiB) fits the stack. The system takes
-/// 1,024; a longer gather leaves in several calls.
+/// The maximum number of segments in one call, so that their array (1 KiB) fits the stack. The
+/// system takes 1,024; a longer gather leaves in several calls.
 const MAX_SEGMENTS: usize = 64;
 
-/// What readiness needs: a call that would wait fails with `EAGAIN`.
+/// The flags for readiness: a call that would wait fails with `EAGAIN`.
 pub(crate) const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK;
-/// What a ring needs: on a non-blocking socket it would hand `EAGAIN` on instead of waiting.
+/// The flags for a ring, which would return `EAGAIN` from a non-blocking socket instead of waiting.
 pub(crate) const BLOCKING: SocketFlags = SocketFlags::empty();
 
-/// A bound and listening socket, and the address that it got.
+/// Returns a bound and listening socket, and its address.
 pub(crate) fn listen(
     address: Address,
     options: ListenOptions,
@@ -37,10 +37,10 @@ pub(crate) fn listen(
     let fd = stream_socket(&address, blocking)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     if address.is_ipv6() {
-        // What `net.ipv6.bindv6only` says would otherwise decide whether IPv4 peers come in here.
+        // Otherwise `net.ipv6.bindv6only` would decide whether the listener accepts IPv4 peers.
         sockopt::set_ipv6_v6only(&fd, !options.dual_stack)?;
     }
-    // Accepted sockets inherit these: once here instead of for each peer.
+    // Accepted sockets inherit these options, so they are set once and not for each peer.
     sockopt::set_tcp_nodelay(&fd, options.no_delay)?;
     keep_alive(&fd)?;
     rustix::net::bind(&fd, &address)?;
@@ -49,9 +49,10 @@ pub(crate) fn listen(
     Ok((fd, local))
 }
 
-/// A peer that vanishes while nothing is sent to it is noticed after 25 s, whatever it speaks:
-/// asked after 10 s of silence, three times, every 5 s. (While something is sent, the system asks
-/// no such questions, and the framework's own bound on stalled output counts.)
+/// Enables keep-alive probes, so that a peer that vanishes while nothing is sent to it is noticed
+/// after 25 s in every protocol: probes start after 10 s of silence, three in number, 5 s apart.
+/// (While something is sent, the system sends no probes, and the framework's own bound on stalled
+/// output applies.)
 fn keep_alive(fd: &OwnedFd) -> Result<(), Errno> {
     sockopt::set_socket_keepalive(fd, true)?;
     sockopt::set_tcp_keepidle(fd, Duration::from_secs(10))?;
@@ -59,25 +60,25 @@ fn keep_alive(fd: &OwnedFd) -> Result<(), Errno> {
     sockopt::set_tcp_keepcnt(fd, 3)
 }
 
-/// How far a connect came at once.
+/// The immediate result of a connect.
 pub(crate) enum Connecting {
     Done,
     InProgress,
 }
 
-/// A new socket on its way to `address`.
+/// Creates a socket and starts to connect it to `address`.
 pub(crate) fn connect(address: Address) -> Result<(OwnedFd, Connecting), Errno> {
     let address = address.socket_addr();
     let fd = connecting_socket(&address, NON_BLOCKING)?;
     match rustix::net::connect(&fd, &address) {
         Ok(()) => Ok((fd, Connecting::Done)),
-        // An interrupted connect goes on by itself (connect(2)).
+        // An interrupted connect continues by itself (connect(2)).
         Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, Connecting::InProgress)),
         Err(errno) => Err(errno),
     }
 }
 
-/// A socket that can connect to `address`.
+/// Returns a socket that can connect to `address`.
 pub(crate) fn connecting_socket(
     address: &SocketAddr,
     blocking: SocketFlags,
@@ -88,23 +89,23 @@ pub(crate) fn connecting_socket(
     Ok(fd)
 }
 
-/// What a connect in progress came to, once the socket is writable.
+/// Returns the result of a connect once the socket is writable.
 pub(crate) fn connected(fd: &OwnedFd) -> Result<(), Errno> {
     sockopt::socket_error(fd)?
 }
 
-/// One peer from the accept queue.
+/// Accepts one peer from the accept queue.
 pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, Address), Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (fd, peer) = rustix::net::acceptfrom_with(listener, flags)?;
-    // A peer without an address left while it was being accepted.
+    // A peer without an address disconnected while it was being accepted.
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::CONNABORTED)?;
     Ok((fd, peer.into()))
 }
 
-/// Whether an error of accept is about the one peer that was at the head of the queue, and not
-/// about the listener. accept(2) asks to treat errors that are pending on the new socket so, and
-/// names these; EPERM is a firewall's word.
+/// Returns whether an error of accept concerns only the peer at the head of the queue, and not the
+/// listener. accept(2) asks callers to treat errors that are pending on the new socket in this way,
+/// and lists them; EPERM comes from a firewall.
 pub(crate) fn is_per_connection(errno: Errno) -> bool {
     matches!(
         errno,
@@ -124,20 +125,20 @@ pub(crate) fn is_per_connection(errno: Errno) -> bool {
     )
 }
 
-/// Receives into `storage`; zero is the end of the stream.
+/// Receives into `storage`. Returns the number of bytes, which is zero at the end of the stream.
 pub(crate) fn receive(fd: &OwnedFd, storage: &mut [u8]) -> Result<usize, Errno> {
     retry_on_intr(|| Ok(rustix::net::recv(fd, &mut *storage, RecvFlags::empty())?.0))
 }
 
-/// Sends from the beginning of `gather`; the number of bytes that left.
+/// Sends from the beginning of `gather`. Returns the number of bytes that left.
 pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
     let mut segments = gather.slices();
     let first = segments.next().unwrap_or_default();
-    // What follows is on its way: one packet can take the beginning of it, too.
+    // More data follows soon: one packet may contain the beginning of it, too.
     let more = if gather.file_follows() { SendFlags::MORE } else { SendFlags::empty() };
     let flags = SendFlags::NOSIGNAL | more;
     let Some(second) = segments.next() else {
-        // What most sends are: it needs no array.
+        // Most sends have one segment, which needs no array.
         return retry_on_intr(|| rustix::net::send(fd, first, flags));
     };
     let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
@@ -154,52 +155,52 @@ pub(crate) fn send(fd: &OwnedFd, gather: &Gather) -> Result<usize, Errno> {
 
 /// Ends the sending side.
 pub(crate) fn shutdown_write(fd: &OwnedFd) {
-    // It fails only where the connection is gone already, and then there is nothing to end.
+    // It fails only if the connection is gone already, and then there is nothing to end.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
 
-/// Resets the connection and discards what was not sent.
+/// Resets the connection and discards unsent bytes.
 pub(crate) fn reset(fd: &OwnedFd) {
     if rustix::net::connect_unspec(fd).is_err() {
         reset_at_close(fd);
     }
 }
 
-/// Has the closing of the socket reset the connection, and discard what was not sent.
+/// Makes closing the socket reset the connection and discard unsent bytes.
 pub(crate) fn reset_at_close(fd: &OwnedFd) {
-    // It fails only where the connection is gone already.
+    // It fails only if the connection is gone already.
     let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
 }
 
-/// The other end's address; none where it has left.
+/// Returns the peer's address, or `None` if the peer has disconnected.
 pub(crate) fn peer_address(fd: &OwnedFd) -> Option<Address> {
     let address = rustix::net::getpeername(fd).ok()??;
     SocketAddr::try_from(address).ok().map(Address::from)
 }
 
-/// This end's address.
+/// Returns the local address.
 pub(crate) fn local_address(fd: &OwnedFd) -> Option<Address> {
     let address = rustix::net::getsockname(fd).ok()?;
     SocketAddr::try_from(address).ok().map(Address::from)
 }
 
-/// A random number of the system.
+/// Returns a random number from the system.
 pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     let filled = retry_on_intr(|| {
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
     });
-    // getrandom(2): up to 256 bytes always come whole.
+    // getrandom(2): up to 256 bytes are always returned in full.
     assert_eq!(filled, Ok(bytes.len()), "the system gives random bytes");
     u64::from_ne_bytes(bytes)
 }
 
-/// What an error means, where it came with a number.
+/// Returns the meaning of an error, if it has a system number.
 pub(crate) fn explained(failed: &std::io::Error) -> String {
     Errno::from_io_error(failed).map_or_else(|| failed.to_string(), |it| error(it).to_string())
 }
 
-/// What an error number means.
+/// Returns the meaning of an error number.
 pub(crate) fn error(errno: Errno) -> Error {
     let failure = match errno {
         Errno::CONNRESET => Failure::Reset,
@@ -217,10 +218,10 @@ pub(crate) fn error(errno: Errno) -> Error {
         Errno::ADDRINUSE => Failure::AddressInUse,
         Errno::ADDRNOTAVAIL => Failure::AddressNotAvailable,
         Errno::ACCESS | Errno::PERM | Errno::ROFS => Failure::Denied,
-        // NOTDIR: a file stands where a directory would have to.
+        // NOTDIR: a file is in the place of a directory.
         Errno::NOENT | Errno::NOTDIR => Failure::NotFound,
         Errno::EXIST => Failure::Exists,
-        // LOOP: a link that is not followed. XDEV: a way out of the directory.
+        // LOOP: a link that is not followed. XDEV: a path that leaves the directory.
         Errno::LOOP | Errno::XDEV | Errno::ISDIR => Failure::NotAFile,
         Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Failure::NoSpace,
         Errno::IO => Failure::Disk,
@@ -234,13 +235,13 @@ pub(crate) fn error(errno: Errno) -> Error {
     Error { failure, code: errno.raw_os_error() }
 }
 
-/// The error of an operation on a socket that has no connection.
+/// Returns the error of an operation on a socket that has no connection.
 pub(crate) fn not_connected() -> Error {
     error(Errno::NOTCONN)
 }
 
-/// What an error of a connection means; `half_closed`: this side has ended its stream. A pipe that
-/// is broken although it has not is the peer's reset, which came after the peer's end.
+/// Returns the meaning of an error of a connection. `half_closed` is true if this side has ended
+/// its stream. A broken pipe without that is the peer's reset, which came after the peer's end.
 pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
     if error.code == Errno::PIPE.raw_os_error() && !half_closed {
         Error { failure: Failure::Reset, ..error }
@@ -255,14 +256,14 @@ impl From<Errno> for Error {
     }
 }
 
-/// Lets this thread's writes beyond the limit of this process on the length of files (`ulimit -f`)
-/// fail with `EFBIG`, and what it sends from a file to a peer that has left with `EPIPE`, and no
-/// more. The system sends the thread a signal, too, that ends the whole process unless the thread
-/// holds it off.
+/// Blocks the signals that the system sends to a thread in addition to an error, and that would end
+/// the whole process. Then this thread's writes beyond the limit of this process on the length of
+/// files (`ulimit -f`) only fail with `EFBIG`, and its sends from a file to a disconnected peer
+/// only fail with `EPIPE`.
 pub(crate) fn block_signals() {
     let mut signals = MaybeUninit::uninit();
-    // SAFETY: the set is initialised by the first call and only read by the others; this thread's
-    // own mask is all that is changed. Signals that exist and a set that is valid: none fails.
+    // SAFETY: the first call initialises the set and the others only read it; only this thread's
+    // own mask changes. The signals exist and the set is valid, so no call fails.
     unsafe {
         libc::sigemptyset(signals.as_mut_ptr());
         libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
@@ -271,7 +272,7 @@ pub(crate) fn block_signals() {
     }
 }
 
-/// Whether a send would find room, or an error.
+/// Returns whether a send would find room, or an error.
 pub(crate) fn has_room(fd: &OwnedFd) -> bool {
     let mut looked_at = [PollFd::new(fd, PollFlags::OUT)];
     retry_on_intr(|| poll(&mut looked_at, Some(&Timespec::default()))).is_ok_and(|ready| ready > 0)
@@ -287,18 +288,18 @@ fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd,
 pub(crate) mod tests {
     use super::*;
 
-    /// A listener of this machine that does not block.
+    /// Returns a non-blocking listener of this machine.
     pub(crate) fn listener(options: ListenOptions) -> (OwnedFd, Address) {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         listen(any.into(), options, NON_BLOCKING).expect("a listener")
     }
 
-    /// A connection to a listener that is there.
+    /// Returns a connection to a listener.
     pub(crate) fn connection(to: Address) -> OwnedFd {
         connect(to).expect("a connection").0
     }
 
-    /// The next peer of a listener.
+    /// Returns the next peer of a listener.
     pub(crate) fn peer(listener: &OwnedFd) -> OwnedFd {
         loop {
             match accept(listener) {

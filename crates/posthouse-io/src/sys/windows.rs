@@ -1,4 +1,4 @@
-//! The calls on the sockets of Windows that need no completion, and what its errors mean.
+//! The calls on the sockets of Windows that need no completion, and the meaning of its errors.
 
 mod console;
 mod error;
@@ -30,18 +30,18 @@ use crate::sync::OnceLock;
 
 /// The build of Windows 10 1709.
 const BUILD_OF_1709: u32 = 16_299;
-/// A peer that vanishes while nothing is sent to it is noticed after 25 s: asked after 10 s of
-/// silence, then, as the system has it, ten times.
+/// The times after which a vanished peer is noticed while nothing is sent to it, 25 s in total: the
+/// first probe follows 10 s of silence, and the system sends ten.
 const KEEP_ALIVE_AFTER_MS: u32 = 10_000;
 const KEEP_ALIVE_INTERVAL_MS: u32 = 1_500;
 const _: () = assert!(KEEP_ALIVE_AFTER_MS + 10 * KEEP_ALIVE_INTERVAL_MS <= 25_000);
 
-/// The socket as the calls take it.
+/// Returns the socket in the form that the calls take.
 pub(crate) fn raw(socket: &OwnedSocket) -> SOCKET {
     socket.as_raw_socket() as SOCKET
 }
 
-/// An address as the calls take it.
+/// An address in the form that the calls take.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 pub(crate) struct RawAddress {
@@ -50,7 +50,7 @@ pub(crate) struct RawAddress {
 }
 
 impl RawAddress {
-    /// Bytes of the longest address that there is here, with room.
+    /// The size of the longest address in use, with room to spare.
     const BYTES: usize = 64;
 
     pub(crate) fn of(address: SocketAddr) -> Self {
@@ -80,7 +80,7 @@ impl RawAddress {
         self.len
     }
 
-    /// Returns the bytes from a position on.
+    /// Returns `N` bytes from a position on.
     fn at<const N: usize>(&self, position: usize) -> [u8; N] {
         std::array::from_fn(|i| self.bytes[position + i])
     }
@@ -101,24 +101,26 @@ impl RawAddress {
     }
 }
 
-/// Makes the calls on sockets work in this process. They do so until it ends.
+/// Initialises Winsock for this process, until the process ends.
 fn start() {
     static STARTED: OnceLock<()> = OnceLock::new();
     STARTED.get_or_init(|| {
         let mut about = net::WSADATA::default();
-        // SAFETY: the call writes to the value that it is given, and to nothing else of ours.
+        // SAFETY: the call writes to the value that it gets, and to no other memory of this
+        // process.
         let result = unsafe { net::WSAStartup(0x0202, &raw mut about) };
         assert_eq!(result, 0, "Winsock 2.2 is part of every Windows");
     });
 }
 
-/// The error of an operation on a socket that has no connection.
+/// Returns the error of an operation on a socket that has no connection.
 pub(crate) fn not_connected() -> Error {
     Error::new(Failure::NotConnected)
 }
 
-/// What an error of a connection means, as the failure that is the same on every system: however
-/// the peer's reset showed, it is a reset. `half_closed`: this side has ended its stream.
+/// Returns the meaning of an error of a connection in terms that are the same on every system:
+/// every form of the peer's reset is a reset. `half_closed` is true if this side has ended its
+/// stream.
 pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
     let ours = half_closed && error.code == net::WSAESHUTDOWN;
     let failure = match error.failure {
@@ -129,72 +131,72 @@ pub(crate) fn of_connection(error: Error, half_closed: bool) -> Error {
     Error { failure, ..error }
 }
 
-/// A socket for overlapped operations.
+/// Returns a socket for overlapped operations.
 pub(crate) fn stream_socket(of: IpAddr) -> Result<OwnedSocket, Error> {
     start();
     let family = if of.is_ipv6() { net::AF_INET6 } else { net::AF_INET };
     let flags = net::WSA_FLAG_OVERLAPPED | net::WSA_FLAG_NO_HANDLE_INHERIT;
     let kind = (net::SOCK_STREAM, net::IPPROTO_TCP);
-    // SAFETY: no memory is named.
+    // SAFETY: the call names no memory.
     let socket =
         unsafe { net::WSASocketW(i32::from(family), kind.0, kind.1, ptr::null(), 0, flags) };
     if socket == net::INVALID_SOCKET {
         return Err(last_error());
     }
-    // SAFETY: the system has just made it, and nobody else has it.
+    // SAFETY: the system has just made the socket, and nobody else has it.
     Ok(unsafe { OwnedSocket::from_raw_socket(socket as RawSocket) })
 }
 
-/// A bound and listening socket, and the address that it got.
+/// Returns a bound and listening socket, and its address.
 pub(crate) fn listen(
     address: Address,
     options: ListenOptions,
 ) -> io::Result<(OwnedSocket, Address)> {
     let address = address.socket_addr();
     let socket = stream_socket(address.ip())?;
-    // Without it, another process could bind the same address and take peers away. It does not
-    // keep the address from being bound again while closed connections still wait.
+    // Otherwise another process could bind the same address and take peers away. The option does
+    // not prevent binding the address again while closed connections still wait.
     set(&socket, (net::SOL_SOCKET, net::SO_EXCLUSIVEADDRUSE), &1i32)?;
     if address.is_ipv6() {
         let only = i32::from(!options.dual_stack);
         set(&socket, (net::IPPROTO_IPV6, net::IPV6_V6ONLY), &only)?;
     }
-    // For those that it accepts.
+    // Read later, for accepted sockets.
     set(&socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(options.no_delay))?;
     bind(&socket, address)?;
-    // A number over 200 counts only where it is written so (`SOMAXCONN_HINT`).
+    // A backlog over 200 counts only in this form (`SOMAXCONN_HINT`).
     let backlog = match options.backlog.min(65_535).cast_signed() {
         small @ ..=200 => small,
         large => -large,
     };
-    // SAFETY: no memory is named.
+    // SAFETY: the call names no memory.
     check(unsafe { net::listen(raw(&socket), backlog) })?;
     let local = local_address(&socket).ok_or_else(last_error)?;
     Ok((socket, local))
 }
 
-/// Binds a socket that is to connect, which the system asks for: to any address.
+/// Binds a socket to any address, which the system requires before a connect.
 pub(crate) fn bind_anywhere(socket: &OwnedSocket, of: IpAddr) -> Result<(), Error> {
     let any: IpAddr = match of {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    // Lets connections to different addresses share a port; older systems know nothing of it.
+    // Lets connections to different addresses share a port; older systems do not have it.
     let _ = set(socket, (net::SOL_SOCKET, net::SO_REUSE_UNICASTPORT), &1i32);
     bind(socket, SocketAddr::new(any, 0))
 }
 
 fn bind(socket: &OwnedSocket, address: SocketAddr) -> Result<(), Error> {
     let address = RawAddress::of(address);
-    // SAFETY: the call reads the address, which is there while it does.
+    // SAFETY: the call reads the address, which lives longer.
     check(unsafe { net::bind(raw(socket), address.start(), address.len()) })
 }
 
-/// What every connected socket gets: calls of our own on it do not wait, small sends leave at once,
-/// and a peer that has vanished is noticed.
+/// Sets the options of every connected socket: direct calls on it do not wait, small sends leave at
+/// once, and a vanished peer is noticed.
 pub(crate) fn prepare(socket: &OwnedSocket, no_delay: bool) -> Result<(), Error> {
     let mut on = 1u32;
-    // SAFETY: the call reads the value, which is there while it does.
+    // SAFETY: the call reads the value, which lives longer.
     check(unsafe { net::ioctlsocket(raw(socket), net::FIONBIO, &raw mut on) })?;
     set(socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &i32::from(no_delay))?;
     let keep_alive = net::tcp_keepalive {
@@ -205,41 +207,41 @@ pub(crate) fn prepare(socket: &OwnedSocket, no_delay: bool) -> Result<(), Error>
     control(socket, net::SIO_KEEPALIVE_VALS, &keep_alive, &mut [])
 }
 
-/// Has a socket that is to connect to this machine take the first no for an answer. Windows sends a
-/// SYN that was answered by a reset again, twice, and so a port that nobody listens on is told
-/// after two seconds. (A listener whose queue is full is taken for none, too: it says the same, and
-/// tells it at once.)
+/// Makes a connect to this machine fail at the first refusal. By default Windows repeats a SYN that
+/// was answered by a reset, twice, so the refusal of a port without a listener takes two seconds.
+/// (A listener whose queue is full answers in the same way, so it also counts as refused, at once.)
 pub(crate) fn ask_once(socket: &OwnedSocket) {
-    // Before 1709 it would be a number of times to send it again.
+    // Before 1709 the value would be a number of retransmissions.
     if build() < BUILD_OF_1709 {
         return;
     }
     let initial = net::TCP_INITIAL_RTO_PARAMETERS {
-        // TCP_INITIAL_RTO_UNSPECIFIED_RTT: it stays as it is.
+        // TCP_INITIAL_RTO_UNSPECIFIED_RTT: the time stays unchanged.
         Rtt: u16::MAX,
-        // `((UCHAR) -2)` in mstcpip.h: what windows-sys has is that in 16 bits.
+        // `((UCHAR) -2)` in mstcpip.h; the constant of windows-sys has 16 bits.
         MaxSynRetransmissions: (net::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS & 0xff) as u8,
     };
-    // Where it is not known, as under Wine, the answer takes its time.
+    // If the system does not support it, as under Wine, the refusal takes longer.
     let _ = control(socket, net::SIO_TCP_INITIAL_RTO, &initial, &mut []);
 }
 
-/// Has the new socket know that it was accepted by `listener`: until then it has no address, and
-/// cannot be shut down.
+/// Updates a new socket that was accepted by `listener`: before that it has no address and cannot
+/// be shut down.
 pub(crate) fn now_accepted(socket: &OwnedSocket, listener: SOCKET) -> Result<(), Error> {
     set(socket, (net::SOL_SOCKET, net::SO_UPDATE_ACCEPT_CONTEXT), &listener)
 }
 
-/// Has the socket know that it is connected.
+/// Updates a socket after a connect.
 pub(crate) fn now_connected(socket: &OwnedSocket) -> Result<(), Error> {
     set_bytes(socket, (net::SOL_SOCKET, net::SO_UPDATE_CONNECT_CONTEXT), &[])
 }
 
-/// Receives what is there into `storage`: `None` where nothing is, zero bytes at the end of the
-/// stream.
+/// Receives the available bytes into `storage`. Returns `None` if there are none, and zero bytes at
+/// the end of the stream.
 pub(crate) fn receive(socket: &OwnedSocket, storage: &mut [u8]) -> Result<Option<usize>, Error> {
     let len = i32::try_from(storage.len()).unwrap_or(i32::MAX);
-    // SAFETY: the call writes at most `len` bytes to the storage, which is exclusively ours.
+    // SAFETY: the call writes at most `len` bytes to the storage, which this function borrows
+    // exclusively.
     let received = unsafe { net::recv(raw(socket), storage.as_mut_ptr(), len, 0) };
     match usize::try_from(received) {
         Ok(received) => Ok(Some(received)),
@@ -252,26 +254,26 @@ pub(crate) fn receive(socket: &OwnedSocket, storage: &mut [u8]) -> Result<Option
 
 /// Ends the sending side.
 pub(crate) fn shutdown_write(socket: &OwnedSocket) {
-    // SAFETY: no memory is named. It fails only where the connection is gone already.
+    // SAFETY: the call names no memory. It fails only if the connection is gone already.
     unsafe { net::shutdown(raw(socket), net::SD_SEND) };
 }
 
-/// Has the closing of the socket reset the connection, and discard what was not sent.
+/// Makes closing the socket reset the connection and discard unsent bytes.
 pub(crate) fn reset_at_close(socket: &OwnedSocket) {
     let linger = net::LINGER { l_onoff: 1, l_linger: 0 };
-    // Where it fails the connection is gone already.
+    // It fails only if the connection is gone already.
     let _ = set(socket, (net::SOL_SOCKET, net::SO_LINGER), &linger);
 }
 
-/// This end's address.
+/// Returns the local address.
 pub(crate) fn local_address(socket: &OwnedSocket) -> Option<Address> {
-    // SAFETY: what is named is there while the call is made.
+    // SAFETY: everything that is named lives during the call.
     address_by(|start, len| unsafe { net::getsockname(raw(socket), start, len) })
 }
 
-/// The other end's address; none where it has left.
+/// Returns the peer's address, or `None` if the peer has disconnected.
 pub(crate) fn peer_address(socket: &OwnedSocket) -> Option<Address> {
-    // SAFETY: what is named is there while the call is made.
+    // SAFETY: everything that is named lives during the call.
     address_by(|start, len| unsafe { net::getpeername(raw(socket), start, len) })
 }
 
@@ -283,21 +285,21 @@ fn address_by(call: impl FnOnce(*mut SOCKADDR, *mut i32) -> i32) -> Option<Addre
     address.parse()
 }
 
-/// Whether small sends leave at once.
+/// Returns whether small sends leave at once.
 pub(crate) fn has_no_delay(socket: &OwnedSocket) -> bool {
     let mut value = [0i32];
     get(socket, (net::IPPROTO_TCP, net::TCP_NODELAY), &mut value).is_ok() && value != [0]
 }
 
-/// Whether completions of the socket's operations can be told at once: only where the socket is the
-/// system's own, and not one of a provider that is layered over it.
+/// Returns whether completions of the socket's operations can be reported by the call itself: only
+/// if the socket is the system's own, and not one of a provider that is layered over it.
 pub(crate) fn is_the_systems_own(socket: &OwnedSocket) -> bool {
     let mut about = [net::WSAPROTOCOL_INFOW::default()];
     get(socket, (net::SOL_SOCKET, net::SO_PROTOCOL_INFOW), &mut about).is_ok()
         && about[0].dwServiceFlags1 & net::XP1_IFS_HANDLES != 0
 }
 
-/// The length of an option's value, as the calls take it.
+/// Returns the length of an option's value in the form that the calls take.
 fn length(bytes: usize) -> i32 {
     (bytes as u32).cast_signed()
 }
@@ -309,13 +311,13 @@ fn get<T>(
 ) -> Result<(), Error> {
     let mut len = length(size_of::<T>());
     let start = value.as_mut_ptr().cast();
-    // SAFETY: the call writes at most `len` bytes to a value that is as long, and whose type has
+    // SAFETY: the call writes at most `len` bytes to a value of this length, whose type permits
     // every pattern of bytes.
     check(unsafe { net::getsockopt(raw(socket), level, name, start, &raw mut len) })
 }
 
 fn set<T>(socket: &OwnedSocket, option: (i32, i32), value: &T) -> Result<(), Error> {
-    // SAFETY: the bytes of a value that is there; the types that are given here have no padding.
+    // SAFETY: these are the bytes of a live value; the types used here have no padding.
     let bytes = unsafe { std::slice::from_raw_parts(ptr::from_ref(value).cast(), size_of::<T>()) };
     set_bytes(socket, option, bytes)
 }
@@ -327,7 +329,7 @@ fn set_bytes(socket: &OwnedSocket, (level, name): (i32, i32), value: &[u8]) -> R
     check(unsafe { net::setsockopt(raw(socket), level, name, start, len) })
 }
 
-/// A control of the socket, with what it is given and where its answer goes.
+/// Controls the socket, with an input and a buffer for the result.
 pub(crate) fn control<T>(
     socket: &OwnedSocket,
     code: u32,
@@ -337,8 +339,8 @@ pub(crate) fn control<T>(
     let given_len = size_of::<T>() as u32;
     let answer_len = size_of_val(answer) as u32;
     let mut returned = 0;
-    // SAFETY: the call reads so many bytes of what it is given and writes at most so many of the
-    // answer's, and ends before it returns, as it is given no OVERLAPPED.
+    // SAFETY: the call reads at most the given length of the input and writes at most that of the
+    // result. It ends before it returns, because it gets no OVERLAPPED.
     check(unsafe {
         net::WSAIoctl(
             raw(socket),
@@ -358,37 +360,37 @@ fn check(result: i32) -> Result<(), Error> {
     if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
-/// A random number of the system.
+/// Returns a random number from the system.
 pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     let how = BCRYPT_USE_SYSTEM_PREFERRED_RNG;
-    // SAFETY: the call writes eight bytes to eight bytes of ours.
+    // SAFETY: the call writes eight bytes to eight bytes of this function.
     let status = unsafe { BCryptGenRandom(ptr::null_mut(), bytes.as_mut_ptr(), 8, how) };
     assert_eq!(status, 0, "the system gives random bytes");
     u64::from_ne_bytes(bytes)
 }
 
-/// The number that Windows counts its versions by.
+/// Returns the build number of Windows.
 fn build() -> u32 {
     static BUILD: OnceLock<u32> = OnceLock::new();
     *BUILD.get_or_init(|| {
         let bytes = size_of::<OSVERSIONINFOW>() as u32;
         let mut version = OSVERSIONINFOW { dwOSVersionInfoSize: bytes, ..Default::default() };
-        // SAFETY: the call writes a value that is of the size that it says.
+        // SAFETY: the call writes a value that has the size that it declares.
         unsafe { RtlGetVersion(&raw mut version) };
         version.dwBuildNumber
     })
 }
 
-/// Whether this is a server edition of Windows. (What cannot be told counts as none.)
+/// Returns whether this is a server edition of Windows, false if that cannot be determined.
 pub(crate) fn is_server() -> bool {
     let mut wanted = OSVERSIONINFOEXW {
         dwOSVersionInfoSize: size_of::<OSVERSIONINFOEXW>() as u32,
         wProductType: VER_NT_WORKSTATION as u8,
         ..Default::default()
     };
-    // SAFETY: the calls read what they are given, which is of the size that it says; the last reads
-    // a value of this thread.
+    // SAFETY: the calls read their input, which has the size that it declares; the last reads a
+    // value of this thread.
     unsafe {
         let mask = VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL as u8);
         let is_workstation = VerifyVersionInfoW(&raw mut wanted, VER_PRODUCT_TYPE, mask) != 0;
@@ -406,14 +408,14 @@ mod tests {
         listen(at.parse().expect("an address"), options)
     }
 
-    /// Both ends of a connection, as the system gives them.
+    /// Returns both ends of a connection in the system's default state.
     fn pair() -> [OwnedSocket; 2] {
         let (listener, address) = listener("127.0.0.1:0", true).expect("a listener");
         let near = std::net::TcpStream::connect(address.socket_addr()).expect("a connection");
-        // SAFETY: no memory is named.
+        // SAFETY: the call names no memory.
         let far = unsafe { net::accept(raw(&listener), ptr::null_mut(), ptr::null_mut()) };
         assert_ne!(far, net::INVALID_SOCKET);
-        // SAFETY: the system has just made it, and nobody else has it.
+        // SAFETY: the system has just made the socket, and nobody else has it.
         [near.into(), unsafe { OwnedSocket::from_raw_socket(far as RawSocket) }]
     }
 
@@ -444,7 +446,7 @@ mod tests {
             for end in &ends {
                 assert_eq!(prepare(end, no_delay), Ok(()));
                 assert_eq!(option(end, (net::IPPROTO_TCP, net::TCP_NODELAY)) != 0, no_delay);
-                // One that blocks fails later.
+                // A blocking socket would fail later.
                 assert_eq!(set(end, (net::SOL_SOCKET, net::SO_RCVTIMEO), &100u32), Ok(()));
                 assert_eq!(receive(end, &mut [0]), Ok(None), "it does not block");
             }
@@ -462,7 +464,7 @@ mod tests {
 
     #[test]
     fn both_ends_of_a_connection_notice_a_vanished_peer_within_half_a_minute() {
-        /// What Windows asks before it gives a peer up.
+        /// The number of probes that Windows sends before it ends a connection.
         const PROBES: i32 = 10;
         for end in pair() {
             assert_eq!(prepare(&end, true), Ok(()));

@@ -1,8 +1,8 @@
 //! Reads, writes and syncs of files, as requests of a ring.
 //!
-//! The other file operations go to the file pool, as on any backend: the kernel would hand what
-//! opens, links, removes or waits for a directory to threads of its own, which is no gain, and a
-//! path takes several such calls in a row.
+//! The other file operations run on the file pool, as on every backend. The kernel would pass
+//! opening, linking, removing and waiting for a directory to threads of its own, so a ring has no
+//! advantage, and one path takes several such calls in a row.
 
 use std::os::fd::AsRawFd;
 
@@ -15,11 +15,11 @@ use crate::file_op::{FileOp, FileOutcome};
 use crate::fs::{MAX_SEGMENTS, is_within_a_file};
 use crate::token::Tag;
 
-/// Bytes that one request reads or writes, at most: what the kernel does in one call.
+/// The maximum number of bytes that one request reads or writes: the kernel's limit for one call.
 const MAX_BYTES: usize = 0x7fff_f000;
 
-/// The operations that the kernel has. Each keeps the memory and the file that its request names,
-/// which stay where they are: the memory is the heap's, whoever owns it.
+/// The file operations that the kernel performs. Each keeps the memory and the file that its
+/// request refers to. Both stay in place: the memory is on the heap.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     slots: Vec<Option<InFlight>>,
@@ -30,21 +30,21 @@ pub(super) struct Files {
 struct InFlight {
     tag: Tag,
     op: Box<FileOp>,
-    /// Where the segments of a write lie.
+    /// The addresses of the segments of a write.
     segments: Vec<libc::iovec>,
-    /// True exactly when it was abandoned: nobody awaits it any more.
+    /// True exactly when the operation was abandoned: nobody awaits it any more.
     abandoned: bool,
 }
 
 /// The end of a request.
 pub(super) enum FileEnd {
     Completed(Tag, Result<FileOutcome, Error>),
-    /// The kernel did not do it without waiting, or was interrupted: the file pool will.
+    /// The kernel would have to wait, or was interrupted: the file pool performs the operation.
     Retry(Tag, Box<FileOp>),
 }
 
-/// Whether a ring carries the operation out. What lies beyond the end of any file is for the
-/// threads to refuse: a ring would take the last of all offsets for a file's own position.
+/// Returns whether a ring performs the operation. The file pool rejects an offset beyond the end of
+/// any file, because a ring would take the largest offset for the file's own position.
 pub(super) fn is_for_ring(op: &FileOp) -> bool {
     match op {
         FileOp::Read { offset, bytes, .. } => is_within_a_file(*offset, *bytes),
@@ -55,8 +55,8 @@ pub(super) fn is_for_ring(op: &FileOp) -> bool {
 }
 
 impl Files {
-    /// Keeps an operation: its place, and the request that carries it out. The request names
-    /// memory and a file that stay as they are until the place is [freed](Self::end).
+    /// Keeps an operation, and returns its slot and the request that performs it. The memory and
+    /// the file of the request stay in place until [`end`](Self::end) frees the slot.
     pub(super) fn begin(&mut self, tag: Tag, op: Box<FileOp>) -> (u32, squeue::Entry) {
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -68,7 +68,7 @@ impl Files {
         (slot, in_flight.entry())
     }
 
-    /// Marks the operation as abandoned, if it is one of these.
+    /// Marks the operation as abandoned if it is one of these.
     pub(super) fn abandon(&mut self, tag: Tag) {
         let mut in_flight = self.slots.iter_mut().flatten();
         if let Some(abandoned) = in_flight.find(|in_flight| in_flight.tag == tag) {
@@ -76,12 +76,12 @@ impl Files {
         }
     }
 
-    /// How many of them are abandoned.
+    /// Returns the number of abandoned operations.
     pub(super) fn abandoned(&self) -> usize {
         self.slots.iter().flatten().filter(|in_flight| in_flight.abandoned).count()
     }
 
-    /// Takes out an operation whose request the kernel has ended.
+    /// Removes an operation whose request the kernel has ended.
     pub(super) fn end(&mut self, slot: u32, result: Result<usize, Errno>) -> FileEnd {
         let ended = self.slots[slot as usize].take();
         let InFlight { tag, op, .. } = ended.expect("the kernel ends what it was given");
@@ -121,12 +121,12 @@ impl InFlight {
     }
 }
 
-/// What an operation came to that was carried out.
+/// Returns the outcome of an operation that was performed.
 fn outcome(op: FileOp, bytes: usize) -> FileOutcome {
     match op {
         FileOp::Read { mut memory, .. } => {
-            // SAFETY: the kernel has written so many bytes to the beginning of the vector, and no
-            // more than it had been given room for.
+            // SAFETY: the kernel has written `bytes` bytes to the beginning of the vector, and its
+            // capacity was the request's limit.
             unsafe { memory.set_len(bytes) };
             FileOutcome::Read { memory }
         }

@@ -1,10 +1,9 @@
-//! The buffers that the kernel receives into: it takes one when bytes are there, and not before, so
-//! an idle connection holds none.
+//! The buffers that the kernel receives into. The kernel takes one only when bytes arrive, so an
+//! idle connection holds none.
 //!
-//! The kernel owns the memory behind an entry from the moment the entry is published until a
-//! completion names it. What a completion brought is replaced, before the lane waits again, by
-//! whatever memory the pool has: it goes round hot, and a handler that keeps a buffer for long does
-//! not make the others wait.
+//! The kernel owns the memory of an entry from the entry's publication until a completion refers to
+//! it. Before the lane waits again, it replaces that memory with any memory from the pool. So the
+//! pool's memory stays in the cache, and a handler that keeps a buffer for long delays nobody.
 
 use std::io;
 use std::ptr::NonNull;
@@ -18,15 +17,17 @@ use crate::buffer::LanePool;
 use crate::memory::Memory;
 use crate::sync::{AtomicU16, Ordering};
 
-/// Entries of the ring of buffers, and buffers in it while receives are small. Few: 128 beat 4,096
-/// by 1 to 6 % (Linux 6.18), for they stay in the processor's cache.
+/// The entries of the ring of buffers, and the number of buffers in it while receives are small. A
+/// small number: 128 were 1 to 6 % faster than 4,096 (Linux 6.18), because they stay in the
+/// processor's cache.
 const ENTRIES: u16 = 128;
-/// Buffers in it while receives are large, at least.
+/// The minimum number of buffers in the ring while receives are large.
 const MIN_ENTRIES: usize = 8;
-/// Bytes that the kernel may receive before the lane looks: what stays in the processor's cache.
-/// Who finds no buffer then is served next, while what came first is still hot.
+/// The number of bytes that the kernel may receive before the lane takes them, small enough for the
+/// processor's cache. A receive that then finds no buffer is served next, while the first bytes are
+/// still in the cache.
 const HOT_BYTES: usize = 512 * 1024;
-/// The group's number; a ring has just one.
+/// The number of the group; a ring has just one.
 pub(super) const GROUP: u16 = 0;
 
 const BYTES: usize = ENTRIES as usize * size_of::<BufRingEntry>();
@@ -37,25 +38,25 @@ const _: () = assert!(ENTRIES.is_power_of_two(), "the kernel counts entries with
 pub(super) struct Group {
     /// The entries, shared with the kernel.
     entries: NonNull<BufRingEntry>,
-    /// Where the next entry goes; it wraps around.
+    /// The position of the next entry; it wraps around.
     tail: u16,
-    /// The memory behind the entries, by buffer number. None: a completion brought it.
+    /// The memory of the entries, by buffer number; `None` if a completion has brought it.
     memory: Box<[Option<Memory>]>,
-    /// The numbers of those that have none.
+    /// The numbers of the buffers without memory.
     vacant: Vec<u16>,
-    /// Bytes of a receive, a running mean.
+    /// The running mean of the bytes of a receive.
     mean_bytes: usize,
 }
 
-// SAFETY: the entries are this value's alone on this side; the pointer is not shared.
+// SAFETY: on this side only this value uses the entries; the pointer is not shared.
 unsafe impl Send for Group {}
 
 impl Group {
-    /// A group without buffers, registered with a ring.
+    /// Registers a group without buffers with a ring.
     ///
     /// # Safety
     ///
-    /// It must outlive the ring, or be [released](Self::release) before it goes.
+    /// The group must outlive the ring, or be [released](Self::release) before it is dropped.
     pub(super) unsafe fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE;
@@ -68,13 +69,14 @@ impl Group {
             vacant: (0..ENTRIES).collect(),
             mean_bytes: 0,
         };
-        // SAFETY: the mapping is page-aligned, as long as `ENTRIES` need, zeroed, and lives as
-        // long as the group does.
+        // SAFETY: the mapping is page-aligned, long enough for `ENTRIES`, zeroed, and lives as long
+        // as the group.
         unsafe { submitter.register_buf_ring_with_flags(start as u64, ENTRIES, GROUP, 0) }?;
         Ok(group)
     }
 
-    /// The memory that a completion names, with so many bytes: the kernel has done with it.
+    /// Takes the memory that a completion refers to, filled with `filled` bytes. The kernel no
+    /// longer uses it.
     pub(super) fn take(&mut self, number: u16, filled: usize) -> Memory {
         self.mean_bytes = (self.mean_bytes * 15 + filled) / 16;
         let memory = self.memory[usize::from(number)].take();
@@ -82,12 +84,12 @@ impl Group {
         memory.expect("the kernel names a buffer that it had")
     }
 
-    /// Buffers that the kernel has.
+    /// Returns the number of buffers that the kernel has.
     pub(super) fn filled(&self) -> usize {
         usize::from(ENTRIES) - self.vacant.len()
     }
 
-    /// Gives entries their memory again: all of them, or fewer where receives are large.
+    /// Provides new memory for all entries, or for fewer if receives are large.
     pub(super) fn fill(&mut self, pool: &mut LanePool) {
         let wanted = HOT_BYTES / self.mean_bytes.max(1);
         let wanted = wanted.clamp(MIN_ENTRIES, usize::from(ENTRIES));
@@ -100,7 +102,7 @@ impl Group {
             let memory = self.memory[usize::from(number)].insert(pool.take_memory());
             let place = usize::from(self.tail % ENTRIES);
             // SAFETY: `place` is below `ENTRIES`, so it is inside the mapping. The kernel does not
-            // look at this entry before the tail has passed it: at most `ENTRIES` are published,
+            // read this entry before the tail has passed it: at most `ENTRIES` are published,
             // because each has its own number.
             let entry = unsafe { self.entries.add(place).as_mut() };
             entry.set_addr(memory.start() as u64);
@@ -108,24 +110,25 @@ impl Group {
             entry.set_bid(number);
             self.tail = self.tail.wrapping_add(1);
         }
-        // SAFETY: the pointer is to the first entry of the mapping, as the call asks for.
+        // SAFETY: the pointer refers to the first entry of the mapping, as the function requires.
         let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) }.cast_mut();
-        // SAFETY: two bytes inside the mapping, aligned, that the kernel reads atomically and
-        // nobody else writes. Release: it sees the entries above.
+        // SAFETY: these are two aligned bytes inside the mapping, which the kernel reads atomically
+        // and nobody else writes. The release ordering makes the entries above visible to the
+        // kernel.
         unsafe { AtomicU16::from_ptr(tail) }.store(self.tail, Ordering::Release);
     }
 
-    /// Takes the group away from its ring, which must have no request in flight.
+    /// Unregisters the group from its ring, which must have no request in flight.
     pub(super) fn release(submitter: &Submitter<'_>) {
-        // It fails only where the ring does not know the group, and then nothing is to be done.
+        // It fails only if the ring does not know the group, and then nothing remains to be done.
         let _ = submitter.unregister_buf_ring(GROUP);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // SAFETY: mapped in `register` with this length; the ring does not use it any more, as
-        // `register` demands.
+        // SAFETY: `register` mapped it with this length, and the ring does not use it any more, as
+        // `register` requires.
         let unmapped = unsafe { munmap(self.entries.as_ptr().cast(), BYTES) };
         debug_assert!(unmapped.is_ok(), "a mapping of one's own can be given back");
     }

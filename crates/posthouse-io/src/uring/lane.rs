@@ -1,4 +1,4 @@
-//! A worker's end of a ring.
+//! The lane of a worker on io_uring.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,10 +31,10 @@ use crate::sync::Arc;
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
-/// Completions that one step takes.
+/// The maximum number of completions per step.
 const SHARE: usize = 256;
-/// If connections hold more buffers than these, a receive brings one and no more: what
-/// a connection's socket has queued then stays in the kernel until its turn.
+/// The number of buffers that connections may hold before receives bring one buffer each: the rest
+/// of a connection's data then stays in the kernel until its turn.
 const MAX_BUFFERS_HELD: usize = 1024;
 
 pub(crate) struct UringLane {
@@ -44,12 +44,13 @@ pub(crate) struct UringLane {
     ring: Ring,
     table: SlotTable<SocketState>,
     files: Files,
-    /// Sockets whose receive ended for want of a buffer: it begins again when there are some.
+    /// The sockets whose receive ended because the group had no buffer; it starts again when there
+    /// are buffers.
     starved: VecDeque<Socket>,
     done: CompletionQueue,
     free_list: FreeList,
     now: Duration,
-    /// Completions that this step may still take.
+    /// The number of completions that this step may still take.
     share: usize,
 }
 
@@ -134,7 +135,7 @@ impl LaneOps for UringLane {
         self.ring.buffers().1.give_back(buffer);
     }
 
-    /// Submits what the step queued, too.
+    /// Waits as every lane does, and submits the requests that the step queued.
     fn wait(&mut self, sleep: Option<Duration>) {
         self.fill_buffers();
         let idle = self.done.is_empty() && self.starved.is_empty() && !self.ring.has_next();
@@ -152,7 +153,7 @@ impl LaneOps for UringLane {
 
 /// The requests and their completions.
 impl UringLane {
-    /// The lane of this thread, and of no other.
+    /// Returns the lane of this thread; no other thread may use it.
     pub(crate) fn new(
         id: LaneId,
         services: Arc<Services>,
@@ -160,7 +161,7 @@ impl UringLane {
         ring: Ring,
     ) -> Self {
         ring.enable().expect("a ring that was opened can be enabled, once");
-        // The kernel can write to a file on behalf of this thread while this thread submits.
+        // While this thread submits, the kernel can write to a file on its behalf.
         sys::block_signals();
         let mut lane = Self {
             id,
@@ -182,8 +183,8 @@ impl UringLane {
     fn start_file(&mut self, tag: Tag, op: Box<FileOp>) {
         fs::check(&op);
         let (slot, entry) = self.files.begin(tag, op);
-        // SAFETY: the operation keeps the memory and the file that the entry names in its place
-        // until its completion frees it; after a drain that failed the places are leaked.
+        // SAFETY: the operation keeps the memory and the file of the entry in its slot until its
+        // completion frees it. After a failed drain the slots are leaked.
         unsafe { self.ring.push(Request::of_file(slot), entry) };
     }
 
@@ -231,7 +232,7 @@ impl UringLane {
         }
     }
 
-    /// The end of a socket whose handle is closed.
+    /// Completes the close of a socket whose handle is closed.
     fn end_close(&mut self, slot: u32) {
         if let Some(tag) = self.table.at(slot).closed() {
             self.table.release(slot);
@@ -240,8 +241,8 @@ impl UringLane {
         }
     }
 
-    /// Replaces the buffers that went out with data, and lets as many receive, of those that found
-    /// none, as will find one now.
+    /// Replaces the buffers that left with data. Then restarts as many of the starved receives as
+    /// find a buffer now.
     fn fill_buffers(&mut self) {
         let (group, pool) = self.ring.buffers();
         group.fill(pool);
@@ -258,21 +259,25 @@ impl UringLane {
         let waker = Fd(self.remote.waker().descriptor().as_raw_fd());
         let events = libc::POLLIN.cast_unsigned().into();
         let entry = opcode::PollAdd::new(waker, events).multi(true).build();
-        // SAFETY: it names no memory, and the remote outlives the lane, which drains the ring.
+        // SAFETY: the request names no memory, and the remote outlives the lane, which drains the
+        // ring.
         unsafe { self.ring.push(Request::of_lane(RequestKind::Waker), entry) };
     }
 }
 
 impl Drop for UringLane {
-    /// Whatever the worker left, be it by a panic, is ended and awaited before anything that the
-    /// kernel could write to is freed.
+    /// Ends and awaits everything that the worker left, even after a panic, before any memory that
+    /// the kernel could write to is freed.
     fn drop(&mut self) {
-        // A peer that was accepted and not looked at is let go.
+        // Accepted peers that nobody has taken are closed.
         let abandoned = self.files.abandoned();
         let drained = self.ring.drain(abandoned, |completed| drop(socket::accepted(completed)));
         if !drained {
-            tracing::error!(lane = self.id.0, "the system held on to operations: memory leaked");
-            // It waits for the end of this thread's requests before it lets the thread go.
+            tracing::error!(
+                lane = self.id.0,
+                "the system still has operations in flight: their memory is leaked"
+            );
+            // The kernel ends this thread only after all of the thread's requests.
             self.services.detach_current_thread();
             std::mem::forget(std::mem::take(&mut self.table));
             std::mem::forget(std::mem::take(&mut self.files));

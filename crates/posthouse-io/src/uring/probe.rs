@@ -1,7 +1,7 @@
-//! Whether this machine has what the backend takes: found out by doing it, once, on a small ring.
+//! The test whether this machine supports the backend: a real receive, once, on a small ring.
 //!
-//! A version number would not tell: sandboxes refuse the setup, or let it pass and refuse what
-//! comes after.
+//! A version number would not be enough: sandboxes refuse the setup, or allow it and refuse later
+//! calls.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -17,11 +17,11 @@ use super::ring::{Cqe, Ring, refused};
 use crate::buffer::BufferPool;
 use crate::options::Options;
 
-/// How long a kernel that works may take for what is done at once.
+/// The time that a working kernel may take for requests that complete at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Takes a byte through a ring as a lane would: a receive that goes on, a provided buffer, a
-/// cancel. The error says what was refused and why that may be.
+/// Receives a byte through a ring as a lane would, with a multishot receive, a provided buffer and
+/// a cancel. The error names the refused step and its usual reason.
 pub(crate) fn probe() -> io::Result<()> {
     let pool = BufferPool::of(&Options { buffer_bytes: 64, ..Options::default() });
     let mut ring = Ring::open(&pool)?;
@@ -32,7 +32,7 @@ pub(crate) fn probe() -> io::Result<()> {
     let drained = ring.drain(0, drop);
     outcome?;
     if !drained {
-        return Err(io::Error::other("a ring did not end what it was asked to end"));
+        return Err(io::Error::other("a ring did not end a cancelled receive"));
     }
     Ok(())
 }
@@ -43,8 +43,8 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     let fd = Fd(far.as_raw_fd());
     near.write_all(b"x")?;
     let receive = opcode::RecvMulti::new(fd, GROUP).build();
-    // SAFETY: the memory is the buffer group's; the handle is the caller's, who drains the ring
-    // before it goes.
+    // SAFETY: the memory belongs to the buffer group, and the handle to the caller, who drains the
+    // ring before dropping it.
     unsafe { ring.push(Request::of_lane(RequestKind::Receive), receive) };
     needs_poll(next(ring)?)?;
     let request = Request::of_lane(RequestKind::Receive).to_bits();
@@ -60,19 +60,19 @@ fn receive_one(ring: &mut Ring, near: &mut UnixStream, far: &UnixStream) -> io::
     Ok(())
 }
 
-/// What the first completion of the receive says of this kernel.
+/// Checks the first completion of the receive for support of multishot receives.
 fn needs_poll(received: Cqe) -> io::Result<()> {
-    let what = "a receive that goes on (multishot)";
+    let what = "a multishot receive";
     match received {
         Cqe { result: Err(errno), .. } => Err(refused(what, &errno.into())),
         Cqe { more: true, buffer: Some(_), .. } => Ok(()),
-        _ => Err(io::Error::other(format!("{what} does not go on: Linux 6.1 is needed"))),
+        _ => Err(io::Error::other(format!("{what} does not continue: Linux 6.1 is needed"))),
     }
 }
 
 fn next(ring: &mut Ring) -> io::Result<Cqe> {
     ring.try_enter(Some(PATIENCE)).map_err(|error| refused("entering a ring", &error))?;
-    ring.next().ok_or_else(|| io::Error::other("a ring does not complete what it was given"))
+    ring.next().ok_or_else(|| io::Error::other("a ring does not complete its requests"))
 }
 
 #[cfg(test)]
@@ -81,7 +81,8 @@ mod tests {
 
     use super::*;
 
-    /// No sandbox can make such a kernel: it sees calls, and this is a request in the queue.
+    /// No sandbox can imitate such a kernel: a sandbox filters calls, and this is a request in the
+    /// queue.
     #[test]
     fn a_kernel_without_multishot_receive_is_told_from_one_that_has_it() {
         let (request, buffer) = (Request::of_lane(RequestKind::Receive), Some(0));
@@ -89,8 +90,8 @@ mod tests {
         assert!(needs_poll(good).is_ok());
         for (bad, text) in [
             (Cqe { result: Err(Errno::INVAL), more: false, buffer: None, ..good }, "too old"),
-            (Cqe { more: false, ..good }, "does not go on"),
-            (Cqe { buffer: None, ..good }, "does not go on"),
+            (Cqe { more: false, ..good }, "does not continue"),
+            (Cqe { buffer: None, ..good }, "does not continue"),
         ] {
             let error = needs_poll(bad).expect_err("an old kernel").to_string();
             assert!(error.contains(text) && error.contains("Linux 6.1"), "{error}");

@@ -1,14 +1,15 @@
-//! What the kernel is given with a request and gives back with its completions.
+//! The identification of a request, which the kernel returns with its completions.
 
 use crate::token::Socket;
 
-/// A request to the kernel: what it is, and the socket (or the file's place) that it is for.
+/// The identification of a request: its kind, and the slot of its socket (or of its file
+/// operation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) kind: RequestKind,
     pub(super) slot: u32,
-    /// The low bits of the slot's generation: enough to notice a completion that comes for a
-    /// socket that is gone, which would be a bug, for no socket is closed before its last one.
+    /// The low bits of the slot's generation. They detect a completion for a closed socket, which
+    /// would be a bug: no socket is closed before its last completion.
     generation: u32,
 }
 
@@ -19,16 +20,16 @@ pub(super) enum RequestKind {
     Connect,
     Receive,
     Send,
-    /// Cancels the request that waits for something to come.
+    /// Cancels the request that serves the input of a socket.
     CancelInput,
     /// Cancels a send.
     CancelSend,
     Close,
-    /// The wait for the lane's waker; it is for no socket.
+    /// The wait for the lane's waker; it belongs to no socket.
     Waker,
-    /// Cancels everything, when the lane is dropped.
+    /// Cancels all requests, when the lane is dropped.
     CancelAll,
-    /// A read, write or sync of a file; the slot is its place among those in flight.
+    /// A read, write or sync of a file; the slot is that of the file operation.
     File,
 }
 
@@ -52,22 +53,22 @@ impl Request {
         Self { kind, slot: socket.slot, generation: socket.generation & GENERATION_MASK }
     }
 
-    /// A request that is for no socket.
+    /// Returns a request that belongs to no socket.
     pub(super) fn of_lane(kind: RequestKind) -> Self {
         Self { kind, slot: u32::MAX, generation: 0 }
     }
 
-    /// A request that is for the file in this place.
+    /// Returns the request of the file operation in this slot.
     pub(super) fn of_file(slot: u32) -> Self {
         Self { kind: RequestKind::File, slot, generation: 0 }
     }
 
-    /// Whether it was made for this socket, which has the slot now.
+    /// Returns whether the request was made for this socket, which occupies the slot now.
     pub(super) fn is_for(self, socket: Socket) -> bool {
         self.generation == socket.generation & GENERATION_MASK
     }
 
-    /// As the 64 bits that the kernel carries: slot, generation, kind.
+    /// Returns the request as the 64 bits that the kernel carries: slot, generation, kind.
     pub(super) fn to_bits(self) -> u64 {
         let kind = self.kind as u64;
         u64::from(self.slot) << 32 | u64::from(self.generation) << 8 | kind

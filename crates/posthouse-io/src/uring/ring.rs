@@ -14,30 +14,31 @@ use super::request::{Request, RequestKind};
 use crate::buffer::{BufferPool, LanePool};
 use crate::sync::Arc;
 
-/// Requests that wait for the next call. A step takes at most 256 completions and queues one or two
-/// requests for each, so a call between is rare.
+/// The number of requests that can wait for the next call. A step takes at most 256 completions and
+/// queues one or two requests for each, so a call in between is rare.
 const SUBMISSIONS: u32 = 1024;
-/// Completions that wait to be taken. More are kept by the kernel until there is room.
+/// The number of completions that can wait to be taken. The kernel keeps further ones until there
+/// is room.
 const COMPLETIONS: u32 = 8192;
 
-/// How long a lane that goes waits for what the kernel still has.
+/// The time for which a dropped lane waits for the requests that the kernel still has.
 const MAX_DRAIN: Duration = Duration::from_secs(10);
-/// The same for requests that were abandoned before: they have been cancelled now, and may end by
-/// that.
+/// The same time for requests that were abandoned before. They have been cancelled now, which may
+/// end them.
 const MAX_ABANDONED: Duration = Duration::from_secs(1);
-/// How long to wait where the kernel has no memory for a request.
+/// The time to wait if the kernel has no memory for a request.
 const SHORTAGE: Duration = Duration::from_millis(1);
 
 /// The reason why the calls on a ring that was probed and opened do not fail.
-const WORKS: &str = "a ring that worked goes on to work";
+const WORKS: &str = "a ring that worked once continues to work";
 
 /// A ring with its buffers.
 pub(crate) struct Ring {
-    /// Dropped by hand: after a drain, or never.
+    /// Dropped manually, after a successful drain or never.
     queues: ManuallyDrop<Queues>,
-    /// Requests that found the submission queue full, in order.
+    /// The requests that found the submission queue full, in order.
     waiting: VecDeque<squeue::Entry>,
-    /// Requests whose last completion has not been taken.
+    /// The number of requests whose last completion has not been taken.
     in_flight: usize,
 }
 
@@ -51,17 +52,17 @@ struct Queues {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cqe {
     pub(super) request: Request,
-    /// What the call would have returned.
+    /// The value that the system call would have returned.
     pub(super) result: Result<usize, Errno>,
-    /// True exactly when the request goes on.
+    /// True exactly when the request continues.
     pub(super) more: bool,
-    /// The number of the buffer that it brings.
+    /// The number of the buffer with the received bytes.
     pub(super) buffer: Option<u16>,
 }
 
 impl Ring {
-    /// A ring that nobody has entered yet. It works for the thread that [`enable`](Self::enable)s
-    /// it, and for no other.
+    /// Opens a ring that no thread has entered yet. It works only for the thread that
+    /// [`enable`](Self::enable)s it.
     pub(crate) fn open(pool: &Arc<BufferPool>) -> io::Result<Self> {
         let io =
             builder().build(SUBMISSIONS).map_err(|error| refused("setting up a ring", &error))?;
@@ -72,7 +73,7 @@ impl Ring {
         Ok(Self { queues: ManuallyDrop::new(queues), waiting: VecDeque::new(), in_flight: 0 })
     }
 
-    /// Makes this thread the ring's own.
+    /// Makes this thread the owner of the ring.
     pub(super) fn enable(&self) -> io::Result<()> {
         self.queues.io.submitter().register_enable_rings()
     }
@@ -93,7 +94,7 @@ impl Ring {
         }
     }
 
-    /// The next completion that the kernel has put into the queue.
+    /// Takes the next completion from the queue.
     pub(super) fn next(&mut self) -> Option<Cqe> {
         let entry = self.queues.io.completion().next()?;
         let more = cqueue::more(entry.flags());
@@ -107,53 +108,55 @@ impl Ring {
         })
     }
 
-    /// Whether a completion waits to be taken.
+    /// Returns whether a completion waits to be taken.
     pub(super) fn has_next(&mut self) -> bool {
         !self.queues.io.completion().is_empty()
     }
 
-    /// Requests that the kernel has and has not ended: what is still queued it never took.
+    /// Returns the number of requests that the kernel has and has not ended. It never took those
+    /// that are still queued.
     fn held(&mut self) -> usize {
         self.in_flight - self.waiting.len() - self.queues.io.submission().len()
     }
 
-    /// The group of buffers, and the pool that its memory comes from.
+    /// Returns the group of buffers, and the pool that provides its memory.
     pub(super) fn buffers(&mut self) -> (&mut Group, &mut LanePool) {
         let queues = &mut *self.queues;
         (&mut queues.group, &mut queues.buffers)
     }
 
-    /// Hands over everything that is queued, without waiting.
+    /// Submits everything that is queued, without waiting.
     pub(super) fn submit(&mut self) {
         self.enter(Some(Duration::ZERO));
     }
 
-    /// Hands over what is queued and waits for a completion, for at most `limit`; without one for
-    /// ever.
+    /// Submits everything that is queued and waits for a completion, for at most `limit` (without a
+    /// limit if `None`).
     pub(super) fn enter(&mut self, limit: Option<Duration>) {
         self.try_enter(limit).expect(WORKS);
     }
 
-    /// As [`enter`](Self::enter), for a ring that may not work.
+    /// Acts as [`enter`](Self::enter), on a ring that may not work.
     pub(super) fn try_enter(&mut self, mut limit: Option<Duration>) -> io::Result<()> {
         while !self.move_waiting() {
             if !self.call(Some(Duration::ZERO))? {
-                // The kernel takes nothing now. What it has completed is to be seen to first.
+                // The kernel takes nothing now. Its completions must be taken first.
                 limit = Some(Duration::ZERO);
                 break;
             }
         }
         if !self.call(limit)? && !self.has_next() {
-            // It has no memory for a request, and nothing completes by which it would get some.
+            // The kernel has no memory for a request, and no completion will free any.
             self.wait(0, Some(SHORTAGE))?;
         }
         Ok(())
     }
 
-    /// Moves what waits into the submission queue; false where not all of it has room.
+    /// Moves waiting requests into the submission queue. Returns false if it has no room for all of
+    /// them.
     fn move_waiting(&mut self) -> bool {
         while let Some(entry) = self.waiting.front() {
-            // SAFETY: `push` was given this entry under the same contract.
+            // SAFETY: the entry came to `push` under the same contract.
             if unsafe { self.queues.io.submission().push(entry) }.is_err() {
                 return false;
             }
@@ -162,8 +165,8 @@ impl Ring {
         true
     }
 
-    /// One system call, or none where there is nothing to say and nothing to wait for. False: the
-    /// kernel did not take what is queued.
+    /// Makes one system call, or none if there is nothing to submit and nothing to wait for.
+    /// Returns false if the kernel did not take the queued requests.
     fn call(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         let queue = self.queues.io.submission();
         let queued = queue.len();
@@ -177,7 +180,7 @@ impl Ring {
 
     fn wait(&mut self, queued: u32, limit: Option<Duration>) -> io::Result<bool> {
         let want = u32::from(limit != Some(Duration::ZERO));
-        // A limit that the system's clock cannot express is as good as none.
+        // A limit that the system's clock cannot express is treated as no limit.
         let limit = limit.filter(|limit| want > 0 && limit.as_secs() < 1 << 32);
         let time = limit.map(Timespec::from);
         let mut args = SubmitArgs::new();
@@ -188,7 +191,7 @@ impl Ring {
         // SAFETY: the argument is the structure that EXT_ARG announces.
         let entered = unsafe { self.queues.io.submitter().enter(queued, want, flags, Some(&args)) };
         match entered.as_ref().map_err(io::Error::raw_os_error) {
-            // The time is over, or a signal came: what was queued had been taken before.
+            // The time is over, or a signal came; the kernel had taken the queued requests before.
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => Ok(true),
             // No memory for a request, or for a completion that found the queue full.
             Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM)) => Ok(false),
@@ -196,13 +199,13 @@ impl Ring {
         }
     }
 
-    /// Ends everything that is in flight and awaits it, but not for long once no more is left than
-    /// was `abandoned`. `see` is called with what completes meanwhile. Returns false if the kernel
-    /// still has something when the time is over.
+    /// Cancels all requests in flight and awaits them; waits only briefly once no more than the
+    /// `abandoned` ones remain. Calls `see` with each completion. Returns false if the kernel still
+    /// has requests when the time is over.
     pub(super) fn drain(&mut self, abandoned: usize, mut see: impl FnMut(Cqe)) -> bool {
         let begun = Instant::now();
-        // The kernel does not find a request that is about to be tried again, so it is asked until
-        // nothing is left.
+        // The kernel does not find a request that it is about to retry, so the cancel is repeated
+        // until no request remains.
         let mut asked = false;
         loop {
             while let Some(completed) = self.next() {
@@ -218,7 +221,7 @@ impl Ring {
                 // SAFETY: a cancel names no memory.
                 unsafe { self.push(Request::of_lane(RequestKind::CancelAll), everything) };
             }
-            // The cancel is in flight itself.
+            // The cancel itself is in flight.
             let only_abandoned = self.in_flight <= abandoned + 1;
             let limit = if only_abandoned { MAX_ABANDONED } else { MAX_DRAIN };
             let left = limit.saturating_sub(begun.elapsed());
@@ -247,8 +250,8 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// One thread enters a ring, and completions are prepared when that thread asks for them, not in
-/// the middle of other code.
+/// Configures rings that only one thread enters, and whose completions the kernel prepares when
+/// that thread asks for them, not in the middle of other code.
 fn builder() -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder
@@ -262,7 +265,7 @@ fn builder() -> io_uring::Builder {
     builder
 }
 
-/// Says what was refused, what that usually means, and what to do about it.
+/// Returns an error that names the refused step, its usual reason, and a remedy.
 pub(super) fn refused(what: &str, error: &io::Error) -> io::Error {
     let hint = match error.raw_os_error() {
         Some(libc::ENOSYS) => "this kernel has no io_uring, or a sandbox (seccomp) hides it",

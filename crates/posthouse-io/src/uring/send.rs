@@ -1,5 +1,5 @@
 //! A send in flight: the memory that the kernel reads, in one box that does not move. A part of a
-//! file is read into memory first, and sent from there.
+//! file is first read into memory and then sent from there.
 
 use std::os::fd::AsRawFd;
 
@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use crate::gather::{FileFault, Gather};
 use crate::token::Tag;
 
-/// Segments that leave in one request; a longer gather leaves in several.
+/// The maximum number of segments in one request; a longer gather leaves in several.
 const MAX_SEGMENTS: usize = 64;
-/// Bytes of a file that are read and sent at a time, at most.
+/// The maximum number of bytes of a file that are read and sent at a time.
 const MAX_LOADED: usize = 256 * 1024;
-/// Boxes that a lane keeps for the next sends.
+/// The maximum number of free boxes that a lane keeps for later sends.
 const MAX_FREE: usize = 256;
 
 /// One send.
@@ -28,21 +28,21 @@ pub(super) struct SendRequest {
     segments: [libc::iovec; MAX_SEGMENTS],
 }
 
-/// What the kernel does for a send.
+/// The present request of a send.
 enum Stage {
-    /// It sends from memory.
+    /// The kernel sends from memory.
     Sending,
-    /// It reads a part of a file into this memory, without waiting.
+    /// The kernel reads a part of a file into this memory, without waiting.
     Loading(Vec<u8>),
-    /// The same is to be done by a thread of the kernel, which may wait: so it could not be done.
+    /// The read could not finish without waiting; a thread of the kernel must perform it.
     Waiting,
-    /// The thread does it.
+    /// A thread of the kernel, which may wait, reads into this memory.
     LoadingByThread(Vec<u8>),
 }
 
-/// Boxes of sends that are over.
+/// The free boxes of finished sends.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "the boxes are what is kept: the kernel knows their address")]
+#[expect(clippy::vec_box, reason = "the list keeps boxes because the kernel knows their address")]
 pub(super) struct FreeList {
     boxes: Vec<Box<SendRequest>>,
 }
@@ -50,7 +50,7 @@ pub(super) struct FreeList {
 impl SendRequest {
     fn new() -> Box<Self> {
         let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        // SAFETY: `msghdr` is plain data: zero lengths and null pointers are an empty message.
+        // SAFETY: `msghdr` is plain data; zero lengths and null pointers are an empty message.
         let header = unsafe { std::mem::zeroed() };
         let segments = [nothing; MAX_SEGMENTS];
         Box::new(Self {
@@ -63,8 +63,8 @@ impl SendRequest {
         })
     }
 
-    /// Requests the cancellation. Returns whether this is the first request, so that the caller
-    /// must tell the kernel.
+    /// Requests the cancellation. Returns whether this is the first request, in which case the
+    /// caller must submit a cancel to the kernel.
     pub(super) fn request_cancel(&mut self) -> bool {
         !std::mem::replace(&mut self.cancel_requested, true)
     }
@@ -73,8 +73,8 @@ impl SendRequest {
         self.cancel_requested
     }
 
-    /// The request that sends what comes next on `fd`, or reads it from its file. It names memory
-    /// of this box and of what is in it.
+    /// Returns the request that sends the next memory on `fd`, or reads the next part of a file. It
+    /// refers to memory of this box and of its gather.
     pub(super) fn entry(&mut self, fd: Fd) -> squeue::Entry {
         if let Some((file, offset, bytes)) = self.gather.file_ahead() {
             let bytes = bytes.min(MAX_LOADED);
@@ -91,12 +91,12 @@ impl SendRequest {
             };
         }
         self.point();
-        // What follows is on its way: one packet can take the beginning of it, too.
+        // More data follows soon: one packet may contain the beginning of it, too.
         let more = if self.gather.file_follows() { libc::MSG_MORE } else { 0 };
         let flags = libc::MSG_NOSIGNAL | more;
         if self.header.msg_iovlen == 1 {
             let only = self.segments[0];
-            // A longer one leaves in several requests.
+            // A longer segment leaves in several requests.
             let len = u32::try_from(only.iov_len).unwrap_or(u32::MAX);
             let entry = opcode::Send::new(fd, only.iov_base.cast_const().cast(), len);
             return entry.flags(flags).build();
@@ -118,9 +118,9 @@ impl SendRequest {
         header.msg_iovlen = used;
     }
 
-    /// Takes over what was read, if the request that has ended was a read; returns whether it was.
-    /// What comes next is memory then; or the file again, for a thread of the kernel, if the kernel
-    /// did not read it without waiting or was disturbed.
+    /// Takes the result of a read, if the request that has ended was a read; returns whether it
+    /// was. The next data is then the memory that was read. If the kernel could not read without
+    /// waiting, or was interrupted, the next request is another read, by a thread of the kernel.
     pub(super) fn on_loaded(&mut self, result: Result<usize, Errno>) -> bool {
         let (mut memory, by_thread) = match std::mem::replace(&mut self.stage, Stage::Sending) {
             Stage::Sending | Stage::Waiting => return false,
@@ -131,7 +131,7 @@ impl SendRequest {
             Ok(0) => self.gather.pad_file(FileFault::Short),
             Ok(bytes) => {
                 assert!(bytes <= memory.capacity(), "more bytes read than there was room for");
-                // SAFETY: the kernel has written so many bytes to the beginning of the vector.
+                // SAFETY: the kernel has written `bytes` bytes to the beginning of the vector.
                 unsafe { memory.set_len(bytes) };
                 self.gather.load(memory);
             }
@@ -145,7 +145,7 @@ impl SendRequest {
 }
 
 impl FreeList {
-    /// A box for this send.
+    /// Returns a box for this send.
     pub(super) fn take(&mut self, tag: Tag, gather: Gather) -> Box<SendRequest> {
         let mut sending = self.boxes.pop().unwrap_or_else(SendRequest::new);
         sending.tag = tag;
@@ -155,7 +155,7 @@ impl FreeList {
         sending
     }
 
-    /// Takes apart a send that is over.
+    /// Takes the tag and the gather out of a finished send, and keeps its box.
     pub(super) fn keep(&mut self, mut sending: Box<SendRequest>) -> (Tag, Gather) {
         let whose = (sending.tag, std::mem::take(&mut sending.gather));
         if self.boxes.len() < MAX_FREE {

@@ -1,4 +1,4 @@
-//! The state of one registered socket, its operations, and what the kernel has in flight for them.
+//! The state of one registered socket, its operations, and their requests in flight.
 
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
@@ -28,7 +28,7 @@ pub(super) type SocketState = SocketCore<UringParts>;
 /// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
 pub(super) struct UringParts {
-    /// Requests in flight that name this socket, cancels included.
+    /// The number of requests in flight that refer to this socket, cancels included.
     requests: u16,
     /// The request that serves `input`.
     serving: Serving,
@@ -36,26 +36,27 @@ pub(super) struct UringParts {
 
 const _: () = assert!(size_of::<SocketState>() <= 48, "the I/O state of an idle connection");
 
-/// The state of the request that serves the input of a socket: at most one.
+/// The state of the one request that serves the input of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Serving {
-    /// The kernel has none.
+    /// The kernel has no request.
     #[default]
     Nothing,
-    /// The kernel has one.
+    /// The kernel has a request.
     Armed,
-    /// The kernel has one, whose cancellation has been requested.
+    /// The kernel has a request whose cancellation has been requested.
     Cancelling,
-    /// The kernel has none: it was out of buffers, and the socket is queued to wait for some.
+    /// The kernel has no request, because the group had no buffers; the socket is queued to wait
+    /// for some.
     Starved,
 }
 
 impl SocketParts for UringParts {
     type Connect = Box<Connect>;
     type Accept = Tag;
-    /// The kernel serves the first.
+    /// The kernel serves the first receive; the others have no state.
     type Receive = ();
-    /// The send in flight, with the memory that it uses.
+    /// The send in flight, with its memory.
     type Send = Box<SendRequest>;
 }
 
@@ -71,13 +72,13 @@ pub(super) struct LaneCx<'a> {
     pub(super) ring: &'a mut Ring,
     pub(super) done: &'a mut CompletionQueue,
     pub(super) free_list: &'a mut FreeList,
-    /// Receives of a stream may go on by themselves.
+    /// True exactly when a receive of a stream may be multishot.
     pub(super) multishot: bool,
 }
 
-/// The requests that name a socket.
+/// The requests that refer to a socket.
 impl SocketState {
-    /// Counts a completion, and checks that it is this socket's; returns the socket.
+    /// Counts a completion, and checks that it belongs to this socket. Returns the socket.
     pub(super) fn count(&mut self, completed: Cqe) -> Socket {
         let socket = self.socket(completed.request.slot);
         let alive = !matches!(self.link, Link::Vacant) && completed.request.is_for(socket);
@@ -90,19 +91,19 @@ impl SocketState {
         Fd(self.handle().as_raw_fd())
     }
 
-    /// Queues a request that names this socket.
+    /// Queues a request that refers to this socket.
     ///
     /// # Safety
     ///
-    /// The memory that `entry` names must stay until its last completion. (The handle does: it is
-    /// closed when no request names it.)
+    /// The memory that `entry` names must stay until its last completion. (The handle stays: it is
+    /// closed only when no request refers to it.)
     unsafe fn push(&mut self, kind: RequestKind, entry: squeue::Entry, cx: &mut LaneCx<'_>) {
         self.own.requests += 1;
-        // SAFETY: the memory by this function's own contract, the handle by its note.
+        // SAFETY: the memory stays by this function's own contract, the handle by the note there.
         unsafe { cx.ring.push(Request::new(kind, cx.socket), entry) };
     }
 
-    /// Requests the cancellation of whatever the kernel has in flight for this socket.
+    /// Requests the cancellation of everything that the kernel has in flight for this socket.
     fn cancel_all(&mut self, cx: &mut LaneCx<'_>) {
         if self.own.serving == Serving::Armed {
             self.cancel_input(cx);
@@ -123,17 +124,17 @@ impl SocketState {
         self.push_cancel(which, RequestKind::CancelInput, cx);
     }
 
-    /// Requests the cancellation of a request. It is named by its own number, which the kernel
-    /// looks up; for all of a descriptor it would go through every request of the ring (measured:
-    /// with 9,000 of them, 270 µs for each cancel).
+    /// Requests the cancellation of a request by the request's own number, which the kernel looks
+    /// up. A cancel for a whole descriptor would search all requests of the ring (measured: 270 µs
+    /// per cancel with 9,000 requests).
     fn push_cancel(&mut self, which: RequestKind, cancel: RequestKind, cx: &mut LaneCx<'_>) {
         let entry = opcode::AsyncCancel::new(Request::new(which, cx.socket).to_bits()).build();
         // SAFETY: a cancel names no memory.
         unsafe { self.push(cancel, entry, cx) };
     }
 
-    /// Handles the end of a cancel. The kernel does not find a request that is about to be tried
-    /// again: while it has not ended, it is looked for again.
+    /// Handles the end of a cancel. The kernel does not find a request that it is about to retry,
+    /// so the cancel is repeated as long as the request has not ended.
     fn on_cancel(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) {
         if !matches!(completed.result, Err(Errno::NOENT | Errno::ALREADY)) {
             return;
@@ -151,7 +152,7 @@ impl SocketState {
     }
 }
 
-/// Operations, and what ends them early.
+/// The operations, and their early end.
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
@@ -211,27 +212,27 @@ impl SocketState {
         Ok(())
     }
 
-    /// Has the kernel do what comes next for the send, and keeps the send until that has ended.
+    /// Submits the next request of the send, and keeps the send until that request has ended.
     fn send_on(&mut self, mut sending: Box<SendRequest>, cx: &mut LaneCx<'_>) {
         let entry = sending.entry(self.raw());
         self.output = Some(sending);
-        // SAFETY: what the entry names is in the box, or owned by what is in it; the state keeps
-        // the box until the completion and changes nothing in it.
+        // SAFETY: all memory that the entry names is in the box, or owned by a value in it. The
+        // state keeps the box until the completion and changes nothing in it.
         unsafe { self.push(RequestKind::Send, entry, cx) };
     }
 
-    /// Closes the handle of a socket that is to be closed and that nothing names any more.
+    /// Closes the handle if it is to be closed and no request refers to it any more.
     fn close_when_free(&mut self, cx: &mut LaneCx<'_>) {
         if self.own.requests == 0
             && let Some(fd) = self.take_closing()
         {
             let entry = opcode::Close::new(Fd(fd.into_raw_fd())).build();
-            // SAFETY: it names no memory, and the handle is the request's own from here on.
+            // SAFETY: the request names no memory, and owns the handle from here on.
             unsafe { self.push(RequestKind::Close, entry, cx) };
         }
     }
 
-    /// The terminal completion of a close, if the handle is closed; then the slot is vacant.
+    /// Returns the tag of the close operation if the handle is closed; the slot is then vacant.
     pub(super) fn closed(&mut self) -> Option<Tag> {
         if self.own.requests == 0 { self.end_close() } else { None }
     }
@@ -251,7 +252,7 @@ impl SocketState {
     pub(super) fn shutdown(&mut self, ring: &mut Ring) {
         self.set_half_closed();
         if self.output.is_some() {
-            // What is queued goes out before the end.
+            // Queued bytes leave before the end of the stream.
             ring.submit();
         }
         if let Some(fd) = self.link.handle() {
@@ -277,8 +278,8 @@ impl SocketState {
         matches!(self.own.serving, Serving::Armed | Serving::Cancelling)
     }
 
-    /// Notes a completion of that request. Returns whether its cancellation had been requested if
-    /// this is the last one, and `None` if the request goes on.
+    /// Records a completion of that request. Returns `None` if the request continues. After its
+    /// last completion, returns whether its cancellation had been requested.
     fn end_serving(&mut self, completed: Cqe) -> Option<bool> {
         if completed.more {
             return None;
@@ -289,17 +290,17 @@ impl SocketState {
     fn arm_accept(&mut self, cx: &mut LaneCx<'_>) {
         self.own.serving = Serving::Armed;
         let entry = opcode::AcceptMulti::new(self.raw()).flags(libc::SOCK_CLOEXEC).build();
-        // SAFETY: it names no memory.
+        // SAFETY: the request names no memory.
         unsafe { self.push(RequestKind::Accept, entry, cx) };
     }
 
-    /// Has a socket that waited for buffers receive again: there are some.
+    /// Restarts the receive of a socket that waited for buffers, because there are some now.
     pub(super) fn end_starving(&mut self, cx: &mut LaneCx<'_>) {
         self.own.serving = Serving::Nothing;
         self.arm_receive(cx);
     }
 
-    /// Has the kernel serve the first receive, if it does not serve one already.
+    /// Submits a request for the first receive, unless the kernel already has one.
     fn arm_receive(&mut self, cx: &mut LaneCx<'_>) {
         if self.own.serving != Serving::Nothing {
             return;
@@ -317,11 +318,11 @@ impl SocketState {
             }
         };
         self.own.serving = Serving::Armed;
-        // SAFETY: the memory is the buffer group's, and stays until a completion names it.
+        // SAFETY: the memory belongs to the buffer group, and stays until a completion names it.
         unsafe { self.push(RequestKind::Receive, entry, cx) };
     }
 
-    /// Ends the cancelled ones that the kernel does not serve.
+    /// Ends the cancelled receives that the kernel does not serve.
     fn end_cancelled(&mut self, done: &mut CompletionQueue) {
         while !self.is_served() && self.receive(0).is_some_and(|first| first.cancelled) {
             self.end_receive(0, Outcome::Failed(Error::new(Failure::Cancelled)), done);
@@ -329,10 +330,10 @@ impl SocketState {
     }
 }
 
-/// The ends of requests.
+/// The completions of requests.
 impl SocketState {
-    /// Handles a completion of a request of this socket. Returns whether the socket waits for
-    /// buffers from now on.
+    /// Handles a completion of a request of this socket. Returns whether the socket now waits for
+    /// buffers.
     pub(super) fn complete(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) -> bool {
         let mut starves = false;
         match completed.request.kind {
@@ -358,7 +359,7 @@ impl SocketState {
             unreachable!("the kernel accepts where an accept waits")
         };
         if let Some(fd) = accepted(completed) {
-            // A peer without an address has left already.
+            // A peer without an address has already disconnected.
             if let Some(peer) = sys::peer_address(&fd) {
                 let new = NewSocket { peer, handle: Box::new(fd) };
                 let outcome = Outcome::Accepted(Box::new(new));
@@ -390,7 +391,7 @@ impl SocketState {
                 return cx.done.end(connect.tag, Outcome::Connected);
             }
             (result, Some(error)) => {
-                // Reset while it connected.
+                // The socket was reset while it connected.
                 if let (Ok(_), Some(fd)) = (result, self.link.handle()) {
                     sys::reset(fd);
                 }
@@ -438,7 +439,7 @@ impl SocketState {
         done: &mut CompletionQueue,
     ) {
         match (result, self.error) {
-            // It is asked again, as far as anybody still wants to know.
+            // The receive is restarted if a caller still awaits it.
             (Err(Errno::NOBUFS), _) | (Err(Errno::INTR | Errno::AGAIN | Errno::CANCELED), None) => {
             }
             (result, _) => self.end_stream(result.map(drop).map_err(sys::error), done),
@@ -467,17 +468,17 @@ impl SocketState {
     }
 }
 
-/// The descriptor that a completed accept brings.
+/// Returns the descriptor of a completed accept.
 pub(super) fn accepted(completed: Cqe) -> Option<OwnedFd> {
     if completed.request.kind != RequestKind::Accept {
         return None;
     }
     let descriptor = i32::try_from(completed.result.ok()?).ok()?;
-    // SAFETY: the kernel has just made the descriptor for this process, and tells it once.
+    // SAFETY: the kernel has just made the descriptor for this process, and reports it only once.
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// What the kernel's error means.
+/// Returns the meaning of an error of the kernel.
 fn failure(errno: Errno) -> Error {
     match errno {
         Errno::CANCELED => Error::new(Failure::Cancelled),

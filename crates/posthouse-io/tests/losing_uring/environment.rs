@@ -49,7 +49,7 @@ fn uring_is_forced_unless_another_is_asked_for() {
         let (backend, reason) = chosen(Backend::Auto);
         assert_eq!(backend, "uring");
         says(&reason, &["POSTHOUSE_BACKEND"]);
-        assert_eq!(chosen(Backend::Readiness), ("readiness", "asked for".to_owned()));
+        assert_eq!(chosen(Backend::Readiness), ("readiness", "requested".to_owned()));
 
         // Forced, it does not fall back.
         let layout = Some(Layout::Shared);
@@ -70,7 +70,7 @@ fn readiness_is_forced_unless_another_is_asked_for() {
         let (backend, reason) = chosen(Backend::Auto);
         assert_eq!(backend, "readiness");
         says(&reason, &["POSTHOUSE_BACKEND"]);
-        assert_eq!(chosen(Backend::Uring), ("uring", "asked for".to_owned()));
+        assert_eq!(chosen(Backend::Uring), ("uring", "requested".to_owned()));
     }
 }
 

@@ -65,11 +65,11 @@ fn without_descriptors() {
             match open_with_room_for(room, backend, &options) {
                 Ok(selected) if selected.backend == "uring" => worked += 1,
                 Ok(selected) => {
-                    says(&selected.reason, &["no io_uring: ", "ulimit -n"]);
+                    says(&selected.reason, &["cannot use io_uring: ", "ulimit -n"]);
                     fell_back += 1;
                 }
                 Err(error) => {
-                    says(&error.to_string(), &["no io_uring: ", "ulimit -n"]);
+                    says(&error.to_string(), &["cannot use io_uring: ", "ulimit -n"]);
                     failed += 1;
                 }
             }

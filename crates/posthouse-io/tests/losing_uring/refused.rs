@@ -53,7 +53,7 @@ impl Refused {
 fn refuse(call: libc::c_long, only: Option<u32>, errno: libc::c_int, parts: &[&str]) {
     Refused { call, only, errno }.install();
     let error = forced();
-    says(&error, &["no io_uring: "]);
+    says(&error, &["cannot use io_uring: "]);
     says(&error, parts);
     assert_eq!(fallen_back(), error, "one text for both");
     eprintln!("{error}");

@@ -191,14 +191,14 @@ fn operations_on_files_about_nothing_are_bugs() {
 fn a_path_that_leads_out_or_nowhere_is_a_bug() {
     for path in ["", "/a", "a/", "a//b", ".", "a/./b", "..", "a/../b", "a\0b"] {
         let (disk_fixture, _) = with_part();
-        assert_says(|| disk_fixture.open(path), "is no path");
+        assert_says(|| disk_fixture.open(path), "does not lead beneath a directory");
         let (disk_fixture, file) = with_part();
-        assert_says(|| disk_fixture.publish("p", &file, path), "is no path");
+        assert_says(|| disk_fixture.publish("p", &file, path), "does not lead beneath a directory");
         let (disk_fixture, _) = with_part();
-        assert_says(|| disk_fixture.part(path), "is no name of a part");
+        assert_says(|| disk_fixture.part(path), "is not the name of a part");
     }
     let (disk_fixture, file) = with_part();
-    assert_says(|| disk_fixture.remove_part("a/b", &file), "is no name of a part");
+    assert_says(|| disk_fixture.remove_part("a/b", &file), "is not the name of a part");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn files_and_directories_of_other_disks_are_bugs() {
         let (disk_fixture, _) = with_part();
         let directory = posthouse_io::Directory::open(std::path::Path::new(".")).unwrap();
         let act = || disk_fixture.submit(FileOp::ExpireParts { directory, age_ms });
-        assert_says(act, "a system's directory");
+        assert_says(act, "a directory of a real system");
     }
 }
 
@@ -316,7 +316,7 @@ fn a_verdict_that_was_caught_is_repeated() {
         let act = AssertUnwindSafe(|| lane.submit(Tag(1), Op::Send(socket, Gather::default())));
         catch_unwind(act).expect_err("the checker fires");
     };
-    assert_says(|| fixture.on_lane(act), "said before, and caught");
+    assert_says(|| fixture.on_lane(act), "reported before, and caught");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_late_end_that_the_last_worker_leaves_behind_is_no_lost_completion() {
 
 #[test]
 fn giving_up_what_is_not_in_flight_or_has_a_socket_is_a_bug() {
-    let wrong = "is abandoned, and is no file operation or look-up in flight";
+    let wrong = "is abandoned, but is not a file operation or look-up in flight";
     let desk_one = disk_fixture();
     assert_says(|| give_up(&desk_one.fixture, Tag(99)), wrong);
     let fixture = Fixture::new(&Network::with(7, Faults::none()));

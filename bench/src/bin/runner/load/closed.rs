@@ -1,5 +1,5 @@
-//! The closed loop: what comes back is sent again at once, so that each connection always has the
-//! same number of frames under way.
+//! The closed loop: every echo is answered with another frame at once, so each connection always
+//! has the same number of frames in flight.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

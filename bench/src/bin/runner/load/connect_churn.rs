@@ -1,5 +1,5 @@
 //! Connections that open, get one echo and close. The client closes first, so the server sees the
-//! end of every stream; loopback connects without the server's help, so blocking calls serve.
+//! end of every stream. Loopback connects without the server's help, so blocking calls suffice.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,14 +10,15 @@ use super::{Load, Slice, Watch, connect};
 use crate::Outcome;
 use crate::pattern::Pattern;
 
-/// Source addresses, used in turn: a closed connection keeps its pair of ports for a minute.
+/// The number of source addresses, used in turn: a closed connection keeps its pair of ports for a
+/// minute.
 const SOURCES: u32 = 250;
 
 pub(super) struct ConnectChurn {
     address: SocketAddr,
     pattern: Pattern,
     at_a_time: u32,
-    /// Connections so far.
+    /// The number of connections so far.
     count: u32,
 }
 

@@ -1,6 +1,6 @@
-//! The open loop: frames are due at fixed times and sent then, whatever has come back; a latency
-//! counts from the time when the frame was due. So a server that stalls is charged for every frame
-//! that had to wait. The loop spins, so that no wake-up of its own is measured.
+//! The open loop: frames are due at fixed times and sent then, independently of the echoes. The
+//! latency of a frame counts from its due time, so a server that stalls is charged for every frame
+//! that waited. The loop spins, so that no wake-up of its own is measured.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use crate::Outcome;
 pub(super) struct Paced {
     sockets: Sockets,
     interval: Duration,
-    /// For each connection, when the frames under way were due.
+    /// The due times of the frames in flight, for each connection.
     due: Vec<VecDeque<Instant>>,
-    /// For each connection, the frames asked for since its beginning.
+    /// The number of frames requested since the beginning, for each connection.
     asked: Vec<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Connections to one server, in one epoll, each with a stream that is checked byte for byte.
+//! Connections to one server, in one epoll. Each has a stream that is checked byte for byte.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,17 +16,18 @@ use rustix::time::Timespec;
 use crate::Outcome;
 use crate::pattern::Pattern;
 
-/// Bytes moved in one call.
+/// The maximum number of bytes moved in one call.
 const CALL_BYTES: usize = 256 * 1024;
-/// A server that is silent for this long has failed.
+/// The time after which a silent server has failed.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// A connection and where its stream is, in bytes.
+/// A connection and the position of its stream, in bytes.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: OwnedFd,
     number: u32,
-    /// What may be sent; sent so far; received and checked so far.
+    /// The position up to which bytes may be sent; the position sent so far; the position received
+    /// and checked so far.
     allowed: u64,
     sent: u64,
     pub(super) received: u64,
@@ -38,7 +39,7 @@ pub(super) struct Sockets {
     pattern: Pattern,
     memory: Vec<u8>,
     events: Vec<Event>,
-    /// Bytes that may be sent or were sent and have not come back.
+    /// The number of bytes that may be sent or were sent, and have not come back.
     outstanding: u64,
 }
 
@@ -70,26 +71,28 @@ impl Sockets {
         self.outstanding
     }
 
-    /// The connections that may have something, at once where `wait` is false.
+    /// Returns the connections that may have data, at once if `wait` is false.
     pub(super) fn ready(&mut self, wait: bool) -> Outcome<Vec<Event>> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         let time = if wait { SILENCE_MAX } else { Duration::ZERO };
         let time = Timespec::try_from(time).expect("a time that fits");
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&time)) {
-            Ok(0) if wait => Err(format!("the server is silent, {} bytes due", self.outstanding)),
+            Ok(0) if wait => {
+                Err(format!("the server is silent, {} bytes outstanding", self.outstanding))
+            }
             Ok(_) | Err(Errno::INTR) => Ok(events),
             Err(error) => Err(format!("cannot wait for echoes: {error}")),
         }
     }
 
-    /// Gives the memory of [`ready`](Self::ready) back.
+    /// Takes back the memory of [`ready`](Self::ready).
     pub(super) fn done(&mut self, events: Vec<Event>) {
         self.events = events;
     }
 
-    /// Allows the connection to send up to the end of `frames`, counted from its beginning, and
-    /// sends what the socket takes.
+    /// Permits the connection to send up to the end of `frames`, counted from its beginning, and
+    /// sends as much as the socket takes.
     #[inline]
     pub(super) fn send(&mut self, at: usize, frames: u64) -> Outcome {
         let frame_bytes = self.pattern.frame_bytes() as u64;
@@ -98,7 +101,7 @@ impl Sockets {
         self.outstanding += allowed - stream.allowed;
         stream.allowed = allowed;
         while stream.sent < stream.allowed {
-            // Whole frames are written; what was sent of the first one is left out.
+            // Whole frames are written; the part of the first one that was already sent is skipped.
             let first = stream.sent / frame_bytes;
             let skipped = (stream.sent % frame_bytes) as usize;
             let room = (CALL_BYTES as u64 / frame_bytes).max(1);
@@ -114,7 +117,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Receives and checks what is there; true when that was something.
+    /// Receives and checks the available bytes. Returns whether there were any.
     #[inline]
     pub(super) fn receive(&mut self, at: usize) -> Outcome<bool> {
         let stream = &mut self.streams[at];
@@ -134,7 +137,7 @@ impl Sockets {
             self.outstanding = self
                 .outstanding
                 .checked_sub(got as u64)
-                .ok_or("the server sent more than it was asked")?;
+                .ok_or("the server sent more bytes than it received")?;
             if got < CALL_BYTES {
                 break;
             }
@@ -143,9 +146,9 @@ impl Sockets {
     }
 }
 
-/// A blocking connection, where asked from the source address of this number, 127.1.0.0 and
-/// upwards. One address has ports for 14,000 connections that are not bound; binding costs up to
-/// 2 ms where an address has many.
+/// Opens a blocking connection, from the source address of this number (127.1.0.0 and upwards) if
+/// one is given. One address has ports for 14,000 connections that are not bound. Binding takes up
+/// to 2 ms if an address has many connections.
 pub(crate) fn connect(server: SocketAddr, source: Option<u32>) -> io::Result<OwnedFd> {
     let socket =
         sys::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

@@ -1,4 +1,4 @@
-//! The numbers, for programs.
+//! The numbers in JSON, for programs.
 
 use serde_json::{Value, json};
 

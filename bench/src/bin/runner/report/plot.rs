@@ -1,5 +1,5 @@
-//! The plot: a panel for each kind of work, a bar for each contender, as long as its ratio, with
-//! its range as a whisker. The line at 1 is the hand-written server.
+//! The plot: a panel for each kind of work, and in it a bar for each contender. The bar's length is
+//! the ratio, and a whisker shows the range. The line at 1 is the hand-written server.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ const ROW_HEIGHT: f64 = 20.0;
 const PANEL_HEAD: f64 = 30.0;
 const HEAD: f64 = 78.0;
 const MARGIN: f64 = 20.0;
-/// Where a bar is cut; its number tells the rest.
+/// The ratio at which a bar is cut; its number shows the rest.
 const RATIO_MAX: f64 = 2.5;
 
 pub(super) fn document(report: &Report) -> String {
@@ -102,7 +102,7 @@ fn bar(svg: &mut String, x: f64, y: f64, row: &Row) {
     text(svg, left + RATIO_MAX * scale + 8.0, y + 13.0, "start", "", &number);
 }
 
-/// Pixels for a ratio of 1.
+/// Returns the number of pixels for a ratio of 1.
 fn scale() -> f64 {
     (PANEL_WIDTH - NAMES_WIDTH - NUMBERS_WIDTH) / RATIO_MAX
 }

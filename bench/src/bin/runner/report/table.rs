@@ -1,13 +1,14 @@
-//! The tables, in Markdown that also reads well on a terminal.
+//! The tables, in Markdown that is also readable on a terminal.
 
 use std::fmt::Write as _;
 
 use super::{Measured, Report, Row, WorkResult};
 
-/// The kernel's own chores are some percent.
+/// The share of other work above which the machine is not quiet. The kernel's own work takes a few
+/// percent.
 const COMPANY_PERCENT: f64 = 10.0;
 
-/// Ratios: a line for each contender, a column for each kind of work.
+/// Returns the table of ratios: a line for each contender, a column for each kind of work.
 pub(super) fn ratios(report: &Report) -> String {
     let Some(first) = report.works.first() else { return String::new() };
     let mut head = vec!["CPU over baseline epoll".to_owned()];
@@ -33,7 +34,7 @@ pub(super) fn ratios(report: &Report) -> String {
     text
 }
 
-/// The whole result.
+/// Returns the whole result.
 pub(super) fn document(report: &Report, stem: &str) -> String {
     let machine = &report.machine;
     let mut text = format!("# Measured {}, Linux {}\n\n", machine.date, machine.kernel);
@@ -64,10 +65,10 @@ pub(super) fn document(report: &Report, stem: &str) -> String {
     text
 }
 
-/// Whether the machine was quiet.
+/// Returns a text on the share of other work, which says whether the machine was quiet.
 pub(super) fn company(report: &Report) -> String {
     let percent = report.share_of_others * 100.0;
-    let told = format!("other work had {percent:.0} % of what the cores did meanwhile");
+    let told = format!("other work took {percent:.0} % of the cores' work in the meantime");
     if percent > COMPANY_PERCENT {
         format!("{told}: measure again on a quiet machine")
     } else {
@@ -145,7 +146,7 @@ fn rows(result: &WorkResult) -> impl Iterator<Item = (&'static str, &Measured)> 
     all.filter_map(|row| row.measured.as_ref().ok().map(|measured| (row.name, measured)))
 }
 
-/// A table with columns of even width: the first to the left, all others to the right.
+/// Returns a table with columns of even width: the first is left-aligned, all others right-aligned.
 fn table(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What has a name in a directory.
+//! The entries of a directory.
 
 use std::os::fd::OwnedFd;
 
@@ -12,19 +12,19 @@ use crate::error::Error;
 use crate::file_op::PARTS_DIRECTORY;
 use crate::fs::{EntryKind, Found};
 
-/// A name in a directory.
+/// An entry of a directory.
 pub(in crate::fs) struct Entry<'a> {
     directory: &'a OwnedFd,
     entry: &'a DirEntry,
 }
 
 impl Entry<'_> {
-    /// The name, where it is a text.
+    /// Returns the name if it is valid UTF-8.
     pub(in crate::fs) fn text(&self) -> Option<&str> {
         self.entry.file_name().to_str().ok()
     }
 
-    /// What it is. Not every file system says so with the name.
+    /// Returns the kind. Not every file system reports it with the name.
     pub(in crate::fs) fn kind(&self) -> Result<EntryKind, Error> {
         Ok(match self.entry.file_type() {
             FileType::Unknown => self.look()?.map_or(EntryKind::Other, |found| found.kind),
@@ -41,12 +41,12 @@ impl Entry<'_> {
     }
 }
 
-/// Opens a directory once more, to walk it.
+/// Opens a directory again, to walk it.
 pub(in crate::fs) fn walkable(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     Ok(beneath(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Calls `each` with everything that has a name in a directory.
+/// Calls `each` with every entry of a directory.
 pub(in crate::fs) fn each_entry(
     directory: &OwnedFd,
     mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
@@ -68,12 +68,14 @@ pub(in crate::fs) fn each_entry(
     Ok(())
 }
 
-/// What the name leads to in this directory; `None`: nothing.
+/// Returns the properties of a name's target in this directory, or `None` if the name does not
+/// exist.
 pub(in crate::fs) fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Error> {
     Ok(stat_of(directory, name)?.map(|stat| found(&stat)))
 }
 
-/// Opens a directory to walk it, unless it is none any more or may not be read.
+/// Opens a directory to walk it. Returns `None` if the name is no longer a directory, or may not be
+/// read.
 pub(in crate::fs) fn enter(directory: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Error> {
     enter_named(directory, name)
 }
@@ -86,7 +88,7 @@ fn enter_named(directory: &OwnedFd, name: impl Arg + Copy) -> Result<Option<Owne
     }
 }
 
-/// Whether a name in the root is that of the directory of parts.
+/// Returns whether a name in the root is that of the directory of parts.
 pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
     name == PARTS_DIRECTORY
 }

@@ -1,4 +1,4 @@
-//! Resolving a path beneath a directory that is open.
+//! Resolution of a path beneath an open directory.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +13,8 @@ use crate::error::{Error, Failure};
 use crate::file_op::FileOutcome;
 use crate::handle::File;
 
-/// Opens a directory of this machine. It names the directory and gives no other right to it.
+/// Opens a directory of this machine. The descriptor identifies the directory and grants no other
+/// access to it.
 pub(in crate::fs) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
@@ -22,15 +23,16 @@ pub(in crate::fs) fn open_root(path: &Path) -> io::Result<OwnedFd> {
 impl DirHandle {
     /// Opens a regular file for reading.
     pub(in crate::fs) fn open_file(&self, path: &str) -> Result<FileOutcome, Error> {
-        // A look first: a device may do something when it is opened, and a FIFO lets its writer go.
+        // Examined before the open: opening a device may have an effect, and opening a FIFO
+        // releases its writer.
         regular(&beneath(&self.root, path, OFlags::PATH)?)?;
-        // It may have been swapped since, so the open does not wait for anything, and what counts
-        // is what it opened.
+        // The file may have been swapped meanwhile, so the open does not wait, and the opened
+        // object is examined again.
         let unfinished = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = beneath(&self.root, path, unfinished)?;
         let stat = regular(&file)?;
         wait_again(&file)?;
-        // Only advice: it is right without.
+        // This is only advice; the operation is correct without it.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let metadata = metadata_of(&stat);
         let version = version_of(&stat);
@@ -38,7 +40,7 @@ impl DirHandle {
     }
 }
 
-/// Opens what `path` leads to beneath `from`. A link on the way, or at its end, is refused.
+/// Opens the target of `path` beneath `from`. A link in the path, or at its end, is rejected.
 pub(super) fn beneath(
     from: impl AsFd,
     path: impl Arg + Copy,
@@ -47,7 +49,7 @@ pub(super) fn beneath(
     make_beneath(from, path, flags, Mode::empty())
 }
 
-/// The same, for a file that is made.
+/// Does the same for a new file.
 pub(super) fn make_beneath(
     from: impl AsFd,
     path: impl Arg + Copy,
@@ -61,14 +63,16 @@ pub(super) fn make_beneath(
         let opened = rustix::fs::openat2(from.as_fd(), path, flags, mode, resolve);
         match opened {
             Err(Errno::INTR) => {}
-            // Something was renamed meanwhile, and the system cannot tell whether it was left.
+            // Something was renamed meanwhile, and the system cannot determine whether the path
+            // left the directory.
             Err(Errno::AGAIN) if tries < MAX_TRIES => tries += 1,
             opened => return opened,
         }
     }
 }
 
-/// What the name leads to in this directory, be it a link; `None`: nothing.
+/// Returns the status of a name in this directory, which may be a link, or `None` if it does not
+/// exist.
 pub(super) fn stat_of(directory: &OwnedFd, name: impl Arg) -> Result<Option<Stat>, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
@@ -77,8 +81,8 @@ pub(super) fn stat_of(directory: &OwnedFd, name: impl Arg) -> Result<Option<Stat
     }
 }
 
-/// Makes calls wait again on a file that was opened not to wait: a ring takes such a file at its
-/// word, and would say `EAGAIN` for whatever is not in memory.
+/// Restores blocking calls on a file that was opened non-blocking. Otherwise a ring would return
+/// `EAGAIN` for all data that is not in memory.
 pub(super) fn wait_again(file: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::fcntl_setfl(file, OFlags::empty())
 }

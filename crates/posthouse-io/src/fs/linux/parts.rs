@@ -1,11 +1,12 @@
 //! Parts: unfinished files that only their holder can see.
 //!
-//! They lie in a directory of their own that is ours alone, and its names are believed as little as
-//! any: who holds the lock of a part, and found its name leading to it then, holds the name. A name
-//! is taken away only by its holder, or where nothing that could be held lies there.
+//! Parts lie in a directory of their own that belongs to this user. Its names are trusted as little
+//! as others: a process holds a name if it holds the part's lock and, with the lock, has found the
+//! name to lead to that part. A name is removed only by its holder, or if it leads to something
+//! that nobody can hold.
 //!
-//! The name of a new part is not synced: should the machine fail before the system writes it, the
-//! transfer begins anew.
+//! The name of a new part is not synced. If the machine fails before the system writes it, the
+//! transfer starts again.
 
 use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,11 +21,11 @@ use crate::error::{Error, Failure};
 use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
 use crate::handle::File;
 
-/// Opens what is there without waiting for anything.
+/// The flags that open a file without waiting.
 const AT_ONCE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::NOFOLLOW);
 
 impl DirHandle {
-    /// Opens a part and locks it; makes it where there is none.
+    /// Opens a part and locks it; creates it if it does not exist.
     pub(in crate::fs) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
         let parts = self.make_parts()?;
         for _ in 0..MAX_TRIES {
@@ -33,11 +34,11 @@ impl DirHandle {
                 return Ok(FileOutcome::Part { file: File::new(file), bytes });
             }
         }
-        // Somebody changes the name faster than it can be looked at.
+        // Another process changes the name faster than it can be examined.
         Err(Error::new(Failure::Locked))
     }
 
-    /// Removes a part's name, where it still is this file's.
+    /// Removes a part's name if it still belongs to this file.
     pub(in crate::fs) fn remove_part(&self, name: &str, file: &OwnedFd) -> Result<(), Error> {
         if let Some(parts) = self.parts()?
             && leads_to(&parts, name, &fstat(file)?)?
@@ -47,7 +48,7 @@ impl DirHandle {
         Ok(())
     }
 
-    /// Removes parts that nobody has locked and that were last written so long ago.
+    /// Removes parts that nobody has locked and that were last written more than `age_ms` ago.
     pub(in crate::fs) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
         let Some(parts) = self.parts()? else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -55,7 +56,7 @@ impl DirHandle {
         let before_ms = now_ms.saturating_sub_unsigned(age_ms);
         for entry in Dir::read_from(&parts)? {
             let entry = entry?;
-            // No part of ours has a name that is no text.
+            // Names of parts are valid UTF-8.
             if let Ok(name) = entry.file_name().to_str() {
                 expire(&parts, name, before_ms)?;
             }
@@ -63,8 +64,8 @@ impl DirHandle {
         Ok(())
     }
 
-    /// The directory of parts, where there is one. It must be a directory, and ours: in another's
-    /// they could be swapped at any time.
+    /// Opens the directory of parts, if it exists. It must be a directory that belongs to this
+    /// user: the owner of another one could swap parts at any time.
     pub(super) fn parts(&self) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let parts = match beneath(&self.root, PARTS_DIRECTORY, flags) {
@@ -93,8 +94,8 @@ impl DirHandle {
     }
 }
 
-/// Opens a part and locks it. `None`: the name was changed meanwhile, or is free now of what lay
-/// there.
+/// Opens a part and locks it. Returns `None` if the name was changed meanwhile, or if a foreign
+/// object was removed from it.
 fn try_to_open(parts: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, Error> {
     let opened = match stat_of(parts, name)? {
         None => {
@@ -102,7 +103,7 @@ fn try_to_open(parts: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, E
             make_beneath(parts, name, flags, Mode::RUSR | Mode::WUSR)
         }
         Some(found) if is_own_file(&found) => beneath(parts, name, OFlags::RDWR | AT_ONCE),
-        // A link, a FIFO, another's file: nothing that one of us holds.
+        // A link, a FIFO or another user's file, which no process of ours holds.
         Some(_) => return put_away(parts, name).map(|()| None),
     };
     let file = match opened {
@@ -120,18 +121,19 @@ fn try_to_open(parts: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, Stat)>, E
     }
     let stat = fstat(&file)?;
     if !leads_to(parts, name, &stat)? {
-        // Published and removed between the open and the lock.
+        // The part was published and removed between the open and the lock.
         return Ok(None);
     }
     if stat.st_nlink != 1 {
-        // Published already, and not removed then; or somebody linked a file of his choice here.
+        // The part is published already and was not removed then, or another user linked a file
+        // here.
         return put_away(parts, name).map(|()| None);
     }
     wait_again(&file)?;
     Ok(Some((file, stat)))
 }
 
-/// Locks it against everybody else; false: somebody has it.
+/// Locks a file against everybody else. Returns false if another process has it locked.
 fn lock_file(file: &OwnedFd) -> Result<bool, Errno> {
     match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
         Ok(()) => Ok(true),
@@ -144,12 +146,12 @@ fn is_own_file(stat: &Stat) -> bool {
     is_regular(stat) && stat.st_uid == geteuid().as_raw()
 }
 
-/// Whether the name is this file's.
+/// Returns whether the name leads to this file.
 pub(super) fn leads_to(directory: &OwnedFd, name: &str, file: &Stat) -> Result<bool, Errno> {
     Ok(stat_of(directory, name)?.is_some_and(|found| identity_of(&found) == identity_of(file)))
 }
 
-/// Frees a name of what is no part. Only an empty directory can be removed.
+/// Removes a foreign object from a name. A directory can be removed only if it is empty.
 fn put_away(parts: &OwnedFd, name: &str) -> Result<(), Error> {
     match unlink(parts, name) {
         Err(Errno::ISDIR) => {}
@@ -161,7 +163,7 @@ fn put_away(parts: &OwnedFd, name: &str) -> Result<(), Error> {
     }
 }
 
-/// Takes a name away, if it is there.
+/// Removes a name if it exists.
 pub(super) fn unlink(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
     match unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -169,13 +171,13 @@ pub(super) fn unlink(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// Removes a part that was last written before this time, unless somebody holds it.
+/// Removes a part that was last written before this time, unless it is locked.
 fn expire(parts: &OwnedFd, name: &str, before_ms: i64) -> Result<(), Error> {
     let is_old = |stat: &Stat| is_regular(stat) && metadata_of(stat).modified_ms < before_ms;
     if !stat_of(parts, name)?.is_some_and(|stat| is_old(&stat)) {
         return Ok(());
     }
-    // What cannot be opened is nobody's part, or has gone.
+    // An object that cannot be opened is not a part, or has vanished.
     let Ok(file) = beneath(parts, name, OFlags::RDONLY | AT_ONCE) else { return Ok(()) };
     if !is_regular(&fstat(&file)?) || !lock_file(&file)? {
         return Ok(());

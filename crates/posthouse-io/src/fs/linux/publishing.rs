@@ -1,4 +1,4 @@
-//! Giving a part its final name, so that it is there whole or not at all.
+//! Publishing: a part gets its final name, whole or not at all.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -15,8 +15,8 @@ use crate::error::{Error, Failure};
 use crate::sync::OnceLock;
 
 impl DirHandle {
-    /// Gives the open file of a part its final name, and returns when that is on the disk. Nothing
-    /// is ever replaced.
+    /// Gives the open file of a part its final name, and returns when the name is on the disk. It
+    /// never replaces anything.
     pub(in crate::fs) fn publish(
         &self,
         part: &str,
@@ -29,7 +29,8 @@ impl DirHandle {
         };
         let directory = parents.last().map_or(&self.root, |component| &component.directory);
         if stat_of(directory, name)?.is_some() {
-            // Linking will say so, too; but a part that stays one is left as it is.
+            // Linking would report it, too, but this way a part that is not published stays
+            // unchanged.
             return Err(Errno::EXIST.into());
         }
         finish(file, publication)?;
@@ -37,7 +38,7 @@ impl DirHandle {
         self.sync_parents(&parents)
     }
 
-    /// Returns when the file is on the disk under the name under which it was found.
+    /// Waits until the file is on the disk under the name under which it was found.
     pub(in crate::fs) fn sync_name(&self, path: &str, file: &OwnedFd) -> Result<(), Error> {
         let found = beneath(&self.root, path, OFlags::PATH)?;
         if identity(&found)? != identity(file)? {
@@ -50,7 +51,7 @@ impl DirHandle {
         }
     }
 
-    /// Links exactly the open file, whatever the part's name leads to by now.
+    /// Links exactly the open file, whatever the part's name leads to now.
     fn link(
         &self,
         part: &str,
@@ -58,8 +59,9 @@ impl DirHandle {
         directory: &OwnedFd,
         name: &str,
     ) -> Result<(), Error> {
-        // To who did not open the file, and before Linux 6.10 to all but the privileged, the first
-        // says that there is no such file; the second does where `/proc` is not mounted.
+        // The first call returns "not found" to all processes but the one that opened the file, and
+        // before Linux 6.10 to all without privileges. The second call returns it if `/proc` is not
+        // mounted.
         let mut linked = linkat(file, "", directory, name, AtFlags::EMPTY_PATH);
         if linked == Err(Errno::NOENT) {
             let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -71,7 +73,7 @@ impl DirHandle {
         }
     }
 
-    /// Links what the part's name leads to, where that is the open file, before and after.
+    /// Links the target of the part's name, if it is the open file before and after the call.
     fn link_by_name(
         &self,
         part: &str,
@@ -94,7 +96,7 @@ impl DirHandle {
     }
 }
 
-/// Opens a directory, or makes it.
+/// Opens a directory; creates it if it does not exist.
 pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
     for _ in 0..MAX_TRIES {
         match beneath(from, name, OFlags::PATH | OFlags::DIRECTORY) {
@@ -106,7 +108,7 @@ pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd
             Err(errno) => return Err(errno.into()),
         }
         match mkdirat(from, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
-            // Another can have been first.
+            // Another process may have created it first.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -114,7 +116,7 @@ pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd
     Err(Errno::NOENT.into())
 }
 
-/// What a file gets before others can see it.
+/// Sets the attributes that a file must have before others can see it, and syncs it.
 fn finish(file: &OwnedFd, publication: &Publication<'_>) -> Result<(), Error> {
     let modified = match publication.modified_ms {
         Some(ms) => {
@@ -130,9 +132,9 @@ fn finish(file: &OwnedFd, publication: &Publication<'_>) -> Result<(), Error> {
     sync(file)
 }
 
-/// The permissions that this process withholds from files that it makes. The call that tells them
-/// changes them, and so another thread's file could be made without: the system's own report is
-/// read instead, once.
+/// Returns the permissions that this process removes from new files. The system call that returns
+/// them also sets them, so a file of another thread could miss them. Therefore the system's report
+/// is read instead, once.
 fn umask() -> u32 {
     static UMASK: OnceLock<u32> = OnceLock::new();
     *UMASK.get_or_init(|| {
@@ -146,16 +148,16 @@ fn umask() -> u32 {
 pub(in crate::fs) fn sync_directory(directory: &OwnedFd) -> Result<(), Error> {
     let readable = beneath(directory.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     match retry_on_intr(|| rustix::fs::fsync(&readable)) {
-        // A file system that has nothing to wait for.
+        // The file system needs no sync of directories.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// What an error of linking means: its `EXDEV` is about no link.
+/// Returns the meaning of an error of linking, where `EXDEV` is not about a link in the path.
 fn link_error(errno: Errno) -> Error {
     match errno {
-        // The directory is another file system's.
+        // The directory is on another file system.
         Errno::XDEV => Error { failure: Failure::Unsupported, code: errno.raw_os_error() },
         errno => errno.into(),
     }

@@ -1,7 +1,8 @@
-//! The system's calls on files, made safe.
+//! The system's calls on files behind a safe interface.
 //!
-//! Most are those beneath the documented ones: only they open a name beneath a directory that is
-//! open, and their results say more (a name that is being removed is no "access denied").
+//! Most of them are the native calls below the documented ones. Only those open a name beneath an
+//! open directory, and their results are more precise (a name that is being removed is not "access
+//! denied").
 
 use std::mem::{MaybeUninit, offset_of};
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -25,13 +26,14 @@ use windows_sys::core::BOOL;
 use crate::error::Error;
 use crate::sys;
 
-/// Bytes that one call reads or writes, at most: its lengths have 32 bits, and beyond 2 GiB some
-/// file systems refuse.
+/// The maximum number of bytes that one call reads or writes: its lengths have 32 bits, and some
+/// file systems reject more than 2 GiB.
 const MAX_BYTES: usize = 0x7fff_f000;
-/// Memory for names of a directory, in words: 32 KiB, for more than fifty of the longest.
+/// The size of the memory for names of a directory, in words: 32 KiB, for more than fifty of the
+/// longest names.
 const ENTRIES_WORDS: usize = 4096;
 
-/// What the system says where it does not do what it was asked.
+/// The status of a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status(pub(super) NTSTATUS);
 
@@ -41,25 +43,25 @@ impl Status {
     }
 }
 
-/// How a name is opened.
+/// The parameters with which a name is opened.
 #[derive(Clone, Copy)]
 pub(super) struct How {
     pub(super) access: fs::FILE_ACCESS_RIGHTS,
-    /// What others may do with it meanwhile.
+    /// The accesses that others may have at the same time.
     pub(super) share: fs::FILE_SHARE_MODE,
     pub(super) disposition: nt::NTCREATEFILE_CREATE_DISPOSITION,
     pub(super) options: nt::NTCREATEFILE_CREATE_OPTIONS,
-    /// Of a file that is made.
+    /// The attributes of a new file.
     pub(super) attributes: fs::FILE_FLAGS_AND_ATTRIBUTES,
 }
 
-/// Opens a name in a directory that is open, or with an empty name the directory once more. The
-/// name is one part of a path. A link is not followed: it is opened itself.
+/// Opens a name in an open directory, or, with an empty name, the directory again. The name is one
+/// component of a path. A link is not followed: the link itself is opened.
 pub(super) fn open(from: &OwnedHandle, name: &[u16], how: How) -> Result<OwnedHandle, Status> {
     let how = How { options: how.options | nt::FILE_OPEN_REPARSE_POINT, ..how };
     match open_with(from, name, how, OBJ_CASE_INSENSITIVE | OBJ_DONT_REPARSE) {
-        // Before Windows 10 1607 there is no such attribute. It is one more bar only: a name of one
-        // part that is opened without following leads nowhere else.
+        // Windows before 10 1607 does not have this attribute. It is only a second safeguard: a
+        // name of one component that is opened without following links leads nowhere else.
         Err(Status(STATUS_INVALID_PARAMETER)) => open_with(from, name, how, OBJ_CASE_INSENSITIVE),
         opened => opened,
     }
@@ -83,8 +85,8 @@ fn open_with(
     };
     let mut handle = null_mut();
     let mut block = IO_STATUS_BLOCK::default();
-    // SAFETY: the directory is open, and every pointer leads to a value of this function or to the
-    // name, all of which outlive the call, which only reads the name.
+    // SAFETY: the directory is open, and every pointer refers to a value of this function or to the
+    // name. All of them outlive the call, which only reads the name.
     let status = unsafe {
         nt::NtCreateFile(
             &raw mut handle,
@@ -105,39 +107,39 @@ fn open_with(
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
-/// Something that the system tells of a file.
+/// A structure of information that the system returns about a file.
 ///
 /// # Safety
 ///
-/// `CLASS` is the number of this structure among those that a file is asked with, and the system
-/// writes only valid values of it.
+/// `CLASS` is the number of this structure in the query call, and the system writes only valid
+/// values of it.
 pub(super) unsafe trait FileInfo: Default {
     const CLASS: nt::FILE_INFORMATION_CLASS;
 }
 
-// SAFETY: this class has this structure, which consists of numbers.
+// SAFETY: the class has this structure, which consists of numbers.
 unsafe impl FileInfo for fs::FILE_BASIC_INFO {
     const CLASS: nt::FILE_INFORMATION_CLASS = nt::FileBasicInformation;
 }
 
-// SAFETY: this class has this structure, of numbers and of booleans that the system writes as 0 or
-// 1.
+// SAFETY: the class has this structure, which consists of numbers and of booleans that the system
+// writes as 0 or 1.
 unsafe impl FileInfo for fs::FILE_STANDARD_INFO {
     const CLASS: nt::FILE_INFORMATION_CLASS = nt::FileStandardInformation;
 }
 
-// SAFETY: this class has this structure, which consists of numbers.
+// SAFETY: the class has this structure, which consists of numbers.
 unsafe impl FileInfo for fs::FILE_ID_INFO {
     const CLASS: nt::FILE_INFORMATION_CLASS = nt::FileIdInformation;
 }
 
-/// Asks for something of an open file.
+/// Queries information about an open file.
 pub(super) fn ask<T: FileInfo>(file: &OwnedHandle) -> Result<T, Status> {
     let mut told = T::default();
     let mut block = IO_STATUS_BLOCK::default();
-    // SAFETY: the handle is open, and both pointers lead to values of this function. The structure
-    // is the one of its class (`Told`), and so long. The call waits for its end, whatever the
-    // handle was opened for.
+    // SAFETY: the handle is open, and both pointers refer to values of this function. The structure
+    // is that of its class (`FileInfo`) and has the given length. The call waits for its end, in
+    // every mode of the handle.
     let status = unsafe {
         nt::NtQueryInformationFile(
             file.as_raw_handle(),
@@ -150,10 +152,10 @@ pub(super) fn ask<T: FileInfo>(file: &OwnedHandle) -> Result<T, Status> {
     Status::check(status).map(|()| told)
 }
 
-/// The number of a file and that of its volume, from file systems that know no longer one.
+/// Returns the number of a file and that of its volume, on file systems that have no longer form.
 pub(super) fn short_identity(file: &OwnedHandle) -> Result<(u32, u64), Error> {
     let mut told = fs::BY_HANDLE_FILE_INFORMATION::default();
-    // SAFETY: the handle is open, and the pointer leads to a value of this function.
+    // SAFETY: the handle is open, and the pointer refers to a value of this function.
     if unsafe { fs::GetFileInformationByHandle(file.as_raw_handle(), &raw mut told) } == 0 {
         return Err(sys::last_error());
     }
@@ -161,26 +163,26 @@ pub(super) fn short_identity(file: &OwnedHandle) -> Result<(u32, u64), Error> {
     Ok((told.dwVolumeSerialNumber, index))
 }
 
-/// Whether it is a file on a disk, as far as the handle can tell.
+/// Returns whether the handle refers to a file on a disk, as far as the handle shows.
 pub(super) fn is_on_a_disk(file: &OwnedHandle) -> bool {
     // SAFETY: the handle is open.
     unsafe { fs::GetFileType(file.as_raw_handle()) == fs::FILE_TYPE_DISK }
 }
 
-/// Sets when a file was last written; the rest of what such a call can change stays.
+/// Sets the time of the last write, and changes nothing else.
 pub(super) fn set_modified(file: &OwnedHandle, modified: i64) -> Result<(), Status> {
     let told = fs::FILE_BASIC_INFO { LastWriteTime: modified, ..Default::default() };
     set(file, &told, nt::FileBasicInformation)
 }
 
-/// Cuts or prolongs a file.
+/// Truncates or extends a file.
 pub(super) fn set_length(file: &OwnedHandle, bytes: i64) -> Result<(), Status> {
     let end = fs::FILE_END_OF_FILE_INFO { EndOfFile: bytes };
     set(file, &end, nt::FileEndOfFileInformation)
 }
 
-/// Has the name by which the file was opened go when this handle is closed, or when the last
-/// handle is, as the flags say.
+/// Removes the name by which the file was opened when this handle is closed, or when the last
+/// handle is closed, according to the flags.
 pub(super) fn dispose(
     file: &OwnedHandle,
     flags: nt::FILE_DISPOSITION_INFORMATION_EX_FLAGS,
@@ -189,8 +191,8 @@ pub(super) fn dispose(
     set(file, &disposition, nt::FileDispositionInformationEx)
 }
 
-/// Has the name by which the file was opened go when the last handle is closed: what every file
-/// system can do.
+/// Removes the name by which the file was opened when the last handle is closed, which every file
+/// system supports.
 pub(super) fn dispose_at_last(file: &OwnedHandle) -> Result<(), Status> {
     let disposition = nt::FILE_DISPOSITION_INFORMATION { DeleteFile: true };
     set(file, &disposition, nt::FileDispositionInformation)
@@ -198,9 +200,9 @@ pub(super) fn dispose_at_last(file: &OwnedHandle) -> Result<(), Status> {
 
 fn set<T>(file: &OwnedHandle, to: &T, class: nt::FILE_INFORMATION_CLASS) -> Result<(), Status> {
     let mut block = IO_STATUS_BLOCK::default();
-    // SAFETY: the handle is open, and the system reads at most so many bytes of a value that
-    // outlives the call. Were it not the structure of its class, it would be understood wrongly or
-    // refused, and nothing else. The call waits for its end, whatever the handle was opened for.
+    // SAFETY: the handle is open, and the system reads at most the given number of bytes of a value
+    // that outlives the call. A structure of another class would only be misinterpreted or
+    // rejected. The call waits for its end, in every mode of the handle.
     let status = unsafe {
         nt::NtSetInformationFile(
             file.as_raw_handle(),
@@ -213,15 +215,15 @@ fn set<T>(file: &OwnedHandle, to: &T, class: nt::FILE_INFORMATION_CLASS) -> Resu
     Status::check(status)
 }
 
-/// Gives an open file one more name; one that is there already is not replaced.
+/// Gives an open file an additional name. It does not replace an existing name.
 pub(super) fn link(file: &OwnedHandle, into: &OwnedHandle, name: &[u16]) -> Result<(), Status> {
     #[cfg(test)]
     super::tests::link_refused()?;
     set_name(file, into, name, nt::FileLinkInformation)
 }
 
-/// Gives an open file another name in the place of the one by which it was opened; one that is
-/// there already is not replaced.
+/// Replaces the name by which the file was opened with another name. It does not replace an
+/// existing file of that name.
 pub(super) fn rename(file: &OwnedHandle, into: &OwnedHandle, name: &[u16]) -> Result<(), Status> {
     set_name(file, into, name, nt::FileRenameInformation)
 }
@@ -241,12 +243,13 @@ fn set_name(
     const _: () = assert!(align_of::<Structure>() <= align_of::<u64>());
     let bytes = size_of_val(name);
     let length = size_of::<Structure>().max(offset_of!(Structure, FileName) + bytes);
-    // Zero: not to replace.
+    // Zero means that the call must not replace anything.
     let mut memory = vec![0_u64; length.div_ceil(size_of::<u64>())];
     let mut block = IO_STATUS_BLOCK::default();
-    // SAFETY: the memory is as long and as aligned as the structure with a name of this length
-    // behind it, and all zero, so it holds one; the name goes where it begins, and ends before the
-    // memory does. Both handles are open. The call only reads the memory, and waits for its end.
+    // SAFETY: the memory is as long and as aligned as the structure followed by a name of this
+    // length, and all zero, so it is a valid structure. The name starts at its field and ends
+    // before the memory ends. Both handles are open. The call only reads the memory, and waits for
+    // its end.
     let status = unsafe {
         let structure = memory.as_mut_ptr().cast::<Structure>();
         (&raw mut (*structure).RootDirectory).write(into.as_raw_handle());
@@ -264,7 +267,7 @@ fn set_name(
     Status::check(status)
 }
 
-/// Waits until what was written is on the disk.
+/// Waits until everything written is on the disk.
 pub(super) fn flush(file: &OwnedHandle) -> Result<(), Error> {
     // SAFETY: the handle is open.
     match unsafe { fs::FlushFileBuffers(file.as_raw_handle()) } {
@@ -273,7 +276,8 @@ pub(super) fn flush(file: &OwnedHandle) -> Result<(), Error> {
     }
 }
 
-/// Reads into the beginning of `room`; the number of bytes, zero at the end of the file.
+/// Reads into the beginning of `room`. Returns the number of bytes, which is zero at the end of the
+/// file.
 pub(super) fn read(
     file: &OwnedHandle,
     offset: u64,
@@ -281,8 +285,8 @@ pub(super) fn read(
 ) -> Result<usize, WIN32_ERROR> {
     let bytes = room.len().min(MAX_BYTES) as u32;
     let read = wait(file, offset, |overlapped| {
-        // SAFETY: the handle is open, and the room takes so many bytes. `wait` keeps `overlapped`,
-        // and does not return before the system has done with both.
+        // SAFETY: the handle is open, and `room` has space for the given number of bytes. `wait`
+        // keeps `overlapped`, and does not return before the system has finished with both.
         unsafe {
             let to = room.as_mut_ptr().cast();
             fs::ReadFile(file.as_raw_handle(), to, bytes, null_mut(), overlapped)
@@ -294,26 +298,26 @@ pub(super) fn read(
     }
 }
 
-/// Writes from the beginning of `from`; the number of bytes.
+/// Writes from the beginning of `from`. Returns the number of bytes written.
 pub(super) fn write(file: &OwnedHandle, offset: u64, from: &[u8]) -> Result<usize, WIN32_ERROR> {
     let bytes = from.len().min(MAX_BYTES) as u32;
     wait(file, offset, |overlapped| {
-        // SAFETY: the handle is open, and there are so many bytes to be read. `wait` keeps
-        // `overlapped`, and does not return before the system has done with both.
+        // SAFETY: the handle is open, and `from` has the given number of bytes. `wait` keeps
+        // `overlapped`, and does not return before the system has finished with both.
         unsafe { fs::WriteFile(file.as_raw_handle(), from.as_ptr(), bytes, null_mut(), overlapped) }
     })
 }
 
-/// Starts an operation on a file that was opened for overlapped ones, and waits for its end; no
-/// completion port hears of it.
+/// Starts an operation on a file that was opened for overlapped ones, and waits for its end. No
+/// completion port gets a packet.
 fn wait(
     file: &OwnedHandle,
     offset: u64,
     start: impl FnOnce(*mut OVERLAPPED) -> BOOL,
 ) -> Result<usize, WIN32_ERROR> {
-    // SAFETY: it has no pointers.
+    // SAFETY: the call gets no pointers.
     let event = unsafe { CreateEventW(null(), TRUE, 0, null()) };
-    // SAFETY: it reads a value of this thread.
+    // SAFETY: the call reads a value of this thread.
     let last_error = || unsafe { GetLastError() };
     if event.is_null() {
         return Err(last_error());
@@ -323,8 +327,8 @@ fn wait(
     let at = OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 };
     let mut overlapped = OVERLAPPED {
         Anonymous: OVERLAPPED_0 { Anonymous: at },
-        // The low bit keeps the operation from a port that the file may belong to
-        // (GetQueuedCompletionStatus, "Remarks"); no handle has it otherwise.
+        // The low bit prevents a packet to a port that the file may belong to
+        // (GetQueuedCompletionStatus, "Remarks"). No handle has this bit set otherwise.
         hEvent: event.as_raw_handle().map_addr(|handle| handle | 1),
         ..OVERLAPPED::default()
     };
@@ -336,7 +340,7 @@ fn wait(
         }
     }
     let mut bytes = 0;
-    // SAFETY: the handle is open, both pointers lead to values of this function, and an operation
+    // SAFETY: the handle is open, both pointers refer to values of this function, and an operation
     // was started with the first.
     let ended =
         unsafe { GetOverlappedResult(file.as_raw_handle(), overlapped, &raw mut bytes, TRUE) };
@@ -344,18 +348,18 @@ fn wait(
         return Ok(bytes as usize);
     }
     let code = last_error();
-    // SAFETY: it is a value of this function, which the system may be writing to.
+    // SAFETY: this is a value of this function, which the system may be writing to.
     if unsafe { (&raw const (*overlapped).Internal).read_volatile() } == STATUS_PENDING as usize {
-        // The wait failed, not the operation: it may write to this memory at any time.
-        tracing::error!("an operation on a file cannot be waited for (os error {code})");
+        // The wait failed, not the operation, which may write to this memory at any time.
+        tracing::error!("cannot wait for an operation on a file (os error {code})");
         std::process::abort();
     }
     Err(code)
 }
 
-/// Calls `each` with every name in a directory, `.` and `..` among them, and what it is: the bits
-/// that are a file's attributes. The handle was opened for calls that wait; the names are read from
-/// the beginning on.
+/// Calls `each` with every name in a directory, including `.` and `..`, and with the bits of its
+/// file attributes. The handle must have been opened for calls that wait. The names are read from
+/// the beginning.
 pub(super) fn each_name(
     directory: &OwnedHandle,
     mut each: impl FnMut(&[u16], u32) -> Result<(), Error>,
@@ -363,7 +367,8 @@ pub(super) fn each_name(
     let mut memory = vec![0_u64; ENTRIES_WORDS];
     let mut class = fs::FileFullDirectoryRestartInfo;
     loop {
-        // SAFETY: the handle is open, and the memory is so long, and aligned for the structure.
+        // SAFETY: the handle is open, and the memory has the given length and is aligned for the
+        // structure.
         let filled = unsafe {
             fs::GetFileInformationByHandleEx(
                 directory.as_raw_handle(),
@@ -373,15 +378,15 @@ pub(super) fn each_name(
             )
         };
         if filled == 0 {
-            // SAFETY: it reads a value of this thread.
+            // SAFETY: the call reads a value of this thread.
             return match unsafe { GetLastError() } {
-                // The second: the root of a volume, which has no `.`, where it is empty.
+                // The second error: the empty root of a volume, which has no `.`.
                 ERROR_NO_MORE_FILES | ERROR_FILE_NOT_FOUND => Ok(()),
                 code => Err(sys::error(code)),
             };
         }
         class = fs::FileFullDirectoryInfo;
-        // SAFETY: words that are initialised are bytes that are.
+        // SAFETY: initialised words are initialised bytes.
         let bytes = unsafe {
             std::slice::from_raw_parts(memory.as_ptr().cast::<u8>(), size_of_val(&*memory))
         };
@@ -389,7 +394,7 @@ pub(super) fn each_name(
     }
 }
 
-/// Calls `each` with the names in an answer of the system.
+/// Calls `each` with the names in one result of the system.
 fn each_in(
     mut bytes: &[u8],
     each: &mut impl FnMut(&[u16], u32) -> Result<(), Error>,

@@ -1,4 +1,4 @@
-//! What has a name in a directory.
+//! The entries of a directory.
 
 use std::os::windows::io::OwnedHandle;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Failure};
 use crate::file_op::PARTS_DIRECTORY;
 use crate::fs::{EntryKind, Found};
 
-/// A name in a directory.
+/// An entry of a directory.
 pub(in crate::fs) struct Entry<'a> {
     directory: &'a OwnedHandle,
     name: &'a [u16],
@@ -18,19 +18,20 @@ pub(in crate::fs) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The name, where it is a text. It can be one that is none to us; nothing is found by it.
+    /// Returns the name if it is valid Unicode. It can be an invalid name for this crate, under
+    /// which nothing can be opened.
     pub(in crate::fs) fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
 
-    /// What it is.
+    /// Returns the kind.
     #[expect(clippy::unnecessary_wraps, reason = "elsewhere it has to be found out")]
     pub(in crate::fs) fn kind(&self) -> Result<EntryKind, Error> {
         Ok(self.kind)
     }
 
-    /// The directory knows too little: how long a file is that somebody writes to, or that has
-    /// other names, it finds out late.
+    /// Opens the file to examine it. The directory's own data is unreliable: the length of a file
+    /// that is being written, or that has other names, is updated late.
     pub(in crate::fs) fn look(&self) -> Result<Option<Found>, Error> {
         unless_closed(find(self.directory, self.name)).map(Option::flatten)
     }
@@ -40,12 +41,12 @@ impl Entry<'_> {
     }
 }
 
-/// Opens a directory once more, to walk it: each handle has one place in its list of names.
+/// Opens a directory again, to walk it: each handle has one position in the list of names.
 pub(in crate::fs) fn walkable(directory: &OwnedHandle) -> Result<OwnedHandle, Error> {
     Ok(calls::open(directory, &[], TO_ENTER)?)
 }
 
-/// Calls `each` with everything that has a name in a directory.
+/// Calls `each` with every entry of a directory except `.` and `..`.
 pub(in crate::fs) fn each_entry(
     directory: &OwnedHandle,
     mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
@@ -59,19 +60,21 @@ pub(in crate::fs) fn each_entry(
         each(&Entry { directory, name, text, kind: kind_of(attributes) })
     });
     match walked {
-        // The directory has been removed; the second is what is said while others have it open.
+        // The directory has been removed. The second error is returned while others have it open.
         Err(Error { failure: Failure::NotFound | Failure::Denied, .. }) => Ok(()),
         walked => walked,
     }
 }
 
-/// What the name leads to in this directory; `None`: nothing.
+/// Returns the properties of a name's target in this directory, or `None` if the name does not
+/// exist.
 pub(in crate::fs) fn look(directory: &OwnedHandle, name: &str) -> Result<Option<Found>, Error> {
     let name = WideName::to_find(name);
     unless_closed(name.and_then(|name| find(directory, name.as_wide()))).map(Option::flatten)
 }
 
-/// Opens a directory to walk it, unless it is none any more or may not be read.
+/// Opens a directory to walk it. Returns `None` if the name is no longer a directory, or may not be
+/// read.
 pub(in crate::fs) fn enter(
     directory: &OwnedHandle,
     name: &str,
@@ -79,13 +82,13 @@ pub(in crate::fs) fn enter(
     unless_closed(WideName::to_find(name).and_then(|name| enter_beneath(directory, name.as_wide())))
 }
 
-/// Whether a name in the root is that of the directory of parts, in whatever case.
+/// Returns whether a name in the root is that of the directory of parts, in any case.
 pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
     name.eq_ignore_ascii_case(PARTS_DIRECTORY)
 }
 
-/// A walk leaves out what it may not look at, and what has gone. Some files of the system itself
-/// are locked even against a look.
+/// Replaces the error for an object that may not be examined, or that has vanished, with `None`: a
+/// walk omits such objects. Some files of the system itself cannot even be examined.
 fn unless_closed<T>(looked: Result<T, Error>) -> Result<Option<T>, Error> {
     match looked {
         Ok(found) => Ok(Some(found)),

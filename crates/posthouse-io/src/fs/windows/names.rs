@@ -1,28 +1,28 @@
-//! What may be a name, and how the system takes it.
+//! Valid names, and their form for the system.
 //!
-//! The calls beneath the documented ones take names as they are: `a:b` makes a stream of `a`, `nul`
-//! a file that no other program can remove, `a.` one that none can open. So what Windows gives a
-//! meaning is no name here, whoever asks.
+//! The native calls take names literally: `a:b` creates a stream of `a`, `nul` a file that no other
+//! program can remove, `a.` a file that no other program can open. So a name with a meaning of its
+//! own in Windows is invalid here for every caller.
 
 use windows_sys::Win32::Foundation::ERROR_INVALID_NAME;
 
 use crate::error::{Error, Failure};
 
-/// Names that Windows takes for devices, with any extension.
+/// The names that Windows reserves for devices, with any extension.
 const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
-/// Names that it takes for devices where a digit, or one of ¹ ² ³, follows.
+/// The names that it reserves for devices if a digit, or one of ¹ ² ³, follows.
 const NUMBERED: [&str; 2] = ["COM", "LPT"];
 
-/// A part of a path, as the system takes it.
+/// A component of a path in the form of the system.
 pub(super) struct WideName(Vec<u16>);
 
 impl WideName {
-    /// A name under which something could be; there is nothing under others.
+    /// Returns a name to find. Nothing exists under an invalid name.
     pub(super) fn to_find(part: &str) -> Result<Self, Error> {
         Self::new(part, Failure::NotFound)
     }
 
-    /// A name under which something could be made; the system would, but we deny it.
+    /// Returns a name to create. An invalid name is denied, although the system would create it.
     pub(super) fn to_make(part: &str) -> Result<Self, Error> {
         Self::new(part, Failure::Denied)
     }
@@ -40,7 +40,7 @@ impl WideName {
     }
 }
 
-/// Whether Windows gives the part of a path no other meaning.
+/// Returns whether Windows gives this component of a path no meaning of its own.
 fn is_name(part: &str) -> bool {
     !part.is_empty()
         && !part.contains(is_forbidden)
@@ -52,7 +52,8 @@ fn is_forbidden(c: char) -> bool {
     c.is_control() || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '\\' | '/')
 }
 
-/// Windows looks at what comes before the first dot, without spaces behind it.
+/// Returns whether Windows takes the name for a device. Only the text before the first dot counts,
+/// without trailing spaces.
 fn is_device(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or_default().trim_end_matches(' ');
     if DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device)) {

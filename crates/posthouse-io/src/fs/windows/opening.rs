@@ -1,4 +1,4 @@
-//! Resolving a path beneath a directory that is open.
+//! Resolution of a path beneath an open directory.
 
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
@@ -17,14 +17,14 @@ use crate::file_op::FileOutcome;
 use crate::fs::DirHandle;
 use crate::handle::File;
 
-/// Others may do with it what they like.
+/// Others may have every access at the same time.
 pub(super) const SHARED: fs::FILE_SHARE_MODE =
     fs::FILE_SHARE_READ | fs::FILE_SHARE_WRITE | fs::FILE_SHARE_DELETE;
-/// What is asked of a directory: to find names in it, and to list them.
+/// The access to a directory: to resolve names in it, and to list them.
 const TO_WALK: fs::FILE_ACCESS_RIGHTS =
     fs::FILE_LIST_DIRECTORY | fs::FILE_TRAVERSE | fs::FILE_READ_ATTRIBUTES | fs::SYNCHRONIZE;
 
-/// Looks at what is there, whoever has it, and does nothing to it.
+/// Examines an object, even one that others have open, and changes nothing.
 pub(super) const TO_LOOK: How = How {
     access: fs::FILE_READ_ATTRIBUTES | fs::SYNCHRONIZE,
     share: SHARED,
@@ -33,7 +33,7 @@ pub(super) const TO_LOOK: How = How {
     attributes: 0,
 };
 
-/// Opens a directory that is there. Calls on directories wait.
+/// Opens an existing directory. Calls on directories wait.
 pub(super) const TO_ENTER: How = How {
     access: TO_WALK,
     options: nt::FILE_DIRECTORY_FILE | nt::FILE_SYNCHRONOUS_IO_NONALERT,
@@ -46,7 +46,8 @@ const TO_READ: How = How {
     ..TO_LOOK
 };
 
-/// Opens a directory of this machine. Links in this path are followed: it is our own.
+/// Opens a directory of this machine. Links in this path are followed, because the path is the
+/// caller's own.
 pub(in crate::fs) fn open_root(path: &Path) -> io::Result<OwnedHandle> {
     let mut options = std::fs::OpenOptions::new();
     options.access_mode(TO_WALK).share_mode(SHARED).custom_flags(fs::FILE_FLAG_BACKUP_SEMANTICS);
@@ -71,7 +72,7 @@ impl DirHandle {
         Ok(FileOutcome::Opened { file, metadata, version })
     }
 
-    /// Opens what a path leads to, be it a link; one on the way is refused.
+    /// Opens the target of a path, which may be a link. A link on the way is rejected.
     pub(super) fn open_beneath(&self, path: &str, how: How) -> Result<(OwnedHandle, Found), Error> {
         let mut inner = None;
         let mut parts = path.split('/');
@@ -87,12 +88,12 @@ impl DirHandle {
     }
 }
 
-/// Opens a directory in another.
+/// Opens a directory in another directory.
 pub(super) fn enter_beneath(from: &OwnedHandle, name: &[u16]) -> Result<OwnedHandle, Error> {
     enter_as(from, name, TO_ENTER)?.ok_or(Status(STATUS_NOT_A_DIRECTORY).into())
 }
 
-/// Opens a directory in another, or makes it; `None`: a file stands there.
+/// Opens a directory in another directory, or creates it. Returns `None` if a file has the name.
 pub(super) fn enter_as(
     from: &OwnedHandle,
     name: &[u16],
@@ -103,7 +104,7 @@ pub(super) fn enter_as(
             EntryKind::Directory => Ok(Some(directory)),
             EntryKind::File | EntryKind::Other => Err(not_a_file()),
         },
-        // What would make a directory says the second.
+        // The second error comes from a call that creates directories.
         Err(Status(STATUS_NOT_A_DIRECTORY | STATUS_OBJECT_NAME_COLLISION)) => {
             match find(from, name)? {
                 Some(found) if found.kind == EntryKind::Other => Err(not_a_file()),
@@ -114,7 +115,8 @@ pub(super) fn enter_as(
     }
 }
 
-/// What the name leads to in this directory, be it a link; `None`: nothing.
+/// Returns the properties of a name's target in this directory, which may be a link, or `None` if
+/// the name does not exist.
 pub(super) fn find(directory: &OwnedHandle, name: &[u16]) -> Result<Option<Found>, Error> {
     match calls::open(directory, name, TO_LOOK) {
         Ok(file) => find_out(&file).map(Some),

@@ -1,12 +1,12 @@
 //! Parts: unfinished files that only their holder can see.
 //!
-//! They lie in a directory of their own. To hold a part is to have it open: whoever opens it lets
-//! nobody else open it for writing, and the system releases that when its process ends. A name is
-//! taken away only by its holder, or where nobody has open what lies there.
+//! Parts lie in a directory of their own. A process holds a part by having it open: its open lets
+//! nobody else open the file for writing, and the system releases it when the process ends. A name
+//! is removed only by its holder, or if nobody has its target open for writing.
 //!
-//! Who else may use the directory of parts is what its access rights say, which it has from the
-//! directory that it is in: a part has them, too, and so has what becomes of it. Its owner is not
-//! asked for, as a server of files may call everybody's by another name.
+//! The access rights of the directory of parts decide who else may use it. It inherits them from
+//! the directory above it, and parts and the published files have them, too. The owner is not
+//! checked, because a file server may report a different owner for everybody's files.
 
 use std::os::windows::io::OwnedHandle;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,11 +29,11 @@ use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
 use crate::fs::{DirHandle, MAX_TRIES};
 use crate::handle::File;
 
-/// Others may read it and take its name away; who would write to it finds it locked, and so does
-/// who opens it like this while somebody has it to write.
+/// Others may read the part and remove its name. A process that would write to it finds it locked,
+/// and so does one that opens it in this mode while another process has it open for writing.
 const HELD: fs::FILE_SHARE_MODE = fs::FILE_SHARE_READ | fs::FILE_SHARE_DELETE;
 
-/// Opens a part, or makes it.
+/// Opens a part, or creates it.
 const TO_HOLD: How = How {
     access: fs::FILE_GENERIC_READ | fs::FILE_GENERIC_WRITE | fs::DELETE,
     share: HELD,
@@ -42,17 +42,17 @@ const TO_HOLD: How = How {
     attributes: fs::FILE_ATTRIBUTE_NORMAL,
 };
 
-/// Opens a name of a file that we hold to take it away.
+/// Opens a name of a held file to remove the name.
 const TO_REMOVE: How = How { access: TO_LOOK.access | fs::DELETE, share: SHARED, ..TO_LOOK };
 
-/// Opens whatever nobody has open to write, to take its name away.
+/// Opens an object that nobody has open for writing, to remove its name.
 const TO_REMOVE_UNHELD: How = How { share: HELD, ..TO_REMOVE };
 
 const TO_MAKE_PARTS: How =
     How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_HIDDEN, ..TO_ENTER };
 
 impl DirHandle {
-    /// Opens a part and locks it; makes it where there is none.
+    /// Opens a part and locks it; creates it if it does not exist.
     pub(in crate::fs) fn open_part(&self, name: &str) -> Result<FileOutcome, Error> {
         let name = WideName::to_make(name)?;
         let parts = self.enter_parts(TO_MAKE_PARTS).map_err(to_grow)?;
@@ -62,11 +62,11 @@ impl DirHandle {
                 return Ok(FileOutcome::Part { file: File::new(Opened::from(file)), bytes });
             }
         }
-        // Somebody changes the name faster than it can be looked at.
+        // Another process changes the name faster than it can be examined.
         Err(Error::new(Failure::Locked))
     }
 
-    /// Removes a part's name, where it still is this file's.
+    /// Removes a part's name if it still belongs to this file.
     pub(in crate::fs) fn remove_part(&self, name: &str, file: &Opened) -> Result<(), Error> {
         let (Some(parts), Ok(name)) = (self.parts()?, WideName::to_find(name)) else {
             return Ok(());
@@ -81,7 +81,7 @@ impl DirHandle {
         }
     }
 
-    /// Removes parts that nobody has locked and that were last written so long ago.
+    /// Removes parts that nobody has locked and that were last written more than `age_ms` ago.
     pub(in crate::fs) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
         let Some(parts) = self.parts()? else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -101,7 +101,7 @@ impl DirHandle {
         Ok(())
     }
 
-    /// The directory of parts, where there is one.
+    /// Opens the directory of parts, if it exists.
     fn parts(&self) -> Result<Option<OwnedHandle>, Error> {
         match self.enter_parts(TO_ENTER) {
             Ok(parts) => Ok(Some(parts)),
@@ -116,34 +116,34 @@ impl DirHandle {
     }
 }
 
-/// Opens a part and locks it. `None`: the name was changed meanwhile, or is free now of what lay
-/// there.
+/// Opens a part and locks it. Returns `None` if the name was changed meanwhile, or if a foreign
+/// object was removed from it.
 fn try_to_open(parts: &OwnedHandle, name: &[u16]) -> Result<Option<(OwnedHandle, Found)>, Error> {
     let file = match calls::open(parts, name, TO_HOLD) {
         Ok(file) => file,
         Err(Status(STATUS_DELETE_PENDING)) => return Ok(None),
-        // The second: also a file that was made read-only, and so nothing that one of us holds; or
-        // one that a filter or new access rights keep us from.
+        // The second error: a read-only file, which no process of ours holds, or a file that a
+        // filter or new access rights deny.
         Err(status @ Status(STATUS_FILE_IS_A_DIRECTORY | STATUS_ACCESS_DENIED)) => {
             return if put_away(parts, name)? { Ok(None) } else { Err(status.into()) };
         }
         Err(status) => return Err(to_grow(status.into())),
     };
     let found = find_out(&file)?;
-    // A link, or a file that has another name: published already, and not removed then; or somebody
-    // linked a file of his choice here.
+    // A link, or a file with another name: published already and not removed then, or linked here
+    // by another user.
     if found.kind != EntryKind::File || !found.has_one_name {
         return remove(parts, &file, &file).map(|()| None);
     }
     Ok(Some((file, found)))
 }
 
-/// Frees a name of what is no part; false: there is nothing of the kind. Only an empty directory
-/// can be removed.
+/// Removes a foreign object from a name. Returns false if there is none. A directory can be removed
+/// only if it is empty.
 fn put_away(parts: &OwnedHandle, name: &[u16]) -> Result<bool, Error> {
     match calls::open(parts, name, TO_REMOVE_UNHELD) {
-        // A part, with what has come of it so far: whatever denies it to us now may let us have it
-        // later.
+        // A part with its content so far. The reason for the denial may end, so that it can be
+        // opened later.
         Ok(part) if is_a_writable_file(&part)? => Ok(false),
         Ok(planted) => remove(parts, &planted, &planted).map(|()| true),
         Err(status) if status.is_absent() => Ok(false),
@@ -157,10 +157,11 @@ fn is_a_writable_file(handle: &OwnedHandle) -> Result<bool, Error> {
     Ok(is_file && basic.FileAttributes & fs::FILE_ATTRIBUTE_READONLY == 0)
 }
 
-/// Takes away the name by which the first handle was opened, at once, although others may have the
-/// file open. The second is that of the file's holder, if it has one, and was opened by this name.
+/// Removes the name by which the first handle was opened, at once, although others may have the
+/// file open. The second handle is that of the file's holder, if it has one, and was opened by this
+/// name.
 fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Result<(), Error> {
-    // Since Windows 10 1607, on NTFS and ReFS; what is read-only since 1809.
+    // Supported since Windows 10 1607 on NTFS and ReFS; for read-only files since 1809.
     let at_once = nt::FILE_DISPOSITION_DELETE | nt::FILE_DISPOSITION_POSIX_SEMANTICS;
     let mut disposed = calls::dispose(named, at_once);
     if disposed == Err(Status(STATUS_CANNOT_DELETE)) {
@@ -170,9 +171,10 @@ fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Resul
     if !disposed.is_err_and(Status::is_unknown) {
         return Ok(disposed?);
     }
-    // Elsewhere the name stays until nobody has the file open by it. So it is another name that
-    // stays; where it cannot be given one, the name itself. The holder's handle is renamed: under
-    // Wine no other would know its file from then on.
+    // Elsewhere the name stays until no handle that was opened by it is left. So the file is
+    // renamed first, and the new name stays instead; if the rename fails, the name itself stays.
+    // The holder's handle is renamed, because under Wine every other handle would lose its file by
+    // that.
     if find_out(named)?.kind == EntryKind::File {
         let taken = Err(Status(STATUS_OBJECT_NAME_COLLISION));
         let mut free_list = (0..MAX_TRIES).map(|_| spare_name());
@@ -181,7 +183,7 @@ fn remove(parts: &OwnedHandle, named: &OwnedHandle, held: &OwnedHandle) -> Resul
     Ok(calls::dispose_at_last(held)?)
 }
 
-/// A name that nobody has. Should its file outlive this process, it expires as a part.
+/// Returns an unused name. If its file outlives this process, it expires as a part.
 fn spare_name() -> Vec<u16> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -192,9 +194,9 @@ fn is_old(found: &Found, before_ms: i64) -> bool {
     found.kind == EntryKind::File && found.metadata.modified_ms < before_ms
 }
 
-/// Removes a part that was last written before this time, unless somebody holds it.
+/// Removes a part that was last written before this time, unless it is held.
 fn expire(parts: &OwnedHandle, name: &[u16], before_ms: i64) -> Result<(), Error> {
-    // What cannot be opened is held, or has gone.
+    // An object that cannot be opened is held, or has vanished.
     let Ok(file) = calls::open(parts, name, TO_REMOVE_UNHELD) else { return Ok(()) };
     if is_old(&find_out(&file)?, before_ms) {
         remove(parts, &file, &file)?;
@@ -213,8 +215,8 @@ mod tests {
         name.encode_utf16().collect()
     }
 
-    /// What denies it may be a filter, or rights that were changed: the part can be gone on with
-    /// when that is over.
+    /// A filter or changed access rights may cause the denial. The part can be resumed when that
+    /// ends.
     #[test]
     fn a_part_that_cannot_be_opened_to_write_is_left_where_it_is() {
         let place = tempfile::tempdir().expect("a new directory");

@@ -1,10 +1,11 @@
-//! Giving a part its final name, so that it is there whole or not at all.
+//! Publishing: a part gets its final name, whole or not at all.
 //!
-//! Where the file system knows several names of a file (NTFS, ReFS) it gets one more, and loses the
-//! part's later; elsewhere (FAT, exFAT) the one takes the other's place.
+//! If the file system supports several names per file (NTFS, ReFS), the part gets an additional
+//! name and loses its own later. Otherwise (FAT, exFAT) the final name replaces its own.
 //!
-//! What Windows promises of names: NTFS and ReFS write what happens to them into a journal, in its
-//! order, and flushing a directory or a file writes the journal. FAT and exFAT have none.
+//! The guarantee of Windows for names: NTFS and ReFS write changes of names into a journal, in
+//! their order, and flushing a directory or a file writes the journal. FAT and exFAT have no
+//! journal.
 
 use std::os::windows::io::OwnedHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,27 +25,27 @@ use crate::fs::{DirHandle, Publication};
 const TO_MAKE: How =
     How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_NORMAL, ..TO_ENTER };
 
-/// Opens a directory so that it can be flushed.
+/// Opens a directory to flush it.
 pub(super) const TO_FLUSH: How = How { access: TO_ENTER.access | fs::FILE_ADD_FILE, ..TO_ENTER };
 
-/// Opens a file so that it can be flushed.
+/// Opens a file to flush it.
 const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, ..TO_LOOK };
 
-/// Times that FAT and exFAT have wherever on Earth: a day from either end, as they count in the
-/// time of the place.
+/// The times that FAT and exFAT can represent in every time zone: a day from either end, because
+/// they count in local time.
 const FAT_FROM_MS: i64 = 315_619_200_000;
 const FAT_TO_MS: i64 = 4_354_732_800_000;
 
 impl DirHandle {
-    /// Gives the open file of a part its final name, and returns when that is on the disk, as far
-    /// as the system tells. Nothing is ever replaced.
+    /// Gives the open file of a part its final name, and returns when the name is on the disk, as
+    /// far as the system reports. It never replaces anything.
     pub(in crate::fs) fn publish(
         &self,
         _part: &str,
         file: &Opened,
         publication: &Publication<'_>,
     ) -> Result<(), Error> {
-        // Before anything is made on the way.
+        // Checked before any directory is created.
         for part in publication.path.split('/') {
             WideName::to_make(part)?;
         }
@@ -55,7 +56,8 @@ impl DirHandle {
         let directory = parents.last().map_or(&self.root, |component| &component.directory);
         let name = WideName::to_make(name)?;
         if find(directory, name.as_wide())?.is_some() {
-            // Linking will say so, too; but a part that stays one is left as it is.
+            // Linking would report it, too, but this way a part that is not published stays
+            // unchanged.
             return Err(Error::new(Failure::Exists));
         }
         if has_no_name(file)? {
@@ -64,18 +66,18 @@ impl DirHandle {
         finish(file, publication)?;
         link(file, directory, &name)?;
         self.sync_parents(&parents)?;
-        // Where a directory cannot be flushed this still writes the journal.
+        // This writes the journal even if a directory cannot be flushed.
         sync(file)
     }
 
-    /// Returns when the file is on the disk under the name under which it was found.
+    /// Waits until the file is on the disk under the name under which it was found.
     pub(in crate::fs) fn sync_name(&self, path: &str, file: &Opened) -> Result<(), Error> {
-        // What was opened for reading cannot be flushed.
+        // A file that was opened for reading cannot be flushed.
         let to_flush = self.open_beneath(path, TO_FLUSH_FILE);
         let can_flush = to_flush.is_ok();
         let (found, _) = match to_flush {
-            // Its publisher still has it, who has flushed it before it got its name; or nobody may
-            // write to it, and then nobody can flush it.
+            // Its publisher still has it open, and has flushed it before giving it the name; or
+            // nobody may write to it, and then nobody can flush it.
             Err(Error { failure: Failure::Locked | Failure::Denied, .. }) => {
                 self.open_beneath(path, TO_LOOK)?
             }
@@ -92,14 +94,14 @@ impl DirHandle {
     }
 }
 
-/// Opens a directory, or makes it.
+/// Opens a directory; creates it if it does not exist.
 pub(in crate::fs) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
     let name = WideName::to_make(name)?;
     let entered = enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?;
     entered.ok_or(Error::new(Failure::Exists))
 }
 
-/// What a file gets before others can see it.
+/// Sets the attributes that a file must have before others can see it, and syncs it.
 fn finish(file: &Opened, publication: &Publication<'_>) -> Result<(), Error> {
     let modified_ms = publication.modified_ms.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -109,11 +111,12 @@ fn finish(file: &Opened, publication: &Publication<'_>) -> Result<(), Error> {
     sync(file)
 }
 
-/// Sets the nearest time that the file system has, where it has one near that it takes.
+/// Sets the nearest time that the file system can represent, or none if it rejects that, too.
 fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), Status> {
     let invalid = Err(Status(STATUS_INVALID_PARAMETER));
     match set(steps_of(ms)) {
-        // FAT and exFAT count from 1980 on, and up to 2107. All has arrived: be it without a time.
+        // FAT and exFAT count from 1980 to 2107. The content is complete, so the file is published
+        // without its time.
         refused if refused == invalid => match set(steps_of(ms.clamp(FAT_FROM_MS, FAT_TO_MS))) {
             refused if refused == invalid => Ok(()),
             set => set,
@@ -122,7 +125,7 @@ fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), S
     }
 }
 
-/// Gives exactly the open file the name, whatever the part's name leads to by now.
+/// Gives exactly the open file the name, whatever the part's name leads to now.
 pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &WideName) -> Result<(), Error> {
     let mut linked = calls::link(&file.handle, directory, name.as_wide());
     if linked.is_err_and(Status::is_unknown) {
@@ -137,14 +140,14 @@ pub(super) fn link(file: &Opened, directory: &OwnedHandle, name: &WideName) -> R
     }
 }
 
-/// Whether a file has lost its last name, and so gets none any more.
+/// Returns whether a file has lost its last name, after which it cannot get another.
 fn has_no_name(file: &Opened) -> Result<bool, Error> {
     let standard: fs::FILE_STANDARD_INFO = calls::ask(&file.handle)?;
     Ok(standard.DeletePending || standard.NumberOfLinks == 0)
 }
 
-/// Waits until the names in a directory are on the disk, where the file system lets us: some do not
-/// flush directories, and none those in which we may make nothing.
+/// Waits until the names in a directory are on the disk, if the file system allows it: some do not
+/// flush directories, and none flushes a directory in which this process may not create files.
 pub(in crate::fs) fn sync_directory(directory: &OwnedHandle) -> Result<(), Error> {
     let flushed = calls::open(directory, &[], TO_FLUSH).map_err(Error::from);
     match flushed.and_then(|directory| calls::flush(&directory)) {

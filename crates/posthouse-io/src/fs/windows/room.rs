@@ -1,15 +1,15 @@
-//! What says that a disk has no more room for us.
+//! The errors that mean a full disk.
 
 use windows_sys::Win32::Foundation::ERROR_NOT_ENOUGH_QUOTA;
 
 use crate::error::{Error, Failure};
 
-/// What it means that something on the disk is not made, or does not get longer.
+/// Returns the meaning of an error of a call that creates or extends a file.
 ///
-/// The system has one number for every quota that is used up (STATUS_QUOTA_EXCEEDED, 1816). One of
-/// memory, which an operation on a socket runs into, comes back by itself; one of a volume, which
-/// its administrator gives to each user, does not. Only some file systems have a number of their
-/// own for the latter (STATUS_DISK_QUOTA_EXCEEDED, 1295).
+/// The system has one error number for every exhausted quota (STATUS_QUOTA_EXCEEDED, 1816). A quota
+/// of memory, which limits operations on sockets, recovers by itself. A quota of a volume, which
+/// its administrator sets for each user, does not. Only some file systems report the latter with a
+/// number of its own (STATUS_DISK_QUOTA_EXCEEDED, 1295).
 pub(super) fn to_grow(error: Error) -> Error {
     match error.code.cast_unsigned() {
         ERROR_NOT_ENOUGH_QUOTA => Error { failure: Failure::NoSpace, ..error },

@@ -1,4 +1,4 @@
-//! What is so on Windows only. What is so everywhere is in the contract's list.
+//! Behaviour of Windows only. The contract list has the tests of common behaviour.
 
 use std::cell::Cell;
 use std::os::windows::ffi::OsStringExt;
@@ -22,7 +22,7 @@ use crate::op::Outcome;
 use crate::token::Tag;
 use posthouse_process::is_wine;
 
-/// A directory that a test works in.
+/// A directory for a test.
 struct Place {
     files: FilePool,
     directory: Directory,
@@ -53,7 +53,7 @@ impl Place {
         match posted.recv().expect("a completion").outcome {
             Outcome::File(outcome) => Ok(*outcome),
             Outcome::Failed(error) => Err(error.failure),
-            other => panic!("what came of a file, not {other:?}"),
+            other => panic!("the outcome of a file operation, not {other:?}"),
         }
     }
 
@@ -162,7 +162,7 @@ fn content_of(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(path).expect("it is there")
 }
 
-/// The path as the system takes it unchanged, whatever it says.
+/// Returns the path in the form that the system takes literally.
 fn verbatim(path: &Path, name: &str) -> PathBuf {
     PathBuf::from(format!(r"\\?\{}\{name}", path.display()))
 }
@@ -225,7 +225,7 @@ fn what_has_a_name_that_is_none_is_counted_and_not_listed() {
     write_file(verbatim(&place.path, r"con\inside"), b"content");
     assert_eq!(place.paths(), ["fine"]);
     assert_eq!(place.files(), 5);
-    // So that they can be removed by the usual means.
+    // So that common tools can remove them.
     for name in ["a.", "b ", "nul", r"con\inside"] {
         std::fs::remove_file(verbatim(&place.path, name)).expect("removed");
     }
@@ -288,14 +288,14 @@ fn nobody_else_writes_to_a_part_and_anybody_reads_it() {
     let writer = std::fs::OpenOptions::new().write(true).open(&path);
     assert_eq!(writer.expect_err("it is locked").raw_os_error(), Some(violation));
     assert_eq!(content_of(&path), b"content");
-    // What was published can be read while its holder still has it, and by no means written.
+    // A published file can be read while its holder still has it open, and cannot be written.
     assert_eq!(place.publish(&part, "name"), Ok(()));
     assert_eq!(place.content("name"), Ok(b"content".to_vec()));
     let writer = std::fs::OpenOptions::new().write(true).open(place.path.join("name"));
     assert_eq!(writer.expect_err("it is locked").raw_os_error(), Some(violation));
     let found = place.opened("name");
     assert_eq!(place.sync_name("name", &found), Ok(()));
-    // Somebody who writes to what lies in a part's place has it.
+    // A process that writes to the file in a part's place holds it.
     let left = place.new_part("left");
     drop(left);
     let all = fs::FILE_SHARE_READ | fs::FILE_SHARE_WRITE | fs::FILE_SHARE_DELETE;
@@ -308,7 +308,7 @@ fn nobody_else_writes_to_a_part_and_anybody_reads_it() {
     drop(place.new_part("left"));
 }
 
-/// The path by which the test program knows a test of this module.
+/// Returns the path of a test of this module in the test program.
 fn this_module(test: &str) -> String {
     let (_crate, module) = module_path!().split_once("::").expect("a module of a crate");
     format!("{module}::{test}")
@@ -385,7 +385,7 @@ fn a_part_that_was_made_read_only_is_put_out_of_the_way() {
     assert_eq!(place.held_in_part("part"), Ok(0));
 }
 
-/// A junction; false where the system makes none.
+/// Creates a junction. Returns false if the system cannot.
 fn make_junction(at: &Path, to: &Path) -> bool {
     let made = Command::new("cmd").args(["/c", "mklink", "/J"]).arg(at).arg(to).output();
     let made = made.is_ok_and(|made| made.status.success()) && at.symlink_metadata().is_ok();
@@ -413,15 +413,15 @@ fn a_junction_leads_nowhere() {
     assert_eq!(place.publish(&part, "junction/deep/new"), Err(Failure::NotAFile));
     assert_eq!(place.paths(), [""; 0]);
     assert_eq!(place.files(), 1);
-    // In a part's place it is put out of the way, and what it leads to stays.
+    // In a part's place it is removed, and its target stays.
     assert!(make_junction(&place.parts().join("planted"), &outside.path));
     assert_eq!(place.held_in_part("planted"), Ok(0));
-    // In place of the directory of parts it is refused.
+    // In place of the directory of parts it is rejected.
     let planted = Place::new();
     assert!(make_junction(&planted.parts(), &outside.path));
     assert_eq!(planted.part("secret").err(), Some(Failure::NotAFile));
     assert_eq!(planted.expire(0), Err(Failure::NotAFile));
-    // The way there becomes one, again and again, while it is gone.
+    // The directory on the way is replaced with a junction, again and again, while it is renamed.
     let parents = place.path.join("way");
     let rename = |from: &Path, to: &Path| std::fs::rename(from, to).is_ok();
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -448,7 +448,7 @@ fn a_junction_leads_nowhere() {
 
 #[test]
 fn a_mount_point_is_a_reparse_point_too() {
-    // Wine shows mount points as Windows does; they are the only reparse points that it has.
+    // Wine shows mount points as Windows does; it has no other reparse points.
     if !is_wine() || !Path::new(r"Z:\proc\version").exists() {
         eprintln!("NOT TESTED: there is no mount point to be had");
         return;
@@ -460,7 +460,7 @@ fn a_mount_point_is_a_reparse_point_too() {
     let part = place.new_part("part");
     assert_eq!(root.publish(&part, "proc/new"), Err(Failure::NotAFile));
     assert_eq!(root.publish(&part, "proc"), Err(Failure::Exists));
-    // Beneath it there are files, and what is none.
+    // Beneath it there are files and other objects.
     let devices = Place::at(Path::new(r"Z:\dev"));
     for path in ["null", "zero"] {
         assert_eq!(devices.open(path).err(), Some(Failure::NotAFile), "{path}");
@@ -527,16 +527,16 @@ fn a_directory_is_read_from_its_beginning_each_time() {
 }
 
 thread_local! {
-    /// What this thread is told where it links a file.
+    /// The status that links fail with on this thread.
     static LINK: Cell<Option<NTSTATUS>> = const { Cell::new(None) };
 }
 
-/// What a file system says that has no links, or some other reason.
+/// Fails as a file system without links does, or for another reason.
 pub(super) fn link_refused() -> Result<(), Status> {
     LINK.get().map_or(Ok(()), |status| Err(Status(status)))
 }
 
-/// On this thread, where links are refused.
+/// Publishes on this thread, where links are refused.
 fn publish_here(place: &Place, part: &File, path: &str) -> Result<(), Failure> {
     let publication = Publication { path, modified_ms: None, executable: false };
     let published = place.directory.dir_handle().publish("part", part.opened(), &publication);
@@ -558,7 +558,7 @@ fn a_file_system_without_links_gives_the_name_in_the_place_of_the_parts() {
         write_file(place.path.join("there"), b"already");
         LINK.set(Some(status));
         assert_eq!(publish_here(&place, &part, "THERE"), Err(Failure::Exists));
-        // Somebody else was first, after the look.
+        // Another process created the name after the check.
         let (root, name) =
             (&place.directory.dir_handle().root, WideName::to_make("THERE").expect("a name"));
         let linked = publishing::link(part.opened(), root, &name);
@@ -593,7 +593,7 @@ fn a_link_that_is_refused_for_another_reason_leaves_the_part_where_it_is() {
     assert!(place.parts().join("part").exists(), "it has two names");
 }
 
-/// What publishing does with most errors of it is to pass over them.
+/// Publishing itself ignores most errors of this call.
 #[test]
 fn a_directory_is_flushed() {
     let place = Place::new();
@@ -624,7 +624,7 @@ fn a_completion_port_hears_nothing_of_what_is_waited_for() {
     let place = Place::new();
     let file = place.new_part("part");
     let handle = std::os::windows::io::AsRawHandle::as_raw_handle(file.handle());
-    // SAFETY: the handle is open for as long as the file is, and there is no port yet.
+    // SAFETY: the handle is open as long as the file, and there is no port yet.
     let port = unsafe { CreateIoCompletionPort(handle, std::ptr::null_mut(), 1, 1) };
     assert!(!port.is_null());
     assert_eq!(file.port().set(port.addr()), Ok(()));
@@ -637,7 +637,7 @@ fn a_completion_port_hears_nothing_of_what_is_waited_for() {
     assert_eq!(place.publish(&file, "name"), Ok(()));
     assert_eq!(place.remove_part("part", &file), Ok(()));
     let (mut bytes, mut key, mut overlapped) = (0, 0, std::ptr::null_mut());
-    // SAFETY: the port is open, and the pointers lead to values of this function.
+    // SAFETY: the port is open, and the pointers refer to values of this function.
     let told = unsafe {
         GetQueuedCompletionStatus(port, &raw mut bytes, &raw mut key, &raw mut overlapped, 0)
     };

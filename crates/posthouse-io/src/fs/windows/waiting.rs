@@ -1,6 +1,6 @@
 //! Files whose reads and writes wait for the disk within the call, overlapped or not: those that
 //! NTFS compresses or encrypts (Microsoft's article 156932, "Asynchronous disk I/O appears as
-//! synchronous on Windows"). A thread that must not wait leaves them to others.
+//! synchronous on Windows"). A thread that must not wait leaves them to other threads.
 
 use windows_sys::Win32::Storage::FileSystem as fs;
 
@@ -8,8 +8,8 @@ use super::calls;
 use crate::handle::File;
 
 impl File {
-    /// Whether a call that reads or writes the file waits for the disk, whatever the file was
-    /// opened for. What cannot be told counts as a file like most.
+    /// Returns whether a call that reads or writes the file waits for the disk, in every mode of
+    /// the handle. Returns false if the system does not report it, as for most files.
     pub(crate) fn is_waited_for(&self) -> bool {
         let told = calls::ask::<fs::FILE_BASIC_INFO>(self.handle());
         told.is_ok_and(|basic| are_waited_for(basic.FileAttributes))

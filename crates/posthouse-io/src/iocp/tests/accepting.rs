@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-/// It is not tried again and again in the same breath, nor for ever: whoever accepts is told,
-/// once, that it may come again.
+/// The accept is neither repeated at once nor forever: its submitter gets one failure, after which
+/// it may try again.
 #[test]
 fn an_accept_that_no_peer_comes_of_fails_once() {
     for failure in [Failure::NoBuffers, Failure::Reset] {
@@ -40,7 +40,7 @@ fn an_accept_that_no_peer_comes_of_fails_once() {
     }
 }
 
-/// A peer that has left is nobody's loss; of the others the log tells, and not of each.
+/// A peer that has left is no loss. Of the other lost peers the log reports some, not each.
 #[test]
 fn peers_that_cannot_be_made_ready_are_dropped_and_told_of_now_and_then() {
     const PEERS: usize = 5;

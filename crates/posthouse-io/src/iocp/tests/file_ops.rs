@@ -1,5 +1,5 @@
-//! Reads and writes of files go by the port. What the port does not do the file pool does,
-//! with the same outcome: only here it is seen who did it.
+//! The port reads and writes files, and the file pool does the rest with the same outcome. Only
+//! these tests see which of the two performed an operation.
 
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::OwnedHandle;
@@ -14,7 +14,8 @@ use crate::iocp::file_ops::{self, FileEnd};
 use crate::iocp::operation::{FreeList, Submitted};
 use crate::iocp::port::{self, Event, Port};
 
-/// A file with this content, opened for overlapped operations, and the directory that holds it.
+/// Returns a file with this content, opened for overlapped operations, and the directory that holds
+/// it.
 pub(in crate::iocp) fn file_with(content: &[u8]) -> (TempDir, File) {
     let directory = tempfile::tempdir().expect("a new directory");
     let path = directory.path().join("file");
@@ -37,7 +38,7 @@ fn write(file: &File, offset: u64, segments: &[&[u8]]) -> FileOp {
     FileOp::Write { file: file.clone(), offset, data }
 }
 
-/// What the port makes of an operation that it must carry out itself.
+/// Returns the outcome of an operation that the port must perform itself.
 #[track_caller]
 fn by_port(port: &Port, op: FileOp) -> FileOutcome {
     let free_list = &mut FreeList::default();
@@ -79,7 +80,7 @@ fn a_port_reads_files_to_their_end_and_writes_what_they_have_room_for() {
     for (offset, segments, after) in [
         (2, &[&b"NT"[..]][..], b"coNTent"),
         (4, &[b"END"], b"coNTEND"),
-        // A segment at a time.
+        // Each call writes one segment.
         (0, &[b"CO", b"nt"], b"CONTEND"),
     ] {
         let written = by_port(&port, write(&file, offset, segments));
@@ -104,7 +105,7 @@ fn a_port_leaves_to_the_disk_what_would_hold_it_up_and_the_files_of_others() {
     assert_read(by_port(&port, read(&file, 0)), b"content");
 }
 
-/// Once more, from a lane to its completions.
+/// The same from a lane to its completions.
 #[test]
 fn reads_and_writes_of_a_lane_need_no_thread_of_the_disk() {
     for layout in [Layout::Shared, Layout::Pinned] {

@@ -1,11 +1,12 @@
-//! Sends that fail, of memory and of files.
+//! Sends of memory and of files that fail.
 
 use std::io::Read as _;
 
 use super::*;
 
-/// Asked to end as soon as it has begun, a send ends well as long as the system takes it at once;
-/// the first that waits for the peer ends with what ended it, and is not one of no bytes.
+/// A send that is cancelled as soon as it has begun succeeds as long as the system takes it at
+/// once. The first send that waits for the peer ends with the cancellation, and does not report
+/// zero bytes.
 #[test]
 fn a_send_through_a_layered_provider_fails_in_its_own_words() {
     for layout in [Layout::Shared, Layout::Pinned] {
@@ -43,8 +44,8 @@ fn a_send_through_a_layered_provider_fails_in_its_own_words() {
     }
 }
 
-/// Where the system takes a file for no send of its own, nothing is out of step: zeros leave, and
-/// what sends it is told.
+/// If the system cannot send a file, the stream stays in step: zeros leave, and the sender learns
+/// of it.
 #[test]
 fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
     let refused = TestFaults { no_files: true, ..TestFaults::default() };
@@ -56,8 +57,8 @@ fn a_file_that_the_system_does_not_send_is_made_up_with_zeros() {
     });
 }
 
-/// How much of it has left is not told: nothing follows it, neither zeros nor what comes after it.
-/// The file is at fault where the number is one of files.
+/// The number of bytes that left is unknown, so nothing follows: neither zeros nor the next
+/// segment. The file is at fault if the error number is about files.
 #[test]
 fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
     let told = |code| FileFault::Failed(sys::error(code));
@@ -66,7 +67,7 @@ fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
         (23, Some(told(23)), Failure::Disk),
         (1117, Some(told(1117)), Failure::Disk),
         (38, Some(FileFault::Short), Failure::Other),
-        // Of the connection; and one of those that pass: there is no second try.
+        // An error of the connection, and a transient error, which is not retried.
         (64, None, Failure::Reset),
         (1450, None, Failure::Reset),
     ] {
@@ -80,7 +81,7 @@ fn a_file_that_fails_on_its_way_ends_the_connection_and_is_told_of() {
     }
 }
 
-/// What came of a file that was sent.
+/// The result of a send of a file.
 #[derive(Debug, Default)]
 struct Sent {
     fault: Option<FileFault>,
@@ -88,7 +89,7 @@ struct Sent {
     came: Vec<u8>,
 }
 
-/// Sends 1000 bytes of a file and four more, on a worker that then ends.
+/// Sends 1000 bytes of a file and four more bytes, on a worker that then ends.
 fn send_a_file(port: &CompletionPort) -> Sent {
     let (listener, address) = std_listener();
     let (directory, file) = file_ops::file_with(&[7; 1000]);

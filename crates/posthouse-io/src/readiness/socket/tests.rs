@@ -1,13 +1,13 @@
-//! Sends of files that a thread of the file pool performs; a socket that could not be registered.
+//! Sends of files that a thread of the file pool performs; a socket whose registration failed.
 
 use super::*;
 use crate::buffer::BufferPool;
 use crate::native::slot_table::Slot as _;
 
-/// The state of a connected socket, and what it works with.
+/// The state of a connected socket, and the objects that it needs.
 struct Rig {
     poller: Poller,
-    /// The waker, and the listener.
+    /// The waker and the listener.
     kept: (crate::native::lane_remote::Waker, OwnedFd),
     state: SocketState,
     socket: Socket,
@@ -26,7 +26,7 @@ impl Rig {
         Self { poller, kept: (waker, listener), state, socket, done }
     }
 
-    /// Sends, and gives what is for a thread.
+    /// Sends, and returns the payload that is for a thread.
     fn send(&mut self, tag: u64, segment: crate::Segment) -> Option<Arc<SendfilePayload>> {
         let Self { poller, state, socket, done, .. } = self;
         let mut gather = Gather::default();
@@ -35,7 +35,7 @@ impl Rig {
         state.take_sendfile_job(*socket, done).map(|job| job.payload)
     }
 
-    /// Sends a file, and a thread is at it.
+    /// Sends a file, and takes the payload as a thread would.
     fn begin(&mut self, tag: u64) -> Gather {
         self.send(tag, file()).expect("for a thread").take().expect("it is there").0
     }
@@ -45,14 +45,14 @@ impl Rig {
         self.state.on_sendfile_done(sent, &mut self.done);
     }
 
-    /// How the only send that has ended did.
+    /// Returns the result of the only send that has ended.
     fn end(&mut self) -> (u64, Result<usize, Failure>) {
         let Completion { tag, outcome, .. } = self.done.pop().expect("a completion");
         assert!(self.done.pop().is_none(), "there is one");
         match outcome {
             Outcome::Sent { bytes, .. } => (tag.0, Ok(bytes)),
             Outcome::Failed(error) => (tag.0, Err(error.failure)),
-            other => panic!("a send came to {other:?}"),
+            other => panic!("a send completed with {other:?}"),
         }
     }
 }
@@ -65,7 +65,7 @@ fn memory() -> crate::Segment {
     crate::Segment::Owned(b"next".to_vec())
 }
 
-/// A thread that a disk holds up holds up nobody else.
+/// A thread that waits for a disk delays no other operation.
 #[test]
 fn a_send_that_is_away_is_cancelled_at_once() {
     let mut rig = Rig::new();
@@ -92,24 +92,24 @@ fn a_send_that_comes_back_ends_goes_on_or_waits() {
     let gather = rig.begin(1);
     rig.back(gather, Ok(7));
     assert_eq!(rig.end(), (1, Ok(7)));
-    // The disk, and not the socket, says that it is not the time.
+    // The disk, and not the socket, is not ready.
     let gather = rig.begin(2);
     rig.back(gather, Err(Errno::AGAIN));
     assert_eq!(rig.end(), (2, Ok(0)));
-    // A reset that was seen meanwhile.
+    // A reset that a read saw meanwhile.
     let gather = rig.begin(3);
     rig.state.error = Some(sys::error(Errno::CONNRESET));
     rig.back(gather, Err(Errno::AGAIN));
     assert_eq!(rig.end(), (3, Err(Failure::Reset)));
     rig.state.error = None;
-    // One that the thread met for a send that was cancelled.
+    // An error that the thread got for a cancelled send.
     let gather = rig.begin(4);
     rig.state.cancel(Cancel::Everything, &mut rig.done);
     rig.back(gather, Err(Errno::PIPE));
     assert_eq!(rig.end(), (4, Err(Failure::Cancelled)));
     assert!(rig.send(5, memory()).is_none());
     assert_eq!(rig.end(), (5, Err(Failure::Reset)));
-    // One that is over does not keep the socket.
+    // A finished send does not keep the socket open.
     rig.state.error = None;
     rig.begin(6);
     rig.state.reset(&mut rig.done);
@@ -117,7 +117,7 @@ fn a_send_that_comes_back_ends_goes_on_or_waits() {
     drop(rig.state.vacate());
 }
 
-/// The system tells a reset to one call, here the thread's, and shows a receive a clean end.
+/// The system reports a reset to one call only, here the thread's, and shows a receive a clean end.
 #[test]
 fn an_end_that_is_seen_while_a_send_is_away_may_be_a_reset() {
     for (result, end) in [(Ok(4), Ok(4)), (Err(Errno::CONNRESET), Err(Failure::Reset))] {
@@ -156,7 +156,7 @@ fn what_could_not_be_registered_fails_its_first_operation() {
     let twin = near.try_clone().expect("a descriptor");
     drop(listener);
 
-    // The system refuses to register a descriptor twice.
+    // The system rejects a second registration of a descriptor.
     assert_eq!(poller.add(&near, 1), Ok(()));
     let mut buffers = LanePool::new(BufferPool::of(&crate::Options::default()));
     let mut done = CompletionQueue::new(Arc::default());

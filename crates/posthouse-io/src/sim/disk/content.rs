@@ -1,19 +1,19 @@
-//! What is in a file: as it is read, and as a crash would leave it.
+//! The content of a file: its present state, and its state after a crash.
 
 use crate::sim::random::Random;
 
 /// The bytes of a file.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    /// As they are read.
+    /// The present bytes, as a read returns them.
     now: Vec<u8>,
-    /// As they are on the disk for certain.
+    /// The bytes that are certainly on the disk.
     synced: Vec<u8>,
-    /// What makes the second the first, in order.
+    /// The changes that lead from `synced` to `now`, in order.
     unsynced: Vec<Change>,
-    /// How many changes came before those.
+    /// The number of changes before those.
     settled: u64,
-    /// Counts what a file system sees of changes.
+    /// The number of changes that the file system has seen.
     changes: u64,
 }
 
@@ -29,7 +29,7 @@ impl Change {
             Self::Write { offset, bytes } => {
                 let end = offset + bytes.len();
                 if to.len() < end {
-                    // What lies between is a hole, and reads as zeros.
+                    // The bytes in between are a hole, which reads as zeros.
                     to.resize(end, 0);
                 }
                 to[*offset..end].copy_from_slice(bytes);
@@ -40,7 +40,7 @@ impl Change {
 }
 
 impl Content {
-    /// Bytes that are on the disk.
+    /// Returns a content that is on the disk.
     pub(super) fn synced(bytes: &[u8]) -> Self {
         Self { now: bytes.to_vec(), synced: bytes.to_vec(), ..Self::default() }
     }
@@ -53,7 +53,7 @@ impl Content {
         self.now.len()
     }
 
-    /// What can be read from there on.
+    /// Returns the bytes from `offset` on.
     pub(super) fn from(&self, offset: u64) -> &[u8] {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         self.now.get(offset..).unwrap_or_default()
@@ -63,7 +63,7 @@ impl Content {
         self.change(Change::Write { offset, bytes });
     }
 
-    /// Cuts to this length, or fills up to it with zeros.
+    /// Truncates to this length, or extends with zeros up to it.
     pub(super) fn cut(&mut self, bytes: usize) {
         self.change(Change::Cut { bytes });
     }
@@ -74,7 +74,7 @@ impl Content {
         self.changes += 1;
     }
 
-    /// Other bytes in place of all, unseen by the file system.
+    /// Replaces all bytes without the file system seeing a change.
     pub(super) fn replace(&mut self, bytes: &[u8]) {
         let seen = self.changes;
         self.cut(0);
@@ -86,7 +86,7 @@ impl Content {
         self.changes
     }
 
-    /// How many changes were ever made.
+    /// Returns the number of changes that were ever made.
     pub(super) fn made(&self) -> u64 {
         self.settled + self.unsynced.len() as u64
     }
@@ -95,8 +95,8 @@ impl Content {
         self.sync_to(self.made());
     }
 
-    /// Brings the first so many of all changes to the disk: a sync need not bring those that were
-    /// made after it had begun.
+    /// Brings the first `changes` changes to the disk. A sync need not bring those that were made
+    /// after it had begun.
     pub(super) fn sync_to(&mut self, changes: u64) {
         let count = changes.saturating_sub(self.settled) as usize;
         for change in self.unsynced.drain(..count) {
@@ -105,8 +105,8 @@ impl Content {
         self.settled += count as u64;
     }
 
-    /// What was not synced is kept, kept in part, or lost. Gives how many changes were not kept
-    /// whole.
+    /// Keeps each unsynced change whole, in part, or not at all. Returns the number of changes that
+    /// are not kept whole.
     pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
         let mut lost = 0;
         self.changes += u64::from(!self.unsynced.is_empty());
@@ -130,5 +130,5 @@ impl Content {
     }
 }
 
-/// One of so many writes that a crash keeps is kept in a part from its beginning only.
+/// The fraction of the kept writes of which only the first part is kept: one of this number.
 const TORN_OF: usize = 3;

@@ -1,4 +1,4 @@
-//! What files are called: now, and as a crash would leave it.
+//! The names of files: their present state, and their state after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -6,11 +6,11 @@ use std::ops::Bound;
 use crate::error::Failure;
 use crate::sim::random::Random;
 
-/// A file of the disk: names lead to it.
+/// The identity of a file, which names lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Inode(pub(super) u64);
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     File(Inode),
@@ -20,11 +20,11 @@ pub(super) enum Found {
 /// All paths of a disk.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// As they are found.
+    /// The present names.
     now: Tree,
-    /// As they are on the disk for certain.
+    /// The names that are certainly on the disk.
     synced: Tree,
-    /// What makes the second the first, in order.
+    /// The changes that lead from `synced` to `now`, in order.
     unsynced: Vec<Change>,
 }
 
@@ -49,13 +49,13 @@ impl Change {
     }
 }
 
-/// The directories on the way to a path, from the outermost on.
+/// Returns the directories of a path, from the outermost on.
 fn way(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
 impl Tree {
-    /// False: it has no place, because a directory on the way to it is not there.
+    /// Applies a change. Returns false if a directory of its path does not exist.
     fn apply(&mut self, change: &Change) -> bool {
         if !way(change.path()).all(|directory| self.directories.contains(directory)) {
             return false;
@@ -81,24 +81,24 @@ impl Names {
         file.or_else(|| self.now.directories.contains(path).then_some(Found::Directory))
     }
 
-    /// All files, in the order of their paths' bytes.
+    /// Returns all files, in the byte order of their paths.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, Inode)> {
         self.now.files.iter().map(|(path, inode)| (&**path, *inode))
     }
 
-    /// Those whose paths come after this one; all, where it is empty.
+    /// Returns the files whose paths come after this one, or all if it is empty.
     pub(super) fn files_after(&self, path: &str) -> impl Iterator<Item = (&str, Inode)> {
         let after = if path.is_empty() { Bound::Unbounded } else { Bound::Excluded(path) };
         let range = self.now.files.range::<str, _>((after, Bound::Unbounded));
         range.map(|(path, inode)| (&**path, *inode))
     }
 
-    /// The paths of a file.
+    /// Returns the paths of a file.
     pub(super) fn of(&self, inode: Inode) -> impl Iterator<Item = &str> {
         self.files().filter(move |(_, other)| *other == inode).map(|(path, _)| path)
     }
 
-    /// Makes the directories on the way to a path, those that are not there.
+    /// Creates the missing directories of a path.
     pub(super) fn make_way(&mut self, path: &str) -> Result<(), Failure> {
         for directory in way(path) {
             match self.look(directory) {
@@ -110,7 +110,7 @@ impl Names {
         Ok(())
     }
 
-    /// Gives a file a path, which is free and has a way to it.
+    /// Gives a file a path, which must be free and whose directories must exist.
     pub(super) fn link(&mut self, path: &str, inode: Inode) {
         self.change(Change::Linked(path.into(), inode));
     }
@@ -124,7 +124,7 @@ impl Names {
         self.unsynced.push(change);
     }
 
-    /// Brings what has become of a path, and of the way to it, to the disk.
+    /// Syncs the changes of a path and of its directories.
     pub(super) fn sync(&mut self, path: &str) {
         let concerns = |change: &mut Change| {
             let other = change.path();
@@ -140,7 +140,7 @@ impl Names {
         self.synced.clone_from(&self.now);
     }
 
-    /// What was not synced is kept or lost. Gives how many changes were lost.
+    /// Keeps or loses each unsynced change. Returns the number of lost changes.
     pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
         let mut lost = 0;
         for change in std::mem::take(&mut self.unsynced) {
@@ -151,7 +151,7 @@ impl Names {
         lost
     }
 
-    /// The files that a path leads to, or could lead to after a crash.
+    /// Returns the files that have a path now, or could have one after a crash.
     pub(super) fn reachable(&self) -> BTreeSet<Inode> {
         let linked = self.unsynced.iter().filter_map(|change| match change {
             Change::Linked(_, inode) => Some(inode),

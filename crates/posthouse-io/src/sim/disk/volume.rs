@@ -1,5 +1,5 @@
-//! What a disk holds: its files, their names, and which of them are open. Each operation here has
-//! its whole effect at once; when it takes place is `work`'s to say.
+//! The state of a disk: its files, their names, and the open files. Each operation here takes
+//! effect at once; `work` decides when it is called.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,22 +14,22 @@ use crate::sim::world::World;
 use crate::sync::{Arc, Mutex, Weak};
 use crate::token::Socket;
 
-/// The largest file: a simulated disk is memory.
+/// The maximum size of a file, because a simulated disk is memory.
 const MAX_FILE_BYTES: u64 = 1 << 32;
 
 /// A disk of the world.
 #[derive(Debug)]
 pub(crate) struct Volume {
     pub(super) name: Box<str>,
-    /// Which of the world's disks it is, and the world.
+    /// The number of the disk in its world, and the world.
     number: usize,
     world: Weak<Mutex<World>>,
-    /// Counts crashes. What was opened in another epoch is dead.
+    /// The number of crashes. Everything that was opened in an earlier epoch is dead.
     pub(super) epoch: u64,
     pub(super) capacity_bytes: u64,
-    /// Where it hangs: what it was asked for meanwhile.
+    /// While the disk hangs, the operations that wait for it.
     pub(super) hung: Option<Vec<PendingFileOp>>,
-    /// Sockets whose sends wait for it then.
+    /// The sockets whose sends wait for the disk while it hangs.
     pub(super) hung_sends: Vec<Socket>,
     names: Names,
     files: BTreeMap<Inode, FileData>,
@@ -46,17 +46,17 @@ struct FileData {
     executable: bool,
 }
 
-/// An open file, from its opening until a crash or the end of its last clone.
+/// An open file, from its opening until a crash or the drop of its last clone.
 #[derive(Debug)]
 struct OpenFile {
     inode: Inode,
     is_part: bool,
     clones: Weak<()>,
-    /// Operations whose completion has not been taken.
+    /// The number of operations whose completion has not been taken.
     in_flight: u32,
-    /// How many of them change the file: at most one.
+    /// The number of them that change the file: at most one.
     changing: u32,
-    /// How many of them sync it: at most one.
+    /// The number of them that sync it: at most one.
     syncing: u32,
 }
 
@@ -67,12 +67,12 @@ pub(super) struct Publication<'a> {
     pub(super) executable: bool,
 }
 
-/// The path of a part.
+/// Returns the path of a part.
 fn part_path(name: &str) -> String {
     format!("{PARTS_DIRECTORY}/{name}")
 }
 
-/// The name of the part that a path leads to.
+/// Returns the name of the part that a path leads to.
 fn part_name(path: &str) -> Option<&str> {
     path.strip_prefix(PARTS_DIRECTORY)?.strip_prefix('/')
 }
@@ -133,7 +133,7 @@ impl Volume {
         inode
     }
 
-    /// Lets go of what nothing leads to any more.
+    /// Removes the files that no name and no open file leads to.
     fn collect(&mut self) {
         self.open.retain(|_, open| open.clones.strong_count() > 0);
         let mut held = self.names.reachable();
@@ -143,7 +143,7 @@ impl Volume {
 
     // ---- open files ----
 
-    /// Opens a file: a new number in the table, which loses those that are closed.
+    /// Opens a file under a new number, and removes closed files from the table.
     fn open_inode(&mut self, inode: Inode, is_part: bool) -> File {
         self.collect();
         let id = FileId { disk: self.number, number: self.next() };
@@ -160,12 +160,12 @@ impl Volume {
         File::new(SimFile { id, is_part, clones })
     }
 
-    /// What an open file is; none where it was opened before a crash.
+    /// Returns the file behind an open file, or `None` if it was opened before a crash.
     fn opened(&self, file: &SimFile) -> Option<Inode> {
         self.open.get(&file.id.number).map(|open| open.inode)
     }
 
-    /// Whether it can be said that this was never opened here.
+    /// Returns whether the file was certainly never opened here.
     pub(super) fn is_foreign(&self, file: &SimFile) -> bool {
         let open = self.open.get(&file.id.number);
         open.is_some_and(|open| open.clones.as_ptr() != Arc::as_ptr(&file.clones))
@@ -175,7 +175,7 @@ impl Volume {
         self.opened(file).is_none()
     }
 
-    /// An operation on an open file begins. False: not beside those that are in flight.
+    /// Counts an operation on an open file. Returns false if it may not run beside those in flight.
     pub(super) fn begin(&mut self, id: FileId, how: FileUse) -> bool {
         let Some(open) = self.open.get_mut(&id.number) else { return true };
         let others = open.in_flight - open.changing - open.syncing;
@@ -190,27 +190,27 @@ impl Volume {
         may_begin
     }
 
-    /// The completion of one of its operations has been taken.
+    /// Handles the taking of the completion of one of its operations.
     pub(super) fn end(&mut self, id: FileId, how: FileUse) {
-        // A crash, or the end of its last clone, has taken it off the table.
+        // A crash, or the drop of its last clone, may have removed it from the table.
         if let Some(open) = self.open.get_mut(&id.number) {
             open.count(how, -1);
         }
     }
 
-    /// The number of changes that were ever made to an open file.
+    /// Returns the number of changes that were ever made to an open file.
     pub(super) fn changes_made(&self, id: FileId) -> u64 {
         let open = self.open.get(&id.number);
         open.map_or(0, |open| self.files[&open.inode].content.made())
     }
 
-    /// Whether somebody holds the lock of a part.
+    /// Returns whether an open file holds the lock of a part.
     fn is_locked(&self, inode: Inode) -> bool {
         let holds = |open: &OpenFile| open.is_part && open.clones.strong_count() > 0;
         self.open.values().any(|open| open.inode == inode && holds(open))
     }
 
-    /// Whether others can see the file under a final name.
+    /// Returns whether the file has a final name, under which others can see it.
     pub(super) fn is_published(&self, file: &SimFile) -> bool {
         self.opened(file).is_some_and(|inode| self.has_final_name(inode))
     }
@@ -236,7 +236,7 @@ impl Volume {
         let path = part_path(name);
         let found = match self.names.look(&path) {
             Some(Found::File(inode)) if self.is_locked(inode) => return Err(Failure::Locked),
-            // Published, and not removed then: what is written to it now, others would see.
+            // The part is published and was not removed then, so others would see a write to it.
             Some(Found::File(inode)) if self.has_final_name(inode) => {
                 self.names.unlink(&path);
                 None
@@ -274,12 +274,12 @@ impl Volume {
         Ok(FileOutcome::Done)
     }
 
-    /// What there is to read from the offset on.
+    /// Returns the bytes from the offset on.
     pub(super) fn read(&mut self, file: &SimFile, offset: u64) -> Result<&[u8], Failure> {
         Ok(self.opened_data(file)?.content.from(offset))
     }
 
-    /// How many of the bytes there is room for.
+    /// Returns the number of the bytes for which there is room.
     pub(super) fn writable(
         &mut self,
         file: &SimFile,
@@ -295,7 +295,7 @@ impl Volume {
         }
     }
 
-    /// Writes what there is room for.
+    /// Writes bytes for which there is room.
     pub(super) fn write(
         &mut self,
         file: &SimFile,
@@ -309,8 +309,8 @@ impl Volume {
         Ok(())
     }
 
-    /// The content, and the name of a part: systems write a new file's name with it.
-    /// Brings the first so many changes of a file to the disk.
+    /// Syncs the first `changes` changes of a file, and the name of a part, because systems write a
+    /// new file's name with its content.
     pub(super) fn sync(&mut self, file: &SimFile, changes: u64) -> Result<FileOutcome, Failure> {
         let inode = self.opened(file).ok_or(Failure::Disk)?;
         self.data(inode).content.sync_to(changes);
@@ -327,8 +327,8 @@ impl Volume {
         Ok(FileOutcome::Metadata { metadata, version: Some(self.version(inode)) })
     }
 
-    /// The state that a file is in. Its length and its time are no part of it: a change that shows
-    /// in nothing else is one that file systems can miss.
+    /// Returns the version of a file. It leaves out the length and the time: a change that shows in
+    /// nothing else is one that file systems can miss.
     fn version(&self, inode: Inode) -> FileVersion {
         let changes = self.files[&inode].content.changes();
         FileVersion {
@@ -340,8 +340,8 @@ impl Volume {
         }
     }
 
-    /// The first moment of a publication: the content is on the disk, the name is there, and could
-    /// be lost. [`sync_name`](Self::sync_name) is the second.
+    /// Performs the first half of a publication: the content is on the disk, and the name exists
+    /// but could be lost. [`sync_name`](Self::sync_name) is the second half.
     pub(super) fn link(
         &mut self,
         file: &SimFile,
@@ -368,7 +368,7 @@ impl Volume {
         FileOutcome::Done
     }
 
-    /// Brings a file to the disk under the name under which it was found.
+    /// Syncs a file and the name under which it was found.
     pub(super) fn sync_found(
         &mut self,
         path: &str,
@@ -419,7 +419,7 @@ impl Volume {
         FileOutcome::Listed { entries, more: finals.next().is_some() }
     }
 
-    /// The open file; the disk that it was on has failed, where it is dead.
+    /// Returns the data of an open file. A dead file fails, as if its disk had failed.
     fn opened_data(&mut self, file: &SimFile) -> Result<&mut FileData, Failure> {
         let inode = self.opened(file).ok_or(Failure::Disk)?;
         Ok(self.data(inode))
@@ -432,7 +432,7 @@ impl Volume {
         let mut usage = Usage::default();
         for (path, inode) in self.names.files() {
             let is_part = part_name(path).is_some();
-            // A part that has its final name already is counted there.
+            // A part that has its final name already is counted under that name.
             if !is_part || self.names.of(inode).count() == 1 {
                 usage.bytes += self.files[&inode].content.len() as u64;
                 usage.files += 1;
@@ -441,7 +441,8 @@ impl Volume {
         usage
     }
 
-    /// Bytes that can be added: a file takes room once, and while it has a name or is open.
+    /// Returns the number of bytes that can be added. A file takes room once, while it has a name
+    /// or is open.
     fn room(&mut self) -> u64 {
         if self.capacity_bytes == u64::MAX {
             return u64::MAX;
@@ -454,7 +455,7 @@ impl Volume {
         self.capacity_bytes.saturating_sub(used)
     }
 
-    /// Final files or parts, by their names.
+    /// Returns the final files or the parts, by name.
     pub(super) fn contents(&self, parts: bool) -> impl Iterator<Item = (&str, &[u8])> {
         self.names.files().filter_map(move |(path, inode)| {
             let part = part_name(path);
@@ -463,7 +464,7 @@ impl Volume {
         })
     }
 
-    // ---- what happens to it from outside ----
+    // ---- actions from outside ----
 
     pub(super) fn content(&self, path: &str) -> Option<&[u8]> {
         match self.names.look(path)? {
@@ -472,7 +473,7 @@ impl Volume {
         }
     }
 
-    /// Puts a new file there, on the disk. Who has an older one open keeps that.
+    /// Creates a synced file. Open handles of an older file keep it.
     pub(super) fn put(&mut self, path: &str, bytes: &[u8], now_ms: i64) -> Result<(), Failure> {
         self.names.make_way(path)?;
         match self.names.look(path) {
@@ -487,19 +488,19 @@ impl Volume {
         Ok(())
     }
 
-    /// Whether a final file is open.
+    /// Returns whether a final file is open.
     pub(super) fn is_open(&self, path: &str) -> bool {
         let Some(Found::File(inode)) = self.names.look(path) else { return false };
         self.open.values().any(|open| open.inode == inode && open.clones.strong_count() > 0)
     }
 
-    /// When a final file was modified.
+    /// Returns the modification time of a final file.
     pub(super) fn modified_ms(&mut self, path: &str) -> Option<i64> {
         let Some(Found::File(inode)) = self.names.look(path) else { return None };
         Some(self.data(inode).modified_ms)
     }
 
-    /// Changes a file in its place, on the disk. False: there is none.
+    /// Changes a synced file in place. Returns false if there is none.
     pub(super) fn change(
         &mut self,
         path: &str,
@@ -514,7 +515,7 @@ impl Volume {
         true
     }
 
-    /// Takes a file's name away, on the disk. False: there is none.
+    /// Removes a file's name from the disk. Returns false if there is none.
     pub(super) fn take_away(&mut self, path: &str) -> bool {
         let Some(Found::File(_)) = self.names.look(path) else { return false };
         self.names.unlink(path);
@@ -529,8 +530,8 @@ impl Volume {
         self.collect();
     }
 
-    /// Loses some of what was not synced, closes everything and begins a new epoch. Gives how many
-    /// changes were lost, or kept in part.
+    /// Loses some of the unsynced changes, closes everything and begins a new epoch. Returns the
+    /// number of changes that are lost, or kept in part.
     pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
         self.epoch += 1;
         self.open.clear();

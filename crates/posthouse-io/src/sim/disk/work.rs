@@ -1,4 +1,4 @@
-//! Operations on files: what is wrong with them, how long they take, and what goes wrong.
+//! File operations in simulation: their checks, their duration, and their faults.
 
 use super::volume::Publication;
 use super::{FileId, FileUse, SimDirectory, SimFile};
@@ -14,7 +14,7 @@ use crate::sim::world::{Event, World};
 use crate::sim::{LaneAddr, Nanos};
 use crate::token::{Socket, Tag};
 
-/// An operation on files that is in flight.
+/// A file operation in flight.
 #[derive(Debug)]
 pub(crate) struct PendingFileOp {
     info: OpInfo,
@@ -22,25 +22,25 @@ pub(crate) struct PendingFileOp {
     effect: Effect,
 }
 
-/// Whose it is, and what it is about.
+/// The origin and the target of an operation.
 #[derive(Debug)]
 struct OpInfo {
     at: LaneAddr,
     in_flight: InFlight,
     disk: usize,
     file: Option<(FileId, FileUse)>,
-    /// How often the file had been changed when the operation was submitted.
+    /// The number of changes of the file before the operation was submitted.
     changes: u64,
-    /// What the log calls it.
+    /// The number of the operation's kind in the log.
     kind: u64,
 }
 
-/// When something of an operation takes effect.
+/// The next effect of an operation.
 #[derive(Debug)]
 enum Effect {
-    /// A publication links the final name, and ends then.
+    /// The publication links its final name, and ends at this time.
     Link(Nanos),
-    /// It ends.
+    /// The operation ends.
     End,
 }
 
@@ -50,7 +50,7 @@ impl PendingFileOp {
     }
 }
 
-/// What an operation goes through.
+/// Returns the directory and the file that an operation uses.
 fn targets(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
     match op {
         FileOp::Open { directory, .. }
@@ -87,7 +87,7 @@ fn kind(op: &FileOp) -> u64 {
     }
 }
 
-/// What the log says came of it.
+/// Returns the number that the log has for a result.
 fn log_value(result: &Result<FileOutcome, Failure>) -> u64 {
     match result {
         Ok(FileOutcome::Opened { metadata, .. } | FileOutcome::Metadata { metadata, .. }) => {
@@ -118,10 +118,12 @@ fn is_name(name: &str) -> bool {
     is_beneath(name) && !name.contains('/')
 }
 
-/// What is wrong with an operation, whatever it goes through.
+/// Returns the reason why an operation is invalid, if there is one.
 fn invalid_reason(op: &FileOp) -> Option<String> {
-    let path = |path: &str| (!is_beneath(path)).then(|| format!("{path:?} is no path"));
-    let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is no name of a part"));
+    let path = |path: &str| {
+        (!is_beneath(path)).then(|| format!("{path:?} does not lead beneath a directory"))
+    };
+    let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is not the name of a part"));
     match op {
         FileOp::Open { path: of, .. } | FileOp::SyncName { path: of, .. } => path(of),
         FileOp::OpenPart { name: of, .. } | FileOp::RemovePart { name: of, .. } => name(of),
@@ -133,13 +135,13 @@ fn invalid_reason(op: &FileOp) -> Option<String> {
     }
 }
 
-/// The file of an operation that has been found to be of this world.
+/// Returns the file of an operation that has been checked to belong to this world.
 fn own(file: &File) -> &SimFile {
     file.simulated().expect("it was looked at when it was submitted")
 }
 
 impl World {
-    /// Virtual time, as files are dated.
+    /// Returns the virtual time in the unit of file times.
     pub(super) fn now_ms(&self) -> i64 {
         i64::try_from(self.now / 1_000_000).unwrap_or(i64::MAX)
     }
@@ -173,10 +175,10 @@ impl World {
         self.start_work(PendingFileOp { info, op, effect: Effect::End });
     }
 
-    /// A directory of a disk of this world.
+    /// Checks that a directory belongs to a disk of this world.
     fn own_directory<'a>(&mut self, tag: Tag, directory: &'a Directory) -> &'a SimDirectory {
         let Some(directory) = directory.simulated() else {
-            self.bug(&format!("{tag:?}: a system's directory is brought into simulation"));
+            self.bug(&format!("{tag:?}: a directory of a real system is used in simulation"));
         };
         if !self.disks.get(directory.disk).is_some_and(|disk| disk.is_of(&directory.world)) {
             self.bug(&format!("{tag:?}: a directory of another network is used"));
@@ -184,10 +186,10 @@ impl World {
         directory
     }
 
-    /// A file of a disk of this world, as far as that can be said of one that is dead.
+    /// Checks that a file belongs to a disk of this world, as far as a dead file shows it.
     fn own_file<'a>(&mut self, tag: Tag, file: &'a File) -> &'a SimFile {
         let Some(file) = file.simulated() else {
-            self.bug(&format!("{tag:?}: a system's file is brought into simulation"));
+            self.bug(&format!("{tag:?}: a file of a real system is used in simulation"));
         };
         if self.disks.get(file.id.disk).is_none_or(|disk| disk.is_foreign(file)) {
             self.bug(&format!("{tag:?}: a file of another network is used"));
@@ -206,7 +208,7 @@ impl World {
         }
     }
 
-    /// Lets an operation take effect at once, or says when it will.
+    /// Performs an operation at once, or schedules its effects.
     fn start_work(&mut self, mut work: PendingFileOp) {
         let publishes = matches!(*work.op, FileOp::Publish { .. });
         if self.at_once() && self.disks[work.info.disk].hung.is_none() {
@@ -226,13 +228,13 @@ impl World {
         self.schedule(when, Event::File(Box::new(work)));
     }
 
-    /// When a part of a file that is sent has been read.
+    /// Returns the time at which a part of a file has been read for a send.
     pub(crate) fn when_read(&mut self) -> Nanos {
         self.fault_counts.delayed += 1;
         self.now + self.random.time(&self.faults.disk_delay)
     }
 
-    /// Looks at the file that comes next in a send.
+    /// Checks the file that comes next in a send.
     pub(crate) fn check_sent_file(&mut self, tag: Tag, gather: &Gather) {
         let Some((file, ..)) = gather.file_ahead() else { return };
         if self.own_file(tag, file).is_part {
@@ -240,7 +242,7 @@ impl World {
         }
     }
 
-    /// A disk goes on with what it was asked for while it hung.
+    /// Continues the operations that a disk received while it hung.
     pub(super) fn resume_disk(&mut self, disk: usize) {
         for work in self.disks[disk].hung.take().unwrap_or_default() {
             let when = self.now + self.random.time(&self.faults.disk_delay);
@@ -254,7 +256,7 @@ impl World {
 
     // ---- taking effect ----
 
-    /// The moment of an operation has come.
+    /// Performs the next effect of an operation.
     pub(crate) fn work(&mut self, mut work: PendingFileOp) {
         if let Some(held) = &mut self.disks[work.info.disk].hung {
             return held.push(work);
@@ -269,7 +271,7 @@ impl World {
         }
     }
 
-    /// The first moment of a publication.
+    /// Performs the first half of a publication.
     fn link_work(&mut self, work: &PendingFileOp) -> Result<(), Failure> {
         let OpInfo { disk, kind, .. } = work.info;
         self.fate(disk, &work.op)?;
@@ -301,12 +303,12 @@ impl World {
         self.complete(at, Queued { file, ..queued }, at_once);
     }
 
-    /// The completion of an operation on an open file has been taken.
+    /// Handles the taking of the completion of an operation on an open file.
     pub(crate) fn file_landed(&mut self, (file, how): (FileId, FileUse)) {
         self.disks[file.disk].end(file, how);
     }
 
-    /// Whether an operation fails, whatever it is meant to do.
+    /// Draws the failure of an operation, if it fails independently of its effect.
     fn fate(&mut self, disk: usize, op: &FileOp) -> Result<(), Failure> {
         let (directory, file) = targets(op);
         let disk = &self.disks[disk];
@@ -374,7 +376,7 @@ impl World {
         Ok(FileOutcome::Read { memory })
     }
 
-    /// Whether a send waits for a disk that hangs: then it is looked at again when that goes on.
+    /// Returns whether a send waits for a hung disk. The send is continued when the disk resumes.
     pub(crate) fn hangs(&mut self, from: Socket, gather: &Gather) -> bool {
         let Some((file, ..)) = gather.file_ahead() else { return false };
         let disk = &mut self.disks[own(file).id.disk];
@@ -385,7 +387,7 @@ impl World {
         hangs
     }
 
-    /// Reads, at most so many bytes, what comes next in a send.
+    /// Reads at most `max_bytes` of the part of a file that comes next in a send.
     pub(crate) fn load(&mut self, gather: &mut Gather, max_bytes: usize) {
         let Some((file, offset, bytes)) = gather.file_ahead() else { return };
         let (file, bytes) = (own(file).clone(), bytes.min(max_bytes));

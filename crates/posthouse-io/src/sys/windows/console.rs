@@ -1,4 +1,4 @@
-//! What a console, and the system, ask of a process on Windows.
+//! The requests of a console and of the system to a process on Windows.
 
 use std::io;
 
@@ -11,21 +11,22 @@ use windows_sys::core::BOOL;
 
 use crate::sync::OnceLock;
 
-/// Why a process is to end. What the events mean is said under `HandlerRoutine` in Microsoft's
-/// documentation.
+/// A request to end the process. Microsoft's documentation of `HandlerRoutine` has the meaning of
+/// the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConsoleEvent {
     /// Ctrl-C.
     Interrupt,
     /// Ctrl-Break.
     Break,
-    /// The console is closed. When the handler returns the process is ended, and if it does not,
-    /// after some 5 s.
+    /// The console is closed. Windows ends the process when the handler returns, or after about 5
+    /// s.
     Close,
-    /// A user logs off: any user. Only what was started by a service is told, and it stays.
+    /// A user, any user, logs off. Only processes that a service started receive it, and they keep
+    /// running.
     Logoff,
-    /// The system goes down. As for [`Close`](Self::Close); only what was started by a service is
-    /// told, and it has some 20 s.
+    /// The system shuts down. It acts as [`Close`](Self::Close), but only processes that a service
+    /// started receive it, and they have about 20 s.
     Shutdown,
 }
 
@@ -33,20 +34,20 @@ type Handler = Box<dyn Fn(ConsoleEvent) + Send + Sync>;
 
 static HANDLER: OnceLock<Handler> = OnceLock::new();
 
-/// Runs the handler at each event, on a thread of the system's, instead of ending the process.
-/// Events may come while the handler runs for another. A panic of the handler ends the process.
+/// Runs the handler at each event, on a thread of the system, instead of ending the process. Events
+/// may come while the handler runs for another event. A panic of the handler ends the process.
 ///
 /// # Errors
 ///
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) where a handler is set: a process has one, until
-/// it ends. Else the system's error.
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if a handler is set: a process has one, until it
+/// ends. Otherwise the system's error.
 pub(crate) fn on_console_event(
     handler: impl Fn(ConsoleEvent) + Send + Sync + 'static,
 ) -> io::Result<()> {
     if HANDLER.set(Box::new(handler)).is_err() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    // SAFETY: the function is there as long as the process.
+    // SAFETY: the function exists as long as the process.
     match unsafe { SetConsoleCtrlHandler(Some(told), TRUE) } {
         FALSE => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -85,7 +86,7 @@ mod tests {
         let again = on_console_event(|_| {}).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         // The numbers of the Windows headers.
-        // SAFETY: it is what the system calls, and takes any number.
+        // SAFETY: the system calls this function, which accepts every number.
         let passed_on = [0, 1, 2, 5, 6, 3].map(|event| unsafe { told(event) });
         assert_eq!(passed_on, [TRUE, TRUE, TRUE, TRUE, TRUE, FALSE]);
         let names = [

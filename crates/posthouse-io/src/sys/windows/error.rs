@@ -1,4 +1,4 @@
-//! What the errors of Windows mean.
+//! The meaning of the errors of Windows.
 
 use windows_sys::Win32::Foundation as base;
 use windows_sys::Win32::Foundation::{GetLastError, NTSTATUS, RtlNtStatusToDosError, WIN32_ERROR};
@@ -7,24 +7,24 @@ use windows_sys::Win32::Networking::WinSock::WSA_ERROR;
 
 use crate::error::{Error, Failure};
 
-/// What the last call of this thread failed with.
+/// Returns the error of the last call of this thread.
 pub(crate) fn last_error() -> Error {
-    // SAFETY: it reads a value of this thread.
+    // SAFETY: the call reads a value of this thread.
     error(unsafe { GetLastError() })
 }
 
-/// What an operation that ended later ended in.
+/// Returns the result of an operation that ended later.
 pub(crate) fn of_status(status: NTSTATUS) -> Result<(), Error> {
     if status >= 0 {
         return Ok(());
     }
-    // SAFETY: it looks a number up.
+    // SAFETY: the call looks up a number.
     Err(error(unsafe { RtlNtStatusToDosError(status) }))
 }
 
-/// What an error number means. Numbers of sockets and of files are of one kind, and a socket's
-/// operation can end in either: a reset is 10054 where a call fails at once, and 64 or 1236 where
-/// it fails later.
+/// Returns the meaning of an error number. Numbers of sockets and of files share one range, and an
+/// operation on a socket can end with either: a reset is 10054 if a call fails at once, and 64 or
+/// 1236 if the operation fails later.
 pub(crate) fn error(code: WIN32_ERROR) -> Error {
     let failure = socket_failure(code).or_else(|| file_failure(code)).unwrap_or(Failure::Other);
     Error { failure, code: code.cast_signed() }
@@ -38,11 +38,11 @@ fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
         net::WSAENETUNREACH | net::WSAEHOSTUNREACH | net::WSAENETDOWN | net::WSAEHOSTDOWN => {
             Failure::Unreachable
         }
-        // NETRESET: no answer to a keep-alive.
+        // NETRESET: keep-alive probes were not answered.
         net::WSAETIMEDOUT | net::WSAENETRESET => Failure::TimedOut,
         net::WSAENOTCONN | net::WSAESHUTDOWN | net::WSAEDISCON => Failure::NotConnected,
         net::WSAEMFILE => Failure::NoDescriptors,
-        // WOULDBLOCK: of an overlapped call, too many of them.
+        // WOULDBLOCK: too many overlapped calls are in flight.
         net::WSAENOBUFS | net::WSAEWOULDBLOCK => Failure::NoBuffers,
         net::WSAEADDRINUSE => Failure::AddressInUse,
         net::WSAEADDRNOTAVAIL => Failure::AddressNotAvailable,
@@ -68,7 +68,7 @@ fn socket_failure(code: WIN32_ERROR) -> Option<Failure> {
             base::ERROR_INVALID_NETNAME => Failure::AddressNotAvailable,
             base::ERROR_NOT_ENOUGH_QUOTA | base::ERROR_PAGEFILE_QUOTA => Failure::NoBuffers,
             base::ERROR_SEM_TIMEOUT => Failure::TimedOut,
-            // To Winsock both are interrupted calls.
+            // Winsock reports both as interrupted calls.
             base::ERROR_OPERATION_ABORTED | base::ERROR_REQUEST_ABORTED => Failure::Cancelled,
             _ => return None,
         },
@@ -100,7 +100,7 @@ fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
         base::ERROR_CANT_ACCESS_FILE
         | base::ERROR_STOPPED_ON_SYMLINK
         | base::ERROR_REPARSE_POINT_ENCOUNTERED => Failure::NotAFile,
-        // The third: somebody has it in his memory, and it cannot be cut.
+        // The third: a process has mapped the file, which cannot be truncated then.
         base::ERROR_SHARING_VIOLATION
         | base::ERROR_LOCK_VIOLATION
         | base::ERROR_USER_MAPPED_FILE => Failure::Locked,
@@ -110,7 +110,7 @@ fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
         | base::ERROR_FILE_TOO_LARGE
         | base::ERROR_FILE_SYSTEM_LIMITATION
         | base::ERROR_TOO_MANY_LINKS
-        // The root of a FAT volume has room for so many names.
+        // The root of a FAT volume has room for a fixed number of names.
         | base::ERROR_CANNOT_MAKE => Failure::NoSpace,
         base::ERROR_CRC
         | base::ERROR_NOT_READY
@@ -138,8 +138,8 @@ fn file_failure(code: WIN32_ERROR) -> Option<Failure> {
 mod tests {
     use super::*;
 
-    /// The numbers of one event: where a call fails at once, where the operation fails later, and
-    /// what the system itself calls it.
+    /// The numbers of one event: from a call that fails at once, from an operation that fails
+    /// later, and the system's own.
     #[test]
     fn an_event_means_the_same_whichever_number_it_comes_with() {
         use base::*;
@@ -219,8 +219,8 @@ mod tests {
         assert_eq!(of_status(base::STATUS_PENDING), Ok(()), "no failure");
     }
 
-    /// What the provider of TCP says, the number that it comes with, and the one that Winsock makes
-    /// of it where it is asked instead of the packet.
+    /// The status of the TCP provider, the number in the packet, and the number that Winsock
+    /// returns if it is queried instead of the packet.
     #[test]
     fn a_status_means_what_winsock_makes_of_it() {
         for (status, code, winsock) in [
