@@ -52,7 +52,7 @@ fn what_is_got_goes_where_it_is_told_to() {
     assert_eq!(fs::read(fixture.here.join("to/kept")).unwrap(), b"t", "nothing is replaced");
 
     let none = fixture.get(&["nothing", "-o", "to"]).expect(1);
-    assert!(none.stderr.starts_with("not received: nothing: the other side says: no such file"));
+    assert!(none.stderr.starts_with("not received: nothing: the peer reports: no such file"));
     fixture
         .get(&["d", "-o", "to/new"])
         .expect(2)
