@@ -1,13 +1,13 @@
-//! Names of connections, and how a completion's tag is packed from them.
+//! The ids of connections, and the tags of their operations.
 
 use std::fmt;
 
 use posthouse_io::Tag;
 
-/// Names a connection for ever: a slot and the slot's generation.
+/// The id of a connection: a slot and the slot's generation.
 ///
-/// A slot is used again by later connections, an id is not: with the id of a gone connection every
-/// call answers [`NotConnected`](crate::SendError::NotConnected), never another peer.
+/// Later connections reuse the slot, but never the id: with the id of an ended connection every
+/// call returns [`NotConnected`](crate::SendError::NotConnected), and never reaches another peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(u64);
 
@@ -39,7 +39,7 @@ impl PeerId {
         self.0 as u32 & GENERATION_MASK
     }
 
-    /// The id as a number: for a log, or to hand through code that knows no ids.
+    /// Returns the id as a number, for a log or for code that does not know this type.
     pub fn as_u64(self) -> u64 {
         self.0
     }
@@ -57,7 +57,7 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// Which operation a completion belongs to.
+/// The operation of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {
@@ -89,20 +89,20 @@ impl Operation {
         Operation::CloseAttempt,
     ];
 
-    /// Whether the operation belongs to a listener, not to a connection.
+    /// Returns whether the operation belongs to a listener, not to a connection.
     pub(crate) fn is_listeners(self) -> bool {
         matches!(self, Operation::Accept | Operation::CloseListener)
     }
 }
 
-/// The tag of a connection's operation. `sequence` orders the receives of a connection.
+/// Packs the tag of a connection's operation. `sequence` orders the receives of a connection.
 pub(crate) fn pack(id: PeerId, operation: Operation, sequence: u8) -> Tag {
     Tag(id.0 << (OPERATION_BITS + SEQUENCE_BITS)
         | (operation as u64) << SEQUENCE_BITS
         | u64::from(sequence))
 }
 
-/// The parts of a tag.
+/// Unpacks a tag.
 pub(crate) fn unpack(tag: Tag) -> (PeerId, Operation, u8) {
     let operation = (tag.0 >> SEQUENCE_BITS) as usize & ((1 << OPERATION_BITS) - 1);
     let id = PeerId(tag.0 >> (OPERATION_BITS + SEQUENCE_BITS));

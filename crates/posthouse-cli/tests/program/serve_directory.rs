@@ -14,7 +14,10 @@ fn a_quota_refuses_what_would_be_too_much_before_anything_is_written() {
     let fixture = FileServerFixture::new(&["--max-bytes", "3K", "--max-files", "4"]);
     fixture.here.write("large", vec![0; 3073]);
     let sent = fixture.send(&["large"]).expect(1);
-    assert!(sent.stderr.contains("not sent: large: the peer reports: not enough space"), "{sent:#?}");
+    assert!(
+        sent.stderr.contains("not sent: large: the peer reports: not enough space"),
+        "{sent:#?}"
+    );
     for name in ["1", "2", "3", "4", "5"] {
         fixture.here.write(name, name);
     }
