@@ -19,6 +19,9 @@ use crate::handle::{Directory, File, Usage};
 /// An operation on files: [`Op::File`](crate::Op::File). What it needs it owns until its one
 /// terminal completion, which is an [`Outcome::File`](crate::Outcome::File) or a failure. It cannot
 /// be cancelled: the system gives no way to take a disk's work back.
+///
+/// Several operations on one file may be in flight, and end in any order; but beside a write or a
+/// truncation only a sync may be, which need not cover it.
 #[derive(Debug)]
 pub enum FileOp {
     /// Opens a regular file beneath the directory for reading: [`FileOutcome::Opened`]. Whatever

@@ -47,9 +47,11 @@ pub use session::{
     encode_reply, encode_request,
 };
 pub use transfer::{
-    Action, CHUNK_HEAD_BYTES, FEATURE_TRANSFERS, FileName, FileNameError, FileReceiver, FileSender,
-    ListingEntries, ListingEntry, MAX_ABORT_TEXT_BYTES, MAX_FILE_NAME_BYTES, PARTS_DIRECTORY,
-    PrefixDiffers, TransferFrame, TransferViolation, abort_code, encode_chunk_head, encode_listed,
-    part_file_name,
+    CHUNK_HEAD_BYTES, Chunk, ChunkSizes, DiskError, DiskFailure, DiskOutcome, EndCause,
+    FEATURE_TRANSFERS, FileFacts, FileName, FileNameError, FileReceiver, FileSender,
+    ListingEntries, ListingEntry, MAX_ABORT_TEXT_BYTES, MAX_FILE_NAME_BYTES, MAX_OPERATIONS,
+    OpNumber, PARTS_DIRECTORY, ReceiverAction, ReceiverConfig, ReceiverEvent, ReceiverOp, Room,
+    SenderAction, SenderEvent, SenderFrame, SenderOp, Tell, TransferFailure, TransferFrame,
+    TransferViolation, abort_code, encode_chunk_head, encode_listed, file_hash, part_file_name,
 };
 pub use violation::Violation;

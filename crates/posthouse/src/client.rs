@@ -231,9 +231,10 @@ impl Client {
     }
 
     fn may_wait() -> Result<(), ClientError> {
-        match posthouse_io::on_worker() {
-            true => Err(ClientError::WouldDeadlock(WouldDeadlock)),
-            false => Ok(()),
+        if posthouse_io::on_worker() {
+            Err(ClientError::WouldDeadlock(WouldDeadlock))
+        } else {
+            Ok(())
         }
     }
 

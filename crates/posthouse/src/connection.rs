@@ -28,7 +28,7 @@ use crate::config::{ConnectionConfig, Role};
 use crate::connection::output::{FreeList, Output};
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
-use crate::id::{Operation, PeerId, pack};
+use crate::id::{FileSequence, Operation, PeerId, pack};
 use crate::mailbox::{PeerPost, PeerTask};
 use crate::members::Members;
 use crate::message::Message;
@@ -70,7 +70,7 @@ pub(crate) struct WorkerState {
 pub(crate) enum ConnectionEvent {
     Completion {
         operation: Operation,
-        sequence: u8,
+        sequence: u16,
         more: bool,
         outcome: IoOutcome,
     },
@@ -116,6 +116,9 @@ pub(crate) struct Connection {
     input: Input,
     pub(crate) strand: Strand,
 }
+
+/// An idle connection has this and nothing on the heap but the handler's side.
+const _: () = assert!(size_of::<Connection>() <= 384);
 
 /// A connection without its input. So a callback can hold a message that borrows from the input,
 /// and change the rest.
@@ -292,7 +295,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         operation: Operation,
-        sequence: u8,
+        sequence: u16,
         more: bool,
         outcome: IoOutcome,
     ) {
@@ -302,13 +305,14 @@ impl Connection {
             strand.in_flight.all -= 1;
         }
         match operation {
-            Operation::Receive => self.on_receive(cx, sequence, more, outcome),
+            Operation::Receive => self.on_receive(cx, sequence as u8, more, outcome),
             Operation::Send => self.on_send(cx, outcome),
             Operation::Resolve => strand.on_resolved(cx, outcome),
-            Operation::Connect => strand.on_connect(cx, sequence, outcome),
+            // The attempts of a connection are few: their numbers fit a byte.
+            Operation::Connect => strand.on_connect(cx, sequence as u8, outcome),
             Operation::Close => strand.finish_when_closed(cx),
             Operation::CloseAttempt => {}
-            Operation::File => strand.on_file(cx, sequence, outcome),
+            Operation::File => strand.on_file(cx, FileSequence::unpack(sequence), outcome),
             Operation::Accept | Operation::CloseListener => unreachable!("a listener's operation"),
         }
     }
@@ -473,7 +477,7 @@ impl Strand {
         &mut self,
         cx: &mut Context<'_>,
         operation: Operation,
-        sequence: u8,
+        sequence: u16,
         op: Op,
     ) {
         self.in_flight.all += 1;
@@ -496,6 +500,12 @@ impl ColdState {
                 return self.next_request;
             }
         }
+    }
+
+    /// Takes a request whose reply has not arrived in time.
+    fn take_expired_request(&mut self, now: Duration) -> Option<PendingRequest> {
+        let id = *self.requests.iter().find(|(_, request)| request.until <= now)?.0;
+        self.requests.remove(&id)
     }
 
     /// Adds a task for this time. Tasks for the same time run in the order of the calls.

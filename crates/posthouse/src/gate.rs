@@ -1,63 +1,95 @@
-//! What another thread checks, and reserves in, before it posts to a connection.
+//! The gate of a connection. Another thread checks it, and reserves room in it, before it posts.
 
 use crate::error::SendError;
+use crate::id::GENERATION_BITS;
 use crate::id::HandlerId;
-use crate::id::{GENERATION_BITS, GENERATION_MASK};
 use crate::send_config::SendLimits;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// One connection's gate. `state` packs, from the top: bytes queued or reserved (34 bits), refused
-/// (1 bit), open (1 bit), the generation (28 bits). So one compare-and-swap answers "is this still
-/// the connection that is meant, does it take messages, and is there room?".
+/// The gate of one connection. `state` packs, from the top: bytes queued or reserved (34 bits),
+/// refused (1 bit), open (1 bit), the low bits of the generation (28 bits). So one compare-and-swap
+/// answers "is this still the same connection, does it take messages, and is there room?". The rest
+/// of the generation, the `epoch`, changes once in 268 million times. It is compared after the
+/// state has been read, and written before the state is written.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
+    epoch: AtomicU32,
     /// The send configuration (16 bits), the handler (15 bits), and [`HELLO`].
     packed_terms: AtomicU32,
-    /// The largest payload that its peer takes.
+    /// The maximum payload that the peer accepts.
     max_payload_bytes: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Gate>() == 16);
+const _: () = assert!(size_of::<Gate>() == 24);
 
-const OPEN: u64 = 1 << GENERATION_BITS;
-/// True exactly when a message found no room since the handler was told of room.
-const REFUSED: u64 = 1 << (GENERATION_BITS + 1);
-const BYTES_SHIFT: u32 = GENERATION_BITS + 2;
-/// True exactly when hello was agreed: then kinds 4 to 31 are the protocol's.
+/// The number of generation bits in the state.
+const LOW_BITS: u32 = 28;
+const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
+const _: () = assert!(GENERATION_BITS - LOW_BITS <= u32::BITS);
+
+/// The last generation of a slot. No connection has it, and no generation follows it.
+const LAST_GENERATION: u64 = crate::id::GENERATION_MASK - 1;
+
+const OPEN: u64 = 1 << LOW_BITS;
+/// True exactly when a message found no room since the last call of `writable`.
+const REFUSED: u64 = 1 << (LOW_BITS + 1);
+const BYTES_SHIFT: u32 = LOW_BITS + 2;
+/// True exactly when both sides have said hello, so that kinds 4 to 31 belong to the protocol.
 const HELLO: u32 = 1 << 31;
 const HANDLER_SHIFT: u32 = 16;
 
-/// What a sender learns from an open gate.
+/// The facts that a sender reads from an open gate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendTerms {
-    /// The place of its send configuration.
+    /// The index of the send configuration.
     pub(crate) send: usize,
     pub(crate) handler: HandlerId,
     pub(crate) limits: SendLimits,
 }
 
 impl Gate {
-    /// The generation of the connection in the slot, or of the last one.
-    pub(crate) fn generation(&self) -> u32 {
-        self.state.load(Ordering::Relaxed) as u32 & GENERATION_MASK
+    /// Returns the generation of the connection in the slot, or of the last one.
+    pub(crate) fn generation(&self) -> u64 {
+        let low = self.state.load(Ordering::Acquire) & LOW_MASK;
+        u64::from(self.epoch.load(Ordering::Relaxed)) << LOW_BITS | low
     }
 
-    /// Whether a slot of this generation has a connection: generations count takings and releases,
-    /// so the odd ones are connections.
-    pub(crate) fn in_use(generation: u32) -> bool {
+    /// Returns whether a state, read before this call, has this generation.
+    fn is_of(&self, state: u64, generation: u64) -> bool {
+        state & LOW_MASK == generation & LOW_MASK
+            && u64::from(self.epoch.load(Ordering::Relaxed)) == generation >> LOW_BITS
+    }
+
+    /// Returns whether a slot of this generation has a connection. Each allocation and each release
+    /// adds one, so odd generations are those of connections.
+    pub(crate) fn in_use(generation: u64) -> bool {
         generation % 2 == 1
     }
 
-    /// The slot is taken, or released: a new generation, the gate shut. Returns the generation.
-    pub(crate) fn renew(&self) -> u32 {
-        let next = (self.generation() + 1) & GENERATION_MASK;
-        self.state.store(u64::from(next), Ordering::Release);
+    /// Returns whether a released slot of this generation can be allocated again.
+    pub(crate) fn is_reusable(generation: u64) -> bool {
+        generation < LAST_GENERATION
+    }
+
+    /// Begins the next generation, with a shut gate, when the slot is allocated or released.
+    /// Returns the generation.
+    pub(crate) fn renew(&self) -> u64 {
+        let next = self.generation() + 1;
+        assert!(next <= LAST_GENERATION, "a slot whose generations are used up is retired");
+        self.epoch.store((next >> LOW_BITS) as u32, Ordering::Relaxed);
+        self.state.store(next & LOW_MASK, Ordering::Release);
         next
     }
 
-    /// Sets what the connection speaks; called before the gate opens, and again when hello is
-    /// agreed.
+    #[cfg(test)]
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.epoch.store((generation >> LOW_BITS) as u32, Ordering::Relaxed);
+        self.state.store(generation & LOW_MASK, Ordering::Release);
+    }
+
+    /// Sets the terms for senders. It is called before the gate opens, and again when both sides
+    /// have said hello.
     pub(crate) fn set_send_terms(&self, send_terms: SendTerms) {
         let send = u32::from(u16::try_from(send_terms.send).expect("few send configurations"));
         let handler = u32::from(send_terms.handler.0) << HANDLER_SHIFT;
@@ -67,20 +99,20 @@ impl Gate {
         self.max_payload_bytes.store(max, Ordering::Relaxed);
     }
 
-    /// From now on messages of other threads are taken.
+    /// Opens the gate for messages of other threads.
     pub(crate) fn open(&self) {
         self.state.fetch_or(OPEN, Ordering::Release);
     }
 
-    /// From now on no message of another thread is taken.
+    /// Shuts the gate for messages of other threads.
     pub(crate) fn shut(&self) {
         self.state.fetch_and(!OPEN, Ordering::AcqRel);
     }
 
-    /// What an open connection of this generation speaks.
-    pub(crate) fn send_terms(&self, generation: u32) -> Result<SendTerms, SendError> {
+    /// Returns the terms for senders, if the connection has this generation and the gate is open.
+    pub(crate) fn send_terms(&self, generation: u64) -> Result<SendTerms, SendError> {
         let state = self.state.load(Ordering::Acquire);
-        if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
+        if !self.is_of(state, generation) || state & OPEN == 0 {
             return Err(SendError::NotConnected);
         }
         let packed_terms = self.packed_terms.load(Ordering::Relaxed);
@@ -94,25 +126,22 @@ impl Gate {
         })
     }
 
-    /// Reserves room for a message of another thread. A lone message always fits.
+    /// Reserves room for a message of another thread. An empty queue takes any one message.
     pub(crate) fn reserve(
         &self,
-        generation: u32,
+        generation: u64,
         bytes: usize,
         max_bytes: usize,
     ) -> Result<(), SendError> {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
-            if state as u32 & GENERATION_MASK != generation || state & OPEN == 0 {
+            if !self.is_of(state, generation) || state & OPEN == 0 {
                 return Err(SendError::NotConnected);
             }
             let queued = (state >> BYTES_SHIFT) as usize;
             let full = queued > 0 && queued + bytes > max_bytes;
-            // Marked while something is queued: when that leaves, the mark is seen.
-            let next = match full {
-                true => state | REFUSED,
-                false => state + ((bytes as u64) << BYTES_SHIFT),
-            };
+            // The mark is set while bytes are queued, so the release of those bytes sees it.
+            let next = if full { state | REFUSED } else { state + ((bytes as u64) << BYTES_SHIFT) };
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) if full => return Err(SendError::QueueFull { queued_bytes: queued }),
@@ -122,35 +151,34 @@ impl Gate {
         }
     }
 
-    /// Gives back what another thread reserved and could not post, unless the connection is gone
-    /// and the reservation with it.
-    pub(crate) fn cancel_reservation(&self, generation: u32, bytes: usize) {
+    /// Returns the reservation of a thread that could not post, unless the connection has ended,
+    /// which has returned it.
+    pub(crate) fn cancel_reservation(&self, generation: u64, bytes: usize) {
         let less = |state: u64| {
-            let same = state as u32 & GENERATION_MASK == generation;
-            same.then(|| state - ((bytes as u64) << BYTES_SHIFT))
+            self.is_of(state, generation).then(|| state - ((bytes as u64) << BYTES_SHIFT))
         };
-        // An error is the connection that is gone.
+        // An error means that the connection has ended.
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }
 
-    /// The strand queued so many bytes itself.
+    /// Counts bytes that the strand itself has queued.
     pub(crate) fn add(&self, bytes: usize) {
         self.state.fetch_add((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
     }
 
-    /// So many bytes have left, or were discarded. Returns whether a message has found no room.
+    /// Releases bytes that were sent or discarded. Returns whether a message has found no room.
     pub(crate) fn release(&self, bytes: usize) -> bool {
         let before = self.state.fetch_sub((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
         debug_assert!((before >> BYTES_SHIFT) as usize >= bytes, "released more than was queued");
         before & REFUSED != 0
     }
 
-    /// The handler is about to be told of room.
+    /// Clears the mark of a rejected message, before `writable` is called.
     pub(crate) fn clear_refused(&self) {
         self.state.fetch_and(!REFUSED, Ordering::Relaxed);
     }
 
-    /// Bytes queued or reserved.
+    /// Returns the number of bytes queued or reserved.
     pub(crate) fn queued_bytes(&self) -> usize {
         (self.state.load(Ordering::Relaxed) >> BYTES_SHIFT) as usize
     }
@@ -185,10 +213,20 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap_and_keep_their_parity() {
+    fn a_generation_goes_on_beyond_the_bits_of_the_state() {
         let gate = Gate::default();
-        gate.state.store(u64::from(GENERATION_MASK), Ordering::Relaxed);
-        assert!(Gate::in_use(gate.generation()));
-        assert_eq!((gate.renew(), gate.renew()), (0, 1));
+        gate.set_generation(LOW_MASK - 1);
+        let last = gate.renew();
+        gate.open();
+        assert!(Gate::in_use(last) && gate.reserve(last, 1, 10).is_ok());
+        assert_eq!((gate.renew(), gate.renew()), (LOW_MASK + 1, LOW_MASK + 2));
+        gate.open();
+        assert_eq!(gate.generation(), LOW_MASK + 2);
+        // The first connection that the slot ever had has the same low bits.
+        assert_eq!(gate.reserve(1, 1, 10), Err(SendError::NotConnected));
+        assert!(gate.send_terms(1).is_err());
+        assert_eq!(gate.reserve(LOW_MASK + 2, 1, 10), Ok(()));
+        gate.cancel_reservation(1, 1);
+        assert_eq!(gate.queued_bytes(), 1);
     }
 }

@@ -15,28 +15,39 @@ pub struct PeerId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HandlerId(pub(crate) u16);
 
-/// Bits of a slot number: 16 million connections.
-pub(crate) const SLOT_BITS: u32 = 24;
-/// Bits of a generation: a slot is reused 268 million times before an id could come again.
-pub(crate) const GENERATION_BITS: u32 = 28;
+/// The number of bits of a slot number, for 4 million slots.
+pub(crate) const SLOT_BITS: u32 = 22;
+/// The number of bits of a connection's generation. A slot has 2 trillion connections, and is
+/// retired after them.
+pub(crate) const GENERATION_BITS: u32 = 42;
+/// The number of low generation bits in a tag.
+const TAG_GENERATION_BITS: u32 = 26;
 const OPERATION_BITS: u32 = 4;
-const SEQUENCE_BITS: u32 = 8;
-const _: () = assert!(SLOT_BITS + GENERATION_BITS + OPERATION_BITS + SEQUENCE_BITS == u64::BITS);
+const SEQUENCE_BITS: u32 = 12;
+const _: () = assert!(SLOT_BITS + GENERATION_BITS == u64::BITS);
+const _: () =
+    assert!(SLOT_BITS + TAG_GENERATION_BITS + OPERATION_BITS + SEQUENCE_BITS == u64::BITS);
 
-pub(crate) const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+pub(crate) const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
+pub(crate) const TAG_GENERATION_MASK: u32 = (1 << TAG_GENERATION_BITS) - 1;
+
+/// The maximum of `max_connections`. There are enough slots for it, even if some are retired or
+/// abandoned.
+pub(crate) const MAX_CONNECTIONS: u64 = 1_000_000;
+const _: () = assert!(MAX_CONNECTIONS * 4 < 1 << SLOT_BITS);
 
 impl PeerId {
-    pub(crate) fn new(slot: u32, generation: u32) -> Self {
+    pub(crate) fn new(slot: u32, generation: u64) -> Self {
         assert!(slot < 1 << SLOT_BITS && generation <= GENERATION_MASK);
-        Self(u64::from(slot) << GENERATION_BITS | u64::from(generation))
+        Self(u64::from(slot) << GENERATION_BITS | generation)
     }
 
     pub(crate) fn slot(self) -> u32 {
         (self.0 >> GENERATION_BITS) as u32
     }
 
-    pub(crate) fn generation(self) -> u32 {
-        self.0 as u32 & GENERATION_MASK
+    pub(crate) fn generation(self) -> u64 {
+        self.0 & GENERATION_MASK
     }
 
     /// Returns the id as a number, for a log or for code that does not know this type.
@@ -70,7 +81,7 @@ pub(crate) enum Operation {
     Receive,
     Send,
     Close,
-    /// The sequence number is the slot of a transfer.
+    /// The sequence number is a [`FileSequence`].
     File,
     /// The close of the socket of an attempt to connect that failed.
     CloseAttempt,
@@ -95,18 +106,72 @@ impl Operation {
     }
 }
 
-/// Packs the tag of a connection's operation. `sequence` orders the receives of a connection.
-pub(crate) fn pack(id: PeerId, operation: Operation, sequence: u8) -> Tag {
-    Tag(id.0 << (OPERATION_BITS + SEQUENCE_BITS)
+/// The owner of an operation in a tag: a slot and the low bits of its generation. They suffice,
+/// because a slot is not reused while one of its operations is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TagOwner {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl From<PeerId> for TagOwner {
+    fn from(id: PeerId) -> Self {
+        let generation = (id.generation() & u64::from(TAG_GENERATION_MASK)) as u32;
+        Self { slot: id.slot(), generation }
+    }
+}
+
+impl TagOwner {
+    /// Returns the id of the connection, the last one of its slot that has these bits, if `newest`
+    /// is the generation that the slot is in now.
+    pub(crate) fn peer(self, newest: u64) -> PeerId {
+        let behind = (newest as u32).wrapping_sub(self.generation) & TAG_GENERATION_MASK;
+        PeerId::new(self.slot, newest - u64::from(behind))
+    }
+}
+
+/// Packs the tag of an operation. `sequence` orders the receives of a connection, and identifies
+/// its file operations.
+pub(crate) fn pack(owner: impl Into<TagOwner>, operation: Operation, sequence: u16) -> Tag {
+    let TagOwner { slot, generation } = owner.into();
+    assert!(sequence < 1 << SEQUENCE_BITS);
+    let owner = u64::from(slot) << TAG_GENERATION_BITS | u64::from(generation);
+    Tag(owner << (OPERATION_BITS + SEQUENCE_BITS)
         | (operation as u64) << SEQUENCE_BITS
         | u64::from(sequence))
 }
 
-/// Unpacks a tag.
-pub(crate) fn unpack(tag: Tag) -> (PeerId, Operation, u8) {
+/// Returns the parts of a tag.
+pub(crate) fn unpack(tag: Tag) -> (TagOwner, Operation, u16) {
+    let owner = tag.0 >> (OPERATION_BITS + SEQUENCE_BITS);
     let operation = (tag.0 >> SEQUENCE_BITS) as usize & ((1 << OPERATION_BITS) - 1);
-    let id = PeerId(tag.0 >> (OPERATION_BITS + SEQUENCE_BITS));
-    (id, Operation::ALL[operation], tag.0 as u8)
+    let sequence = tag.0 as u16 & ((1 << SEQUENCE_BITS) - 1);
+    let slot = (owner >> TAG_GENERATION_BITS) as u32;
+    let owner = TagOwner { slot, generation: owner as u32 & TAG_GENERATION_MASK };
+    (owner, Operation::ALL[operation], sequence)
+}
+
+/// A file operation of a connection: the slot of its transfer, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileSequence {
+    pub(crate) slot: u8,
+    /// Less than 16.
+    pub(crate) number: u8,
+}
+
+const NUMBER_BITS: u32 = 4;
+const _: () = assert!(u8::BITS + NUMBER_BITS == SEQUENCE_BITS);
+
+impl FileSequence {
+    pub(crate) fn pack(self) -> u16 {
+        assert!(self.number < 1 << NUMBER_BITS);
+        u16::from(self.slot) << NUMBER_BITS | u16::from(self.number)
+    }
+
+    pub(crate) fn unpack(sequence: u16) -> Self {
+        let number = sequence as u8 & ((1 << NUMBER_BITS) - 1);
+        Self { slot: (sequence >> NUMBER_BITS) as u8, number }
+    }
 }
 
 #[cfg(test)]
@@ -116,13 +181,36 @@ mod tests {
     #[test]
     fn a_tag_gives_back_what_was_packed_at_every_edge() {
         for slot in [0, 1, (1 << SLOT_BITS) - 1] {
-            for generation in [1, GENERATION_MASK] {
+            for generation in [1, u64::from(TAG_GENERATION_MASK), GENERATION_MASK] {
                 for (number, operation) in Operation::ALL.into_iter().enumerate() {
                     assert_eq!(operation as usize, number);
                     let id = PeerId::new(slot, generation);
                     assert_eq!((id.slot(), id.generation()), (slot, generation));
-                    assert_eq!(unpack(pack(id, operation, 255)), (id, operation, 255));
+                    let (owner, unpacked, sequence) = unpack(pack(id, operation, 4095));
+                    assert_eq!((unpacked, sequence), (operation, 4095));
+                    assert_eq!(owner.peer(generation), id);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_finds_the_last_connection_with_its_bits() {
+        let wrap = u64::from(TAG_GENERATION_MASK) + 1;
+        for generation in [1, wrap - 1, wrap + 1, 7 * wrap - 1, 7 * wrap + 1] {
+            let id = PeerId::new(5, generation);
+            for newest in [generation, generation + 1] {
+                assert_eq!(TagOwner::from(id).peer(newest), id, "{newest}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_sequence_has_a_slot_and_a_number() {
+        for slot in [0, 1, 255] {
+            for number in [0, 15] {
+                let sequence = FileSequence { slot, number };
+                assert_eq!(FileSequence::unpack(sequence.pack()), sequence);
             }
         }
     }

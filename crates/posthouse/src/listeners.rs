@@ -14,7 +14,7 @@ use posthouse_io::{
 use crate::callbacks::ErasedHandler;
 use crate::config::ConnectionConfig;
 use crate::error::ListenError;
-use crate::id::{GENERATION_MASK, Operation, PeerId, pack};
+use crate::id::{Operation, TAG_GENERATION_MASK, TagOwner, pack};
 use crate::mailbox::PeerPost;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::shared::Shared;
@@ -173,7 +173,7 @@ impl Listeners {
         &self,
         shared: &Shared,
         lane: &mut Lane,
-        (id, operation): (PeerId, Operation),
+        (id, operation): (TagOwner, Operation),
         more: bool,
         outcome: Outcome,
     ) {
@@ -191,13 +191,13 @@ impl Listeners {
     }
 
     /// Returns the slot of a terminal completion. It is not reused before the listener is closed.
-    fn slot(state: &mut State, id: PeerId) -> &mut Slot {
-        let slot = &mut state.slots[id.slot() as usize];
-        assert_eq!(slot.generation, id.generation(), "a listener's slot was reused too early");
+    fn slot(state: &mut State, id: TagOwner) -> &mut Slot {
+        let slot = &mut state.slots[id.slot as usize];
+        assert_eq!(slot.generation, id.generation, "a listener's slot was reused too early");
         slot
     }
 
-    fn on_failed(&self, shared: &Shared, lane: &mut Lane, id: PeerId, error: Error) {
+    fn on_failed(&self, shared: &Shared, lane: &mut Lane, id: TagOwner, error: Error) {
         let mut state = lock(&self.state);
         let Listening::Open(open) = &mut Self::slot(&mut state, id).listening else { return };
         if error.failure == Failure::Cancelled {
@@ -213,7 +213,7 @@ impl Listeners {
         }
     }
 
-    fn accept(&self, shared: &Shared, now: Duration, id: PeerId, new: NewSocket) {
+    fn accept(&self, shared: &Shared, now: Duration, id: TagOwner, new: NewSocket) {
         let ip = new.peer.ip();
         let per_address = shared.options.max_connections_per_address;
         let mut state = lock(&self.state);
@@ -227,8 +227,8 @@ impl Listeners {
         };
         // In the shared layout another worker may have closed the listener since this worker took
         // the completion.
-        let slot = state.slots.get(id.slot() as usize);
-        let slot = slot.filter(|slot| slot.generation == id.generation());
+        let slot = state.slots.get(id.slot as usize);
+        let slot = slot.filter(|slot| slot.generation == id.generation);
         let admitted = match (why, slot.map(|slot| &slot.listening)) {
             (Some(why), _) => Err(why),
             (None, Some(Listening::Open(open))) if !open.stopping => {
@@ -290,7 +290,7 @@ impl Listeners {
 impl Slot {
     fn free(&mut self) {
         self.listening = Listening::Free;
-        self.generation = (self.generation + 1) & GENERATION_MASK;
+        self.generation = (self.generation + 1) & TAG_GENERATION_MASK;
     }
 
     /// Takes the steps that are due, and returns the time of the next poll.
@@ -301,7 +301,7 @@ impl Slot {
         now: Duration,
         shutdown: bool,
     ) -> Option<Duration> {
-        let id = PeerId::new(index, self.generation);
+        let id = TagOwner { slot: index, generation: self.generation };
         let tag = |operation| pack(id, operation, 0);
         if let Listening::Bound(..) = self.listening {
             let Listening::Bound(listener, accepted) =

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::MAX_CONNECTIONS;
 pub use text::OptionsError;
 use text::{OptionSet, check, number};
 
@@ -191,7 +192,7 @@ options! {
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
         /// Over it an accepted peer is reset, counted as refused and logged, and a connect fails.
         /// An idle connection takes about 600 bytes.
-        pub max_connections, with_max_connections: usize = 16_384, 1_u64 => 1_000_000_u64;
+        pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one IP address, over all listeners. Over
         /// it the peer is reset, counted as refused and logged. Loopback addresses are exempt.
         /// 0: no limit.
@@ -305,7 +306,7 @@ options! {
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
         /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message waits for
         /// at most one chunk. On a slow line the chunks become smaller. Each file that is sent
-        /// holds two chunks in memory.
+        /// holds up to two chunks in memory, and each connection one more.
         pub chunk_bytes, with_chunk_bytes: usize = 256 * 1024, 1024_u64 => 8_u64 * 1024 * 1024;
         /// The maximum number of file bytes of one connection that have been received and not
         /// written. With many files at the same time each may have 128 KiB even if their sum is

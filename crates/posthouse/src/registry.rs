@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthouse_io::{Address, LaneId};
 
 use crate::gate::Gate;
-use crate::id::{PeerId, SLOT_BITS};
+use crate::id::{PeerId, SLOT_BITS, TagOwner};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, lock};
 
 /// The number of slots in a segment of the table. Segments are allocated when first needed and
@@ -19,6 +19,8 @@ pub(crate) struct Registry {
     lanes: Box<[LaneSlots]>,
     connections: AtomicUsize,
     max_connections: usize,
+    /// The number of slots that the table can have.
+    max_slots: u32,
 }
 
 #[derive(Debug, Default)]
@@ -140,13 +142,14 @@ impl Registry {
     pub(crate) fn new(lanes: usize, max_connections: usize) -> Self {
         // The accepting lane assigns a connection to the lane with the fewest, so a lane's slots
         // stay near its share. In the worst case one lane has all connections.
-        let slots = (max_connections * lanes).min(1 << SLOT_BITS) + lanes;
+        let slots = (max_connections * lanes + lanes).min(1 << SLOT_BITS);
         let lane = |_| LaneSlots::default();
         Self {
             segments: (0..slots.div_ceil(SEGMENT)).map(|_| OnceLock::new()).collect(),
             lanes: (0..lanes).map(lane).collect(),
             connections: AtomicUsize::new(0),
             max_connections,
+            max_slots: slots as u32,
         }
     }
 
@@ -162,48 +165,70 @@ impl Registry {
     }
 
     /// Allocates a slot on the lane with the fewest connections. `None` if there are
-    /// `max_connections`.
+    /// `max_connections`, or if no slot is left.
     pub(crate) fn allocate(&self) -> Option<PeerId> {
         let more = |n| (n < self.max_connections).then_some(n + 1);
         self.connections.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
         let load = |i: &usize| self.lanes[*i].connections.load(Ordering::Relaxed);
         let lane = (0..self.lanes.len()).min_by_key(load).expect("at least one lane");
         self.lanes[lane].connections.fetch_add(1, Ordering::SeqCst);
-        let slot = {
-            let mut slots = lock(&self.lanes[lane].slots);
-            slots.free.pop().unwrap_or_else(|| {
-                slots.used += 1;
-                (slots.used - 1) * self.lanes.len() as u32 + lane as u32
-            })
+        let Some(slot) = self.take_slot(lane) else {
+            self.lanes[lane].connections.fetch_sub(1, Ordering::SeqCst);
+            self.connections.fetch_sub(1, Ordering::SeqCst);
+            return None;
         };
         let segment = slot as usize / SEGMENT;
         self.segments[segment].get_or_init(|| (0..SEGMENT).map(|_| Entry::default()).collect());
         Some(PeerId::new(slot, self.entry(slot).expect("just made").gate.renew()))
     }
 
-    /// Releases the slot of an ended connection for a later one.
+    /// Takes a released slot, or the next unused one. `None` if all slots that are left were
+    /// abandoned or retired.
+    fn take_slot(&self, lane: usize) -> Option<u32> {
+        let mut slots = lock(&self.lanes[lane].slots);
+        if let Some(slot) = slots.free.pop() {
+            return Some(slot);
+        }
+        let slot = slots.used * self.lanes.len() as u32 + lane as u32;
+        let is_slot = slot < self.max_slots;
+        slots.used += u32::from(is_slot);
+        is_slot.then_some(slot)
+    }
+
+    /// Releases the slot of an ended connection for a later one, or retires it if its generations
+    /// are used up: an id never names a second connection.
     pub(crate) fn release(&self, id: PeerId) {
-        self.forget(id, |slots| slots.free.push(id.slot()));
+        self.forget(id, |slots, generation| {
+            if Gate::is_reusable(generation) {
+                slots.free.push(id.slot());
+            }
+        });
     }
 
     /// Keeps the slot of an abandoned connection occupied, because its operations may still end.
     pub(crate) fn abandon(&self, id: PeerId) {
-        self.forget(id, |_| {});
+        self.forget(id, |_, _| {});
     }
 
-    fn forget(&self, id: PeerId, change: impl FnOnce(&mut Slots)) {
+    fn forget(&self, id: PeerId, change: impl FnOnce(&mut Slots, u64)) {
         let entry = self.entry(id.slot()).expect("a connection's slot");
         assert_eq!(entry.gate.generation(), id.generation(), "a slot is released once");
         *lock(&entry.stats) = None;
-        entry.gate.renew();
+        let generation = entry.gate.renew();
         let lane = &self.lanes[self.lane_of(id).index()];
-        change(&mut lock(&lane.slots));
+        change(&mut lock(&lane.slots), generation);
         lane.connections.fetch_sub(1, Ordering::SeqCst);
         self.connections.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(crate) fn lane_of(&self, id: PeerId) -> LaneId {
         LaneId((id.slot() as usize % self.lanes.len()) as u16)
+    }
+
+    /// Returns the connection that an operation belongs to.
+    pub(crate) fn owner(&self, owner: TagOwner) -> PeerId {
+        let entry = self.entry(owner.slot).expect("a completion's slot has had a connection");
+        owner.peer(entry.gate.generation())
     }
 
     /// Returns the index of a slot among its lane's slots.
@@ -283,6 +308,7 @@ pub(crate) fn info(stats: &ConnectionStats, queued_bytes: usize, now: Duration) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::GENERATION_MASK;
 
     #[test]
     fn a_released_slot_is_used_again_under_another_id() {
@@ -295,5 +321,23 @@ mod tests {
         assert_eq!(again.slot(), ids[0].slot());
         assert_ne!(again, ids[0]);
         assert!(registry.is_current(again) && !registry.is_current(ids[0]));
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_retired() {
+        let registry = Registry::new(1, 2);
+        let first = registry.allocate().unwrap();
+        let last = GENERATION_MASK - 2;
+        registry.entry(first.slot()).unwrap().gate.set_generation(last);
+        let first = PeerId::new(first.slot(), last);
+        assert_eq!(registry.owner(first.into()), first);
+        registry.release(first);
+        assert!(!registry.is_current(first));
+        assert_eq!(registry.owner(first.into()), first, "a late completion still finds its owner");
+        let others = [registry.allocate().unwrap(), registry.allocate().unwrap()];
+        assert!(others.iter().all(|other| other.slot() != first.slot()));
+        assert_eq!(registry.allocate(), None);
+        registry.abandon(others[0]);
+        assert_eq!((registry.allocate(), registry.connections()), (None, 1), "no slot is left");
     }
 }

@@ -33,6 +33,7 @@ use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use posthouse_io::Address;
 use posthouse_io::sim::Network;
 pub use posthouse_io::sim::{Faults, RawListener, RawStream};
 
@@ -103,6 +104,15 @@ pub fn check(seeds: Range<u64>, scenario: impl Fn(&World)) {
     }
 }
 
+/// Parses an address of the simulated network.
+///
+/// # Panics
+///
+/// If the text is not an IP address with a port.
+fn parse(address: &str) -> Address {
+    address.parse().expect("an address such as 10.0.0.1:9990")
+}
+
 impl World {
     /// Makes a world with [`Faults::typical`].
     pub fn new(seed: u64) -> Self {
@@ -158,7 +168,7 @@ impl World {
     ///
     /// If the text is not an address.
     pub fn dial(&self, address: &str) -> RawStream {
-        self.network.dial(address.parse().expect("an address such as 10.0.0.1:9990"))
+        self.network.dial(parse(address))
     }
 
     /// Connects a raw stream from this source address, against which the limits per address count.
@@ -167,7 +177,7 @@ impl World {
     ///
     /// If the text is not an address.
     pub fn dial_from(&self, source: IpAddr, address: &str) -> RawStream {
-        self.network.dial_from(source, address.parse().expect("an address such as 10.0.0.1:9990"))
+        self.network.dial_from(source, parse(address))
     }
 
     /// Opens a raw listener, for a server that follows no protocol.
@@ -180,7 +190,7 @@ impl World {
     ///
     /// If the text is not an address.
     pub fn serve(&self, address: &str) -> io::Result<RawListener> {
-        self.network.serve(address.parse().expect("an address such as 10.0.0.1:9990"))
+        self.network.serve(parse(address))
     }
 
     /// Makes attempts to connect to the address vanish from now on, as behind a firewall.
@@ -189,7 +199,7 @@ impl World {
     ///
     /// If the text is not an address.
     pub fn blackhole(&self, address: &str) {
-        self.network.blackhole(address.parse().expect("an address such as 10.0.0.1:9990"));
+        self.network.blackhole(parse(address));
     }
 
     /// Runs the world until no worker has anything to do and no byte is under way. Timers that are

@@ -2,3 +2,4 @@
 
 pub(crate) mod driver;
 pub(crate) mod hash_cache;
+mod write_queue;

@@ -404,9 +404,10 @@ impl Conn {
             return gather;
         }
         for piece in bytes.chunks(bytes.len().div_ceil(pieces as usize)) {
-            gather.push(match self.random.one_in(2) {
-                true => Segment::Shared(piece.into()),
-                false => Segment::Owned(piece.to_vec()),
+            gather.push(if self.random.one_in(2) {
+                Segment::Shared(piece.into())
+            } else {
+                Segment::Owned(piece.to_vec())
             });
         }
         gather

@@ -73,9 +73,10 @@ impl Receives {
             _ if live > 0 => return None,
             _ => {
                 self.at_once = if self.single { 1 } else { random.between(1, 4) as usize };
-                match self.ordered && !self.single && random.one_in(2) {
-                    true => ReceiveMode::Stream,
-                    false => ReceiveMode::Once,
+                if self.ordered && !self.single && random.one_in(2) {
+                    ReceiveMode::Stream
+                } else {
+                    ReceiveMode::Once
                 }
             }
         };

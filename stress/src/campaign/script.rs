@@ -92,18 +92,17 @@ impl Script {
         let mut script =
             Self { target, client: Part::random(&mut random), server: Part::random(&mut random) };
         if random.one_in(256) {
-            let (sender, receiver) = match random.one_in(2) {
-                true => (&mut script.client, &mut script.server),
-                false => (&mut script.server, &mut script.client),
+            let (sender, receiver) = if random.one_in(2) {
+                (&mut script.client, &mut script.server)
+            } else {
+                (&mut script.server, &mut script.client)
             };
             (sender.sizes, sender.messages, receiver.dawdles) = (Sizes::Flood, 1, true);
         }
         let mut random_of_resets = Random::of([plan.seed, number.into(), 32]);
         if random_of_resets.below(100) < plan.resets_percent {
-            let side = match random_of_resets.one_in(2) {
-                true => &mut script.client,
-                false => &mut script.server,
-            };
+            let side =
+                if random_of_resets.one_in(2) { &mut script.client } else { &mut script.server };
             (side.disturbance, side.disturb_at) = (Disturbance::Reset, random_of_resets.below(8));
         }
         match random.below(4) {

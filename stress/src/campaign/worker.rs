@@ -116,12 +116,11 @@ impl Worker {
         call: impl FnOnce(&mut Conn, &mut WorkerCx<'_>) -> Check<Next>,
     ) -> Check {
         let mut slot = lock(self.table.slot(id.slot));
-        let conn = match must {
-            true => slot.conn(id)?,
-            false => match slot.find(id) {
-                Some(conn) => conn,
-                None => return Ok(()),
-            },
+        let conn = if must {
+            slot.conn(id)?
+        } else {
+            let Some(conn) = slot.find(id) else { return Ok(()) };
+            conn
         };
         let mut cx = WorkerCx { lane, campaign: &self.campaign, counts: &mut self.counts };
         let next = call(conn, &mut cx).map_err(|what| {
@@ -274,9 +273,10 @@ impl Worker {
     fn admit(&mut self, new: NewSocket, serves: bool, lane: &mut Lane) -> Check {
         if !serves {
             self.counts.count(Count::TurnedAway);
-            match self.random.one_in(2) {
-                true => new.refuse(),
-                false => drop(new),
+            if self.random.one_in(2) {
+                new.refuse();
+            } else {
+                drop(new);
             }
             return Ok(());
         }

@@ -1,8 +1,13 @@
 //! Adversaries: peers that break the protocol of transfers, at once or after a while.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
 
-use posthouse_wire::{Action, FileSender, TransferFrame};
+use posthouse_wire::{
+    Chunk, ChunkSizes, DiskOutcome, FileFacts, FileSender, SenderAction, SenderFrame, SenderOp,
+    TransferFrame,
+};
 
 use super::SERVER_PLACE;
 use super::disk_checker::hash;
@@ -40,13 +45,54 @@ struct Sending {
     name: String,
     part: String,
     content: Vec<u8>,
-    outgoing: FileSender,
+    sender: FileSender<Infallible>,
     /// True exactly when what was sent is not what was hashed.
     spoiled: bool,
     /// True exactly when something was said of it that may have the server throw away what it has:
     /// what it granted before that can still be on its way.
     disowned: bool,
     crashes: u64,
+}
+
+/// What the sender of a file does next.
+enum Move {
+    Offer,
+    Chunk(Vec<u8>),
+    Done([u8; 32]),
+}
+
+impl Sending {
+    /// Performs what the sender asks for, on a disk that answers at once, until it sends something.
+    fn next_move(&mut self) -> Option<Move> {
+        let Self { sender, content, .. } = self;
+        let facts = FileFacts { bytes: content.len() as u64, modified_ms: 0 };
+        let mut sizes = ChunkSizes { max_bytes: usize::MAX, prefers_unread: &mut |_| false };
+        while let Some(action) = sender.poll(Duration::ZERO, &mut sizes) {
+            let (number, op) = match action {
+                SenderAction::Disk { number, op } => (number, op),
+                SenderAction::Frame(SenderFrame::Offer) => return Some(Move::Offer),
+                SenderAction::Frame(SenderFrame::Done(hash)) => return Some(Move::Done(hash)),
+                SenderAction::Need(_) => {
+                    sender.grant(Vec::new());
+                    continue;
+                }
+                SenderAction::Free(_) | SenderAction::Notify(_) | SenderAction::Release => continue,
+            };
+            let outcome = match op {
+                SenderOp::Open => DiskOutcome::Opened { facts, known: None },
+                SenderOp::Metadata => DiskOutcome::Metadata(facts),
+                SenderOp::Read { offset, bytes, .. } => {
+                    DiskOutcome::Read(content[offset as usize..][..bytes].to_vec())
+                }
+                SenderOp::Probe { .. } => unreachable!("no chunk is sent unread"),
+            };
+            sender.on_disk(number, Ok(outcome));
+        }
+        match sender.take_chunk()? {
+            Chunk::Memory(chunk) => Some(Move::Chunk(chunk)),
+            Chunk::Unread { .. } => unreachable!("no chunk is sent unread"),
+        }
+    }
 }
 
 /// A frame that came, as far as it is looked at.
@@ -192,14 +238,14 @@ impl Adversary {
                 let (offset, limit) = (frame.word(4), frame.word(12));
                 self.check_credit(checker, id, limit);
                 if let Some(sending) = self.sending.get_mut(&id) {
-                    // Refused where it has lied before.
-                    let _ = sending.outgoing.accepted(offset, limit, frame.hash(20));
+                    // It ends where it has lied before.
+                    sending.sender.on_accept(offset, limit, frame.hash(20));
                 }
             }
             CREDIT => {
                 self.check_credit(checker, id, frame.word(4));
                 if let Some(sending) = self.sending.get_mut(&id) {
-                    let _ = sending.outgoing.credit(frame.word(4));
+                    sending.sender.on_credit(frame.word(4));
                 }
             }
             OFFER => {
@@ -261,12 +307,12 @@ impl Adversary {
             (part, disks.crashes(SERVER_PLACE))
         });
         let chunk_bytes_max = 1 + rng.below(8_000) as usize;
-        let outgoing = FileSender::new(id, size, chunk_bytes_max);
+        let sender = FileSender::new(chunk_bytes_max);
         let name = name.to_owned();
         let sending =
-            Sending { name, part, content, outgoing, spoiled: false, disowned: false, crashes };
+            Sending { name, part, content, sender, spoiled: false, disowned: false, crashes };
         self.sending.insert(id, sending);
-        self.send_offer(id);
+        self.send_chunks(checker, rng, id);
     }
 
     fn send_offer(&self, id: u32) {
@@ -283,30 +329,19 @@ impl Adversary {
 
     /// Sends some of what may be sent, as it should or almost.
     fn send_chunks(&mut self, checker: &TransferChecker, rng: &mut Rng, id: u32) {
-        for _ in 0..rng.below(30) {
+        for _ in 0..=rng.below(30) {
             let Some(sending) = self.sending.get_mut(&id) else { return };
-            match sending.outgoing.next_action() {
-                Action::Wait => return,
-                Action::Prefix { offset, bytes } => {
-                    let offset = offset as usize;
-                    let same = sending.outgoing.prefix(&sending.content[offset..offset + bytes]);
-                    if same.is_err() {
-                        let (size, most) = (sending.content.len() as u64, 4000);
-                        sending.outgoing = FileSender::new(id, size, most);
-                        return self.send_offer(id);
-                    }
-                }
-                Action::Chunk { offset, bytes } => {
-                    let mut chunk = sending.content[offset as usize..][..bytes].to_vec();
-                    sending.outgoing.chunk(&chunk);
+            match sending.next_move() {
+                None => return,
+                Some(Move::Offer) => self.send_offer(id),
+                Some(Move::Chunk(mut chunk)) => {
                     if rng.one_in(40) {
                         chunk[0] ^= 1;
                         sending.spoiled = true;
                     }
                     self.send_frame(TransferFrame::Chunk { id, bytes: &chunk });
                 }
-                Action::Done => {
-                    let hash = sending.outgoing.done();
+                Some(Move::Done(hash)) => {
                     if !sending.spoiled {
                         let Sending { name, content, .. } = &*sending;
                         checker.with_disks(|disks| disks.add_version(name, content.clone()));

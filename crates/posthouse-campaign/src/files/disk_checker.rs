@@ -1,10 +1,7 @@
 //! The disk checker: the files that may be on the disks, and those that must be.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::time::Duration;
-
-use posthouse_wire::FileReceiver;
 
 use super::{SERVER_PLACE, fixtures};
 use crate::traffic::Rng;
@@ -42,12 +39,7 @@ pub(super) struct DiskChecker {
     pub(super) is_tight: bool,
 }
 
-/// BLAKE3 of a whole file.
-pub(super) fn hash(content: &[u8]) -> [u8; 32] {
-    let mut incoming = FileReceiver::new(1, content.len() as u64, 1);
-    incoming.held(content);
-    incoming.hash()
-}
+pub(super) use posthouse_wire::file_hash as hash;
 
 fn is_beneath(directory: &str, path: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))

@@ -103,9 +103,10 @@ impl FileHandler {
 
     fn actor(&self, peer: &Peer<'_, Self>) -> Actor {
         let line = peer.state().line.number;
-        let other = match self.is_server() {
-            true => (line != 0).then_some((line >> PLACE_SHIFT) as usize),
-            false => Some(SERVER_PLACE),
+        let other = if self.is_server() {
+            (line != 0).then_some((line >> PLACE_SHIFT) as usize)
+        } else {
+            Some(SERVER_PLACE)
         };
         let Self { place, max_transfers, .. } = *self;
         Actor { side: self.common.side, id: peer.id(), place, other, max_transfers }
@@ -130,12 +131,11 @@ impl FileHandler {
         if !peer.is_open() {
             return;
         }
-        let progress = match get {
-            true => {
-                let keep_as = self.checker.with_disks(|disks| disks.path_of(self.place, name));
-                peer.fetch_file(name, Destination::new(&self.directory).named(keep_as))
-            }
-            false => peer.offer_file(Source::new(&self.directory, name)),
+        let progress = if get {
+            let keep_as = self.checker.with_disks(|disks| disks.path_of(self.place, name));
+            peer.fetch_file(name, Destination::new(&self.directory).named(keep_as))
+        } else {
+            peer.offer_file(Source::new(&self.directory, name))
         };
         self.checker.begun(self.actor(peer), &progress, want);
         peer.state_mut().begun.push(progress.clone());
@@ -264,9 +264,10 @@ impl FileHandler {
 
     /// Rejects a wish of the peer's now and then, until it is calm.
     fn reject_some(&self, peer: &Peer<'_, Self>) -> Result<(), Reject> {
-        match !self.checker.is_quiescent() && peer.random().is_multiple_of(16) {
-            true => Err("not now".into()),
-            false => Ok(()),
+        if !self.checker.is_quiescent() && peer.random().is_multiple_of(16) {
+            Err("not now".into())
+        } else {
+            Ok(())
         }
     }
 

@@ -38,8 +38,9 @@ pub(super) fn some_content(rng: &mut Rng) -> Vec<u8> {
 
 /// The files that a client has at first: now and then more than a receiver's window.
 pub(super) fn content_for_client(rng: &mut Rng) -> Vec<u8> {
-    match rng.one_in(24) {
-        true => content(rng.below(3), 100_000 + rng.below(250_000) as usize),
-        false => some_content(rng),
+    if rng.one_in(24) {
+        content(rng.below(3), 100_000 + rng.below(250_000) as usize)
+    } else {
+        some_content(rng)
     }
 }

@@ -437,9 +437,10 @@ impl TransferChecker {
         let mut inner = lock(&self.inner);
         let told = inner.told.remove(&side).unwrap_or_default();
         inner.summary.operations += stats.operations_submitted;
-        match told == [stats.transfers, stats.transfers_failed] {
-            true => Ok(()),
-            false => Err(format!("C6: {told:?} ends of transfers were told; {stats:?}")),
+        if told == [stats.transfers, stats.transfers_failed] {
+            Ok(())
+        } else {
+            Err(format!("C6: {told:?} ends of transfers were told; {stats:?}"))
         }
     }
 
@@ -568,9 +569,10 @@ impl Inner {
         }
         let content = self.disks.disk(actor.place).read(path).unwrap_or_default();
         let from = transfer.handle().resumed_from();
-        let right = match content.starts_with(held) {
-            true => from >= held.len() as u64,
-            false => from == 0 || from == *size,
+        let right = if content.starts_with(held) {
+            from >= held.len() as u64
+        } else {
+            from == 0 || from == *size
         };
         if right { Ok(()) } else { Err(format!("T21: gone on from {from}, {} held", held.len())) }
     }

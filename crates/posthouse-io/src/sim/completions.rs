@@ -1,7 +1,7 @@
 //! Operations and their completions: the counts, and the order in which they are taken.
 
 use super::LaneAddr;
-use super::disk::FileId;
+use super::disk::{FileId, FileUse};
 use super::log::Note;
 use super::port::{LaneState, SocketlessOp};
 use super::stream::InFlight;
@@ -30,7 +30,7 @@ pub(super) enum OpKind {
 pub(super) struct Queued {
     pub(super) socket: Option<Socket>,
     /// The open file that its operation was about.
-    pub(super) file: Option<FileId>,
+    pub(super) file: Option<(FileId, FileUse)>,
     pub(super) tag: Tag,
     pub(super) kind: OpKind,
     pub(super) more: bool,
@@ -85,16 +85,14 @@ impl World {
     /// Abandons an operation: nobody awaits it any more.
     pub(super) fn abandon(&mut self, at: LaneAddr, tag: Tag) {
         self.note(Note::Abandoned, tag.0, at.lane as u64);
+        self.fault_counts.abandoned += 1;
         let port = &mut self.ports[at.port];
         match port
             .socketless
             .iter_mut()
             .find(|socketless| socketless.tag == tag && !socketless.abandoned)
         {
-            Some(socketless) => {
-                socketless.abandoned = true;
-                self.fault_counts.abandoned += 1;
-            }
+            Some(socketless) => socketless.abandoned = true,
             // Another worker has just taken its completion, and has it on its way to this one.
             None if port.layout == Layout::Shared => {}
             None => self.bug(&format!(

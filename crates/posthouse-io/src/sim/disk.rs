@@ -210,6 +210,15 @@ pub(super) struct FileId {
     number: u64,
 }
 
+/// What an operation does with an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileUse {
+    /// A write, or a cut: nothing but a sync may be in flight beside it.
+    Changes,
+    Syncs,
+    Reads,
+}
+
 /// An open file. Nothing happens when its last clone is dropped: the disk looks whether there are
 /// any. So it can be dropped anywhere, inside of the world too.
 #[derive(Clone, Debug)]

@@ -1,126 +1,172 @@
-//! The side of a transfer that sends the file.
+//! The sending side of a transfer: opens the file, offers it, compares what the receiver holds,
+//! reads and sends chunks as the receiver's credit allows, looks at the file again, says done.
+//!
+//! ```text
+//! Opening ──> Offered ──> Comparing ──> Sending ──> Checking ──> DoneSaid ──> Over
+//!                ^────────────┘ once, if what the receiver holds differs
+//! ```
+//!
+//! Reads run ahead of what is sent, by a bounded number of chunks and never beyond the credit;
+//! chunks leave in order.
 
-use std::fmt;
+mod actions;
+mod reading;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use blake3::{Hash, Hasher};
 
-use super::TransferViolation;
+use super::failure::{Tell, TransferFailure};
+use super::operations::{DiskError, DiskOutcome, FileFacts, OpNumber, Operations};
+use super::read_ahead::{Content, Piece, ReadAhead, Taken};
+use super::{MIN_COMPARE_BYTES_PER_SECOND, TransferViolation};
 use crate::kind;
 
-/// The sender's side of a transfer.
-///
-/// The caller performs each [`next_action`](Self::next_action) and hands in the bytes that it has
-/// read: to [`prefix`](Self::prefix) while the receiver's prefix is compared, to
-/// [`chunk`](Self::chunk) when they are sent. With a [known hash](Self::with_known_hash) a chunk
-/// can be sent unread, with [`skip_chunk`](Self::skip_chunk).
+pub use actions::{Chunk, SenderAction, SenderEvent, SenderFrame, SenderOp};
+pub use reading::ChunkSizes;
+use reading::{Comparing, LastChunk, Sending};
+
+/// Chunks that are being read, or wait until they can be sent.
+const MAX_READS: usize = 2;
+
+/// The sending side of a transfer. The caller passes in what happens, performs the
+/// [actions](Self::poll) that follow, and [takes](Self::take_chunk) chunks when it can send them.
 #[derive(Debug)]
-pub struct FileSender {
-    id: u32,
-    size: u64,
+pub struct FileSender<E> {
     max_chunk_bytes: usize,
-    /// Of what was compared, and, where the hash is not known, of what was sent.
-    hasher: Hasher,
+    state: State,
+    /// The file as it was when it was opened.
+    file: Option<OpenedFile>,
+    attempt: Attempt,
+    operations: Operations<OpKind>,
+    actions: VecDeque<SenderAction<E>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenedFile {
+    facts: FileFacts,
+    /// The hash of the file, if it was sent in this state before.
     known: Option<Hash>,
-    phase: SenderPhase,
-    /// The position up to which the file has been compared or sent.
-    position: u64,
-    /// What the receiver says that it holds.
-    held: u64,
-    /// BLAKE3 of that.
-    prefix: Hash,
-    /// Up to where may be sent, at most the size.
-    limit: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SenderPhase {
-    Offered,
-    /// What the receiver holds is read and hashed.
-    Comparing,
-    Sending,
-    /// Done has been said.
-    Said,
-    /// What the receiver holds is something else.
-    Differs,
+enum OpKind {
+    Open,
+    Read,
+    Metadata,
 }
 
-/// The next step of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing, until the receiver says something.
-    Wait,
-    /// Read at most so much from here, to compare.
-    Prefix {
-        /// From where.
-        offset: u64,
-        /// How much.
-        bytes: usize,
+enum Attempt {
+    First,
+    /// The receiver held something else than the beginning of the file.
+    Second,
+}
+
+#[derive(Debug)]
+enum State {
+    Opening,
+    Offered {
+        since: Option<Duration>,
     },
-    /// Read at most so much from here, and send it.
-    Chunk {
-        /// From where.
-        offset: u64,
-        /// How much.
-        bytes: usize,
+    Comparing(Box<Comparing>),
+    Sending(Box<Sending>),
+    Checking {
+        hash: Hash,
     },
-    /// Say done.
-    Done,
+    DoneSaid {
+        hash: Hash,
+        since: Option<Duration>,
+    },
+    /// The end has been told, and operations may be in flight.
+    Over,
+    Released,
 }
 
-/// What the receiver holds is not the beginning of this file. Offer it anew, with the same number,
-/// or give it up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefixDiffers;
-
-impl fmt::Display for PrefixDiffers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what the receiver holds is not the beginning of this file")
-    }
-}
-
-impl std::error::Error for PrefixDiffers {}
-
-impl FileSender {
-    /// A file that is offered. A chunk carries at most so many bytes of it.
+impl<E> FileSender<E> {
+    /// Begins to send a file, in chunks of at most so many bytes: the peer takes no larger ones.
     ///
     /// # Panics
     ///
-    /// Where a chunk may have no byte.
-    pub fn new(id: u32, size: u64, max_chunk_bytes: usize) -> Self {
+    /// If a chunk may have no byte.
+    pub fn new(max_chunk_bytes: usize) -> Self {
         assert!(max_chunk_bytes > 0, "a chunk has bytes");
-        Self {
-            id,
-            size,
+        let mut sender = Self {
             max_chunk_bytes,
-            hasher: Hasher::new(),
-            known: None,
-            phase: SenderPhase::Offered,
-            position: 0,
-            held: 0,
-            prefix: Hash::from([0; 32]),
-            limit: 0,
+            state: State::Opening,
+            file: None,
+            attempt: Attempt::First,
+            operations: Operations::default(),
+            actions: VecDeque::new(),
+        };
+        sender.submit(OpKind::Open, SenderOp::Open);
+        sender
+    }
+
+    /// Returns the next action. Call it after every input until there is none.
+    pub fn poll(&mut self, now: Duration, sizes: &mut ChunkSizes<'_>) -> Option<SenderAction<E>> {
+        if self.actions.is_empty() {
+            self.advance(now, sizes);
+        }
+        self.actions.pop_front()
+    }
+
+    // ---- inputs ----
+
+    /// Takes the result of an operation.
+    pub fn on_disk(&mut self, number: OpNumber, result: Result<DiskOutcome, DiskError<E>>) {
+        let kind = self.operations.end(number);
+        if self.is_ended() {
+            if let Ok(DiskOutcome::Read(memory)) = result {
+                self.actions.push_back(SenderAction::Free(memory));
+            }
+            return;
+        }
+        match (kind, result) {
+            (OpKind::Open, Ok(DiskOutcome::Opened { facts, known })) => {
+                self.file = Some(OpenedFile { facts, known: known.map(Hash::from) });
+                self.offer();
+            }
+            (OpKind::Read, Ok(DiskOutcome::Read(memory))) => self.on_read(number, memory),
+            (OpKind::Metadata, Ok(DiskOutcome::Metadata(facts))) => self.on_checked(facts),
+            (_, Err(error)) => self.fail(TransferFailure::Given(error.error)),
+            (kind, Ok(outcome)) => unreachable!("{kind:?} was answered {outcome:?}"),
         }
     }
 
-    /// Sets the hash of the file, which need not be computed then. (The receiver computes its own:
-    /// a wrong hash fails the transfer.)
-    #[must_use]
-    pub fn with_known_hash(self, hash: [u8; 32]) -> Self {
-        Self { known: Some(Hash::from(hash)), ..self }
+    /// Takes memory that was asked for, empty.
+    pub fn grant(&mut self, memory: Vec<u8>) {
+        let operations = &mut self.operations;
+        let reads = match &mut self.state {
+            State::Comparing(comparing) => &mut comparing.reads,
+            State::Sending(sending) => &mut sending.reads,
+            _ => return self.actions.push_back(SenderAction::Free(memory)),
+        };
+        self.actions.push_back(match reads.grant(|| operations.begin(OpKind::Read)) {
+            Some((number, read)) => {
+                let op = SenderOp::Read { offset: read.offset, bytes: read.bytes, memory };
+                SenderAction::Disk { number, op }
+            }
+            None => SenderAction::Free(memory),
+        });
     }
 
-    /// The receiver wants it from `offset` on, may get it up to `limit`, and holds bytes of this
-    /// hash.
-    pub fn accepted(
-        &mut self,
-        offset: u64,
-        limit: u64,
-        prefix: [u8; 32],
-    ) -> Result<(), TransferViolation> {
-        if self.phase != SenderPhase::Offered {
+    /// Takes the receiver's accept: it wants the file from `offset` on, may get it up to `limit`,
+    /// and holds bytes with this hash.
+    pub fn on_accept(&mut self, offset: u64, limit: u64, prefix: [u8; 32]) {
+        if let Err(violation) = self.accept(offset, limit, Hash::from(prefix)) {
+            self.fail(TransferFailure::Violation(violation));
+        }
+    }
+
+    fn accept(&mut self, offset: u64, limit: u64, prefix: Hash) -> Result<(), TransferViolation> {
+        let (State::Offered { .. }, Some(file)) = (&self.state, self.file) else {
             return Err(TransferViolation::AcceptedTwice);
-        }
-        let (size, prefix) = (self.size, Hash::from(prefix));
+        };
+        let (size, hasher) = (file.facts.bytes, Hasher::new());
         if offset > size {
             return Err(TransferViolation::OffsetBeyondSize { offset, size });
         }
@@ -128,309 +174,282 @@ impl FileSender {
             return Err(TransferViolation::LimitBelowOffset { limit, offset });
         }
         // Nothing has been read yet, so this is the hash of nothing.
-        if offset == 0 && self.hasher.finalize() != prefix {
+        if offset == 0 && hasher.finalize() != prefix {
             return Err(TransferViolation::PrefixOfNothing);
         }
-        (self.held, self.prefix) = (offset, prefix);
-        self.limit = limit.min(size);
-        self.phase = if offset == 0 { SenderPhase::Sending } else { SenderPhase::Comparing };
+        self.notify(SenderEvent::ResumedFrom(offset));
+        let limit = limit.min(size);
+        self.state = if offset == 0 {
+            State::Sending(Box::new(Sending::new(0, limit, hasher)))
+        } else {
+            let (held, reads) = (offset, ReadAhead::default());
+            let comparing = Comparing { held, prefix, limit, hashed: 0, read_to: 0, reads, hasher };
+            State::Comparing(Box::new(comparing))
+        };
         Ok(())
     }
 
-    /// The receiver may get it up to here. A lower limit than before says nothing.
-    pub fn credit(&mut self, limit: u64) -> Result<(), TransferViolation> {
-        if self.phase == SenderPhase::Offered {
-            return Err(TransferViolation::OutOfTurn { kind: kind::CREDIT });
-        }
-        self.limit = self.limit.max(limit.min(self.size));
-        Ok(())
-    }
-
-    /// Returns the next step.
-    pub fn next_action(&self) -> Action {
-        let offset = self.position;
-        match self.phase {
-            SenderPhase::Offered | SenderPhase::Said | SenderPhase::Differs => Action::Wait,
-            SenderPhase::Comparing => {
-                Action::Prefix { offset, bytes: self.at_most(self.held - offset) }
+    /// Takes credit: the receiver may get the file up to here. A lower limit than before means
+    /// nothing, and neither does credit that crosses a repeated offer.
+    pub fn on_credit(&mut self, limit: u64) {
+        let size = self.size();
+        match &mut self.state {
+            State::Comparing(comparing) => comparing.limit = comparing.limit.max(limit.min(size)),
+            State::Sending(sending) => sending.limit = sending.limit.max(limit.min(size)),
+            State::Offered { .. } if self.attempt == Attempt::Second => {}
+            State::Opening | State::Offered { .. } => {
+                let early = TransferViolation::OutOfTurn { kind: kind::CREDIT };
+                self.fail(TransferFailure::Violation(early));
             }
-            SenderPhase::Sending if offset == self.size => Action::Done,
-            SenderPhase::Sending if offset == self.limit => Action::Wait,
-            SenderPhase::Sending => {
-                Action::Chunk { offset, bytes: self.at_most(self.limit - offset) }
+            State::Checking { .. } | State::DoneSaid { .. } | State::Over | State::Released => {}
+        }
+    }
+
+    /// Takes the receiver's word that it has all of the file, under its name.
+    pub fn on_done(&mut self, confirmed: [u8; 32]) {
+        let State::DoneSaid { hash, .. } = self.state else {
+            let early = TransferViolation::OutOfTurn { kind: kind::DONE };
+            return self.fail(TransferFailure::Violation(early));
+        };
+        if hash == Hash::from(confirmed) {
+            self.finish(Ok(confirmed), Tell::Nobody);
+        } else {
+            self.fail(TransferFailure::Violation(TransferViolation::OtherHash));
+        }
+    }
+
+    /// Takes the next chunk, to be sent now.
+    pub fn take_chunk(&mut self) -> Option<Chunk> {
+        let is_known = self.is_known();
+        let State::Sending(sending) = &mut self.state else { return None };
+        let actions = &mut self.actions;
+        match sending.reads.take(|bytes| actions.push_back(SenderAction::Need(bytes))) {
+            Taken::Piece(Piece { offset, content }) => {
+                assert_eq!(offset, sending.sent, "chunks are sent in order");
+                let chunk = match content {
+                    Content::Memory(memory) => Chunk::Memory(memory),
+                    Content::Unread(bytes) => Chunk::Unread { offset, bytes },
+                };
+                sending.sent += chunk.len() as u64;
+                sending.last_chunk = match &chunk {
+                    Chunk::Unread { .. } => LastChunk::Unread,
+                    Chunk::Memory(_) => LastChunk::Read,
+                };
+                if let (Chunk::Memory(memory), false) = (&chunk, is_known) {
+                    sending.hasher.update(memory);
+                }
+                Some(chunk)
             }
+            Taken::End => {
+                self.fail(TransferFailure::Changed("it became shorter"));
+                None
+            }
+            Taken::Nothing => None,
         }
     }
 
-    fn at_most(&self, bytes: u64) -> usize {
-        usize::try_from(bytes).unwrap_or(usize::MAX).min(self.max_chunk_bytes)
-    }
-
-    /// Bytes that were read to compare. When all of them are there, they are compared.
-    ///
-    /// # Panics
-    ///
-    /// Where nothing, or not so much, was to be read.
-    pub fn prefix(&mut self, bytes: &[u8]) -> Result<(), PrefixDiffers> {
-        assert!(self.phase == SenderPhase::Comparing, "nothing is compared now");
-        self.advance(bytes.len(), self.held);
-        self.hasher.update(bytes);
-        if self.position < self.held {
-            return Ok(());
-        }
-        if self.hasher.finalize() != self.prefix {
-            self.phase = SenderPhase::Differs;
-            return Err(PrefixDiffers);
-        }
-        self.phase = SenderPhase::Sending;
-        Ok(())
-    }
-
-    /// Bytes that are sent now.
-    ///
-    /// # Panics
-    ///
-    /// Where nothing, or not so much, may be sent.
-    pub fn chunk(&mut self, bytes: &[u8]) {
-        assert!(self.phase == SenderPhase::Sending, "nothing is sent now");
-        self.advance(bytes.len(), self.limit);
-        if self.known.is_none() {
-            self.hasher.update(bytes);
+    /// Takes note that the chunk that was taken last has left.
+    pub fn chunk_left(&mut self) {
+        if let State::Sending(sending) = &mut self.state {
+            sending.last_chunk = LastChunk::Read;
         }
     }
 
-    /// Advances by `bytes` that are sent without passing through here.
-    ///
-    /// # Panics
-    ///
-    /// If the hash is not known, or fewer bytes, or none, may be sent.
-    pub fn skip_chunk(&mut self, bytes: usize) {
-        assert!(self.phase == SenderPhase::Sending, "nothing is sent now");
-        assert!(self.known.is_some(), "the hash must be made of what is sent");
-        self.advance(bytes, self.limit);
+    /// Takes note that the file ended within the chunk that was taken last: zeros have left in
+    /// place of the rest.
+    pub fn chunk_cut(&mut self) {
+        self.fail(TransferFailure::Changed("it became shorter"));
     }
 
-    fn advance(&mut self, bytes: usize, end: u64) {
-        assert!(bytes as u64 <= end - self.position, "more bytes than were asked for");
-        self.position += bytes as u64;
+    /// Ends the transfer for a reason of the caller's.
+    pub fn end(&mut self, error: E, tell: Tell) {
+        self.finish(Err(TransferFailure::Given(error)), tell);
     }
 
-    /// The hash of the whole file.
-    fn whole(&self) -> Hash {
-        self.known.unwrap_or_else(|| self.hasher.finalize())
+    // ---- queries ----
+
+    /// Whether [`take_chunk`](Self::take_chunk) has something to take.
+    pub fn has_chunk(&self) -> bool {
+        matches!(&self.state, State::Sending(sending) if sending.reads.is_next_read())
     }
 
-    /// All has been sent: the hash to say done with.
-    ///
-    /// # Panics
-    ///
-    /// Where not all has been sent.
-    pub fn done(&mut self) -> [u8; 32] {
-        assert!(self.next_action() == Action::Done, "there is more to send");
-        self.phase = SenderPhase::Said;
-        *self.whole().as_bytes()
-    }
-
-    /// The receiver says that it has all of it.
-    pub fn confirmed(&mut self, hash: [u8; 32]) -> Result<(), TransferViolation> {
-        if self.phase != SenderPhase::Said {
-            return Err(TransferViolation::OutOfTurn { kind: kind::DONE });
-        }
-        match self.whole() == Hash::from(hash) {
-            true => Ok(()),
-            false => Err(TransferViolation::OtherHash),
-        }
-    }
-
-    /// Its number.
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// Bytes of the file.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The position up to which it has been sent, what the receiver held included; while that is
-    /// compared, up to where it has been.
+    /// Returns the position up to which the file has been sent.
     pub fn sent(&self) -> u64 {
-        self.position
+        match &self.state {
+            State::Sending(sending) => sending.sent,
+            State::Checking { .. } | State::DoneSaid { .. } => self.size(),
+            _ => 0,
+        }
     }
 
-    /// What the receiver held when it accepted; 0 before that.
-    pub fn resumed_from(&self) -> u64 {
-        self.held
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    fn hash(bytes: &[u8]) -> [u8; 32] {
-        *blake3::hash(bytes).as_bytes()
+    /// Whether the end has been told, and nothing is left but work for the disk.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Over | State::Released)
     }
 
-    /// A file of ten bytes that was accepted from this position on, with as much credit as asked.
-    fn accepted(offset: u64, prefix: &[u8]) -> FileSender {
-        let mut sender = FileSender::new(1, 10, 4);
-        sender.accepted(offset, u64::MAX, hash(prefix)).unwrap();
-        sender
+    /// Whether the receiver has accepted, and not all has been sent and found to be the file's.
+    pub fn is_sending(&self) -> bool {
+        matches!(self.state, State::Comparing(_) | State::Sending(_))
     }
 
-    #[test]
-    fn nothing_is_sent_before_the_accept_nor_beyond_the_credit() {
-        let mut sender = FileSender::new(3, 10, 4);
-        assert_eq!((sender.next_action(), sender.id(), sender.size()), (Action::Wait, 3, 10));
-        sender.accepted(0, 5, hash(b"")).unwrap();
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 0, bytes: 4 });
-        sender.chunk(b"12");
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 2, bytes: 3 }, "fewer were read");
-        sender.chunk(b"345");
-        assert_eq!((sender.next_action(), sender.sent()), (Action::Wait, 5));
-        assert_eq!(sender.credit(4), Ok(()), "less than before says nothing");
-        assert_eq!(sender.next_action(), Action::Wait);
-        assert_eq!(sender.credit(u64::MAX), Ok(()));
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 5, bytes: 4 });
-        sender.chunk(b"6789");
-        assert_eq!(
-            sender.next_action(),
-            Action::Chunk { offset: 9, bytes: 1 },
-            "never beyond the size"
-        );
-        sender.chunk(b"0");
-        assert_eq!(sender.next_action(), Action::Done);
-        assert_eq!(sender.done(), hash(b"1234567890"));
-        assert_eq!((sender.next_action(), sender.sent()), (Action::Wait, 10));
-        assert_eq!(sender.credit(u64::MAX), Ok(()), "it was on its way");
-        assert_eq!(sender.confirmed(hash(b"1234567890")), Ok(()));
+    /// Returns the time at which the transfer expires, if it is the receiver's turn: it may compare
+    /// what it holds, or wait for its disk.
+    pub fn expires_at(&self, last_activity: Duration, idle_timeout: Duration) -> Option<Duration> {
+        let since = match &self.state {
+            State::Offered { since } | State::DoneSaid { since, .. } => (*since)?,
+            State::Sending(sending) => sending.waiting_since?,
+            _ => return None,
+        };
+        let its_disk = Duration::from_secs(self.size() / MIN_COMPARE_BYTES_PER_SECOND);
+        Some(since.max(last_activity) + 4 * idle_timeout + its_disk)
     }
 
-    #[test]
-    fn a_receiver_that_breaks_the_rules_is_told_how() {
-        let mut sender = FileSender::new(1, 10, 4);
-        let early = TransferViolation::OutOfTurn { kind: kind::CREDIT };
-        assert_eq!(sender.credit(5), Err(early));
-        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
-        assert_eq!(sender.confirmed(hash(b"")), Err(early));
-        let beyond = TransferViolation::OffsetBeyondSize { offset: 11, size: 10 };
-        assert_eq!(sender.accepted(11, u64::MAX, [0; 32]), Err(beyond));
-        let below = TransferViolation::LimitBelowOffset { limit: 4, offset: 5 };
-        assert_eq!(sender.accepted(5, 4, [0; 32]), Err(below));
-        let nothing = TransferViolation::PrefixOfNothing;
-        assert_eq!(sender.accepted(0, 10, hash(b"x")), Err(nothing));
-        assert_eq!((sender.next_action(), sender.resumed_from()), (Action::Wait, 0));
-        sender.accepted(0, 10, hash(b"")).unwrap();
-        let twice = TransferViolation::AcceptedTwice;
-        assert_eq!(sender.accepted(0, 10, hash(b"")), Err(twice));
-        sender.chunk(b"1234567890");
-        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
-        assert_eq!(sender.confirmed(hash(b"1234567890")), Err(early), "all, but not said");
-        let whole = sender.done();
-        assert_eq!(sender.confirmed(hash(b"")), Err(TransferViolation::OtherHash));
-        assert_eq!(sender.confirmed(whole), Ok(()));
+    /// Returns the numbers of the operations in flight.
+    pub fn operations(&self) -> impl Iterator<Item = OpNumber> + '_ {
+        self.operations.numbers()
     }
 
-    #[test]
-    fn what_is_held_is_read_compared_and_part_of_the_hash() {
-        let mut sender = accepted(6, b"123456");
-        assert_eq!((sender.resumed_from(), sender.sent()), (6, 0));
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 4 });
-        assert_eq!(sender.prefix(b"1"), Ok(()));
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 1, bytes: 4 });
-        assert_eq!(sender.credit(u64::MAX), Ok(()));
-        assert_eq!(sender.prefix(b"2345"), Ok(()));
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 5, bytes: 1 });
-        assert_eq!(sender.prefix(b"6"), Ok(()));
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 6, bytes: 4 });
-        sender.chunk(b"7890");
-        assert_eq!(sender.done(), hash(b"1234567890"));
-        assert_eq!(sender.resumed_from(), 6);
+    fn size(&self) -> u64 {
+        self.file.map_or(0, |file| file.facts.bytes)
     }
 
-    #[test]
-    fn what_is_held_of_another_file_is_found_when_all_of_it_is_compared() {
-        let mut sender = accepted(6, b"12345x");
-        assert_eq!(sender.prefix(b"12345"), Ok(()));
-        assert_eq!(sender.prefix(b"6"), Err(PrefixDiffers));
-        assert_eq!(sender.next_action(), Action::Wait, "it goes nowhere from here");
-        assert_eq!(sender.credit(10), Ok(()));
-        assert_eq!(sender.next_action(), Action::Wait);
-        let early = TransferViolation::OutOfTurn { kind: kind::DONE };
-        assert_eq!(sender.confirmed(hash(b"123456")), Err(early));
+    fn is_known(&self) -> bool {
+        self.file.is_some_and(|file| file.known.is_some())
     }
 
-    #[test]
-    fn a_file_that_is_there_is_done_once_it_is_compared_and_an_empty_one_at_once() {
-        let mut sender = accepted(10, b"1234567890");
-        assert_eq!(sender.prefix(b"1234567890"), Ok(()));
-        assert_eq!(sender.next_action(), Action::Done);
-        let mut sender = FileSender::new(1, 0, 4);
-        sender.accepted(0, 0, hash(b"")).unwrap();
-        assert_eq!(sender.next_action(), Action::Done);
-        assert_eq!(sender.done(), hash(b""));
+    // ---- results ----
+
+    fn offer(&mut self) {
+        self.state = State::Offered { since: None };
+        self.actions.push_back(SenderAction::Frame(SenderFrame::Offer));
     }
 
-    #[test]
-    fn of_a_file_whose_hash_is_known_nothing_need_be_seen() {
-        let whole = hash(b"1234567890");
-        let mut sender = FileSender::new(1, 10, 4).with_known_hash(whole);
-        sender.accepted(0, u64::MAX, hash(b"")).unwrap();
-        sender.skip_chunk(4);
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 4, bytes: 4 });
-        sender.chunk(b"5678");
-        sender.skip_chunk(2);
-        assert_eq!((sender.next_action(), sender.done()), (Action::Done, whole));
-        assert_eq!(sender.confirmed(whole), Ok(()));
-
-        // What the receiver holds is read and compared all the same: it is told of nothing to be
-        // there that was not looked at.
-        let mut sender = FileSender::new(1, 10, 4).with_known_hash(whole);
-        sender.accepted(3, u64::MAX, hash(b"123")).unwrap();
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 3 });
-        assert_eq!(sender.prefix(b"123"), Ok(()));
-        sender.skip_chunk(4);
-        sender.skip_chunk(3);
-        assert_eq!((sender.next_action(), sender.done()), (Action::Done, whole));
-        let mut sender = FileSender::new(1, 10, 4).with_known_hash(whole);
-        sender.accepted(10, u64::MAX, whole).unwrap();
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 4 });
+    fn on_read(&mut self, number: OpNumber, memory: Vec<u8>) {
+        match &mut self.state {
+            State::Sending(sending) => sending.reads.end(number, memory),
+            State::Comparing(comparing) => {
+                comparing.reads.end(number, memory);
+                if let Err(failure) = comparing.hash_on(&mut self.actions) {
+                    return self.fail(failure);
+                }
+                self.compare();
+            }
+            state => unreachable!("a read ended in {state:?}"),
+        }
     }
 
-    #[test]
-    #[should_panic(expected = "the hash must be made of what is sent")]
-    fn what_is_not_seen_cannot_be_hashed() {
-        accepted(0, b"").skip_chunk(1);
+    /// Goes on when all of what the receiver holds has been hashed.
+    fn compare(&mut self) {
+        let State::Comparing(comparing) = &self.state else { return };
+        let Comparing { held, hashed, limit, prefix, .. } = **comparing;
+        if hashed < held {
+            return;
+        }
+        if comparing.hasher.finalize() == prefix {
+            let sending = Sending::new(held, limit, comparing.hasher.clone());
+            self.state = State::Sending(Box::new(sending));
+        } else if self.attempt == Attempt::First {
+            self.attempt = Attempt::Second;
+            self.notify(SenderEvent::ResumedFrom(0));
+            self.offer();
+        } else {
+            self.fail(TransferFailure::PrefixDiffers);
+        }
     }
 
-    #[test]
-    fn sizes_beyond_four_gibibytes_are_counted_right() {
-        let mut sender = FileSender::new(1, 9 * GIB, 1 << 20);
-        sender.accepted(5 * GIB, 6 * GIB, [0; 32]).unwrap();
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes: 1 << 20 });
-        // As if so much had been read; hashing that much takes too long for a test.
-        sender.position = 5 * GIB - 3;
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 5 * GIB - 3, bytes: 3 });
-        (sender.position, sender.phase) = (6 * GIB - 5, SenderPhase::Sending);
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 6 * GIB - 5, bytes: 5 });
-        sender.chunk(b"12345");
-        assert_eq!((sender.next_action(), sender.sent()), (Action::Wait, 6 * GIB));
-        sender.credit(u64::MAX).unwrap();
-        assert_eq!(sender.next_action(), Action::Chunk { offset: 6 * GIB, bytes: 1 << 20 });
-        sender.position = 9 * GIB;
-        assert_eq!(sender.next_action(), Action::Done);
+    /// All has been sent: if the file is what it was, so is what was sent.
+    fn on_checked(&mut self, now: FileFacts) {
+        let State::Checking { hash } = self.state else {
+            unreachable!("checked in {:?}", self.state);
+        };
+        if self.file.is_none_or(|file| file.facts != now) {
+            let text = "its size or time is another than before";
+            return self.fail(TransferFailure::Changed(text));
+        }
+        self.state = State::DoneSaid { hash, since: None };
+        self.actions.push_back(SenderAction::Frame(SenderFrame::Done(*hash.as_bytes())));
     }
 
-    #[test]
-    fn the_largest_numbers_do_not_overflow() {
-        let mut sender = FileSender::new(u32::MAX, u64::MAX, usize::MAX);
-        sender.accepted(u64::MAX, u64::MAX, [0; 32]).unwrap();
-        let bytes = usize::try_from(u64::MAX).unwrap_or(usize::MAX);
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 0, bytes });
-        assert_eq!(sender.prefix(b"1"), Ok(()));
-        assert_eq!(sender.next_action(), Action::Prefix { offset: 1, bytes: bytes - 1 });
+    // ---- what follows ----
+
+    fn advance(&mut self, now: Duration, sizes: &mut ChunkSizes<'_>) {
+        match &mut self.state {
+            State::Offered { since } | State::DoneSaid { since, .. } => {
+                since.get_or_insert(now);
+            }
+            State::Comparing(comparing) => {
+                comparing.read_on(self.max_chunk_bytes, &mut self.actions);
+            }
+            State::Sending(_) => self.send_on(now, sizes),
+            State::Over if self.operations.is_empty() => {
+                self.state = State::Released;
+                self.actions.push_back(SenderAction::Release);
+            }
+            State::Opening | State::Checking { .. } | State::Over | State::Released => {}
+        }
+    }
+
+    /// Reads ahead within the credit; looks at the file again when all has been sent.
+    fn send_on(&mut self, now: Duration, sizes: &mut ChunkSizes<'_>) {
+        let (Some(file), State::Sending(sending)) = (self.file, &mut self.state) else { return };
+        let size = file.facts.bytes;
+        while sending.reads.len() < MAX_READS && sending.read_to < sending.limit {
+            let (offset, left) = (sending.read_to, sending.limit - sending.read_to);
+            let max_bytes = sizes.max_bytes.min(self.max_chunk_bytes);
+            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(max_bytes);
+            let is_unread = file.known.is_some() && (sizes.prefers_unread)(bytes);
+            if is_unread && !sending.reads.is_empty() {
+                // If the disk hangs, chunks whose first byte was read long before would hold up the
+                // connection.
+                break;
+            }
+            sending.read_to += bytes as u64;
+            if is_unread {
+                let number = self.operations.begin(OpKind::Read);
+                sending.reads.probe(offset, bytes, number);
+                let op = SenderOp::Probe { offset };
+                self.actions.push_back(SenderAction::Disk { number, op });
+            } else {
+                sending.reads.ask(offset, bytes);
+                self.actions.push_back(SenderAction::Need(bytes));
+            }
+        }
+        if !sending.reads.is_empty() {
+            sending.waiting_since = None;
+        } else if sending.sent < size {
+            sending.waiting_since.get_or_insert(now);
+        } else if sending.last_chunk == LastChunk::Read {
+            let hash = file.known.unwrap_or_else(|| sending.hasher.finalize());
+            self.state = State::Checking { hash };
+            self.submit(OpKind::Metadata, SenderOp::Metadata);
+        }
+    }
+
+    // ---- the end ----
+
+    fn fail(&mut self, failure: TransferFailure<E>) {
+        self.finish(Err(failure), Tell::Peer);
+    }
+
+    fn finish(&mut self, result: Result<[u8; 32], TransferFailure<E>>, tell: Tell) {
+        if self.is_ended() {
+            return;
+        }
+        let mut reads = match std::mem::replace(&mut self.state, State::Over) {
+            State::Comparing(comparing) => comparing.reads,
+            State::Sending(sending) => sending.reads,
+            _ => ReadAhead::default(),
+        };
+        self.actions.extend(reads.clear().map(SenderAction::Free));
+        self.notify(SenderEvent::Ended { result, tell });
+    }
+
+    fn notify(&mut self, event: SenderEvent<E>) {
+        self.actions.push_back(SenderAction::Notify(event));
+    }
+
+    fn submit(&mut self, kind: OpKind, op: SenderOp) {
+        let number = self.operations.begin(kind);
+        self.actions.push_back(SenderAction::Disk { number, op });
     }
 }

@@ -32,15 +32,15 @@ impl Strand {
         if cx.shared.lifecycle.abandon_at().is_none_or(|at| cx.now < at) {
             return false;
         }
-        let (slots, example) = self.busy_transfers();
-        let files = slots.into_iter().map(|slot| (Operation::File, slot));
+        let (files, example) = self.busy_transfers();
+        let files = files.into_iter().map(|sequence| (Operation::File, sequence.pack()));
         let look_ups = (0..self.in_flight.look_ups).map(|_| (Operation::Resolve, 0));
         let stuck: Vec<_> = files.chain(look_ups).collect();
         if usize::from(self.in_flight.all) != stuck.len() {
             return false; // the others have been cancelled, and will complete
         }
-        for (operation, slot) in stuck {
-            cx.lane.abandon(pack(self.id, operation, slot));
+        for (operation, sequence) in stuck {
+            cx.lane.abandon(pack(self.id, operation, sequence));
         }
         self.abandoned = std::mem::take(&mut self.in_flight).all;
         let example = example.unwrap_or_else(|| "looking up a host name".to_owned());

@@ -167,11 +167,10 @@ impl Strand {
     /// may have been announced before it began.
     pub(super) fn on_shutdown(&mut self, cx: &mut Context<'_>) {
         let Some(deadline) = cx.shared.lifecycle.shutdown_deadline() else { return };
-        let close = match cx.now >= deadline {
-            true => Close::abort(),
-            false => {
-                Close::with_code(posthouse_wire::bye_code::GOING_AWAY, "the server shuts down")
-            }
+        let close = if cx.now >= deadline {
+            Close::abort()
+        } else {
+            Close::with_code(posthouse_wire::bye_code::GOING_AWAY, "the server shuts down")
         };
         self.close(cx, close, DisconnectReason::new(DisconnectKind::Shutdown, ""));
     }

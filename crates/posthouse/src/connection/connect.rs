@@ -78,7 +78,7 @@ impl Strand {
         let (number, socket) = (*begun, cx.lane.socket());
         *begun = begun.wrapping_add(1);
         attempts.push(Attempt { number, socket, address });
-        self.submit(cx, Operation::Connect, number, Op::Connect(socket, address));
+        self.submit(cx, Operation::Connect, number.into(), Op::Connect(socket, address));
     }
 
     fn fail_connect(&mut self) {
@@ -102,7 +102,7 @@ impl Strand {
             IoOutcome::Connected => self.on_connected(cx, attempt),
             IoOutcome::Failed(error) => {
                 connecting.error = Some(error);
-                self.submit(cx, Operation::CloseAttempt, number, Op::Close(attempt.socket));
+                self.submit(cx, Operation::CloseAttempt, number.into(), Op::Close(attempt.socket));
                 self.attempt(cx);
             }
             other => unreachable!("a connect ended in {other:?}"),

@@ -166,10 +166,8 @@ impl Connection {
 
     fn expire_requests(&mut self, cx: &mut Context<'_>) {
         while let Some(cold) = &mut self.strand.cold
-            && let Some(id) =
-                cold.requests.iter().find(|(_, r)| r.until <= cx.now).map(|(id, _)| *id)
+            && let Some(pending) = cold.take_expired_request(cx.now)
         {
-            let pending = cold.requests.remove(&id).expect("just found");
             let reply = Err(RequestError::TimedOut);
             self.strand
                 .run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
@@ -181,11 +179,11 @@ impl Connection {
         let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_task);
         while self.strand.is_open()
             && let Some(cold) = &mut self.strand.cold
-            && let Some(((at, number), _)) = cold.tasks.first_key_value()
-            && *at <= cx.now
-            && *number < last
+            && let Some(first) = cold.tasks.first_entry()
+            && first.key().0 <= cx.now
+            && first.key().1 < last
         {
-            let task = cold.tasks.pop_first().expect("just seen").1;
+            let task = first.remove();
             self.strand.run_callback(cx, task);
         }
     }

@@ -74,10 +74,12 @@ impl FreeList {
     /// are kept.
     pub(crate) fn recycle(&mut self, segment: Segment) {
         let Segment::Owned(mut bytes) = segment else { return };
-        let (kept, max_kept) = match bytes.capacity() <= MAX_TAIL_BYTES {
-            true => (&mut self.tails, MAX_FREE),
-            false if bytes.capacity() > MAX_PIECE_BYTES => return,
-            false => (&mut self.pieces, MAX_PIECES),
+        let (kept, max_kept) = if bytes.capacity() <= MAX_TAIL_BYTES {
+            (&mut self.tails, MAX_FREE)
+        } else if bytes.capacity() <= MAX_PIECE_BYTES {
+            (&mut self.pieces, MAX_PIECES)
+        } else {
+            return;
         };
         if kept.len() < max_kept {
             bytes.clear();

@@ -73,9 +73,14 @@ impl Connection {
                 if let Some(stats) = &self.strand.stats {
                     stats.received_bytes(buffer.len(), cx.now);
                 }
-                let chunk = match self.strand.has_records() {
-                    true => Chunk::of_records(buffer),
-                    false => Chunk::of_plain(buffer),
+                if self.input.end.is_some() {
+                    // The record layer has seen the end of the stream: nothing follows it.
+                    return cx.lane.recycle(buffer);
+                }
+                let chunk = if self.strand.has_records() {
+                    Chunk::of_records(buffer)
+                } else {
+                    Chunk::of_plain(buffer)
                 };
                 if self.input.held_chunks() == 0 {
                     self.deliver_from(cx, Some(chunk));
@@ -210,6 +215,9 @@ impl Connection {
     /// Frees the input and the memory of the partial frame.
     pub(super) fn discard_input(&mut self, cx: &mut Context<'_>) {
         self.input.discard(&mut cx.worker.free_backlogs);
+        if let Some(records) = self.strand.records() {
+            records.discard();
+        }
         let known = std::mem::take(&mut self.input.budgeted_bytes);
         cx.shared.assembly_budget.resize(known, 0, usize::MAX);
     }
@@ -273,7 +281,7 @@ impl Connection {
                     input.next_submitted = sequence.wrapping_add(1);
                     input.pending += 1;
                     let op = Op::Receive(socket, ReceiveMode::Once);
-                    strand.submit(cx, Operation::Receive, sequence, op);
+                    strand.submit(cx, Operation::Receive, sequence.into(), op);
                 }
             }
             ReceiveStrategy::Stream | ReceiveStrategy::Once(_) => {}

@@ -52,6 +52,11 @@ impl Records {
         self.carry.capacity()
     }
 
+    /// Lets go of a record that will not be completed.
+    pub(super) fn discard(&mut self) {
+        self.carry = Vec::new();
+    }
+
     fn open(&mut self, chunk: &mut Chunk) -> Next {
         (chunk.joined, chunk.plain) = (None, 0..0);
         if !self.carry.is_empty() {

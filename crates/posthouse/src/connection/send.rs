@@ -127,9 +127,10 @@ impl Strand {
         let native = self.config.is_native();
         SendLimits {
             hello: native && self.session.kinds_are_reserved(),
-            max_payload_bytes: match native {
-                true => self.session.send_limit(&self.config.session),
-                false => self.config.wire.max_payload_bytes,
+            max_payload_bytes: if native {
+                self.session.send_limit(&self.config.session)
+            } else {
+                self.config.wire.max_payload_bytes
             },
         }
     }

@@ -97,12 +97,12 @@ impl PinnedWorker {
 
     fn complete(&mut self, lane: &mut Lane, now: Duration, completion: Completion) {
         let Completion { tag, more, outcome } = completion;
-        let (id, operation, sequence) = crate::id::unpack(tag);
+        let (owner, operation, sequence) = crate::id::unpack(tag);
         if operation.is_listeners() {
-            self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
+            self.shared.listeners.complete(&self.shared, lane, (owner, operation), more, outcome);
         } else {
             let event = ConnectionEvent::Completion { operation, sequence, more, outcome };
-            self.run(lane, now, id, event);
+            self.run(lane, now, self.shared.registry.owner(owner), event);
         }
     }
 

@@ -107,10 +107,11 @@ impl SharedWorker {
 
     fn complete(&mut self, lane: &mut Lane, completion: Completion) {
         let Completion { tag, more, outcome } = completion;
-        let (id, operation, sequence) = crate::id::unpack(tag);
+        let (owner, operation, sequence) = crate::id::unpack(tag);
         if operation.is_listeners() {
-            self.shared.listeners.complete(&self.shared, lane, (id, operation), more, outcome);
+            self.shared.listeners.complete(&self.shared, lane, (owner, operation), more, outcome);
         } else {
+            let id = self.shared.registry.owner(owner);
             self.enter(id, ConnectionEvent::Completion { operation, sequence, more, outcome });
         }
     }
@@ -135,9 +136,10 @@ impl SharedWorker {
     fn run_one(&mut self, lane: &mut Lane, now: Duration) {
         let Some(mut running) = self.running.take() else { return };
         let strands = Self::strands(&self.shared);
-        let next = match running.events < MAX_TURN_EVENTS {
-            true => lock(strands.slot(running.slot)).pending.pop_front(),
-            false => None,
+        let next = if running.events < MAX_TURN_EVENTS {
+            lock(strands.slot(running.slot)).pending.pop_front()
+        } else {
+            None
         };
         let Some((id, mut event)) = next else {
             self.put_back(lane, now, running);

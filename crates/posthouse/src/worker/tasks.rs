@@ -26,8 +26,10 @@ impl Tasks {
 
     /// Runs the tasks that are due. A panic is contained and counted.
     pub(super) fn run(&mut self, shared: &Shared, now: Duration) {
-        while self.next().is_some_and(|at| at <= now) {
-            let (_, task) = self.waiting.pop_first().expect("just seen");
+        while let Some(first) = self.waiting.first_entry()
+            && first.key().0 <= now
+        {
+            let task = first.remove();
             crate::sync::assert_none_held();
             if catch_unwind(AssertUnwindSafe(task)).is_err() {
                 shared.stats.panics.add(1);

@@ -11,6 +11,8 @@ pub(super) struct Content {
     synced: Vec<u8>,
     /// What makes the second the first, in order.
     unsynced: Vec<Change>,
+    /// How many changes came before those.
+    settled: u64,
     /// Counts what a file system sees of changes.
     changes: u64,
 }
@@ -84,10 +86,23 @@ impl Content {
         self.changes
     }
 
+    /// How many changes were ever made.
+    pub(super) fn made(&self) -> u64 {
+        self.settled + self.unsynced.len() as u64
+    }
+
     pub(super) fn sync(&mut self) {
-        for change in self.unsynced.drain(..) {
+        self.sync_to(self.made());
+    }
+
+    /// Brings the first so many of all changes to the disk: a sync need not bring those that were
+    /// made after it had begun.
+    pub(super) fn sync_to(&mut self, changes: u64) {
+        let count = changes.saturating_sub(self.settled) as usize;
+        for change in self.unsynced.drain(..count) {
             change.apply(&mut self.synced);
         }
+        self.settled += count as u64;
     }
 
     /// What was not synced is kept, kept in part, or lost. Gives how many changes were not kept
@@ -95,6 +110,7 @@ impl Content {
     pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
         let mut lost = 0;
         self.changes += u64::from(!self.unsynced.is_empty());
+        self.settled = self.made();
         for mut change in std::mem::take(&mut self.unsynced) {
             if random.coin() {
                 lost += 1;

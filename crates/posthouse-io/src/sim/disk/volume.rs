@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::Content;
 use super::names::{Found, Inode, Names};
-use super::{FileId, PendingFileOp, SimFile};
+use super::{FileId, FileUse, PendingFileOp, SimFile};
 use crate::error::Failure;
 use crate::file_op::{FileEntry, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY};
 use crate::handle::{File, Usage};
@@ -54,8 +54,10 @@ struct OpenFile {
     clones: Weak<()>,
     /// Operations whose completion has not been taken.
     in_flight: u32,
-    /// One of them, then the only one, changes the file.
-    is_changing: bool,
+    /// How many of them change the file: at most one.
+    changing: u32,
+    /// How many of them sync it: at most one.
+    syncing: u32,
 }
 
 /// The final name and attributes of a part.
@@ -79,6 +81,18 @@ impl FileData {
     fn metadata(&self) -> Metadata {
         let Self { modified_ms, executable, .. } = *self;
         Metadata { bytes: self.content.len() as u64, modified_ms, executable }
+    }
+}
+
+impl OpenFile {
+    fn count(&mut self, how: FileUse, by: i32) {
+        let count = |counter: &mut u32| *counter = counter.strict_add_signed(by);
+        count(&mut self.in_flight);
+        match how {
+            FileUse::Changes => count(&mut self.changing),
+            FileUse::Syncs => count(&mut self.syncing),
+            FileUse::Reads => {}
+        }
     }
 }
 
@@ -139,7 +153,8 @@ impl Volume {
             is_part,
             clones: Arc::downgrade(&clones),
             in_flight: 0,
-            is_changing: false,
+            changing: 0,
+            syncing: 0,
         };
         self.open.insert(id.number, open);
         File::new(SimFile { id, is_part, clones })
@@ -160,23 +175,33 @@ impl Volume {
         self.opened(file).is_none()
     }
 
-    /// An operation on an open file begins. False: not beside the one that is in flight.
-    pub(super) fn begin(&mut self, id: FileId, is_changing: bool) -> bool {
+    /// An operation on an open file begins. False: not beside those that are in flight.
+    pub(super) fn begin(&mut self, id: FileId, how: FileUse) -> bool {
         let Some(open) = self.open.get_mut(&id.number) else { return true };
-        if open.is_changing || (is_changing && open.in_flight > 0) {
-            return false;
+        let others = open.in_flight - open.changing - open.syncing;
+        let may_begin = match how {
+            FileUse::Changes => open.changing == 0 && others == 0,
+            FileUse::Syncs => open.syncing == 0,
+            FileUse::Reads => open.changing == 0,
+        };
+        if may_begin {
+            open.count(how, 1);
         }
-        open.in_flight += 1;
-        open.is_changing = is_changing;
-        true
+        may_begin
     }
 
     /// The completion of one of its operations has been taken.
-    pub(super) fn end(&mut self, id: FileId) {
+    pub(super) fn end(&mut self, id: FileId, how: FileUse) {
         // A crash, or the end of its last clone, has taken it off the table.
-        let Some(open) = self.open.get_mut(&id.number) else { return };
-        open.in_flight -= 1;
-        open.is_changing = false;
+        if let Some(open) = self.open.get_mut(&id.number) {
+            open.count(how, -1);
+        }
+    }
+
+    /// The number of changes that were ever made to an open file.
+    pub(super) fn changes_made(&self, id: FileId) -> u64 {
+        let open = self.open.get(&id.number);
+        open.map_or(0, |open| self.files[&open.inode].content.made())
     }
 
     /// Whether somebody holds the lock of a part.
@@ -285,9 +310,10 @@ impl Volume {
     }
 
     /// The content, and the name of a part: systems write a new file's name with it.
-    pub(super) fn sync(&mut self, file: &SimFile) -> Result<FileOutcome, Failure> {
+    /// Brings the first so many changes of a file to the disk.
+    pub(super) fn sync(&mut self, file: &SimFile, changes: u64) -> Result<FileOutcome, Failure> {
         let inode = self.opened(file).ok_or(Failure::Disk)?;
-        self.data(inode).content.sync();
+        self.data(inode).content.sync_to(changes);
         let parts = self.names.of(inode).filter(|path| part_name(path).is_some());
         for path in parts.map(str::to_owned).collect::<Vec<_>>() {
             self.names.sync(&path);

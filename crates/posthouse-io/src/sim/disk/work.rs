@@ -1,7 +1,7 @@
 //! Operations on files: what is wrong with them, how long they take, and what goes wrong.
 
 use super::volume::Publication;
-use super::{FileId, SimDirectory, SimFile};
+use super::{FileId, FileUse, SimDirectory, SimFile};
 use crate::error::{Error, Failure};
 use crate::file_op::{FileOp, FileOutcome, is_beneath};
 use crate::gather::{FileFault, Gather};
@@ -28,7 +28,9 @@ struct OpInfo {
     at: LaneAddr,
     in_flight: InFlight,
     disk: usize,
-    file: Option<FileId>,
+    file: Option<(FileId, FileUse)>,
+    /// How often the file had been changed when the operation was submitted.
+    changes: u64,
     /// What the log calls it.
     kind: u64,
 }
@@ -104,8 +106,12 @@ fn log_value(result: &Result<FileOutcome, Failure>) -> u64 {
 const FAILED: u64 = 1 << 63;
 const LINKED: u64 = 1 << 62;
 
-fn is_changing(op: &FileOp) -> bool {
-    matches!(op, FileOp::Write { .. } | FileOp::Truncate { .. })
+fn file_use(op: &FileOp) -> FileUse {
+    match op {
+        FileOp::Write { .. } | FileOp::Truncate { .. } => FileUse::Changes,
+        FileOp::Sync { .. } => FileUse::Syncs,
+        _ => FileUse::Reads,
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -156,12 +162,14 @@ impl World {
         if file.is_some_and(|file| file.disk != disk) {
             self.bug(&format!("{tag:?}: a file and a directory of different disks"));
         }
-        if let Some(file) = file
-            && !self.disks[disk].begin(file, is_changing(&op))
+        let file = file.map(|file| (file, file_use(&op)));
+        if let Some((file, how)) = file
+            && !self.disks[disk].begin(file, how)
         {
             self.bug(&format!("{tag:?}: a second operation in flight on a file that changes"));
         }
-        let info = OpInfo { at, in_flight, disk, file, kind: kind(&op) };
+        let changes = file.map_or(0, |(file, _)| self.disks[disk].changes_made(file));
+        let info = OpInfo { at, in_flight, disk, file, changes, kind: kind(&op) };
         self.start_work(PendingFileOp { info, op, effect: Effect::End });
     }
 
@@ -189,10 +197,11 @@ impl World {
 
     fn check_file(&mut self, tag: Tag, file: &SimFile, op: &FileOp) {
         let is_for_parts = matches!(op, FileOp::Publish { .. } | FileOp::RemovePart { .. });
-        if (is_changing(op) || is_for_parts) && !file.is_part {
+        let is_changing = file_use(op) == FileUse::Changes;
+        if (is_changing || is_for_parts) && !file.is_part {
             self.bug(&format!("{tag:?}: a file opened for reading is treated as a part"));
         }
-        if is_changing(op) && self.disks[file.id.disk].is_published(file) {
+        if is_changing && self.disks[file.id.disk].is_published(file) {
             self.bug(&format!("{tag:?}: a part that has its final name is changed"));
         }
     }
@@ -277,7 +286,7 @@ impl World {
     fn finish_work(&mut self, work: PendingFileOp, at_once: bool) {
         let PendingFileOp { info, op, .. } = work;
         let fate = self.fate(info.disk, &op);
-        let result = fate.and_then(|()| self.perform(info.disk, *op));
+        let result = fate.and_then(|()| self.perform(info.disk, info.changes, *op));
         self.land_work(info, result, at_once);
     }
 
@@ -293,8 +302,8 @@ impl World {
     }
 
     /// The completion of an operation on an open file has been taken.
-    pub(crate) fn file_landed(&mut self, file: FileId) {
-        self.disks[file.disk].end(file);
+    pub(crate) fn file_landed(&mut self, (file, how): (FileId, FileUse)) {
+        self.disks[file.disk].end(file, how);
     }
 
     /// Whether an operation fails, whatever it is meant to do.
@@ -320,7 +329,7 @@ impl World {
         Ok(())
     }
 
-    fn perform(&mut self, number: usize, op: FileOp) -> Result<FileOutcome, Failure> {
+    fn perform(&mut self, number: usize, changes: u64, op: FileOp) -> Result<FileOutcome, Failure> {
         let now_ms = self.now_ms();
         let disk = &mut self.disks[number];
         match op {
@@ -333,7 +342,7 @@ impl World {
             FileOp::Write { file, offset, data } => {
                 self.write_file(number, own(&file), offset, data)
             }
-            FileOp::Sync { file } => disk.sync(own(&file)),
+            FileOp::Sync { file } => disk.sync(own(&file), changes),
             FileOp::Metadata { file } => disk.metadata(own(&file)),
             FileOp::Publish { path, .. } => Ok(disk.sync_name(&path)),
             FileOp::SyncName { path, file, .. } => disk.sync_found(&path, own(&file)),

@@ -1,242 +1,193 @@
-//! What the peer says of files: where each frame goes, and what a new number may be.
+//! The frames of the peer: each goes to its transfer, or begins something under a new number.
 
-use posthouse_wire::{FileName, TransferFrame, Violation, abort_code};
+use posthouse_wire::{FileName, Tell, TransferFrame, TransferViolation, Violation, abort_code};
 
-use super::{MAX_SLOTS, PendingGet, PendingOffer, TransferCx, TransferState, Transfers};
-use crate::responder::OfferResponder;
-use crate::transfer::{
-    Destination, Offer, Reject, TransferError, TransferErrorKind, TransferHandle,
-};
+use super::table::{Side, TransferState};
+use crate::connection::{Context, Strand};
+use crate::transfer::{Offer, TransferError, TransferErrorKind, TransferHandle};
 
-impl Transfers {
-    pub(super) fn on_frame(
+impl Strand {
+    pub(super) fn take_transfer_frame(
         &mut self,
-        tcx: &mut TransferCx<'_, '_>,
+        cx: &mut Context<'_>,
         frame: TransferFrame<'_>,
     ) -> Result<(), Violation> {
-        self.last_activity = tcx.cx.now;
+        self.transfers().last_activity = cx.now;
         match frame {
             TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name } => {
-                if let Some(slot) = self.slots_by_id.get(&id).copied() {
-                    return self.offered_again(tcx, slot, frame.kind());
+                if let Some(slot) = self.transfers().slot_by_id(id) {
+                    return self.on_repeated_offer(cx, slot, frame.kind());
                 }
-                if self.known_id(tcx, id, frame.kind()).is_ok() {
+                if self.known_id(id, frame.kind()).is_ok() {
                     return Ok(()); // said again, and over meanwhile
                 }
-                self.open_id(tcx, id, frame.kind())?;
+                self.open_id(id, frame.kind())?;
                 let name = match FileName::from_wire(name) {
                     Ok(name) => name,
                     Err(error) => {
-                        tcx.refuse(id, abort_code::BAD_NAME, &error.to_string());
+                        self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string());
                         return Ok(());
                     }
                 };
                 let offer = Offer { name: name.as_str(), size, modified_ms, executable };
-                self.on_offer(tcx, (id, in_reply_to), &offer);
+                self.on_offer(cx, id, in_reply_to, &offer);
             }
             TransferFrame::Get { id, name } => {
-                self.open_id(tcx, id, frame.kind())?;
-                self.on_get(tcx, id, name);
+                self.open_id(id, frame.kind())?;
+                self.on_get(cx, id, name);
             }
             TransferFrame::List { id, after } => {
-                self.open_id(tcx, id, frame.kind())?;
-                self.on_list(tcx, id, after);
+                self.open_id(id, frame.kind())?;
+                self.on_list(cx, id, after);
             }
             TransferFrame::Listed { id, entries, .. } => {
-                self.known_id(tcx, id, frame.kind())?;
-                self.on_listing(tcx, id, entries);
+                self.known_id(id, frame.kind())?;
+                self.on_listing(cx, id, entries);
             }
             TransferFrame::Abort { id, code, text } => {
-                self.known_id(tcx, id, frame.kind())?;
-                self.on_abort(tcx, id, TransferError::of_peer(code, text));
+                self.known_id(id, frame.kind())?;
+                self.on_abort(cx, id, TransferError::of_peer(code, text));
             }
             TransferFrame::Accept { id, .. }
             | TransferFrame::Chunk { id, .. }
             | TransferFrame::Credit { id, .. }
             | TransferFrame::Done { id, .. } => {
-                self.known_id(tcx, id, frame.kind())?;
-                if let Some(slot) = self.slots_by_id.get(&id).copied() {
-                    self.on_transfer(tcx, slot, frame);
+                self.known_id(id, frame.kind())?;
+                if let Some(slot) = self.transfers().slot_by_id(id) {
+                    self.on_frame_of_transfer(cx, slot, frame);
                 }
             }
         }
-        self.run_waiting(tcx);
+        self.run_waiting(cx);
         Ok(())
     }
 
-    /// The peer begins something under a number of its own: a new one.
-    fn open_id(&mut self, tcx: &TransferCx<'_, '_>, id: u32, kind: u8) -> Result<(), Violation> {
-        if tcx.strand.session.is_local_transfer(id) || id <= self.last_peer_id {
+    /// Checks the number of something that the peer begins: one of its own, and a new one.
+    fn open_id(&mut self, id: u32, kind: u8) -> Result<(), Violation> {
+        if self.session.is_local_transfer(id) || id <= self.transfers().last_peer_id {
             return Err(Violation::OutOfState { kind });
         }
-        self.last_peer_id = id;
+        self.transfers().last_peer_id = id;
         Ok(())
     }
 
-    /// The peer speaks of something that has been begun. It may be over.
-    fn known_id(&self, tcx: &TransferCx<'_, '_>, id: u32, kind: u8) -> Result<(), Violation> {
-        let begun = match tcx.strand.session.is_local_transfer(id) {
-            true => id < self.next_id,
-            false => id <= self.last_peer_id,
+    /// Checks the number of something that has been begun, and may be over.
+    fn known_id(&mut self, id: u32, kind: u8) -> Result<(), Violation> {
+        let begun = match self.session.is_local_transfer(id) {
+            true => self.transfers().has_begun(id),
+            false => id <= self.transfers().last_peer_id,
         };
         if begun { Ok(()) } else { Err(Violation::OutOfState { kind }) }
     }
 
-    fn on_offer(
+    fn on_repeated_offer(
         &mut self,
-        tcx: &mut TransferCx<'_, '_>,
-        (id, in_reply_to): (u32, u32),
-        offer: &Offer<'_>,
-    ) {
-        if let Some(get) = self.gets.remove(&in_reply_to) {
-            if self.slots_taken() >= MAX_SLOTS {
-                let text = "too much waits for the disk";
-                tcx.refuse(id, abort_code::BUSY, text);
-                let busy = TransferError::here(TransferErrorKind::Busy, text);
-                return tcx.notify(get.progress, Err(busy));
-            }
-            let PendingGet { directory, name, progress, .. } = get;
-            return self.begin_receiving(tcx, (id, false), offer, (&directory, name), progress);
+        cx: &mut Context<'_>,
+        slot: u8,
+        kind: u8,
+    ) -> Result<(), Violation> {
+        let result = match &mut self.transfers().transfer(slot).state {
+            TransferState::Receiving(receiving) => receiving.receiver.offered_again(),
+            _ => Err(TransferViolation::OutOfTurn { kind }),
+        };
+        if result.is_ok() {
+            self.run_receiver(cx, slot);
         }
-        if in_reply_to != 0 {
-            // What was asked for is not wanted any more.
-            return tcx.refuse(id, abort_code::CANCELLED, "");
-        }
-        if tcx.strand.is_unadmitted() {
-            return tcx.refuse(id, abort_code::REFUSED, "not admitted yet");
-        }
-        if !self.has_room(true, tcx.max_transfers()) {
-            return tcx.refuse(id, abort_code::BUSY, "too many transfers on this connection");
-        }
-        let (shared, peer) = (tcx.cx.shared, tcx.strand.id);
-        let mut responder = OfferResponder::new(shared, peer, id);
-        let answer = tcx.ask(|callbacks, output| callbacks.offered(output, offer, &mut responder));
-        match answer {
-            Ok(Some(destination)) => self.accept_offer(tcx, id, offer, destination),
-            Ok(None) if responder.is_taken() => self.keep_offer(tcx, id, offer),
-            Ok(None) => tcx.refuse(id, abort_code::REFUSED, "the program gave no answer"),
-            Err(reject) => tcx.refuse(id, abort_code::REFUSED, &reject.text),
-        }
+        result.map_err(|_| Violation::OutOfState { kind })
     }
 
-    fn accept_offer(
-        &mut self,
-        tcx: &mut TransferCx<'_, '_>,
-        id: u32,
-        offer: &Offer<'_>,
-        destination: Destination,
-    ) {
-        let Destination { directory, name } = destination;
-        match FileName::parse(name.as_deref().unwrap_or(offer.name)) {
-            Ok(name) => {
-                let progress = TransferHandle::new(offer.name, true);
-                self.begin_receiving(tcx, (id, true), offer, (&directory, name), progress);
-            }
-            Err(error) => tcx.refuse(id, abort_code::BAD_NAME, &error.to_string()),
-        }
-    }
-
-    /// The handler answers the offer later.
-    fn keep_offer(&mut self, tcx: &mut TransferCx<'_, '_>, id: u32, offer: &Offer<'_>) {
-        let Offer { name, size, modified_ms, executable } = *offer;
-        let name = FileName::parse(name).expect("the name of an offer has been checked");
-        let until = tcx.timeout_at();
-        self.offers.insert(id, PendingOffer { name, size, modified_ms, executable, until });
-    }
-
-    /// The program answers an offer that it has kept, unless the offer has expired.
-    pub(super) fn answer_offer(
-        &mut self,
-        tcx: &mut TransferCx<'_, '_>,
-        id: u32,
-        answer: Result<Destination, Reject>,
-    ) {
-        let Some(kept) = self.offers.remove(&id) else { return };
-        let PendingOffer { ref name, size, modified_ms, executable, .. } = kept;
-        let offer = Offer { name: name.as_str(), size, modified_ms, executable };
-        match answer {
-            // Others may have taken the places meanwhile.
-            Ok(_) if self.slots_taken() >= MAX_SLOTS => {
-                tcx.refuse(id, abort_code::BUSY, "too much waits for the disk");
-            }
-            Ok(destination) => self.accept_offer(tcx, id, &offer, destination),
-            Err(reject) => tcx.refuse(id, abort_code::REFUSED, &reject.text),
-        }
-    }
-
-    fn on_get(&mut self, tcx: &mut TransferCx<'_, '_>, id: u32, name: &[u8]) {
+    fn on_get(&mut self, cx: &mut Context<'_>, id: u32, name: &[u8]) {
         let name = match FileName::from_wire(name) {
             Ok(name) => name,
-            Err(error) => return tcx.refuse(id, abort_code::BAD_NAME, &error.to_string()),
+            Err(error) => return self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string()),
         };
-        if tcx.strand.is_unadmitted() {
-            return tcx.refuse(id, abort_code::REFUSED, "not admitted yet");
-        }
-        if !self.has_room(true, tcx.max_transfers()) {
-            return tcx.refuse(id, abort_code::BUSY, "too many transfers on this connection");
+        if !self.may_begin(cx, id) {
+            return;
         }
         let answer =
-            tcx.ask(|callbacks, output| callbacks.download_requested(output, name.as_str()));
+            self.ask(cx, |callbacks, output| callbacks.download_requested(output, name.as_str()));
         let source = match answer {
             Ok(source) => source,
-            Err(reject) => return tcx.refuse(id, abort_code::REFUSED, &reject.text),
+            Err(reject) => return self.refuse(cx, id, abort_code::REFUSED, &reject.text),
         };
         if let Err(error) = FileName::parse(&source.path) {
-            return tcx.refuse(id, abort_code::BAD_NAME, &error.to_string());
+            return self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string());
         }
         let progress = TransferHandle::new(name.as_str(), false);
-        self.begin_sending(tcx, id, &source.directory, (&source.path, name.clone()), progress);
+        self.begin_sending(cx, id, &source.directory, (&source.path, name.clone()), progress);
     }
 
-    /// The peer gives something up.
-    fn on_abort(&mut self, tcx: &mut TransferCx<'_, '_>, id: u32, error: TransferError) {
-        if let Some(slot) = self.slots_by_id.get(&id).copied() {
-            return self.end(tcx, slot, error, false);
+    /// Whether the peer may begin something; refuses it otherwise.
+    pub(super) fn may_begin(&mut self, cx: &mut Context<'_>, id: u32) -> bool {
+        if self.is_unadmitted() {
+            self.refuse(cx, id, abort_code::REFUSED, "not admitted yet");
+            return false;
         }
-        if let Some(get) = self.gets.remove(&id) {
-            return tcx.notify(get.progress, Err(error));
+        let max = self.max_transfers();
+        let has_room = self.transfers().has_room(Side::Peer, max);
+        if !has_room {
+            let text = "too many transfers on this connection";
+            self.refuse(cx, id, abort_code::BUSY, text);
         }
-        if let Some(list) = self.lists.remove(&id) {
-            return tcx.strand.run_callback(tcx.cx, |callbacks, output| {
-                (list.then)(callbacks, output, Err(error))
-            });
+        has_room
+    }
+
+    /// Takes the peer's abort.
+    fn on_abort(&mut self, cx: &mut Context<'_>, id: u32, error: TransferError) {
+        let transfers = self.transfers();
+        if let Some(slot) = transfers.slot_by_id(id) {
+            return self.end_transfer(cx, slot, error, Tell::Nobody);
         }
-        if self.offers.remove(&id).is_some() {
+        if let Some(get) = transfers.gets.remove(&id) {
+            return self.notify(cx, get.progress, Err(error));
+        }
+        if let Some(list) = transfers.lists.remove(&id) {
+            return self
+                .run_callback(cx, |callbacks, output| (list.then)(callbacks, output, Err(error)));
+        }
+        if transfers.offers.remove(&id).is_some() {
             return; // the program's answer comes too late
         }
         // A request of its own, before it was answered.
-        let answers =
-            |state: &TransferState| matches!(state, TransferState::Sending(it) if it.answers == id);
-        if let Some(slot) = self.slot_of(answers) {
-            self.end(tcx, slot, error, false);
+        let answers = |state: &TransferState| match state {
+            TransferState::Sending(sending) => sending.answers == id && !sending.sender.is_ended(),
+            _ => false,
+        };
+        if let Some(slot) = transfers.slot_of(answers) {
+            self.end_transfer(cx, slot, error, Tell::Nobody);
         }
     }
 
-    /// What only the side that sends, or only the one that receives, may hear.
-    fn on_transfer(&mut self, tcx: &mut TransferCx<'_, '_>, slot: u8, frame: TransferFrame<'_>) {
-        let result = match (&self.transfer(slot).state, frame) {
-            (TransferState::Sending(_), TransferFrame::Accept { offset, limit, prefix, .. }) => {
-                self.on_accept(tcx, slot, offset, limit, prefix)
+    /// Takes a frame that only the side that sends, or only the one that receives, may say.
+    fn on_frame_of_transfer(&mut self, cx: &mut Context<'_>, slot: u8, frame: TransferFrame<'_>) {
+        match (&mut self.transfers().transfer(slot).state, frame) {
+            (
+                TransferState::Sending(sending),
+                TransferFrame::Accept { offset, limit, prefix, .. },
+            ) => {
+                sending.sender.on_accept(offset, limit, prefix);
+                self.run_sender(cx, slot);
             }
-            (TransferState::Sending(_), TransferFrame::Credit { limit, .. }) => {
-                self.on_credit(tcx, slot, limit)
+            (TransferState::Sending(sending), TransferFrame::Credit { limit, .. }) => {
+                sending.sender.on_credit(limit);
+                self.run_sender(cx, slot);
             }
-            (TransferState::Sending(_), TransferFrame::Done { hash, .. }) => {
-                self.on_confirmed(tcx, slot, hash)
+            (TransferState::Sending(sending), TransferFrame::Done { hash, .. }) => {
+                sending.sender.on_done(hash);
+                self.run_sender(cx, slot);
             }
             (TransferState::Receiving(_), TransferFrame::Chunk { bytes, .. }) => {
-                self.on_chunk(tcx, slot, bytes)
+                self.on_chunk(cx, slot, bytes);
             }
-            (TransferState::Receiving(_), TransferFrame::Done { hash, .. }) => {
-                self.on_done(tcx, slot, hash)
+            (TransferState::Receiving(receiving), TransferFrame::Done { hash, .. }) => {
+                receiving.receiver.on_done(hash);
+                self.run_receiver(cx, slot);
             }
             _ => {
                 let text = "a frame of the other side's part of a transfer";
-                Err(TransferError::here(TransferErrorKind::Protocol, text))
+                let error = TransferError::here(TransferErrorKind::Protocol, text);
+                self.end_transfer(cx, slot, error, Tell::Peer);
             }
-        };
-        if let Err(error) = result {
-            self.end(tcx, slot, error, true);
         }
     }
 }

@@ -105,3 +105,25 @@ fn a_target_that_speaks_no_records_is_unreachable() {
         harness.end(&server);
     });
 }
+
+#[test]
+fn nothing_counts_that_follows_the_last_record() {
+    everywhere(|harness| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = harness.serve_at(probe, listener(harness, Framing::Lines));
+        let mut peer = CutRecords::new(1);
+        let mut greeting = Vec::new();
+        peer.take_output(&mut greeting);
+        // It answers any greeting as it does its own.
+        peer.open(&mut greeting.clone()).expect("a greeting");
+        peer.take_output(&mut greeting);
+        peer.end();
+        peer.take_output(&mut greeting);
+        let mut raw = harness.dial(&server);
+        raw.send(&[&greeting[..], b"\x04\x00\x09abcd."].concat());
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
+        harness.end(&server);
+    });
+}

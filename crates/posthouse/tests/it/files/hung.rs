@@ -24,7 +24,7 @@ fn hung(
     let options = harness.options().with(|o| o.tuning = tuning);
     let (server, log) = serve_with(harness, &disk.directory(), options);
     for number in 0..files {
-        here.write(&format!("n{number}"), &content(number, 100_000));
+        here.write(&format!("n{number}"), &content(number, 400_000));
     }
     let directory = here.directory();
     let (visitor, _) = visit(harness, &server, move |peer| {
@@ -64,7 +64,8 @@ fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
         harness.world().run_for(Duration::from_secs(5));
         assert_eq!(server.stats().connections, 1, "without a shutdown it stays");
         let leaked = end_hung(harness, &server);
-        assert!((1..=files + 1).contains(&leaked), "one for each file, and a chore: {leaked}");
+        let most = 2 * files + 1;
+        assert!((1..=most).contains(&leaked), "two for each file, and a chore: {leaked}");
         assert_eq!(log.ends().len(), 1);
         assert_eq!(log.transfers().len() as u64, files, "each is told once: {:?}", log.order());
         harness.end(&visitor);
@@ -93,7 +94,7 @@ fn hung_with_known(
         Ok(())
     });
     harness.wait_for("a second", || server.stats().connected == 2);
-    harness.world().run_for(Duration::from_micros(harness.world().seed() * 300));
+    harness.world().run_for(Duration::from_micros(harness.world().seed() * 250));
     disk.hang();
     (server, log, visitor, disk)
 }
@@ -105,13 +106,13 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
         let here = harness.store("here");
         let (server, log, visitor, disk) = hung_with_known(harness, 100_000, &here);
         harness.world().run_for(Duration::from_secs(2));
-        // A read, or a look at what the file is now, may be left; a send is not.
+        // Two reads, or a look at what the file is now, may be left; a send is not.
         server.shutdown(DEADLINE);
         server.wait().expect("no callback waits here");
         let stats = server.stats();
         let left = (stats.connections, stats.sockets, stats.buffers_used);
         assert_eq!(left, (0, 0, 0), "{stats:?}");
-        assert!(stats.operations_submitted - stats.operations_completed <= 1, "{stats:?}");
+        assert!(stats.operations_submitted - stats.operations_completed <= 2, "{stats:?}");
         assert_eq!(log.ends().len(), 2);
         harness.end(&visitor);
         disk.resume();
@@ -231,9 +232,12 @@ mod real {
             let left = (stats.connections, stats.sockets, stats.buffers_used);
             assert_eq!(left, (0, 0, 0), "left on {place}: {stats:?}");
             let leaked = stats.operations_submitted - stats.operations_completed;
-            assert_eq!((leaked, log.ends().len(), log.transfers().len()), (1, 1, 1), "{place}");
+            assert_eq!((log.ends().len(), log.transfers().len()), (1, 1), "{place}");
             let why = log.ends()[0].to_string();
-            assert!(why.ends_with("did not end 1 operation: sending file"), "{place}: {why}");
+            // Reads run ahead: two may hang.
+            let s = if leaked == 1 { "" } else { "s" };
+            let left = format!("did not end {leaked} operation{s}: sending file");
+            assert!((1..=2).contains(&leaked) && why.ends_with(&left), "{place}: {why}");
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
         // Whoever waited gets an answer now, and nobody is there to hear of it.

@@ -1,0 +1,108 @@
+//! The operations of a transfer on the disk: numbers, results, failures.
+
+/// The maximum number of operations of a transfer that are in flight at the same time.
+pub const MAX_OPERATIONS: usize = 16;
+
+/// The number of an operation among those of its transfer that are in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpNumber(pub u8);
+
+/// The result of an operation that succeeded.
+#[derive(Debug)]
+pub enum DiskOutcome {
+    /// A file was found under the name.
+    Found {
+        /// Its size.
+        bytes: u64,
+    },
+    /// A part was opened, or made.
+    Part {
+        /// The bytes that it holds.
+        bytes: u64,
+    },
+    /// The bytes that were read: at most as many as asked for, none at the end of the file.
+    Read(Vec<u8>),
+    /// The number of bytes that were written, at least one.
+    Written(usize),
+    /// The file that is sent was opened.
+    Opened {
+        /// Its size and time.
+        facts: FileFacts,
+        /// The hash of the file, if it was sent in this state before. (The receiver computes its
+        /// own: a wrong hash fails the transfer.)
+        known: Option<[u8; 32]>,
+    },
+    /// The file that is sent was looked at again.
+    Metadata(FileFacts),
+    /// It is done.
+    Done,
+}
+
+/// A failure of an operation on the disk.
+#[derive(Debug)]
+pub struct DiskError<E> {
+    /// The kinds of failure that decide how a transfer goes on.
+    pub failure: DiskFailure,
+    /// The error that ends the transfer, if this failure does.
+    pub error: E,
+}
+
+/// A kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFailure {
+    /// There is no such file.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// Any other.
+    Other,
+}
+
+/// The size and time of a file that is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Its size.
+    pub bytes: u64,
+    /// The time at which it was modified, in ms since 1970.
+    pub modified_ms: i64,
+}
+
+/// The operations in flight of one transfer.
+#[derive(Debug)]
+pub(super) struct Operations<K> {
+    in_flight: [Option<K>; MAX_OPERATIONS],
+}
+
+impl<K: Copy> Default for Operations<K> {
+    fn default() -> Self {
+        Self { in_flight: [None; MAX_OPERATIONS] }
+    }
+}
+
+impl<K: Copy> Operations<K> {
+    pub(super) fn begin(&mut self, kind: K) -> OpNumber {
+        let vacant = self.in_flight.iter().position(Option::is_none);
+        let number = vacant.expect("a transfer has few operations in flight");
+        self.in_flight[number] = Some(kind);
+        OpNumber(number as u8)
+    }
+
+    pub(super) fn end(&mut self, number: OpNumber) -> K {
+        let kind = self.in_flight[usize::from(number.0)].take();
+        kind.expect("a result of an operation that is in flight")
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_flight.iter().all(Option::is_none)
+    }
+
+    /// Whether one in flight is of this kind.
+    pub(super) fn any(&self, is_it: impl Fn(K) -> bool) -> bool {
+        self.in_flight.iter().flatten().any(|kind| is_it(*kind))
+    }
+
+    pub(super) fn numbers(&self) -> impl Iterator<Item = OpNumber> + '_ {
+        let numbers = (0..).zip(&self.in_flight);
+        numbers.filter(|(_, kind)| kind.is_some()).map(|(number, _)| OpNumber(number))
+    }
+}

@@ -1,0 +1,171 @@
+//! The next steps of a receiver, and its end.
+
+use std::time::Duration;
+
+use super::actions::{ReceiverAction, ReceiverEvent, ReceiverOp, Room};
+use super::part::{Credit, Part};
+use super::{
+    Cleanup, FileReceiver, Holding, MAX_WRITE_BYTES, Moving, OpKind, ReceiverConfig, State,
+};
+use crate::transfer::TransferFrame;
+use crate::transfer::failure::{Tell, TransferFailure};
+
+impl<E> FileReceiver<E> {
+    pub(super) fn advance(&mut self, now: Duration) {
+        match &mut self.state {
+            State::Holding(holding) if holding.is_hashed() => self.accept(now),
+            State::Holding(holding) => {
+                for bytes in holding.read_on() {
+                    self.actions.push_back(ReceiverAction::Need(bytes));
+                }
+            }
+            State::Moving(_) => self.move_on(),
+            State::CleaningUp(cleanup) => {
+                let cleanup = *cleanup;
+                self.clean_up(cleanup);
+            }
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, now: Duration) {
+        let State::Holding(holding) = &self.state else {
+            unreachable!("accepted in {:?}", self.state);
+        };
+        let Holding { source, bytes: offset, ref hasher, .. } = **holding;
+        let hasher = hasher.clone();
+        let ReceiverConfig { id, size, window_bytes, .. } = self.config;
+        let credit = Credit::new(size, window_bytes, offset);
+        let (limit, prefix) = (credit.limit(), *hasher.finalize().as_bytes());
+        let moving = Moving { source, hasher, credit, verified: None, accepted_at: now };
+        self.state = State::Moving(Box::new(moving));
+        self.notify(ReceiverEvent::ResumedFrom(offset));
+        let accept = TransferFrame::Accept { id, offset, limit, prefix };
+        self.actions.push_back(ReceiverAction::Frame(accept));
+    }
+
+    /// Writes what has come, syncs beside it, and publishes when all of it is written.
+    fn move_on(&mut self) {
+        let State::Moving(moving) = &self.state else { return };
+        let verified = moving.verified;
+        let Some(part) = &self.part else {
+            // Another may be publishing it just now: that it was found does not mean that it stays.
+            if let Some(hash) = verified {
+                self.state = State::SyncingName { hash };
+                self.submit(OpKind::SyncName, ReceiverOp::SyncName);
+            }
+            return;
+        };
+        let Part { written, synced, .. } = *part;
+        let (has_queue, is_unsynced) =
+            (!part.is_written(), written - synced >= self.config.sync_bytes);
+        let syncs = self.operations.any(|kind| matches!(kind, OpKind::Sync { .. }));
+        if is_unsynced && !syncs && verified.is_none() {
+            self.submit(OpKind::Sync { covers: written }, ReceiverOp::Sync);
+        }
+        if has_queue {
+            return self.write();
+        }
+        if let Some(hash) = verified
+            && self.operations.is_empty()
+        {
+            self.state = State::Publishing { hash };
+            self.submit(OpKind::Publish, ReceiverOp::Publish);
+        }
+    }
+
+    fn is_writing(&self) -> bool {
+        self.operations.any(|kind| kind == OpKind::Write)
+    }
+
+    /// Writes on, unless a write is in flight: what lies on the disk is a beginning of the file at
+    /// every moment.
+    fn write(&mut self) {
+        if self.is_writing() {
+            return;
+        }
+        let offset = self.opened_part().written;
+        self.submit(OpKind::Write, ReceiverOp::Write { offset, max_bytes: MAX_WRITE_BYTES });
+    }
+
+    /// Does what is left of a transfer that has ended, one operation after the other.
+    fn clean_up(&mut self, cleanup: Cleanup) {
+        if !self.operations.is_empty() {
+            return;
+        }
+        match (cleanup, &self.part) {
+            (Cleanup::Keep, Some(part)) if !part.is_written() => self.write(),
+            // Looked at only now: what was being written when it ended could have been the first.
+            (Cleanup::Keep, Some(part)) if part.is_empty() => self.remove_part(),
+            (Cleanup::Remove, Some(_)) => self.remove_part(),
+            _ => {
+                self.spend();
+                self.state = State::Over;
+                self.actions.push_back(ReceiverAction::Release);
+            }
+        }
+    }
+
+    fn remove_part(&mut self) {
+        self.state = State::CleaningUp(Cleanup::Nothing);
+        self.room(Room::Return);
+        self.submit(OpKind::RemovePart, ReceiverOp::RemovePart);
+    }
+
+    /// Ends the transfer because of what this machine found, or the disk said.
+    pub(super) fn fail(&mut self, failure: TransferFailure<E>) {
+        let cleanup = self.cleanup_on_failure();
+        self.finish(Err(failure), Tell::Peer, cleanup);
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        result: Result<[u8; 32], TransferFailure<E>>,
+        tell: Tell,
+        cleanup: Cleanup,
+    ) {
+        if self.is_ended() {
+            return;
+        }
+        if let State::Holding(holding) = &mut self.state {
+            self.actions.extend(holding.reads.clear().map(ReceiverAction::Free));
+        }
+        self.state = State::CleaningUp(cleanup);
+        self.notify(ReceiverEvent::Ended { result, tell });
+    }
+
+    /// Keeps a part, if there is one: it can be resumed.
+    pub(super) fn cleanup_on_failure(&self) -> Cleanup {
+        if self.part.is_some() { Cleanup::Keep } else { Cleanup::Nothing }
+    }
+
+    pub(super) fn discard(&mut self) {
+        if let Some(part) = &mut self.part {
+            part.discard();
+        }
+        self.actions.push_back(ReceiverAction::Discard);
+    }
+
+    pub(super) fn opened_part(&mut self) -> &mut Part {
+        self.part.as_mut().expect("an operation on a part that has been opened")
+    }
+
+    /// Counts what this transfer has brought to the disk.
+    pub(super) fn spend(&mut self) {
+        let bytes = self.part.as_ref().map_or(0, |part| part.written.saturating_sub(part.held));
+        self.room(Room::Spend { bytes });
+    }
+
+    pub(super) fn room(&mut self, room: Room) {
+        self.actions.push_back(ReceiverAction::Room(room));
+    }
+
+    pub(super) fn notify(&mut self, event: ReceiverEvent<E>) {
+        self.actions.push_back(ReceiverAction::Notify(event));
+    }
+
+    pub(super) fn submit(&mut self, kind: OpKind, op: ReceiverOp) {
+        let number = self.operations.begin(kind);
+        self.actions.push_back(ReceiverAction::Disk { number, op });
+    }
+}

@@ -1,0 +1,110 @@
+//! The reads of a sender: to compare what the receiver holds, and to send.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use blake3::{Hash, Hasher};
+
+use super::MAX_READS;
+use super::actions::SenderAction;
+use crate::transfer::failure::TransferFailure;
+use crate::transfer::read_ahead::{Content, Piece, ReadAhead, Taken};
+
+/// The sizes of the chunks that are read next.
+pub struct ChunkSizes<'a> {
+    /// The maximum number of bytes of a chunk, at least 1.
+    pub max_bytes: usize,
+    /// Whether the system should send so many bytes of a file by itself.
+    pub prefers_unread: &'a mut dyn FnMut(usize) -> bool,
+}
+
+impl fmt::Debug for ChunkSizes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkSizes").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+    }
+}
+
+/// The bytes that the receiver holds are read and hashed.
+#[derive(Debug)]
+pub(super) struct Comparing {
+    /// The number of bytes that the receiver holds.
+    pub(super) held: u64,
+    /// The hash of them, as the receiver says.
+    pub(super) prefix: Hash,
+    pub(super) limit: u64,
+    pub(super) hashed: u64,
+    /// The offset of the next read.
+    pub(super) read_to: u64,
+    pub(super) reads: ReadAhead,
+    pub(super) hasher: Hasher,
+}
+
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// The offset up to which may be sent, at most the size.
+    pub(super) limit: u64,
+    pub(super) sent: u64,
+    /// The offset of the next read.
+    pub(super) read_to: u64,
+    pub(super) reads: ReadAhead,
+    pub(super) hasher: Hasher,
+    /// Whether the chunk that was taken last is the system's to read.
+    pub(super) last_chunk: LastChunk,
+    /// The time since which it is the receiver's turn.
+    pub(super) waiting_since: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastChunk {
+    /// Nothing of it has to be read any more.
+    Read,
+    /// Only when it has left is it known whether it was the file's.
+    Unread,
+}
+
+impl Comparing {
+    /// Hashes what has been read, in order.
+    pub(super) fn hash_on<E>(
+        &mut self,
+        actions: &mut VecDeque<SenderAction<E>>,
+    ) -> Result<(), TransferFailure<E>> {
+        loop {
+            match self.reads.take(|bytes| actions.push_back(SenderAction::Need(bytes))) {
+                Taken::Piece(Piece { content: Content::Memory(memory), .. }) => {
+                    self.hasher.update(&memory);
+                    self.hashed += memory.len() as u64;
+                    actions.push_back(SenderAction::Free(memory));
+                }
+                Taken::Piece(_) => unreachable!("what the receiver holds is read"),
+                Taken::End => return Err(TransferFailure::Changed("it became shorter")),
+                Taken::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    /// Asks for memory for the reads that may run ahead.
+    pub(super) fn read_on<E>(&mut self, max_bytes: usize, actions: &mut VecDeque<SenderAction<E>>) {
+        while self.reads.len() < MAX_READS && self.read_to < self.held {
+            let left = self.held - self.read_to;
+            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(max_bytes);
+            self.reads.ask(self.read_to, bytes);
+            self.read_to += bytes as u64;
+            actions.push_back(SenderAction::Need(bytes));
+        }
+    }
+}
+
+impl Sending {
+    pub(super) fn new(offset: u64, limit: u64, hasher: Hasher) -> Self {
+        Self {
+            limit,
+            sent: offset,
+            read_to: offset,
+            reads: ReadAhead::default(),
+            hasher,
+            last_chunk: LastChunk::Read,
+            waiting_since: None,
+        }
+    }
+}

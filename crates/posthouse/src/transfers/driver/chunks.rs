@@ -1,0 +1,100 @@
+//! The chunks of all transfers of a connection, one in its output at a time.
+
+use std::time::Duration;
+
+use posthouse_io::{FileFault, FilePart, Segment};
+use posthouse_wire::{Chunk, Tell};
+
+use super::table::{LastChunk, Transfers};
+use crate::connection::{Context, Strand};
+
+/// A chunk is never cut smaller for a slow line.
+const MIN_CHUNK_BYTES: usize = 4 * 1024;
+/// A line that takes longer for a chunk gets smaller ones: a message waits for one of them.
+const MAX_CHUNK_TIME: Duration = Duration::from_millis(500);
+/// A line that takes less gets larger ones.
+const MIN_CHUNK_TIME: Duration = Duration::from_millis(50);
+
+impl Transfers {
+    /// Puts a transfer that has a chunk in line.
+    pub(super) fn note_ready(&mut self, slot: u8) {
+        if self.sending(slot).sender.has_chunk() && !self.ready.contains(&slot) {
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Returns the slot of the chunk that was queued last, if its transfer is not over.
+    fn slot_of_last_chunk(&self) -> Option<u8> {
+        let LastChunk { slot, id, .. } = self.last_chunk;
+        self.slot_by_id(id).filter(|it| *it == slot)
+    }
+
+    /// Takes note that the last chunk took so long to leave.
+    fn adapt_chunk_bytes(&mut self, took: Duration, max: usize) {
+        if took > MAX_CHUNK_TIME {
+            self.chunk_bytes /= 2;
+        } else if took < MIN_CHUNK_TIME {
+            self.chunk_bytes *= 2;
+        }
+        self.chunk_bytes = self.chunk_bytes.max(MIN_CHUNK_BYTES).min(max);
+    }
+}
+
+impl Strand {
+    /// Queues the next chunk once the one before has left, and reads on behind it.
+    pub(super) fn send_next_chunk(&mut self, cx: &mut Context<'_>) {
+        // What was being read when the bye was said comes too late: that is the last frame.
+        if !self.may_transfer_now() || self.output.bulk_bytes() > 0 {
+            return;
+        }
+        if let Some(since) = self.transfers().last_chunk.since.take() {
+            let max = self.max_chunk_bytes(cx);
+            let transfers = self.transfers();
+            transfers.adapt_chunk_bytes(cx.now.saturating_sub(since), max);
+            if let Some(slot) = transfers.slot_of_last_chunk() {
+                transfers.sending(slot).sender.chunk_left();
+                self.run_sender(cx, slot);
+            }
+        }
+        while let Some(slot) = self.transfers().ready.pop_front() {
+            let chunk = self.transfers().sending(slot).sender.take_chunk();
+            if let Some(chunk) = chunk {
+                self.queue_chunk(cx, slot, chunk);
+                return self.run_sender(cx, slot);
+            }
+            self.run_sender(cx, slot); // its file has become shorter
+        }
+    }
+
+    fn queue_chunk(&mut self, cx: &mut Context<'_>, slot: u8, chunk: Chunk) {
+        let transfers = self.transfers();
+        let id = transfers.transfer(slot).id;
+        transfers.last_chunk = LastChunk { since: Some(cx.now), slot, id };
+        let sending = transfers.sending(slot);
+        sending.progress.set_moved(sending.sender.sent());
+        let segment = match chunk {
+            Chunk::Memory(memory) => Segment::Owned(memory),
+            Chunk::Unread { offset, bytes } => {
+                Segment::File(Box::new(FilePart::new(sending.file(), offset, bytes)))
+            }
+        };
+        let max = self.send_limits().max_payload_bytes;
+        let head = self.append(&mut cx.worker.free_list, |tail| {
+            posthouse_wire::encode_chunk_head(id, segment.len(), max, tail)
+        });
+        assert_eq!(head, Ok(()), "a chunk is no larger than the peer takes");
+        self.output.push_bulk(&mut cx.worker.free_list, segment);
+    }
+
+    /// Takes note that zeros leave in place of the last chunk that was queued. Its transfer may be
+    /// over already.
+    pub(crate) fn on_chunk_fault(&mut self, cx: &mut Context<'_>, fault: FileFault) {
+        let Some(slot) = self.transfers().slot_of_last_chunk() else { return };
+        let sending = self.transfers().sending(slot);
+        match fault {
+            FileFault::Short => sending.sender.chunk_cut(),
+            FileFault::Failed(error) => sending.end(cx, error.into(), Tell::Peer),
+        }
+        self.run_sender(cx, slot);
+    }
+}

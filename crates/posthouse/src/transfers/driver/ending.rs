@@ -1,0 +1,147 @@
+//! The ends of transfers that are not their own: expiry, aborts, the end of the connection.
+
+use std::collections::BTreeMap;
+
+use posthouse_wire::{EndCause, Tell, TransferFailure};
+
+use super::table::{Life, TransferState};
+use crate::connection::{Context, Strand};
+use crate::transfer::{TransferError, TransferErrorKind};
+
+impl Strand {
+    /// Ends every transfer with the connection. What has been received is still written.
+    pub(crate) fn end_transfers(&mut self, cx: &mut Context<'_>) {
+        if !self.has_transfers() {
+            return;
+        }
+        let gone = || TransferError::here(TransferErrorKind::Disconnected, "");
+        let mut commands = std::mem::take(&mut self.cold().commands);
+        let transfers = self.transfers();
+        commands.append(&mut transfers.waiting);
+        if std::mem::replace(&mut transfers.life, Life::Ended) == Life::Running {
+            transfers.offers.clear();
+            let slots: Vec<u8> = transfers.slots().map(|(slot, _)| slot).collect();
+            for slot in slots {
+                self.end_transfer(cx, slot, gone(), Tell::Nobody);
+            }
+            while let Some((_, get)) = self.transfers().gets.pop_first() {
+                self.notify(cx, get.progress, Err(gone()));
+            }
+            while let Some((_, list)) = self.transfers().lists.pop_first() {
+                self.run_callback(cx, |callbacks, output| {
+                    (list.then)(callbacks, output, Err(gone()))
+                });
+            }
+        }
+        for command in commands {
+            self.fail_command(cx, command, gone());
+        }
+    }
+
+    /// Abandons all operations in flight and reports their transfers as failed.
+    pub(crate) fn abandon_transfers(&mut self, cx: &mut Context<'_>) {
+        if !self.has_transfers() {
+            return;
+        }
+        assert!(self.transfers().life == Life::Ended, "transfers end before their connection");
+        for state in self.transfers().take_slots() {
+            if let TransferState::Receiving(receiving) = state
+                && let Some(progress) = receiving.abandon()
+            {
+                let text = "it did not answer before the endpoint ended";
+                let error = TransferError::here(TransferErrorKind::Disk, text);
+                self.notify(cx, progress, Err(error));
+            }
+        }
+    }
+
+    /// Gives up what nothing came for.
+    pub(crate) fn expire_transfers(&mut self, cx: &mut Context<'_>) {
+        if self.transfers_deadline().is_none_or(|at| at > cx.now) {
+            return;
+        }
+        let now = cx.now;
+        let expired = || TransferError::here(TransferErrorKind::Expired, "");
+        while let Some((id, get)) = take_first(&mut self.transfers().gets, |get| get.until <= now) {
+            self.send_abort(cx, id, &expired());
+            self.notify(cx, get.progress, Err(expired()));
+        }
+        while let Some((_, list)) =
+            take_first(&mut self.transfers().lists, |list| list.until <= now)
+        {
+            self.run_callback(cx, |callbacks, output| {
+                (list.then)(callbacks, output, Err(expired()))
+            });
+        }
+        while let Some((id, _)) =
+            take_first(&mut self.transfers().offers, |offer| offer.until <= now)
+        {
+            self.send_abort(cx, id, &expired());
+        }
+        let (last_activity, idle_timeout) =
+            (self.transfers().last_activity, self.transfer_timeout());
+        let is_over = |state: &TransferState| {
+            state.expires_at(last_activity, idle_timeout).is_some_and(|at| at <= now)
+        };
+        while let Some(slot) = self.transfers().slot_of(is_over) {
+            self.end_transfer(cx, slot, expired(), Tell::Peer);
+        }
+        self.run_waiting(cx);
+    }
+
+    /// Ends a transfer without success.
+    pub(super) fn end_transfer(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: u8,
+        error: TransferError,
+        tell: Tell,
+    ) {
+        match &mut self.transfers().transfer(slot).state {
+            TransferState::Sending(sending) => {
+                sending.end(cx, error, tell);
+                self.run_sender(cx, slot);
+            }
+            TransferState::Receiving(receiving) => {
+                let cause = end_cause(&error, tell);
+                receiving.receiver.end(error, cause);
+                self.run_receiver(cx, slot);
+            }
+            state @ TransferState::Listing(_) => {
+                *state = TransferState::Orphaned;
+                self.transfers().withdraw(slot);
+            }
+            TransferState::Orphaned => {}
+        }
+    }
+
+    /// Tells the peer how a transfer ended, and takes its number off the wire.
+    pub(super) fn say_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        failure: TransferFailure<TransferError>,
+        tell: Tell,
+    ) -> TransferError {
+        let code = failure.code();
+        let error = TransferError::of_failure(failure);
+        if tell == Tell::Peer && id != 0 {
+            self.refuse(cx, id, code.unwrap_or(error.code()), error.text_for_peer());
+        }
+        error
+    }
+}
+
+/// Takes the first entry that is meant out of a map.
+fn take_first<V>(map: &mut BTreeMap<u32, V>, is_it: impl Fn(&V) -> bool) -> Option<(u32, V)> {
+    map.extract_if(.., |_, value| is_it(value)).next()
+}
+
+fn end_cause(error: &TransferError, tell: Tell) -> EndCause {
+    match (tell, error.is_by_peer(), error.kind()) {
+        (Tell::Peer, ..) => EndCause::Local,
+        (Tell::Nobody, true, TransferErrorKind::Changed) => EndCause::PeerFileChanged,
+        (Tell::Nobody, true, _) => EndCause::Peer,
+        (Tell::Nobody, false, _) => EndCause::Connection,
+    }
+}

@@ -1,0 +1,113 @@
+//! Offers of the peer: the answer to a request of this side, or asked of the handler, who may
+//! answer later.
+
+use posthouse_wire::{FileName, abort_code};
+
+use super::receiving::NewFile;
+use super::table::{MAX_SLOTS, PendingGet, PendingOffer, Side};
+use crate::connection::{Context, Strand};
+use crate::responder::OfferResponder;
+use crate::transfer::{
+    Destination, Offer, Reject, TransferError, TransferErrorKind, TransferHandle,
+};
+
+impl Strand {
+    pub(super) fn on_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        in_reply_to: u32,
+        offer: &Offer<'_>,
+    ) {
+        if let Some(get) = self.transfers().gets.remove(&in_reply_to) {
+            return self.on_requested_offer(cx, id, offer, get);
+        }
+        if in_reply_to != 0 {
+            // What was asked for is not wanted any more.
+            return self.refuse(cx, id, abort_code::CANCELLED, "");
+        }
+        if !self.may_begin(cx, id) {
+            return;
+        }
+        let mut responder = OfferResponder::new(cx.shared, self.id, id);
+        let answer =
+            self.ask(cx, |callbacks, output| callbacks.offered(output, offer, &mut responder));
+        match answer {
+            Ok(Some(destination)) => self.accept_offer(cx, id, offer, destination),
+            Ok(None) if responder.is_taken() => self.keep_offer(cx, id, offer),
+            Ok(None) => self.refuse(cx, id, abort_code::REFUSED, "the program gave no answer"),
+            Err(reject) => self.refuse(cx, id, abort_code::REFUSED, &reject.text),
+        }
+    }
+
+    /// Takes the answer to a request of this side.
+    fn on_requested_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        offer: &Offer<'_>,
+        get: PendingGet,
+    ) {
+        if self.transfers().slots_taken() >= MAX_SLOTS {
+            let text = "too much waits for the disk";
+            self.refuse(cx, id, abort_code::BUSY, text);
+            let busy = TransferError::here(TransferErrorKind::Busy, text);
+            return self.notify(cx, get.progress, Err(busy));
+        }
+        let PendingGet { directory, name, progress, .. } = get;
+        let directory = &directory;
+        let begun_by = Side::Local;
+        self.begin_receiving(cx, NewFile { id, begun_by, offer, directory, name, progress });
+    }
+
+    fn accept_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        offer: &Offer<'_>,
+        destination: Destination,
+    ) {
+        let Destination { directory, name } = destination;
+        match FileName::parse(name.as_deref().unwrap_or(offer.name)) {
+            Ok(name) => {
+                let progress = TransferHandle::new(offer.name, true);
+                let (begun_by, directory) = (Side::Peer, &directory);
+                let file = NewFile { id, begun_by, offer, directory, name, progress };
+                self.begin_receiving(cx, file);
+            }
+            Err(error) => self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string()),
+        }
+    }
+
+    /// The handler answers the offer later.
+    fn keep_offer(&mut self, cx: &mut Context<'_>, id: u32, offer: &Offer<'_>) {
+        let Offer { name, size, modified_ms, executable } = *offer;
+        let name = FileName::parse(name).expect("the name of an offer has been checked");
+        let until = cx.now + self.transfer_timeout();
+        let kept = PendingOffer { name, size, modified_ms, executable, until };
+        self.transfers().offers.insert(id, kept);
+    }
+
+    /// Takes the program's answer to an offer that it has kept, unless the offer has expired.
+    pub(crate) fn on_offer_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        answer: Result<Destination, Reject>,
+    ) {
+        if !self.has_transfers() || !self.may_transfer_now() {
+            return;
+        }
+        let Some(kept) = self.transfers().offers.remove(&id) else { return };
+        let PendingOffer { ref name, size, modified_ms, executable, .. } = kept;
+        let offer = Offer { name: name.as_str(), size, modified_ms, executable };
+        match answer {
+            // Others may have taken the places meanwhile.
+            Ok(_) if self.transfers().slots_taken() >= MAX_SLOTS => {
+                self.refuse(cx, id, abort_code::BUSY, "too much waits for the disk");
+            }
+            Ok(destination) => self.accept_offer(cx, id, &offer, destination),
+            Err(reject) => self.refuse(cx, id, abort_code::REFUSED, &reject.text),
+        }
+    }
+}

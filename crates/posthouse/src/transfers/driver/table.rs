@@ -1,0 +1,369 @@
+//! The table of a connection's transfers: their slots, their numbers on the wire, their bounds.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use posthouse_io::FileOp;
+use posthouse_wire::{Escaped, FileName, OpNumber};
+
+use super::listing::Listing;
+use super::receiving::Receiving;
+use super::sending::Sending;
+use super::{ListTask, TransferCommand};
+use crate::connection::{Context, Strand};
+use crate::directory::Directory;
+use crate::id::FileSequence;
+use crate::transfer::TransferHandle;
+
+/// The last number on the wire from which something is begun: answers to requests need numbers,
+/// too.
+const MAX_ID: u32 = u32::MAX - 100_000;
+/// The slots of the table that are given to what peers begin and to orphaned operations: their
+/// indices fit a byte.
+pub(super) const MAX_PEER_SLOTS: usize = 150;
+/// All slots, at most 100 of them more for this side's own transfers.
+pub(super) const MAX_SLOTS: usize = 255;
+const _: () = assert!(MAX_PEER_SLOTS + 100 <= MAX_SLOTS);
+/// A chunk's size at first; it follows what the line carries.
+const INITIAL_CHUNK_BYTES: usize = 64 * 1024;
+
+/// All transfers of a connection.
+pub(crate) struct Transfers {
+    slots: Vec<Option<Box<TransferSlot>>>,
+    /// The slots of transfers that have a number on the wire.
+    slots_by_id: BTreeMap<u32, u8>,
+    /// Requested files that are not offered yet.
+    pub(super) gets: BTreeMap<u32, PendingGet>,
+    /// Requested listings that are not answered yet.
+    pub(super) lists: BTreeMap<u32, PendingList>,
+    /// Offers of the peer that the handler answers later.
+    pub(super) offers: BTreeMap<u32, PendingOffer>,
+    /// The commands that wait because as much as may be is under way.
+    pub(super) waiting: VecDeque<TransferCommand>,
+    /// The slots that have a chunk to send, in turn.
+    pub(super) ready: VecDeque<u8>,
+    /// The next number of this side's; 0: none has been given.
+    next_id: u32,
+    /// The greatest number that the peer has given.
+    pub(super) last_peer_id: u32,
+    /// The size of chunks that the line carries in a short time.
+    pub(super) chunk_bytes: usize,
+    /// The chunk that was queued last.
+    pub(super) last_chunk: LastChunk,
+    /// The time at which the peer last did something for a transfer.
+    pub(super) last_activity: Duration,
+    pub(super) life: Life,
+}
+
+/// Whether the connection has ended its transfers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    Ended,
+}
+
+/// The chunk that was queued last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastChunk {
+    /// Since when it is on its way out.
+    pub(super) since: Option<Duration>,
+    /// Its transfer, which may be over.
+    pub(super) slot: u8,
+    pub(super) id: u32,
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            slots_by_id: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            next_id: 0,
+            last_peer_id: 0,
+            chunk_bytes: INITIAL_CHUNK_BYTES,
+            last_chunk: LastChunk::default(),
+            last_activity: Duration::ZERO,
+            life: Life::Running,
+        }
+    }
+}
+
+pub(super) struct PendingGet {
+    pub(super) directory: Directory,
+    /// The name under which it is kept.
+    pub(super) name: FileName,
+    pub(super) progress: TransferHandle,
+    pub(super) until: Duration,
+}
+
+pub(super) struct PendingList {
+    pub(super) then: ListTask,
+    pub(super) until: Duration,
+}
+
+/// An offer of the peer's that the handler answers later.
+pub(super) struct PendingOffer {
+    pub(super) name: FileName,
+    pub(super) size: u64,
+    pub(super) modified_ms: Option<i64>,
+    pub(super) executable: bool,
+    pub(super) until: Duration,
+}
+
+/// The side that began something: it offered, or it asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Local,
+    Peer,
+}
+
+/// Something under way that has files open, or opens them.
+pub(super) struct TransferSlot {
+    /// Its number on the wire; 0 while it has none.
+    pub(super) id: u32,
+    pub(super) begun_by: Side,
+    pub(super) state: TransferState,
+}
+
+pub(super) enum TransferState {
+    Sending(Box<Sending>),
+    Receiving(Box<Receiving>),
+    Listing(Listing),
+    /// An operation about a directory is in flight, and nobody waits for it.
+    Orphaned,
+}
+
+impl TransferState {
+    /// Whether nothing is left of it but work for the disk.
+    fn is_over(&self) -> bool {
+        match self {
+            TransferState::Sending(sending) => sending.sender.is_ended(),
+            TransferState::Receiving(receiving) => receiving.receiver.is_ended(),
+            TransferState::Listing(_) => false,
+            TransferState::Orphaned => true,
+        }
+    }
+
+    /// Returns the time at which the transfer expires, if it is the peer's turn.
+    pub(super) fn expires_at(
+        &self,
+        last_activity: Duration,
+        idle_timeout: Duration,
+    ) -> Option<Duration> {
+        match self {
+            TransferState::Sending(sending) => {
+                sending.sender.expires_at(last_activity, idle_timeout)
+            }
+            TransferState::Receiving(receiving) => {
+                receiving.receiver.expires_at(last_activity, idle_timeout)
+            }
+            TransferState::Listing(_) | TransferState::Orphaned => None,
+        }
+    }
+
+    /// Returns the numbers of the operations in flight.
+    fn operations(&self) -> Vec<OpNumber> {
+        match self {
+            TransferState::Sending(sending) => sending.sender.operations().collect(),
+            TransferState::Receiving(receiving) => receiving.receiver.operations().collect(),
+            TransferState::Listing(_) | TransferState::Orphaned => vec![OpNumber(0)],
+        }
+    }
+}
+
+impl fmt::Display for TransferState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransferState::Sending(sending) => {
+                write!(f, "sending {}", Escaped(sending.progress.name()))
+            }
+            TransferState::Receiving(receiving) => write!(f, "receiving {receiving}"),
+            TransferState::Listing(_) | TransferState::Orphaned => {
+                f.write_str("looking through a directory")
+            }
+        }
+    }
+}
+
+impl Transfers {
+    /// Adds something under way.
+    pub(super) fn insert(&mut self, id: u32, begun_by: Side, state: TransferState) -> u8 {
+        let vacant = self.slots.iter().position(Option::is_none);
+        let slot = vacant.unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(Box::new(TransferSlot { id, begun_by, state }));
+        let slot = u8::try_from(slot).expect("transfers are bounded");
+        if id != 0 {
+            self.slots_by_id.insert(id, slot);
+        }
+        slot
+    }
+
+    pub(super) fn transfer(&mut self, slot: u8) -> &mut TransferSlot {
+        self.slots[usize::from(slot)].as_mut().expect("a transfer that is under way")
+    }
+
+    pub(super) fn sending(&mut self, slot: u8) -> &mut Sending {
+        match &mut self.transfer(slot).state {
+            TransferState::Sending(sending) => sending,
+            _ => unreachable!("a transfer that sends"),
+        }
+    }
+
+    pub(super) fn receiving(&mut self, slot: u8) -> &mut Receiving {
+        match &mut self.transfer(slot).state {
+            TransferState::Receiving(receiving) => receiving,
+            _ => unreachable!("a transfer that receives"),
+        }
+    }
+
+    /// Gives a slot to others: no operation of it is in flight.
+    pub(super) fn release(&mut self, slot: u8) {
+        self.withdraw(slot);
+        self.slots[usize::from(slot)] = None;
+    }
+
+    /// Takes a transfer that is over off the wire; its slot stays while operations are in flight.
+    pub(super) fn withdraw(&mut self, slot: u8) -> u32 {
+        let id = self.transfer(slot).id;
+        self.slots_by_id.remove(&id);
+        self.ready.retain(|other| *other != slot);
+        id
+    }
+
+    /// Takes all slots away: what is in flight is not waited for.
+    pub(super) fn take_slots(&mut self) -> impl Iterator<Item = TransferState> + use<> {
+        let slots = std::mem::take(&mut self.slots);
+        slots.into_iter().flatten().map(|transfer| transfer.state)
+    }
+
+    // ---- numbers ----
+
+    /// Returns the slot of a transfer that has this number.
+    pub(super) fn slot_by_id(&self, id: u32) -> Option<u8> {
+        self.slots_by_id.get(&id).copied()
+    }
+
+    /// Takes a number for what this side begins.
+    pub(super) fn next_id(&mut self, first: u32) -> u32 {
+        let id = if self.next_id == 0 { first } else { self.next_id };
+        self.next_id = id.saturating_add(2);
+        id
+    }
+
+    /// Gives a transfer of this side's a number.
+    pub(super) fn assign_id(&mut self, slot: u8, first: u32) -> u32 {
+        let id = self.next_id(first);
+        self.transfer(slot).id = id;
+        self.slots_by_id.insert(id, slot);
+        id
+    }
+
+    /// Takes the number back, which was never said: it is the next one's.
+    pub(super) fn unassign_id(&mut self, slot: u8) {
+        let id = std::mem::take(&mut self.transfer(slot).id);
+        self.slots_by_id.remove(&id);
+        self.next_id = id;
+    }
+
+    /// Whether this side has begun something under the number.
+    pub(super) fn has_begun(&self, id: u32) -> bool {
+        id < self.next_id
+    }
+
+    pub(super) fn is_out_of_ids(&self) -> bool {
+        self.next_id > MAX_ID
+    }
+
+    // ---- bounds ----
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = (u8, &TransferSlot)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(slot, transfer)| Some((slot as u8, &**transfer.as_ref()?)))
+    }
+
+    pub(super) fn slot_of(&self, mut is_it: impl FnMut(&TransferState) -> bool) -> Option<u8> {
+        self.slots().find(|(_, transfer)| is_it(&transfer.state)).map(|(slot, _)| slot)
+    }
+
+    pub(super) fn slots_taken(&self) -> usize {
+        self.slots().count()
+    }
+
+    /// Whether one side may begin one more. What is over and waits for the disk does not count, up
+    /// to the slots that there are.
+    pub(super) fn has_room(&self, by: Side, max: usize) -> bool {
+        let max_slots = if by == Side::Peer { MAX_PEER_SLOTS } else { MAX_SLOTS };
+        self.slots_taken() < max_slots && self.under_way(by) < max
+    }
+
+    /// Returns the number of transfers that one side has begun.
+    fn under_way(&self, by: Side) -> usize {
+        let is_under_way =
+            |transfer: &TransferSlot| transfer.begun_by == by && !transfer.state.is_over();
+        let slots = self.slots().filter(|(_, transfer)| is_under_way(transfer)).count();
+        match by {
+            Side::Peer => slots + self.offers.len(),
+            Side::Local => slots + self.gets.len() + self.lists.len(),
+        }
+    }
+
+    // ---- queries ----
+
+    pub(super) fn deadline(&self, idle_timeout: Duration) -> Option<Duration> {
+        let gets = self.gets.values().map(|get| get.until);
+        let lists = self.lists.values().map(|list| list.until);
+        let offers = self.offers.values().map(|offer| offer.until);
+        let last_activity = self.last_activity;
+        let expiries = self
+            .slots()
+            .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
+        gets.chain(lists).chain(offers).chain(expiries).min()
+    }
+
+    pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {
+        let (mut sequences, mut named, mut unnamed) = (Vec::new(), None, None);
+        for (slot, transfer) in self.slots() {
+            let operations = transfer.state.operations();
+            if operations.is_empty() {
+                continue;
+            }
+            let sequence = |number: OpNumber| FileSequence { slot, number: number.0 };
+            sequences.extend(operations.into_iter().map(sequence));
+            let example = match transfer.state {
+                TransferState::Orphaned => &mut unnamed,
+                _ => &mut named,
+            };
+            example.get_or_insert_with(|| transfer.state.to_string());
+        }
+        (sequences, named.or(unnamed))
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.slots().any(|(_, transfer)| match &transfer.state {
+            TransferState::Receiving(receiving) => receiving.receiver.is_finishing(),
+            _ => false,
+        })
+    }
+}
+
+impl Strand {
+    /// Begins something whose only operation, the first of several at most, is this one.
+    pub(super) fn begin_directory_op(
+        &mut self,
+        cx: &mut Context<'_>,
+        begun_by: Side,
+        state: TransferState,
+        op: FileOp,
+    ) {
+        let slot = self.transfers().insert(0, begun_by, state);
+        self.submit_file(cx, slot, OpNumber(0), op);
+    }
+}
