@@ -43,7 +43,7 @@ pub enum SendError {
     #[error("too many posts wait (max_posts): try again later")]
     Busy,
     /// The payload is longer than the peer, the configuration or the framing allows.
-    #[error("the message is too large: {bytes} bytes; at most {max_bytes} are allowed")]
+    #[error("the message is too large: {bytes} bytes, at most {max_bytes} are allowed")]
     TooLarge {
         /// The number of bytes of the payload, with its head for a request or a reply.
         bytes: usize,
