@@ -33,6 +33,17 @@ pub type HandlerResult = Result<(), Close>;
 
 /// A request to end a connection, gracefully or with a reset. It is the `Err` of a callback, or an
 /// argument of [`Peer::close`](crate::Peer::close) and [`Endpoint::close`](crate::Endpoint::close).
+///
+/// ```
+/// use std::time::Duration;
+/// use posthouse::Close;
+///
+/// let busy = Close::with_code(1000, "all seats are taken")
+///     .retry_after(Duration::from_secs(30))
+///     .log("the room is full");
+/// let at_once = Close::abort();
+/// # assert_ne!(busy, at_once);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     pub(crate) how: How,

@@ -117,7 +117,7 @@ pub(crate) struct Connection {
     pub(crate) strand: Strand,
 }
 
-/// An idle connection has this and nothing on the heap but the handler's side.
+/// The bound of an idle connection's memory, beside the handler's side of it.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
 /// A connection without its input. So a callback can hold a message that borrows from the input,
@@ -308,7 +308,7 @@ impl Connection {
             Operation::Receive => self.on_receive(cx, sequence as u8, more, outcome),
             Operation::Send => self.on_send(cx, outcome),
             Operation::Resolve => strand.on_resolved(cx, outcome),
-            // The attempts of a connection are few: their numbers fit a byte.
+            // A connection has few attempts, so their numbers fit a byte.
             Operation::Connect => strand.on_connect(cx, sequence as u8, outcome),
             Operation::Close => strand.finish_when_closed(cx),
             Operation::CloseAttempt => {}

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::quota::{Quota, Reservation, Spent, Used};
 use crate::sync::{Arc, Mutex, lock};
 
-// The directory of parts on the disk is the name that no file of a peer may have.
+// No file of a peer can have the name of the directory of parts.
 const _: () =
     assert!(posthouse_io::PARTS_DIRECTORY.eq_ignore_ascii_case(posthouse_wire::PARTS_DIRECTORY));
 

@@ -87,7 +87,7 @@ impl DisconnectReason {
 
     /// The peer said goodbye.
     pub(crate) fn goodbye(bye: Bye) -> Self {
-        // Not escaped here: `Display` does it.
+        // `Display` escapes the text.
         let colon = if bye.text.is_empty() { "" } else { ": " };
         let text = format!("goodbye with code {}{colon}{}", bye.code, bye.text);
         Self { bye: Some(Box::new(bye)), ..Self::new(DisconnectKind::Ended, text) }
@@ -140,7 +140,7 @@ impl fmt::Display for DisconnectReason {
             Kind::QueueFull => "the peer does not read and the send queue is full",
             Kind::Busy => "a bound of the endpoint was reached",
             Kind::Closed => "closed by the program",
-            Kind::Shutdown => "the endpoint shuts down",
+            Kind::Shutdown => "the endpoint shut down",
             Kind::Unsendable => "the program sent an invalid message",
             Kind::System => "the system failed",
             Kind::Unreachable => "the target could not be reached",

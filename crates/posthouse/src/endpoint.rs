@@ -73,8 +73,8 @@ pub struct Endpoint<H: Handler> {
 
 impl<H: Handler> Clone for Endpoint<H> {
     fn clone(&self) -> Self {
-        // A clone of a handle that was lent to a callback keeps the endpoint running, unless the
-        // last handle is just being dropped.
+        // A clone of a handle that was lent to a callback keeps the endpoint running, unless
+        // another thread drops the last handle at this moment.
         let guard = self.guard.clone();
         let guard = guard.or_else(|| self.shared.guard.get().and_then(Weak::upgrade));
         Self { guard, ..self.lent() }
@@ -346,6 +346,26 @@ impl<H: Handler> Endpoint<H> {
     /// **If the connection ends before the task runs, the task is dropped**, with everything that
     /// was moved into it. Do not move anything into it that must not be lost.
     ///
+    /// ```
+    /// use posthouse::{Endpoint, Handler, PeerId, RunError};
+    ///
+    /// struct Players;
+    ///
+    /// impl Handler for Players {
+    ///     type State = u32; // the score
+    /// }
+    ///
+    /// // From any thread, for example when a database has answered.
+    /// fn add_points(endpoint: &Endpoint<Players>, id: PeerId, by: u32) -> Result<(), RunError> {
+    ///     endpoint.run(id, move |peer| {
+    ///         *peer.state_mut() += by;
+    ///         let (score, output) = peer.split();
+    ///         output.send(40, &score.to_le_bytes());
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RunError::NotConnected`] if the connection is not established, [`RunError::WrongHandler`]
@@ -437,6 +457,24 @@ impl<H: Handler> Endpoint<H> {
     /// [`ControlFlow::Break`], panics, or the endpoint shuts down. The next period begins when the
     /// task returns.
     ///
+    /// ```
+    /// use std::{ops::ControlFlow, time::Duration};
+    /// use posthouse::{Endpoint, Handler};
+    ///
+    /// struct Devices;
+    ///
+    /// impl Handler for Devices {
+    ///     type State = ();
+    /// }
+    ///
+    /// let endpoint = Endpoint::builder(Devices).start()?;
+    /// endpoint.every(Duration::from_secs(60), |endpoint| {
+    ///     println!("{} connections", endpoint.count());
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The errors of [`after`](Self::after).
@@ -449,7 +487,7 @@ impl<H: Handler> Endpoint<H> {
     ) -> Result<(), RunError> {
         self.after(period, move |endpoint| {
             if task(endpoint).is_continue() {
-                // Refused only when the endpoint shuts down, which ends the repetition as well.
+                // Fails if the endpoint shuts down, which ends the repetition as well.
                 let _ = endpoint.every(period, task);
             }
         })

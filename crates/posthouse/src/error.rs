@@ -94,7 +94,7 @@ pub enum RunError {
     #[error("too many posts wait (max_posts): try again later")]
     Busy,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
 }
 
@@ -116,7 +116,7 @@ pub enum StartError {
     #[error("the endpoint has had too many handlers: at most 32,767 can be attached in its life")]
     TooManyHandlers,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
 }
 
@@ -158,7 +158,7 @@ pub enum ListenError {
     #[error("the endpoint has too many listeners: at most 65,535 at a time")]
     TooMany,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
     /// The address has a host name, and a callback must not wait for its look-up.
     #[error("a callback cannot look a host name up: listen on an IP address, or on another thread")]
@@ -186,7 +186,7 @@ pub enum ConnectError {
     #[error("the endpoint has as many connections as max_connections allows")]
     TooMany,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
     /// The credential is longer than 1 KiB.
     #[error("the credential is too long: at most 1024 bytes are allowed")]

@@ -25,6 +25,27 @@ use crate::sync::Arc;
 /// [`Peer::send`](crate::Peer::send).
 ///
 /// A group takes the memory of its name, and about 16 bytes for each member.
+///
+/// ```
+/// use posthouse::{Handler, HandlerResult, Message, Peer};
+///
+/// struct Room;
+///
+/// impl Handler for Room {
+///     type State = ();
+///
+///     fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
+///         peer.join(&peer.endpoint().group("room"));
+///         Ok(())
+///     }
+///
+///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+///         let room = peer.endpoint().group("room");
+///         room.send_except(peer.id(), message.kind(), message.payload())?;
+///         Ok(())
+///     }
+/// }
+/// ```
 pub struct Group {
     pub(crate) shared: Arc<Shared>,
     pub(crate) members: Arc<Members>,

@@ -99,8 +99,9 @@ pub trait Handler: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once each time the send queue drains below its low-water mark after exceeding the
-    /// high one or rejecting a send.
+    /// Called once each time the send queue drains below its low-water mark
+    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)) after exceeding the high one
+    /// ([`queue_high_bytes`](crate::Tuning::queue_high_bytes)) or rejecting a send.
     fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
@@ -140,20 +141,21 @@ pub trait Handler: Sized + Send + Sync + 'static {
         answer: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
         let _ = (peer, offer, answer);
-        Err(Reject::new("no files are taken here"))
+        Err(Reject::new("files are not accepted here"))
     }
 
-    /// Decides which file answers a download request. The default rejects it.
+    /// Decides which file answers a download request. The default rejects it. `name` is a relative
+    /// path that is valid on every system, as [`Offer::name`] is; the file need not exist.
     fn download_requested(&self, peer: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
         let _ = (peer, name);
-        Err(Reject::new("no files are given here"))
+        Err(Reject::new("downloads are not available here"))
     }
 
     /// Decides which directory answers a listing request. The default rejects it. The peer requests
     /// the names that follow `after`; if `after` is empty, it requests the first names.
     fn list_requested(&self, peer: &mut Peer<'_, Self>, after: &str) -> Result<Directory, Reject> {
         let _ = (peer, after);
-        Err(Reject::new("no files are listed here"))
+        Err(Reject::new("listings are not available here"))
     }
 
     /// Called once per transfer, on success or failure, on both sides, before `disconnected`. After

@@ -155,7 +155,7 @@ pub(crate) fn unpack(tag: Tag) -> (TagOwner, Operation, u16) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileSequence {
     pub(crate) slot: u8,
-    /// Less than 16.
+    /// A number below 16.
     pub(crate) number: u8,
 }
 

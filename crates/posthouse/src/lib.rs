@@ -117,7 +117,7 @@ pub use options::{
 pub use output::Output;
 pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
-// The program `posthouse` writes its lines with it; it is no part of the interface.
+// The program `posthouse` escapes its output with it. It is not part of the interface.
 #[doc(hidden)]
 pub use posthouse_wire::Escaped;
 pub use posthouse_wire::{
@@ -133,7 +133,7 @@ pub use transfer::{
     TransferErrorKind, TransferHandle,
 };
 
-/// The README's examples compile.
+/// The examples of the README, which are compiled as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -219,7 +219,7 @@ impl Listeners {
         let mut state = lock(&self.state);
         let from_address = state.by_address.get(&ip).copied().unwrap_or(0);
         let why = if shared.lifecycle.shutdown_deadline().is_some() {
-            Some("the endpoint shuts down")
+            Some("the endpoint is shutting down")
         } else if per_address > 0 && from_address >= per_address && !ip.is_loopback() {
             Some("max_connections_per_address")
         } else {

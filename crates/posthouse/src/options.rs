@@ -200,9 +200,9 @@ options! {
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. Over it the connection that needs more is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
-        /// The time for connections to close gracefully, in ms, if the drop of the last Endpoint
-        /// handle begins the shutdown. (Endpoint::shutdown has its own time.) Connections that
-        /// remain after it are reset. The program uses it for Ctrl-C and SIGTERM.
+        /// The time for connections to close gracefully in a shutdown, in ms. Connections that
+        /// remain after it are reset. It counts for the program (Ctrl-C, SIGTERM) and if the last
+        /// Endpoint handle is dropped; a call of Endpoint::shutdown has its own time.
         pub shutdown_timeout_ms, with_shutdown_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
         /// The time after which the log names a callback that still runs, in ms. 0: never.
         pub handler_overrun_ms, with_handler_overrun_ms: u64 = 1_000, 0_u64 => DAY_MS;

@@ -100,7 +100,25 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Returns the name of the listener that accepted this connection, or of the target to which
     /// this side connected. [`Listener::name`](crate::Listener::name) and
-    /// [`Target::name`](crate::Target::name) set it; the default is the text of the address.
+    /// [`Target::name`](crate::Target::name) set it; the default is the text of the address. So one
+    /// handler can serve several listeners:
+    ///
+    /// ```
+    /// # use posthouse::{Handler, HandlerResult, Message, Peer};
+    /// struct Gateway;
+    ///
+    /// impl Handler for Gateway {
+    ///     type State = ();
+    ///
+    ///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+    ///         match peer.origin() {
+    ///             "devices" => println!("a reading: {:?}", message.payload()),
+    ///             other => println!("a message of {other}"),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
     pub fn origin(&self) -> &str {
         &self.output.strand.config.origin
     }
@@ -214,7 +232,7 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// # use posthouse::{Directory, Handler, Peer, Source};
     /// fn offer<H: Handler>(peer: &mut Peer<'_, H>, outbox: &Directory) {
     ///     let transfer = peer.offer_file(Source::new(outbox, "reports/today.csv"));
-    ///     println!("{} is on its way", transfer.name());
+    ///     println!("offering {}", transfer.name());
     /// }
     /// ```
     pub fn offer_file(&mut self, source: Source) -> TransferHandle {

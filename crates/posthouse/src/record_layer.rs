@@ -11,8 +11,8 @@ pub use cut::CutRecords;
 
 /// Turns the bytes of one connection into records and back. It does no I/O and reads no clock.
 ///
-/// The connection hands in what was received and sends what the layer gives; everything above the
-/// layer sees plain bytes only.
+/// The connection passes received bytes to the layer and sends the layer's records. The code above
+/// the layer sees plain bytes only.
 pub trait RecordLayer: Send {
     /// Opens the record at the beginning of `records`, in place.
     ///

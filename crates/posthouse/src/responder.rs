@@ -208,7 +208,7 @@ impl Drop for OwnedResponder {
     }
 }
 
-/// The text for a request that nobody answered.
+/// The text of the rejection of a request without an answer.
 const FORGOTTEN: &str = "the program gave no answer";
 
 /// Cuts a text between two characters, so that a reply with it fits.
@@ -237,6 +237,33 @@ impl<'a> OfferResponder<'a> {
 
     /// Takes the right to answer, so that any thread can answer later. Return `Ok(None)` from the
     /// callback then. A second call returns `None`.
+    ///
+    /// ```
+    /// use posthouse::*;
+    ///
+    /// struct Inbox(Directory);
+    ///
+    /// impl Handler for Inbox {
+    ///     type State = ();
+    ///
+    ///     fn offered(
+    ///         &self,
+    ///         _: &mut Peer<'_, Self>,
+    ///         offer: &Offer<'_>,
+    ///         responder: &mut OfferResponder<'_>,
+    ///     ) -> Result<Option<Destination>, Reject> {
+    ///         if let Some(later) = responder.take() {
+    ///             let (name, inbox) = (offer.name().to_owned(), self.0.clone());
+    ///             // Here: a check in a database.
+    ///             std::thread::spawn(move || match name.ends_with(".csv") {
+    ///                 true => later.accept(&inbox),
+    ///                 false => later.reject("only .csv files are accepted"),
+    ///             });
+    ///         }
+    ///         Ok(None)
+    ///     }
+    /// }
+    /// ```
     pub fn take(&mut self) -> Option<OwnedOfferResponder> {
         if std::mem::replace(&mut self.taken, true) {
             return None;

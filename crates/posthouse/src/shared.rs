@@ -303,7 +303,10 @@ impl Shared {
         let before =
             self.lifecycle.deadline_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, earlier);
         if before == Ok(0) {
-            tracing::info!(connections = self.registry.connections(), "the endpoint shuts down");
+            tracing::info!(
+                connections = self.registry.connections(),
+                "the endpoint is shutting down"
+            );
         }
         if before.is_ok() {
             self.wake_all();

@@ -74,7 +74,15 @@ impl Source {
     }
 }
 
-/// The place of a file that this side receives.
+/// The place of a file that this side receives: a directory, and optionally another name.
+///
+/// ```no_run
+/// use posthouse::{Destination, Directory};
+/// let inbox = Directory::open("inbox")?;
+/// let place = Destination::new(&inbox).named("reports/2026-11-30.csv");
+/// # let _ = place;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Destination {
     pub(crate) directory: Directory,

@@ -71,7 +71,7 @@ impl Strand {
         let Some(socket) = self.phase.sending_socket() else { return };
         let (_, report) = std::mem::replace(&mut self.phase, Phase::Gone).leave();
         let until = Some(cx.now + self.config.close_timeout());
-        // The goodbye may have filled the queue beyond its bound.
+        // The goodbye may have filled the queue beyond its bound, which must not abort the close.
         self.requested_close = None;
         let farewell = Box::new(Farewell { reason, report });
         self.phase = Phase::Draining(Ending { socket, until, farewell });

@@ -175,7 +175,7 @@ impl Connection {
     }
 
     fn run_tasks(&mut self, cx: &mut Context<'_>) {
-        // A task that adds another one without a delay: the new one runs at the next deadline.
+        // A task that another one adds without a delay runs at the next deadline, so the loop ends.
         let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_task);
         while self.strand.is_open()
             && let Some(cold) = &mut self.strand.cold

@@ -22,7 +22,7 @@ pub(crate) struct Records {
 /// The stage of a record layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The handshake is under way.
+    /// The handshake is not done.
     Handshake,
     /// The handshake is done, and plain bytes can be sealed.
     Ready,
@@ -52,7 +52,7 @@ impl Records {
         self.carry.capacity()
     }
 
-    /// Lets go of a record that will not be completed.
+    /// Drops a partial record that will not be completed.
     pub(super) fn discard(&mut self) {
         self.carry = Vec::new();
     }

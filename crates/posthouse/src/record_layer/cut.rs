@@ -24,7 +24,7 @@ pub struct CutRecords {
 }
 
 impl CutRecords {
-    /// Makes one side of a stream. The seed decides where it is cut.
+    /// Makes one side of a stream. The seed determines the sizes of the records.
     pub fn new(seed: u64) -> Self {
         let mut layer = Self { random: seed | 1, output: Vec::new(), ready: false };
         append(HELLO, b"hello", &mut layer.output);
