@@ -244,8 +244,8 @@ options! {
         /// least 10. After two and a half times as much silence the connection is closed. 0: no
         /// pings, and silence closes no connection.
         pub heartbeat_ms, with_heartbeat_ms: u64 = 10_000, 0_u64 => DAY_MS;
-        /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the frame
-        /// must also arrive at 240 bytes per second or more. A slower peer is closed.
+        /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the average
+        /// rate of the frame must also be at least 240 bytes per second. A slower peer is closed.
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time over which the output progress of a peer is measured, in ms. A peer that takes
         /// less than 240 bytes per second of its queue over this time is closed.
