@@ -1,4 +1,4 @@
-//! From a handler to a running endpoint.
+//! The builder of an endpoint.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::sync::Arc;
 use crate::watchdog::{CallbackMarker, Watchdog};
 use crate::worker::{PinnedWorker, SharedWorker};
 
-/// An endpoint to be started. From [`Endpoint::builder`](crate::Endpoint::builder).
+/// The listeners and options of an endpoint that has not started.
+/// [`Endpoint::builder`](crate::Endpoint::builder) makes it.
 #[derive(Debug)]
 pub struct Builder<H> {
     handler: H,
@@ -31,9 +32,9 @@ impl<H: Handler> Builder<H> {
         Self { handler, listeners: Vec::new(), options, tuning, network: None }
     }
 
-    /// Listens on an address with the native framing (`"127.0.0.1:9990"`), or as a [`Listener`]
-    /// says. It can be called several times; an endpoint without a listener is a client. More can
-    /// be added while it runs: [`Endpoint::listen`].
+    /// Adds a listener: an address with the native framing (`"127.0.0.1:9990"`), or a
+    /// [`Listener`]. Each call adds one more. An endpoint without a listener is a client.
+    /// [`Endpoint::listen`] adds listeners while the endpoint runs.
     #[must_use]
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
         self.listeners.push(listener.into());
@@ -47,25 +48,26 @@ impl<H: Handler> Builder<H> {
         self
     }
 
-    /// Sets the options for tuners. Default: [`Tuning::default`].
+    /// Sets the tuning options. Default: [`Tuning::default`].
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;
         self
     }
 
-    /// Runs in a simulated network.
+    /// Runs the endpoint in a simulated network.
     pub(crate) fn network(mut self, network: Network) -> Self {
         self.network = Some(network);
         self
     }
 
-    /// Starts: binds the listeners and starts the workers.
+    /// Binds the listeners and starts the workers.
     ///
     /// # Errors
     ///
-    /// An option out of its bounds, an address that cannot be bound, or a system without room for
-    /// the workers. Then nothing is left running.
+    /// [`StartError::Options`] for an option out of its bounds, [`StartError::Listen`] for a
+    /// listener that cannot be opened, [`StartError::System`] if the system has no resources for
+    /// the completion port or the workers. Nothing is left running then.
     pub fn start(self) -> Result<Endpoint<H>, StartError> {
         self.options.validate()?;
         self.tuning.validate()?;
@@ -101,7 +103,7 @@ fn start<H: Handler>(
     Ok(endpoint)
 }
 
-/// Starts the workers. If one cannot be started, those that run are ended and awaited.
+/// Starts the workers. If one cannot be started, ends those that run and waits for their end.
 fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
     let workers = shared.selected.io_workers;
     let markers: Vec<Arc<CallbackMarker>> = (0..workers).map(|_| Arc::default()).collect();
@@ -124,7 +126,7 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
             return Err(StartError::System(error));
         }
     }
-    // In simulation no time passes while a callback runs: there is nothing to watch.
+    // In simulation no time passes while a callback runs, so no callback can run too long.
     if shared.options.handler_overrun_ms > 0 && shared.selected.backend != "simulation" {
         let limit = Duration::from_millis(shared.options.handler_overrun_ms);
         let ended = shared.lifecycle.ended().clone();
@@ -132,7 +134,7 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
         let watching =
             shared.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
         if let Err(error) = watching {
-            tracing::warn!(%error, "no watchdog: callbacks that run too long are not named");
+            tracing::warn!(%error, "no watchdog: the log does not name slow callbacks");
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! The callbacks of a connection, whatever its handler's type: all that the strand knows of it.
+//! The callbacks of a connection, without the type of its handler. The strand knows nothing else of
+//! the handler.
 
 use std::any::Any;
 
@@ -13,15 +14,15 @@ use crate::sync::Arc;
 use crate::target::ConnectFailure;
 use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 
-/// A handler of an endpoint, whatever its type.
+/// A handler of an endpoint, without its type.
 pub(crate) trait ErasedHandler: Send + Sync {
     /// Makes the handler's side of a connection.
     fn callbacks(self: Arc<Self>) -> Box<dyn Callbacks>;
 }
 
 /// The handler's side of one connection: the handler and the connection's state. The strand keeps
-/// it in a box, so a connection of a handler with a small state costs one allocation; it is taken
-/// out for a callback and put back, also after a panic.
+/// it in a box, so a connection with a small state costs one allocation. The strand takes the box
+/// out for a callback and puts it back, also after a panic.
 pub(crate) trait Callbacks: Send {
     fn connected(&mut self, output: Output<'_>) -> HandlerResult;
     fn received(&mut self, output: Output<'_>, message: Message<'_>) -> HandlerResult;

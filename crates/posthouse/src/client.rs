@@ -1,4 +1,4 @@
-//! A blocking client, for programs that want to ask and wait.
+//! A client whose calls block.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use crate::transfer::{
     Destination, FileEntry, FinishedTransfer, Source, TransferError, TransferHandle,
 };
 
-/// One connection, with calls that wait. It has an endpoint of its own with one I/O worker; for
-/// many connections write a [`Handler`] and use [`Endpoint::connect`].
+/// One connection with blocking calls. It has its own endpoint with one I/O worker; for many
+/// connections write a [`Handler`] and use [`Endpoint::connect`].
 ///
-/// It refuses requests of the server: a program that answers some is an [`Endpoint`], too.
+/// It rejects requests of the server: a program that answers requests needs an [`Endpoint`], too.
 ///
-/// Received messages wait in it until they are asked for, up to 1 MiB or 1024 of them; then it
-/// stops reading, and the server is slowed down.
+/// Received messages wait in a queue for [`receive`](Self::receive). At 1 MiB or 1024 messages the
+/// client stops reading, which slows the server down.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -49,40 +49,41 @@ pub struct Client {
     queue: Arc<Mutex<ReceiveQueue>>,
 }
 
-/// The reason why a client's call has no result.
+/// The error of a client's call.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The connection did not come up.
-    #[error("not connected: {0}")]
+    /// The connection was not established.
+    #[error("cannot connect: {0}")]
     ConnectFailed(DisconnectReason),
     /// The connection ended.
     #[error("disconnected: {0}")]
     Disconnected(DisconnectReason),
-    /// Nothing came in time. In simulation also: nothing can come any more.
-    #[error("nothing came in time")]
+    /// No message or reply arrived in time. In simulation also: none can arrive any more.
+    #[error("timed out: nothing arrived in time")]
     TimedOut,
     /// The message was not sent.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// The request has no answer.
+    /// The request has no reply.
     #[error(transparent)]
     Request(#[from] RequestError),
     /// The file was not transferred.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// The received messages that wait for [`Client::receive`] have reached their bound: nothing
-    /// more is read, so no answer can come. Receive them, then try again.
-    #[error("too many received messages wait: receive them, then try again")]
+    /// The queue of received messages is full. The client reads nothing more until
+    /// [`Client::receive`] has taken messages from it, so no answer can arrive.
+    #[error("the queue of received messages is full: receive them, then try again")]
     ReceiveQueueFull,
-    /// The connection was not begun.
+    /// The attempt to connect was not begun.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The client's endpoint did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A callback cannot wait: it runs on the worker that it would wait for.
-    #[error("a callback cannot wait: use Endpoint::connect and a handler there")]
+    /// The call was made in a callback, which must not block: it runs on the worker for which it
+    /// would wait.
+    #[error("a callback must not block: use Endpoint::connect and a handler in it")]
     WouldDeadlock(#[from] WouldDeadlock),
 }
 
@@ -90,7 +91,7 @@ crate::error::debug_as_display!(ClientError);
 
 const MAX_QUEUED_MESSAGES: usize = 1024;
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
-/// How often a send looks whether the posted work that was too much has been done.
+/// The interval at which a send tries again while too many posts wait.
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
@@ -100,7 +101,7 @@ struct ReceiveQueue {
     /// True exactly while reading is paused because the queue is full.
     paused: bool,
     connected: bool,
-    /// Files that are over and not yet asked for.
+    /// The finished transfers that no call has taken yet.
     transfers: Vec<FinishedTransfer>,
     ended: Option<DisconnectReason>,
     notify: Option<posthouse_io::Notify>,
@@ -112,7 +113,7 @@ impl ReceiveQueue {
     }
 }
 
-/// Puts what happens into the queue and notifies the caller that waits.
+/// The client's handler: puts each event into the queue and notifies the waiting caller.
 struct Collect(Arc<Mutex<ReceiveQueue>>);
 
 impl Collect {
@@ -168,21 +169,22 @@ impl Handler for Collect {
 }
 
 impl Client {
-    /// Connects to an address, or as a [`Target`] says.
+    /// Connects to an address or a [`Target`].
     ///
     /// # Errors
     ///
-    /// If the text is no address, or the connection is not up within
-    /// [`connect_timeout_ms`](crate::ConnectionOptions::connect_timeout_ms).
+    /// [`ClientError`] if the text is not an address, or the connection is not established within
+    /// [`connect_timeout_ms`](crate::ConnectionOptions::connect_timeout_ms) (10 s).
     pub fn connect(target: impl Into<Target>) -> Result<Self, ClientError> {
         Self::connect_with(target, EndpointOptions::default())
     }
 
-    /// Connects with an endpoint that has options of its own; it has one I/O worker all the same.
+    /// Connects with these options of the client's endpoint. `io_workers` has no effect: the
+    /// endpoint has one.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and for an option out of its bounds.
+    /// The errors of [`connect`](Self::connect), and an option out of its bounds.
     pub fn connect_with(
         target: impl Into<Target>,
         options: EndpointOptions,
@@ -209,7 +211,8 @@ impl Client {
         let close_timeout_ms = target.options.close_timeout_ms;
         let peer = endpoint.connect(target, ())?;
         let client = Self { endpoint, peer, close_timeout_ms, queue };
-        // Up, even if it has ended since: what came before the end is there to be received.
+        // A connection that was established and has ended since is a success: the messages that
+        // arrived before the end can be received.
         let up = client.wait(None, |queue| match &queue.ended {
             _ if queue.connected => Some(Ok(())),
             Some(reason) => Some(Err(ClientError::ConnectFailed(reason.clone()))),
@@ -235,7 +238,11 @@ impl Client {
         }
     }
 
-    /// Sends a message; waits while the send queue is full.
+    /// Sends a message. The call blocks while the send queue is full.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] if the connection has ended or the message is not valid on it.
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), ClientError> {
         Self::may_wait()?;
         let mut send = |queue: &mut ReceiveQueue| match self.endpoint.send(self.peer, kind, payload)
@@ -246,16 +253,20 @@ impl Client {
             Err(error) => Some(Err(error.into())),
         };
         loop {
-            // Room notifies; the end of `Busy` does not, so the wait is short.
+            // Room in the queue notifies; the end of `Busy` does not, so the wait is short.
             if let Some(sent) = self.wait(Some(BUSY_RETRY), &mut send) {
                 return sent;
             }
         }
     }
 
-    /// The next message, in the order of their arrival; waits for it, at most so long
-    /// ([`Duration::MAX`]: for ever). What arrived before the end
-    /// of the connection is given before the end is told.
+    /// Returns the next message, in the order of arrival. The call blocks until there is one, at
+    /// most for `timeout` ([`Duration::MAX`]: for ever).
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TimedOut`] if no message arrives in time, [`ClientError::Disconnected`] if
+    /// the connection has ended and all messages that arrived before its end have been returned.
     pub fn receive(&self, timeout: Duration) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
         let mut resume = false;
@@ -281,13 +292,18 @@ impl Client {
             peer.resume_reading();
             Ok(())
         };
-        // Any other refusal is a connection that has ended: then there is nothing to resume.
+        // Any other error means that the connection has ended: then there is nothing to resume.
         while self.endpoint.run(self.peer, resume) == Err(RunError::Busy) {
             self.wait(Some(BUSY_RETRY), |_| None::<()>);
         }
     }
 
-    /// Asks, and waits for the reply.
+    /// Sends a request and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Request`] if the peer rejects the request or does not answer within
+    /// `timeout`, [`ClientError::ReceiveQueueFull`] if the queue of received messages is full.
     pub fn request(
         &self,
         kind: u8,
@@ -318,11 +334,15 @@ impl Client {
         reply.unwrap_or(Err(ClientError::TimedOut))
     }
 
-    /// Sends a file, and waits until the server has it whole, verified and on its disk; gives its
-    /// BLAKE3 hash. What the server has of it already is not sent again.
+    /// Sends a file, waits until the server has it whole, verified and on its disk, and returns its
+    /// BLAKE3 hash. A part that the server already has is not sent again.
     ///
-    /// Messages that come meanwhile wait to be received; when as many wait as may, the call gives
-    /// up with [`ClientError::ReceiveQueueFull`], as `get`, `list` and `request` do.
+    /// Messages that arrive meanwhile wait in the queue. If the queue becomes full, the call fails
+    /// with [`ClientError::ReceiveQueueFull`], as `get`, `list` and `request` do.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Transfer`] if the server rejects the file or the transfer fails.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -337,8 +357,12 @@ impl Client {
         self.transfer(move |peer| peer.offer_file(source))
     }
 
-    /// Fetches a file into a directory, and waits until it is there, whole, verified and on the
-    /// disk; gives its BLAKE3 hash. What is there of it already is not sent again.
+    /// Fetches a file into a directory, waits until it is whole, verified and on the disk, and
+    /// returns its BLAKE3 hash. A part that the directory already has is not sent again.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Transfer`] if the server rejects the request or the transfer fails.
     pub fn get(
         &self,
         name: &str,
@@ -366,16 +390,20 @@ impl Client {
         over.unwrap_or(Err(ClientError::TimedOut))
     }
 
-    /// Cancels a transfer that nobody waits for any more.
+    /// Cancels a transfer for which no caller waits any more.
     fn cancel(&self, progress: TransferHandle) {
-        // Refused only where the connection has ended, and the transfer with it.
+        // Fails only if the connection has ended, and the transfer with it.
         let _ = self.endpoint.run(self.peer, move |peer| {
             peer.cancel_transfer(&progress);
             Ok(())
         });
     }
 
-    /// Everything that the server has, in the order of the names.
+    /// Returns all files of the server, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Transfer`] if the server rejects the request.
     pub fn list(&self) -> Result<Vec<FileEntry>, ClientError> {
         let mut all: Vec<FileEntry> = Vec::new();
         loop {
@@ -394,7 +422,7 @@ impl Client {
                 listed.or_else(|| no_answer(queue))
             });
             let entries = listed.unwrap_or(Err(ClientError::TimedOut))?;
-            // A server that begins again would have it go on for ever.
+            // Without this check a server that starts over would keep the loop running for ever.
             let last = all.last().map(|entry| &*entry.name).unwrap_or_default();
             if entries.first().is_none_or(|first| *first.name <= *last) {
                 return Ok(all);
@@ -403,7 +431,7 @@ impl Client {
         }
     }
 
-    /// Runs something on the connection's strand, and waits for what it gives.
+    /// Runs a task on the connection's strand, and waits for its result.
     fn on_strand<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Peer<'_, Collect>) -> T + Send + 'static,
@@ -428,31 +456,32 @@ impl Client {
         value.unwrap_or(Err(ClientError::TimedOut))
     }
 
-    /// The client's endpoint: for figures, or to look at the connection.
+    /// Returns the client's endpoint, for its statistics and for the connection's
+    /// [`PeerInfo`](crate::PeerInfo).
     pub fn endpoint(&self) -> &Endpoint<impl Handler> {
         &self.endpoint
     }
 
-    /// The connection's id.
+    /// Returns the connection's id.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// Closes gracefully and waits until everything is sent and the server has ended its side, for
-    /// at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Dropping the
-    /// client closes as well, and does not wait.
+    /// Closes gracefully and waits until everything has been sent and the server has ended its
+    /// side, for at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Dropping
+    /// the client also closes it, without waiting.
     pub fn close(self) {
-        // Refused only where the connection has ended already.
+        // Fails only if the connection has ended already.
         let _ = self.endpoint.close(self.peer, Close::graceful());
         let ended = Duration::from_millis(2 * self.close_timeout_ms);
         self.wait(Some(ended), |queue| queue.ended.is_some().then_some(()));
         self.endpoint.shutdown(Duration::ZERO);
-        // Refused only in a callback, where nothing can be waited for.
+        // Fails only in a callback, which must not wait.
         let _ = self.endpoint.wait();
     }
 }
 
-/// Why no answer can come any more, where none can.
+/// Returns the error if no answer can arrive any more.
 fn no_answer<T>(queue: &mut ReceiveQueue) -> Option<Result<T, ClientError>> {
     if queue.ended.is_some() {
         return Some(Err(ended(queue)));
@@ -460,7 +489,7 @@ fn no_answer<T>(queue: &mut ReceiveQueue) -> Option<Result<T, ClientError>> {
     queue.paused.then_some(Err(ClientError::ReceiveQueueFull))
 }
 
-/// A task that was not posted, for a caller that waits.
+/// Converts the error of a task that was not posted.
 fn not_posted(error: RunError) -> ClientError {
     ClientError::Send(match error {
         RunError::Busy => SendError::Busy,

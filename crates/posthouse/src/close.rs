@@ -1,4 +1,4 @@
-//! The ways in which a program ends a connection.
+//! The ways in which a program can end a connection.
 
 use std::error::Error;
 use std::fmt;
@@ -8,13 +8,15 @@ use posthouse_wire::bye_code as code;
 
 use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 
-/// The result of a callback: `Ok(())` to go on, a [`Close`] to end the connection.
+/// The result of a callback: `Ok(())` keeps the connection, a [`Close`] ends it.
 ///
-/// `?` works on any error and ends the connection **whose strand the callback runs on**: in a
-/// continuation (of a timer, a reply, [`Endpoint::run`](crate::Endpoint::run)) that may be
-/// another peer's than the one whose message caused it. It closes as [`Close::internal`] does: the
-/// error's text goes to the log, never to the peer. [`Close::peer_fault`] says that the peer's
-/// input was wrong. `Box<dyn Error>` and types that are no [`Error`] need [`OrClose::or_close`].
+/// `?` works on every [`Error`]. It closes the connection **on whose strand the callback runs**: in
+/// the closure of a timer, a reply or [`Endpoint::run`](crate::Endpoint::run) that can be another
+/// connection than the one whose message caused the call. `?` closes as [`Close::internal`] does:
+/// the peer gets the code for an internal error; the error's text goes to
+/// [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level DEBUG, never to
+/// the peer. Use [`Close::peer_fault`] if the peer's input was wrong. Types that do not implement
+/// [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need [`OrClose::or_close`].
 ///
 /// ```
 /// use posthouse::{Close, HandlerResult};
@@ -29,7 +31,19 @@ use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 /// ```
 pub type HandlerResult = Result<(), Close>;
 
-/// A way of ending a connection.
+/// A request to end a connection, gracefully or with a reset. It is the `Err` of a callback, or an
+/// argument of [`Peer::close`](crate::Peer::close) and [`Endpoint::close`](crate::Endpoint::close).
+///
+/// ```
+/// use std::time::Duration;
+/// use posthouse::Close;
+///
+/// let busy = Close::with_code(1000, "all seats are taken")
+///     .retry_after(Duration::from_secs(30))
+///     .log("the room is full");
+/// let at_once = Close::abort();
+/// # assert_ne!(busy, at_once);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     pub(crate) how: How,
@@ -45,15 +59,17 @@ pub(crate) enum How {
 }
 
 impl Close {
-    /// Sends what is queued, says goodbye, ends the stream and waits for the peer's end, all within
-    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms).
+    /// Closes gracefully: sends everything that is queued and a goodbye, ends this side of the
+    /// stream and waits for the peer to end its side, all within
+    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Input that arrives
+    /// meanwhile is discarded. `disconnected` is called after that.
     pub fn graceful() -> Self {
         Self::with_code(code::NORMAL, "")
     }
 
-    /// Closes as [`graceful`](Self::graceful) does, with a code and a text for the peer, if hello
-    /// was agreed. Codes of applications are 1000 and above; PROTOCOL.md lists the others. At most
-    /// 512 bytes of the text are sent.
+    /// Closes as [`graceful`](Self::graceful) does, with a code and a text for the peer. The peer
+    /// gets them only if both sides have said hello. Applications use codes from 1000; PROTOCOL.md
+    /// lists the others. At most 512 bytes of the text are sent.
     pub fn with_code(code: u16, text: impl Into<Box<str>>) -> Self {
         let how = How::Gracefully { code, text: text.into(), retry_after: None };
         Self { how, cause: None, fault: Fault::Local }
@@ -76,8 +92,8 @@ impl Close {
         Self::with_code(code::INTERNAL_ERROR, "internal error")
     }
 
-    /// Asks the peer to come back no sooner than after this time. It has no effect on
-    /// [`abort`](Self::abort), which says nothing to the peer.
+    /// Asks the peer not to reconnect before this time has passed. It has no effect on
+    /// [`abort`](Self::abort), which sends the peer no goodbye.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         if let How::Gracefully { retry_after, .. } = &mut self.how {
@@ -86,19 +102,19 @@ impl Close {
         self
     }
 
-    /// Resets the connection at once: what is queued is discarded, the peer sees a reset.
+    /// Resets the connection at once: the queued output is discarded, and the peer sees a reset.
     pub fn abort() -> Self {
         Self { how: How::Abort, cause: None, fault: Fault::Local }
     }
 
-    /// Adds a cause for the log.
+    /// Adds a cause for the log and for [`DisconnectReason`]. The peer does not get it.
     #[must_use]
     pub fn log(mut self, cause: impl Into<Box<str>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// Returns the reason that the handler is told for it.
+    /// Returns the reason for the handler.
     pub(crate) fn reason(&self) -> DisconnectReason {
         let cause = self.cause.clone().unwrap_or_default();
         let fault = self.fault;
@@ -134,7 +150,7 @@ pub trait OrClose<T> {
     ///
     /// # Errors
     ///
-    /// The [`Close`], if `self` is an error.
+    /// A [`Close`] if `self` is an error.
     fn or_close(self) -> Result<T, Close>;
 }
 

@@ -1,4 +1,4 @@
-//! The configuration of a connection: shared by all connections of a listener, and one for each
+//! The configuration of connections: one for all connections of a listener, and one for each
 //! outgoing connection.
 
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::send_config::{SendConfig, SendConfigs};
 use crate::sync::Arc;
 use crate::target::Target;
 
-/// The largest payload of a peer that is not admitted, or has not said hello where it must.
+/// The maximum payload of a peer that is not admitted, or has not sent a required hello.
 pub(crate) const MAX_UNADMITTED_PAYLOAD_BYTES: usize = 16 * 1024;
 
-/// Which side of a connection this endpoint is.
+/// The role of this endpoint in a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// A peer connected to a listener.
@@ -37,7 +37,7 @@ pub(crate) struct ConnectionConfig {
     /// The queue length over which an accepted peer is not read from.
     pub(crate) queue_high_bytes: usize,
     pub(crate) send: Arc<SendConfig>,
-    /// Makes the record layer of each connection, if the stream is of records.
+    /// Makes the record layer of each connection, if it has one.
     pub(crate) record_layer: Option<Arc<dyn MakeRecordLayer>>,
 }
 

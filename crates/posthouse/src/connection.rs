@@ -1,8 +1,8 @@
-//! One connection: its state, and the one entry through which everything that happens to it comes.
+//! One connection: its state, and the one function that applies events to it.
 //!
-//! Whoever holds a `&mut Connection` is on its strand. The life of a connection is a [`Phase`],
-//! which carries what the connection has in it. Closing is a join: nothing new is started, what is
-//! in flight is awaited, the handles are closed, the handler is told once, the slot is recycled.
+//! Code that holds a `&mut Connection` is on its strand. The life of a connection is a [`Phase`],
+//! which has the data of that phase. Closing is a join: the connection starts no operation, waits
+//! for the operations in flight, closes the handles, calls the handler once and releases the slot.
 
 mod abandon;
 mod close;
@@ -46,7 +46,7 @@ use phase::{Awaits, Phase};
 use records::Records;
 pub(crate) use run::MessageRun;
 
-/// The context of a strand that runs: its lane, its worker, the time.
+/// The context of a running strand: its lane, its worker, the time.
 pub(crate) struct Context<'a> {
     pub(crate) lane: &'a mut Lane,
     pub(crate) shared: &'a Arc<Shared>,
@@ -62,7 +62,7 @@ pub(crate) struct WorkerState {
     pub(crate) free_backlogs: FreeBacklogs,
     pub(crate) timers: Timers,
     pub(crate) marker: Arc<CallbackMarker>,
-    /// Answers of the protocol, before they join a connection's output.
+    /// The protocol's own frames, before they are appended to a connection's output.
     pub(crate) control: Vec<u8>,
 }
 
@@ -75,19 +75,18 @@ pub(crate) enum ConnectionEvent {
         outcome: IoOutcome,
     },
     Post(PeerPost),
-    /// A deadline that was armed for this moment is over.
+    /// The deadline that was armed for this time has passed.
     Deadline(Duration),
-    /// The endpoint shuts down: close gracefully, past the deadline by force.
+    /// The endpoint shuts down: the connection closes gracefully, after the deadline by force.
     Shutdown,
-    /// The last turn left something to deliver.
+    /// The last turn did not deliver all input.
     Continue,
 }
 
 impl ConnectionEvent {
-    /// Returns whether the event only reports what has left or ended, or adds to the queue: the
-    /// connection can be settled later, together with others or with its next receive. What
-    /// delivers messages is settled before another connection has its turn, while the replies are
-    /// in the cache.
+    /// Returns whether the event only ends a send or is a post. The connection can then be settled
+    /// later, together with others or with its next receive. An event that delivers messages is
+    /// settled before another connection has its turn, while the replies are in the cache.
     pub(crate) fn only_reports(&self) -> bool {
         match self {
             ConnectionEvent::Completion { operation, .. } => *operation == Operation::Send,
@@ -102,14 +101,14 @@ impl ConnectionEvent {
 /// The state of a connection after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// It waits for something.
+    /// The connection waits for an event.
     Waiting,
-    /// It has more to deliver: give it another turn, after others had theirs.
+    /// The connection has more to deliver, and gets another turn after the other connections.
     Unfinished,
-    /// It is gone: release its slot and drop it.
+    /// The connection has ended: its slot is released.
     Gone,
-    /// It is gone, and the system may still end what it was abandoned for: it stays in its slot,
-    /// which no other connection gets, as long as the worker.
+    /// The connection was abandoned, and its operations may still complete. It stays in its slot,
+    /// which no other connection gets, as long as the worker lives.
     Abandoned,
 }
 
@@ -118,46 +117,50 @@ pub(crate) struct Connection {
     pub(crate) strand: Strand,
 }
 
-/// An idle connection has this and nothing on the heap but the handler's side.
+/// The bound of an idle connection's memory, beside the handler's side of it.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
-/// Everything of a connection but its input, so that a callback can hold a message that borrows
-/// from the input and act on the rest.
+/// A connection without its input. So a callback can hold a message that borrows from the input,
+/// and change the rest.
 pub(crate) struct Strand {
     pub(crate) id: PeerId,
     pub(crate) config: Arc<ConnectionConfig>,
-    /// The handler's side. `None` exactly while a callback has it, and once the connection is gone.
+    /// The handler's side. `None` exactly while a callback has it, and after the connection has
+    /// ended.
     callbacks: Option<Box<dyn Callbacks>>,
     pub(crate) session: Session,
     pub(crate) output: Output,
     pub(crate) stats: Option<Arc<ConnectionStats>>,
     phase: Phase,
-    /// Rarely needed, so kept apart.
+    /// The state that few connections need, in a box of its own to save memory.
     pub(crate) cold: Option<Box<ColdState>>,
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
-    /// True exactly from the moment the queue passed its high mark until it is below the low one.
+    /// True exactly from the time at which the queue exceeded its high mark until it is below the
+    /// low one.
     over_high: bool,
-    /// Whether a turn is queued for what is left to deliver.
+    /// Whether another turn is queued, for the rest of the input.
     pub(crate) next_turn: NextTurn,
-    /// Whether something was applied and not settled.
+    /// Whether events were applied since the connection was settled.
     pub(crate) settling: Settling,
-    /// Asked for by a callback; acted on when it returns.
+    /// The close that a callback has requested; it begins when the callback returns.
     requested_close: Option<Box<(Close, DisconnectReason)>>,
     in_flight: InFlight,
-    /// Operations that were abandoned and have not ended since.
+    /// The number of abandoned operations that have not completed since.
     abandoned: u16,
-    /// The earliest deadline that is armed with the worker; `MAX`: none.
+    /// The earliest deadline that is armed with the worker; `MAX` if none is.
     armed: Duration,
-    /// The one that was the earliest before: it still is armed, and need not be again.
+    /// The deadline that was the earliest before `armed`. It still is armed with the worker, so it
+    /// need not be armed again.
     armed_before: Duration,
-    /// A passing shortage: submit again at this time.
+    /// The time at which an operation is submitted again after a shortage.
     retry_at: Option<Duration>,
-    /// While output waits: when to look whether the peer took enough, and what had left before.
+    /// The time of the next stall check, and the number of bytes sent at the last one. `None` if no
+    /// output waits.
     stall: Option<(Duration, u64)>,
-    /// Bytes of the queue that the gate knows of.
+    /// The bytes of the queue that the gate counts.
     gated_bytes: usize,
-    /// Bytes that other threads sent and that came when the connection was closing.
+    /// The bytes of messages from other threads that arrived when the connection was closing.
     late_bytes: u64,
 }
 
@@ -165,23 +168,23 @@ pub(crate) struct Strand {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct InFlight {
     all: u16,
-    /// How many of them are look-ups, which no cancel reaches.
+    /// The number of look-ups among them, which cannot be cancelled.
     look_ups: u16,
 }
 
-/// What has been applied to a connection since it was settled.
+/// The kind of events that have been applied to a connection since it was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settling {
-    /// Nothing.
+    /// None: the connection is settled.
     Done,
-    /// Only ends of sends.
+    /// Only completions of sends.
     Sent,
-    /// Anything else.
+    /// Other events.
     Due,
 }
 
 impl Settling {
-    /// Returns what has been applied once this event has been, too.
+    /// Returns the value after this event has been applied, too.
     pub(crate) fn with(self, event: &ConnectionEvent) -> Self {
         match event {
             ConnectionEvent::Completion { operation: Operation::Send, .. }
@@ -209,18 +212,18 @@ pub(crate) struct ColdState {
     next_request: u32,
     pub(crate) tasks: BTreeMap<(Duration, u64), PeerTask>,
     next_task: u64,
-    /// Requests of the peer that have no reply yet.
+    /// The requests of the peer that have no reply yet.
     pub(crate) open_requests: BTreeSet<u32>,
-    /// What a server said before it answered our hello.
+    /// The messages that a server sent before it answered this side's hello.
     early: VecDeque<(u8, Vec<u8>)>,
     early_bytes: usize,
     pub(crate) transfers: Option<Box<Transfers>>,
     records: Option<Box<Records>>,
-    /// Commands of callbacks about files.
+    /// The file commands of callbacks.
     pub(crate) commands: VecDeque<TransferCommand>,
 }
 
-/// What runs with a request's reply.
+/// The task that runs with the reply to a request.
 pub(crate) type ReplyTask =
     Box<dyn FnOnce(&mut dyn Callbacks, PeerOutput<'_>, Reply<'_>) -> HandlerResult + Send>;
 type Reply<'a> = Result<Message<'a>, RequestError>;
@@ -266,8 +269,7 @@ impl Connection {
         Self { input: Input::default(), strand }
     }
 
-    /// Applies one event. [`settle`](Self::settle) must follow, after this or after
-    /// several of them.
+    /// Applies one event. [`settle`](Self::settle) must follow, after one event or several.
     pub(crate) fn apply(&mut self, cx: &mut Context<'_>, event: ConnectionEvent) {
         match event {
             ConnectionEvent::Completion { operation, .. }
@@ -306,7 +308,7 @@ impl Connection {
             Operation::Receive => self.on_receive(cx, sequence as u8, more, outcome),
             Operation::Send => self.on_send(cx, outcome),
             Operation::Resolve => strand.on_resolved(cx, outcome),
-            // The attempts of a connection are few: their numbers fit a byte.
+            // A connection has few attempts, so their numbers fit a byte.
             Operation::Connect => strand.on_connect(cx, sequence as u8, outcome),
             Operation::Close => strand.finish_when_closed(cx),
             Operation::CloseAttempt => {}
@@ -342,7 +344,8 @@ impl Connection {
         }
     }
 
-    /// Starts what should be in flight now, publishes what others may know, arms the deadline.
+    /// Submits the operations that should be in flight, publishes the queue's size to the gate, and
+    /// arms the deadline.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Settled {
         if matches!(self.strand.phase, Phase::Abandoned) {
             return Settled::Waiting;
@@ -367,7 +370,7 @@ impl Connection {
 }
 
 impl Connection {
-    /// Ends the last turn: the connection is gone, except for what it was abandoned for.
+    /// Ends the last turn of the connection. If it has abandoned operations, it stays in its slot.
     fn leave(&mut self) -> Settled {
         if self.strand.abandoned == 0 {
             return Settled::Gone;
@@ -379,8 +382,8 @@ impl Connection {
 }
 
 impl Strand {
-    /// Runs a callback, with everything that goes with it: the watchdog can see it, a panic is
-    /// contained, and what it asked for happens after it.
+    /// Runs a callback. The watchdog can see it, a panic is contained, and the close that it
+    /// requests begins after it.
     pub(crate) fn run_callback(
         &mut self,
         cx: &mut Context<'_>,
@@ -397,7 +400,7 @@ impl Strand {
         cx.worker.marker.leave();
         let none = self.callbacks.replace(callbacks);
         debug_assert!(none.is_none(), "a callback ran within a callback");
-        // Spares every message the code that would drop it.
+        // Without this, every message would run the code that drops the value.
         std::mem::forget(none);
         match result {
             Ok(Ok(())) => {}
@@ -410,7 +413,7 @@ impl Strand {
         self.close_if_requested(cx);
     }
 
-    /// Closes if a callback, or what it sent, asked for it.
+    /// Closes the connection if a callback requested it, or sent an invalid message.
     fn close_if_requested(&mut self, cx: &mut Context<'_>) {
         if let Some(wanted) = self.requested_close.take() {
             self.close(cx, wanted.0, wanted.1);
@@ -437,19 +440,19 @@ impl Strand {
         self.cold.get_or_insert_default()
     }
 
-    /// The connection's gate; it is there as long as the connection.
+    /// Returns the connection's gate, which exists as long as the connection.
     pub(crate) fn gate<'a>(&self, cx: &Context<'a>) -> &'a crate::gate::Gate {
         cx.shared.registry.gate(self.id).expect("a connection has a gate")
     }
 
-    /// Returns whether the handler knows the connection and its end has not begun.
+    /// Returns whether `connected` has been called and the end has not begun.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.phase.is_open()
     }
 
-    /// Returns whether messages are still queued: the connection is open, and no callback has
-    /// asked for its end.
+    /// Returns whether messages can be queued: the connection is open, and no callback has
+    /// requested its end.
     #[inline]
     pub(crate) fn takes_output(&self) -> bool {
         self.is_open() && self.requested_close.is_none()
@@ -465,7 +468,7 @@ impl Strand {
         self.config.role == Role::Connects
     }
 
-    /// True exactly when the next message may be handed to the handler.
+    /// Returns whether the next message may be passed to the handler.
     fn takes_messages(&self) -> bool {
         self.phase.takes_frames() && !self.paused && (!self.over_high || self.connects())
     }
@@ -482,14 +485,14 @@ impl Strand {
     }
 }
 
-/// What a panic said, where it said something.
+/// Returns the text of a panic, if it has one.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
 impl ColdState {
-    /// A number for the next request: one that no waiting request has.
+    /// Returns a number for the next request, which no waiting request has.
     pub(crate) fn next_request(&mut self) -> u32 {
         loop {
             self.next_request = self.next_request.wrapping_add(1);
@@ -499,13 +502,13 @@ impl ColdState {
         }
     }
 
-    /// Takes a request whose reply has not come in time.
+    /// Takes a request whose reply has not arrived in time.
     fn take_expired_request(&mut self, now: Duration) -> Option<PendingRequest> {
         let id = *self.requests.iter().find(|(_, request)| request.until <= now)?.0;
         self.requests.remove(&id)
     }
 
-    /// Adds something to do at a time; what is for the same time is done in order.
+    /// Adds a task for this time. Tasks for the same time run in the order of the calls.
     pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask) {
         self.tasks.insert((at, self.next_task), task);
         self.next_task += 1;

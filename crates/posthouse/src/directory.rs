@@ -1,4 +1,4 @@
-//! A directory that files are received into and sent from.
+//! Directories, which files are received into and sent from.
 
 use std::fmt;
 use std::io;
@@ -7,17 +7,18 @@ use std::path::Path;
 use super::quota::{Quota, Reservation, Spent, Used};
 use crate::sync::{Arc, Mutex, lock};
 
-// The directory of parts on the disk is the name that no file of a peer may have.
+// No file of a peer can have the name of the directory of parts.
 const _: () =
     assert!(posthouse_io::PARTS_DIRECTORY.eq_ignore_ascii_case(posthouse_wire::PARTS_DIRECTORY));
 
 /// A directory, opened as a capability: a peer's file is read or written beneath it and nowhere
-/// else, whatever its name says and whoever swaps links meanwhile. `Clone` names the same one.
+/// else, even if its name tries to leave the directory or another program swaps links meanwhile.
+/// A clone refers to the same directory and the same quota.
 ///
-/// A file that arrives is written to a part in `.posthouse`, a directory of its own beneath this
-/// one, verified, synced, and given its final name, which never replaces anything: it is there
-/// whole or not at all. A part that its peer left behind is gone on with when the same file comes
-/// again; parts that nobody touched for a week are removed.
+/// A received file is first written to a part file in the subdirectory `.posthouse`. It is then
+/// verified, synced, and linked to its final name, which never replaces another file. So a file is
+/// there whole or not at all. If a transfer is interrupted and the same file is offered again, the
+/// transfer resumes with its part. Parts that have not changed for a week are removed.
 ///
 /// ```no_run
 /// use posthouse::Directory;
@@ -32,19 +33,20 @@ pub struct Directory {
 pub(crate) struct Inner {
     io: posthouse_io::Directory,
     pub(crate) quota: Option<Quota>,
-    /// When parts were last looked through for those that are too old, since the port's start.
+    /// The time of the last search for expired parts, since the port's start.
     expired_ms: Mutex<Option<u64>>,
 }
 
-/// Parts are looked through so often.
+/// The interval between searches for expired parts.
 const EXPIRY_EVERY_MS: u64 = 60 * 60 * 1000;
 
 impl Directory {
-    /// Opens a directory. It blocks, and is for the start of a program.
+    /// Opens a directory. The call blocks; make it at the start of a program.
     ///
     /// # Errors
     ///
-    /// The system's, with the path: it is not there, is no directory, or may not be opened.
+    /// The system's error, with the path, if the directory does not exist, is not a directory, or
+    /// cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let io = posthouse_io::Directory::open(path).map_err(|error| {
@@ -54,14 +56,16 @@ impl Directory {
         Ok(Self::without_quota(io))
     }
 
-    /// Bounds what lies beneath it, unfinished files included: a file that would bring more is
-    /// refused when it is offered, before anything is written. Everything beneath it counts, and is
-    /// counted now (and again before a file is refused), which takes a while where there are many
-    /// files.
+    /// Sets the maximum total size and number of the files beneath the directory, unfinished files
+    /// included. An offered file that would exceed it is rejected before anything is written.
+    /// Without this call there is no limit.
+    ///
+    /// All files beneath the directory count. They are counted now, and again before a file is
+    /// rejected, which takes a while in a directory with many files.
     ///
     /// # Errors
     ///
-    /// The system's, where what is there cannot be counted.
+    /// The system's error if the files cannot be counted.
     pub fn with_quota(self, max_bytes: u64, max_files: u64) -> io::Result<Self> {
         let there = self.inner.io.usage()?;
         let used = Used { bytes: there.bytes, files: there.files, ..Used::default() };
@@ -81,7 +85,7 @@ impl Directory {
         &self.inner.io
     }
 
-    /// Whether it is time to look for parts that are too old; the caller does.
+    /// Returns whether a search for expired parts is due. If so, the caller searches.
     pub(crate) fn is_expiry_due(&self, now_ms: u64) -> bool {
         let mut last = lock(&self.inner.expired_ms);
         let due = last.is_none_or(|last| now_ms.saturating_sub(last) >= EXPIRY_EVERY_MS);
@@ -91,7 +95,7 @@ impl Directory {
         due
     }
 
-    /// Reserves room for so many bytes and files more.
+    /// Reserves space for this number of bytes and files; `None` if that would exceed the quota.
     pub(crate) fn reserve(&self, bytes: u64, files: u64) -> Option<Reservation> {
         if let Some(quota) = &self.inner.quota {
             let mut used = lock(&quota.used);
@@ -106,15 +110,15 @@ impl Directory {
         Some(Reservation { directory: self.clone(), bytes, files })
     }
 
-    /// What has come so far: to be handed to [`counted`](Self::counted) when what is there has been
-    /// counted anew from now on.
+    /// Returns the sums of received files so far. Pass them to [`counted`](Self::counted) after a
+    /// new count that begins now.
     pub(crate) fn spent(&self) -> Spent {
         let used = self.inner.quota.as_ref().map(|quota| *lock(&quota.used)).unwrap_or_default();
         Spent { bytes: used.spent_bytes, files: used.spent_files }
     }
 
-    /// What is there was counted anew. What came meanwhile, and what transfers under way have
-    /// written, may count twice: rather too much than too little.
+    /// Takes the result of a new count. Files that arrived during the count, and data that active
+    /// transfers have written, may count twice: too much is safer than too little.
     pub(crate) fn counted(&self, usage: posthouse_io::Usage, before: Spent) {
         if let Some(quota) = &self.inner.quota {
             let mut used = lock(&quota.used);

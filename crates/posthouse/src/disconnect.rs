@@ -1,22 +1,23 @@
-//! The reasons for which a connection ended.
+//! The reason for the end of a connection.
 
 use std::fmt;
 use std::time::Duration;
 
 use posthouse_wire::{Bye, Escaped};
 
-/// The side whose doing the end of a connection was.
+/// The side that caused the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The peer ended, reset, broke the protocol, was too slow or went silent.
+    /// The peer ended or reset the connection, broke the protocol, was too slow or went silent.
     Peer,
-    /// This program closed the connection, sent what cannot be sent, or a callback panicked.
+    /// This program closed the connection, sent an invalid message, or a callback panicked.
     Local,
     /// The network or a resource of the system failed.
     System,
 }
 
-/// The reason for which a connection ended, and what was left unsent.
+/// The reason for the end of a connection, and the number of unsent bytes. Its `Display` text is
+/// one line, fit for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisconnectReason {
     pub(crate) kind: DisconnectKind,
@@ -27,7 +28,7 @@ pub struct DisconnectReason {
     pub(crate) fault: Fault,
 }
 
-/// The event that ended a connection, for code that decides by it.
+/// The event that ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DisconnectKind {
@@ -35,27 +36,28 @@ pub enum DisconnectKind {
     Ended,
     /// The peer reset the connection.
     Reset,
-    /// The peer broke the protocol: a frame too large, an unknown one, one out of state.
+    /// The peer broke the protocol: its frame was too large, unknown or out of order.
     Protocol,
-    /// The peer did not prove the key, or was not admitted in time.
+    /// The peer did not prove the key, or the handler did not admit it in time.
     NotAdmitted,
     /// The peer was silent for longer than the heartbeat allows.
     Silent,
-    /// The peer sent a frame, or took our output, too slowly.
+    /// The peer sent a frame, or took this side's output, too slowly.
     TooSlow,
     /// The peer did not read, and the send queue reached its bound.
     QueueFull,
-    /// A bound of the endpoint was reached (memory for partial frames).
+    /// A bound of the endpoint was reached: the memory for partly received frames
+    /// ([`assembly_bytes`](crate::EndpointOptions::assembly_bytes)).
     Busy,
-    /// The program closed it.
+    /// The program closed the connection.
     Closed,
     /// The endpoint shuts down.
     Shutdown,
-    /// A callback sent an invalid message: too large, or a kind or delimiter not allowed.
+    /// A callback sent an invalid message: too large, or with a forbidden kind or delimiter.
     Unsendable,
-    /// The system failed: see the text.
+    /// The system failed; the text has the error.
     System,
-    /// No connection was made to any address of the target, or not in time.
+    /// No address of the target accepted a connection in time.
     Unreachable,
     /// A callback panicked.
     Panicked,
@@ -85,9 +87,9 @@ impl DisconnectReason {
 
     /// The peer said goodbye.
     pub(crate) fn goodbye(bye: Bye) -> Self {
-        // Not escaped here: `Display` does it.
+        // `Display` escapes the text.
         let colon = if bye.text.is_empty() { "" } else { ": " };
-        let text = format!("it said goodbye with code {}{colon}{}", bye.code, bye.text);
+        let text = format!("goodbye with code {}{colon}{}", bye.code, bye.text);
         Self { bye: Some(Box::new(bye)), ..Self::new(DisconnectKind::Ended, text) }
     }
 
@@ -96,29 +98,30 @@ impl DisconnectReason {
         self.kind
     }
 
-    /// Returns the side whose doing it was.
+    /// Returns the side that caused the end.
     pub fn fault(&self) -> Fault {
         self.fault
     }
 
-    /// Returns the code of the peer's goodbye, if it said one: see PROTOCOL.md, or the
-    /// application's own from 1000 on.
+    /// Returns the code of the peer's goodbye, if it sent one. Codes from 1000 are the
+    /// application's own; PROTOCOL.md lists the others.
     pub fn code(&self) -> Option<u16> {
         self.bye.as_ref().map(|bye| bye.code)
     }
 
-    /// Returns the text of the peer's goodbye, if it said one: at most 512 bytes, in the peer's own
-    /// words, not escaped.
+    /// Returns the text of the peer's goodbye, if it sent one: at most 512 bytes, unchanged and not
+    /// escaped.
     pub fn text(&self) -> Option<&str> {
         self.bye.as_ref().map(|bye| bye.text.as_str())
     }
 
-    /// Returns the time for which the peer's goodbye asks this side to stay away, if it does.
+    /// Returns the time that the peer's goodbye asks this side to wait before it reconnects, if the
+    /// goodbye has one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.bye.as_ref().and_then(|bye| bye.retry_after)
     }
 
-    /// Returns the number of bytes that were queued for the peer and never handed to the system.
+    /// Returns the number of bytes that were queued for the peer and never passed to the system.
     pub fn unsent_bytes(&self) -> u64 {
         self.unsent_bytes
     }
@@ -137,10 +140,10 @@ impl fmt::Display for DisconnectReason {
             Kind::QueueFull => "the peer does not read and the send queue is full",
             Kind::Busy => "a bound of the endpoint was reached",
             Kind::Closed => "closed by the program",
-            Kind::Shutdown => "the endpoint shuts down",
+            Kind::Shutdown => "the endpoint shut down",
             Kind::Unsendable => "the program sent an invalid message",
             Kind::System => "the system failed",
-            Kind::Unreachable => "the address could not be reached",
+            Kind::Unreachable => "the target could not be reached",
             Kind::Panicked => "a callback panicked",
         })?;
         if !self.detail.is_empty() {

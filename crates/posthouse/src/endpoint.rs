@@ -1,4 +1,4 @@
-//! A running instance: it can listen and connect at once.
+//! The handle of a running endpoint, which can listen and connect at the same time.
 
 use std::fmt;
 use std::io;
@@ -30,22 +30,51 @@ use crate::stats::Stats;
 use crate::sync::{Arc, Weak};
 use crate::target::Target;
 
-/// A handle on a running instance, as one of its handlers sees it: `Clone + Send + Sync`. Every
+/// A handle of a running endpoint, as one of its handlers sees it: `Clone + Send + Sync`. Every
 /// call is safe from every thread and from every callback.
 ///
-/// When the last handle is dropped the endpoint shuts down by itself, and nobody waits for it.
+/// One endpoint can listen on several addresses ([`listen`](Self::listen)), make connections
+/// ([`connect`](Self::connect)) and have several handlers ([`attach`](Self::attach)) at the same
+/// time. Any thread can send to a connection by its [`PeerId`], which [`Peer::id`] returns:
+///
+/// ```no_run
+/// use posthouse::{Endpoint, Handler, HandlerResult, Message, Peer};
+///
+/// struct Quotes;
+///
+/// impl Handler for Quotes {
+///     type State = ();
+///
+///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+///         let (endpoint, id, symbol) = (peer.endpoint().clone(), peer.id(), message.to_vec());
+///         // Long work: here on a thread of its own; a tokio task does the same.
+///         std::thread::spawn(move || {
+///             let quote = symbol.to_ascii_uppercase();
+///             endpoint.send(id, 40, &quote).unwrap_or_else(|error| println!("{id}: {error}"));
+///         });
+///         Ok(())
+///     }
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     Ok(Endpoint::builder(Quotes).listen("127.0.0.1:9990").start()?.wait()?)
+/// }
+/// ```
+///
+/// Dropping the last handle shuts the endpoint down with
+/// [`shutdown_timeout_ms`](crate::EndpointOptions::shutdown_timeout_ms), and does not wait.
 pub struct Endpoint<H: Handler> {
     shared: Arc<Shared>,
     handler: Arc<H>,
     handler_id: HandlerId,
-    /// `None`: a handle that keeps nothing running, lent to callbacks.
+    /// `None` for a handle that is lent to callbacks and does not keep the endpoint running.
     guard: Option<Arc<Guard>>,
 }
 
 impl<H: Handler> Clone for Endpoint<H> {
     fn clone(&self) -> Self {
-        // A clone of a handle that was lent to a callback keeps the endpoint running, unless the
-        // last handle is just being dropped.
+        // A clone of a handle that was lent to a callback keeps the endpoint running, unless
+        // another thread drops the last handle at this moment.
         let guard = self.guard.clone();
         let guard = guard.or_else(|| self.shared.guard.get().and_then(Weak::upgrade));
         Self { guard, ..self.lent() }
@@ -62,7 +91,7 @@ impl<H: Handler> fmt::Debug for Endpoint<H> {
 }
 
 impl<H: Handler> Endpoint<H> {
-    /// Begins to build an endpoint around a handler.
+    /// Returns a builder of an endpoint with this handler.
     pub fn builder(handler: H) -> Builder<H> {
         Builder::new(handler)
     }
@@ -82,7 +111,7 @@ impl<H: Handler> Endpoint<H> {
         self
     }
 
-    /// Makes a handle that keeps nothing running.
+    /// Makes a handle that does not keep the endpoint running.
     fn lent(&self) -> Self {
         Self {
             shared: self.shared.clone(),
@@ -100,9 +129,12 @@ impl<H: Handler> Endpoint<H> {
         (&self.shared.sends, &self.shared.tuning)
     }
 
-    /// Adds another kind of connection with its own state to this endpoint, and returns the
-    /// endpoint as that handler sees it: workers, groups, limits, statistics and shutdown are the
-    /// same. Listeners and connections made through it have this handler.
+    /// Adds another handler, for another kind of connection with its own state, and returns the
+    /// endpoint as that handler sees it. Listeners and connections made through the returned
+    /// handle have the new handler. Workers, groups, limits, statistics and shutdown are the same.
+    ///
+    /// [`send`](Self::send), [`close`](Self::close) and groups reach the connections of every
+    /// handler; [`run`](Self::run) reaches those of its own.
     ///
     /// ```
     /// use posthouse::{Endpoint, Handler, Listener, Framing};
@@ -127,7 +159,8 @@ impl<H: Handler> Endpoint<H> {
     /// # Errors
     ///
     /// [`StartError::Shutdown`] once the endpoint shuts down, [`StartError::TooManyHandlers`] for
-    /// more than 32,767 in an endpoint's life. Each costs some 100 bytes while something uses it.
+    /// more than 32,767 attached handlers in an endpoint's life. Each costs some 100 bytes while a
+    /// handle, a listener or a connection uses it.
     pub fn attach<K: Handler>(&self, handler: K) -> Result<Endpoint<K>, StartError> {
         if self.shared.lifecycle.shutdown_deadline().is_some() {
             return Err(StartError::Shutdown);
@@ -142,15 +175,16 @@ impl<H: Handler> Endpoint<H> {
         &self.handler
     }
 
-    /// Listens on an address, from now on. The handle tells the address that it got, and stops it.
+    /// Adds a listener while the endpoint runs. The returned handle has the bound address, and can
+    /// stop the listener.
     ///
-    /// A host name is looked up here, which may take as long as the system's resolver takes.
+    /// The call looks a host name up, and blocks for as long as the system's resolver takes.
     ///
     /// # Errors
     ///
-    /// A text that is no address, an address that cannot be bound, an option out of its bounds, a
-    /// key with another framing than the native one; in a callback a host name; and any listener
-    /// once the endpoint shuts down.
+    /// [`ListenError`] if the text is not an address, the address cannot be bound, an option is out
+    /// of its bounds, a key is combined with a framing other than native, a callback passes a host
+    /// name, or the endpoint shuts down.
     pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
         let listener = listener.into();
         let text = || listener.to_string();
@@ -192,19 +226,19 @@ impl<H: Handler> Endpoint<H> {
         found.map_err(|error| ListenError::LookUp { address: listener.to_string(), error })
     }
 
-    /// Returns the addresses that it listens on, with the ports that the system chose if 0 was
-    /// asked for: those of the builder in their order, then those that were added. A listener takes
-    /// the place of one that was stopped. An endpoint that shuts down has none.
+    /// Returns the addresses of all listeners: first those of the builder in their order, then
+    /// those that were added. A port is the real one, also if port 0 was requested. A new listener
+    /// takes the place of a stopped one. After a shutdown the list is empty.
     pub fn addresses(&self) -> Vec<Address> {
         self.shared.listeners.addresses()
     }
 
-    /// Returns the name of the backend that does the I/O.
+    /// Returns the name of the backend that does the I/O, such as `uring`.
     pub fn backend(&self) -> &'static str {
         self.shared.selected.backend
     }
 
-    /// Returns the reason why this backend does it.
+    /// Returns the reason why this backend was chosen.
     pub fn backend_reason(&self) -> &str {
         &self.shared.selected.reason
     }
@@ -217,27 +251,30 @@ impl<H: Handler> Endpoint<H> {
         }
     }
 
-    /// Returns the options that it runs with.
+    /// Returns the options of the endpoint.
     pub fn options(&self) -> &EndpointOptions {
         &self.shared.options
     }
 
-    /// Returns the options for tuners that it runs with.
+    /// Returns the tuning options of the endpoint.
     pub fn tuning(&self) -> &Tuning {
         &self.shared.tuning
     }
 
-    /// Begins a connection, with the state that it will have. It comes up, or does not, later:
-    /// [`connected`](Handler::connected) or [`connect_failed`](Handler::connect_failed) is called.
-    /// The id names it from now on, so that it can also be given up with [`close`](Self::close).
+    /// Begins a connection to a target, with its initial state, and returns its id without
+    /// waiting. Later [`connected`](Handler::connected) or
+    /// [`connect_failed`](Handler::connect_failed) is called. [`close`](Self::close) cancels the
+    /// attempt.
     ///
-    /// `connected` may run before this returns; [`connect_with`](Self::connect_with) gives the id
-    /// before.
+    /// `connected` may run before this call returns. Use [`connect_with`](Self::connect_with) if
+    /// the state needs the id.
     ///
     /// # Errors
     ///
-    /// A text that is no address, too many connections, an option out of its bounds, a credential
-    /// that is too long, or an endpoint that shuts down. No callback follows then.
+    /// [`ConnectError`] if the text is not an address, the endpoint has
+    /// [`max_connections`](EndpointOptions::max_connections) connections, an option is out of its
+    /// bounds, the credential is longer than 1 KiB, or the endpoint shuts down. No callback follows
+    /// then.
     pub fn connect(
         &self,
         target: impl Into<Target>,
@@ -246,13 +283,13 @@ impl<H: Handler> Endpoint<H> {
         self.connect_with(target, |_| state)
     }
 
-    /// Begins a connection as [`connect`](Self::connect) does. `state` makes the state from the id,
-    /// before anything of the connection can happen; it can keep the id, but calls with it have no
-    /// effect before this returns.
+    /// Begins a connection as [`connect`](Self::connect) does. `state` makes the initial state from
+    /// the id, before any callback of the connection. It can keep the id, but calls with the id
+    /// have no effect until `connect_with` returns.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect). `state` may have been called then.
+    /// The errors of [`connect`](Self::connect). `state` may have been called before the error.
     pub fn connect_with(
         &self,
         target: impl Into<Target>,
@@ -268,10 +305,10 @@ impl<H: Handler> Endpoint<H> {
         let (view, shared) = (self.view(), &self.shared);
         let config = ConnectionConfig::for_target(&target, self.handler_id, self.send_configs())?;
         let id = shared.registry.allocate().ok_or(ConnectError::TooMany)?;
-        // Released if `state` panics, too.
+        // The slot is also released if `state` panics.
         let slot = Allocated { shared, id: Some(id) };
         let callbacks = Some(view.with_state(state(id)));
-        // Asked after the slot was taken: a shutdown that begins later waits for this connection.
+        // Checked after the slot was taken: a shutdown that begins later waits for this connection.
         if shared.lifecycle.shutdown_deadline().is_some() {
             return Err(ConnectError::Shutdown);
         }
@@ -281,13 +318,15 @@ impl<H: Handler> Endpoint<H> {
         Ok(id)
     }
 
-    /// Sends a message to a connection of any handler, from any thread and any callback. Messages
-    /// of one thread to one connection arrive in the order of the calls.
+    /// Sends a message to a connection of any handler, from any thread and any callback, without
+    /// blocking. Messages from one thread to one connection arrive in the order of the calls.
     ///
     /// # Errors
     ///
-    /// At once, and nothing is sent: the connection is not (or no longer) up, its queue is full, or
-    /// the message cannot be sent on it.
+    /// The call returns an error at once and sends nothing: [`SendError::NotConnected`] if the
+    /// connection is not established or has ended, [`SendError::QueueFull`] if its send queue has
+    /// no room, [`SendError::Busy`] if too many posts wait, and others if the message is not valid
+    /// on this connection.
     pub fn send(&self, peer: PeerId, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         self.shared.send_frame(
             peer,
@@ -300,17 +339,37 @@ impl<H: Handler> Endpoint<H> {
         )
     }
 
-    /// Runs something on a connection's strand, where its state can be reached: to send a request
-    /// ([`Peer::request`]), to look at its state, to do two things in one turn. `?` in it closes
-    /// that connection.
+    /// Runs a task on a connection's strand, which can reach the connection's state: for example to
+    /// send a request ([`Peer::request`]), to read the state, or to do two things in one turn. `?`
+    /// in the task closes that connection.
     ///
-    /// **A connection that ends before it is its turn drops the task unrun**, with everything that
-    /// was moved into it: do not move in what must not be lost.
+    /// **If the connection ends before the task runs, the task is dropped**, with everything that
+    /// was moved into it. Do not move anything into it that must not be lost.
+    ///
+    /// ```
+    /// use posthouse::{Endpoint, Handler, PeerId, RunError};
+    ///
+    /// struct Players;
+    ///
+    /// impl Handler for Players {
+    ///     type State = u32; // the score
+    /// }
+    ///
+    /// // From any thread, for example when a database has answered.
+    /// fn add_points(endpoint: &Endpoint<Players>, id: PeerId, by: u32) -> Result<(), RunError> {
+    ///     endpoint.run(id, move |peer| {
+    ///         *peer.state_mut() += by;
+    ///         let (score, output) = peer.split();
+    ///         output.send(40, &score.to_le_bytes());
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`RunError::NotConnected`] if the connection is not up, [`RunError::WrongHandler`] if it
-    /// belongs to another handler, [`RunError::Busy`] if too much posted work waits.
+    /// [`RunError::NotConnected`] if the connection is not established, [`RunError::WrongHandler`]
+    /// if it belongs to another handler, [`RunError::Busy`] if too many posts wait.
     #[doc(alias = "spawn")]
     pub fn run(
         &self,
@@ -328,12 +387,12 @@ impl<H: Handler> Endpoint<H> {
         self.shared.post(peer, PeerPost::Run(Box::new(task))).map_err(|error| run_error(&error))
     }
 
-    /// Closes a connection of any handler, or gives up one that is being made.
+    /// Closes a connection of any handler, or cancels an attempt to connect.
     ///
     /// # Errors
     ///
-    /// [`RunError::NotConnected`] if it is gone already, [`RunError::Busy`] if too much posted work
-    /// waits.
+    /// [`RunError::NotConnected`] if the connection has ended, [`RunError::Busy`] if too many posts
+    /// wait.
     pub fn close(&self, peer: PeerId, close: Close) -> Result<(), RunError> {
         if !self.shared.registry.is_current(peer) {
             return Err(RunError::NotConnected);
@@ -341,39 +400,41 @@ impl<H: Handler> Endpoint<H> {
         self.shared.post(peer, PeerPost::Close(close)).map_err(|error| run_error(&error))
     }
 
-    /// Returns what is known of a connection that is up, whatever its handler.
+    /// Returns the addresses, age and counts of an established connection of any handler; `None`
+    /// if there is no such connection.
     pub fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
         self.shared.registry.info(peer, self.shared.port.now())
     }
 
-    /// Returns all connections that are up, of all handlers: a snapshot.
+    /// Returns a snapshot of all established connections of all handlers.
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.shared.registry.infos(self.shared.port.now())
     }
 
-    /// Returns the number of connections, of all handlers, those that are being made or ended
-    /// included.
+    /// Returns the number of connections of all handlers, including those that are connecting or
+    /// closing.
     pub fn count(&self) -> usize {
         self.shared.registry.connections()
     }
 
-    /// Returns the group of this name; it is made if there is none. Its members may have different
-    /// handlers.
+    /// Returns the group of this name, and creates it if it does not exist. Its members may have
+    /// different handlers.
     pub fn group(&self, name: &str) -> Group {
         Group { shared: self.shared.clone(), members: self.shared.groups.named(name) }
     }
 
-    /// Returns the group of all connections.
+    /// Returns the group of all established connections.
     pub fn everyone(&self) -> Group {
         Group { shared: self.shared.clone(), members: self.shared.everyone.clone() }
     }
 
-    /// Runs something after this time, on an I/O worker, off every strand.
+    /// Runs a task once after this delay, on an I/O worker, outside of every strand. A panic in the
+    /// task is logged and counted. A shutdown drops the task.
     ///
     /// # Errors
     ///
-    /// [`RunError::Shutdown`] once the endpoint shuts down, [`RunError::Busy`] if too much posted
-    /// work waits.
+    /// [`RunError::Shutdown`] if the endpoint shuts down, [`RunError::Busy`] if too many posts
+    /// wait.
     pub fn after(
         &self,
         delay: Duration,
@@ -392,12 +453,31 @@ impl<H: Handler> Endpoint<H> {
         })
     }
 
-    /// Runs something again and again, the first time after one period, until it says
-    /// [`ControlFlow::Break`] or the endpoint shuts down. The next period begins when the run ends.
+    /// Runs a task repeatedly, the first time after one period, until it returns
+    /// [`ControlFlow::Break`], panics, or the endpoint shuts down. The next period begins when the
+    /// task returns.
+    ///
+    /// ```
+    /// use std::{ops::ControlFlow, time::Duration};
+    /// use posthouse::{Endpoint, Handler};
+    ///
+    /// struct Devices;
+    ///
+    /// impl Handler for Devices {
+    ///     type State = ();
+    /// }
+    ///
+    /// let endpoint = Endpoint::builder(Devices).start()?;
+    /// endpoint.every(Duration::from_secs(60), |endpoint| {
+    ///     println!("{} connections", endpoint.count());
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`after`](Self::after).
+    /// The errors of [`after`](Self::after).
     #[doc(alias = "timer")]
     #[doc(alias = "interval")]
     pub fn every(
@@ -407,7 +487,7 @@ impl<H: Handler> Endpoint<H> {
     ) -> Result<(), RunError> {
         self.after(period, move |endpoint| {
             if task(endpoint).is_continue() {
-                // Refused only when the endpoint shuts down, which ends the repetition as well.
+                // Fails if the endpoint shuts down, which ends the repetition as well.
                 let _ = endpoint.every(period, task);
             }
         })
@@ -425,25 +505,27 @@ impl<H: Handler> Endpoint<H> {
         Stats::new(&shared.stats, counters, connections, shared.assembly_budget.bytes())
     }
 
-    /// Begins the end, from anywhere, and returns: accepting stops, every connection is closed
-    /// gracefully, and what is left when the time is over is aborted. A later call can only bring
-    /// the end forward.
+    /// Begins the shutdown, from any thread and any callback, and returns: the listeners close,
+    /// every connection is closed gracefully, and connections that remain after `timeout` are
+    /// aborted. A later call can only make the deadline earlier.
     ///
-    /// A connection that a disk holds, or a look-up, is abandoned ten seconds after that: its
-    /// handler is told, and the system may keep what it was asked for (see [`wait`](Self::wait)).
+    /// A connection that is blocked on a file operation or a look-up, which cannot be cancelled, is
+    /// abandoned ten seconds after the deadline: its handler is called, and the operation is leaked
+    /// (see [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
         self.shared.begin_shutdown(timeout);
     }
 
-    /// Waits until the endpoint has ended and nothing of it is left: no thread, no handle.
+    /// Waits until the endpoint has ended, with all its threads and handles.
     ///
-    /// Only a disk that hangs (a file server that is gone) leaves something: operations that do not
-    /// end, with their memory, their file and the thread that waits for each. They are logged as
-    /// leaked, and [`operations_completed`](Stats::operations_completed) lacks them.
+    /// A disk that hangs (a file server that is gone) or a look-up that hangs is the only
+    /// exception: such an operation never ends, and its memory, its file and the thread that waits
+    /// for it are leaked. The log reports them, and
+    /// [`operations_completed`](Stats::operations_completed) does not count them.
     ///
     /// # Errors
     ///
-    /// In a callback, where it would wait for itself.
+    /// [`WouldDeadlock`] in a callback, which would wait for itself.
     pub fn wait(&self) -> Result<(), WouldDeadlock> {
         if posthouse_io::on_worker() {
             return Err(WouldDeadlock);
@@ -452,7 +534,7 @@ impl<H: Handler> Endpoint<H> {
         Ok(())
     }
 
-    /// Returns whether everything of it has ended: [`wait`](Self::wait) would return at once.
+    /// Returns whether the endpoint has ended, so that [`wait`](Self::wait) would return at once.
     pub fn has_ended(&self) -> bool {
         self.shared.lifecycle.has_ended()
     }
@@ -462,7 +544,7 @@ impl<H: Handler> Endpoint<H> {
     }
 }
 
-/// A slot for a connection that is not posted yet: dropping it gives the slot back.
+/// The slot of a connection that is not posted yet. Dropping it releases the slot.
 struct Allocated<'a> {
     shared: &'a Shared,
     id: Option<PeerId>,

@@ -1,4 +1,4 @@
-//! The seam between the handler's type and everything below [`Peer`]: nothing else knows it.
+//! The seam between the handler's type and the code below [`Peer`], which does not know it.
 
 use std::any::Any;
 
@@ -17,8 +17,8 @@ use crate::sync::Arc;
 use crate::target::ConnectFailure;
 use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 
-/// The endpoint as one handler sees it. It holds a handle that keeps nothing running, so that
-/// callbacks can lend it.
+/// The endpoint as one handler sees it. Its handle, which callbacks borrow, does not keep the
+/// endpoint running.
 pub(crate) struct View<H: Handler> {
     pub(crate) endpoint: Endpoint<H>,
 }
@@ -32,7 +32,7 @@ impl<H: Handler> ErasedHandler for View<H> {
 /// The handler's side of one connection, typed.
 struct Typed<H: Handler> {
     view: Arc<View<H>>,
-    /// Made in the first callback, because its `default` is the user's code, too.
+    /// The state, made in the first callback, because its `default` is the user's code, too.
     state: Option<H::State>,
 }
 
@@ -53,7 +53,7 @@ impl<H: Handler> Typed<H> {
 ///
 /// # Panics
 ///
-/// If the connection has another handler: the callers have made sure of it.
+/// If the connection has another handler. The callers exclude that.
 pub(crate) fn with_peer<H: Handler, T>(
     callbacks: &mut dyn Callbacks,
     output: Output<'_>,
@@ -130,7 +130,7 @@ impl<H: Handler> Callbacks for Typed<H> {
     }
 
     fn disconnected(&mut self, output: Output<'_>, reason: &DisconnectReason) {
-        // Making the state panicked, so `connected` was not called either.
+        // Without a state `connected` was not called: making the state panicked.
         if self.state.is_none() {
             return;
         }

@@ -1,4 +1,4 @@
-//! The errors of the calls, sorted by call.
+//! The errors of the public calls.
 
 use std::io;
 
@@ -27,37 +27,38 @@ debug_as_display!(ListenError);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The connection is gone, closing, or not up yet.
+    /// The connection has ended, is closing, or is not established yet.
     #[error("not connected")]
     NotConnected,
-    /// The peer does not read fast enough: the send queue has no room for this message now.
-    /// [`Handler::writable`](crate::Handler::writable) is called when there is room again.
+    /// The send queue has no room for this message, because the peer reads too slowly.
+    /// [`Handler::writable`](crate::Handler::writable) is called when there is room again. The
+    /// bound is [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes).
     #[error("the send queue is full ({queued_bytes} bytes): the peer reads too slowly")]
     QueueFull {
-        /// The bytes in the queue.
+        /// The number of bytes in the queue.
         queued_bytes: usize,
     },
-    /// Too much posted work waits on the lane
-    /// ([`max_posts`](crate::Tuning::max_posts)); try again when it has caught up.
-    #[error("too much posted work waits: try again later")]
+    /// Too many posts wait ([`max_posts`](crate::Tuning::max_posts)): the I/O worker is behind. Try
+    /// again later.
+    #[error("too many posts wait (max_posts): try again later")]
     Busy,
     /// The payload is longer than the peer, the configuration or the framing allows.
-    #[error("the message cannot be sent: {bytes} bytes, at most {max_bytes} are allowed")]
+    #[error("the message is too large: {bytes} bytes, at most {max_bytes} are allowed")]
     TooLarge {
-        /// The bytes of the payload, with its head for a request or a reply.
+        /// The number of bytes of the payload, with its head for a request or a reply.
         bytes: usize,
-        /// The largest number allowed.
+        /// The maximum.
         max_bytes: usize,
     },
-    /// Kinds 4 to 31 are reserved for the protocol once hello is agreed, and in groups.
+    /// The kind is reserved: kinds 4 to 31 belong to the protocol after both sides have said hello,
+    /// and always in messages to groups.
     #[error(
-        "the message cannot be sent: kind {0} is reserved for the protocol once hello is \
-             agreed; use 0 to 3 or 32 to 255"
+        "the message cannot be sent: kind {0} is reserved for the protocol; use 0 to 3 or 32 to 255"
     )]
     ReservedKind(u8),
-    /// Requests and replies need an agreed hello: the peer opened without one, or the framing has
-    /// none.
-    #[error("requests need an agreed hello: the peer opened without one, or the framing has none")]
+    /// The connection has no hello, which requests and replies need: the peer opened without one,
+    /// or the framing has none.
+    #[error("requests need a hello: the peer opened without one, or the framing has none")]
     NoHello,
     /// The framing cannot carry this payload or this kind.
     #[error("the message cannot be sent: {0}")]
@@ -78,22 +79,22 @@ impl From<EncodeError> for SendError {
     }
 }
 
-/// The reason why a task was not posted: see [`Endpoint::run`](crate::Endpoint::run).
+/// The reason why a task was not posted. See [`Endpoint::run`](crate::Endpoint::run).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The connection is gone, or not up yet.
+    /// The connection has ended, or is not established yet.
     #[error("not connected")]
     NotConnected,
     /// The connection belongs to another handler of the endpoint.
     #[error("the connection belongs to another handler of the endpoint")]
     WrongHandler,
-    /// Too much posted work waits on the lane
-    /// ([`max_posts`](crate::Tuning::max_posts)); try again when it has caught up.
-    #[error("too much posted work waits: try again later")]
+    /// Too many posts wait ([`max_posts`](crate::Tuning::max_posts)): the I/O worker is behind. Try
+    /// again later.
+    #[error("too many posts wait (max_posts): try again later")]
     Busy,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
 }
 
@@ -105,17 +106,17 @@ pub enum StartError {
     /// A listener was not opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// An option is out of its bounds: the text says which, and what to do.
+    /// An option is out of its bounds. The text has its name and its bounds.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// The completion port, or a worker, could not be made.
-    #[error("cannot start: {0}")]
+    /// The completion port or a worker could not be created.
+    #[error("cannot start the I/O workers: {0}")]
     System(#[source] io::Error),
-    /// The endpoint has as many handlers as it can have (32,767 in its life).
-    #[error("the endpoint has too many handlers")]
+    /// The endpoint has had 32,767 attached handlers in its life, which is the maximum.
+    #[error("the endpoint has had too many handlers: at most 32,767 can be attached in its life")]
     TooManyHandlers,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
 }
 
@@ -149,22 +150,22 @@ pub enum ListenError {
     Options {
         /// The address as it was given.
         address: String,
-        /// The option, and what to do.
+        /// The invalid option.
         #[source]
         error: OptionsError,
     },
-    /// The endpoint has as many listeners as it can have (65,535 at a time).
-    #[error("the endpoint has too many listeners")]
+    /// The endpoint has 65,535 listeners, which is the maximum.
+    #[error("the endpoint has too many listeners: at most 65,535 at a time")]
     TooMany,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
-    /// A host name cannot be looked up in a callback, where nothing may wait.
-    #[error("a callback cannot wait for a name's look-up: listen on an IP address there")]
+    /// The address has a host name, and a callback must not wait for its look-up.
+    #[error("a callback cannot look a host name up: listen on an IP address, or on another thread")]
     WouldBlock,
 }
 
-/// Adds the usual remedy to the system's error.
+/// Returns the usual remedy for the system's error.
 fn bind_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (another program listens there; choose another port)",
@@ -174,50 +175,49 @@ fn bind_hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// The reason why a connection was not begun.
+/// The reason why an attempt to connect was not begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The target's address could not be parsed.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The endpoint has [`max_connections`](crate::EndpointOptions::max_connections) already.
+    /// The endpoint has [`max_connections`](crate::EndpointOptions::max_connections) connections.
     #[error("the endpoint has as many connections as max_connections allows")]
     TooMany,
     /// The endpoint shuts down.
-    #[error("the endpoint shuts down")]
+    #[error("the endpoint is shutting down")]
     Shutdown,
     /// The credential is longer than 1 KiB.
-    #[error("a credential has at most 1024 bytes")]
+    #[error("the credential is too long: at most 1024 bytes are allowed")]
     CredentialTooLong,
     /// An option of the target is out of its bounds.
     #[error(transparent)]
     Options(#[from] OptionsError),
 }
 
-/// The reason why a request has no answer.
+/// The reason why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// No reply came within the time given.
+    /// No reply arrived within the time-out of the request.
     #[error("no reply in time")]
     TimedOut,
-    /// The connection ended first.
+    /// The connection ended before the reply.
     #[error("the connection ended before the reply")]
     Disconnected,
-    /// The peer rejected the request: its text.
+    /// The peer rejected the request, with this text.
     #[error("the peer rejected the request: {}", Escaped(&**.0))]
     Rejected(Box<str>),
     /// The request could not be sent.
     #[error("the request was not sent: {0}")]
     NotSent(#[source] SendError),
-    /// The connection has [`max_requests`](crate::ConnectionOptions::max_requests) requests
-    /// waiting.
-    #[error("too many requests wait for their replies")]
+    /// [`max_requests`](crate::ConnectionOptions::max_requests) requests wait for their replies.
+    #[error("too many requests wait for their replies (max_requests)")]
     TooMany,
 }
 
-/// Waiting for an endpoint's end in one of its own callbacks would never end.
+/// The error of a callback that waits for the end of its own endpoint, which would be for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a callback cannot wait for the end of its own endpoint: it would wait for itself")]
 pub struct WouldDeadlock;

@@ -1,4 +1,4 @@
-//! What another thread checks, and reserves in, before it posts to a connection.
+//! The gate of a connection. Another thread checks it, and reserves room in it, before it posts.
 
 use crate::error::SendError;
 use crate::id::GENERATION_BITS;
@@ -6,73 +6,74 @@ use crate::id::HandlerId;
 use crate::send_config::SendLimits;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// One connection's gate. `state` packs, from the top: bytes queued or reserved (34 bits), refused
-/// (1 bit), open (1 bit), the low bits of the generation (28 bits). So one compare-and-swap answers
-/// "is this still the connection that is meant, does it take messages, and is there room?". The
-/// rest of the generation, the `epoch`, changes once in 268 million times: it is compared after the
-/// state has been read, and written before the state is.
+/// The gate of one connection. `state` packs, from the top: bytes queued or reserved (34 bits),
+/// refused (1 bit), open (1 bit), the low bits of the generation (28 bits). So one compare-and-swap
+/// answers "is this still the same connection, does it take messages, and is there room?". The rest
+/// of the generation, the `epoch`, changes once in 268 million times. It is compared after the
+/// state has been read, and written before the state is written.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
     epoch: AtomicU32,
     /// The send configuration (16 bits), the handler (15 bits), and [`HELLO`].
     packed_terms: AtomicU32,
-    /// The largest payload that its peer takes.
+    /// The maximum payload that the peer accepts.
     max_payload_bytes: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Gate>() == 24);
 
-/// Bits of a generation that are in the state.
+/// The number of generation bits in the state.
 const LOW_BITS: u32 = 28;
 const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
 const _: () = assert!(GENERATION_BITS - LOW_BITS <= u32::BITS);
 
-/// The generation of a slot that is used up: no connection has it, and none comes after it.
+/// The last generation of a slot. No connection has it, and no generation follows it.
 const LAST_GENERATION: u64 = crate::id::GENERATION_MASK - 1;
 
 const OPEN: u64 = 1 << LOW_BITS;
-/// True exactly when a message found no room since the handler was told of room.
+/// True exactly when a message found no room since the last call of `writable`.
 const REFUSED: u64 = 1 << (LOW_BITS + 1);
 const BYTES_SHIFT: u32 = LOW_BITS + 2;
-/// True exactly when hello was agreed: then kinds 4 to 31 are the protocol's.
+/// True exactly when both sides have said hello, so that kinds 4 to 31 belong to the protocol.
 const HELLO: u32 = 1 << 31;
 const HANDLER_SHIFT: u32 = 16;
 
-/// What a sender learns from an open gate.
+/// The facts that a sender reads from an open gate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendTerms {
-    /// The place of its send configuration.
+    /// The index of the send configuration.
     pub(crate) send: usize,
     pub(crate) handler: HandlerId,
     pub(crate) limits: SendLimits,
 }
 
 impl Gate {
-    /// The generation of the connection in the slot, or of the last one.
+    /// Returns the generation of the connection in the slot, or of the last one.
     pub(crate) fn generation(&self) -> u64 {
         let low = self.state.load(Ordering::Acquire) & LOW_MASK;
         u64::from(self.epoch.load(Ordering::Relaxed)) << LOW_BITS | low
     }
 
-    /// Whether a state that was read is that of this generation.
+    /// Returns whether a state, read before this call, has this generation.
     fn is_of(&self, state: u64, generation: u64) -> bool {
         state & LOW_MASK == generation & LOW_MASK
             && u64::from(self.epoch.load(Ordering::Relaxed)) == generation >> LOW_BITS
     }
 
-    /// Whether a slot of this generation has a connection: generations count takings and releases,
-    /// so the odd ones are connections.
+    /// Returns whether a slot of this generation has a connection. Each allocation and each release
+    /// adds one, so odd generations are those of connections.
     pub(crate) fn in_use(generation: u64) -> bool {
         generation % 2 == 1
     }
 
-    /// Whether a released slot of this generation can be taken again.
+    /// Returns whether a released slot of this generation can be allocated again.
     pub(crate) fn is_reusable(generation: u64) -> bool {
         generation < LAST_GENERATION
     }
 
-    /// The slot is taken, or released: a new generation, the gate shut. Returns the generation.
+    /// Begins the next generation, with a shut gate, when the slot is allocated or released.
+    /// Returns the generation.
     pub(crate) fn renew(&self) -> u64 {
         let next = self.generation() + 1;
         assert!(next <= LAST_GENERATION, "a slot whose generations are used up is retired");
@@ -87,8 +88,8 @@ impl Gate {
         self.state.store(generation & LOW_MASK, Ordering::Release);
     }
 
-    /// Sets what the connection speaks; called before the gate opens, and again when hello is
-    /// agreed.
+    /// Sets the terms for senders. It is called before the gate opens, and again when both sides
+    /// have said hello.
     pub(crate) fn set_send_terms(&self, send_terms: SendTerms) {
         let send = u32::from(u16::try_from(send_terms.send).expect("few send configurations"));
         let handler = u32::from(send_terms.handler.0) << HANDLER_SHIFT;
@@ -98,17 +99,17 @@ impl Gate {
         self.max_payload_bytes.store(max, Ordering::Relaxed);
     }
 
-    /// From now on messages of other threads are taken.
+    /// Opens the gate for messages of other threads.
     pub(crate) fn open(&self) {
         self.state.fetch_or(OPEN, Ordering::Release);
     }
 
-    /// From now on no message of another thread is taken.
+    /// Shuts the gate for messages of other threads.
     pub(crate) fn shut(&self) {
         self.state.fetch_and(!OPEN, Ordering::AcqRel);
     }
 
-    /// What an open connection of this generation speaks.
+    /// Returns the terms for senders, if the connection has this generation and the gate is open.
     pub(crate) fn send_terms(&self, generation: u64) -> Result<SendTerms, SendError> {
         let state = self.state.load(Ordering::Acquire);
         if !self.is_of(state, generation) || state & OPEN == 0 {
@@ -125,7 +126,7 @@ impl Gate {
         })
     }
 
-    /// Reserves room for a message of another thread. A lone message always fits.
+    /// Reserves room for a message of another thread. An empty queue takes any one message.
     pub(crate) fn reserve(
         &self,
         generation: u64,
@@ -139,7 +140,7 @@ impl Gate {
             }
             let queued = (state >> BYTES_SHIFT) as usize;
             let full = queued > 0 && queued + bytes > max_bytes;
-            // Marked while something is queued: when that leaves, the mark is seen.
+            // The mark is set while bytes are queued, so the release of those bytes sees it.
             let next = if full { state | REFUSED } else { state + ((bytes as u64) << BYTES_SHIFT) };
             match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
@@ -150,34 +151,34 @@ impl Gate {
         }
     }
 
-    /// Gives back what another thread reserved and could not post, unless the connection is gone
-    /// and the reservation with it.
+    /// Returns the reservation of a thread that could not post, unless the connection has ended,
+    /// which has returned it.
     pub(crate) fn cancel_reservation(&self, generation: u64, bytes: usize) {
         let less = |state: u64| {
             self.is_of(state, generation).then(|| state - ((bytes as u64) << BYTES_SHIFT))
         };
-        // An error is the connection that is gone.
+        // An error means that the connection has ended.
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }
 
-    /// The strand queued so many bytes itself.
+    /// Counts bytes that the strand itself has queued.
     pub(crate) fn add(&self, bytes: usize) {
         self.state.fetch_add((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
     }
 
-    /// So many bytes have left, or were discarded. Returns whether a message has found no room.
+    /// Releases bytes that were sent or discarded. Returns whether a message has found no room.
     pub(crate) fn release(&self, bytes: usize) -> bool {
         let before = self.state.fetch_sub((bytes as u64) << BYTES_SHIFT, Ordering::Relaxed);
         debug_assert!((before >> BYTES_SHIFT) as usize >= bytes, "released more than was queued");
         before & REFUSED != 0
     }
 
-    /// The handler is about to be told of room.
+    /// Clears the mark of a rejected message, before `writable` is called.
     pub(crate) fn clear_refused(&self) {
         self.state.fetch_and(!REFUSED, Ordering::Relaxed);
     }
 
-    /// Bytes queued or reserved.
+    /// Returns the number of bytes queued or reserved.
     pub(crate) fn queued_bytes(&self) -> usize {
         (self.state.load(Ordering::Relaxed) >> BYTES_SHIFT) as usize
     }

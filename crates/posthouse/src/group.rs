@@ -13,16 +13,39 @@ use crate::sync::Arc;
 
 /// A set of connections that messages can be sent to: `Clone + Send + Sync`.
 ///
-/// A connection joins and leaves in its own callbacks ([`Peer::join`](crate::Peer::join)) and
-/// leaves by itself when it ends. [`Endpoint::everyone`](crate::Endpoint::everyone) is the group of
-/// all connections. A group is named; it exists as long as somebody holds it or is in it.
+/// A connection joins and leaves in its own callbacks ([`Peer::join`](crate::Peer::join)), and
+/// leaves automatically when it ends. [`Endpoint::everyone`](crate::Endpoint::everyone) returns the
+/// group of all connections. A group has a name. It exists as long as a handle of it or a member
+/// exists.
 ///
 /// A message to a group is encoded once and queued for each member. A member whose send queue is
-/// full is closed by its own bound; the others do not notice. For one member, what one thread
-/// sends by `Group::send` and [`Endpoint::send`](crate::Endpoint::send) arrives in the order of the
-/// calls; a group message sent inside a callback comes after what that callback sends itself.
+/// full is closed; the others are not affected. The messages that one thread sends to a member, by
+/// `Group::send` and [`Endpoint::send`](crate::Endpoint::send), arrive in the order of the calls. A
+/// group message sent in a callback arrives after the messages that the callback sends by
+/// [`Peer::send`](crate::Peer::send).
 ///
-/// Memory: the name, and about 16 bytes for each member.
+/// A group takes the memory of its name, and about 16 bytes for each member.
+///
+/// ```
+/// use posthouse::{Handler, HandlerResult, Message, Peer};
+///
+/// struct Room;
+///
+/// impl Handler for Room {
+///     type State = ();
+///
+///     fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
+///         peer.join(&peer.endpoint().group("room"));
+///         Ok(())
+///     }
+///
+///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+///         let room = peer.endpoint().group("room");
+///         room.send_except(peer.id(), message.kind(), message.payload())?;
+///         Ok(())
+///     }
+/// }
+/// ```
 pub struct Group {
     pub(crate) shared: Arc<Shared>,
     pub(crate) members: Arc<Members>,
@@ -46,31 +69,35 @@ impl Group {
         &self.members.name
     }
 
-    /// How many members it has now.
+    /// Returns the current number of members.
     pub fn len(&self) -> usize {
         self.members.count()
     }
 
-    /// Whether it has no member now.
+    /// Returns whether the group has no member now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Sends a message to every member. Kinds 4 to 31 cannot be sent to a group.
     ///
-    /// A member that speaks a framing which cannot carry the message, or takes no frame so large,
-    /// does not get it (counted in [`Stats::group_skips`](crate::Stats)).
+    /// A member whose framing cannot carry the message, or whose peer accepts no frame of this
+    /// size, does not get it; [`Stats::group_skips`](crate::Stats) counts that.
     ///
     /// # Errors
     ///
-    /// Where no framing of the endpoint can carry it, or too much posted work waits. Then nobody
-    /// gets it.
+    /// [`SendError`] if no framing of the endpoint can carry the message, or if too many posts
+    /// wait. No member gets the message then.
     #[doc(alias = "broadcast")]
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         self.broadcast(None, kind, payload)
     }
 
-    /// The same, to all but one.
+    /// Sends a message to every member except one, as [`send`](Self::send) does.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`send`](Self::send).
     pub fn send_except(&self, except: PeerId, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         self.broadcast(Some(except), kind, payload)
     }
@@ -92,19 +119,20 @@ impl Group {
         }
         for lane in (0..shared.mailboxes.len()).map(|lane| LaneId(lane as u16)) {
             let post = Post::Broadcast(self.members.clone(), broadcast.clone());
-            // There was room a moment ago, and the lanes before have it: one more for each thread
-            // that broadcasts. Refused only where the lane has ended.
+            // The check above found room, and earlier lanes have the message already. So this post
+            // may exceed the bound, by one for each thread that broadcasts. It fails only if the
+            // lane has ended.
             let _ = shared.post_to_lane(lane, post, usize::MAX);
         }
         Ok(())
     }
 
-    /// Shared layout: posts to each member here and now, so that the order of one thread's calls is
-    /// the order of arrival.
+    /// Posts to each member at once, in the shared layout. So the messages of one thread arrive in
+    /// the order of its calls.
     fn fan_out(&self, members: Vec<PeerId>, broadcast: &Broadcast) {
         for id in members {
             if let Some(frame) = self.shared.frame_for(id, broadcast) {
-                // As above: one more for each thread. Refused only where the member has ended.
+                // This post, too, may exceed the bound. It fails only if the member has ended.
                 let _ = self.shared.post_bounded(id, PeerPost::SharedFrame(frame));
             }
         }

@@ -1,4 +1,4 @@
-//! The behavior of connections, written by the user.
+//! The trait with which a user defines the behavior of connections.
 
 use crate::close::{Close, HandlerResult};
 use crate::directory::Directory;
@@ -12,13 +12,12 @@ use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 
 /// The behavior of one kind of connection. Every method has a default.
 ///
-/// For one connection the callbacks come one at a time, in order: `connected` first,
-/// `disconnected` last and exactly once, nothing after it. Different connections run on different
-/// threads at the same time, so what they share in `self` must be `Sync`; what belongs to one
-/// connection goes into [`State`](Self::State), which needs no lock.
+/// The callbacks of one connection run one at a time, in order: `connected` first, `disconnected`
+/// last and exactly once, with no callback after it. Different connections run on different threads
+/// at the same time, so data that they share in `self` must be `Sync`. Data of one connection
+/// belongs into [`State`](Self::State), which needs no lock.
 ///
-/// A closure that a callback leaves behind (for a reply, for a timer) cannot borrow `self`: it gets
-/// the handler from the peer.
+/// A closure for a reply or a timer cannot borrow `self`: it gets the handler from the peer.
 ///
 /// ```
 /// # use std::sync::Mutex;
@@ -41,13 +40,15 @@ use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 /// }
 /// ```
 ///
-/// Callbacks run on I/O workers: keep them short. One that runs too long is named in the log
-/// ([`handler_overrun_ms`](crate::EndpointOptions::handler_overrun_ms)). A panic in one closes that
-/// connection and nothing else. With `panic = "abort"`, one panicking callback ends the whole
-/// process.
+/// Callbacks run on I/O workers: keep them short. Long work belongs on another thread or a tokio
+/// task, which answers through [`OwnedResponder`](crate::OwnedResponder), [`Endpoint::send`] or
+/// [`Endpoint::run`]. The log names a callback that runs longer than
+/// [`handler_overrun_ms`](crate::EndpointOptions::handler_overrun_ms). A panic in a callback closes
+/// that connection only. With `panic = "abort"`, one panicking callback ends the whole process.
 ///
-/// One endpoint can have several handlers, each with a state of its own:
-/// [`Endpoint::attach`](crate::Endpoint::attach).
+/// `Err` from a callback, and so `?`, closes the connection: see [`HandlerResult`].
+///
+/// One endpoint can have several handlers, each with its own state: see [`Endpoint::attach`].
 ///
 /// ```
 /// use posthouse::{Handler, HandlerResult, Message, Peer};
@@ -67,8 +68,8 @@ use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 /// }
 /// ```
 pub trait Handler: Sized + Send + Sync + 'static {
-    /// The state of one connection, reachable only on the connection's strand. It is made with
-    /// `Default` before `connected`, or given to [`Endpoint::connect`], and dropped after
+    /// The state of one connection, reachable only on the connection's strand. `Default` makes it
+    /// before `connected`, unless the caller of [`Endpoint::connect`] gives it. It is dropped after
     /// `disconnected`.
     type State: Default + Send + 'static;
 
@@ -98,17 +99,19 @@ pub trait Handler: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once each time the send queue drains below its low-water mark after exceeding the
-    /// high one or rejecting a send.
+    /// Called once each time the send queue drains below its low-water mark
+    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)) after exceeding the high one
+    /// ([`queue_high_bytes`](crate::Tuning::queue_high_bytes)) or rejecting a send.
     fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
     }
 
-    /// Decides where an offered file goes. The default rejects it. `Ok(None)` after
-    /// [`OfferResponder::take`]: answered later, within
-    /// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms). `Ok(None)` without
-    /// it rejects the offer.
+    /// Decides whether to accept an offered file, and where to store it. The default rejects it.
+    ///
+    /// To answer later, call [`OfferResponder::take`] and return `Ok(None)`; the answer must come
+    /// within [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms). `Ok(None)`
+    /// without `take` rejects the offer.
     ///
     /// ```
     /// use posthouse::{Destination, Directory, Handler, Offer, OfferResponder, Peer, Reject};
@@ -138,36 +141,43 @@ pub trait Handler: Sized + Send + Sync + 'static {
         answer: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
         let _ = (peer, offer, answer);
-        Err(Reject::new("no files are taken here"))
+        Err(Reject::new("files are not accepted here"))
     }
 
-    /// Decides which file answers a download request. The default rejects it.
+    /// Decides which file answers a download request. The default rejects it. `name` is a relative
+    /// path that is valid on every system, as [`Offer::name`] is; the file need not exist.
     fn download_requested(&self, peer: &mut Peer<'_, Self>, name: &str) -> Result<Source, Reject> {
         let _ = (peer, name);
-        Err(Reject::new("no files are given here"))
+        Err(Reject::new("downloads are not available here"))
     }
 
-    /// Decides which directory answers a listing request. The default rejects it. The peer asks
-    /// for names after `after`; an empty one asks for the first ones.
+    /// Decides which directory answers a listing request. The default rejects it. The peer requests
+    /// the names that follow `after`; if `after` is empty, it requests the first names.
     fn list_requested(&self, peer: &mut Peer<'_, Self>, after: &str) -> Result<Directory, Reject> {
         let _ = (peer, after);
-        Err(Reject::new("no files are listed here"))
+        Err(Reject::new("listings are not available here"))
     }
 
-    /// Called once per transfer, on success or failure, on both sides, before `disconnected`. A
-    /// file that came in is whole, verified, on the disk and under its final name.
+    /// Called once per transfer, on success or failure, on both sides, before `disconnected`. After
+    /// a success the received file is whole, verified, on the disk and under its final name.
     fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let _ = (peer, transfer);
         Ok(())
     }
 
     /// Called last, exactly once, if `connected` was called. Messages sent here are discarded.
+    ///
+    /// After a graceful close it is called when everything queued has been sent and the peer has
+    /// ended its side of the stream, or when
+    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms) has passed; in both cases
+    /// after the last operation in flight has ended. It does not run inside of the call that closes
+    /// the connection.
     fn disconnected(&self, peer: &mut Peer<'_, Self>, reason: &DisconnectReason) {
         let _ = (peer, reason);
     }
 
-    /// Called once for each attempt of [`Endpoint::connect`] that failed; no other callback
-    /// follows for this id.
+    /// Called once for each [`Endpoint::connect`] that failed; no other callback follows for this
+    /// id. Posthouse does not reconnect by itself: call `connect` again here.
     fn connect_failed(&self, endpoint: &Endpoint<Self>, failure: &ConnectFailure) {
         let _ = (endpoint, failure);
     }

@@ -1,13 +1,13 @@
-//! Names of connections, and how a completion's tag is packed from them.
+//! The ids of connections, and the tags of their operations.
 
 use std::fmt;
 
 use posthouse_io::Tag;
 
-/// Names a connection for ever: a slot and the slot's generation.
+/// The id of a connection: a slot and the slot's generation.
 ///
-/// A slot is used again by later connections, an id is not: with the id of a gone connection every
-/// call answers [`NotConnected`](crate::SendError::NotConnected), never another peer.
+/// Later connections reuse the slot, but never the id: with the id of an ended connection every
+/// call returns [`NotConnected`](crate::SendError::NotConnected), and never reaches another peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(u64);
 
@@ -15,11 +15,12 @@ pub struct PeerId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HandlerId(pub(crate) u16);
 
-/// Bits of a slot number: 4 million slots.
+/// The number of bits of a slot number, for 4 million slots.
 pub(crate) const SLOT_BITS: u32 = 22;
-/// Bits of a connection's generation: a slot has 2 trillion connections, then it is retired.
+/// The number of bits of a connection's generation. A slot has 2 trillion connections, and is
+/// retired after them.
 pub(crate) const GENERATION_BITS: u32 = 42;
-/// The low bits of a generation that a tag has room for.
+/// The number of low generation bits in a tag.
 const TAG_GENERATION_BITS: u32 = 26;
 const OPERATION_BITS: u32 = 4;
 const SEQUENCE_BITS: u32 = 12;
@@ -30,7 +31,8 @@ const _: () =
 pub(crate) const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 pub(crate) const TAG_GENERATION_MASK: u32 = (1 << TAG_GENERATION_BITS) - 1;
 
-/// The largest value of `max_connections`; slots that are retired or abandoned leave room for it.
+/// The maximum of `max_connections`. There are enough slots for it, even if some are retired or
+/// abandoned.
 pub(crate) const MAX_CONNECTIONS: u64 = 1_000_000;
 const _: () = assert!(MAX_CONNECTIONS * 4 < 1 << SLOT_BITS);
 
@@ -48,7 +50,7 @@ impl PeerId {
         self.0 & GENERATION_MASK
     }
 
-    /// The id as a number: for a log, or to hand through code that knows no ids.
+    /// Returns the id as a number, for a log or for code that does not know this type.
     pub fn as_u64(self) -> u64 {
         self.0
     }
@@ -66,7 +68,7 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// Which operation a completion belongs to.
+/// The operation of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {
@@ -98,14 +100,14 @@ impl Operation {
         Operation::CloseAttempt,
     ];
 
-    /// Whether the operation belongs to a listener, not to a connection.
+    /// Returns whether the operation belongs to a listener, not to a connection.
     pub(crate) fn is_listeners(self) -> bool {
         matches!(self, Operation::Accept | Operation::CloseListener)
     }
 }
 
-/// The owner of an operation, as far as a tag names it: a slot and the low bits of its generation.
-/// They are enough, because no slot is reused while an operation of it is in flight.
+/// The owner of an operation in a tag: a slot and the low bits of its generation. They suffice,
+/// because a slot is not reused while one of its operations is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TagOwner {
     pub(crate) slot: u32,
@@ -128,8 +130,8 @@ impl TagOwner {
     }
 }
 
-/// Packs the tag of an operation. `sequence` orders the receives of a connection, and tells its
-/// file operations apart.
+/// Packs the tag of an operation. `sequence` orders the receives of a connection, and identifies
+/// its file operations.
 pub(crate) fn pack(owner: impl Into<TagOwner>, operation: Operation, sequence: u16) -> Tag {
     let TagOwner { slot, generation } = owner.into();
     assert!(sequence < 1 << SEQUENCE_BITS);
@@ -153,7 +155,7 @@ pub(crate) fn unpack(tag: Tag) -> (TagOwner, Operation, u16) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileSequence {
     pub(crate) slot: u8,
-    /// Less than 16.
+    /// A number below 16.
     pub(crate) number: u8,
 }
 

@@ -22,10 +22,34 @@
 //! }
 //! ```
 //!
-//! What it promises is in the types where it can be: a connection's state is reachable only on its
-//! strand, through a [`Peer`]; a payload is borrowed, so nothing is copied unless you copy it; a
-//! [`PeerId`] names one connection for ever. The rest is proven in simulation, and so can your own
-//! handler be: see [`sim`].
+//! The types hold many of the promises: only the strand of a connection can reach its state,
+//! through a [`Peer`]; a payload is borrowed, so nothing is copied unless you copy it; a [`PeerId`]
+//! is never reused. The simulation tests the other promises, and it can test your handler: see
+//! [`sim`].
+//!
+//! # Where to look
+//!
+//! - Several protocols in one process: [`Endpoint::listen`] and [`Endpoint::attach`]; the listener
+//!   of a peer is [`Peer::origin`].
+//! - Answers from another thread or a tokio task: [`Responder::take`], [`Endpoint::send`],
+//!   [`Endpoint::run`].
+//! - The end of a connection: [`Close`], `?` and [`OrClose`] (see [`HandlerResult`]),
+//!   [`Handler::disconnected`].
+//! - Limits: [`EndpointOptions`], [`ConnectionOptions`], [`Tuning`]. An address can have 64
+//!   connections by default, loopback addresses any number
+//!   ([`max_connections_per_address`](EndpointOptions::max_connections_per_address)).
+//! - Files: [`Directory`], [`Handler::offered`], [`Peer::offer_file`], [`Peer::fetch_file`].
+//!
+//! # Words
+//!
+//! - **lane**: a queue of completions. In the pinned layout each I/O worker has its own, and a
+//!   connection stays on one; in the shared layout all workers take from one lane.
+//! - **strand**: the right to touch a connection's state: one worker at a time, in order. A
+//!   `&mut Peer` is proof of being on the strand.
+//! - **post**: a message, task, close or answer that another thread hands to a connection. The
+//!   bound of waiting posts is [`max_posts`](Tuning::max_posts); over it calls return `Busy`.
+//! - **job**: long work that must not run in a callback. There are no job workers yet: use threads
+//!   of your own.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
@@ -93,7 +117,7 @@ pub use options::{
 pub use output::Output;
 pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
-// The program `posthouse` writes its lines with it; it is no part of the interface.
+// The program `posthouse` escapes its output with it. It is not part of the interface.
 #[doc(hidden)]
 pub use posthouse_wire::Escaped;
 pub use posthouse_wire::{
@@ -109,7 +133,7 @@ pub use transfer::{
     TransferErrorKind, TransferHandle,
 };
 
-/// The README's examples compile.
+/// The examples of the README, which are compiled as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

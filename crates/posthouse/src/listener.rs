@@ -1,4 +1,4 @@
-//! Listeners: what to listen on, and the handle of one that listens.
+//! The configuration of a listener.
 
 use std::fmt;
 
@@ -9,7 +9,10 @@ use crate::options::ConnectionOptions;
 use crate::record_layer::{LayerChoice, MakeRecordLayer};
 use crate::sync::Arc;
 
-/// An address to listen on, and what its peers speak.
+/// An address to listen on, with the framing, key and options of its connections.
+///
+/// An endpoint can have several listeners, each with another protocol;
+/// [`Peer::origin`](crate::Peer::origin) tells a handler which one accepted a peer.
 ///
 /// ```no_run
 /// use posthouse::{Endpoint, Framing, Handler, Listener};
@@ -37,11 +40,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `HOST:PORT` with the native framing: `"127.0.0.1:9990"`, `"[::]:9990"`,
-    /// `"[fe80::1%eth0]:9990"`, `"localhost:9990"`, a `SocketAddr`. Port 0: the system chooses. Of
-    /// a name's addresses the first that can be bound is taken. A text that is no address is an
-    /// error of [`Endpoint::listen`](crate::Endpoint::listen) or
-    /// [`Builder::start`](crate::Builder::start).
+    /// Makes a listener on `HOST:PORT` with the native framing: `"127.0.0.1:9990"`, `"[::]:9990"`,
+    /// `"[fe80::1%eth0]:9990"`, `"localhost:9990"`, a `SocketAddr`. With port 0 the system chooses
+    /// the port. If a name has several addresses, the first that can be bound is used. If the text
+    /// is not an address, [`Endpoint::listen`](crate::Endpoint::listen) or
+    /// [`Builder::start`](crate::Builder::start) returns the error.
     #[expect(clippy::needless_pass_by_value, reason = "takes a text, a String or an address")]
     pub fn new(address: impl ToString) -> Self {
         let text = address.to_string();
@@ -65,7 +68,7 @@ impl Listener {
         self
     }
 
-    /// Has every connection speak through a record layer. Not part of the interface: it is the seam
+    /// Sets a record layer for every connection. It is not part of the interface: it is the seam
     /// for encryption, and for the tests of the seam.
     #[doc(hidden)]
     #[must_use]
@@ -74,15 +77,15 @@ impl Listener {
         self
     }
 
-    /// Sets the framing that its peers speak. Default: native.
+    /// Sets the framing of its connections. Default: native.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// Requires that every peer proves this key before the handler hears of it. Native framing
-    /// only: the others have no place for a proof.
+    /// Requires that every peer proves this key, before `connected` is called. It needs the native
+    /// framing: the others have no place for a proof.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = Some(key);
@@ -96,7 +99,7 @@ impl Listener {
         self
     }
 
-    /// Takes IPv4 peers on an IPv6 address, too (`[::]` only). Default: false.
+    /// Sets whether an IPv6 listener also accepts IPv4 peers (`[::]` only). Default: false.
     #[must_use]
     pub fn dual_stack(mut self, dual_stack: bool) -> Self {
         self.dual_stack = dual_stack;
@@ -108,7 +111,7 @@ impl Listener {
     }
 }
 
-/// The text of its address.
+/// Writes the text of the address.
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -1,4 +1,5 @@
-//! Listeners: accepting goes on whatever happens, and what is too much is refused visibly.
+//! The listeners of a running endpoint. A shortage pauses accepting but never ends it, and a peer
+//! over a limit is reset, counted and logged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,11 +22,11 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Weak, lock};
 
 /// The pause of accepting after a shortage of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Listeners at a time.
+/// The maximum number of listeners at a time.
 const MAX_LISTENERS: usize = 65_535;
 
-/// The listeners of an endpoint. They belong to the first lane; the lock is taken when a peer
-/// comes, never for a message.
+/// The listeners of an endpoint. They belong to the first lane. The lock is taken when a peer is
+/// accepted, never for a message.
 #[derive(Default)]
 pub(crate) struct Listeners {
     state: Mutex<State>,
@@ -39,11 +40,11 @@ pub(crate) struct Listeners {
 struct State {
     slots: Vec<Slot>,
     by_address: BTreeMap<IpAddr, usize>,
-    /// True exactly when the shutdown has closed the listeners: no other is taken.
+    /// True exactly when the shutdown has closed the listeners, so that no other can be added.
     shut: bool,
 }
 
-/// The slot of one listener after the other.
+/// A slot, which one listener after the other uses.
 struct Slot {
     generation: u32,
     listening: Listening,
@@ -58,7 +59,7 @@ enum Listening {
     Closing,
 }
 
-/// What an accepted connection gets.
+/// The configuration and the handler of accepted connections.
 #[derive(Clone)]
 pub(crate) struct Accepted {
     pub(crate) config: Arc<ConnectionConfig>,
@@ -78,14 +79,14 @@ struct Open {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Accept {
     InFlight,
-    /// To be submitted at this time.
+    /// It will be submitted at this time.
     Due(Duration),
 }
 
 const NEVER: u64 = u64::MAX;
 
 impl Listeners {
-    /// Takes a bound listener; a worker registers it.
+    /// Adds a bound listener, which a worker then registers.
     pub(crate) fn add(
         &self,
         shared: &Arc<Shared>,
@@ -115,7 +116,7 @@ impl Listeners {
         Ok(ListenerHandle { shared: Arc::downgrade(shared), id, local_address })
     }
 
-    /// Stops a listener, unless it has been stopped.
+    /// Stops a listener, unless it is already stopped.
     pub(crate) fn stop(&self, shared: &Shared, id: ListenerId) {
         let mut state = lock(&self.state);
         let slot = &mut state.slots[id.slot as usize];
@@ -151,7 +152,8 @@ impl Listeners {
         }
     }
 
-    /// Registers, arms again, and closes what was stopped; at the shutdown it closes all.
+    /// Registers new listeners, submits due accepts, and closes stopped listeners. In a shutdown it
+    /// closes all.
     pub(crate) fn poll(&self, shared: &Shared, lane: &mut Lane) {
         let now = lane.now();
         let shutdown = shared.lifecycle.shutdown_deadline().is_some();
@@ -166,7 +168,7 @@ impl Listeners {
         self.poll_at_ns.store(next, Ordering::Release);
     }
 
-    /// A completion of a listener's operation.
+    /// Handles the completion of a listener's operation.
     pub(crate) fn complete(
         &self,
         shared: &Shared,
@@ -188,7 +190,7 @@ impl Listeners {
         }
     }
 
-    /// The slot of a terminal completion: it is not reused before the listener is closed.
+    /// Returns the slot of a terminal completion. It is not reused before the listener is closed.
     fn slot(state: &mut State, id: TagOwner) -> &mut Slot {
         let slot = &mut state.slots[id.slot as usize];
         assert_eq!(slot.generation, id.generation, "a listener's slot was reused too early");
@@ -217,14 +219,14 @@ impl Listeners {
         let mut state = lock(&self.state);
         let from_address = state.by_address.get(&ip).copied().unwrap_or(0);
         let why = if shared.lifecycle.shutdown_deadline().is_some() {
-            Some("the endpoint shuts down")
+            Some("the endpoint is shutting down")
         } else if per_address > 0 && from_address >= per_address && !ip.is_loopback() {
             Some("max_connections_per_address")
         } else {
             None
         };
-        // In the shared layout another worker may have seen the end of the listener, and closed it,
-        // while this one had the peer in its hands.
+        // In the shared layout another worker may have closed the listener since this worker took
+        // the completion.
         let slot = state.slots.get(id.slot as usize);
         let slot = slot.filter(|slot| slot.generation == id.generation);
         let admitted = match (why, slot.map(|slot| &slot.listening)) {
@@ -244,7 +246,7 @@ impl Listeners {
                 let callbacks = Some(handler.callbacks());
                 let adopt = PeerPost::Adopt { new, config, callbacks };
                 if shared.post_bounded(peer, adopt).is_err() {
-                    // The lane has ended: the socket was closed with the post.
+                    // The lane has ended, and dropping the post has closed the socket.
                     shared.registry.release(peer);
                     self.release_address(ip);
                 }
@@ -261,13 +263,13 @@ impl Listeners {
         }
     }
 
-    /// Whether every listener is closed, and no other can come.
+    /// Returns whether every listener is closed and no other can be added.
     pub(crate) fn is_closed(&self) -> bool {
         let state = lock(&self.state);
         state.shut && state.slots.iter().all(|slot| matches!(slot.listening, Listening::Free))
     }
 
-    /// Lets go of all listeners of an endpoint that did not start.
+    /// Drops all listeners of an endpoint that did not start.
     pub(crate) fn clear(&self) {
         let slots = std::mem::take(&mut lock(&self.state).slots);
         drop(slots);
@@ -291,7 +293,7 @@ impl Slot {
         self.generation = (self.generation + 1) & TAG_GENERATION_MASK;
     }
 
-    /// Does what is due; returns the time of the next poll.
+    /// Takes the steps that are due, and returns the time of the next poll.
     fn poll(
         &mut self,
         index: u32,
@@ -334,7 +336,8 @@ impl Slot {
     }
 }
 
-/// A listener of a running endpoint. It keeps nothing running, and dropping it stops nothing.
+/// The handle of a listener of a running endpoint. It does not keep the endpoint running, and
+/// dropping it does not stop the listener.
 #[derive(Clone)]
 pub struct ListenerHandle {
     pub(crate) shared: Weak<Shared>,
@@ -350,14 +353,13 @@ pub(crate) struct ListenerId {
 }
 
 impl ListenerHandle {
-    /// Returns the address that it is bound to, with the port that the system chose if 0 was asked
-    /// for.
+    /// Returns the bound address. Its port is the real one, also if port 0 was requested.
     pub fn local_address(&self) -> Address {
         self.local_address
     }
 
-    /// Stops listening, from any thread and any callback, and returns. The connections that it has
-    /// accepted go on; peers in the system's queue are reset. A second call does nothing.
+    /// Stops listening, from any thread and any callback, without waiting. Accepted connections
+    /// continue; peers in the system's queue are reset. A second call has no effect.
     pub fn stop(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.listeners.stop(&shared, self.id);

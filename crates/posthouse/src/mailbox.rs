@@ -1,4 +1,4 @@
-//! What other threads ask of a lane.
+//! The posts of other threads to a lane.
 
 use std::collections::VecDeque;
 
@@ -14,25 +14,25 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::target::Target;
 use crate::transfer::{Destination, Reject};
 
-/// Runs on a connection's strand.
+/// A task on a connection's strand.
 pub(crate) type PeerTask = Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>;
-/// Runs on a lane, off every strand.
+/// A task on a lane, outside of every strand.
 pub(crate) type EndpointTask = Box<dyn FnOnce() + Send>;
 
-/// Something for one connection.
+/// A post for one connection.
 pub(crate) enum PeerPost {
     /// An accepted socket to take over.
     Adopt {
         new: NewSocket,
         config: Arc<ConnectionConfig>,
-        /// The handler's side of it; `None` only once it has been taken.
+        /// The handler's side; `None` only after it has been taken.
         callbacks: Option<Box<dyn Callbacks>>,
     },
     /// A connection to begin.
     Connect {
         target: Box<Target>,
         config: Arc<ConnectionConfig>,
-        /// The handler's side of it, with its state; `None` only once it has been taken.
+        /// The handler's side, with its state; `None` only after it has been taken.
         callbacks: Option<Box<dyn Callbacks>>,
     },
     /// An encoded frame; its bytes are reserved in the gate.
@@ -53,28 +53,28 @@ pub(crate) enum PeerPost {
     Close(Close),
 }
 
-/// Something for a lane.
+/// A post for a lane.
 pub(crate) enum Post {
     Peer(PeerId, PeerPost),
-    /// A message to all members of a group that live on the lane.
+    /// A message to all members of a group on this lane.
     Broadcast(Arc<Members>, Arc<Broadcast>),
-    /// A task for later, off every strand.
+    /// A task for this time, outside of every strand.
     At(std::time::Duration, EndpointTask),
 }
 
-/// The posts of one lane. Pushing is a short lock and, where the lane sleeps, one wake-up; so it
-/// cannot fail half-way.
+/// The posts of one lane. A push takes a lock for a short time and, if the lane sleeps, wakes it
+/// once. So it cannot fail half-way.
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     posts: VecDeque<Post>,
-    /// True exactly when the lane has ended: nobody would look any more.
+    /// True exactly when the lane has ended and takes no more posts.
     closed: bool,
 }
 
-/// Why a post was not taken; it has been dropped.
+/// The reason why a post was not taken. The post has been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     Full,
@@ -88,7 +88,7 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// Adds a post unless as many as `max_posts` wait.
+    /// Adds a post, unless `max_posts` posts wait.
     pub(crate) fn push(&self, post: Post, max_posts: usize) -> Result<(), Refused> {
         let mut inner = lock(&self.inner);
         if inner.closed {
@@ -101,12 +101,12 @@ impl Mailbox {
         Ok(())
     }
 
-    /// How many posts wait.
+    /// Returns the number of waiting posts.
     pub(crate) fn len(&self) -> usize {
         lock(&self.inner).posts.len()
     }
 
-    /// Exchanges what has been posted for an empty queue.
+    /// Takes all posts, in exchange for an empty queue.
     pub(crate) fn take(&self, empty: &mut VecDeque<Post>) {
         debug_assert!(empty.is_empty());
         std::mem::swap(&mut lock(&self.inner).posts, empty);
@@ -117,7 +117,7 @@ impl Mailbox {
         lock(&self.inner).posts.pop_front()
     }
 
-    /// Closes an empty mailbox. `false`: something was posted meanwhile.
+    /// Closes an empty mailbox. Returns `false` if it is not empty and stays open.
     pub(crate) fn close(&self) -> bool {
         let mut inner = lock(&self.inner);
         inner.closed |= inner.posts.is_empty();

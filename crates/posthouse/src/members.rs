@@ -11,8 +11,8 @@ use crate::send_config::{SendConfig, SendLimits};
 use crate::stats::Counts;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, Weak, lock};
 
-/// Who is in a group, lane by lane: a lane's part is locked when one joins or leaves, and when its
-/// members are looked up for a message.
+/// The members of a group, by lane. A lane's part is locked when a member joins or leaves, and when
+/// a message looks its members up.
 #[derive(Debug)]
 pub(crate) struct Members {
     pub(crate) name: Box<str>,
@@ -31,7 +31,7 @@ pub(crate) struct Groups {
 pub(crate) struct Broadcast {
     /// By the index of the send configuration; `None` if it cannot carry the message.
     frames: Vec<Option<Arc<[u8]>>>,
-    /// Held, so that no index is given to another one while the message is on its way.
+    /// Keeps the entries in use, so that no index is reassigned before the message arrives.
     _sends: Vec<Arc<SendConfig>>,
     except: Option<PeerId>,
 }
@@ -80,7 +80,7 @@ impl Members {
         &self.lanes[id.slot() as usize % self.lanes.len()]
     }
 
-    /// Adds a member; `false` where it was one.
+    /// Adds a member. Returns `false` if it already was one.
     pub(crate) fn join(&self, id: PeerId) -> bool {
         let joined = lock(self.lane(id)).insert(id);
         if joined {
@@ -99,7 +99,7 @@ impl Members {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The members on a lane, as they are now.
+    /// Returns the current members on a lane.
     pub(crate) fn on_lane(&self, lane: LaneId) -> Vec<PeerId> {
         lock(&self.lanes[lane.index()]).iter().copied().collect()
     }
@@ -110,7 +110,7 @@ impl Groups {
         Self { named: Mutex::default(), lanes }
     }
 
-    /// The group of this name; groups that nobody holds are forgotten on the way.
+    /// Returns the group of this name. Creating a group removes all groups that are no longer used.
     pub(crate) fn named(&self, name: &str) -> Arc<Members> {
         let mut named = lock(&self.named);
         if let Some(members) = named.get(name).and_then(Weak::upgrade) {
@@ -123,7 +123,7 @@ impl Groups {
     }
 }
 
-/// The message as each send configuration frames it.
+/// Encodes the message for each send configuration.
 fn encode(
     sends: &[Arc<SendConfig>],
     kind: u8,

@@ -8,13 +8,13 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Returns the kind that the sender gave it; 0 in framings that have none.
+    /// Returns the kind that the sender set; 0 in framings without kinds.
     pub fn kind(&self) -> u8 {
         self.kind
     }
 
-    /// Returns the payload. It lives as long as the callback; [`to_vec`](Self::to_vec) and
-    /// [`to_owned`](Self::to_owned) keep it.
+    /// Returns the payload, which is valid during the callback. [`to_vec`](Self::to_vec) and
+    /// [`to_owned`](Self::to_owned) copy it.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
@@ -24,7 +24,7 @@ impl<'a> Message<'a> {
         self.payload.to_vec()
     }
 
-    /// Returns a copy of the message that lives as long as you keep it.
+    /// Returns a copy of the message that owns its payload.
     pub fn to_owned(&self) -> OwnedMessage {
         OwnedMessage { kind: self.kind, payload: self.to_vec() }
     }
@@ -33,7 +33,7 @@ impl<'a> Message<'a> {
 /// A message that owns its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedMessage {
-    /// The kind; 0 in framings that have none.
+    /// The kind; 0 in framings without kinds.
     pub kind: u8,
     /// The payload.
     pub payload: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Every option, defined once: its type, default, bounds and text. TOML, flags, the printed
-//! configuration and the guide derive from here.
+//! The options, each defined once: its type, default, bounds and text. TOML, flags, the printed
+//! configuration and the guide are derived from these definitions.
 
 mod text;
 
@@ -63,12 +63,12 @@ macro_rules! options {
                 }
             )+
 
-            /// Reads the options from TOML: the keys are the names of the fields. An option that is
-            /// not mentioned has its default.
+            /// Reads the options from TOML, whose keys are the names of the fields. An option that
+            /// is not in the text has its default.
             ///
             /// # Errors
             ///
-            /// An unknown name, or a value out of its bounds.
+            /// [`OptionsError`] for an unknown name, or for a value out of its bounds.
             pub fn from_toml(text: &str) -> Result<Self, OptionsError> {
                 text::from_toml(text)
             }
@@ -79,11 +79,12 @@ macro_rules! options {
                 text::to_toml(self)
             }
 
-            /// Sets one option from its name and its value as text.
+            /// Sets one option by its name, from a value as text.
             ///
             /// # Errors
             ///
-            /// An unknown name, or a value out of its bounds. Nothing is changed then.
+            /// [`OptionsError`] for an unknown name, or for a value out of its bounds. No option is
+            /// changed then.
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
                 text::set(self, name, value)
             }
@@ -97,7 +98,7 @@ macro_rules! options {
             ///
             /// # Errors
             ///
-            /// The first one that is not, by its name.
+            /// [`OptionsError`] with the name of the first option that is not.
             pub fn validate(&self) -> Result<(), OptionsError> {
                 OptionSet::validate(self)
             }
@@ -105,70 +106,71 @@ macro_rules! options {
     };
 }
 
-/// The system that does the I/O.
+/// The system interface that does the I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Backend {
-    /// The best that the machine offers, probed with a real operation at the start.
+    /// The best backend of this machine, probed with a real operation at the start.
     #[default]
     Auto,
     /// I/O completion ports (Windows).
     Iocp,
-    /// io_uring (Linux 6.1 or newer, where nothing denies it), in the pinned layout.
+    /// io_uring (Linux 6.1 or newer, if the system permits it), in the pinned layout only.
     Uring,
     /// epoll and non-blocking calls (Linux).
     Readiness,
 }
 
-/// The way in which connections and I/O workers come together.
+/// The assignment of connections to I/O workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Layout {
-    /// What suits the backend: shared with iocp, pinned with the others.
+    /// The layout that suits the backend: shared for iocp, pinned for the others.
     #[default]
     Auto,
-    /// A connection stays with one worker: no lock on its way. A long callback delays the
-    /// connections of its worker.
+    /// Each connection belongs to one worker, which needs no lock for it. A long callback delays
+    /// all connections of its worker.
     Pinned,
-    /// All workers take from one queue: a long callback delays only its own connection and what
-    /// its worker has already taken.
+    /// All workers take from one queue. A long callback delays only its own connection, and the
+    /// completions that its worker has already taken.
     Shared,
 }
 
-/// The way in which receives wait, on Windows.
+/// The memory of waiting receives, on Windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadMode {
-    /// Without memory: a receive of zero bytes waits, and what it reports is then taken. An idle
-    /// connection holds no buffer, in no memory that the system has locked. For most connections.
+    /// A receive of zero bytes waits without memory; when it completes, the data is read. An idle
+    /// connection holds no buffer, and the system locks no memory for it. Suits the largest number
+    /// of connections.
     #[default]
     ZeroByte,
-    /// With a buffer each from the beginning: `pending_reads` of them for a connection. For most
-    /// throughput.
+    /// Each waiting receive has a buffer: `pending_reads` of them for a connection. Suits the
+    /// highest throughput.
     Pending,
 }
 
-/// The rule by which a peer must open with a hello, or need not.
+/// The rule that says whether a peer must open with a hello.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hello {
-    /// It may: IOCPS peers and short scripts need none.
+    /// A peer may send a hello. IOCPS peers and short scripts need none.
     #[default]
     Optional,
-    /// It must, as its first frame; otherwise the connection is closed.
+    /// The first frame of a peer must be a hello; otherwise the connection is closed.
     Required,
 }
 
-/// A day, in ms: longer than any time-out that makes sense, shorter than any overflow.
+/// A day, in ms: longer than any useful time-out, and too short to overflow.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// More bytes than any bound should be given.
+/// A maximum for bounds in bytes, far above any useful one.
 const MAX_BYTES: u64 = 1 << 40;
 
 options! {
-    /// The options of an endpoint: its workers and its totals. Every field has a default that
-    /// serves; change what you need:
+    /// The options of an endpoint: its workers and its totals. Every field has a useful default;
+    /// change only the ones you need:
     ///
     /// ```
     /// use posthouse::EndpointOptions;
@@ -176,33 +178,40 @@ options! {
     /// # let _ = options;
     /// ```
     pub struct EndpointOptions {
-        /// Threads that carry the I/O and run the callbacks, 0 to 64. 0: one for each core, at
-        /// most 8.
+        /// The number of threads that do the I/O and run the callbacks, 0 to 64. 0: one per core,
+        /// at most 8.
         pub io_workers, with_io_workers: usize = 0, 0_u64 => 64_u64;
-        /// Which system does the I/O: "auto", "iocp", "uring" or "readiness". With "auto" the
-        /// environment variable POSTHOUSE_BACKEND decides, where it is set.
+        /// The system interface for the I/O: "auto", "iocp" (Windows), "uring" or "readiness"
+        /// (Linux). "auto": the environment variable POSTHOUSE_BACKEND if it is set, or else the
+        /// best one that works here.
         pub backend, with_backend: Backend = Backend::Auto;
-        /// How connections and workers come together: "auto", "pinned" or "shared".
+        /// The assignment of connections to workers: "pinned" (each connection belongs to one
+        /// worker), "shared" (any worker serves any connection; not with "uring") or "auto" (shared
+        /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
-        /// Connections at the same time, both accepted and connecting, 1 to 1000000. More are
-        /// refused with a reset, counted and logged. About 600 bytes each while idle.
+        /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
+        /// Over it an accepted peer is reset, counted as refused and logged, and a connect fails.
+        /// An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
-        /// Accepted connections from one address. Loopback addresses are exempt. 0: no limit.
+        /// The maximum number of accepted connections from one IP address, over all listeners. Over
+        /// it the peer is reset, counted as refused and logged. Loopback addresses are exempt.
+        /// 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
-        /// Bytes of partly received frames that all connections may hold together. Over it, the
-        /// connection that wants more is closed.
+        /// The maximum number of bytes that partly received frames of all connections may hold
+        /// together. Over it the connection that needs more is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
-        /// Time for connections to close gracefully when the endpoint is shut down by dropping its
-        /// last handle, in ms.
+        /// The time for connections to close gracefully in a shutdown, in ms. Connections that
+        /// remain after it are reset. It counts for the program (Ctrl-C, SIGTERM) and if the last
+        /// Endpoint handle is dropped; a call of Endpoint::shutdown has its own time.
         pub shutdown_timeout_ms, with_shutdown_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
-        /// A callback that runs longer is named in the log while it runs, in ms. 0: never.
+        /// The time after which the log names a callback that still runs, in ms. 0: never.
         pub handler_overrun_ms, with_handler_overrun_ms: u64 = 1_000, 0_u64 => DAY_MS;
     }
 }
 
 options! {
-    /// The options of a connection, carried by a [`Listener`](crate::Listener) for the peers that
-    /// it accepts and by a [`Target`](crate::Target) for the connection to it.
+    /// The options of a connection. A [`Listener`](crate::Listener) has them for the peers that it
+    /// accepts, and a [`Target`](crate::Target) for the connection to it.
     ///
     /// ```
     /// use posthouse::{ConnectionOptions, Listener};
@@ -211,83 +220,104 @@ options! {
     /// # let _ = listener;
     /// ```
     pub struct ConnectionOptions {
-        /// The largest payload taken from a peer, and sent to one that has not said what it takes,
-        /// in bytes, 64 to 16777214. A larger frame closes the connection when its header arrives.
+        /// The maximum payload of a message from a peer, in bytes, 64 to 16777214. A larger frame
+        /// closes the connection when its header arrives, before memory is allocated. It is also
+        /// the maximum for messages to a peer that has not announced its own in a hello.
         pub max_frame_bytes, with_max_frame_bytes: usize = 1024 * 1024,
             posthouse_wire::MIN_PEER_PAYLOAD_BYTES => posthouse_wire::MAX_PAYLOAD_BYTES;
-        /// Bytes queued for the peer, at most. A send from another thread over it fails with
-        /// QueueFull; one from a callback closes the connection. A lone message always fits.
+        /// The maximum number of bytes queued for the peer. Over it a send from another thread
+        /// fails with QueueFull, and a send from a callback closes the connection. An empty queue
+        /// always takes one message.
         pub send_queue_bytes, with_send_queue_bytes: usize = 1024 * 1024, 1_u64 => 1_u64 << 33;
-        /// Whether a peer of the native framing must open with a hello: "optional" or "required".
-        /// A key requires it, too. It has no effect on connections that this side makes.
+        /// Whether an accepted peer must open with a hello (native framing only): "optional" or
+        /// "required". A key requires a hello, too. A peer that sends another frame first, or no
+        /// hello within close_timeout_ms, is closed.
         pub hello, with_hello: Hello = Hello::Optional;
-        /// Time for the handler to admit an accepted peer (Peer::admit), in ms; until then its
-        /// frames are limited to 16 KiB. 0: peers are admitted as they come.
+        /// The time for the handler to admit an accepted peer (Peer::admit), in ms. Before the
+        /// admission the payload of a message is limited to 16 KiB; after this time the connection
+        /// is closed. 0: every peer is admitted at once.
         pub admission_timeout_ms, with_admission_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
-        /// Time for an accepted peer to send its first message, in ms. 0: no limit.
+        /// The time for an accepted peer to send its first message, in ms. After it the connection
+        /// is closed. 0: no limit.
         pub first_message_timeout_ms, with_first_message_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
-        /// Silence after which a peer that agreed on hello is sent a ping, in ms, at least 10;
-        /// after two and a half times as much it is closed. 0: never.
+        /// The time of silence after which this side sends a ping to a peer with hello, in ms, at
+        /// least 10. After two and a half times as much silence the connection is closed. 0: no
+        /// pings, and silence closes no connection.
         pub heartbeat_ms, with_heartbeat_ms: u64 = 10_000, 0_u64 => DAY_MS;
-        /// Time for a frame that has begun to be complete, in ms. After 5 s it must also have come
-        /// at no less than 240 bytes a second.
+        /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the average
+        /// rate of the frame must also be at least 240 bytes per second. A slower peer is closed.
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
-        /// A peer that takes less than 240 bytes a second of its queue over this time is closed; in
-        /// ms.
+        /// The time over which the output progress of a peer is measured, in ms. A peer that takes
+        /// less than 240 bytes per second of its queue over this time is closed.
         pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
-        /// Time for an outgoing connection to be up, look-up and hello included, in ms.
+        /// The time to establish an outgoing connection, including look-up and hello, in ms. After
+        /// it the attempt has failed.
         pub connect_timeout_ms, with_connect_timeout_ms: u64 = 10_000, 1_u64 => DAY_MS;
-        /// Time for a graceful close, and for a required hello, in ms.
+        /// The time for a graceful close, in ms: for the queued output to leave and for the peer to
+        /// end its side. After it the connection is closed. Also the time for a required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
-        /// Requests that may wait for their replies, in each direction. About 100 bytes each.
+        /// The maximum number of requests that wait for their replies, in each direction. Over it a
+        /// request fails at once: this side's with RequestError::TooMany, the peer's is rejected.
+        /// A waiting request takes about 100 bytes.
         pub max_requests, with_max_requests: usize = 1024, 0_u64 => 1_000_000_u64;
-        /// Maximum concurrent transfers in each direction, 0 to 100. With 0 the peer can begin
-        /// none. More wait on this side; the peer is told to come later.
+        /// The maximum number of concurrent file transfers of the connection that each side has
+        /// begun, 0 to 100. Over it this side's own wait, and the peer's are rejected as busy. 0:
+        /// the peer can begin none.
         pub max_transfers, with_max_transfers: usize = 16, 0_u64 => 100_u64;
-        /// Idle timeout of a transfer, in ms: a transfer whose peer sends no file data for this
-        /// long is cancelled.
+        /// The idle time-out of file transfers, in ms. If the peer sends no frame of any transfer
+        /// for this time, the transfers that wait for it are cancelled.
         pub transfer_timeout_ms, with_transfer_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
     }
 }
 
 options! {
-    /// The options of an endpoint that only tuners touch: measure before and after.
+    /// The options of an endpoint that only measurements justify: measure before and after a
+    /// change.
     pub struct Tuning {
-        /// Receives pending on a connection, 1 to 32. More than one counts in the shared layout
-        /// only: the pinned one has a single receive that goes on.
+        /// The number of pending receives on a connection, 1 to 32. It has an effect in the shared
+        /// layout only: the pinned layout has one continuous receive.
         pub pending_reads, with_pending_reads: usize = 1, 1_u64 => 32_u64;
-        /// How receives wait: "zero-byte" or "pending". It counts on Windows only: elsewhere idle
-        /// connections hold no buffer, and there is nothing to choose.
+        /// The memory of waiting receives, on Windows only: "zero-byte" (no buffer until data
+        /// arrives) or "pending" (each receive has a buffer from the start). On other systems an
+        /// idle connection never holds a buffer.
         pub read_mode, with_read_mode: ReadMode = ReadMode::ZeroByte;
-        /// Bytes of a receive buffer, 1 KiB to 1 MiB. Idle connections hold none, except with
-        /// read_mode "pending".
+        /// The size of a receive buffer in bytes, 1 KiB to 1 MiB. An idle connection holds no
+        /// buffer, except with read_mode "pending".
         pub receive_buffer_bytes, with_receive_buffer_bytes: usize = 64 * 1024,
             1024_u64 => 1024_u64 * 1024;
-        /// Free receive buffers kept for later: at most this many; 0 keeps none.
+        /// The maximum number of free receive buffers that are kept for reuse. 0: none is kept.
         pub max_free_buffers, with_max_free_buffers: usize = 256, 0_u64 => 1_000_000_u64;
-        /// Over this many queued bytes an accepted peer is not read from; where send_queue_bytes is
-        /// smaller, over that.
+        /// The high-water mark of a send queue, in bytes. Over it an accepted peer is not read
+        /// until its queue is below queue_low_bytes. If send_queue_bytes is smaller, that value is
+        /// the mark.
         pub queue_high_bytes, with_queue_high_bytes: usize = 256 * 1024, 1_u64 => MAX_BYTES;
-        /// Below this many queued bytes it is read from again, and `writable` is called.
+        /// The low-water mark of a send queue, in bytes, at most queue_high_bytes. Below it the
+        /// peer is read again, and Handler::writable is called.
         pub queue_low_bytes, with_queue_low_bytes: usize = 64 * 1024;
-        /// Messages of one connection handled in one turn before others have theirs.
+        /// The maximum number of messages of one connection that a worker handles before it serves
+        /// other connections.
         pub turn_messages, with_turn_messages: usize = 64, 1_u64 => 1_000_000_u64;
-        /// Bytes of one connection handled in one turn before others have theirs.
+        /// The maximum number of bytes of one connection that a worker handles before it serves
+        /// other connections.
         pub turn_bytes, with_turn_bytes: usize = 64 * 1024, 1_u64 => MAX_BYTES;
-        /// Posts that may wait for one lane before senders get Busy.
+        /// The maximum number of posts (messages and tasks from other threads) that wait, for each
+        /// I/O worker in the pinned layout, for each connection in the shared layout. Over it
+        /// Endpoint::send, run and others fail with Busy.
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
-        /// Bytes of a file in one frame, at most, 1 KiB to 8 MiB: a message waits for one of them.
-        /// Slow lines get smaller ones by themselves. Two are held for each file that goes out.
+        /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message waits for
+        /// at most one chunk. On a slow line the chunks become smaller. Each file that is sent
+        /// holds up to two chunks in memory, and each connection one more.
         pub chunk_bytes, with_chunk_bytes: usize = 256 * 1024, 1024_u64 => 8_u64 * 1024 * 1024;
-        /// Bytes of files that a peer may have sent and this side not written, for one connection;
-        /// each of many files at once may have 128 KiB all the same. Held only while the disk is
-        /// slower than the line.
+        /// The maximum number of file bytes of one connection that have been received and not
+        /// written. With many files at the same time each may have 128 KiB even if their sum is
+        /// larger. The memory is held only while the disk is slower than the line.
         pub transfer_window_bytes, with_transfer_window_bytes: usize = 4 * 1024 * 1024,
             1024_u64 => MAX_BYTES;
-        /// Connections that the system queues before they are accepted.
+        /// The maximum number of connections that the system queues before they are accepted, for
+        /// each listener, 1 to 65535.
         pub backlog, with_backlog: u32 = 4_096, 1_u64 => 65_535_u64;
-        /// Peers that a listener awaits at a time, 1 to 1024, each with a socket of its own. It
-        /// counts on Windows only: elsewhere one operation accepts all.
+        /// The number of pending accepts of a listener, on Windows only, 1 to 1024. Each holds a
+        /// socket. On other systems one operation accepts all peers.
         pub pending_accepts, with_pending_accepts: usize = 64, 1_u64 => 1024_u64;
     }
 }
@@ -302,7 +332,7 @@ impl EndpointOptions {
         Ok(())
     }
 
-    /// Returns the number of I/O workers that `io_workers` means on this machine.
+    /// Returns the number of I/O workers on this machine.
     pub(crate) fn io_workers_here(&self) -> usize {
         match self.io_workers {
             0 => posthouse_io::parallelism().min(8),
@@ -310,7 +340,7 @@ impl EndpointOptions {
         }
     }
 
-    /// Returns the backend to ask for.
+    /// Returns the backend to request.
     pub(crate) fn io_backend(
         &self,
         network: Option<posthouse_io::sim::Network>,

@@ -1,4 +1,4 @@
-//! The sending side of a connection, as its callbacks see it.
+//! The sending half of a connection, as its callbacks see it.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::transfers::driver::TransferCommand;
 
-/// The part of a [`Peer`](crate::Peer) that sends, apart from its state: see
+/// The sending half of a [`Peer`](crate::Peer), without its state. See
 /// [`Peer::split`](crate::Peer::split).
 pub struct Output<'a> {
     pub(crate) strand: &'a mut Strand,
@@ -38,7 +38,7 @@ impl<'a> Output<'a> {
         Self { strand, shared, free_list, now }
     }
 
-    /// Queues a message: see [`Peer::send`](crate::Peer::send).
+    /// Queues a message, as [`Peer::send`](crate::Peer::send) does.
     #[inline]
     pub fn send(&mut self, kind: u8, payload: &[u8]) {
         if !self.is_open() {
@@ -53,7 +53,7 @@ impl<'a> Output<'a> {
         self.strand.output.queued_bytes()
     }
 
-    /// Returns whether messages are still queued: false once this connection is closing.
+    /// Returns whether messages can be sent: `false` once this connection is closing.
     pub fn is_open(&self) -> bool {
         self.strand.takes_output()
     }
@@ -91,7 +91,7 @@ impl<'a> Output<'a> {
         Output { strand, shared, free_list, now: *now }
     }
 
-    /// Queues the answer that a callback gave to a request.
+    /// Queues the answer of a callback to a request.
     pub(crate) fn answer(&mut self, id: u32, answer: Answer, frame: &[u8]) {
         if answer != Answer::Taken
             && let Some(cold) = &mut self.strand.cold
@@ -124,7 +124,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Logs, once for the endpoint, that the handler lacks a method that was needed.
+    /// Logs, once per endpoint, that the handler does not implement a required method.
     pub(crate) fn missing(&self, method: &'static str) {
         if self.shared.missing_logged.swap(true, crate::sync::Ordering::Relaxed) {
             return;
@@ -133,13 +133,13 @@ impl<'a> Output<'a> {
             peer = %self.strand.id,
             origin = %self.strand.config.origin,
             method,
-            "the handler lacks a method: the connections that need it are closed"
+            "the handler lacks a method: connections that need it are closed"
         );
     }
 }
 
 impl Strand {
-    /// Closes because of an invalid message of this program's.
+    /// Closes because this program sent an invalid message.
     #[cold]
     pub(crate) fn close_unsendable(&mut self, text: impl Into<Box<str>>) {
         let reason = DisconnectReason::new(DisconnectKind::Unsendable, text);

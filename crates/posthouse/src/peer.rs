@@ -1,4 +1,4 @@
-//! A connection, seen from its own strand. Holding a `Peer` is being on the strand.
+//! A connection as its own callbacks see it. Code that holds a `Peer` is on the strand.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +20,8 @@ use crate::sync::Arc;
 use crate::transfer::{Destination, FileEntry, Source, TransferError, TransferHandle};
 use crate::transfers::driver::TransferCommand;
 
-/// A connection, inside one of its callbacks.
+/// A connection, inside one of its callbacks. Code that holds a `&mut Peer` is on the connection's
+/// strand: no other callback of the connection runs at the same time.
 pub struct Peer<'a, H: Handler> {
     endpoint: &'a Endpoint<H>,
     state: &'a mut H::State,
@@ -47,13 +48,14 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.endpoint.handler()
     }
 
-    /// Returns the endpoint, to reach other connections with. A clone of it keeps the endpoint
+    /// Returns the endpoint, which can reach other connections. A clone of it keeps the endpoint
     /// running.
     pub fn endpoint(&self) -> &'a Endpoint<H> {
         self.endpoint
     }
 
-    /// Returns the id, with which other threads can send to this connection.
+    /// Returns the id of this connection. Other threads pass it to
+    /// [`Endpoint::send`](crate::Endpoint::send).
     pub fn id(&self) -> PeerId {
         self.output.strand.id
     }
@@ -63,7 +65,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.state
     }
 
-    /// Returns the state of this connection, to change it.
+    /// Returns the mutable state of this connection.
     ///
     /// `peer.send(1, peer.state().as_bytes())` does not compile, because the state is part of the
     /// peer: use [`split`](Self::split).
@@ -71,7 +73,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.state
     }
 
-    /// Returns the state and the output as two borrows, to send something out of the state.
+    /// Returns the state and the output as two borrows, so that data in the state can be sent.
     ///
     /// ```
     /// # use posthouse::{Handler, HandlerResult, Message, Peer};
@@ -96,36 +98,55 @@ impl<'a, H: Handler> Peer<'a, H> {
         &self.output
     }
 
-    /// Returns the name of the listener that accepted this connection, or of the target that it
-    /// goes to: what [`Listener::name`](crate::Listener::name) or
-    /// [`Target::name`](crate::Target::name) set, else the text of the address.
+    /// Returns the name of the listener that accepted this connection, or of the target to which
+    /// this side connected. [`Listener::name`](crate::Listener::name) and
+    /// [`Target::name`](crate::Target::name) set it; the default is the text of the address. So one
+    /// handler can serve several listeners:
+    ///
+    /// ```
+    /// # use posthouse::{Handler, HandlerResult, Message, Peer};
+    /// struct Gateway;
+    ///
+    /// impl Handler for Gateway {
+    ///     type State = ();
+    ///
+    ///     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
+    ///         match peer.origin() {
+    ///             "devices" => println!("a reading: {:?}", message.payload()),
+    ///             other => println!("a message of {other}"),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
     pub fn origin(&self) -> &str {
         &self.output.strand.config.origin
     }
 
-    /// Returns the address of the other end. `None` for a connection that never came up.
+    /// Returns the address of the peer; `None` if the connection was never established.
     pub fn address(&self) -> Option<Address> {
         self.output.strand.stats.as_ref().map(|stats| stats.peer)
     }
 
-    /// Returns addresses, age and counts. `None` for a connection that never came up.
+    /// Returns addresses, age and counts; `None` if the connection was never established.
     pub fn info(&self) -> Option<PeerInfo> {
         let stats = self.output.strand.stats.as_ref()?;
         Some(crate::registry::info(stats, self.queued_bytes(), self.output.now))
     }
 
-    /// Returns whether messages are still queued: false once this connection is closing.
+    /// Returns whether messages can be sent: `false` once this connection is closing.
     pub fn is_open(&self) -> bool {
         self.output.is_open()
     }
 
-    /// Returns whether hello is agreed: then there are requests, heartbeats, transfers and
-    /// goodbyes.
+    /// Returns whether both sides have said hello. Requests, heartbeats, transfers and goodbyes
+    /// need that.
     pub fn has_hello(&self) -> bool {
         self.output.strand.has_hello()
     }
 
-    /// Returns the credential of the peer's hello; empty without one. It is opaque to Posthouse.
+    /// Returns the credential in the peer's hello, which is opaque to Posthouse. It is empty if the
+    /// peer sent none.
     pub fn credential(&self) -> &[u8] {
         self.output.strand.session.agreed().map_or(&[], |agreed| &agreed.credential)
     }
@@ -135,21 +156,26 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.output.queued_bytes()
     }
 
-    /// Queues a message. It leaves when the callback returns, together with what else is queued,
-    /// in the order of the calls.
+    /// Queues a message. It is sent when the callback returns, together with everything else that
+    /// is queued, in the order of the calls.
     ///
-    /// It cannot fail here. An invalid message closes the connection with a reason: one over
-    /// [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes) for a peer that does not
-    /// read, one larger than the peer takes, a kind from 4 to 31 if hello is agreed, a kind other
-    /// than 0 or a delimiter in the payload if the framing has no place for it. On a connection
-    /// that is closing it does nothing.
+    /// The call cannot fail. These messages close the connection, with a reason for
+    /// `disconnected`: a message that exceeds
+    /// [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes) because the peer does not
+    /// read, a message larger than the peer accepts, a kind from 4 to 31 after both sides have said
+    /// hello, and a kind other than 0 or a delimiter in the payload if the framing cannot carry it.
+    /// The call has no effect on a connection that is closing.
     pub fn send(&mut self, kind: u8, payload: &[u8]) {
         self.output.send(kind, payload);
     }
 
-    /// Sends a request and runs `then` on this connection's strand with the reply, or with the
-    /// reason why there is none. It runs exactly once, before `disconnected`. `?` in it closes this
+    /// Sends a request and runs `then` on this connection's strand, with the reply or with an
+    /// error. `then` runs exactly once, before `disconnected`. `?` in `then` closes this
     /// connection.
+    ///
+    /// At most [`max_requests`](crate::ConnectionOptions::max_requests) requests can wait for their
+    /// replies, at about 100 bytes each; over that bound `then` runs at once with
+    /// [`RequestError::TooMany`].
     ///
     /// ```
     /// # use posthouse::{Handler, HandlerResult, Peer};
@@ -197,16 +223,16 @@ impl<'a, H: Handler> Peer<'a, H> {
         }
     }
 
-    /// Offers a file to the peer. It is opened and read as operations, so this does not wait;
-    /// [`Handler::transferred`] tells how it ends. More than
-    /// [`max_transfers`](crate::ConnectionOptions::max_transfers) wait for their turn, 4096 at
-    /// most. On a connection that is closing it does nothing.
+    /// Offers a file to the peer. The file is opened and read in the background, so the call does
+    /// not block; [`Handler::transferred`] gets the result. If
+    /// [`max_transfers`](crate::ConnectionOptions::max_transfers) are active, at most 4096 more
+    /// wait for their turn. The call has no effect on a connection that is closing.
     ///
     /// ```
     /// # use posthouse::{Directory, Handler, Peer, Source};
     /// fn offer<H: Handler>(peer: &mut Peer<'_, H>, outbox: &Directory) {
     ///     let transfer = peer.offer_file(Source::new(outbox, "reports/today.csv"));
-    ///     println!("{} is on its way", transfer.name());
+    ///     println!("offering {}", transfer.name());
     /// }
     /// ```
     pub fn offer_file(&mut self, source: Source) -> TransferHandle {
@@ -217,8 +243,9 @@ impl<'a, H: Handler> Peer<'a, H> {
         handle
     }
 
-    /// Asks the peer for a file; [`Handler::transferred`] tells how it ends. On a connection that
-    /// is closing it does nothing.
+    /// Requests a file from the peer; [`Handler::transferred`] gets the result. The bounds are
+    /// those of [`offer_file`](Self::offer_file). The call has no effect on a connection that is
+    /// closing.
     pub fn fetch_file(
         &mut self,
         name: &str,
@@ -231,9 +258,9 @@ impl<'a, H: Handler> Peer<'a, H> {
         handle
     }
 
-    /// Asks the peer which files it has, and runs `then` with the first of them after the name
-    /// `after`, in order (empty: from the beginning). To go on, ask after the last one; an empty
-    /// list is the end.
+    /// Requests a listing of the peer's files, and runs `then` with the first files whose names
+    /// follow `after`, in order. An empty `after` starts at the beginning. To get more, pass the
+    /// last name as `after` again; an empty list is the end.
     pub fn list_files(
         &mut self,
         after: &str,
@@ -249,14 +276,15 @@ impl<'a, H: Handler> Peer<'a, H> {
         });
     }
 
-    /// Cancels a transfer of this connection. What the receiver has stays for the next attempt.
+    /// Cancels a transfer of this connection. The receiver keeps the received part for the next
+    /// attempt.
     pub fn cancel_transfer(&mut self, transfer: &TransferHandle) {
         self.output.push_command(TransferCommand::Cancel(transfer.clone()));
     }
 
-    /// Runs `then` on this connection's strand after this time, unless the connection is gone by
-    /// then. About 100 bytes each while they wait. It cannot be cancelled: let it look at the
-    /// state, and do nothing if it is no longer wanted.
+    /// Runs `then` on this connection's strand after this delay, unless the connection has ended.
+    /// A waiting timer costs about 100 bytes. It cannot be cancelled: let `then` check the state,
+    /// and do nothing if it is no longer needed.
     #[doc(alias = "timer")]
     pub fn after(
         &mut self,
@@ -283,7 +311,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.output.shared.port.random()
     }
 
-    /// Puts this connection into a group, until it leaves or ends.
+    /// Adds this connection to a group, until it leaves or ends.
     pub fn join(&mut self, group: &Group) {
         let strand = &mut *self.output.strand;
         if strand.is_open() && group.members.join(strand.id) {
@@ -291,7 +319,7 @@ impl<'a, H: Handler> Peer<'a, H> {
         }
     }
 
-    /// Takes this connection out of a group.
+    /// Removes this connection from a group.
     pub fn leave(&mut self, group: &Group) {
         group.members.remove(self.output.strand.id);
         if let Some(cold) = &mut self.output.strand.cold {
@@ -299,25 +327,27 @@ impl<'a, H: Handler> Peer<'a, H> {
         }
     }
 
-    /// Lifts the limits of a peer that is not admitted (16 KiB frames, a deadline), if
-    /// [`admission_timeout_ms`](crate::ConnectionOptions::admission_timeout_ms) sets them.
+    /// Admits the peer: lifts the limits (16 KiB frames, a deadline) that
+    /// [`admission_timeout_ms`](crate::ConnectionOptions::admission_timeout_ms) sets for a peer
+    /// before its admission. It has no effect if that option is 0.
     pub fn admit(&mut self) {
         self.output.strand.admit(self.output.now);
     }
 
-    /// Delivers no further message of this peer until [`resume_reading`](Self::resume_reading).
-    /// What it sends stays with the system, so that the peer is slowed down. Its pings are not
-    /// answered meanwhile, but it is sent pings, so that it does not find this side silent.
+    /// Stops the delivery of messages of this peer until
+    /// [`resume_reading`](Self::resume_reading). The data stays in the system's buffers, which
+    /// slows the peer down. Meanwhile its pings are not answered, but this side sends pings, so
+    /// that the peer does not take it for silent.
     pub fn pause_reading(&mut self) {
         self.output.strand.paused = true;
     }
 
-    /// Goes on where [`pause_reading`](Self::pause_reading) stopped.
+    /// Resumes the delivery that [`pause_reading`](Self::pause_reading) stopped.
     pub fn resume_reading(&mut self) {
         self.output.strand.paused = false;
     }
 
-    /// Closes this connection when the callback returns.
+    /// Closes this connection when the callback returns. The first close of a callback counts.
     pub fn close(&mut self, close: Close) {
         self.output.apply_result(Err(close));
     }

@@ -1,9 +1,9 @@
-//! The quota of a directory: what lies in it, and what transfers have reserved.
+//! The quota of a directory: its use, and the reservations of transfers.
 
 use super::directory::Directory;
 use crate::sync::{Mutex, lock};
 
-/// What may lie beneath a directory.
+/// The limits of a directory, and their use.
 pub(crate) struct Quota {
     pub(crate) max_bytes: u64,
     pub(crate) max_files: u64,
@@ -12,26 +12,25 @@ pub(crate) struct Quota {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
-    /// What was there when it was last counted, and what has come since.
+    /// The result of the last count, and everything received since.
     pub(crate) bytes: u64,
     pub(crate) files: u64,
-    /// What has come in all, since the start: what came while it was counted anew may not have
-    /// been seen by that.
+    /// Everything received since the start. A new count may miss files that arrive while it runs.
     pub(crate) spent_bytes: u64,
     pub(crate) spent_files: u64,
-    /// What transfers under way may still bring.
+    /// The reservations of active transfers.
     pub(crate) reserved_bytes: u64,
     pub(crate) reserved_files: u64,
 }
 
-/// What has come into a directory up to a moment.
+/// The sums of files received into a directory, up to a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spent {
     pub(crate) bytes: u64,
     pub(crate) files: u64,
 }
 
-/// Room for one file; what of it was not used returns when it is dropped.
+/// Reserved space for one file. Dropping it returns the unused rest.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pub(crate) directory: Directory,
@@ -40,7 +39,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// So many fewer are needed than was thought.
+    /// Makes the reservation smaller.
     pub(crate) fn shrink(&mut self, bytes: u64, files: u64) {
         self.bytes -= bytes;
         self.files -= files;
@@ -51,7 +50,7 @@ impl Reservation {
         }
     }
 
-    /// So many more are needed than was thought.
+    /// Makes the reservation larger.
     pub(crate) fn extend(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(quota) = &self.directory.inner.quota {
@@ -59,7 +58,7 @@ impl Reservation {
         }
     }
 
-    /// So many bytes lie on the disk now.
+    /// Counts this number of bytes as written to the disk.
     pub(crate) fn spend(self, bytes: u64) {
         if let Some(quota) = &self.directory.inner.quota {
             let mut used = lock(&quota.used);
@@ -70,8 +69,8 @@ impl Reservation {
         }
     }
 
-    /// Nobody knows what of it comes to lie on the disk: it counts as if all did, until what is
-    /// there is counted anew.
+    /// Counts the whole reservation as written, because the written part is unknown. The next count
+    /// corrects it.
     pub(crate) fn spend_all(self) {
         let bytes = self.bytes;
         self.spend(bytes);

@@ -1,13 +1,14 @@
-//! Log lines that peers can cause are written once a second at most: no peer can fill a disk.
+//! Rate-limited logging. A line that peers can cause is logged at most once a second, so that no
+//! peer can fill a disk.
 
 use std::time::Duration;
 
 use crate::sync::{Mutex, lock};
 
-/// One line in this time.
+/// The minimum time between two lines.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The right to log about one subject.
+/// The state of one rate-limited line.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimitedLog {
     state: Mutex<State>,
@@ -20,7 +21,7 @@ struct State {
 }
 
 impl RateLimitedLog {
-    /// Whether to log now: `Some` with the number of those that were not logged since the last.
+    /// Returns whether to log now: `Some` with the number of lines suppressed since the last one.
     pub(crate) fn may_log(&self, now: Duration) -> Option<u64> {
         let mut state = lock(&self.state);
         if state.logged.is_some_and(|at| now < at + INTERVAL) {

@@ -11,8 +11,8 @@ pub use cut::CutRecords;
 
 /// Turns the bytes of one connection into records and back. It does no I/O and reads no clock.
 ///
-/// The connection hands in what was received and sends what the layer gives; everything above the
-/// layer sees plain bytes only.
+/// The connection passes received bytes to the layer and sends the layer's records. The code above
+/// the layer sees plain bytes only.
 pub trait RecordLayer: Send {
     /// Opens the record at the beginning of `records`, in place.
     ///
@@ -21,15 +21,15 @@ pub trait RecordLayer: Send {
     /// If the record is not valid: the connection ends.
     fn open(&mut self, records: &mut [u8]) -> Result<Opened, RecordError>;
 
-    /// Seals a beginning of `plain` and appends the records to `records`. Returns how many bytes it
-    /// took: 0 if `plain` is empty or the layer needs input first.
+    /// Seals a beginning of `plain`, appends the records to `records`, and returns the number of
+    /// sealed bytes: 0 if `plain` is empty or the layer needs input first.
     ///
     /// # Errors
     ///
     /// If nothing can be sealed any more: the connection ends.
     fn seal(&mut self, plain: &[u8], records: &mut Vec<u8>) -> Result<usize, RecordError>;
 
-    /// Returns whether the layer has records of its own to send: a handshake, an alert.
+    /// Returns whether the layer has its own records to send: a handshake or an alert.
     fn has_output(&self) -> bool;
 
     /// Appends the layer's own records to `records`.
@@ -38,7 +38,7 @@ pub trait RecordLayer: Send {
     /// Returns whether the handshake is done, so that plain bytes can be sealed.
     fn is_ready(&self) -> bool;
 
-    /// Ends this side of the stream: the last record joins the layer's own output.
+    /// Ends this side of the stream: adds the last record to the layer's own output.
     fn end(&mut self);
 }
 
@@ -49,12 +49,12 @@ pub enum Opened {
     Record {
         /// The size of the record.
         bytes: usize,
-        /// Where its plain bytes lie now, within the record. Empty for the layer's own records.
+        /// The range of its plain bytes within the record. Empty for the layer's own records.
         plain: Range<usize>,
     },
     /// The record is not whole.
     Partial {
-        /// How many bytes of it must be there for the next attempt: more than there are.
+        /// The number of bytes for the next attempt, which is more than `records` has now.
         needed: usize,
     },
     /// The peer has ended its side of the stream.

@@ -1,4 +1,4 @@
-//! Which connections there are: slots, their gates, and what other threads may know of them.
+//! The registry of connections: slots, their gates, and the facts that other threads can read.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::gate::Gate;
 use crate::id::{PeerId, SLOT_BITS, TagOwner};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, lock};
 
-/// Slots in a segment of the table. Segments are made when first needed and never move.
+/// The number of slots in a segment of the table. Segments are allocated when first needed and
+/// never move.
 const SEGMENT: usize = 1024;
 
 /// The table of connections. A slot belongs to one lane for ever: `slot % lanes`.
@@ -40,7 +41,7 @@ struct Slots {
     used: u32,
 }
 
-/// The addresses and counts of a connection, for other threads; its strand keeps them true.
+/// The addresses and counts of a connection, for other threads. Its strand updates them.
 #[derive(Debug)]
 pub(crate) struct ConnectionStats {
     pub(crate) id: PeerId,
@@ -55,7 +56,7 @@ pub(crate) struct ConnectionStats {
     messages_sent: AtomicU64,
 }
 
-/// Adds to a count: it is written by one strand, so a load and a store serve, no locked
+/// Adds to a count. Only one strand writes it, so a load and a store suffice, without a locked
 /// instruction.
 fn count(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
@@ -109,38 +110,38 @@ impl ConnectionStats {
     }
 }
 
-/// A connection as it was when it was asked for.
+/// A snapshot of a connection: its addresses, age and counts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// Its id.
+    /// The id of the connection.
     pub id: PeerId,
-    /// The address of the other end.
+    /// The address of the peer.
     pub address: Address,
-    /// The address of this end, where the system says it.
+    /// The address of this side, if the system reports it.
     pub local_address: Option<Address>,
-    /// Whether this side connected.
+    /// True exactly when this side made the connection.
     pub outgoing: bool,
-    /// How long the connection has been up.
+    /// The time since the connection was established.
     pub age: Duration,
-    /// How long nothing has been received.
+    /// The time since the last received bytes.
     pub idle: Duration,
-    /// Bytes received.
+    /// The number of received bytes.
     pub bytes_received: u64,
-    /// Bytes handed to the system.
+    /// The number of bytes passed to the system.
     pub bytes_sent: u64,
-    /// Messages and requests handed to the handler.
+    /// The number of messages and requests passed to the handler.
     pub messages_received: u64,
-    /// Messages, requests and replies queued for it.
+    /// The number of messages, requests and replies queued for the peer.
     pub messages_sent: u64,
-    /// Bytes queued for it and not yet handed to the system.
+    /// The number of bytes queued for the peer and not yet passed to the system.
     pub queued_bytes: usize,
 }
 
 impl Registry {
     pub(crate) fn new(lanes: usize, max_connections: usize) -> Self {
-        // The accepting lane deals to the lane with fewest, so that a lane's slots stay near its
-        // share; all of them on one lane is what the table could need at the worst.
+        // The accepting lane assigns a connection to the lane with the fewest, so a lane's slots
+        // stay near its share. In the worst case one lane has all connections.
         let slots = (max_connections * lanes + lanes).min(1 << SLOT_BITS);
         let lane = |_| LaneSlots::default();
         Self {
@@ -153,8 +154,9 @@ impl Registry {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        // Sequentially consistent, as the update below: a worker that sees none left after the
-        // shutdown began is seen by whoever allocates later (it asks for the shutdown then).
+        // Sequentially consistent, like the update in `allocate`: if a worker sees no connection
+        // left after the shutdown began, every later `allocate` is followed by a check that sees
+        // the shutdown.
         self.connections.load(Ordering::SeqCst)
     }
 
@@ -162,7 +164,8 @@ impl Registry {
         self.lanes[lane.index()].connections.load(Ordering::SeqCst)
     }
 
-    /// Takes a slot on the lane with fewest connections. `None`: there are as many as there may be.
+    /// Allocates a slot on the lane with the fewest connections. `None` if there are
+    /// `max_connections`, or if no slot is left.
     pub(crate) fn allocate(&self) -> Option<PeerId> {
         let more = |n| (n < self.max_connections).then_some(n + 1);
         self.connections.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
@@ -179,8 +182,8 @@ impl Registry {
         Some(PeerId::new(slot, self.entry(slot).expect("just made").gate.renew()))
     }
 
-    /// Takes a slot that was released, or the next one. `None`: those that are left were abandoned
-    /// or retired.
+    /// Takes a released slot, or the next unused one. `None` if all slots that are left were
+    /// abandoned or retired.
     fn take_slot(&self, lane: usize) -> Option<u32> {
         let mut slots = lock(&self.lanes[lane].slots);
         if let Some(slot) = slots.free.pop() {
@@ -192,7 +195,7 @@ impl Registry {
         is_slot.then_some(slot)
     }
 
-    /// Gives the slot of a connection that is gone to a later one, or retires it if its generations
+    /// Releases the slot of an ended connection for a later one, or retires it if its generations
     /// are used up: an id never names a second connection.
     pub(crate) fn release(&self, id: PeerId) {
         self.forget(id, |slots, generation| {
@@ -202,7 +205,7 @@ impl Registry {
         });
     }
 
-    /// Keeps the slot of an abandoned connection taken: what it was abandoned for may still end.
+    /// Keeps the slot of an abandoned connection occupied, because its operations may still end.
     pub(crate) fn abandon(&self, id: PeerId) {
         self.forget(id, |_, _| {});
     }
@@ -237,12 +240,12 @@ impl Registry {
         self.segments.get(slot as usize / SEGMENT)?.get()?.get(slot as usize % SEGMENT)
     }
 
-    /// The gate of a slot that has had a connection.
+    /// Returns the gate of a slot that has had a connection.
     pub(crate) fn gate(&self, id: PeerId) -> Option<&Gate> {
         self.entry(id.slot()).map(|entry| &entry.gate)
     }
 
-    /// Whether the connection is there, up or not.
+    /// Returns whether the connection exists, established or not.
     pub(crate) fn is_current(&self, id: PeerId) -> bool {
         self.gate(id).is_some_and(|gate| gate.generation() == id.generation())
     }
@@ -258,7 +261,7 @@ impl Registry {
         Some(info(&stats, entry.gate.queued_bytes(), now))
     }
 
-    /// The ids of all connections, of one lane or of all, whatever they are at.
+    /// Returns the ids of all connections of one lane or of all lanes, in any phase.
     pub(crate) fn current(&self, lane: Option<LaneId>) -> Vec<PeerId> {
         let segments = self.segments.iter().enumerate();
         let made = segments.filter_map(|(n, segment)| Some((n, segment.get()?)));
@@ -273,7 +276,7 @@ impl Registry {
         .collect()
     }
 
-    /// All connections that are up, one after the other.
+    /// Returns a snapshot of all established connections, taken one after the other.
     pub(crate) fn infos(&self, now: Duration) -> Vec<PeerInfo> {
         let entries = self.segments.iter().filter_map(OnceLock::get).flatten();
         entries

@@ -1,4 +1,4 @@
-//! The right to answer: a request, and an offer.
+//! The rights to answer a request or an offer, in the callback or later.
 
 use posthouse_wire::ReplyStatus;
 
@@ -11,9 +11,9 @@ use crate::transfer::{Destination, Reject};
 
 /// The right to answer a request, inside [`Handler::requested`](crate::Handler::requested).
 ///
-/// The first of [`reply`](Self::reply), [`reject`](Self::reject) and [`take`](Self::take) counts;
-/// later calls do nothing. A request that is neither answered nor taken is rejected when the
-/// callback returns. An answer leaves behind what the callback itself sends.
+/// The first call of [`reply`](Self::reply), [`reject`](Self::reject) or [`take`](Self::take)
+/// counts; later calls have no effect. A request that is neither answered nor taken is rejected
+/// when the callback returns. The answer is sent after the messages that the callback sends.
 ///
 /// ```
 /// use posthouse::{Handler, HandlerResult, Message, Peer, Responder};
@@ -40,7 +40,7 @@ pub struct Responder<'a> {
     peer: PeerId,
     id: u32,
     max_payload_bytes: usize,
-    /// The frame that answers, once the callback has decided on one.
+    /// The frame of the answer, once the callback has given it.
     frame: &'a mut Vec<u8>,
     answer: Answer,
 }
@@ -65,20 +65,48 @@ impl<'a> Responder<'a> {
         Self { shared, peer, id, max_payload_bytes, frame, answer: Answer::None }
     }
 
-    /// Answers the request. A reply that is larger than the peer takes closes the connection, as a
-    /// message that cannot be sent does.
+    /// Answers the request. A reply that is larger than the peer accepts closes the connection, as
+    /// an invalid message does.
     pub fn reply(&mut self, kind: u8, payload: &[u8]) {
         self.answer(ReplyStatus::Ok, kind, payload);
     }
 
-    /// Rejects the request; the text reaches the peer as
-    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes.
+    /// Rejects the request. The peer gets the text as
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to the size that it accepts.
     pub fn reject(&mut self, text: &str) {
         self.answer(ReplyStatus::Refused, 0, cut(text.as_bytes(), self.max_payload_bytes));
     }
 
-    /// Keeps the right to answer for later, for any thread. `None`: the request is answered or
-    /// taken already.
+    /// Takes the right to answer, so that any thread can answer later. `None` if the request is
+    /// already answered or taken.
+    ///
+    /// A database thread or a tokio task answers in this way:
+    ///
+    /// ```no_run
+    /// use posthouse::{Handler, HandlerResult, Message, Peer, Responder};
+    ///
+    /// struct Lookups;
+    ///
+    /// impl Handler for Lookups {
+    ///     type State = ();
+    ///
+    ///     fn requested(
+    ///         &self,
+    ///         _: &mut Peer<'_, Self>,
+    ///         message: Message<'_>,
+    ///         responder: &mut Responder<'_>,
+    ///     ) -> HandlerResult {
+    ///         let Some(later) = responder.take() else { return Ok(()) };
+    ///         let key = message.to_vec();
+    ///         // With tokio: `self.runtime.spawn(async move { .. })`.
+    ///         std::thread::spawn(move || match key.as_slice() {
+    ///             b"slow" => drop(later.reply(40, b"found")),
+    ///             _ => later.reject("no such key"),
+    ///         });
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
     pub fn take(&mut self) -> Option<OwnedResponder> {
         if self.answer != Answer::None {
             return None;
@@ -100,20 +128,20 @@ impl<'a> Responder<'a> {
         };
     }
 
-    /// Ends the callback: a request that it forgot is rejected.
+    /// Returns the answer at the end of the callback, and rejects the request if it has none.
     pub(crate) fn finish(mut self) -> Answer {
         self.reject(FORGOTTEN);
         self.answer
     }
 }
 
-/// The right to answer a request later, from any thread and any callback: what
-/// [`Responder::take`] gives.
+/// The right to answer a request later, from any thread and any callback.
+/// [`Responder::take`] returns it.
 ///
-/// It keeps no endpoint running and no connection open. Dropping it rejects the request. It costs
-/// about 40 bytes here and 8 at the connection, which holds at most
-/// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered ones; that place was
-/// reserved when the request arrived, so rejecting cannot fail for want of room.
+/// It does not keep the endpoint running or the connection open. Dropping it rejects the request.
+/// It costs about 40 bytes, and 8 more in the connection, which can have at most
+/// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered requests. The place for a
+/// rejection is reserved when the request arrives, so a full send queue cannot make it fail.
 #[derive(Debug)]
 #[must_use = "dropping it rejects the request"]
 pub struct OwnedResponder {
@@ -124,41 +152,40 @@ pub struct OwnedResponder {
 }
 
 impl OwnedResponder {
-    /// Returns the connection that asked.
+    /// Returns the id of the connection whose peer sent the request.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// Answers the request.
+    /// Answers the request, without blocking.
     ///
     /// # Errors
     ///
-    /// [`SendError::NotConnected`] if the connection that asked is gone. Any other error means that
-    /// the reply cannot be sent: too large, or no room in the send queue; the request is
-    /// rejected then.
+    /// [`SendError::NotConnected`] if the connection has ended. After any other error, because the
+    /// reply is too large or the send queue is full, the request is rejected.
     pub fn reply(mut self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         let sent = self.send(ReplyStatus::Ok, kind, payload);
         self.answered = matches!(sent, Ok(()) | Err(SendError::NotConnected));
         sent
     }
 
-    /// Rejects the request; the text reaches the peer as
-    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to what the peer takes. It
-    /// has no effect if the connection is gone.
+    /// Rejects the request. The peer gets the text as
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to the size that it accepts.
+    /// The call has no effect if the connection has ended.
     pub fn reject(mut self, text: &str) {
         self.reject_with(text);
     }
 
     fn reject_with(&mut self, text: &str) {
         self.answered = true;
-        // Refused only if the connection that asked is gone.
+        // Fails only if the connection has ended.
         let _ = self.send(ReplyStatus::Refused, 0, text.as_bytes());
     }
 
     fn send(&self, status: ReplyStatus, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         let shared = self.shared.upgrade().ok_or(SendError::NotConnected)?;
         let id = self.id;
-        // A rejection has its place: it was reserved when the request arrived.
+        // The place of a rejection was reserved when the request arrived.
         let bound = if status == ReplyStatus::Ok { SendBound::Reply } else { SendBound::Reserved };
         shared.send_frame(
             self.peer,
@@ -181,10 +208,10 @@ impl Drop for OwnedResponder {
     }
 }
 
-/// The text for a request that nobody answered.
+/// The text of the rejection of a request without an answer.
 const FORGOTTEN: &str = "the program gave no answer";
 
-/// Cuts a text so that a reply with it fits, between two characters.
+/// Cuts a text between two characters, so that a reply with it fits.
 fn cut(text: &[u8], max_payload_bytes: usize) -> &[u8] {
     let room = max_payload_bytes.saturating_sub(posthouse_wire::REPLY_HEAD_BYTES);
     let mut end = text.len().min(room);
@@ -194,7 +221,7 @@ fn cut(text: &[u8], max_payload_bytes: usize) -> &[u8] {
     &text[..end]
 }
 
-/// The right to answer an offer later, inside [`Handler::offered`](crate::Handler::offered).
+/// The means to answer an offer later, inside [`Handler::offered`](crate::Handler::offered).
 #[derive(Debug)]
 pub struct OfferResponder<'a> {
     shared: &'a Arc<Shared>,
@@ -208,8 +235,35 @@ impl<'a> OfferResponder<'a> {
         Self { shared, peer, id, taken: false }
     }
 
-    /// Keeps the right to answer for later, for any thread: return `Ok(None)` then. A later call
-    /// gives `None`.
+    /// Takes the right to answer, so that any thread can answer later. Return `Ok(None)` from the
+    /// callback then. A second call returns `None`.
+    ///
+    /// ```
+    /// use posthouse::*;
+    ///
+    /// struct Inbox(Directory);
+    ///
+    /// impl Handler for Inbox {
+    ///     type State = ();
+    ///
+    ///     fn offered(
+    ///         &self,
+    ///         _: &mut Peer<'_, Self>,
+    ///         offer: &Offer<'_>,
+    ///         responder: &mut OfferResponder<'_>,
+    ///     ) -> Result<Option<Destination>, Reject> {
+    ///         if let Some(later) = responder.take() {
+    ///             let (name, inbox) = (offer.name().to_owned(), self.0.clone());
+    ///             // Here: a check in a database.
+    ///             std::thread::spawn(move || match name.ends_with(".csv") {
+    ///                 true => later.accept(&inbox),
+    ///                 false => later.reject("only .csv files are accepted"),
+    ///             });
+    ///         }
+    ///         Ok(None)
+    ///     }
+    /// }
+    /// ```
     pub fn take(&mut self) -> Option<OwnedOfferResponder> {
         if std::mem::replace(&mut self.taken, true) {
             return None;
@@ -223,13 +277,13 @@ impl<'a> OfferResponder<'a> {
     }
 }
 
-/// The right to answer an offer later, from any thread and any callback: what
-/// [`OfferResponder::take`] gives.
+/// The right to answer an offer later, from any thread and any callback.
+/// [`OfferResponder::take`] returns it.
 ///
-/// It keeps no endpoint running and no connection open. Dropping it rejects the offer. An offer
-/// that is not answered within
-/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms) is rejected. Until then
-/// it counts as one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
+/// It does not keep the endpoint running or the connection open. Dropping it rejects the offer. An
+/// offer without an answer is rejected after
+/// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms). Until then it counts as
+/// one of the peer's [`max_transfers`](crate::ConnectionOptions::max_transfers).
 #[derive(Debug)]
 #[must_use = "dropping it rejects the offer"]
 pub struct OwnedOfferResponder {
@@ -240,17 +294,19 @@ pub struct OwnedOfferResponder {
 }
 
 impl OwnedOfferResponder {
-    /// Returns the connection whose peer offers the file.
+    /// Returns the id of the connection whose peer offers the file.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// Accepts the file. It has no effect if the offer has expired or the connection is gone.
+    /// Accepts the file. The call has no effect if the offer has expired or the connection has
+    /// ended.
     pub fn accept(mut self, destination: impl Into<Destination>) {
         self.answer(Ok(destination.into()));
     }
 
-    /// Rejects the file. It has no effect if the offer has expired or the connection is gone.
+    /// Rejects the file. The call has no effect if the offer has expired or the connection has
+    /// ended.
     pub fn reject(mut self, reject: impl Into<Reject>) {
         self.answer(Err(reject.into()));
     }
@@ -259,8 +315,8 @@ impl OwnedOfferResponder {
         self.answered = true;
         let Some(shared) = self.shared.upgrade() else { return };
         let post = PeerPost::OfferAnswer { id: self.id, answer: Box::new(answer) };
-        // Refused only if the connection is gone. The offers that wait are bounded by the peer's
-        // transfers, and so are these posts.
+        // Fails only if the connection has ended. The bound of the peer's transfers bounds the
+        // waiting offers, and so these posts.
         let _ = shared.post_bounded(self.peer, post);
     }
 }

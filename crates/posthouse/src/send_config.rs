@@ -1,14 +1,14 @@
-//! The part of a connection's configuration that other threads need to send.
+//! The part of a connection's configuration that other threads need for a send.
 
 use posthouse_wire::Framing;
 
 use crate::error::SendError;
 use crate::sync::{Arc, RwLock};
 
-/// The part of a configuration that other threads need to send; like ones are one entry.
+/// The part of a configuration that other threads need for a send. Equal ones share one entry.
 #[derive(Debug)]
 pub(crate) struct SendConfig {
-    /// Its place in [`SendConfigs`].
+    /// The index in [`SendConfigs`].
     pub(crate) index: usize,
     pub(crate) framing: Framing,
     pub(crate) max_queue_bytes: usize,
@@ -17,7 +17,7 @@ pub(crate) struct SendConfig {
 /// The limits of a message on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendLimits {
-    /// True exactly when kinds 4 to 31 are the protocol's.
+    /// True exactly when kinds 4 to 31 belong to the protocol.
     pub(crate) hello: bool,
     pub(crate) max_payload_bytes: usize,
 }
@@ -53,8 +53,8 @@ impl SendConfigs {
         if let Some(config) = entries.iter().find(like) {
             return config.clone();
         }
-        // Entries that no connection uses any more make room: endpoints that connect with ever new
-        // framings do not grow the table.
+        // An unused entry is replaced, so that an endpoint that connects with ever new framings
+        // does not grow the table.
         let unused = |config: &Arc<SendConfig>| Arc::strong_count(config) == 1;
         let index = entries.iter().position(unused).unwrap_or(entries.len());
         let config = Arc::new(SendConfig { index, framing: framing.clone(), max_queue_bytes });
@@ -70,7 +70,7 @@ impl SendConfigs {
         self.entries.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(index).cloned()
     }
 
-    /// Returns all of them.
+    /// Returns all entries.
     pub(crate) fn all(&self) -> Vec<Arc<SendConfig>> {
         self.entries.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }

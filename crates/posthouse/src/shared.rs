@@ -32,9 +32,9 @@ const ABANDON_GRACE: Duration = Duration::from_secs(10);
 /// The way in which connections receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceiveStrategy {
-    /// Pinned: one receive that goes on.
+    /// One continuous receive, in the pinned layout.
     Stream,
-    /// Shared: this many receives pending at once.
+    /// This number of pending receives, in the shared layout.
     Once(u8),
 }
 
@@ -56,24 +56,24 @@ pub(crate) struct Shared {
     pub(crate) assembly_budget: AssemblyBudget,
     pub(crate) hash_cache: HashCache,
     pub(crate) lifecycle: Lifecycle,
-    /// Connections that were closed for what their peers did.
+    /// The log of connections that ended by the fault of their peers or of the system.
     pub(crate) faults_logged: RateLimitedLog,
-    /// Connections that were abandoned for what the system did not end.
+    /// The log of abandoned connections.
     pub(crate) abandoned_logged: RateLimitedLog,
     /// True exactly when the log has named a method that a handler lacks.
     pub(crate) missing_logged: AtomicBool,
-    /// Handlers that were attached.
+    /// The number of handlers that were attached.
     handlers: AtomicU32,
     pub(crate) guard: OnceLock<Weak<Guard>>,
 }
 
-/// The lifecycle of an endpoint: running, shutting down until a deadline, ended.
+/// The lifecycle of an endpoint: it runs, it shuts down until a deadline, it has ended.
 pub(crate) struct Lifecycle {
     /// Zero while it runs; then the deadline of the shutdown, in nanoseconds.
     deadline_ns: AtomicU64,
-    /// The stage of which the connections of the shared lane have been told.
+    /// The stage of the shutdown that was announced to the connections of the shared lane.
     notified_level: AtomicU8,
-    /// Workers that have not ended.
+    /// The number of workers that have not ended.
     workers: AtomicUsize,
     /// True exactly when the last worker has ended.
     ended: Arc<AtomicBool>,
@@ -91,7 +91,7 @@ impl Lifecycle {
         }
     }
 
-    /// The deadline of the shutdown, once it has begun.
+    /// Returns the deadline of the shutdown, once the shutdown has begun.
     pub(crate) fn shutdown_deadline(&self) -> Option<Duration> {
         match self.deadline_ns.load(Ordering::SeqCst) {
             0 => None,
@@ -99,13 +99,14 @@ impl Lifecycle {
         }
     }
 
-    /// Returns the time at which the shutdown abandons what does not end, once it has begun.
+    /// Returns the time at which the shutdown abandons blocked connections, once the shutdown has
+    /// begun.
     pub(crate) fn abandon_at(&self) -> Option<Duration> {
         Some(self.shutdown_deadline()?.saturating_add(ABANDON_GRACE))
     }
 
-    /// Returns whether the caller is the first at this stage of the shutdown, and so must tell the
-    /// connections.
+    /// Returns whether the caller is the first worker at this stage of the shutdown, which must
+    /// announce it to the connections.
     pub(crate) fn is_first_at(&self, level: u8) -> bool {
         self.notified_level.fetch_max(level, Ordering::AcqRel) < level
     }
@@ -126,8 +127,8 @@ pub(crate) struct AssemblyBudget {
 }
 
 impl AssemblyBudget {
-    /// One connection holds `to` bytes where it held `from`. `false`: that is more than `max` in
-    /// all; it is counted all the same.
+    /// Changes the share of one connection from `from` to `to` bytes. Returns `false` if the total
+    /// exceeds `max`; the change is counted even then.
     pub(crate) fn resize(&self, from: usize, to: usize, max: usize) -> bool {
         if to <= from {
             self.bytes.fetch_sub(from - to, Ordering::Relaxed);
@@ -141,7 +142,7 @@ impl AssemblyBudget {
     }
 }
 
-/// Sixteen unpredictable bytes.
+/// Returns sixteen unpredictable bytes.
 pub(crate) fn nonce(port: &CompletionPort) -> [u8; 16] {
     let mut nonce = [0; 16];
     nonce[..8].copy_from_slice(&port.random().to_le_bytes());
@@ -152,15 +153,15 @@ pub(crate) fn nonce(port: &CompletionPort) -> [u8; 16] {
 /// The bound that a frame of another thread counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendBound {
-    /// The send queue, and the posts that may wait.
+    /// The bounds of the send queue and of waiting posts.
     Message,
-    /// The send queue.
+    /// The bound of the send queue.
     Reply,
-    /// A place that was reserved before.
+    /// No bound: its place was reserved before.
     Reserved,
 }
 
-/// Handlers that an endpoint can have in its life: their numbers have 15 bits in a gate.
+/// The maximum number of handlers in an endpoint's life: their numbers have 15 bits in a gate.
 const MAX_HANDLERS: u32 = 1 << 15;
 
 impl fmt::Debug for Shared {
@@ -207,7 +208,7 @@ impl Shared {
         }
     }
 
-    /// A number for one more handler, unless there are too many.
+    /// Returns a number for another handler; `None` if there are too many.
     pub(crate) fn next_handler(&self) -> Option<HandlerId> {
         let next = |n| (n < MAX_HANDLERS).then_some(n + 1);
         let number = self.handlers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
@@ -218,7 +219,8 @@ impl Shared {
         Duration::from_millis(self.options.shutdown_timeout_ms)
     }
 
-    /// Returns the frame of a group's message for a connection; `None` if it should not get it.
+    /// Returns the frame of a group message for a connection; `None` if the connection should not
+    /// get it.
     pub(crate) fn frame_for(&self, id: PeerId, broadcast: &Broadcast) -> Option<Arc<[u8]>> {
         broadcast.frame_for(id, &self.registry, &self.stats)
     }
@@ -250,12 +252,13 @@ impl Shared {
         posted
     }
 
-    /// Posts to a connection's strand; posts of one thread arrive in their order.
+    /// Posts to a connection's strand. Posts of one thread arrive in the order of the calls.
     pub(crate) fn post(&self, id: PeerId, post: PeerPost) -> Result<(), SendError> {
         self.post_within(id, post, self.tuning.max_posts)
     }
 
-    /// The same for posts that are bounded otherwise (one for each connection).
+    /// Posts without the bound of waiting posts. Another bound must hold, such as one post per
+    /// connection.
     pub(crate) fn post_bounded(&self, id: PeerId, post: PeerPost) -> Result<(), SendError> {
         self.post_within(id, post, usize::MAX)
     }
@@ -292,7 +295,7 @@ impl Shared {
         }
     }
 
-    /// Begins the shutdown, or brings its deadline forward.
+    /// Begins the shutdown, or makes its deadline earlier.
     pub(crate) fn begin_shutdown(&self, timeout: Duration) {
         let deadline = self.port.now().saturating_add(timeout).as_nanos();
         let deadline = u64::try_from(deadline).unwrap_or(u64::MAX).max(1);
@@ -300,14 +303,17 @@ impl Shared {
         let before =
             self.lifecycle.deadline_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, earlier);
         if before == Ok(0) {
-            tracing::info!(connections = self.registry.connections(), "the endpoint shuts down");
+            tracing::info!(
+                connections = self.registry.connections(),
+                "the endpoint is shutting down"
+            );
         }
         if before.is_ok() {
             self.wake_all();
         }
     }
 
-    /// A worker has ended.
+    /// Counts a worker as ended. With the last one the endpoint has ended.
     pub(crate) fn worker_ended(&self) {
         if self.lifecycle.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
             if let Some(strands) = &self.strands {
@@ -324,12 +330,12 @@ impl Shared {
         self.lifecycle.notify.wait_until(None, || self.lifecycle.has_ended().then_some(()));
         let drained = self.port.drain(Duration::from_secs(10));
         if drained.leaked > 0 || drained.workers > 0 {
-            tracing::error!(?drained, "the system still holds something: it is leaked");
+            tracing::error!(?drained, "the system did not end all operations: they are leaked");
         }
     }
 }
 
-/// Dropped with the last handle.
+/// The guard that the last handle drops: it begins the shutdown.
 pub(crate) struct Guard {
     pub(crate) shared: Weak<Shared>,
 }

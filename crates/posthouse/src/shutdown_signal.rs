@@ -1,4 +1,4 @@
-//! A graceful end when the process is asked to end: SIGTERM, Ctrl-C.
+//! The graceful end of a process on SIGTERM, Ctrl-C or Ctrl-Break.
 //!
 //! ```no_run
 //! use std::time::Duration;

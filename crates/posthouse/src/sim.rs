@@ -1,7 +1,7 @@
-//! Your own server, tested in a simulated network: deterministic, in virtual time, with faults.
+//! The simulation, which tests your own server: deterministic, in virtual time, with faults.
 //!
-//! The same framework code runs here, unchanged, on a completion port that is simulated. A run is a
-//! pure function of its seed: a failure prints the seed and how to replay it.
+//! The same framework code runs here, unchanged, on a simulated completion port. A run is a pure
+//! function of its seed. A failure prints the seed and the way to replay it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -46,14 +46,15 @@ use crate::handler::Handler;
 use crate::options::EndpointOptions;
 use crate::target::Target;
 
-/// A simulated network and everything that was started in it. There is one thread, yours: whoever
-/// waits ([`Client::receive`], [`Endpoint::wait`], [`settle`](Self::settle)) drives the world.
+/// A simulated network, and everything that was started in it. It has no threads: a call that waits
+/// ([`Client::receive`], [`Endpoint::wait`], [`settle`](Self::settle)) drives the world on the
+/// caller's thread.
 #[derive(Clone, Debug)]
 pub struct World {
     network: Network,
 }
 
-/// A simulated disk of a [`World`]. Clones name the same one.
+/// A simulated disk of a [`World`]. Clones refer to the same disk.
 #[derive(Clone, Debug)]
 pub struct Disk(posthouse_io::sim::Disk);
 
@@ -72,15 +73,18 @@ impl Deref for Disk {
     }
 }
 
-/// The environment variable that makes [`check`] run one seed only.
+/// The environment variable with the one seed that [`check`] runs.
 const SEED_VARIABLE: &str = "POSTHOUSE_SEED";
 
 /// Runs a scenario once for each seed, with [`Faults::typical`]: delays, cut and reordered
-/// completions, narrow windows, but nothing that ends a connection. For resets, failing connects
-/// and shortages say `world.faults(Faults::from_seed(world.seed()))` in the scenario. When it
-/// panics, the seed and the way to replay it are printed.
+/// completions and narrow windows, but no fault that ends a connection. For resets, failing
+/// connects and shortages, call `world.faults(Faults::from_seed(world.seed()))` in the scenario.
 ///
 /// With `POSTHOUSE_SEED=N` in the environment it runs seed N only.
+///
+/// # Panics
+///
+/// If the scenario panics. The function prints the seed and the way to replay it.
 #[expect(clippy::print_stderr, reason = "the person who runs the test reads it")]
 pub fn check(seeds: Range<u64>, scenario: impl Fn(&World)) {
     let only = std::env::var(SEED_VARIABLE).ok().and_then(|text| text.parse().ok());
@@ -110,27 +114,39 @@ fn parse(address: &str) -> Address {
 }
 
 impl World {
-    /// A world with [`Faults::typical`].
+    /// Makes a world with [`Faults::typical`].
     pub fn new(seed: u64) -> Self {
         Self { network: Network::new(seed) }
     }
 
-    /// The seed.
+    /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.network.seed()
     }
 
-    /// Starts an endpoint in this world. It can listen on any address that nobody listens on.
+    /// Starts an endpoint in this world. It can listen on every address that has no listener yet.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Builder::start`].
     pub fn start<H: Handler>(&self, builder: Builder<H>) -> Result<Endpoint<H>, StartError> {
         builder.network(self.network.clone()).start()
     }
 
     /// Connects a blocking client.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Client::connect`].
     pub fn client(&self, target: impl Into<Target>) -> Result<Client, ClientError> {
         self.client_with(target, EndpointOptions::default())
     }
 
-    /// Connects a blocking client whose endpoint has options of its own.
+    /// Connects a blocking client whose endpoint has these options.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Client::connect_with`].
     pub fn client_with(
         &self,
         target: impl Into<Target>,
@@ -139,87 +155,92 @@ impl World {
         Client::start(target.into(), options, Some(self.network.clone()))
     }
 
-    /// The disk of this name; it is made when it is first asked for. [`Disk::directory`] opens it.
-    /// The part of a file that has arrived goes a moment after the file is there:
-    /// [`settle`](Self::settle) before you look for parts.
+    /// Returns the disk of this name, and creates it at the first call. [`Disk::directory`] opens
+    /// it. The part of a received file is removed a moment after the file appears: call
+    /// [`settle`](Self::settle) before you check for parts.
     pub fn disk(&self, name: &str) -> Disk {
         Disk(self.network.disk(name))
     }
 
-    /// A raw stream, for a peer that keeps to no protocol.
+    /// Connects a raw stream, for a peer that follows no protocol.
     ///
     /// # Panics
     ///
-    /// Where the text is no address.
+    /// If the text is not an address.
     pub fn dial(&self, address: &str) -> RawStream {
         self.network.dial(parse(address))
     }
 
-    /// The same, from a host of its own: what is counted by address counts it apart.
+    /// Connects a raw stream from this source address, against which the limits per address count.
     ///
     /// # Panics
     ///
-    /// Where the text is no address.
+    /// If the text is not an address.
     pub fn dial_from(&self, source: IpAddr, address: &str) -> RawStream {
         self.network.dial_from(source, parse(address))
     }
 
-    /// A raw listener, for a server that keeps to no protocol.
+    /// Opens a raw listener, for a server that follows no protocol.
+    ///
+    /// # Errors
+    ///
+    /// The simulated system's error if the address cannot be bound.
     ///
     /// # Panics
     ///
-    /// Where the text is no address.
+    /// If the text is not an address.
     pub fn serve(&self, address: &str) -> io::Result<RawListener> {
         self.network.serve(parse(address))
     }
 
-    /// From now on attempts to connect to the address vanish, as behind a firewall.
+    /// Makes attempts to connect to the address vanish from now on, as behind a firewall.
     ///
     /// # Panics
     ///
-    /// Where the text is no address.
+    /// If the text is not an address.
     pub fn blackhole(&self, address: &str) {
         self.network.blackhole(parse(address));
     }
 
-    /// Lets everything happen that is on its way: until no worker has something to do and no byte
-    /// is under way. Timers that are due later stay in the future.
+    /// Runs the world until no worker has anything to do and no byte is under way. Timers that are
+    /// due later do not run.
     pub fn settle(&self) {
         self.network.settle();
     }
 
-    /// Lets so much time pass, with everything that happens in it.
+    /// Runs the world for this time.
     pub fn run_for(&self, time: Duration) {
         self.network.run_until(Some(time), || None::<()>);
     }
 
-    /// Runs until this gives something; `None` when the time is over or nothing can happen.
+    /// Runs the world until `ready` returns `Some`, and returns its value; `None` if the time is
+    /// over or nothing can happen any more.
     pub fn run_until<T>(&self, time: Duration, ready: impl FnMut() -> Option<T>) -> Option<T> {
         self.network.run_until(Some(time), ready)
     }
 
-    /// What goes wrong from now on.
+    /// Sets the faults that happen from now on.
     pub fn faults(&self, faults: Faults) {
         self.network.set_faults(faults);
     }
 
-    /// The virtual time since the world began.
+    /// Returns the virtual time since the world began.
     pub fn now(&self) -> Duration {
         self.network.now()
     }
 
-    /// A random number from the seed.
+    /// Returns a random number, derived from the seed.
     pub fn random(&self) -> u64 {
         self.network.random()
     }
 
-    /// Returns how often each fault has happened, for the framework's own campaign.
+    /// Returns the number of times that each fault has happened, for the framework's own campaign.
     #[doc(hidden)]
     pub fn fault_counts(&self) -> posthouse_io::sim::FaultCounts {
         self.network.fault_counts()
     }
 
-    /// A hash over everything that has happened: equal for two runs of one seed.
+    /// Returns a hash over all events so far, which is equal for two runs of one seed.
     pub fn fingerprint(&self) -> u64 {
         self.network.fingerprint()
     }

@@ -1,11 +1,11 @@
-//! What an endpoint counts.
+//! The counters of an endpoint.
 
 use posthouse_io::Counters;
 
 use crate::disconnect::{DisconnectReason, Fault};
 use crate::sync::{AtomicU64, Ordering};
 
-/// A counter that many threads add to.
+/// A counter that many threads increase.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -19,7 +19,7 @@ impl Counter {
     }
 }
 
-/// What the framework counts; none of it is on the path of a message.
+/// The counters of the framework. None of them is on the path of a message.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) accepted: Counter,
@@ -49,55 +49,61 @@ impl Counts {
     }
 }
 
-/// An endpoint's figures at one moment.
+/// The counters of an endpoint at one moment. [`Endpoint::stats`](crate::Endpoint::stats) returns
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Connections now, those that are being made or ended included.
+    /// The current number of connections, including those that are connecting or closing.
     pub connections: usize,
-    /// Peers accepted.
+    /// The number of accepted peers.
     pub accepted: u64,
-    /// Peers refused for want of room (`max_connections`, `max_connections_per_address`).
+    /// The number of peers that were reset because of a limit (`max_connections`,
+    /// `max_connections_per_address`), or because the listener was stopped or the endpoint shut
+    /// down.
     pub refused: u64,
-    /// Connections whose handler was told `connected`.
+    /// The number of calls of `connected`.
     pub connected: u64,
-    /// Connections whose handler was told `disconnected`.
+    /// The number of calls of `disconnected`.
     pub disconnected: u64,
-    /// Connections that ended before the handler knew them.
+    /// The number of connections that ended before `connected`.
     pub unreachable: u64,
-    /// Connections that ended by the peer's fault: a reset, a broken protocol, too slow, silent.
+    /// The number of connections that ended by the peer's fault: it reset the connection, broke the
+    /// protocol, was too slow or went silent.
     pub peer_faults: u64,
-    /// Callbacks that panicked.
+    /// The number of callbacks that panicked.
     pub panics: u64,
-    /// Callbacks that ran longer than `handler_overrun_ms`.
+    /// The number of callbacks that ran longer than `handler_overrun_ms`.
     pub overruns: u64,
-    /// Replies that came after their request's time-out.
+    /// The number of replies that arrived after their request's time-out.
     pub late_replies: u64,
-    /// Operations submitted again because the system had no room.
+    /// The number of operations that were submitted again because the system lacked resources.
     pub shortages: u64,
-    /// Times that accepting paused because no descriptor was free.
+    /// The number of pauses of accepting because of a shortage, such as no free descriptor.
     pub accept_pauses: u64,
-    /// Messages to a group that a member did not get, because it takes no frame so large.
+    /// The number of group messages that a member did not get, because its framing cannot carry
+    /// the message or its peer accepts no frame of that size.
     pub group_skips: u64,
-    /// Files that got across, verified, either way.
+    /// The number of files sent or received, and verified.
     pub transfers: u64,
-    /// Files that did not.
+    /// The number of failed transfers.
     pub transfers_failed: u64,
-    /// Bytes of files that the system sent by itself (sendfile, TransmitFile): they were not read
-    /// here, because their hashes were known.
+    /// The number of file bytes that the system sent by itself (sendfile, TransmitFile). Posthouse
+    /// did not read them, because it knew their hashes.
     pub sendfile_bytes: u64,
-    /// Bytes that partly received frames hold.
+    /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,
-    /// Operations submitted to the completion port.
+    /// The number of operations submitted to the completion port.
     pub operations_submitted: u64,
-    /// Operations completed. At rest as many as submitted; when the endpoint has ended, what is
-    /// missing is what a disk that hangs, or a look-up, never gave back: it is leaked.
+    /// The number of completed operations. At rest it equals the number of submitted ones. After
+    /// the end of the endpoint the difference is the number of leaked operations: file operations
+    /// on a disk that hangs, or look-ups.
     pub operations_completed: u64,
-    /// Sockets and listeners open.
+    /// The number of open sockets and listeners.
     pub sockets: usize,
-    /// Receive buffers that hold something.
+    /// The number of receive buffers that hold data.
     pub buffers_used: usize,
-    /// Receive buffers kept for later.
+    /// The number of free receive buffers, kept for reuse.
     pub buffers_free: usize,
 }
 

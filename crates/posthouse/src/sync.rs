@@ -1,8 +1,8 @@
 //! The synchronisation primitives of the framework, in one place, so that a model checker or an
-//! instrumented build can put its own in.
+//! instrumented build can replace them.
 //!
-//! With debug assertions every lock is counted, and [`assert_none_held`] is asked before each
-//! callback: no lock of the framework is ever held over one.
+//! With debug assertions every held lock is counted, and [`assert_none_held`] runs before each
+//! callback, because no lock of the framework may be held over one.
 
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
@@ -17,8 +17,8 @@ pub(crate) struct LockGuard<'a, T: ?Sized> {
     guard: MutexGuard<'a, T>,
 }
 
-/// Locks. No callback runs under any lock of the framework, so a lock is poisoned only by a bug of
-/// ours; what it guards is consistent at every step all the same.
+/// Locks a mutex, even if it is poisoned. No callback runs under a lock of the framework, so only
+/// a bug of the framework poisons one; and the guarded data is consistent at every step.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> LockGuard<'_, T> {
     count(1);
     LockGuard { guard: mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner) }
@@ -57,7 +57,7 @@ fn count(change: i32) {
 #[cfg(not(debug_assertions))]
 fn count(_: i32) {}
 
-/// Panics where this thread holds a lock of the framework.
+/// Panics if this thread holds a lock of the framework.
 pub(crate) fn assert_none_held() {
     #[cfg(debug_assertions)]
     assert_eq!(HELD.get(), 0, "a lock is held over a callback");

@@ -1,4 +1,4 @@
-//! The other side of a connection that this side makes.
+//! The target of an outgoing connection.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::options::ConnectionOptions;
 use crate::record_layer::{LayerChoice, MakeRecordLayer};
 use crate::sync::Arc;
 
-/// An address to connect to, and what to speak there.
+/// An address to connect to, with the framing, key and options of the connection.
 ///
 /// ```
 /// use posthouse::{ConnectionOptions, Framing, Target};
@@ -37,9 +37,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in brackets. A
-    /// text that is no address is an error of [`Endpoint::connect`](crate::Endpoint::connect);
-    /// to check it earlier, parse it: `"example.org:9990".parse::<Target>()`.
+    /// Makes a target from `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in
+    /// brackets. If the text is not an address, [`Endpoint::connect`](crate::Endpoint::connect)
+    /// returns the error. To check it earlier, parse it: `"example.org:9990".parse::<Target>()`.
     #[expect(clippy::needless_pass_by_value, reason = "takes a text, a String or an address")]
     pub fn new(address: impl ToString) -> Self {
         let text = address.to_string();
@@ -64,7 +64,7 @@ impl Target {
         self
     }
 
-    /// Has every connection speak through a record layer. Not part of the interface: it is the seam
+    /// Sets a record layer for every connection. It is not part of the interface: it is the seam
     /// for encryption, and for the tests of the seam.
     #[doc(hidden)]
     #[must_use]
@@ -73,30 +73,31 @@ impl Target {
         self
     }
 
-    /// Sets the framing that is spoken there. Default: native.
+    /// Sets the framing of the connection. Default: native.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// Opens without a hello, as an IOCPS server or any server with the native framing but without
-    /// the protocol needs it. Requests and heartbeats do not exist then.
+    /// Connects without a hello, for an IOCPS server or any server that has the native framing but
+    /// not the protocol. The connection has no requests, heartbeats and transfers then.
     #[must_use]
     pub fn without_hello(mut self) -> Self {
         self.hello = false;
         self
     }
 
-    /// Proves this key to the server, and requires that the server proves it, too.
+    /// Sets the key that each side proves to the other. A server that cannot prove it is rejected.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Sets the opaque bytes that the hello carries to the server's handler, at most 1 KiB; it
+    /// Sets opaque bytes that the hello carries to the server, at most 1 KiB. The server's handler
     /// reads them with [`Peer::credential`](crate::Peer::credential). They are not encrypted.
+    /// Default: empty.
     #[must_use]
     pub fn credential(mut self, credential: impl Into<Box<[u8]>>) -> Self {
         self.credential = credential.into();
@@ -151,7 +152,7 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// The text of its address.
+/// Writes the text of the address.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -167,17 +168,17 @@ pub struct ConnectFailure {
 }
 
 impl ConnectFailure {
-    /// Returns the id that `connect` gave.
+    /// Returns the id that `connect` returned.
     pub fn id(&self) -> PeerId {
         self.id
     }
 
-    /// Returns the target, to try again with.
+    /// Returns the target, for another attempt.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Returns the reason.
+    /// Returns the reason of the failure.
     pub fn reason(&self) -> &DisconnectReason {
         &self.reason
     }

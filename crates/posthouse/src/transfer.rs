@@ -1,4 +1,4 @@
-//! Files on their way, as a handler sees them.
+//! Offers, transfers and their results, as a handler sees them.
 
 use std::fmt;
 
@@ -18,29 +18,31 @@ pub struct Offer<'a> {
 }
 
 impl<'a> Offer<'a> {
-    /// Its name: a relative path with `/` between its parts. It has been checked: no `..`, no
-    /// drive, no device, nothing that one of the systems takes for something else.
+    /// Returns the name: a relative path with `/` between its parts. It is a valid file name on
+    /// every system: it has no `..`, no drive, no device name of Windows, and no character that a
+    /// system gives another meaning.
     pub fn name(&self) -> &'a str {
         self.name
     }
 
-    /// Its size in bytes, as the peer says it; more never comes.
+    /// Returns the size in bytes that the peer announces. Posthouse never accepts more.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// When it was modified, in ms since 1970, as the peer says it.
+    /// Returns the modification time that the peer announces, in ms since 1970.
     pub fn modified_ms(&self) -> Option<i64> {
         self.modified_ms
     }
 
-    /// Whether the peer's file can be executed. What arrives can be, then, by its owner's rights.
+    /// Returns whether the peer's file can be executed. If so, the owner of the received file can
+    /// execute it.
     pub fn is_executable(&self) -> bool {
         self.executable
     }
 }
 
-/// The file that this side sends.
+/// A file that this side sends.
 ///
 /// ```no_run
 /// use posthouse::{Directory, Source};
@@ -57,14 +59,14 @@ pub struct Source {
 }
 
 impl Source {
-    /// Takes a regular file beneath a directory, by its relative path. The path is also the name
-    /// that the peer is told, unless [`named`](Self::named) sets another.
+    /// Makes a source from the relative path of a regular file beneath a directory. The path is
+    /// also the name that is offered to the peer, unless [`named`](Self::named) sets another.
     pub fn new(directory: &Directory, path: impl Into<Box<str>>) -> Self {
         Self { directory: directory.clone(), path: path.into(), name: None }
     }
 
-    /// Sets the name that the peer is told of an offered file. A file that the peer asked for keeps
-    /// the name by which it asked.
+    /// Sets the name that is offered to the peer. A file that the peer has requested keeps the
+    /// requested name.
     #[must_use]
     pub fn named(mut self, name: impl Into<Box<str>>) -> Self {
         self.name = Some(name.into());
@@ -72,7 +74,15 @@ impl Source {
     }
 }
 
-/// The place of a file that this side receives.
+/// The place of a file that this side receives: a directory, and optionally another name.
+///
+/// ```no_run
+/// use posthouse::{Destination, Directory};
+/// let inbox = Directory::open("inbox")?;
+/// let place = Destination::new(&inbox).named("reports/2026-11-30.csv");
+/// # let _ = place;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Destination {
     pub(crate) directory: Directory,
@@ -80,8 +90,8 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Takes a directory; the file gets the name under which the peer offers it, or under which it
-    /// was asked for, unless [`named`](Self::named) sets another.
+    /// Makes a destination in a directory. The file keeps the name of the offer or of the request,
+    /// unless [`named`](Self::named) sets another.
     pub fn new(directory: &Directory) -> Self {
         Self { directory: directory.clone(), name: None }
     }
@@ -107,7 +117,7 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// Rejects with a text for the peer, at most 512 bytes of which are sent.
+    /// Makes a rejection with a text for the peer. At most 512 bytes of it are sent.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self { text: text.into() }
     }
@@ -125,15 +135,15 @@ impl From<String> for Reject {
     }
 }
 
-/// A file on its way: its progress, readable from any thread. Clones watch the same transfer, and
-/// two handles are equal if they do.
+/// The handle of a transfer, with its progress, readable from any thread. Clones refer to the same
+/// transfer and are equal. Dropping a handle does not cancel the transfer.
 #[derive(Clone)]
 pub struct TransferHandle(Arc<Watched>);
 
 struct Watched {
     name: Box<str>,
     incoming: bool,
-    /// `u64::MAX`: not known yet.
+    /// `u64::MAX` if not known yet.
     size: AtomicU64,
     moved: AtomicU64,
     resumed_from: AtomicU64,
@@ -163,29 +173,29 @@ impl TransferHandle {
         self.set_moved(bytes);
     }
 
-    /// The file's name, as the two sides speak of it.
+    /// Returns the name of the file on the wire.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Whether it comes in; else it goes out.
+    /// Returns whether this side receives the file.
     pub fn is_incoming(&self) -> bool {
         self.0.incoming
     }
 
-    /// The file's size in bytes, once that is known.
+    /// Returns the file's size in bytes; `None` if it is not known yet.
     pub fn size(&self) -> Option<u64> {
         let size = self.0.size.load(Ordering::Relaxed);
         (size != u64::MAX).then_some(size)
     }
 
-    /// How much of the file is over: of one that goes out the bytes handed on, of one that comes
-    /// in the bytes written; what was there before included.
+    /// Returns the number of bytes sent (of an outgoing file) or written (of an incoming one),
+    /// including those that the receiver already had.
     pub fn transferred_bytes(&self) -> u64 {
         self.0.moved.load(Ordering::Relaxed)
     }
 
-    /// From where on it was sent: what the receiver already had.
+    /// Returns the number of bytes that the receiver already had, and that were not sent again.
     pub fn resumed_from(&self) -> u64 {
         self.0.resumed_from.load(Ordering::Relaxed)
     }
@@ -209,7 +219,7 @@ impl fmt::Debug for TransferHandle {
     }
 }
 
-/// A transfer that is over, well or not.
+/// A finished transfer and its result.
 #[derive(Clone, Debug)]
 pub struct FinishedTransfer {
     pub(crate) progress: TransferHandle,
@@ -217,71 +227,77 @@ pub struct FinishedTransfer {
 }
 
 impl FinishedTransfer {
-    /// Returns the handle, with its last counts. It equals what
+    /// Returns the handle, with its final counts. It equals the handle that
     /// [`Peer::offer_file`](crate::Peer::offer_file) or
-    /// [`Peer::fetch_file`](crate::Peer::fetch_file) gave.
+    /// [`Peer::fetch_file`](crate::Peer::fetch_file) returned.
     pub fn handle(&self) -> &TransferHandle {
         &self.progress
     }
 
-    /// The file's name, as the two sides speak of it.
+    /// Returns the name of the file on the wire.
     pub fn name(&self) -> &str {
         self.progress.name()
     }
 
-    /// Whether it came in; else it went out.
+    /// Returns whether this side received the file.
     pub fn is_incoming(&self) -> bool {
         self.progress.is_incoming()
     }
 
-    /// The BLAKE3 hash of the file, where it is whole and verified at the receiver, under its
-    /// final name and on its disk; else why not.
+    /// Returns the BLAKE3 hash of the file if the receiver has it whole, verified, under its final
+    /// name and on its disk.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the transfer failed.
     pub fn result(&self) -> Result<&[u8; 32], &TransferError> {
         self.result.as_ref()
     }
 }
 
-/// Why a file did not get across. What the receiver has of it stays for the next attempt.
+/// The reason why a transfer failed. The receiver keeps the received part for the next attempt.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TransferError {
     kind: TransferErrorKind,
     detail: Box<str>,
-    /// True exactly when the detail is this side's system's, and none of the peer's business.
+    /// True exactly when the detail is an error text of this side's system, which the peer must not
+    /// see.
     of_system: bool,
     by_peer: bool,
 }
 
-/// What kept a file from getting across, for code that decides by it.
+/// The kind of a [`TransferError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransferErrorKind {
-    /// One side gave it up.
+    /// One side cancelled the transfer.
     Cancelled,
-    /// The handler said no: the text says why.
+    /// The handler rejected the file; the text has its reason.
     Refused,
-    /// There is a file of that name with other content.
+    /// The receiver has a file of that name with other content, which is never replaced.
     Exists,
-    /// What arrived is not what was sent: the hashes differ.
+    /// The received data differs from the sent data: the hashes differ.
     HashDiffers,
-    /// Too many transfers, or somebody else sends this very file just now. Try later.
+    /// Too many transfers are active, or another transfer is writing the same file. Try later.
     Busy,
-    /// No room on the disk, or in the quota.
+    /// The disk or the quota of the directory has no space for the file.
     NoSpace,
-    /// There is no such file.
+    /// The file does not exist.
     NotFound,
-    /// A name that is not allowed.
+    /// The file name is invalid.
     BadName,
     /// The file changed while it was sent.
     Changed,
-    /// The disk failed, or denied it.
+    /// The disk failed, or the system denied access to the file.
     Disk,
-    /// The peer broke the protocol of transfers.
+    /// The peer broke the transfer protocol.
     Protocol,
-    /// Nothing came for too long.
+    /// The peer was idle for
+    /// [`transfer_timeout_ms`](crate::ConnectionOptions::transfer_timeout_ms).
     Expired,
     /// The connection ended.
     Disconnected,
-    /// The peer cannot transfer files: it said no hello, or speaks an older version.
+    /// The peer cannot transfer files: it sent no hello, or speaks an older version.
     Unsupported,
 }
 
@@ -290,13 +306,13 @@ impl TransferError {
         Self { kind, detail: detail.into(), of_system: false, by_peer: false }
     }
 
-    /// Whether the file may be another than it was when its hash was made.
+    /// Returns whether the file may have changed since its hash was computed.
     pub(crate) fn doubts_the_file(&self) -> bool {
         use TransferErrorKind as Kind;
         matches!(self.kind, Kind::HashDiffers | Kind::Changed | Kind::Disk | Kind::Protocol)
     }
 
-    /// What an abort of the peer's says.
+    /// Makes the error that an abort frame of the peer reports.
     pub(crate) fn of_peer(code: u16, text: &[u8]) -> Self {
         use TransferErrorKind as Kind;
         let kind = match code {
@@ -318,7 +334,7 @@ impl TransferError {
         Self { kind, detail, of_system: false, by_peer: true }
     }
 
-    /// The code that tells the peer.
+    /// Returns the code for the peer.
     pub(crate) fn code(&self) -> u16 {
         use TransferErrorKind as Kind;
         match self.kind {
@@ -338,22 +354,22 @@ impl TransferError {
         }
     }
 
-    /// What the peer may read of it: what this side's disk says is this side's alone.
+    /// Returns the text for the peer. Error texts of this side's disk are not for the peer.
     pub(crate) fn text_for_peer(&self) -> &str {
         if self.of_system { "" } else { &self.detail }
     }
 
-    /// What it was.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> TransferErrorKind {
         self.kind
     }
 
-    /// Whether the peer said so; else this side found it.
+    /// Returns whether the peer reported the error; otherwise this side found it.
     pub fn is_by_peer(&self) -> bool {
         self.by_peer
     }
 
-    /// Whether the same attempt may succeed later, with nothing changed but the time.
+    /// Returns whether the same attempt may succeed later without any change.
     pub fn is_passing(&self) -> bool {
         use TransferErrorKind as Kind;
         matches!(
@@ -384,23 +400,23 @@ impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use TransferErrorKind as Kind;
         if self.by_peer {
-            f.write_str("the other side says: ")?;
+            f.write_str("the peer reports: ")?;
         }
         f.write_str(match self.kind {
             Kind::Cancelled => "cancelled",
-            Kind::Refused => "refused",
-            Kind::Exists => "there is a file of that name already, with other content",
-            Kind::HashDiffers => "what arrived is not what was sent (the hashes differ)",
-            Kind::Busy => "busy with it, or with too many others: try later",
-            Kind::NoSpace => "no room for it",
+            Kind::Refused => "rejected",
+            Kind::Exists => "a file of that name exists, with other content",
+            Kind::HashDiffers => "the received data differs from the sent data (the hashes differ)",
+            Kind::Busy => "busy with this file or with too many others; try again later",
+            Kind::NoSpace => "not enough space",
             Kind::NotFound => "no such file",
-            Kind::BadName => "not a name that a file may have there",
-            Kind::Changed => "it changed while it was sent",
-            Kind::Disk => "the disk failed, or denied it",
-            Kind::Protocol => "the protocol of transfers was broken",
-            Kind::Expired => "nothing came for too long",
+            Kind::BadName => "invalid file name",
+            Kind::Changed => "the file changed while it was sent",
+            Kind::Disk => "disk error",
+            Kind::Protocol => "transfer protocol error",
+            Kind::Expired => "timed out: the peer sent nothing for too long",
             Kind::Disconnected => "the connection ended",
-            Kind::Unsupported => "it cannot transfer files",
+            Kind::Unsupported => "the peer cannot transfer files",
         })?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", Escaped(&*self.detail)) }
     }
@@ -410,16 +426,17 @@ crate::error::debug_as_display!(TransferError);
 
 impl std::error::Error for TransferError {}
 
-/// A line of a listing: a file that a peer has.
+/// A file in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileEntry {
-    /// Its name: a relative path with `/` between its parts, checked as an offer's is.
+    /// The name: a relative path with `/` between its parts, as valid as the name of an
+    /// [`Offer`].
     pub name: Box<str>,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was modified, in ms since 1970.
+    /// The modification time, in ms since 1970.
     pub modified_ms: Option<i64>,
-    /// Whether it can be executed.
+    /// True exactly when the file can be executed.
     pub executable: bool,
 }

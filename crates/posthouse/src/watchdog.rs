@@ -1,4 +1,4 @@
-//! The watchdog: names a callback that runs too long while it runs.
+//! The watchdog, which names a callback that runs too long, while it runs.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::id::PeerId;
 use crate::stats::Counts;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
-/// What a worker runs now, published with relaxed stores: no clock is read and nothing is locked.
+/// The callback that a worker runs now, published with relaxed stores, without a clock or a lock.
 #[derive(Debug)]
 pub(crate) struct CallbackMarker {
-    /// Counts callbacks; odd exactly while one runs.
+    /// The number of begun and ended callbacks; odd exactly while one runs.
     turn: AtomicU64,
     peer: AtomicU64,
     kind: AtomicU64,
 }
 
-/// Stands for "no message": the callback is not `received`.
+/// The kind of a callback that is for no message.
 const NO_KIND: u64 = u64::MAX;
 
 impl Default for CallbackMarker {
@@ -33,12 +33,12 @@ impl CallbackMarker {
         self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Says which message the next callback is for.
+    /// Sets the kind of the message for the next callback.
     pub(crate) fn set_kind(&self, kind: u8) {
         self.kind.store(u64::from(kind), Ordering::Relaxed);
     }
 
-    /// The callback that runs has returned, and another of the same connection follows.
+    /// Marks the end of a callback, and the start of the next one of the same connection.
     pub(crate) fn next(&self, kind: u8) {
         self.set_kind(kind);
         self.turn.store(self.turn.load(Ordering::Relaxed) + 2, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl CallbackMarker {
     }
 }
 
-/// Looks at all workers of an endpoint from time to time.
+/// The watchdog of an endpoint, which checks the markers of all workers at an interval.
 pub(crate) struct Watchdog {
     markers: Vec<(Arc<CallbackMarker>, Seen)>,
     limit: Duration,
@@ -59,7 +59,7 @@ pub(crate) struct Watchdog {
     ended: Arc<AtomicBool>,
 }
 
-/// What the watchdog saw of a worker, and when it saw it first.
+/// The last observation of a worker's marker, and the time at which it was first made.
 #[derive(Default)]
 struct Seen {
     turn: u64,
@@ -97,8 +97,8 @@ impl Watchdog {
                     peer = marker.peer.load(Ordering::Relaxed) >> crate::id::GENERATION_BITS,
                     kind,
                     limit_ms = self.limit.as_millis(),
-                    "a callback runs too long: other connections of its worker wait; \
-                     move long work off the I/O workers"
+                    "a callback runs too long, and the other connections of its worker wait: \
+                     move long work to another thread"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! I/O workers: a step that the completion port calls, in two layouts.
+//! The I/O workers, in two layouts. Each is a step function that the completion port calls.
 
 mod pinned;
 mod shared;
@@ -39,7 +39,7 @@ fn new_connection(id: PeerId, event: &mut ConnectionEvent) -> Option<Box<Connect
     Some(Box::new(Connection::new(id, config.clone(), callbacks)))
 }
 
-/// Sleeps until the earliest of these.
+/// Sleeps until the earliest of these deadlines.
 fn sleep(now: Duration, deadlines: impl IntoIterator<Item = Option<Duration>>) -> Turn {
     match deadlines.into_iter().flatten().min() {
         Some(at) if at <= now => Turn::Again,
@@ -48,20 +48,21 @@ fn sleep(now: Duration, deadlines: impl IntoIterator<Item = Option<Duration>>) -
     }
 }
 
-/// The stage of the shutdown at which a worker is.
+/// A worker's stage of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ShutdownStage {
     No,
-    /// Its connections have been told to close gracefully.
+    /// The connections are closing gracefully.
     Graceful,
-    /// The deadline is over: they have been aborted.
+    /// The deadline has passed, and the connections have been aborted.
     Abort,
-    /// So is the grace period of what cannot be cancelled: they have been abandoned.
+    /// The grace period for operations that cannot be cancelled has passed, and the connections
+    /// have been abandoned.
     Abandon,
 }
 
 impl ShutdownStage {
-    /// Returns the stage that is due, and the time of the next one.
+    /// Returns the stage that is due, and the time of the next stage.
     fn at(now: Duration, lifecycle: &Lifecycle) -> (Self, Option<Duration>) {
         match (lifecycle.shutdown_deadline(), lifecycle.abandon_at()) {
             (Some(deadline), _) if now < deadline => (ShutdownStage::Graceful, Some(deadline)),

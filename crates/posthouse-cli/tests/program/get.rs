@@ -48,11 +48,11 @@ fn what_is_got_goes_where_it_is_told_to() {
     assert!(again.stdout.contains("was already there"), "{again:#?}");
     assert_eq!(fs::read(fixture.here.join("to/kept")).unwrap(), b"t");
     let other = fixture.get(&["d/a", "-o", "to/kept"]).expect(1);
-    assert!(other.stderr.contains("not received: d/a: there is a file of that name"), "{other:#?}");
+    assert!(other.stderr.contains("not received: d/a: a file of that name exists"), "{other:#?}");
     assert_eq!(fs::read(fixture.here.join("to/kept")).unwrap(), b"t", "nothing is replaced");
 
     let none = fixture.get(&["nothing", "-o", "to"]).expect(1);
-    assert!(none.stderr.starts_with("not received: nothing: the other side says: no such file"));
+    assert!(none.stderr.starts_with("not received: nothing: the peer reports: no such file"));
     fixture
         .get(&["d", "-o", "to/new"])
         .expect(2)

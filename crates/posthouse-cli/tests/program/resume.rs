@@ -179,7 +179,7 @@ fn a_file_that_changes_all_the_time_is_given_up_after_a_few_attempts() {
     });
     let ended = sender.finish().expect(1);
     let error = &ended.json_lines()[0]["error"];
-    assert!(error.as_str().unwrap().contains("it changed while it was sent"), "{ended:#?}");
+    assert!(error.as_str().unwrap().contains("the file changed while it was sent"), "{ended:#?}");
     ended.expect_stderr(&["1 of 1 file not sent", "run the same command again to resume"]);
     assert!(!fixture.here.join("inbox/disk.img").exists());
 }

@@ -88,7 +88,7 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     assert_eq!(sent.stdout.lines().count(), 59);
     let lines: Vec<&str> = sent.stderr.lines().collect();
     assert!(lines[0].starts_with("not sent: tree/part 4/file-4.bin: "), "{sent:#?}");
-    assert!(lines[0].contains("there is a file of that name already, with other content"));
+    assert!(lines[0].contains("a file of that name exists, with other content"));
     // There is no advice to run it again: it would fail the same way.
     assert_eq!(lines[1..], ["error: 1 of 60 files not sent, for the reasons above"]);
     assert_eq!(fixture.inbox()["tree/part 4/file-4.bin"], b"was here before");

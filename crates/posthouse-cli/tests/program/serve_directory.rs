@@ -14,7 +14,10 @@ fn a_quota_refuses_what_would_be_too_much_before_anything_is_written() {
     let fixture = FileServerFixture::new(&["--max-bytes", "3K", "--max-files", "4"]);
     fixture.here.write("large", vec![0; 3073]);
     let sent = fixture.send(&["large"]).expect(1);
-    assert!(sent.stderr.contains("not sent: large: the other side says: no room"), "{sent:#?}");
+    assert!(
+        sent.stderr.contains("not sent: large: the peer reports: not enough space"),
+        "{sent:#?}"
+    );
     for name in ["1", "2", "3", "4", "5"] {
         fixture.here.write(name, name);
     }
@@ -22,7 +25,7 @@ fn a_quota_refuses_what_would_be_too_much_before_anything_is_written() {
         fixture.send(&[name]).expect(0);
     }
     let sent = fixture.send(&["5"]).expect(1);
-    assert!(sent.stderr.contains("no room"), "{sent:#?}");
+    assert!(sent.stderr.contains("not enough space"), "{sent:#?}");
     assert_eq!(fixture.names(), ["1", "2", "3", "4"]);
     for (size, part) in [("x", "powers of 1024"), ("1.5G", "powers of 1024")] {
         let ended = run(["serve", "--dir", ".", "--max-bytes", size]).expect(2);
@@ -73,8 +76,10 @@ fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
     let (_server, address) = serve(&[]);
     let (address, file) = (address.to_string(), here.text("a"));
     let sent = run(["send", &address, &file]).expect(1);
-    assert!(sent.stderr.contains("refused: no files are taken here"), "{sent:#?}");
-    run(["list", &address]).expect(1).expect_stderr(&["does not list", "no files are listed here"]);
+    assert!(sent.stderr.contains("rejected: files are not accepted here"), "{sent:#?}");
+    run(["list", &address])
+        .expect(1)
+        .expect_stderr(&["does not list", "listings are not available here"]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The end of a connection that the system holds: a disk that hangs, a look-up that does not come
-//! back.
+//! The end of a connection that is blocked on an operation of the system: on a disk that hangs, or
+//! on a look-up that does not return.
 //!
-//! A cancel does not reach these operations, so in a shutdown they have their time, past its
-//! deadline, and then the connection ends without them. What they own stays theirs, whoever has
-//! them: it is leaked, and counted as submitted and not completed.
+//! These operations cannot be cancelled. In a shutdown they get a grace period after the deadline;
+//! then the connection ends without them. They keep the memory and the files that they own, which
+//! are leaked: the operations count as submitted and not completed.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::id::{Operation, pack};
 /// The operations for which a connection is abandoned.
 struct Abandoned {
     operations: u16,
-    /// One of them.
+    /// A description of one of the operations.
     example: String,
 }
 
@@ -26,8 +26,8 @@ impl fmt::Display for Abandoned {
 }
 
 impl Strand {
-    /// Ends the wait for the operations in flight if none of them can be cancelled and the shutdown
-    /// waits no longer.
+    /// Ends the wait for the operations in flight, if none of them can be cancelled and the grace
+    /// period of the shutdown has passed. Returns whether it did.
     pub(super) fn abandon_if_due(&mut self, cx: &mut Context<'_>) -> bool {
         if cx.shared.lifecycle.abandon_at().is_none_or(|at| cx.now < at) {
             return false;
@@ -37,13 +37,13 @@ impl Strand {
         let look_ups = (0..self.in_flight.look_ups).map(|_| (Operation::Resolve, 0));
         let stuck: Vec<_> = files.chain(look_ups).collect();
         if usize::from(self.in_flight.all) != stuck.len() {
-            return false; // the rest has been cancelled, and comes
+            return false; // the others have been cancelled, and will complete
         }
         for (operation, sequence) in stuck {
             cx.lane.abandon(pack(self.id, operation, sequence));
         }
         self.abandoned = std::mem::take(&mut self.in_flight).all;
-        let example = example.unwrap_or_else(|| "looking a name up".to_owned());
+        let example = example.unwrap_or_else(|| "looking up a host name".to_owned());
         self.log_abandoned(cx, &Abandoned { operations: self.abandoned, example });
         self.abandon_transfers(cx);
         true
@@ -60,8 +60,8 @@ impl Strand {
         }
     }
 
-    /// Takes the late end of an abandoned operation: nothing comes of it. Returns whether it was
-    /// one.
+    /// Takes the late completion of an abandoned operation, which has no effect. Returns whether
+    /// the completion was one.
     pub(super) fn take_abandoned(&mut self, operation: Operation) -> bool {
         let is_one =
             matches!(operation, Operation::File | Operation::Resolve) && self.abandoned > 0;

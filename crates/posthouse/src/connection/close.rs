@@ -1,5 +1,5 @@
-//! How a connection ends: nothing new is started, what is in flight is awaited, the handle is
-//! closed, the handler is told once.
+//! The end of a connection: it starts no operation, waits for the operations in flight, closes the
+//! handle and calls the handler once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +14,7 @@ use crate::id::Operation;
 use crate::target::ConnectFailure;
 
 impl Connection {
-    /// Takes the steps of closing that can be taken now, and keeps receiving.
+    /// Takes the steps of closing that are possible now, and keeps the receives in flight.
     pub(super) fn progress(&mut self, cx: &mut Context<'_>) {
         self.strand.run_transfers(cx);
         self.strand.close_if_requested(cx);
@@ -45,7 +45,7 @@ impl Connection {
 }
 
 impl Strand {
-    /// Begins the end. The first reason stays; an abort overtakes a graceful close.
+    /// Begins the end. The first reason stays. An abort overrides a graceful close.
     pub(crate) fn close(&mut self, cx: &mut Context<'_>, close: Close, reason: DisconnectReason) {
         match (&self.phase, close.how) {
             (Phase::Joining(_) | Phase::Closing(_) | Phase::Gone | Phase::Abandoned, _)
@@ -66,18 +66,18 @@ impl Strand {
         }
     }
 
-    /// Lets what is queued leave.
+    /// Enters the phase in which the queued output is sent.
     fn drain(&mut self, cx: &Context<'_>, reason: DisconnectReason) {
         let Some(socket) = self.phase.sending_socket() else { return };
         let (_, report) = std::mem::replace(&mut self.phase, Phase::Gone).leave();
         let until = Some(cx.now + self.config.close_timeout());
-        // The goodbye may have filled the queue beyond its bound.
+        // The goodbye may have filled the queue beyond its bound, which must not abort the close.
         self.requested_close = None;
         let farewell = Box::new(Farewell { reason, report });
         self.phase = Phase::Draining(Ending { socket, until, farewell });
     }
 
-    /// Ends this side's stream once everything has left.
+    /// Ends this side's stream once all output has been sent.
     fn end_stream_if_drained(&mut self, cx: &mut Context<'_>) {
         if !matches!(self.phase, Phase::Draining(_)) || !self.has_drained() {
             return;
@@ -88,7 +88,7 @@ impl Strand {
         }
     }
 
-    /// Ends everything at once.
+    /// Resets the connection.
     fn abort(&mut self, cx: &mut Context<'_>, reason: DisconnectReason) {
         let phase = std::mem::replace(&mut self.phase, Phase::Gone);
         let is_up = self.stats.is_some();
@@ -107,7 +107,8 @@ impl Strand {
         self.await_in_flight(cx, sockets, farewell);
     }
 
-    /// Waits for what is in flight after the peer has ended its stream, too, or its time is over.
+    /// Begins to wait for the operations in flight, after the peer has ended its stream or the
+    /// deadline has passed.
     pub(super) fn join(&mut self, cx: &mut Context<'_>) {
         match std::mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Lingering(ending) => {
@@ -141,7 +142,7 @@ impl Strand {
         self.finish_when_closed(cx);
     }
 
-    /// A socket is closed; with the last one the connection is gone.
+    /// Ends the connection if its last socket is closed.
     pub(super) fn finish_when_closed(&mut self, cx: &mut Context<'_>) {
         if self.in_flight.all > 0 || !matches!(self.phase, Phase::Closing(_)) {
             return;
@@ -151,7 +152,7 @@ impl Strand {
         }
     }
 
-    /// The system failed an operation.
+    /// Closes because an operation failed.
     pub(super) fn fail(&mut self, cx: &mut Context<'_>, error: Error) {
         let kind = match error.failure {
             Failure::Reset | Failure::NotConnected | Failure::Aborted => DisconnectKind::Reset,
@@ -162,8 +163,8 @@ impl Strand {
         self.close(cx, Close::abort(), DisconnectReason::new(kind, text));
     }
 
-    /// Closes where the endpoint shuts down. A connection that is made after the others were told
-    /// asks by itself.
+    /// Closes if the endpoint shuts down. A new connection calls this, too, because the shutdown
+    /// may have been announced before it began.
     pub(super) fn on_shutdown(&mut self, cx: &mut Context<'_>) {
         let Some(deadline) = cx.shared.lifecycle.shutdown_deadline() else { return };
         let close = if cx.now >= deadline {
@@ -174,7 +175,8 @@ impl Strand {
         self.close(cx, close, DisconnectReason::new(DisconnectKind::Shutdown, ""));
     }
 
-    /// What accepted peers do wrong is worth a warning, as often as peers may cause one.
+    /// Logs the end: a rate-limited warning if an accepted connection ended by the fault of its
+    /// peer or the system, otherwise a debug line.
     fn log_end(&self, cx: &Context<'_>, why: &DisconnectReason) {
         let address = self.stats.as_ref().map(|stats| tracing::field::display(stats.peer));
         let wrong = !matches!(why.kind(), DisconnectKind::Ended | DisconnectKind::Reset)
@@ -184,16 +186,17 @@ impl Strand {
             && let Some(suppressed) = cx.shared.faults_logged.may_log(cx.now)
         {
             let peer = self.id;
-            tracing::warn!(%peer, address, reason = %why, suppressed, "connection given up");
+            tracing::warn!(%peer, address, reason = %why, suppressed, "connection failed");
         } else {
             tracing::debug!(peer = %self.id, address, reason = %why, "connection ended");
         }
     }
 
-    /// The join is done. Everything that waits for this connection is told, the handler last.
+    /// Ends the connection after the join: fails its requests, leaves its groups, and calls the
+    /// handler last.
     fn finish(&mut self, cx: &mut Context<'_>, farewell: Farewell) {
         let Farewell { reason: mut why, report } = farewell;
-        // What other threads reserved and what has not come yet will not come any more.
+        // The reservations of other threads whose messages have not arrived: they never will.
         let reserved = self.gate(cx).queued_bytes() - self.gated_bytes;
         why.unsent_bytes = (self.output.discard() + reserved) as u64 + self.late_bytes;
         let mut cold = self.cold.take().unwrap_or_default();
@@ -228,7 +231,7 @@ impl Strand {
         self.drop_callbacks(cx, cold);
     }
 
-    /// Drops the user's values. What they do when they are dropped is contained like a callback.
+    /// Drops the user's values. A panic in a drop is contained, as in a callback.
     fn drop_callbacks(&mut self, cx: &mut Context<'_>, cold: Box<ColdState>) {
         let callbacks = self.callbacks.take();
         cx.worker.marker.enter(self.id);

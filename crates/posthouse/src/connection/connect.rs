@@ -1,4 +1,5 @@
-//! How a connection comes up: accepted, or connected after a look-up, then hello where it is due.
+//! The establishment of a connection: it is accepted, or connected after a look-up, and then says
+//! hello if the framing has one.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::sync::Arc;
 use crate::target::Target;
 
 impl Strand {
-    /// Takes an accepted socket over.
+    /// Takes over an accepted socket.
     pub(super) fn adopt(&mut self, cx: &mut Context<'_>, new: NewSocket) {
         let peer = new.peer;
         let socket = cx.lane.adopt(new);
@@ -52,7 +53,7 @@ impl Strand {
         }
     }
 
-    /// Tries the addresses, one after the other.
+    /// Tries the addresses one after the other.
     fn try_addresses(&mut self, cx: &mut Context<'_>, addresses: Vec<Address>) {
         if let Phase::Connecting(connecting) = &mut self.phase {
             let untried = addresses.into_iter();
@@ -94,7 +95,7 @@ impl Strand {
     }
 
     pub(super) fn on_connect(&mut self, cx: &mut Context<'_>, number: u8, outcome: IoOutcome) {
-        // Cancelled otherwise: its socket is closed when everything is joined.
+        // In any other phase the attempt was cancelled, and the join closes its socket.
         let Phase::Connecting(connecting) = &mut self.phase else { return };
         let Some(attempt) = connecting.take_attempt(number) else { return };
         match outcome {
@@ -119,7 +120,8 @@ impl Strand {
         self.begin_stream(cx, socket);
     }
 
-    /// Plain bytes pass: says hello if it is due, and goes on if none is awaited.
+    /// Begins the plain stream: sends this side's hello, and opens the connection if no hello of
+    /// the peer is awaited.
     pub(super) fn on_plain_stream(&mut self, cx: &mut Context<'_>, socket: Socket) {
         if self.config.is_native() && self.connects() {
             let nonce = crate::shared::nonce(&cx.shared.port);
@@ -132,7 +134,7 @@ impl Strand {
         }
     }
 
-    /// The socket is up: from here on it is counted, and can be asked about.
+    /// Registers the connected socket: from now on it has counts, which other threads can read.
     fn register(&mut self, cx: &mut Context<'_>, socket: Socket, peer: Address) {
         let addresses = (peer, cx.lane.local_address(socket));
         let stats = Arc::new(ConnectionStats::new(self.id, addresses, self.connects(), cx.now));
@@ -140,7 +142,7 @@ impl Strand {
         self.stats = Some(stats);
     }
 
-    /// Hello, and its proof, are done.
+    /// Continues after hello and its proof.
     pub(super) fn on_established(&mut self, cx: &mut Context<'_>) {
         match &self.phase {
             Phase::Opening(opening) => self.open(cx, opening.socket),
@@ -157,7 +159,7 @@ impl Strand {
         });
     }
 
-    /// Tells the handler, and lets messages through.
+    /// Opens the gate for messages and calls `connected`.
     fn open(&mut self, cx: &mut Context<'_>, socket: Socket) {
         let admission = self.config.options.admission_timeout_ms;
         let awaits = if !self.connects() && admission > 0 {
@@ -173,7 +175,7 @@ impl Strand {
         self.run_callback(cx, |callbacks, output| callbacks.connected(output));
     }
 
-    /// The handler has admitted the peer.
+    /// Admits the peer.
     pub(crate) fn admit(&mut self, now: Duration) {
         let awaits = self.awaits_first_message(now);
         if let Phase::Open(open) = &mut self.phase
@@ -183,7 +185,8 @@ impl Strand {
         }
     }
 
-    /// The peer has sent a message, or a file's frame, which is as good.
+    /// Ends the wait for the first message, because the peer has sent a message or a frame of a
+    /// transfer.
     pub(crate) fn on_first_message(&mut self) {
         if let Phase::Open(open) = &mut self.phase
             && let Awaits::FirstMessage(_) | Awaits::Answers(_) = open.awaits
@@ -192,7 +195,7 @@ impl Strand {
         }
     }
 
-    /// Returns the deadline of the first message if there is one and the message has not come.
+    /// Returns the deadline of the first message, if there is one and no message has arrived.
     fn awaits_first_message(&self, now: Duration) -> Awaits {
         let ms = self.config.options.first_message_timeout_ms;
         let silent = self.stats.as_ref().is_some_and(|stats| stats.messages_received() == 0);
@@ -203,12 +206,12 @@ impl Strand {
         }
     }
 
-    /// Nothing answered in time.
+    /// Ends the attempt to connect at its deadline.
     pub(super) fn connect_timed_out(&mut self, cx: &mut Context<'_>) {
         let text = match &self.phase {
             Phase::Opening(_) => "connected, but no hello came in time (see Target::without_hello)",
             Phase::Connecting(connecting) if connecting.is_resolving() => {
-                "the name was not looked up in time"
+                "the look-up of the host name did not end in time"
             }
             _ => "no answer in time",
         };

@@ -1,4 +1,4 @@
-//! What a connection does when time passes. All its deadlines are one entry with the worker.
+//! The deadlines of a connection. They share one entry in the worker's timers.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 
-/// Returns the end of a peer that did not get as far as it must: the reason for the log, and the
-/// text for the peer.
+/// Returns the close of a peer that was not admitted: `reason` is for the log, `text` for the peer.
 fn not_admitted(reason: &str, text: &'static str) -> (Close, DisconnectReason) {
     let reason = DisconnectReason::new(DisconnectKind::NotAdmitted, reason);
     (Close::with_code(code::NOT_ADMITTED, text), reason)
@@ -58,7 +57,7 @@ impl Connection {
         .min()
     }
 
-    /// Arms the next deadline, unless an earlier one is armed: that one will look again.
+    /// Arms the next deadline, unless an earlier one is armed, which will arm it.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
         if let Some(at) = self.next_deadline()
             && at < self.strand.armed
@@ -68,13 +67,13 @@ impl Connection {
         }
     }
 
-    /// An armed deadline is over: does what is due.
+    /// Handles an armed deadline that has passed.
     pub(super) fn on_deadline(&mut self, cx: &mut Context<'_>, at: Duration) {
         if at == self.strand.armed_before {
-            self.strand.armed_before = Duration::MAX; // of another worker, which was quicker
+            self.strand.armed_before = Duration::MAX; // another worker's timers were quicker
         }
         if at != self.strand.armed {
-            return; // an earlier one was armed after it, and has looked
+            return; // an earlier one was armed after it, and has been handled
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
@@ -131,15 +130,16 @@ impl Connection {
         let result =
             self.strand.send_control(cx, |strand, out| strand.session.handle_deadline(now, out));
         if !self.strand.takes_messages() {
-            // What is not listened to is not silent; what it asks is not answered. So it is sent
-            // a ping in each heartbeat: it hears of us.
+            // A peer that is not read is not silent. Its pings are not answered, so this side sends
+            // a ping in each heartbeat, which shows the peer that this side is alive.
             self.strand.session.on_activity(cx.now);
         } else if let Err(violation) = result {
             self.strand.on_violation(cx, &violation);
         }
     }
 
-    /// A frame that has begun must go on. While this side does not read, its time stands still.
+    /// Closes the connection of a peer that sends a frame too slowly. The time in which this side
+    /// does not read does not count.
     fn check_frame_rate(&mut self, cx: &mut Context<'_>) {
         let limits = Self::frame_rate_limits(self.strand.config.options.frame_timeout_ms);
         let Some(frame_rate) = &mut self.input.frame_rate else { return };
@@ -150,14 +150,14 @@ impl Connection {
         }
     }
 
-    /// Closes the connection of a peer that does not take what is queued for it.
+    /// Closes the connection of a peer that takes its queued output too slowly.
     fn check_stall(&mut self, cx: &mut Context<'_>) {
         let strand = &mut self.strand;
         let Some((_, sent_before)) = strand.stall.filter(|(at, _)| *at <= cx.now) else { return };
         let sent = strand.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
         let stall_ms = strand.config.options.stall_timeout_ms;
         if sent - sent_before < MIN_BYTES_PER_SECOND * stall_ms / 1000 {
-            let text = format!("it took {} bytes in {stall_ms} ms", sent - sent_before);
+            let text = format!("{} bytes taken in {stall_ms} ms", sent - sent_before);
             strand.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, text));
         } else {
             strand.stall = Some((cx.now + Duration::from_millis(stall_ms), sent));
@@ -175,7 +175,7 @@ impl Connection {
     }
 
     fn run_tasks(&mut self, cx: &mut Context<'_>) {
-        // A task that sets another one without a delay gets its turn with the next deadline.
+        // A task that another one adds without a delay runs at the next deadline, so the loop ends.
         let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_task);
         while self.strand.is_open()
             && let Some(cold) = &mut self.strand.cold

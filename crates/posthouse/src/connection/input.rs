@@ -1,4 +1,5 @@
-//! The input that is received and not yet delivered: chunks in order, and those that came early.
+//! The received input that is not yet delivered: chunks in order, and receives that completed
+//! early.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -6,25 +7,25 @@ use std::ops::Range;
 use posthouse_io::{Buffer, Error, Outcome};
 use posthouse_wire::{FrameRate, Reader};
 
-/// The input of a connection. Idle it holds no buffer.
+/// The input of a connection. An idle connection holds no buffer.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     pub(super) reader: Reader,
-    /// Boxed: most connections hold nothing most of the time.
+    /// In a box, because most connections hold nothing most of the time.
     backlog: Option<Box<Backlog>>,
-    /// The rate at which the frame that has begun arrives.
+    /// The rate at which the partial frame arrives.
     pub(super) frame_rate: Option<Box<FrameRate>>,
-    /// Bytes that the reader's partial frame counts in the endpoint's budget.
+    /// The bytes of the reader's partial frame that count in the endpoint's budget.
     pub(super) budgeted_bytes: usize,
     /// The sequence number of the next receive to submit.
     pub(super) next_submitted: u8,
     /// The sequence number of the next receive to deliver.
     next_delivered: u8,
-    /// Receives in flight.
+    /// The number of receives in flight.
     pub(super) pending: u8,
-    /// True exactly when the receives in flight have been asked to end.
+    /// True exactly when the receives in flight have been cancelled.
     pub(super) cancelled: bool,
-    /// The end of the stream, once it is known; nothing follows what is held.
+    /// The end of the stream, once it is known. It follows the held chunks.
     pub(super) end: Option<End>,
 }
 
@@ -41,7 +42,7 @@ struct Backlog {
     early: Vec<(u8, Outcome)>,
 }
 
-/// Boxes for what connections hold, kept by a worker: many hold something for a turn, few for long.
+/// The free backlog boxes of a worker: many connections need one for a turn, few for long.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
 pub(crate) struct FreeBacklogs {
@@ -51,11 +52,11 @@ pub(crate) struct FreeBacklogs {
 /// The maximum number of boxes that a worker keeps.
 const MAX_FREE: usize = 64;
 
-/// A received buffer: what of it can be delivered, and what has to be opened first.
+/// A received buffer: bytes that can be delivered, and records that must be opened first.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) buffer: Buffer,
-    /// A record that came in several buffers, put together. `plain` lies in it.
+    /// A record that arrived in several buffers, joined. `plain` is a range of it then.
     pub(super) joined: Option<Vec<u8>>,
     /// The plain bytes that have not been delivered.
     pub(super) plain: Range<usize>,
@@ -95,8 +96,8 @@ impl Chunk {
 }
 
 impl Input {
-    /// Puts the outcome of a receive where its sequence number belongs: `Some` when it is its
-    /// turn. The window is as wide as receives may be pending.
+    /// Returns the outcome of a receive if it is the next in sequence; otherwise keeps it in the
+    /// window, which holds as many outcomes as receives may be pending.
     pub(super) fn reorder(
         &mut self,
         free: &mut FreeBacklogs,
@@ -113,13 +114,13 @@ impl Input {
         None
     }
 
-    /// Receives that may be submitted now, with so many in the window at most: those in flight and
-    /// those that came early count alike, so that one that is late stops the others.
+    /// Returns the number of receives that may be submitted now. Receives in flight and early
+    /// outcomes both count against the window, so a late receive stops the others.
     pub(super) fn room(&self, window: u8) -> u8 {
         window.saturating_sub(self.next_submitted.wrapping_sub(self.next_delivered))
     }
 
-    /// The next outcome that had come early and is now in turn.
+    /// Returns the next early outcome, if it is now the next in sequence.
     pub(super) fn next_early(&mut self, free: &mut FreeBacklogs) -> Option<Outcome> {
         let backlog = self.backlog.as_mut()?;
         let index = backlog.early.iter().position(|(s, _)| *s == self.next_delivered)?;
@@ -129,12 +130,12 @@ impl Input {
         Some(outcome)
     }
 
-    /// Adds received bytes behind what is held.
+    /// Adds a chunk behind the held ones.
     pub(super) fn push_chunk(&mut self, free: &mut FreeBacklogs, chunk: Chunk) {
         self.backlog(free).chunks.push_back(chunk);
     }
 
-    /// Puts a chunk back that was not delivered to its end.
+    /// Puts back a chunk that was delivered only in part.
     pub(super) fn put_back(&mut self, free: &mut FreeBacklogs, chunk: Chunk) {
         self.backlog(free).chunks.push_front(chunk);
     }
@@ -160,13 +161,13 @@ impl Input {
         }
     }
 
-    /// Buffers that are held.
+    /// Returns the number of held chunks.
     pub(super) fn held_chunks(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.chunks.len())
     }
 
-    /// Lets go of everything that will not be delivered. What came early stays: it is in the
-    /// sequence that leads to the end of the stream.
+    /// Drops all input that will not be delivered. Early outcomes stay, because they are part of
+    /// the sequence that leads to the end of the stream.
     pub(super) fn discard(&mut self, free: &mut FreeBacklogs) {
         if let Some(backlog) = &mut self.backlog {
             backlog.chunks.clear();

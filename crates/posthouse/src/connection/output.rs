@@ -1,4 +1,4 @@
-//! A connection's output: messages collected in order, one send in flight.
+//! The output of a connection: messages collected in order, and one send in flight.
 
 use std::sync::Arc;
 
@@ -6,30 +6,32 @@ use posthouse_io::{FileFault, Gather, Segment};
 
 use crate::record_layer::{RecordError, RecordLayer};
 
-/// Small messages are collected in a tail of this size, then it is closed and another begun.
+/// The size of a tail, in which small messages are collected. A full tail is closed, and another
+/// one begun.
 const TAIL_BYTES: usize = 16 * 1024;
-/// Memory that has grown further is not kept as a tail.
+/// The maximum capacity of memory that is kept as a tail.
 const MAX_TAIL_BYTES: usize = 2 * TAIL_BYTES;
-/// A shared message smaller than this is copied: cheaper than a segment of its own.
+/// The maximum size of a shared message that is copied, which is cheaper than its own segment.
 const MAX_COPY_BYTES: usize = 1024;
-/// The maximum number of tails that a worker keeps for later.
+/// The maximum number of free tails that a worker keeps.
 const MAX_FREE: usize = 64;
-/// The maximum number of pieces of files that it keeps for later, each of this size at most.
+/// The maximum number of free buffers for pieces of files that a worker keeps.
 const MAX_PIECES: usize = 8;
+/// The maximum capacity of such a buffer.
 const MAX_PIECE_BYTES: usize = 1024 * 1024;
 
 /// The maximum number of queued bytes that are sealed into records for one send.
 const MAX_SEALED_BYTES: usize = 64 * 1024;
 
-/// Free memory that a worker's connections take in turns.
+/// The free memory of a worker, for the output of its connections.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
 pub(crate) struct FreeList {
     tails: Vec<Vec<u8>>,
     gathers: Vec<Gather>,
-    /// For queues that do not fit one tail; what is in them is empty.
+    /// Boxes for queues that do not fit one tail, with empty gathers.
     boxes: Vec<Box<Gather>>,
-    /// For pieces of files.
+    /// Buffers for pieces of files.
     pieces: Vec<Vec<u8>>,
 }
 
@@ -56,19 +58,19 @@ impl FreeList {
         gather
     }
 
-    /// Keeps a gather that has left.
+    /// Keeps a gather that has been sent.
     fn recycle_gather(&mut self, gather: Gather) {
         if self.gathers.len() < MAX_FREE {
             self.gathers.push(gather);
         }
     }
 
-    /// Memory for a piece of a file, empty.
+    /// Returns an empty buffer for a piece of a file.
     pub(crate) fn piece(&mut self) -> Vec<u8> {
         self.pieces.pop().unwrap_or_default()
     }
 
-    /// Keeps the memory of a segment that is not needed any more, unless it is very large or many
+    /// Keeps the memory of a segment that is not needed any more, unless it is too large or enough
     /// are kept.
     pub(crate) fn recycle(&mut self, segment: Segment) {
         let Segment::Owned(mut bytes) = segment else { return };
@@ -89,32 +91,33 @@ impl FreeList {
 /// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// True exactly when everything that was in flight has left.
+    /// True exactly when everything in flight has been sent.
     pub(crate) all: bool,
-    /// The bytes of a file that the system has sent by itself.
+    /// The number of file bytes that the system has sent by itself.
     pub(crate) sendfile_bytes: usize,
-    /// Why zeros left in place of the chunk, or of its end.
+    /// The reason why zeros were sent in place of the chunk, or of its end.
     pub(crate) fault: Option<FileFault>,
 }
 
-/// The output of one connection: what is queued, and what is sealed, which is or was in flight.
-/// Nothing is ever appended to what is sealed. Empty and idle it holds no memory.
+/// The output of one connection: the queue, and the sealed bytes, which are or were in flight.
+/// Nothing is ever appended to the sealed bytes. An empty output without a send holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    /// Closed segments of the queue, in order, before the tail.
+    /// The closed segments of the queue, in order, before the tail.
     closed: Option<Box<Gather>>,
-    /// Where small messages are collected.
+    /// The segment in which small messages are collected.
     tail: Vec<u8>,
     sealed: Sealed,
-    /// Bytes that have not left, before they are sealed: what the marks and bounds count.
+    /// The number of bytes that have not been sent, counted before they are sealed. The marks and
+    /// bounds refer to it.
     queued_bytes: usize,
-    /// Of the queued bytes, how many have to leave until the last chunk of a file has left, and how
-    /// many of them are the chunk's.
+    /// The number of queued bytes up to the end of the last chunk of a file.
     bulk_end: u32,
+    /// The size of that chunk.
     bulk_bytes: u32,
 }
 
-/// What is, or was, in flight.
+/// The output that is, or was, in flight.
 #[derive(Debug, Default)]
 enum Sealed {
     #[default]
@@ -124,27 +127,29 @@ enum Sealed {
     Left(Box<Gather>, Plain),
 }
 
-/// How many queued bytes are in what is sealed.
+/// The number of queued bytes in the sealed output.
 #[derive(Clone, Copy, Debug)]
 enum Plain {
-    /// All that is sealed: the stream has no record layer.
+    /// All sealed bytes: the stream has no record layer.
     Same,
-    /// So many, in records. They count as queued until all of the records have left.
+    /// This number, in records. They count as queued until all of the records have been sent.
     InRecords(usize),
 }
 
 impl Output {
-    /// Bytes not yet handed to the system.
+    /// Returns the number of bytes not yet passed to the system.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
 
-    /// Queued bytes of a file's chunk. There is one chunk at most: a message waits for no other.
+    /// Returns the number of queued bytes of a file's chunk. At most one chunk is queued, so a
+    /// message waits for no other.
     pub(crate) fn bulk_bytes(&self) -> usize {
         self.bulk_bytes.min(self.bulk_end) as usize
     }
 
-    /// Queued bytes that are no file's: what the marks and bounds of the queue count.
+    /// Returns the number of queued bytes without a file's chunk. The marks and bounds of the queue
+    /// refer to it.
     pub(crate) fn message_bytes(&self) -> usize {
         self.queued_bytes - self.bulk_bytes()
     }
@@ -155,7 +160,7 @@ impl Output {
         !self.is_in_flight() && (self.queued_bytes > 0 || self.has_left())
     }
 
-    /// Returns whether a send has left something behind.
+    /// Returns whether the last send was partial.
     pub(crate) fn has_left(&self) -> bool {
         matches!(self.sealed, Sealed::Left(..))
     }
@@ -164,7 +169,7 @@ impl Output {
         matches!(self.sealed, Sealed::InFlight(_))
     }
 
-    /// Lets `encode` append to the tail, and counts what it appended.
+    /// Lets `encode` append to the tail, and counts the appended bytes.
     pub(crate) fn append<T>(
         &mut self,
         free_list: &mut FreeList,
@@ -184,7 +189,7 @@ impl Output {
         result
     }
 
-    /// Queues a frame that others send, too.
+    /// Queues a frame that is shared with other connections.
     pub(crate) fn push_shared(&mut self, free_list: &mut FreeList, frame: &Arc<[u8]>) {
         if frame.len() <= MAX_COPY_BYTES {
             return self.append(free_list, |tail| tail.extend_from_slice(frame));
@@ -204,7 +209,7 @@ impl Output {
         self.closed(free_list).push(Segment::Owned(frame));
     }
 
-    /// Queues a chunk of a file, whose head has been queued. The one before has left.
+    /// Queues a chunk of a file, after its head. The chunk before it has been sent.
     pub(crate) fn push_bulk(&mut self, free_list: &mut FreeList, chunk: Segment) {
         assert_eq!(self.bulk_bytes(), 0, "one chunk at a time");
         self.close_tail(free_list);
@@ -228,7 +233,7 @@ impl Output {
         }
     }
 
-    /// Seals everything that is queued as it is. Returns the send that goes out next.
+    /// Seals the whole queue unchanged. Returns the next send.
     pub(crate) fn start(&mut self, free_list: &mut FreeList) -> Gather {
         assert!(self.wants_send(), "a send is started only when one is wanted");
         if let Some(left) = self.start_left(free_list) {
@@ -245,9 +250,8 @@ impl Output {
         gather
     }
 
-    /// Seals some of what is queued into records, behind what the layer has to say itself. Returns
-    /// the send that goes out next; `None` if there is nothing to send before the layer has got
-    /// more input.
+    /// Seals a part of the queue into records, after the layer's own output. Returns the next send;
+    /// `None` if the layer needs more input first.
     pub(crate) fn start_records(
         &mut self,
         free_list: &mut FreeList,
@@ -287,7 +291,7 @@ impl Output {
         Ok(Some(gather))
     }
 
-    /// Takes what a send has left behind.
+    /// Takes the rest of a partial send.
     #[inline]
     fn start_left(&mut self, free_list: &mut FreeList) -> Option<Gather> {
         let Sealed::Left(gather, plain) = &mut self.sealed else { return None };
@@ -296,8 +300,7 @@ impl Output {
         Some(free_list.unboxed(gather))
     }
 
-    /// A send came back with so many bytes gone. What is left goes out alone, before what is
-    /// queued.
+    /// Handles a completed send of this number of bytes. The rest is sent alone, before the queue.
     pub(crate) fn sent(
         &mut self,
         free_list: &mut FreeList,
@@ -333,13 +336,14 @@ impl Output {
         Sent { all, sendfile_bytes, fault }
     }
 
-    /// The send in flight failed; its memory is gone.
+    /// Handles a failed send, whose memory is lost.
     pub(crate) fn failed(&mut self) {
         assert!(self.is_in_flight(), "a send failed that was not in flight");
         self.sealed = Sealed::Nothing;
     }
 
-    /// Forgets what is queued and not in flight; returns how many bytes will never leave.
+    /// Drops the output that is not in flight, and returns the number of bytes that will never be
+    /// sent.
     pub(crate) fn discard(&mut self) -> usize {
         self.closed = None;
         self.tail = Vec::new();

@@ -1,4 +1,4 @@
-//! The phases of a connection, each with what it has.
+//! The phases of a connection, each with its data.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use posthouse_io::{Address, Error, Socket};
 use crate::disconnect::DisconnectReason;
 use crate::target::Target;
 
-/// The phase of a connection. It only ever moves down this list, and only between callbacks: what
-/// a callback asks for is a request until the callback has returned.
+/// The phase of a connection. It only ever moves down this list, and only between callbacks: the
+/// close that a callback requests begins when the callback has returned.
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// Nothing has been started.
+    /// No operation has been submitted.
     New,
     /// The target's name is being looked up, or its addresses are being tried.
     Connecting(Box<Connecting>),
-    /// The socket is up; hello, or its proof, is awaited. The handler knows of nothing.
+    /// The socket is connected, and waits for hello or its proof. `connected` has not been called.
     Opening(Opening),
-    /// The handler knows the connection.
+    /// `connected` has been called.
     Open(Open),
-    /// This side ends gracefully: what is queued goes out, what comes in is discarded.
+    /// This side closes gracefully: it sends the queued output and discards input.
     Draining(Ending),
-    /// This side's stream has ended; the peer's end is awaited.
+    /// This side has ended its stream, and waits for the peer to end the other side.
     Lingering(Ending),
-    /// What is in flight has been cancelled and is awaited.
+    /// The operations in flight have been cancelled, and their completions are awaited.
     Joining(Box<Joining>),
     /// The handles are being closed.
     Closing(Box<Farewell>),
-    /// The handler has been told; the slot can be released.
+    /// The handler has been called; the slot can be released.
     Gone,
-    /// Gone, and it stays for the late ends of what it was abandoned for.
+    /// The connection has ended, and stays for the late completions of its abandoned operations.
     Abandoned,
 }
 
-/// An outgoing connection that is not up yet.
+/// An outgoing connection that is not established yet.
 #[derive(Debug)]
 pub(crate) struct Connecting {
     pub(super) target: Target,
-    /// The time at which the attempt as a whole has failed.
+    /// The deadline of the whole attempt.
     pub(super) until: Duration,
     pub(super) stage: ConnectStage,
     /// The error of the last attempt that failed.
@@ -68,7 +68,7 @@ pub(crate) struct Attempt {
     pub(super) address: Address,
 }
 
-/// A connection that is up and has not said hello.
+/// A connection whose socket is connected, before the end of the hello exchange.
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(super) socket: Socket,
@@ -77,23 +77,24 @@ pub(crate) struct Opening {
     pub(super) target: Option<Box<Target>>,
 }
 
-/// A connection that the handler knows.
+/// A connection whose handler's `connected` has been called.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Open {
     pub(super) socket: Socket,
     pub(super) awaits: Awaits,
 }
 
-/// What an open connection must show, and until when.
+/// The event that an open connection waits for, and its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaits {
-    /// Nothing has a deadline.
+    /// No event with a deadline.
     Nothing,
-    /// The handler has yet to admit the peer.
+    /// The admission of the peer by the handler.
     Admission(Duration),
-    /// The peer has yet to send its first message.
+    /// The first message of the peer.
     FirstMessage(Duration),
-    /// The peer has ended its stream, and its last requests and files are seen to.
+    /// The answers to the last requests, and the ends of the last transfers, of a peer that has
+    /// ended its stream.
     Answers(Duration),
 }
 
@@ -102,7 +103,7 @@ impl Connecting {
         matches!(self.stage, ConnectStage::Resolving)
     }
 
-    /// Takes the attempt of this number out of the list.
+    /// Removes the attempt with this number from the list.
     pub(super) fn take_attempt(&mut self, number: u8) -> Option<Attempt> {
         let ConnectStage::Trying { attempts, .. } = &mut self.stage else { return None };
         let index = attempts.iter().position(|attempt| attempt.number == number)?;
@@ -119,38 +120,39 @@ impl Awaits {
     }
 }
 
-/// A connection that ends gracefully.
+/// A connection that closes gracefully.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(super) socket: Socket,
-    /// The time at which the grace is over; `None` once it is.
+    /// The deadline of the graceful close; `None` once it has passed.
     pub(super) until: Option<Duration>,
     pub(super) farewell: Box<Farewell>,
 }
 
-/// A connection that waits for its operations in flight.
+/// A connection that waits for its operations in flight to complete.
 #[derive(Debug)]
 pub(crate) struct Joining {
-    /// The sockets to close when nothing is in flight: one, or one for each attempt to connect.
+    /// The sockets to close when no operation is in flight: one, or one for each attempt to
+    /// connect.
     pub(super) sockets: Vec<Socket>,
     pub(super) farewell: Farewell,
 }
 
-/// What remains to be told at the end.
+/// The reason of the end, and the callback that gets it.
 #[derive(Debug)]
 pub(crate) struct Farewell {
     pub(super) reason: DisconnectReason,
     pub(super) report: Report,
 }
 
-/// Who hears of the end.
+/// The callback that follows at the end.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// `connected` was called: `disconnected` follows.
     Disconnected,
     /// The target was not reached: `connect_failed` follows.
     ConnectFailed(Box<Target>),
-    /// The handler never knew of the connection.
+    /// No callback of an accepted connection was called, and none follows.
     Nobody,
 }
 
@@ -159,7 +161,7 @@ impl Phase {
         matches!(self, Phase::Open(_))
     }
 
-    /// Returns whether the peer's frames are read and mean something.
+    /// Returns whether the peer's frames are read and handled.
     pub(super) fn takes_frames(&self) -> bool {
         matches!(self, Phase::Opening(_) | Phase::Open(_))
     }
@@ -169,7 +171,7 @@ impl Phase {
         !matches!(self, Phase::New | Phase::Connecting(_) | Phase::Opening(_) | Phase::Open(_))
     }
 
-    /// Returns the socket while output may leave on it.
+    /// Returns the socket if output may be sent on it.
     pub(super) fn sending_socket(&self) -> Option<Socket> {
         match self {
             Phase::Opening(Opening { socket, .. })
@@ -179,7 +181,7 @@ impl Phase {
         }
     }
 
-    /// Returns the time at which this phase has lasted too long.
+    /// Returns the deadline of this phase.
     pub(super) fn until(&self) -> Option<Duration> {
         match self {
             Phase::Connecting(connecting) => Some(connecting.until),
@@ -192,7 +194,7 @@ impl Phase {
         }
     }
 
-    /// Returns who will hear of the end, and the sockets to close; the phase is over.
+    /// Ends the phase. Returns the sockets to close and the callback that follows.
     pub(super) fn leave(self) -> (Vec<Socket>, Report) {
         match self {
             Phase::Connecting(connecting) => {

@@ -1,4 +1,5 @@
-//! From received bytes to the handler: in order, one message at a time, stoppable between any two.
+//! The way from received bytes to the handler: in order, one message at a time. Delivery can stop
+//! between any two messages.
 
 use posthouse_io::{Cancel, Op, Outcome as IoOutcome, ReceiveMode};
 use posthouse_wire::{
@@ -17,14 +18,13 @@ use crate::message::Message;
 use crate::responder::Responder;
 use crate::shared::ReceiveStrategy;
 
-/// The maximum number of chunks that wait while a connection has its turns; with more, receiving
-/// stops.
+/// The number of waiting chunks at which a connection stops receiving.
 const MAX_HELD_CHUNKS: usize = 2;
 
-/// The cost of a message that waits, beside its payload.
+/// The cost of a waiting message, beside its payload.
 const EARLY_MESSAGE_BYTES: usize = 64;
 
-/// The budget of a turn: what may still be delivered in it.
+/// The rest of a turn's budget.
 pub(super) struct DeliveryBudget {
     pub(super) messages: usize,
     pub(super) bytes: usize,
@@ -32,11 +32,11 @@ pub(super) struct DeliveryBudget {
 
 /// The result of delivering a chunk.
 enum Delivered {
-    /// All of it.
+    /// All of it was delivered.
     Whole,
-    /// Delivery stops here; the rest is kept.
+    /// Delivery stopped; the rest is kept.
     Stopped,
-    /// Nothing more is delivered, ever.
+    /// The connection is ending, and delivers nothing more.
     Over,
 }
 
@@ -98,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Delivers what is held, as far as this turn's budget and the handler let it.
+    /// Delivers the held chunks, as far as this turn's budget and the handler permit.
     pub(super) fn deliver(&mut self, cx: &mut Context<'_>) {
         self.deliver_from(cx, None);
     }
@@ -142,7 +142,7 @@ impl Connection {
                 return Delivered::Over;
             }
             let more = !chunk.is_empty() || strand.has_early();
-            // At the end of a chunk the reader only lets go of what it does not need.
+            // At the end of a chunk the reader only frees memory that it does not need.
             if !more && self.input.reader.allocated() == 0 {
                 return Delivered::Whole;
             }
@@ -191,7 +191,8 @@ impl Connection {
         }
     }
 
-    /// Counts what the partial frame holds in the endpoint's budget; over it the peer is closed.
+    /// Counts the memory of the partial frame in the endpoint's budget. Over the budget the
+    /// connection is closed.
     fn account_assembly(&mut self, cx: &mut Context<'_>) {
         let carried = self.strand.records().map_or(0, |records| records.carried_bytes());
         let held = self.input.reader.allocated() + carried;
@@ -199,7 +200,7 @@ impl Connection {
         if held != known
             && !cx.shared.assembly_budget.resize(known, held, cx.shared.options.assembly_bytes)
         {
-            let text = "partly received frames hold as much memory as assembly_bytes allows";
+            let text = "partly received frames would exceed assembly_bytes";
             self.strand.close(
                 cx,
                 Close::with_code(code::BUSY, "busy"),
@@ -211,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// Lets go of what the partial frame holds.
+    /// Frees the input and the memory of the partial frame.
     pub(super) fn discard_input(&mut self, cx: &mut Context<'_>) {
         self.input.discard(&mut cx.worker.free_backlogs);
         if let Some(records) = self.strand.records() {
@@ -221,7 +222,7 @@ impl Connection {
         cx.shared.assembly_budget.resize(known, 0, usize::MAX);
     }
 
-    /// The stream has ended and all of it has been delivered: what that means while open.
+    /// Handles the end of the peer's stream, after all its input has been delivered.
     pub(super) fn on_end_delivered(&mut self, cx: &mut Context<'_>, end: End) {
         match end {
             End::Failed(error) => self.strand.fail(cx, error),
@@ -230,7 +231,7 @@ impl Connection {
                 if let Some(last) = self.input.reader.finish(&strand.config.wire) {
                     strand.on_frame(cx, last);
                 }
-                // A request may still be answered (half-close after a request), within a deadline.
+                // A peer may end its stream after a request; the answer has a deadline.
                 let waiting = strand.cold.as_ref().is_some_and(|e| !e.open_requests.is_empty());
                 let finishing = strand.is_finishing_transfers();
                 if let Phase::Open(open) = &mut strand.phase
@@ -252,7 +253,7 @@ impl Connection {
         }
     }
 
-    /// Keeps as many receives in flight as the connection should have.
+    /// Submits or cancels receives, so that the right number is in flight.
     pub(super) fn submit_receives(&mut self, cx: &mut Context<'_>) {
         let (strand, input) = (&mut self.strand, &mut self.input);
         let (socket, wants) = match &strand.phase {
@@ -289,7 +290,7 @@ impl Connection {
 }
 
 impl Strand {
-    /// The largest payload that is taken from the peer now.
+    /// Returns the maximum payload of a message from the peer now.
     pub(super) fn max_payload_bytes(&self) -> usize {
         let max = self.config.wire.max_payload_bytes;
         let trusted = self.is_open() && !self.is_unadmitted();
@@ -333,7 +334,7 @@ impl Strand {
         }
     }
 
-    /// Counts a message or a request. Returns whether it goes to the handler.
+    /// Counts a message or a request. Returns whether the handler gets it.
     fn counts_message(&mut self, cx: &Context<'_>, kind: u8) -> bool {
         if !self.is_open() {
             return false;
@@ -346,8 +347,9 @@ impl Strand {
         true
     }
 
-    /// A server that greets at once does so before it has read our hello. The handler is told of a
-    /// connection that can do all that hello brings, so the greeting waits for the answer.
+    /// Keeps a message of a server that greets before it has read this side's hello. `connected`
+    /// promises a connection with all features of hello, so the greeting waits for the server's
+    /// hello.
     fn keep_early(&mut self, cx: &mut Context<'_>, kind: u8, payload: &[u8]) {
         let max = self.config.wire.max_payload_bytes + EARLY_MESSAGE_BYTES;
         let cold = self.cold();
@@ -355,16 +357,17 @@ impl Strand {
         if cold.early_bytes <= max {
             return cold.early.push_back((kind, payload.to_vec()));
         }
-        let text = "it sent more than max_frame_bytes before it answered the hello";
+        let text = "more than max_frame_bytes of messages before the answer to the hello";
         self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Protocol, text));
     }
 
-    /// Whether messages that came before the answer wait.
+    /// Returns whether messages wait that arrived before the server's hello.
     fn has_early(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| !cold.early.is_empty())
     }
 
-    /// Hands over the next message that came before the answer. `false`: there is none.
+    /// Delivers the next message that arrived before the server's hello. Returns `false` if there
+    /// is none.
     fn deliver_early(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.is_open() {
             return false;
@@ -419,7 +422,7 @@ impl Strand {
     ) {
         let cold = self.cold.as_mut();
         let Some(pending) = cold.and_then(|cold| cold.requests.remove(&id)) else {
-            // Its time-out has passed, and was told.
+            // The request has timed out, and its closure has run.
             cx.shared.stats.late_replies.add(1);
             return;
         };

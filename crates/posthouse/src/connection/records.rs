@@ -1,5 +1,5 @@
-//! The record layer of a connection: what it opens, what it seals, and when the stream is ready.
-//! A connection without one has none of this.
+//! The record layer of a connection, which opens received records and seals output. Most
+//! connections have none.
 
 use posthouse_io::Socket;
 
@@ -9,22 +9,22 @@ use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::record_layer::{Opened, RecordError, RecordLayer};
 
-/// A record layer and what it waits for.
+/// A record layer and its state.
 pub(crate) struct Records {
     pub(super) layer: Box<dyn RecordLayer>,
-    /// The beginning of a record whose rest has not come.
+    /// The beginning of a record whose rest has not arrived.
     carry: Vec<u8>,
-    /// How long the carry must be for the next attempt to open it.
+    /// The length of `carry` that the next attempt to open it needs.
     needed: usize,
     stage: Stage,
 }
 
-/// How far the record layer is.
+/// The stage of a record layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The handshake is under way.
+    /// The handshake is not done.
     Handshake,
-    /// Plain bytes pass.
+    /// The handshake is done, and plain bytes can be sealed.
     Ready,
     /// This side's stream has been ended.
     Ended,
@@ -47,12 +47,12 @@ impl Records {
         Self { layer, carry: Vec::new(), needed: 0, stage: Stage::Handshake }
     }
 
-    /// Returns the memory that the beginning of a record holds.
+    /// Returns the memory of the beginning of a record.
     pub(super) fn carried_bytes(&self) -> usize {
         self.carry.capacity()
     }
 
-    /// Lets go of a record that will not be completed.
+    /// Drops a partial record that will not be completed.
     pub(super) fn discard(&mut self) {
         self.carry = Vec::new();
     }
@@ -81,7 +81,7 @@ impl Records {
         }
     }
 
-    /// Completes the record that has begun with bytes of the chunk, as many as it lacks.
+    /// Completes the partial record with bytes of the chunk.
     fn open_carried(&mut self, chunk: &mut Chunk) -> Next {
         loop {
             let missing = self.needed.saturating_sub(self.carry.len());
@@ -145,8 +145,8 @@ impl Strand {
         }
     }
 
-    /// Begins a connection whose socket is up: with the handshake of its record layer, if the
-    /// configuration has one.
+    /// Begins a connection whose socket is connected: with the handshake of its record layer, if
+    /// the configuration has one.
     pub(super) fn begin_stream(&mut self, cx: &mut Context<'_>, socket: Socket) {
         if let Some(make) = &self.config.record_layer {
             let records = Records::new(make.make());
@@ -157,7 +157,7 @@ impl Strand {
         }
     }
 
-    /// Goes on to the hello once the handshake is done.
+    /// Begins the hello once the handshake is done.
     fn on_records_ready(&mut self, cx: &mut Context<'_>) {
         let Some(records) = self.records() else { return };
         if records.stage != Stage::Handshake || !records.layer.is_ready() {
@@ -175,7 +175,7 @@ impl Strand {
         self.close(cx, Close::abort(), reason);
     }
 
-    /// Returns whether there is something to send, of the queue or of the record layer.
+    /// Returns whether the queue or the record layer has something to send.
     pub(super) fn wants_send(&self) -> bool {
         let records = self.cold.as_ref().and_then(|cold| cold.records.as_deref());
         match records {
@@ -187,7 +187,7 @@ impl Strand {
         }
     }
 
-    /// Has the record layer end this side's stream once all that is queued is sealed.
+    /// Makes the record layer end this side's stream once the whole queue is sealed.
     pub(super) fn end_records(&mut self) {
         if matches!(self.phase, Phase::Draining(_))
             && self.output.queued_bytes() == 0
@@ -199,7 +199,7 @@ impl Strand {
         }
     }
 
-    /// Returns whether everything has left.
+    /// Returns whether all output has been sent.
     pub(super) fn has_drained(&self) -> bool {
         self.output.queued_bytes() == 0 && !self.output.is_in_flight() && !self.wants_send()
     }

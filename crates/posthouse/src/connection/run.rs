@@ -1,6 +1,6 @@
 //! Runs of messages: the short way from a chunk to the handler, for frames that lie whole in the
-//! chunk and mean nothing to the protocol. The loop over them is the handler's own
-//! (`Callbacks::received_run`), so what a callback costs is paid once for all of them.
+//! chunk and are not the protocol's. The handler's own code loops over them
+//! (`Callbacks::received_run`), so the overhead of a callback is paid once for all of them.
 
 use posthouse_wire::Reader;
 
@@ -13,17 +13,17 @@ use crate::watchdog::CallbackMarker;
 /// A run of messages of one chunk.
 pub(crate) struct MessageRun<'a> {
     reader: &'a mut Reader,
-    /// What the run has not taken of the chunk.
+    /// The rest of the chunk.
     rest: &'a [u8],
-    /// The limit when the run began. The handler can only raise it.
+    /// The limit at the start of the run. The handler can only raise it.
     max_payload_bytes: usize,
     budget: &'a mut DeliveryBudget,
     marker: &'a CallbackMarker,
 }
 
 impl<'a> MessageRun<'a> {
-    /// Returns the next message, if the connection still takes one and the budget allows it. Its
-    /// phase needs no look: it changes only after the callback.
+    /// Returns the next message, if the connection still takes messages and the budget allows it.
+    /// The phase is not checked, because it changes only after the callback.
     #[inline]
     pub(crate) fn next(&mut self, strand: &Strand) -> Option<Message<'a>> {
         if self.budget.messages == 0 || self.budget.bytes == 0 || !strand.wants_another() {
@@ -44,7 +44,7 @@ impl<'a> MessageRun<'a> {
 }
 
 impl Strand {
-    /// Hands the messages at the beginning of the chunk to the handler. Returns whether there was
+    /// Passes the messages at the beginning of the chunk to the handler. Returns whether there was
     /// one.
     pub(super) fn run_messages(
         &mut self,
@@ -70,7 +70,7 @@ impl Strand {
         true
     }
 
-    /// Returns whether a callback that returned left the connection as one that takes messages.
+    /// Returns whether the connection takes another message after a callback of the run.
     #[inline]
     fn wants_another(&self) -> bool {
         self.requested_close.is_none() && !self.paused && (!self.over_high || self.connects())

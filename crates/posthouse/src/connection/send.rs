@@ -1,4 +1,4 @@
-//! The sending side of a strand: what joins the queue, what leaves it, and who hears of room.
+//! The sending half of a strand: appending to the queue, sending it, and reporting room in it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::id::Operation;
 use crate::send_config::SendLimits;
 use crate::sync::Arc;
 
-/// The native framing adds so much to a payload.
+/// The number of bytes that the native framing adds to a payload.
 const FRAME_OVERHEAD_BYTES: usize = 5;
 
 impl Connection {
@@ -47,9 +47,8 @@ impl Connection {
         }
     }
 
-    /// Lets the gate know what has left. If the queue is below its low mark after it was over the
-    /// high one, or another thread found it full, the handler is told, and reading goes on. Returns
-    /// whether the handler was called.
+    /// Publishes the queue's size to the gate. If the queue is below its low mark after it exceeded
+    /// the high one or rejected a send, calls `writable` and resumes reading, and returns `true`.
     pub(super) fn notify_writable(&mut self, cx: &mut Context<'_>) -> bool {
         let strand = &mut self.strand;
         if matches!(strand.phase, Phase::Gone) {
@@ -70,8 +69,8 @@ impl Connection {
 }
 
 impl Strand {
-    /// Appends to the send queue, and counts what was appended: the one way in which this side's
-    /// messages, replies and frames of the protocol join the queue.
+    /// Appends to the send queue, and counts the appended bytes. All messages, replies and protocol
+    /// frames that this strand encodes are appended here.
     #[inline]
     pub(crate) fn append<T>(
         &mut self,
@@ -84,7 +83,7 @@ impl Strand {
         result
     }
 
-    /// Appends a message of the program's.
+    /// Appends a message of the program.
     #[inline]
     pub(crate) fn append_message(
         &mut self,
@@ -101,7 +100,7 @@ impl Strand {
         result
     }
 
-    /// Lets the protocol answer, and queues what it says.
+    /// Lets the session write frames, and queues them.
     pub(super) fn send_control<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -117,12 +116,12 @@ impl Strand {
         result
     }
 
-    /// True exactly when requests, replies and goodbyes can be sent.
+    /// Returns whether requests, replies and goodbyes can be sent.
     pub(crate) fn has_hello(&self) -> bool {
         self.config.is_native() && self.session.may_use_reserved_kinds()
     }
 
-    /// The limits of a message to the peer.
+    /// Returns the limits of a message to the peer.
     #[inline]
     pub(crate) fn send_limits(&self) -> SendLimits {
         let native = self.config.is_native();
@@ -142,7 +141,7 @@ impl Strand {
         }
     }
 
-    /// Queues a frame that another thread encoded, and reserved room for.
+    /// Queues a frame that another thread encoded and for which it reserved room.
     pub(super) fn send_posted(&mut self, cx: &mut Context<'_>, frame: Vec<u8>) {
         self.gated_bytes += frame.len();
         if !self.is_open() {
@@ -153,13 +152,13 @@ impl Strand {
         let too_large = frame.len() > limits.max_payload_bytes + FRAME_OVERHEAD_BYTES;
         let reserved = limits.hello && posthouse_wire::is_reserved_kind(frame[4]);
         if self.config.is_native() && (too_large || reserved) {
-            // It could be sent when it was encoded; hello was agreed since.
-            let text = "a message was on its way when hello was agreed, and is not allowed since";
+            // The frame was valid when it was encoded; the hello since has changed the limits.
+            let text = "a message was posted before the hello, whose limits do not allow it";
             return self.close_unsendable(text);
         }
         self.output.push_owned(&mut cx.worker.free_list, frame);
         self.sent_message();
-        // Its sender has reserved room for it: the bound is kept.
+        // Its sender has reserved room for it, so the bound holds.
         self.check_queue(usize::MAX);
     }
 
@@ -167,7 +166,7 @@ impl Strand {
     pub(crate) fn send_shared(&mut self, cx: &mut Context<'_>, frame: &Arc<[u8]>) {
         let too_large = frame.len() > self.send_limits().max_payload_bytes + FRAME_OVERHEAD_BYTES;
         if self.config.is_native() && too_large {
-            // The peer said that it takes no frame as large as this; the others get theirs.
+            // The peer's hello has a smaller limit. The other members get the message.
             return cx.shared.stats.group_skips.add(1);
         }
         if self.is_open() {
@@ -185,13 +184,13 @@ impl Strand {
             self.late_bytes += frame.len() as u64;
             return;
         }
-        // A reply found room at the gate; a rejection has its place however full the queue is.
+        // A reply reserved its room at the gate; the place of a rejection was reserved before.
         self.output.push_owned(&mut cx.worker.free_list, frame);
         self.sent_message();
         self.check_queue(usize::MAX);
     }
 
-    /// Compares the queue with its marks after a message of so many bytes was appended.
+    /// Compares the queue with its marks, after a message of this size was appended.
     #[inline]
     pub(crate) fn check_queue(&mut self, last_bytes: usize) {
         let queued = self.output.message_bytes();
@@ -200,9 +199,9 @@ impl Strand {
         }
     }
 
-    /// Over the high mark an accepted peer is not read from; a connecting side goes on reading,
-    /// because two ends that both stop would wait for each other for ever. Over the maximum the
-    /// connection is closed, unless this message is all that is queued.
+    /// Handles a queue over its high mark. An accepted peer is not read then. A connecting side
+    /// continues to read, because two sides that both stop would wait for each other for ever. Over
+    /// the maximum the connection is closed, unless the queue has only this message.
     #[cold]
     fn on_high_queue(&mut self, queued: usize, last_bytes: usize) {
         self.over_high = true;
@@ -213,7 +212,7 @@ impl Strand {
         }
     }
 
-    /// Returns whether the last send left nothing to do but to let the gate know: the queue is
+    /// Returns whether the last send requires nothing but an update of the gate: the queue is
     /// empty, and nothing waits for that.
     pub(super) fn has_sent_all(&self) -> bool {
         self.takes_output()
@@ -238,8 +237,8 @@ impl Strand {
         self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
     }
 
-    /// Seals what goes out next: records if the connection has a record layer, else everything that
-    /// is queued as it is.
+    /// Seals the next send: records if the connection has a record layer, otherwise the whole queue
+    /// unchanged.
     fn seal(&mut self, cx: &mut Context<'_>) -> Option<Gather> {
         let free_list = &mut cx.worker.free_list;
         let Some(records) = self.cold.as_mut().and_then(|cold| cold.records.as_deref_mut()) else {
@@ -255,15 +254,15 @@ impl Strand {
         }
     }
 
-    /// A shortage that passes: nothing is lost, the operation is submitted again soon.
+    /// Schedules another attempt after a temporary shortage. Nothing is lost.
     pub(super) fn retry_later(&mut self, cx: &mut Context<'_>) {
         const RETRY: Duration = Duration::from_millis(10);
         self.retry_at = Some(cx.now + RETRY);
         cx.shared.stats.shortages.add(1);
     }
 
-    /// Lets the gate know what is queued. Returns whether something has left for which another
-    /// thread waits.
+    /// Publishes the queue's size to the gate. Returns whether bytes have been sent since the gate
+    /// rejected a send.
     pub(super) fn publish(&mut self, cx: &Context<'_>) -> bool {
         let queued = self.output.message_bytes();
         let known = std::mem::replace(&mut self.gated_bytes, queued);

@@ -1,11 +1,12 @@
-//! Options as text: TOML in, TOML with the texts out, and single `name = value` settings.
+//! The text form of options: reading TOML, writing TOML with the texts of the options, and setting
+//! one option by name.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The option that is wrong, and what to do.
+/// An invalid option. The text has its name, its value and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct OptionsError {
@@ -26,7 +27,7 @@ pub(super) trait OptionSet: Serialize + DeserializeOwned {
     fn validate(&self) -> Result<(), OptionsError>;
 }
 
-/// Options have several widths; bounds are compared in one.
+/// Converts a value to the one width in which bounds are compared.
 pub(super) fn number(value: impl TryInto<u64>) -> u64 {
     value.try_into().unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! A record layer without cryptography, for tests of the seam: it cuts the stream into records of
-//! random sizes, disguises and checks them, and has a handshake of two rounds.
+//! A record layer without cryptography, for tests of the seam. It cuts the stream into records of
+//! random sizes, disguises them, checks them, and has a handshake of two rounds.
 
 use super::{Opened, RecordError, RecordLayer};
 
@@ -7,7 +7,7 @@ use super::{Opened, RecordError, RecordLayer};
 const HEAD_BYTES: usize = 3;
 /// The maximum size of a body.
 const MAX_BODY_BYTES: u64 = 1500;
-/// What every byte of a body is disguised with.
+/// The byte that is XORed into every byte of a body.
 const DISGUISE: u8 = 0x5a;
 
 const HELLO: u8 = 1;
@@ -15,7 +15,7 @@ const WELCOME: u8 = 2;
 const DATA: u8 = 3;
 const END: u8 = 4;
 
-/// The layer.
+/// The test's record layer.
 #[derive(Debug)]
 pub struct CutRecords {
     random: u64,
@@ -24,7 +24,7 @@ pub struct CutRecords {
 }
 
 impl CutRecords {
-    /// Makes one side of a stream. The seed decides where it is cut.
+    /// Makes one side of a stream. The seed determines the sizes of the records.
     pub fn new(seed: u64) -> Self {
         let mut layer = Self { random: seed | 1, output: Vec::new(), ready: false };
         append(HELLO, b"hello", &mut layer.output);

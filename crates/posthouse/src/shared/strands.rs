@@ -1,5 +1,4 @@
-//! The connections of the shared layout: a slot for each, which holds its box and its pending
-//! events.
+//! The connections of the shared layout. Each has a slot with its box and its pending events.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +9,7 @@ use crate::id::{PeerId, SLOT_BITS};
 use crate::mailbox::PeerPost;
 use crate::sync::{Mutex, OnceLock, lock};
 
-/// Slots in a segment. Segments are made when first needed and never move.
+/// The number of slots in a segment. Segments are allocated when first needed and never move.
 const SEGMENT: usize = 1024;
 
 type Segment = OnceLock<Box<[Mutex<Slot>]>>;
@@ -24,7 +23,7 @@ pub(crate) struct Strands {
 
 pub(crate) struct Slot {
     pub(crate) pending: VecDeque<(PeerId, ConnectionEvent)>,
-    /// The box, while nobody runs it. A slot whose connection has not begun has none, either.
+    /// The box, while no worker runs the connection. `None` also if the connection has not begun.
     pub(crate) connection: Option<Box<Connection>>,
     pub(crate) state: SlotState,
 }
@@ -33,7 +32,7 @@ pub(crate) struct Slot {
 pub(crate) enum SlotState {
     /// Nothing is pending.
     Idle,
-    /// In `ready`, or about to be.
+    /// The slot is in `ready`, or is about to be added.
     Ready,
     /// A worker has the box.
     Running,
@@ -79,14 +78,14 @@ impl Strands {
         Ok(true)
     }
 
-    /// Drops the connections that were given up, and what was posted too late: they lead back to
-    /// the endpoint, which has ended.
+    /// Drops the abandoned connections and the late posts of an endpoint that has ended. They hold
+    /// references to the endpoint.
     pub(crate) fn clear(&self) {
         for slot in self.segments.iter().filter_map(OnceLock::get).flatten() {
             let mut slot = lock(slot);
             let left = (slot.connection.take(), std::mem::take(&mut slot.pending));
             drop(slot);
-            // What the user's values do when they are dropped harms nobody.
+            // A panic in a drop of the user's values is contained here.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(left)));
         }
     }
@@ -107,7 +106,7 @@ impl Strands {
         idle
     }
 
-    /// Takes a slot that nobody runs.
+    /// Takes the next ready slot, which the caller must run.
     pub(crate) fn take_ready(&self) -> Option<u32> {
         let slot = lock(&self.ready).pop_front()?;
         let mut guard = lock(self.slot(slot));

@@ -1,4 +1,4 @@
-//! Pinned layout: a worker owns the connections of its lane outright, without a lock.
+//! The worker of the pinned layout, which owns the connections of its lane without a lock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::watchdog::CallbackMarker;
 
-/// The maximum number of posts in one turn, before the connections have theirs again: a thread that
-/// posts without end must not keep peers waiting.
+/// The maximum number of posts in one turn. It keeps a thread that posts without end from delaying
+/// the peers.
 const MAX_TURN_POSTS: usize = 1024;
 
 pub(crate) struct PinnedWorker {
@@ -27,11 +27,11 @@ pub(crate) struct PinnedWorker {
     worker: WorkerState,
     /// The lane's connections, by their index on the lane.
     table: Vec<Option<Box<Connection>>>,
-    /// Connections that have more to deliver.
+    /// The connections that have more to deliver.
     unfinished: VecDeque<PeerId>,
-    /// Connections to which something was applied, to be settled together.
+    /// The connections with applied events, to be settled together.
     touched: Vec<PeerId>,
-    /// Posts taken from the mailbox and not yet seen to.
+    /// The posts that were taken from the mailbox and wait to be handled.
     posts: VecDeque<Post>,
     tasks: Tasks,
     shutdown: ShutdownStage,
@@ -52,7 +52,7 @@ impl PinnedWorker {
         }
     }
 
-    /// One turn: completions, what earlier turns left, posts, deadlines, the shutdown.
+    /// Runs one turn: completions, the rest of earlier turns, posts, deadlines, the shutdown.
     pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
         let now = lane.now();
         self.poll_listeners(lane, now);
@@ -129,7 +129,7 @@ impl PinnedWorker {
             assert!(old.is_none(), "{id}: a slot was given away twice");
         }
         let index = self.shared.registry.index_on_lane(id);
-        // Posts and deadlines can be for a connection that is gone; they go with it.
+        // A post or a deadline can be for an ended connection; it is dropped.
         if let Some(Some(connection)) = self.table.get_mut(index)
             && connection.strand.id == id
         {
@@ -148,7 +148,7 @@ impl PinnedWorker {
         }
     }
 
-    /// Settles the connections that wait for it: one send for each carries all that is queued.
+    /// Settles the connections that wait for it. Each sends its whole queue with one send.
     fn settle_touched(&mut self, lane: &mut Lane, now: Duration) {
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
@@ -180,8 +180,8 @@ impl PinnedWorker {
         }
     }
 
-    /// Sees to some of the posts. Returns whether more may wait: the wake-up for what was posted
-    /// since the mailbox was emptied may be over.
+    /// Handles some of the posts. Returns whether more may wait: the wake-up for posts that arrived
+    /// since the mailbox was emptied may have been used up.
     fn take_posts(&mut self, lane: &mut Lane, now: Duration) -> bool {
         let takes = self.posts.is_empty();
         if takes {
@@ -216,9 +216,9 @@ impl PinnedWorker {
         }
     }
 
-    /// Closes the connections, first gracefully, past the deadline by force; in the end it abandons
-    /// those that the system holds. Returns whether this worker has ended: it has no connection,
-    /// and nobody can post to it any more.
+    /// Closes the connections in a shutdown: first gracefully, after the deadline by force, and at
+    /// the end it abandons the blocked ones. Returns whether this worker has ended: it has no
+    /// connection, and its mailbox is closed.
     fn advance_shutdown(&mut self, lane: &mut Lane, now: Duration) -> bool {
         let (due, _) = ShutdownStage::at(now, &self.shared.lifecycle);
         if due == ShutdownStage::No {

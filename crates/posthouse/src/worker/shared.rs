@@ -1,6 +1,6 @@
-//! Shared layout: the strand *is* ownership of the connection's box. A worker that takes the box
-//! runs the connection; others leave their events in the slot's queue and go on; the box goes back
-//! only when the queue is empty.
+//! The worker of the shared layout, where the strand *is* ownership of the connection's box. The
+//! worker that takes the box runs the connection. Other workers add their events to the slot's
+//! queue and continue. The box is put back for good only when the queue is empty.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::shared::{Shared, SlotState, Strands};
 use crate::sync::{Arc, lock};
 use crate::watchdog::CallbackMarker;
 
-/// The maximum number of events of one connection before others have their turn.
+/// The maximum number of events of one connection before other connections have their turn.
 const MAX_TURN_EVENTS: usize = 64;
 
-/// A slot that this worker runs: it has the box, where there is one.
+/// A slot that this worker runs, with its box if there is one.
 struct Running {
     slot: u32,
     connection: Option<Box<Connection>>,
@@ -33,7 +33,7 @@ pub(crate) struct SharedWorker {
     worker: WorkerState,
     tasks: Tasks,
     running: Option<Running>,
-    /// Slots that this worker has entered and not begun to run.
+    /// The slots that this worker has entered and not begun to run.
     entered: VecDeque<u32>,
 }
 
@@ -52,7 +52,7 @@ impl SharedWorker {
         shared.strands.as_ref().expect("the shared layout")
     }
 
-    /// One turn: what was entered, completions, ready slots, posts, deadlines, the shutdown.
+    /// Runs one turn: entered slots, completions, deadlines, posts, ready slots, the shutdown.
     pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
         let now = lane.now();
         self.poll_listeners(lane, now);
@@ -150,7 +150,7 @@ impl SharedWorker {
             let old = running.connection.replace(connection);
             assert!(old.is_none(), "{id}: a slot was given away twice");
         }
-        // Posts and deadlines can be for a connection that is gone; they go with it.
+        // A post or a deadline can be for an ended connection; it is dropped.
         match running.connection.as_mut().filter(|connection| connection.strand.id == id) {
             Some(connection) => {
                 let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
@@ -189,7 +189,7 @@ impl SharedWorker {
         }
     }
 
-    /// Puts the box back: the queue is empty, or the connection has had its turn.
+    /// Puts the box back, because the queue is empty or the connection has had its turn.
     fn put_back(&mut self, lane: &mut Lane, now: Duration, mut running: Running) {
         if let Some(connection) = &running.connection
             && connection.strand.settling != Settling::Done
@@ -208,15 +208,15 @@ impl SharedWorker {
         }
     }
 
-    /// Closes the connections, first gracefully, past the deadline by force; in the end it abandons
-    /// those that the system holds. Returns whether this worker has ended.
+    /// Closes the connections in a shutdown: first gracefully, after the deadline by force, and at
+    /// the end it abandons the blocked ones. Returns whether this worker has ended.
     fn advance_shutdown(&mut self, lane: &mut Lane, now: Duration) -> bool {
         let (due, _) = ShutdownStage::at(now, &self.shared.lifecycle);
         if due == ShutdownStage::No {
             return false;
         }
         self.tasks.clear();
-        // Whichever worker sees it first: a wake-up wakes one of them, nobody knows which.
+        // The first worker that sees the stage announces it: a wake-up wakes any one of them.
         if self.shared.lifecycle.is_first_at(due as u8) {
             self.shared.listeners.poll(&self.shared, lane);
             for id in self.shared.registry.current(None) {
@@ -228,7 +228,7 @@ impl SharedWorker {
             return false;
         }
         self.shared.worker_ended();
-        // The others may sleep without a deadline.
+        // The other workers may sleep without a deadline.
         self.shared.port.wake(LaneId(0));
         true
     }

@@ -1,4 +1,4 @@
-//! The endpoint's own timers: what runs on a worker, off every strand.
+//! The endpoint's own timers, which run on a worker outside of every strand.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::mailbox::EndpointTask;
 use crate::shared::Shared;
 
-/// Tasks by the time when they are due.
+/// The waiting tasks, by the time at which they are due.
 #[derive(Default)]
 pub(super) struct Tasks {
     waiting: BTreeMap<(Duration, u64), EndpointTask>,
@@ -24,7 +24,7 @@ impl Tasks {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Runs what is due. A panic is contained and counted.
+    /// Runs the tasks that are due. A panic is contained and counted.
     pub(super) fn run(&mut self, shared: &Shared, now: Duration) {
         while let Some(first) = self.waiting.first_entry()
             && first.key().0 <= now
@@ -33,12 +33,12 @@ impl Tasks {
             crate::sync::assert_none_held();
             if catch_unwind(AssertUnwindSafe(task)).is_err() {
                 shared.stats.panics.add(1);
-                tracing::error!("a task of Endpoint::after or every panicked");
+                tracing::error!("a task of Endpoint::after or Endpoint::every panicked");
             }
         }
     }
 
-    /// The endpoint shuts down: what still waits is dropped unrun.
+    /// Drops the waiting tasks, because the endpoint shuts down.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }

@@ -55,7 +55,7 @@ fn a_peers_fault_is_told_to_the_peer_and_counted_as_its_own() {
         assert_eq!(there.text(), Some("invalid digit found in string"));
         assert_eq!(there.retry_after(), Some(Duration::from_millis(2_500)));
         assert_eq!(stats.peer_faults, 1);
-        let warned = log::lines("connection given up");
+        let warned = log::lines("connection failed");
         assert!(warned.len() == 1 && warned[0].contains("invalid digit"), "{warned:?}");
     });
 }

@@ -289,7 +289,7 @@ fn many_faults_are_logged_once_a_second() {
         let mut raws: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&[0; 4]));
         harness.wait_for("the end of all", || seen.ends().len() == 100);
-        let warned = log::lines("connection given up").len();
+        let warned = log::lines("connection failed").len();
         assert!((1..=8).contains(&warned), "{warned} lines");
         drop(raws);
         assert_eq!(harness.end(&server).peer_faults, 100);
