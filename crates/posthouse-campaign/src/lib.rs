@@ -204,6 +204,10 @@ fn records(seed: u64) -> Box<dyn RecordLayer> {
     Box::new(CutRecords::new(seed))
 }
 
+/// Room for what a side says in one breath: two messages, and an offer or a request for each file.
+/// With less the connection would be closed each time.
+const MIN_QUEUE_BYTES: usize = 2_000;
+
 /// Draws the options of a server or of a client: narrow limits are met often.
 fn settings(rng: &mut Rng, stream: Stream) -> Settings {
     let high = 1 + rng.below(40_000) as usize;
@@ -220,7 +224,7 @@ fn settings(rng: &mut Rng, stream: Stream) -> Settings {
         .with_max_connections(if rng.one_in(4) { 4 } else { 64 })
         .with_max_connections_per_address(if rng.one_in(4) { 2 } else { 0 });
     let connection = ConnectionOptions::default()
-        .with_send_queue_bytes(high + rng.below(100_000) as usize)
+        .with_send_queue_bytes((high + rng.below(100_000) as usize).max(MIN_QUEUE_BYTES))
         .with_heartbeat_ms(if rng.one_in(2) { 0 } else { 100 + rng.below(5_000) })
         .with_close_timeout_ms(1 + rng.below(3_000))
         .with_connect_timeout_ms(100 + rng.below(10_000))

@@ -237,6 +237,11 @@ impl Strand {
         self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
     }
 
+    /// Returns whether the send queue has passed its high mark and has not come below the low one.
+    pub(crate) fn is_over_high(&self) -> bool {
+        self.over_high
+    }
+
     /// Seals the next send: records if the connection has a record layer, otherwise the whole queue
     /// unchanged.
     fn seal(&mut self, cx: &mut Context<'_>) -> Option<Gather> {

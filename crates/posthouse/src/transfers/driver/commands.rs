@@ -32,10 +32,14 @@ impl Strand {
         self.run_waiting(cx);
     }
 
-    /// Begins what may be begun now.
+    /// Begins the commands that may be begun now. They wait while the send queue is over its high
+    /// mark: what this side asks for must not fill the queue beyond its bound.
     pub(super) fn run_waiting(&mut self, cx: &mut Context<'_>) {
         let max = self.max_transfers().max(1);
-        while self.may_transfer_now() && self.transfers().has_room(Side::Local, max) {
+        while self.may_transfer_now()
+            && !self.is_over_high()
+            && self.transfers().has_room(Side::Local, max)
+        {
             match self.transfers().waiting.pop_front() {
                 Some(command) if self.transfers().is_out_of_ids() => {
                     let text = "this connection has used up its numbers: connect again";
