@@ -1,6 +1,6 @@
-//! One side sends a file and the other receives it, over two sessions whose streams are cut and
-//! interleaved at random, with a disk that writes when it likes, and connections that break
-//! anywhere: the file arrives whole, never beyond the credit, and nothing else passes for it.
+//! Tests that a file arrives whole and within the credit, and that the receiver accepts no other
+//! content for it. The streams of the two sessions are cut and interleaved at random, the disk
+//! writes at random times, and connections break anywhere.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Peer {
         frame.encode(self.session.send_limit(&self.config), &mut self.out).expect("it fits");
     }
 
-    /// Takes a chunk off the wire; what frames of transfers do is up to `take`.
+    /// Receives a chunk of the stream, and passes each frame of transfers to `take`.
     fn receive(&mut self, mut chunk: &[u8], mut take: impl FnMut(&mut Vec<u8>, TransferFrame<'_>)) {
         let Self { config, session, reader, reader_config, out } = self;
         while let Some(frame) = reader.next(reader_config, usize::MAX, &mut chunk).expect("a frame")
@@ -80,13 +80,13 @@ struct Fraction(u16);
 const WHOLE: Fraction = Fraction(u16::MAX);
 
 impl Fraction {
-    /// From 0 to `max`.
+    /// Returns this fraction of `max`, from 0 to `max`.
     fn of(self, max: usize) -> usize {
         ((max + 1) * usize::from(self.0)) >> 16
     }
 }
 
-/// What happens next.
+/// The next step of a run.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     ToReceiver(Fraction),
@@ -105,14 +105,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A receiver's side of the world: what it holds outlives the connection.
+/// The receiver of one connection. The bytes on its disk outlive the connection.
 struct Receiving {
     incoming: FileReceiver,
-    /// Up to where it has allowed to send.
+    /// The position up to which the sender may send.
     limit: u64,
-    /// What has come and is not on the disk.
+    /// The received bytes that are not on the disk.
     unwritten: Vec<u8>,
-    /// The sender's hash was right, or not.
+    /// Whether the sender's hash was right; `None` before it arrived.
     verdict: Option<bool>,
     confirmed: bool,
 }
@@ -126,13 +126,13 @@ struct TransferRun<'a> {
     receiver: Peer,
     outgoing: FileSender,
     receiving: Option<Receiving>,
-    /// True exactly when the sender has heard that the file is there.
+    /// True exactly when the receiver has confirmed the file to the sender.
     sender_confirmed: bool,
-    /// How often the sender found that what was held is something else.
+    /// The number of times that the receiver's bytes were not a prefix of the file.
     restarts: u32,
     /// Bytes of the file that were sent.
     sent: u64,
-    /// Which byte that is sent goes wrong on its way.
+    /// The position of the byte that is corrupted on its way.
     corrupted_byte: Option<u64>,
 }
 
@@ -239,7 +239,7 @@ impl<'a> TransferRun<'a> {
         });
     }
 
-    /// The sender reads, as much as it is asked to or less, and does what it read for.
+    /// Makes the sender read at most the requested bytes, and compare or send them.
     fn read(&mut self, fraction: Fraction) {
         let id = self.outgoing.id();
         match self.outgoing.next_action() {
@@ -277,7 +277,7 @@ impl<'a> TransferRun<'a> {
         }
     }
 
-    /// The receiver's disk has taken some of what came.
+    /// Writes some of the received bytes to the receiver's disk.
     fn write(&mut self, fraction: Fraction) {
         let Some(receiving) = &mut self.receiving else { return };
         let bytes = fraction.of(receiving.unwritten.len());
@@ -305,7 +305,7 @@ impl<'a> TransferRun<'a> {
         self.receiving.as_ref()?.verdict
     }
 
-    /// Everybody does all there is to do, until it is over.
+    /// Runs all steps of both sides until the transfer is over.
     fn finish(&mut self) {
         for _ in 0..100_000 {
             if self.sender_confirmed || self.verdict() == Some(false) {
