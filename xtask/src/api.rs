@@ -17,7 +17,7 @@ use crate::{Result, workspace};
 /// The crates whose interface others use. An item that a crate re-exports from another is one line
 /// (`pub use`) in its listing; the other crate's listing has the details.
 const CRATES: [&str; 3] = ["posthouse-wire", "posthouse-io", "posthouse"];
-/// Traits that every type implements or that nobody can name.
+/// The traits that every type implements, and those that a user cannot name.
 const SILENT: [&str; 6] =
     ["Freeze", "Unpin", "UnsafeUnpin", "UnwindSafe", "RefUnwindSafe", "StructuralPartialEq"];
 /// The variable with the path of the real rustdoc while this program stands in for it.

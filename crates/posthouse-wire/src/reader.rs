@@ -90,7 +90,7 @@ impl Reader {
 
     /// Returns the next frame and advances `input` past it, if `input` contains the whole frame,
     /// the frame is valid, and `accepts` returns true for its kind. Otherwise returns `None` and
-    /// takes nothing, for whatever reason: call [`Reader::next`] then, which handles all cases.
+    /// takes nothing, for any reason: call [`Reader::next`] then, which handles all cases.
     ///
     /// This is the fast path for most frames of most streams. It is never taken for the first frame
     /// of a stream, nor in the framings `Lines`, `Delimiter` and `Raw`.

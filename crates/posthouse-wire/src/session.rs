@@ -32,7 +32,7 @@ use heartbeat::Heartbeat;
 use hello::{FEATURES, HelloFrame, VERSION, malformed};
 
 /// One side of one session. It has at most 24 bytes; once hello is agreed, a heap allocation holds
-/// what was agreed.
+/// the agreement.
 ///
 /// The caller passes in every frame, every arrival of bytes and every deadline. It sends the bytes
 /// that the session appends to `out`, in order. On a [`Violation`] the caller calls

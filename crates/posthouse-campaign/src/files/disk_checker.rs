@@ -26,7 +26,7 @@ pub(super) struct DiskChecker {
     kept: &'static str,
     /// All contents that a file of a name ever had, on any disk.
     versions: BTreeMap<String, BTreeSet<Vec<u8>>>,
-    /// The files that must be on a disk, because a side was told that they are complete.
+    /// The files that must be on a disk, because a side was notified of their completion.
     promised: BTreeMap<(usize, String), Vec<u8>>,
     /// The files whose content was checked and has not been able to change since, and their sizes.
     seen: BTreeMap<(usize, String), u64>,

@@ -38,7 +38,7 @@ pub struct SessionConfig {
     /// `None`: this side asks for none.
     pub heartbeat: Option<Duration>,
     /// The shared secret. With a key both sides must prove that they hold it, and hello is required
-    /// whatever [`SessionConfig::hello`] says. Default `None`.
+    /// regardless of [`SessionConfig::hello`]. Default `None`.
     pub key: Option<Key>,
     /// The bytes with which the connecting side describes itself. Posthouse does not interpret
     /// them, and they are not encrypted on the wire. At most [`MAX_CREDENTIAL_BYTES`]. The
