@@ -105,8 +105,8 @@ impl Session {
     /// has a key, `nonce` must be unpredictable.
     ///
     /// # Panics
-    /// If the credential is longer than [`MAX_CREDENTIAL_BYTES`], or on a second call after a hello
-    /// was sent.
+    /// If the credential is longer than [`MAX_CREDENTIAL_BYTES`], or on a second call on the
+    /// connecting side.
     pub fn start(&mut self, config: &SessionConfig, nonce: [u8; 16], out: &mut Vec<u8>) {
         assert!(matches!(self.phase, SessionPhase::Opening), "a session starts once");
         if self.side == Side::Accepting {
