@@ -14,20 +14,20 @@ use std::process::{Command, ExitCode};
 
 use crate::{Result, workspace};
 
-/// The crates whose interface others use. A listing names what a crate shows of another crate in
-/// one line (`pub use`): the items are in the listing of the other crate.
+/// The crates whose interface others use. An item that a crate re-exports from another is one line
+/// (`pub use`) in its listing; the other crate's listing has the details.
 const CRATES: [&str; 3] = ["posthouse-wire", "posthouse-io", "posthouse"];
-/// Traits that every type implements or that nobody can name.
+/// The traits that every type implements, and those that a user cannot name.
 const SILENT: [&str; 6] =
     ["Freeze", "Unpin", "UnsafeUnpin", "UnwindSafe", "RefUnwindSafe", "StructuralPartialEq"];
-/// Holds the real rustdoc while this program stands in for it.
+/// The variable with the path of the real rustdoc while this program stands in for it.
 const STAND_IN: &str = "POSTHOUSE_XTASK_RUSTDOC";
 
 /// Compares each listing with the interface, or with `bless` writes it.
 ///
 /// # Errors
 ///
-/// The lines that differ.
+/// The lines that differ, as the message.
 pub(crate) fn run(bless: bool) -> Result {
     let root = workspace::root();
     document(&root)?;
@@ -51,8 +51,8 @@ pub(crate) fn run(bless: bool) -> Result {
         return Ok(());
     }
     Err(format!(
-        "the public interface is not the committed one.\n{}\
-         If the change is meant, run `cargo xtask api --bless` and commit the listings.",
+        "the public interface differs from the committed listings.\n{}\
+         If the change is intended, run `cargo xtask api --bless` and commit the listings.",
         differences.concat()
     ))
 }
@@ -61,7 +61,7 @@ fn listing_path(name: &str) -> String {
     format!("crates/{name}/api.txt")
 }
 
-/// The rustdoc to run, if this process was started in its place.
+/// Returns the rustdoc to run, if this process was started in its place.
 pub(crate) fn rustdoc_to_stand_in_for() -> Option<OsString> {
     std::env::var_os(STAND_IN)
 }
@@ -72,7 +72,7 @@ pub(crate) fn stand_in(rustdoc: &OsStr, arguments: impl Iterator<Item = OsString
     command.args(arguments).env("RUSTC_BOOTSTRAP", "1").env_remove(STAND_IN);
     match command.status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
-        // rustdoc has said why.
+        // rustdoc has printed the reason.
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("cannot run {}: {error}", rustdoc.display());
@@ -81,7 +81,7 @@ pub(crate) fn stand_in(rustdoc: &OsStr, arguments: impl Iterator<Item = OsString
     }
 }
 
-/// Makes rustdoc write its JSON, with the dependencies that the lints have compiled.
+/// Makes rustdoc write its JSON. It reuses the dependencies that the lints have compiled.
 fn document(root: &Path) -> Result {
     let this = std::env::current_exe()
         .map_err(|error| format!("cannot find this program to stand in for rustdoc: {error}"))?;
@@ -95,7 +95,7 @@ fn document(root: &Path) -> Result {
     workspace::succeed(&mut command)
 }
 
-/// One line for each public item.
+/// Returns one line for each public item.
 fn listing(root: &Path, name: &str) -> Result<Vec<String>> {
     let json = format!("doc/{}.json", name.replace('-', "_"));
     let interface =
@@ -103,12 +103,12 @@ fn listing(root: &Path, name: &str) -> Result<Vec<String>> {
             .omit_blanket_impls(true)
             .include_function_parameter_names(true)
             .build()
-            .map_err(|error| format!("cannot read what rustdoc says of {name}: {error}"))?;
+            .map_err(|error| format!("cannot read the JSON of rustdoc for {name}: {error}"))?;
     Ok(without_noise(interface.items().map(ToString::to_string)))
 }
 
-/// Leaves out traits of [`SILENT`], and the functions of each trait that a type implements: the
-/// line of the implementation says that they are there.
+/// Leaves out traits of [`SILENT`], and the functions of each trait that a type implements, because
+/// the line of the implementation implies them.
 fn without_noise(lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut function = None;
     let mut kept = Vec::new();
@@ -125,7 +125,7 @@ fn without_noise(lines: impl Iterator<Item = String>) -> Vec<String> {
     kept
 }
 
-/// Whether the line implements a trait of [`SILENT`].
+/// Returns whether the line implements a trait of [`SILENT`].
 fn is_silent(line: &str) -> bool {
     let Some((head, _)) = line.strip_prefix("impl").and_then(|rest| rest.split_once(" for "))
     else {
@@ -134,7 +134,7 @@ fn is_silent(line: &str) -> bool {
     head.rsplit("::").next().is_some_and(|name| SILENT.contains(&name))
 }
 
-/// The lines that went, and those that came.
+/// Returns the removed lines, then the added lines.
 fn difference(before: &str, after: &[String]) -> String {
     let old: BTreeSet<_> = before.lines().collect();
     let new: BTreeSet<_> = after.iter().map(String::as_str).collect();

@@ -6,9 +6,9 @@ use std::process::Command;
 use crate::steps::Step;
 use crate::{Result, workspace};
 
-/// The directories of results, unless the arguments say otherwise: full ones are kept, quick ones
-/// are not.
+/// The default directory of the results of a full run, which are committed.
 const RESULTS: &str = "bench/results";
+/// The default directory of the results of a quick run, in the build directory.
 const RESULTS_QUICK: &str = "results";
 
 pub(crate) fn run(words: &[String]) -> Result {
@@ -28,7 +28,7 @@ pub(crate) fn run(words: &[String]) -> Result {
     workspace::succeed(&mut runner)
 }
 
-/// Files by several ways, with the program as it is released.
+/// Measures several ways to send files, with the release build of the program.
 fn files(root: &Path, target: &Path, words: &[String]) -> Result {
     let program = ["build", "--release", "--package", "posthouse-cli"];
     workspace::succeed(&mut workspace::cargo(root, &program))?;
@@ -41,7 +41,7 @@ fn files(root: &Path, target: &Path, words: &[String]) -> Result {
     workspace::succeed(&mut command)
 }
 
-/// The lints and the tests of the benchmark, which is no part of the workspace.
+/// Returns the lints and the tests of the benchmark, which is a workspace of its own.
 pub(crate) fn steps(root: &Path) -> Vec<Step> {
     let target = root.join("target").join("bench");
     let command = |words: &[&str]| {
@@ -57,7 +57,8 @@ pub(crate) fn steps(root: &Path) -> Vec<Step> {
     ]
 }
 
-/// All programs of the benchmark, with what its lock file says.
+/// Returns the command that builds all programs of the benchmark, with the versions of its lock
+/// file.
 fn build(root: &Path, target: &Path) -> Command {
     let mut command = workspace::cargo(&root.join("bench"), &["build", "--release", "--locked"]);
     command.arg("--target-dir").arg(target);

@@ -1,8 +1,8 @@
 //! `cargo xtask crash_test`: sends files while the sender, or the receiver, is killed repeatedly.
 //!
 //! After each kill only complete files may be under final names, and the next attempt must resume:
-//! it may send at most one chunk again. A seed decides when a process is killed; what the process
-//! does at that moment differs from run to run.
+//! it may send at most one chunk again. A seed decides the time of each kill; the action of the
+//! process at that time differs from run to run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -19,7 +19,7 @@ use crate::{Result, workspace};
 const FILE_BYTES: usize = 96 << 20;
 /// The default of the option for the largest chunk.
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// A sender that takes longer hangs.
+/// The time after which a sender counts as hung.
 const SEND_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[derive(clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     /// Kills, half of them of the sender
     #[arg(long, default_value_t = 100)]
     kills: u64,
-    /// The seed of when who is killed
+    /// The seed that decides the times of the kills
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -66,7 +66,7 @@ struct Campaign {
 #[derive(Default)]
 struct Counts {
     kills: u64,
-    /// Kills after which there was a part to resume.
+    /// The number of kills after which there was a part file to resume.
     with_part: u64,
     files: u64,
     /// The largest number of bytes that were sent again after a kill.
@@ -97,7 +97,7 @@ impl Campaign {
         Ok(counts)
     }
 
-    /// Sends one file, with kills until it is there.
+    /// Sends one file, with kills until an attempt succeeds.
     fn one_file(
         &mut self,
         victim: Victim,
@@ -167,7 +167,7 @@ impl Campaign {
             .split_whitespace()
             .find_map(|word| word.trim_end_matches(';').strip_prefix("127.0.0.1:")?.parse().ok());
         self.port = port.ok_or_else(|| format!("no address in {line:?}"))?;
-        // The rest of its output is read, so that it never waits for a reader.
+        // A thread reads the rest of the output, so that the server never blocks on a full pipe.
         std::thread::spawn(move || {
             let mut rest = String::new();
             let _ = stdout.read_to_string(&mut rest);
@@ -190,7 +190,7 @@ fn start(command: &mut Command) -> Result<Child> {
         .map_err(|error| format!("cannot start {command:?}: {error}"))
 }
 
-/// Waits for a sender that nobody kills, and returns its output.
+/// Waits for the end of a sender and returns its output.
 fn finish(mut sender: Child) -> Result<String> {
     if wait_within(&mut sender, SEND_TIMEOUT)?.is_none() {
         kill(&mut sender)?;
@@ -208,11 +208,11 @@ fn finish(mut sender: Child) -> Result<String> {
 fn resumed_from(said: &str) -> Result<u64> {
     let first = said.lines().next().unwrap_or_default();
     let object: serde_json::Value =
-        serde_json::from_str(first).map_err(|error| format!("{first:?} is no JSON: {error}"))?;
+        serde_json::from_str(first).map_err(|error| format!("{first:?} is not JSON: {error}"))?;
     object["resumed_from"].as_u64().ok_or_else(|| format!("no resumed_from in {first}"))
 }
 
-/// Checks that there is nothing under a final name except the whole file.
+/// Checks that only the complete file is under a final name.
 fn check(inbox: &Path, content: &[u8]) -> Result {
     for entry in fs::read_dir(inbox).map_err(|error| error.to_string())? {
         let path = entry.map_err(|error| error.to_string())?.path();
@@ -232,13 +232,13 @@ fn part_bytes(inbox: &Path) -> Result<u64> {
     let Ok(parts) = fs::read_dir(inbox.join(".posthouse")) else { return Ok(0) };
     let mut bytes = 0;
     for part in parts {
-        // One that is removed just now holds nothing.
+        // A part file that was removed meanwhile counts as 0 bytes.
         bytes += part.map_err(|error| error.to_string())?.metadata().map_or(0, |m| m.len());
     }
     Ok(bytes)
 }
 
-/// Waits until the receiver has written everything that it had from a killed sender.
+/// Waits until the receiver has written everything that it received from a killed sender.
 fn settle(inbox: &Path) -> Result {
     let mut before = part_bytes(inbox)?;
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! The chores of Posthouse, the same on a desk and in CI: `cargo xtask <command>`.
+//! The chores of Posthouse, the same on a developer's machine and in CI: `cargo xtask <command>`.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +40,7 @@ enum Chore {
     Ci,
     /// Run the tests as Windows programs, under Wine, and the lints for MSVC
     ///
-    /// As root it installs what it needs.
+    /// As root on Debian it installs the tools that are missing.
     Wine {
         /// Run the tests only
         #[arg(long)]
@@ -75,9 +75,9 @@ enum Chore {
     /// Send files while the sender, then the receiver, is killed again and again
     #[command(name = "crash_test")]
     CrashTest(crash_test::Settings),
-    /// Put one known mistake after the other into a copy: the simulation has to find each
+    /// Apply known mistakes to a copy, one by one, and check that the simulation finds each
     Mutants {
-        /// The mistake to put in: the name of a patch in xtask/mutants; by default all
+        /// The mistake to apply: the name of a patch in xtask/mutants; by default all
         name: Option<String>,
         /// Seeds to run before a mistake counts as not found
         #[arg(long, default_value_t = mutants::SEEDS_DEFAULT)]
@@ -88,7 +88,7 @@ enum Chore {
     },
     /// Measure Posthouse next to hand-written servers and other runtimes
     ///
-    /// `bench --help` prints the arguments; with --files it measures files sent by several ways.
+    /// `bench --help` prints the arguments; with --files it compares several ways to send files.
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

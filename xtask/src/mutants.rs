@@ -1,8 +1,8 @@
 //! `cargo xtask mutants`: proves that the simulation finds mistakes.
 //!
-//! Each file of `xtask/mutants` is a patch with one mistake. A head of two lines says what the
-//! mistake is and which command finds it. A copy of the workspace gets one patch at a time; the
-//! command must then fail at a seed at which the unchanged program passes.
+//! Each file of `xtask/mutants` is a patch with one mistake. A head of two lines names the mistake
+//! and the command that finds it. This chore applies one patch at a time to a copy of the
+//! workspace; the command must then fail at a seed at which the unchanged program passes.
 
 mod campaign;
 mod copy;
@@ -17,7 +17,7 @@ use copy::Copy;
 
 pub(crate) const SEEDS_DEFAULT: u64 = 20_000;
 
-/// The directory of the patches, from the root of the workspace.
+/// The directory of the patches, relative to the root of the workspace.
 const PATCHES: &str = "xtask/mutants";
 const MISTAKE: &str = "Mistake: ";
 const FOUND_BY: &str = "Found by: posthouse ";
@@ -25,13 +25,13 @@ const FOUND_BY: &str = "Found by: posthouse ";
 struct Mutant {
     name: String,
     patch: PathBuf,
-    /// The contract that the mistake breaks, `C1` to `C10`, and how, in a few words.
+    /// The contract that the mistake breaks, `C1` to `C10`, and a few words on the way it does so.
     mistake: String,
     /// The arguments of the program that finds the mistake, without the seeds.
     found_by: Vec<String>,
 }
 
-/// Checks that every patch applies, or names all that do not.
+/// Checks that every patch applies. The error names all patches that do not.
 pub(crate) fn check() -> Result {
     let root = workspace::root();
     let mutants = read(&root)?;
@@ -48,7 +48,7 @@ pub(crate) fn check() -> Result {
 pub(crate) fn run(name: Option<&str>, seeds: u64) -> Result {
     let root = workspace::root();
     let chosen = choose(read(&root)?, name)?;
-    // A stale patch is reported at once, not after the campaigns before it.
+    // Reports a stale patch at once, not after the campaigns before it.
     for mutant in &chosen {
         apply(mutant, &root, &["--check"])?;
     }
@@ -104,7 +104,7 @@ fn apply(mutant: &Mutant, tree: &Path, options: &[&str]) -> Result {
     Err(format!("{} does not apply; adapt it to the source\n{said}", mutant.patch.display()))
 }
 
-/// All mutants, in the order of their names.
+/// Reads all mutants, in the order of their names.
 fn read(root: &Path) -> Result<Vec<Mutant>> {
     let directory = root.join(PATCHES);
     let failed = |error| format!("cannot read {PATCHES}: {error}");

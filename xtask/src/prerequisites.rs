@@ -1,4 +1,4 @@
-//! Programs that some steps use. They are optional, except in CI.
+//! The programs that some steps use. They are optional, except in CI.
 
 use std::env;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::steps::Step;
 use crate::{Result, wine, workspace};
 
 struct Part {
-    /// The program that has to be found.
+    /// The name of the program.
     program: &'static str,
     without_it: &'static str,
     to_get_it: &'static str,
@@ -49,7 +49,8 @@ const PARTS: &[Part] = &[
 /// The variable that forbids tests to skip anything.
 pub(crate) const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// A line if io_uring cannot be used here, which the program finds out by trying it.
+/// Returns a line if this machine does not allow io_uring. The program `posthouse` finds out by
+/// trying it.
 pub(crate) fn without_uring(root: &Path) -> Option<String> {
     let mut doctor = workspace::cargo(root, &["run", "--quiet", "-p", "posthouse-cli", "--"]);
     let output = doctor.arg("doctor").output().ok()?;
@@ -57,7 +58,7 @@ pub(crate) fn without_uring(root: &Path) -> Option<String> {
     let takes = said.lines().find(|line| line.contains("auto takes"))?.trim();
     (!takes.contains("auto takes uring")).then(|| {
         format!(
-            "the tests of the io_uring backend were skipped ({takes}). `posthouse doctor` helps"
+            "the tests of the io_uring backend were skipped ({takes}). `posthouse doctor` says more"
         )
     })
 }
@@ -66,15 +67,15 @@ pub(crate) fn nextest_is_present() -> bool {
     is_present(NEXTEST)
 }
 
-/// The step that checks the spelling, if its program is present.
+/// Returns the step that checks the spelling, if its program is present.
 pub(crate) fn spelling(root: &Path) -> Option<Step> {
     let mut typos = Command::new(TYPOS);
     typos.current_dir(root);
     is_present(TYPOS).then(|| Step::program("spelling", typos))
 }
 
-/// The step that checks the dependencies, if its program is present. Known vulnerabilities are
-/// checked only if their database can be reached.
+/// Returns the step that checks the dependencies, if its program is present. The step checks known
+/// vulnerabilities only if their database can be reached.
 pub(crate) fn dependencies(root: &Path, notes: &mut Vec<String>) -> Option<Step> {
     if !is_present(DENY) {
         return None;
@@ -94,7 +95,7 @@ pub(crate) fn dependencies(root: &Path, notes: &mut Vec<String>) -> Option<Step>
     Some(Step::program("dependencies", check))
 }
 
-/// One line for each part that is missing.
+/// Returns one line for each part that is missing.
 pub(crate) fn missing() -> Vec<String> {
     PARTS
         .iter()
@@ -121,7 +122,7 @@ pub(crate) fn require_all() -> Result {
 fn is_present(program: &str) -> bool {
     let name = format!("{program}{}", env::consts::EXE_SUFFIX);
     let search = env::var_os("PATH").unwrap_or_default();
-    // Cargo finds its own commands beside itself too.
+    // Cargo also finds its own commands in its own directory.
     let beside_cargo =
         env::var_os("CARGO").and_then(|cargo| Some(Path::new(&cargo).parent()?.into()));
     let home = env::var_os("CARGO_HOME").map(|home| Path::new(&home).join("bin"));

@@ -1,5 +1,5 @@
-//! `cargo xtask sim`: the simulation campaign of the `posthouse` program, built in the profile that
-//! is fast and has every assertion on.
+//! `cargo xtask sim`: runs the simulation campaign of the `posthouse` program, built in the profile
+//! that is fast and has every assertion on.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ pub(crate) fn run(words: &[String]) -> Result {
     workspace::succeed(command.args(words))
 }
 
-/// `posthouse sim`, ready for its options.
+/// Returns the command `posthouse sim`, to which the caller adds options.
 pub(crate) fn command(root: &Path) -> Command {
     workspace::cargo(root, &["run", "--profile", "sim", "--package", "posthouse-cli", "--", "sim"])
 }

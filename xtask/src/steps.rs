@@ -69,7 +69,7 @@ impl Report {
         self.failure.is_none()
     }
 
-    /// The table, the failure, and last the `notes`.
+    /// Returns the table, then the failure, then the `notes`.
     pub(crate) fn text(&self, notes: &[String]) -> String {
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
         let mut text = format!("{:width$}  seconds  result\n", "step");

@@ -1,7 +1,7 @@
-//! `cargo xtask stress`: the program of the crate `stress`, built for release.
+//! `cargo xtask stress`: builds the program of the crate `stress` for release and runs it.
 //!
-//! A closed connection keeps its port for a minute. A long campaign is therefore best run in a
-//! network of its own, where nobody else looks for a port:
+//! A closed connection keeps its port for a minute. Run a long campaign therefore in a network
+//! namespace of its own, where no other program needs a port:
 //! `unshare -rn sh -c 'ip link set lo up && cargo xtask stress --connections 10000000'`.
 
 use crate::{Result, workspace};

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change goes in, in one command.
+//! `cargo xtask test`: all checks that a change must pass before it is merged, in one command.
 
 use std::path::Path;
 
@@ -38,13 +38,13 @@ pub(crate) fn run(ci: bool, seeds: u64) -> Result {
     if report.succeeded() { Ok(()) } else { Err(String::new()) }
 }
 
-/// The cheap and general first, the long and particular last. Lints and documentation share their
-/// dependencies in one build, all tests and examples in another, Windows has a third, and the
-/// campaign a fourth.
+/// Returns the steps, with short and general ones first and long and special ones last. There are
+/// four builds: lints and documentation share their dependencies in one, all tests and examples in
+/// another, Windows has a third, and the campaign a fourth.
 fn plan(root: &Path, seeds: u64, ci: bool, notes: &mut Vec<String>) -> Result<Vec<Step>> {
     let mut clippy = cargo(root, &["clippy", "--workspace", "--all-targets"]);
     clippy.args(["--", "-D", "warnings"]);
-    // Of libraries: the program has the name of one, and its pages would replace theirs.
+    // Libraries only: the program has the name of one, and its pages would replace the library's.
     let mut rustdoc = cargo(root, &["doc", "--workspace", "--lib", "--no-deps"]);
     rustdoc.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = cargo(root, tests_command(prerequisites::nextest_is_present()));
@@ -79,7 +79,8 @@ fn plan(root: &Path, seeds: u64, ci: bool, notes: &mut Vec<String>) -> Result<Ve
     Ok(steps)
 }
 
-/// Unit, property, contract and integration tests; all are run even when one fails.
+/// Returns the command for unit, property, contract and integration tests. It runs all of them,
+/// even if one fails.
 fn tests_command(nextest: bool) -> &'static [&'static str] {
     if nextest {
         &["nextest", "run", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]

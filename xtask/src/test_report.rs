@@ -1,5 +1,6 @@
-//! The report that nextest keeps of a run (`junit` in `.config/nextest.toml`): the number of tests
-//! that passed, and the parts that they left out, which they print on stderr after [`MARK`].
+//! The report that nextest writes for a run (`junit` in `.config/nextest.toml`): the number of
+//! tests that passed, and the parts that they skipped. A test prints a skipped part on stderr after
+//! [`MARK`].
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +15,7 @@ const MARK: &str = "NOT TESTED: ";
 pub(crate) struct TestReport {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
-    /// A line for each test that left something out.
+    /// A line for each test that skipped a part.
     pub(crate) left_out: BTreeSet<String>,
 }
 

@@ -5,6 +5,7 @@ mod documents;
 mod file_types;
 mod interface;
 mod lints;
+mod prose;
 mod tree;
 
 use crate::{Result, workspace};
@@ -21,9 +22,9 @@ struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     path: String,
-    /// From 1; the file as a whole is line 1.
+    /// The number of the line, from 1; 1 for the file as a whole.
     line: usize,
-    /// The mistake and what to do.
+    /// The mistake and the remedy.
     text: String,
 }
 
@@ -36,6 +37,7 @@ const RULES: &[Rule] = &[
     lints::LINE,
     lints::UNFINISHED,
     lints::SLEEP,
+    prose::OPENING,
     interface::TYPES,
     interface::OPTIONS,
 ];
@@ -63,7 +65,7 @@ pub(crate) fn list() {
     }
 }
 
-/// All findings, each with the name of its rule, in the order of the files.
+/// Returns all findings, each with the name of its rule, in the order of the files.
 fn check(tree: &Tree, rules: &[Rule]) -> Vec<(Finding, &'static str)> {
     let of_rule = |rule: &Rule| {
         let name = rule.name;

@@ -1,9 +1,10 @@
-//! `cargo xtask wine`: Posthouse built for Windows, and its tests run as Windows programs, here.
+//! `cargo xtask wine`: builds Posthouse for Windows and runs its tests as Windows programs on this
+//! machine.
 //!
-//! The standard library for Windows is built from its source with everything else, so the only
-//! other toolchain that is needed is a compiler that has that source. The programs run under Wine;
-//! a test that Wine cannot show is ignored, with its reason. For MSVC the code is linted, which
-//! checks its types too: nothing here could link it.
+//! The chore also builds the standard library for Windows from its source. The only other toolchain
+//! that it needs is therefore a compiler with that source. The programs run under Wine; a test that
+//! cannot run there is ignored, with the reason. For MSVC the chore only runs the lints, which also
+//! check the types, because this machine cannot link for MSVC.
 
 mod ignored;
 mod prefix;
@@ -19,11 +20,12 @@ use crate::{Result, test_report, workspace};
 use prefix::Prefix;
 use tools::Tools;
 
-/// The target that is built and run.
+/// The target of the builds and the tests.
 const GNU: &str = "x86_64-pc-windows-gnu";
-/// The target that is linted.
+/// The target of the lints.
 const MSVC: &str = "x86_64-pc-windows-msvc";
-/// All but these chores, which are for the machine where one works.
+/// The arguments that select all crates except these chores, which run on the developer's machine
+/// only.
 const CRATES: [&str; 3] = ["--workspace", "--exclude", "xtask"];
 /// The profile of nextest.
 pub(crate) const PROFILE: &str = "wine";
@@ -48,26 +50,27 @@ pub(crate) fn run(quick: bool, filters: &[String]) -> Result {
         notes.push(format!("{} tests ignored:", ignored.len()));
         notes.extend(ignored);
         let left_out = test_report::read(&windows.root, PROFILE)?.left_out;
-        notes.push(format!("\n{} tests passed and left something out:", left_out.len()));
+        notes.push(format!("\n{} tests passed and skipped a part:", left_out.len()));
         notes.extend(left_out);
     }
     print!("{}", report.text(&notes));
     if report.succeeded() { Ok(()) } else { Err(String::new()) }
 }
 
-/// This chore as a step of another.
+/// Returns this chore as a step of another.
 pub(crate) fn step() -> Result<Step> {
-    let this = std::env::current_exe().map_err(|error| format!("where is xtask? {error}"))?;
+    let this = std::env::current_exe()
+        .map_err(|error| format!("cannot find the path of xtask: {error}"))?;
     let mut command = Command::new(this);
     command.arg("wine");
     Ok(Step::program("Windows, under Wine", command))
 }
 
-/// One line if this cannot be done here.
+/// Returns one line if this machine does not have the tools.
 pub(crate) fn missing() -> Option<String> {
     let missing = Tools::found().err()?.join(", ");
     Some(format!(
-        "the Windows part is skipped (optional): there is no {missing}. To get it: {}",
+        "the Windows part is skipped (optional): missing {missing}. To get it: {}",
         tools::advice()
     ))
 }
@@ -82,13 +85,15 @@ struct Windows {
     prefix: Prefix,
 }
 
-/// This program, told to start others: cargo takes the words apart at spaces.
+/// Returns the command with which cargo starts Windows programs: this program, with arguments.
+/// Cargo splits the command at spaces.
 fn runner(tools: &Tools) -> Result<OsString> {
-    let this = std::env::current_exe().map_err(|error| format!("where is xtask? {error}"))?;
+    let this = std::env::current_exe()
+        .map_err(|error| format!("cannot find the path of xtask: {error}"))?;
     for path in [&this, &tools.wine] {
         if path.to_string_lossy().contains(char::is_whitespace) {
             let path = path.display();
-            return Err(format!("{path}: cargo cannot run what has a space in its path: move it"));
+            return Err(format!("{path}: cargo cannot run a path with a space: move the program"));
         }
     }
     let mut words = this.into_os_string();
@@ -98,7 +103,8 @@ fn runner(tools: &Tools) -> Result<OsString> {
 }
 
 impl Windows {
-    /// Apart from the ordinary build: another compiler has made it.
+    /// Returns a cargo command for Windows. It has a build directory of its own, because it uses
+    /// another compiler than the ordinary build.
     fn cargo(&self, target: &str, words: &[&str]) -> Command {
         let mut command = workspace::cargo(&self.root, words);
         command
@@ -107,7 +113,7 @@ impl Windows {
             .arg(&self.target)
             .env("RUSTC", &self.tools.rustc)
             .env("RUSTDOC", self.tools.rustdoc())
-            // To build std is a feature of cargo that is not stable yet.
+            // Building std is an unstable feature of cargo.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
             .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", &self.runner);
@@ -131,11 +137,11 @@ impl Windows {
 
     fn lint_for_msvc(&self) -> Step {
         let mut command = self.cargo(MSVC, &["check", "--all-targets"]);
-        // As `cargo clippy` does, which would take the driver of another compiler.
+        // `cargo clippy` does the same, but with the driver of another compiler.
         command.env("RUSTC_WORKSPACE_WRAPPER", self.tools.clippy_driver());
-        // Lints need no C: BLAKE3 does without if there is no compiler for it.
+        // Lints need no C code: without a C compiler BLAKE3 builds without it.
         command.env("CC_x86_64_pc_windows_msvc", "no-such-compiler");
-        // Warnings are errors: no other step sees the code that is for Windows alone.
+        // Makes warnings errors: no other step lints the code that is for Windows only.
         command.env("CARGO_UNSTABLE_WARNINGS", "true").env("CARGO_BUILD_WARNINGS", "deny");
         Step::program("lints, for MSVC", command)
     }

@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// Cargo puts this file into a directory that holds what it builds.
+/// The file that cargo puts into its build directory.
 const BUILT: &str = "CACHEDIR.TAG";
 
-/// The root of the workspace. `cargo run` says where this package is now; the place where it was
-/// compiled is only the fallback, because a copied tree may run a program built elsewhere.
+/// Returns the root of the workspace. `cargo run` passes the current path of this package in a
+/// variable. The path at which it was compiled is only the fallback, because a copied tree may run
+/// a program that was built elsewhere.
 pub(crate) fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
-/// The paths of all files of the workspace, relative to `root`, with `/` between their parts:
-/// what git follows, and what is new and not ignored. Where git cannot say (an unpacked archive, a
-/// checkout of another user), it is all but what is built.
+/// Returns the paths of all files of the workspace, relative to `root`, with `/` between their
+/// parts: the files that git tracks, and new files that it does not ignore. If git fails (in an
+/// unpacked archive, or in a checkout of another user), these are all files outside of build
+/// directories.
 pub(crate) fn files(root: &Path) -> Result<BTreeSet<String>> {
     if let Some(files) = files_by_git(root) {
         return Ok(files);
@@ -40,7 +42,7 @@ fn files_by_git(root: &Path) -> Option<BTreeSet<String>> {
         .output()
         .ok()?;
     let listed = String::from_utf8_lossy(&output.stdout);
-    // A file that was removed and not yet committed is still listed.
+    // git still lists a file whose removal is not yet committed.
     let there = |path: &&str| !path.is_empty() && root.join(path).is_file();
     output.status.success().then(|| listed.split('\0').filter(there).map(str::to_owned).collect())
 }
@@ -59,8 +61,8 @@ fn walk(directory: &Path, prefix: &str, files: &mut BTreeSet<String>) -> std::io
     Ok(())
 }
 
-/// Cargo, to be run in `root`, without the variables by which the cargo that runs this program
-/// describes this program: build scripts that watch them would be run again.
+/// Returns a cargo command in `root`, without the variables by which the cargo that runs this
+/// program describes it. With these variables, build scripts that watch them would run again.
 pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -107,12 +109,12 @@ pub(crate) fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<E
 
 /// Kills `child` if it still runs, and waits for its end.
 pub(crate) fn kill(child: &mut Child) -> Result {
-    // This fails if it has ended by itself.
+    // This fails if the program has already ended.
     let _ = child.kill();
     child.wait().map(drop).map_err(|error| format!("cannot wait for a program: {error}"))
 }
 
-/// The command as one would type it.
+/// Returns the command as a person would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_stem().unwrap_or_default();
     let mut words = vec![program.to_string_lossy().into_owned()];

@@ -1,14 +1,14 @@
-//! Files under faults: a server and its clients, whose disks fail, fill and crash, whose files
-//! change while they are sent, and who end and come back at any moment.
+//! Files under faults: a server and its clients. Their disks fail, fill and crash, their files
+//! change while they are sent, and the endpoints end and restart at any moment.
 //!
-//! | file | what it holds |
+//! | file | content |
 //! |---|---|
-//! | `file_handler` | the handler of both sides: what they do with files |
+//! | `file_handler` | the handler of both sides |
 //! | `later` | offers that are answered later |
 //! | `adversary` | peers that break the protocol of transfers |
-//! | `fixtures` | the files that are sent |
-//! | `disk_checker` | what may and must lie on the disks |
-//! | `transfer_checker` | what every side was told, and whether it fits together |
+//! | `fixtures` | the files of the run |
+//! | `disk_checker` | the check of the contents of the disks |
+//! | `transfer_checker` | the check of the callbacks of every side |
 
 mod adversary;
 mod disk_checker;
@@ -31,14 +31,15 @@ use disk_checker::DiskChecker;
 use file_handler::{ConnState, End, FileHandler};
 use transfer_checker::{TransferChecker, Want};
 
-/// Which disk is the server's. Those of the clients follow.
+/// The place of the server's disk. The disks of the clients follow.
 const SERVER_PLACE: usize = 0;
-/// Once nothing fails any more everything that is wanted is over within this much virtual time,
-/// tried again so often.
+/// The virtual time within which every want must be over after the end of all faults.
 const QUIESCE_TIME: Duration = Duration::from_mins(2);
+/// The virtual time between two attempts at the remaining wants.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// The virtual time for the last messages to arrive.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
-/// Connections of a client at the same time.
+/// The maximum number of connections of a client at the same time.
 const CONNECTIONS_MAX: usize = 2;
 
 /// Runs one seed with files.
@@ -49,8 +50,8 @@ const CONNECTIONS_MAX: usize = 2;
 ///
 /// # Panics
 ///
-/// Where an assertion of the framework, or a checker of the simulated port, fires: that is a
-/// broken contract, too, and the panic's text says which.
+/// If an assertion of the framework or a checker of the simulated port fails. This is a broken
+/// contract, too, and the text of the panic names it.
 pub fn run_files(seed: u64) -> Result<Summary, Violation> {
     let mut run = Run::new(seed);
     run.drive()?;
@@ -60,7 +61,7 @@ pub fn run_files(seed: u64) -> Result<Summary, Violation> {
     run.finish()
 }
 
-/// An endpoint, as often as it is started again.
+/// The endpoint of a place: the current one of all that were started there.
 struct Host {
     place: usize,
     side: Side,
@@ -72,7 +73,7 @@ struct Run {
     world: World,
     rng: Rng,
     checker: Arc<TransferChecker>,
-    /// The server first, then the clients.
+    /// The server, then the clients.
     hosts: Vec<Host>,
     adversaries: Vec<Adversary>,
     quota: Option<(u64, u64)>,
@@ -80,11 +81,12 @@ struct Run {
     last_number: u64,
 }
 
-/// Chunks and windows of any size, little room, short patience.
+/// Draws the options of an endpoint: chunks and windows of any size, narrow limits, short
+/// time-outs.
 fn files_settings(rng: &mut Rng, stream: Stream) -> Settings {
     let Settings { endpoint, connection, tuning, stream } = settings(rng, stream);
     let transfers = if rng.one_in(2) { 3 } else { 20 };
-    // Small ones, more often than not: so that most ends come in the middle of a file.
+    // Two of three are small, so that most connections end in the middle of a file.
     let chunk_bytes = 1024 << if rng.one_in(3) { rng.below(9) } else { rng.below(3) };
     let tuning =
         tuning.with_chunk_bytes(chunk_bytes).with_transfer_window_bytes(1024 << rng.below(13));
@@ -145,7 +147,8 @@ fn setup(world: &World, rng: &mut Rng) -> (DiskChecker, Vec<Vec<Want>>) {
     (disks, wants)
 }
 
-/// More than is there, and perhaps less than comes.
+/// Draws a quota in one of three cases. It has room for the files on the disk, perhaps not for all
+/// that the clients send.
 fn quota(disks: &DiskChecker, rng: &mut Rng) -> Option<(u64, u64)> {
     let disk = disks.disk(SERVER_PLACE);
     let files = disk.files();
@@ -200,9 +203,9 @@ impl Run {
         self.checker.check().map_err(Violation::of)
     }
 
-    // ---- while things go wrong ----
+    // ---- with faults ----
 
-    /// Does, between the workers' steps, what comes from outside.
+    /// Acts from outside between the steps of the workers, and checks the disks after each action.
     fn drive(&mut self) -> Result<(), Violation> {
         for _ in 0..8 + self.rng.below(28) {
             self.step()?;
@@ -282,14 +285,14 @@ impl Run {
         }
     }
 
-    /// Another thread answers a request and an offer that were kept.
+    /// Answers a kept request and a kept offer, as another thread would.
     fn answer_kept(&self) {
         let way = self.world.now().subsec_micros().into();
         self.checker.ledger().answer_kept(way);
         self.checker.answer_kept(way);
     }
 
-    /// A file of a client's changes, by preference one that is being sent.
+    /// Changes a file of a client, by preference one that it is sending.
     fn change_file(&mut self, client: usize) {
         let mut files = self.checker.under_way(client);
         if files.is_empty() || self.rng.one_in(3) {
@@ -301,8 +304,8 @@ impl Run {
         }
     }
 
-    /// A file that nobody reads just now gets other content, and its disk does not see it: what was
-    /// known of it is wrong.
+    /// Gives a file that no endpoint has open other content of the same size and time. A hash that
+    /// an endpoint knows of the file is then wrong.
     fn rewrite_unread(&mut self, place: usize) {
         let rng = &mut self.rng;
         self.checker.with_disks(|disks| {
@@ -313,8 +316,8 @@ impl Run {
         });
     }
 
-    /// The endpoint ends and another takes its place. Its disk may hang meanwhile: what it was
-    /// asked for may still end when the other is there.
+    /// Ends an endpoint and starts another in its place. The disk may hang meanwhile: operations of
+    /// the first endpoint may then end while the second runs.
     fn start_again(&mut self, place: usize, timeout: Duration) -> Result<(), Violation> {
         let hangs = self.rng.one_in(4);
         if hangs {
@@ -345,7 +348,7 @@ impl Run {
         self.checker.ended(*side, &endpoint.stats()).map_err(Violation::of)
     }
 
-    /// A machine loses its power, and comes back.
+    /// Crashes a disk and restarts its endpoint, as after a loss of power.
     fn crash(&mut self, place: usize) -> Result<(), Violation> {
         self.holds()?;
         self.checker.with_disks(|disks| disks.crash(place));
@@ -355,9 +358,9 @@ impl Run {
         self.start_again(place, Duration::ZERO)
     }
 
-    // ---- when nothing goes wrong any more ----
+    // ---- after the end of all faults ----
 
-    /// Whatever is wanted arrives, or fails for a reason that lasts.
+    /// Ends all faults, and checks that every want succeeds or fails for a lasting reason.
     fn quiesce(&mut self) -> Result<(), Violation> {
         self.world.faults(Faults::none());
         self.adversaries.clear();
@@ -370,13 +373,13 @@ impl Run {
         while !self.checker.left().is_empty() {
             if self.world.now() > until {
                 let left = self.checker.left().join(", ");
-                return Err(Violation { text: format!("C4: it does not go on: {left}") });
+                return Err(Violation { text: format!("C4: no progress of: {left}") });
             }
             self.try_again();
             self.world.run_for(RETRY_INTERVAL);
             self.holds()?;
         }
-        // What is sent at the very end arrives, too, also where reading was paused.
+        // The messages sent last must arrive, too, also on connections that had paused reading.
         self.world.run_for(SETTLE_TIME);
         self.checker.ledger().nothing_is_stuck().map_err(Violation::of)
     }
@@ -398,8 +401,8 @@ impl Run {
 
     // ---- the end ----
 
-    /// Everything is told to end: it must, nothing may be left, and what was told whole is on the
-    /// disks, also when they crash now.
+    /// Shuts all endpoints down and checks that they end and leave nothing, and that all files that
+    /// were reported as complete are on the disks, also after a crash.
     fn finish(mut self) -> Result<Summary, Violation> {
         let timeout = Duration::from_millis(self.rng.below(4_000));
         let hung: Vec<_> = (0..self.hosts.len()).filter(|_| self.rng.one_in(8)).collect();
@@ -410,7 +413,7 @@ impl Run {
             host.endpoint.shutdown(timeout);
         }
         if self.rng.one_in(2) {
-            // Some come back, about when they are given up.
+            // The hung disks continue, at about the time at which their operations are abandoned.
             self.world.run_for(timeout + Duration::from_millis(self.rng.below(20_000)));
             for place in hung {
                 self.checker.with_disks(|disks| disks.disk(place).resume());

@@ -1,4 +1,5 @@
-//! The ledger: what both sides of every connection saw, and the check that it fits together.
+//! The ledger: collects the callbacks of both sides of every connection, and checks that they
+//! agree.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,8 +8,8 @@ use super::traffic::{GROUP, KeptRequest, OUTSIDE, Rng, ServerSide, body};
 use super::{Summary, lock};
 use posthouse::{DisconnectKind, DisconnectReason, Endpoint, Group, PeerId, RequestError};
 
-/// Which side of a connection, and which of the endpoints that were there: no two of a run have
-/// the same number.
+/// A side of a connection, with the number of its endpoint. No two endpoints of a run have the same
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Server(u64),
@@ -16,7 +17,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// Which endpoint's.
+    /// Returns the number of the endpoint.
     pub(super) fn number(self) -> u64 {
         match self {
             Side::Server(number) | Side::Client(number) => number,
@@ -24,24 +25,25 @@ impl Side {
     }
 }
 
-/// What one side saw of one connection.
+/// The callbacks of one side of one connection.
 #[derive(Debug, Default)]
 struct Seen {
     connected: bool,
     disconnected: bool,
-    /// Messages of the peer's stream that arrived: exactly the numbers 0 to here.
+    /// The number of received messages of the peer's stream: exactly the messages 0 to `received -
+    /// 1`.
     received: u64,
     sent: u64,
-    /// The connection's number, which the client gives and its messages carry.
+    /// The number that the client gave to the connection and that its messages carry.
     line: Option<u64>,
-    /// Messages of other threads that were taken, and that arrived.
+    /// The number of messages that another thread sent successfully on this side.
     outside_sent: u64,
     outside_received: u64,
     group_last: Option<u64>,
     reason: Option<(DisconnectKind, u64)>,
 }
 
-/// The answer that a request was given.
+/// The answer of the other side to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
     Not,
@@ -49,24 +51,24 @@ pub(super) enum Answered {
     Rejected(&'static str),
 }
 
-/// The text of the framework for a request too many.
+/// The text with which the framework rejects a request above the limit.
 const TOO_MANY: &str = "too many requests wait for their replies";
-/// Requests that wait for their answer at the same time, of all connections.
+/// The maximum number of kept requests, of all connections together.
 const KEPT_MAX: usize = 8;
 
-/// The ledger of a run. A violation is written into it, not panicked: a panic in a callback would
-/// be contained by the framework.
+/// The ledger of a run. A callback writes a violation into it and does not panic, because the
+/// framework would contain the panic.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     inner: Mutex<Inner>,
     kept: Mutex<Kept>,
 }
 
-/// Requests that wait to be answered by whichever callback comes to it.
+/// The requests that wait for an answer from any later callback.
 #[derive(Debug, Default)]
 struct Kept {
     requests: Vec<KeptRequest>,
-    /// True exactly when none is kept any more.
+    /// True exactly when requests are no longer kept.
     quiescent: bool,
 }
 
@@ -75,7 +77,7 @@ struct Inner {
     seen: BTreeMap<(Side, PeerId), Seen>,
     violation: Option<String>,
     summary: Summary,
-    /// The requests, and how the other side answered each.
+    /// The answer of the other side to each request.
     requests: Vec<Answered>,
     answered: usize,
     group_sent: u64,
@@ -87,7 +89,7 @@ impl Ledger {
         let seen = inner.seen.entry((side, id)).or_default();
         let mut wrong = note(seen);
         if wrong.is_none() && !seen.connected {
-            wrong = Some("C6: something before connected".to_owned());
+            wrong = Some("C6: a callback before connected".to_owned());
         }
         if let Some(text) = wrong {
             let text = format!("{text} ({side:?} {id})");
@@ -95,12 +97,12 @@ impl Ledger {
         }
     }
 
-    /// Something that is wrong by itself.
+    /// Writes a violation, unless there is one.
     pub(super) fn wrong(&self, text: String) {
         lock(&self.inner).violation.get_or_insert(text);
     }
 
-    /// Whether nothing has been wrong so far.
+    /// Returns the first violation as the error, if there is one.
     pub(super) fn holds(&self) -> Result<(), String> {
         lock(&self.inner).violation.clone().map_or(Ok(()), Err)
     }
@@ -124,7 +126,7 @@ impl Ledger {
         });
     }
 
-    /// A callback other than `disconnected` ran.
+    /// Notes a callback other than `disconnected`.
     pub(super) fn called(&self, side: Side, id: PeerId) {
         self.note(side, id, |seen| {
             seen.disconnected.then(|| "C6: a callback after disconnected".to_owned())
@@ -138,7 +140,7 @@ impl Ledger {
         });
     }
 
-    /// Message `number` of the peer's stream arrived; it carries the connection's number.
+    /// Checks message `number` of the peer's stream, which carries the connection's number.
     pub(super) fn received(&self, side: Side, id: PeerId, line: u64, number: u64) {
         lock(&self.inner).summary.messages += 1;
         self.note(side, id, |seen| {
@@ -147,7 +149,8 @@ impl Ledger {
             if *seen.line.get_or_insert(line) != line {
                 return Some(format!("C6: a message of line {line} on another connection"));
             }
-            (number != expected).then(|| format!("C5: message {number} where {expected} was due"))
+            (number != expected)
+                .then(|| format!("C5: message {number} arrived, {expected} was expected"))
         });
     }
 
@@ -156,7 +159,8 @@ impl Ledger {
         self.note(side, id, |seen| {
             let expected = seen.outside_received;
             seen.outside_received += 1;
-            (number != expected).then(|| format!("C5: outside {number} where {expected} was due"))
+            let text = || format!("C5: outside {number} arrived, {expected} was expected");
+            (number != expected).then(text)
         });
     }
 
@@ -169,21 +173,21 @@ impl Ledger {
         });
     }
 
-    /// A request is sent: its number.
+    /// Notes that a request is sent. Returns its number.
     pub(super) fn asked(&self) -> u64 {
         let requests = &mut lock(&self.inner).requests;
         requests.push(Answered::Not);
         requests.len() as u64 - 1
     }
 
-    /// The other side answers a request.
+    /// Notes the answer of the other side to a request.
     pub(super) fn answers(&self, number: Option<u64>, how: Answered) {
         if let Some(number) = number {
             lock(&self.inner).requests[number as usize] = how;
         }
     }
 
-    /// The side that asked is told the end of a request.
+    /// Checks the end of a request, as it is reported to the side that sent it.
     pub(super) fn answered(&self, number: u64, patient: bool, error: Option<&RequestError>) {
         let mut inner = lock(&self.inner);
         inner.answered += 1;
@@ -198,12 +202,12 @@ impl Ledger {
             _ => true,
         };
         if !right {
-            let text = format!("C6: a request was answered: {how:?}; told: {error:?}");
+            let text = format!("C6: a request was answered: {how:?}; reported: {error:?}");
             inner.violation.get_or_insert(text);
         }
     }
 
-    /// Keeps a request for later. If as many are kept as may be, another is answered.
+    /// Keeps a request for later. If more than [`KEPT_MAX`] are kept, it answers the oldest.
     pub(super) fn keep(&self, request: KeptRequest, way: u64) {
         let mut kept = lock(&self.kept);
         kept.requests.push(request);
@@ -213,7 +217,7 @@ impl Ledger {
         }
     }
 
-    /// Answers a request that was kept, if there is one.
+    /// Answers the oldest kept request, if there is one.
     pub(super) fn answer_kept(&self, way: u64) {
         let mut kept = lock(&self.kept);
         if !kept.requests.is_empty() {
@@ -223,7 +227,7 @@ impl Ledger {
         }
     }
 
-    /// Stops keeping requests.
+    /// Answers all kept requests and keeps no more.
     pub(super) fn quiesce(&self) {
         let mut kept = lock(&self.kept);
         kept.quiescent = true;
@@ -232,7 +236,7 @@ impl Ledger {
         (0..).zip(requests).for_each(|(way, request)| request.answer(self, way));
     }
 
-    /// The number that the client side gave to its connection.
+    /// Notes the number that the client gave to its connection.
     pub(super) fn line(&self, side: Side, id: PeerId, line: u64) {
         self.note(side, id, |seen| {
             seen.line = Some(line);
@@ -262,18 +266,18 @@ impl Ledger {
         }
     }
 
-    /// Sends to a group; the numbers that its members get only grow.
+    /// Sends to a group. The numbers that a member receives only increase.
     pub(super) fn send_to_group(&self, group: &Group) {
         let number = {
             let mut inner = lock(&self.inner);
             inner.group_sent += 1;
             inner.group_sent
         };
-        // Refused only when the posts are at their bound: then nobody gets this number.
+        // It fails only if the posts are at their bound, and then no member receives this number.
         let _ = group.send(GROUP, &body(GROUP, number, 1500));
     }
 
-    /// With both ends up and nothing failing any more, everything that was sent has arrived.
+    /// Checks, after the end of all faults, that everything sent on open connections has arrived.
     pub(super) fn nothing_is_stuck(&self) -> Result<(), String> {
         let inner = lock(&self.inner);
         let unanswered = inner.requests.len() - inner.answered;
@@ -298,7 +302,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What all of it comes to, once everything has ended.
+    /// Checks the whole run after the end of all endpoints, and returns its counts.
     pub(super) fn verdict(&self) -> Result<Summary, String> {
         let inner = lock(&self.inner);
         if let Some(text) = &inner.violation {
@@ -306,11 +310,11 @@ impl Ledger {
         }
         let (asked, answered) = (inner.requests.len(), inner.answered);
         if asked != answered {
-            return Err(format!("C6: {asked} requests asked, {answered} told their end"));
+            return Err(format!("C6: {asked} requests sent, {answered} ends reported"));
         }
         for ((side, id), seen) in &inner.seen {
             if seen.connected != seen.disconnected {
-                return Err(format!("C6: {side:?} {id} was not told disconnected"));
+                return Err(format!("C6: {side:?} {id} had no disconnected callback"));
             }
         }
         for (line, [server, client]) in inner.pairs()? {
@@ -324,7 +328,7 @@ impl Ledger {
 }
 
 impl Inner {
-    /// What the server and the client saw of each line that both know.
+    /// Returns the callbacks of the server and of the client, for each line that both know.
     fn pairs(&self) -> Result<Vec<(u64, [&Seen; 2])>, String> {
         let mut by_line: BTreeMap<u64, [Option<&Seen>; 2]> = BTreeMap::new();
         for ((side, _), seen) in &self.seen {
@@ -340,7 +344,7 @@ impl Inner {
     }
 }
 
-/// Where one side saw the other's clean end, everything that the other sent has arrived.
+/// Checks that every message sent by `other` has arrived, if `this` side saw its clean end.
 fn pair_verdict(line: u64, this: &Seen, other: &Seen) -> Result<(), String> {
     if this.received > other.sent {
         return Err(format!("C5: line {line}: {} of {} arrived", this.received, other.sent));

@@ -1,7 +1,8 @@
-//! The framework's own campaign: a server and its clients under faults, every contract checked.
+//! The campaign of the framework: runs a server and its clients under faults and checks every
+//! contract.
 //!
-//! One seed decides everything: the layout, workers, pending reads, limits, faults, what the
-//! clients do and when. `posthouse sim` runs seeds by the thousand.
+//! One seed decides everything: the layout, workers, pending reads, limits, faults, and the actions
+//! of the clients. `posthouse sim` runs thousands of seeds.
 
 #![forbid(unsafe_code)]
 
@@ -24,30 +25,30 @@ use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
 
 pub use files::run_files;
 
-/// The counts of a run; sums over runs with [`merge`](Summary::merge).
+/// The counts of a run. [`merge`](Summary::merge) adds up several runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Messages delivered to handlers.
     pub messages: u64,
-    /// Requests answered, refused, timed out or ended by their connection.
+    /// Requests answered, rejected, timed out or ended by their connection.
     pub requests: u64,
-    /// Times that a handler was told `connected`.
+    /// Calls of `connected`.
     pub connections: u64,
-    /// Times that a handler was told `disconnected`.
+    /// Calls of `disconnected`.
     pub disconnections: u64,
-    /// Faults that happened: resets, failed submissions, shortages, cut and reordered completions.
+    /// Injected faults: resets, failed submissions, shortages, cut and reordered completions.
     pub faults: u64,
     /// Operations submitted to the simulated completion port.
     pub operations: u64,
-    /// Files that got across.
+    /// Successful transfers of files.
     pub files: u64,
-    /// Attempts to get a file across that failed.
+    /// Failed transfers of files.
     pub files_failed: u64,
-    /// Bytes of files that were not sent, because the receiver had them.
+    /// Bytes of files that were not sent because the receiver had them.
     pub resumed_bytes: u64,
     /// Disks that crashed.
     pub crashes: u64,
-    /// A hash over everything that happened.
+    /// A hash of all events of the run.
     pub fingerprint: u64,
 }
 
@@ -89,9 +90,9 @@ impl Violation {
 }
 
 const SERVER: &str = "10.0.0.1:9990";
-/// Within this much virtual time everything arrives once nothing fails any more.
+/// The virtual time within which everything must arrive after the end of all faults.
 const ARRIVAL_TIME: Duration = Duration::from_secs(100);
-/// After this much virtual time whatever still lives has hung.
+/// The virtual time after which an endpoint that has not ended counts as hung.
 const HANG_TIME: Duration = Duration::from_mins(10);
 
 /// Runs one seed.
@@ -102,8 +103,8 @@ const HANG_TIME: Duration = Duration::from_mins(10);
 ///
 /// # Panics
 ///
-/// Where an assertion of the framework, or a checker of the simulated port, fires: that is a
-/// broken contract, too, and the panic's text says which.
+/// If an assertion of the framework or a checker of the simulated port fails. This is a broken
+/// contract, too, and the text of the panic names it.
 pub fn run(seed: u64) -> Result<Summary, Violation> {
     let mut rng = Rng::new(seed);
     let world = faulty_world(seed);
@@ -116,7 +117,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     let mut raws: Vec<RawStream> = Vec::new();
     drive(&world, &mut rng, &ledger, &server, &clients, &mut raws);
     if rng.one_in(2) {
-        // On a network that works again, whatever was sent arrives: nothing is stuck.
+        // After the end of all faults everything that was sent must arrive.
         world.faults(Faults::none());
         ledger.quiesce();
         world.run_for(ARRIVAL_TIME);
@@ -144,7 +145,8 @@ fn faulty_world(seed: u64) -> World {
     world
 }
 
-/// Locks. What the campaign guards is consistent at every step, whoever panicked.
+/// Locks a mutex and ignores a panic of an earlier holder: the data of the campaign is consistent
+/// at every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -158,16 +160,16 @@ struct Settings {
     stream: Stream,
 }
 
-/// What the connections of a run carry.
+/// The form of the bytes on the connections of a run.
 #[derive(Clone, Copy, Debug)]
 enum Stream {
     Plain,
-    /// Records of a layer, cut by this seed.
+    /// The records of a record layer, cut by this seed.
     Records(u64),
 }
 
 impl Stream {
-    /// One run in eight has records.
+    /// Returns the form for a seed: records in one run of eight.
     fn of(seed: u64) -> Self {
         if seed % 8 == 5 { Stream::Records(seed) } else { Stream::Plain }
     }
@@ -208,7 +210,7 @@ fn records(seed: u64) -> Box<dyn RecordLayer> {
 /// With less the connection would be closed each time.
 const MIN_QUEUE_BYTES: usize = 2_000;
 
-/// Draws the options of a server or of a client: narrow limits are met often.
+/// Draws the options of a server or of a client. Many limits are narrow, so that runs reach them.
 fn settings(rng: &mut Rng, stream: Stream) -> Settings {
     let high = 1 + rng.below(40_000) as usize;
     let tuning = Tuning::default()
@@ -255,7 +257,8 @@ fn start_clients(
         .collect()
 }
 
-/// Does, between the workers' steps, what threads outside would: connect, send, close, dial.
+/// Acts as other threads and raw peers would, between the steps of the workers: connects, sends,
+/// closes, dials.
 fn drive(
     world: &World,
     rng: &mut Rng,
@@ -303,7 +306,7 @@ fn drive(
     rest.append(&mut raws);
 }
 
-/// A peer that keeps to no protocol.
+/// Dials as a peer that follows no protocol.
 fn attack(world: &World, rng: &mut Rng) -> RawStream {
     let raw = world.dial(SERVER);
     match rng.below(6) {
@@ -317,7 +320,7 @@ fn attack(world: &World, rng: &mut Rng) -> RawStream {
     raw
 }
 
-/// Waits for endpoints that have been told to end: they must, and nothing of them may be left.
+/// Waits for the end of endpoints that shut down, and checks that they end and leave nothing.
 fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(), Violation> {
     let over =
         world.run_until(HANG_TIME, || endpoints.iter().all(Endpoint::has_ended).then_some(()));
@@ -327,7 +330,7 @@ fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(),
     }
     let tally = world.fault_counts();
     if tally.abandoned > 0 && tally.disk_hangs + tally.clock_jump == 0 {
-        let text = format!("C3: given up, and it would have ended: {}", tally.abandoned);
+        let text = format!("C3: abandoned without a hung disk: {}", tally.abandoned);
         return Err(Violation { text });
     }
     for endpoint in endpoints {
@@ -335,7 +338,7 @@ fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(),
         let rest = stats.connections + stats.sockets + stats.buffers_used + stats.assembly_bytes;
         let leaked = stats.operations_submitted - stats.operations_completed;
         if rest > 0 || leaked > tally.abandoned {
-            return Err(Violation { text: format!("C1, C3: something is left: {stats:?}") });
+            return Err(Violation { text: format!("C1, C3: resources are left: {stats:?}") });
         }
         if stats.connected != stats.disconnected {
             let text = format!("C6: connected and disconnected differ: {stats:?}");
@@ -345,7 +348,7 @@ fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(),
     Ok(())
 }
 
-/// What the run comes to.
+/// Waits for the end of the run, checks it, and returns its counts.
 fn finish(
     world: &World,
     ledger: &Arc<Ledger>,

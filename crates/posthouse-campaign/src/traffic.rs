@@ -1,4 +1,4 @@
-//! What the campaign's server and clients do: everything a handler can, at random.
+//! The handlers of the campaign's server and clients: they use every call of a handler, at random.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +10,19 @@ use posthouse::{
     OwnedResponder, Peer, Responder, SendError,
 };
 
-/// A message of a connection's stream.
+/// The kind of a message of a connection's stream.
 pub(super) const STREAM: u8 = 40;
-/// A request.
+/// The kind of a request.
 const ASK: u8 = 41;
-/// The time within which every request is answered, in the end.
+/// The time-out of a request that must be answered.
 const PATIENCE: Duration = Duration::from_hours(1);
-/// The text for a request that nobody answers.
+/// The text with which the framework rejects a request without an answer.
 const FORGOTTEN: &str = "the program gave no answer";
-/// The size of a reply that no peer takes.
+/// The size of a reply that is too large for every peer.
 const TOO_LARGE_BYTES: usize = 1 << 24;
-/// A message sent by another thread.
+/// The kind of a message that another thread sends.
 pub(super) const OUTSIDE: u8 = 42;
-/// A message to a group.
+/// The kind of a message to a group.
 pub(super) const GROUP: u8 = 43;
 
 /// A seeded generator (splitmix64) for the campaign's own decisions.
@@ -51,7 +51,7 @@ impl Rng {
     }
 }
 
-/// What belongs to one connection.
+/// The state of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct SimulatedLine {
     pub(super) number: u64,
@@ -61,7 +61,7 @@ pub(crate) struct SimulatedLine {
     paused: bool,
 }
 
-/// The state of a handler that talks: it has a line.
+/// A state that contains a line.
 pub(super) trait HasLine: Default + Send + 'static {
     fn line(&mut self) -> &mut SimulatedLine;
 }
@@ -72,12 +72,13 @@ impl HasLine for SimulatedLine {
     }
 }
 
-/// A handler that talks.
+/// A handler whose state contains a line.
 pub(super) trait Talker: Handler<State: HasLine> {}
 
 impl<H: Handler<State: HasLine>> Talker for H {}
 
-/// A payload that says what it is: a number, then bytes that follow from it.
+/// Returns a payload that a receiver can check: the line, the number, and `bytes` bytes that these
+/// decide.
 pub(super) fn body(line: impl Into<u64>, number: u64, bytes: usize) -> Vec<u8> {
     let line = line.into();
     let mut payload = Vec::with_capacity(16 + bytes);
@@ -92,14 +93,14 @@ pub(super) fn body(line: impl Into<u64>, number: u64, bytes: usize) -> Vec<u8> {
     payload
 }
 
-/// The line and the number of a payload, if every byte of it is right.
+/// Returns the line and the number of a payload, if every byte of it is right.
 fn read_body(payload: &[u8]) -> Option<(u64, u64)> {
     let line = u64::from_le_bytes(payload.get(..8)?.try_into().ok()?);
     let number = u64::from_le_bytes(payload.get(8..16)?.try_into().ok()?);
     (body(line, number, payload.len() - 16) == payload).then_some((line, number))
 }
 
-/// What both sides do.
+/// The actions that both sides have in common.
 pub(super) struct Common {
     pub(super) ledger: Arc<Ledger>,
     pub(super) side: Side,
@@ -147,7 +148,7 @@ impl Common {
         }
     }
 
-    /// One of the many things that a handler may do at any time.
+    /// Does one of many things that a handler may do at any time.
     fn act<H: Handler<State = SimulatedLine>>(&self, peer: &mut Peer<'_, H>) -> HandlerResult {
         let Some(mut rng) = peer.state_mut().rng.take() else { return Ok(()) };
         let choice = rng.below(64);
@@ -169,7 +170,8 @@ impl Common {
             }
             17 if amount.is_multiple_of(8) => return Err(Close::with_code(1000, "enough")),
             18 if amount.is_multiple_of(16) => return Err(Close::abort()),
-            // Not a panic that prints: the hook is not for what is meant.
+            // Resumes an unwinding, which does not run the hook that prints: this panic is
+            // intended.
             19 if amount.is_multiple_of(16) => std::panic::resume_unwind(Box::new("meant")),
             20..24 => {
                 let group = peer.endpoint().group(["red", "blue"][amount as usize % 2]);
@@ -202,8 +204,7 @@ impl Common {
         });
     }
 
-    /// Sends a request. Without a time-out there must be an answer, as long as there is the
-    /// connection.
+    /// Sends a request. Without a time-out it must be answered, unless the connection ends.
     pub(super) fn ask<H: Talker>(&self, peer: &mut Peer<'_, H>, timeout: Option<Duration>) {
         let number = self.ledger.asked();
         let ledger = self.ledger.clone();
@@ -221,7 +222,7 @@ impl Common {
         });
     }
 
-    /// Answers a request in one of the ways there are.
+    /// Answers, rejects, keeps or forgets a request, at random.
     pub(super) fn answer<H: Talker>(
         &self,
         peer: &mut Peer<'_, H>,
@@ -270,13 +271,13 @@ impl Common {
 #[derive(Debug)]
 pub(super) struct KeptRequest {
     responder: OwnedResponder,
-    /// `None` for a request that nobody will check.
+    /// The number of the request; `None` if the ledger does not check it.
     number: Option<u64>,
     payload: Vec<u8>,
 }
 
 impl KeptRequest {
-    /// Answers in one of the ways there are.
+    /// Rejects, drops or answers the request, or sends a reply that is too large, as `way` decides.
     pub(super) fn answer(self, ledger: &Ledger, way: u64) {
         let Self { responder, number, payload } = self;
         match way % 8 {
@@ -291,7 +292,7 @@ impl KeptRequest {
             3 => {
                 ledger.answers(number, Answered::Rejected(FORGOTTEN));
                 if responder.reply(ASK, &vec![0; TOO_LARGE_BYTES]).is_ok() {
-                    ledger.wrong("a reply larger than every frame was taken".to_owned());
+                    ledger.wrong("a reply larger than every frame was accepted".to_owned());
                 }
             }
             _ => match responder.reply(ASK, &payload) {
@@ -304,7 +305,7 @@ impl KeptRequest {
     }
 }
 
-/// The server: answers, and does what comes to its mind.
+/// The handler of the server: it answers messages, and acts at random.
 pub(super) struct ServerSide(Common);
 
 impl ServerSide {
@@ -351,7 +352,8 @@ impl Handler for ServerSide {
     }
 }
 
-/// A client: sends some messages, more for each that comes back, and ends in some way.
+/// The handler of a client: it sends some messages, and one more for each answer up to 60, and acts
+/// at random.
 pub(super) struct ClientSide {
     common: Common,
     lines: AtomicU64,

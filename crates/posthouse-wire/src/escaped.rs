@@ -1,11 +1,11 @@
-//! The texts and names of others, made safe for a log or a terminal.
+//! The display of untrusted texts and names in a log or on a terminal.
 
 use std::fmt;
 use std::path::Path;
 
-/// The display of a text that somebody else wrote, for a log or a terminal: escapes characters that
-/// could move the cursor, forge a line or turn the direction of writing. All others stay as they
-/// are, quotes and spaces included.
+/// Displays an untrusted text in a log or on a terminal: escapes the characters that could move the
+/// cursor, forge a line or change the direction of writing. All other characters stay unchanged,
+/// quotes and spaces included.
 ///
 /// ```
 /// # use posthouse_wire::Escaped;
@@ -31,7 +31,7 @@ impl fmt::Display for Escaped<&str> {
 
 impl fmt::Display for Escaped<&Path> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Bytes that are not text are shown as a mark: people read it, nothing opens it.
+        // Bytes that are not UTF-8 are shown as U+FFFD: people read this path, nothing opens it.
         Escaped(&*self.0.to_string_lossy()).fmt(f)
     }
 }

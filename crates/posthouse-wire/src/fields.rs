@@ -10,8 +10,8 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Starts at the front of `payload`. A field that is cut off makes the frame of this kind
-    /// malformed, with `too_short` as the reason.
+    /// Starts at the front of `payload`. If the payload ends within a field, taking that field
+    /// fails with [`Violation::Malformed`], with `kind` and with `too_short` as the reason.
     pub(crate) fn new(payload: &'a [u8], kind: u8, too_short: &'static str) -> Self {
         Self { rest: payload, kind, too_short }
     }

@@ -1,8 +1,8 @@
-//! Traffic of other protocols, recognised so that the log can name it.
+//! The recognition of other protocols by their first bytes, so that the log can name them.
 
 use std::fmt;
 
-/// What a stream that is no Posthouse stream looks like.
+/// The protocol of a stream whose first frame is not a native frame of Posthouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// An HTTP request.
@@ -39,7 +39,8 @@ impl fmt::Display for Foreign {
 }
 
 impl Foreign {
-    /// Names the protocol that a refused first frame begins with. `head` is four bytes or more.
+    /// Returns the protocol whose first bytes are in `head`, the start of a first frame that was
+    /// rejected. `head` has four bytes or more.
     pub(crate) fn guess(head: &[u8]) -> Option<Self> {
         match &head[..4] {
             b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"CONN"
@@ -51,14 +52,15 @@ impl Foreign {
         }
     }
 
-    /// Whether the stream begins with a TLS client hello shorter than 256 bytes. Its first four
-    /// bytes are those of a valid native frame of 64 KiB or more, which would be waited for in
-    /// vain; so all that a client hello fixes is compared, seven bytes more.
+    /// Returns whether the stream begins with a TLS client hello shorter than 256 bytes. The first
+    /// four bytes of such a hello are also the head of a valid native frame of 64 KiB or more, and
+    /// the reader would wait in vain for the rest of it. This check therefore compares seven bytes
+    /// more: all that a client hello prescribes.
     pub(crate) fn is_short_tls_client_hello(head: &[u8]) -> bool {
         let [0x16, 0x03, 0x00..=0x04, 0, record, 1, 0, 0, hello, 3, 0..=3, ..] = head else {
             return false;
         };
-        // The handshake message fills the record but for its own four-byte header.
+        // The record holds one handshake message: a four-byte header and `hello` bytes.
         record.checked_sub(4) == Some(*hello)
     }
 }

@@ -1,4 +1,4 @@
-//! The rate of a frame: once begun it must finish in time, so a peer that trickles is closed.
+//! The time limits of one frame. They end a connection whose peer sends a frame too slowly.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::Violation;
 pub const MAX_FRAME_TIME: Duration = Duration::from_secs(30);
 /// The default of [`FrameRateLimits::grace`].
 pub const RATE_GRACE: Duration = Duration::from_secs(5);
-/// The lowest rate of a peer that is not closed: the default of
-/// [`FrameRateLimits::min_bytes_per_second`].
+/// The default of [`FrameRateLimits::min_bytes_per_second`].
 pub const MIN_BYTES_PER_SECOND: u64 = 240;
 
-/// The time that a frame may take from its first byte to its last.
+/// The limits on the time that a frame takes from its first byte to its last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRateLimits {
-    /// The longest time of a whole frame. Default [`MAX_FRAME_TIME`].
+    /// The longest time for a whole frame. Default [`MAX_FRAME_TIME`], 30 s.
     pub max_frame_time: Duration,
-    /// The time before the rate counts. Default [`RATE_GRACE`].
+    /// The time, from the first byte of the frame, before the rate is checked. Default
+    /// [`RATE_GRACE`], 5 s.
     pub grace: Duration,
-    /// The average rate that a frame must have after the grace, counted from its first byte; 0: any
-    /// rate will do. Default [`MIN_BYTES_PER_SECOND`].
+    /// The lowest average rate of a frame after the grace, in bytes per second from its first byte;
+    /// 0 switches the check of the rate off. Default [`MIN_BYTES_PER_SECOND`], 240.
     pub min_bytes_per_second: u64,
 }
 
@@ -34,8 +34,19 @@ impl Default for FrameRateLimits {
     }
 }
 
-/// The clock of the frame that is being received: made when one has begun and is not complete,
-/// and thrown away when it is.
+/// The progress of a frame that has begun to arrive. The caller makes one if a frame is incomplete
+/// after its first bytes, and drops it when the frame is complete.
+///
+/// ```
+/// use posthouse_wire::{FrameRate, FrameRateLimits};
+/// use std::time::Duration;
+/// let limits = FrameRateLimits::default();
+/// let mut rate = FrameRate::began(Duration::from_secs(100));
+/// rate.progress(1200); // 240 bytes per second pay for 5 s, as long as the grace.
+/// assert_eq!(rate.deadline(&limits), Some(Duration::from_secs(105)));
+/// assert!(rate.check(Duration::from_secs(104), &limits).is_ok());
+/// assert!(rate.check(Duration::from_secs(105), &limits).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRate {
     began: Duration,
@@ -45,25 +56,29 @@ pub struct FrameRate {
 const _: () = assert!(size_of::<FrameRate>() <= 32);
 
 impl FrameRate {
-    /// A frame has begun: its first byte arrived at `now`.
+    /// Starts the time of a frame whose first byte arrived at `now`.
     pub fn began(now: Duration) -> Self {
         Self { began: now, bytes: 0 }
     }
 
-    /// `bytes` more of the frame have arrived, the first ones included.
+    /// Adds `bytes` to the count of received bytes. The bytes that arrived at the start count, too.
     pub fn progress(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
-    /// When [`FrameRate::check`] fails if nothing more arrives; `None` if that is beyond all time.
+    /// Returns the time from which on [`FrameRate::check`] fails if nothing more arrives; `None` if
+    /// that time is larger than a [`Duration`] can hold.
     ///
-    /// It moves later with each [`FrameRate::progress`], never past `max_frame_time`. A timer set
-    /// to an earlier value may simply ask again when it fires.
+    /// Each call of [`FrameRate::progress`] can move the deadline later, never past
+    /// `max_frame_time`. A timer that was set to an earlier value can ask again when it fires.
     pub fn deadline(&self, limits: &FrameRateLimits) -> Option<Duration> {
         self.began.checked_add(self.time_allowed(limits))
     }
 
-    /// Fails from the deadline on: [`Violation::FrameLate`] or [`Violation::FrameSlow`].
+    /// Fails if `now` is at or after the deadline.
+    ///
+    /// # Errors
+    /// [`Violation::FrameLate`] after `max_frame_time`, [`Violation::FrameSlow`] below the rate.
     pub fn check(&self, now: Duration, limits: &FrameRateLimits) -> Result<(), Violation> {
         let taken = now.saturating_sub(self.began);
         if taken >= limits.max_frame_time {
@@ -76,7 +91,7 @@ impl FrameRate {
         Ok(())
     }
 
-    /// The time that the bytes received so far have paid for.
+    /// Returns the time that the bytes received so far allow for the frame.
     fn time_allowed(&self, limits: &FrameRateLimits) -> Duration {
         let nanos = self.bytes.saturating_mul(1_000_000_000);
         let Some(paid) = nanos.checked_div(limits.min_bytes_per_second) else {

@@ -1,4 +1,4 @@
-//! Framing: where a message ends in a stream of bytes, and how one is written.
+//! Framings: the boundaries of messages in a stream of bytes.
 
 mod delimiter;
 mod error;
@@ -15,11 +15,13 @@ pub const MAX_PAYLOAD_BYTES: usize = (1 << 24) - 2;
 /// Bytes of a native frame before its payload: length u24, flags u8, kind u8.
 pub(crate) const NATIVE_HEAD_BYTES: usize = 5;
 
-/// How messages are cut out of the stream. Chosen per listener and per connect; default `Native`.
+/// The rule that cuts a stream into messages. Each listener and each connect chooses one. Default
+/// `Native`.
 ///
-/// As text (`FromStr` and `Display`): `native`, `lines`, `raw`, `delimiter:TEXT` with the escapes
-/// `\r \n \t \0 \\ \xHH`, and `length:offset=0,width=4,endian=big,adjust=0,strip=4`, in which each
-/// part may be left out (strip is then `offset + width`).
+/// The forms as text (`FromStr` and `Display`) are `native`, `lines`, `raw`, `delimiter:TEXT` with
+/// the escapes `\r \n \t \0 \\ \xHH`, and `length:offset=0,width=4,endian=big,adjust=0,strip=4`.
+/// Each part after `length:` may be left out; the default of `strip` is `offset + width`, the
+/// others have the values shown.
 ///
 /// ```
 /// # use posthouse_wire::Framing;
@@ -28,27 +30,33 @@ pub(crate) const NATIVE_HEAD_BYTES: usize = 5;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// Posthouse's own: `length` u24 little endian (bytes after the first four), `flags` u8 (0),
-    /// `kind` u8, payload. The only framing with kinds, hello, requests and transfers.
+    /// The framing of Posthouse: `length` u24 little endian (bytes after the first four), `flags`
+    /// u8 (0), `kind` u8, payload. Only this framing has kinds, hello, requests and transfers.
     #[default]
     Native,
-    /// Lines of text: a message ends at `\n`; one `\r` before it belongs to the end, too.
+    /// Lines of text. A message ends at `\n`; if a `\r` stands before it, that belongs to the end,
+    /// too.
     Lines,
-    /// A length field somewhere in a fixed header.
+    /// A header of a fixed size that contains the length of the frame.
     Length(LengthField),
-    /// A message ends at the delimiter, which is no part of it.
+    /// A delimiter after each message. The delimiter is not part of the message.
     Delimiter(Delimiter),
-    /// No framing: each chunk that arrives is a message. A chunk longer than the limit comes as
-    /// several. Where a message ends is then an accident of the network.
+    /// No framing: each chunk that arrives is a message. A chunk longer than the limit makes
+    /// several messages. The network, not the sender, decides the boundaries of the messages.
     Raw,
 }
 
 impl Framing {
-    /// Appends one whole frame to `out`, or appends nothing and errors.
+    /// Appends one whole frame to `out`. On an error it appends nothing.
     ///
-    /// `max_payload_bytes` bounds the payload; native framing has a bound of its own besides,
-    /// [`MAX_PAYLOAD_BYTES`]. `Lines` ends a message with `\n`, and with `\r\n` if it ends in `\r`,
-    /// which the receiver would else take for a part of the end. `Raw` writes the payload as is.
+    /// The payload may have at most `max_payload_bytes` bytes, in native framing also at most
+    /// [`MAX_PAYLOAD_BYTES`]. `Lines` ends a message with `\n`. If the message itself ends in `\r`,
+    /// `Lines` ends it with `\r\n`; otherwise the receiver would take that `\r` for a part of the
+    /// end. `Raw` writes the payload unchanged.
+    ///
+    /// # Errors
+    /// Each variant of [`EncodeError`] names its cause; [`EncodeError::KindReserved`] is not
+    /// checked here.
     pub fn encode(
         &self,
         kind: u8,
@@ -75,7 +83,7 @@ impl Framing {
         }
     }
 
-    /// A native frame whose payload is `head` followed by `body`.
+    /// Appends a native frame whose payload is `head` followed by `body`.
     pub(crate) fn encode_native(
         kind: u8,
         head: &[u8],
@@ -90,7 +98,7 @@ impl Framing {
         Ok(())
     }
 
-    /// What comes before the payload of a native frame.
+    /// Appends the header of a native frame with a payload of `payload_bytes`.
     pub(crate) fn encode_native_head(
         kind: u8,
         payload_bytes: usize,
@@ -104,7 +112,7 @@ impl Framing {
     }
 }
 
-// The top byte of the length word is the flags byte; the largest frame leaves it zero.
+// The top byte of the length word is the flags byte. In the largest frame it is still zero.
 const _: () = assert!(MAX_PAYLOAD_BYTES + 1 < 1 << 24);
 
 fn check_size(len: usize, max: usize) -> Result<(), EncodeError> {

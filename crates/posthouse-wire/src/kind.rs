@@ -1,4 +1,4 @@
-//! The kinds reserved for Posthouse once hello is agreed.
+//! The kinds of frames that are reserved for Posthouse once hello is agreed.
 
 pub(crate) const HELLO: u8 = 4;
 pub(crate) const BYE: u8 = 5;
@@ -21,13 +21,13 @@ pub(crate) const LISTED: u8 = 20;
 
 /// Returns whether `kind` is reserved for Posthouse (4 to 31) once hello is agreed.
 ///
-/// Before that, and with a peer that never says hello, these are ordinary kinds.
+/// Before hello is agreed, and with a peer that never sends a hello, these are ordinary kinds.
 pub fn is_reserved_kind(kind: u8) -> bool {
     (4..32).contains(&kind)
 }
 
-/// Returns whether a peer that does not know this reserved kind must close. Bit 4 marks kinds that
-/// may be skipped.
+/// Returns whether a side that does not know this reserved kind must close the connection. Bit 4
+/// marks the kinds that a side may skip.
 pub(crate) fn is_critical(kind: u8) -> bool {
     kind & 0x10 == 0
 }

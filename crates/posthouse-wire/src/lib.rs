@@ -1,14 +1,16 @@
 //! Bytes and messages of Posthouse, as state machines.
 //!
 //! Nothing in this crate opens a socket, reads a clock, draws a random number, starts a thread or
-//! touches a file. Bytes and time come in as arguments; messages, and bytes to send, go out. So the
-//! same code runs under a server, under a simulation and under a fuzzer. `PROTOCOL.md` at the root
-//! of the repository is the normative text; its test vectors are checked against this crate.
+//! touches a file. The caller passes in received bytes and the time; it gets back messages, and
+//! bytes to send. The same code therefore runs in a server, in a simulation and in a fuzzer.
+//! `PROTOCOL.md` at the root of the repository is the normative text; the tests of this crate check
+//! its test vectors.
 //!
 //! The parts, in the order in which a received byte meets them:
-//! - [`Framing`]: the way messages are cut out of a stream, and [`Framing::encode`], its inverse;
-//! - [`Reader`]: takes chunks as they come and gives whole [`Frame`]s;
-//! - [`FrameRate`]: the time that a frame may take once it has begun;
+//! - [`Framing`]: the boundaries of messages in a stream, and [`Framing::encode`], which writes
+//!   them;
+//! - [`Reader`]: takes chunks as they arrive and returns whole [`Frame`]s;
+//! - [`FrameRate`]: the time limit for a frame that has begun to arrive;
 //! - [`Session`]: hello, proof, heartbeat, requests and bye (native framing only);
 //! - [`TransferFrame`], [`FileSender`] and [`FileReceiver`]: file transfers, and [`FileName`], a
 //!   name that every system can hold.

@@ -1,11 +1,11 @@
-//! Counts byte operations in tests, which show linear time by the count and not by a clock.
+//! A counter of byte operations. Tests show linear time with it instead of with a clock.
 
 #[cfg(test)]
 thread_local! {
     static COUNT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts `bytes` that were compared or copied. Costs nothing outside tests.
+/// Adds `bytes` that were compared or copied. Outside tests it does nothing.
 #[inline]
 pub(crate) fn add(bytes: usize) {
     #[cfg(test)]
@@ -14,7 +14,7 @@ pub(crate) fn add(bytes: usize) {
     let _ = bytes;
 }
 
-/// Returns what this thread counts while `run` runs.
+/// Returns the number of byte operations of this thread during `run`.
 #[cfg(test)]
 pub(crate) fn during(run: impl FnOnce()) -> u64 {
     let before = COUNT.get();

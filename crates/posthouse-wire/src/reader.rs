@@ -1,21 +1,21 @@
-//! The reader: chunks as they arrive in, whole frames out.
+//! The reader: takes chunks as they arrive and returns whole frames.
 
 use crate::framing::NATIVE_HEAD_BYTES;
 use crate::{Delimiter, Foreign, FrameError, Framing, LengthField, op_count};
 
-/// The configuration of a reader: the same for all connections of a listener, or of a target.
+/// The configuration of a reader. All connections of a listener, or of a target, share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReaderConfig {
     /// The framing of the stream.
     pub framing: Framing,
-    /// The longest payload that is accepted.
+    /// The longest payload that the reader accepts, in bytes.
     pub max_payload_bytes: usize,
 }
 
-/// One whole message as it came off the wire.
+/// One whole received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// The kind; 0 in every framing but the native one.
+    /// The kind; 0 in every framing except the native one.
     pub kind: u8,
     /// The message.
     pub payload: &'a [u8],
@@ -23,9 +23,10 @@ pub struct Frame<'a> {
 
 /// Cuts one stream into frames.
 ///
-/// A frame that lies whole in the chunk is borrowed from it; one that is spread over several is
-/// assembled on the heap, and that memory grows only with bytes received and goes when the next
-/// frame is asked for. So call [`Reader::next`] until it gives `None`:
+/// If a chunk contains the whole frame, the reader borrows the frame from it. If a frame extends
+/// over several chunks, the reader assembles it on the heap. This memory grows only with received
+/// bytes, at most to twice their number, and the next call releases it. Call [`Reader::next`] until
+/// it returns `None`:
 ///
 /// ```
 /// use posthouse_wire::{Framing, Reader, ReaderConfig};
@@ -41,29 +42,35 @@ pub struct Frame<'a> {
 /// ```
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// What has come of the partial frame; the whole frame while `handed_out`.
+    /// The received bytes of the partial frame; the whole frame while `handed_out`.
     assembly: Vec<u8>,
-    /// How many bytes of the delimiter the assembly ends with.
+    /// The number of bytes of the delimiter with which the assembly ends.
     matched: u8,
     /// True exactly when the frame in `assembly` was given to the caller.
     handed_out: bool,
-    /// True exactly when a whole frame has been seen, so foreign traffic is no longer looked for.
+    /// True exactly when [`Reader::next`] has returned a frame whose head contains the length. The
+    /// reader then no longer looks for other protocols.
     past_first: bool,
 }
 
 const _: () = assert!(size_of::<Reader>() <= 56);
 
 impl Reader {
-    /// A reader at the beginning of a stream.
+    /// Makes a reader for a stream from its beginning.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next frame from `input` and moves it forward; `None` when all of `input` is taken
-    /// and no frame is complete. After an error the stream is at its end: drop the reader.
+    /// Returns the next frame and advances `input` past it. Returns `None` when the reader has
+    /// taken all of `input` and no frame is complete.
     ///
-    /// A payload may have `max_payload_bytes` bytes, and no more than the configuration allows
-    /// either: the argument is for a connection's own, smaller limit, such as before admission.
+    /// The limit of a payload is the smaller of `max_payload_bytes` and the limit of the
+    /// configuration. The argument is for a connection with a smaller limit of its own, for example
+    /// before its admission.
+    ///
+    /// # Errors
+    /// [`FrameError`] if the stream contains an invalid frame or one above the limit. The rest of
+    /// the stream cannot be read: drop the reader.
     pub fn next<'r, 'i: 'r>(
         &'r mut self,
         config: &ReaderConfig,
@@ -81,11 +88,12 @@ impl Reader {
         }
     }
 
-    /// Takes the next frame from `input` if it lies whole in it, is valid, and `accepts` its kind.
-    /// `None` takes nothing and says nothing: [`Reader::next`] follows, which handles all else.
+    /// Returns the next frame and advances `input` past it, if `input` contains the whole frame,
+    /// the frame is valid, and `accepts` returns true for its kind. Otherwise returns `None` and
+    /// takes nothing, for any reason: call [`Reader::next`] then, which handles all cases.
     ///
-    /// This is the short way for most frames of most streams. Framings that search for the end of
-    /// a frame, and the first frame of a stream, do not have it.
+    /// This is the fast path for most frames of most streams. It is never taken for the first frame
+    /// of a stream, nor in the framings `Lines`, `Delimiter` and `Raw`.
     #[inline]
     pub fn next_whole<'i>(
         &mut self,
@@ -114,24 +122,25 @@ impl Reader {
         Some(frame)
     }
 
-    /// Bytes of a partial frame that are held; 0 between frames.
+    /// Returns the number of bytes of a partial frame that the reader holds; 0 between frames.
     pub fn held(&self) -> usize {
         if self.handed_out { 0 } else { self.assembly.len() }
     }
 
-    /// Bytes of heap memory in use: never more than twice the bytes received of one frame, never
-    /// more than the frame announced, and none between frames.
+    /// Returns the bytes of heap memory in use: at most twice the received bytes of one frame, at
+    /// most the announced size of the frame, and 0 between frames.
     pub fn allocated(&self) -> usize {
         self.assembly.capacity()
     }
 
-    /// True exactly when a frame has begun and is not complete.
+    /// Returns true exactly when a frame has begun and is not complete.
     pub fn is_partial(&self) -> bool {
         self.held() > 0
     }
 
-    /// The stream has ended. A last line without its `\n` is a message, as for every text tool; in
-    /// any other framing an unfinished frame is lost, and [`Reader::is_partial`] stays true.
+    /// Takes note that the stream has ended. With `Lines` it returns a last line without its `\n`
+    /// as a message, as text tools do. In any other framing an unfinished frame is lost, and
+    /// [`Reader::is_partial`] stays true.
     pub fn finish(&mut self, config: &ReaderConfig) -> Option<Frame<'_>> {
         self.release();
         if config.framing != Framing::Lines || self.assembly.is_empty() {
@@ -142,7 +151,7 @@ impl Reader {
         Some(Frame { kind: 0, payload: line.strip_suffix(b"\r").unwrap_or(line) })
     }
 
-    /// A frame whose length stands in its head.
+    /// Returns the next frame of a framing in which the head contains the length.
     fn next_announced<'r, 'i: 'r>(
         &'r mut self,
         head: Head<'_>,
@@ -168,14 +177,14 @@ impl Reader {
             if input.is_empty() {
                 return Ok(None);
             }
-            // First the head alone: the size check comes before anything more is held.
+            // Holds the head alone at first, to check the size before it holds more.
             let wanted = frame_bytes.unwrap_or(head.bytes());
             let bytes = input.len().min(wanted - self.assembly.len());
             self.hold(bytes, wanted, input);
         }
     }
 
-    /// A frame that goes on until its end is found.
+    /// Returns the next frame of a framing in which a delimiter ends the frame.
     fn next_ended<'r, 'i: 'r>(
         &'r mut self,
         end: End<'_>,
@@ -184,7 +193,7 @@ impl Reader {
     ) -> Result<Option<Frame<'r>>, FrameError> {
         let found = end.find(&mut self.matched, input);
         let bytes = found.unwrap_or(input.len());
-        // The bytes that belong to the end, or may turn out to, do not count.
+        // The payload does not include bytes of the end, nor bytes that may be its beginning.
         let tail = input[..bytes].last().or(self.assembly.last());
         let end_bytes = match (end, found) {
             (End::At(delimiter), Some(_)) => delimiter.bytes().len(),
@@ -213,8 +222,8 @@ impl Reader {
         Ok(Some(Frame { kind: 0, payload: &self.assembly[..payload_bytes] }))
     }
 
-    /// Moves `bytes` of `input` to the assembly of a frame of at most `max_frame_bytes`. Capacity
-    /// doubles, so the copying is linear, but never beyond what the frame can need.
+    /// Moves `bytes` of `input` to the assembly of a frame of at most `max_frame_bytes`. The
+    /// capacity doubles, which makes the copying linear, but never exceeds `max_frame_bytes`.
     fn hold(&mut self, bytes: usize, max_frame_bytes: usize, input: &mut &[u8]) {
         let (taken, rest) = input.split_at(bytes);
         *input = rest;
@@ -227,7 +236,7 @@ impl Reader {
         self.assembly.extend_from_slice(taken);
     }
 
-    /// Lets go of the frame that was handed out. Nothing is kept: an idle connection costs no heap.
+    /// Releases the frame that was handed out, and its memory: an idle connection needs no heap.
     #[inline]
     fn release(&mut self) {
         if self.handed_out {
@@ -237,7 +246,7 @@ impl Reader {
     }
 }
 
-/// A head with a length in it.
+/// The head of a frame, with the length in it.
 #[derive(Clone, Copy)]
 enum Head<'a> {
     Native,
@@ -245,7 +254,7 @@ enum Head<'a> {
 }
 
 impl Head<'_> {
-    /// Bytes that must be there to know the length.
+    /// Returns the number of bytes that contain the length.
     fn bytes(self) -> usize {
         match self {
             Self::Native => 4,
@@ -253,7 +262,8 @@ impl Head<'_> {
         }
     }
 
-    /// The size of the frame that `start` begins with, once that is known.
+    /// Returns the size of the frame at the start of `start`, or `None` if its length has not
+    /// arrived in whole.
     fn frame_bytes(
         self,
         start: &[u8],
@@ -296,7 +306,7 @@ fn native_frame_bytes(start: &[u8], max: usize) -> Result<usize, FrameError> {
     }
 }
 
-/// An end that has to be looked for.
+/// The end of a frame, which the reader must search for.
 #[derive(Clone, Copy)]
 enum End<'a> {
     Line,
@@ -304,7 +314,8 @@ enum End<'a> {
 }
 
 impl End<'_> {
-    /// The position just after the end; `matched` carries the search from chunk to chunk.
+    /// Returns the position just after the end. `matched` carries the state of the search from one
+    /// chunk to the next.
     fn find(self, matched: &mut u8, input: &[u8]) -> Option<usize> {
         match self {
             Self::Line => {
@@ -317,7 +328,8 @@ impl End<'_> {
     }
 }
 
-/// What has arrived, in pieces of at most `max` (a limit of 0 counts as 1: bytes must move on).
+/// Returns the received bytes, at most `max` a message. A limit of 0 counts as 1, because otherwise
+/// no byte would ever be delivered.
 fn next_raw<'i>(max: usize, input: &mut &'i [u8]) -> Option<Frame<'i>> {
     let (payload, rest) = input.split_at(input.len().min(max.max(1)));
     *input = rest;

@@ -1,4 +1,4 @@
-//! The session: the agreement of two peers over native framing, and the frames of reserved kinds.
+//! The session: the agreement of two peers in native framing, and the frames of reserved kinds.
 
 mod bye;
 mod config;
@@ -31,17 +31,19 @@ use bye::{encode_bye, parse_bye};
 use heartbeat::Heartbeat;
 use hello::{FEATURES, HelloFrame, VERSION, malformed};
 
-/// One side of one session. Small until hello is agreed; what is agreed is on the heap.
+/// One side of one session. It has at most 24 bytes; once hello is agreed, a heap allocation holds
+/// the agreement.
 ///
-/// The caller hands in every frame, every arrival of bytes and every deadline, and sends what is
-/// appended to `out`, in order. On a [`Violation`] it says [`Session::bye`] and closes.
+/// The caller passes in every frame, every arrival of bytes and every deadline. It sends the bytes
+/// that the session appends to `out`, in order. On a [`Violation`] the caller calls
+/// [`Session::bye`] and closes the connection.
 #[derive(Debug)]
 pub struct Session {
     phase: SessionPhase,
     side: Side,
-    /// True exactly when the peer is known to know hello, so that it can understand a bye.
+    /// True exactly when the peer has sent a valid hello, so it can understand a bye.
     hello_seen: bool,
-    /// True exactly when a bye was said or heard.
+    /// True exactly when a bye was sent or received.
     over: bool,
 }
 
@@ -55,15 +57,16 @@ enum Side {
 
 #[derive(Debug)]
 enum SessionPhase {
-    /// Accepting: the first frame has not come. Connecting: not started.
+    /// Accepting: the first frame has not arrived. Connecting: not started.
     Opening,
-    /// There is no hello and will be none: all kinds are ordinary messages.
+    /// This session has no hello: all kinds are ordinary messages.
     Plain,
-    /// Connecting: our hello is out, with this nonce.
+    /// Connecting: this side has sent its hello with this nonce and awaits the answer.
     Asked(Box<[u8; 16]>),
-    /// Accepting: the peer's proof is awaited. Connecting: ours is out, the welcome is awaited.
+    /// Accepting: this side awaits the peer's proof. Connecting: it has sent its proof and awaits
+    /// the welcome.
     Proving(Box<Proving>),
-    /// Hello, and the proof where one is demanded, are done.
+    /// Hello is agreed and, if the server demands a proof, both proofs are right.
     Agreed(Box<Live>),
 }
 
@@ -78,17 +81,17 @@ struct Proving {
 struct Live {
     agreed: Agreed,
     heartbeat: Option<Heartbeat>,
-    /// Pongs written since everything queued had left.
+    /// The number of pongs written since the last [`Session::flushed`].
     control_replies: u32,
 }
 
 impl Session {
-    /// The accepting side of a new connection.
+    /// Makes the accepting side of a new connection.
     pub fn accepted() -> Self {
         Self::new(Side::Accepting)
     }
 
-    /// The connecting side of a new connection; see [`Session::start`].
+    /// Makes the connecting side of a new connection. Call [`Session::start`] next.
     pub fn connecting() -> Self {
         Self::new(Side::Connecting)
     }
@@ -97,12 +100,13 @@ impl Session {
         Self { phase: SessionPhase::Opening, side, hello_seen: false, over: false }
     }
 
-    /// Starts the session of a connection that is established. The connecting side sends a hello,
-    /// unless the policy is never; the accepting side waits. `nonce` must be unpredictable if there
-    /// is a key.
+    /// Starts the session when the connection is established. The connecting side sends a hello,
+    /// unless the policy is [`HelloPolicy::Never`]; the accepting side waits. If the configuration
+    /// has a key, `nonce` must be unpredictable.
     ///
     /// # Panics
-    /// If the configuration does not pass [`SessionConfig::check`], or on a second call.
+    /// If the credential is longer than [`MAX_CREDENTIAL_BYTES`], or on a second call on the
+    /// connecting side.
     pub fn start(&mut self, config: &SessionConfig, nonce: [u8; 16], out: &mut Vec<u8>) {
         assert!(matches!(self.phase, SessionPhase::Opening), "a session starts once");
         if self.side == Side::Accepting {
@@ -126,9 +130,12 @@ impl Session {
         self.phase = SessionPhase::Asked(Box::new(nonce));
     }
 
-    /// Takes a frame as it came off the wire. Answers (hello, prove, welcome, pong) are appended
-    /// to `out` at once, before any bytes that the caller writes because of the event. `nonce` is
-    /// asked for once at most, for the answer to a hello.
+    /// Handles a received frame. It appends the answers (hello, prove, welcome, pong) to `out` at
+    /// once, before any bytes that the caller writes because of the event. It calls `nonce` at most
+    /// once, for the answer to a hello.
+    ///
+    /// # Errors
+    /// A [`Violation`] if the peer broke the protocol, or the two sides cannot agree.
     pub fn handle_frame<'a>(
         &mut self,
         config: &SessionConfig,
@@ -157,7 +164,8 @@ impl Session {
         }
     }
 
-    /// True exactly when messages may be sent: hello and proof are done, or not needed.
+    /// Returns true exactly when messages may be sent: hello and proof are complete, or the
+    /// configuration does not require them.
     pub fn is_established(&self, config: &SessionConfig) -> bool {
         match self.phase {
             SessionPhase::Agreed(_) | SessionPhase::Plain => true,
@@ -168,7 +176,8 @@ impl Session {
         }
     }
 
-    /// What hello has settled; `None` before that, and for ever with a plain peer.
+    /// Returns the result of hello. `None` before hello and proof are complete, and always with a
+    /// peer that sends no hello.
     pub fn agreed(&self) -> Option<&Agreed> {
         match &self.phase {
             SessionPhase::Agreed(live) => Some(&live.agreed),
@@ -176,19 +185,20 @@ impl Session {
         }
     }
 
-    /// True exactly when this side may send requests, replies and all else of kinds 4 to 31 now.
+    /// Returns true exactly when this side may send requests, replies and other frames of kinds 4
+    /// to 31 now.
     pub fn may_use_reserved_kinds(&self) -> bool {
         matches!(self.phase, SessionPhase::Agreed(_)) && !self.over
     }
 
-    /// True exactly when this side may send frames of file transfers now.
+    /// Returns true exactly when this side may send frames of file transfers now.
     pub fn may_transfer(&self) -> bool {
         let knows = |agreed: &Agreed| agreed.features & FEATURE_TRANSFERS != 0;
         self.may_use_reserved_kinds() && self.agreed().is_some_and(knows)
     }
 
-    /// The number of the first thing that this side begins among transfers; each later one's is
-    /// greater by two. The connecting side's are odd, the accepting side's even.
+    /// Returns the number of the first transfer that this side begins. Each later number is greater
+    /// by two. The numbers of the connecting side are odd, those of the accepting side even.
     pub fn first_transfer_id(&self) -> u32 {
         match self.side {
             Side::Connecting => 1,
@@ -196,19 +206,20 @@ impl Session {
         }
     }
 
-    /// True exactly when this number is one of those that this side gives; never for 0.
+    /// Returns true exactly when this side, not the peer, gives this number to a transfer. Returns
+    /// false for 0.
     pub fn is_local_transfer(&self, id: u32) -> bool {
         id != 0 && id % 2 == self.first_transfer_id() % 2
     }
 
-    /// True exactly when a user's message may not have a kind of 4 to 31: this side has sent a
-    /// hello or answered one, so the peer would take it for Posthouse's.
+    /// Returns true exactly when a user's message must not have a kind of 4 to 31: this side has
+    /// sent or answered a hello, so the peer would read the message as a frame of Posthouse.
     pub fn kinds_are_reserved(&self) -> bool {
         !matches!(self.phase, SessionPhase::Opening | SessionPhase::Plain)
     }
 
     /// Returns whether a frame of this kind is an ordinary message, which
-    /// [`Session::handle_frame`] would hand back as it is.
+    /// [`Session::handle_frame`] would return unchanged.
     #[inline]
     pub fn is_message(&self, kind: u8) -> bool {
         match self.phase {
@@ -218,7 +229,8 @@ impl Session {
         }
     }
 
-    /// The largest payload that may be sent: the peer's limit, or ours while it has told none.
+    /// Returns the largest payload that may be sent, in bytes: the limit of the peer's hello, and
+    /// before that the limit of this side. Never more than [`MAX_PAYLOAD_BYTES`].
     pub fn send_limit(&self, config: &SessionConfig) -> usize {
         let told = self.agreed().map(|agreed| agreed.peer_max_payload_bytes);
         (told.unwrap_or(config.max_payload_bytes) as usize).min(MAX_PAYLOAD_BYTES)
@@ -231,15 +243,16 @@ impl Session {
         }
     }
 
-    /// Counts control replies anew: everything that was queued has left.
+    /// Takes note that everything in the send queue has been sent: sets the count of queued pongs
+    /// to 0.
     pub fn flushed(&mut self) {
         if let SessionPhase::Agreed(live) = &mut self.phase {
             live.control_replies = 0;
         }
     }
 
-    /// When [`Session::handle_deadline`] wants to be called; it moves later with
-    /// [`Session::on_activity`]. `None` without a heartbeat, and after a bye.
+    /// Returns the time at which [`Session::handle_deadline`] is due. [`Session::on_activity`]
+    /// moves it later. `None` without a heartbeat, and after a bye.
     pub fn deadline(&self) -> Option<Duration> {
         match &self.phase {
             SessionPhase::Agreed(live) if !self.over => live.heartbeat.map(|beat| beat.deadline()),
@@ -247,8 +260,11 @@ impl Session {
         }
     }
 
-    /// Sends a ping after each heartbeat of silence; [`Violation::Silent`] after two and a half.
-    /// Does nothing before the deadline.
+    /// Sends a ping after one heartbeat of silence, and after two. Does nothing before the
+    /// deadline.
+    ///
+    /// # Errors
+    /// [`Violation::Silent`] after two and a half heartbeats of silence.
     pub fn handle_deadline(&mut self, now: Duration, out: &mut Vec<u8>) -> Result<(), Violation> {
         let Some(heartbeat) = self.heartbeat() else { return Ok(()) };
         if let Some(serial) = heartbeat.handle_deadline(now)? {
@@ -257,9 +273,9 @@ impl Session {
         Ok(())
     }
 
-    /// Says bye if the peer can understand one and none was said or heard; returns whether it did.
-    /// The text is cut to [`crate::MAX_BYE_TEXT_BYTES`] and the peer's limit, at a character.
-    /// Afterwards frames that still come are ignored.
+    /// Appends a bye, if the peer has sent a hello and no bye was sent or received before. Returns
+    /// whether it did. The text is cut between two characters, to [`crate::MAX_BYE_TEXT_BYTES`] and
+    /// to the peer's limit. The session ignores all frames that arrive after its bye.
     pub fn bye(
         &mut self,
         code: u16,
@@ -280,7 +296,7 @@ impl Session {
         true
     }
 
-    /// Accepting: the first frame decides whether the peer is a plain one.
+    /// Handles the first frame on the accepting side: a hello, or else the peer sends none.
     fn handle_first<'a>(
         &mut self,
         config: &SessionConfig,
@@ -311,7 +327,7 @@ impl Session {
             nonce: nonce(),
             is_answer: true,
             demands_proof: config.key.is_some(),
-            // Whoever connects has proved nothing yet, so nothing about us is told.
+            // The client has proved nothing yet, so the answer reveals nothing about this side.
             credential: &[],
         };
         answer.encode(out);
@@ -336,7 +352,8 @@ impl Session {
         Ok(self.establish(agreed, now))
     }
 
-    /// Connecting: the answer to our hello, or what a server says that has not read it yet.
+    /// Handles a frame on the connecting side before the answer to its hello: that answer, or a
+    /// message that the server sent before it read the hello.
     fn handle_answer<'a>(
         &mut self,
         config: &SessionConfig,
@@ -381,7 +398,8 @@ impl Session {
         }
     }
 
-    /// The proof, or the welcome; nothing else may come until it has.
+    /// Handles the proof on the accepting side and the welcome on the connecting side. Before it,
+    /// no other frame but a bye is valid.
     fn handle_proof<'a>(
         &mut self,
         config: &SessionConfig,
@@ -393,7 +411,7 @@ impl Session {
             unreachable!("called in Proving only")
         };
         let (client, server) = (&proving.client_nonce, &proving.server_nonce);
-        let key = config.key.as_ref().expect("a proof is only awaited where there is a key");
+        let key = config.key.as_ref().expect("only a session with a key awaits a proof");
         let is_right = match (frame.kind, self.side) {
             (kind::BYE, _) => {
                 let bye = parse_bye(frame.payload)?;
@@ -482,12 +500,13 @@ fn message(frame: Frame<'_>) -> SessionEvent<'_> {
     SessionEvent::Message { kind: frame.kind, payload: frame.payload }
 }
 
-/// What we announce: no less than every peer may count on, no more than a frame can carry.
+/// Returns the limit that this side announces: at least the minimum that every peer can rely on,
+/// at most the largest payload of a frame.
 fn max_payload_bytes(config: &SessionConfig) -> u32 {
     config.max_payload_bytes.clamp(MIN_PEER_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES as u32)
 }
 
-/// Appends one of the frames of a few bytes.
+/// Appends a control frame, which has a payload of a few bytes.
 fn encode_control(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     Framing::encode_native(kind, &[], payload, MAX_PAYLOAD_BYTES, out)
         .expect("control frames are far below the largest frame");

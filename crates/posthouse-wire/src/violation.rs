@@ -1,77 +1,78 @@
-//! What a peer did wrong: one text for the log, one for the peer.
+//! The violations of a peer, each with a text for the log and a text for the peer.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::{FrameError, bye_code};
 
-/// Why a connection is closed on the peer's account. `Display` is for our log; the peer is told
-/// [`Violation::code`] and [`Violation::text_for_peer`] in a bye, where it can understand one.
+/// The reason why this side must close a connection: the peer broke the protocol or a limit, or the
+/// two sides cannot agree. `Display` is for the log of this side. If the peer can understand a bye,
+/// the bye carries [`Violation::code`] and [`Violation::text_for_peer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// The bytes are no frame that may be accepted.
+    /// The received bytes are not an acceptable frame.
     Frame(FrameError),
-    /// The frame that had begun was not complete in time.
+    /// A frame had begun and was not complete in time.
     FrameLate {
         /// The limit.
         max_frame_time: Duration,
     },
-    /// The frame that had begun came at less than the least rate.
+    /// A frame had begun and arrived below the minimum rate.
     FrameSlow {
-        /// Bytes of it that came.
+        /// The received bytes of the frame.
         bytes: u64,
-        /// The time they took.
+        /// The time since its first byte.
         taken: Duration,
         /// The limit.
         min_bytes_per_second: u64,
     },
-    /// The first frame had to be a hello and was not.
+    /// A hello was required, and another frame arrived.
     HelloMissing {
-        /// Its kind.
+        /// The kind of that frame.
         kind: u8,
     },
-    /// A frame of a reserved kind whose content is not what its kind prescribes.
+    /// The content of a frame is invalid for its reserved kind.
     Malformed {
-        /// Its kind.
+        /// The kind of the frame.
         kind: u8,
-        /// What is wrong with it.
+        /// The mistake.
         why: &'static str,
     },
-    /// No protocol version that both sides speak.
+    /// The two sides have no protocol version in common.
     Version {
-        /// What the peer asked for, or chose.
+        /// The version that the peer asked for, or chose.
         version: u16,
     },
-    /// A frame of a kind that may not come now.
+    /// A frame of a kind that is not valid at this point.
     OutOfState {
-        /// Its kind.
+        /// The kind of the frame.
         kind: u8,
     },
-    /// A reserved kind that this version does not know and that may not be skipped.
+    /// A frame of a reserved kind that this version does not know and must not skip.
     UnknownKind {
         /// The kind.
         kind: u8,
     },
-    /// The server demands a proof and no key is configured here.
+    /// The server demands a proof, and this side has no key.
     KeyMissing,
-    /// A key is configured here and the server does not demand a proof, so it cannot give one.
+    /// This side has a key, and the server does not demand a proof, so it would give none either.
     ProofNotOffered,
-    /// The proof is wrong: the peer holds another key, or none.
+    /// The proof is wrong: the peer has another key, or none.
     ProofWrong,
-    /// More pings than may wait for their pongs to leave.
+    /// The peer sent more pings than pongs may wait in the send queue.
     ControlFlood {
         /// The limit.
         max_control_replies: u32,
     },
-    /// Nothing was heard for two and a half heartbeats.
+    /// Nothing arrived for two and a half heartbeats.
     Silent {
-        /// How long nothing was heard.
+        /// The time since the last bytes arrived.
         silence: Duration,
     },
 }
 
 impl Violation {
-    /// The code to say bye with.
+    /// Returns the code of the bye for this violation.
     pub fn code(&self) -> u16 {
         match self {
             Self::Frame(error) => error.code(),
@@ -88,7 +89,8 @@ impl Violation {
         }
     }
 
-    /// The words to say bye with: they tell a peer what it did, and nothing about this side.
+    /// Returns the text of the bye for this violation. It names the mistake of the peer and reveals
+    /// nothing about this side.
     pub fn text_for_peer(&self) -> &'static str {
         match self {
             Self::Frame(error) => error.text_for_peer(),
@@ -114,13 +116,13 @@ impl fmt::Display for Violation {
             }
             Self::FrameSlow { bytes, taken, min_bytes_per_second } => write!(
                 f,
-                "a frame came too slowly: {bytes} bytes of it in {taken:?}, and at least \
-                 {min_bytes_per_second} a second are asked for"
+                "a frame arrived too slowly: {bytes} bytes in {taken:?}, and the minimum is \
+                 {min_bytes_per_second} bytes per second"
             ),
             Self::HelloMissing { kind } => write!(
                 f,
-                "a hello is required and a frame of kind {kind} came instead; is the peer a plain \
-                 one? then set hello to optional, and no key"
+                "a hello is required, and a frame of kind {kind} arrived instead; for a peer that \
+                 sends no hello, set hello to optional and configure no key"
             ),
             Self::Malformed { kind, why } => {
                 write!(f, "a frame of kind {kind} is malformed: {why}")
@@ -130,28 +132,28 @@ impl fmt::Display for Violation {
                 "the peer speaks protocol version {version}, and this side speaks version 1"
             ),
             Self::OutOfState { kind } => {
-                write!(f, "a frame of kind {kind} came when none of that kind may come")
+                write!(f, "a frame of kind {kind} arrived at a point where it is not valid")
             }
             Self::UnknownKind { kind } => write!(
                 f,
-                "a frame of kind {kind}, which this version does not know and may not skip"
+                "a frame of kind {kind} arrived, which this version does not know and must not skip"
             ),
             Self::KeyMissing => {
                 f.write_str("the server demands a proof of its key, and no key is configured here")
             }
             Self::ProofNotOffered => f.write_str(
-                "a key is configured here, and the server demands no proof, so it would not prove \
-                 itself either; give the server the key, or configure none here",
+                "this side has a key, and the server demands no proof, so it would give none \
+                 either; configure the key on the server, too, or on neither side",
             ),
             Self::ProofWrong => {
                 f.write_str("the proof of the key is wrong; do both sides hold the same key?")
             }
             Self::ControlFlood { max_control_replies } => write!(
                 f,
-                "more than {max_control_replies} pings came while their pongs could not be sent"
+                "more than {max_control_replies} pings arrived while their pongs could not be sent"
             ),
             Self::Silent { silence } => {
-                write!(f, "nothing was heard for {silence:?}, two and a half heartbeats or more")
+                write!(f, "nothing arrived for {silence:?}, two and a half heartbeats or more")
             }
         }
     }

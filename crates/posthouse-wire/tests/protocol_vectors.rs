@@ -1,4 +1,4 @@
-//! The vectors of PROTOCOL.md are what the code writes and what it reads.
+//! Tests that the code writes and reads the vectors of PROTOCOL.md.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -107,7 +107,7 @@ fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 8] {
     ]
 }
 
-/// What the client and the server say of files.
+/// Checks the frames of file transfers of the client and the server.
 fn check_transfers(
     vector: &mut impl FnMut(&str) -> Vec<u8>,
     (client, client_config): (&mut Session, &SessionConfig),

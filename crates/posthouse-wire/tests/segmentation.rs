@@ -1,5 +1,5 @@
-//! Any segmentation of any stream gives the same messages, in every framing; decoding is the
-//! inverse of encoding; and no bytes whatever make the reader panic or hold more than came.
+//! Tests that any segmentation of a stream gives the same messages in every framing, that decoding
+//! is the inverse of encoding, and that no bytes make the reader panic or hold more than arrived.
 
 use posthouse_wire::{
     Delimiter, EncodeError, Endian, FrameError, Framing, LengthField, MAX_DELIMITER_BYTES, Reader,
@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 type Messages = Vec<(u8, Vec<u8>)>;
 
-/// Feeds `stream` in chunks of the given sizes, over and over, and checks what must hold at every
-/// step whatever the bytes are.
+/// Feeds `stream` in chunks of the given sizes, over and over, and checks after each step what must
+/// hold for any bytes.
 fn read_in_chunks(
     config: &ReaderConfig,
     stream: &[u8],
@@ -24,7 +24,7 @@ fn read_in_chunks(
         rest = after;
         loop {
             let before = chunk.len();
-            // The short way is open for every second frame, and never changes what is read.
+            // Every second frame may take the fast path, which never changes the result.
             let accepts = |kind: u8| (messages.len() + usize::from(kind)).is_multiple_of(2);
             let max = config.max_payload_bytes;
             if let Some(frame) = reader.next_whole(config, max, accepts, &mut chunk) {
@@ -101,7 +101,7 @@ proptest! {
             let kind = if config.framing == Framing::Native { kind } else { 0 };
             let before = stream.len();
             match config.framing.encode(kind, &payload, 50, &mut stream) {
-                // A field that stays in the message is written by the encoder; the rest is kept.
+                // The encoder overwrites a field that stays in the message, and keeps the rest.
                 Ok(()) => {
                     let kept = kept_field(&config.framing);
                     let mut payload = payload;
@@ -156,7 +156,7 @@ proptest! {
             let cut = read_in_chunks(&config, &garbage, sizes);
             prop_assert_eq!(&cut.0, &whole.0);
             match (cut.1, whole.1) {
-                // Where no length is announced, how much had come when it was too much may differ.
+                // Without an announced length the reported size depends on the chunks.
                 (Some(FrameError::TooLarge { .. }), Some(FrameError::TooLarge { .. })) => {}
                 (cut, whole) => prop_assert_eq!(cut, whole),
             }
@@ -191,7 +191,8 @@ proptest! {
     }
 }
 
-/// Where the length field lies in the message, if it stays in it, and how much is stripped.
+/// Returns the position of the length field in the message, if it stays in it, and the number of
+/// stripped bytes.
 fn kept_field(framing: &Framing) -> Option<(std::ops::Range<usize>, usize)> {
     let Framing::Length(field) = framing else { return None };
     let (strip, at) = (usize::from(field.strip()), usize::from(field.offset()));

@@ -1,5 +1,5 @@
-//! Two sessions talk over two streams that are cut and interleaved at random: they agree, or they
-//! end for the reason that their configurations give. Corrupted bytes never make them panic.
+//! Tests that two sessions, whose streams are cut and interleaved at random, agree or end for the
+//! reason that their configurations give, and that corrupted bytes never make them panic.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl Peer {
         }
     }
 
-    /// Takes one frame; whether there was one.
+    /// Takes one frame. Returns whether there was one.
     fn step(&mut self, chunk: &mut &[u8]) -> Result<bool, Violation> {
         let max = self.reader_config.max_payload_bytes;
         let Some(frame) = self.reader.next(&self.reader_config, max, chunk)? else {
@@ -103,14 +103,14 @@ impl Peer {
                 self.closed = true;
                 Observed::Bye(bye.code)
             }
-            // Neither side sends files, but a corrupted kind may make one of anything.
+            // Neither side sends files, but a corrupted kind may make a frame of transfers.
             SessionEvent::Transfer(frame) => Observed::Transfer(frame.kind()),
             SessionEvent::Nothing => return Ok(true),
         });
         Ok(true)
     }
 
-    /// Sends a message if one may be sent now, and a request if that may.
+    /// Sends a message and a request, each if the session allows it now.
     fn send(&mut self, number: u8) {
         if self.closed || !self.session.is_established(&self.config) {
             return;
@@ -155,7 +155,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A configuration and the letter that its key is made of, which the key itself does not tell.
+/// A configuration and the letter that its key is made of: the key itself does not reveal it.
 type Config = (SessionConfig, Option<u8>);
 
 fn config() -> impl Strategy<Value = Config> {
@@ -202,7 +202,7 @@ fn drive(client: &mut Peer, server: &mut Peer, steps: &[Step]) {
     }
 }
 
-/// Whether both know hello, and hold the same key or none.
+/// Returns whether both sides know hello, and have the same key or none.
 fn should_agree((client, client_key): &Config, (server, server_key): &Config) -> bool {
     let says = |config: &SessionConfig| config.hello != HelloPolicy::Never || config.key.is_some();
     says(client) && says(server) && client_key == server_key
@@ -234,7 +234,7 @@ proptest! {
             prop_assert!(by_client.credential.is_empty());
             prop_assert_eq!(by_client.peer_max_payload_bytes, server_config.0.max_payload_bytes);
             prop_assert_eq!(by_server.peer_max_payload_bytes, client_config.0.max_payload_bytes);
-            // Nothing is lost, nothing comes twice, and it comes in order.
+            // Nothing is lost, nothing arrives twice, and everything arrives in order.
             prop_assert_eq!(client.violation().or(server.violation()), None);
             prop_assert_eq!(client.messages(), server.sent.clone());
             prop_assert_eq!(server.messages(), client.sent.clone());

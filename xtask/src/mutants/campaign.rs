@@ -1,4 +1,4 @@
-//! One simulation campaign of a built program, and its verdict.
+//! A simulation campaign of a built program, and its verdict.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::{Result, workspace};
 
-/// The limit of one campaign; a mistake that makes the program run for ever is not found.
+/// The time limit of one campaign. A mistake that makes the program run for ever counts as not
+/// found.
 const CAMPAIGN_MAX: Duration = Duration::from_mins(15);
 
 pub(super) struct Campaign<'a> {
@@ -47,7 +48,7 @@ impl fmt::Display for Verdict {
 pub(super) fn run(campaign: &Campaign<'_>) -> Result<Verdict> {
     let Campaign { program, command, seeds, from } = campaign;
     let failed = |error| format!("cannot run {}: {error}", program.display());
-    // A file takes any amount of output without a second thread to drain it.
+    // A file takes any amount of output; a pipe would need a thread that drains it.
     let path = program.with_extension("output");
     let output = File::create(&path).map_err(failed)?;
     let mut child = Command::new(program)
@@ -76,7 +77,7 @@ fn judge(passed: bool, output: &str, from: u64) -> Result<Verdict> {
     }
 }
 
-/// The number after the word `seed`, in the first line that has one.
+/// Returns the number after the word `seed`, from the first line that has one.
 fn failed_seed(output: &str) -> Option<u64> {
     output.lines().find_map(|line| {
         let mut words = line.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());

@@ -25,26 +25,27 @@ impl Copy {
         self.directory.join("tree")
     }
 
-    /// Makes the copy equal to the workspace. Files that are already equal are left alone, so that
-    /// cargo does not build again what did not change.
+    /// Makes the copy equal to the workspace. It does not touch equal files, so that cargo does not
+    /// build them again.
     pub(super) fn restore(&self) -> Result {
         mirror(&self.root, &self.files, &self.tree()).map_err(|error| {
             format!("cannot copy the workspace to {}: {error}", self.directory.display())
         })
     }
 
-    /// Builds the program as the copy stands and returns its path.
+    /// Builds the program from the current state of the copy and returns its path.
     pub(super) fn build(&self) -> Result<PathBuf> {
         let target = self.directory.join("target");
         let arguments = ["build", "--quiet", "--profile", "sim", "--package", "posthouse-cli"];
         let mut command = workspace::cargo(&self.tree(), &arguments);
-        // The warnings about what a mistake leaves unused would hide the errors.
+        // A mistake can leave code unused; the warnings about it would hide the errors.
         command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cap-lints=allow");
         workspace::succeed(&mut command)?;
         Ok(target.join("sim").join(format!("posthouse{EXE_SUFFIX}")))
     }
 
-    /// Builds the program without a mistake, and keeps it where later builds leave it alone.
+    /// Builds the program without a mistake, and copies it to a path that later builds do not
+    /// change.
     pub(super) fn build_unchanged(&self) -> Result<PathBuf> {
         let built = self.build()?;
         let kept = self.directory.join(format!("unchanged{EXE_SUFFIX}"));

@@ -1,18 +1,18 @@
-//! Which crate may see which, read in the manifests.
+//! The rules for dependencies between crates, read from the manifests.
 
 use super::tree::Tree;
 use super::{Finding, Rule};
 
 pub(super) const APART: Rule = Rule {
     name: "crates-apart",
-    says: "wire and io see neither each other nor the framework, nor the program what is below it; \
-           wire and the framework see no crate of a system",
+    says: "wire and io depend neither on each other nor on the framework; the program depends on \
+           neither of them; wire and the framework depend on no crate of a system",
     check: apart,
 };
 
 pub(super) const LINTS: Rule = Rule {
     name: "lints-inherited",
-    says: "every package has the lints of the workspace",
+    says: "every package inherits the lints of the workspace",
     check: lints,
 };
 
@@ -23,8 +23,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("posthouse-cli", &["posthouse-wire", "posthouse-io"]),
 ];
 
-/// Crates that reach the system or chance. Those of [`WITHOUT_SYSTEM`] do so through posthouse-io,
-/// their tests as they like.
+/// The crates that give access to the system or to randomness. The packages of [`WITHOUT_SYSTEM`]
+/// must not depend on them, except in their tests: they use posthouse-io.
 const SYSTEM: &[&str] =
     &["rustix", "libc", "io-uring", "windows-sys", "getrandom", "rand", "fastrand", "tempfile"];
 const WITHOUT_SYSTEM: &[&str] = &["posthouse-wire", "posthouse"];
@@ -36,7 +36,7 @@ fn apart(tree: &Tree) -> Vec<Finding> {
         let table: toml::Table = match manifest.text.parse() {
             Ok(table) => table,
             Err(error) => {
-                let text = format!("is not a manifest: {error}");
+                let text = format!("is not a valid manifest: {error}");
                 found.push(Finding { path: manifest.path.clone(), line: 1, text });
                 continue;
             }
@@ -61,7 +61,7 @@ fn apart(tree: &Tree) -> Vec<Finding> {
     found
 }
 
-/// The packages in every dependency table below `table`, and the name of that table.
+/// Collects the packages in every dependency table below `table`, and the name of that table.
 fn collect(table: &toml::Table, found: &mut Vec<(String, String)>) {
     for (key, value) in table {
         let Some(value) = value.as_table() else { continue };
@@ -80,13 +80,13 @@ fn collect(table: &toml::Table, found: &mut Vec<(String, String)>) {
 fn lints(tree: &Tree) -> Vec<Finding> {
     let inherits = "[lints]\nworkspace = true";
     tree.manifests()
-        // A workspace has its own, that of the benchmark too.
+        // A workspace has lints of its own, also that of the benchmark.
         .filter(|manifest| !manifest.text.contains("[workspace]"))
         .filter(|manifest| !manifest.text.contains(inherits))
         .map(|manifest| Finding {
             path: manifest.path.clone(),
             line: 1,
-            text: format!("has not the lints of the workspace: add `{inherits}`"),
+            text: format!("does not inherit the lints of the workspace: add `{inherits}`"),
         })
         .collect()
 }

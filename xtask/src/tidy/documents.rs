@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md names paths; they must lead somewhere.
+//! The rule for paths in ARCHITECTURE.md: they must exist.
 
 use super::tree::Tree;
 use super::{Finding, Rule};
@@ -23,17 +23,18 @@ fn check(tree: &Tree) -> Vec<Finding> {
             fenced = !fenced;
             continue;
         }
-        // Between backticks stand the odd parts of the line.
+        // The parts of the line with odd numbers are between backticks.
         let spans = line.split('`').skip(1).step_by(2).filter(|_| !fenced);
         for span in spans.filter(|span| looks_like_a_path(span) && !tree.has(span)) {
-            let text = format!("there is no `{span}`: name what is there now");
+            let text = format!("`{span}` does not exist: name the current path");
             found.push(finding(number + 1, text));
         }
     }
     found
 }
 
-/// `/etc/hosts`, `target/debug`, addresses of pages and shell patterns name nothing of the source.
+/// Returns whether the text is a path of the source tree. `/etc/hosts`, `target/debug`, addresses
+/// of pages and shell patterns are not.
 fn looks_like_a_path(span: &str) -> bool {
     let elsewhere = span.starts_with(['/', '-', '~']) || span.starts_with("target/");
     let ends_as_file = [".rs", ".md", ".toml"].iter().any(|end| span.ends_with(end));

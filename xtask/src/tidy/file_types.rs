@@ -1,11 +1,11 @@
-//! The types of files that a workspace may have.
+//! The rule for the types of files in the workspace.
 
 use super::tree::Tree;
 use super::{Finding, Rule};
 
 pub(super) const RULE: Rule = Rule {
     name: "file-types",
-    says: "a file is of a type that people write here: what a program left is not committed",
+    says: "a file has a type that people write here: files that a program left are not committed",
     check,
 };
 
@@ -22,7 +22,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
     let finding = |path: &str| Finding {
         path: path.to_owned(),
         line: 1,
-        text: "nobody writes such files here: remove it, or name its type in the rule".to_owned(),
+        text: "has an unknown type: remove the file, or add its type to the rule".to_owned(),
     };
     unknown.map(finding).collect()
 }

@@ -1,4 +1,4 @@
-//! Bounds on what a user has to learn: public types and options.
+//! The bounds on the interface that a user has to learn: public types and options.
 
 use super::tree::Tree;
 use super::{Finding, Rule};
@@ -24,18 +24,18 @@ fn types(tree: &Tree) -> Vec<Finding> {
         return vec![finding("is missing: write it with `cargo xtask api --bless`".into())];
     };
     let count = listing.lines().filter(|line| is_type(line)).count();
-    let text = format!("{count} public types, at most {TYPES_MAX}: take one away first");
+    let text = format!("{count} public types, at most {TYPES_MAX}: remove one first");
     if count > TYPES_MAX { vec![finding(text)] } else { Vec::new() }
 }
 
-/// Whether the line declares a type, or shows one of another crate.
+/// Returns whether the line declares a type, or re-exports one of another crate.
 fn is_type(line: &str) -> bool {
     let line = line.trim_start_matches("#[non_exhaustive] ");
     let mut words = line.split([' ', '<', ':', '(']).filter(|word| !word.is_empty());
     let is_name = |word: &str| word.starts_with(char::is_uppercase);
     match (words.next(), words.next()) {
         (Some("pub"), Some("struct" | "enum" | "union" | "trait")) => true,
-        // An alias or a type that is shown; an associated type has a type before its name.
+        // An alias or a re-exported type. An associated type has the name of a type before its own.
         (Some("pub"), Some("type" | "use")) => words.find(|word| is_name(word)).is_some_and(|_| {
             let path = line.split([' ', '<', '=']).nth(2).unwrap_or_default();
             path.split("::").filter(|part| is_name(part)).count() == 1
@@ -61,11 +61,11 @@ fn options(tree: &Tree) -> Vec<Finding> {
         let count = listing.lines().filter(is_option).count();
         if count > OPTIONS_MAX {
             let text = format!("{path} has {count} options, at most {OPTIONS_MAX}");
-            found.push(finding(format!("{text}: take one away first")));
+            found.push(finding(format!("{text}: remove one first")));
         }
     }
     if count_of_structs == 0 {
-        found.push(finding("no struct of options is there: adapt the rule `options`".into()));
+        found.push(finding("has no struct of options: adapt the rule `options`".into()));
     }
     found
 }

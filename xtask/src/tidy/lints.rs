@@ -1,4 +1,4 @@
-//! Rules about the text of a source that no lint of the compiler or of clippy covers.
+//! The rules for the text of a source that no lint of the compiler or of clippy checks.
 
 use super::tree::{Source, Tree};
 use super::{Finding, Rule};
@@ -8,7 +8,7 @@ pub(super) const FILE: Rule =
 
 pub(super) const LINE: Rule = Rule {
     name: "line-length",
-    says: "a line of source has at most 100 columns, also where rustfmt leaves it alone",
+    says: "a line of source has at most 100 columns, also if rustfmt does not break it",
     check: lines,
 };
 
@@ -31,7 +31,7 @@ fn files(tree: &Tree) -> Vec<Finding> {
         (lines > FILE_LINES_MAX).then(|| Finding {
             path: source.path.clone(),
             line: FILE_LINES_MAX + 1,
-            text: format!("{lines} lines, at most {FILE_LINES_MAX}: find the second idea in it"),
+            text: format!("{lines} lines, at most {FILE_LINES_MAX}: move a second idea out of it"),
         })
     };
     tree.sources.iter().filter_map(over).collect()
@@ -49,7 +49,7 @@ fn unfinished(tree: &Tree) -> Vec<Finding> {
     each_line(tree, |_, _, line| {
         let (_, comment) = line.split_once("//")?;
         let mark = MARKS.iter().find(|mark| has_words(comment, mark))?;
-        Some(format!("`{mark}` in a comment: do it, or say what is and why"))
+        Some(format!("`{mark}` in a comment: do the work, or give the state and its reason"))
     })
 }
 
@@ -61,7 +61,7 @@ fn sleep(tree: &Tree) -> Vec<Finding> {
     })
 }
 
-/// A finding for each line of each source about which `check` has something to say.
+/// Returns a finding for each line of each source for which `check` returns a text.
 fn each_line(tree: &Tree, check: impl Fn(&Source, usize, &str) -> Option<String>) -> Vec<Finding> {
     let mut found = Vec::new();
     for source in &tree.sources {
@@ -74,7 +74,7 @@ fn each_line(tree: &Tree, check: impl Fn(&Source, usize, &str) -> Option<String>
     found
 }
 
-/// Whether `words` stands in `text` without a letter or digit beside it.
+/// Returns whether `text` contains `words` without a letter or digit beside it.
 fn has_words(text: &str, words: &str) -> bool {
     text.match_indices(words).any(|(at, _)| {
         !text[..at].ends_with(char::is_alphanumeric)

@@ -1,5 +1,4 @@
-//! The files of the workspace as the rules read them: held in memory, so that a test can give them
-//! a workspace of three lines.
+//! The files of the workspace, in memory. A test can give the rules a workspace of three lines.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +11,7 @@ pub(super) struct Tree {
     pub(super) sources: Vec<Source>,
     /// Manifests and documents.
     documents: Vec<Source>,
-    /// The paths of all files, whatever they hold.
+    /// The paths of all files.
     files: BTreeSet<String>,
 }
 
@@ -38,7 +37,7 @@ impl Tree {
         Self { sources, documents, files }
     }
 
-    /// A tree of these files, for tests.
+    /// Makes a tree of these files, for tests.
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
         let source =
@@ -47,7 +46,7 @@ impl Tree {
         Self::new(files.iter().map(source).collect(), paths)
     }
 
-    /// The paths of all files, in order.
+    /// Returns the paths of all files, in order.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(String::as_str)
     }
@@ -56,12 +55,12 @@ impl Tree {
         self.documents.iter().find(|of| of.path == path).map(|of| of.text.as_str())
     }
 
-    /// The manifests of all packages, and of the workspace.
+    /// Returns the manifests of all packages, and of the workspace.
     pub(super) fn manifests(&self) -> impl Iterator<Item = &Source> {
         self.documents.iter().filter(|document| document.path.ends_with("Cargo.toml"))
     }
 
-    /// Whether a file or a directory with files in it has this path.
+    /// Returns whether a file, or a directory with files in it, has this path.
     pub(super) fn has(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let directory = format!("{path}/");
@@ -70,8 +69,8 @@ impl Tree {
 }
 
 impl Source {
-    /// Whether the line, counted from 1, is compiled for tests only: in a directory or a file of
-    /// tests, or below `#[cfg(test)]` with a module, which stands at the end of a file.
+    /// Returns whether the line, counted from 1, is compiled for tests only: it is in a directory
+    /// or a file of tests, or below `#[cfg(test)]` with a module, which is at the end of a file.
     pub(super) fn is_test(&self, line: usize) -> bool {
         let is_file = self.path.split('/').any(|part| part == "tests" || part == "tests.rs");
         let mut before =

@@ -1,7 +1,8 @@
-//! The tests that are ignored on Windows, each with its reason.
+//! The list of the tests that are ignored on Windows, each with its reason.
 //!
-//! A test whose fact holds on Windows and cannot be shown under Wine carries
-//! `#[cfg_attr(windows, ignore = "Wine: why")]`. The test programs list them, with the reason.
+//! A test whose statement holds on Windows and that cannot run under Wine has the attribute
+//! `#[cfg_attr(windows, ignore = "Wine: why")]`. The test programs list these tests with the
+//! reasons.
 
 use std::process::Command;
 
@@ -9,11 +10,11 @@ use serde_json::Value;
 
 use crate::{Result, workspace};
 
-/// Makes test programs list the tests that they would ignore, as JSON.
+/// The arguments that make test programs list the tests that they would ignore, as JSON.
 pub(super) const LISTING: [&str; 5] =
     ["--list", "--ignored", "--format=json", "-Zunstable-options", "--color=never"];
 
-/// Returns a line for each test that is ignored, from the list that `command` prints.
+/// Returns a line for each ignored test, from the list that `command` prints.
 pub(super) fn list(command: &mut Command) -> Result<Vec<String>> {
     let name = workspace::shown(command);
     let output = command.output().map_err(|error| format!("cannot run `{name}`: {error}"))?;
@@ -30,7 +31,8 @@ fn lines(listed: &str) -> Result<Vec<String>> {
     for line in listed.lines() {
         let Ok(test) = serde_json::from_str::<Value>(line) else { continue };
         understood |= test["type"] == "suite";
-        // What is listed is ignored: `ignore` only says whether this run would have passed it over.
+        // Every listed test is ignored: the field `ignore` only says whether this run would skip
+        // it.
         if test["event"] != "discovered" {
             continue;
         }
@@ -38,11 +40,11 @@ fn lines(listed: &str) -> Result<Vec<String>> {
         let place = test["source_path"].as_str().unwrap_or_default();
         match test["ignore_message"].as_str().filter(|reason| !reason.is_empty()) {
             Some(reason) => lines.push(format!("{name}: {reason}")),
-            None => return Err(format!("{name} ({place}) is ignored, and does not say why")),
+            None => return Err(format!("{name} ({place}) is ignored without a reason")),
         }
     }
     if !understood {
-        return Err("the test programs list what they ignore in a way not understood".into());
+        return Err("the list of ignored tests has an unknown format".into());
     }
     lines.sort_unstable();
     Ok(lines)
@@ -72,6 +74,6 @@ mod tests {
 
     #[test]
     fn a_list_of_another_kind_is_an_error() {
-        assert!(lines("a: test\n{\"kind\": \"suite\"}").unwrap_err().contains("understood"));
+        assert!(lines("a: test\n{\"kind\": \"suite\"}").unwrap_err().contains("unknown format"));
     }
 }

@@ -1,4 +1,5 @@
-//! The Windows that programs see under Wine: a directory, and the processes that serve it.
+//! A Wine prefix: the directory that programs see as their Windows, and the processes that serve
+//! it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,12 +9,13 @@ use std::time::Duration;
 use super::tools::Tools;
 use crate::{Result, workspace};
 
-/// The directory in which 64-bit programs look for DLLs.
+/// The directory of the DLLs of 64-bit programs.
 const SYSTEM: &str = "drive_c/windows/system32";
-/// Rust's std needs it for its randomness; Wine has it from version 9 on.
+/// The DLL that Rust's std needs for its randomness. Wine has it from version 9 on.
 const STAND_IN: &str = "bcryptprimitives.dll";
 const STAND_IN_SOURCE: &str = include_str!("bcryptprimitives.c");
-/// Wine takes itself for a client edition of Windows, on which files are not sent by TransmitFile.
+/// The command that makes Wine a server edition of Windows. By default it is a client edition, on
+/// which Posthouse does not send files by `TransmitFile`.
 const SERVER_EDITION: [&str; 10] = [
     "reg",
     "add",
@@ -26,24 +28,24 @@ const SERVER_EDITION: [&str; 10] = [
     "ServerNT",
     "/f",
 ];
-/// Made in some 10 s on an idle machine.
+/// The time limit of one command of Wine. Making a prefix takes about 10 s on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// Gone in some 10 ms.
+/// The time limit for the end of the resident program, which takes about 10 ms.
 const GOING: Duration = Duration::from_secs(10);
 
-/// A prefix in use, by this process alone. Its Wine ends with it, and no other.
+/// A prefix that this process alone uses. Dropping it ends the Wine of this prefix, and no other.
 pub(super) struct Prefix {
     path: PathBuf,
     wineserver: PathBuf,
-    /// A Windows program that waits for its input to end. As long as there is one, Wine's services
-    /// stay up: a test that had to start them would leave them its pipes.
+    /// A Windows program that waits for the end of its input. As long as it runs, Wine's services
+    /// keep running. If a test had to start the services, they would inherit its pipes.
     resident: Child,
-    /// Held as long as the prefix is in use.
+    /// The lock of the prefix, held as long as the prefix is in use.
     _lock: File,
 }
 
 impl Prefix {
-    /// Makes the prefix, if it is not there, and starts Wine in it.
+    /// Makes the prefix, if it does not exist, and starts Wine in it.
     pub(super) fn start(path: PathBuf, tools: &Tools) -> Result<Self> {
         let failed = |what: &str, error: std::io::Error| {
             format!("cannot {what} the Wine prefix {}: {error}", path.display())
@@ -52,7 +54,7 @@ impl Prefix {
         let lock = File::create(path.join(".in-use")).map_err(|error| failed("lock", error))?;
         lock.lock().map_err(|error| failed("lock", error))?;
         make(&path, tools)?;
-        // What a run that was killed has left; nobody else has the lock. It fails where nothing is.
+        // Ends the Wine of a run that was killed; this process has the lock. It fails if none runs.
         let _ = run(Command::new(&tools.wineserver), &path, &["-k"]);
         let resident = under_wine(Command::new(&tools.wine), &path)
             .arg("cmd")
@@ -63,7 +65,7 @@ impl Prefix {
             .map_err(|error| failed("start", error))?;
         let wineserver = tools.wineserver.clone();
         let mut prefix = Self { path, wineserver, resident, _lock: lock };
-        // Once another program has come and gone the services are up.
+        // The services run after another program has started and ended.
         run(Command::new(&tools.wine), &prefix.path, &["cmd", "/c", "exit"])?;
         run(Command::new(&tools.wine), &prefix.path, &SERVER_EDITION)?;
         match prefix.resident.try_wait() {
@@ -72,7 +74,7 @@ impl Prefix {
         }
     }
 
-    /// A command that starts Windows programs, set up for this prefix.
+    /// Sets the variables of this prefix on a command that starts Windows programs.
     pub(super) fn set(&self, command: &mut Command) {
         for (name, value) in environment(&self.path) {
             command.env(name, value);
@@ -83,11 +85,10 @@ impl Prefix {
 impl Drop for Prefix {
     fn drop(&mut self) {
         drop(self.resident.stdin.take());
-        // Whatever is still there of Wine is of this prefix, and is ended. That can fail only where
-        // nothing is there.
+        // Ends all processes of this prefix. This fails only if there are none.
         let _ = run(Command::new(&self.wineserver), &self.path, &["-k"]);
         let _ = workspace::wait_within(&mut self.resident, GOING);
-        // Wine's server can be gone, and its programs wait for it.
+        // Wine's server can be gone while its programs wait for it.
         let _ = workspace::kill(&mut self.resident);
     }
 }
@@ -95,9 +96,9 @@ impl Drop for Prefix {
 fn environment(prefix: &Path) -> [(&'static str, PathBuf); 3] {
     [
         ("WINEPREFIX", prefix.to_owned()),
-        // Wine's own remarks; those of programs come all the same.
+        // Switches off the messages of Wine itself, not those of programs.
         ("WINEDEBUG", "-all".into()),
-        // Not wanted: .NET, a browser's engine and entries in menus.
+        // Switches off .NET, the browser engine and menu entries.
         ("WINEDLLOVERRIDES", "mscoree,mshtml,winemenubuilder.exe=".into()),
     ]
 }
@@ -107,7 +108,8 @@ fn under_wine(mut command: Command, prefix: &Path) -> Command {
     command
 }
 
-/// The stand-in comes last: where it is, everything is.
+/// Makes the prefix, unless it is complete. The stand-in DLL comes last, so its presence shows that
+/// the prefix is complete.
 fn make(prefix: &Path, tools: &Tools) -> Result {
     let stand_in = prefix.join(SYSTEM).join(STAND_IN);
     if stand_in.exists() {
@@ -127,8 +129,8 @@ fn make(prefix: &Path, tools: &Tools) -> Result {
         .map_err(|error| format!("cannot put {} into its place: {error}", made.display()))
 }
 
-/// Runs something of Wine's to its end, without our input and output: what it leaves running would
-/// hold them.
+/// Runs a command of Wine to its end, without the input and output of this process: processes that
+/// the command leaves running would keep them open.
 fn run(command: Command, prefix: &Path, words: &[&str]) -> Result {
     let mut command = under_wine(command, prefix);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

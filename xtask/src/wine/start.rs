@@ -1,22 +1,24 @@
-//! `cargo xtask start-under-wine WINE PROGRAM...`: what cargo starts Windows programs with.
+//! `cargo xtask start-under-wine WINE PROGRAM...`: the runner with which cargo starts Windows
+//! programs.
 //!
-//! Now and then Wine does not get to the program at all: it ends at once with an error and without
-//! a word (seen once in some five thousand starts). What cargo starts here says something before it
-//! fails, so what said nothing has not begun, and is started again. What began and failed has
-//! failed: nothing is tried a second time that a test did. An example in the documentation that is
-//! a program of its own says nothing at first: one that fails is run up to three times.
+//! Now and then Wine does not start the program at all: it ends at once with an error and without
+//! output (seen once in some five thousand starts). The programs that cargo starts here print
+//! something before they fail. A program that failed without output has therefore not begun, and is
+//! started again. A program that began and failed has failed: no test runs a second time. An
+//! example in the documentation that is a program of its own prints nothing at first: if it fails,
+//! it runs up to three times.
 
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
-/// The number of times that a program is started until it begins.
+/// The maximum number of starts of a program.
 const STARTS_MAX: usize = 3;
 
-/// Starts the program, and ends as it does.
+/// Starts the program and returns its exit code.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let [wine, program @ ..] = words else {
-        eprintln!("xtask: start-under-wine is for cargo: it needs Wine and a program");
+        eprintln!("xtask: start-under-wine is for cargo: pass the path of Wine and a program");
         return ExitCode::FAILURE;
     };
     match started(Command::new(wine).args(program), io::stdout(), io::stderr()) {
@@ -28,7 +30,8 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     }
 }
 
-/// Runs the command until it has begun; the low bits of its code, which are all that there are.
+/// Runs the command until it begins. Returns the low eight bits of its exit code; there are no
+/// more.
 fn started(
     command: &mut Command,
     mut output: impl io::Write,

@@ -1,4 +1,4 @@
-//! The tools that build for Windows and run the result here: found, or installed.
+//! The tools that build for Windows and run the result on this machine: found, or installed.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,20 @@ use std::process::{Command, Stdio};
 
 use crate::{Result, prerequisites, workspace};
 
-/// Beside its `lib`, the standard library's source has its place.
+/// The path of the standard library's source in the sysroot of a compiler.
 const STD_SOURCE: &str = "lib/rustlib/src/rust/library/std";
-/// Paths of Debian's tools that are not on the search path.
+/// The path of Debian's compiler, which may not be the first on the search path.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The path of Debian's 64-bit Wine, which is not on the search path.
 const DEBIAN_WINE: &str = "/usr/lib/wine/wine64";
-/// The packages of Debian 12 that have it all; `rust-web` is the newer Rust that its browsers are
-/// built with.
+/// The packages of Debian 12 with all tools. `rust-web` is the newer Rust with which Debian builds
+/// its browsers.
 const PACKAGES: [&str; 6] =
     ["rustc-web", "rust-web-src", "rust-web-clippy", "gcc-mingw-w64-x86-64", "wine", "wine64"];
 
-/// The tools that build and those that run.
+/// The paths of the tools.
 pub(super) struct Tools {
-    /// A compiler that has the source of its own standard library.
+    /// A compiler with the source of its own standard library.
     pub(super) rustc: PathBuf,
     pub(super) gcc: PathBuf,
     pub(super) wine: PathBuf,
@@ -30,7 +31,7 @@ impl Tools {
     ///
     /// # Errors
     ///
-    /// Everything that is missing, in words.
+    /// The names of all missing tools.
     pub(super) fn found() -> Result<Self, Vec<&'static str>> {
         let mut missing = Vec::new();
         let mut need = |found: Option<PathBuf>, what| {
@@ -49,7 +50,7 @@ impl Tools {
         if tools.rustc.is_file() && !clippy_driver.is_file() {
             missing.push("clippy-driver beside that rustc");
         }
-        // A test that hangs has to end: under Wine more than anywhere.
+        // nextest ends a test that hangs, which happens under Wine more often than elsewhere.
         if !prerequisites::nextest_is_present() {
             missing.push("cargo-nextest (cargo install --locked cargo-nextest)");
         }
@@ -94,7 +95,7 @@ pub(super) fn advice() -> String {
     )
 }
 
-/// The compiler in use, if it has the source, else Debian's.
+/// Returns the compiler in use if it has the source, else Debian's if that has it.
 fn rustc_with_source() -> Option<PathBuf> {
     let in_use = env::var_os("RUSTC").map(PathBuf::from).or_else(|| on_path("rustc"));
     let has_source = |rustc: &PathBuf| {

@@ -1,4 +1,4 @@
-//! Adversaries: peers that break the protocol of transfers, at once or after a while.
+//! The adversaries: peers that break the protocol of transfers, at once or after some time.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,9 +22,10 @@ const CHUNK: u8 = 12;
 const CREDIT: u8 = 13;
 const DONE: u8 = 14;
 const ABORT: u8 = 15;
-/// Larger than any frame that is sent here.
+/// The largest frame that an adversary accepts: larger than any frame of a run.
 const FRAME_BYTES_MAX: usize = 1 << 20;
-/// What a receiver may have unwritten of one of many files, whatever its window.
+/// The minimum window of one file: a receiver grants it even if the file's share of the
+/// connection's window is smaller.
 const WINDOW_BYTES_LEAST: u64 = 128 * 1024;
 
 /// A scripted peer of the server.
@@ -32,29 +33,29 @@ pub(super) struct Adversary {
     raw: RawStream,
     received: Vec<u8>,
     next_id: u32,
-    /// True exactly when an offer may have gone out under a number that is not ours to know.
+    /// True exactly when it may have sent an offer under a number that it does not know.
     spoiled_offer: bool,
     sending: BTreeMap<u32, Sending>,
-    /// What it has asked for: how much the server may send, and has.
+    /// The files that it receives, by number: the bytes that the server may send, and has sent.
     getting: BTreeMap<u32, [u64; 2]>,
     window_bytes: u64,
 }
 
-/// A file that it offers, and may even send.
+/// A file that an adversary offers, and may send.
 struct Sending {
     name: String,
     part: String,
     content: Vec<u8>,
     sender: FileSender<Infallible>,
-    /// True exactly when what was sent is not what was hashed.
+    /// True exactly when a sent chunk differs from the hashed bytes.
     spoiled: bool,
-    /// True exactly when something was said of it that may have the server throw away what it has:
-    /// what it granted before that can still be on its way.
+    /// True exactly when a sent frame may make the server discard its part file. Credit that the
+    /// server granted before that can still be on its way.
     disowned: bool,
     crashes: u64,
 }
 
-/// What the sender of a file does next.
+/// The next step of the sender of a file.
 enum Move {
     Offer,
     Chunk(Vec<u8>),
@@ -95,7 +96,7 @@ impl Sending {
     }
 }
 
-/// A frame that came, as far as it is looked at.
+/// A received frame, as far as an adversary parses it.
 struct ReceivedFrame {
     kind: u8,
     payload: Vec<u8>,
@@ -117,7 +118,7 @@ impl ReceivedFrame {
     }
 }
 
-/// A hello that knows transfers.
+/// Returns a hello with the feature of transfers.
 fn hello() -> Vec<u8> {
     let mut payload = b"POSTHOUS".to_vec();
     payload.extend(1_u16.to_le_bytes());
@@ -134,7 +135,7 @@ fn hello() -> Vec<u8> {
 
 impl Adversary {
     pub(super) fn new(raw: RawStream, window_bytes: usize, rng: &mut Rng) -> Self {
-        // Some say no hello: then all of it is messages.
+        // Some send no hello: then the server reads all of their frames as messages.
         if !rng.one_in(8) {
             raw.send(&hello());
         }
@@ -158,14 +159,14 @@ impl Adversary {
         self.next_id - 2
     }
 
-    /// What the server may send of a file, whatever was said before.
+    /// Raises the number of bytes that the server may send of a file, never lowers it.
     fn allow(&mut self, id: u32, limit: u64) {
         if let Some([allowed, _]) = self.getting.get_mut(&id) {
             *allowed = limit.max(*allowed);
         }
     }
 
-    /// What is said of a file next may end it, or begin it anew.
+    /// Notes that the next frame about a file may end or restart its transfer.
     fn disown(&mut self, id: u32) {
         if let Some(sending) = self.sending.get_mut(&id) {
             sending.disowned = true;
@@ -179,19 +180,20 @@ impl Adversary {
         }
     }
 
-    /// Sends a frame with one byte wrong, but not its length.
+    /// Sends a frame with one wrong byte, which is not in its length.
     fn send_corrupted(&self, rng: &mut Rng, frame: TransferFrame<'_>) {
         let mut bytes = Vec::new();
         if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
             let at = 3 + rng.below(bytes.len() as u64 - 3) as usize;
             let kind = 9 + rng.below(31) as u8;
-            // Not the kind of a message, or of a request: what is in those is checked.
+            // Never the kind of a message or a request: the checker verifies their payloads.
             bytes[at] = if at == 4 { kind } else { rng.next() as u8 };
             self.raw.send(&bytes);
         }
     }
 
-    /// Looks at what has come at once, while credit means something.
+    /// Handles received frames at once if a file is larger than the window, so that the check of
+    /// credit sees the disk as it was when the server granted the credit.
     pub(super) fn watch_credit(&mut self, checker: &TransferChecker, rng: &mut Rng) {
         let mut sizes = self.sending.values().map(|sending| sending.content.len() as u64);
         if sizes.any(|size| size > self.window_bytes) && self.raw.received_bytes() > 0 {
@@ -206,7 +208,7 @@ impl Adversary {
         }
     }
 
-    /// Receives what has come, then does something.
+    /// Handles the received frames, then acts at random.
     pub(super) fn act(&mut self, checker: &TransferChecker, rng: &mut Rng) {
         self.receive(checker, rng);
         let ids: Vec<u32> = self.sending.keys().copied().collect();
@@ -238,7 +240,7 @@ impl Adversary {
                 let (offset, limit) = (frame.word(4), frame.word(12));
                 self.check_credit(checker, id, limit);
                 if let Some(sending) = self.sending.get_mut(&id) {
-                    // It ends where it has lied before.
+                    // The transfer ends here if the adversary sent wrong frames before.
                     sending.sender.on_accept(offset, limit, frame.hash(20));
                 }
             }
@@ -272,7 +274,7 @@ impl Adversary {
         }
     }
 
-    /// Credit is for what has been written, and for no more than the window beyond it.
+    /// Checks that credit extends at most the window beyond the bytes that the server has written.
     fn check_credit(&self, checker: &TransferChecker, id: u32, limit: u64) {
         let known = self.sending.get(&id).filter(|it| !it.disowned && !self.spoiled_offer);
         let Some(sending) = known else { return };
@@ -290,7 +292,7 @@ impl Adversary {
         }
     }
 
-    /// Offers a file that may be right.
+    /// Offers a file, as the protocol prescribes.
     fn offer(&mut self, checker: &TransferChecker, rng: &mut Rng) {
         let name = fixtures::NAMES[rng.below(fixtures::NAMES.len() as u64) as usize];
         let content = if rng.one_in(12) {
@@ -327,7 +329,7 @@ impl Adversary {
         });
     }
 
-    /// Sends some of what may be sent, as it should or almost.
+    /// Sends some of the chunks that the server allows, now and then with one wrong byte.
     fn send_chunks(&mut self, checker: &TransferChecker, rng: &mut Rng, id: u32) {
         for _ in 0..=rng.below(30) {
             let Some(sending) = self.sending.get_mut(&id) else { return };
@@ -389,7 +391,8 @@ impl Adversary {
             }
             7 | 8 => {
                 let id = if id == self.next_id { self.new_id() } else { id };
-                // One drawn by chance may be greater than any before: those up to it are used up.
+                // A random number may be greater than all before. All numbers up to it are then
+                // used.
                 self.next_id = self.next_id.max((id | 1) + 2);
                 self.disown(id);
                 let name = if rng.one_in(2) { name } else { b"../up" };
@@ -411,7 +414,7 @@ impl Adversary {
                 let offer =
                     TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name };
                 self.send_corrupted(rng, offer);
-                // Its number may have become another, which a later one of ours may be as well.
+                // The wrong byte may have changed its number, perhaps to that of a later offer.
                 self.spoiled_offer = true;
                 self.next_id = self.next_id.max(257);
             }
@@ -439,7 +442,7 @@ impl Adversary {
         });
     }
 
-    /// Offers thousands of files that it will not send.
+    /// Offers up to 2,000 files and sends none of them.
     fn flood(&mut self, rng: &mut Rng, name: &[u8]) {
         for _ in 0..rng.below(2_000) {
             let id = self.new_id();

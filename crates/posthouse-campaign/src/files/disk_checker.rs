@@ -7,35 +7,37 @@ use super::{SERVER_PLACE, fixtures};
 use crate::traffic::Rng;
 use posthouse::sim::{Disk, World};
 
-/// What is before the names of files that clients have received.
+/// The prefix of the names of files that clients have received.
 const RECEIVED: &str = "got/";
-/// A file is not changed twice within one tick of its time: then nobody could tell.
+/// The least time between two changes of a file. Two changes within one tick of the file's time
+/// could not be distinguished.
 const CHANGED_APART: Duration = Duration::from_millis(2);
 
-/// Every disk of a run, with what is known of it.
+/// The disks of a run, and the contents that they may and must have.
 #[derive(Debug)]
 pub(super) struct DiskChecker {
     world: World,
-    /// The server's first.
+    /// The disk of the server, then those of the clients.
     disks: Vec<Disk>,
-    /// What is before the names of files that the server has received.
+    /// The prefix of the names of files that the server has received.
     kept: &'static str,
-    /// All that a file of a name ever was, at whomever.
+    /// All contents that a file of a name ever had, on any disk.
     versions: BTreeMap<String, BTreeSet<Vec<u8>>>,
-    /// What is on a disk for certain, because somebody was told so.
+    /// The files that must be on a disk, because a side was notified of their completion.
     promised: BTreeMap<(usize, String), Vec<u8>>,
-    /// Files that have been found right since they were there or could change, and their bytes.
+    /// The files whose content was checked and has not been able to change since, and their sizes.
     seen: BTreeMap<(usize, String), u64>,
-    /// How many bytes and files the server's directory may hold.
+    /// The maximum bytes and files of the server's directory.
     quota: Option<(u64, u64)>,
     crashes: Vec<u64>,
-    /// Which disks have hung: what an endpoint that is gone asked them for may take effect late.
+    /// For each disk, whether it has ever hung. Operations of an endpoint that has ended may then
+    /// take effect late.
     hung: Vec<bool>,
-    /// Names of files that were once rewritten while an endpoint could know their hash.
+    /// The names of files that were rewritten while an endpoint could know their hash.
     unseen: BTreeSet<String>,
-    /// When a file was changed last.
+    /// The time of the last change of a file.
     changed: Duration,
-    /// True exactly while the server's disk may have no room for what comes.
+    /// True exactly while the server's disk may have no room for a received file.
     pub(super) is_tight: bool,
 }
 
@@ -71,7 +73,7 @@ impl DiskChecker {
         self.quota = quota;
     }
 
-    /// Whether the server's quota has no room for one more file of so many bytes.
+    /// Returns whether the server's quota has no room for one more file of this size.
     pub(super) fn is_full_for(&self, bytes: u64) -> bool {
         let Some((bytes_max, files_max)) = self.quota else { return false };
         let disk = &self.disks[SERVER_PLACE];
@@ -82,61 +84,61 @@ impl DiskChecker {
         (whole + begun) as u64 + bytes > bytes_max || count >= files_max
     }
 
-    /// How often operations on any disk have failed, or were not awaited.
+    /// Returns the number of operations on all disks that failed or were abandoned.
     pub(super) fn failures(&self) -> u64 {
         let counts = self.world.fault_counts();
         counts.disk_full + counts.disk_fails + counts.sendfile_fails + counts.abandoned
     }
 
-    /// How often a disk has crashed.
+    /// Returns the number of crashes of a disk.
     pub(super) fn crashes(&self, place: usize) -> u64 {
         self.crashes[place]
     }
 
-    /// A disk crashes.
+    /// Crashes a disk.
     pub(super) fn crash(&mut self, place: usize) {
         self.disks[place].crash();
         self.crashes[place] += 1;
         self.seen.retain(|(on, _), _| *on != place);
     }
 
-    /// A disk hangs until it goes on.
+    /// Makes a disk hang until it is resumed.
     pub(super) fn hang(&mut self, place: usize) {
         self.disks[place].hang();
         self.hung[place] = true;
     }
 
-    /// Whether something may happen on a disk that no endpoint asks for any more.
+    /// Returns whether operations of an ended endpoint may still take effect on a disk.
     pub(super) fn has_hung(&self, place: usize) -> bool {
         self.hung[place]
     }
 
-    /// Where a side keeps what the two speak of under this name.
+    /// Returns the path at which a side keeps the file of this name in the protocol.
     pub(super) fn path_of(&self, place: usize, name: &str) -> String {
         let before = if place == SERVER_PLACE { self.kept } else { RECEIVED };
         format!("{before}{name}")
     }
 
-    /// The name that a file had first.
+    /// Returns the name of a file without the prefixes of received files.
     fn first_name<'a>(&self, path: &'a str) -> &'a str {
         let name = path.strip_prefix(RECEIVED).unwrap_or(path);
         name.strip_prefix(self.kept).unwrap_or(name)
     }
 
-    /// Somebody has, or sends, a file of this name and content.
+    /// Adds a content that a file of this name may have.
     pub(super) fn add_version(&mut self, path: &str, content: Vec<u8>) {
         let name = self.first_name(path).to_owned();
         self.versions.entry(name).or_default().insert(content);
     }
 
-    /// The files that a client had from the beginning.
+    /// Returns the files that a client had from the beginning.
     pub(super) fn sources(&self, place: usize) -> Vec<String> {
         let mut files = self.disks[place].files();
         files.retain(|path| fixtures::NAMES.contains(&&**path));
         files
     }
 
-    /// The files of a place that nobody sends to it, and that nobody reads just now.
+    /// Returns the files of a place that no peer sends to it and that no endpoint has open.
     pub(super) fn unread(&self, place: usize) -> Vec<String> {
         let names: &[&str] =
             if place == SERVER_PLACE { &fixtures::POPULAR } else { &fixtures::NAMES };
@@ -148,7 +150,7 @@ impl DiskChecker {
         files
     }
 
-    /// A file is written anew, gets longer or shorter, whoever reads it meanwhile.
+    /// Overwrites, extends or truncates a file, even if an endpoint is reading it.
     pub(super) fn change(&mut self, place: usize, path: &str, rng: &mut Rng) {
         let now = self.world.now();
         if now < self.changed + CHANGED_APART {
@@ -167,8 +169,8 @@ impl DiskChecker {
         self.note_change(place, path);
     }
 
-    /// Puts other content of the same size and time into a file that nobody reads: only its bytes
-    /// can tell that it is another.
+    /// Puts other content of the same size and time into a file that no endpoint has open. Only the
+    /// bytes show that the file is another.
     pub(super) fn rewrite(&mut self, place: usize, path: &str, rng: &mut Rng) {
         let disk = &self.disks[place];
         let bytes = disk.read(path).map_or(0, |content| content.len());
@@ -177,14 +179,14 @@ impl DiskChecker {
         self.note_change(place, path);
     }
 
-    /// The same, and an endpoint may know the hash of what it was.
+    /// Rewrites a file whose old hash an endpoint may know.
     pub(super) fn rewrite_unseen(&mut self, place: usize, path: &str, rng: &mut Rng) {
         self.rewrite(place, path, rng);
         let name = self.first_name(path).to_owned();
         self.unseen.insert(name);
     }
 
-    /// Whether a transfer of it may fail because what was known of it is wrong.
+    /// Returns whether a transfer of the file may fail because its known hash is wrong.
     pub(super) fn may_be_known_wrong(&self, path: &str) -> bool {
         self.unseen.contains(self.first_name(path))
     }
@@ -200,32 +202,33 @@ impl DiskChecker {
         versions.is_some_and(|versions| versions.contains(content))
     }
 
-    /// Whether a file of that name ever had so many bytes.
+    /// Returns whether a file of this name ever had this size.
     pub(super) fn was_ever(&self, path: &str, bytes: u64) -> bool {
         let mut versions = self.versions.get(self.first_name(path)).into_iter().flatten();
         versions.any(|content| content.len() as u64 == bytes)
     }
 
-    /// Whether a path may be no file's, for the directories of others: those stay where a crash, or
-    /// a failure, has taken what was to be in them.
+    /// Returns whether a path may be a directory, or beneath a file, because of the names of other
+    /// files. A directory also stays if a crash or a failure removed the file in it.
     pub(super) fn may_be_a_directory(&self, path: &str) -> bool {
         let name = self.first_name(path);
         self.versions.keys().any(|other| is_beneath(name, other) || is_beneath(other, name))
     }
 
-    /// Whether a path cannot be, for what else is on the disk.
+    /// Returns whether a path cannot exist, because another file is at its directory or beneath it.
     pub(super) fn is_in_the_way(&self, place: usize, path: &str) -> bool {
         let files = self.disks[place].files();
         files.iter().any(|other| is_beneath(path, other) || is_beneath(other, path))
     }
 
-    /// What of the promised files of a disk comes after this name, in order.
+    /// Returns the promised files of a disk whose names come after this name, in order.
     pub(super) fn promised_after(&self, place: usize, after: &str) -> Vec<String> {
         let of_disk = self.promised.keys().filter(|(on, path)| *on == place && &**path > after);
         of_disk.map(|(_, path)| path.clone()).collect()
     }
 
-    /// Somebody was told that a file is there: then it is, and stays.
+    /// Checks that a file that was reported as complete is on the disk with this hash. From then on
+    /// it must stay there. Returns its size.
     pub(super) fn promise(
         &mut self,
         place: usize,
@@ -233,10 +236,10 @@ impl DiskChecker {
         told: &[u8; 32],
     ) -> Result<u64, String> {
         let Some(content) = self.disks[place].read(&path) else {
-            return Err(format!("{path} was told whole, and is not on disk {place}"));
+            return Err(format!("{path} was reported as complete, and is not on disk {place}"));
         };
         if hash(&content) != *told {
-            return Err(format!("{path} on disk {place} has another hash than was told"));
+            return Err(format!("{path} on disk {place} has another hash than was reported"));
         }
         let bytes = content.len() as u64;
         self.promised.insert((place, path), content);
@@ -253,7 +256,8 @@ impl DiskChecker {
             }
             for (_, path) in self.promised.keys().filter(|(on, _)| *on == place) {
                 if there.binary_search(path).is_err() {
-                    return Err(format!("{path} on disk {place} was told whole, and is gone"));
+                    let text = "was reported as complete, and is gone";
+                    return Err(format!("{path} on disk {place} {text}"));
                 }
             }
             let over = |(bytes_max, files_max)| bytes > bytes_max || files > files_max;
@@ -275,17 +279,17 @@ impl DiskChecker {
         let bytes = content.len() as u64;
         let promised = self.promised.get(&key);
         if promised.is_some_and(|promised| *promised != content) {
-            return Err(format!("{path} on disk {place} has changed since it was told"));
+            return Err(format!("{path} on disk {place} has changed since it was reported"));
         }
         if promised.is_none() && !self.is_version(path, &content) {
-            let text = "is no version of any file of that name";
+            let text = "has a content that no file of that name ever had";
             return Err(format!("{path} on disk {place}, {bytes} bytes, {text}"));
         }
         self.seen.insert(key, bytes);
         Ok(bytes)
     }
 
-    /// What a part holds, if it is there.
+    /// Returns the content of a part file, if it exists.
     pub(super) fn part(&self, place: usize, name: &str) -> Option<Vec<u8>> {
         let parts = self.disks[place].parts();
         let part = parts.into_iter().find(|(other, _)| other == name);

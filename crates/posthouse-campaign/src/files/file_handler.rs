@@ -1,5 +1,5 @@
-//! What the server and the clients do: they offer files, take them, get them, list them, give them
-//! up, talk meanwhile, and end as it comes.
+//! The handler of the server and the clients: it offers, accepts, gets, lists and cancels files at
+//! random, sends messages meanwhile, and ends connections at any moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,39 +17,39 @@ use posthouse::{
 
 /// The bits of a line's number that hold the client's place.
 const PLACE_SHIFT: u32 = 48;
-/// Messages of one connection and side, at most.
+/// The maximum number of messages that one side of a connection sends.
 const MESSAGES_MAX: u64 = 40;
 
-/// The time after which a kept offer is accepted once nothing fails any more.
+/// The time after which a kept offer is accepted after the end of all faults.
 const CALM_DELAY: Duration = Duration::from_millis(100);
 
 /// The state of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct ConnState {
     line: SimulatedLine,
-    /// The transfers that this side has begun and not seen end.
+    /// The transfers that this side has begun and whose end was not reported yet.
     begun: Vec<TransferHandle>,
 }
 
-/// The action to take once some of a file has passed.
+/// The action to take when a part of a file was transferred.
 #[derive(Clone, Copy, Debug)]
 enum Plan {
     Cancel,
-    /// The file is changed, where this side sends it.
+    /// Change the file, if this side sends it.
     Change,
-    /// One of the two disks crashes.
+    /// Crash one of the two disks.
     Crash,
     Close,
 }
 
-/// Waits for some of a file to be over.
+/// A plan that waits for the transfer of a part of a file.
 struct Watch {
     progress: TransferHandle,
     plan: Plan,
-    /// Bytes that must be over.
+    /// The bytes to be transferred before the plan is carried out.
     from: u64,
     every: Duration,
-    /// The number of looks that are left.
+    /// The number of remaining checks.
     looks: u32,
 }
 
@@ -59,7 +59,7 @@ impl HasLine for ConnState {
     }
 }
 
-/// Which endpoint a handler is of.
+/// The endpoint of a handler.
 #[derive(Clone, Copy)]
 pub(super) struct End {
     pub(super) side: Side,
@@ -74,7 +74,7 @@ pub(super) struct FileHandler {
     place: usize,
     max_transfers: usize,
     directory: Directory,
-    /// Connections of this endpoint so far.
+    /// The number of connections of this endpoint so far.
     lines: AtomicU64,
 }
 
@@ -117,7 +117,8 @@ impl FileHandler {
         Rng::new(seed)
     }
 
-    /// Begins what its client wants and is not under way; with some luck not all of it.
+    /// Begins the wants of its client that are not under way. Unless all faults have ended, it
+    /// leaves out each with a chance of one in three.
     pub(super) fn begin_wanted(&self, peer: ConnPeer<'_, '_>, all: bool) {
         let mut rng = Self::rng(peer);
         for (want, get, name) in self.checker.open_wants(self.place, all) {
@@ -144,7 +145,7 @@ impl FileHandler {
         }
     }
 
-    /// Has something happen when some of a file is over, now and then.
+    /// Draws a plan for a transfer, in 5 of 16 cases.
     fn watch(peer: ConnPeer<'_, '_>, progress: TransferHandle) {
         let mut rng = Self::rng(peer);
         let plan = match rng.below(16) {
@@ -201,8 +202,8 @@ impl FileHandler {
         }
     }
 
-    /// Something with files, at random. Nothing once nothing goes wrong any more, also where it was
-    /// asked for before: what cancels, or closes, would be a reason that the checker does not know.
+    /// Does something with files, at random. After the end of all faults it does nothing, even if
+    /// it was posted before: the checker would not know the reason of a cancel or a close.
     pub(super) fn act(&self, peer: ConnPeer<'_, '_>) -> HandlerResult {
         if self.checker.is_quiescent() {
             return Ok(());
@@ -230,11 +231,12 @@ impl FileHandler {
         Ok(())
     }
 
-    /// Ends the connection, more often not.
+    /// Ends the connection in 3 of 16 cases.
     fn end(rng: &mut Rng) -> HandlerResult {
         match rng.below(16) {
             0 | 1 => Err(Self::close(rng)),
-            // Not a panic that prints: the hook is not for what is meant.
+            // Resumes an unwinding, which does not run the hook that prints: this panic is
+            // intended.
             2 => std::panic::resume_unwind(Box::new("meant")),
             _ => Ok(()),
         }
@@ -248,12 +250,12 @@ impl FileHandler {
         }
     }
 
-    /// A file of one of the two ends, whoever wants it.
+    /// Begins the transfer of any file of the two ends, wanted or not.
     fn begin_any(&self, peer: ConnPeer<'_, '_>, rng: &mut Rng) {
         let Some(other) = self.actor(peer).other else { return };
         let get = rng.one_in(2);
         let from = if get { other } else { self.place };
-        // What a client got from the server does not go back: each name has one way.
+        // A client does not send back the files that it got: each name has one direction.
         let own = |path: &String| !path.starts_with("got/");
         let mut files = self.checker.with_disks(|disks| disks.disk(from).files());
         files.retain(own);
@@ -262,7 +264,7 @@ impl FileHandler {
         }
     }
 
-    /// Rejects a wish of the peer's now and then, until it is calm.
+    /// Rejects one in 16 requests of the peer, until the end of all faults.
     fn reject_some(&self, peer: &Peer<'_, Self>) -> Result<(), Reject> {
         if !self.checker.is_quiescent() && peer.random().is_multiple_of(16) {
             Err("not now".into())
@@ -355,7 +357,7 @@ impl Handler for FileHandler {
                     return Ok(None);
                 }
                 3 if chance.is_multiple_of(32) => return Ok(None),
-                // What is returned counts, not what was taken.
+                // The result of the callback counts, not the responder that it took.
                 3 if chance.is_multiple_of(3) => {
                     kept().rejected().answer_after(peer, chance / 32);
                     return Err("not now".into());
@@ -387,7 +389,7 @@ impl Handler for FileHandler {
             && !self.checker.is_quiescent()
             && peer.random().is_multiple_of(16)
         {
-            // Of all moments the one at which it has just been promised.
+            // The receiver's disk crashes at the moment at which the file was just reported.
             let receiver = if transfer.is_incoming() { Some(self.place) } else { actor.other };
             if let Some(place) = receiver {
                 self.checker.want_crash(place);

@@ -2,13 +2,13 @@
 
 use crate::traffic::Rng;
 
-/// The names of the files. Not all of them can be on one disk.
+/// The names of the files. A disk cannot hold all of them: `a` is a file, and so is `a/x`.
 pub(super) const NAMES: [&str; 7] = ["a", "b", "deep/down/c", "deep/d", "e.txt", "f", "a/x"];
 
-/// Files of the server's that nobody sends to it, and that many get.
+/// The files of the server that no client sends and that many clients get.
 pub(super) const POPULAR: [&str; 2] = ["only/here", "g"];
 
-/// Bytes that follow from a number.
+/// Returns bytes that the number decides.
 pub(super) fn content(number: u64, bytes: usize) -> Vec<u8> {
     let mut rng = Rng::new(number);
     let mut content = vec![0; bytes];
@@ -18,7 +18,8 @@ pub(super) fn content(number: u64, bytes: usize) -> Vec<u8> {
     content
 }
 
-/// Content that others may have as well, or the beginning of it, or of the same length.
+/// Returns the content of a file. Other files may have the same content, the same beginning or the
+/// same length.
 pub(super) fn some_content(rng: &mut Rng) -> Vec<u8> {
     let bytes = match rng.below(8) {
         0 => rng.below(2) as usize,
@@ -36,7 +37,8 @@ pub(super) fn some_content(rng: &mut Rng) -> Vec<u8> {
     content
 }
 
-/// The files that a client has at first: now and then more than a receiver's window.
+/// Returns the content of a file that a client has at the start. One in 24 is large and can exceed
+/// a receiver's window.
 pub(super) fn content_for_client(rng: &mut Rng) -> Vec<u8> {
     if rng.one_in(24) {
         content(rng.below(3), 100_000 + rng.below(250_000) as usize)

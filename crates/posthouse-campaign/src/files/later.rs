@@ -13,19 +13,22 @@ pub(super) struct KeptOffer {
     actor: Actor,
     offered: Offered,
     destination: Destination,
-    /// True exactly when the callback has rejected the offer: then no answer counts.
+    /// True exactly when the callback has rejected the offer: a later answer has no effect.
     rejected: bool,
 }
 
 impl KeptOffer {
-    /// Takes an offer that nobody has taken.
+    /// Takes an offer from its responder.
+    ///
+    /// # Panics
+    /// If the offer was taken before.
     pub(super) fn take(
         responder: &mut OfferResponder<'_>,
         actor: Actor,
         offered: Offered,
         destination: Destination,
     ) -> Self {
-        let responder = responder.take().expect("an offer that nobody has taken");
+        let responder = responder.take().expect("an offer that was not taken before");
         Self { responder, actor, offered, destination, rejected: false }
     }
 
@@ -41,7 +44,7 @@ impl KeptOffer {
         self.responder.accept(self.destination);
     }
 
-    /// Answers in one of the ways there are.
+    /// Rejects, drops or accepts the offer, as `way` decides.
     pub(super) fn answer(self, checker: &TransferChecker, way: u64) {
         match way % 4 {
             0 => self.responder.reject("later"),
@@ -57,7 +60,7 @@ impl KeptOffer {
         });
     }
 
-    /// Answers in one of the ways there are, after a while that may be too long.
+    /// Answers as [`answer`](Self::answer) does, after a delay that may be too long.
     pub(super) fn answer_after(self, peer: &mut Peer<'_, FileHandler>, way: u64) {
         let delay = Duration::from_micros(1 << (way / 4 % 21));
         peer.after(delay, move |peer| {

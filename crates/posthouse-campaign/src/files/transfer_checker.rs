@@ -1,5 +1,5 @@
-//! The transfer checker: what every side was told of files, and the check that it fits together and
-//! with the disks.
+//! The transfer checker: collects the callbacks about files of every side, and checks that they
+//! agree with each other and with the disks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,18 +17,18 @@ use posthouse::{
     TransferError, TransferErrorKind, TransferHandle,
 };
 
-/// The transfer checker of a run: violations are written into the ledger.
+/// The transfer checker of a run. It writes violations into the ledger.
 #[derive(Debug)]
 pub(super) struct TransferChecker {
     ledger: Arc<Ledger>,
     inner: Mutex<Inner>,
-    /// The place of the disk that is to crash now, and one more; 0: none.
+    /// The place of the disk that must crash now, plus one; 0 for none.
     crash_wanted: AtomicUsize,
-    /// Offers that wait to be answered by whichever callback comes to it.
+    /// The offers that wait for an answer from any later callback.
     kept: Mutex<Vec<KeptOffer>>,
 }
 
-/// Offers that wait for their answer at the same time, of all connections.
+/// The maximum number of kept offers, of all connections together.
 const KEPT_MAX: usize = 4;
 
 /// A file that a peer offers.
@@ -50,48 +50,50 @@ impl From<&Offer<'_>> for Offered {
 struct Inner {
     disks: DiskChecker,
     logs: BTreeMap<(Side, PeerId), ConnLog>,
-    /// What each client wants, whatever becomes of its connections.
+    /// The files that each client wants to transfer. They outlast its connections.
     wants: Vec<Vec<Want>>,
-    /// Who receives into each path, and how often somebody has begun to.
+    /// The receivers into each path of each disk.
     receivers: BTreeMap<(usize, String), Receivers>,
-    /// How many ends of transfers each side was told: good ones, others.
+    /// The number of ends of transfers reported to each side: successes, failures.
     told: BTreeMap<Side, [u64; 2]>,
-    /// True exactly from the moment from which on nothing goes wrong any more.
+    /// True exactly after the end of all faults.
     quiescent: bool,
     summary: Summary,
 }
 
-/// A file that a client wants to have sent, or to get.
+/// A file that a client wants to send or to get.
 #[derive(Debug)]
 pub(super) struct Want {
     pub(super) get: bool,
     pub(super) name: String,
     over: bool,
     under_way: u32,
-    /// True exactly when it failed for a reason that may last: it is tried on another connection.
+    /// True exactly when its last attempt failed for a reason that may last. It is then tried on
+    /// another connection only.
     rests: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Receivers {
-    /// Those whose connection is not gone.
+    /// The receivers whose connection is not gone.
     now: u32,
+    /// All receivers since the start of the run.
     ever: u64,
 }
 
-/// Who acts: a side of a connection, and which disks are at its two ends.
+/// One side of a connection, and the disks at both ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Actor {
     pub(super) side: Side,
     pub(super) id: PeerId,
     pub(super) place: usize,
-    /// `None`: not known, or somebody who lies.
+    /// The disk of the peer. `None` if it is not known yet, or the peer is an adversary.
     pub(super) other: Option<usize>,
-    /// How many transfers its peer may have begun at a time.
+    /// The maximum number of transfers that the peer has begun at the same time.
     pub(super) max_transfers: usize,
 }
 
-/// How a transfer ended.
+/// The end of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reported {
     Whole,
@@ -103,10 +105,11 @@ enum Reported {
 struct ConnLog {
     begun: Vec<Begun>,
     agreed: Vec<Agreed>,
-    /// Ends of transfers that the peer has begun.
+    /// The reported ends of transfers that the peer has begun.
     told: Vec<TransferHandle>,
+    /// The number of listings requested and reported.
     lists: [u64; 2],
-    /// The connection's number, and how it ended.
+    /// The number of the line, the kind of its end, and its unsent bytes.
     end: Option<(u64, DisconnectKind, u64)>,
 }
 
@@ -119,18 +122,18 @@ struct Begun {
     told: Option<Reported>,
 }
 
-/// A transfer of the peer's that the handler has said yes to.
+/// A transfer of the peer that the handler has accepted.
 #[derive(Debug)]
 struct Agreed {
     name: String,
     incoming: bool,
-    /// True exactly when it was said later: then it may have been too late.
+    /// True exactly when the handler accepted it after the callback, perhaps too late.
     late: bool,
     told: Option<Reported>,
     coming: Option<Coming>,
 }
 
-/// What was there when a file was to be received.
+/// The state of the receiver's disk when the handler accepted a file.
 #[derive(Debug)]
 struct Coming {
     path: String,
@@ -138,14 +141,17 @@ struct Coming {
     size: u64,
     /// True exactly when there was no file of that name.
     anew: bool,
+    /// The content of the part file.
     held: Vec<u8>,
-    /// How often somebody had begun to receive it, the disk had crashed, any disk had failed.
+    /// The number of receivers into this path so far.
     ever: u64,
+    /// The number of crashes of the disk so far.
     crashes: u64,
+    /// The number of failed operations on all disks so far.
     failures: u64,
-    /// True exactly when nobody else could touch the part.
+    /// True exactly when no other receiver could change the part file.
     alone: bool,
-    /// What was left of it when the connection was gone.
+    /// The bytes of the file or its part file that were left when the connection was gone.
     left_bytes: Option<u64>,
 }
 
@@ -189,7 +195,7 @@ impl TransferChecker {
         &self.ledger
     }
 
-    /// Works on what is known of the disks.
+    /// Calls `call` with the disk checker.
     pub(super) fn with_disks<T>(&self, call: impl FnOnce(&mut DiskChecker) -> T) -> T {
         call(&mut lock(&self.inner).disks)
     }
@@ -198,15 +204,15 @@ impl TransferChecker {
         lock(&self.inner).quiescent
     }
 
-    /// From now on nothing goes wrong any more.
+    /// Notes the end of all faults, and rejects the kept offers.
     pub(super) fn quiesce(&self) {
         lock(&self.inner).quiescent = true;
         self.ledger.quiesce();
         let kept = std::mem::take(&mut *lock(&self.kept));
-        drop(kept); // which rejects them
+        drop(kept); // dropping an offer rejects it
     }
 
-    /// Keeps an offer for later. If as many are kept as may be, another is answered.
+    /// Keeps an offer for later. If more than [`KEPT_MAX`] are kept, it answers the oldest.
     pub(super) fn keep(&self, offer: KeptOffer, way: u64) {
         let mut kept = lock(&self.kept);
         kept.push(offer);
@@ -216,7 +222,7 @@ impl TransferChecker {
         }
     }
 
-    /// Answers an offer that was kept, if there is one.
+    /// Answers the oldest kept offer, if there is one.
     pub(super) fn answer_kept(&self, way: u64) {
         let mut kept = lock(&self.kept);
         if !kept.is_empty() {
@@ -226,26 +232,26 @@ impl TransferChecker {
         }
     }
 
-    /// Checks the disks, and that nothing was wrong.
+    /// Checks the disks, and that the ledger has no violation.
     pub(super) fn check(&self) -> Result<(), String> {
         self.ledger.holds()?;
         lock(&self.inner).disks.check()
     }
 
-    /// A disk is to crash at the end of this step.
+    /// Makes a disk crash at the end of this step.
     pub(super) fn want_crash(&self, place: usize) {
         self.crash_wanted.store(place + 1, Ordering::Relaxed);
     }
 
-    /// The disk that is to crash now.
+    /// Returns the disk that must crash now, once.
     pub(super) fn take_crash(&self) -> Option<usize> {
         self.crash_wanted.swap(0, Ordering::Relaxed).checked_sub(1)
     }
 
-    // ---- what clients want ----
+    // ---- the wants of clients ----
 
-    /// The wishes of a client that are open and not under way; those that rest where they are
-    /// asked for.
+    /// Returns the wants of a client that are not over and not under way. It includes those that
+    /// failed for a lasting reason only if `all` is true or all faults have ended.
     pub(super) fn open_wants(&self, client: usize, all: bool) -> Vec<(usize, bool, String)> {
         let inner = lock(&self.inner);
         let all = all || inner.quiescent;
@@ -255,14 +261,14 @@ impl TransferChecker {
         open.map(|(place, want)| (place, want.get, want.name.clone())).collect()
     }
 
-    /// The files that a client is sending because it wants to.
+    /// Returns the files that a client is sending for its wants.
     pub(super) fn under_way(&self, client: usize) -> Vec<String> {
         let inner = lock(&self.inner);
         let sent = inner.wants[client].iter().filter(|want| !want.get && want.under_way > 0);
         sent.map(|want| want.name.clone()).collect()
     }
 
-    /// The wishes of all clients that are not over.
+    /// Returns the wants of all clients that are not over, as text.
     pub(super) fn left(&self) -> Vec<String> {
         let inner = lock(&self.inner);
         let wants = inner.wants.iter().enumerate();
@@ -273,9 +279,9 @@ impl TransferChecker {
         left.collect()
     }
 
-    // ---- what begins ----
+    // ---- the start of transfers ----
 
-    /// A side has begun a transfer.
+    /// Notes that a side has begun a transfer.
     pub(super) fn begun(&self, actor: Actor, progress: &TransferHandle, want: Option<usize>) {
         let mut inner = lock(&self.inner);
         let quiescent = inner.quiescent;
@@ -285,17 +291,17 @@ impl TransferChecker {
         let begun = Begun { progress: progress.clone(), want, quiescent, told: None };
         inner.log(actor).begun.push(begun);
         if progress.is_incoming() {
-            // It touches a part, and nobody knows when.
+            // It will change a part file, at an unknown time.
             let path = inner.disks.path_of(actor.place, progress.name());
             inner.receivers(actor.place, &path).add();
         }
     }
 
-    /// A handler says yes to an offer, at once or later.
+    /// Notes that a handler accepts an offer, in the callback or later.
     pub(super) fn takes(&self, actor: Actor, offered: &Offered, late: bool) {
         let mut inner = lock(&self.inner);
         if inner.log(actor).end.is_some() {
-            return; // later than late
+            return; // the connection is gone: the answer has no effect
         }
         let Offered { name, size, modified_ms } = offered;
         let Ok(path) = FileName::parse(&inner.disks.path_of(actor.place, name)) else {
@@ -323,7 +329,7 @@ impl TransferChecker {
         self.agree(inner.log(actor), actor, agreed);
     }
 
-    /// A handler has said yes to a wish for a file.
+    /// Notes that a handler accepts a request for a file.
     pub(super) fn gives(&self, actor: Actor, name: &str) {
         let name = name.to_owned();
         let agreed = Agreed { name, incoming: false, late: false, told: None, coming: None };
@@ -335,21 +341,21 @@ impl TransferChecker {
         let now = log.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if now > actor.max_transfers {
             let Actor { side, id, max_transfers, .. } = actor;
-            let text = format!("{now} transfers of the peer's, {max_transfers} are allowed");
+            let text = format!("{now} transfers of the peer, {max_transfers} are allowed");
             self.ledger.wrong(format!("C8: {text} ({side:?} {id})"));
         }
     }
 
-    /// A side asks for a list: what must be in it.
+    /// Notes that a side requests a listing. Returns the names that it must contain.
     pub(super) fn asked_for_list(&self, actor: Actor, after: &str) -> Vec<String> {
         let mut inner = lock(&self.inner);
         inner.log(actor).lists[0] += 1;
         actor.other.map_or(Vec::new(), |place| inner.disks.promised_after(place, after))
     }
 
-    // ---- what is told ----
+    // ---- the reports to handlers ----
 
-    /// The end of a transfer.
+    /// Checks the reported end of a transfer.
     pub(super) fn told(&self, actor: Actor, transfer: &FinishedTransfer) {
         self.ledger.called(actor.side, actor.id);
         if let Err(text) = self.take_end(actor, transfer) {
@@ -368,33 +374,34 @@ impl TransferChecker {
         let hash_differs = told == Reported::Failed(TransferErrorKind::HashDiffers)
             && !inner.disks.may_be_known_wrong(transfer.name());
         if own && (hash_differs || told == Reported::Failed(TransferErrorKind::Protocol)) {
-            return Err("both sides keep to the protocol".to_owned());
+            return Err("a protocol error, and both sides follow the protocol".to_owned());
         }
         inner.told.entry(actor.side).or_default()[usize::from(told != Reported::Whole)] += 1;
         let progress = transfer.handle();
         let log = inner.log(actor);
         if let Some(begun) = log.begun.iter_mut().find(|begun| begun.progress == *progress) {
             if begun.told.replace(told).is_some() {
-                return Err("C6: a transfer was told twice".to_owned());
+                return Err("C6: the end of a transfer was reported twice".to_owned());
             }
             let (want, quiescent) = (begun.want, begun.quiescent);
             inner.end_begun(actor, transfer, want, quiescent)?;
         } else {
             if log.told.contains(progress) {
-                return Err("C6: a transfer of the peer's was told twice".to_owned());
+                return Err("C6: the end of a transfer of the peer was reported twice".to_owned());
             }
             log.told.push(progress.clone());
-            // One that was agreed to in time, if there is one: a later one may be none.
+            // Prefers one that was accepted in time: a late acceptance may have had no effect.
             let agreed = log.agreed.iter_mut().filter(|agreed| agreed.is_of(transfer));
             let Some(agreed) = agreed.min_by_key(|agreed| agreed.late) else {
-                return Err("C6: told of a transfer that nobody agreed to".to_owned());
+                let text = "C6: the end of a transfer that the handler did not accept";
+                return Err(text.to_owned());
             };
             agreed.told = Some(told);
         }
         inner.check_content(actor, transfer)
     }
 
-    /// What a list said.
+    /// Checks a reported listing.
     pub(super) fn listed(
         &self,
         actor: Actor,
@@ -409,19 +416,19 @@ impl TransferChecker {
         let mut names: Vec<&str> = entries.iter().map(|entry| &*entry.name).collect();
         names.insert(0, after);
         if !names.is_sorted_by(|one, other| one < other) {
-            self.ledger.wrong(format!("a list is not in order: {names:?}"));
+            self.ledger.wrong(format!("a listing is not in order: {names:?}"));
         }
         if let Some(entry) = entries.iter().find(|it| !inner.disks.was_ever(&it.name, it.size)) {
-            self.ledger.wrong(format!("a list has what never was: {entry:?}"));
+            self.ledger.wrong(format!("a listing has a file that never existed: {entry:?}"));
         }
         let last = names[names.len() - 1];
         let missing = |name: &&String| &***name <= last && !names.contains(&&***name);
         if let Some(name) = must.iter().find(missing) {
-            self.ledger.wrong(format!("a list passes over {name}: {names:?}"));
+            self.ledger.wrong(format!("a listing leaves out {name}: {names:?}"));
         }
     }
 
-    /// A connection is gone.
+    /// Checks the end of a connection.
     pub(super) fn disconnected(&self, actor: Actor, line: u64, why: &DisconnectReason) {
         self.ledger.disconnected(actor.side, actor.id, why);
         let mut inner = lock(&self.inner);
@@ -432,7 +439,7 @@ impl TransferChecker {
         }
     }
 
-    /// An endpoint is over.
+    /// Checks the statistics of an endpoint that has ended.
     pub(super) fn ended(&self, side: Side, stats: &Stats) -> Result<(), String> {
         let mut inner = lock(&self.inner);
         let told = inner.told.remove(&side).unwrap_or_default();
@@ -440,7 +447,7 @@ impl TransferChecker {
         if told == [stats.transfers, stats.transfers_failed] {
             Ok(())
         } else {
-            Err(format!("C6: {told:?} ends of transfers were told; {stats:?}"))
+            Err(format!("C6: {told:?} ends of transfers were reported; {stats:?}"))
         }
     }
 
@@ -461,7 +468,7 @@ impl Want {
 }
 
 impl Agreed {
-    /// Whether its end must still be told.
+    /// Returns whether its end must still be reported.
     fn is_due(&self) -> bool {
         self.told.is_none() && !self.late
     }
@@ -477,7 +484,7 @@ impl Agreed {
 }
 
 impl Inner {
-    /// Something that this side has begun is over.
+    /// Notes the end of a transfer that this side has begun, and updates its want.
     fn end_begun(
         &mut self,
         actor: Actor,
@@ -496,7 +503,7 @@ impl Inner {
         it.rests = lasting;
         let over = match transfer.result() {
             Ok(_) => true,
-            // Before that anything may have been put in the way of it.
+            // It began while faults were possible, so any reason is possible.
             Err(_) if !quiescent => false,
             Err(error) => self.is_final(actor, want, error)?,
         };
@@ -504,7 +511,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether trying again is in vain; then it must be for a reason that can be seen.
+    /// Returns whether another attempt is useless. It is an error if the disks show no reason for
+    /// that.
     fn is_final(&self, actor: Actor, want: usize, error: &TransferError) -> Result<bool, String> {
         use TransferErrorKind as Kind;
         if error.is_passing() {
@@ -517,14 +525,14 @@ impl Inner {
         let sent = self.disks.disk(from).read(name);
         let there = self.disks.disk(to).read(&path);
         let so = match error.kind() {
-            // It may have come since.
+            // The file may have appeared since.
             Kind::NotFound if sent.is_some() => return Ok(false),
             Kind::NotFound => true,
-            // Another was sooner with the same; who asks again hears that it is there.
+            // Another transfer has published the same content: the next attempt will succeed.
             Kind::Exists if there == sent => return Ok(false),
             Kind::Exists => there.is_some() || self.disks.may_be_a_directory(name),
             Kind::NoSpace if to != SERVER_PLACE => false,
-            // Others may have held the room, and not have used it.
+            // Other transfers may have reserved the room and not used it.
             Kind::NoSpace => {
                 let bytes = sent.map_or(0, |content| content.len());
                 return Ok(self.disks.is_full_for(bytes as u64));
@@ -532,10 +540,12 @@ impl Inner {
             Kind::BadName => self.disks.may_be_a_directory(name),
             _ => false,
         };
-        if so { Ok(true) } else { Err("nothing fails any more, and no reason is seen".to_owned()) }
+        let text =
+            "a transfer failed for good after the end of faults, and the disks show no reason";
+        if so { Ok(true) } else { Err(text.to_owned()) }
     }
 
-    /// Holds what was told against the disks.
+    /// Checks the reported success of a transfer against the disks.
     fn check_content(&mut self, actor: Actor, transfer: &FinishedTransfer) -> Result<(), String> {
         let Ok(hash) = transfer.result() else { return Ok(()) };
         let receiver = if transfer.is_incoming() { Some(actor.place) } else { actor.other };
@@ -544,7 +554,7 @@ impl Inner {
         let bytes = self.disks.promise(place, path, hash)?;
         let progress = transfer.handle();
         if progress.size() != Some(bytes) || progress.transferred_bytes() != bytes {
-            return Err(format!("{bytes} bytes are there"));
+            return Err(format!("{bytes} bytes are on the disk"));
         }
         if transfer.is_incoming() {
             self.summary.resumed_bytes += progress.resumed_from();
@@ -553,13 +563,14 @@ impl Inner {
         Ok(())
     }
 
-    /// What a part held was not sent again; and if it was no part of this file, all was.
+    /// Checks that the bytes of a part file were not sent again, or that all bytes were sent if the
+    /// part file was not a prefix of the file.
     fn check_resumed(&mut self, actor: Actor, transfer: &FinishedTransfer) -> Result<(), String> {
         let agreed = &self.logs[&(actor.side, actor.id)].agreed;
         let mut same = agreed.iter().filter(|agreed| {
             agreed.name == transfer.name() && agreed.incoming && agreed.coming.is_some()
         });
-        // With two of the same name on one connection it is not known which of them this is.
+        // Two transfers of the same name on one connection cannot be distinguished.
         let (Some(agreed), None) = (same.next(), same.next()) else { return Ok(()) };
         let Some(coming) = &agreed.coming else { return Ok(()) };
         let Coming { path, held, ever, crashes, alone, size, .. } = coming;
@@ -574,25 +585,26 @@ impl Inner {
         } else {
             from == 0 || from == *size
         };
-        if right { Ok(()) } else { Err(format!("T21: gone on from {from}, {} held", held.len())) }
+        if right { Ok(()) } else { Err(format!("T21: resumed from {from}, {} held", held.len())) }
     }
 
-    /// A connection is gone: everything has been told, and what its parts hold is settled.
+    /// Checks a connection that is gone: all ends have been reported, and its part files do not
+    /// change any more.
     fn end_log(&mut self, actor: Actor, line: u64, why: &DisconnectReason) -> Result<(), String> {
         let own = matches!(actor.side, Side::Client(_)) || line != 0;
         if own && why.kind() == DisconnectKind::Protocol {
-            return Err("both sides keep to the protocol".to_owned());
+            return Err("a protocol error, and both sides follow the protocol".to_owned());
         }
         let mut log = std::mem::take(self.log(actor));
         log.end = Some((line, why.kind(), why.unsent_bytes()));
         let begun = log.begun.iter().filter(|begun| begun.told.is_none()).count();
         let agreed = log.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if begun + agreed > 0 {
-            let text = format!("{begun} of its own, {agreed} of the peer's");
-            return Err(format!("C6: the ends of transfers were not told: {text}"));
+            let text = format!("{begun} of this side, {agreed} of the peer");
+            return Err(format!("C6: the ends of transfers were not reported: {text}"));
         }
         if log.lists[0] != log.lists[1] {
-            return Err(format!("C6: lists asked for and told: {:?}", log.lists));
+            return Err(format!("C6: listings requested and reported: {:?}", log.lists));
         }
         for begun in log.begun.iter().filter(|begun| begun.progress.is_incoming()) {
             let path = self.disks.path_of(actor.place, begun.progress.name());
@@ -605,8 +617,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Looks at what a connection that is gone has left of a file that it was to receive, where
-    /// nothing but this connection could do something to it.
+    /// Checks the file and the part file that a connection has left when it is gone, if nothing but
+    /// this connection could change them.
     fn settle(&mut self, place: usize, coming: &mut Coming) -> Result<(), String> {
         let (crashes, failures) = (self.disks.crashes(place), self.disks.failures());
         let receivers = self.receivers(place, &coming.path);
@@ -619,17 +631,18 @@ impl Inner {
         let part = self.disks.part(place, &coming.part);
         let whole = self.disks.disk(place).read(&coming.path);
         if coming.anew && whole.is_some() && part.is_some() {
-            return Err(format!("{} is there, and its part as well", coming.path));
+            return Err(format!("{} exists, and its part file as well", coming.path));
         }
-        // Only a crash, or a disk that failed, may leave one.
+        // Only a crash or a failed disk may leave an empty part file.
         if crashes + failures == 0 && part.as_ref().is_some_and(Vec::is_empty) {
-            return Err(format!("an empty part of {} is left", coming.path));
+            return Err(format!("an empty part file of {} is left", coming.path));
         }
         coming.left_bytes = Some(whole.or(part).map_or(0, |bytes| bytes.len() as u64));
         Ok(())
     }
 
-    /// Where one side left cleanly and the other saw it, all that was sent of a file is kept.
+    /// Checks that the receiver kept all sent bytes of a file, if the client ended the connection
+    /// with nothing unsent and the server saw that end.
     fn compare(&self, line: u64) -> Result<(), String> {
         let mut ends = [None, None];
         for ((side, _), log) in &self.logs {
@@ -652,7 +665,7 @@ impl Inner {
             let Some(Coming { left_bytes: Some(left), .. }) = agreed.coming else { continue };
             if agreed.told == cut && left < progress.transferred_bytes() {
                 let text = format!("{} of {}", progress.transferred_bytes(), progress.name());
-                return Err(format!("line {line}: {text} were sent, and {left} are kept"));
+                return Err(format!("line {line}: {text} were sent, and {left} were kept"));
             }
         }
         Ok(())

@@ -1,22 +1,24 @@
-//! Delimiters, found in one pass whatever the chunks and whatever the delimiter.
+//! Delimiters, and the search for one: a single pass over the stream, for any delimiter and for any
+//! division of the stream into chunks.
 
 use super::{EncodeError, FramingError};
 use crate::op_count;
 
-/// The longest delimiter.
+/// The longest delimiter, in bytes.
 pub const MAX_DELIMITER_BYTES: usize = 64;
 
 /// A sequence of 1 to [`MAX_DELIMITER_BYTES`] bytes that ends a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delimiter {
     bytes: Box<[u8]>,
-    /// `fallback[n]`: of the first `n + 1` bytes, how many at the end are also a beginning
-    /// (Knuth, Morris, Pratt). With it no byte of the stream is ever looked at again.
+    /// The failure function of Knuth, Morris and Pratt: `fallback[n]` is the length of the longest
+    /// proper suffix of the first `n + 1` bytes that is also a prefix of the delimiter. With it the
+    /// search reads each byte of the stream once.
     fallback: Box<[u8]>,
 }
 
 impl Delimiter {
-    /// Takes the bytes of the delimiter; errors if there are none, or too many.
+    /// Makes a delimiter of 1 to [`MAX_DELIMITER_BYTES`] bytes; any other number is an error.
     pub fn new(bytes: &[u8]) -> Result<Self, FramingError> {
         if bytes.is_empty() || bytes.len() > MAX_DELIMITER_BYTES {
             return Err(FramingError(format!(
@@ -34,15 +36,15 @@ impl Delimiter {
         Ok(Self { bytes: bytes.into(), fallback: fallback.into() })
     }
 
-    /// The bytes of the delimiter.
+    /// Returns the bytes of the delimiter.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Looks for the end of the message in `input`: the position just after the delimiter.
+    /// Searches `input` for the delimiter and returns the position just after it.
     ///
-    /// `matched` is how many bytes of the delimiter the stream ends with so far; it carries the
-    /// search from one chunk to the next.
+    /// `matched` is the number of bytes of the delimiter with which the stream ends so far. It
+    /// carries the state of the search from one chunk to the next.
     pub(crate) fn find_end(&self, matched: &mut u8, input: &[u8]) -> Option<usize> {
         for (at, byte) in input.iter().enumerate() {
             *matched = advance(&self.bytes, &self.fallback, *matched, *byte);
@@ -57,7 +59,7 @@ impl Delimiter {
     pub(super) fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let mut matched = 0;
         let within = self.find_end(&mut matched, payload);
-        // The end of the payload and the start of the delimiter may make one together.
+        // The end of the payload and the start of the delimiter can form a delimiter together.
         let last = self.bytes.len() - 1;
         let across = || {
             let end = self.find_end(&mut matched, &self.bytes[..last]);
@@ -74,7 +76,8 @@ impl Delimiter {
 
 const _: () = assert!(MAX_DELIMITER_BYTES <= u8::MAX as usize);
 
-/// How many bytes of `bytes` are matched after `byte`, if `matched` (fewer than all) were before.
+/// Returns the number of bytes of `bytes` that are matched after `byte`. `matched`, the number
+/// before it, is less than the length of `bytes`.
 fn advance(bytes: &[u8], fallback: &[u8], mut matched: u8, byte: u8) -> u8 {
     while matched > 0 && bytes[usize::from(matched)] != byte {
         op_count::add(1);

@@ -1,11 +1,11 @@
-//! The errors of framings: one that cannot be built, a message that cannot be sent, a stream that
+//! The errors of framings: an invalid framing, a message that cannot be sent, and a stream that
 //! cannot be read.
 
 use std::fmt;
 
 use crate::{Foreign, bye_code};
 
-/// A framing that cannot be: what is wrong, and what to write instead.
+/// An invalid framing. `Display` names the mistake and a valid form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramingError(pub(crate) String);
 
@@ -17,37 +17,38 @@ impl fmt::Display for FramingError {
 
 impl std::error::Error for FramingError {}
 
-/// Why a message cannot be sent. Nothing was written.
+/// The reason why a message could not be encoded. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncodeError {
     /// The payload is longer than the peer, the configuration or the framing allows.
     TooLarge {
-        /// Bytes of the payload; for a request or a reply including its head.
+        /// Bytes of the payload. For a request or a reply its head counts, too.
         len: usize,
-        /// The most there may be.
+        /// The largest number of bytes allowed.
         max: usize,
     },
     /// The payload is shorter than the header that the length framing keeps in it.
     TooShort {
         /// Bytes of the payload.
         len: usize,
-        /// The least there must be.
+        /// The smallest number of bytes allowed.
         min: usize,
     },
-    /// The delimiter would be found before the end of the message.
+    /// The payload contains the delimiter, or forms one together with the delimiter that ends the
+    /// message. The receiver would end the message too early.
     ContainsDelimiter {
-        /// Where in the payload it begins.
+        /// The position in the payload at which that delimiter begins.
         at: usize,
     },
-    /// Only native framing carries a kind; elsewhere it must be 0.
+    /// The kind is not 0, and the framing is not native. Only native framing carries a kind.
     KindNotSupported {
-        /// The kind asked for.
+        /// The kind of the message.
         kind: u8,
     },
-    /// Kinds 4 to 31 are Posthouse's own once hello is agreed. This crate leaves it to its user to
-    /// report this, with [`crate::Session::kinds_are_reserved`].
+    /// The kind is one of 4 to 31, which belong to Posthouse once hello is agreed. This crate does
+    /// not return this error: its user checks with [`crate::Session::kinds_are_reserved`].
     KindReserved {
-        /// The kind asked for.
+        /// The kind of the message.
         kind: u8,
     },
 }
@@ -62,8 +63,8 @@ impl fmt::Display for EncodeError {
             ),
             Self::TooShort { len, min } => write!(
                 f,
-                "the message has {len} bytes, and this length framing keeps its header in the \
-                 message, so it needs at least {min}"
+                "the message has {len} bytes, and this length framing needs at least {min}, \
+                 because its messages include the header"
             ),
             Self::ContainsDelimiter { at } => write!(
                 f,
@@ -76,8 +77,8 @@ impl fmt::Display for EncodeError {
             ),
             Self::KindReserved { kind } => write!(
                 f,
-                "kind {kind} cannot be sent: 4 to 31 are Posthouse's own once hello is agreed; \
-                 use 0 to 3 or 32 to 255"
+                "kind {kind} cannot be sent: kinds 4 to 31 belong to Posthouse once hello is \
+                 agreed; use 0 to 3 or 32 to 255"
             ),
         }
     }
@@ -85,21 +86,23 @@ impl fmt::Display for EncodeError {
 
 impl std::error::Error for EncodeError {}
 
-/// Why the stream cannot be read on. Where the next frame begins is lost, so this is the end.
+/// The reason why the rest of a stream cannot be read. After it the start of the next frame is
+/// unknown, so the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// The payload is longer than the limit. Nothing was allocated for it.
     TooLarge {
-        /// The payload's announced length; with lines and delimiters, what has come of it so far.
+        /// The announced length of the payload. Lines and delimiters announce none: for them it is
+        /// the number of payload bytes received so far.
         announced: u64,
         /// The limit.
         max: usize,
     },
-    /// The announced length does not even cover the header.
+    /// The announced length is shorter than the header.
     TooShort {
         /// The value of the length field.
         announced: u64,
-        /// The least that it may be.
+        /// The smallest valid value.
         least: u64,
     },
     /// The flags byte of a native frame is not zero.
@@ -107,7 +110,7 @@ pub enum FrameError {
         /// Its value.
         flags: u8,
     },
-    /// The stream begins as one of another protocol.
+    /// The stream begins like a stream of another protocol.
     Foreign(Foreign),
 }
 
@@ -116,8 +119,8 @@ impl fmt::Display for FrameError {
         match self {
             Self::TooLarge { announced, max } => write!(
                 f,
-                "a message of {announced} bytes or more was announced, and at most {max} are \
-                 accepted; raise the limit, or send it in parts"
+                "the peer sends a message of {announced} bytes or more, and the limit is {max}; \
+                 raise the limit, or send the message in parts"
             ),
             Self::TooShort { announced, least } => write!(
                 f,
@@ -137,7 +140,7 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 impl FrameError {
-    /// The code to say bye with.
+    /// Returns the code of the bye for this error.
     pub fn code(&self) -> u16 {
         match self {
             Self::TooLarge { .. } => bye_code::FRAME_TOO_LARGE,
@@ -145,7 +148,8 @@ impl FrameError {
         }
     }
 
-    /// The words to say bye with: they tell a peer what it did, and nothing about this side.
+    /// Returns the text of the bye for this error. It names the mistake of the peer and reveals
+    /// nothing about this side.
     pub fn text_for_peer(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "frame too large",

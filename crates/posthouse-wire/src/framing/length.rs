@@ -1,4 +1,4 @@
-//! Length fields: a header of a fixed size with a number in it that says how much follows.
+//! Length fields: a header of a fixed size that contains the number of bytes after it.
 
 use super::{EncodeError, FramingError};
 use crate::FrameError;
@@ -13,12 +13,22 @@ pub enum Endian {
     Little,
 }
 
-/// Where the length is and what it counts, as in Netty's `LengthFieldBasedFrameDecoder`.
+/// The position and the meaning of a length field, as in Netty's `LengthFieldBasedFrameDecoder`.
 ///
-/// After the field come `value + adjust` bytes more. The message is the frame without its first
-/// `strip` bytes. Encoding is the inverse: a field that stays in the message is overwritten with
-/// the right value, and stripped bytes other than the field go out as zero. So a message that is
-/// echoed as it was received makes a valid frame again.
+/// A frame has `value + adjust` bytes after the field. The message is the frame without its first
+/// `strip` bytes. Encoding is the inverse: if the field is part of the message, the encoder
+/// overwrites it with the right value; it writes stripped bytes other than the field as zero. A
+/// received message that is sent back unchanged therefore makes a valid frame.
+///
+/// ```
+/// use posthouse_wire::{Endian, Framing, LengthField};
+/// // A header of a type byte and a two-byte length, both part of the message.
+/// let framing = Framing::Length(LengthField::new(1, 2, Endian::Big, 0, 0)?);
+/// let mut out = Vec::new();
+/// framing.encode(0, b"\x07\0\0abc", 1024, &mut out).unwrap();
+/// assert_eq!(out, b"\x07\0\x03abc");
+/// # Ok::<(), posthouse_wire::FramingError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthField {
     offset: u8,
@@ -29,19 +39,25 @@ pub struct LengthField {
 }
 
 impl Default for LengthField {
-    /// Four bytes, big endian, counting what follows them, not part of the message.
+    /// Returns a field of four bytes at the start of the frame, big endian, that counts the bytes
+    /// after it and is not part of the message.
     fn default() -> Self {
         Self { offset: 0, width: 4, endian: Endian::Big, adjust: 0, strip: 4 }
     }
 }
 
 impl LengthField {
+    /// Makes a length field:
     /// - `offset`: bytes before the field, 0 to 255.
     /// - `width`: bytes of the field, one of 1, 2, 3, 4, 8.
-    /// - `adjust`: what to add to the value to get the count of bytes after the field; `-4` says
-    ///   that a four-byte field counts itself, too.
-    /// - `strip`: bytes at the front that are no part of the message: at most `offset` (the field
-    ///   stays in the message) or exactly `offset + width` (it does not).
+    /// - `adjust`: the number to add to the value to get the number of bytes after the field; `-4`
+    ///   is for a four-byte field that also counts itself.
+    /// - `strip`: bytes at the front of the frame that are not part of the message: at most
+    ///   `offset`, which keeps the field in the message, or exactly `offset + width`, which removes
+    ///   it.
+    ///
+    /// # Errors
+    /// Any other `width` or `strip`.
     pub fn new(
         offset: u8,
         width: u8,
@@ -50,50 +66,51 @@ impl LengthField {
         strip: u16,
     ) -> Result<Self, FramingError> {
         if ![1, 2, 3, 4, 8].contains(&width) {
-            return Err(FramingError(format!("width is 1, 2, 3, 4 or 8 bytes, not {width}")));
+            return Err(FramingError(format!("width must be 1, 2, 3, 4 or 8 bytes, not {width}")));
         }
         let head = u16::from(offset) + u16::from(width);
         if strip > u16::from(offset) && strip != head {
             return Err(FramingError(format!(
-                "strip={strip} would cut the length field in two or reach beyond it; write \
-                 strip={head} to leave out the header, or 0 to {offset} to keep the field in the \
+                "strip={strip} would end within the length field or beyond it; write \
+                 strip={head} to remove the header, or 0 to {offset} to keep the field in the \
                  message"
             )));
         }
         Ok(Self { offset, width, endian, adjust, strip })
     }
 
-    /// Bytes before the field.
+    /// Returns the number of bytes before the field.
     pub fn offset(&self) -> u8 {
         self.offset
     }
 
-    /// Bytes of the field.
+    /// Returns the number of bytes of the field.
     pub fn width(&self) -> u8 {
         self.width
     }
 
-    /// The order of its bytes.
+    /// Returns the order of the bytes of the field.
     pub fn endian(&self) -> Endian {
         self.endian
     }
 
-    /// What is added to the value to get the count of bytes after the field.
+    /// Returns the number to add to the value to get the number of bytes after the field.
     pub fn adjust(&self) -> i32 {
         self.adjust
     }
 
-    /// Bytes at the front of a frame that are no part of the message.
+    /// Returns the number of bytes at the front of a frame that are not part of the message.
     pub fn strip(&self) -> u16 {
         self.strip
     }
 
-    /// Bytes up to the end of the field: as many as must be there to know the length.
+    /// Returns the number of bytes up to the end of the field. The length is known when they have
+    /// arrived.
     pub(crate) fn head_bytes(&self) -> usize {
         usize::from(self.offset) + usize::from(self.width)
     }
 
-    /// The size of the whole frame whose header `head` begins with.
+    /// Returns the size of the whole frame whose header is at the start of `head`.
     pub(crate) fn frame_bytes(
         &self,
         head: &[u8],
@@ -122,7 +139,8 @@ impl LengthField {
     pub(super) fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let strip = usize::from(self.strip);
         let (len, head) = (payload.len(), self.head_bytes());
-        // What the message must hold at least: the rest of the header, and what `adjust` promises.
+        // The message contains the part of the header that is not stripped, and the value of the
+        // field cannot be negative.
         let min = head - strip + usize::try_from(self.adjust).unwrap_or(0);
         if len < min {
             return Err(EncodeError::TooShort { len, min });
@@ -130,7 +148,8 @@ impl LengthField {
         let value = (strip + len - head) as i128 - i128::from(self.adjust);
         let max_value = i128::from(u64::MAX >> (64 - 8 * u32::from(self.width)));
         if value > max_value {
-            // `len - value` is what the header and `adjust` make up: it fits whenever `len` does.
+            // `len - value` depends only on the header and `adjust`. `max` is the `len` at which
+            // `value` is `max_value`.
             let max = max_value + (len as i128 - value);
             return Err(EncodeError::TooLarge { len, max: usize::try_from(max).unwrap_or(0) });
         }

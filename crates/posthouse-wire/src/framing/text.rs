@@ -1,4 +1,4 @@
-//! Framings as text, for options and command lines.
+//! The text form of framings, for options and command lines.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,7 +21,7 @@ impl FromStr for Framing {
                 Delimiter::new(&unescape(text, escaped)?).map(Self::Delimiter)
             }
             _ => Err(FramingError(format!(
-                "{text:?} is no framing; write native, lines, raw, delimiter:TEXT (for example \
+                "{text:?} is not a framing; write native, lines, raw, delimiter:TEXT (for example \
                  delimiter:\\r\\n) or {LENGTH_EXAMPLE}"
             ))),
         }
@@ -62,31 +62,32 @@ fn length_field(text: &str, parts: &str) -> Result<LengthField, FramingError> {
             FramingError(format!("in {text:?}, at {part:?}: {what}; write {LENGTH_EXAMPLE}"))
         };
         let (name, value) =
-            part.split_once('=').ok_or_else(|| wrong("a part is NAME=VALUE".into()))?;
+            part.split_once('=').ok_or_else(|| wrong("each part must be NAME=VALUE".into()))?;
         match name {
             "offset" => {
-                offset = value.parse().map_err(|_| wrong("offset is a number, 0 to 255".into()))?;
+                offset =
+                    value.parse().map_err(|_| wrong("offset must be a number, 0 to 255".into()))?;
             }
             "width" => {
-                width = value.parse().map_err(|_| wrong("width is 1, 2, 3, 4 or 8".into()))?;
+                width = value.parse().map_err(|_| wrong("width must be 1, 2, 3, 4 or 8".into()))?;
             }
             "endian" => {
                 endian = match value {
                     "big" => Endian::Big,
                     "little" => Endian::Little,
-                    _ => return Err(wrong("endian is big or little".into())),
+                    _ => return Err(wrong("endian must be big or little".into())),
                 };
             }
             "adjust" => {
                 adjust = value.parse().map_err(|_| {
-                    wrong(format!("adjust is a number, {} to {}", i32::MIN, i32::MAX))
+                    wrong(format!("adjust must be a number, {} to {}", i32::MIN, i32::MAX))
                 })?;
             }
             "strip" => {
-                let parsed = value.parse().map_err(|_| wrong("strip is a number".into()))?;
+                let parsed = value.parse().map_err(|_| wrong("strip must be a number".into()))?;
                 strip = Some(parsed);
             }
-            _ => return Err(wrong(format!("{name:?} is no part of a length framing"))),
+            _ => return Err(wrong(format!("{name:?} is not a part of a length framing"))),
         }
     }
     let strip = strip.unwrap_or(u16::from(offset) + u16::from(width));
@@ -120,8 +121,8 @@ fn unescape(text: &str, escaped: &str) -> Result<Vec<u8>, FramingError> {
                 let (high, low) = pair.ok_or_else(|| wrong("\\x needs two hex digits"))?;
                 (high << 4 | low) as u8
             }
-            Some(_) => return Err(wrong("an unknown escape")),
-            None => return Err(wrong("a backslash with nothing after it")),
+            Some(_) => return Err(wrong("unknown escape")),
+            None => return Err(wrong("nothing after the backslash")),
         });
     }
     Ok(bytes)
@@ -182,12 +183,12 @@ mod tests {
             ("delimiter:", &["1 to 64 bytes", "has 0", "delimiter:\\r\\n"]),
             ("delimiter:a\\q", &["at byte 11", "unknown escape", "\\xHH"]),
             ("delimiter:a\\x1", &["at byte 11", "two hex digits"]),
-            ("delimiter:\\", &["at byte 10", "nothing after it"]),
-            ("length:width=5", &["width is 1, 2, 3, 4 or 8", "not 5"]),
-            ("length:width=x", &["\"width=x\"", "width is 1, 2, 3, 4 or 8"]),
+            ("delimiter:\\", &["at byte 10", "nothing after the backslash"]),
+            ("length:width=5", &["width must be 1, 2, 3, 4 or 8", "not 5"]),
+            ("length:width=x", &["\"width=x\"", "width must be 1, 2, 3, 4 or 8"]),
             ("length:offset=256", &["\"offset=256\"", "0 to 255"]),
             ("length:endian=middle", &["big or little"]),
-            ("length:size=4", &["\"size\" is no part", "length:offset=0"]),
+            ("length:size=4", &["\"size\" is not a part", "length:offset=0"]),
             ("length:4", &["NAME=VALUE"]),
             ("length:strip=2", &["strip=2", "write strip=4"]),
             ("length:strip=5", &["strip=5", "write strip=4"]),

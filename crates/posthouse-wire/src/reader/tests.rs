@@ -84,7 +84,7 @@ fn a_refused_length_allocates_nothing() {
         let mut reader = Reader::new();
         let error = reader.next(&config, usize::MAX, &mut &head[..]).unwrap_err();
         assert_eq!(reader.allocated(), 0, "{framing}: {error}");
-        // One byte at a time the head alone is ever held.
+        // With one byte at a time the reader never holds more than the head.
         assert_eq!(read_all(&config, head, 1).1.as_ref(), Some(&error), "{framing}");
     }
 }
@@ -209,7 +209,7 @@ fn foreign_traffic_is_looked_for_at_the_beginning_only() {
         assert_eq!(payloads, [b"first"]);
         assert_eq!(error, Some(FrameError::BadFlags { flags: b' ' }));
     }
-    // A message that is a client hello byte for byte passes where it is not the first.
+    // A message with the bytes of a client hello passes if it is not the first.
     let mut hello = vec![0; 0x01_0315 - 6];
     hello.splice(0..0, [1, 0, 0, 0xa1, 3, 3]);
     let mut stream = encoded(&config, b"first");
@@ -218,7 +218,7 @@ fn foreign_traffic_is_looked_for_at_the_beginning_only() {
     let (payloads, error) = read_all(&config, &stream[begin..], 1000);
     assert_eq!((payloads.len(), error), (0, Some(FrameError::Foreign(Foreign::Tls))));
     assert_eq!(read_all(&config, &stream, 1000), (vec![b"first".to_vec(), hello], None));
-    // A message as long as a client hello would make it, and otherwise unlike one, passes.
+    // A message with the length that a client hello announces passes if its other bytes differ.
     let stream = encoded(&config, &vec![1; 0x01_0315]);
     assert_eq!(stream[..4], [0x16, 3, 1, 0]);
     assert_eq!(read_all(&config, &stream, 1000), (vec![vec![1; 0x01_0315]], None));

@@ -4,25 +4,27 @@ use std::time::Duration;
 
 use crate::{Framing, MAX_PAYLOAD_BYTES, Violation, kind};
 
-/// The longest text that is sent in a bye, and the most that is kept of a received one.
+/// The longest text of a bye, in bytes: a longer one is cut before it is sent, and when it is
+/// received.
 pub const MAX_BYE_TEXT_BYTES: usize = 512;
 
-/// Bytes before the text: code u16, retry-after u32.
+/// Bytes before the text: code u16, retry-after u32 in ms.
 const HEAD_BYTES: usize = 6;
 
-/// A bye as received.
+/// A received bye.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bye {
     /// The reason: see [`bye_code`](crate::bye_code).
     pub code: u16,
-    /// How long the peer asks to wait before the next attempt; `None` if it did not say.
+    /// The time that the peer asks to wait before the next attempt; `None` if it names none.
     pub retry_after: Option<Duration>,
-    /// The peer's words, at most [`MAX_BYE_TEXT_BYTES`] bytes of them. Not escaped: they are the
-    /// peer's, and a log must treat them so.
+    /// The text of the peer, at most its first [`MAX_BYE_TEXT_BYTES`] bytes; U+FFFD stands for
+    /// bytes that are not UTF-8. The text is not escaped: write it to a log with
+    /// [`Escaped`](crate::Escaped).
     pub text: String,
 }
 
-/// Appends a bye whose payload has at most `max_payload_bytes` bytes; the text is cut to that.
+/// Appends a bye whose payload has at most `max_payload_bytes` bytes. A longer text is cut.
 pub(crate) fn encode_bye(
     code: u16,
     text: &str,

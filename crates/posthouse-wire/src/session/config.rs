@@ -5,43 +5,48 @@ use std::time::Duration;
 
 use super::Key;
 
-/// The longest credential.
+/// The longest credential, in bytes.
 pub const MAX_CREDENTIAL_BYTES: usize = 1024;
-/// The smallest limit for payloads that a hello may announce: control frames must pass.
+/// The smallest payload limit that a hello may announce, in bytes: control frames must fit.
 pub const MIN_PEER_PAYLOAD_BYTES: u32 = 64;
-/// Default of [`SessionConfig::max_control_replies`].
+/// The default of [`SessionConfig::max_control_replies`].
 pub const MAX_CONTROL_REPLIES: u32 = 64;
 
-/// The policy of hello: whether one is sent, or expected.
+/// The policy of hello: whether this side sends a hello, and whether it requires one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HelloPolicy {
-    /// Connecting: sends none. Accepting: a hello is a message like any other.
+    /// Connecting: sends no hello. Accepting: treats a hello as an ordinary message.
     Never,
-    /// Connecting: sends one, and a peer that does not answer is a plain peer. Accepting: answers.
+    /// Connecting: sends a hello and does not wait for the answer. Accepting: answers a hello and
+    /// also accepts a peer that sends none.
     #[default]
     Optional,
-    /// Accepting: the first frame must be a hello. Connecting: sends one, and then nothing more
-    /// until it is answered; messages of a server that has not answered yet are still passed on.
+    /// Accepting: the first frame must be a hello. Connecting: sends a hello, and then nothing more
+    /// until the server has answered it. It still delivers messages that arrive before the answer,
+    /// unless the configuration has a key.
     Required,
 }
 
-/// The configuration of a session: the same for all connections of a listener, or of a target.
+/// The configuration of a session. All connections of a listener, or of a target, share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// The largest payload that this side accepts, told to the peer. At least
-    /// [`MIN_PEER_PAYLOAD_BYTES`]. Default 1 MiB.
+    /// The largest payload that this side accepts, in bytes; its hello announces it to the peer. At
+    /// least [`MIN_PEER_PAYLOAD_BYTES`], unless the policy is [`HelloPolicy::Never`]. Default
+    /// 1 MiB.
     pub max_payload_bytes: u32,
-    /// The heartbeat that this side asks for. Default `None`: none, unless the peer asks for one.
+    /// The heartbeat that this side asks for; the shorter of both sides' heartbeats holds. Default
+    /// `None`: this side asks for none.
     pub heartbeat: Option<Duration>,
-    /// The shared secret. With a key both sides prove that they hold it, and whatever the policy
-    /// says a hello is required. Default `None`.
+    /// The shared secret. With a key both sides must prove that they hold it, and hello is required
+    /// regardless of [`SessionConfig::hello`]. Default `None`.
     pub key: Option<Key>,
-    /// What the connecting side tells about itself, opaque to Posthouse and not hidden on the
-    /// wire; at most [`MAX_CREDENTIAL_BYTES`]. The accepting side sends none. Default empty.
+    /// The bytes with which the connecting side describes itself. Posthouse does not interpret
+    /// them, and they are not encrypted on the wire. At most [`MAX_CREDENTIAL_BYTES`]. The
+    /// accepting side sends none. Default empty.
     pub credential: Box<[u8]>,
-    /// Whether a hello is said, or expected. Default [`HelloPolicy::Optional`].
+    /// The policy of hello. Default [`HelloPolicy::Optional`].
     pub hello: HelloPolicy,
-    /// Pongs that may be queued and not yet sent. Default [`MAX_CONTROL_REPLIES`].
+    /// The number of pongs that may wait in the send queue. Default [`MAX_CONTROL_REPLIES`], 64.
     pub max_control_replies: u32,
 }
 
@@ -58,17 +63,17 @@ impl Default for SessionConfig {
     }
 }
 
-/// A configuration that cannot be: what is wrong, and what to do.
+/// An invalid configuration. `Display` names the mistake and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionConfigError {
     /// The credential is longer than [`MAX_CREDENTIAL_BYTES`].
     CredentialTooLong {
-        /// Its length.
+        /// The length of the credential, in bytes.
         len: usize,
     },
     /// The largest payload is below [`MIN_PEER_PAYLOAD_BYTES`].
     PayloadLimitTooSmall {
-        /// The limit asked for.
+        /// The configured limit.
         max_payload_bytes: u32,
     },
 }
@@ -78,13 +83,13 @@ impl fmt::Display for SessionConfigError {
         match self {
             Self::CredentialTooLong { len } => write!(
                 f,
-                "the credential has {len} bytes and at most {MAX_CREDENTIAL_BYTES} are sent; \
-                 shorten it, or send it as the first message"
+                "the credential has {len} bytes, and the limit is {MAX_CREDENTIAL_BYTES}; shorten \
+                 it, or send it as the first message"
             ),
             Self::PayloadLimitTooSmall { max_payload_bytes } => write!(
                 f,
-                "the largest payload is {max_payload_bytes} bytes, too few for a hello; set at \
-                 least {MIN_PEER_PAYLOAD_BYTES}, or hello to never"
+                "the limit for payloads is {max_payload_bytes} bytes, too small for hello; set it \
+                 to at least {MIN_PEER_PAYLOAD_BYTES}, or set hello to never"
             ),
         }
     }
@@ -93,7 +98,10 @@ impl fmt::Display for SessionConfigError {
 impl std::error::Error for SessionConfigError {}
 
 impl SessionConfig {
-    /// Checks what a session relies on. Call it where the configuration is made.
+    /// Checks the limits that a session relies on. Call it when the configuration is made.
+    ///
+    /// # Errors
+    /// [`SessionConfigError`] if the credential is too long or the payload limit too small.
     pub fn check(&self) -> Result<(), SessionConfigError> {
         let (len, max_payload_bytes) = (self.credential.len(), self.max_payload_bytes);
         if len > MAX_CREDENTIAL_BYTES {
@@ -105,7 +113,7 @@ impl SessionConfig {
         Ok(())
     }
 
-    /// The policy in force: a key can only be proved in a hello.
+    /// Returns the effective policy: a key requires hello, because the proof follows hello.
     pub(super) fn policy(&self) -> HelloPolicy {
         if self.key.is_some() { HelloPolicy::Required } else { self.hello }
     }

@@ -1,4 +1,4 @@
-//! The events that a session reports to its caller.
+//! The events of a session.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use crate::{Bye, ReplyStatus, TransferFrame};
 /// The result of hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreed {
-    /// The protocol version both sides speak.
+    /// The protocol version that both sides speak.
     pub version: u16,
-    /// The features both sides have.
+    /// The features that both sides have, one bit each.
     pub features: u32,
-    /// The largest payload that the peer accepts.
+    /// The largest payload that the peer accepts, in bytes.
     pub peer_max_payload_bytes: u32,
-    /// The heartbeat: the shorter of the two that were asked for.
+    /// The heartbeat: the shorter of both sides' heartbeats, at least
+    /// [`MIN_HEARTBEAT`](crate::MIN_HEARTBEAT); `None` if neither side asked for one.
     pub heartbeat: Option<Duration>,
-    /// What the peer told about itself.
+    /// The credential of the peer; empty if the peer sent none.
     pub credential: Box<[u8]>,
-    /// Whether both sides have proved that they hold the key.
+    /// True exactly when both sides have proved that they hold the key.
     pub proven: bool,
 }
 
@@ -40,23 +41,24 @@ pub enum SessionEvent<'a> {
         /// Its content.
         payload: &'a [u8],
     },
-    /// The answer to a request of ours. Whether there was such a request is for the caller to know.
+    /// The reply to a request of this side. The caller checks that it sent a request with this
+    /// number: the session does not keep the numbers.
     Reply {
         /// The number of the request.
         id: u32,
-        /// How it ended.
+        /// The result of the request.
         status: ReplyStatus,
         /// Its kind.
         kind: u8,
         /// Its content.
         payload: &'a [u8],
     },
-    /// A frame of a file transfer, where both sides know them.
+    /// A frame of a file transfer. It comes only if both sides have the feature.
     Transfer(TransferFrame<'a>),
-    /// Hello, and the proof where one is demanded, have just been completed.
+    /// Hello and, if the server demands one, the proof are now complete.
     Established,
     /// The peer ends the session.
     Bye(Bye),
-    /// Nothing for the caller; answers, if any, are in `out`.
+    /// No event for the caller. The answers to the frame, if any, are in `out`.
     Nothing,
 }

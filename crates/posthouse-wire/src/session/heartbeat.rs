@@ -1,18 +1,19 @@
-//! The heartbeat: a ping when the peer is silent, the end when it stays so.
+//! The heartbeat: pings a silent peer, and ends the session if the peer stays silent.
 
 use std::time::Duration;
 
 use crate::Violation;
 
-/// Shorter heartbeats count as this one, so that no peer can make a busy timer of us.
+/// The shortest heartbeat. A shorter one counts as this, so that no peer can keep a timer of this
+/// side busy.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
 
-/// The agreed heartbeat of one session and how long its peer has been silent.
+/// The agreed heartbeat of one session, and the silence of its peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
     last_activity: Duration,
-    /// Whole heartbeats of silence for which a ping has gone out: 0, 1 or 2.
+    /// The number of whole heartbeats of silence for which this side has sent a ping: 0, 1 or 2.
     pinged: u32,
     /// The number in the last ping.
     serial: u64,
@@ -28,7 +29,8 @@ impl Heartbeat {
         self.pinged = 0;
     }
 
-    /// After one heartbeat of silence, after two, and at the end after two and a half.
+    /// Returns the time of the next step: after one heartbeat of silence, after two, and then after
+    /// two and a half.
     pub(super) fn deadline(&self) -> Duration {
         let silence = match self.pinged {
             0 | 1 => self.interval.saturating_mul(self.pinged + 1),
@@ -37,7 +39,7 @@ impl Heartbeat {
         self.last_activity.saturating_add(silence)
     }
 
-    /// The number of the ping to send now, if one is due.
+    /// Returns the number of the ping to send now, if one is due.
     pub(super) fn handle_deadline(&mut self, now: Duration) -> Result<Option<u64>, Violation> {
         if now < self.deadline() {
             return Ok(None);
@@ -56,13 +58,13 @@ impl Heartbeat {
     }
 }
 
-/// The heartbeat of two sides that ask for these, 0 meaning none: the shorter one.
+/// Returns the heartbeat of two sides that ask for these, in ms: the shorter one. 0 asks for none.
 pub(super) fn agree(ours_ms: u32, theirs_ms: u32) -> Option<Duration> {
     let asked = [ours_ms, theirs_ms].into_iter().filter(|ms| *ms > 0).min()?;
     Some(Duration::from_millis(u64::from(asked)).max(MIN_HEARTBEAT))
 }
 
-/// A heartbeat as it goes on the wire.
+/// Converts a heartbeat to its form on the wire, in ms.
 pub(super) fn to_ms(heartbeat: Option<Duration>) -> u32 {
     heartbeat
         .filter(|interval| !interval.is_zero())

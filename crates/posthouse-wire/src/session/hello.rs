@@ -5,29 +5,29 @@ use crate::{Frame, Framing, MAX_PAYLOAD_BYTES, Violation, kind};
 
 use super::config::{MAX_CREDENTIAL_BYTES, MIN_PEER_PAYLOAD_BYTES};
 
-/// The version this crate speaks.
+/// The protocol version of this crate.
 pub(super) const VERSION: u16 = 1;
-/// The features this crate has.
+/// The features of this crate.
 pub(super) const FEATURES: u32 = crate::FEATURE_TRANSFERS;
 
-/// What every hello begins with.
+/// The first bytes of every hello.
 const MAGIC: [u8; 8] = *b"POSTHOUS";
 /// Bytes before the credential.
 const HEAD_BYTES: usize = 41;
 /// Flag: the sender demands a proof of the key. Only in an answer.
 const DEMANDS_PROOF: u8 = 0x01;
-/// Flag: this is the accepting side's answer. Without it an echo of our own hello, from a server
-/// that knows nothing of hello, would look like one.
+/// Flag: this hello is the answer of the accepting side. Without the flag, the echo of a client's
+/// hello by a server that does not know hello would look like an answer.
 const IS_ANSWER: u8 = 0x80;
 
 /// A hello. Integers are little endian, in the order of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HelloFrame<'a> {
-    /// The highest version spoken; in an answer, the one chosen.
+    /// The highest version that the sender speaks; in an answer, the version that it chose.
     pub(super) version: u16,
     pub(super) features: u32,
     pub(super) max_payload_bytes: u32,
-    /// 0: none asked for.
+    /// The heartbeat that the sender asks for; 0 for none.
     pub(super) heartbeat_ms: u32,
     pub(super) nonce: [u8; 16],
     pub(super) is_answer: bool,
@@ -36,12 +36,13 @@ pub(super) struct HelloFrame<'a> {
 }
 
 impl<'a> HelloFrame<'a> {
-    /// Whether a frame claims to be a hello. Any other frame of kind 4 is a plain peer's message.
+    /// Returns whether a frame claims to be a hello. Any other frame of kind 4 is an ordinary
+    /// message.
     pub(super) fn is_claimed_by(frame: Frame<'_>) -> bool {
         frame.kind == kind::HELLO && frame.payload.starts_with(&MAGIC)
     }
 
-    /// Whether a frame claims to be the answer to a hello.
+    /// Returns whether a frame claims to be the answer to a hello.
     pub(super) fn is_answer_claimed_by(frame: Frame<'_>) -> bool {
         Self::is_claimed_by(frame)
             && frame.payload.get(HEAD_BYTES - 3).is_none_or(|flags| flags & IS_ANSWER != 0)
@@ -68,8 +69,8 @@ impl<'a> HelloFrame<'a> {
             .expect("a hello is far below the largest frame");
     }
 
-    /// Reads a payload that begins with the magic. Flags that are not defined and bytes after the
-    /// credential are left for later versions to use.
+    /// Parses a payload that begins with the magic. It ignores undefined flags and the bytes after
+    /// the credential, which later versions may use.
     pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         let mut fields = Fields::new(&payload[MAGIC.len()..], kind::HELLO, "shorter than 41 bytes");
         let version = fields.u16()?;
@@ -80,7 +81,7 @@ impl<'a> HelloFrame<'a> {
         let [flags] = fields.take()?;
         let credential_bytes = usize::from(fields.u16()?);
         if max_payload_bytes < MIN_PEER_PAYLOAD_BYTES {
-            return Err(malformed("a largest payload below 64 bytes"));
+            return Err(malformed("a payload limit below 64 bytes"));
         }
         if credential_bytes > MAX_CREDENTIAL_BYTES {
             return Err(malformed("a credential of more than 1024 bytes"));

@@ -1,4 +1,4 @@
-//! The shared secret and the two proofs made with it.
+//! The shared secret, and the two proofs that are made with it.
 
 use std::fmt;
 
@@ -8,24 +8,25 @@ use sha2::Sha256;
 /// Bytes of a proof.
 pub(super) const PROOF_BYTES: usize = 32;
 
-/// A secret that both sides hold. Its `Debug` tells nothing of it.
+/// A secret that both sides hold. Its `Debug` reveals nothing of it.
 #[derive(Clone)]
 pub struct Key(Box<[u8]>);
 
-/// Why bytes are no key: they are too few to be secret, or suspiciously many.
+/// An invalid length of a key: too short to be secret, or suspiciously long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyError {
-    /// How many there are.
+    /// The number of bytes.
     pub len: usize,
 }
 
 impl Key {
-    /// The least number of bytes.
+    /// The smallest number of bytes.
     pub const MIN_BYTES: usize = 16;
     /// The largest number of bytes.
     pub const MAX_BYTES: usize = 1024;
 
-    /// Takes [`Key::MIN_BYTES`] to [`Key::MAX_BYTES`] bytes, ideally random ones.
+    /// Makes a key of [`Key::MIN_BYTES`] to [`Key::MAX_BYTES`] bytes, which should be random. Any
+    /// other number is an error.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
         if (Self::MIN_BYTES..=Self::MAX_BYTES).contains(&bytes.len()) {
             Ok(Self(bytes.into()))
@@ -34,7 +35,7 @@ impl Key {
         }
     }
 
-    /// What the connecting side sends to show that it holds the key.
+    /// Returns the proof with which the connecting side shows that it holds the key.
     pub(super) fn prove(
         &self,
         server_nonce: &[u8; 16],
@@ -43,7 +44,8 @@ impl Key {
         self.mac(b"posthouse prove 1", server_nonce, client_nonce).finalize().into_bytes().into()
     }
 
-    /// Whether `proof` is what [`Key::prove`] gives; takes the same time wherever it differs.
+    /// Returns whether `proof` is the result of [`Key::prove`]. The time that the comparison takes
+    /// does not depend on the position of a difference.
     pub(super) fn check_prove(
         &self,
         server_nonce: &[u8; 16],
@@ -53,7 +55,7 @@ impl Key {
         self.mac(b"posthouse prove 1", server_nonce, client_nonce).verify_slice(proof).is_ok()
     }
 
-    /// What the accepting side answers to show that it holds the key, too.
+    /// Returns the proof with which the accepting side answers, to show that it also holds the key.
     pub(super) fn welcome(
         &self,
         client_nonce: &[u8; 16],
@@ -62,7 +64,8 @@ impl Key {
         self.mac(b"posthouse welcome 1", client_nonce, server_nonce).finalize().into_bytes().into()
     }
 
-    /// Whether `proof` is what [`Key::welcome`] gives; takes the same time wherever it differs.
+    /// Returns whether `proof` is the result of [`Key::welcome`]. The time that the comparison
+    /// takes does not depend on the position of a difference.
     pub(super) fn check_welcome(
         &self,
         client_nonce: &[u8; 16],
@@ -78,7 +81,8 @@ impl Key {
     }
 }
 
-/// Takes the same time wherever two keys of the same length differ.
+/// Compares two keys of the same length in a time that does not depend on the position of a
+/// difference.
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         let differing = self.0.iter().zip(&other.0).fold(0, |bits, (a, b)| bits | (a ^ b));

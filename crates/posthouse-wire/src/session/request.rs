@@ -1,4 +1,4 @@
-//! Requests and replies: messages with a number that says which answer belongs to which question.
+//! Requests and replies: messages with a number that connects a reply to its request.
 
 use crate::{EncodeError, Framing, kind};
 
@@ -7,26 +7,29 @@ pub const REQUEST_HEAD_BYTES: usize = 5;
 /// Bytes of a reply before its payload: id u32, status u8, kind u8. They count toward the limit.
 pub const REPLY_HEAD_BYTES: usize = 6;
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ReplyStatus {
-    /// Answered.
+    /// The peer answered the request.
     Ok = 0,
-    /// Not answered; the payload may say why, as text for people.
+    /// The peer rejected the request. The payload may contain the reason, as text for people.
     Refused = 1,
 }
 
 impl ReplyStatus {
-    /// A status this version does not know counts as [`ReplyStatus::Refused`].
+    /// Parses a status. An unknown one counts as [`ReplyStatus::Refused`].
     pub(crate) fn from_wire(byte: u8) -> Self {
         if byte == 0 { Self::Ok } else { Self::Refused }
     }
 }
 
-/// Appends a whole request frame to `out`, or appends nothing and errors.
+/// Appends a whole request frame to `out`. On an error it appends nothing.
 ///
 /// `max_payload_bytes` is [`crate::Session::send_limit`]; the head counts toward it.
+///
+/// # Errors
+/// [`EncodeError::TooLarge`].
 pub fn encode_request(
     id: u32,
     kind: u8,
@@ -38,9 +41,12 @@ pub fn encode_request(
     Framing::encode_native(kind::REQUEST, &[a, b, c, d, kind], payload, max_payload_bytes, out)
 }
 
-/// Appends a whole reply frame to `out`, or appends nothing and errors.
+/// Appends a whole reply frame to `out`. On an error it appends nothing.
 ///
 /// `max_payload_bytes` is [`crate::Session::send_limit`]; the head counts toward it.
+///
+/// # Errors
+/// [`EncodeError::TooLarge`].
 pub fn encode_reply(
     id: u32,
     status: ReplyStatus,

@@ -164,7 +164,7 @@ fn an_echo_of_our_hello_is_no_answer() {
     let (event, _) = handle_all(&mut session, &config, &hello);
     assert_eq!(event, Ok(OwnedEvent::Message(4, hello[5..].to_vec())));
     assert!(session.agreed().is_none());
-    // And to a server an answer is no hello.
+    // A server does not take an answer for a hello either.
     let answer = replies_to(&mut Session::accepted(), &config, &hello);
     let (event, _) = handle_all(&mut Session::accepted(), &config, &answer);
     assert!(matches!(event, Err(Violation::Malformed { kind: 4, .. })));
@@ -222,14 +222,14 @@ fn a_server_without_the_key_cannot_pass_for_one_with_it() {
     let answer = replies_to(&mut Session::accepted(), &config_with_key(2), &hello);
     let (mut client, _) = connecting(&client_config);
     let prove = replies_to(&mut client, &client_config, &answer);
-    // The client's own proof, sent back, is no welcome; neither is a cut or an empty one.
+    // The client's own proof, sent back, is not a valid welcome; neither is a cut or an empty one.
     for welcome in [&prove[5..], &prove[5..36], &[]] {
         let (mut client, _) = connecting(&client_config);
         replies_to(&mut client, &client_config, &answer);
         let event = handle(&mut client, &client_config, kind::WELCOME, welcome, &mut Vec::new());
         assert_eq!(event, Err(Violation::ProofWrong));
     }
-    // A proof event on one connection is of no use on another, whose nonces differ.
+    // The proof of one connection is not valid on another, whose nonces differ.
     let mut server = Session::accepted();
     replies_to(&mut server, &client_config, &connecting(&client_config).1);
     let old = Key::new(&[1; 32]).unwrap().prove(&[3; 16], &[1; 16]);
