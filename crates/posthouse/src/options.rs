@@ -244,7 +244,7 @@ options! {
         /// least 10. After two and a half times as much silence the connection is closed. 0: no
         /// pings, and silence closes no connection.
         pub heartbeat_ms, with_heartbeat_ms: u64 = 10_000, 0_u64 => DAY_MS;
-        /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the average
+        /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the mean
         /// rate of the frame must also be at least 240 bytes per second. A slower peer is closed.
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time over which the output progress of a peer is measured, in ms. A peer that takes

@@ -14,11 +14,11 @@ const WORDS: &[&str] = &["What", "How", "Who", "Whoever", "Where", "Until", "Of"
 
 /// Paths without this rule. To switch it on for one of them, clean it and delete its line.
 const NOT_COVERED: &[&str] = &[
-    "bench/",
-    "crates/posthouse-io/",
+    "crates/posthouse-io/process/",
+    "crates/posthouse-io/tests/",
     "crates/posthouse-wire/src/transfer",
-    "crates/posthouse/",
-    "stress/",
+    "crates/posthouse-wire/tests/transfer_pairs.rs",
+    "crates/posthouse/tests/",
 ];
 
 /// Openings that a reviewer has accepted: the path of the file and the start of the comment.
