@@ -98,6 +98,15 @@ impl Framing {
         Ok(())
     }
 
+    /// Appends a native frame whose payload is far below the largest one.
+    ///
+    /// # Panics
+    ///
+    /// If the payload is larger than [`MAX_PAYLOAD_BYTES`].
+    pub(crate) fn encode_small(kind: u8, head: &[u8], body: &[u8], out: &mut Vec<u8>) {
+        Self::encode_native(kind, head, body, MAX_PAYLOAD_BYTES, out).expect("a small frame");
+    }
+
     /// Appends the header of a native frame with a payload of `payload_bytes`.
     pub(crate) fn encode_native_head(
         kind: u8,

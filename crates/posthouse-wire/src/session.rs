@@ -508,8 +508,7 @@ fn max_payload_bytes(config: &SessionConfig) -> u32 {
 
 /// Appends a control frame, which has a payload of a few bytes.
 fn encode_control(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
-    Framing::encode_native(kind, &[], payload, MAX_PAYLOAD_BYTES, out)
-        .expect("control frames are far below the largest frame");
+    Framing::encode_small(kind, &[], payload, out);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Framing, MAX_PAYLOAD_BYTES, Violation, kind};
+use crate::{Framing, Violation, kind};
 
 /// The longest text of a bye, in bytes: a longer one is cut before it is sent, and when it is
 /// received.
@@ -40,8 +40,7 @@ pub(crate) fn encode_bye(
     head[2..].copy_from_slice(&retry_after_ms.to_le_bytes());
     let room = max_payload_bytes.saturating_sub(HEAD_BYTES).min(MAX_BYE_TEXT_BYTES);
     let text = &text[..text.floor_char_boundary(room)];
-    Framing::encode_native(kind::BYE, &head, text.as_bytes(), MAX_PAYLOAD_BYTES, out)
-        .expect("a bye is far below the largest frame");
+    Framing::encode_small(kind::BYE, &head, text.as_bytes(), out);
 }
 
 pub(crate) fn parse_bye(payload: &[u8]) -> Result<Bye, Violation> {

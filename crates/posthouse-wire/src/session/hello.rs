@@ -1,7 +1,7 @@
 //! The bytes of a hello and of its answer.
 
 use crate::fields::Fields;
-use crate::{Frame, Framing, MAX_PAYLOAD_BYTES, Violation, kind};
+use crate::{Frame, Framing, Violation, kind};
 
 use super::config::{MAX_CREDENTIAL_BYTES, MIN_PEER_PAYLOAD_BYTES};
 
@@ -65,8 +65,7 @@ impl<'a> HelloFrame<'a> {
             u8::from(self.is_answer) * IS_ANSWER + u8::from(self.demands_proof) * DEMANDS_PROOF,
         );
         head.extend_from_slice(&(self.credential.len() as u16).to_le_bytes());
-        Framing::encode_native(kind::HELLO, &head, self.credential, MAX_PAYLOAD_BYTES, out)
-            .expect("a hello is far below the largest frame");
+        Framing::encode_small(kind::HELLO, &head, self.credential, out);
     }
 
     /// Parses a payload that begins with the magic. It ignores undefined flags and the bytes after

@@ -114,8 +114,7 @@ pub fn encode_listed<'a>(
     }
     let [a, b, c, d] = id.to_le_bytes();
     let head = [a, b, c, d, u8::from(more) * MORE];
-    Framing::encode_native(kind::LISTED, &head, &body, MAX_PAYLOAD_BYTES, out)
-        .expect("a listing is cut to what the peer takes");
+    Framing::encode_small(kind::LISTED, &head, &body, out);
     Some(taken)
 }
 

@@ -45,8 +45,12 @@ pub(super) fn from_toml<T: OptionSet>(text: &str) -> Result<T, OptionsError> {
     Ok(options)
 }
 
+fn to_table<T: OptionSet>(options: &T) -> toml::Table {
+    toml::Table::try_from(options).expect("options are a table")
+}
+
 pub(super) fn to_toml<T: OptionSet>(options: &T) -> String {
-    let values = toml::Table::try_from(options).expect("options are a table");
+    let values = to_table(options);
     let mut out = String::new();
     for (name, lines) in T::TEXTS {
         for line in *lines {
@@ -62,7 +66,7 @@ pub(super) fn set<T: OptionSet>(
     name: &str,
     value: &str,
 ) -> Result<(), OptionsError> {
-    let mut table = toml::Table::try_from(&*options).expect("options are a table");
+    let mut table = to_table(options);
     let Some(old) = table.get_mut(name) else {
         return Err(OptionsError::new(format!(
             "{name}: no such option; `posthouse serve --print-config` lists all of them"

@@ -118,7 +118,7 @@ mod tests {
             assert_eq!(limit, window);
             for written in 1..=20 {
                 // Byte after byte, each written at once: the sender never has to wait for ever.
-                credit.take(1).expect("credit");
+                credit.take(1).unwrap();
                 if let Some(more) = credit.renew(written) {
                     assert!(more - limit >= window.div_ceil(2) || more == 20);
                     limit = more;
