@@ -1,5 +1,5 @@
-//! The worker's part of The test harness: it runs what the test posts, and keeps every completion
-//! for whoever waits for it.
+//! The worker's part of the test harness: it runs the commands that the test posts, and keeps
+//! every completion until the test takes it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,19 +11,19 @@ use crate::harness::lock;
 
 type Command = Box<dyn FnOnce(&mut Lane) + Send>;
 
-/// What is done with the completions of an operation, on the worker that takes them.
+/// Handles the completions of an operation, on the worker that takes them.
 type Then = Box<dyn FnMut(&mut Lane, Completion) + Send>;
 
-/// What the test and the workers share.
+/// The state that the test and the workers share.
 pub struct Driver {
     commands: Vec<Mutex<VecDeque<Command>>>,
     operations: Mutex<Operations>,
     tags: AtomicU64,
     stop: AtomicBool,
     notify: Notify,
-    /// Completions that a step takes, at most.
+    /// The maximum number of completions that a step takes.
     max_taken: AtomicUsize,
-    /// Whether one worker takes all completions of a socket.
+    /// True exactly when one worker takes all completions of a socket.
     sees_order: bool,
 }
 
@@ -32,7 +32,7 @@ struct Operations {
     known: HashMap<Tag, Operation>,
     /// Operations without their terminal completion.
     in_flight: usize,
-    /// The first completion that should not have been.
+    /// The first completion that breaks the contract.
     fault: Option<String>,
 }
 

@@ -16,8 +16,8 @@ use posthouse_io::{
 
 use crate::driver::Driver;
 
-/// How long a test waits for anything: only a failing test waits that long. In simulation this is
-/// virtual time.
+/// The maximum time that a test waits for anything: only a failing test waits that long. In
+/// simulation this is virtual time.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Small, so that little data makes many completions.

@@ -1,5 +1,5 @@
-//! What is so on every real backend in each of its layouts, and cannot be shown in a simulated
-//! network: there one worker runs at a time, and every address answers.
+//! Tests of every real backend in each of its layouts that a simulated network cannot run: in
+//! simulation one worker runs at a time, and every address answers.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! What only rings have: a group of buffers that can be empty, queues that can be full, a kernel
-//! that holds memory.
+//! Tests of rings: a buffer group that can be empty, queues that can be full, a kernel that holds
+//! memory.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -297,7 +297,7 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
     harness.finish();
 }
 
-/// How a worker ends that has everything in flight.
+/// The ways in which a worker with everything in flight ends.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     InAStepOfItsOwn,

@@ -16,7 +16,7 @@ pub(crate) struct DiskFixture {
     pub(crate) directory: Directory,
 }
 
-/// What came of an operation on files.
+/// Returns the result of an operation on files.
 pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
     match outcome {
         Outcome::File(outcome) => Ok(*outcome),

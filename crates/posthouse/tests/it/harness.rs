@@ -1,4 +1,4 @@
-//! Where a scenario runs: real sockets or the simulation, pinned or shared.
+//! The environments of a scenario: real sockets or the simulation, pinned or shared.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::probe::Probe;
 use crate::raw::Raw;
 use crate::store::Store;
 
-/// How long a test waits for anything: only a failing test waits that long. In simulation this is
-/// virtual time.
+/// The maximum time that a test waits for anything: only a failing test waits that long. In
+/// simulation this is virtual time.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Seeds that a scenario runs with, in each layout. The simulation is the same on every system: a
-/// few show that.
+/// The seeds that a scenario runs with, in each layout. The simulation is the same on every system,
+/// so on Windows a few seeds are enough.
 const SEEDS: std::ops::Range<u64> = 0..if cfg!(windows) { 4 } else { 20 };
 
-/// The real places: backend, layout, I/O workers, pending reads.
+/// The environments with real sockets: backend, layout, I/O workers, pending reads.
 #[cfg(not(windows))]
 const REAL: [(Backend, Layout, usize, usize); 3] = [
     (Backend::Uring, Layout::Pinned, 2, 1),

@@ -106,9 +106,9 @@ impl Raw {
             Stream::Real { tcp: Some(tcp), .. } => {
                 tcp.set_nonblocking(false).expect("a socket");
                 tcp.set_read_timeout(Some(PATIENCE)).expect("a socket");
-                // Fails at once where the other side was quicker with a reset.
+                // Fails at once if the other side has sent a reset first.
                 let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
-                // How a time-out is told is another thing on each system.
+                // The error kind of a time-out differs between systems.
                 let in_vain = [ErrorKind::WouldBlock, ErrorKind::TimedOut].map(Err);
                 assert!(!in_vain.contains(&told), "nothing came that could be unread");
             }
@@ -129,13 +129,13 @@ impl Raw {
         }
     }
 
-    /// What has come and has not been taken.
+    /// Returns the bytes that have arrived and have not been taken.
     pub fn received(&mut self) -> &[u8] {
         self.pump();
         &self.received
     }
 
-    /// Takes bytes that have come.
+    /// Takes this number of bytes from the start of the arrived ones. Panics if fewer have arrived.
     pub fn take(&mut self, bytes: usize) -> Vec<u8> {
         self.received.drain(..bytes).collect()
     }

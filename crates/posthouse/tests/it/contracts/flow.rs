@@ -262,7 +262,7 @@ fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
     });
 }
 
-/// What is posted to a connection does not give it turns that others should have.
+/// Closures that are posted to a connection do not lengthen its turn at the cost of the others.
 #[test]
 fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
     on_real_sockets(|harness| {
@@ -272,7 +272,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
             peer.state_mut().count += 1;
             if message.kind() == 1 {
-                // Until everything has been sent and posted.
+                // Waits until everything has been sent and posted.
                 let _ = held.lock().expect("no panic").recv();
             }
             Ok(())
@@ -300,7 +300,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
     });
 }
 
-/// The peer's end is told in its turn, too: not while nothing may be delivered.
+/// The end of the peer is also delivered in its turn: not while the connection is paused.
 #[test]
 fn an_end_waits_for_the_end_of_a_pause() {
     in_simulation(|harness| {

@@ -1,4 +1,4 @@
-//! A handler that takes files, gives files, and keeps what it was told of them.
+//! A handler that accepts and serves files, and records its callbacks about them.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::harness::{Harness, Options, target};
 
 type OnPeer = Box<dyn Fn(&mut Peer<'_, FileHandler>) -> HandlerResult + Send + Sync>;
 
-/// What is known of a file handler from outside.
+/// The record of a file handler, which the test reads.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Kept>>);
 
@@ -44,19 +44,20 @@ impl FileHandler {
         }
     }
 
-    /// Offers go into this directory.
+    /// Accepts offers into this directory.
     pub fn taking(mut self, directory: Directory) -> Self {
         self.takes = Some(directory);
         self
     }
 
-    /// Offers are answered later, but those whose names say what to do.
+    /// Keeps the responders of offers, so that the test answers them later. An offer whose name says
+    /// what to do is answered at once.
     pub fn keeping(mut self, kept: Arc<Mutex<Vec<OwnedOfferResponder>>>) -> Self {
         self.keeps = Some(kept);
         self
     }
 
-    /// Wishes are met from this directory.
+    /// Serves file and listing requests from this directory.
     pub fn giving(mut self, directory: Directory) -> Self {
         self.gives = Some(directory);
         self
@@ -70,7 +71,7 @@ impl FileHandler {
         self
     }
 
-    /// What each message makes it do.
+    /// Sets the call that the handler makes for each message.
     pub fn on_received(
         mut self,
         call: impl Fn(&mut Peer<'_, Self>) -> HandlerResult + Send + Sync + 'static,

@@ -1,7 +1,7 @@
-//! A file system that does not answer: FUSE, spoken as far as it takes to hang at the right place.
+//! A file system that does not answer: as much of FUSE as a test needs to hang at the right place.
 //!
-//! It can be mounted by anybody in a namespace of his own, so a test with one runs in a process
-//! that has a namespace.
+//! Any user can mount it in a new namespace, so a test with such a file system runs in a process
+//! that has its own namespace.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -35,16 +35,17 @@ const NO_SUCH_CALL: i32 = -38;
 
 /// Set in a process that has a namespace of its own.
 const MARK: &str = "POSTHOUSE_TEST_MOUNTS";
-/// Set in the process of a file system: which requests it does not answer, and where it is.
+/// Set in the process of a file system: the requests that it does not answer, and its mount point.
 const SERVES: &str = "POSTHOUSE_TEST_MUTE";
 const PLACE: &str = "POSTHOUSE_TEST_MUTE_AT";
-/// What that process says.
+/// The lines that this process prints.
 const MOUNTED: &str = "mounted";
 const UNANSWERED: &str = "unanswered";
 const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// Runs the rest of the test of this name (its whole path) in a process that can mount. True: this
-/// is that process. Where there can be none the test is passed over, unless nothing may be.
+/// Runs the rest of the test of this name (its whole path) in a process that can mount. Returns
+/// whether this process is the one. If no process can mount, the test is skipped, or fails if the
+/// environment has `POSTHOUSE_TESTS_NEED_ALL`.
 pub fn can_mount(test: &str) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;

@@ -1,4 +1,4 @@
-//! C3: a disk that hangs holds up a shutdown no longer than it may.
+//! C3: a disk that hangs delays a shutdown by at most the grace period.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use super::file_handler::{FileHandler, Log, serve_with, visit};
 use crate::harness::{Harness, in_simulation};
 use crate::store::{Store, content};
 
-/// How long past its deadline a shutdown waits for what cannot be cancelled.
+/// The time past its deadline that a shutdown waits for operations that cannot be cancelled.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// A server whose disk hangs when so much of each file has come, and a peer that sends it some.
+/// Starts a server, and a peer that offers it `files` files. Hangs the disk of the server when it
+/// holds at least `bytes` for each file, all files together.
 fn hung(
     harness: &Harness<'_>,
     files: u64,
@@ -42,7 +43,8 @@ fn hung(
     (server, log, visitor, disk)
 }
 
-/// Ends an endpoint whose disk hangs: so many operations must be left, and nothing else.
+/// Ends an endpoint whose disk hangs, and checks that only operations are left. Returns their
+/// number.
 fn end_hung(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> u64 {
     let before = harness.world().now();
     server.shutdown(DEADLINE);

@@ -1,4 +1,5 @@
-//! What is there already is not sent again, and is never mixed with another file.
+//! Resumed transfers: bytes that the receiver holds are not sent again, and are never mixed with
+//! those of another file.
 
 use std::time::Duration;
 
