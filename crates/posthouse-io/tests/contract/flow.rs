@@ -49,7 +49,8 @@ impl Sender {
         lock(&self.state).files.clone()
     }
 
-    /// Cancels until a cancel meets a pending send. There will be one, because the peer does not read.
+    /// Cancels until a cancel meets a pending send. A send becomes pending at some point, because
+    /// the peer does not read.
     pub fn cancel(&self, harness: &Harness) {
         while lock(&self.state).ended.is_none() {
             harness.cancel(self.end);

@@ -19,7 +19,7 @@ struct Devices(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
-    /// The peers that connected, each with the address or name of its origin.
+    /// The peers that connected, each with its origin.
     connected: Vec<(PeerId, String)>,
     /// The final state of each connection.
     ended: Vec<u64>,

@@ -107,7 +107,7 @@ fn posts_that_are_overtaken_by_the_end_reach_nobody() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
         server.close(id, Close::abort()).expect("it is up");
-        // The worker has not seen the close: the endpoint accepts all of these messages, and sends none.
+        // The worker has not seen the close: the endpoint accepts all of these, and sends none.
         for _ in 0..5 {
             server.send(id, 0, b"too late").expect("nobody knows yet");
         }

@@ -50,8 +50,8 @@ impl FileHandler {
         self
     }
 
-    /// Keeps the responders of offers, so that the test answers them later. An offer whose name says
-    /// what to do is answered at once.
+    /// Keeps the responders of offers, so that the test answers them later. Offers with some names,
+    /// such as `now...`, `refuse` and `forget`, are handled at once.
     pub fn keeping(mut self, kept: Arc<Mutex<Vec<OwnedOfferResponder>>>) -> Self {
         self.keeps = Some(kept);
         self

@@ -145,7 +145,7 @@ fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
         let (_, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
         drop(raw);
         harness.wait_for("the end of it", || server.stats().connections == 0);
-        // Size and time do not show the change: only a sender that reads the file has the right hash.
+        // Size and time do not show the change: only a sender that reads the file knows its hash.
         there.rewrite("file", &content(2, 200_000));
         let (client, here) = (harness.client(&server), harness.store("second"));
         client.get("file", &here.directory()).expect("it comes");
