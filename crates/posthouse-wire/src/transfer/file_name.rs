@@ -18,8 +18,8 @@ const NUMBERED: [&str; 2] = ["COM", "LPT"];
 const MAX_SHOWN_CHARS: usize = 100;
 
 /// The name of a file that one peer sends to another: a relative path with `/` between its
-/// components, at most 1024 bytes, 32 components and 255 bytes in each component. Every system can
-/// store such a name, and none gives it a special meaning.
+/// components. It has at most [`MAX_FILE_NAME_BYTES`] bytes and 32 components, and each component
+/// has at most 255 bytes. Every system can store such a name, and none gives it a special meaning.
 ///
 /// ```
 /// use posthouse_wire::FileName;
