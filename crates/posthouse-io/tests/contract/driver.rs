@@ -110,22 +110,22 @@ impl Driver {
         lock(&self.operations).in_flight
     }
 
-    /// Drops completions that nobody asked for.
+    /// Forgets all operations and drops their completions.
     pub fn forget(&self) {
         lock(&self.operations).known.clear();
     }
 
-    /// From now on a step takes so many completions and leaves the others to later steps.
+    /// Limits each later step to `count` completions; the others are left to the steps after it.
     pub fn take_at_most(&self, count: usize) {
         self.max_taken.store(count, Ordering::SeqCst);
     }
 
-    /// Has each worker end when it wakes next.
+    /// Makes each worker end when it wakes next.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// A worker's step.
+    /// Runs the posted commands of a lane, then takes its completions: one step of a worker.
     pub fn step(&self, lane: &mut Lane, port: &CompletionPort) -> Turn {
         let id = lane.id();
         loop {
@@ -145,7 +145,7 @@ impl Driver {
             }
         }
         if self.stop.load(Ordering::SeqCst) {
-            // In the shared layout a wake-up reaches one worker, who passes it on.
+            // In the shared layout a wake-up reaches one worker, which wakes the next one.
             port.wake(id);
             return Turn::Done;
         }
@@ -156,16 +156,16 @@ impl Driver {
         if let Some((then, completion)) = self.keep(completion) {
             lock(&then)(lane, completion);
         }
-        // With no lock held: whoever waits looks at its condition behind the lock of `Notify`.
+        // With no lock held: a waiting test checks its condition under the lock of `Notify`.
         self.notify.notify_all();
     }
 
-    /// Keeps a completion for the test, or gives it back with the one who wants it.
+    /// Keeps a completion for the test, or returns it with the handler of its operation.
     fn keep(&self, completion: Completion) -> Option<(Arc<Mutex<Then>>, Completion)> {
         let mut operations = lock(&self.operations);
         let Operations { known, in_flight, fault } = &mut *operations;
         let operation = known.get_mut(&completion.tag);
-        // One worker can still be on its way here when another is here with what it took later.
+        // A worker can arrive here after another one with a completion that the other took later.
         let late = |operation: &Operation| !self.sees_order && completion.more && operation.ended;
         let belongs = |operation: &&mut Operation| !operation.ended || late(operation);
         let Some(operation) = operation.filter(belongs) else {

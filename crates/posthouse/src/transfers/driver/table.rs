@@ -20,8 +20,7 @@ use crate::transfer::TransferHandle;
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
 const MAX_ID: u32 = u32::MAX - 100_000;
-/// The number of slots that transfers of the peer and orphaned operations may use: none of them
-/// starts while so many slots are in use.
+/// The number of used slots from which on no transfer of the peer and no orphaned operation starts.
 pub(super) const MAX_PEER_SLOTS: usize = 150;
 /// The number of all slots, whose indices fit a byte. At least 100 of them are left for the
 /// transfers of this side.

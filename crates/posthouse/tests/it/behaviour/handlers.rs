@@ -226,7 +226,7 @@ fn an_endpoint_runs_as_long_as_any_view_of_it() {
     });
 }
 
-/// A handler that is told of ends and takes nothing.
+/// A handler whose only method is `disconnected`.
 #[derive(Default)]
 struct Deaf(Mutex<Vec<DisconnectReason>>);
 

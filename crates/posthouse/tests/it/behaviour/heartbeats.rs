@@ -1,4 +1,4 @@
-//! Heartbeats: who is gone is given up, who is silent is not.
+//! Heartbeats: a connection whose peer is gone is closed, one whose peer only sends nothing is not.
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
         for number in 0..50u8 {
             let so_far = usize::from(number) + 1;
             harness.wait_for("the next message", || seen.messages().len() >= so_far);
-            // A run is behind what was delivered: what would come all the same has come.
+            // The closure runs after all deliveries, also of a message that ignored the pause.
             let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
             server
                 .run(id, move |_| {
@@ -209,7 +209,7 @@ fn against(harness: &Harness<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
     }
 }
 
-/// Two ends that both stop reading would wait for ever: the connecting one gives up instead.
+/// Two ends that both stop reading would wait for ever: the connecting side closes instead.
 #[test]
 fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
     everywhere(|harness| {

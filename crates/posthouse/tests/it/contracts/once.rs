@@ -209,7 +209,8 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
     });
 }
 
-/// A group has those members that are up: who ends leaves by itself, who left is not in it.
+/// A group has only members that are up: a connection that ends leaves its groups by itself, and
+/// one that left is not in the group.
 #[test]
 fn a_group_forgets_who_is_gone() {
     everywhere(|harness| {

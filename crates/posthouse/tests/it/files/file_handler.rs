@@ -156,7 +156,7 @@ impl Log {
         self.0.lock().unwrap().transfers.retain(FinishedTransfer::is_incoming);
     }
 
-    /// Waits until so many transfers are over; the last of them.
+    /// Waits until `count` transfers have ended, and returns the last of them.
     pub fn wait(&self, harness: &Harness<'_>, count: usize) -> FinishedTransfer {
         let over = || self.0.lock().unwrap().transfers.len() >= count;
         harness.wait_for(&format!("{count} transfers"), over);
@@ -164,12 +164,12 @@ impl Log {
     }
 }
 
-/// Whether and how a transfer failed.
+/// Returns the kind of the failure of a transfer, or `None` if it succeeded.
 pub fn failed(transfer: &FinishedTransfer) -> Option<TransferErrorKind> {
     transfer.result().err().map(posthouse::TransferError::kind)
 }
 
-/// A server that takes files into this directory and gives files out of it.
+/// Starts a server that accepts files into this directory and serves files from it.
 pub fn serve(harness: &Harness<'_>, directory: &Directory) -> (Endpoint<FileHandler>, Log) {
     serve_with(harness, directory, harness.options())
 }

@@ -172,13 +172,14 @@ fn answer(mut device: &File, fuse_hang: u32) {
         reply.extend(error.to_ne_bytes());
         reply.extend(unique.to_ne_bytes());
         reply.extend(body);
-        // Who asked may have gone.
+        // The process that asked may have ended.
         let _ = device.write(&reply);
     }
 }
 
-/// The answer to the first request: version 7.31; several reads at a time, as is usual (without
-/// that the kernel lets whoever begins a read wait for it, a ring's thread, too).
+/// Returns the answer to the first request: version 7.31, and several reads at a time, as is usual.
+/// (Without the flag the kernel makes the thread that starts a read wait for it, even the thread of
+/// a ring.)
 fn started(max_readahead: u32) -> Vec<u8> {
     const ASYNC_READ: u32 = 1;
     let mut body = Vec::new();

@@ -70,7 +70,8 @@ fn a_long_file_that_was_sent_before_comes_whole() {
     });
 }
 
-/// The change does not show: whoever gets it finds out, and whoever asks again gets it right.
+/// Size and time do not show the change: the first receiver finds the wrong hash, and the next one
+/// gets the right file.
 #[test]
 fn what_is_known_wrongly_is_found_out_and_forgotten() {
     in_simulation(|harness| {
@@ -93,7 +94,7 @@ fn what_is_known_wrongly_is_found_out_and_forgotten() {
     });
 }
 
-/// Asks for the file and takes its first bytes; the credit for more is the caller's to give.
+/// Requests the file and accepts it up to `limit`. The caller gives the credit for more.
 fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
     greet(harness, raw);
     raw.send_frame(18, &numbered(1, b"file"));
@@ -103,7 +104,8 @@ fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
     raw.send_frame(ACCEPT, &numbered(2, &accept));
 }
 
-/// The bytes that come until something else does.
+/// Returns the bytes of the chunks that arrive, up to `bytes_max`, and the other frame that ends
+/// them, if one does.
 fn chunks(
     harness: &Harness<'_>,
     raw: &mut Raw,

@@ -122,13 +122,13 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     });
 }
 
-/// Without a shutdown a transfer waits, and the connection goes on.
+/// Without a shutdown a transfer waits for the disk, and its connection stays up.
 #[test]
 fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
     in_simulation(|harness| {
         let here = harness.store("here");
         let (server, log, visitor, disk) = hung_with_known(harness, 400_000, &here);
-        // Less than the patience of who asked for it.
+        // Less than the timeout of the peer that requested the file.
         harness.world().run_for(Duration::from_secs(20));
         assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
         disk.resume();
@@ -242,7 +242,7 @@ mod real {
             assert!((1..=2).contains(&leaked) && why.ends_with(&left), "{place}: {why}");
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
-        // Whoever waited gets an answer now, and nobody is there to hear of it.
+        // The reads that hang are answered now, and nothing waits for them any more.
         let fuse_hangs: Vec<FuseHang> =
             hung.into_iter().map(|(_, fuse_hang, ..)| fuse_hang).collect();
         assert!(threads("posthouse-disk") > 0, "one at least waits");

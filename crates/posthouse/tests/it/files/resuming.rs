@@ -15,7 +15,8 @@ fn narrow(harness: &Harness<'_>) -> Options {
     Options { tuning, ..options }
 }
 
-/// Sends a file and cuts the connection when so much of it is over; what the receiver holds then.
+/// Sends a file and cuts the connection after `bytes` of it. Returns the number of bytes that the
+/// receiver holds then.
 fn cut_at(
     harness: &Harness<'_>,
     (here, there): (&Store, &Store),
