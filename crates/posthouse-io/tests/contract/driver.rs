@@ -71,12 +71,12 @@ impl Driver {
         self.begin(lane, op, Some(Arc::new(Mutex::new(Box::new(then)))))
     }
 
-    /// Wakes the test to look at its condition.
+    /// Wakes the test, so that it checks its condition.
     pub fn notify_all(&self) {
         self.notify.notify_all();
     }
 
-    /// Has `call` run on a worker of the lane, once that is woken.
+    /// Queues `call` for a worker of the lane, which runs it when it wakes.
     pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
         lock(&self.commands[lane.index()]).push_back(Box::new(call));
     }
@@ -91,14 +91,14 @@ impl Driver {
         tag
     }
 
-    /// The next completion that was kept of an operation.
+    /// Returns the next kept completion of an operation.
     pub fn take_kept(&self, tag: Tag) -> Option<Completion> {
         let mut operations = lock(&self.operations);
         let operation = operations.known.get_mut(&tag).expect("an operation of this test");
         operation.kept.pop_front()
     }
 
-    /// Panics where a completion came that should not have.
+    /// Panics if a completion has broken the contract.
     pub fn check(&self) {
         if let Some(fault) = &lock(&self.operations).fault {
             panic!("{fault}");

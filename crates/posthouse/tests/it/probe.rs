@@ -1,5 +1,5 @@
-//! A handler that keeps what it is told, checks the order in which it is told it (C6), and does
-//! what a test says.
+//! A handler that records its callbacks, checks their order (C6), and runs the closures that a test
+//! sets for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,7 +71,7 @@ impl Probe {
         Self::default()
     }
 
-    /// Sends back what it gets; answers requests with what they ask.
+    /// Returns a probe that sends each message back, and answers each request with its payload.
     pub fn echo() -> Self {
         Self::new()
             .on_received(|peer, message| {
@@ -266,7 +266,7 @@ impl Seen {
         )
     }
 
-    /// Why connections have not come up so far.
+    /// Returns the reasons of the failed connection attempts so far.
     pub fn connect_failures(&self) -> Vec<DisconnectReason> {
         self.pick(
             |told| if let Told::ConnectFailed(_, why) = told { Some(why.clone()) } else { None },

@@ -52,7 +52,7 @@ impl Store {
         }
     }
 
-    /// Other bytes, as many, in a file whose time stays.
+    /// Replaces the bytes of a file by as many others, and keeps its modification time.
     pub fn rewrite(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {

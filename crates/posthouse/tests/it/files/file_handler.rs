@@ -151,7 +151,7 @@ impl Log {
         self.0.lock().unwrap().ends.clone()
     }
 
-    /// Keeps only what came in.
+    /// Keeps only the record of the incoming transfers.
     pub fn forget_outgoing(&self) {
         self.0.lock().unwrap().transfers.retain(FinishedTransfer::is_incoming);
     }

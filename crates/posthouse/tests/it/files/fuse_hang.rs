@@ -73,19 +73,19 @@ pub fn can_mount(test: &str) -> bool {
     false
 }
 
-/// A mounted file system with one file. It goes, and everything that waits for it fails, when this
-/// is dropped.
+/// A mounted file system with one file. When this is dropped, it ends, and all requests that wait
+/// for it fail.
 ///
-/// It is served by a process of its own: a process that waits for itself cannot even be killed.
+/// Another process serves it, because a process that waits for itself cannot even be killed.
 pub struct FuseHang {
     place: Store,
     server: Child,
-    /// Requests that were not answered.
+    /// The number of requests that were not answered.
     unanswered: Arc<AtomicUsize>,
 }
 
 impl FuseHang {
-    /// One that does not answer requests of this kind.
+    /// Mounts a file system that does not answer requests of this kind.
     pub fn at(kind: u32) -> Self {
         let place = Store::real();
         let program = std::env::current_exe().expect("the test program");
@@ -114,7 +114,7 @@ impl FuseHang {
         self.place.path()
     }
 
-    /// Whether somebody waits for an answer that does not come.
+    /// Returns whether a request waits for an answer that does not come.
     pub fn is_waited_for(&self) -> bool {
         self.unanswered.load(Ordering::SeqCst) > 0
     }

@@ -101,7 +101,7 @@ fn hung_with_known(
     (server, log, visitor, disk)
 }
 
-/// The system sends a known file by itself; that it cannot holds up nobody.
+/// The system sends a known file by itself. If the disk hangs, a shutdown does not wait for a send.
 #[test]
 fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     in_simulation(|harness| {

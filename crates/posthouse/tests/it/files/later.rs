@@ -11,7 +11,7 @@ use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
-/// The rights to answer that have been kept.
+/// The responders that the handler has kept.
 type Kept = Arc<Mutex<Vec<OwnedOfferResponder>>>;
 
 /// A server that keeps every offer.

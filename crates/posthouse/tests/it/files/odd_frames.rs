@@ -1,4 +1,4 @@
-//! Frames that come at an unusual moment, and what must come of them.
+//! Frames that arrive at an unusual moment, and their required effects.
 
 use std::time::Duration;
 

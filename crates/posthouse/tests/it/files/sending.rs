@@ -1,4 +1,4 @@
-//! Files that go out and files that are asked for.
+//! Files that a side offers, and files that it requests.
 
 use std::time::Duration;
 
