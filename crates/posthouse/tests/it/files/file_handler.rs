@@ -184,7 +184,7 @@ pub fn serve_with(
     (harness.serve_with(handler, options), log)
 }
 
-/// An endpoint that connects to it and does this.
+/// Starts an endpoint that connects to the server and makes the call once it is connected.
 pub fn visit(
     harness: &Harness<'_>,
     server: &Endpoint<FileHandler>,

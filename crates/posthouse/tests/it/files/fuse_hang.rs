@@ -128,8 +128,8 @@ impl Drop for FuseHang {
     }
 }
 
-/// No test, but the process of a file system: it ends with the one that started it, and with it
-/// whatever waits.
+/// Not a test, but the process of a file system. It ends with the process that started it, and then
+/// every request that waits for the file system fails.
 #[test]
 fn serves() {
     let Ok(kind) = std::env::var(SERVES) else { return };
@@ -146,7 +146,7 @@ fn serves() {
     std::process::exit(0);
 }
 
-/// Answers until the file system goes.
+/// Answers requests until the file system ends.
 fn answer(mut device: &File, fuse_hang: u32) {
     let mut request = vec![0; REQUEST_BYTES_MAX];
     while let Ok(count) = device.read(&mut request) {
