@@ -1,10 +1,10 @@
-//! A lane that goes with reads and writes of files in flight: no memory of theirs is freed before
-//! the system has done with it.
+//! A lane that ends with reads and writes of files in flight: the port does not free their memory
+//! while the system can still access it.
 //!
-//! The memory of such an operation is its submitter's, so pages cannot be protected as those of
-//! receive buffers are. Here an allocator keeps every large piece of memory that is freed, filled
-//! with a pattern: who writes to it late is found out by the pattern, and who reads it late leaves
-//! the pattern in a file.
+//! The memory of such an operation belongs to its submitter, so its pages cannot be protected as
+//! those of receive buffers are. Here an allocator fills every freed piece of `PIECE` bytes with a
+//! pattern and keeps it: a late write changes the pattern, and a late read leaves the pattern in a
+//! file.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 #![allow(unreachable_pub, reason = "a test program has no interface; `pub` is between its files")]
@@ -29,18 +29,18 @@ use rustix::fs::{Advice, fadvise};
 use harness::{Harness, PATIENCE, is_here, lock, pattern};
 use test_dir::{TestDir, gather_of};
 
-/// Bytes of each operation: what is so large is kept.
+/// Bytes of each operation. The allocator keeps freed memory of exactly this size.
 const PIECE: usize = 1 << 20;
 const PIECES: usize = 24;
-/// What freed memory is filled with.
+/// The byte with which the allocator fills freed memory.
 const FREED: u8 = 0xdb;
 
-/// Keeps what is freed.
+/// An allocator that keeps freed memory of [`PIECE`] bytes.
 struct Keeping;
 
-/// Pieces that have been freed, by address.
+/// The addresses of the freed pieces.
 static KEPT: Mutex<[usize; 4096]> = Mutex::new([0; 4096]);
-/// How many they are; changed under the lock.
+/// The number of the freed pieces; it changes under the lock of [`KEPT`].
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
@@ -67,7 +67,7 @@ unsafe impl GlobalAlloc for Keeping {
     }
 }
 
-/// Pieces that were freed, and that somebody has written to since.
+/// Returns the number of freed pieces that were written to after they were freed.
 fn freed_and_touched() -> usize {
     let kept = lock(&KEPT);
     let count = COUNT.load(Ordering::SeqCst);
@@ -80,12 +80,12 @@ fn freed_and_touched() -> usize {
     kept[..count].iter().filter(touched).count()
 }
 
-/// How the lane goes.
+/// The ways in which the lane ends.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
-    /// Before the kernel has seen any of it.
+    /// Before the kernel has seen any of the operations.
     AtOnce,
-    /// After a step in which everything was handed over.
+    /// After a step that has submitted all operations to the kernel.
     InAStepOfItsOwn,
     ByAPanic,
 }
@@ -96,7 +96,7 @@ const ENDINGS: [Ending; 3] = [Ending::AtOnce, Ending::InAStepOfItsOwn, Ending::B
 fn leave(harness: Harness, ending: Ending, op: impl Fn(usize) -> FileOp + Send + 'static) {
     let (driver, stop) = (harness.driver.clone(), harness.driver.clone());
     let lane = harness.lane(0);
-    // What completes meanwhile is not taken.
+    // The worker takes no completion meanwhile.
     harness.driver.take_at_most(0);
     harness.on(lane, move |lane| {
         for piece in 0..PIECES {

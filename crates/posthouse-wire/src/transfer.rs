@@ -27,7 +27,8 @@ pub use receiver::{
 pub use sender::{Chunk, ChunkSizes, FileSender, SenderAction, SenderEvent, SenderFrame, SenderOp};
 pub use violation::TransferViolation;
 
-/// The other side compares what is there with its own at so many bytes a second, at least.
+/// The minimum rate, in bytes per second, at which a side is expected to compare the bytes that it
+/// holds. Transfers expire later by the time that this rate needs.
 const MIN_COMPARE_BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// Returns the hash of a whole file.

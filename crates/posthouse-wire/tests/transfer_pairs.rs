@@ -84,20 +84,21 @@ struct Fraction(u16);
 const WHOLE: Fraction = Fraction(u16::MAX);
 
 impl Fraction {
-    /// From 0 to `max`.
+    /// Returns this fraction of `max`, from 0 to `max`.
     fn of(self, max: usize) -> usize {
         ((max + 1) * usize::from(self.0)) >> 16
     }
 }
 
-/// What happens next.
+/// The next event of a run.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     ToReceiver(Fraction),
     ToSender(Fraction),
     /// The sender's connection has room for a chunk.
     Send,
-    /// One of the operations in flight ends, and does so much of what it was asked for.
+    /// One of the operations in flight ends: the first number chooses it, the second is the part of
+    /// its bytes that it has read or written.
     SenderDisk(Fraction, Fraction),
     ReceiverDisk(Fraction, Fraction),
 }
@@ -133,12 +134,12 @@ impl Disk {
 
 type End = Result<[u8; 32], TransferFailure<&'static str>>;
 
-/// A receiver with its disk's work in flight.
+/// A receiver with its disk operations in flight.
 struct Receiving {
     receiver: FileReceiver<&'static str>,
     queue: VecDeque<u8>,
     in_flight: Vec<(OpNumber, ReceiverOp)>,
-    /// Up to where it has allowed to send.
+    /// The offset up to which the receiver allows the sender to send.
     limit: u64,
     received: u64,
     end: Option<End>,
@@ -157,11 +158,11 @@ struct TransferRun<'a> {
     in_flight: Vec<(OpNumber, SenderOp)>,
     receiving: Option<Receiving>,
     sender_end: Option<End>,
-    /// How often the file was offered.
+    /// The number of offers of the file.
     offers: u32,
     /// Bytes of the file that were sent.
     sent: u64,
-    /// Which byte that is sent goes wrong on its way.
+    /// The offset of a byte that is corrupted on its way, if any.
     corrupted_byte: Option<u64>,
 }
 

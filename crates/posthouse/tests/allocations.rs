@@ -51,7 +51,7 @@ impl Handler for Echo {
     }
 }
 
-/// Frames of `bytes`, so many in one piece.
+/// Returns `count` frames with a payload of `bytes` each, in one piece.
 fn frames(count: usize, bytes: usize) -> Vec<u8> {
     let header = (bytes as u32 + 1).to_le_bytes();
     let frame = [&header[..], &[9], &vec![7; bytes]].concat();

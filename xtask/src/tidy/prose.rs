@@ -1,35 +1,24 @@
 //! The first words of doc comments.
 
-use super::tree::{Source, Tree};
+use super::tree::Tree;
 use super::{Finding, Rule};
 
 pub(super) const OPENING: Rule = Rule {
     name: "doc-opening",
     says: "a doc comment opens with a verb (\"Returns ...\") or with a noun and its article, not \
            with What, How, Who, Whoever, Where, Until, Of or So",
-    check: |tree| openings(tree, NOT_COVERED, EXCEPTIONS),
+    check: |tree| openings(tree, EXCEPTIONS),
 };
 
 const WORDS: &[&str] = &["What", "How", "Who", "Whoever", "Where", "Until", "Of", "So"];
-
-/// Paths without this rule. To switch it on for one of them, clean it and delete its line.
-const NOT_COVERED: &[&str] = &[
-    "crates/posthouse-io/process/",
-    "crates/posthouse-io/tests/",
-    "crates/posthouse-wire/src/transfer",
-    "crates/posthouse-wire/tests/transfer_pairs.rs",
-    "crates/posthouse/tests/",
-];
 
 /// Openings that a reviewer has accepted: the path of the file and the start of the comment.
 const EXCEPTIONS: &[(&str, &str)] = &[];
 const _: () = assert!(EXCEPTIONS.len() <= 10);
 
-fn openings(tree: &Tree, not_covered: &[&str], exceptions: &[(&str, &str)]) -> Vec<Finding> {
-    let is_covered =
-        |source: &&Source| !not_covered.iter().any(|path| source.path.starts_with(path));
+fn openings(tree: &Tree, exceptions: &[(&str, &str)]) -> Vec<Finding> {
     let mut found = Vec::new();
-    for source in tree.sources.iter().filter(is_covered) {
+    for source in &tree.sources {
         for (line, text) in first_lines(&source.text) {
             let word = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
             let is_excepted = exceptions
@@ -74,7 +63,7 @@ mod tests {
 
     fn lines(text: &str) -> Vec<usize> {
         let tree = Tree::of(&[(PATH, text)]);
-        openings(&tree, &[], &[]).iter().map(|finding| finding.line).collect()
+        openings(&tree, &[]).iter().map(|finding| finding.line).collect()
     }
 
     #[test]
@@ -105,15 +94,8 @@ mod tests {
     fn an_exception_holds_for_its_file_and_its_text() {
         let text = "/// How many.\n\n/// How often.\n";
         let tree = Tree::of(&[(PATH, text), ("crates/a/src/c.rs", text)]);
-        let found = openings(&tree, &[], &[(PATH, "How many.")]);
+        let found = openings(&tree, &[(PATH, "How many.")]);
         let places: Vec<_> = found.iter().map(|at| (at.path.as_str(), at.line)).collect();
         assert_eq!(places, [(PATH, 3), ("crates/a/src/c.rs", 1), ("crates/a/src/c.rs", 3)]);
-    }
-
-    #[test]
-    fn a_path_that_is_not_covered_has_no_findings() {
-        let tree = Tree::of(&[(PATH, "/// What.\n")]);
-        assert_eq!(openings(&tree, &["crates/a/"], &[]), []);
-        assert_eq!(openings(&tree, &["crates/b/"], &[]).len(), 1);
     }
 }

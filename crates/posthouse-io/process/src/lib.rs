@@ -1,5 +1,5 @@
-//! What a process holds of the system: descriptors, ring mappings, threads, memory. For tests,
-//! which compare it before and after.
+//! The resources of the system that a process holds: descriptors, ring mappings, threads, memory.
+//! Tests compare them before and after.
 
 #![allow(unsafe_code, reason = "Windows says what a process holds by its calls")]
 
@@ -8,7 +8,7 @@ pub use linux::{memory_bytes, opened, ring_mappings, threads};
 #[cfg(windows)]
 pub use windows::{memory_bytes, opened, ring_mappings, threads};
 
-/// What must be as before when everything is over.
+/// The resources of which a process must hold as many at the end of a test as before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holdings {
     /// Open descriptors, or handles.
@@ -18,13 +18,14 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// What the process holds now.
+    /// Counts the resources that the process holds now.
     pub fn now() -> Self {
         Self { opened: opened(), ring_mappings: ring_mappings() }
     }
 }
 
-/// Whether this is Windows as Wine has it: some things it cannot do, and those tests say which.
+/// Returns whether this Windows is Wine. Wine does not support everything; the tests that depend
+/// on it say which parts.
 pub fn is_wine() -> bool {
     cfg!(windows) && std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
 }

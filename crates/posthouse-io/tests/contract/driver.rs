@@ -1,5 +1,5 @@
-//! The worker's part of The test harness: it runs what the test posts, and keeps every completion
-//! for whoever waits for it.
+//! The worker's part of the test harness: it runs the commands that the test posts, and keeps
+//! every completion until the test takes it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,19 +11,19 @@ use crate::harness::lock;
 
 type Command = Box<dyn FnOnce(&mut Lane) + Send>;
 
-/// What is done with the completions of an operation, on the worker that takes them.
+/// Handles the completions of an operation, on the worker that takes them.
 type Then = Box<dyn FnMut(&mut Lane, Completion) + Send>;
 
-/// What the test and the workers share.
+/// The state that the test and the workers share.
 pub struct Driver {
     commands: Vec<Mutex<VecDeque<Command>>>,
     operations: Mutex<Operations>,
     tags: AtomicU64,
     stop: AtomicBool,
     notify: Notify,
-    /// Completions that a step takes, at most.
+    /// The maximum number of completions that a step takes.
     max_taken: AtomicUsize,
-    /// Whether one worker takes all completions of a socket.
+    /// True exactly when one worker takes all completions of a socket.
     sees_order: bool,
 }
 
@@ -32,7 +32,7 @@ struct Operations {
     known: HashMap<Tag, Operation>,
     /// Operations without their terminal completion.
     in_flight: usize,
-    /// The first completion that should not have been.
+    /// The first completion that breaks the contract.
     fault: Option<String>,
 }
 
@@ -71,12 +71,12 @@ impl Driver {
         self.begin(lane, op, Some(Arc::new(Mutex::new(Box::new(then)))))
     }
 
-    /// Wakes the test to look at its condition.
+    /// Wakes the test, so that it checks its condition.
     pub fn notify_all(&self) {
         self.notify.notify_all();
     }
 
-    /// Has `call` run on a worker of the lane, once that is woken.
+    /// Queues `call` for a worker of the lane, which runs it when it wakes.
     pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
         lock(&self.commands[lane.index()]).push_back(Box::new(call));
     }
@@ -91,14 +91,14 @@ impl Driver {
         tag
     }
 
-    /// The next completion that was kept of an operation.
+    /// Returns the next kept completion of an operation.
     pub fn take_kept(&self, tag: Tag) -> Option<Completion> {
         let mut operations = lock(&self.operations);
         let operation = operations.known.get_mut(&tag).expect("an operation of this test");
         operation.kept.pop_front()
     }
 
-    /// Panics where a completion came that should not have.
+    /// Panics if a completion has broken the contract.
     pub fn check(&self) {
         if let Some(fault) = &lock(&self.operations).fault {
             panic!("{fault}");
@@ -110,22 +110,22 @@ impl Driver {
         lock(&self.operations).in_flight
     }
 
-    /// Drops completions that nobody asked for.
+    /// Forgets all operations and drops their completions.
     pub fn forget(&self) {
         lock(&self.operations).known.clear();
     }
 
-    /// From now on a step takes so many completions and leaves the others to later steps.
+    /// Limits each later step to `count` completions; the others are left to the steps after it.
     pub fn take_at_most(&self, count: usize) {
         self.max_taken.store(count, Ordering::SeqCst);
     }
 
-    /// Has each worker end when it wakes next.
+    /// Makes each worker end when it wakes next.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// A worker's step.
+    /// Runs the posted commands of a lane, then takes its completions: one step of a worker.
     pub fn step(&self, lane: &mut Lane, port: &CompletionPort) -> Turn {
         let id = lane.id();
         loop {
@@ -145,7 +145,7 @@ impl Driver {
             }
         }
         if self.stop.load(Ordering::SeqCst) {
-            // In the shared layout a wake-up reaches one worker, who passes it on.
+            // In the shared layout a wake-up reaches one worker, which wakes the next one.
             port.wake(id);
             return Turn::Done;
         }
@@ -156,16 +156,16 @@ impl Driver {
         if let Some((then, completion)) = self.keep(completion) {
             lock(&then)(lane, completion);
         }
-        // With no lock held: whoever waits looks at its condition behind the lock of `Notify`.
+        // With no lock held: a waiting test checks its condition under the lock of `Notify`.
         self.notify.notify_all();
     }
 
-    /// Keeps a completion for the test, or gives it back with the one who wants it.
+    /// Keeps a completion for the test, or returns it with the handler of its operation.
     fn keep(&self, completion: Completion) -> Option<(Arc<Mutex<Then>>, Completion)> {
         let mut operations = lock(&self.operations);
         let Operations { known, in_flight, fault } = &mut *operations;
         let operation = known.get_mut(&completion.tag);
-        // One worker can still be on its way here when another is here with what it took later.
+        // A worker can arrive here after another one with a completion that the other took later.
         let late = |operation: &Operation| !self.sees_order && completion.more && operation.ended;
         let belongs = |operation: &&mut Operation| !operation.ended || late(operation);
         let Some(operation) = operation.filter(belongs) else {

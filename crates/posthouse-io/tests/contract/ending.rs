@@ -1,4 +1,5 @@
-//! How connections end: cleanly, by half, by a reset; and what is left of a closed one.
+//! The ends of connections: a clean end, a shutdown of one direction, a reset; and the resources
+//! that are left of a closed connection.
 
 use posthouse_io::{Failure, Outcome, ReceiveMode};
 

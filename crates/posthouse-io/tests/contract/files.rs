@@ -12,7 +12,7 @@ const KNOWS_EXECUTABLE: bool = cfg!(unix);
 /// Long enough to be read and written in several pieces.
 const BYTES: usize = 300_001;
 
-/// So far out the file system has its say: few take a file so long.
+/// An offset at which the file system may fail the operation: few support a file of this size.
 const FAR: u64 = 1 << 62;
 
 pub fn a_file_is_read_back_in_pieces_to_its_end(harness: &Harness) {

@@ -1,5 +1,5 @@
-//! What somebody plants in a directory, and swaps while it is worked in: nothing of it is followed,
-//! and nothing outside changes.
+//! Links and odd files that an attacker puts into a directory, or swaps in while the port works
+//! there: the port follows none of them and changes nothing outside the directory.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;

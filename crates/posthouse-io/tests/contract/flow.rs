@@ -1,4 +1,4 @@
-//! A sender and a reader that go on by themselves, from completion to completion, on the lanes.
+//! A sender and a reader that run on the lanes: each completion submits the next operation.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ pub struct Sender {
 #[derive(Default)]
 struct Sending {
     sent: usize,
-    /// What is said of each part of a file that came back.
+    /// The fault, if any, of each file part whose bytes have all been sent.
     files: Vec<Option<FileFault>>,
     ended: Option<Result<(), Failure>>,
 }
@@ -34,22 +34,23 @@ impl Sender {
         Self { end, state }
     }
 
-    /// What the last send came to.
+    /// Waits for the end of the sender and returns the result of its last send.
     pub fn wait(&self, harness: &Harness) -> Result<(), Failure> {
         harness.until("the sender to end", || lock(&self.state).ended)
     }
 
-    /// Bytes that have left.
+    /// Returns the number of bytes that have been sent.
     pub fn sent(&self) -> usize {
         lock(&self.state).sent
     }
 
-    /// What is said of each part of a file that was sent.
+    /// Returns the fault, if any, of each file part whose bytes have all been sent.
     pub fn files(&self) -> Vec<Option<FileFault>> {
         lock(&self.state).files.clone()
     }
 
-    /// Cancels until a cancel has met a pending send. The peer does not read: there comes one.
+    /// Cancels until a cancel meets a pending send. A send becomes pending at some point, because
+    /// the peer does not read.
     pub fn cancel(&self, harness: &Harness) {
         while lock(&self.state).ended.is_none() {
             harness.cancel(self.end);
@@ -99,11 +100,12 @@ struct Reading {
     /// Receives are numbered in the order of their submission.
     next: u64,
     pending: usize,
-    /// What each receive brought.
+    /// The bytes of each receive, by its number.
     pieces: BTreeMap<u64, Vec<u8>>,
-    /// The first receive that brought no bytes, and what it brought instead.
+    /// The number of the first receive without bytes, and its result: the end of the stream, or a
+    /// failure.
     ended: Option<(u64, Result<(), Failure>)>,
-    /// Receives whose completion was taken before that of an older one.
+    /// The number of receives whose completion a worker took after that of a newer receive.
     overtaken: usize,
 }
 
@@ -130,14 +132,14 @@ impl Reader {
         (state.pieces.values().flatten().copied().collect(), ended.1)
     }
 
-    /// How many completions were taken before that of an older receive.
+    /// Returns the number of receives whose completion a worker took after that of a newer receive.
     pub fn overtaken(&self) -> usize {
         lock(&self.state).overtaken
     }
 }
 
-/// Submits the next receive. The state is locked meanwhile, so that numbers are in the order of
-/// submission whichever worker submits.
+/// Submits the next receive. The caller holds the lock of the state, so that the numbers are in
+/// the order of submission, whichever worker submits.
 fn receive_on(
     driver: &Arc<Driver>,
     lane: &mut Lane,

@@ -16,8 +16,8 @@ use posthouse_io::{
 
 use crate::driver::Driver;
 
-/// How long a test waits for anything: only a failing test waits that long. In simulation this is
-/// virtual time.
+/// The maximum time that a test waits for anything: only a failing test waits that long. In
+/// simulation this is virtual time.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Small, so that little data makes many completions.
@@ -44,17 +44,18 @@ pub struct Harness {
     pub selected: Selected,
     pub notify: Notify,
     pub driver: Arc<Driver>,
-    /// Whether threads and time are real.
+    /// True exactly when threads and time are real.
     pub real: bool,
-    /// Whether one worker takes all completions of a socket, so that they are seen in order.
+    /// True exactly when one worker takes all completions of a socket, so that the test sees them
+    /// in order.
     pub sees_order: bool,
 }
 
-/// Set where nothing may be passed over.
+/// The environment variable that forbids to skip tests.
 const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// Whether this machine has the backend. Sandboxes refuse io_uring; its tests then say so and pass,
-/// except where nothing may be passed over.
+/// Returns whether this machine has the backend. Sandboxes refuse io_uring; its tests then say so
+/// and pass, unless tests may not be skipped.
 pub fn is_here(backend: &Backend) -> bool {
     let Backend::Uring = backend else { return true };
     match CompletionPort::open(Backend::Uring, &Options::default()) {
@@ -127,13 +128,13 @@ impl Harness {
         self.until("a command to be run", || lock(&slot).take())
     }
 
-    /// Has `call` run on a worker of the lane, and does not wait for it.
+    /// Posts `call` to a worker of the lane, and does not wait for it.
     pub fn post(&self, lane: LaneId, call: impl FnOnce(&mut Lane) + Send + 'static) {
         self.driver.post(lane, call);
         self.port.wake(lane);
     }
 
-    /// Waits until `ready` gives something.
+    /// Waits until `ready` returns a value, and returns it.
     pub fn until<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         let value = self.notify.wait_until(Some(PATIENCE), || {
             self.driver.check();
@@ -179,7 +180,8 @@ impl Harness {
         Listening { end: End { lane, socket }, address, accept }
     }
 
-    /// Ends accepting, and closes the listener; peers that nobody has asked for are dropped.
+    /// Ends accepting and closes the listener. Accepted peers that the test has not taken are
+    /// dropped.
     pub fn unlisten(&self, listening: Listening) {
         self.cancel(listening.end);
         let last = loop {
@@ -193,7 +195,7 @@ impl Harness {
         self.close(listening.end);
     }
 
-    /// Begins to connect: the end, and the operation.
+    /// Starts to connect, and returns the end and the operation.
     pub fn connect(&self, lane: LaneId, address: Address) -> (End, Tag) {
         let driver = self.driver.clone();
         self.on(lane, move |on| {

@@ -1,5 +1,5 @@
-//! What only completion ports of Windows have: peers that are awaited several at a time, receives
-//! with and without memory, a port that goes while the system still works for it.
+//! Tests of the completion ports of Windows: several pending accepts of one listener, receives
+//! with and without memory, and a port that is dropped while operations are in flight.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -88,8 +88,8 @@ fn receives_that_wait_without_memory_hold_none() {
     }
 }
 
-/// What the system has received by then still comes. Nothing is received behind it: that would
-/// keep the socket from being closed for as long as the peer likes.
+/// The bytes that the system has received before the reset still arrive. The port submits no
+/// receive after them: it would keep the socket from being closed for as long as the peer likes.
 #[test]
 fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
     for layout in LAYOUTS {
@@ -127,8 +127,8 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
     }
 }
 
-/// The system tells a reset to the call that begins a send, and by a packet to a receive that
-/// waits: with other numbers, and each once.
+/// The system reports a reset in the call that begins a send, and by a packet for a pending
+/// receive. The two error numbers differ, and each is reported once.
 #[test]
 fn a_failure_in_the_call_and_one_that_comes_later_are_told_alike() {
     for layout in LAYOUTS {

@@ -1,4 +1,4 @@
-//! What only a real Linux can show: its limits, its urgent data, its threads.
+//! Tests that need a real Linux: its limits, its urgent data, its threads.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! What is so on every real backend in each of its layouts, and cannot be shown in a simulated
-//! network: there one worker runs at a time, and every address answers.
+//! Tests of every real backend in each of its layouts that a simulated network cannot run: in
+//! simulation one worker runs at a time, and every address answers.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -155,8 +155,8 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
     const WORKERS: usize = 4;
     const HANDLERS: usize = 2 * WORKERS;
     let harness = Harness::new(SHARED, Layout::Shared, WORKERS);
-    // In the second round the command itself is one of those who meet: its worker does not come
-    // to take completions.
+    // In the second round the command itself takes part in the meeting, so its worker takes no
+    // completions.
     for in_command in [false, true] {
         let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
         let (driver, all_met) = (harness.driver.clone(), met.clone());

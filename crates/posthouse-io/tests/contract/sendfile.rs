@@ -102,7 +102,8 @@ pub fn more_of_a_file_is_sent_than_31_bits_count(harness: &Harness) {
     harness.close(near);
 }
 
-/// How many zeros come, and what follows them.
+/// Reads to the end of the stream and returns the number of zeros at its start, and the bytes after
+/// them.
 fn read_zeros(from: &mut TcpStream) -> (u64, Vec<u8>) {
     from.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let (mut zeros, mut rest) = (0, Vec::new());

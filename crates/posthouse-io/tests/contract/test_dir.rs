@@ -19,14 +19,14 @@ pub struct TestDir<'a> {
 }
 
 impl<'a> TestDir<'a> {
-    /// An empty one, that goes with this value.
+    /// Makes an empty directory, which is removed with this value.
     pub fn new(harness: &'a Harness) -> Self {
         let temporary = tempfile::tempdir().expect("a new directory");
         let dir = Self::at(harness, temporary.path());
         Self { _temporary: Some(temporary), ..dir }
     }
 
-    /// One that is there, and stays.
+    /// Uses an existing directory, which stays.
     pub fn at(harness: &'a Harness, path: &Path) -> Self {
         let directory = Directory::open(path).expect("the directory opens");
         Self { harness, directory, path: path.to_owned(), _temporary: None }
@@ -96,7 +96,7 @@ impl<'a> TestDir<'a> {
         }
     }
 
-    /// Everything in a file, read in pieces.
+    /// Reads a file in pieces, and returns all of its bytes.
     #[track_caller]
     pub fn read_all(&self, file: &File) -> Vec<u8> {
         let mut all = Vec::new();
@@ -114,7 +114,7 @@ impl<'a> TestDir<'a> {
         self.read_all(&self.open(path).expect("the file is there").0)
     }
 
-    /// Writes all of it, in as many operations as it takes.
+    /// Writes all bytes, in as many operations as necessary.
     #[track_caller]
     pub fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.write_gather(file, offset, gather(bytes))

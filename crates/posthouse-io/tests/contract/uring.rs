@@ -1,5 +1,5 @@
-//! What only rings have: a group of buffers that can be empty, queues that can be full, a kernel
-//! that holds memory.
+//! Tests of rings: a buffer group that can be empty, queues that can be full, a kernel that holds
+//! memory.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -47,7 +47,7 @@ fn submit_all<T: Send + 'static>(
     })
 }
 
-/// Adds what a stream brings until it is so much.
+/// Appends the bytes of a stream until there are at least `count`.
 fn read_stream(harness: &Harness, stream: Tag, bytes: &mut Vec<u8>, count: usize) {
     while bytes.len() < count {
         let completion = harness.completion(stream);
@@ -109,9 +109,9 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     harness.finish();
 }
 
-/// The two ends of so many connections, one pair after the other.
+/// Makes `count` connections and returns their ends, one pair after the other.
 fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End> {
-    /// Fewer than the system queues before they are accepted.
+    /// Fewer connections than the system queues before they are accepted.
     const WAVE: usize = 1000;
     let (lane, address) = (harness.lane(0), listening.address);
     let mut ends = Vec::new();
@@ -297,7 +297,7 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
     harness.finish();
 }
 
-/// How a worker ends that has everything in flight.
+/// The ways in which a worker with everything in flight ends.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     InAStepOfItsOwn,

@@ -79,7 +79,7 @@ fn without_descriptors() {
     assert_eq!((failed, fell_back, worked), (17, 1, 22));
 }
 
-/// Opens a port while the process may open so many more descriptors.
+/// Opens a port while the process may open only `room` more descriptors.
 fn open_with_room_for(room: u64, backend: Backend, options: &Options) -> std::io::Result<Selected> {
     let limit = getrlimit(Resource::Nofile);
     let before = Holdings::now();

@@ -15,11 +15,11 @@ use crate::{fallen_back, forced, says};
 const REGISTER_ENABLE_RINGS: u32 = 12;
 const REGISTER_PBUF_RING: u32 = 22;
 
-/// What to do about it, as far as every text says it.
+/// The part of the advice that the error texts have in common.
 const WHAT_TO_DO: &str = "kernel.io_uring_disabled";
 const TOO_OLD: &str = "Linux 6.1";
 
-/// What a sandbox refuses.
+/// A system call that a sandbox fails, and its error number.
 struct Refused {
     call: libc::c_long,
     /// Only this operation of `io_uring_register`.
@@ -28,7 +28,7 @@ struct Refused {
 }
 
 impl Refused {
-    /// Has the calls fail from now on, in all threads of this process and for good.
+    /// Makes the call fail from now on in all threads of this process. This cannot be undone.
     fn install(&self) {
         let rule = |operation| {
             let condition = SeccompCondition::new(
@@ -49,7 +49,8 @@ impl Refused {
     }
 }
 
-/// Refuses a call, and sees what a port makes of it.
+/// Makes a call fail, and checks the error text of a port: with io_uring forced, and after the
+/// fallback.
 fn refuse(call: libc::c_long, only: Option<u32>, errno: libc::c_int, parts: &[&str]) {
     Refused { call, only, errno }.install();
     let error = forced();
@@ -81,7 +82,7 @@ fn setup_unknown() {
     }
 }
 
-/// A kernel before 6.1 does not know the flags, and says so.
+/// A kernel before 6.1 does not know the flags and fails the call with `EINVAL`.
 #[test]
 fn setup_of_an_old_kernel() {
     if !is_here(&posthouse_io::Backend::Uring) {

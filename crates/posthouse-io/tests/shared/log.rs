@@ -1,4 +1,4 @@
-//! What reaches the log. Tests of several crates include this file.
+//! Captures the log of the process. Tests of several crates include this file.
 
 #![allow(dead_code, unreachable_pub, reason = "not everyone asks for all of it")]
 

@@ -1,4 +1,5 @@
-//! The checkers guard the code above the port: each one fires at the mistake that it is for.
+//! The checkers of the simulation find mistakes of the code above the port. These tests make each
+//! mistake and expect its checker to panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use posthouse_io::{File, FileOp, Gather, LaneId, Layout, Op, ReceiveMode, Tag, T
 use crate::disk_fixture::DiskFixture;
 use crate::fixture::{Fixture, gather, open};
 
-/// What the world says to a mistake: its seed, the time, and what is wrong.
+/// Makes a mistake and returns the panic text of the world: its seed, the time and the fault.
 fn verdict<T>(act: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(|| drop(act()))).expect_err("a checker fires");
     let text = payload.downcast_ref::<String>().cloned().expect("with a text");

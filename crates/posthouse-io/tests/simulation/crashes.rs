@@ -1,4 +1,5 @@
-//! Crashes of simulated disks: what was synced or published is there, of the rest anything.
+//! Crashes of simulated disks: synced and published data survives, any of the other writes may be
+//! kept, torn or lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,17 +15,17 @@ fn disk_fixture(seed: u64) -> DiskFixture {
     DiskFixture::on(&Network::with(seed, Faults::none()))
 }
 
-/// What has become of a write in a crash.
+/// The state of a write after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
     Kept,
     Torn,
     Lost,
-    /// Lost, and zeros are there because what follows was kept.
+    /// Lost, and read as zeros because a later write was kept.
     Hole,
 }
 
-/// What has become of a write of ten such bytes past the synced end.
+/// Returns the fate of a write of ten bytes of the value `byte` at `offset`, past the synced end.
 fn fate(content: &[u8], offset: usize, byte: u8) -> Fate {
     let there = content.get(offset..).unwrap_or_default();
     let there = &there[..there.len().min(10)];

@@ -1,4 +1,4 @@
-//! A port and a disk that a test does one operation after the other on.
+//! A port and a disk on which a test performs one operation after the other.
 
 use posthouse_io::sim::{Disk, Faults, Network};
 use posthouse_io::{
@@ -16,7 +16,7 @@ pub(crate) struct DiskFixture {
     pub(crate) directory: Directory,
 }
 
-/// What came of an operation on files.
+/// Returns the result of an operation on files.
 pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
     match outcome {
         Outcome::File(outcome) => Ok(*outcome),
@@ -50,7 +50,7 @@ impl DiskFixture {
         self.fixture.submit(Op::File(Box::new(op)))
     }
 
-    /// The next completion's tag and what came of it.
+    /// Returns the tag of the next completion, and its result.
     pub(crate) fn next(&self) -> Option<(Tag, Result<FileOutcome>)> {
         let Completion { tag, more, outcome } = self.fixture.completion()?;
         assert!(!more, "an operation on files has one completion");
@@ -62,7 +62,7 @@ impl DiskFixture {
         result(self.fixture.outcome(tag))
     }
 
-    /// Performs what has no other outcome than that it is done.
+    /// Performs an operation whose only successful outcome is `Done`.
     fn do_it(&self, op: FileOp) -> Result<()> {
         match self.perform(op)? {
             FileOutcome::Done => Ok(()),
@@ -120,7 +120,7 @@ impl DiskFixture {
         }
     }
 
-    /// Writes all; gives how many writes that took.
+    /// Writes all bytes, and returns the number of writes.
     pub(crate) fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) -> usize {
         let (mut written, mut writes) = (0, 0);
         while written < bytes.len() {

@@ -22,7 +22,7 @@ fn failure(outcome: &Outcome) -> Option<Failure> {
     }
 }
 
-/// What happens in a run of some traffic with these faults.
+/// Runs some traffic with these faults and returns how often each of them happened.
 fn tally(faults: Faults) -> FaultCounts {
     run(Plan { seed: 3, layout: Layout::Shared, clients: 4, bytes: 20_000 }, faults, false).tally
 }

@@ -144,7 +144,7 @@ impl Fixture {
         (self.on_lane(move |lane| lane.adopt(*new)), raw, listener)
     }
 
-    /// Cancels what is in flight on sockets and closes them.
+    /// Cancels the operations in flight on sockets and closes the sockets.
     pub(crate) fn close(&self, sockets: &[Socket]) {
         for socket in sockets.iter().copied() {
             self.on_lane(move |lane| lane.cancel(socket, posthouse_io::Cancel::Everything));
@@ -162,7 +162,7 @@ impl Fixture {
         assert_eq!(left.workers, 0);
     }
 
-    /// Ends everything, and sees that nothing is left.
+    /// Ends the port, and checks that nothing is left.
     pub(crate) fn end_clean(self) {
         self.network.settle();
         self.end();

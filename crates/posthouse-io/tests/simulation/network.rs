@@ -1,4 +1,4 @@
-//! The network: who can be reached, and how.
+//! The simulated network: its hosts, addresses and names, and its accept queues.
 
 use std::net::IpAddr;
 use std::time::Duration;

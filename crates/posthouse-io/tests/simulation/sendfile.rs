@@ -1,4 +1,4 @@
-//! Files that are sent in simulation: their bytes, or zeros and a word on why.
+//! Files that are sent in simulation: their bytes, or zeros and the fault that explains them.
 
 use posthouse_io::sim::Faults;
 use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, Outcome, Segment};
@@ -6,7 +6,7 @@ use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, Outcome, Segm
 use crate::disk_fixture::DiskFixture;
 use crate::fixture::gather;
 
-/// So much of the file, between two words.
+/// Returns `bytes` of the file from `offset`, between two words.
 fn between(file: &File, offset: u64, bytes: usize) -> Gather {
     let mut all = gather(b"head");
     all.push(Segment::File(Box::new(FilePart::new(file.clone(), offset, bytes))));
@@ -14,7 +14,8 @@ fn between(file: &File, offset: u64, bytes: usize) -> Gather {
     all
 }
 
-/// Sends it, `meanwhile` between any two sends: what came, and what was said of the file.
+/// Sends a gather and calls `meanwhile` after each send. Returns the bytes that arrived, and the
+/// fault, if any, of each file part.
 fn sent(
     disk_fixture: &DiskFixture,
     mut left: Gather,

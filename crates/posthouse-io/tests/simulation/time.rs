@@ -1,4 +1,4 @@
-//! Time and workers: who runs when, and what moves the clock.
+//! Time and workers in simulation: the order in which workers run, and the steps of the clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

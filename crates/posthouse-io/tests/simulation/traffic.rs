@@ -17,7 +17,7 @@ use crate::fixture::{gather, open};
 const AGAIN: Duration = Duration::from_millis(20);
 const STREAM: u64 = 0xff_ffff;
 
-/// What a run looks like.
+/// The parameters of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -26,11 +26,11 @@ pub(crate) struct Plan {
     pub(crate) bytes: usize,
 }
 
-/// What came of it.
+/// The result of a run.
 pub(crate) struct Result {
     pub(crate) fingerprint: u64,
     pub(crate) lines: Vec<String>,
-    /// Clients that got everything back.
+    /// The number of clients that received all of their bytes back.
     pub(crate) whole: usize,
     pub(crate) tally: posthouse_io::sim::FaultCounts,
 }

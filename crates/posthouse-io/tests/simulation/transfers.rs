@@ -1,5 +1,5 @@
 //! Transfers onto a disk under every fault and through crashes, written as the framework above
-//! would have to be: a part is resumed where it still is right, synced, published, and removed.
+//! would have to be: a part is resumed after its correct beginning, synced, published, and removed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ const TRANSFERS: usize = 3;
 const MAX_CRASHES: u32 = 5;
 const CHUNK: usize = 100;
 
-/// How far a transfer is: what is to be done next.
+/// The next step of a transfer.
 enum Step {
     Open,
-    /// Reading back what is there.
+    /// Reads the part back and compares it with the content.
     Compare(File, u64),
     Cut(File, u64),
     Write(File, u64),
@@ -31,7 +31,7 @@ struct Transfer {
     path: String,
     content: Vec<u8>,
     step: Step,
-    /// Its publication has been said to be on the disk.
+    /// True exactly when the disk has confirmed the publication.
     is_published: bool,
 }
 
@@ -43,7 +43,7 @@ impl Transfer {
         Self { name, path, content, step: Step::Open, is_published: false }
     }
 
-    /// The operation that it needs next.
+    /// Returns the next operation of the transfer; none if it is done.
     fn op(&self, disk_fixture: &DiskFixture) -> Option<FileOp> {
         let (directory, name) = (disk_fixture.directory.clone(), self.name.as_str().into());
         Some(match &self.step {
@@ -89,7 +89,7 @@ impl Transfer {
                 self.is_published = true;
                 Step::Remove(file)
             }
-            // It was there before the failure or the crash that it was tried again after.
+            // The first attempt had published the file before the failure or the crash.
             (Step::Publish(file), Err(Failure::Exists)) => Step::Remove(file),
             (Step::Remove(_), Ok(_)) => Step::Done,
             (_, Ok(outcome)) => panic!("{outcome:?}"),
@@ -99,7 +99,7 @@ impl Transfer {
     }
 }
 
-/// What is on the disk is what was published, and what was said to be there is.
+/// Checks that each file on the disk is whole, and that each confirmed publication is there.
 fn check(seed: u64, disk_fixture: &DiskFixture, transfers: &[Transfer]) {
     for path in disk_fixture.disk.files() {
         let transfer = transfers.iter().find(|transfer| transfer.path == path).expect("ours");

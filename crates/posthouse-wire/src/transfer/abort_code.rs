@@ -1,23 +1,23 @@
-//! The codes of an abort: why a transfer ended without its file.
+//! The codes of an abort: the reasons for which a transfer ends without its file.
 
-/// One side does not want it any more.
+/// One side cancelled the transfer.
 pub const CANCELLED: u16 = 0;
-/// The application said no; the text may say why.
+/// The application refused the transfer; the text may give the reason.
 pub const REFUSED: u16 = 1;
-/// There is a file of that name with other content.
+/// A file of that name with other content exists.
 pub const EXISTS: u16 = 2;
-/// What the receiver holds is not the beginning of this file, and the sender does not begin
-/// anew.
+/// The bytes that the receiver holds are not the beginning of this file, and the sender does not
+/// start over.
 pub const PREFIX_DIFFERS: u16 = 3;
-/// What arrived has another hash than what was sent.
+/// The hash of the received bytes differs from that of the sent bytes.
 pub const HASH_DIFFERS: u16 = 4;
-/// Too many transfers, or somebody else sends this very file now: try later.
+/// Too many transfers, or another peer is sending this file now: try again later.
 pub const BUSY: u16 = 5;
-/// The disk, or a quota, is full.
+/// The disk or a quota is full.
 pub const NO_SPACE: u16 = 6;
-/// There is no such file.
+/// The file does not exist.
 pub const NOT_FOUND: u16 = 7;
-/// A name that may not be.
+/// The name is invalid.
 pub const BAD_NAME: u16 = 8;
 /// The file changed while it was sent.
 pub const CHANGED: u16 = 9;
@@ -25,7 +25,7 @@ pub const CHANGED: u16 = 9;
 pub const DISK: u16 = 10;
 /// The other side broke the rules of this transfer.
 pub const PROTOCOL: u16 = 11;
-/// Nothing came for too long.
+/// The other side sent nothing for too long.
 pub const EXPIRED: u16 = 12;
 /// The connection is about to end.
 pub const GOING_AWAY: u16 = 13;

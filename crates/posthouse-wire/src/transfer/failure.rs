@@ -9,27 +9,27 @@ use super::{TransferViolation, abort_code};
 pub enum TransferFailure<E> {
     /// The peer broke the rules of the transfer.
     Violation(TransferViolation),
-    /// There is another file under the name.
+    /// Another file exists under the name.
     Exists {
-        /// Its size, if that is another than the offered one.
+        /// The size of that file, if it differs from the offered one.
         bytes: Option<u64>,
     },
-    /// The hash of what arrived is another than that of what was sent.
+    /// The hash of the received bytes differs from that of the sent bytes.
     HashDiffers,
-    /// The receiver holds something else than the beginning of the file, for the second time.
+    /// The bytes that the receiver holds are not the beginning of the file, for the second time.
     PrefixDiffers,
     /// A file changed while it was read.
     Changed(&'static str),
     /// The quota has no room for the file.
     NoRoom,
-    /// The disk takes no bytes.
+    /// The disk wrote no bytes of a write.
     NothingWritten,
-    /// The error that the caller gave: the disk's, or its own reason to end the transfer.
+    /// The error that the caller gave: an error of the disk, or its own reason to end the transfer.
     Given(E),
 }
 
 impl<E> TransferFailure<E> {
-    /// Returns the code of the abort that tells the peer, unless the caller gave the error.
+    /// Returns the code of the abort that tells the peer, or `None` if the caller gave the error.
     pub fn code(&self) -> Option<u16> {
         Some(match self {
             Self::Violation(_) => abort_code::PROTOCOL,
@@ -60,11 +60,11 @@ impl<E: fmt::Display> fmt::Display for TransferFailure<E> {
     }
 }
 
-/// Whether the peer is told how a transfer ended.
+/// The choice whether the peer is told how a transfer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tell {
     /// An abort is sent.
     Peer,
-    /// Nothing is sent: the peer said so itself, or the connection is gone.
+    /// Nothing is sent: the peer itself ended the transfer, or the connection has ended.
     Nobody,
 }

@@ -1,25 +1,25 @@
-//! Names of files as peers say them: checked, never repaired, on every system alike.
+//! The names of files that peers send: checked in the same way on every system, never repaired.
 
 use std::fmt;
 
-/// Bytes of a name in all.
+/// The maximum length of a name in bytes.
 pub const MAX_FILE_NAME_BYTES: usize = 1024;
-/// The longest component of a name in bytes; file systems take no more.
+/// The maximum length of a component in bytes, which is the limit of file systems.
 const MAX_COMPONENT_BYTES: usize = 255;
-/// Parts of a name.
+/// The maximum number of components of a name.
 const MAX_COMPONENTS: usize = 32;
-/// The directory of an inbox in which files lie that have not arrived whole. No file of a peer may
-/// be in it.
+/// The directory of an inbox that holds the incomplete files. No file of a peer may be in it.
 pub const PARTS_DIRECTORY: &str = ".posthouse";
-/// Names that Windows takes for devices, with any extension.
+/// The names that Windows treats as devices, with any extension.
 const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
-/// Names that it takes for devices where a digit, or one of ¹ ² ³, follows.
+/// The names that Windows treats as devices if a digit, or one of ¹ ² ³, follows.
 const NUMBERED: [&str; 2] = ["COM", "LPT"];
-/// Characters of a name that an error shows.
+/// The maximum number of characters of a name that an error shows.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// The name of a file that one peer sends another: a relative path with `/` between its components,
-/// which every system can hold and none takes for something else.
+/// The name of a file that one peer sends to another: a relative path with `/` between its
+/// components. It has at most [`MAX_FILE_NAME_BYTES`] bytes and 32 components, and each component
+/// has at most 255 bytes. Every system can store such a name, and none gives it a special meaning.
 ///
 /// ```
 /// use posthouse_wire::FileName;
@@ -36,20 +36,20 @@ pub struct FileName(Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileNameError {
     fault: NameFault,
-    /// The component, or the whole name where the fault is not in one component: its beginning.
+    /// The start of the component, or of the whole name if the fault is not in one component.
     of: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NameFault {
-    // Of the whole name.
+    // Faults of the whole name.
     Empty,
     NotUtf8,
     TooLong,
     Absolute,
     TooManyComponents,
     EmptyComponent,
-    // Of a component.
+    // Faults of a component.
     Dots,
     ComponentTooLong,
     Character(char),
@@ -108,36 +108,37 @@ impl FileName {
     ///
     /// # Errors
     ///
-    /// What of it may not be.
+    /// Fails if the name is invalid. The error says which rule the name breaks.
     pub fn parse(name: &str) -> Result<Self, FileNameError> {
         check(name).map_err(|(fault, of)| FileNameError { fault, of: shown(of) })?;
         Ok(Self(name.into()))
     }
 
-    /// Checks a name as it came.
+    /// Checks a name as a peer sent it.
     ///
     /// # Errors
     ///
-    /// As [`parse`](Self::parse), and where it is no UTF-8.
+    /// Fails as [`parse`](Self::parse) does, and if the name is not UTF-8.
     pub fn from_wire(name: &[u8]) -> Result<Self, FileNameError> {
         let readable = |fault| {
             let start = &name[..name.len().min(MAX_FILE_NAME_BYTES)];
             FileNameError { fault, of: shown(&String::from_utf8_lossy(start)) }
         };
-        // First the length, so that no work is done on what is too long anyway.
+        // The length first, so that a name that is too long costs no other check.
         if name.len() > MAX_FILE_NAME_BYTES {
             return Err(readable(NameFault::TooLong));
         }
         Self::parse(std::str::from_utf8(name).map_err(|_| readable(NameFault::NotUtf8))?)
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What an error keeps: one character more than it shows, so that it knows that there are more.
+/// Returns the part of a name that an error keeps: one character more than it shows, so that it can
+/// tell whether the name is longer.
 fn shown(of: &str) -> Box<str> {
     let end = of.char_indices().nth(MAX_SHOWN_CHARS + 1).map_or(of.len(), |(at, _)| at);
     of[..end].into()
@@ -187,7 +188,8 @@ fn check_component(component: &str, is_first: bool) -> Result<(), NameFault> {
     Ok(())
 }
 
-/// What changes how a line reads, what Windows gives a meaning, and what no eye sees.
+/// Returns whether a character may not be in a name: it changes how a line of text is displayed, it
+/// has a meaning for Windows, or it is invisible.
 fn is_forbidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '\\')
@@ -195,7 +197,8 @@ fn is_forbidden(c: char) -> bool {
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Windows looks at what comes before the first dot, without spaces behind it.
+/// Returns whether Windows treats the component as a device. It compares the part before the first
+/// dot, without trailing spaces.
 fn is_device(component: &str) -> bool {
     let stem = component.split('.').next().unwrap_or_default().trim_end_matches(' ');
     if DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device)) {
@@ -209,9 +212,10 @@ fn is_device(component: &str) -> bool {
     numbered && NUMBERED.iter().any(|device| name.eq_ignore_ascii_case(device))
 }
 
-/// Returns whether a file system that knows no case takes the component for [`PARTS_DIRECTORY`].
-/// Linux, if the directory is casefolded, also takes the long s for an s, and skips what Unicode
-/// calls default ignorable (Documentation/filesystems/ext4, "Case-insensitive file name lookups").
+/// Returns whether a case-insensitive file system treats the component as [`PARTS_DIRECTORY`].
+/// Linux, if the directory is casefolded, also treats the long s as an s, and skips the characters
+/// that Unicode calls default ignorable (Documentation/filesystems/ext4, "Case-insensitive file
+/// name lookups").
 fn is_reserved(component: &str) -> bool {
     let folded = component.chars().filter(|c| !is_ignorable(*c)).map(|c| match c {
         'ſ' => 's',
@@ -220,7 +224,8 @@ fn is_reserved(component: &str) -> bool {
     folded.eq(PARTS_DIRECTORY.chars())
 }
 
-/// Unicode's default ignorable characters, those left out that no name may have.
+/// Returns whether Unicode calls a character default ignorable. The list leaves out those that
+/// [`is_forbidden`] rejects.
 fn is_ignorable(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
         || matches!(c, '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}')
@@ -228,9 +233,9 @@ fn is_ignorable(c: char) -> bool {
         || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether it looks like the second, short name that Windows may give [`PARTS_DIRECTORY`]: it opens
-/// the same directory. The dot goes, then up to six letters stay, `POSTHO~1`, or after a few
-/// collisions two of them and a hash, `PO1A2B~1`.
+/// Returns whether the component looks like the second, short name that Windows may give
+/// [`PARTS_DIRECTORY`], which opens the same directory. Windows removes the dot and keeps up to six
+/// letters, `POSTHO~1`, or after a few collisions two of them and a hash, `PO1A2B~1`.
 fn is_short_name_of_reserved(component: &str) -> bool {
     let Some((stem, number)) = component.split_once('~') else { return false };
     component.len() <= 8

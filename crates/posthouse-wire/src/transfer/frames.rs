@@ -1,112 +1,115 @@
-//! The frames of file transfers, once both sides have said in their hello that they know them.
+//! The frames of file transfers. They are sent only if the hellos of both sides have
+//! [`FEATURE_TRANSFERS`] set.
 
 use super::ListingEntries;
 use crate::fields::Fields;
 use crate::{EncodeError, Frame, Framing, Violation, kind};
 
-/// The bit of a hello's features that says: this side transfers files.
+/// The bit of a hello's features that announces the support of file transfers.
 pub const FEATURE_TRANSFERS: u32 = 1;
-/// Bytes of a chunk's payload before the file's own.
+/// The number of bytes in a chunk's payload before the bytes of the file.
 pub const CHUNK_HEAD_BYTES: usize = 4;
-/// The longest text of an abort that is sent, and the most that is kept of one.
+/// The maximum length in bytes of the text of an abort. A longer one is cut when it is sent and
+/// when it is received.
 pub const MAX_ABORT_TEXT_BYTES: usize = 512;
 
-/// One frame of a transfer. Names and texts are the peer's own bytes, unchecked.
+/// A frame of a transfer. Names and texts are the unchecked bytes of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferFrame<'a> {
-    /// There is a file to send. Said again for the same id, after the accept and before a chunk:
-    /// what you hold is not its beginning.
+    /// Offers a file. A second offer with the same id, after the accept and before a chunk, says
+    /// that the bytes which the receiver holds are not the beginning of the file.
     Offer {
-        /// Its number.
+        /// The number of the offer.
         id: u32,
-        /// The number of the get that it answers; 0: none.
+        /// The number of the get that the offer answers; 0 if it answers none.
         in_reply_to: u32,
-        /// Bytes of the file, at most `i64::MAX`.
+        /// The size of the file in bytes, at most `i64::MAX`.
         size: u64,
-        /// When it was modified, in ms since 1970.
+        /// The modification time of the file, in ms since 1970.
         modified_ms: Option<i64>,
-        /// Whether its owner may execute it.
+        /// True exactly when the owner of the file may execute it.
         executable: bool,
-        /// Its name.
+        /// The name of the file.
         name: &'a [u8],
     },
-    /// Send it.
+    /// Accepts an offer.
     Accept {
         /// The offer's number.
         id: u32,
-        /// From where on; what is before it is there.
+        /// The offset from which the sender is to send: the receiver holds the bytes before it.
         offset: u64,
-        /// Up to where it may be sent before more credit comes.
+        /// The offset up to which the sender may send before it gets more credit.
         limit: u64,
-        /// BLAKE3 of what is there.
+        /// BLAKE3 of the bytes before `offset`.
         prefix: [u8; 32],
     },
-    /// The next bytes of the file.
+    /// Carries the next bytes of the file.
     Chunk {
         /// The offer's number.
         id: u32,
-        /// At least one.
+        /// The bytes, at least one.
         bytes: &'a [u8],
     },
-    /// More may be sent.
+    /// Allows the sender to send more.
     Credit {
         /// The offer's number.
         id: u32,
-        /// Up to where.
+        /// The offset up to which the sender may send.
         limit: u64,
     },
-    /// Of the sender: that was all. Of the receiver: it is all there, on the disk.
+    /// Ends the transfer with success. From the sender: all bytes have been sent. From the
+    /// receiver: the whole file is on the disk.
     Done {
         /// The offer's number.
         id: u32,
         /// BLAKE3 of the whole file.
         hash: [u8; 32],
     },
-    /// It is given up, be it an offer, a get or a list.
+    /// Ends an offer, a get or a list without success.
     Abort {
-        /// Its number.
+        /// The number of the offer, get or list.
         id: u32,
-        /// Why: see [`abort_code`](super::abort_code).
+        /// The reason: see [`abort_code`](super::abort_code).
         code: u16,
-        /// For people.
+        /// The details for a human reader.
         text: &'a [u8],
     },
-    /// Offer me this file.
+    /// Requests the offer of a file.
     Get {
-        /// The wish's number.
+        /// The number of the request.
         id: u32,
-        /// The file's name.
+        /// The name of the file.
         name: &'a [u8],
     },
-    /// Tell me what files there are.
+    /// Requests a listing of the files.
     List {
-        /// The wish's number.
+        /// The number of the request.
         id: u32,
-        /// After which name to go on; empty: from the beginning.
+        /// The name after which the listing starts; if empty, it starts at the beginning.
         after: &'a [u8],
     },
-    /// The answer to that.
+    /// Answers a list.
     Listed {
-        /// The wish's number.
+        /// The number of the request.
         id: u32,
-        /// Whether others follow the last one.
+        /// True exactly when other entries follow the last one.
         more: bool,
-        /// In the order of the bytes of their names.
+        /// The entries, in the order of the bytes of their names.
         entries: ListingEntries<'a>,
     },
 }
 
-/// Flag of a file: its owner may execute it.
+/// The flag of a file that its owner may execute.
 pub(super) const EXECUTABLE: u8 = 0x01;
-/// Flag of a listing: others follow its last entry.
+/// The flag of a listing whose last entry others follow.
 pub(super) const MORE: u8 = 0x01;
-/// The largest size: what every system can say of a file.
+/// The maximum size of a file in bytes: every system can represent it.
 pub(super) const MAX_FILE_SIZE: u64 = i64::MAX as u64;
-/// What stands for a time that is not said.
+/// The value on the wire for an unknown modification time.
 pub(super) const NO_TIME: i64 = i64::MIN;
 
 impl TransferFrame<'_> {
-    /// Its kind on the wire.
+    /// Returns the kind of the frame on the wire.
     pub fn kind(&self) -> u8 {
         match self {
             Self::Offer { .. } => kind::OFFER,
@@ -121,7 +124,7 @@ impl TransferFrame<'_> {
         }
     }
 
-    /// Its number.
+    /// Returns the number of the offer, get or list that the frame belongs to.
     pub fn id(&self) -> u32 {
         match *self {
             Self::Offer { id, .. }
@@ -136,16 +139,17 @@ impl TransferFrame<'_> {
         }
     }
 
-    /// Appends the frame, or appends nothing and errors. An abort's text is cut to fit. (For a
-    /// listing of one's own there is [`encode_listed`](crate::encode_listed).)
+    /// Appends the frame to `out`. The text of an abort is cut to fit. (Use
+    /// [`encode_listed`](crate::encode_listed) to encode a new listing.)
     ///
     /// # Errors
     ///
-    /// Where the payload is larger than `max_payload_bytes`.
+    /// Fails, and appends nothing, if the payload is larger than `max_payload_bytes`.
     ///
     /// # Panics
     ///
-    /// Where the peer would refuse it: number 0, a chunk without bytes, a size beyond `i64::MAX`.
+    /// Panics if the peer would reject the frame: number 0, a chunk without bytes, a size beyond
+    /// `i64::MAX`.
     pub fn encode(&self, max_payload_bytes: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         assert_ne!(self.id(), 0, "numbers begin with 1");
         let mut head = FixedFields::new();
@@ -193,15 +197,15 @@ impl TransferFrame<'_> {
     }
 }
 
-/// Appends what comes before a chunk's bytes, which the caller lets follow.
+/// Appends the head of a chunk frame. The caller appends the `bytes` bytes of the file after it.
 ///
 /// # Errors
 ///
-/// Where the payload is larger than `max_payload_bytes`.
+/// Fails, and appends nothing, if the payload is larger than `max_payload_bytes`.
 ///
 /// # Panics
 ///
-/// Where the peer would refuse it: number 0, or no bytes.
+/// Panics if the peer would reject the frame: number 0, or no bytes.
 pub fn encode_chunk_head(
     id: u32,
     bytes: usize,
@@ -215,7 +219,7 @@ pub fn encode_chunk_head(
     Ok(())
 }
 
-/// Reads a frame of a kind that belongs to transfers; `None`: the kind does not.
+/// Parses a frame of a transfer. Returns `None` if the kind of the frame is not one of transfers.
 pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Violation> {
     let Frame { kind, payload } = frame;
     if !matches!(kind, kind::OFFER..=kind::ABORT | kind::GET..=kind::LISTED) {
@@ -259,7 +263,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let entries = ListingEntries::parse(fields.rest()).map_err(malformed)?;
             let more = flags & MORE != 0;
             if more && fields.rest().is_empty() {
-                // After what? Whoever asks on would get the same answer for ever.
+                // No entry to continue after: the next request would get the same answer for ever.
                 return Err(malformed("more is to follow and nothing is there"));
             }
             TransferFrame::Listed { id, more, entries }
@@ -268,7 +272,8 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
     Ok(Some(parsed))
 }
 
-/// The part of a text that fits, ending between two characters. What is no UTF-8 is cut anywhere.
+/// Returns the start of a text, at most `room` bytes, cut between two characters. Text that is not
+/// UTF-8 may be cut anywhere.
 fn cut(text: &[u8], room: usize) -> &[u8] {
     if text.len() <= room {
         return text;
@@ -278,7 +283,7 @@ fn cut(text: &[u8], room: usize) -> &[u8] {
     &text[..end]
 }
 
-/// The fixed fields of a frame: at most an accept's.
+/// The fixed fields of a frame. Those of an accept are the longest.
 struct FixedFields {
     bytes: [u8; 4 + 8 + 8 + 32],
     len: usize,
@@ -336,13 +341,13 @@ mod tests {
         ]
     }
 
-    /// The kind and the payload of the one frame in these bytes.
+    /// Returns the kind and the payload of the only frame in these bytes.
     fn open(bytes: &[u8]) -> Frame<'_> {
         assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
         Frame { kind: bytes[4], payload: &bytes[5..] }
     }
 
-    /// Bytes without which the frame is malformed.
+    /// Returns the minimum payload length, in bytes, of such a frame.
     fn least_bytes(frame: &TransferFrame<'_>) -> usize {
         match frame {
             TransferFrame::Offer { .. } => 25,
@@ -447,7 +452,7 @@ mod tests {
             assert_eq!(text.len(), kept);
             assert!(std::str::from_utf8(text).is_ok());
         }
-        // A peer may send more; what is kept of it ends between two characters, too.
+        // A peer may send a longer text; the kept part also ends between two characters.
         for (text, kept) in [("€".repeat(171), 510), ("x".repeat(513), 512)] {
             let payload = [&[1, 0, 0, 0, 1, 0], text.as_bytes()].concat();
             let frame = Frame { kind: kind::ABORT, payload: &payload };
@@ -477,7 +482,7 @@ mod tests {
         fn no_payload_makes_it_panic_and_what_is_read_can_be_written_again(
             kind in 8_u8..23,
             id in prop_oneof![Just(0), Just(1), any::<u32>()],
-            // Zeros often, so that sizes and lengths come out small.
+            // Many zeros, so that sizes and lengths are small.
             rest in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => any::<u8>()], 0..120),
         ) {
             let payload = [&id.to_le_bytes(), &rest[..]].concat();

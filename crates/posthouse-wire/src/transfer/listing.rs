@@ -4,23 +4,23 @@ use crate::{Framing, MAX_FILE_NAME_BYTES, MAX_PAYLOAD_BYTES, kind};
 
 use super::frames::{EXECUTABLE, MAX_FILE_SIZE, MORE, NO_TIME};
 
-/// Bytes of an entry before its name: size u64, modified i64, flags u8, name length u16.
+/// The bytes of an entry before its name: size u64, modified i64, flags u8, name length u16.
 const ENTRY_HEAD_BYTES: usize = 8 + 8 + 1 + 2;
-/// Bytes of the frame before its entries: id u32, flags u8.
+/// The bytes of the frame before its entries: id u32, flags u8.
 const HEAD_BYTES: usize = 4 + 1;
 
 const _: () = assert!(MAX_FILE_NAME_BYTES <= u16::MAX as usize);
 
-/// A line of a listing.
+/// An entry of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListingEntry<'a> {
-    /// Bytes of the file, at most `i64::MAX`.
+    /// The size of the file in bytes, at most `i64::MAX`.
     pub size: u64,
-    /// When it was modified, in ms since 1970.
+    /// The modification time of the file, in ms since 1970.
     pub modified_ms: Option<i64>,
-    /// Whether its owner may execute it.
+    /// True exactly when the owner of the file may execute it.
     pub executable: bool,
-    /// Its name, 1 to [`MAX_FILE_NAME_BYTES`] bytes: the peer's own, unchecked.
+    /// The name of the file, 1 to [`MAX_FILE_NAME_BYTES`] unchecked bytes of the peer.
     pub name: &'a [u8],
 }
 
@@ -29,7 +29,7 @@ pub struct ListingEntry<'a> {
 pub struct ListingEntries<'a>(&'a [u8]);
 
 impl<'a> ListingEntries<'a> {
-    /// Takes them where each of them is whole and can be; else says why not.
+    /// Checks that each entry is complete and valid. The error is the reason of the first fault.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -77,16 +77,18 @@ fn split(bytes: &[u8]) -> Option<(ListingEntry<'_>, &[u8])> {
     Some((entry, rest))
 }
 
-/// Appends a listing with as many of the entries as fit, and says how many it has taken; `more`
-/// says whether others follow those given. An entry whose name this peer could not be offered
-/// either, because no frame that it takes has room for it, is taken and left out.
+/// Appends a listing frame with as many of the entries as fit, and returns the number of entries
+/// that it has consumed. `more` says whether others follow the given ones. An entry whose name is
+/// too long for any frame that this peer accepts is consumed and left out: this peer could not be
+/// offered the file either.
 ///
-/// `None`, and nothing was appended: all given were left out and others follow. Go on with those,
-/// because a listing that has no entry says that there are no more.
+/// Returns `None`, and appends nothing, if all given entries were left out and others follow. Then
+/// call it again with those, because a listing without entries says that there are no more.
 ///
 /// # Panics
 ///
-/// Where the peer would refuse it: number 0, a size beyond `i64::MAX`, a name without bytes.
+/// Panics if the peer would reject the listing: number 0, a size beyond `i64::MAX`, a name without
+/// bytes.
 pub fn encode_listed<'a>(
     id: u32,
     more: bool,
@@ -138,7 +140,7 @@ mod tests {
         ListingEntry { size: 1 << 40, modified_ms: Some(5), executable: true, name }
     }
 
-    /// The frame's bytes and how many entries went in.
+    /// Returns the bytes of the frame and the number of entries that it consumed.
     fn listed(more: bool, names: &[&[u8]], max: usize) -> (Vec<u8>, Option<usize>) {
         let mut bytes = Vec::new();
         let entries = names.iter().map(|name| entry(name));

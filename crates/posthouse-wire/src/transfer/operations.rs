@@ -12,10 +12,10 @@ pub struct OpNumber(pub u8);
 pub enum DiskOutcome {
     /// A file was found under the name.
     Found {
-        /// Its size.
+        /// The size of the file in bytes.
         bytes: u64,
     },
-    /// A part was opened, or made.
+    /// A part was opened or created.
     Part {
         /// The bytes that it holds.
         bytes: u64,
@@ -26,7 +26,7 @@ pub enum DiskOutcome {
     Written(usize),
     /// The file that is sent was opened.
     Opened {
-        /// Its size and time.
+        /// The size and time of the file.
         facts: FileFacts,
         /// The hash of the file, if it was sent in this state before. (The receiver computes its
         /// own: a wrong hash fails the transfer.)
@@ -34,14 +34,14 @@ pub enum DiskOutcome {
     },
     /// The file that is sent was looked at again.
     Metadata(FileFacts),
-    /// It is done.
+    /// Any other operation succeeded.
     Done,
 }
 
 /// A failure of an operation on the disk.
 #[derive(Debug)]
 pub struct DiskError<E> {
-    /// The kinds of failure that decide how a transfer goes on.
+    /// The kind of failure, which decides how the transfer continues.
     pub failure: DiskFailure,
     /// The error that ends the transfer, if this failure does.
     pub error: E,
@@ -50,18 +50,18 @@ pub struct DiskError<E> {
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFailure {
-    /// There is no such file.
+    /// The file does not exist.
     NotFound,
-    /// The name is taken.
+    /// Another file has the name.
     Exists,
-    /// Any other.
+    /// Any other failure.
     Other,
 }
 
 /// The size and time of a file that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFacts {
-    /// Its size.
+    /// The size of the file in bytes.
     pub bytes: u64,
     /// The time at which it was modified, in ms since 1970.
     pub modified_ms: i64,
@@ -96,7 +96,7 @@ impl<K: Copy> Operations<K> {
         self.in_flight.iter().all(Option::is_none)
     }
 
-    /// Whether one in flight is of this kind.
+    /// Returns whether `is_it` holds for the kind of an operation in flight.
     pub(super) fn any(&self, is_it: impl Fn(K) -> bool) -> bool {
         self.in_flight.iter().flatten().any(|kind| is_it(*kind))
     }

@@ -1,4 +1,4 @@
-//! The names of part files, in which a receiver collects what has come of a file.
+//! The names of part files, in which a receiver collects the received bytes of a file.
 
 use super::file_name::FileName;
 

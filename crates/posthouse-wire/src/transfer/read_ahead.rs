@@ -1,5 +1,5 @@
-//! Reads of a file that run ahead: they are asked for in order, end in any order, and are taken in
-//! order.
+//! Reads of a file ahead of its use: they are requested in order, end in any order, and are taken
+//! in order.
 
 use std::collections::VecDeque;
 
@@ -34,7 +34,7 @@ struct Read {
 
 #[derive(Debug)]
 enum ReadState {
-    /// Memory has been asked for.
+    /// The read waits for its memory.
     Asked,
     InFlight(OpNumber),
     /// The first byte of a piece that is sent unread is being read.
@@ -59,7 +59,7 @@ pub(super) enum Taken {
 }
 
 impl ReadAhead {
-    /// The number of reads that were asked for and not taken.
+    /// Returns the number of reads that were requested and have not been taken.
     pub(super) fn len(&self) -> usize {
         self.reads.len()
     }
@@ -68,7 +68,7 @@ impl ReadAhead {
         self.reads.is_empty()
     }
 
-    /// Adds a read behind all others; the caller asks for its memory.
+    /// Adds a read after all others. The caller requests its memory.
     pub(super) fn ask(&mut self, offset: u64, bytes: usize) {
         self.reads.push_back(Read { offset, bytes, state: ReadState::Asked });
     }
@@ -78,8 +78,8 @@ impl ReadAhead {
         self.reads.push_back(Read { offset, bytes, state: ReadState::Probing(number) });
     }
 
-    /// Gives memory to the first read that waits for it; `begin` numbers the operation. `None`: no
-    /// read waits.
+    /// Gives memory to the first read that waits for it; `begin` numbers the operation. Returns
+    /// `None` if no read waits.
     pub(super) fn grant(
         &mut self,
         begin: impl FnOnce() -> OpNumber,
@@ -91,7 +91,7 @@ impl ReadAhead {
         Some((number, Granted { offset: read.offset, bytes: read.bytes }))
     }
 
-    /// Keeps what was read until its turn.
+    /// Stores the result of a read until it is taken.
     pub(super) fn end(&mut self, number: OpNumber, memory: Vec<u8>) {
         let is_it = |read: &&mut Read| match read.state {
             ReadState::InFlight(other) | ReadState::Probing(other) => other == number,
@@ -110,8 +110,8 @@ impl ReadAhead {
         self.reads.front().is_some_and(|read| matches!(read.state, ReadState::Done(_)))
     }
 
-    /// Takes the next piece. If fewer bytes were read than asked for, a read of the rest comes
-    /// first: then `ask` is called with its size.
+    /// Takes the next piece. If the read returned fewer bytes than requested, a read of the rest is
+    /// added before all others, and `ask` is called with its size.
     pub(super) fn take(&mut self, ask: impl FnOnce(usize)) -> Taken {
         if !self.is_next_read() {
             return Taken::Nothing;

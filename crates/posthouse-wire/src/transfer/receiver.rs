@@ -1,5 +1,5 @@
-//! The receiving side of a transfer: looks for the file, holds against what is there, takes chunks,
-//! writes, verifies, publishes and cleans up.
+//! The receiving side of a transfer. It looks for the file and for its part, hashes the bytes that
+//! it finds for the sender to compare, takes chunks, writes, verifies, publishes and cleans up.
 //!
 //! ```text
 //! LookingUp ── found ──> Holding ──> Moving ──> SyncingName ───────────┐
@@ -7,8 +7,8 @@
 //!                        └ Counting     └> Truncating └> Moving ──> Publishing ─┘
 //! ```
 //!
-//! A part holds a beginning of the file at every moment: it is written in order, one write at a
-//! time. It gets its final name after the last write has ended.
+//! A part holds a beginning of the file at every moment: the receiver writes it in order, one write
+//! at a time. The part gets its final name after the last write has ended.
 
 mod actions;
 mod part;
@@ -32,27 +32,27 @@ use crate::kind;
 pub use actions::{ReceiverAction, ReceiverEvent, ReceiverOp, Room};
 use part::{Credit, Part};
 
-/// Bytes that are read at a time to compare what is there.
+/// The maximum number of bytes that one read for the comparison reads.
 const COMPARE_BYTES: usize = 256 * 1024;
-/// Reads that are in flight, or wait for their turn.
+/// The maximum number of reads that are in flight, or wait for their turn.
 const MAX_READS: usize = 2;
-/// The maximum size of a write, to which chunks are joined.
+/// The maximum size of a write in bytes. A write joins chunks up to this size.
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
 
-/// The file that is received, and how.
+/// The file that is received, and the limits of its transfer.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiverConfig {
     /// The number of the transfer.
     pub id: u32,
-    /// The size of the file.
+    /// The size of the file in bytes.
     pub size: u64,
-    /// The maximum number of bytes that are on their way or unwritten, at least 1.
+    /// The maximum number of bytes that are in flight or not yet written, at least 1.
     pub window_bytes: u64,
-    /// A sync begins when so many bytes have been written since the last one.
+    /// The number of bytes written since the last sync after which the next sync starts.
     pub sync_bytes: u64,
 }
 
-/// The receiving side of a transfer. The caller passes in what happens, and performs the
+/// The receiving side of a transfer. The caller passes events in, and performs the
 /// [actions](Self::poll) that follow.
 #[derive(Debug)]
 pub struct FileReceiver<E> {
@@ -78,7 +78,7 @@ enum OpKind {
     RemovePart,
 }
 
-/// The file that is held against the sender's.
+/// The file whose bytes the sender compares with its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// A whole file under the final name.
@@ -107,18 +107,18 @@ enum Attempt {
     First,
     /// The directory has been counted anew.
     Counted,
-    /// There is none for all of the file: the part, which has been opened, holds some of it.
+    /// The whole file has no room; the opened part holds some of it, so less is needed.
     Rest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoomState {
     Reserved,
-    /// With what the part holds the rest may fit.
+    /// The whole file has no room; the part may hold enough that the rest fits.
     Missing,
 }
 
-/// The bytes that are there are read and hashed.
+/// The state in which the receiver reads and hashes the bytes that it holds.
 #[derive(Debug)]
 struct Holding {
     source: Source,
@@ -130,13 +130,13 @@ struct Holding {
     hasher: Hasher,
 }
 
-/// The transfer is accepted: chunks come and are written.
+/// The state after the accept, in which the receiver takes and writes chunks.
 #[derive(Debug)]
 struct Moving {
     source: Source,
     hasher: Hasher,
     credit: Credit,
-    /// The hash that the sender said, and that was found right.
+    /// The hash of the sender, once the receiver has verified it.
     verified: Option<Hash>,
     accepted_at: Duration,
 }
@@ -144,19 +144,19 @@ struct Moving {
 /// The work that is left when a transfer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cleanup {
-    /// The received bytes are written, for the next attempt.
+    /// The receiver writes the received bytes, so that the next attempt can resume.
     Keep,
-    /// The part goes.
+    /// The receiver removes the part.
     Remove,
     Nothing,
 }
 
 impl<E> FileReceiver<E> {
-    /// Begins to receive a file that was offered.
+    /// Starts to receive an offered file.
     ///
     /// # Panics
     ///
-    /// If the window has no bytes.
+    /// Panics if `window_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
         assert!(config.window_bytes > 0, "a window has bytes");
         let mut receiver = Self {
@@ -210,7 +210,7 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// Takes memory that was asked for, empty.
+    /// Takes the empty memory that a [`Need`](ReceiverAction::Need) requested.
     pub fn grant(&mut self, memory: Vec<u8>) {
         if let State::Holding(holding) = &mut self.state {
             let operations = &mut self.operations;
@@ -223,8 +223,12 @@ impl<E> FileReceiver<E> {
         self.actions.push_back(ReceiverAction::Free(memory));
     }
 
-    /// Takes a chunk of the sender. If it is right, the caller queues its bytes for a write;
-    /// otherwise the transfer ends, unless the file is just getting its name.
+    /// Takes a chunk of the sender. If it succeeds, the caller queues the bytes for a write.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the chunk breaks the rules of the transfer. This ends the transfer, unless the file
+    /// is being published.
     pub fn on_chunk(&mut self, bytes: &[u8]) -> Result<(), TransferViolation> {
         let result = self.take_chunk(bytes);
         if let Err(violation) = result {
@@ -233,8 +237,8 @@ impl<E> FileReceiver<E> {
         result
     }
 
-    /// Ends the transfer of a peer that broke its rules. Once the file gets its name, the disk
-    /// decides how the transfer ends.
+    /// Ends the transfer because the peer broke its rules. While the file is being published, this
+    /// has no effect: then the disk decides how the transfer ends.
     fn on_violation(&mut self, violation: TransferViolation) {
         if !matches!(self.state, State::Publishing { .. }) {
             self.fail(TransferFailure::Violation(violation));
@@ -254,7 +258,7 @@ impl<E> FileReceiver<E> {
         Ok(())
     }
 
-    /// Takes the sender's word that this is all. The transfer ends if it is not so.
+    /// Handles the done of the sender. Fails the transfer if bytes are missing or the hash differs.
     pub fn on_done(&mut self, hash: [u8; 32]) {
         let early = TransferViolation::OutOfTurn { kind: kind::DONE };
         let State::Moving(moving) = &mut self.state else {
@@ -273,11 +277,13 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// Takes a repeated offer: what is held is not the beginning of the sender's file.
+    /// Handles a repeated offer: the bytes that the receiver holds are not the beginning of the
+    /// file of the sender.
     ///
     /// # Errors
     ///
-    /// If nothing is held, or a chunk has come: then the peer broke the rules of the connection.
+    /// Fails if the receiver holds no bytes, or a chunk has arrived: the peer broke the rules of
+    /// the connection.
     pub fn offered_again(&mut self) -> Result<(), TransferViolation> {
         let early = TransferViolation::OutOfTurn { kind: kind::OFFER };
         let State::Moving(moving) = &self.state else { return Err(early) };
@@ -289,7 +295,7 @@ impl<E> FileReceiver<E> {
         Ok(())
     }
 
-    /// Ends the transfer for a reason of the caller's.
+    /// Ends the transfer with an error of the caller.
     pub fn end(&mut self, error: E, cause: EndCause) {
         if self.is_finishing() && self.outlasts(cause) {
             return;
@@ -297,14 +303,15 @@ impl<E> FileReceiver<E> {
         let (tell, cleanup) = match cause {
             EndCause::Local => (Tell::Peer, self.cleanup_on_failure()),
             EndCause::Peer | EndCause::Connection => (Tell::Nobody, self.cleanup_on_failure()),
-            // Of that size and time there is no such file any more: nothing could go on with it.
+            // The sender has no file of that size and time any more: no attempt could resume it.
             EndCause::PeerFileChanged if self.part.is_some() => (Tell::Nobody, Cleanup::Remove),
             EndCause::PeerFileChanged => (Tell::Nobody, Cleanup::Nothing),
         };
         self.finish(Err(TransferFailure::Given(error)), tell, cleanup);
     }
 
-    /// Whether the file is as good as there: then the disk decides how the transfer ends.
+    /// Returns whether a verified file gets its name in spite of this end: then the disk decides
+    /// how the transfer ends.
     fn outlasts(&self, cause: EndCause) -> bool {
         cause == EndCause::Connection || matches!(self.state, State::Publishing { .. })
     }
@@ -316,8 +323,8 @@ impl<E> FileReceiver<E> {
         self.config.id
     }
 
-    /// Whether the file has arrived and been verified: nothing keeps it from its final name but the
-    /// disk.
+    /// Returns whether the whole file has arrived and been verified. Only the disk can still keep
+    /// it from its final name.
     pub fn is_finishing(&self) -> bool {
         match &self.state {
             State::Moving(moving) => moving.verified.is_some(),
@@ -326,12 +333,14 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// Whether the end has been told, and nothing is left but work for the disk.
+    /// Returns whether the program has been told of the end. Only operations on the disk may be
+    /// left.
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::CleaningUp(_) | State::Over)
     }
 
-    /// Returns the time at which the transfer expires, if it is the sender's turn.
+    /// Returns the time at which the transfer expires, or `None` if the receiver does not wait for
+    /// the sender.
     pub fn expires_at(&self, last_activity: Duration, idle_timeout: Duration) -> Option<Duration> {
         let State::Moving(moving) = &self.state else { return None };
         let written = self.part.as_ref().is_none_or(Part::is_written);
@@ -350,14 +359,14 @@ impl<E> FileReceiver<E> {
     }
 }
 
-/// A reason of the caller's to end a transfer.
+/// A reason of the caller to end a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndCause {
     /// This side ends it; the peer is told.
     Local,
     /// The peer has ended it.
     Peer,
-    /// The peer has ended it, because its file is another than it was.
+    /// The peer has ended it, because its file has changed.
     PeerFileChanged,
     /// The connection ends. A file that has been verified still gets its name.
     Connection,
@@ -373,7 +382,7 @@ impl Holding {
         self.hashed == self.bytes
     }
 
-    /// Adds the reads that may run ahead; returns their sizes.
+    /// Adds the reads that may run ahead, and returns their sizes in bytes.
     fn read_on(&mut self) -> impl Iterator<Item = usize> + use<> {
         let mut asked = [0; MAX_READS];
         let mut count = 0;
@@ -405,7 +414,7 @@ impl fmt::Display for State {
     }
 }
 
-/// Writes what the receiver is doing.
+/// Writes the current step of the receiver.
 impl<E> fmt::Display for FileReceiver<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.state.fmt(f)

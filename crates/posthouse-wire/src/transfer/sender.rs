@@ -1,13 +1,14 @@
-//! The sending side of a transfer: opens the file, offers it, compares what the receiver holds,
-//! reads and sends chunks as the receiver's credit allows, looks at the file again, says done.
+//! The sending side of a transfer. It opens the file, offers it, compares the bytes that the
+//! receiver holds, reads and sends chunks within the credit of the receiver, checks that size and
+//! time of the file are unchanged, and sends done.
 //!
 //! ```text
 //! Opening ──> Offered ──> Comparing ──> Sending ──> Checking ──> DoneSaid ──> Over
-//!                ^────────────┘ once, if what the receiver holds differs
+//!                ^────────────┘ once, if the bytes that the receiver holds differ
 //! ```
 //!
-//! Reads run ahead of what is sent, by a bounded number of chunks and never beyond the credit;
-//! chunks leave in order.
+//! Reads run ahead of the sent chunks, by at most two chunks and never beyond the credit. Chunks
+//! leave in order.
 
 mod actions;
 mod reading;
@@ -29,10 +30,10 @@ pub use actions::{Chunk, SenderAction, SenderEvent, SenderFrame, SenderOp};
 pub use reading::ChunkSizes;
 use reading::{Comparing, LastChunk, Sending};
 
-/// Chunks that are being read, or wait until they can be sent.
+/// The maximum number of chunks that are being read, or wait until they can be sent.
 const MAX_READS: usize = 2;
 
-/// The sending side of a transfer. The caller passes in what happens, performs the
+/// The sending side of a transfer. The caller passes events in, performs the
 /// [actions](Self::poll) that follow, and [takes](Self::take_chunk) chunks when it can send them.
 #[derive(Debug)]
 pub struct FileSender<E> {
@@ -62,7 +63,7 @@ enum OpKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     First,
-    /// The receiver held something else than the beginning of the file.
+    /// The bytes that the receiver held were not the beginning of the file.
     Second,
 }
 
@@ -81,17 +82,18 @@ enum State {
         hash: Hash,
         since: Option<Duration>,
     },
-    /// The end has been told, and operations may be in flight.
+    /// The program has been told of the end; operations may be in flight.
     Over,
     Released,
 }
 
 impl<E> FileSender<E> {
-    /// Begins to send a file, in chunks of at most so many bytes: the peer takes no larger ones.
+    /// Starts to send a file in chunks of at most `max_chunk_bytes`, the largest that the peer
+    /// accepts.
     ///
     /// # Panics
     ///
-    /// If a chunk may have no byte.
+    /// Panics if `max_chunk_bytes` is 0.
     pub fn new(max_chunk_bytes: usize) -> Self {
         assert!(max_chunk_bytes > 0, "a chunk has bytes");
         let mut sender = Self {
@@ -137,7 +139,7 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Takes memory that was asked for, empty.
+    /// Takes the empty memory that a [`Need`](SenderAction::Need) requested.
     pub fn grant(&mut self, memory: Vec<u8>) {
         let operations = &mut self.operations;
         let reads = match &mut self.state {
@@ -154,8 +156,8 @@ impl<E> FileSender<E> {
         });
     }
 
-    /// Takes the receiver's accept: it wants the file from `offset` on, may get it up to `limit`,
-    /// and holds bytes with this hash.
+    /// Handles the accept of the receiver: it wants the bytes from `offset` on, allows them up to
+    /// `limit`, and holds the bytes before `offset`, whose hash is `prefix`.
     pub fn on_accept(&mut self, offset: u64, limit: u64, prefix: [u8; 32]) {
         if let Err(violation) = self.accept(offset, limit, Hash::from(prefix)) {
             self.fail(TransferFailure::Violation(violation));
@@ -173,7 +175,7 @@ impl<E> FileSender<E> {
         if limit < offset {
             return Err(TransferViolation::LimitBelowOffset { limit, offset });
         }
-        // Nothing has been read yet, so this is the hash of nothing.
+        // Nothing has been read yet, so this is the hash of no bytes.
         if offset == 0 && hasher.finalize() != prefix {
             return Err(TransferViolation::PrefixOfNothing);
         }
@@ -189,8 +191,8 @@ impl<E> FileSender<E> {
         Ok(())
     }
 
-    /// Takes credit: the receiver may get the file up to here. A lower limit than before means
-    /// nothing, and neither does credit that crosses a repeated offer.
+    /// Handles credit: the receiver allows the bytes up to `limit`. A lower limit than before has
+    /// no effect, and neither does credit that crosses a repeated offer.
     pub fn on_credit(&mut self, limit: u64) {
         let size = self.size();
         match &mut self.state {
@@ -205,7 +207,7 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Takes the receiver's word that it has all of the file, under its name.
+    /// Handles the done of the receiver: it has the whole file under its name.
     pub fn on_done(&mut self, confirmed: [u8; 32]) {
         let State::DoneSaid { hash, .. } = self.state else {
             let early = TransferViolation::OutOfTurn { kind: kind::DONE };
@@ -218,7 +220,7 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Takes the next chunk, to be sent now.
+    /// Takes the next chunk, which the caller must send now.
     pub fn take_chunk(&mut self) -> Option<Chunk> {
         let is_known = self.is_known();
         let State::Sending(sending) = &mut self.state else { return None };
@@ -248,27 +250,27 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Takes note that the chunk that was taken last has left.
+    /// Records that the last taken chunk has left.
     pub fn chunk_left(&mut self) {
         if let State::Sending(sending) = &mut self.state {
             sending.last_chunk = LastChunk::Read;
         }
     }
 
-    /// Takes note that the file ended within the chunk that was taken last: zeros have left in
+    /// Fails the transfer because the file ended within the last taken chunk: zeros have left in
     /// place of the rest.
     pub fn chunk_cut(&mut self) {
         self.fail(TransferFailure::Changed("it became shorter"));
     }
 
-    /// Ends the transfer for a reason of the caller's.
+    /// Ends the transfer with an error of the caller.
     pub fn end(&mut self, error: E, tell: Tell) {
         self.finish(Err(TransferFailure::Given(error)), tell);
     }
 
     // ---- queries ----
 
-    /// Whether [`take_chunk`](Self::take_chunk) has something to take.
+    /// Returns whether [`take_chunk`](Self::take_chunk) has a chunk to take.
     pub fn has_chunk(&self) -> bool {
         matches!(&self.state, State::Sending(sending) if sending.reads.is_next_read())
     }
@@ -282,18 +284,20 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Whether the end has been told, and nothing is left but work for the disk.
+    /// Returns whether the program has been told of the end. Only operations on the disk may be
+    /// left.
     pub fn is_ended(&self) -> bool {
         matches!(self.state, State::Over | State::Released)
     }
 
-    /// Whether the receiver has accepted, and not all has been sent and found to be the file's.
+    /// Returns whether the receiver has accepted and the sender is comparing or sending bytes.
     pub fn is_sending(&self) -> bool {
         matches!(self.state, State::Comparing(_) | State::Sending(_))
     }
 
-    /// Returns the time at which the transfer expires, if it is the receiver's turn: it may compare
-    /// what it holds, or wait for its disk.
+    /// Returns the time at which the transfer expires, or `None` if the sender does not wait for
+    /// the receiver. The time allows the receiver to compare the bytes that it holds, or to wait
+    /// for its disk.
     pub fn expires_at(&self, last_activity: Duration, idle_timeout: Duration) -> Option<Duration> {
         let since = match &self.state {
             State::Offered { since } | State::DoneSaid { since, .. } => (*since)?,
@@ -338,7 +342,7 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Goes on when all of what the receiver holds has been hashed.
+    /// Compares the hashes once all bytes that the receiver holds have been hashed.
     fn compare(&mut self) {
         let State::Comparing(comparing) = &self.state else { return };
         let Comparing { held, hashed, limit, prefix, .. } = **comparing;
@@ -357,7 +361,8 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// All has been sent: if the file is what it was, so is what was sent.
+    /// Sends done if size and time of the file are as before: then the sent bytes are those of the
+    /// file.
     fn on_checked(&mut self, now: FileFacts) {
         let State::Checking { hash } = self.state else {
             unreachable!("checked in {:?}", self.state);
@@ -389,7 +394,7 @@ impl<E> FileSender<E> {
         }
     }
 
-    /// Reads ahead within the credit; looks at the file again when all has been sent.
+    /// Reads ahead within the credit. Checks the file again once all bytes have been sent.
     fn send_on(&mut self, now: Duration, sizes: &mut ChunkSizes<'_>) {
         let (Some(file), State::Sending(sending)) = (self.file, &mut self.state) else { return };
         let size = file.facts.bytes;
@@ -399,7 +404,7 @@ impl<E> FileSender<E> {
             let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(max_bytes);
             let is_unread = file.known.is_some() && (sizes.prefers_unread)(bytes);
             if is_unread && !sending.reads.is_empty() {
-                // If the disk hangs, chunks whose first byte was read long before would hold up the
+                // If the disk hangs, chunks whose first byte was read long before would block the
                 // connection.
                 break;
             }

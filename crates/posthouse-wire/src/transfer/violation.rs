@@ -1,63 +1,63 @@
-//! What a peer does wrong in one transfer.
+//! The violations of the rules of one transfer by a peer.
 
 use std::fmt;
 
 use super::abort_code;
 
-/// What is wrong with a peer's part in a transfer. It ends the transfer, not the connection: say
-/// abort with [`bye_code`](Self::code). `Display` tells nothing that the peer does not know.
+/// A violation of the rules of a transfer by the peer. It ends the transfer, not the connection:
+/// send an abort with [`code`](Self::code). `Display` shows nothing that the peer does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferViolation {
-    /// An accept after an accept.
+    /// A second accept of the same offer.
     AcceptedTwice,
-    /// An accept that says that it holds more than the file has.
+    /// An accept whose offset is beyond the end of the file.
     OffsetBeyondSize {
-        /// What it says that it holds.
+        /// The number of bytes that the receiver claims to hold.
         offset: u64,
-        /// Bytes of the file.
+        /// The size of the file in bytes.
         size: u64,
     },
-    /// An accept that limits what it says is there already.
+    /// An accept whose limit is below its offset.
     LimitBelowOffset {
-        /// Up to where it may be sent.
+        /// The offset up to which the receiver allows the sender to send.
         limit: u64,
-        /// From where on.
+        /// The offset from which the receiver asks the sender to send.
         offset: u64,
     },
-    /// An accept that says that it holds nothing, with another hash than that of nothing.
+    /// An accept with offset 0 whose hash is not that of no bytes.
     PrefixOfNothing,
-    /// A frame before the accept, or after done.
+    /// A frame that came before the accept, or after done.
     OutOfTurn {
-        /// Its kind.
+        /// The kind of the frame.
         kind: u8,
     },
-    /// A chunk that reaches beyond the credit.
+    /// A chunk that ends beyond the credit.
     BeyondCredit {
-        /// Up to where it reaches.
+        /// The offset at which the chunk ends.
         end: u64,
-        /// Up to where it may be sent.
+        /// The offset up to which the sender may send.
         limit: u64,
     },
-    /// A chunk that reaches beyond what was offered.
+    /// A chunk that ends beyond the offered size.
     BeyondSize {
-        /// Up to where it reaches.
+        /// The offset at which the chunk ends.
         end: u64,
-        /// Bytes that were offered.
+        /// The offered size in bytes.
         size: u64,
     },
-    /// Done, and not all has come.
+    /// A done that came before the whole file.
     TooFew {
-        /// Bytes that have come.
+        /// The number of bytes that have been received.
         received: u64,
-        /// Bytes that were offered.
+        /// The offered size in bytes.
         size: u64,
     },
-    /// The receiver's hash of the whole is not the one that it was told.
+    /// The receiver confirmed another hash of the whole file than the sender sent.
     OtherHash,
 }
 
 impl TransferViolation {
-    /// The code to say abort with.
+    /// Returns the code of the abort that tells the peer.
     pub fn code(&self) -> u16 {
         match self {
             Self::OtherHash => abort_code::HASH_DIFFERS,

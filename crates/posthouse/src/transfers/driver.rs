@@ -1,4 +1,5 @@
-//! Files on a connection: performs what the transfers' state machines in `posthouse-wire` ask for.
+//! The driver of the transfers of a connection. It performs the actions of their state machines in
+//! `posthouse-wire`.
 //!
 //! A [`FileSender`](posthouse_wire::FileSender) or a [`FileReceiver`](posthouse_wire::FileReceiver)
 //! decides what happens; here its actions become operations on files, frames in the connection's
@@ -36,7 +37,7 @@ use crate::transfer::{
 use table::TransferState;
 pub(crate) use table::Transfers;
 
-/// The task that runs with a listing.
+/// The task that gets the entries of a listing, or the error.
 pub(crate) type ListTask =
     Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>, Entries) -> HandlerResult + Send>;
 type Entries = Result<Vec<FileEntry>, TransferError>;
@@ -55,7 +56,7 @@ pub(crate) enum TransferCommand {
 
 /// The calls of the connection to its transfers.
 impl Strand {
-    /// Does what callbacks asked for, and sends the next chunk if there is room.
+    /// Runs the commands of callbacks, and sends the next chunk if there is room.
     pub(crate) fn run_transfers(&mut self, cx: &mut Context<'_>) {
         if self.has_transfers() && self.may_transfer_now() {
             self.run_commands(cx);
@@ -63,7 +64,7 @@ impl Strand {
         }
     }
 
-    /// Takes a frame of a transfer.
+    /// Handles a frame of a transfer.
     pub(crate) fn on_transfer_frame(&mut self, cx: &mut Context<'_>, frame: TransferFrame<'_>) {
         if !self.may_transfer_now() {
             return;
@@ -74,7 +75,7 @@ impl Strand {
         }
     }
 
-    /// Takes the result of an operation on files.
+    /// Handles the result of an operation on files.
     pub(crate) fn on_file(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,13 +103,14 @@ impl Strand {
         transfers.deadline(self.transfer_timeout())
     }
 
-    /// Returns the operations in flight, and what one of them is about.
+    /// Returns the operations in flight, and the description of the transfer of one of them.
     pub(crate) fn busy_transfers(&self) -> (Vec<FileSequence>, Option<String>) {
         let transfers = self.cold.as_ref().and_then(|cold| cold.transfers.as_ref());
         transfers.map_or_else(Default::default, |transfers| transfers.in_flight())
     }
 
-    /// Whether a file is about to be there, so that the peer should hear of it before the end.
+    /// Returns whether a verified file is about to get its name. Then the connection should end
+    /// only after the peer has been told of it.
     pub(crate) fn is_finishing_transfers(&self) -> bool {
         let transfers = self.cold.as_ref().and_then(|cold| cold.transfers.as_ref());
         transfers.is_some_and(|transfers| transfers.is_finishing())
@@ -126,7 +128,7 @@ impl Strand {
         self.cold().transfers.get_or_insert_default()
     }
 
-    /// Whether frames are said and heard.
+    /// Returns whether the connection sends and handles frames of transfers.
     fn may_transfer_now(&self) -> bool {
         self.is_open()
     }
@@ -151,10 +153,10 @@ impl Strand {
         self.submit(cx, Operation::File, sequence, Op::File(Box::new(op)));
     }
 
-    /// Queues a frame. Returns false if it is larger than the peer takes.
+    /// Queues a frame. Returns false if it is larger than the peer accepts.
     fn send_frame(&mut self, cx: &mut Context<'_>, frame: TransferFrame<'_>) -> bool {
         if !self.may_transfer_now() {
-            return true; // nobody would hear it
+            return true; // the peer would not get it
         }
         let max = self.send_limits().max_payload_bytes;
         self.append(&mut cx.worker.free_list, |tail| frame.encode(max, tail)).is_ok()
@@ -168,7 +170,7 @@ impl Strand {
         self.send_frame(cx, TransferFrame::Abort { id, code, text: text.as_bytes() });
     }
 
-    /// Tells the handler how a transfer ended.
+    /// Reports the end of a transfer to the handler.
     fn notify(
         &mut self,
         cx: &mut Context<'_>,
@@ -192,7 +194,7 @@ impl Strand {
         self.run_callback(cx, |callbacks, output| callbacks.transferred(output, &transfer));
     }
 
-    /// Asks the handler; its answer counts unless the call failed.
+    /// Asks the handler and returns its answer, unless the call failed.
     fn ask<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -234,7 +236,7 @@ fn disk_error(error: Error) -> DiskError<TransferError> {
     DiskError { failure, error: error.into() }
 }
 
-/// Fails for an outcome that no operation of a transfer has.
+/// Panics because of an outcome that no operation of a transfer has.
 fn unexpected(outcome: &FileOutcome) -> ! {
     unreachable!("an operation of a transfer was answered {outcome:?}")
 }

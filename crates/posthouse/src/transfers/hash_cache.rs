@@ -1,4 +1,5 @@
-//! A cache of the hashes of files that were sent whole: a file that is sent again need not be read.
+//! A cache of the hashes of completely sent files, so that a file need not be read to send it
+//! again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,10 +7,11 @@ use posthouse_io::FileVersion;
 
 use crate::sync::{Mutex, lock};
 
-/// The maximum number of hashes, about 200 bytes each; the oldest make room for others.
+/// The maximum number of hashes, about 200 bytes each. If the cache is full, the oldest hash is
+/// removed for a new one.
 const MAX_HASHES: usize = 1024;
 
-/// The hashes that an endpoint knows. Each was agreed upon with a receiver that had the whole file.
+/// The hashes that an endpoint knows. A receiver with the whole file has confirmed each of them.
 #[derive(Debug)]
 pub(crate) struct HashCache<V = FileVersion> {
     inner: Mutex<Inner<V>>,
@@ -18,7 +20,7 @@ pub(crate) struct HashCache<V = FileVersion> {
 #[derive(Debug)]
 struct Inner<V> {
     hashes: BTreeMap<V, [u8; 32]>,
-    /// The same files, in the order in which they came.
+    /// The same files, in the order of their insertion.
     order: VecDeque<V>,
 }
 
@@ -44,7 +46,7 @@ impl<V: Copy + Ord> HashCache<V> {
         }
     }
 
-    /// A transfer of the file failed: it may be another than it was.
+    /// Removes the hash of a file whose transfer failed, because the file may have changed.
     pub(crate) fn remove(&self, version: V) {
         let Inner { hashes, order } = &mut *lock(&self.inner);
         if hashes.remove(&version).is_some() {

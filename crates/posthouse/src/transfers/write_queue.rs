@@ -17,7 +17,7 @@ impl WriteQueue {
         self.pieces.push_back(piece);
     }
 
-    /// Takes the first pieces, joined to at most so many bytes; at least one piece.
+    /// Takes the first pieces as one gather: as many as `max_bytes` allows, and at least one.
     pub(super) fn take(&mut self, max_bytes: usize) -> Gather {
         let mut data = std::mem::take(&mut self.rest);
         while let Some(piece) = self

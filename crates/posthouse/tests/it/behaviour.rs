@@ -1,4 +1,4 @@
-//! What an endpoint does.
+//! The behaviour of an endpoint.
 
 mod admission;
 mod connecting;

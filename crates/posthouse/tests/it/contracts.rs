@@ -1,4 +1,4 @@
-//! What an endpoint promises: the contracts by their numbers.
+//! The contracts of an endpoint, by their numbers.
 
 mod anywhere;
 mod closing;

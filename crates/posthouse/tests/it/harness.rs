@@ -1,4 +1,4 @@
-//! Where a scenario runs: real sockets or the simulation, pinned or shared.
+//! The environments of a scenario: real sockets or the simulation, pinned or shared.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::probe::Probe;
 use crate::raw::Raw;
 use crate::store::Store;
 
-/// How long a test waits for anything: only a failing test waits that long. In simulation this is
-/// virtual time.
+/// The maximum time that a test waits for anything: only a failing test waits that long. In
+/// simulation this is virtual time.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Seeds that a scenario runs with, in each layout. The simulation is the same on every system: a
-/// few show that.
+/// The seeds that a scenario runs with, in each layout. The simulation is the same on every system,
+/// so on Windows a few seeds are enough.
 const SEEDS: std::ops::Range<u64> = 0..if cfg!(windows) { 4 } else { 20 };
 
-/// The real places: backend, layout, I/O workers, pending reads.
+/// The environments with real sockets: backend, layout, I/O workers, pending reads.
 #[cfg(not(windows))]
 const REAL: [(Backend, Layout, usize, usize); 3] = [
     (Backend::Uring, Layout::Pinned, 2, 1),
@@ -41,7 +41,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Changes some of them.
+    /// Changes some of the options.
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
@@ -82,8 +82,8 @@ pub fn on_real_sockets(scenario: impl Fn(&Harness<'_>)) {
     }
 }
 
-/// Whether this machine has the backend. Sandboxes refuse io_uring; its part of a test is then
-/// passed over, except where nothing may be.
+/// Returns whether this machine has the backend. Sandboxes refuse io_uring; its part of a test is
+/// then skipped, unless tests may not be skipped.
 fn is_here(backend: Backend) -> bool {
     const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
     if backend != Backend::Uring || std::env::var_os(NEED_ALL).is_some() {
@@ -123,7 +123,7 @@ impl fmt::Debug for Harness<'_> {
 }
 
 impl<'w> Harness<'w> {
-    /// The same place with other numbers of workers and pending reads.
+    /// Returns the same environment with other numbers of workers and pending reads.
     pub fn with(&self, io_workers: usize, pending_reads: usize) -> Self {
         Self { io_workers, pending_reads, ..*self }
     }
@@ -238,7 +238,7 @@ impl<'w> Harness<'w> {
         }
     }
 
-    /// Waits until `ready` gives something.
+    /// Waits until `ready` returns a value, and returns it.
     pub fn until<T>(&self, what: &str, ready: impl FnMut() -> Option<T>) -> T {
         let value = match self.world {
             Some(world) => world.run_until(PATIENCE, ready),
@@ -263,12 +263,12 @@ impl<'w> Harness<'w> {
         self.until("a frame", || raw.take_frame())
     }
 
-    /// Waits until the other side has ended a raw peer's stream, in whatever way.
+    /// Waits until the other side has ended or reset the stream of a raw peer.
     pub fn wait_for_end(&self, raw: &mut Raw) {
         self.wait_for("the end of the stream", || raw.is_over());
     }
 
-    /// Sees that an honest peer is served by an endpoint that echoes.
+    /// Checks that an endpoint that echoes serves an honest peer.
     pub fn serves<H: Handler>(&self, endpoint: &Endpoint<H>) {
         let client = self.client(endpoint);
         client.send(60, b"honest").expect("it is up");
@@ -277,13 +277,14 @@ impl<'w> Harness<'w> {
         client.close();
     }
 
-    /// Ends the endpoint at once and sees that nothing of it is left; its last figures.
+    /// Ends the endpoint at once and checks that it leaves nothing. Returns its last statistics.
     pub fn end<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
         endpoint.shutdown(Duration::ZERO);
         self.ended(endpoint)
     }
 
-    /// Waits for an endpoint that ends and sees that nothing of it is left; its last figures.
+    /// Waits for the end of an endpoint and checks that it leaves nothing. Returns its last
+    /// statistics.
     pub fn ended<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
         endpoint.wait().expect("no callback waits here");
         let stats = endpoint.stats();
@@ -295,7 +296,7 @@ impl<'w> Harness<'w> {
     }
 }
 
-/// Looks again and again, in real time.
+/// Polls `ready` in real time until it returns a value, for at most [`PATIENCE`].
 fn until_real<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -313,7 +314,7 @@ pub fn wait_for_real(what: &str, mut holds: impl FnMut() -> bool) {
     until_real(|| holds().then_some(())).unwrap_or_else(|| panic!("waited in vain for {what}"));
 }
 
-/// The way to an endpoint's first listener.
+/// Returns the target of the first listener of an endpoint.
 pub fn target<H: Handler>(endpoint: &Endpoint<H>) -> Target {
     Target::new(endpoint.addresses()[0])
 }

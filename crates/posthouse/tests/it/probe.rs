@@ -1,5 +1,5 @@
-//! A handler that keeps what it is told, checks the order in which it is told it (C6), and does
-//! what a test says.
+//! A handler that records its callbacks, checks their order (C6), and runs the closures that a test
+//! sets for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use posthouse::{
     Peer, PeerId, Responder,
 };
 
-/// What belongs to one connection.
+/// The state of one connection.
 #[derive(Debug, Default)]
 pub struct Line {
     pub count: u64,
@@ -24,7 +24,7 @@ type OnRequest = Box<
 type OnEnd = Box<dyn Fn(&mut Peer<'_, Probe>, &DisconnectReason) + Send + Sync>;
 type OnConnectFailed = Box<dyn Fn(&Endpoint<Probe>) + Send + Sync>;
 
-/// Something that the handler was told.
+/// A callback that the handler got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     Connected(PeerId),
@@ -34,7 +34,7 @@ pub enum Told {
     ConnectFailed(PeerId, DisconnectReason),
 }
 
-/// What a [`Probe`] has been told so far.
+/// The callbacks that a [`Probe`] has got so far.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<Record>>);
 
@@ -71,7 +71,7 @@ impl Probe {
         Self::default()
     }
 
-    /// Sends back what it gets; answers requests with what they ask.
+    /// Returns a probe that sends each message back, and answers each request with its payload.
     pub fn echo() -> Self {
         Self::new()
             .on_received(|peer, message| {
@@ -225,19 +225,20 @@ impl Seen {
         Inside { seen: self.clone(), id, after: Stage::Up }
     }
 
-    /// What of all that was told so far is looked for, in order. Fails where the order was wrong.
+    /// Returns what `pick` takes from the callbacks so far, in order. Panics if the order of the
+    /// callbacks of any connection was wrong.
     fn pick<T>(&self, pick: impl Fn(&Told) -> Option<T>) -> Vec<T> {
         let record = self.lock();
         assert!(record.faults.is_empty(), "C6: {:?}", record.faults);
         record.told.iter().filter_map(pick).collect()
     }
 
-    /// Everything so far.
+    /// Returns all callbacks so far.
     pub fn told(&self) -> Vec<Told> {
         self.pick(|told| Some(told.clone()))
     }
 
-    /// How much so far.
+    /// Returns the number of callbacks so far.
     pub fn len(&self) -> usize {
         self.lock().told.len()
     }
@@ -246,7 +247,7 @@ impl Seen {
         self.pick(|told| if let Told::Connected(id) = told { Some(*id) } else { None })
     }
 
-    /// The messages so far: kind and payload.
+    /// Returns the kind and the payload of each message so far.
     pub fn messages(&self) -> Vec<(u8, Vec<u8>)> {
         self.pick(|told| match told {
             Told::Received(_, kind, payload) => Some((*kind, payload.clone())),
@@ -258,14 +259,14 @@ impl Seen {
         self.pick(|told| matches!(told, Told::Writable(_)).then_some(())).len()
     }
 
-    /// Why connections have ended so far.
+    /// Returns the reasons of the connections that have ended so far.
     pub fn ends(&self) -> Vec<DisconnectReason> {
         self.pick(
             |told| if let Told::Disconnected(_, why) = told { Some(why.clone()) } else { None },
         )
     }
 
-    /// Why connections have not come up so far.
+    /// Returns the reasons of the failed connection attempts so far.
     pub fn connect_failures(&self) -> Vec<DisconnectReason> {
         self.pick(
             |told| if let Told::ConnectFailed(_, why) = told { Some(why.clone()) } else { None },

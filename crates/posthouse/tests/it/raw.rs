@@ -1,4 +1,4 @@
-//! Peers that keep to no protocol, on real and on simulated sockets, and the frames they need.
+//! Peers without a protocol, on real and on simulated sockets, and the frames that they need.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -8,8 +8,8 @@ use posthouse::sim::RawStream;
 
 use crate::harness::PATIENCE;
 
-/// A stream of bytes and nothing more. What it sends waits here until the other side takes it;
-/// both go on whenever the test looks.
+/// A stream of bytes without a protocol. Sent bytes wait here until the other side takes them; each
+/// call of the test moves them on.
 pub struct Raw {
     stream: Stream,
     received: Vec<u8>,
@@ -76,7 +76,7 @@ impl Raw {
         self.send(&frame(kind, payload));
     }
 
-    /// Bytes that the other side has not taken yet.
+    /// Returns the number of bytes that the other side has not taken yet.
     pub fn unsent(&mut self) -> usize {
         self.pump();
         match &self.stream {
@@ -85,7 +85,7 @@ impl Raw {
         }
     }
 
-    /// Ends this side's stream after what has been sent; goes on receiving.
+    /// Ends the stream of this side after the sent bytes. It can still receive.
     pub fn finish(&mut self) {
         match &mut self.stream {
             Stream::Simulated(stream) => stream.finish(),
@@ -106,9 +106,9 @@ impl Raw {
             Stream::Real { tcp: Some(tcp), .. } => {
                 tcp.set_nonblocking(false).expect("a socket");
                 tcp.set_read_timeout(Some(PATIENCE)).expect("a socket");
-                // Fails at once where the other side was quicker with a reset.
+                // Fails at once if the other side has sent a reset first.
                 let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
-                // How a time-out is told is another thing on each system.
+                // The error kind of a time-out differs between systems.
                 let in_vain = [ErrorKind::WouldBlock, ErrorKind::TimedOut].map(Err);
                 assert!(!in_vain.contains(&told), "nothing came that could be unread");
             }
@@ -129,18 +129,18 @@ impl Raw {
         }
     }
 
-    /// What has come and has not been taken.
+    /// Returns the bytes that have arrived and have not been taken.
     pub fn received(&mut self) -> &[u8] {
         self.pump();
         &self.received
     }
 
-    /// Takes bytes that have come.
+    /// Takes this number of bytes from the start of the arrived ones. Panics if fewer have arrived.
     pub fn take(&mut self, bytes: usize) -> Vec<u8> {
         self.received.drain(..bytes).collect()
     }
 
-    /// Takes a frame that has come.
+    /// Takes the next frame, if all of it has arrived.
     pub fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         self.pump();
         let (head, rest) = self.received.split_first_chunk::<5>()?;
@@ -151,7 +151,7 @@ impl Raw {
         Some((kind, payload))
     }
 
-    /// Whether the other side has ended or reset the stream.
+    /// Returns whether the other side has ended or reset the stream.
     pub fn is_over(&mut self) -> bool {
         self.pump();
         match &self.stream {
@@ -162,7 +162,7 @@ impl Raw {
         }
     }
 
-    /// Whether the other side has reset the stream.
+    /// Returns whether the other side has reset the stream.
     pub fn is_reset(&mut self) -> bool {
         self.pump();
         match &self.stream {

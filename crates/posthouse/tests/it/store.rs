@@ -1,4 +1,4 @@
-//! Where a scenario's files are: a directory of this machine, or a simulated disk.
+//! The place of a scenario's files: a directory of this machine, or a simulated disk.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -52,7 +52,7 @@ impl Store {
         }
     }
 
-    /// Other bytes, as many, in a file whose time stays.
+    /// Replaces the bytes of a file by as many others, and keeps its modification time.
     pub fn rewrite(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {
@@ -102,7 +102,7 @@ impl Store {
         }
     }
 
-    /// What the parts hold.
+    /// Returns the content of each part.
     pub fn parts(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Real(root) => {
@@ -116,12 +116,13 @@ impl Store {
     }
 }
 
-/// What a part holds; nothing where it is gone, or going, since it was listed.
+/// Returns the content of a part, or `None` if it was removed, or is being removed, since it was
+/// listed.
 fn part_at(path: &Path) -> Option<Vec<u8>> {
     match fs::read(path).map_err(|error| error.kind()) {
         Ok(bytes) => Some(bytes),
         Err(ErrorKind::NotFound) => None,
-        // Windows' word for a file that is being removed.
+        // The error of Windows for a file that is being removed.
         Err(ErrorKind::PermissionDenied) if cfg!(windows) => None,
         Err(kind) => panic!("{}: {kind}", path.display()),
     }

@@ -1,5 +1,5 @@
-//! What broken peers and attackers do. In every row the endpoint stays up, its memory stays
-//! bounded, honest peers are served, and one clear reason says what happened.
+//! The threats from broken peers and attackers. In every row the endpoint stays up, its memory
+//! stays bounded, honest peers are served, and one clear reason says what happened.
 
 mod ends;
 mod floods;

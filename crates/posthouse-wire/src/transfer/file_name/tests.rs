@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is wrong with a name, and with which component.
+/// Returns the fault of an invalid name, and the component that has it.
 fn fault(name: &str) -> (NameFault, String) {
     let error = FileName::parse(name).expect_err(name);
     assert_eq!(FileName::from_wire(name.as_bytes()), Err(error.clone()));
@@ -81,7 +81,7 @@ fn a_name_that_leads_elsewhere_is_refused() {
     assert_eq!(fault(&many).0, NameFault::TooManyComponents);
     let long = format!("d/{}", "a".repeat(MAX_COMPONENT_BYTES + 1));
     assert_eq!(fault(&long).0, NameFault::ComponentTooLong);
-    // Bytes count, not characters.
+    // The limit counts bytes, not characters.
     assert_eq!(fault(&"ä".repeat(128)).0, NameFault::ComponentTooLong);
     let long = format!("{}a", "dir/".repeat(256));
     assert_eq!(fault(&long).0, NameFault::TooLong);
@@ -181,7 +181,7 @@ fn an_error_names_the_part_and_cannot_forge_a_line() {
     assert!(text(&"\u{e0001}".repeat(300)).len() < 20 * MAX_SHOWN_CHARS);
 }
 
-/// Bytes of text that come close to every rule, more often than random ones would.
+/// Generates text that comes close to every rule more often than random bytes would.
 fn piece() -> impl Strategy<Value = String> {
     let words = [
         "a",
@@ -220,7 +220,7 @@ fn piece() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// The rules again, said in another way.
+    /// Checks the rules again, with another implementation.
     #[test]
     fn what_is_taken_has_nothing_in_it_that_is_forbidden(
         pieces in prop::collection::vec(piece(), 0..10),

@@ -10,21 +10,21 @@ pub enum ReceiverAction<E> {
     /// Performs an operation on the disk;
     /// [`on_disk`](super::FileReceiver::on_disk) takes its result.
     Disk {
-        /// Its number.
+        /// The number of the operation.
         number: OpNumber,
         /// The operation.
         op: ReceiverOp,
     },
     /// Sends a frame.
     Frame(TransferFrame<'static>),
-    /// Asks for memory for a read of so many bytes;
+    /// Requests memory for a read of this number of bytes;
     /// [`grant`](super::FileReceiver::grant) takes it, now or later.
     Need(usize),
     /// Gives memory back.
     Free(Vec<u8>),
-    /// Changes what is reserved in the quota of the directory.
+    /// Changes the reservation in the quota of the directory.
     Room(Room),
-    /// Drops what the caller has queued: it will not be written.
+    /// Drops the bytes that the caller has queued: they will not be written.
     Discard,
     /// Tells the program.
     Notify(ReceiverEvent<E>),
@@ -32,17 +32,17 @@ pub enum ReceiverAction<E> {
     Release,
 }
 
-/// An operation of a receiver on the disk. A write and a sync may be in flight beside each other,
-/// and several reads; every other one is alone.
+/// An operation of a receiver on the disk. A write and a sync may be in flight at the same time,
+/// and so may several reads. Any other operation is in flight alone.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReceiverOp {
     /// Opens the file that has the final name, for reading: [`Found`](super::super::DiskOutcome).
     LookUp,
-    /// Counts the directory, whose quota seems used up.
+    /// Counts the files and bytes of the directory, because its quota seems to be exhausted.
     Count,
-    /// Opens the part, or makes it.
+    /// Opens the part, or creates it.
     OpenPart,
-    /// Reads what was found, or the part.
+    /// Reads the found file or the part.
     Read {
         /// The offset of the first byte.
         offset: u64,
@@ -51,26 +51,26 @@ pub enum ReceiverOp {
         /// The memory to read into.
         memory: Vec<u8>,
     },
-    /// Cuts the part to nothing.
+    /// Truncates the part to 0 bytes.
     Truncate,
-    /// Writes the beginning of what the caller has queued into the part.
+    /// Writes the first of the bytes that the caller has queued into the part.
     Write {
         /// The offset of the first byte.
         offset: u64,
         /// The maximum number of bytes, if the first piece in the queue is not larger.
         max_bytes: usize,
     },
-    /// Brings the part to the disk.
+    /// Syncs the part to the disk.
     Sync,
-    /// Brings the file that was found to the disk, with its name.
+    /// Syncs the found file and its name to the disk.
     SyncName,
-    /// Brings the part to the disk and gives it the final name.
+    /// Syncs the part to the disk and gives it the final name.
     Publish,
-    /// Removes the part's own name and closes it.
+    /// Removes the name of the part and closes it.
     RemovePart,
 }
 
-/// A change of what is reserved for the file.
+/// A change of the reservation for the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// Reserves room; [`on_room`](super::FileReceiver::on_room) takes the answer, now or later.
@@ -80,24 +80,24 @@ pub enum Room {
         /// The number of files.
         files: u64,
     },
-    /// Less is needed than was reserved.
+    /// Returns a part of the reservation that is not needed.
     Shrink {
         /// The number of bytes that are not needed.
         bytes: u64,
         /// The number of files that are not needed.
         files: u64,
     },
-    /// More bytes are needed than were reserved.
+    /// Adds bytes to the reservation.
     Extend {
-        /// The number of bytes that are needed in addition.
+        /// The number of additional bytes.
         bytes: u64,
     },
-    /// The transfer has brought bytes to the disk; the rest of the reservation returns.
+    /// Counts bytes that the transfer has written as used, and returns the rest of the reservation.
     Spend {
         /// The number of bytes.
         bytes: u64,
     },
-    /// The whole reservation returns.
+    /// Returns the whole reservation.
     Return,
 }
 
@@ -106,13 +106,14 @@ pub enum Room {
 pub enum ReceiverEvent<E> {
     /// The number of bytes of the file that are on the disk.
     Moved(u64),
-    /// The position from which the transfer goes on.
+    /// The offset at which the transfer continues.
     ResumedFrom(u64),
-    /// The transfer has ended: this comes once. If the peer is told, an abort is sent.
+    /// The transfer has ended. This event comes once. If the peer is told, the caller sends an
+    /// abort.
     Ended {
         /// The hash of the file, or the reason for which it is not there.
         result: Result<[u8; 32], TransferFailure<E>>,
-        /// Whether the peer is told of the failure.
+        /// The choice whether the peer is told of the failure.
         tell: Tell,
     },
 }

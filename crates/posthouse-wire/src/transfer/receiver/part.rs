@@ -1,17 +1,17 @@
-//! The counts of a receiver: what its part holds, and what the sender may send.
+//! The counts of a receiver: the bytes of its part, and the credit of the sender.
 
 use super::super::TransferViolation;
 
 /// The part of a file.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// The bytes that it held when it was opened, or since it was cut.
+    /// The bytes that it held when it was opened or truncated.
     pub(super) held: u64,
     /// The bytes that it holds: the offset of the next write.
     pub(super) written: u64,
     /// The bytes that are synced, as far as this transfer has synced them.
     pub(super) synced: u64,
-    /// The bytes that have come and are not written.
+    /// The bytes that have arrived and are not written.
     queued: u64,
 }
 
@@ -34,23 +34,24 @@ impl Part {
         self.queued = 0;
     }
 
-    /// Whether all that has come is written.
+    /// Returns whether all bytes that have arrived are written.
     pub(super) fn is_written(&self) -> bool {
         self.queued == 0
     }
 
-    /// Whether nothing has come since it was opened or cut.
+    /// Returns whether no bytes have arrived since the part was opened or truncated.
     pub(super) fn is_untouched(&self) -> bool {
         self.queued == 0 && self.written == self.held
     }
 
-    /// Whether it holds nothing.
+    /// Returns whether the part holds no bytes.
     pub(super) fn is_empty(&self) -> bool {
         self.held.max(self.written) == 0
     }
 }
 
-/// The credit of the sender: how far it may send, and how far it has.
+/// The credit of the sender: the offset up to which it may send, and the one up to which it has
+/// sent.
 #[derive(Debug)]
 pub(super) struct Credit {
     size: u64,
@@ -69,7 +70,7 @@ impl Credit {
         self.limit
     }
 
-    /// Takes a chunk.
+    /// Counts the bytes of a chunk.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), TransferViolation> {
         let Self { size, limit, .. } = *self;
         let end = self.received.saturating_add(bytes as u64);
@@ -83,7 +84,7 @@ impl Credit {
         Ok(())
     }
 
-    /// Checks that all of the file has come.
+    /// Checks that the whole file has arrived.
     pub(super) fn check_whole(&self) -> Result<(), TransferViolation> {
         let Self { size, received, .. } = *self;
         if received < size {
@@ -92,7 +93,8 @@ impl Credit {
         Ok(())
     }
 
-    /// Returns the limit after so many bytes of the file have been written, if it is worth a frame.
+    /// Returns the new limit after `written` bytes of the file have been written, if it is worth a
+    /// frame: it is at least half a window higher, or is the size of the file for the first time.
     pub(super) fn renew(&mut self, written: u64) -> Option<u64> {
         let limit = self.size.min(written.saturating_add(self.window_bytes));
         let is_worth = limit - self.limit >= self.window_bytes.div_ceil(2)

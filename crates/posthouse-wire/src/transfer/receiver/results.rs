@@ -39,16 +39,16 @@ impl<E> FileReceiver<E> {
                 let given = Err(TransferFailure::Given(error));
                 return self.finish(given, Tell::Peer, Cleanup::Remove);
             }
-            // The name may be there all the same, if the disk failed after that.
+            // The file may have its name anyway, if the disk failed after giving it.
             (OpKind::Publish, _) => self.spend(),
-            // What came behind a write that failed has no place in the file any more.
+            // The bytes after a failed write have no place in the file any more.
             (OpKind::Write, _) => self.discard(),
             _ => {}
         }
         self.fail(TransferFailure::Given(error));
     }
 
-    /// Takes a result that comes when the transfer has ended.
+    /// Handles a result that arrives after the end of the transfer.
     pub(super) fn on_late(&mut self, kind: OpKind, result: Result<DiskOutcome, DiskError<E>>) {
         match result {
             Ok(DiskOutcome::Written(bytes)) if bytes > 0 => {
@@ -56,7 +56,7 @@ impl<E> FileReceiver<E> {
             }
             Ok(DiskOutcome::Part { bytes }) => {
                 self.part = Some(Part::new(bytes));
-                // Empty it was made for this transfer.
+                // An empty part was created for this transfer.
                 let cleanup = if bytes == 0 { Cleanup::Remove } else { Cleanup::Nothing };
                 self.state = State::CleaningUp(cleanup);
             }
@@ -66,7 +66,8 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// There is a file of that name. Of the same size it may be the same: the sender compares.
+    /// Handles a found file of that name. With the same size it may be the same file: the sender
+    /// compares.
     fn on_found(&mut self, bytes: u64) {
         if bytes != self.config.size {
             return self.fail(TransferFailure::Exists { bytes: Some(bytes) });
@@ -74,8 +75,8 @@ impl<E> FileReceiver<E> {
         self.state = State::Holding(Holding::boxed(Source::Final, bytes));
     }
 
-    /// Reserves room for all of the file. Without room the directory is counted anew, and the part
-    /// is opened all the same: with what it holds the rest may fit.
+    /// Reserves room for the whole file. If there is none, the receiver counts the directory again,
+    /// and opens the part even so: the part may hold enough that the rest fits.
     fn reserve(&mut self, attempt: Attempt) {
         self.state = State::Reserving(attempt);
         self.room(Room::Reserve { bytes: self.config.size, files: 1 });
@@ -103,7 +104,7 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// Reads what the part holds, unless that is more than the file has.
+    /// Reads the bytes of the part, or truncates it if it is larger than the file.
     pub(super) fn hold_part(&mut self) {
         let held = self.held();
         if held > self.config.size {
@@ -114,8 +115,8 @@ impl<E> FileReceiver<E> {
 
     pub(super) fn truncate(&mut self) {
         self.state = State::Truncating;
-        // Nothing of it counts from now on, also if the transfer ends before it is cut; and what
-        // was held counts as room that is needed again.
+        // The bytes of the part do not count from now on, even if the transfer ends before the part
+        // is truncated. Their room is needed again.
         let held = std::mem::replace(self.opened_part(), Part::new(0)).held;
         self.room(Room::Extend { bytes: held.min(self.config.size) });
         self.submit(OpKind::Truncate, ReceiverOp::Truncate);
@@ -158,7 +159,7 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// The file is there, whole, under its name: both sides hear of it.
+    /// Ends the transfer with success: the whole file has its name. Sends done to the sender.
     pub(super) fn on_published(&mut self) {
         let (State::SyncingName { hash } | State::Publishing { hash }) = self.state else {
             unreachable!("published in {:?}", self.state);
@@ -168,7 +169,7 @@ impl<E> FileReceiver<E> {
         let id = self.config.id;
         self.actions.push_back(ReceiverAction::Frame(TransferFrame::Done { id, hash }));
         self.notify(ReceiverEvent::Moved(self.config.size));
-        // The part's own name goes.
+        // The name of the part is removed.
         let cleanup = if self.part.is_some() { Cleanup::Remove } else { Cleanup::Nothing };
         self.finish(Ok(hash), Tell::Nobody, cleanup);
     }

@@ -44,12 +44,13 @@ impl<E> FileReceiver<E> {
         self.actions.push_back(ReceiverAction::Frame(accept));
     }
 
-    /// Writes what has come, syncs beside it, and publishes when all of it is written.
+    /// Writes the bytes that have arrived, syncs at the same time, and publishes the file once all
+    /// of them are written.
     fn move_on(&mut self) {
         let State::Moving(moving) = &self.state else { return };
         let verified = moving.verified;
         let Some(part) = &self.part else {
-            // Another may be publishing it just now: that it was found does not mean that it stays.
+            // Another transfer may be publishing the file now, so a found file need not stay.
             if let Some(hash) = verified {
                 self.state = State::SyncingName { hash };
                 self.submit(OpKind::SyncName, ReceiverOp::SyncName);
@@ -78,8 +79,8 @@ impl<E> FileReceiver<E> {
         self.operations.any(|kind| kind == OpKind::Write)
     }
 
-    /// Writes on, unless a write is in flight: what lies on the disk is a beginning of the file at
-    /// every moment.
+    /// Submits the next write, unless a write is in flight: the part on the disk holds a beginning
+    /// of the file at every moment.
     fn write(&mut self) {
         if self.is_writing() {
             return;
@@ -88,14 +89,14 @@ impl<E> FileReceiver<E> {
         self.submit(OpKind::Write, ReceiverOp::Write { offset, max_bytes: MAX_WRITE_BYTES });
     }
 
-    /// Does what is left of a transfer that has ended, one operation after the other.
+    /// Performs the work that is left of an ended transfer, one operation after the other.
     fn clean_up(&mut self, cleanup: Cleanup) {
         if !self.operations.is_empty() {
             return;
         }
         match (cleanup, &self.part) {
             (Cleanup::Keep, Some(part)) if !part.is_written() => self.write(),
-            // Looked at only now: what was being written when it ended could have been the first.
+            // Checked only now: the write that was in flight at the end could have been the first.
             (Cleanup::Keep, Some(part)) if part.is_empty() => self.remove_part(),
             (Cleanup::Remove, Some(_)) => self.remove_part(),
             _ => {
@@ -112,7 +113,7 @@ impl<E> FileReceiver<E> {
         self.submit(OpKind::RemovePart, ReceiverOp::RemovePart);
     }
 
-    /// Ends the transfer because of what this machine found, or the disk said.
+    /// Ends the transfer with a failure that this side or its disk found.
     pub(super) fn fail(&mut self, failure: TransferFailure<E>) {
         let cleanup = self.cleanup_on_failure();
         self.finish(Err(failure), Tell::Peer, cleanup);
@@ -134,7 +135,7 @@ impl<E> FileReceiver<E> {
         self.notify(ReceiverEvent::Ended { result, tell });
     }
 
-    /// Keeps a part, if there is one: it can be resumed.
+    /// Returns the cleanup after a failure: a part is kept, because it can be resumed.
     pub(super) fn cleanup_on_failure(&self) -> Cleanup {
         if self.part.is_some() { Cleanup::Keep } else { Cleanup::Nothing }
     }
@@ -150,7 +151,7 @@ impl<E> FileReceiver<E> {
         self.part.as_mut().expect("an operation on a part that has been opened")
     }
 
-    /// Counts what this transfer has brought to the disk.
+    /// Counts the bytes that this transfer has written as used.
     pub(super) fn spend(&mut self) {
         let bytes = self.part.as_ref().map_or(0, |part| part.written.saturating_sub(part.held));
         self.room(Room::Spend { bytes });

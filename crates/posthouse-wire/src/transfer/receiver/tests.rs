@@ -5,17 +5,17 @@ use crate::transfer::{DiskFailure, TransferFrame, file_hash};
 
 type End = Result<[u8; 32], TransferFailure<&'static str>>;
 
-/// A receiver whose actions are performed as far as they need no disk.
+/// A receiver. The harness performs its actions, except those on the disk.
 struct Harness {
     receiver: FileReceiver<&'static str>,
-    /// Whether the directory has room for a request that is made next.
+    /// The answers to the next requests for room.
     has_room: Vec<bool>,
     operations: Vec<(OpNumber, ReceiverOp)>,
     frames: Vec<TransferFrame<'static>>,
     rooms: Vec<Room>,
     end: Option<(End, Tell)>,
     discards: usize,
-    /// Memory that is granted and not given back.
+    /// The number of granted pieces of memory that have not been returned.
     lent: usize,
     is_released: bool,
     now: Duration,
@@ -76,7 +76,7 @@ impl Harness {
         }
     }
 
-    /// Answers the operation that is in flight and looks like this one.
+    /// Answers the operation in flight that looks like this one.
     fn answer(&mut self, op: &ReceiverOp, result: Result<DiskOutcome, DiskFailure>) -> &mut Self {
         let found = self.operations.iter().position(|(_, other)| other == op);
         let found = found.unwrap_or_else(|| panic!("{op:?} of {:?}", self.operations));
@@ -94,7 +94,7 @@ impl Harness {
         self.answer(op, Ok(DiskOutcome::Done))
     }
 
-    /// Up to the accept of a file of which a part holds so much.
+    /// Runs the receiver up to its accept, with a part that holds these bytes.
     fn accepted(mut self, held: &[u8]) -> Self {
         self.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound));
         self.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: held.len() as u64 }));
@@ -143,7 +143,7 @@ impl Harness {
         }
     }
 
-    /// Nothing is left: no operation, no memory, no slot.
+    /// Checks that no operation, no memory and no slot is left.
     fn assert_over(&self) {
         assert!(self.is_released && self.operations.is_empty(), "{:?}", self.operations);
         assert_eq!((self.lent, self.receiver.operations().count()), (0, 0));
@@ -336,7 +336,7 @@ fn a_sender_that_breaks_the_rules_is_told_how() {
         input(&mut it.receiver);
         it.run();
         assert_eq!(it.end, Some((Err(TransferFailure::Violation(violation)), Tell::Peer)));
-        // What has come is kept for the next attempt.
+        // The received bytes are kept for the next attempt.
         it.wrote(0, first.len()).assert_over();
     }
 }

@@ -8,15 +8,15 @@ use super::super::operations::OpNumber;
 pub enum SenderAction<E> {
     /// Performs an operation on the disk; [`on_disk`](super::FileSender::on_disk) takes its result.
     Disk {
-        /// Its number.
+        /// The number of the operation.
         number: OpNumber,
         /// The operation.
         op: SenderOp,
     },
     /// Sends a frame, other than a chunk.
     Frame(SenderFrame),
-    /// Asks for memory for a read of so many bytes; [`grant`](super::FileSender::grant) takes it,
-    /// now or later.
+    /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
+    /// takes it, now or later.
     Need(usize),
     /// Gives memory back.
     Free(Vec<u8>),
@@ -26,7 +26,7 @@ pub enum SenderAction<E> {
     Release,
 }
 
-/// An operation of a sender on the disk. Several reads may be in flight beside each other.
+/// An operation of a sender on the disk. Several reads may be in flight at the same time.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SenderOp {
     /// Opens the file: [`Opened`](super::super::DiskOutcome).
@@ -40,22 +40,22 @@ pub enum SenderOp {
         /// The memory to read into.
         memory: Vec<u8>,
     },
-    /// Reads one byte, of a chunk that the system will send by itself: if the disk hangs, only this
-    /// transfer waits.
+    /// Reads the first byte of a chunk that the system will send from the file by itself. If the
+    /// disk hangs, only this transfer waits.
     Probe {
         /// The offset of the byte.
         offset: u64,
     },
-    /// Looks at the file again: [`Metadata`](super::super::DiskOutcome).
+    /// Gets size and time of the file again: [`Metadata`](super::super::DiskOutcome).
     Metadata,
 }
 
 /// A frame of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SenderFrame {
-    /// The offer: the first time, or again under the same number.
+    /// The first offer, or a repeated one with the same number.
     Offer,
-    /// The hash of the whole file: all has been sent.
+    /// The hash of the whole file, after all its bytes have been sent.
     Done([u8; 32]),
 }
 
@@ -66,7 +66,7 @@ pub enum Chunk {
     Memory(Vec<u8>),
     /// Bytes that the system sends from the file by itself.
     Unread {
-        /// The offset of the first.
+        /// The offset of the first byte.
         offset: u64,
         /// The number of bytes.
         bytes: usize,
@@ -87,13 +87,14 @@ impl Chunk {
 /// An event of a transfer, for the program.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SenderEvent<E> {
-    /// The position from which the transfer goes on.
+    /// The offset at which the transfer continues.
     ResumedFrom(u64),
-    /// The transfer has ended: this comes once. If the peer is told, an abort is sent.
+    /// The transfer has ended. This event comes once. If the peer is told, the caller sends an
+    /// abort.
     Ended {
         /// The hash of the file that the receiver has, or the reason for which it has none.
         result: Result<[u8; 32], TransferFailure<E>>,
-        /// Whether the peer is told of the failure.
+        /// The choice whether the peer is told of the failure.
         tell: Tell,
     },
 }

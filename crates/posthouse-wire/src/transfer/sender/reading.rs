@@ -1,4 +1,4 @@
-//! The reads of a sender: to compare what the receiver holds, and to send.
+//! The reads of a sender: to compare the bytes that the receiver holds, and to send.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::transfer::read_ahead::{Content, Piece, ReadAhead, Taken};
 pub struct ChunkSizes<'a> {
     /// The maximum number of bytes of a chunk, at least 1.
     pub max_bytes: usize,
-    /// Whether the system should send so many bytes of a file by itself.
+    /// Returns whether the system should send this number of bytes from the file by itself.
     pub prefers_unread: &'a mut dyn FnMut(usize) -> bool,
 }
 
@@ -25,12 +25,12 @@ impl fmt::Debug for ChunkSizes<'_> {
     }
 }
 
-/// The bytes that the receiver holds are read and hashed.
+/// The state in which the sender reads and hashes the bytes that the receiver holds.
 #[derive(Debug)]
 pub(super) struct Comparing {
     /// The number of bytes that the receiver holds.
     pub(super) held: u64,
-    /// The hash of them, as the receiver says.
+    /// Their hash, as the receiver sent it.
     pub(super) prefix: Hash,
     pub(super) limit: u64,
     pub(super) hashed: u64,
@@ -42,24 +42,24 @@ pub(super) struct Comparing {
 
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// The offset up to which may be sent, at most the size.
+    /// The offset up to which the sender may send, at most the size of the file.
     pub(super) limit: u64,
     pub(super) sent: u64,
     /// The offset of the next read.
     pub(super) read_to: u64,
     pub(super) reads: ReadAhead,
     pub(super) hasher: Hasher,
-    /// Whether the chunk that was taken last is the system's to read.
+    /// The state of the last taken chunk: whether the system still has to read it.
     pub(super) last_chunk: LastChunk,
-    /// The time since which it is the receiver's turn.
+    /// The time since which the sender has been waiting for credit.
     pub(super) waiting_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastChunk {
-    /// Nothing of it has to be read any more.
+    /// All of its bytes have been read.
     Read,
-    /// Only when it has left is it known whether it was the file's.
+    /// The system reads it while it sends it, so a fault of the file shows only once it has left.
     Unread,
 }
 
@@ -83,7 +83,7 @@ impl Comparing {
         }
     }
 
-    /// Asks for memory for the reads that may run ahead.
+    /// Requests memory for the reads that may run ahead.
     pub(super) fn read_on<E>(&mut self, max_bytes: usize, actions: &mut VecDeque<SenderAction<E>>) {
         while self.reads.len() < MAX_READS && self.read_to < self.held {
             let left = self.held - self.read_to;

@@ -3,7 +3,7 @@ use crate::transfer::file_hash;
 
 type End = Result<[u8; 32], TransferFailure<&'static str>>;
 
-/// A sender whose actions are performed as far as they need no disk.
+/// A sender. The harness performs its actions, except those on the disk.
 struct Harness {
     sender: FileSender<&'static str>,
     operations: Vec<(OpNumber, SenderOp)>,
@@ -90,7 +90,7 @@ impl Harness {
         self
     }
 
-    /// Answers a read with so many bytes of the file.
+    /// Answers a read with this number of bytes of the file.
     fn read(&mut self, offset: usize, asked: usize, bytes: usize) -> &mut Self {
         let memory = CONTENT[offset..][..bytes].to_vec();
         self.answer(&read(offset, asked), Ok(DiskOutcome::Read(memory)))
@@ -236,7 +236,7 @@ fn of_a_file_whose_hash_is_known_only_the_prefix_is_seen() {
     it.checked();
     assert_eq!(it.frames, [SenderFrame::Done(whole)]);
 
-    // What is read into memory is not hashed either.
+    // Bytes that are read into memory are not hashed either.
     let mut it = Harness::opened(Some([7; 32]));
     it.accept(0, u64::MAX, b"").read(0, 4, 4).read(4, 4, 4);
     assert!(it.chunk().is_some() && it.chunk().is_some());

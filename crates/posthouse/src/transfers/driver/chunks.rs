@@ -1,4 +1,4 @@
-//! The chunks of all transfers of a connection, one in its output at a time.
+//! The chunks of all transfers of a connection: its output holds one chunk at a time.
 
 use std::time::Duration;
 
@@ -8,28 +8,29 @@ use posthouse_wire::{Chunk, Tell};
 use super::table::{LastChunk, Transfers};
 use crate::connection::{Context, Strand};
 
-/// A chunk is never cut smaller for a slow line.
+/// The minimum size in bytes to which a slow line reduces the chunks.
 const MIN_CHUNK_BYTES: usize = 4 * 1024;
-/// A line that takes longer for a chunk gets smaller ones: a message waits for one of them.
+/// The time to send a chunk above which the next chunks are halved, because a message may have to
+/// wait for a chunk.
 const MAX_CHUNK_TIME: Duration = Duration::from_millis(500);
-/// A line that takes less gets larger ones.
+/// The time to send a chunk below which the size of the next chunks is doubled.
 const MIN_CHUNK_TIME: Duration = Duration::from_millis(50);
 
 impl Transfers {
-    /// Puts a transfer that has a chunk in line.
+    /// Adds a transfer to the queue of the ready ones, if it has a chunk and is not there yet.
     pub(super) fn note_ready(&mut self, slot: u8) {
         if self.sending(slot).sender.has_chunk() && !self.ready.contains(&slot) {
             self.ready.push_back(slot);
         }
     }
 
-    /// Returns the slot of the chunk that was queued last, if its transfer is not over.
+    /// Returns the slot of the last queued chunk, if its transfer has not ended.
     fn slot_of_last_chunk(&self) -> Option<u8> {
         let LastChunk { slot, id, .. } = self.last_chunk;
         self.slot_by_id(id).filter(|it| *it == slot)
     }
 
-    /// Takes note that the last chunk took so long to leave.
+    /// Adapts the size of the next chunks to the time that the last chunk took to leave.
     fn adapt_chunk_bytes(&mut self, took: Duration, max: usize) {
         if took > MAX_CHUNK_TIME {
             self.chunk_bytes /= 2;
@@ -41,9 +42,9 @@ impl Transfers {
 }
 
 impl Strand {
-    /// Queues the next chunk once the one before has left, and reads on behind it.
+    /// Queues the next chunk once the previous one has left, and starts the next reads.
     pub(super) fn send_next_chunk(&mut self, cx: &mut Context<'_>) {
-        // What was being read when the bye was said comes too late: that is the last frame.
+        // A chunk whose read ends after the bye is too late: the bye is the last frame.
         if !self.may_transfer_now() || self.output.bulk_bytes() > 0 {
             return;
         }
@@ -86,8 +87,8 @@ impl Strand {
         self.output.push_bulk(&mut cx.worker.free_list, segment);
     }
 
-    /// Takes note that zeros leave in place of the last chunk that was queued. Its transfer may be
-    /// over already.
+    /// Fails the transfer of the last queued chunk, because zeros leave in place of the chunk. The
+    /// transfer may have ended already.
     pub(crate) fn on_chunk_fault(&mut self, cx: &mut Context<'_>, fault: FileFault) {
         let Some(slot) = self.transfers().slot_of_last_chunk() else { return };
         let sending = self.transfers().sending(slot);

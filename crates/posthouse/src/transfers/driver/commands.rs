@@ -1,4 +1,5 @@
-//! The commands of this side's callbacks: offers, requests, cancels. Those over the bounds wait.
+//! The commands of the callbacks of this side: offers, requests, cancels. Those over the bounds
+//! wait.
 
 use posthouse_wire::{FileName, TransferFrame};
 
@@ -32,8 +33,8 @@ impl Strand {
         self.run_waiting(cx);
     }
 
-    /// Begins the commands that may be begun now. They wait while the send queue is over its high
-    /// mark: what this side asks for must not fill the queue beyond its bound.
+    /// Starts the commands that may start now. They wait while the send queue is over its high
+    /// mark: the commands of this side must not fill the queue beyond its bound.
     pub(super) fn run_waiting(&mut self, cx: &mut Context<'_>) {
         let max = self.max_transfers().max(1);
         while self.may_transfer_now()

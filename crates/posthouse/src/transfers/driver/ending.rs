@@ -1,4 +1,5 @@
-//! The ends of transfers that are not their own: expiry, aborts, the end of the connection.
+//! The ends of transfers from outside their state machines: expiry, aborts, the end of the
+//! connection.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use crate::connection::{Context, Strand};
 use crate::transfer::{TransferError, TransferErrorKind};
 
 impl Strand {
-    /// Ends every transfer with the connection. What has been received is still written.
+    /// Ends every transfer with the connection. Received bytes are still written.
     pub(crate) fn end_transfers(&mut self, cx: &mut Context<'_>) {
         if !self.has_transfers() {
             return;
@@ -55,7 +56,7 @@ impl Strand {
         }
     }
 
-    /// Gives up what nothing came for.
+    /// Ends the transfers, requests and kept offers that have expired.
     pub(crate) fn expire_transfers(&mut self, cx: &mut Context<'_>) {
         if self.transfers_deadline().is_none_or(|at| at > cx.now) {
             return;
@@ -115,7 +116,7 @@ impl Strand {
         }
     }
 
-    /// Tells the peer how a transfer ended, and takes its number off the wire.
+    /// Converts the failure of a transfer, and sends its abort if the peer is to be told.
     pub(super) fn say_end(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,7 +133,7 @@ impl Strand {
     }
 }
 
-/// Takes the first entry that is meant out of a map.
+/// Removes and returns the first entry of a map for which `is_it` holds.
 fn take_first<V>(map: &mut BTreeMap<u32, V>, is_it: impl Fn(&V) -> bool) -> Option<(u32, V)> {
     map.extract_if(.., |_, value| is_it(value)).next()
 }

@@ -1,4 +1,4 @@
-//! The frames of the peer: each goes to its transfer, or begins something under a new number.
+//! The frames of the peer: each belongs to a transfer or request, or starts one with a new number.
 
 use posthouse_wire::{FileName, Tell, TransferFrame, TransferViolation, Violation, abort_code};
 
@@ -19,7 +19,7 @@ impl Strand {
                     return self.on_repeated_offer(cx, slot, frame.kind());
                 }
                 if self.known_id(id, frame.kind()).is_ok() {
-                    return Ok(()); // said again, and over meanwhile
+                    return Ok(()); // a repeated offer of a transfer that has ended meanwhile
                 }
                 self.open_id(id, frame.kind())?;
                 let name = match FileName::from_wire(name) {
@@ -62,7 +62,8 @@ impl Strand {
         Ok(())
     }
 
-    /// Checks the number of something that the peer begins: one of its own, and a new one.
+    /// Checks the number of a transfer or request that the peer starts: it must be one of the
+    /// numbers of the peer, and new.
     fn open_id(&mut self, id: u32, kind: u8) -> Result<(), Violation> {
         if self.session.is_local_transfer(id) || id <= self.transfers().last_peer_id {
             return Err(Violation::OutOfState { kind });
@@ -71,7 +72,7 @@ impl Strand {
         Ok(())
     }
 
-    /// Checks the number of something that has been begun, and may be over.
+    /// Checks the number of a transfer or request that was started and may have ended.
     fn known_id(&mut self, id: u32, kind: u8) -> Result<(), Violation> {
         let begun = match self.session.is_local_transfer(id) {
             true => self.transfers().has_begun(id),
@@ -117,7 +118,7 @@ impl Strand {
         self.begin_sending(cx, id, &source.directory, (&source.path, name.clone()), progress);
     }
 
-    /// Whether the peer may begin something; refuses it otherwise.
+    /// Returns whether the peer may start a transfer or request; refuses it otherwise.
     pub(super) fn may_begin(&mut self, cx: &mut Context<'_>, id: u32) -> bool {
         if self.is_unadmitted() {
             self.refuse(cx, id, abort_code::REFUSED, "not admitted yet");
@@ -132,7 +133,7 @@ impl Strand {
         has_room
     }
 
-    /// Takes the peer's abort.
+    /// Handles the abort of the peer.
     fn on_abort(&mut self, cx: &mut Context<'_>, id: u32, error: TransferError) {
         let transfers = self.transfers();
         if let Some(slot) = transfers.slot_by_id(id) {
@@ -146,9 +147,9 @@ impl Strand {
                 .run_callback(cx, |callbacks, output| (list.then)(callbacks, output, Err(error)));
         }
         if transfers.offers.remove(&id).is_some() {
-            return; // the program's answer comes too late
+            return; // the answer of the program will be too late
         }
-        // A request of its own, before it was answered.
+        // The peer aborts its own request before this side has answered it.
         let answers = |state: &TransferState| match state {
             TransferState::Sending(sending) => sending.answers == id && !sending.sender.is_ended(),
             _ => false,
@@ -158,7 +159,7 @@ impl Strand {
         }
     }
 
-    /// Takes a frame that only the side that sends, or only the one that receives, may say.
+    /// Handles a frame that only the sender, or only the receiver, of a transfer may send.
     fn on_frame_of_transfer(&mut self, cx: &mut Context<'_>, slot: u8, frame: TransferFrame<'_>) {
         match (&mut self.transfers().transfer(slot).state, frame) {
             (

@@ -1,4 +1,4 @@
-//! Listings: requested of the peer, and answered.
+//! The listings that this side requests, and those that it sends.
 
 use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
 use posthouse_wire::{FileName, ListingEntries, ListingEntry, OpNumber, TransferFrame, abort_code};
@@ -13,7 +13,7 @@ const MAX_ENTRIES: usize = 1024;
 /// The maximum number of bytes of one answer.
 const MAX_LISTED_BYTES: usize = 64 * 1024;
 
-/// A listing that the peer asked for, under this number.
+/// A listing that the peer requested with this number.
 pub(super) struct Listing {
     id: u32,
     directory: posthouse_io::Directory,
@@ -32,7 +32,7 @@ impl Strand {
         }
     }
 
-    /// Takes the peer's answer. Invalid names are left out.
+    /// Handles the answer of the peer. Entries with invalid names are left out.
     pub(super) fn on_listing(
         &mut self,
         cx: &mut Context<'_>,
@@ -49,7 +49,7 @@ impl Strand {
         self.run_callback(cx, |callbacks, output| (list.then)(callbacks, output, Ok(entries)));
     }
 
-    /// Takes the peer's question.
+    /// Handles the listing request of the peer.
     pub(super) fn on_list(&mut self, cx: &mut Context<'_>, id: u32, after: &[u8]) {
         let Ok(after) = std::str::from_utf8(after) else {
             return self.refuse(cx, id, abort_code::BAD_NAME, "not UTF-8");
@@ -85,7 +85,7 @@ impl Strand {
             Ok(FileOutcome::Listed { entries, more }) => {
                 let sent_frame = self.send_listed(cx, id, &entries, more);
                 if let (false, Some(last)) = (sent_frame, entries.last()) {
-                    // Nothing of it can be shown, and an empty answer would mean the end.
+                    // An answer can show none of these, and an empty one would mean the end.
                     let after = last.path.clone();
                     let list = FileOp::List { directory, after, max_entries: MAX_ENTRIES };
                     return self.submit_file(cx, slot, OpNumber(0), list);
@@ -97,8 +97,8 @@ impl Strand {
         self.transfers().release(slot);
     }
 
-    /// Sends as many entries as a frame takes. Returns false if nothing was sent, because none of
-    /// these can be shown and others follow.
+    /// Sends as many entries as fit into a frame. Returns false if it has sent nothing, because the
+    /// peer can be shown none of these entries and others follow.
     fn send_listed(
         &mut self,
         cx: &mut Context<'_>,
@@ -106,7 +106,7 @@ impl Strand {
         entries: &[IoEntry],
         more: bool,
     ) -> bool {
-        // What could not be offered either is not shown.
+        // Files that could not be offered either are not shown.
         let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
         let entries = entries.map(|entry| ListingEntry {
             size: entry.metadata.bytes,

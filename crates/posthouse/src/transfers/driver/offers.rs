@@ -1,5 +1,5 @@
-//! Offers of the peer: the answer to a request of this side, or asked of the handler, who may
-//! answer later.
+//! The offers of the peer. An offer answers a request of this side, or the handler answers it, now
+//! or later.
 
 use posthouse_wire::{FileName, abort_code};
 
@@ -23,7 +23,7 @@ impl Strand {
             return self.on_requested_offer(cx, id, offer, get);
         }
         if in_reply_to != 0 {
-            // What was asked for is not wanted any more.
+            // The request has been cancelled or has expired.
             return self.refuse(cx, id, abort_code::CANCELLED, "");
         }
         if !self.may_begin(cx, id) {
@@ -40,7 +40,7 @@ impl Strand {
         }
     }
 
-    /// Takes the answer to a request of this side.
+    /// Handles the offer that answers a request of this side.
     fn on_requested_offer(
         &mut self,
         cx: &mut Context<'_>,
@@ -79,7 +79,7 @@ impl Strand {
         }
     }
 
-    /// The handler answers the offer later.
+    /// Keeps an offer that the handler answers later.
     fn keep_offer(&mut self, cx: &mut Context<'_>, id: u32, offer: &Offer<'_>) {
         let Offer { name, size, modified_ms, executable } = *offer;
         let name = FileName::parse(name).expect("the name of an offer has been checked");
@@ -88,7 +88,7 @@ impl Strand {
         self.transfers().offers.insert(id, kept);
     }
 
-    /// Takes the program's answer to an offer that it has kept, unless the offer has expired.
+    /// Handles the answer of the program to a kept offer, unless the offer has expired.
     pub(crate) fn on_offer_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,7 +102,7 @@ impl Strand {
         let PendingOffer { ref name, size, modified_ms, executable, .. } = kept;
         let offer = Offer { name: name.as_str(), size, modified_ms, executable };
         match answer {
-            // Others may have taken the places meanwhile.
+            // Other transfers may have taken the slots meanwhile.
             Ok(_) if self.transfers().slots_taken() >= MAX_SLOTS => {
                 self.refuse(cx, id, abort_code::BUSY, "too much waits for the disk");
             }

@@ -1,4 +1,4 @@
-//! A file that comes in: performs what its [`FileReceiver`] asks for.
+//! The receiving of a file: performs the actions of its [`FileReceiver`].
 
 use std::fmt;
 
@@ -17,15 +17,15 @@ use crate::quota::{Reservation, Spent};
 use crate::transfer::{Offer, TransferError, TransferHandle};
 use crate::transfers::write_queue::WriteQueue;
 
-/// Credit is never less, so that many transfers at once each go on.
+/// The minimum window of a transfer in bytes, so that each of many concurrent transfers proceeds.
 const MIN_WINDOW_BYTES: u64 = 128 * 1024;
-/// The number of windows after which a part is synced: the disk keeps up, and the end of the
-/// transfer does not wait for all of the file.
+/// The number of windows after which a part is synced, so that the disk keeps up, and the end of a
+/// transfer does not wait for a sync of the whole file.
 const WINDOWS_OF_A_SYNC: u64 = 16;
-/// Parts that nobody touched for a week go.
+/// The age in ms, one week, at which a part that nobody has changed is removed.
 const PART_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
-/// A file that comes in: its state machine, and what its operations are about.
+/// A file that is being received: its state machine, and the files of its operations.
 pub(super) struct Receiving {
     pub(super) receiver: FileReceiver<TransferError>,
     pub(super) progress: TransferHandle,
@@ -33,24 +33,24 @@ pub(super) struct Receiving {
     directory: Directory,
     modified_ms: Option<i64>,
     executable: bool,
-    /// The part's name: another for every name, size and time.
+    /// The name of the part, which is different for each name, size and modification time.
     part: Box<str>,
     /// The file that was found, or the part.
     file: Option<File>,
-    /// Received and not written.
+    /// The bytes that are received and not written.
     queue: WriteQueue,
     reservation: Option<Reservation>,
-    /// The bytes and files that had come before the directory was counted anew.
+    /// The bytes and files that had been received before the directory was counted again.
     counted: Spent,
 }
 
-/// A file that is going to come in.
+/// A file that this side is about to receive.
 pub(super) struct NewFile<'a> {
     pub(super) id: u32,
     pub(super) begun_by: Side,
     pub(super) offer: &'a Offer<'a>,
     pub(super) directory: &'a Directory,
-    /// The name under which it is kept.
+    /// The name under which this side stores the file.
     pub(super) name: FileName,
     pub(super) progress: TransferHandle,
 }
@@ -62,7 +62,8 @@ impl fmt::Display for Receiving {
 }
 
 impl Receiving {
-    /// Stops waiting for the disk. Returns the handle if the transfer's end has yet to be told.
+    /// Stops waiting for the disk. Returns the handle if the end of the transfer has not been
+    /// reported yet.
     pub(super) fn abandon(self: Box<Self>) -> Option<TransferHandle> {
         let Self { receiver, progress, reservation, .. } = *self;
         if let Some(reservation) = reservation {
@@ -75,7 +76,7 @@ impl Receiving {
         self.file.clone().expect("a file that was opened")
     }
 
-    /// Returns the operation on files that a receiver asks for.
+    /// Returns the operation on files for a request of the receiver.
     fn file_op(&mut self, op: ReceiverOp) -> FileOp {
         let directory = self.directory.io().clone();
         let path = || self.name.as_str().into();
@@ -106,7 +107,7 @@ impl Receiving {
                 executable: self.executable,
             },
             ReceiverOp::RemovePart => {
-                // The last handle goes with it: to close a large file takes its time, too.
+                // The operation gets the last handle, because closing a large file also takes time.
                 let (name, file) = (part(), self.file());
                 self.file = None;
                 FileOp::RemovePart { directory, name, file }
@@ -114,7 +115,7 @@ impl Receiving {
         }
     }
 
-    /// Takes what an operation brought, and says what it means for the receiver.
+    /// Stores the outcome of an operation, and converts it for the receiver.
     fn take(&mut self, free_list: &mut FreeList, outcome: FileOutcome) -> DiskOutcome {
         match outcome {
             FileOutcome::Opened { file, metadata, .. } => {
@@ -201,14 +202,14 @@ impl Strand {
         self.run_receiver(cx, slot);
     }
 
-    /// Returns what one more transfer may have under way: all of them share what a connection may.
+    /// Returns the window of one more transfer: all transfers share the window of the connection.
     fn share_of_window(&mut self, all: u64) -> u64 {
         let is_receiving = |state: &TransferState| matches!(state, TransferState::Receiving(_));
         let others = self.transfers().slots().filter(|(_, it)| is_receiving(&it.state)).count();
         (all / (others as u64 + 1)).max(MIN_WINDOW_BYTES)
     }
 
-    /// Takes a chunk.
+    /// Handles a chunk.
     pub(super) fn on_chunk(&mut self, cx: &mut Context<'_>, slot: u8, bytes: &[u8]) {
         let receiving = self.transfers().receiving(slot);
         if receiving.receiver.on_chunk(bytes).is_ok() {
@@ -219,7 +220,7 @@ impl Strand {
         self.run_receiver(cx, slot);
     }
 
-    /// Takes the result of an operation of a file that comes in.
+    /// Handles the result of an operation of a file that is being received.
     pub(super) fn on_receiver_op(
         &mut self,
         cx: &mut Context<'_>,
@@ -236,7 +237,7 @@ impl Strand {
         self.run_receiver(cx, slot);
     }
 
-    /// Performs what a receiver asks for, until it waits.
+    /// Performs the actions of a receiver until it waits.
     pub(super) fn run_receiver(&mut self, cx: &mut Context<'_>, slot: u8) {
         loop {
             let receiving = self.transfers().receiving(slot);

@@ -1,5 +1,5 @@
-//! A file that goes out: performs what its [`FileSender`] asks for. If its hash is known, the
-//! system may send it by itself, unread.
+//! The sending of a file: performs the actions of its [`FileSender`]. If the hash of the file is
+//! known, the system may send the file by itself, and this side does not read it.
 
 use posthouse_io::{Error, File, FileOp, FileOutcome, FileVersion, Metadata, Segment};
 use posthouse_wire::{
@@ -13,18 +13,19 @@ use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
 
-/// Hashes of shorter files are not kept: to make them again costs next to nothing.
+/// The minimum size in bytes of a file whose hash is kept. To hash a shorter file again costs next
+/// to nothing.
 const MIN_HASHED_FILE_BYTES: u64 = 16 * 1024;
 
-/// A file that goes out: its state machine, and what its operations are about.
+/// A file that is being sent: its state machine, and the file of its operations.
 pub(super) struct Sending {
     pub(super) sender: FileSender<TransferError>,
     pub(super) progress: TransferHandle,
-    /// The number of the request that it answers; 0: none.
+    /// The number of the request that it answers; 0 if it answers none.
     pub(super) answers: u32,
     directory: Directory,
     path: Box<str>,
-    /// The name that the peer is told.
+    /// The name that the peer gets.
     name: FileName,
     open: Option<Open>,
 }
@@ -33,17 +34,17 @@ pub(super) struct Sending {
 struct Open {
     file: File,
     metadata: Metadata,
-    /// The state that it was in when it was opened, and still is as far as is known.
+    /// The version of the file when it was opened; `None` if the file has changed since then.
     version: Option<FileVersion>,
-    /// Its hash, if it was sent in this state before.
+    /// The hash of the file, if this version of it was sent before.
     known: Option<[u8; 32]>,
 }
 
 impl Sending {
-    /// Ends the transfer for a reason that is not its own.
+    /// Ends the transfer for a reason from outside its state machine.
     pub(super) fn end(&mut self, cx: &Context<'_>, error: TransferError, tell: Tell) {
-        // If the system sends the file, a file that cannot be read may end the connection, and
-        // whether it was the file is not always told.
+        // If the system sends the file, an unreadable file may end the connection, and the system
+        // does not always report that the file was the cause.
         if self.sender.is_sending() && error.kind() == TransferErrorKind::Disconnected {
             self.forget_hash(cx);
         }
@@ -64,7 +65,7 @@ impl Sending {
         self.opened().file.clone()
     }
 
-    /// Returns the operation on files that a sender asks for.
+    /// Returns the operation on files for a request of the sender.
     fn file_op(&self, op: SenderOp) -> FileOp {
         match op {
             SenderOp::Open => {
@@ -80,7 +81,7 @@ impl Sending {
         }
     }
 
-    /// Takes what an operation brought, and says what it means for the sender.
+    /// Stores the outcome of an operation, and converts it for the sender.
     fn take(&mut self, cx: &Context<'_>, outcome: FileOutcome) -> DiskOutcome {
         match outcome {
             FileOutcome::Opened { file, metadata, version } => {
@@ -92,7 +93,7 @@ impl Sending {
             FileOutcome::Read { memory } => DiskOutcome::Read(memory),
             FileOutcome::Metadata { metadata, version } => {
                 if let Some(open) = &mut self.open {
-                    // Of another state the hash is not kept.
+                    // The hash of another version is not kept.
                     open.version = open.version.filter(|before| version == Some(*before));
                 }
                 DiskOutcome::Metadata(facts(metadata))
@@ -101,7 +102,7 @@ impl Sending {
         }
     }
 
-    /// Keeps the hash that the receiver has confirmed.
+    /// Stores the hash that the receiver has confirmed.
     fn keep_hash(&self, cx: &Context<'_>, hash: [u8; 32]) {
         let Some(Open { metadata, version, .. }) = &self.open else { return };
         self.progress.set_moved(metadata.bytes);
@@ -118,7 +119,7 @@ fn facts(metadata: Metadata) -> FileFacts {
 }
 
 impl Strand {
-    /// Begins to offer a file of this side's own accord.
+    /// Starts to offer a file that the peer has not requested.
     pub(super) fn begin_offer(
         &mut self,
         cx: &mut Context<'_>,
@@ -127,7 +128,7 @@ impl Strand {
         progress: TransferHandle,
     ) {
         let wrong = match FileName::parse(progress.name()) {
-            // A path of this machine need not be a name that every system can hold.
+            // A path of this machine need not be a name that every system can store.
             Ok(name) if posthouse_io::is_beneath(source) => {
                 return self.begin_sending(cx, 0, directory, (source, name), progress);
             }
@@ -137,7 +138,7 @@ impl Strand {
         self.notify(cx, progress, Err(TransferError::here(TransferErrorKind::BadName, wrong)));
     }
 
-    /// Begins to send a file; `answers` is the number of the request that it answers, or 0.
+    /// Starts to send a file; `answers` is the number of the request that it answers, or 0.
     pub(super) fn begin_sending(
         &mut self,
         cx: &mut Context<'_>,
@@ -161,7 +162,7 @@ impl Strand {
         self.run_sender(cx, slot);
     }
 
-    /// Takes the result of an operation of a file that goes out.
+    /// Handles the result of an operation of a file that is being sent.
     pub(super) fn on_sender_op(
         &mut self,
         cx: &mut Context<'_>,
@@ -179,9 +180,9 @@ impl Strand {
         self.send_next_chunk(cx);
     }
 
-    /// Performs what a sender asks for, until it waits.
+    /// Performs the actions of a sender until it waits.
     pub(super) fn run_sender(&mut self, cx: &mut Context<'_>, slot: u8) {
-        // What the system sends by itself passes no record layer.
+        // Bytes that the system sends by itself do not pass the record layer.
         let has_records = self.has_records();
         loop {
             let transfers = self.transfers();
@@ -211,7 +212,7 @@ impl Strand {
         self.transfers().note_ready(slot);
     }
 
-    /// Says what there is to send, a second time under the same number.
+    /// Sends the offer of the file. A repeated offer has the same number.
     fn say_offer(&mut self, cx: &mut Context<'_>, slot: u8) {
         let first = self.session.first_transfer_id();
         let transfers = self.transfers();

@@ -1,4 +1,5 @@
-//! The table of a connection's transfers: their slots, their numbers on the wire, their bounds.
+//! The table of the transfers of a connection: their slots, their numbers on the wire, their
+//! bounds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -16,16 +17,16 @@ use crate::directory::Directory;
 use crate::id::FileSequence;
 use crate::transfer::TransferHandle;
 
-/// The last number on the wire from which something is begun: answers to requests need numbers,
-/// too.
+/// The last number on the wire with which this side starts a command. The numbers above it are left
+/// for the answers to requests.
 const MAX_ID: u32 = u32::MAX - 100_000;
-/// The slots of the table that are given to what peers begin and to orphaned operations: their
-/// indices fit a byte.
+/// The number of used slots from which on no transfer of the peer and no orphaned operation starts.
 pub(super) const MAX_PEER_SLOTS: usize = 150;
-/// All slots, at most 100 of them more for this side's own transfers.
+/// The number of all slots, whose indices fit a byte. At least 100 of them are left for the
+/// transfers of this side.
 pub(super) const MAX_SLOTS: usize = 255;
 const _: () = assert!(MAX_PEER_SLOTS + 100 <= MAX_SLOTS);
-/// A chunk's size at first; it follows what the line carries.
+/// The initial size of a chunk in bytes; later it follows the speed of the line.
 const INITIAL_CHUNK_BYTES: usize = 64 * 1024;
 
 /// All transfers of a connection.
@@ -33,25 +34,25 @@ pub(crate) struct Transfers {
     slots: Vec<Option<Box<TransferSlot>>>,
     /// The slots of transfers that have a number on the wire.
     slots_by_id: BTreeMap<u32, u8>,
-    /// Requested files that are not offered yet.
+    /// The requests of files that the peer has not answered yet.
     pub(super) gets: BTreeMap<u32, PendingGet>,
-    /// Requested listings that are not answered yet.
+    /// The requests of listings that the peer has not answered yet.
     pub(super) lists: BTreeMap<u32, PendingList>,
-    /// Offers of the peer that the handler answers later.
+    /// The offers of the peer that the handler answers later.
     pub(super) offers: BTreeMap<u32, PendingOffer>,
-    /// The commands that wait because as much as may be is under way.
+    /// The commands that wait because a bound has been reached.
     pub(super) waiting: VecDeque<TransferCommand>,
-    /// The slots that have a chunk to send, in turn.
+    /// The slots that have a chunk to send, in the order of their turns.
     pub(super) ready: VecDeque<u8>,
-    /// The next number of this side's; 0: none has been given.
+    /// The next number of this side; 0 if it has given none yet.
     next_id: u32,
     /// The greatest number that the peer has given.
     pub(super) last_peer_id: u32,
-    /// The size of chunks that the line carries in a short time.
+    /// The size in bytes of a chunk that the line sends in a short time.
     pub(super) chunk_bytes: usize,
     /// The chunk that was queued last.
     pub(super) last_chunk: LastChunk,
-    /// The time at which the peer last did something for a transfer.
+    /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     pub(super) life: Life,
 }
@@ -66,9 +67,9 @@ pub(super) enum Life {
 /// The chunk that was queued last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastChunk {
-    /// Since when it is on its way out.
+    /// The time at which it was queued; `None` once it has left.
     pub(super) since: Option<Duration>,
-    /// Its transfer, which may be over.
+    /// The slot of its transfer, which may have ended.
     pub(super) slot: u8,
     pub(super) id: u32,
 }
@@ -95,7 +96,7 @@ impl Default for Transfers {
 
 pub(super) struct PendingGet {
     pub(super) directory: Directory,
-    /// The name under which it is kept.
+    /// The name under which this side stores the file.
     pub(super) name: FileName,
     pub(super) progress: TransferHandle,
     pub(super) until: Duration,
@@ -106,7 +107,7 @@ pub(super) struct PendingList {
     pub(super) until: Duration,
 }
 
-/// An offer of the peer's that the handler answers later.
+/// An offer of the peer that the handler answers later.
 pub(super) struct PendingOffer {
     pub(super) name: FileName,
     pub(super) size: u64,
@@ -115,14 +116,14 @@ pub(super) struct PendingOffer {
     pub(super) until: Duration,
 }
 
-/// The side that began something: it offered, or it asked.
+/// The side that started a transfer or request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Local,
     Peer,
 }
 
-/// Something under way that has files open, or opens them.
+/// A transfer or operation that has files open, or opens them.
 pub(super) struct TransferSlot {
     /// Its number on the wire; 0 while it has none.
     pub(super) id: u32,
@@ -134,12 +135,12 @@ pub(super) enum TransferState {
     Sending(Box<Sending>),
     Receiving(Box<Receiving>),
     Listing(Listing),
-    /// An operation about a directory is in flight, and nobody waits for it.
+    /// An operation on a directory is in flight, and nothing waits for its result.
     Orphaned,
 }
 
 impl TransferState {
-    /// Whether nothing is left of it but work for the disk.
+    /// Returns whether the transfer has ended. Only operations on the disk may be left.
     fn is_over(&self) -> bool {
         match self {
             TransferState::Sending(sending) => sending.sender.is_ended(),
@@ -149,7 +150,7 @@ impl TransferState {
         }
     }
 
-    /// Returns the time at which the transfer expires, if it is the peer's turn.
+    /// Returns the time at which the transfer expires, or `None` if it does not wait for the peer.
     pub(super) fn expires_at(
         &self,
         last_activity: Duration,
@@ -191,7 +192,7 @@ impl fmt::Display for TransferState {
 }
 
 impl Transfers {
-    /// Adds something under way.
+    /// Adds a transfer or operation, and returns its slot.
     pub(super) fn insert(&mut self, id: u32, begun_by: Side, state: TransferState) -> u8 {
         let vacant = self.slots.iter().position(Option::is_none);
         let slot = vacant.unwrap_or_else(|| {
@@ -224,13 +225,14 @@ impl Transfers {
         }
     }
 
-    /// Gives a slot to others: no operation of it is in flight.
+    /// Frees a slot that has no operation in flight.
     pub(super) fn release(&mut self, slot: u8) {
         self.withdraw(slot);
         self.slots[usize::from(slot)] = None;
     }
 
-    /// Takes a transfer that is over off the wire; its slot stays while operations are in flight.
+    /// Removes the number of an ended transfer, and returns it. Its slot stays while operations are
+    /// in flight.
     pub(super) fn withdraw(&mut self, slot: u8) -> u32 {
         let id = self.transfer(slot).id;
         self.slots_by_id.remove(&id);
@@ -238,7 +240,7 @@ impl Transfers {
         id
     }
 
-    /// Takes all slots away: what is in flight is not waited for.
+    /// Removes and returns all slots. Nothing waits for their operations in flight any more.
     pub(super) fn take_slots(&mut self) -> impl Iterator<Item = TransferState> + use<> {
         let slots = std::mem::take(&mut self.slots);
         slots.into_iter().flatten().map(|transfer| transfer.state)
@@ -251,14 +253,14 @@ impl Transfers {
         self.slots_by_id.get(&id).copied()
     }
 
-    /// Takes a number for what this side begins.
+    /// Returns the next number for a transfer or request that this side starts.
     pub(super) fn next_id(&mut self, first: u32) -> u32 {
         let id = if self.next_id == 0 { first } else { self.next_id };
         self.next_id = id.saturating_add(2);
         id
     }
 
-    /// Gives a transfer of this side's a number.
+    /// Gives a number to a transfer of this side.
     pub(super) fn assign_id(&mut self, slot: u8, first: u32) -> u32 {
         let id = self.next_id(first);
         self.transfer(slot).id = id;
@@ -266,14 +268,14 @@ impl Transfers {
         id
     }
 
-    /// Takes the number back, which was never said: it is the next one's.
+    /// Takes back a number that was never sent: the next transfer gets it.
     pub(super) fn unassign_id(&mut self, slot: u8) {
         let id = std::mem::take(&mut self.transfer(slot).id);
         self.slots_by_id.remove(&id);
         self.next_id = id;
     }
 
-    /// Whether this side has begun something under the number.
+    /// Returns whether this side has used the number.
     pub(super) fn has_begun(&self, id: u32) -> bool {
         id < self.next_id
     }
@@ -297,14 +299,15 @@ impl Transfers {
         self.slots().count()
     }
 
-    /// Whether one side may begin one more. What is over and waits for the disk does not count, up
-    /// to the slots that there are.
+    /// Returns whether one side may start one more transfer or request. Ended transfers that wait
+    /// for the disk do not count to `max`, but to the number of slots.
     pub(super) fn has_room(&self, by: Side, max: usize) -> bool {
         let max_slots = if by == Side::Peer { MAX_PEER_SLOTS } else { MAX_SLOTS };
         self.slots_taken() < max_slots && self.under_way(by) < max
     }
 
-    /// Returns the number of transfers that one side has begun.
+    /// Returns the number of transfers and requests that one side has started and that have not
+    /// ended.
     fn under_way(&self, by: Side) -> usize {
         let is_under_way =
             |transfer: &TransferSlot| transfer.begun_by == by && !transfer.state.is_over();
@@ -355,7 +358,8 @@ impl Transfers {
 }
 
 impl Strand {
-    /// Begins something whose only operation, the first of several at most, is this one.
+    /// Adds a transfer or operation to the table and submits its first operation. It has one
+    /// operation in flight at a time.
     pub(super) fn begin_directory_op(
         &mut self,
         cx: &mut Context<'_>,

@@ -8,7 +8,7 @@ use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{bye, frame, frame_head, hello};
 
-/// Admits whoever says the word; answers everybody.
+/// Returns a probe that admits a peer that says the word, and answers every message with its size.
 fn gatekeeper() -> Probe {
     Probe::new().on_received(|peer, message| {
         if message.payload() == b"please" {
@@ -129,7 +129,7 @@ fn a_peer_that_sends_no_first_message_in_time_is_closed() {
     });
 }
 
-/// Both deadlines: who is admitted at once must still say something.
+/// Both deadlines hold: a peer that is admitted at once must still send a message in time.
 #[test]
 fn an_admitted_peer_must_send_its_first_message_in_time() {
     in_simulation(|harness| {

@@ -13,15 +13,15 @@ use crate::log;
 use crate::probe::{Line, Probe, Seen};
 use crate::raw::{Raw, bye, frame, hello};
 
-/// Numbers the messages of each device, and keeps what it was told.
+/// A handler that numbers the messages of each device and records its callbacks.
 #[derive(Clone, Default)]
 struct Devices(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
-    /// Who connected, and where.
+    /// The peers that connected, each with its origin.
     connected: Vec<(PeerId, String)>,
-    /// The state of each connection when it ended.
+    /// The final state of each connection.
     ended: Vec<u64>,
     failed: Vec<PeerId>,
 }
@@ -226,7 +226,7 @@ fn an_endpoint_runs_as_long_as_any_view_of_it() {
     });
 }
 
-/// A handler that is told of ends and takes nothing.
+/// A handler whose only method is `disconnected`.
 #[derive(Default)]
 struct Deaf(Mutex<Vec<DisconnectReason>>);
 
@@ -273,7 +273,7 @@ fn a_message_for_a_handler_without_received_closes_its_connection_only() {
     });
 }
 
-/// What a handler without any method does with what it is asked.
+/// A handler without any method rejects each request.
 #[test]
 fn a_handler_without_methods_rejects_requests() {
     everywhere(|harness| {

@@ -1,4 +1,4 @@
-//! Heartbeats: who is gone is given up, who is silent is not.
+//! Heartbeats: a connection whose peer is gone is closed, one whose peer only sends nothing is not.
 
 use std::time::Duration;
 
@@ -175,7 +175,8 @@ fn a_client_gives_up_a_server_that_vanished() {
     });
 }
 
-/// Who is paused hears of the other side all the same, and does not give it up.
+/// A connection that has paused reading still notices the heartbeats of its peer, and does not
+/// close it as silent.
 #[test]
 fn a_pause_may_be_longer_than_the_peers_patience() {
     in_simulation(|harness| {

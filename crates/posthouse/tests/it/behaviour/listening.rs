@@ -69,7 +69,7 @@ fn listening_begins_at_any_time_from_any_thread() {
     });
 }
 
-/// What happens to listeners when a message says so, on the worker that got it.
+/// Starts a server that adds and stops listeners as a message says, in the callback of the message.
 fn commanded(harness: &Harness<'_>, kept: &Arc<Mutex<Vec<ListenerHandle>>>) -> Endpoint<Probe> {
     let (kept, address) = (kept.clone(), harness.address_of(7));
     harness.serve(Probe::new().on_received(move |peer, message| {

@@ -23,7 +23,7 @@ fn echo_options(harness: &Harness<'_>, max_frame: usize) -> Options {
     })
 }
 
-/// Sends the messages cut at every so many bytes, and expects them back.
+/// Sends the messages in pieces of `cut` bytes, and expects them back.
 fn echo(harness: &Harness<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame: usize) {
     let probe = Probe::echo();
     let seen = probe.seen();

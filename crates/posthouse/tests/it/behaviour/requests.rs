@@ -283,7 +283,7 @@ fn a_responder_kept_by_another_connection_answers_its_own() {
     });
 }
 
-/// Of all that a callback does with a responder the first counts.
+/// Only the first call of a callback on its responder has an effect.
 #[test]
 fn a_request_has_one_answer_however_often_it_is_answered() {
     everywhere(|harness| {
@@ -318,7 +318,7 @@ fn a_request_has_one_answer_however_often_it_is_answered() {
             let answer = [&[7, 0, 0, 0, status, 0][..], b"first"].concat();
             assert_eq!(harness.read_frame(&mut raw), (9, answer), "of kind {kind}");
         }
-        // What would come late has come before this.
+        // A late answer would have arrived before this one.
         raw.send(&request(8, 1, b"?"));
         assert_eq!(harness.read_frame(&mut raw).1[..4], [8, 0, 0, 0]);
         drop(raw);

@@ -9,10 +9,10 @@ use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::probe::{Probe, Seen};
 use crate::raw::{Raw, bye, hello, request};
 
-/// What a server says for a program that says nothing.
+/// The text of the rejection that a server sends if the program does not answer.
 const FORGOTTEN: &[u8] = b"the program gave no answer";
 
-/// The rights to answer that have been kept.
+/// The responders that the handler has kept.
 type Kept = Arc<Mutex<Vec<OwnedResponder>>>;
 
 /// A server that keeps every request.

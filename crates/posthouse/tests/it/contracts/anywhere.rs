@@ -12,7 +12,7 @@ use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets, target
 use crate::probe::{Line, Probe};
 use crate::raw::{frame, hello};
 
-/// Where a call can be made from.
+/// The callbacks from which a call can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Connected,
@@ -40,11 +40,12 @@ const PLACES: [Place; 10] = [
     Place::Every,
 ];
 
-/// What is done there, with the endpoint and a connection of it, be it up or not.
+/// A call under test. It gets the endpoint and the identifier of one of its connections, if there
+/// is one; the connection need not be established.
 type Deed = Arc<dyn Fn(&Endpoint<Probe>, Option<PeerId>) + Send + Sync>;
 
-/// Does it once in that place, on an endpoint that has a raw peer and a connection to itself, and
-/// hands the endpoint over. The world goes on until it is done.
+/// Makes the call once in that place, on an endpoint that has a raw peer and a connection to
+/// itself. Returns the endpoint when the call has returned.
 fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let done = Arc::new(Mutex::new(false));
     let mark = done.clone();
@@ -67,7 +68,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let mut raw = harness.dial(&server);
     raw.send(&hello(0, 1 << 20));
     raw.send(&frame(40, b"hello"));
-    // Refused where one of the deeds was a shutdown.
+    // Fails if the call under test was a shutdown.
     let _ = server.connect(itself(&server), Line::default());
     let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
     let _ = server.connect(Target::new(nowhere), Line::default());
@@ -84,7 +85,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     });
     if let Some(id) = seen.connected().first() {
         let call = at(Place::Run);
-        // Refused where the connection has been closed.
+        // Fails if the connection has been closed.
         let _ = server.run(*id, move |peer| {
             call(peer.endpoint(), Some(peer.id()));
             Ok(())
@@ -100,7 +101,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     server
 }
 
-/// A probe that does it where it is asked to.
+/// Returns a probe that makes the call in each callback for which `at` allows it.
 fn probe_with<D>(at: &impl Fn(Place) -> D) -> Probe
 where
     D: Fn(&Endpoint<Probe>, Option<PeerId>) + Clone + Send + Sync + 'static,

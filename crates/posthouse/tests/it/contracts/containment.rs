@@ -116,7 +116,7 @@ impl Drop for FailsLate {
     }
 }
 
-/// Counts the connections that it was told of, and not yet of their end.
+/// A handler that counts the connections between their `connected` and `disconnected` callbacks.
 struct WithFragile(AtomicI64);
 
 impl Handler for WithFragile {
@@ -231,7 +231,7 @@ fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
         for _ in 0..50 {
             harness.serves(&server);
         }
-        // What is posted to the connection waits; to whoever posts it makes no difference.
+        // A message that is posted to the connection waits; the call that posts it does not.
         server.send(seen.connected()[0], 1, b"later").expect("it is up");
         release.send(()).expect("it waits");
         assert_eq!(harness.read_frame(&mut raw), (77, b"long".to_vec()));

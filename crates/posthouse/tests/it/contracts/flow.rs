@@ -31,7 +31,7 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
         for number in 0..50u8 {
             let so_far = usize::from(number) + 1;
             harness.wait_for("the next message", || seen.messages().len() >= so_far);
-            // A run is behind what was delivered: what would come all the same has come.
+            // The closure runs after all deliveries, also of a message that ignored the pause.
             let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
             server
                 .run(id, move |_| {
@@ -209,7 +209,7 @@ fn against(harness: &Harness<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
     }
 }
 
-/// Two ends that both stop reading would wait for ever: the connecting one gives up instead.
+/// Two ends that both stop reading would wait for ever: the connecting side closes instead.
 #[test]
 fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
     everywhere(|harness| {
@@ -262,7 +262,7 @@ fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
     });
 }
 
-/// What is posted to a connection does not give it turns that others should have.
+/// Closures that are posted to a connection do not lengthen its turn at the cost of the others.
 #[test]
 fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
     on_real_sockets(|harness| {
@@ -272,7 +272,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
             peer.state_mut().count += 1;
             if message.kind() == 1 {
-                // Until everything has been sent and posted.
+                // Waits until everything has been sent and posted.
                 let _ = held.lock().expect("no panic").recv();
             }
             Ok(())
@@ -300,7 +300,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
     });
 }
 
-/// The peer's end is told in its turn, too: not while nothing may be delivered.
+/// The end of the peer is also delivered in its turn: not while the connection is paused.
 #[test]
 fn an_end_waits_for_the_end_of_a_pause() {
     in_simulation(|harness| {

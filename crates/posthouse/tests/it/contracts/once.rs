@@ -94,8 +94,8 @@ fn an_id_of_a_gone_connection_never_names_another() {
     });
 }
 
-/// What was on its way to a connection when it ended goes with it, even if the next one has its
-/// slot by then.
+/// Messages and closures in the mailbox of a connection that ends are dropped, even if the next
+/// connection already has its slot.
 #[test]
 fn posts_that_are_overtaken_by_the_end_reach_nobody() {
     in_simulation(|harness| {
@@ -107,7 +107,7 @@ fn posts_that_are_overtaken_by_the_end_reach_nobody() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
         server.close(id, Close::abort()).expect("it is up");
-        // The worker has not seen it: all of this is taken, and none of it is sent.
+        // The worker has not seen the close: the endpoint accepts all of these, and sends none.
         for _ in 0..5 {
             server.send(id, 0, b"too late").expect("nobody knows yet");
         }
@@ -209,7 +209,8 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
     });
 }
 
-/// A group has those members that are up: who ends leaves by itself, who left is not in it.
+/// A group has only members that are up: a connection that ends leaves its groups by itself, and
+/// one that left is not in the group.
 #[test]
 fn a_group_forgets_who_is_gone() {
     everywhere(|harness| {

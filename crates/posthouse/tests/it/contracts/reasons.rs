@@ -1,4 +1,4 @@
-//! What a close says: to the handler, to the log, and to the other side.
+//! The reason of a close, as the handler, the log and the peer get it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -101,7 +101,7 @@ fn a_plain_goodbye_has_a_code_and_no_text() {
     });
 }
 
-/// Where there is no goodbye there is nothing to read from it.
+/// A peer that ends without a goodbye leaves no code, no text and no time to retry after.
 #[test]
 fn an_end_without_a_goodbye_has_no_code() {
     everywhere(|harness| {

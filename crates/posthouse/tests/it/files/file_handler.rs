@@ -1,4 +1,4 @@
-//! A handler that takes files, gives files, and keeps what it was told of them.
+//! A handler that accepts and serves files, and records its callbacks about them.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::harness::{Harness, Options, target};
 
 type OnPeer = Box<dyn Fn(&mut Peer<'_, FileHandler>) -> HandlerResult + Send + Sync>;
 
-/// What is known of a file handler from outside.
+/// The record of a file handler, which the test reads.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Kept>>);
 
@@ -44,19 +44,20 @@ impl FileHandler {
         }
     }
 
-    /// Offers go into this directory.
+    /// Accepts offers into this directory.
     pub fn taking(mut self, directory: Directory) -> Self {
         self.takes = Some(directory);
         self
     }
 
-    /// Offers are answered later, but those whose names say what to do.
+    /// Keeps the responders of offers, so that the test answers them later. Offers with some names,
+    /// such as `now...`, `refuse` and `forget`, are handled at once.
     pub fn keeping(mut self, kept: Arc<Mutex<Vec<OwnedOfferResponder>>>) -> Self {
         self.keeps = Some(kept);
         self
     }
 
-    /// Wishes are met from this directory.
+    /// Serves file and listing requests from this directory.
     pub fn giving(mut self, directory: Directory) -> Self {
         self.gives = Some(directory);
         self
@@ -70,7 +71,7 @@ impl FileHandler {
         self
     }
 
-    /// What each message makes it do.
+    /// Sets the call that the handler makes for each message.
     pub fn on_received(
         mut self,
         call: impl Fn(&mut Peer<'_, Self>) -> HandlerResult + Send + Sync + 'static,
@@ -150,12 +151,12 @@ impl Log {
         self.0.lock().unwrap().ends.clone()
     }
 
-    /// Keeps only what came in.
+    /// Keeps only the record of the incoming transfers.
     pub fn forget_outgoing(&self) {
         self.0.lock().unwrap().transfers.retain(FinishedTransfer::is_incoming);
     }
 
-    /// Waits until so many transfers are over; the last of them.
+    /// Waits until `count` transfers have ended, and returns the last of them.
     pub fn wait(&self, harness: &Harness<'_>, count: usize) -> FinishedTransfer {
         let over = || self.0.lock().unwrap().transfers.len() >= count;
         harness.wait_for(&format!("{count} transfers"), over);
@@ -163,12 +164,12 @@ impl Log {
     }
 }
 
-/// Whether and how a transfer failed.
+/// Returns the kind of the failure of a transfer, or `None` if it succeeded.
 pub fn failed(transfer: &FinishedTransfer) -> Option<TransferErrorKind> {
     transfer.result().err().map(posthouse::TransferError::kind)
 }
 
-/// A server that takes files into this directory and gives files out of it.
+/// Starts a server that accepts files into this directory and serves files from it.
 pub fn serve(harness: &Harness<'_>, directory: &Directory) -> (Endpoint<FileHandler>, Log) {
     serve_with(harness, directory, harness.options())
 }
@@ -183,7 +184,7 @@ pub fn serve_with(
     (harness.serve_with(handler, options), log)
 }
 
-/// An endpoint that connects to it and does this.
+/// Starts an endpoint that connects to the server and makes the call once it is connected.
 pub fn visit(
     harness: &Harness<'_>,
     server: &Endpoint<FileHandler>,

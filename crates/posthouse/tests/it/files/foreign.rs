@@ -1,6 +1,6 @@
-//! A peer that is not ours: a Python client written from PROTOCOL.md alone.
+//! A foreign peer: a Python client that was written from PROTOCOL.md alone.
 //!
-//! Where there is no Python the tests pass over it, except where nothing may be.
+//! Without Python the tests are skipped, unless `POSTHOUSE_TESTS_NEED_ALL` is set.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ const SCRIPT: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../posthouse-cli/tests/clients/files.py");
 const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// Runs the scenario on real sockets, if there is a Python.
+/// Runs the scenario on real sockets, if this machine has Python.
 fn with_python(scenario: impl Fn(&Harness<'_>)) {
     match Command::new("python3").arg("--version").output() {
         Ok(_) => on_real_sockets(scenario),

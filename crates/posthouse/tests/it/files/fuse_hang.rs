@@ -1,7 +1,7 @@
-//! A file system that does not answer: FUSE, spoken as far as it takes to hang at the right place.
+//! A file system that does not answer: as much of FUSE as a test needs to hang at the right place.
 //!
-//! It can be mounted by anybody in a namespace of his own, so a test with one runs in a process
-//! that has a namespace.
+//! Any user can mount it in a new namespace, so a test with such a file system runs in a process
+//! that has its own namespace.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -35,16 +35,17 @@ const NO_SUCH_CALL: i32 = -38;
 
 /// Set in a process that has a namespace of its own.
 const MARK: &str = "POSTHOUSE_TEST_MOUNTS";
-/// Set in the process of a file system: which requests it does not answer, and where it is.
+/// Set in the process of a file system: the requests that it does not answer, and its mount point.
 const SERVES: &str = "POSTHOUSE_TEST_MUTE";
 const PLACE: &str = "POSTHOUSE_TEST_MUTE_AT";
-/// What that process says.
+/// The lines that this process prints.
 const MOUNTED: &str = "mounted";
 const UNANSWERED: &str = "unanswered";
 const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// Runs the rest of the test of this name (its whole path) in a process that can mount. True: this
-/// is that process. Where there can be none the test is passed over, unless nothing may be.
+/// Runs the rest of the test of this name (its whole path) in a process that can mount. Returns
+/// whether this process is the one. If no process can mount, the test is skipped, or fails if the
+/// environment has `POSTHOUSE_TESTS_NEED_ALL`.
 pub fn can_mount(test: &str) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
@@ -72,19 +73,19 @@ pub fn can_mount(test: &str) -> bool {
     false
 }
 
-/// A mounted file system with one file. It goes, and everything that waits for it fails, when this
-/// is dropped.
+/// A mounted file system with one file. When this is dropped, it ends, and all requests that wait
+/// for it fail.
 ///
-/// It is served by a process of its own: a process that waits for itself cannot even be killed.
+/// Another process serves it, because a process that waits for itself cannot even be killed.
 pub struct FuseHang {
     place: Store,
     server: Child,
-    /// Requests that were not answered.
+    /// The number of requests that were not answered.
     unanswered: Arc<AtomicUsize>,
 }
 
 impl FuseHang {
-    /// One that does not answer requests of this kind.
+    /// Mounts a file system that does not answer requests of this kind.
     pub fn at(kind: u32) -> Self {
         let place = Store::real();
         let program = std::env::current_exe().expect("the test program");
@@ -113,7 +114,7 @@ impl FuseHang {
         self.place.path()
     }
 
-    /// Whether somebody waits for an answer that does not come.
+    /// Returns whether a request waits for an answer that does not come.
     pub fn is_waited_for(&self) -> bool {
         self.unanswered.load(Ordering::SeqCst) > 0
     }
@@ -127,8 +128,8 @@ impl Drop for FuseHang {
     }
 }
 
-/// No test, but the process of a file system: it ends with the one that started it, and with it
-/// whatever waits.
+/// Not a test, but the process of a file system. It ends with the process that started it, and then
+/// every request that waits for the file system fails.
 #[test]
 fn serves() {
     let Ok(kind) = std::env::var(SERVES) else { return };
@@ -145,7 +146,7 @@ fn serves() {
     std::process::exit(0);
 }
 
-/// Answers until the file system goes.
+/// Answers requests until the file system ends.
 fn answer(mut device: &File, fuse_hang: u32) {
     let mut request = vec![0; REQUEST_BYTES_MAX];
     while let Ok(count) = device.read(&mut request) {
@@ -171,13 +172,14 @@ fn answer(mut device: &File, fuse_hang: u32) {
         reply.extend(error.to_ne_bytes());
         reply.extend(unique.to_ne_bytes());
         reply.extend(body);
-        // Who asked may have gone.
+        // The process that asked may have ended.
         let _ = device.write(&reply);
     }
 }
 
-/// The answer to the first request: version 7.31; several reads at a time, as is usual (without
-/// that the kernel lets whoever begins a read wait for it, a ring's thread, too).
+/// Returns the answer to the first request: version 7.31, and several reads at a time, as is usual.
+/// (Without the flag the kernel makes the thread that starts a read wait for it, even the thread of
+/// a ring.)
 fn started(max_readahead: u32) -> Vec<u8> {
     const ASYNC_READ: u32 = 1;
     let mut body = Vec::new();

@@ -70,7 +70,8 @@ fn a_long_file_that_was_sent_before_comes_whole() {
     });
 }
 
-/// The change does not show: whoever gets it finds out, and whoever asks again gets it right.
+/// Size and time do not show the change: the first receiver finds the wrong hash, and the next one
+/// gets the right file.
 #[test]
 fn what_is_known_wrongly_is_found_out_and_forgotten() {
     in_simulation(|harness| {
@@ -93,7 +94,7 @@ fn what_is_known_wrongly_is_found_out_and_forgotten() {
     });
 }
 
-/// Asks for the file and takes its first bytes; the credit for more is the caller's to give.
+/// Requests the file and accepts it up to `limit`. The caller gives the credit for more.
 fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
     greet(harness, raw);
     raw.send_frame(18, &numbered(1, b"file"));
@@ -103,7 +104,8 @@ fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
     raw.send_frame(ACCEPT, &numbered(2, &accept));
 }
 
-/// The bytes that come until something else does.
+/// Returns the bytes of the chunks that arrive, up to `bytes_max`, and the other frame that ends
+/// them, if one does.
 fn chunks(
     harness: &Harness<'_>,
     raw: &mut Raw,
@@ -127,13 +129,13 @@ fn serve_known(harness: &Harness<'_>, there: &Store) -> posthouse::Endpoint<File
     let client = harness.client(&server);
     client.get("file", &harness.store("first").directory()).expect("it comes");
     client.close();
-    // What the client confirmed last has reached the server.
+    // The last confirmation of the client has reached the server.
     harness.wait_for("its end", || server.stats().connections == 0);
     server
 }
 
-/// Where the system sends a file, one that cannot be read may cost the connection: sent in the same
-/// way again, it would cost the next one too.
+/// If the system sends a file, an unreadable file may end the connection. Sent the same way again,
+/// it would end the next connection too, so the sender reads it then.
 #[test]
 fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
     in_simulation(|harness| {
@@ -145,7 +147,7 @@ fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
         let (_, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
         drop(raw);
         harness.wait_for("the end of it", || server.stats().connections == 0);
-        // The change does not show: only who reads the file sends it with the right hash.
+        // Size and time do not show the change: only a sender that reads the file knows its hash.
         there.rewrite("file", &content(2, 200_000));
         let (client, here) = (harness.client(&server), harness.store("second"));
         client.get("file", &here.directory()).expect("it comes");
@@ -184,7 +186,7 @@ fn a_known_file_that_is_cut_while_it_is_sent_leaves_the_stream_in_step() {
     });
 }
 
-/// What this side says of a known file that it sent is its hash, as for the first.
+/// The sender of a known file sends done with the hash of the file, as for the first transfer.
 #[test]
 fn done_comes_with_the_hash_of_a_known_file_when_all_of_it_has_left() {
     in_simulation(|harness| {

@@ -7,7 +7,7 @@ use super::frames::{OFFER, aborted, accepted, greet, offer};
 use crate::harness::{everywhere, in_simulation};
 use crate::store::content;
 
-/// T17: what a peer says, whatever its own side would have checked.
+/// T17: invalid names from a peer that does not check them itself.
 #[test]
 fn a_name_that_may_not_be_is_refused_and_the_next_offer_is_heard() {
     let names: [&[u8]; 18] = [

@@ -1,4 +1,4 @@
-//! C3: a disk that hangs holds up a shutdown no longer than it may.
+//! C3: a disk that hangs delays a shutdown by at most the grace period.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use super::file_handler::{FileHandler, Log, serve_with, visit};
 use crate::harness::{Harness, in_simulation};
 use crate::store::{Store, content};
 
-/// How long past its deadline a shutdown waits for what cannot be cancelled.
+/// The time past its deadline that a shutdown waits for operations that cannot be cancelled.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// A server whose disk hangs when so much of each file has come, and a peer that sends it some.
+/// Starts a server, and a peer that offers it `files` files. Hangs the disk of the server when it
+/// holds at least `bytes` for each file, all files together.
 fn hung(
     harness: &Harness<'_>,
     files: u64,
@@ -42,7 +43,8 @@ fn hung(
     (server, log, visitor, disk)
 }
 
-/// Ends an endpoint whose disk hangs: so many operations must be left, and nothing else.
+/// Ends an endpoint whose disk hangs, and checks that only operations are left. Returns their
+/// number.
 fn end_hung(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> u64 {
     let before = harness.world().now();
     server.shutdown(DEADLINE);
@@ -99,7 +101,7 @@ fn hung_with_known(
     (server, log, visitor, disk)
 }
 
-/// The system sends a known file by itself; that it cannot holds up nobody.
+/// The system sends a known file by itself. If the disk hangs, a shutdown does not wait for a send.
 #[test]
 fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     in_simulation(|harness| {
@@ -120,13 +122,13 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     });
 }
 
-/// Without a shutdown a transfer waits, and the connection goes on.
+/// Without a shutdown a transfer waits for the disk, and its connection stays up.
 #[test]
 fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
     in_simulation(|harness| {
         let here = harness.store("here");
         let (server, log, visitor, disk) = hung_with_known(harness, 400_000, &here);
-        // Less than the patience of who asked for it.
+        // Less than the timeout of the peer that requested the file.
         harness.world().run_for(Duration::from_secs(20));
         assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
         disk.resume();
@@ -240,7 +242,7 @@ mod real {
             assert!((1..=2).contains(&leaked) && why.ends_with(&left), "{place}: {why}");
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
-        // Whoever waited gets an answer now, and nobody is there to hear of it.
+        // The reads that hang are answered now, and nothing waits for them any more.
         let fuse_hangs: Vec<FuseHang> =
             hung.into_iter().map(|(_, fuse_hang, ..)| fuse_hang).collect();
         assert!(threads("posthouse-disk") > 0, "one at least waits");

@@ -11,7 +11,7 @@ use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
-/// The rights to answer that have been kept.
+/// The responders that the handler has kept.
 type Kept = Arc<Mutex<Vec<OwnedOfferResponder>>>;
 
 /// A server that keeps every offer.
@@ -83,7 +83,8 @@ fn an_offer_that_is_rejected_or_dropped_later_is_refused() {
     });
 }
 
-/// Taken or not: the answer that the callback gives counts, and a bad name is none.
+/// The answer of the callback counts, even if it has taken the responder. An accept with an invalid
+/// name rejects the offer.
 #[test]
 fn an_offer_has_one_answer() {
     everywhere(|harness| {
@@ -99,7 +100,7 @@ fn an_offer_has_one_answer() {
         raw.send_frame(OFFER, &offer(5, 0, b"other"));
         next(harness, &kept).accept(Destination::new(&there.directory()).named("../up"));
         assert_eq!(aborted(harness, &mut raw, 5).0, 8);
-        // What would come of the first answer has come before this.
+        // An effect of the first answer would have arrived before this.
         raw.send_frame(OFFER, &offer(7, 0, b"last"));
         drop(next(harness, &kept));
         let (kind, payload) = harness.read_frame(&mut raw);
@@ -219,7 +220,7 @@ fn offers_that_wait_for_their_answers_count_as_transfers() {
     });
 }
 
-/// Offers of a raw peer, each under the next number.
+/// A raw peer that sends offers, each with the next number.
 struct Offers<'r> {
     raw: &'r mut Raw,
     next: u32,
@@ -233,13 +234,13 @@ impl Offers<'_> {
         id
     }
 
-    /// One that the server keeps.
+    /// Sends an offer that the server keeps, and returns its responder.
     fn taken(&mut self, harness: &Harness<'_>, kept: &Kept) -> OwnedOfferResponder {
         self.offer();
         next(harness, kept)
     }
 
-    /// One that is too many.
+    /// Sends an offer that exceeds the bound, and expects the abort for it.
     fn busy(&mut self, harness: &Harness<'_>) {
         let id = self.offer();
         assert_eq!(aborted(harness, self.raw, id).0, 5);
@@ -275,7 +276,7 @@ fn offers_that_are_accepted_all_at_once_run_out_of_no_places() {
             raw.send_frame(OFFER, &offer(2 * n + 1, 10, format!("later {n}").as_bytes()));
         }
         harness.wait_for("the offers", || kept.lock().unwrap().len() == 80);
-        // Files that the disk holds, and that nobody wants any more.
+        // The peer aborts these files, and the disk holds up their operations.
         for n in 80..300_u32 {
             raw.send_frame(OFFER, &offer(2 * n + 1, 10, format!("now {n}").as_bytes()));
             raw.send_frame(ABORT, &numbered(2 * n + 1, &[0, 0]));

@@ -8,7 +8,7 @@ use std::os::unix::fs::{symlink as link_to_file, symlink as link_to_directory};
 #[cfg(windows)]
 use std::os::windows::fs::{symlink_dir as link_to_directory, symlink_file as link_to_file};
 
-/// T18: links and hard links that lie there from the start.
+/// T18: links that are in the directory from the start.
 #[cfg_attr(windows, ignore = "Wine 8 makes no links, and Windows only for whom it trusts")]
 #[test]
 fn planted_links_are_not_followed_in_either_direction() {
@@ -36,7 +36,7 @@ fn planted_links_are_not_followed_in_either_direction() {
     });
 }
 
-/// What swaps, and the files themselves, there are on Unix only.
+/// Tests with a process that swaps files, and with kinds of files that only Unix has.
 #[cfg(unix)]
 mod unix {
     use std::fs;
@@ -50,7 +50,7 @@ mod unix {
     use crate::harness::on_real_sockets;
     use crate::store::content;
 
-    /// Ends the process that swaps.
+    /// The process that swaps files. It is killed when this is dropped.
     struct Swapper(Child);
 
     impl Drop for Swapper {

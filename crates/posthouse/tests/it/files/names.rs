@@ -1,5 +1,5 @@
-//! Names that may not be: T17 through the framework. What a name may be is tested where it is
-//! parsed; here nothing is created, whoever says it.
+//! Invalid names: T17 through the framework. The tests of `FileName` have the rules of names; here
+//! no file is created, whichever side sends the invalid name.
 
 use posthouse::{ClientError, TransferErrorKind};
 

@@ -1,4 +1,4 @@
-//! Frames that come at an unusual moment, and what must come of them.
+//! Frames that arrive at an unusual moment, and their required effects.
 
 use std::time::Duration;
 
@@ -239,7 +239,7 @@ fn no_peer_runs_out_of_places() {
     }
 }
 
-/// Many offers that are given up at once, while many wishes of the other side are met.
+/// Sends many offers and aborts them at once, while the requests of the other side are answered.
 fn run_out_of_places(harness: &Harness<'_>, gets: u32, turn_messages: usize) {
     let (here, there) = (harness.store("here"), harness.store("there"));
     let directory = here.directory();
@@ -401,7 +401,7 @@ fn no_chunk_follows_a_bye() {
     });
 }
 
-/// An offered file's get that nobody accepts.
+/// A peer that requests a file and does not accept its offer.
 #[test]
 fn an_offer_that_is_never_answered_is_given_up() {
     in_simulation(|harness| {
@@ -422,7 +422,8 @@ fn an_offer_that_is_never_answered_is_given_up() {
     });
 }
 
-/// A wrong done for a file that is there takes away somebody's part.
+/// A chunk with a skipped lower number is ignored. A get with a lower number than an earlier one
+/// ends the connection as a protocol violation.
 #[test]
 fn frames_of_lies_are_the_reason() {
     on_real_sockets(|harness| {
@@ -430,7 +431,7 @@ fn frames_of_lies_are_the_reason() {
         let (server, log) = serve_with(harness, &there.directory(), quiet(harness));
         let mut raw = harness.dial(&server);
         greet(harness, &mut raw);
-        // Out of order: 5, then 3. The text says ignored; what happens?
+        // Number 5, then number 3: the chunk is ignored, the get ends the connection.
         raw.send_frame(10, &offer(5, 0, b"five"));
         assert_eq!(harness.read_frame(&mut raw).0, 11);
         raw.send_frame(12, &numbered(3, b"x"));

@@ -1,4 +1,5 @@
-//! What is there already is not sent again, and is never mixed with another file.
+//! Resumed transfers: bytes that the receiver holds are not sent again, and are never mixed with
+//! those of another file.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ fn narrow(harness: &Harness<'_>) -> Options {
     Options { tuning, ..options }
 }
 
-/// Sends a file and cuts the connection when so much of it is over; what the receiver holds then.
+/// Sends a file and cuts the connection after `bytes` of it. Returns the number of bytes that the
+/// receiver holds then.
 fn cut_at(
     harness: &Harness<'_>,
     (here, there): (&Store, &Store),

@@ -1,4 +1,4 @@
-//! Files that go out and files that are asked for.
+//! Files that a side offers, and files that it requests.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ fn messages_pass_while_a_file_is_on_its_way() {
     });
 }
 
-/// Says a word each time that some of the file is over.
+/// Sends a message with the transferred bytes every 200 microseconds, until they are 150,000.
 fn follow(peer: &mut posthouse::Peer<'_, FileHandler>, progress: posthouse::TransferHandle) {
     peer.after(Duration::from_micros(200), move |peer| {
         peer.send(40, format!("{} bytes are over", progress.transferred_bytes()).as_bytes());

@@ -150,7 +150,7 @@ fn peers_that_come_and_reset_do_not_end_accepting() {
     });
 }
 
-/// T9. Accepting pauses and goes on; nobody who waits is forgotten.
+/// T9. Accepting pauses and resumes, and every waiting peer is accepted.
 #[test]
 fn a_shortage_of_descriptors_pauses_accepting_and_no_more() {
     in_simulation(|harness| {
