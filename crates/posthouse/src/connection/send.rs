@@ -253,7 +253,7 @@ impl Strand {
             Ok(gather) => gather,
             Err(error) => {
                 let reason = DisconnectReason::new(DisconnectKind::System, error.to_string());
-                self.request_close(Close::abort(), reason);
+                self.close(cx, Close::abort(), reason);
                 None
             }
         }

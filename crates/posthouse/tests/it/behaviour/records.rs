@@ -1,12 +1,13 @@
 //! The seam for encryption, with a layer that cuts the stream into records at random.
 
-use posthouse::record_layer::{CutRecords, RecordLayer};
+use posthouse::record_layer::{CutRecords, Opened, RecordError, RecordLayer};
 use posthouse::{
-    Close, ConnectionOptions, DisconnectKind, EndpointOptions, Framing, Listener, Target,
+    Close, ConnectionOptions, DisconnectKind, EndpointOptions, Framing, Listener, Peer, Target,
 };
 
 use crate::harness::{Harness, PATIENCE, everywhere, target};
 use crate::probe::{Line, Probe};
+use crate::raw::{hello, request};
 
 fn layer() -> Box<dyn RecordLayer> {
     Box::new(CutRecords::new(0x9e37_79b9))
@@ -106,24 +107,122 @@ fn a_target_that_speaks_no_records_is_unreachable() {
     });
 }
 
+/// The other end of a stream of records, for a raw peer.
+struct RawRecords(CutRecords);
+
+impl RawRecords {
+    fn greeting() -> (Self, Vec<u8>) {
+        let (mut layer, mut greeting) = (CutRecords::new(1), Vec::new());
+        layer.take_output(&mut greeting);
+        // It answers and accepts any greeting, its own too.
+        layer.open(&mut greeting.clone()).expect("a hello");
+        let hello_bytes = greeting.len();
+        layer.take_output(&mut greeting);
+        layer.open(&mut greeting.clone()[hello_bytes..]).expect("a welcome");
+        (Self(layer), greeting)
+    }
+
+    fn seal(&mut self, mut plain: &[u8]) -> Vec<u8> {
+        let mut records = Vec::new();
+        while !plain.is_empty() {
+            let taken = self.0.seal(plain, &mut records).expect("it is ready");
+            plain = &plain[taken..];
+        }
+        records
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        let mut last = Vec::new();
+        self.0.end();
+        self.0.take_output(&mut last);
+        last
+    }
+}
+
+/// A request is still to be answered when the peer ends its stream, so the connection stays open
+/// and could read on.
 #[test]
 fn nothing_counts_that_follows_the_last_record() {
     everywhere(|harness| {
-        let probe = Probe::new();
+        let probe = Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
+            Ok(())
+        });
         let seen = probe.seen();
-        let server = harness.serve_at(probe, listener(harness, Framing::Lines));
-        let mut peer = CutRecords::new(1);
-        let mut greeting = Vec::new();
-        peer.take_output(&mut greeting);
-        // It answers any greeting as it does its own.
-        peer.open(&mut greeting.clone()).expect("a greeting");
-        peer.take_output(&mut greeting);
-        peer.end();
-        peer.take_output(&mut greeting);
+        let server = harness.serve_at(probe, listener(harness, Framing::Native));
+        let (mut records, mut stream) = RawRecords::greeting();
+        stream.extend(records.seal(&hello(0, 1 << 20)));
+        stream.extend(records.seal(&request(1, 40, b"?")));
+        stream.extend(records.end());
         let mut raw = harness.dial(&server);
-        raw.send(&[&greeting[..], b"\x04\x00\x09abcd."].concat());
+        raw.send(&stream);
+        harness.wait_for("the request", || seen.messages().len() == 1);
+        let before = server.peers()[0].bytes_received;
+        raw.send(b"\x04\x00\x09abcd.");
+        harness.wait_for("the rest", || {
+            server.peers().first().is_none_or(|info| info.bytes_received > before)
+        });
+        let id = server.peers()[0].id;
+        let answer = |peer: &mut Peer<'_, Probe>| {
+            let responder = peer.state_mut().responders.pop().expect("it was kept");
+            responder.reply(40, b"!")?;
+            Ok(())
+        };
+        server.run(id, answer).expect("the connection is open");
         harness.wait_for("the end", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
+        harness.end(&server);
+    });
+}
+
+/// A layer whose handshake succeeds, and that cannot seal anything.
+struct Broken(CutRecords);
+
+impl RecordLayer for Broken {
+    fn open(&mut self, records: &mut [u8]) -> Result<Opened, RecordError> {
+        self.0.open(records)
+    }
+
+    fn seal(&mut self, _: &[u8], _: &mut Vec<u8>) -> Result<usize, RecordError> {
+        Err(RecordError("out of keys".into()))
+    }
+
+    fn has_output(&self) -> bool {
+        self.0.has_output()
+    }
+
+    fn take_output(&mut self, records: &mut Vec<u8>) {
+        self.0.take_output(records);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    fn end(&mut self) {
+        self.0.end();
+    }
+}
+
+#[test]
+fn a_layer_that_cannot_seal_ends_the_connection_and_says_why() {
+    everywhere(|harness| {
+        let probe = Probe::new().on_connected(|peer| {
+            peer.send(0, b"welcome");
+            Ok(())
+        });
+        let seen = probe.seen();
+        let broken = || -> Box<dyn RecordLayer> { Box::new(Broken(CutRecords::new(3))) };
+        let listener =
+            Listener::new(harness.address()).framing(Framing::Lines).record_layer(broken);
+        let server = harness.serve_at(probe, listener);
+        let mut raw = harness.dial(&server);
+        raw.send(&RawRecords::greeting().1);
+        harness.wait_for("the end", || seen.ends().len() == 1);
+        let why = seen.ends()[0].clone();
+        assert!(why.to_string().contains("out of keys"), "{why}");
+        harness.wait_for("its slot", || server.stats().connections == 0);
+        drop(raw);
         harness.end(&server);
     });
 }

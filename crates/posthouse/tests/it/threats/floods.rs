@@ -9,7 +9,7 @@ use posthouse::sim::Faults;
 
 use crate::harness::{everywhere, in_simulation, on_real_sockets};
 use crate::probe::Probe;
-use crate::raw::{frame, hello};
+use crate::raw::{Raw, frame, hello, request};
 
 /// T10. The flood waits for its turns like everybody else: with one worker, another peer's message
 /// is handled when only a little of the flood has been.
@@ -96,6 +96,46 @@ fn a_flood_of_pings_whose_pongs_are_not_read_is_closed() {
         assert!(why.to_string().contains("pings"), "{why}");
         drop(raw);
         harness.serves(&server);
+        harness.end(&server);
+    });
+}
+
+/// T10. The rejections count in the send queue: above its high mark the server stops reading.
+#[test]
+fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
+    const HIGH: usize = 16 * 1024;
+    everywhere(|harness| {
+        let probe = Probe::new().on_requested(|peer, _, responder| {
+            peer.state_mut().responders.extend(responder.take());
+            Ok(())
+        });
+        let options = harness.options().with(|it| {
+            it.connection = it.connection.clone().with_max_requests(1);
+            it.tuning =
+                it.tuning.clone().with_queue_high_bytes(HIGH).with_queue_low_bytes(HIGH / 2);
+        });
+        let server = harness.serve_with(probe, options);
+        let mut raw = harness.dial(&server);
+        raw.stop_reading();
+        raw.send(&hello(0, 1 << 20));
+        // More rejections than all buffers on the way take.
+        let count = if harness.is_real() { 400_000 } else { 20_000 };
+        raw.send(&(1..=count).flat_map(|id| request(id, 40, b"")).collect::<Vec<_>>());
+        let queued = |raw: &mut Raw| {
+            raw.unsent();
+            server.peers().first().map_or(0, |info| info.queued_bytes)
+        };
+        harness.wait_for("a full queue", || queued(&mut raw) > HIGH);
+        // Time in which a server that reads on would queue far more.
+        for _ in 0..20 {
+            let other = harness.dial(&server);
+            harness.wait_for("the other", || server.stats().connections == 2);
+            drop(other);
+            harness.wait_for("its end", || server.stats().connections == 1);
+            let queued = queued(&mut raw);
+            assert!(queued < HIGH + 1_000, "{queued} bytes of rejections");
+        }
+        drop(raw);
         harness.end(&server);
     });
 }
