@@ -1,5 +1,8 @@
 //! The seam for encryption, with a layer that cuts the stream into records at random.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use posthouse::record_layer::{CutRecords, Opened, RecordError, RecordLayer};
 use posthouse::{
     Close, ConnectionOptions, DisconnectKind, EndpointOptions, Framing, Listener, Peer, Target,
@@ -207,10 +210,16 @@ impl RecordLayer for Broken {
 #[test]
 fn a_layer_that_cannot_seal_ends_the_connection_and_says_why() {
     everywhere(|harness| {
-        let probe = Probe::new().on_connected(|peer| {
-            peer.send(0, b"welcome");
-            Ok(())
-        });
+        let age: Arc<Mutex<Duration>> = Arc::default();
+        let kept = age.clone();
+        let probe = Probe::new()
+            .on_connected(|peer| {
+                peer.send(0, b"welcome");
+                Ok(())
+            })
+            .on_disconnected(move |peer, _| {
+                *kept.lock().unwrap() = peer.info().expect("it was up").age;
+            });
         let seen = probe.seen();
         let broken = || -> Box<dyn RecordLayer> { Box::new(Broken(CutRecords::new(3))) };
         let listener =
@@ -221,6 +230,9 @@ fn a_layer_that_cannot_seal_ends_the_connection_and_says_why() {
         harness.wait_for("the end", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert!(why.to_string().contains("out of keys"), "{why}");
+        // At once, not with the next deadline. Virtual time can be compared.
+        let age = *age.lock().unwrap();
+        assert!(harness.is_real() || age < Duration::from_secs(2), "{age:?}");
         harness.wait_for("its slot", || server.stats().connections == 0);
         drop(raw);
         harness.end(&server);
