@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::ledger::{Answered, Ledger, Side};
+use posthouse::sim::SplitMix64;
 use posthouse::{
     Close, ConnectFailure, DisconnectReason, Endpoint, Handler, HandlerResult, Message,
     OwnedResponder, Peer, Responder, SendError,
@@ -25,21 +26,17 @@ pub(super) const OUTSIDE: u8 = 42;
 /// The kind of a message to a group.
 pub(super) const GROUP: u8 = 43;
 
-/// A seeded generator (splitmix64) for the campaign's own decisions.
+/// The seeded generator of the campaign's own decisions.
 #[derive(Debug)]
-pub(super) struct Rng(u64);
+pub(super) struct Rng(SplitMix64);
 
 impl Rng {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x706f_7374_686f_7573)
+        Self(SplitMix64::new(seed ^ 0x706f_7374_686f_7573))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     pub(super) fn below(&mut self, end: u64) -> u64 {

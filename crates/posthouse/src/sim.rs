@@ -35,6 +35,9 @@ use std::time::Duration;
 
 use posthouse_io::Address;
 use posthouse_io::sim::Network;
+// The campaign of `posthouse sim` draws its decisions from it; it is no part of the interface.
+#[doc(hidden)]
+pub use posthouse_io::sim::SplitMix64;
 pub use posthouse_io::sim::{Faults, RawListener, RawStream};
 
 use crate::builder::Builder;

@@ -1,6 +1,8 @@
 //! A record layer without cryptography, for tests of the seam. It cuts the stream into records of
 //! random sizes, disguises them, checks them, and has a handshake of two rounds.
 
+use posthouse_io::sim::SplitMix64;
+
 use super::{Opened, RecordError, RecordLayer};
 
 /// The head of a record: the size of its body and its type. One check byte follows the body.
@@ -18,7 +20,7 @@ const END: u8 = 4;
 /// The test's record layer.
 #[derive(Debug)]
 pub struct CutRecords {
-    random: u64,
+    random: SplitMix64,
     output: Vec<u8>,
     ready: bool,
 }
@@ -26,16 +28,13 @@ pub struct CutRecords {
 impl CutRecords {
     /// Makes one side of a stream. The seed determines the sizes of the records.
     pub fn new(seed: u64) -> Self {
-        let mut layer = Self { random: seed | 1, output: Vec::new(), ready: false };
+        let mut layer = Self { random: SplitMix64::new(seed), output: Vec::new(), ready: false };
         append(HELLO, b"hello", &mut layer.output);
         layer
     }
 
     fn below(&mut self, end: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % end
+        self.random.next_u64() % end
     }
 }
 
