@@ -101,12 +101,32 @@ pub enum FileOp {
         file: File,
         /// The final name.
         path: Box<str>,
-        /// The modification time to set, in ms since 1970; `None` is the present. The file system
+        /// The modification time to set, in ns since 1970; `None` is the present. The file system
         /// stores the nearest time that it can represent.
-        modified_ms: Option<i64>,
+        modified_ns: Option<i64>,
         /// True exactly when the owner may execute the file; ignored on systems without such a
         /// permission.
         executable: bool,
+    },
+    /// Looks for a directory beneath the directory, and waits until its name is on the disk:
+    /// [`FileOutcome::Done`], or [`Failure::NotFound`](crate::Failure::NotFound). It follows no
+    /// link. If something else has the name, the operation fails with
+    /// [`Failure::Exists`](crate::Failure::Exists).
+    LookUpDirectory {
+        /// The directory to search beneath.
+        directory: Directory,
+        /// The path.
+        path: Box<str>,
+    },
+    /// Creates a directory beneath the directory, and those on the way, unless they exist; waits
+    /// until their names are on the disk: [`FileOutcome::Done`]. It follows no link. If something
+    /// else has one of the names, the operation fails with
+    /// [`Failure::Exists`](crate::Failure::Exists).
+    MakeDirectory {
+        /// The directory to create it beneath.
+        directory: Directory,
+        /// The path.
+        path: Box<str>,
     },
     /// Waits until a file that was found under its final name is on the disk, together with that
     /// name and the names of the directories on the way: [`FileOutcome::Done`]. The transfer that
@@ -138,7 +158,7 @@ pub enum FileOp {
         /// The age beyond which a part is removed, in ms.
         age_ms: u64,
     },
-    /// Counts the files and bytes beneath the directory: [`FileOutcome::Usage`].
+    /// Counts the files, bytes and empty directories beneath the directory: [`FileOutcome::Usage`].
     Usage {
         /// The directory to count.
         directory: Directory,
@@ -212,10 +232,18 @@ pub enum FileOutcome {
 pub struct Metadata {
     /// The length in bytes.
     pub bytes: u64,
-    /// The time of the last modification, in ms since 1970.
-    pub modified_ms: i64,
-    /// True exactly when the owner may execute the file; always false on Windows.
-    pub executable: bool,
+    /// The time of the last modification, in ns since 1970. A time beyond the years 1677 to 2262
+    /// counts as the nearest of them.
+    pub modified_ns: i64,
+    /// The permissions: the lowest nine bits of a mode of Unix. `None` on Windows.
+    pub mode: Option<u16>,
+}
+
+impl Metadata {
+    /// Returns whether the owner may execute the file; always false on Windows.
+    pub fn is_executable(&self) -> bool {
+        self.mode.is_some_and(|mode| mode & 0o100 != 0)
+    }
 }
 
 /// A version of a file's content. As far as file systems tell, equal versions mean equal bytes. A

@@ -66,6 +66,10 @@ pub(crate) fn check(op: &FileOp) {
             check_path(path);
             (Some(directory), Some(file))
         }
+        FileOp::LookUpDirectory { directory, path } | FileOp::MakeDirectory { directory, path } => {
+            check_path(path);
+            (Some(directory), None)
+        }
         FileOp::RemovePart { directory, name, file } => {
             check_name(name);
             (Some(directory), Some(file))
@@ -120,9 +124,15 @@ pub(crate) fn perform(op: FileOp) -> Result<FileOutcome, Error> {
         }
         FileOp::Sync { file } => platform::sync(file.opened()).map(done),
         FileOp::Metadata { file } => platform::metadata(file.opened()),
-        FileOp::Publish { directory, part, file, path, modified_ms, executable } => {
-            let publication = Publication { path: &path, modified_ms, executable };
+        FileOp::Publish { directory, part, file, path, modified_ns, executable } => {
+            let publication = Publication { path: &path, modified_ns, executable };
             directory.dir_handle().publish(&part, file.opened(), &publication).map(done)
+        }
+        FileOp::LookUpDirectory { directory, path } => {
+            directory.dir_handle().look_up_directory(&path).map(done)
+        }
+        FileOp::MakeDirectory { directory, path } => {
+            directory.dir_handle().make_directory(&path).map(done)
         }
         FileOp::SyncName { directory, path, file } => {
             directory.dir_handle().sync_name(&path, file.opened()).map(done)
@@ -151,8 +161,8 @@ pub(crate) fn is_within_a_file(offset: u64, bytes: usize) -> bool {
 fn settled(version: FileVersion, changed_ms: i64) -> Option<FileVersion> {
     const SETTLED_MS: i64 = 5_000;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    (now_ms.saturating_sub(changed_ms) >= SETTLED_MS).then_some(version)
+    let now_ns = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    (now_ns.saturating_sub(changed_ms) >= SETTLED_MS).then_some(version)
 }
 
 /// Reads at most `bytes` bytes into `memory`, which then contains no other bytes.
@@ -180,7 +190,7 @@ pub(crate) fn read(
 /// The final name and attributes of a part.
 struct Publication<'a> {
     path: &'a str,
-    modified_ms: Option<i64>,
+    modified_ns: Option<i64>,
     /// True exactly when the owner may execute the file.
     #[cfg_attr(windows, expect(dead_code, reason = "Windows does not know of it"))]
     executable: bool,

@@ -113,6 +113,8 @@ pub struct Usage {
     /// The number of regular files, parts included. A part that already has its final name, too,
     /// counts once.
     pub files: u64,
+    /// The number of directories without entries.
+    pub empty_directories: u64,
 }
 
 impl fmt::Debug for Directory {

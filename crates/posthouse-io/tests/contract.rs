@@ -163,6 +163,7 @@ macro_rules! contract_of_files {
                     a_read_gives_the_memory_back_with_nothing_else_in_it
                     a_part_is_written_in_pieces_and_published_whole
                     what_is_known_of_a_file_is_what_was_said_when_it_was_published
+                    a_directory_is_made_once_and_found_and_counted_while_it_is_empty
                     a_name_is_given_once_and_never_replaced
                     of_two_that_want_a_name_at_once_one_gets_it
                     many_that_make_the_same_directories_all_succeed

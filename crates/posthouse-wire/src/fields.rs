@@ -23,6 +23,14 @@ impl<'a> Fields<'a> {
         Ok(*field)
     }
 
+    /// Takes this number of bytes.
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Violation> {
+        let malformed = Violation::Malformed { kind: self.kind, why: self.too_short };
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(malformed)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
     pub(crate) fn u16(&mut self) -> Result<u16, Violation> {
         Ok(u16::from_le_bytes(self.take()?))
     }

@@ -18,6 +18,7 @@ pub(crate) const PONG: u8 = 17;
 pub(crate) const GET: u8 = 18;
 pub(crate) const LIST: u8 = 19;
 pub(crate) const LISTED: u8 = 20;
+pub(crate) const WORKING: u8 = 21;
 
 /// Returns whether `kind` is reserved for Posthouse (4 to 31) once hello is agreed.
 ///

@@ -45,15 +45,16 @@ pub use reader::{Frame, Reader, ReaderConfig};
 pub use session::{
     Agreed, Bye, HelloPolicy, Key, KeyError, MAX_BYE_TEXT_BYTES, MAX_CONTROL_REPLIES,
     MAX_CREDENTIAL_BYTES, MIN_HEARTBEAT, MIN_PEER_PAYLOAD_BYTES, REPLY_HEAD_BYTES,
-    REQUEST_HEAD_BYTES, ReplyStatus, Session, SessionConfig, SessionConfigError, SessionEvent,
-    encode_reply, encode_request,
+    REQUEST_HEAD_BYTES, ReplyStatus, SendQueue, Session, SessionConfig, SessionConfigError,
+    SessionEvent, encode_reply, encode_request,
 };
 pub use transfer::{
-    CHUNK_HEAD_BYTES, Chunk, ChunkSizes, DiskError, DiskFailure, DiskOutcome, EndCause,
-    FEATURE_TRANSFERS, FileFacts, FileName, FileNameError, FileReceiver, FileSender,
-    ListingEntries, ListingEntry, MAX_ABORT_TEXT_BYTES, MAX_FILE_NAME_BYTES, MAX_OPERATIONS,
-    OpNumber, PARTS_DIRECTORY, ReceiverAction, ReceiverConfig, ReceiverEvent, ReceiverOp, Room,
-    SenderAction, SenderEvent, SenderFrame, SenderOp, Tell, TransferFailure, TransferFrame,
-    TransferViolation, abort_code, encode_chunk_head, encode_listed, file_hash, part_file_name,
+    CHUNK_HEAD_BYTES, Chunk, ChunkSizes, DeliveryId, DiskError, DiskFailure, DiskOutcome, EndCause,
+    Entry, EntryKind, FEATURE_TRANSFERS, FileFacts, FileName, FileNameError, FileReceiver,
+    FileSender, ListingEntries, MAX_ABORT_TEXT_BYTES, MAX_FILE_NAME_BYTES, MAX_OPERATIONS,
+    OfferAttributes, OpNumber, PARTS_DIRECTORY, ReceiverAction, ReceiverConfig, ReceiverEvent,
+    ReceiverOp, Replace, Retry, Room, SenderAction, SenderEvent, SenderFrame, SenderOp, Tell,
+    TransferFailure, TransferFrame, TransferViolation, abort_code, encode_chunk_head,
+    encode_listed, file_hash, part_file_name,
 };
 pub use violation::Violation;

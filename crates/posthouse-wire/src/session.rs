@@ -21,15 +21,19 @@ pub use config::{
     SessionConfigError,
 };
 pub use event::{Agreed, SessionEvent};
-pub use heartbeat::MIN_HEARTBEAT;
+pub use heartbeat::{MIN_HEARTBEAT, SendQueue};
 pub use key::{Key, KeyError};
 pub use request::{
     REPLY_HEAD_BYTES, REQUEST_HEAD_BYTES, ReplyStatus, encode_reply, encode_request,
 };
 
 use bye::{encode_bye, parse_bye};
-use heartbeat::Heartbeat;
+use heartbeat::{Beat, Heartbeat};
 use hello::{FEATURES, HelloFrame, VERSION, malformed};
+use key::{Transcript, TranscriptHasher};
+
+/// The value that ties a proof to the secure channel that carries the session; empty without one.
+const NO_BINDING: &[u8] = &[];
 
 /// One side of one session. It has at most 24 bytes; once hello is agreed, a heap allocation holds
 /// the agreement.
@@ -61,8 +65,8 @@ enum SessionPhase {
     Opening,
     /// This session has no hello: all kinds are ordinary messages.
     Plain,
-    /// Connecting: this side has sent its hello with this nonce and awaits the answer.
-    Asked(Box<[u8; 16]>),
+    /// Connecting: this side has sent its hello and awaits the answer.
+    Asked(Box<TranscriptHasher>),
     /// Accepting: this side awaits the peer's proof. Connecting: it has sent its proof and awaits
     /// the welcome.
     Proving(Box<Proving>),
@@ -72,8 +76,7 @@ enum SessionPhase {
 
 #[derive(Debug)]
 struct Proving {
-    client_nonce: [u8; 16],
-    server_nonce: [u8; 16],
+    transcript: Transcript,
     agreed: Agreed,
 }
 
@@ -126,8 +129,8 @@ impl Session {
             demands_proof: false,
             credential: &config.credential,
         };
-        hello.encode(out);
-        self.phase = SessionPhase::Asked(Box::new(nonce));
+        let payload = hello.encode(out);
+        self.phase = SessionPhase::Asked(Box::new(TranscriptHasher::new(payload)));
     }
 
     /// Handles a received frame. It appends the answers (hello, prove, welcome, pong) to `out` at
@@ -243,6 +246,13 @@ impl Session {
         }
     }
 
+    /// Notes that bytes were sent at `now`.
+    pub fn on_sent(&mut self, now: Duration) {
+        if let Some(heartbeat) = self.heartbeat() {
+            heartbeat.on_sent(now);
+        }
+    }
+
     /// Takes note that everything in the send queue has been sent: sets the count of queued pongs
     /// to 0.
     pub fn flushed(&mut self) {
@@ -251,8 +261,8 @@ impl Session {
         }
     }
 
-    /// Returns the time at which [`Session::handle_deadline`] is due. [`Session::on_activity`]
-    /// moves it later. `None` without a heartbeat, and after a bye.
+    /// Returns the time at which [`Session::handle_deadline`] is due. [`Session::on_activity`] and
+    /// [`Session::on_sent`] move it later. `None` without a heartbeat, and after a bye.
     pub fn deadline(&self) -> Option<Duration> {
         match &self.phase {
             SessionPhase::Agreed(live) if !self.over => live.heartbeat.map(|beat| beat.deadline()),
@@ -260,15 +270,23 @@ impl Session {
         }
     }
 
-    /// Sends a ping after one heartbeat of silence, and after two. Does nothing before the
-    /// deadline.
+    /// Sends a ping after one heartbeat of the peer's silence, and after two; sends a pong after one
+    /// heartbeat in which this side has sent nothing and had nothing to send. Does nothing before
+    /// the deadline.
     ///
     /// # Errors
-    /// [`Violation::Silent`] after two and a half heartbeats of silence.
-    pub fn handle_deadline(&mut self, now: Duration, out: &mut Vec<u8>) -> Result<(), Violation> {
+    /// [`Violation::Silent`] after two and a half heartbeats of the peer's silence.
+    pub fn handle_deadline(
+        &mut self,
+        now: Duration,
+        queue: SendQueue,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
         let Some(heartbeat) = self.heartbeat() else { return Ok(()) };
-        if let Some(serial) = heartbeat.handle_deadline(now)? {
-            encode_control(kind::PING, &serial.to_le_bytes(), out);
+        match heartbeat.handle_deadline(now, queue)? {
+            Some(Beat::Ping(serial)) => encode_control(kind::PING, &serial.to_le_bytes(), out),
+            Some(Beat::Pong) => encode_control(kind::PONG, &[0; 8], out),
+            None => {}
         }
         Ok(())
     }
@@ -330,7 +348,7 @@ impl Session {
             // The client has proved nothing yet, so the answer reveals nothing about this side.
             credential: &[],
         };
-        answer.encode(out);
+        let answered = answer.encode(out);
         self.hello_seen = true;
         if hello.version == 0 {
             return Err(Violation::Version { version: 0 });
@@ -344,9 +362,8 @@ impl Session {
             proven: false,
         };
         if answer.demands_proof {
-            let (client_nonce, server_nonce) = (hello.nonce, answer.nonce);
-            self.phase =
-                SessionPhase::Proving(Box::new(Proving { client_nonce, server_nonce, agreed }));
+            let transcript = TranscriptHasher::new(frame.payload).finish(answered);
+            self.phase = SessionPhase::Proving(Box::new(Proving { transcript, agreed }));
             return Ok(SessionEvent::Nothing);
         }
         Ok(self.establish(agreed, now))
@@ -361,9 +378,7 @@ impl Session {
         frame: Frame<'a>,
         out: &mut Vec<u8>,
     ) -> Result<SessionEvent<'a>, Violation> {
-        let SessionPhase::Asked(client_nonce) = &self.phase else {
-            unreachable!("called in Asked only")
-        };
+        let SessionPhase::Asked(asked) = &self.phase else { unreachable!("called in Asked only") };
         if !HelloFrame::is_answer_claimed_by(frame) {
             return match config.key {
                 Some(_) => Err(Violation::HelloMissing { kind: frame.kind }),
@@ -389,9 +404,9 @@ impl Session {
             (None, true) => Err(Violation::KeyMissing),
             (Some(_), false) => Err(Violation::ProofNotOffered),
             (Some(key), true) => {
-                let (client_nonce, server_nonce) = (**client_nonce, answer.nonce);
-                encode_control(kind::PROVE, &key.prove(&server_nonce, &client_nonce), out);
-                let proving = Proving { client_nonce, server_nonce, agreed };
+                let transcript = TranscriptHasher::clone(asked).finish(frame.payload);
+                encode_control(kind::PROVE, &key.prove(&transcript, NO_BINDING), out);
+                let proving = Proving { transcript, agreed };
                 self.phase = SessionPhase::Proving(Box::new(proving));
                 Ok(SessionEvent::Nothing)
             }
@@ -410,7 +425,7 @@ impl Session {
         let SessionPhase::Proving(proving) = &self.phase else {
             unreachable!("called in Proving only")
         };
-        let (client, server) = (&proving.client_nonce, &proving.server_nonce);
+        let transcript = &proving.transcript;
         let key = config.key.as_ref().expect("only a session with a key awaits a proof");
         let is_right = match (frame.kind, self.side) {
             (kind::BYE, _) => {
@@ -418,15 +433,19 @@ impl Session {
                 self.over = true;
                 return Ok(SessionEvent::Bye(bye));
             }
-            (kind::PROVE, Side::Accepting) => key.check_prove(server, client, frame.payload),
-            (kind::WELCOME, Side::Connecting) => key.check_welcome(client, server, frame.payload),
+            (kind::PROVE, Side::Accepting) => {
+                key.check_prove(transcript, NO_BINDING, frame.payload)
+            }
+            (kind::WELCOME, Side::Connecting) => {
+                key.check_welcome(transcript, NO_BINDING, frame.payload)
+            }
             (kind, _) => return Err(Violation::OutOfState { kind }),
         };
         if !is_right {
             return Err(Violation::ProofWrong);
         }
         if self.side == Side::Accepting {
-            encode_control(kind::WELCOME, &key.welcome(client, server), out);
+            encode_control(kind::WELCOME, &key.welcome(transcript, NO_BINDING), out);
         }
         let agreed = Agreed { proven: true, ..proving.agreed.clone() };
         Ok(self.establish(agreed, now))

@@ -1,6 +1,7 @@
 //! File transfers: their frames, the two sides as state machines, and the names of files.
 
 pub mod abort_code;
+mod entry;
 mod failure;
 mod file_name;
 mod frames;
@@ -12,13 +13,15 @@ mod receiver;
 mod sender;
 mod violation;
 
+pub use abort_code::Retry;
+pub use entry::{DeliveryId, Entry, EntryKind, OfferAttributes, Replace};
 pub use failure::{Tell, TransferFailure};
 pub use file_name::{FileName, FileNameError, MAX_FILE_NAME_BYTES, PARTS_DIRECTORY};
 pub(crate) use frames::parse;
 pub use frames::{
     CHUNK_HEAD_BYTES, FEATURE_TRANSFERS, MAX_ABORT_TEXT_BYTES, TransferFrame, encode_chunk_head,
 };
-pub use listing::{ListingEntries, ListingEntry, encode_listed};
+pub use listing::{ListingEntries, encode_listed};
 pub use operations::{DiskError, DiskFailure, DiskOutcome, FileFacts, MAX_OPERATIONS, OpNumber};
 pub use part_name::part_file_name;
 pub use receiver::{

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use posthouse_wire::{
-    Bye, Framing, HelloPolicy, Key, ListingEntry, Reader, ReaderConfig, ReplyStatus, Session,
-    SessionConfig, SessionEvent, TransferFrame, abort_code, bye_code, encode_listed, encode_reply,
-    encode_request,
+    Bye, DeliveryId, Entry, EntryKind, Framing, HelloPolicy, Key, OfferAttributes, Reader,
+    ReaderConfig, Replace, ReplyStatus, SendQueue, Session, SessionConfig, SessionEvent,
+    TransferFrame, abort_code, bye_code, encode_listed, encode_reply, encode_request,
 };
 
 const CLIENT_NONCE: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -77,31 +77,43 @@ enum Side {
     Server,
 }
 
-/// Monday, 27 July 2026, 12:34:56.789 UTC.
-const MODIFIED: Option<i64> = Some(1_785_155_696_789);
+/// Monday, 27 July 2026, 12:34:56.789012345 UTC.
+const MODIFIED: Option<i64> = Some(1_785_155_696_789_012_345);
+const DELIVERY_ID: Option<DeliveryId> = Some(DeliveryId(*b"delivery-number1"));
+const NOTES: Entry<'static> = Entry {
+    kind: EntryKind::File,
+    size: 5,
+    modified_ns: MODIFIED,
+    mode: Some(0o644),
+    name: b"notes/today.txt",
+};
 
 /// The frames of transfers with the names of their vectors, and who says them: the client gets a
 /// file of which it has two bytes, asks for a list, and for a file that is not there.
-fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 8] {
-    let name = b"notes/today.txt";
+fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 10] {
     let (prefix, hash) = (blake3::hash(b"he").into(), blake3::hash(b"hello").into());
     let offer = TransferFrame::Offer {
         id: 2,
         in_reply_to: 1,
-        size: 5,
-        modified_ms: MODIFIED,
-        executable: true,
-        name,
+        entry: NOTES,
+        replace: Replace::Permitted,
+        attributes: OfferAttributes { delivery_id: DELIVERY_ID, unknown_critical: None },
     };
     let accept = TransferFrame::Accept { id: 2, offset: 2, limit: 4, prefix };
     let (code, text) = (abort_code::NOT_FOUND, b"no such file");
     [
-        ("get", Side::Client, TransferFrame::Get { id: 1, name }),
+        ("get", Side::Client, TransferFrame::Get { id: 1, name: NOTES.name }),
         ("offer", Side::Server, offer),
         ("accept", Side::Client, accept),
         ("chunk", Side::Server, TransferFrame::Chunk { id: 2, bytes: b"ll" }),
         ("credit", Side::Client, TransferFrame::Credit { id: 2, limit: 5 }),
-        ("done", Side::Server, TransferFrame::Done { id: 2, hash }),
+        ("done", Side::Server, TransferFrame::Done { id: 2, hash, delivery_id: None }),
+        ("working", Side::Client, TransferFrame::Working { id: 2 }),
+        (
+            "done of the receiver",
+            Side::Client,
+            TransferFrame::Done { id: 2, hash, delivery_id: DELIVERY_ID },
+        ),
         ("list", Side::Client, TransferFrame::List { id: 3, after: b"apart" }),
         ("abort", Side::Server, TransferFrame::Abort { id: 5, code, text }),
     ]
@@ -126,13 +138,15 @@ fn check_transfers(
         });
     }
     let entries = [
-        ListingEntry { size: 1 << 40, modified_ms: None, executable: true, name: b"bin/\xc3\xa4" },
-        ListingEntry {
-            size: 5,
-            modified_ms: MODIFIED,
-            executable: false,
-            name: b"notes/today.txt",
+        Entry {
+            kind: EntryKind::File,
+            size: 1 << 40,
+            modified_ns: None,
+            mode: None,
+            name: b"bin/\xc3\xa4",
         },
+        Entry { kind: EntryKind::Directory, size: 0, mode: Some(0o750), name: b"empty", ..NOTES },
+        NOTES,
     ];
     let mut listed = Vec::new();
     encode_listed(3, true, entries, 1 << 20, &mut listed);
@@ -171,7 +185,7 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
     assert_eq!(client.agreed().unwrap().peer_max_payload_bytes, 1 << 16);
 
     let mut ping = Vec::new();
-    client.handle_deadline(client.deadline().unwrap(), &mut ping).unwrap();
+    client.handle_deadline(client.deadline().unwrap(), SendQueue::Empty, &mut ping).unwrap();
     assert_eq!(ping, vector("ping"));
     let ((), answer) = handle_frame(&mut server, &server_config, &ping, nothing);
     assert_eq!(answer, vector("pong"));

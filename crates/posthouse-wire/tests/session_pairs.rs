@@ -189,6 +189,7 @@ fn deliver(client: &mut Peer, server: &mut Peer, to_server: bool, bytes: usize) 
     to.receive(&chunk);
     if from.out.is_empty() {
         from.session.flushed();
+        from.session.on_sent(from.now);
     }
 }
 

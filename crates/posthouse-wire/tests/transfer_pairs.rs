@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use posthouse_wire::{
-    CHUNK_HEAD_BYTES, Chunk, ChunkSizes, DiskError, DiskFailure, DiskOutcome, EndCause, FileFacts,
-    FileReceiver, FileSender, Framing, OpNumber, Reader, ReaderConfig, ReceiverAction,
-    ReceiverConfig, ReceiverEvent, ReceiverOp, Room, SenderAction, SenderEvent, SenderFrame,
-    SenderOp, Session, SessionConfig, SessionEvent, Tell, TransferFailure, TransferFrame,
-    encode_chunk_head, file_hash,
+    CHUNK_HEAD_BYTES, Chunk, ChunkSizes, DiskError, DiskFailure, DiskOutcome, EndCause, Entry,
+    EntryKind, FileFacts, FileReceiver, FileSender, Framing, OfferAttributes, OpNumber, Reader,
+    ReaderConfig, ReceiverAction, ReceiverConfig, ReceiverEvent, ReceiverOp, Replace, Room,
+    SenderAction, SenderEvent, SenderFrame, SenderOp, Session, SessionConfig, SessionEvent, Tell,
+    TransferFailure, TransferFrame, encode_chunk_head, file_hash,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -217,15 +217,20 @@ impl<'a> TransferRun<'a> {
                     self.sender.send_frame(TransferFrame::Offer {
                         id,
                         in_reply_to: 0,
-                        size,
-                        modified_ms: None,
-                        executable: false,
-                        name: b"dir/file",
+                        entry: Entry {
+                            kind: EntryKind::File,
+                            size,
+                            modified_ns: None,
+                            mode: None,
+                            name: b"dir/file",
+                        },
+                        replace: Replace::Never,
+                        attributes: OfferAttributes::default(),
                     });
                 }
                 SenderAction::Frame(SenderFrame::Done(hash)) => {
                     assert_eq!(hash, file_hash(self.file));
-                    self.sender.send_frame(TransferFrame::Done { id, hash });
+                    self.sender.send_frame(TransferFrame::Done { id, hash, delivery_id: None });
                 }
                 SenderAction::Need(_) => self.outgoing.grant(Vec::new()),
                 SenderAction::Notify(SenderEvent::Ended { result, .. }) => {
@@ -240,7 +245,7 @@ impl<'a> TransferRun<'a> {
     fn sender_disk(&mut self, which: Fraction, part: Fraction) {
         let Some(last) = self.in_flight.len().checked_sub(1) else { return };
         let (number, op) = self.in_flight.remove(which.of(last));
-        let facts = FileFacts { bytes: self.file.len() as u64, modified_ms: 0 };
+        let facts = FileFacts { bytes: self.file.len() as u64, modified_ns: 0 };
         let outcome = match op {
             SenderOp::Open => DiskOutcome::Opened { facts, known: None },
             SenderOp::Metadata => DiskOutcome::Metadata(facts),
@@ -296,9 +301,16 @@ impl<'a> TransferRun<'a> {
             (TransferFrame::Offer { .. }, Some(receiving)) => {
                 receiving.receiver.offered_again().expect("something is held");
             }
-            (TransferFrame::Offer { id, size, .. }, none) => {
+            (TransferFrame::Offer { id, entry, attributes, .. }, none) => {
                 let Sizes { window: window_bytes, sync: sync_bytes, .. } = *sizes;
-                let config = ReceiverConfig { id, size, window_bytes, sync_bytes };
+                let config = ReceiverConfig {
+                    id,
+                    kind: entry.kind,
+                    size: entry.size,
+                    delivery_id: attributes.delivery_id,
+                    window_bytes,
+                    sync_bytes,
+                };
                 *none = Some(Receiving::new(config));
             }
             (TransferFrame::Chunk { bytes, .. }, Some(receiving)) => {
@@ -439,6 +451,9 @@ impl Receiving {
         fraction: Fraction,
     ) -> Result<DiskOutcome, DiskError<&'static str>> {
         Ok(match *op {
+            ReceiverOp::LookUpDirectory | ReceiverOp::MakeDirectory => {
+                unreachable!("a file is offered")
+            }
             ReceiverOp::LookUp => {
                 let not_found = DiskError { failure: DiskFailure::NotFound, error: "not found" };
                 let file = disk.file.as_ref().ok_or(not_found)?;

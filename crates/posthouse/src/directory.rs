@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::quota::{Quota, Reservation, Spent, Used};
+use super::quota::{Amount, Quota, Reservation};
 use crate::sync::{Arc, Mutex, lock};
 
 // No file of a peer can have the name of the directory of parts.
@@ -58,9 +58,9 @@ impl Directory {
 
     /// Sets the maximum total size and number of the files beneath the directory, unfinished files
     /// included. An offered file that would exceed it is rejected before anything is written.
-    /// Without this call there is no limit.
+    /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
     ///
-    /// All files beneath the directory count. They are counted now, and again before a file is
+    /// Directories without entries are limited to as many as files, separately. All files beneath the directory count. They are counted now, and again before a file is
     /// rejected, which takes a while in a directory with many files.
     ///
     /// # Errors
@@ -68,8 +68,7 @@ impl Directory {
     /// The system's error if the files cannot be counted.
     pub fn with_quota(self, max_bytes: u64, max_files: u64) -> io::Result<Self> {
         let there = self.inner.io.usage()?;
-        let used = Used { bytes: there.bytes, files: there.files, ..Used::default() };
-        let quota = Quota { max_bytes, max_files, used: Mutex::new(used) };
+        let quota = Quota::new(max_bytes, max_files, there.into());
         Ok(Self::new(self.inner.io.clone(), Some(quota)))
     }
 
@@ -95,35 +94,23 @@ impl Directory {
         due
     }
 
-    /// Reserves space for this number of bytes and files; `None` if that would exceed the quota.
-    pub(crate) fn reserve(&self, bytes: u64, files: u64) -> Option<Reservation> {
-        if let Some(quota) = &self.inner.quota {
-            let mut used = lock(&quota.used);
-            let bytes_then = used.bytes.saturating_add(used.reserved_bytes).saturating_add(bytes);
-            let files_then = used.files.saturating_add(used.reserved_files).saturating_add(files);
-            if bytes_then > quota.max_bytes || files_then > quota.max_files {
-                return None;
-            }
-            used.reserved_bytes += bytes;
-            used.reserved_files += files;
-        }
-        Some(Reservation { directory: self.clone(), bytes, files })
+    /// Reserves space; `None` if that would exceed the quota.
+    pub(crate) fn reserve(&self, amount: Amount) -> Option<Reservation> {
+        let has_room = self.inner.quota.as_ref().is_none_or(|quota| quota.reserve(amount));
+        has_room.then(|| Reservation { directory: self.clone(), amount })
     }
 
-    /// Returns the sums of received files so far. Pass them to [`counted`](Self::counted) after a
-    /// new count that begins now.
-    pub(crate) fn spent(&self) -> Spent {
-        let used = self.inner.quota.as_ref().map(|quota| *lock(&quota.used)).unwrap_or_default();
-        Spent { bytes: used.spent_bytes, files: used.spent_files }
+    /// Returns the sum of received files so far. Pass it to [`counted`](Self::counted) after a new
+    /// count that begins now.
+    pub(crate) fn spent(&self) -> Amount {
+        let quota = self.inner.quota.as_ref();
+        quota.map(|quota| lock(&quota.used).spent).unwrap_or_default()
     }
 
-    /// Takes the result of a new count. Files that arrived during the count, and data that active
-    /// transfers have written, may count twice: too much is safer than too little.
-    pub(crate) fn counted(&self, usage: posthouse_io::Usage, before: Spent) {
+    /// Takes the result of a new count.
+    pub(crate) fn counted(&self, usage: posthouse_io::Usage, before: Amount) {
         if let Some(quota) = &self.inner.quota {
-            let mut used = lock(&quota.used);
-            used.bytes = usage.bytes.saturating_add(used.spent_bytes - before.bytes);
-            used.files = usage.files.saturating_add(used.spent_files - before.files);
+            quota.counted(usage.into(), before);
         }
     }
 }

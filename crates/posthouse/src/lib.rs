@@ -124,6 +124,7 @@ pub use posthouse_wire::{
     Delimiter, EncodeError, Endian, Framing, FramingError, Key, KeyError, LengthField,
     PARTS_DIRECTORY,
 };
+pub use posthouse_wire::{DeliveryId, Retry};
 pub use registry::PeerInfo;
 pub use responder::{OfferResponder, OwnedOfferResponder, OwnedResponder, Responder};
 pub use stats::Stats;

@@ -236,10 +236,11 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// }
     /// ```
     pub fn offer_file(&mut self, source: Source) -> TransferHandle {
-        let Source { directory, path, name } = source;
+        let Source { directory, path, name, delivery_id } = source;
         let handle = TransferHandle::new(name.as_deref().unwrap_or(&path), false);
         let progress = handle.clone();
-        self.output.push_command(TransferCommand::Offer { directory, name: path, progress });
+        let offer = TransferCommand::Offer { directory, name: path, delivery_id, progress };
+        self.output.push_command(offer);
         handle
     }
 

@@ -2,19 +2,28 @@
 
 use std::fmt;
 
-use posthouse_wire::abort_code;
+use posthouse_wire::{DeliveryId, EntryKind, Replace, Retry, abort_code};
 
 use crate::directory::Directory;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
 use posthouse_wire::Escaped;
 
-/// A file that a peer offers.
+/// A file or directory that a peer offers.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     pub(crate) name: &'a str,
+    pub(crate) facts: OfferFacts,
+}
+
+/// An offer without its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfferFacts {
+    pub(crate) kind: EntryKind,
     pub(crate) size: u64,
-    pub(crate) modified_ms: Option<i64>,
-    pub(crate) executable: bool,
+    pub(crate) modified_ns: Option<i64>,
+    pub(crate) mode: Option<u16>,
+    pub(crate) replace: Replace,
+    pub(crate) delivery_id: Option<DeliveryId>,
 }
 
 impl<'a> Offer<'a> {
@@ -27,19 +36,48 @@ impl<'a> Offer<'a> {
 
     /// Returns the size in bytes that the peer announces. Posthouse never accepts more.
     pub fn size(&self) -> u64 {
-        self.size
+        self.facts.size
     }
 
-    /// Returns the modification time that the peer announces, in ms since 1970.
-    pub fn modified_ms(&self) -> Option<i64> {
-        self.modified_ms
+    /// Returns the modification time that the peer announces, in ns since 1970.
+    pub fn modified_ns(&self) -> Option<i64> {
+        self.facts.modified_ns
     }
 
-    /// Returns whether the peer's file can be executed. If so, the owner of the received file can
-    /// execute it.
+    /// Returns the permissions that the peer announces: read, write and execute for owner, group
+    /// and others, as on Unix. `None` if the peer does not know them.
+    pub fn mode(&self) -> Option<u16> {
+        self.facts.mode
+    }
+
+    /// Returns whether the owner of the peer's file can execute it. If so, the owner of the
+    /// received file can execute it, too.
     pub fn is_executable(&self) -> bool {
-        self.executable
+        is_executable(self.facts.mode)
     }
+
+    /// Returns whether the peer offers a directory. It has no content: an accepted directory is
+    /// created, unless it exists, and counts in the quota while it is empty.
+    pub fn is_directory(&self) -> bool {
+        self.facts.kind == EntryKind::Directory
+    }
+
+    /// Returns whether the peer permits that the file replaces another one of the same name. This
+    /// side does not replace files: the offer then fails with
+    /// [`MayNotReplace`](TransferErrorKind::MayNotReplace).
+    pub fn may_replace(&self) -> bool {
+        self.facts.replace == Replace::Permitted
+    }
+
+    /// Returns the random number that names the delivery of this file. It is the same in every
+    /// attempt of the sender. `None` if the peer sent none.
+    pub fn delivery_id(&self) -> Option<DeliveryId> {
+        self.facts.delivery_id
+    }
+}
+
+pub(crate) fn is_executable(mode: Option<u16>) -> bool {
+    mode.is_some_and(|mode| mode & 0o100 != 0)
 }
 
 /// A file that this side sends.
@@ -56,13 +94,22 @@ pub struct Source {
     pub(crate) directory: Directory,
     pub(crate) path: Box<str>,
     pub(crate) name: Option<Box<str>>,
+    pub(crate) delivery_id: Option<DeliveryId>,
 }
 
 impl Source {
     /// Makes a source from the relative path of a regular file beneath a directory. The path is
     /// also the name that is offered to the peer, unless [`named`](Self::named) sets another.
     pub fn new(directory: &Directory, path: impl Into<Box<str>>) -> Self {
-        Self { directory: directory.clone(), path: path.into(), name: None }
+        Self { directory: directory.clone(), path: path.into(), name: None, delivery_id: None }
+    }
+
+    /// Sets the number that names the delivery. Give the same random number to every attempt at one
+    /// file: the receiver logs it, and confirms it. Default: a new random number for each call.
+    #[must_use]
+    pub fn delivery_id(mut self, id: DeliveryId) -> Self {
+        self.delivery_id = Some(id);
+        self
     }
 
     /// Sets the name that is offered to the peer. A file that the peer has requested keeps the
@@ -143,6 +190,7 @@ pub struct TransferHandle(Arc<Watched>);
 struct Watched {
     name: Box<str>,
     incoming: bool,
+    delivery_id: OnceLock<DeliveryId>,
     /// `u64::MAX` if not known yet.
     size: AtomicU64,
     moved: AtomicU64,
@@ -154,10 +202,16 @@ impl TransferHandle {
         Self(Arc::new(Watched {
             name: name.into(),
             incoming,
+            delivery_id: OnceLock::new(),
             size: AtomicU64::new(u64::MAX),
             moved: AtomicU64::new(0),
             resumed_from: AtomicU64::new(0),
         }))
+    }
+
+    pub(crate) fn set_delivery_id(&self, id: DeliveryId) {
+        // A get keeps the number of the first offer that answers it.
+        let _ = self.0.delivery_id.set(id);
     }
 
     pub(crate) fn set_size(&self, bytes: u64) {
@@ -181,6 +235,12 @@ impl TransferHandle {
     /// Returns whether this side receives the file.
     pub fn is_incoming(&self) -> bool {
         self.0.incoming
+    }
+
+    /// Returns the number that names the delivery of the file. `None` if the offer has not been sent
+    /// or received yet, or has none.
+    pub fn delivery_id(&self) -> Option<DeliveryId> {
+        self.0.delivery_id.get().copied()
     }
 
     /// Returns the file's size in bytes; `None` if it is not known yet.
@@ -280,8 +340,10 @@ pub enum TransferErrorKind {
     HashDiffers,
     /// Too many transfers are active, or another transfer is writing the same file. Try later.
     Busy,
-    /// The disk or the quota of the directory has no space for the file.
+    /// The disk has no space for the file.
     NoSpace,
+    /// The quota of the directory has no room for the file.
+    QuotaExceeded,
     /// The file does not exist.
     NotFound,
     /// The file name is invalid.
@@ -290,6 +352,17 @@ pub enum TransferErrorKind {
     Changed,
     /// The disk failed, or the system denied access to the file.
     Disk,
+    /// The receiver drains: it ends what has begun and begins nothing more.
+    Draining,
+    /// The directory that receives the files is not there.
+    NoInbox,
+    /// The file system of the receiver cannot store the name.
+    NameUnstorable,
+    /// The file was replaced by another one while it was sent.
+    Replaced,
+    /// A file of that name with other content exists, and the receiver does not permit that the
+    /// offered file replaces it.
+    MayNotReplace,
     /// The peer broke the transfer protocol.
     Protocol,
     /// The peer was idle for
@@ -322,6 +395,12 @@ impl TransferError {
             abort_code::HASH_DIFFERS => Kind::HashDiffers,
             abort_code::BUSY => Kind::Busy,
             abort_code::NO_SPACE => Kind::NoSpace,
+            abort_code::QUOTA => Kind::QuotaExceeded,
+            abort_code::DRAINING => Kind::Draining,
+            abort_code::NO_INBOX => Kind::NoInbox,
+            abort_code::NAME_UNSTORABLE => Kind::NameUnstorable,
+            abort_code::REPLACED => Kind::Replaced,
+            abort_code::MAY_NOT_REPLACE => Kind::MayNotReplace,
             abort_code::NOT_FOUND => Kind::NotFound,
             abort_code::BAD_NAME => Kind::BadName,
             abort_code::DISK => Kind::Disk,
@@ -344,6 +423,12 @@ impl TransferError {
             Kind::HashDiffers => abort_code::HASH_DIFFERS,
             Kind::Busy => abort_code::BUSY,
             Kind::NoSpace => abort_code::NO_SPACE,
+            Kind::QuotaExceeded => abort_code::QUOTA,
+            Kind::Draining => abort_code::DRAINING,
+            Kind::NoInbox => abort_code::NO_INBOX,
+            Kind::NameUnstorable => abort_code::NAME_UNSTORABLE,
+            Kind::Replaced => abort_code::REPLACED,
+            Kind::MayNotReplace => abort_code::MAY_NOT_REPLACE,
             Kind::NotFound => abort_code::NOT_FOUND,
             Kind::BadName => abort_code::BAD_NAME,
             Kind::Changed => abort_code::CHANGED,
@@ -369,7 +454,13 @@ impl TransferError {
         self.by_peer
     }
 
-    /// Returns whether the same attempt may succeed later without any change.
+    /// Returns the advice of the protocol: whether the same attempt may succeed later, only after a
+    /// change of the file, or never.
+    pub fn retry(&self) -> Retry {
+        abort_code::retry(self.code())
+    }
+
+    /// Returns whether the same attempt may succeed within a short time without any change.
     pub fn is_passing(&self) -> bool {
         use TransferErrorKind as Kind;
         matches!(
@@ -408,7 +499,16 @@ impl fmt::Display for TransferError {
             Kind::Exists => "a file of that name exists, with other content",
             Kind::HashDiffers => "the received data differs from the sent data (the hashes differ)",
             Kind::Busy => "busy with this file or with too many others; try again later",
-            Kind::NoSpace => "not enough space",
+            Kind::NoSpace => "the disk is full",
+            Kind::QuotaExceeded => "quota exceeded",
+            Kind::Draining => "the receiver drains and accepts no more files",
+            Kind::NoInbox => "the directory that receives the files is not there",
+            Kind::NameUnstorable => "the file system of the receiver cannot store this name",
+            Kind::Replaced => "the file was replaced by another one while it was sent",
+            Kind::MayNotReplace => {
+                "a file of that name exists, with other content, and the receiver does not permit \
+                 its replacement"
+            }
             Kind::NotFound => "no such file",
             Kind::BadName => "invalid file name",
             Kind::Changed => "the file changed while it was sent",
@@ -435,8 +535,16 @@ pub struct FileEntry {
     pub name: Box<str>,
     /// The size in bytes.
     pub size: u64,
-    /// The modification time, in ms since 1970.
-    pub modified_ms: Option<i64>,
-    /// True exactly when the file can be executed.
-    pub executable: bool,
+    /// The modification time, in ns since 1970.
+    pub modified_ns: Option<i64>,
+    /// The permissions: read, write and execute for owner, group and others, as on Unix. `None` if
+    /// the peer does not know them.
+    pub mode: Option<u16>,
+}
+
+impl FileEntry {
+    /// Returns whether the owner can execute the file.
+    pub fn is_executable(&self) -> bool {
+        is_executable(self.mode)
+    }
 }

@@ -117,7 +117,7 @@ impl Handler for Everything {
         offer: &Offer<'_>,
         answer: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
-        assert!(offer.size() > 0 && !offer.is_executable() && offer.modified_ms().is_some());
+        assert!(offer.size() > 0 && !offer.is_executable() && offer.modified_ns().is_some());
         match offer.name() {
             "no" => Err(Reject::new("not that one")),
             "later" => {

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use posthouse_wire::{
-    Chunk, ChunkSizes, DiskOutcome, FileFacts, FileSender, SenderAction, SenderFrame, SenderOp,
-    TransferFrame,
+    Chunk, ChunkSizes, DeliveryId, DiskOutcome, Entry, EntryKind, FileFacts, FileSender,
+    OfferAttributes, Replace, SenderAction, SenderFrame, SenderOp, TransferFrame,
 };
 
 use super::SERVER_PLACE;
@@ -22,6 +22,8 @@ const CHUNK: u8 = 12;
 const CREDIT: u8 = 13;
 const DONE: u8 = 14;
 const ABORT: u8 = 15;
+/// The position of the first attribute's type in the frame of an offer.
+const OFFER_ATTRIBUTE_AT: usize = 5 + 4 + 4 + 19 + 2;
 /// The largest frame that an adversary accepts: larger than any frame of a run.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// The minimum window of one file: a receiver grants it even if the file's share of the
@@ -47,6 +49,7 @@ struct Sending {
     part: String,
     content: Vec<u8>,
     sender: FileSender<Infallible>,
+    delivery_id: DeliveryId,
     /// True exactly when a sent chunk differs from the hashed bytes.
     spoiled: bool,
     /// True exactly when a sent frame may make the server discard its part file. Credit that the
@@ -66,7 +69,7 @@ impl Sending {
     /// Performs what the sender asks for, on a disk that answers at once, until it sends something.
     fn next_move(&mut self) -> Option<Move> {
         let Self { sender, content, .. } = self;
-        let facts = FileFacts { bytes: content.len() as u64, modified_ms: 0 };
+        let facts = FileFacts { bytes: content.len() as u64, modified_ns: 0 };
         let mut sizes = ChunkSizes { max_bytes: usize::MAX, prefers_unread: &mut |_| false };
         while let Some(action) = sender.poll(Duration::ZERO, &mut sizes) {
             let (number, op) = match action {
@@ -267,10 +270,23 @@ impl Adversary {
                 }
             }
             DONE | ABORT => {
+                if frame.kind == DONE {
+                    self.check_delivery(checker, id, &frame.payload[36..]);
+                }
                 self.sending.remove(&id);
                 self.getting.remove(&id);
             }
             _ => {}
+        }
+    }
+
+    /// Checks that done returns the delivery id of the offer.
+    fn check_delivery(&self, checker: &TransferChecker, id: u32, returned: &[u8]) {
+        let known = self.sending.get(&id).filter(|it| !it.disowned && !self.spoiled_offer);
+        if let Some(Sending { delivery_id: DeliveryId(expected), .. }) = known
+            && returned != expected
+        {
+            checker.ledger().wrong(format!("done returns another delivery id: {returned:?}"));
         }
     }
 
@@ -311,22 +327,28 @@ impl Adversary {
         let chunk_bytes_max = 1 + rng.below(8_000) as usize;
         let sender = FileSender::new(chunk_bytes_max);
         let name = name.to_owned();
-        let sending =
-            Sending { name, part, content, sender, spoiled: false, disowned: false, crashes };
+        let delivery_id = DeliveryId([rng.next() as u8; 16]);
+        let sending = Sending {
+            name,
+            part,
+            content,
+            sender,
+            delivery_id,
+            spoiled: false,
+            disowned: false,
+            crashes,
+        };
         self.sending.insert(id, sending);
         self.send_chunks(checker, rng, id);
     }
 
     fn send_offer(&self, id: u32) {
-        let Sending { name, content, .. } = &self.sending[&id];
-        self.send_frame(TransferFrame::Offer {
-            id,
-            in_reply_to: 0,
-            size: content.len() as u64,
-            modified_ms: Some(0),
-            executable: false,
-            name: name.as_bytes(),
-        });
+        let Sending { name, content, delivery_id, .. } = &self.sending[&id];
+        let mut offer = offer_of(id, 0, content.len() as u64, name.as_bytes());
+        if let TransferFrame::Offer { attributes, .. } = &mut offer {
+            attributes.delivery_id = Some(*delivery_id);
+        }
+        self.send_frame(offer);
     }
 
     /// Sends some of the chunks that the server allows, now and then with one wrong byte.
@@ -348,7 +370,7 @@ impl Adversary {
                         let Sending { name, content, .. } = &*sending;
                         checker.with_disks(|disks| disks.add_version(name, content.clone()));
                     }
-                    return self.send_frame(TransferFrame::Done { id, hash });
+                    return self.send_frame(TransferFrame::Done { id, hash, delivery_id: None });
                 }
             }
         }
@@ -361,11 +383,11 @@ impl Adversary {
         let id = if rng.one_in(6) { 1 + rng.below(64) as u32 } else { id };
         let name = fixtures::NAMES[rng.below(fixtures::NAMES.len() as u64) as usize].as_bytes();
         let (limit, hash) = (rng.below(70_000), [rng.next() as u8; 32]);
-        match rng.below(24) {
+        match rng.below(26) {
             0 => self.send_frame(TransferFrame::Chunk { id, bytes: &[7; 3000] }),
             1 => {
                 self.disown(id);
-                self.send_frame(TransferFrame::Done { id, hash });
+                self.send_frame(TransferFrame::Done { id, hash, delivery_id: None });
             }
             2..=4 => {
                 self.disown(id);
@@ -408,12 +430,9 @@ impl Adversary {
                 self.send_frame(TransferFrame::List { id, after: b"" });
             }
             16 => {
-                let (size, modified_ms, executable) = (limit, Some(0), false);
                 let id = self.new_id();
                 let in_reply_to = rng.below(4) as u32;
-                let offer =
-                    TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name };
-                self.send_corrupted(rng, offer);
+                self.send_corrupted(rng, offer_of(id, in_reply_to, limit, name));
                 // The wrong byte may have changed its number, perhaps to that of a later offer.
                 self.spoiled_offer = true;
                 self.next_id = self.next_id.max(257);
@@ -421,25 +440,48 @@ impl Adversary {
             20 => self.send_corrupted(rng, TransferFrame::Get { id, name }),
             21 => {
                 self.disown(id);
-                self.send_corrupted(rng, TransferFrame::Done { id, hash });
+                self.send_corrupted(rng, TransferFrame::Done { id, hash, delivery_id: None });
             }
             17 => self.raw.stop_reading(),
             18 => self.raw.resume_reading(),
             19 if rng.one_in(3) => self.raw.reset(),
+            22 => self.send_odd_offer(rng, name),
+            23 => self.send_frame(TransferFrame::Working { id }),
             _ => {}
         }
     }
 
+    /// Offers a directory, a file that may replace another one, or one with an unknown attribute.
+    fn send_odd_offer(&mut self, rng: &mut Rng, name: &[u8]) {
+        let id = self.new_id();
+        let TransferFrame::Offer { in_reply_to, mut entry, mut replace, mut attributes, .. } =
+            offer_of(id, 0, 0, name)
+        else {
+            unreachable!("it is an offer")
+        };
+        match rng.below(3) {
+            0 => {
+                entry.kind = EntryKind::Directory;
+                entry.name = b"made/by/an adversary";
+            }
+            1 => {
+                replace = Replace::Permitted;
+                entry.size = rng.below(3);
+            }
+            _ => attributes.delivery_id = Some(DeliveryId([9; 16])),
+        }
+        let has_attribute = attributes.delivery_id.is_some();
+        let offer = TransferFrame::Offer { id, in_reply_to, entry, replace, attributes };
+        let mut bytes = Vec::new();
+        offer.encode(FRAME_BYTES_MAX, &mut bytes).expect("it fits");
+        if has_attribute {
+            bytes[OFFER_ATTRIBUTE_AT] = rng.next() as u8;
+        }
+        self.raw.send(&bytes);
+    }
+
     fn send_offer_of(&self, id: u32, size: u64, name: &[u8]) {
-        let (modified_ms, executable) = (Some(0), false);
-        self.send_frame(TransferFrame::Offer {
-            id,
-            in_reply_to: 0,
-            size,
-            modified_ms,
-            executable,
-            name,
-        });
+        self.send_frame(offer_of(id, 0, size, name));
     }
 
     /// Offers up to 2,000 files and sends none of them.
@@ -448,5 +490,15 @@ impl Adversary {
             let id = self.new_id();
             self.send_offer_of(id, 1000, name);
         }
+    }
+}
+
+fn offer_of(id: u32, in_reply_to: u32, size: u64, name: &[u8]) -> TransferFrame<'_> {
+    TransferFrame::Offer {
+        id,
+        in_reply_to,
+        entry: Entry { kind: EntryKind::File, size, modified_ns: Some(0), mode: Some(0o644), name },
+        replace: Replace::Never,
+        attributes: OfferAttributes::default(),
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct DiskChecker {
     versions: BTreeMap<String, BTreeSet<Vec<u8>>>,
     /// The files that must be on a disk, because a side was notified of their completion.
     promised: BTreeMap<(usize, String), Vec<u8>>,
+    /// The directories that were reported as made.
+    promised_directories: BTreeSet<(usize, String)>,
     /// The files whose content was checked and has not been able to change since, and their sizes.
     seen: BTreeMap<(usize, String), u64>,
     /// The maximum bytes and files of the server's directory.
@@ -54,6 +56,7 @@ impl DiskChecker {
             kept,
             versions: BTreeMap::new(),
             promised: BTreeMap::new(),
+            promised_directories: BTreeSet::new(),
             seen: BTreeMap::new(),
             quota: None,
             crashes: vec![0; disks.len()],
@@ -235,6 +238,10 @@ impl DiskChecker {
         path: String,
         told: &[u8; 32],
     ) -> Result<u64, String> {
+        if *told == hash(b"") && self.disks[place].has_directory(&path) {
+            self.promised_directories.insert((place, path));
+            return Ok(0);
+        }
         let Some(content) = self.disks[place].read(&path) else {
             return Err(format!("{path} was reported as complete, and is not on disk {place}"));
         };
@@ -253,6 +260,12 @@ impl DiskChecker {
             let there = self.disks[place].files();
             for path in &there {
                 (bytes, files) = (bytes + self.check_file(place, path)?, files + 1);
+            }
+            for (_, path) in self.promised_directories.iter().filter(|(on, _)| *on == place) {
+                if !self.disks[place].has_directory(path) {
+                    let text = "was reported as made, and is gone";
+                    return Err(format!("{path} on disk {place} {text}"));
+                }
             }
             for (_, path) in self.promised.keys().filter(|(on, _)| *on == place) {
                 if there.binary_search(path).is_err() {

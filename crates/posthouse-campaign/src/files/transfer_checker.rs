@@ -36,13 +36,13 @@ const KEPT_MAX: usize = 4;
 pub(super) struct Offered {
     name: String,
     size: u64,
-    modified_ms: Option<i64>,
+    modified_ns: Option<i64>,
 }
 
 impl From<&Offer<'_>> for Offered {
     fn from(offer: &Offer<'_>) -> Self {
-        let (size, modified_ms) = (offer.size(), offer.modified_ms());
-        Self { name: offer.name().to_owned(), size, modified_ms }
+        let (size, modified_ns) = (offer.size(), offer.modified_ns());
+        Self { name: offer.name().to_owned(), size, modified_ns }
     }
 }
 
@@ -303,11 +303,11 @@ impl TransferChecker {
         if inner.log(actor).end.is_some() {
             return; // the connection is gone: the answer has no effect
         }
-        let Offered { name, size, modified_ms } = offered;
+        let Offered { name, size, modified_ns } = offered;
         let Ok(path) = FileName::parse(&inner.disks.path_of(actor.place, name)) else {
             return self.ledger.wrong(format!("T17: {name:?} was offered"));
         };
-        let part = part_file_name(&path, *size, *modified_ms);
+        let part = part_file_name(&path, *size, *modified_ns);
         let path = path.as_str().to_owned();
         let receivers = inner.receivers(actor.place, &path);
         receivers.add();
@@ -531,9 +531,9 @@ impl Inner {
             // Another transfer has published the same content: the next attempt will succeed.
             Kind::Exists if there == sent => return Ok(false),
             Kind::Exists => there.is_some() || self.disks.may_be_a_directory(name),
-            Kind::NoSpace if to != SERVER_PLACE => false,
+            Kind::NoSpace | Kind::QuotaExceeded if to != SERVER_PLACE => false,
             // Other transfers may have reserved the room and not used it.
-            Kind::NoSpace => {
+            Kind::NoSpace | Kind::QuotaExceeded => {
                 let bytes = sent.map_or(0, |content| content.len());
                 return Ok(self.disks.is_full_for(bytes as u64));
             }

@@ -44,7 +44,7 @@ struct EntryLine<'a> {
     bytes: u64,
     /// The time in UTC, by ISO 8601.
     modified: Option<String>,
-    modified_ms: Option<i64>,
+    modified_ns: Option<i64>,
     executable: bool,
 }
 
@@ -75,9 +75,13 @@ impl List {
     }
 }
 
+fn timestamp(ns: i64) -> Timestamp {
+    Timestamp(ns.div_euclid(1_000_000))
+}
+
 fn text(entry: &FileEntry) -> String {
     // The column of a missing time is as wide as a time.
-    let time = entry.modified_ms.map_or_else(|| "-".to_owned(), |ms| Timestamp(ms).to_string());
+    let time = entry.modified_ns.map_or_else(|| "-".to_owned(), |ns| timestamp(ns).to_string());
     format!("{:>12}  {time:<20}  {}\n", entry.size, Escaped(&*entry.name))
 }
 
@@ -86,9 +90,9 @@ impl<'a> EntryLine<'a> {
         Self {
             name: &entry.name,
             bytes: entry.size,
-            modified: entry.modified_ms.map(|ms| Timestamp(ms).to_string()),
-            modified_ms: entry.modified_ms,
-            executable: entry.executable,
+            modified: entry.modified_ns.map(|ns| timestamp(ns).to_string()),
+            modified_ns: entry.modified_ns,
+            executable: entry.is_executable(),
         }
     }
 }

@@ -134,6 +134,8 @@ struct FileLine<'a> {
     /// which nothing is known.
     already_there: bool,
     blake3: Option<String>,
+    /// The number of the delivery, the same in every attempt.
+    delivery: Option<String>,
     seconds: f64,
     error: Option<&'a str>,
 }
@@ -338,6 +340,10 @@ impl<'a> FileLine<'a> {
             resumed_from: attempt.resumed_from(),
             already_there: false,
             blake3: None,
+            delivery: attempt
+                .progress
+                .and_then(TransferHandle::delivery_id)
+                .map(|id| id.to_string()),
             seconds: attempt.time.as_secs_f64(),
             error: None,
         };

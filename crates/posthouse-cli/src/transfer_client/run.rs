@@ -193,7 +193,8 @@ impl Run<'_> {
             match self.next_job(now) {
                 Ok(job) => {
                     job.state = JobState::InFlight(now);
-                    batch.push((job.number, job.file.clone()));
+                    let delivery_id = job.progress.as_ref().and_then(TransferHandle::delivery_id);
+                    batch.push((job.number, job.file.clone(), delivery_id));
                 }
                 Err(later) => {
                     next_start = later;
@@ -205,11 +206,17 @@ impl Run<'_> {
             return next_start;
         }
         let direction = self.report.direction();
-        let numbers: Vec<u64> = batch.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> = batch.iter().map(|(number, ..)| *number).collect();
         let accepted = self.client.run_on_peer(peer, move |peer, forwarder| {
-            for (number, FileJob { directory, path, name }) in batch {
+            for (number, FileJob { directory, path, name }, delivery_id) in batch {
                 let progress = match direction {
-                    Direction::Send => peer.offer_file(Source::new(&directory, path).named(name)),
+                    Direction::Send => {
+                        let source = Source::new(&directory, path).named(name);
+                        peer.offer_file(match delivery_id {
+                            Some(id) => source.delivery_id(id),
+                            None => source,
+                        })
+                    }
                     Direction::Get => {
                         peer.fetch_file(&name, Destination::new(&directory).named(path))
                     }

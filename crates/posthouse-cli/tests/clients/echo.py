@@ -2,7 +2,7 @@
 
 usage: echo.py HOST PORT COUNT [--hello] [--key FILE]
 """
-import hmac, os, socket, struct, sys
+import hashlib, hmac, os, socket, struct, sys
 HELLO, LIMIT, WINDOW, HEARTBEAT = struct.Struct("<8sHIII16sBH"), 1 << 20, 16, 1000
 PLAIN, ANSWERED, AGREED = range(3)             # PLAIN: also while the answer to hello is awaited
 class Peer:
@@ -27,16 +27,18 @@ class Peer:
             self.expect(self.state == AGREED and (kind == 8 or kind > 17 or kind > 15 and length == 9), 3, "kind %d of %d bytes" % (kind, length))
             if kind == 16: self.send(17, payload)
     def hello(self, key):                      # gives the largest payload that the server takes
-        self.send(4, HELLO.pack(b"POSTHOUS", 1, 0, LIMIT, HEARTBEAT, mine := os.urandom(16), 0, 0))
+        mine = HELLO.pack(b"POSTHOUS", 1, 0, LIMIT, HEARTBEAT, os.urandom(16), 0, 0)
+        self.send(4, mine)
         kind, answer = self.receive() or sys.exit("closed without an answer")
         self.expect(kind == 4 and len(answer) > 40 and answer[:8] == b"POSTHOUS" and answer[38] & 0x80, 3, "no answer to hello")
-        (_, version, _, largest, _, theirs, flags, _), self.state = HELLO.unpack(answer[:41]), ANSWERED
+        (_, version, _, largest, _, _, flags, _), self.state = HELLO.unpack(answer[:41]), ANSWERED
         self.expect(version == 1, 4, "version %d" % version)
         self.expect(bool(flags & 1) == bool(key), 5, "only one side has a key")
         if key:
-            self.send(6, hmac.digest(key, b"posthouse prove 1" + theirs + mine, "sha256"))
+            seen = hashlib.sha256(b"".join(struct.pack("<IB", 1 + len(it), 4) + it for it in (mine, answer))).digest()
+            self.send(6, hmac.digest(key, b"posthouse prove 2" + seen, "sha256"))
             kind, proof = self.receive() or sys.exit("closed without a welcome")
-            right = hmac.compare_digest(proof, hmac.digest(key, b"posthouse welcome 1" + mine + theirs, "sha256"))
+            right = hmac.compare_digest(proof, hmac.digest(key, b"posthouse welcome 2" + seen, "sha256"))
             self.expect(kind == 7 and right, 5 if kind == 7 else 3, "kind %d is no right welcome" % kind)
         self.state = AGREED
         return largest

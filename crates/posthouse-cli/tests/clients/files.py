@@ -6,9 +6,9 @@ usage: files.py HOST PORT put FILE [NAME] [--cut BYTES]    send FILE; --cut: sto
 exit codes: 0 done, 1 the transfer failed, 2 wrong usage or a local file, 3 the connection or the protocol failed
 """
 import collections, os, re, select, socket, struct, sys
-HELLO, OFFER, ENTRY = struct.Struct("<8sHIII16sBH"), struct.Struct("<IIQqB"), struct.Struct("<QqBH")
+HELLO, OFFER, ENTRY = struct.Struct("<8sHIII16sBH"), struct.Struct("<IIQqHBH"), struct.Struct("<QqHBH")
 LIMIT, CHUNK, WINDOW, READ = 1 << 20, 1 << 15, 1 << 16, 1 << 18
-HEADS = {5: 6, 8: 5, 9: 6, 10: 25, 11: 52, 12: 5, 13: 12, 14: 36, 15: 6, 16: 8, 17: 8, 18: 4, 19: 4, 20: 5}
+HEADS = {5: 6, 8: 5, 9: 6, 10: 29, 11: 52, 12: 5, 13: 12, 14: 36, 15: 6, 16: 8, 17: 8, 18: 4, 19: 4, 20: 5, 21: 4}
 class Blake3:                                      # many chunks at once: a big integer has a word of each in 64 bits
     IV = 0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19
     START, END, PARENT, ROOT, PIECE = 1, 2, 4, 8, 1 << 17
@@ -124,9 +124,9 @@ class Peer:
 def put(peer, path, name, cut):
     with open(path, "rb") as file:
         before, sent = os.fstat(file.fileno()), 0
-        size, modified, executable = before.st_size, before.st_mtime_ns // 10**6, before.st_mode >> 6 & 1
+        size, modified, mode, delivery = before.st_size, before.st_mtime_ns, before.st_mode & 0o777, os.urandom(16)
         for again in (False, True):
-            peer.send(10, OFFER.pack(peer.id, 0, size, modified, executable) + name.encode())
+            peer.send(10, OFFER.pack(peer.id, 0, size, modified, mode, 0, 19) + b"\1\x10\0" + delivery + name.encode())
             offset, limit, prefix = struct.unpack("<QQ32s", peer.hear(11)[1][4:52])
             if offset > size or limit < offset: peer.abort(11, "accepted from %d up to %d" % (offset, limit))
             hasher = peer.hash(file, offset)
@@ -144,11 +144,21 @@ def put(peer, path, name, cut):
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns): peer.abort(9, "it changed meanwhile")
         peer.send(14, struct.pack("<I32s", peer.id, hasher.digest()))
-        if peer.hear(14)[1][4:36] != hasher.digest(): peer.abort(11, "confirmed with another hash")
+        done = peer.hear(14)[1]
+        if done[4:36] != hasher.digest(): peer.abort(11, "confirmed with another hash")
+        if done[36:52] != delivery: peer.abort(11, "confirmed another delivery")
     print("sent %d bytes from %d on" % (sent, offset))
 def get(peer, name, path):
     peer.send(18, struct.pack("<I", peer.id) + name.encode())
-    peer.id, _, size, modified, flags = OFFER.unpack(peer.hear(10)[1][:25])
+    peer.id, _, size, modified, mode, flags, attributes = OFFER.unpack((offer := peer.hear(10)[1])[:29])
+    delivery, block, told = b"", offer[29:29 + attributes], 0
+    while told < len(block):                       # type, length, value
+        type, length = struct.unpack("<BH", block[told:told + 3].ljust(3, b"\0"))
+        peer.expect(told + 3 + length <= len(block), 3, "an attribute is cut short")
+        if type == 1: delivery = block[told + 3:told + 3 + length]
+        elif type & 0x80: peer.abort(20, "the attribute %d is not known here" % type)
+        told += 3 + length
+    if flags & 2: peer.abort(1, "a directory, not a file")
     is_there, part = os.path.exists(path), path + ".part"
     with open(path, "rb") if is_there else open(part, "a+b") as file:
         held = file.seek(0, 2)
@@ -175,15 +185,15 @@ def get(peer, name, path):
         file.flush()
         if not is_there: os.fsync(file.fileno())
     if not is_there:
-        if modified > -2**63: os.utime(part, ns=(modified * 10**6,) * 2)
-        if flags & 1: os.chmod(part, 0o700)
+        if modified > -2**63: os.utime(part, ns=(modified,) * 2)
+        if mode != 0xffff and mode & 0o100: os.chmod(part, 0o700)
         try: os.link(part, path)                   # unlike a rename it replaces nothing
         except FileExistsError: peer.abort(2, "somebody was quicker here")
         os.remove(part)
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
-    peer.send(14, struct.pack("<I32s", peer.id, hasher.digest()))
+    peer.send(14, struct.pack("<I32s", peer.id, hasher.digest()) + delivery)
     print("received %d bytes from %d on" % (at - held, held))
 def list_all(peer):
     more, last = True, b""
@@ -192,11 +202,12 @@ def list_all(peer):
         payload, before = peer.hear(20)[1], last
         more, rest, peer.id = payload[4] & 1, payload[5:], peer.id + 2
         while rest:
-            size, modified, executable, length = ENTRY.unpack(rest[:19].ljust(19, b"\0"))
-            peer.expect(len(rest) >= 19 + length, 3, "an entry is cut short")
-            last, rest = rest[19:19 + length], rest[19 + length:]
+            size, modified, mode, flags, length = ENTRY.unpack(rest[:21].ljust(21, b"\0"))
+            peer.expect(len(rest) >= 21 + length, 3, "an entry is cut short")
+            last, rest = rest[21:21 + length], rest[21 + length:]
             name = last.decode("utf-8", "replace")
-            if is_name(name): print(size, "-" if modified == -2**63 else modified, "-x"[executable & 1], name)
+            if is_name(name) and not flags & 2:
+                print(size, "-" if modified == -2**63 else modified, "-x"[mode != 0xffff and mode >> 6 & 1], name)
         if more and last <= before: fail(3, "the list does not go on")
 def main(arguments, cut=None):
     if "--cut" in arguments[:-1]: cut = int(arguments.pop(arguments.index("--cut") + 1)); arguments.remove("--cut")

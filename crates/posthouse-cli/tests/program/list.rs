@@ -15,7 +15,7 @@ fn a_list_has_a_line_for_each_file_in_order_over_many_pages() {
     let path = fixture.here.write("inbox/build/a.txt", "12345");
     fixture.here.write("inbox/build.log", "");
     fixture.here.write("inbox/.posthouse/part", "is no file yet");
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(951_782_400_123);
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(951_782_400, 123_456_700);
     fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 
     let listed = fixture.list(&[]).expect(0);
@@ -31,5 +31,5 @@ fn a_list_has_a_line_for_each_file_in_order_over_many_pages() {
     let json = &fixture.list(&["build/", "--json"]).expect(0).json_lines()[0];
     assert_eq!((&json["name"], &json["bytes"]), (&"build/a.txt".into(), &5.into()));
     assert_eq!(json["modified"], "2000-02-29T00:00:00Z");
-    assert_eq!(json["modified_ms"], 951_782_400_123_i64);
+    assert_eq!(json["modified_ns"], 951_782_400_123_456_700_i64);
 }

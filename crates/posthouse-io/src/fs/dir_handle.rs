@@ -39,6 +39,17 @@ impl DirHandle {
         Ok(usage)
     }
 
+    /// Looks for a directory, and waits until its name is on the disk.
+    pub(super) fn look_up_directory(&self, path: &str) -> Result<(), Error> {
+        platform::check_directory(&self.root, path)?;
+        self.make_directory(path)
+    }
+
+    /// Creates a directory unless it exists, and waits until its name is on the disk.
+    pub(super) fn make_directory(&self, path: &str) -> Result<(), Error> {
+        self.sync_parents(&self.open_parents(path)?)
+    }
+
     /// Opens the directories of a path, one beneath the other, and creates the missing ones.
     pub(super) fn open_parents(&self, parents: &str) -> Result<Vec<Component>, Error> {
         let mut components: Vec<Component> = Vec::new();

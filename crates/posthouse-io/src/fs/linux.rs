@@ -16,12 +16,12 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Mode, Stat, fstat};
+use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::{Errno, retry_on_intr};
 
 pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
 pub(super) use self::opening::open_root;
-pub(super) use self::publishing::{enter_or_make, sync_directory};
+pub(super) use self::publishing::{check_directory, enter_or_make, sync_directory};
 use super::{
     DirHandle, EntryKind, MAX_OFFSET, MAX_SEGMENTS, MAX_TRIES, Publication, is_within_a_file,
     settled,
@@ -87,14 +87,15 @@ pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
     Ok(identity_of(&fstat(file)?))
 }
 
+const NS_PER_SECOND: i64 = 1_000_000_000;
+
 /// Returns the metadata of a file.
 fn metadata_of(stat: &Stat) -> Metadata {
-    let seconds = stat.st_mtime;
     let rest = stat.st_mtime_nsec.cast_signed();
     Metadata {
         bytes: stat.st_size.cast_unsigned(),
-        modified_ms: seconds.saturating_mul(1000).saturating_add(rest / 1_000_000),
-        executable: Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR),
+        modified_ns: stat.st_mtime.saturating_mul(NS_PER_SECOND).saturating_add(rest),
+        mode: Some((stat.st_mode & 0o777) as u16),
     }
 }
 

@@ -41,7 +41,9 @@ fn add_up(
     usage: &mut Usage,
     (depth, unfinished): (usize, bool),
 ) -> Result<(), Error> {
+    let mut is_empty = true;
     platform::each_entry(directory, |entry| {
+        is_empty = false;
         match entry.kind()? {
             EntryKind::File => {
                 if let Some(found) = entry.look()?
@@ -61,7 +63,11 @@ fn add_up(
             EntryKind::Directory | EntryKind::Other => {}
         }
         Ok(())
-    })
+    })?;
+    if is_empty && depth > 1 && !unfinished {
+        usage.empty_directories += 1;
+    }
+    Ok(())
 }
 
 /// A listing in progress.

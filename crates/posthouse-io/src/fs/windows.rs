@@ -47,7 +47,7 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 use self::calls::Status;
 pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
 pub(super) use self::opening::open_root;
-pub(super) use self::publishing::{enter_or_make, sync_directory};
+pub(super) use self::publishing::{check_directory, enter_or_make, sync_directory};
 use self::room::to_grow;
 use super::{EntryKind, Found, MAX_OFFSET, MAX_SEGMENTS, is_within_a_file, settled};
 use crate::error::{Error, Failure};
@@ -186,8 +186,8 @@ fn find_out(handle: &OwnedHandle) -> Result<Found, Error> {
         has_one_name: standard.NumberOfLinks == 1,
         metadata: Metadata {
             bytes: standard.EndOfFile.cast_unsigned(),
-            modified_ms: ms_of(basic.LastWriteTime),
-            executable: false,
+            modified_ns: ns_of(basic.LastWriteTime),
+            mode: None,
         },
     })
 }
@@ -216,8 +216,13 @@ fn kind_of(attributes: u32) -> EntryKind {
 
 /// The number of the system's time steps of 100 ns, counted from 1601, in a ms.
 const STEPS_PER_MS: i64 = 10_000;
+const NS_PER_STEP: i64 = 100;
 /// The number of steps from 1601 to 1970.
 const STEPS_TO_1970: i64 = 11_644_473_600_000 * STEPS_PER_MS;
+
+fn ns_of(steps: i64) -> i64 {
+    steps.saturating_sub(STEPS_TO_1970).saturating_mul(NS_PER_STEP)
+}
 
 fn ms_of(steps: i64) -> i64 {
     steps.saturating_sub(STEPS_TO_1970).div_euclid(STEPS_PER_MS)
@@ -225,8 +230,8 @@ fn ms_of(steps: i64) -> i64 {
 
 /// Returns the nearest time that the system can represent. To the system, zero and negative numbers
 /// are commands.
-fn steps_of(ms: i64) -> i64 {
-    ms.saturating_mul(STEPS_PER_MS).saturating_add(STEPS_TO_1970).max(1)
+fn steps_of(ns: i64) -> i64 {
+    ns.div_euclid(NS_PER_STEP).saturating_add(STEPS_TO_1970).max(1)
 }
 
 impl Status {

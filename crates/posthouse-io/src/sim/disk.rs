@@ -54,8 +54,8 @@ impl Disk {
     pub fn write(&self, path: &str, bytes: &[u8]) {
         assert!(is_beneath(path), "{path:?} is a path beneath a directory");
         let mut world = self.noted(0, bytes.len());
-        let now_ms = world.now_ms();
-        let written = world.disks[self.number].put(path, bytes, now_ms);
+        let now_ns = world.now_ns();
+        let written = world.disks[self.number].put(path, bytes, now_ns);
         assert!(written.is_ok(), "no file can be at {path}");
     }
 
@@ -71,9 +71,9 @@ impl Disk {
     /// Panics if there is no such file.
     pub fn append(&self, path: &str, bytes: &[u8]) {
         let mut world = self.noted(1, bytes.len());
-        let now_ms = world.now_ms();
+        let now_ns = world.now_ns();
         let changed = world.disks[self.number]
-            .change(path, now_ms, |content| content.write(content.len(), bytes.to_vec()));
+            .change(path, now_ns, |content| content.write(content.len(), bytes.to_vec()));
         assert!(changed, "there is no file at {path}");
     }
 
@@ -84,9 +84,9 @@ impl Disk {
     /// Panics if there is no such file.
     pub fn truncate(&self, path: &str, bytes: u64) {
         let mut world = self.noted(2, bytes as usize);
-        let now_ms = world.now_ms();
+        let now_ns = world.now_ns();
         let changed = world.disks[self.number]
-            .change(path, now_ms, |content| content.cut(content.len().min(bytes as usize)));
+            .change(path, now_ns, |content| content.cut(content.len().min(bytes as usize)));
         assert!(changed, "there is no file at {path}");
     }
 
@@ -100,9 +100,9 @@ impl Disk {
     pub fn rewrite(&self, path: &str, bytes: &[u8]) {
         let mut world = self.noted(7, bytes.len());
         let disk = &mut world.disks[self.number];
-        let modified_ms = disk.modified_ms(path);
-        let modified_ms = modified_ms.unwrap_or_else(|| panic!("there is no file at {path}"));
-        disk.change(path, modified_ms, |content| content.replace(bytes));
+        let modified_ns = disk.modified_ns(path);
+        let modified_ns = modified_ns.unwrap_or_else(|| panic!("there is no file at {path}"));
+        disk.change(path, modified_ns, |content| content.replace(bytes));
     }
 
     /// Returns whether a final file is open.
@@ -113,6 +113,11 @@ impl Disk {
     /// Removes a file. Returns false if there is none. Open handles keep the content.
     pub fn remove(&self, path: &str) -> bool {
         self.noted(3, 0).disks[self.number].take_away(path)
+    }
+
+    /// Returns whether there is a directory at this path.
+    pub fn has_directory(&self, path: &str) -> bool {
+        self.world().disks[self.number].is_directory(path)
     }
 
     /// Returns the paths of all files except parts, in byte order.

@@ -79,14 +79,14 @@ pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
         part: "upload".into(),
         file: file.clone(),
         path: "a/b/final".into(),
-        modified_ms: Some(1_234_567_890_123),
+        modified_ns: Some(1_234_567_890_123_456_700),
         executable: true,
     };
     assert!(matches!(dir.run(publish), Ok(FileOutcome::Done)));
     let (published, metadata) = dir.open("a/b/final").expect("it is there");
     assert_eq!(metadata.bytes, BYTES as u64);
-    assert_eq!(metadata.modified_ms, 1_234_567_890_123);
-    assert_eq!(metadata.executable, KNOWS_EXECUTABLE);
+    assert_eq!(metadata.modified_ns, 1_234_567_890_123_456_700);
+    assert_eq!(metadata.is_executable(), KNOWS_EXECUTABLE);
     assert_same(&dir.read_all(&published), &content);
 
     dir.remove_part("upload", &file).expect("removed");
@@ -100,7 +100,8 @@ pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
 
 pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &Harness) {
     let dir = TestDir::new(harness);
-    for (n, modified_ms) in [0, 1, 999, -1, -1001, 4_102_444_800_000].into_iter().enumerate() {
+    let times = [0, 100, 999_999_900, -100, -1_001_000_000, 4_102_444_800_000_000_000];
+    for (n, modified_ns) in times.into_iter().enumerate() {
         let (file, _) = dir.part("part").expect("a part");
         let (path, executable) = (format!("{n}"), n % 2 == 1);
         dir.run(FileOp::Publish {
@@ -108,16 +109,42 @@ pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &
             part: "part".into(),
             file: file.clone(),
             path: path.as_str().into(),
-            modified_ms: Some(modified_ms),
+            modified_ns: Some(modified_ns),
             executable,
         })
         .expect("published");
         dir.remove_part("part", &file).expect("removed");
         let (_, metadata) = dir.open(&path).expect("it is there");
         let executable = executable && KNOWS_EXECUTABLE;
-        assert_eq!((metadata.modified_ms, metadata.executable), (modified_ms, executable));
+        assert_eq!((metadata.modified_ns, metadata.is_executable()), (modified_ns, executable));
         assert_eq!(metadata.bytes, 0, "an empty file is a file");
     }
+}
+
+pub fn a_directory_is_made_once_and_found_and_counted_while_it_is_empty(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    let directory = || dir.directory.clone();
+    let look =
+        |path: &str| dir.run(FileOp::LookUpDirectory { directory: directory(), path: path.into() });
+    let make =
+        |path: &str| dir.run(FileOp::MakeDirectory { directory: directory(), path: path.into() });
+    let count = || match dir.run(FileOp::Usage { directory: directory() }) {
+        Ok(FileOutcome::Usage(usage)) => (usage.files, usage.empty_directories),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(look("a").err(), Some(Failure::NotFound));
+    for _ in 0..2 {
+        assert!(matches!(make("a/b"), Ok(FileOutcome::Done)));
+        assert!(matches!(look("a/b"), Ok(FileOutcome::Done)));
+        assert!(matches!(look("a"), Ok(FileOutcome::Done)));
+    }
+    assert_eq!(count(), (0, 1));
+    dir.make("a/b/file", b"x");
+    assert_eq!(count(), (1, 0));
+    assert_eq!(make("a/b/file").err(), Some(Failure::Exists));
+    assert_eq!(make("a/b/file/c").err(), Some(Failure::Exists));
+    assert_eq!(look("a/b/file").err(), Some(Failure::Exists));
+    assert_eq!(look("a/c").err(), Some(Failure::NotFound));
 }
 
 pub fn a_name_is_given_once_and_never_replaced(harness: &Harness) {
@@ -444,7 +471,7 @@ pub fn everything_that_lies_beneath_is_counted(harness: &Harness) {
     dir.make("deep/empty", b"");
     let (part, _) = dir.part("part").expect("a part");
     dir.write(&part, 0, &[3; 1000]).expect("written");
-    assert_eq!(usage(), Usage { bytes: 1110, files: 4 });
+    assert_eq!(usage(), Usage { bytes: 1110, files: 4, empty_directories: 0 });
 }
 
 pub fn many_operations_at_once_all_end(harness: &Harness) {

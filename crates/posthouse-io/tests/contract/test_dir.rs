@@ -166,7 +166,7 @@ impl<'a> TestDir<'a> {
             part: part.into(),
             file: file.clone(),
             path: path.into(),
-            modified_ms: None,
+            modified_ns: None,
             executable: false,
         }
     }

@@ -20,7 +20,7 @@ fn a_file_that_is_there_is_opened_and_read_to_its_end() {
     let disk_fixture = quiet();
     disk_fixture.disk.write("a/b.txt", b"0123456789");
     let (file, metadata) = disk_fixture.open("a/b.txt").unwrap();
-    assert_eq!(metadata, Metadata { bytes: 10, modified_ms: 0, executable: false });
+    assert_eq!(metadata, Metadata { bytes: 10, modified_ns: 0, mode: Some(0o644) });
     assert_eq!(disk_fixture.read(&file, 0, 4).unwrap(), b"0123");
     assert_eq!(disk_fixture.read(&file, 4, 100).unwrap(), b"456789");
     assert_eq!(disk_fixture.read(&file, 10, 1).unwrap(), b"");
@@ -119,19 +119,20 @@ fn a_part_without_any_name_cannot_be_published() {
 fn a_published_file_has_the_time_and_the_mode_that_were_asked_for() {
     let disk_fixture = quiet();
     disk_fixture.fixture.network.run_until(Some(Duration::from_millis(1234)), || None::<()>);
-    for (name, modified_ms, executable) in [("a", None, false), ("b", Some(-5), true)] {
+    for (name, modified_ns, executable) in [("a", None, false), ("b", Some(-5), true)] {
         let file = disk_fixture.part_with(name, b"abc");
         let published = FileOp::Publish {
             directory: disk_fixture.directory.clone(),
             part: name.into(),
             file: file.clone(),
             path: name.into(),
-            modified_ms,
+            modified_ns,
             executable,
         };
         disk_fixture.perform(published).unwrap();
-        let modified_ms = modified_ms.unwrap_or(1234);
-        let expected = Metadata { bytes: 3, modified_ms, executable };
+        let modified_ns = modified_ns.unwrap_or(1_234_000_000);
+        let mode = Some(if executable { 0o755 } else { 0o644 });
+        let expected = Metadata { bytes: 3, modified_ns, mode };
         assert_eq!(disk_fixture.metadata(&file).unwrap(), expected);
         assert_eq!(disk_fixture.open(name).unwrap().1, expected);
     }
@@ -269,11 +270,20 @@ fn usage_counts_what_parts_hold_and_each_file_once() {
     let disk_fixture = quiet();
     disk_fixture.disk.write("a/b", b"12345");
     let file = disk_fixture.part_with("p", b"123");
-    assert_eq!(disk_fixture.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+    assert_eq!(
+        disk_fixture.directory.usage().unwrap(),
+        Usage { bytes: 8, files: 2, empty_directories: 0 }
+    );
     disk_fixture.publish("p", &file, "f").unwrap();
-    assert_eq!(disk_fixture.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+    assert_eq!(
+        disk_fixture.directory.usage().unwrap(),
+        Usage { bytes: 8, files: 2, empty_directories: 0 }
+    );
     disk_fixture.remove_part("p", &file).unwrap();
-    assert_eq!(disk_fixture.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
+    assert_eq!(
+        disk_fixture.directory.usage().unwrap(),
+        Usage { bytes: 8, files: 2, empty_directories: 0 }
+    );
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl DiskFixture {
             part: part.into(),
             file: file.clone(),
             path: path.into(),
-            modified_ms: None,
+            modified_ns: None,
             executable: false,
         }
     }

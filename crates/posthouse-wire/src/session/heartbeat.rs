@@ -1,4 +1,6 @@
-//! The heartbeat: pings a silent peer, and ends the session if the peer stays silent.
+//! The heartbeat: pings a silent peer, and ends the session if the peer stays silent. A side that
+//! has sent nothing for a heartbeat sends a pong, so that a peer with a slow line hears from it
+//! without asking.
 
 use std::time::Duration;
 
@@ -8,11 +10,31 @@ use crate::Violation;
 /// side busy.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
 
+/// Whether bytes wait in the send queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendQueue {
+    /// Everything has been sent.
+    Empty,
+    /// Bytes wait.
+    Waiting,
+}
+
+/// A frame of the heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// A ping with this number.
+    Ping(u64),
+    /// A pong that nobody asked for.
+    Pong,
+}
+
 /// The agreed heartbeat of one session, and the silence of its peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
     last_activity: Duration,
+    /// The time at which this side last sent bytes.
+    last_sent: Duration,
     /// The number of whole heartbeats of silence for which this side has sent a ping: 0, 1 or 2.
     pinged: u32,
     /// The number in the last ping.
@@ -21,7 +43,7 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     pub(super) fn new(interval: Duration, now: Duration) -> Self {
-        Self { interval, last_activity: now, pinged: 0, serial: 0 }
+        Self { interval, last_activity: now, last_sent: now, pinged: 0, serial: 0 }
     }
 
     pub(super) fn on_activity(&mut self, now: Duration) {
@@ -29,9 +51,18 @@ impl Heartbeat {
         self.pinged = 0;
     }
 
-    /// Returns the time of the next step: after one heartbeat of silence, after two, and then after
-    /// two and a half.
+    pub(super) fn on_sent(&mut self, now: Duration) {
+        self.last_sent = now;
+    }
+
+    /// Returns the time of the next step: of the peer's silence, or of the own one.
     pub(super) fn deadline(&self) -> Duration {
+        self.peer_deadline().min(self.own_deadline())
+    }
+
+    /// Returns the time of the next step of the peer's silence: after one heartbeat, after two, and
+    /// then after two and a half.
+    fn peer_deadline(&self) -> Duration {
         let silence = match self.pinged {
             0 | 1 => self.interval.saturating_mul(self.pinged + 1),
             _ => self.max_silence(),
@@ -39,18 +70,34 @@ impl Heartbeat {
         self.last_activity.saturating_add(silence)
     }
 
-    /// Returns the number of the ping to send now, if one is due.
-    pub(super) fn handle_deadline(&mut self, now: Duration) -> Result<Option<u64>, Violation> {
+    fn own_deadline(&self) -> Duration {
+        self.last_sent.saturating_add(self.interval)
+    }
+
+    /// Returns the frame to send now, if one is due.
+    pub(super) fn handle_deadline(
+        &mut self,
+        now: Duration,
+        queue: SendQueue,
+    ) -> Result<Option<Beat>, Violation> {
+        let silence = now.saturating_sub(self.last_activity);
+        if now >= self.peer_deadline() && silence >= self.max_silence() {
+            return Err(Violation::Silent { silence });
+        }
         if now < self.deadline() {
             return Ok(None);
         }
-        let silence = now.saturating_sub(self.last_activity);
-        if silence >= self.max_silence() {
-            return Err(Violation::Silent { silence });
-        }
-        self.pinged = if silence < self.interval.saturating_mul(2) { 1 } else { 2 };
-        self.serial += 1;
-        Ok(Some(self.serial))
+        self.last_sent = now;
+        // A ping that is due soon says as much as a pong.
+        let asks_soon = self.pinged == 0 && silence >= self.interval * 3 / 4;
+        Ok(if now >= self.peer_deadline() || asks_soon {
+            self.pinged = if silence < self.interval.saturating_mul(2) { 1 } else { 2 };
+            self.serial += 1;
+            Some(Beat::Ping(self.serial))
+        } else {
+            // The bytes in the queue will tell the peer as much, once the line takes them.
+            (queue == SendQueue::Empty).then_some(Beat::Pong)
+        })
     }
 
     fn max_silence(&self) -> Duration {
@@ -77,27 +124,54 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Calls a heartbeat that has just sent something.
+    fn after_a_send(heartbeat: &mut Heartbeat, now: Duration) -> Result<Option<Beat>, Violation> {
+        heartbeat.on_sent(now);
+        heartbeat.handle_deadline(now, SendQueue::Empty)
+    }
+
     #[test]
     fn silence_is_answered_with_two_pings_and_then_the_end() {
         let mut heartbeat = Heartbeat::new(2 * SECOND, 10 * SECOND);
         assert_eq!(heartbeat.deadline(), 12 * SECOND);
-        assert_eq!(heartbeat.handle_deadline(11 * SECOND), Ok(None));
-        assert_eq!(heartbeat.handle_deadline(12 * SECOND), Ok(Some(1)));
+        assert_eq!(after_a_send(&mut heartbeat, 11 * SECOND), Ok(None));
+        assert_eq!(after_a_send(&mut heartbeat, 12 * SECOND), Ok(Some(Beat::Ping(1))));
         assert_eq!(heartbeat.deadline(), 14 * SECOND);
-        assert_eq!(heartbeat.handle_deadline(14 * SECOND), Ok(Some(2)));
+        assert_eq!(after_a_send(&mut heartbeat, 14 * SECOND), Ok(Some(Beat::Ping(2))));
         assert_eq!(heartbeat.deadline(), 15 * SECOND);
-        let end = heartbeat.handle_deadline(15 * SECOND);
+        let end = after_a_send(&mut heartbeat, 15 * SECOND);
         assert_eq!(end, Err(Violation::Silent { silence: 5 * SECOND }));
     }
 
     #[test]
     fn a_sign_of_life_starts_the_count_again() {
         let mut heartbeat = Heartbeat::new(2 * SECOND, Duration::ZERO);
-        assert_eq!(heartbeat.handle_deadline(4 * SECOND), Ok(Some(1)));
+        assert_eq!(after_a_send(&mut heartbeat, 4 * SECOND), Ok(Some(Beat::Ping(1))));
         assert_eq!(heartbeat.deadline(), 5 * SECOND);
         heartbeat.on_activity(5 * SECOND);
+        heartbeat.on_sent(6 * SECOND);
         assert_eq!(heartbeat.deadline(), 7 * SECOND);
-        assert_eq!(heartbeat.handle_deadline(7 * SECOND), Ok(Some(2)));
+        assert_eq!(after_a_send(&mut heartbeat, 7 * SECOND), Ok(Some(Beat::Ping(2))));
+    }
+
+    #[test]
+    fn a_side_that_has_sent_nothing_for_a_heartbeat_sends_a_pong() {
+        let mut heartbeat = Heartbeat::new(2 * SECOND, Duration::ZERO);
+        let mut next = |now, queue, expected| {
+            heartbeat.on_activity(now);
+            assert_eq!(heartbeat.handle_deadline(now, queue), Ok(expected), "at {now:?}");
+        };
+        next(SECOND, SendQueue::Empty, None);
+        next(2 * SECOND, SendQueue::Empty, Some(Beat::Pong));
+        next(3 * SECOND, SendQueue::Empty, None);
+        next(4 * SECOND, SendQueue::Waiting, None);
+        next(5 * SECOND, SendQueue::Empty, None);
+        next(6 * SECOND, SendQueue::Empty, Some(Beat::Pong));
+        // A ping is a sign of life, too.
+        heartbeat.last_activity = 5 * SECOND;
+        let (at, queue) = (8 * SECOND, SendQueue::Empty);
+        assert_eq!(heartbeat.handle_deadline(at, queue), Ok(Some(Beat::Ping(1))));
+        assert_eq!(heartbeat.handle_deadline(at, queue), Ok(None));
     }
 
     #[test]

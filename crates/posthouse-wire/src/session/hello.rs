@@ -48,11 +48,11 @@ impl<'a> HelloFrame<'a> {
             && frame.payload.get(HEAD_BYTES - 3).is_none_or(|flags| flags & IS_ANSWER != 0)
     }
 
-    /// Appends the frame.
+    /// Appends the frame and returns its payload.
     ///
     /// # Panics
     /// If the credential is longer than `SessionConfig::check` allows.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode<'out>(&self, out: &'out mut Vec<u8>) -> &'out [u8] {
         assert!(self.credential.len() <= MAX_CREDENTIAL_BYTES, "the configuration was not checked");
         let mut head = Vec::with_capacity(HEAD_BYTES);
         head.extend_from_slice(&MAGIC);
@@ -66,6 +66,7 @@ impl<'a> HelloFrame<'a> {
         );
         head.extend_from_slice(&(self.credential.len() as u16).to_le_bytes());
         Framing::encode_small(kind::HELLO, &head, self.credential, out);
+        &out[out.len() - head.len() - self.credential.len()..]
     }
 
     /// Parses a payload that begins with the magic. It ignores undefined flags and the bytes after

@@ -231,10 +231,70 @@ fn a_server_without_the_key_cannot_pass_for_one_with_it() {
     }
     // The proof of one connection is not valid on another, whose nonces differ.
     let mut server = Session::accepted();
-    replies_to(&mut server, &client_config, &connecting(&client_config).1);
-    let old = Key::new(&[1; 32]).unwrap().prove(&[3; 16], &[1; 16]);
-    let event = handle(&mut server, &client_config, kind::PROVE, &old, &mut Vec::new());
+    let config = &client_config;
+    let hello = connecting(config).1;
+    let mut nonce = || [3; 16];
+    let frame = Frame { kind: kind::HELLO, payload: &hello[5..] };
+    server.handle_frame(config, NOW, &mut nonce, frame, &mut Vec::new()).unwrap();
+    let (mut client, hello) = connecting(config);
+    let answer = replies_to(&mut Session::accepted(), config, &hello);
+    let old = replies_to(&mut client, config, &answer);
+    let event = handle(&mut server, config, kind::PROVE, &old[5..], &mut Vec::new());
     assert_eq!(event, Err(Violation::ProofWrong));
+}
+
+/// A man in the middle changes one byte of the hello or of the answer.
+#[test]
+fn no_change_of_the_first_two_frames_survives_the_proof() {
+    let config = SessionConfig {
+        heartbeat: Some(Duration::from_secs(9)),
+        credential: b"device 7"[..].into(),
+        ..config_with_key(1)
+    };
+    let (_, hello) = connecting(&config);
+    let answer = replies_to(&mut Session::accepted(), &config, &hello);
+    for (frames, is_hello) in [(&hello, true), (&answer, false)] {
+        for at in 5..frames.len() {
+            for bit in 0..8 {
+                let mut changed = frames.clone();
+                changed[at] ^= 1 << bit;
+                assert!(!is_proven_after(&config, is_hello.then_some(&changed), Some(&changed)));
+            }
+        }
+    }
+    // An added credential, which the client has not said, and bytes that this version ignores.
+    let mut longer = hello.clone();
+    longer.extend_from_slice(b"admin");
+    longer[0] += 5;
+    assert!(!is_proven_after(&config, Some(&longer), None));
+    longer[5 + 39] += 5;
+    assert!(!is_proven_after(&config, Some(&longer), None));
+    assert!(is_proven_after(&config, None, None));
+}
+
+/// Returns whether one of the sides counts the other as proven, when the frames on the way are
+/// replaced by these.
+fn is_proven_after(
+    config: &SessionConfig,
+    hello_there: Option<&Vec<u8>>,
+    answer_there: Option<&Vec<u8>>,
+) -> bool {
+    let (mut client, hello) = connecting(config);
+    let mut server = Session::accepted();
+    let (event, mut answer) = handle_all(&mut server, config, hello_there.unwrap_or(&hello));
+    if event.is_err() {
+        return false;
+    }
+    if let (None, Some(changed)) = (hello_there, answer_there) {
+        answer.clone_from(changed);
+    }
+    let (event, prove) = handle_all(&mut client, config, &answer);
+    if event.is_err() {
+        return false;
+    }
+    let (_, welcome) = handle_all(&mut server, config, &prove);
+    handle_all(&mut client, config, &welcome).0.is_ok_and(|_| client.agreed().is_some())
+        || server.agreed().is_some()
 }
 
 #[test]
@@ -277,7 +337,7 @@ fn each_reserved_kind_is_judged_once_hello_is_agreed() {
                 5 => Ok(OwnedEvent::Bye(bye_code::NORMAL)),
                 8 => Ok(OwnedEvent::Request(0)),
                 9 => Ok(OwnedEvent::Reply(0, ReplyStatus::Ok)),
-                10..=15 | 18..=20 => {
+                10..=15 | 18..=21 => {
                     Err(Violation::Malformed { kind: frame_kind, why: "number 0" })
                 }
                 16..=31 => Ok(OwnedEvent::Nothing),
@@ -395,7 +455,7 @@ fn after_a_bye_frames_are_ignored_and_no_second_one_is_said() {
         }
         assert!(!client.bye(bye_code::NORMAL, "", None, &mut out));
         assert!(!client.may_use_reserved_kinds() && client.deadline().is_none());
-        client.handle_deadline(Duration::MAX, &mut out).unwrap();
+        client.handle_deadline(Duration::MAX, SendQueue::Empty, &mut out).unwrap();
         assert!(out.is_empty());
     }
 }
@@ -411,7 +471,7 @@ fn a_silent_peer_is_pinged_and_one_that_answers_stays() {
     for round in 1..10 {
         let now = NOW + HEARTBEAT * round;
         let mut ping = Vec::new();
-        server.handle_deadline(now, &mut ping).unwrap();
+        server.handle_deadline(now, SendQueue::Empty, &mut ping).unwrap();
         assert_eq!(kind_of(&ping), Some(16));
         client.on_activity(now);
         let (event, reply) = handle_all(&mut client, &with_heartbeat, &ping);
@@ -419,7 +479,7 @@ fn a_silent_peer_is_pinged_and_one_that_answers_stays() {
         server.on_activity(now);
         assert_eq!(handle_all(&mut server, &with_heartbeat, &reply).0, Ok(OwnedEvent::Nothing));
     }
-    let end = server.handle_deadline(NOW + HEARTBEAT * 12, &mut Vec::new());
+    let end = server.handle_deadline(NOW + HEARTBEAT * 12, SendQueue::Empty, &mut Vec::new());
     assert_eq!(end, Err(Violation::Silent { silence: HEARTBEAT * 3 }));
 }
 

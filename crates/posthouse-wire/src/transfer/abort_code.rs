@@ -13,7 +13,7 @@ pub const PREFIX_DIFFERS: u16 = 3;
 pub const HASH_DIFFERS: u16 = 4;
 /// Too many transfers, or another peer is sending this file now: try again later.
 pub const BUSY: u16 = 5;
-/// The disk or a quota is full.
+/// The disk is full.
 pub const NO_SPACE: u16 = 6;
 /// The file does not exist.
 pub const NOT_FOUND: u16 = 7;
@@ -29,3 +29,38 @@ pub const PROTOCOL: u16 = 11;
 pub const EXPIRED: u16 = 12;
 /// The connection is about to end.
 pub const GOING_AWAY: u16 = 13;
+/// The quota of the directory has no room for the file.
+pub const QUOTA: u16 = 14;
+/// The receiver drains: it ends what has begun and begins nothing more.
+pub const DRAINING: u16 = 15;
+/// The directory that receives the files is not there.
+pub const NO_INBOX: u16 = 16;
+/// The file system of the receiver cannot store the name.
+pub const NAME_UNSTORABLE: u16 = 17;
+/// The file was replaced by another one while it was sent.
+pub const REPLACED: u16 = 18;
+/// A file of that name exists, and the receiver does not permit its replacement.
+pub const MAY_NOT_REPLACE: u16 = 19;
+/// The offer has a critical attribute that the receiver does not know.
+pub const UNKNOWN_ATTRIBUTE: u16 = 20;
+
+/// The advice of an abort code: when the same file may be sent with success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// The attempt fails again until the configuration of one side changes.
+    Never,
+    /// The attempt fails again until the file, its name, or the file in its place changes.
+    Changed,
+    /// The same attempt may succeed later.
+    Later,
+}
+
+/// Returns the advice of a code. An unknown code counts as [`REFUSED`].
+pub fn retry(code: u16) -> Retry {
+    match code {
+        EXISTS | NOT_FOUND | BAD_NAME | NAME_UNSTORABLE => Retry::Changed,
+        PREFIX_DIFFERS | HASH_DIFFERS | BUSY | NO_SPACE | CHANGED | DISK | EXPIRED | GOING_AWAY
+        | QUOTA | DRAINING | NO_INBOX | REPLACED => Retry::Later,
+        _ => Retry::Never,
+    }
+}

@@ -37,7 +37,7 @@ impl<E> TransferFailure<E> {
             Self::HashDiffers => abort_code::HASH_DIFFERS,
             Self::PrefixDiffers => abort_code::PREFIX_DIFFERS,
             Self::Changed(_) => abort_code::CHANGED,
-            Self::NoRoom => abort_code::NO_SPACE,
+            Self::NoRoom => abort_code::QUOTA,
             Self::NothingWritten => abort_code::DISK,
             Self::Given(_) => return None,
         })

@@ -1,7 +1,8 @@
 //! The frames of file transfers. They are sent only if the hellos of both sides have
 //! [`FEATURE_TRANSFERS`] set.
 
-use super::ListingEntries;
+use super::entry::ENTRY_BYTES;
+use super::{DeliveryId, Entry, ListingEntries, OfferAttributes, Replace};
 use crate::fields::Fields;
 use crate::{EncodeError, Frame, Framing, Violation, kind};
 
@@ -23,14 +24,12 @@ pub enum TransferFrame<'a> {
         id: u32,
         /// The number of the get that the offer answers; 0 if it answers none.
         in_reply_to: u32,
-        /// The size of the file in bytes, at most `i64::MAX`.
-        size: u64,
-        /// The modification time of the file, in ms since 1970.
-        modified_ms: Option<i64>,
-        /// True exactly when the owner of the file may execute it.
-        executable: bool,
-        /// The name of the file.
-        name: &'a [u8],
+        /// The file or directory.
+        entry: Entry<'a>,
+        /// Whether the file may replace another one of the same name.
+        replace: Replace,
+        /// The attributes.
+        attributes: OfferAttributes,
     },
     /// Accepts an offer.
     Accept {
@@ -64,6 +63,14 @@ pub enum TransferFrame<'a> {
         id: u32,
         /// BLAKE3 of the whole file.
         hash: [u8; 32],
+        /// From the receiver: the delivery id of the offer, if it has one.
+        delivery_id: Option<DeliveryId>,
+    },
+    /// Says that the sender of this frame works on a transfer or request, but has nothing to send
+    /// yet. It counts as activity and has no other effect.
+    Working {
+        /// The number of the offer, get or list.
+        id: u32,
     },
     /// Ends an offer, a get or a list without success.
     Abort {
@@ -99,14 +106,8 @@ pub enum TransferFrame<'a> {
     },
 }
 
-/// The flag of a file that its owner may execute.
-pub(super) const EXECUTABLE: u8 = 0x01;
 /// The flag of a listing whose last entry others follow.
 pub(super) const MORE: u8 = 0x01;
-/// The maximum size of a file in bytes: every system can represent it.
-pub(super) const MAX_FILE_SIZE: u64 = i64::MAX as u64;
-/// The value on the wire for an unknown modification time.
-pub(super) const NO_TIME: i64 = i64::MIN;
 
 impl TransferFrame<'_> {
     /// Returns the kind of the frame on the wire.
@@ -117,6 +118,7 @@ impl TransferFrame<'_> {
             Self::Chunk { .. } => kind::CHUNK,
             Self::Credit { .. } => kind::CREDIT,
             Self::Done { .. } => kind::DONE,
+            Self::Working { .. } => kind::WORKING,
             Self::Abort { .. } => kind::ABORT,
             Self::Get { .. } => kind::GET,
             Self::List { .. } => kind::LIST,
@@ -132,6 +134,7 @@ impl TransferFrame<'_> {
             | Self::Chunk { id, .. }
             | Self::Credit { id, .. }
             | Self::Done { id, .. }
+            | Self::Working { id }
             | Self::Abort { id, .. }
             | Self::Get { id, .. }
             | Self::List { id, .. }
@@ -149,19 +152,19 @@ impl TransferFrame<'_> {
     /// # Panics
     ///
     /// Panics if the peer would reject the frame: number 0, a chunk without bytes, a size beyond
-    /// `i64::MAX`.
+    /// `i64::MAX`, a directory with bytes.
     pub fn encode(&self, max_payload_bytes: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         assert_ne!(self.id(), 0, "numbers begin with 1");
         let mut head = FixedFields::new();
         head.put(&self.id().to_le_bytes());
         let body = match *self {
-            Self::Offer { in_reply_to, size, modified_ms, executable, name, .. } => {
-                assert!(size <= MAX_FILE_SIZE, "no file has this size");
+            Self::Offer { in_reply_to, entry, replace, attributes, .. } => {
                 head.put(&in_reply_to.to_le_bytes());
-                head.put(&size.to_le_bytes());
-                head.put(&modified_ms.unwrap_or(NO_TIME).to_le_bytes());
-                head.put(&[u8::from(executable) * EXECUTABLE]);
-                name
+                head.put(&entry.head(replace));
+                let mut block = Vec::with_capacity(MAX_ATTRIBUTES_BYTES);
+                attributes.encode(&mut block);
+                head.put(&block);
+                entry.name
             }
             Self::Accept { offset, limit, ref prefix, .. } => {
                 head.put(&offset.to_le_bytes());
@@ -177,10 +180,14 @@ impl TransferFrame<'_> {
                 head.put(&limit.to_le_bytes());
                 &[]
             }
-            Self::Done { ref hash, .. } => {
+            Self::Done { ref hash, delivery_id, .. } => {
                 head.put(hash);
+                if let Some(DeliveryId(id)) = delivery_id {
+                    head.put(&id);
+                }
                 &[]
             }
+            Self::Working { .. } => &[],
             Self::Abort { code, text, .. } => {
                 head.put(&code.to_le_bytes());
                 let room = max_payload_bytes.saturating_sub(head.len).min(MAX_ABORT_TEXT_BYTES);
@@ -222,7 +229,7 @@ pub fn encode_chunk_head(
 /// Parses a frame of a transfer. Returns `None` if the kind of the frame is not one of transfers.
 pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Violation> {
     let Frame { kind, payload } = frame;
-    if !matches!(kind, kind::OFFER..=kind::ABORT | kind::GET..=kind::LISTED) {
+    if !matches!(kind, kind::OFFER..=kind::ABORT | kind::GET..=kind::WORKING) {
         return Ok(None);
     }
     let malformed = |why| Violation::Malformed { kind, why };
@@ -233,16 +240,15 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
     }
     let parsed = match kind {
         kind::OFFER => {
-            let (in_reply_to, size) = (fields.u32()?, fields.u64()?);
-            let modified = i64::from_le_bytes(fields.take()?);
-            let [flags] = fields.take()?;
-            if size > MAX_FILE_SIZE {
-                return Err(malformed("a size that no file has"));
+            let in_reply_to = fields.u32()?;
+            let head = fields.take::<ENTRY_BYTES>()?;
+            let block_bytes = fields.u16()?;
+            let attributes = OfferAttributes::parse(fields.bytes(usize::from(block_bytes))?)?;
+            let (entry, replace) = Entry::parse_head(&head, fields.rest());
+            if let Some(fault) = entry.fault() {
+                return Err(malformed(fault));
             }
-            let modified_ms = (modified != NO_TIME).then_some(modified);
-            let executable = flags & EXECUTABLE != 0;
-            let name = fields.rest();
-            TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name }
+            TransferFrame::Offer { id, in_reply_to, entry, replace, attributes }
         }
         kind::ACCEPT => {
             let (offset, limit, prefix) = (fields.u64()?, fields.u64()?, fields.take()?);
@@ -251,7 +257,12 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
         kind::CHUNK if fields.rest().is_empty() => return Err(malformed("no bytes")),
         kind::CHUNK => TransferFrame::Chunk { id, bytes: fields.rest() },
         kind::CREDIT => TransferFrame::Credit { id, limit: fields.u64()? },
-        kind::DONE => TransferFrame::Done { id, hash: fields.take()? },
+        kind::DONE => {
+            let hash = fields.take()?;
+            let delivery_id = fields.take().ok().map(DeliveryId);
+            TransferFrame::Done { id, hash, delivery_id }
+        }
+        kind::WORKING => TransferFrame::Working { id },
         kind::ABORT => {
             let code = fields.u16()?;
             TransferFrame::Abort { id, code, text: cut(fields.rest(), MAX_ABORT_TEXT_BYTES) }
@@ -283,15 +294,21 @@ fn cut(text: &[u8], room: usize) -> &[u8] {
     &text[..end]
 }
 
-/// The fixed fields of a frame. Those of an accept are the longest.
+/// The bytes of an offer's attributes with their length.
+const MAX_ATTRIBUTES_BYTES: usize = 2 + 3 + 16;
+/// The number of bytes of the longest fixed fields: those of an offer and of an accept.
+const MAX_FIXED_BYTES: usize = 52;
+const _: () = assert!(4 + 4 + ENTRY_BYTES + MAX_ATTRIBUTES_BYTES <= MAX_FIXED_BYTES);
+
+/// The fixed fields of a frame.
 struct FixedFields {
-    bytes: [u8; 4 + 8 + 8 + 32],
+    bytes: [u8; MAX_FIXED_BYTES],
     len: usize,
 }
 
 impl FixedFields {
     fn new() -> Self {
-        Self { bytes: [0; 52], len: 0 }
+        Self { bytes: [0; MAX_FIXED_BYTES], len: 0 }
     }
 
     fn put(&mut self, field: &[u8]) {
@@ -308,6 +325,7 @@ impl FixedFields {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::EntryKind;
     use super::*;
 
     fn frames() -> Vec<TransferFrame<'static>> {
@@ -316,23 +334,38 @@ mod tests {
             TransferFrame::Offer {
                 id: 1,
                 in_reply_to: 2,
-                size: 5 << 32,
-                modified_ms: Some(-3),
-                executable: true,
-                name: b"a/b",
+                entry: Entry {
+                    kind: EntryKind::File,
+                    size: 5 << 32,
+                    modified_ns: Some(-3),
+                    mode: Some(0o755),
+                    name: b"a/b",
+                },
+                replace: Replace::Permitted,
+                attributes: OfferAttributes {
+                    delivery_id: Some(DeliveryId([5; 16])),
+                    unknown_critical: None,
+                },
             },
             TransferFrame::Offer {
                 id: u32::MAX,
                 in_reply_to: 0,
-                size: 0,
-                modified_ms: None,
-                executable: false,
-                name: b"",
+                entry: Entry {
+                    kind: EntryKind::Directory,
+                    size: 0,
+                    modified_ns: None,
+                    mode: None,
+                    name: b"",
+                },
+                replace: Replace::Never,
+                attributes: OfferAttributes::default(),
             },
             TransferFrame::Accept { id: 3, offset: 1 << 40, limit: u64::MAX, prefix },
             TransferFrame::Chunk { id: 4, bytes: b"bytes" },
             TransferFrame::Credit { id: 5, limit: 1 << 50 },
-            TransferFrame::Done { id: 6, hash },
+            TransferFrame::Done { id: 6, hash, delivery_id: None },
+            TransferFrame::Done { id: 6, hash, delivery_id: Some(DeliveryId([6; 16])) },
+            TransferFrame::Working { id: 9 },
             TransferFrame::Abort { id: 7, code: 0x0102, text: b"why" },
             TransferFrame::Get { id: 8, name: b"name" },
             TransferFrame::Abort { id: 7, code: 0, text: b"" },
@@ -350,13 +383,19 @@ mod tests {
     /// Returns the minimum payload length, in bytes, of such a frame.
     fn least_bytes(frame: &TransferFrame<'_>) -> usize {
         match frame {
-            TransferFrame::Offer { .. } => 25,
+            TransferFrame::Offer { attributes, .. } => {
+                let mut block = Vec::new();
+                attributes.encode(&mut block);
+                8 + ENTRY_BYTES + block.len()
+            }
             TransferFrame::Accept { .. } => 52,
             TransferFrame::Chunk { .. } | TransferFrame::Listed { .. } => 5,
             TransferFrame::Credit { .. } => 12,
             TransferFrame::Done { .. } => 36,
             TransferFrame::Abort { .. } => 6,
-            TransferFrame::Get { .. } | TransferFrame::List { .. } => 4,
+            TransferFrame::Get { .. }
+            | TransferFrame::List { .. }
+            | TransferFrame::Working { .. } => 4,
         }
     }
 
@@ -386,7 +425,8 @@ mod tests {
             let mut bytes = Vec::new();
             frame.encode(1 << 20, &mut bytes).unwrap();
             if let TransferFrame::Offer { .. } = frame {
-                bytes[5 + 24] |= 0xfe;
+                bytes[5 + 8 + 18] |= 0xfc;
+                bytes[5 + 8 + 17] |= if bytes[5 + 8 + 17] == 0xff { 0 } else { 0xfe };
             }
             if let TransferFrame::Accept { .. }
             | TransferFrame::Credit { .. }
@@ -414,7 +454,7 @@ mod tests {
         assert!(parse(Frame { kind: kind::OFFER, payload: &payload }).is_err());
         payload[8..16].copy_from_slice(&(i64::MAX as u64).to_le_bytes());
         assert!(parse(Frame { kind: kind::OFFER, payload: &payload }).is_ok());
-        for kind in (0..10).chain([16, 17]).chain(21..=255) {
+        for kind in (0..10).chain([16, 17]).chain(22..=255) {
             assert_eq!(parse(Frame { kind, payload: &payload }), Ok(None));
         }
     }

@@ -2,27 +2,15 @@
 
 use crate::{Framing, MAX_FILE_NAME_BYTES, MAX_PAYLOAD_BYTES, kind};
 
-use super::frames::{EXECUTABLE, MAX_FILE_SIZE, MORE, NO_TIME};
+use super::entry::{ENTRY_BYTES, Entry, Replace};
+use super::frames::MORE;
 
-/// The bytes of an entry before its name: size u64, modified i64, flags u8, name length u16.
-const ENTRY_HEAD_BYTES: usize = 8 + 8 + 1 + 2;
+/// The bytes of an entry before its name: its description, the length of its name u16.
+const ENTRY_HEAD_BYTES: usize = ENTRY_BYTES + 2;
 /// The bytes of the frame before its entries: id u32, flags u8.
 const HEAD_BYTES: usize = 4 + 1;
 
 const _: () = assert!(MAX_FILE_NAME_BYTES <= u16::MAX as usize);
-
-/// An entry of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListingEntry<'a> {
-    /// The size of the file in bytes, at most `i64::MAX`.
-    pub size: u64,
-    /// The modification time of the file, in ms since 1970.
-    pub modified_ms: Option<i64>,
-    /// True exactly when the owner of the file may execute it.
-    pub executable: bool,
-    /// The name of the file, 1 to [`MAX_FILE_NAME_BYTES`] unchecked bytes of the peer.
-    pub name: &'a [u8],
-}
 
 /// The entries of a listing, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +22,8 @@ impl<'a> ListingEntries<'a> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (entry, after) = split(rest).ok_or("an entry is cut short")?;
-            if entry.size > MAX_FILE_SIZE {
-                return Err("an entry has a size that no file has");
+            if let Some(fault) = entry.fault() {
+                return Err(fault);
             }
             if !(1..=MAX_FILE_NAME_BYTES).contains(&entry.name.len()) {
                 return Err("an entry has a name that is empty or too long");
@@ -52,28 +40,20 @@ impl<'a> ListingEntries<'a> {
 
 #[expect(clippy::copy_iterator, reason = "it is a slice, and a frame that holds it is Copy")]
 impl<'a> Iterator for ListingEntries<'a> {
-    type Item = ListingEntry<'a>;
+    type Item = Entry<'a>;
 
-    fn next(&mut self) -> Option<ListingEntry<'a>> {
+    fn next(&mut self) -> Option<Entry<'a>> {
         let (entry, rest) = split(self.0)?;
         self.0 = rest;
         Some(entry)
     }
 }
 
-fn split(bytes: &[u8]) -> Option<(ListingEntry<'_>, &[u8])> {
-    let (size, rest) = bytes.split_first_chunk()?;
-    let (modified, rest) = rest.split_first_chunk()?;
-    let ([flags], rest) = rest.split_first_chunk()?;
+fn split(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk()?;
     let (name_bytes, rest) = rest.split_first_chunk()?;
     let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*name_bytes)))?;
-    let modified = i64::from_le_bytes(*modified);
-    let entry = ListingEntry {
-        size: u64::from_le_bytes(*size),
-        modified_ms: (modified != NO_TIME).then_some(modified),
-        executable: flags & EXECUTABLE != 0,
-        name,
-    };
+    let (entry, _) = Entry::parse_head(head, name);
     Some((entry, rest))
 }
 
@@ -92,7 +72,7 @@ fn split(bytes: &[u8]) -> Option<(ListingEntry<'_>, &[u8])> {
 pub fn encode_listed<'a>(
     id: u32,
     more: bool,
-    entries: impl IntoIterator<Item = ListingEntry<'a>>,
+    entries: impl IntoIterator<Item = Entry<'a>>,
     max_payload_bytes: usize,
     out: &mut Vec<u8>,
 ) -> Option<usize> {
@@ -100,7 +80,7 @@ pub fn encode_listed<'a>(
     let max = max_payload_bytes.min(MAX_PAYLOAD_BYTES);
     let (mut body, mut taken, mut more) = (Vec::new(), 0, more);
     for entry in entries {
-        assert!(entry.size <= MAX_FILE_SIZE && !entry.name.is_empty(), "an entry that cannot be");
+        assert!(!entry.name.is_empty(), "an entry without a name");
         let bytes = ENTRY_HEAD_BYTES + entry.name.len();
         if HEAD_BYTES + bytes <= max && entry.name.len() <= MAX_FILE_NAME_BYTES {
             if HEAD_BYTES + body.len() + bytes > max {
@@ -120,10 +100,8 @@ pub fn encode_listed<'a>(
     Some(taken)
 }
 
-fn put(entry: ListingEntry<'_>, body: &mut Vec<u8>) {
-    body.extend_from_slice(&entry.size.to_le_bytes());
-    body.extend_from_slice(&entry.modified_ms.unwrap_or(NO_TIME).to_le_bytes());
-    body.push(u8::from(entry.executable) * EXECUTABLE);
+fn put(entry: Entry<'_>, body: &mut Vec<u8>) {
+    body.extend_from_slice(&entry.head(Replace::Never));
     body.extend_from_slice(&(entry.name.len() as u16).to_le_bytes());
     body.extend_from_slice(entry.name);
 }
@@ -132,12 +110,13 @@ fn put(entry: ListingEntry<'_>, body: &mut Vec<u8>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{TransferFrame, parse};
+    use super::super::{EntryKind, TransferFrame, parse};
     use super::*;
     use crate::{Frame, Violation};
 
-    fn entry(name: &[u8]) -> ListingEntry<'_> {
-        ListingEntry { size: 1 << 40, modified_ms: Some(5), executable: true, name }
+    fn entry(name: &[u8]) -> Entry<'_> {
+        let kind = EntryKind::File;
+        Entry { kind, size: 1 << 40, modified_ns: Some(5), mode: Some(0o755), name }
     }
 
     /// Returns the bytes of the frame and the number of entries that it consumed.
@@ -148,7 +127,7 @@ mod tests {
         (bytes, taken)
     }
 
-    fn open(bytes: &[u8]) -> (bool, Vec<ListingEntry<'_>>) {
+    fn open(bytes: &[u8]) -> (bool, Vec<Entry<'_>>) {
         let frame = Frame { kind: bytes[4], payload: &bytes[5..] };
         let Ok(Some(TransferFrame::Listed { id: 3, more, entries })) = parse(frame) else {
             panic!("{frame:?}");
@@ -179,7 +158,7 @@ mod tests {
     fn flags_that_are_not_defined_are_ignored() {
         let (mut bytes, _) = listed(true, &[b"a"], 64);
         bytes[5 + 4] |= 0xfe;
-        bytes[5 + HEAD_BYTES + 16] |= 0xfe;
+        bytes[5 + HEAD_BYTES + 18] |= 0xfd;
         let Frame { kind, payload } = Frame { kind: bytes[4], payload: &bytes[5..] };
         let Ok(Some(TransferFrame::Listed { more: true, mut entries, .. })) =
             parse(Frame { kind, payload })
@@ -199,8 +178,9 @@ mod tests {
         };
         assert!(spoilt(0, &(1_u64 << 63).to_le_bytes()));
         assert!(!spoilt(0, &(u64::MAX >> 1).to_le_bytes()));
-        assert!(spoilt(17, &[0, 0]), "no name, and a byte too many");
-        assert!(spoilt(17, &[2, 0]), "longer than the frame");
+        assert!(spoilt(18, &[2]), "a directory with bytes");
+        assert!(spoilt(19, &[0, 0]), "no name, and a byte too many");
+        assert!(spoilt(19, &[2, 0]), "longer than the frame");
         let long = vec![b'x'; MAX_FILE_NAME_BYTES + 1];
         for (len, is_malformed) in [(0, true), (1, false), (1024, false), (1025, true)] {
             let mut payload = vec![3, 0, 0, 0, 0];

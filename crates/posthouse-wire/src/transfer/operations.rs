@@ -63,8 +63,8 @@ pub enum DiskFailure {
 pub struct FileFacts {
     /// The size of the file in bytes.
     pub bytes: u64,
-    /// The time at which it was modified, in ms since 1970.
-    pub modified_ms: i64,
+    /// The time at which it was modified, in ns since 1970.
+    pub modified_ns: i64,
 }
 
 /// The operations in flight of one transfer.

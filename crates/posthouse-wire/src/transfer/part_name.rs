@@ -4,10 +4,10 @@ use super::file_name::FileName;
 
 /// Returns the name of a receiver's part file, which is the same for the same name,
 /// size and modification time, and differs for any other.
-pub fn part_file_name(name: &FileName, size: u64, modified_ms: Option<i64>) -> String {
+pub fn part_file_name(name: &FileName, size: u64, modified_ns: Option<i64>) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&size.to_le_bytes());
-    hasher.update(&modified_ms.unwrap_or(i64::MIN).to_le_bytes());
+    hasher.update(&modified_ns.unwrap_or(i64::MIN).to_le_bytes());
     hasher.update(name.as_str().as_bytes());
     hasher.finalize().to_hex()[..32].to_owned()
 }

@@ -7,6 +7,9 @@
 //!                        └ Counting     └> Truncating └> Moving ──> Publishing ─┘
 //! ```
 //!
+//! A directory is looked up and, if it does not exist, made: LookingUp ──> Reserving ──>
+//! MakingDirectory ──> Over.
+//!
 //! A part holds a beginning of the file at every moment: the receiver writes it in order, one write
 //! at a time. The part gets its final name after the last write has ended.
 
@@ -26,7 +29,9 @@ use blake3::{Hash, Hasher};
 use super::failure::{Tell, TransferFailure};
 use super::operations::{DiskError, DiskOutcome, OpNumber, Operations};
 use super::read_ahead::ReadAhead;
-use super::{MIN_COMPARE_BYTES_PER_SECOND, TransferViolation};
+use super::{
+    DeliveryId, EntryKind, MIN_COMPARE_BYTES_PER_SECOND, TransferFrame, TransferViolation,
+};
 use crate::kind;
 
 pub use actions::{ReceiverAction, ReceiverEvent, ReceiverOp, Room};
@@ -44,8 +49,12 @@ const MAX_WRITE_BYTES: usize = 1024 * 1024;
 pub struct ReceiverConfig {
     /// The number of the transfer.
     pub id: u32,
+    /// Whether a file or a directory is offered.
+    pub kind: EntryKind,
     /// The size of the file in bytes.
     pub size: u64,
+    /// The delivery id of the offer, which done returns to the sender.
+    pub delivery_id: Option<DeliveryId>,
     /// The maximum number of bytes that are in flight or not yet written, at least 1.
     pub window_bytes: u64,
     /// The number of bytes written since the last sync after which the next sync starts.
@@ -67,6 +76,8 @@ pub struct FileReceiver<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpKind {
     LookUp,
+    LookUpDirectory,
+    MakeDirectory,
     Count,
     OpenPart,
     Read,
@@ -89,6 +100,7 @@ enum Source {
 #[derive(Debug)]
 enum State {
     LookingUp,
+    MakingDirectory,
     Reserving(Attempt),
     Counting,
     OpeningPart(RoomState),
@@ -152,13 +164,17 @@ enum Cleanup {
 }
 
 impl<E> FileReceiver<E> {
-    /// Starts to receive an offered file.
+    /// Starts to receive an offered file, or to make an offered directory.
     ///
     /// # Panics
     ///
     /// Panics if `window_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
         assert!(config.window_bytes > 0, "a window has bytes");
+        let (kind, op) = match config.kind {
+            EntryKind::File => (OpKind::LookUp, ReceiverOp::LookUp),
+            EntryKind::Directory => (OpKind::LookUpDirectory, ReceiverOp::LookUpDirectory),
+        };
         let mut receiver = Self {
             config,
             state: State::LookingUp,
@@ -166,7 +182,7 @@ impl<E> FileReceiver<E> {
             operations: Operations::default(),
             actions: VecDeque::new(),
         };
-        receiver.submit(OpKind::LookUp, ReceiverOp::LookUp);
+        receiver.submit(kind, op);
         receiver
     }
 
@@ -200,6 +216,9 @@ impl<E> FileReceiver<E> {
                 self.state = State::Counting;
                 self.submit(OpKind::Count, ReceiverOp::Count);
             }
+            (Attempt::First | Attempt::Counted, _) if self.config.kind == EntryKind::Directory => {
+                self.make_directory(is_reserved);
+            }
             (Attempt::First | Attempt::Counted, _) => {
                 let room = if is_reserved { RoomState::Reserved } else { RoomState::Missing };
                 self.state = State::OpeningPart(room);
@@ -207,6 +226,15 @@ impl<E> FileReceiver<E> {
             }
             (Attempt::Rest, true) => self.hold_part(),
             (Attempt::Rest, false) => self.fail(TransferFailure::NoRoom),
+        }
+    }
+
+    fn make_directory(&mut self, is_reserved: bool) {
+        if is_reserved {
+            self.state = State::MakingDirectory;
+            self.submit(OpKind::MakeDirectory, ReceiverOp::MakeDirectory);
+        } else {
+            self.fail(TransferFailure::NoRoom);
         }
     }
 
@@ -349,6 +377,19 @@ impl<E> FileReceiver<E> {
         (written && moving.verified.is_none()).then_some(since + idle_timeout)
     }
 
+    /// Returns the frame that shows the sender that this side is alive: credit while chunks may
+    /// come, otherwise working. `None` if the transfer has ended.
+    pub fn sign_of_life(&self) -> Option<TransferFrame<'static>> {
+        let id = self.config.id;
+        match &self.state {
+            State::CleaningUp(_) | State::Over => None,
+            State::Moving(moving) if moving.verified.is_none() => {
+                Some(TransferFrame::Credit { id, limit: moving.credit.limit() })
+            }
+            _ => Some(TransferFrame::Working { id }),
+        }
+    }
+
     /// Returns the numbers of the operations in flight.
     pub fn operations(&self) -> impl Iterator<Item = OpNumber> + '_ {
         self.operations.numbers()
@@ -402,6 +443,7 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LookingUp => "looking for it",
+            Self::MakingDirectory => "making the directory",
             Self::Reserving(_) | Self::Counting => "reserving room",
             Self::OpeningPart(_) => "opening its part",
             Self::Holding(_) => "reading what is there",

@@ -295,6 +295,15 @@ impl<E> FileSender<E> {
         matches!(self.state, State::Comparing(_) | State::Sending(_))
     }
 
+    /// Returns whether the receiver waits for this side.
+    pub fn is_awaited(&self) -> bool {
+        match &self.state {
+            State::Opening | State::Comparing(_) | State::Checking { .. } => true,
+            State::Sending(sending) => sending.waiting_since.is_none(),
+            State::Offered { .. } | State::DoneSaid { .. } | State::Over | State::Released => false,
+        }
+    }
+
     /// Returns the time at which the transfer expires, or `None` if the sender does not wait for
     /// the receiver. The time allows the receiver to compare the bytes that it holds, or to wait
     /// for its disk.

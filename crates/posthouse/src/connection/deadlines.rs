@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use posthouse_wire::{FrameRateLimits, MIN_BYTES_PER_SECOND, RATE_GRACE, bye_code as code};
+use posthouse_wire::{
+    FrameRateLimits, MIN_BYTES_PER_SECOND, RATE_GRACE, SendQueue, bye_code as code,
+};
 
 use super::phase::Awaits;
 use super::{Connection, Context, Phase};
@@ -51,6 +53,7 @@ impl Connection {
             requests,
             tasks,
             strand.transfers_deadline().filter(|_| live && strand.takes_messages()),
+            strand.sign_of_life_at().filter(|_| strand.is_open()),
         ]
         .into_iter()
         .flatten()
@@ -85,8 +88,11 @@ impl Connection {
         self.check_stall(cx);
         self.expire_requests(cx);
         self.run_tasks(cx);
-        if self.strand.is_open() && self.strand.takes_messages() {
-            self.strand.expire_transfers(cx);
+        if self.strand.is_open() {
+            if self.strand.takes_messages() {
+                self.strand.expire_transfers(cx);
+            }
+            self.strand.show_signs_of_life(cx);
         }
     }
 
@@ -127,8 +133,11 @@ impl Connection {
             return;
         }
         let now = cx.now;
-        let result =
-            self.strand.send_control(cx, |strand, out| strand.session.handle_deadline(now, out));
+        let result = self.strand.send_control(cx, |strand, out| {
+            let sent = strand.output.queued_bytes() == 0;
+            let queue = if sent { SendQueue::Empty } else { SendQueue::Waiting };
+            strand.session.handle_deadline(now, queue, out)
+        });
         if !self.strand.takes_messages() {
             // A peer that is not read is not silent. Its pings are not answered, so this side sends
             // a ping in each heartbeat, which shows the peer that this side is alive.

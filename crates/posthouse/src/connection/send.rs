@@ -27,6 +27,8 @@ impl Connection {
                 let sent = strand.output.sent(&mut cx.worker.free_list, bytes, gather);
                 if bytes == 0 {
                     strand.retry_later(cx);
+                } else {
+                    strand.session.on_sent(cx.now);
                 }
                 if sent.sendfile_bytes > 0 {
                     cx.shared.stats.sendfile_bytes.add(sent.sendfile_bytes as u64);

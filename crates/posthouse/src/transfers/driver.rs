@@ -17,12 +17,15 @@ mod listing;
 mod offers;
 mod receiving;
 mod sending;
+mod signs_of_life;
 mod table;
 
 use std::time::Duration;
 
 use posthouse_io::{Error, Failure, FileOp, FileOutcome, Op, Outcome as IoOutcome};
-use posthouse_wire::{DiskError, DiskFailure, Escaped, OpNumber, TransferFailure, TransferFrame};
+use posthouse_wire::{
+    DeliveryId, DiskError, DiskFailure, Escaped, OpNumber, TransferFailure, TransferFrame,
+};
 
 use crate::callbacks::Callbacks;
 use crate::close::HandlerResult;
@@ -45,7 +48,12 @@ type Entries = Result<Vec<FileEntry>, TransferError>;
 /// A command of a callback.
 pub(crate) enum TransferCommand {
     /// Offers a file.
-    Offer { directory: Directory, name: Box<str>, progress: TransferHandle },
+    Offer {
+        directory: Directory,
+        name: Box<str>,
+        delivery_id: Option<DeliveryId>,
+        progress: TransferHandle,
+    },
     /// Requests a file.
     Get { directory: Directory, name: Box<str>, progress: TransferHandle },
     /// Requests a listing.
@@ -158,6 +166,7 @@ impl Strand {
         if !self.may_transfer_now() {
             return true; // the peer would not get it
         }
+        self.transfers().last_said = cx.now;
         let max = self.send_limits().max_payload_bytes;
         self.append(&mut cx.worker.free_list, |tail| frame.encode(max, tail)).is_ok()
     }
@@ -184,10 +193,12 @@ impl Strand {
         }
         let (incoming, bytes) = (progress.is_incoming(), progress.transferred_bytes());
         let name = Escaped(progress.name()).to_string();
+        let delivery = progress.delivery_id().map(tracing::field::display);
         match &result {
-            Ok(_) => tracing::info!(%peer, name, incoming, bytes, "file transferred"),
+            Ok(_) => tracing::info!(%peer, name, delivery, incoming, bytes, "file transferred"),
             Err(error) => {
-                tracing::debug!(%peer, name, incoming, bytes, %error, "file not transferred");
+                let message = "file not transferred";
+                tracing::debug!(%peer, name, delivery, incoming, bytes, %error, message);
             }
         }
         let transfer = FinishedTransfer { progress, result };
@@ -219,7 +230,7 @@ impl TransferError {
             TransferFailure::Exists { .. } => Kind::Exists,
             TransferFailure::HashDiffers => Kind::HashDiffers,
             TransferFailure::PrefixDiffers | TransferFailure::Changed(_) => Kind::Changed,
-            TransferFailure::NoRoom => Kind::NoSpace,
+            TransferFailure::NoRoom => Kind::QuotaExceeded,
             TransferFailure::NothingWritten => Kind::Disk,
         };
         TransferError::here(kind, failure.to_string())

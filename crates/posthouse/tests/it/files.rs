@@ -1,5 +1,6 @@
 //! Files between peers.
 
+mod descriptions;
 mod file_handler;
 mod foreign;
 mod frames;

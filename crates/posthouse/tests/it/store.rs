@@ -88,6 +88,13 @@ impl Store {
         }
     }
 
+    pub fn has_directory(&self, name: &str) -> bool {
+        match self {
+            Self::Real(_) => self.path().join(name).is_dir(),
+            Self::Simulated(disk) => disk.has_directory(name),
+        }
+    }
+
     /// The final files, in order.
     pub fn files(&self) -> Vec<String> {
         match self {

@@ -52,13 +52,13 @@ impl DirHandle {
     pub(in crate::fs) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
         let Some(parts) = self.parts()? else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let before_ms = now_ms.saturating_sub_unsigned(age_ms);
+        let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let before_ns = now_ns.saturating_sub_unsigned(age_ms.saturating_mul(1_000_000));
         for entry in Dir::read_from(&parts)? {
             let entry = entry?;
             // Names of parts are valid UTF-8.
             if let Ok(name) = entry.file_name().to_str() {
-                expire(&parts, name, before_ms)?;
+                expire(&parts, name, before_ns)?;
             }
         }
         Ok(())
@@ -172,8 +172,8 @@ pub(super) fn unlink(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
 }
 
 /// Removes a part that was last written before this time, unless it is locked.
-fn expire(parts: &OwnedFd, name: &str, before_ms: i64) -> Result<(), Error> {
-    let is_old = |stat: &Stat| is_regular(stat) && metadata_of(stat).modified_ms < before_ms;
+fn expire(parts: &OwnedFd, name: &str, before_ns: i64) -> Result<(), Error> {
+    let is_old = |stat: &Stat| is_regular(stat) && metadata_of(stat).modified_ns < before_ns;
     if !stat_of(parts, name)?.is_some_and(|stat| is_old(&stat)) {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::opening::{beneath, stat_of};
 use super::parts::{leads_to, unlink};
-use super::{DirHandle, MAX_TRIES, Publication, identity, sync};
+use super::{DirHandle, MAX_TRIES, NS_PER_SECOND, Publication, identity, sync};
 use crate::error::{Error, Failure};
 use crate::sync::OnceLock;
 
@@ -116,12 +116,22 @@ pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd
     Err(Errno::NOENT.into())
 }
 
+/// Checks that a path leads to a directory, and through no link.
+pub(in crate::fs) fn check_directory(root: &OwnedFd, path: &str) -> Result<(), Error> {
+    match beneath(root, path, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(_) => Ok(()),
+        Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
+            Err(Error { failure: Failure::Exists, code: errno.raw_os_error() })
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Sets the attributes that a file must have before others can see it, and syncs it.
 fn finish(file: &OwnedFd, publication: &Publication<'_>) -> Result<(), Error> {
-    let modified = match publication.modified_ms {
-        Some(ms) => {
-            let nanoseconds = ms.rem_euclid(1000) * 1_000_000;
-            Timespec { tv_sec: ms.div_euclid(1000), tv_nsec: nanoseconds }
+    let modified = match publication.modified_ns {
+        Some(ns) => {
+            Timespec { tv_sec: ns.div_euclid(NS_PER_SECOND), tv_nsec: ns.rem_euclid(NS_PER_SECOND) }
         }
         None => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };

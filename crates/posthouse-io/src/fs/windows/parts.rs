@@ -85,18 +85,18 @@ impl DirHandle {
     pub(in crate::fs) fn expire_parts(&self, age_ms: u64) -> Result<(), Error> {
         let Some(parts) = self.parts()? else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let before_ms = now_ms.saturating_sub_unsigned(age_ms);
+        let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let before_ns = now_ns.saturating_sub_unsigned(age_ms.saturating_mul(1_000_000));
         let mut old = Vec::new();
         calls::each_name(&parts, |name, _| {
-            let is_old = |found: Found| is_old(&found, before_ms);
+            let is_old = |found: Found| is_old(&found, before_ns);
             if find(&parts, name).is_ok_and(|found| found.is_some_and(is_old)) {
                 old.push(name.to_vec());
             }
             Ok(())
         })?;
         for name in old {
-            expire(&parts, &name, before_ms)?;
+            expire(&parts, &name, before_ns)?;
         }
         Ok(())
     }
@@ -190,15 +190,15 @@ fn spare_name() -> Vec<u16> {
     format!("gone-{}-{count}", std::process::id()).encode_utf16().collect()
 }
 
-fn is_old(found: &Found, before_ms: i64) -> bool {
-    found.kind == EntryKind::File && found.metadata.modified_ms < before_ms
+fn is_old(found: &Found, before_ns: i64) -> bool {
+    found.kind == EntryKind::File && found.metadata.modified_ns < before_ns
 }
 
 /// Removes a part that was last written before this time, unless it is held.
-fn expire(parts: &OwnedHandle, name: &[u16], before_ms: i64) -> Result<(), Error> {
+fn expire(parts: &OwnedHandle, name: &[u16], before_ns: i64) -> Result<(), Error> {
     // An object that cannot be opened is held, or has vanished.
     let Ok(file) = calls::open(parts, name, TO_REMOVE_UNHELD) else { return Ok(()) };
-    if is_old(&find_out(&file)?, before_ms) {
+    if is_old(&find_out(&file)?, before_ns) {
         remove(parts, &file, &file)?;
     }
     Ok(())

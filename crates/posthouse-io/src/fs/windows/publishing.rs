@@ -33,8 +33,8 @@ const TO_FLUSH_FILE: How = How { access: TO_LOOK.access | fs::FILE_APPEND_DATA, 
 
 /// The times that FAT and exFAT can represent in every time zone: a day from either end, because
 /// they count in local time.
-const FAT_FROM_MS: i64 = 315_619_200_000;
-const FAT_TO_MS: i64 = 4_354_732_800_000;
+const FAT_FROM_NS: i64 = 315_619_200_000_000_000;
+const FAT_TO_NS: i64 = 4_354_732_800_000_000_000;
 
 impl DirHandle {
     /// Gives the open file of a part its final name, and returns when the name is on the disk, as
@@ -101,23 +101,38 @@ pub(in crate::fs) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<Own
     entered.ok_or(Error::new(Failure::Exists))
 }
 
+/// Checks that a path leads to a directory, and through no link.
+pub(in crate::fs) fn check_directory(root: &OwnedHandle, path: &str) -> Result<(), Error> {
+    let mut inner = None;
+    for part in path.split('/') {
+        let name = WideName::to_make(part)?;
+        let from = inner.as_ref().unwrap_or(root);
+        if find(from, name.as_wide())?.is_none() {
+            return Err(Error::new(Failure::NotFound));
+        }
+        let entered = enter_as(from, name.as_wide(), TO_ENTER)?;
+        inner = Some(entered.ok_or(Error::new(Failure::Exists))?);
+    }
+    Ok(())
+}
+
 /// Sets the attributes that a file must have before others can see it, and syncs it.
 fn finish(file: &Opened, publication: &Publication<'_>) -> Result<(), Error> {
-    let modified_ms = publication.modified_ms.unwrap_or_else(|| {
+    let modified_ns = publication.modified_ns.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
     });
-    set_nearest(modified_ms, |steps| calls::set_modified(&file.handle, steps))?;
+    set_nearest(modified_ns, |steps| calls::set_modified(&file.handle, steps))?;
     sync(file)
 }
 
 /// Sets the nearest time that the file system can represent, or none if it rejects that, too.
-fn set_nearest(ms: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), Status> {
+fn set_nearest(ns: i64, set: impl Fn(i64) -> Result<(), Status>) -> Result<(), Status> {
     let invalid = Err(Status(STATUS_INVALID_PARAMETER));
-    match set(steps_of(ms)) {
+    match set(steps_of(ns)) {
         // FAT and exFAT count from 1980 to 2107. The content is complete, so the file is published
         // without its time.
-        refused if refused == invalid => match set(steps_of(ms.clamp(FAT_FROM_MS, FAT_TO_MS))) {
+        refused if refused == invalid => match set(steps_of(ns.clamp(FAT_FROM_NS, FAT_TO_NS))) {
             refused if refused == invalid => Ok(()),
             set => set,
         },

@@ -108,8 +108,8 @@ impl Place {
 
     fn publish(&self, file: &File, path: &str) -> Result<(), Failure> {
         let (directory, file) = (self.directory.clone(), file.clone());
-        let (part, path, modified_ms) = ("part".into(), path.into(), None);
-        self.run(FileOp::Publish { directory, part, file, path, modified_ms, executable: true })
+        let (part, path, modified_ns) = ("part".into(), path.into(), None);
+        self.run(FileOp::Publish { directory, part, file, path, modified_ns, executable: true })
             .map(drop)
     }
 
@@ -538,7 +538,7 @@ pub(super) fn link_refused() -> Result<(), Status> {
 
 /// Publishes on this thread, where links are refused.
 fn publish_here(place: &Place, part: &File, path: &str) -> Result<(), Failure> {
-    let publication = Publication { path, modified_ms: None, executable: false };
+    let publication = Publication { path, modified_ns: None, executable: false };
     let published = place.directory.dir_handle().publish("part", part.opened(), &publication);
     published.map_err(|error| error.failure)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::error::Failure;
+use crate::file_op::PARTS_DIRECTORY;
 use crate::sim::random::Random;
 
 /// The identity of a file, which names lead to.
@@ -96,6 +97,20 @@ impl Names {
     /// Returns the paths of a file.
     pub(super) fn of(&self, inode: Inode) -> impl Iterator<Item = &str> {
         self.files().filter(move |(_, other)| *other == inode).map(|(path, _)| path)
+    }
+
+    /// Returns the number of directories that contain nothing.
+    pub(super) fn empty_directories(&self) -> u64 {
+        let is_empty = |directory: &&Box<str>| {
+            let inside = format!("{directory}/");
+            let from = (Bound::Included(&*inside), Bound::Unbounded);
+            let mut others = self.now.directories.range::<str, _>(from);
+            let mut files = self.now.files.range::<str, _>(from);
+            !others.next().is_some_and(|it| it.starts_with(&inside))
+                && !files.next().is_some_and(|(it, _)| it.starts_with(&inside))
+        };
+        let finals = self.now.directories.iter().filter(|it| &***it != PARTS_DIRECTORY);
+        finals.filter(is_empty).count() as u64
     }
 
     /// Creates the missing directories of a path.

@@ -42,7 +42,7 @@ pub(crate) struct Volume {
 #[derive(Debug)]
 struct FileData {
     content: Content,
-    modified_ms: i64,
+    modified_ns: i64,
     executable: bool,
 }
 
@@ -63,7 +63,7 @@ struct OpenFile {
 /// The final name and attributes of a part.
 pub(super) struct Publication<'a> {
     pub(super) path: &'a str,
-    pub(super) modified_ms: i64,
+    pub(super) modified_ns: i64,
     pub(super) executable: bool,
 }
 
@@ -79,8 +79,8 @@ fn part_name(path: &str) -> Option<&str> {
 
 impl FileData {
     fn metadata(&self) -> Metadata {
-        let Self { modified_ms, executable, .. } = *self;
-        Metadata { bytes: self.content.len() as u64, modified_ms, executable }
+        let mode = Some(if self.executable { 0o755 } else { 0o644 });
+        Metadata { bytes: self.content.len() as u64, modified_ns: self.modified_ns, mode }
     }
 }
 
@@ -126,9 +126,9 @@ impl Volume {
         self.files.get_mut(&inode).expect("a file is there while anything leads to it")
     }
 
-    fn insert(&mut self, content: Content, now_ms: i64) -> Inode {
+    fn insert(&mut self, content: Content, now_ns: i64) -> Inode {
         let inode = Inode(self.next());
-        let data = FileData { content, modified_ms: now_ms, executable: false };
+        let data = FileData { content, modified_ns: now_ns, executable: false };
         self.files.insert(inode, data);
         inode
     }
@@ -232,7 +232,7 @@ impl Volume {
         Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
     }
 
-    pub(super) fn open_part(&mut self, name: &str, now_ms: i64) -> Result<FileOutcome, Failure> {
+    pub(super) fn open_part(&mut self, name: &str, now_ns: i64) -> Result<FileOutcome, Failure> {
         let path = part_path(name);
         let found = match self.names.look(&path) {
             Some(Found::File(inode)) if self.is_locked(inode) => return Err(Failure::Locked),
@@ -250,7 +250,7 @@ impl Volume {
             None if self.room() == 0 => return Err(Failure::NoSpace),
             None => {
                 self.names.make_way(&path)?;
-                let inode = self.insert(Content::default(), now_ms);
+                let inode = self.insert(Content::default(), now_ns);
                 self.names.link(&path, inode);
                 inode
             }
@@ -263,14 +263,14 @@ impl Volume {
         &mut self,
         file: &SimFile,
         bytes: u64,
-        now_ms: i64,
+        now_ns: i64,
     ) -> Result<FileOutcome, Failure> {
         let data = self.opened_data(file)?;
         if bytes > MAX_FILE_BYTES {
             return Err(Failure::NoSpace);
         }
         data.content.cut(bytes as usize);
-        data.modified_ms = now_ms;
+        data.modified_ns = now_ns;
         Ok(FileOutcome::Done)
     }
 
@@ -301,11 +301,11 @@ impl Volume {
         file: &SimFile,
         offset: u64,
         bytes: Vec<u8>,
-        now_ms: i64,
+        now_ns: i64,
     ) -> Result<(), Failure> {
         let data = self.opened_data(file)?;
         data.content.write(offset as usize, bytes);
-        data.modified_ms = now_ms;
+        data.modified_ns = now_ns;
         Ok(())
     }
 
@@ -356,7 +356,7 @@ impl Volume {
             return Err(Failure::NotFound);
         }
         let data = self.data(inode);
-        data.modified_ms = publication.modified_ms;
+        data.modified_ns = publication.modified_ns;
         data.executable = publication.executable;
         data.content.sync();
         self.names.link(publication.path, inode);
@@ -366,6 +366,23 @@ impl Volume {
     pub(super) fn sync_name(&mut self, path: &str) -> FileOutcome {
         self.names.sync(path);
         FileOutcome::Done
+    }
+
+    pub(super) fn look_up_directory(&mut self, path: &str) -> Result<FileOutcome, Failure> {
+        match self.names.look(path) {
+            Some(Found::Directory) => Ok(self.sync_name(path)),
+            Some(Found::File(_)) => Err(Failure::Exists),
+            None => Err(Failure::NotFound),
+        }
+    }
+
+    pub(super) fn is_directory(&self, path: &str) -> bool {
+        self.names.look(path) == Some(Found::Directory)
+    }
+
+    pub(super) fn make_directory(&mut self, path: &str) -> Result<FileOutcome, Failure> {
+        self.names.make_way(&format!("{path}/"))?;
+        Ok(self.sync_name(path))
     }
 
     /// Syncs a file and the name under which it was found.
@@ -395,10 +412,10 @@ impl Volume {
         Ok(FileOutcome::Done)
     }
 
-    pub(super) fn expire_parts(&mut self, age_ms: u64, now_ms: i64) -> FileOutcome {
-        let before_ms = now_ms.saturating_sub_unsigned(age_ms);
+    pub(super) fn expire_parts(&mut self, age_ms: u64, now_ns: i64) -> FileOutcome {
+        let before_ns = now_ns.saturating_sub_unsigned(age_ms.saturating_mul(1_000_000));
         let expired = |(path, inode): (&str, Inode)| {
-            let is_old = self.files[&inode].modified_ms < before_ms && !self.is_locked(inode);
+            let is_old = self.files[&inode].modified_ns < before_ns && !self.is_locked(inode);
             (is_old && part_name(path).is_some()).then(|| path.to_owned())
         };
         for path in self.names.files().filter_map(expired).collect::<Vec<_>>() {
@@ -438,6 +455,7 @@ impl Volume {
                 usage.files += 1;
             }
         }
+        usage.empty_directories = self.names.empty_directories();
         usage
     }
 
@@ -474,14 +492,14 @@ impl Volume {
     }
 
     /// Creates a synced file. Open handles of an older file keep it.
-    pub(super) fn put(&mut self, path: &str, bytes: &[u8], now_ms: i64) -> Result<(), Failure> {
+    pub(super) fn put(&mut self, path: &str, bytes: &[u8], now_ns: i64) -> Result<(), Failure> {
         self.names.make_way(path)?;
         match self.names.look(path) {
             Some(Found::Directory) => return Err(Failure::NotAFile),
             Some(Found::File(_)) => self.names.unlink(path),
             None => {}
         }
-        let inode = self.insert(Content::synced(bytes), now_ms);
+        let inode = self.insert(Content::synced(bytes), now_ns);
         self.names.link(path, inode);
         self.names.sync(path);
         self.collect();
@@ -495,23 +513,23 @@ impl Volume {
     }
 
     /// Returns the modification time of a final file.
-    pub(super) fn modified_ms(&mut self, path: &str) -> Option<i64> {
+    pub(super) fn modified_ns(&mut self, path: &str) -> Option<i64> {
         let Some(Found::File(inode)) = self.names.look(path) else { return None };
-        Some(self.data(inode).modified_ms)
+        Some(self.data(inode).modified_ns)
     }
 
     /// Changes a synced file in place. Returns false if there is none.
     pub(super) fn change(
         &mut self,
         path: &str,
-        now_ms: i64,
+        now_ns: i64,
         change: impl FnOnce(&mut Content),
     ) -> bool {
         let Some(Found::File(inode)) = self.names.look(path) else { return false };
         let data = self.data(inode);
         change(&mut data.content);
         data.content.sync();
-        data.modified_ms = now_ms;
+        data.modified_ns = now_ns;
         true
     }
 

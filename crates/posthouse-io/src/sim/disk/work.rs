@@ -57,6 +57,8 @@ fn targets(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
         | FileOp::OpenPart { directory, .. }
         | FileOp::ExpireParts { directory, .. }
         | FileOp::Usage { directory }
+        | FileOp::LookUpDirectory { directory, .. }
+        | FileOp::MakeDirectory { directory, .. }
         | FileOp::List { directory, .. } => (Some(directory), None),
         FileOp::Truncate { file, .. }
         | FileOp::Read { file, .. }
@@ -84,6 +86,8 @@ fn kind(op: &FileOp) -> u64 {
         FileOp::List { .. } => 10,
         FileOp::Usage { .. } => 11,
         FileOp::SyncName { .. } => 12,
+        FileOp::LookUpDirectory { .. } => 13,
+        FileOp::MakeDirectory { .. } => 14,
     }
 }
 
@@ -125,7 +129,10 @@ fn invalid_reason(op: &FileOp) -> Option<String> {
     };
     let name = |name: &str| (!is_name(name)).then(|| format!("{name:?} is not the name of a part"));
     match op {
-        FileOp::Open { path: of, .. } | FileOp::SyncName { path: of, .. } => path(of),
+        FileOp::Open { path: of, .. }
+        | FileOp::SyncName { path: of, .. }
+        | FileOp::LookUpDirectory { path: of, .. }
+        | FileOp::MakeDirectory { path: of, .. } => path(of),
         FileOp::OpenPart { name: of, .. } | FileOp::RemovePart { name: of, .. } => name(of),
         FileOp::Publish { part, path: of, .. } => name(part).or_else(|| path(of)),
         FileOp::Read { bytes: 0, .. } => Some("a read of nothing".to_owned()),
@@ -142,8 +149,8 @@ fn own(file: &File) -> &SimFile {
 
 impl World {
     /// Returns the virtual time in the unit of file times.
-    pub(super) fn now_ms(&self) -> i64 {
-        i64::try_from(self.now / 1_000_000).unwrap_or(i64::MAX)
+    pub(super) fn now_ns(&self) -> i64 {
+        i64::try_from(self.now).unwrap_or(i64::MAX)
     }
 
     // ---- submitting ----
@@ -275,11 +282,11 @@ impl World {
     fn link_work(&mut self, work: &PendingFileOp) -> Result<(), Failure> {
         let OpInfo { disk, kind, .. } = work.info;
         self.fate(disk, &work.op)?;
-        let FileOp::Publish { file, path, modified_ms, executable, .. } = &*work.op else {
+        let FileOp::Publish { file, path, modified_ns, executable, .. } = &*work.op else {
             unreachable!("only a publication links");
         };
-        let modified_ms = modified_ms.unwrap_or(self.now_ms());
-        let publication = Publication { path, modified_ms, executable: *executable };
+        let modified_ns = modified_ns.unwrap_or(self.now_ns());
+        let publication = Publication { path, modified_ns, executable: *executable };
         self.disks[disk].link(own(file), &publication)?;
         self.note(Note::File, kind, LINKED);
         Ok(())
@@ -322,8 +329,13 @@ impl World {
             self.fault_counts.disk_fails += 1;
             return Err(Failure::Disk);
         }
-        let takes_room =
-            matches!(op, FileOp::Write { .. } | FileOp::OpenPart { .. } | FileOp::Publish { .. });
+        let takes_room = matches!(
+            op,
+            FileOp::Write { .. }
+                | FileOp::OpenPart { .. }
+                | FileOp::MakeDirectory { .. }
+                | FileOp::Publish { .. }
+        );
         if takes_room && self.random.chance(self.faults.disk_full_ppm) {
             self.fault_counts.disk_full += 1;
             return Err(Failure::NoSpace);
@@ -332,12 +344,12 @@ impl World {
     }
 
     fn perform(&mut self, number: usize, changes: u64, op: FileOp) -> Result<FileOutcome, Failure> {
-        let now_ms = self.now_ms();
+        let now_ns = self.now_ns();
         let disk = &mut self.disks[number];
         match op {
             FileOp::Open { path, .. } => disk.open(&path),
-            FileOp::OpenPart { name, .. } => disk.open_part(&name, now_ms),
-            FileOp::Truncate { file, bytes } => disk.truncate(own(&file), bytes, now_ms),
+            FileOp::OpenPart { name, .. } => disk.open_part(&name, now_ns),
+            FileOp::Truncate { file, bytes } => disk.truncate(own(&file), bytes, now_ns),
             FileOp::Read { file, offset, bytes, memory } => {
                 self.read_file(number, own(&file), offset, bytes, memory)
             }
@@ -348,8 +360,10 @@ impl World {
             FileOp::Metadata { file } => disk.metadata(own(&file)),
             FileOp::Publish { path, .. } => Ok(disk.sync_name(&path)),
             FileOp::SyncName { path, file, .. } => disk.sync_found(&path, own(&file)),
+            FileOp::LookUpDirectory { path, .. } => disk.look_up_directory(&path),
+            FileOp::MakeDirectory { path, .. } => disk.make_directory(&path),
             FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
-            FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ms)),
+            FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ns)),
             FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),
             FileOp::List { after, max_entries, .. } => Ok(disk.list(&after, max_entries)),
         }
@@ -425,8 +439,8 @@ impl World {
         }
         let bytes: Vec<u8> = data.slices().flatten().copied().take(count).collect();
         self.log.bytes(self.now, &bytes);
-        let now_ms = self.now_ms();
-        self.disks[disk].write(file, offset, bytes, now_ms)?;
+        let now_ns = self.now_ns();
+        self.disks[disk].write(file, offset, bytes, now_ns)?;
         Ok(FileOutcome::Written { bytes: count, data })
     }
 }

@@ -38,6 +38,10 @@ pub enum ReceiverAction<E> {
 pub enum ReceiverOp {
     /// Opens the file that has the final name, for reading: [`Found`](super::super::DiskOutcome).
     LookUp,
+    /// Looks for the directory that has the final name, and syncs its name to the disk.
+    LookUpDirectory,
+    /// Makes the directory, and syncs its name to the disk.
+    MakeDirectory,
     /// Counts the files and bytes of the directory, because its quota seems to be exhausted.
     Count,
     /// Opens the part, or creates it.
@@ -79,6 +83,8 @@ pub enum Room {
         bytes: u64,
         /// The number of files.
         files: u64,
+        /// The number of directories.
+        directories: u64,
     },
     /// Returns a part of the reservation that is not needed.
     Shrink {

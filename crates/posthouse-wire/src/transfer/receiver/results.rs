@@ -1,16 +1,25 @@
 //! The results of a receiver's operations.
 
+use blake3::{Hash, Hasher};
+
 use super::actions::{ReceiverAction, ReceiverEvent, ReceiverOp, Room};
 use super::part::Part;
-use super::{Attempt, Cleanup, FileReceiver, Holding, OpKind, RoomState, Source, State};
-use crate::transfer::TransferFrame;
+use super::{
+    Attempt, Cleanup, FileReceiver, Holding, OpKind, ReceiverConfig, RoomState, Source, State,
+};
 use crate::transfer::failure::{Tell, TransferFailure};
 use crate::transfer::operations::{DiskError, DiskFailure, DiskOutcome, OpNumber};
 use crate::transfer::read_ahead::{Content, Taken};
+use crate::transfer::{EntryKind, TransferFrame};
 
 impl<E> FileReceiver<E> {
     pub(super) fn on_success(&mut self, number: OpNumber, kind: OpKind, outcome: DiskOutcome) {
         match (kind, outcome) {
+            (OpKind::LookUpDirectory, DiskOutcome::Done) => self.on_directory(),
+            (OpKind::MakeDirectory, DiskOutcome::Done) => {
+                self.spend();
+                self.on_directory();
+            }
             (OpKind::LookUp, DiskOutcome::Found { bytes }) => self.on_found(bytes),
             (OpKind::Count, DiskOutcome::Done) => self.reserve(Attempt::Counted),
             (OpKind::OpenPart, DiskOutcome::Part { bytes }) => self.on_part(bytes),
@@ -31,7 +40,10 @@ impl<E> FileReceiver<E> {
 
     pub(super) fn on_failure(&mut self, kind: OpKind, DiskError { failure, error }: DiskError<E>) {
         match (kind, failure) {
-            (OpKind::LookUp, DiskFailure::NotFound) => return self.reserve(Attempt::First),
+            (OpKind::LookUp | OpKind::LookUpDirectory, DiskFailure::NotFound) => {
+                return self.reserve(Attempt::First);
+            }
+            (OpKind::MakeDirectory, _) => self.room(Room::Return),
             (OpKind::SyncName, DiskFailure::NotFound) => {
                 return self.fail(TransferFailure::Changed("what was there is gone"));
             }
@@ -79,7 +91,11 @@ impl<E> FileReceiver<E> {
     /// and opens the part even so: the part may hold enough that the rest fits.
     fn reserve(&mut self, attempt: Attempt) {
         self.state = State::Reserving(attempt);
-        self.room(Room::Reserve { bytes: self.config.size, files: 1 });
+        let (files, directories) = match self.config.kind {
+            EntryKind::File => (1, 0),
+            EntryKind::Directory => (0, 1),
+        };
+        self.room(Room::Reserve { bytes: self.config.size, files, directories });
     }
 
     fn on_part(&mut self, bytes: u64) {
@@ -99,7 +115,8 @@ impl<E> FileReceiver<E> {
             RoomState::Missing if bytes == 0 => self.fail(TransferFailure::NoRoom),
             RoomState::Missing => {
                 self.state = State::Reserving(Attempt::Rest);
-                self.room(Room::Reserve { bytes: size.saturating_sub(bytes), files: 0 });
+                let bytes = size.saturating_sub(bytes);
+                self.room(Room::Reserve { bytes, files: 0, directories: 0 });
             }
         }
     }
@@ -164,10 +181,20 @@ impl<E> FileReceiver<E> {
         let (State::SyncingName { hash } | State::Publishing { hash }) = self.state else {
             unreachable!("published in {:?}", self.state);
         };
-        let hash = *hash.as_bytes();
         self.spend();
-        let id = self.config.id;
-        self.actions.push_back(ReceiverAction::Frame(TransferFrame::Done { id, hash }));
+        self.succeed(hash);
+    }
+
+    /// Ends the transfer of a directory with success. The hash is that of no bytes.
+    fn on_directory(&mut self) {
+        self.succeed(Hasher::new().finalize());
+    }
+
+    fn succeed(&mut self, hash: Hash) {
+        let hash = *hash.as_bytes();
+        let ReceiverConfig { id, delivery_id, .. } = self.config;
+        let done = TransferFrame::Done { id, hash, delivery_id };
+        self.actions.push_back(ReceiverAction::Frame(done));
         self.notify(ReceiverEvent::Moved(self.config.size));
         // The name of the part is removed.
         let cleanup = if self.part.is_some() { Cleanup::Remove } else { Cleanup::Nothing };

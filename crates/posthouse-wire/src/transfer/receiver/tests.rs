@@ -23,10 +23,22 @@ struct Harness {
 
 const SIZE: u64 = 10;
 const CONTENT: &[u8] = b"0123456789";
+const DELIVERY_ID: Option<DeliveryId> = Some(DeliveryId([4; 16]));
+const CONFIG: ReceiverConfig = ReceiverConfig {
+    id: 7,
+    kind: EntryKind::File,
+    size: SIZE,
+    delivery_id: DELIVERY_ID,
+    window_bytes: 1,
+    sync_bytes: 1,
+};
 
 impl Harness {
     fn with(window_bytes: u64, sync_bytes: u64) -> Self {
-        let config = ReceiverConfig { id: 7, size: SIZE, window_bytes, sync_bytes };
+        Self::of(ReceiverConfig { window_bytes, sync_bytes, ..CONFIG })
+    }
+
+    fn of(config: ReceiverConfig) -> Self {
         let mut harness = Self {
             receiver: FileReceiver::new(config),
             has_room: Vec::new(),
@@ -163,16 +175,59 @@ fn given() -> TransferFailure<&'static str> {
     TransferFailure::Given("given")
 }
 
+fn done_of(content: &[u8]) -> TransferFrame<'static> {
+    TransferFrame::Done { id: 7, hash: file_hash(content), delivery_id: DELIVERY_ID }
+}
+
+fn directory() -> Harness {
+    Harness::of(ReceiverConfig { kind: EntryKind::Directory, size: 0, ..CONFIG })
+}
+
+#[test]
+fn a_directory_that_exists_is_answered_with_done_at_once() {
+    let mut it = directory();
+    it.done(&ReceiverOp::LookUpDirectory).assert_over();
+    assert_eq!(it.frames, [done_of(b"")]);
+    assert_eq!(it.end, Some((Ok(file_hash(b"")), Tell::Nobody)));
+    assert!(it.rooms.iter().all(|room| *room == Room::Spend { bytes: 0 }), "{:?}", it.rooms);
+}
+
+#[test]
+fn a_directory_is_made_and_counted() {
+    let mut it = directory();
+    it.answer(&ReceiverOp::LookUpDirectory, Err(DiskFailure::NotFound));
+    assert_eq!(it.rooms, [Room::Reserve { bytes: 0, files: 0, directories: 1 }]);
+    it.done(&ReceiverOp::MakeDirectory).assert_over();
+    assert_eq!(it.frames, [done_of(b"")]);
+    assert_eq!(it.rooms[1], Room::Spend { bytes: 0 });
+}
+
+#[test]
+fn a_directory_without_room_or_that_cannot_be_made_fails() {
+    let mut it = directory();
+    it.has_room = vec![false, false];
+    it.answer(&ReceiverOp::LookUpDirectory, Err(DiskFailure::NotFound));
+    it.done(&ReceiverOp::Count).assert_over();
+    assert_eq!(it.end, Some((Err(TransferFailure::NoRoom), Tell::Peer)));
+    let mut it = directory();
+    it.answer(&ReceiverOp::LookUpDirectory, Err(DiskFailure::NotFound));
+    it.answer(&ReceiverOp::MakeDirectory, Err(DiskFailure::Other)).assert_over();
+    assert!(it.rooms.contains(&Room::Return) && it.frames.is_empty());
+    let mut it = directory();
+    it.answer(&ReceiverOp::LookUpDirectory, Err(DiskFailure::Exists)).assert_over();
+    assert!(it.end.is_some_and(|(end, _)| end.is_err()));
+}
+
 #[test]
 fn a_new_file_is_written_published_and_said_to_be_there() {
     let mut it = Harness::new().accepted(b"");
-    assert_eq!(it.rooms, [Room::Reserve { bytes: SIZE, files: 1 }]);
+    assert_eq!(it.rooms, [Room::Reserve { bytes: SIZE, files: 1, directories: 0 }]);
     it.chunk(b"01234").chunk(b"56789").say_done();
     assert!(it.receiver.is_finishing() && it.end.is_none());
     it.wrote(0, 5).wrote(5, 5);
     assert!(it.frames.is_empty() && it.end.is_none(), "not yet on the disk");
     it.done(&ReceiverOp::Publish);
-    assert_eq!(it.frames, [TransferFrame::Done { id: 7, hash: file_hash(CONTENT) }]);
+    assert_eq!(it.frames, [done_of(CONTENT)]);
     assert_eq!(it.end, Some((Ok(file_hash(CONTENT)), Tell::Nobody)));
     assert_eq!(it.rooms[1..], [Room::Spend { bytes: SIZE }, Room::Return]);
     it.done(&ReceiverOp::RemovePart).assert_over();
@@ -192,7 +247,7 @@ fn a_part_is_read_held_against_the_sender_and_gone_on_with() {
 fn what_is_there_is_read_ahead_and_short_reads_are_filled() {
     let size = 3 * COMPARE_BYTES as u64;
     let content: Vec<u8> = (0..size).map(|at| (at >> 10) as u8).collect();
-    let config = ReceiverConfig { id: 7, size, window_bytes: 1, sync_bytes: 1 };
+    let config = ReceiverConfig { size, ..CONFIG };
     let mut it = Harness::new();
     it.receiver = FileReceiver::new(config);
     it.operations.clear();
@@ -218,7 +273,7 @@ fn a_whole_file_under_the_name_is_only_synced() {
     it.say_done();
     assert!(it.frames.is_empty(), "it need not stay before its name is synced");
     it.done(&ReceiverOp::SyncName);
-    assert_eq!(it.frames, [TransferFrame::Done { id: 7, hash: file_hash(CONTENT) }]);
+    assert_eq!(it.frames, [done_of(CONTENT)]);
     it.assert_over();
 
     let mut it = Harness::new();
@@ -416,7 +471,7 @@ fn it_expires_while_it_is_the_senders_turn() {
 
 #[test]
 fn an_answer_on_room_and_memory_that_come_late_are_given_back() {
-    let config = ReceiverConfig { id: 7, size: SIZE, window_bytes: 1, sync_bytes: 1 };
+    let config = CONFIG;
     let mut receiver = FileReceiver::new(config);
     let poll = |receiver: &mut FileReceiver<&'static str>| receiver.poll(Duration::ZERO);
     let Some(ReceiverAction::Disk { number, .. }) = poll(&mut receiver) else { panic!() };

@@ -16,7 +16,7 @@ struct Harness {
 }
 
 const CONTENT: &[u8] = b"0123456789";
-const FACTS: FileFacts = FileFacts { bytes: 10, modified_ms: 3 };
+const FACTS: FileFacts = FileFacts { bytes: 10, modified_ns: 3 };
 
 impl Harness {
     fn new() -> Self {
@@ -211,7 +211,7 @@ fn a_prefix_that_differs_is_offered_again_once() {
 #[test]
 fn an_empty_file_is_done_at_once() {
     let mut it = Harness::new();
-    let facts = FileFacts { bytes: 0, modified_ms: 0 };
+    let facts = FileFacts { bytes: 0, modified_ns: 0 };
     it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: None })).accept(0, 0, b"");
     it.answer(&SenderOp::Metadata, Ok(DiskOutcome::Metadata(facts)));
     assert_eq!(it.frames[1..], [SenderFrame::Done(file_hash(b""))]);
@@ -269,7 +269,7 @@ fn a_file_that_changes_is_given_up() {
     assert_eq!(it.failed(), &shorter);
     it.assert_over();
 
-    for facts in [FileFacts { bytes: 11, ..FACTS }, FileFacts { modified_ms: 4, ..FACTS }] {
+    for facts in [FileFacts { bytes: 11, ..FACTS }, FileFacts { modified_ns: 4, ..FACTS }] {
         let mut it = Harness::opened(None);
         it.accept(10, 10, CONTENT).read(0, 4, 4).read(4, 4, 4).read(8, 2, 2);
         it.answer(&SenderOp::Metadata, Ok(DiskOutcome::Metadata(facts)));
@@ -368,7 +368,7 @@ fn it_expires_while_it_is_the_receivers_turn() {
 fn sizes_beyond_four_gibibytes_and_the_largest_do_not_overflow() {
     for size in [9 << 30, u64::MAX] {
         let mut it = Harness::new();
-        let facts = FileFacts { bytes: size, modified_ms: i64::MIN };
+        let facts = FileFacts { bytes: size, modified_ns: i64::MIN };
         it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: Some([1; 32]) }));
         it.sender.on_accept(size, size, [0; 32]);
         it.run();

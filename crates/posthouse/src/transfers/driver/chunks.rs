@@ -71,6 +71,7 @@ impl Strand {
         let transfers = self.transfers();
         let id = transfers.transfer(slot).id;
         transfers.last_chunk = LastChunk { since: Some(cx.now), slot, id };
+        transfers.last_said = cx.now;
         let sending = transfers.sending(slot);
         sending.progress.set_moved(sending.sender.sent());
         let segment = match chunk {

@@ -47,8 +47,8 @@ impl Strand {
                     let busy = TransferError::here(TransferErrorKind::Busy, text);
                     self.fail_command(cx, command, busy);
                 }
-                Some(TransferCommand::Offer { directory, name, progress }) => {
-                    self.begin_offer(cx, &directory, &name, progress);
+                Some(TransferCommand::Offer { directory, name, delivery_id, progress }) => {
+                    self.begin_offer(cx, (&directory, &name), delivery_id, progress);
                 }
                 Some(TransferCommand::Get { directory, name, progress }) => {
                     self.begin_get(cx, directory, &name, progress);

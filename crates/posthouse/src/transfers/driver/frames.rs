@@ -1,10 +1,15 @@
 //! The frames of the peer: each belongs to a transfer or request, or starts one with a new number.
 
-use posthouse_wire::{FileName, Tell, TransferFrame, TransferViolation, Violation, abort_code};
+use posthouse_wire::{
+    Entry, FileName, OfferAttributes, Tell, TransferFrame, TransferViolation, Violation, abort_code,
+};
 
+use super::sending::Source;
 use super::table::{Side, TransferState};
 use crate::connection::{Context, Strand};
-use crate::transfer::{Offer, TransferError, TransferErrorKind, TransferHandle};
+use crate::transfer::{
+    Offer, OfferFacts, Source as PublicSource, TransferError, TransferErrorKind, TransferHandle,
+};
 
 impl Strand {
     pub(super) fn take_transfer_frame(
@@ -14,7 +19,7 @@ impl Strand {
     ) -> Result<(), Violation> {
         self.transfers().last_activity = cx.now;
         match frame {
-            TransferFrame::Offer { id, in_reply_to, size, modified_ms, executable, name } => {
+            TransferFrame::Offer { id, in_reply_to, entry, replace, attributes } => {
                 if let Some(slot) = self.transfers().slot_by_id(id) {
                     return self.on_repeated_offer(cx, slot, frame.kind());
                 }
@@ -22,15 +27,27 @@ impl Strand {
                     return Ok(()); // a repeated offer of a transfer that has ended meanwhile
                 }
                 self.open_id(id, frame.kind())?;
-                let name = match FileName::from_wire(name) {
+                let OfferAttributes { delivery_id, unknown_critical } = attributes;
+                if let Some(attribute) = unknown_critical {
+                    let text = format!("the attribute {attribute} is not known here");
+                    self.refuse(cx, id, abort_code::UNKNOWN_ATTRIBUTE, &text);
+                    return Ok(());
+                }
+                let name = match FileName::from_wire(entry.name) {
                     Ok(name) => name,
                     Err(error) => {
                         self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string());
                         return Ok(());
                     }
                 };
-                let offer = Offer { name: name.as_str(), size, modified_ms, executable };
+                let Entry { kind, size, modified_ns, mode, .. } = entry;
+                let facts = OfferFacts { kind, size, modified_ns, mode, replace, delivery_id };
+                let offer = Offer { name: name.as_str(), facts };
                 self.on_offer(cx, id, in_reply_to, &offer);
+            }
+            TransferFrame::Working { id } => {
+                self.known_id(id, frame.kind())?;
+                self.on_working(cx, id);
             }
             TransferFrame::Get { id, name } => {
                 self.open_id(id, frame.kind())?;
@@ -115,7 +132,9 @@ impl Strand {
             return self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string());
         }
         let progress = TransferHandle::new(name.as_str(), false);
-        self.begin_sending(cx, id, &source.directory, (&source.path, name.clone()), progress);
+        let PublicSource { directory, path, delivery_id, .. } = source;
+        let source = Source { directory: &directory, path: &path, name, delivery_id };
+        self.begin_sending(cx, id, source, progress);
     }
 
     /// Returns whether the peer may start a transfer or request; refuses it otherwise.
@@ -131,6 +150,18 @@ impl Strand {
             self.refuse(cx, id, abort_code::BUSY, text);
         }
         has_room
+    }
+
+    /// Handles the sign of life of a peer that works on a request of this side.
+    fn on_working(&mut self, cx: &mut Context<'_>, id: u32) {
+        let until = cx.now + self.transfer_timeout();
+        let transfers = self.transfers();
+        if let Some(get) = transfers.gets.get_mut(&id) {
+            get.until = until;
+        }
+        if let Some(list) = transfers.lists.get_mut(&id) {
+            list.until = until;
+        }
     }
 
     /// Handles the abort of the peer.

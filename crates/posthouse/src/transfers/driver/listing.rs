@@ -1,7 +1,9 @@
 //! The listings that this side requests, and those that it sends.
 
 use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
-use posthouse_wire::{FileName, ListingEntries, ListingEntry, OpNumber, TransferFrame, abort_code};
+use posthouse_wire::{
+    Entry, EntryKind, FileName, ListingEntries, OpNumber, TransferFrame, abort_code,
+};
 
 use super::table::{PendingList, Side, TransferState};
 use super::{ListTask, unexpected};
@@ -15,7 +17,7 @@ const MAX_LISTED_BYTES: usize = 64 * 1024;
 
 /// A listing that the peer requested with this number.
 pub(super) struct Listing {
-    id: u32,
+    pub(super) id: u32,
     directory: posthouse_io::Directory,
 }
 
@@ -42,8 +44,9 @@ impl Strand {
         let Some(list) = self.transfers().lists.remove(&id) else { return };
         let entries = entries.filter_map(|entry| {
             let name = FileName::from_wire(entry.name).ok()?;
-            let ListingEntry { size, modified_ms, executable, .. } = entry;
-            Some(FileEntry { name: name.as_str().into(), size, modified_ms, executable })
+            let Entry { kind, size, modified_ns, mode, .. } = entry;
+            let is_file = kind == EntryKind::File;
+            is_file.then(|| FileEntry { name: name.as_str().into(), size, modified_ns, mode })
         });
         let entries = entries.collect();
         self.run_callback(cx, |callbacks, output| (list.then)(callbacks, output, Ok(entries)));
@@ -108,10 +111,11 @@ impl Strand {
     ) -> bool {
         // Files that could not be offered either are not shown.
         let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
-        let entries = entries.map(|entry| ListingEntry {
+        let entries = entries.map(|entry| Entry {
+            kind: EntryKind::File,
             size: entry.metadata.bytes,
-            modified_ms: Some(entry.metadata.modified_ms),
-            executable: entry.metadata.executable,
+            modified_ns: Some(entry.metadata.modified_ns),
+            mode: entry.metadata.mode,
             name: entry.path.as_bytes(),
         });
         let max = self.send_limits().max_payload_bytes.min(MAX_LISTED_BYTES);

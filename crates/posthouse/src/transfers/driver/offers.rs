@@ -81,10 +81,10 @@ impl Strand {
 
     /// Keeps an offer that the handler answers later.
     fn keep_offer(&mut self, cx: &mut Context<'_>, id: u32, offer: &Offer<'_>) {
-        let Offer { name, size, modified_ms, executable } = *offer;
+        let Offer { name, facts } = *offer;
         let name = FileName::parse(name).expect("the name of an offer has been checked");
         let until = cx.now + self.transfer_timeout();
-        let kept = PendingOffer { name, size, modified_ms, executable, until };
+        let kept = PendingOffer { name, facts, until };
         self.transfers().offers.insert(id, kept);
     }
 
@@ -99,8 +99,7 @@ impl Strand {
             return;
         }
         let Some(kept) = self.transfers().offers.remove(&id) else { return };
-        let PendingOffer { ref name, size, modified_ms, executable, .. } = kept;
-        let offer = Offer { name: name.as_str(), size, modified_ms, executable };
+        let offer = Offer { name: kept.name.as_str(), facts: kept.facts };
         match answer {
             // Other transfers may have taken the slots meanwhile.
             Ok(_) if self.transfers().slots_taken() >= MAX_SLOTS => {

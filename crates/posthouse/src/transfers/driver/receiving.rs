@@ -5,7 +5,7 @@ use std::fmt;
 use posthouse_io::{Error, File, FileOp, FileOutcome, Segment};
 use posthouse_wire::{
     DiskOutcome, Escaped, FileName, FileReceiver, OpNumber, ReceiverAction, ReceiverConfig,
-    ReceiverEvent, ReceiverOp, Room,
+    ReceiverEvent, ReceiverOp, Replace, Room, TransferFailure,
 };
 
 use super::table::{MAX_PEER_SLOTS, Side, TransferState};
@@ -13,8 +13,10 @@ use super::{disk_error, unexpected};
 use crate::connection::output::FreeList;
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
-use crate::quota::{Reservation, Spent};
-use crate::transfer::{Offer, TransferError, TransferHandle};
+use crate::quota::{Amount, Reservation};
+use crate::transfer::{
+    Offer, OfferFacts, TransferError, TransferErrorKind, TransferHandle, is_executable,
+};
 use crate::transfers::write_queue::WriteQueue;
 
 /// The minimum window of a transfer in bytes, so that each of many concurrent transfers proceeds.
@@ -31,8 +33,7 @@ pub(super) struct Receiving {
     pub(super) progress: TransferHandle,
     name: FileName,
     directory: Directory,
-    modified_ms: Option<i64>,
-    executable: bool,
+    facts: OfferFacts,
     /// The name of the part, which is different for each name, size and modification time.
     part: Box<str>,
     /// The file that was found, or the part.
@@ -41,7 +42,7 @@ pub(super) struct Receiving {
     queue: WriteQueue,
     reservation: Option<Reservation>,
     /// The bytes and files that had been received before the directory was counted again.
-    counted: Spent,
+    counted: Amount,
 }
 
 /// A file that this side is about to receive.
@@ -83,6 +84,8 @@ impl Receiving {
         let part = || self.part.clone();
         match op {
             ReceiverOp::LookUp => FileOp::Open { directory, path: path() },
+            ReceiverOp::LookUpDirectory => FileOp::LookUpDirectory { directory, path: path() },
+            ReceiverOp::MakeDirectory => FileOp::MakeDirectory { directory, path: path() },
             ReceiverOp::Count => {
                 self.counted = self.directory.spent();
                 FileOp::Usage { directory }
@@ -103,8 +106,8 @@ impl Receiving {
                 part: part(),
                 file: self.file(),
                 path: path(),
-                modified_ms: self.modified_ms,
-                executable: self.executable,
+                modified_ns: self.facts.modified_ns,
+                executable: is_executable(self.facts.mode),
             },
             ReceiverOp::RemovePart => {
                 // The operation gets the last handle, because closing a large file also takes time.
@@ -143,18 +146,19 @@ impl Receiving {
 
     fn change_room(&mut self, room: Room) {
         match room {
-            Room::Reserve { bytes, files } => {
-                self.reservation = self.directory.reserve(bytes, files);
+            Room::Reserve { bytes, files, directories } => {
+                let amount = Amount { bytes: bytes.into(), files, directories };
+                self.reservation = self.directory.reserve(amount);
                 self.receiver.on_room(self.reservation.is_some());
             }
             Room::Shrink { bytes, files } => {
                 if let Some(reservation) = &mut self.reservation {
-                    reservation.shrink(bytes, files);
+                    reservation.shrink(Amount { files, ..Amount::of_bytes(bytes) });
                 }
             }
             Room::Extend { bytes } => {
                 if let Some(reservation) = &mut self.reservation {
-                    reservation.extend(bytes);
+                    reservation.extend(Amount::of_bytes(bytes));
                 }
             }
             Room::Spend { bytes } => {
@@ -170,26 +174,31 @@ impl Receiving {
 impl Strand {
     pub(super) fn begin_receiving(&mut self, cx: &mut Context<'_>, file: NewFile<'_>) {
         let NewFile { id, begun_by, offer, directory, name, progress } = file;
-        progress.set_size(offer.size);
+        let facts = offer.facts;
+        progress.set_size(facts.size);
+        if let Some(id) = facts.delivery_id {
+            progress.set_delivery_id(id);
+        }
         let window_bytes = cx.shared.tuning.transfer_window_bytes as u64;
         let receiver = FileReceiver::new(ReceiverConfig {
             id,
-            size: offer.size,
+            kind: facts.kind,
+            size: facts.size,
+            delivery_id: facts.delivery_id,
             window_bytes: self.share_of_window(window_bytes),
             sync_bytes: WINDOWS_OF_A_SYNC * window_bytes,
         });
         let receiving = Receiving {
             receiver,
             progress,
-            part: posthouse_wire::part_file_name(&name, offer.size, offer.modified_ms).into(),
+            part: posthouse_wire::part_file_name(&name, facts.size, facts.modified_ns).into(),
             name,
             directory: directory.clone(),
-            modified_ms: offer.modified_ms,
-            executable: offer.executable,
+            facts,
             file: None,
             queue: WriteQueue::default(),
             reservation: None,
-            counted: Spent::default(),
+            counted: Amount::default(),
         };
         let now_ms = cx.now.as_millis() as u64;
         if self.transfers().slots_taken() < MAX_PEER_SLOTS && directory.is_expiry_due(now_ms) {
@@ -262,6 +271,25 @@ impl Strand {
         }
     }
 
+    /// Names the failure of a file that was to replace another one.
+    fn refuse_replacement(
+        &mut self,
+        slot: u8,
+        failure: TransferFailure<TransferError>,
+    ) -> TransferFailure<TransferError> {
+        let replace = self.transfers().receiving(slot).facts.replace;
+        let exists = match &failure {
+            TransferFailure::Exists { .. } => true,
+            TransferFailure::Given(error) => error.kind() == TransferErrorKind::Exists,
+            _ => false,
+        };
+        if exists && replace == Replace::Permitted {
+            let kind = TransferErrorKind::MayNotReplace;
+            return TransferFailure::Given(TransferError::here(kind, ""));
+        }
+        failure
+    }
+
     fn on_receiver_event(
         &mut self,
         cx: &mut Context<'_>,
@@ -274,7 +302,10 @@ impl Strand {
             ReceiverEvent::ResumedFrom(bytes) => progress.set_resumed_from(bytes),
             ReceiverEvent::Ended { result, tell } => {
                 let id = self.transfers().withdraw(slot);
-                let result = result.map_err(|failure| self.say_end(cx, id, failure, tell));
+                let result = result.map_err(|failure| {
+                    let failure = self.refuse_replacement(slot, failure);
+                    self.say_end(cx, id, failure, tell)
+                });
                 self.notify(cx, progress, result);
             }
         }

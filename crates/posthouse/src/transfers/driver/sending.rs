@@ -3,8 +3,9 @@
 
 use posthouse_io::{Error, File, FileOp, FileOutcome, FileVersion, Metadata, Segment};
 use posthouse_wire::{
-    ChunkSizes, DiskOutcome, FileFacts, FileName, FileSender, OpNumber, SenderAction, SenderEvent,
-    SenderFrame, SenderOp, Tell, TransferFrame,
+    ChunkSizes, DeliveryId, DiskOutcome, Entry, EntryKind, FileFacts, FileName, FileSender,
+    OfferAttributes, OpNumber, Replace, SenderAction, SenderEvent, SenderFrame, SenderOp, Tell,
+    TransferFrame,
 };
 
 use super::table::{Side, TransferState};
@@ -27,7 +28,23 @@ pub(super) struct Sending {
     path: Box<str>,
     /// The name that the peer gets.
     name: FileName,
+    delivery_id: DeliveryId,
     open: Option<Open>,
+}
+
+/// A file to send.
+pub(super) struct Source<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) path: &'a str,
+    /// The name that the peer gets.
+    pub(super) name: FileName,
+    /// The number of the delivery; a random one if this is `None`.
+    pub(super) delivery_id: Option<DeliveryId>,
+}
+
+fn random_delivery_id(cx: &Context<'_>) -> DeliveryId {
+    let [high, low] = [cx.shared.port.random(), cx.shared.port.random()];
+    DeliveryId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
 /// The file, once it is open.
@@ -115,7 +132,7 @@ impl Sending {
 }
 
 fn facts(metadata: Metadata) -> FileFacts {
-    FileFacts { bytes: metadata.bytes, modified_ms: metadata.modified_ms }
+    FileFacts { bytes: metadata.bytes, modified_ns: metadata.modified_ns }
 }
 
 impl Strand {
@@ -123,14 +140,15 @@ impl Strand {
     pub(super) fn begin_offer(
         &mut self,
         cx: &mut Context<'_>,
-        directory: &Directory,
-        source: &str,
+        (directory, source): (&Directory, &str),
+        delivery_id: Option<DeliveryId>,
         progress: TransferHandle,
     ) {
         let wrong = match FileName::parse(progress.name()) {
             // A path of this machine need not be a name that every system can store.
             Ok(name) if posthouse_io::is_beneath(source) => {
-                return self.begin_sending(cx, 0, directory, (source, name), progress);
+                let source = Source { directory, path: source, name, delivery_id };
+                return self.begin_sending(cx, 0, source, progress);
             }
             Ok(_) => "the path is not one beneath the directory".to_owned(),
             Err(error) => error.to_string(),
@@ -143,17 +161,20 @@ impl Strand {
         &mut self,
         cx: &mut Context<'_>,
         answers: u32,
-        directory: &Directory,
-        (source, name): (&str, FileName),
+        source: Source<'_>,
         progress: TransferHandle,
     ) {
+        let Source { directory, path, name, delivery_id } = source;
+        let delivery_id = delivery_id.unwrap_or_else(|| random_delivery_id(cx));
+        progress.set_delivery_id(delivery_id);
         let sending = Sending {
             sender: FileSender::new(self.max_chunk_bytes(cx)),
             progress,
             answers,
             directory: directory.clone(),
-            path: source.into(),
+            path: path.into(),
             name,
+            delivery_id,
             open: None,
         };
         let begun_by = if answers == 0 { Side::Local } else { Side::Peer };
@@ -199,7 +220,7 @@ impl Strand {
                 SenderAction::Frame(SenderFrame::Offer) => self.say_offer(cx, slot),
                 SenderAction::Frame(SenderFrame::Done(hash)) => {
                     let id = transfers.transfer(slot).id;
-                    self.send_frame(cx, TransferFrame::Done { id, hash });
+                    self.send_frame(cx, TransferFrame::Done { id, hash, delivery_id: None });
                 }
                 SenderAction::Need(_) => sending.sender.grant(cx.worker.free_list.piece()),
                 SenderAction::Free(memory) => {
@@ -223,16 +244,23 @@ impl Strand {
         let sending = transfers.sending(slot);
         let name = sending.name.clone();
         let in_reply_to = sending.answers;
-        let Metadata { bytes, modified_ms, executable } = sending.opened().metadata;
+        let delivery_id = Some(sending.delivery_id);
+        let Metadata { bytes, modified_ns, mode } = sending.opened().metadata;
+        let entry = Entry {
+            kind: EntryKind::File,
+            size: bytes,
+            modified_ns: Some(modified_ns),
+            mode,
+            name: name.as_str().as_bytes(),
+        };
         let is_sent = self.send_frame(
             cx,
             TransferFrame::Offer {
                 id,
                 in_reply_to,
-                size: bytes,
-                modified_ms: Some(modified_ms),
-                executable,
-                name: name.as_str().as_bytes(),
+                entry,
+                replace: Replace::Never,
+                attributes: OfferAttributes { delivery_id, unknown_critical: None },
             },
         );
         if !is_sent {

@@ -15,7 +15,7 @@ use super::{ListTask, TransferCommand};
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::FileSequence;
-use crate::transfer::TransferHandle;
+use crate::transfer::{OfferFacts, TransferHandle};
 
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
@@ -54,6 +54,8 @@ pub(crate) struct Transfers {
     pub(super) last_chunk: LastChunk,
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
+    /// The time at which this side last queued a frame of a transfer.
+    pub(super) last_said: Duration,
     pub(super) life: Life,
 }
 
@@ -89,6 +91,7 @@ impl Default for Transfers {
             chunk_bytes: INITIAL_CHUNK_BYTES,
             last_chunk: LastChunk::default(),
             last_activity: Duration::ZERO,
+            last_said: Duration::ZERO,
             life: Life::Running,
         }
     }
@@ -110,9 +113,7 @@ pub(super) struct PendingList {
 /// An offer of the peer that the handler answers later.
 pub(super) struct PendingOffer {
     pub(super) name: FileName,
-    pub(super) size: u64,
-    pub(super) modified_ms: Option<i64>,
-    pub(super) executable: bool,
+    pub(super) facts: OfferFacts,
     pub(super) until: Duration,
 }
 

@@ -6,8 +6,11 @@ use crate::raw::Raw;
 pub const OFFER: u8 = 10;
 pub const ACCEPT: u8 = 11;
 pub const CHUNK: u8 = 12;
+pub const CREDIT: u8 = 13;
 pub const DONE: u8 = 14;
 pub const ABORT: u8 = 15;
+/// The code of an abort because of the quota.
+pub const QUOTA: u16 = 14;
 
 /// A hello that can transfer files, of a peer that takes payloads of this size.
 pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
@@ -28,11 +31,26 @@ pub fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {
 
 /// An offer that answers a get.
 pub fn offer_for(id: u32, answers: u32, size: u64, name: &[u8]) -> Vec<u8> {
+    offer_with(id, answers, size, 0, &[], name)
+}
+
+/// An offer with flags and attributes.
+pub fn offer_with(
+    id: u32,
+    answers: u32,
+    size: u64,
+    flags: u8,
+    attributes: &[u8],
+    name: &[u8],
+) -> Vec<u8> {
     let mut payload = id.to_le_bytes().to_vec();
     payload.extend_from_slice(&answers.to_le_bytes());
     payload.extend_from_slice(&size.to_le_bytes());
-    payload.extend_from_slice(&1_700_000_000_000_i64.to_le_bytes());
-    payload.push(0);
+    payload.extend_from_slice(&1_700_000_000_000_000_000_i64.to_le_bytes());
+    payload.extend_from_slice(&0o644_u16.to_le_bytes());
+    payload.push(flags);
+    payload.extend_from_slice(&(attributes.len() as u16).to_le_bytes());
+    payload.extend_from_slice(attributes);
     payload.extend_from_slice(name);
     payload
 }

@@ -3,7 +3,9 @@
 use posthouse::{DisconnectKind, TransferErrorKind};
 
 use super::file_handler::{failed, serve_with};
-use super::frames::{ABORT, ACCEPT, CHUNK, DONE, OFFER, aborted, accepted, chunk, greet, offer};
+use super::frames::{
+    ABORT, ACCEPT, CHUNK, DONE, OFFER, QUOTA, aborted, accepted, chunk, greet, offer,
+};
 use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::store::content;
 
@@ -28,7 +30,7 @@ fn a_size_that_is_a_lie_gets_nobody_anywhere() {
         greet(harness, &mut raw);
         // More than any disk has, within what can be said at all.
         raw.send_frame(OFFER, &offer(1, i64::MAX as u64, b"huge"));
-        assert_eq!(aborted(harness, &mut raw, 1).0, 6);
+        assert_eq!(aborted(harness, &mut raw, 1).0, QUOTA);
         // More than was offered.
         raw.send_frame(OFFER, &offer(3, 10, b"ten"));
         assert_eq!(accepted(harness, &mut raw), (0, 10));

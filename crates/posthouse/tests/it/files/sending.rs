@@ -234,7 +234,7 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         client.put("a", &here.directory()).expect("there is room");
         let error = client.put("b", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
-        assert_eq!(error.kind(), TransferErrorKind::NoSpace, "{error}");
+        assert_eq!(error.kind(), TransferErrorKind::QuotaExceeded, "{error}");
         client.put("c", &here.directory()).expect("there is room for this one");
         there.remove("a");
         client.put("b", &here.directory()).expect("there is room again");

@@ -1,0 +1,211 @@
+//! The descriptions in offers: directories, attributes, permission to replace; and the signs of
+//! life of a side that works.
+
+use std::time::Duration;
+
+use posthouse::DisconnectKind;
+
+use super::file_handler::{failed, serve, serve_with};
+use super::frames::{
+    ABORT, ACCEPT, CHUNK, CREDIT, DONE, OFFER, QUOTA, aborted, accepted, chunk, greet, numbered,
+    offer, offer_with,
+};
+use crate::harness::{everywhere, in_simulation};
+
+const REPLACE: u8 = 1;
+const DIRECTORY: u8 = 2;
+const WORKING: u8 = 21;
+const HASH_OF_NOTHING: [u8; 4] = [0xaf, 0x13, 0x49, 0xb9];
+
+/// An attribute: type, length, value.
+fn attribute(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[kind][..], &(value.len() as u16).to_le_bytes(), value].concat()
+}
+
+#[test]
+fn a_directory_is_made_and_answered_with_done_at_once() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let quota = there.directory().with_quota(1 << 20, 2).expect("counted");
+        let (server, log) = serve(harness, &quota);
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        for (id, name) in [(1, &b"empty/inner"[..]), (3, b"empty/inner"), (5, b"empty"), (7, b"b")]
+        {
+            raw.send_frame(OFFER, &offer_with(id, 0, 0, DIRECTORY, &[], name));
+            let (kind, payload) = harness.read_frame(&mut raw);
+            assert_eq!((kind, &payload[4..8]), (DONE, &HASH_OF_NOTHING[..]), "{id}");
+        }
+        assert!(there.has_directory("empty/inner") && there.has_directory("b"));
+        assert_eq!(
+            log.wait(harness, 4).result().map(|hash| hash[..4] == HASH_OF_NOTHING),
+            Ok(true)
+        );
+        // Two are empty now, as many as files are allowed.
+        raw.send_frame(OFFER, &offer_with(9, 0, 0, DIRECTORY, &[], b"third"));
+        assert_eq!(aborted(harness, &mut raw, 9).0, QUOTA);
+        // They take no room of files, and a file cannot have the name of a directory.
+        raw.send_frame(OFFER, &offer(11, 0, b"file"));
+        assert_eq!(accepted(harness, &mut raw), (0, 0));
+        raw.send_frame(OFFER, &offer(13, 0, b"empty"));
+        assert_eq!(aborted(harness, &mut raw, 13).0, 8);
+        // A directory with bytes breaks the protocol.
+        raw.send_frame(OFFER, &offer_with(15, 0, 1, DIRECTORY, &[], b"x"));
+        harness.wait_for("the end", || log.ends().len() == 1);
+        assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_file_in_the_place_of_a_directory_stays() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        there.write("name", b"a file");
+        let (server, _) = serve(harness, &there.directory());
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        for (id, name) in [(1, &b"name"[..]), (3, b"name/inner")] {
+            raw.send_frame(OFFER, &offer_with(id, 0, 0, DIRECTORY, &[], name));
+            assert_eq!(aborted(harness, &mut raw, id).0, 2);
+        }
+        assert_eq!(there.read("name"), Some(b"a file".to_vec()));
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn done_returns_the_delivery_id_and_unknown_attributes_are_skipped_unless_critical() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve(harness, &there.directory());
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        let id = *b"delivery-number1";
+        let both = [attribute(0x7f, b"later"), attribute(1, &id)].concat();
+        raw.send_frame(OFFER, &offer_with(1, 0, 0, 0, &both, b"file"));
+        assert_eq!(accepted(harness, &mut raw), (0, 0));
+        raw.send_frame(DONE, &numbered(1, &posthouse_wire::file_hash(b"")));
+        let (kind, payload) = harness.read_frame(&mut raw);
+        assert_eq!((kind, &payload[36..]), (DONE, &id[..]));
+        let shown = log.wait(harness, 1).handle().delivery_id().map(|id| id.0);
+        assert_eq!(shown, Some(id));
+        // Without an id nothing follows the hash.
+        raw.send_frame(OFFER, &offer(3, 0, b"other"));
+        assert_eq!(accepted(harness, &mut raw), (0, 0));
+        raw.send_frame(DONE, &numbered(3, &posthouse_wire::file_hash(b"")));
+        assert_eq!(harness.read_frame(&mut raw).1.len(), 36);
+        let critical = attribute(0x80, b"");
+        raw.send_frame(OFFER, &offer_with(5, 0, 0, 0, &critical, b"third"));
+        assert_eq!(aborted(harness, &mut raw, 5).0, 20);
+        assert_eq!(there.files().len(), 2);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_file_is_not_replaced_even_if_its_sender_permits_it() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        there.write("name", b"a file");
+        let (server, log) = serve(harness, &there.directory());
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(OFFER, &offer_with(1, 0, 3, REPLACE, &[], b"name"));
+        assert_eq!(aborted(harness, &mut raw, 1).0, 19);
+        let error = failed(&log.wait(harness, 1));
+        assert_eq!(error, Some(posthouse::TransferErrorKind::MayNotReplace));
+        raw.send_frame(OFFER, &offer_with(3, 0, 3, REPLACE, &[], b"new"));
+        assert_eq!(accepted(harness, &mut raw), (0, 3));
+        assert_eq!(there.read("name"), Some(b"a file".to_vec()));
+        harness.end(&server);
+    });
+}
+
+/// The disk hangs while the receiver looks for the file, and later while it writes: the sender
+/// hears from it all the same, and so does a peer that waits for a file.
+#[test]
+fn a_side_that_waits_for_its_disk_shows_that_it_works() {
+    in_simulation(|harness| {
+        let disk = harness.world().disk("slow");
+        disk.write("there", b"content");
+        let options = harness.options().with(|o| o.connection.heartbeat_ms = 2000);
+        let (server, _) = serve_with(harness, &disk.directory(), options);
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        let next = |harness: &crate::harness::Harness<'_>, raw: &mut crate::raw::Raw| loop {
+            let (kind, payload) = harness.read_frame(raw);
+            match kind {
+                16 => raw.send_frame(17, &payload),
+                17 => {}
+                _ => return (kind, payload),
+            }
+        };
+        disk.hang();
+        let since = harness.world().now();
+        raw.send_frame(OFFER, &offer(1, 10, b"file"));
+        for _ in 0..30 {
+            assert_eq!(next(harness, &mut raw), (WORKING, numbered(1, b"")));
+        }
+        let waited = harness.world().now() - since;
+        assert!(waited <= Duration::from_secs(61), "at least once a heartbeat: {waited:?}");
+        disk.resume();
+        assert_eq!(next(harness, &mut raw).0, ACCEPT);
+        // While chunks may come, credit is the sign of life.
+        raw.send_frame(CHUNK, &chunk(1, b"01234"));
+        let (kind, payload) = next(harness, &mut raw);
+        assert_eq!((kind, &payload[4..]), (CREDIT, &10_u64.to_le_bytes()[..]));
+        raw.send_frame(CHUNK, &chunk(1, b"56789"));
+        raw.send_frame(DONE, &numbered(1, &posthouse_wire::file_hash(b"0123456789")));
+        loop {
+            let (kind, _) = next(harness, &mut raw);
+            if kind == DONE {
+                break;
+            }
+            assert_eq!(kind, CREDIT);
+        }
+        disk.hang();
+        raw.send_frame(18, &numbered(3, b"there"));
+        raw.send_frame(19, &numbered(5, b""));
+        for _ in 0..30 {
+            let (kind, payload) = next(harness, &mut raw);
+            assert!(kind == WORKING && (payload[0] == 3 || payload[0] == 5), "{kind}");
+        }
+        disk.resume();
+        let answers = [next(harness, &mut raw).0, next(harness, &mut raw).0];
+        assert!(answers.contains(&OFFER) && answers.contains(&20), "{answers:?}");
+        assert!(!answers.contains(&ABORT));
+        harness.end(&server);
+    });
+}
+
+/// A peer that says that it works on a get is waited for beyond the time for an answer.
+#[test]
+fn a_peer_that_works_on_a_get_is_waited_for() {
+    in_simulation(|harness| {
+        let here = harness.store("here");
+        let directory = here.directory();
+        let handler = super::file_handler::FileHandler::new().on_received(move |peer| {
+            peer.fetch_file("file", &directory);
+            Ok(())
+        });
+        let log = handler.log.clone();
+        let options = harness.options().with(|o| {
+            o.connection.heartbeat_ms = 0;
+            o.connection.transfer_timeout_ms = 1000;
+        });
+        let server = harness.serve_with(handler, options);
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(0, b"fetch it");
+        let (kind, payload) = harness.read_frame(&mut raw);
+        assert_eq!((kind, &payload[..4]), (18, &2_u32.to_le_bytes()[..]));
+        for _ in 0..10 {
+            harness.world().run_for(Duration::from_millis(900));
+            raw.send_frame(WORKING, &numbered(2, b""));
+        }
+        assert!(log.transfers().is_empty());
+        assert_eq!(aborted(harness, &mut raw, 2).0, 12);
+        harness.end(&server);
+    });
+}
