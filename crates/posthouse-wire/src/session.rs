@@ -344,7 +344,8 @@ impl Session {
             proven: false,
         };
         if answer.demands_proof {
-            let (client_nonce, server_nonce) = (hello.nonce, answer.nonce);
+            let client_nonce = hello.nonce;
+            let server_nonce = answer.nonce;
             self.phase =
                 SessionPhase::Proving(Box::new(Proving { client_nonce, server_nonce, agreed }));
             return Ok(SessionEvent::Nothing);
@@ -389,7 +390,8 @@ impl Session {
             (None, true) => Err(Violation::KeyMissing),
             (Some(_), false) => Err(Violation::ProofNotOffered),
             (Some(key), true) => {
-                let (client_nonce, server_nonce) = (**client_nonce, answer.nonce);
+                let client_nonce = **client_nonce;
+                let server_nonce = answer.nonce;
                 encode_control(kind::PROVE, &key.prove(&server_nonce, &client_nonce), out);
                 let proving = Proving { client_nonce, server_nonce, agreed };
                 self.phase = SessionPhase::Proving(Box::new(proving));
@@ -410,7 +412,8 @@ impl Session {
         let SessionPhase::Proving(proving) = &self.phase else {
             unreachable!("called in Proving only")
         };
-        let (client, server) = (&proving.client_nonce, &proving.server_nonce);
+        let client = &proving.client_nonce;
+        let server = &proving.server_nonce;
         let key = config.key.as_ref().expect("only a session with a key awaits a proof");
         let is_right = match (frame.kind, self.side) {
             (kind::BYE, _) => {

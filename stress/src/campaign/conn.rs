@@ -379,7 +379,8 @@ impl Conn {
 
     /// Returns the unsent part of the message, in one segment or in several.
     fn gather(&mut self, cx: &mut WorkerCx<'_>) -> Gather {
-        let (from, until) = (self.summary.sent, self.outgoing.message_end);
+        let from = self.summary.sent;
+        let until = self.outgoing.message_end;
         let mut gather = Gather::default();
         self.outgoing.of_file = false;
         let pieces = match self.random.below(32) {

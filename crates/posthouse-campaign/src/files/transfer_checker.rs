@@ -41,7 +41,8 @@ pub(super) struct Offered {
 
 impl From<&Offer<'_>> for Offered {
     fn from(offer: &Offer<'_>) -> Self {
-        let (size, modified_ms) = (offer.size(), offer.modified_ms());
+        let size = offer.size();
+        let modified_ms = offer.modified_ms();
         Self { name: offer.name().to_owned(), size, modified_ms }
     }
 }
@@ -324,7 +325,8 @@ impl TransferChecker {
             path,
             part,
         };
-        let (name, coming) = (name.clone(), Some(coming));
+        let name = name.clone();
+        let coming = Some(coming);
         let agreed = Agreed { name, incoming: true, late, told: None, coming };
         self.agree(inner.log(actor), actor, agreed);
     }
@@ -383,7 +385,8 @@ impl TransferChecker {
             if begun.told.replace(told).is_some() {
                 return Err("C6: the end of a transfer was reported twice".to_owned());
             }
-            let (want, quiescent) = (begun.want, begun.quiescent);
+            let want = begun.want;
+            let quiescent = begun.quiescent;
             inner.end_begun(actor, transfer, want, quiescent)?;
         } else {
             if log.told.contains(progress) {
@@ -620,7 +623,8 @@ impl Inner {
     /// Checks the file and the part file that a connection has left when it is gone, if nothing but
     /// this connection could change them.
     fn settle(&mut self, place: usize, coming: &mut Coming) -> Result<(), String> {
-        let (crashes, failures) = (self.disks.crashes(place), self.disks.failures());
+        let crashes = self.disks.crashes(place);
+        let failures = self.disks.failures();
         let receivers = self.receivers(place, &coming.path);
         receivers.now -= 1;
         let alone = coming.alone && receivers.ever == coming.ever;

@@ -78,7 +78,8 @@ impl Harness {
     /// once it is released.
     #[cfg(windows)]
     pub fn pending(backend: Backend, layout: Layout, io_workers: usize) -> Self {
-        let (layout, read_mode) = (Some(layout), posthouse_io::ReadMode::Pending);
+        let layout = Some(layout);
+        let read_mode = posthouse_io::ReadMode::Pending;
         let options =
             Options { layout, io_workers, read_mode, guard_buffers: true, ..Options::default() };
         Self::with(backend, &options)
@@ -104,7 +105,8 @@ impl Harness {
         let driver = Arc::new(Driver::new(port.lanes(), notify.clone(), sees_order));
         for worker in 0..io_workers {
             let lane = LaneId((worker % port.lanes()) as u16);
-            let (driver, port_of_worker) = (driver.clone(), port.clone());
+            let driver = driver.clone();
+            let port_of_worker = port.clone();
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }

@@ -95,7 +95,8 @@ impl Place {
     }
 
     fn read(&self, file: &File) -> Vec<u8> {
-        let (file, memory) = (file.clone(), Vec::new());
+        let file = file.clone();
+        let memory = Vec::new();
         match self.run(FileOp::Read { file, offset: 0, bytes: 1000, memory }) {
             Ok(FileOutcome::Read { memory }) => memory,
             other => panic!("bytes, not {other:?}"),
@@ -107,19 +108,24 @@ impl Place {
     }
 
     fn publish(&self, file: &File, path: &str) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
-        let (part, path, modified_ms) = ("part".into(), path.into(), None);
+        let directory = self.directory.clone();
+        let file = file.clone();
+        let part = "part".into();
+        let path = path.into();
+        let modified_ms = None;
         self.run(FileOp::Publish { directory, part, file, path, modified_ms, executable: true })
             .map(drop)
     }
 
     fn remove_part(&self, name: &str, file: &File) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
+        let directory = self.directory.clone();
+        let file = file.clone();
         self.run(FileOp::RemovePart { directory, name: name.into(), file }).map(drop)
     }
 
     fn sync_name(&self, path: &str, file: &File) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
+        let directory = self.directory.clone();
+        let file = file.clone();
         self.run(FileOp::SyncName { directory, path: path.into(), file }).map(drop)
     }
 
@@ -128,7 +134,8 @@ impl Place {
     }
 
     fn paths(&self) -> Vec<String> {
-        let (directory, after) = (self.directory.clone(), "".into());
+        let directory = self.directory.clone();
+        let after = "".into();
         match self.run(FileOp::List { directory, after, max_entries: usize::MAX }) {
             Ok(FileOutcome::Listed { entries, more: false }) => {
                 entries.into_iter().map(|entry| entry.path.into()).collect()
@@ -345,7 +352,8 @@ fn a_process_that_is_killed_holds_nothing() {
 
 #[test]
 fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
-    let (place, outside) = (Place::new(), Place::new());
+    let place = Place::new();
+    let outside = Place::new();
     let secret = outside.path.join("secret");
     write_file(&secret, b"secret");
     drop(place.new_part("first"));
@@ -395,7 +403,8 @@ fn make_junction(at: &Path, to: &Path) -> bool {
 
 #[test]
 fn a_junction_leads_nowhere() {
-    let (place, outside) = (Place::new(), Place::new());
+    let place = Place::new();
+    let outside = Place::new();
     let secret = outside.path.join("secret");
     write_file(&secret, b"secret");
     make_dir(place.path.join("inside"));
@@ -559,8 +568,8 @@ fn a_file_system_without_links_gives_the_name_in_the_place_of_the_parts() {
         LINK.set(Some(status));
         assert_eq!(publish_here(&place, &part, "THERE"), Err(Failure::Exists));
         // Another process created the name after the check.
-        let (root, name) =
-            (&place.directory.dir_handle().root, WideName::to_make("THERE").expect("a name"));
+        let root = &place.directory.dir_handle().root;
+        let name = WideName::to_make("THERE").expect("a name");
         let linked = publishing::link(part.opened(), root, &name);
         assert_eq!(linked.map_err(|error| error.failure), Err(Failure::Exists));
         assert_eq!(content_of(place.path.join("there")), b"already");
@@ -636,7 +645,9 @@ fn a_completion_port_hears_nothing_of_what_is_waited_for() {
     sync(file.opened()).expect("synced");
     assert_eq!(place.publish(&file, "name"), Ok(()));
     assert_eq!(place.remove_part("part", &file), Ok(()));
-    let (mut bytes, mut key, mut overlapped) = (0, 0, std::ptr::null_mut());
+    let mut bytes = 0;
+    let mut key = 0;
+    let mut overlapped = std::ptr::null_mut();
     // SAFETY: the port is open, and the pointers refer to values of this function.
     let told = unsafe {
         GetQueuedCompletionStatus(port, &raw mut bytes, &raw mut key, &raw mut overlapped, 0)
