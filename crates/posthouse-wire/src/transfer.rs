@@ -4,6 +4,8 @@ pub mod abort_code;
 mod failure;
 mod file_name;
 mod frames;
+#[cfg(test)]
+mod harness;
 mod listing;
 mod operations;
 mod part_name;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use posthouse::sim::SplitMix64;
+
 use super::faulty_proxy::{FaultyProxy, ProxyFault};
 use super::harness::{Program, ProgramOutput, run, serve, wait_until};
 use super::tempdir::TemporaryDirectory;
@@ -18,13 +20,8 @@ const HELD_BYTES: u64 = 1 << 20;
 
 /// Returns bytes that do not repeat.
 fn content() -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..FILE_BYTES).map(|_| next()).collect()
+    let mut random = SplitMix64::new(1);
+    (0..FILE_BYTES / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect()
 }
 
 /// A directory with a file to send, and a server with an empty one.

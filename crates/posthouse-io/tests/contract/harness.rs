@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use posthouse_io::sim::SplitMix64;
 use posthouse_io::{
     Address, Backend, Buffer, Completion, CompletionPort, Drained, Error, Failure, Gather, Lane,
     LaneId, Layout, ListenOptions, Notify, Op, Options, Outcome, ReceiveMode, Segment, Selected,
@@ -325,13 +326,10 @@ pub fn gather(bytes: &[u8]) -> Gather {
 
 /// Bytes that do not repeat within what a test sends, so that a displaced piece is seen.
 pub fn pattern(count: usize, salt: u64) -> Vec<u8> {
-    let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = SplitMix64::new(salt);
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     bytes.truncate(count);
     bytes
