@@ -183,9 +183,12 @@ impl Campaign {
         let file_source = FileSource::new(settings.plan.seed, settings.backend.clone(), &options)?;
         let (port, _) = CompletionPort::open(settings.backend.clone(), &options)?;
         let listen = || port.listen(any_port(), ListenOptions::default());
-        let (mut tables, mut serving, mut turning_away) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tables = Vec::new();
+        let mut serving = Vec::new();
+        let mut turning_away = Vec::new();
         for lane in 0..port.lanes() {
-            let (serves, turns_away) = (listen()?, listen()?);
+            let serves = listen()?;
+            let turns_away = listen()?;
             serving.push(serves.local_address().port());
             turning_away.push(turns_away.local_address().port());
             let listeners =
@@ -235,8 +238,10 @@ impl Campaign {
     /// the end.
     fn watch(&self) -> Result<[usize; 3], String> {
         let started = Instant::now();
-        let (mut tenths, mut memory_kib) = (0, [0; 3]);
-        let (mut completed, mut looks_in_vain) = (0, 0);
+        let mut tenths = 0;
+        let mut memory_kib = [0; 3];
+        let mut completed = 0;
+        let mut looks_in_vain = 0;
         loop {
             let ended = || (self.workers.load(Ordering::Acquire) == 0).then_some(());
             let ended = self.notify.wait_until(Some(LOOK), ended).is_some();
@@ -318,7 +323,8 @@ impl Campaign {
     fn describe(&self) -> String {
         let mut text = format!("{:?}\n", self.port.counters());
         let load = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-        let (live, listeners) = (load(&self.live), load(&self.listeners_open));
+        let live = load(&self.live);
+        let listeners = load(&self.listeners_open);
         let next = self.next.load(Ordering::Relaxed);
         let _ = writeln!(text, "{next} begun, {live} ends open, {listeners} listeners open");
         self.tables.iter().for_each(|table| table.describe(&mut text));

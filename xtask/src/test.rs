@@ -23,14 +23,16 @@ pub(crate) fn run(ci: bool, seeds: u64) -> Result {
     let mut notes = prerequisites::missing();
     let report = steps::run(plan(&root, seeds, ci, &mut notes)?);
     let [here, under_wine] = [PROFILE, wine::PROFILE].map(|name| test_report::read(&root, name));
-    let (here, under_wine) = (here?, under_wine?);
+    let here = here?;
+    let under_wine = under_wine?;
     notes.extend(here.left_out.into_iter().map(|what| format!("not tested by {what}")));
     if !ci {
         notes.extend(prerequisites::without_uring(&root));
         notes.push("the benchmark is tested by `cargo xtask test --ci` only".into());
     }
     // The count of nextest, and of nextest under Wine, is the last line.
-    let (passed, failed) = (here.passed + under_wine.passed, here.failed + under_wine.failed);
+    let passed = here.passed + under_wine.passed;
+    let failed = here.failed + under_wine.failed;
     if passed + failed > 0 {
         notes.push(format!("\n{passed} passed, {failed} failed"));
     }

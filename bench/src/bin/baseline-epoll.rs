@@ -92,7 +92,8 @@ impl Server {
             });
             let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(&self.epoll, &socket, EventData::new_u64(slot as u64), interest)?;
-            let (partial, unsent) = (Vec::new(), Vec::new());
+            let partial = Vec::new();
+            let unsent = Vec::new();
             self.connections[slot] = Some(Connection { socket, partial, unsent, hung_up: false });
         }
     }

@@ -38,7 +38,8 @@ async fn serve() -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let (mut received, mut reply) = (Vec::new(), Vec::new());
+    let mut received = Vec::new();
+    let mut reply = Vec::new();
     loop {
         received.reserve(RECEIVE_BYTES);
         let kept = received.len();

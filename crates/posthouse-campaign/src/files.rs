@@ -132,7 +132,8 @@ fn setup(world: &World, rng: &mut Rng) -> (DiskChecker, Vec<Vec<Want>>) {
         wants.push(wanted);
     }
     for name in fixtures::POPULAR {
-        let (path, content) = (disks.path_of(SERVER_PLACE, name), fixtures::some_content(rng));
+        let path = disks.path_of(SERVER_PLACE, name);
+        let content = fixtures::some_content(rng);
         disks.disk(SERVER_PLACE).write(&path, &content);
         disks.add_version(&path, content);
     }
@@ -170,7 +171,8 @@ impl Run {
         }
         let places = wants.len();
         let checker = Arc::new(TransferChecker::new(Arc::default(), disks, wants));
-        let (hosts, adversaries) = (Vec::new(), Vec::new());
+        let hosts = Vec::new();
+        let adversaries = Vec::new();
         let mut run = Self { world, rng, checker, hosts, adversaries, quota, last_number: 0 };
         for place in 0..places {
             let settings = files_settings(&mut run.rng, Stream::of(seed));

@@ -308,7 +308,8 @@ impl Ledger {
         if let Some(text) = &inner.violation {
             return Err(text.clone());
         }
-        let (asked, answered) = (inner.requests.len(), inner.answered);
+        let asked = inner.requests.len();
+        let answered = inner.answered;
         if asked != answered {
             return Err(format!("C6: {asked} requests sent, {answered} ends reported"));
         }

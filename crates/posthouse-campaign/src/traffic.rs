@@ -151,7 +151,8 @@ impl Common {
         let choice = rng.below(64);
         let amount = rng.below(4000);
         let ledger = self.ledger.clone();
-        let (side, id) = (self.side, peer.id());
+        let side = self.side;
+        let id = peer.id();
         let delay = Duration::from_micros(1 << (amount % 20));
         peer.state_mut().rng = Some(rng);
         match choice {
@@ -205,7 +206,8 @@ impl Common {
     pub(super) fn ask<H: Talker>(&self, peer: &mut Peer<'_, H>, timeout: Option<Duration>) {
         let number = self.ledger.asked();
         let ledger = self.ledger.clone();
-        let (side, id) = (self.side, peer.id());
+        let side = self.side;
+        let id = peer.id();
         let question = body(ASK, number, 100);
         let expected = question.clone();
         let patient = timeout.is_none();
@@ -227,7 +229,8 @@ impl Common {
         responder: &mut Responder<'_>,
     ) {
         let odd = message.payload().len() as u64 + u64::from(peer.now().subsec_micros());
-        let (way, more) = (odd % 8, odd / 8);
+        let way = odd % 8;
+        let more = odd / 8;
         let question = read_body(message.payload());
         let number = question.filter(|(line, _)| *line == u64::from(ASK)).map(|(_, it)| it);
         match way {

@@ -2,6 +2,7 @@
 //! so its echo can be checked without a copy of the message.
 
 use posthouse::Framing;
+use posthouse::sim::SplitMix64;
 
 /// The number of different bodies.
 const BODIES: usize = 4096;
@@ -109,12 +110,8 @@ fn text_without(bytes: &[u8]) -> Vec<u8> {
     (b'!'..=b'~').filter(|byte| !bytes.contains(byte)).collect()
 }
 
-/// Returns a well mixed number (splitmix64).
 fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
+    SplitMix64::new(value).next_u64()
 }
 
 #[cfg(test)]

@@ -202,7 +202,8 @@ mod tests {
     use super::*;
 
     fn pool(guard_buffers: bool) -> Arc<BufferPool> {
-        let (buffer_bytes, max_free_buffers) = (16, 1);
+        let buffer_bytes = 16;
+        let max_free_buffers = 1;
         BufferPool::of(&Options {
             buffer_bytes,
             max_free_buffers,
@@ -215,7 +216,8 @@ mod tests {
     fn a_dropped_buffer_is_reused_and_the_pool_keeps_no_more_than_it_may() {
         let pool = pool(false);
         let mut lane = LanePool::new(pool.clone());
-        let (a, b) = (lane.take(), lane.take());
+        let a = lane.take();
+        let b = lane.take();
         assert_eq!(pool.outstanding(), 2);
         drop(a);
         drop(b);
@@ -234,7 +236,8 @@ mod tests {
         let mut lane = LanePool::new(pool(true));
         for recycled in [true, false] {
             let mut buffer = lane.take();
-            let (start, len) = (buffer.storage_mut().as_mut_ptr(), buffer.capacity());
+            let start = buffer.storage_mut().as_mut_ptr();
+            let len = buffer.capacity();
             let zero = std::fs::File::open("/dev/zero").expect("a file of zeroes");
             let read = || {
                 use std::os::fd::AsRawFd;
@@ -275,7 +278,9 @@ mod tests {
             let mut buffer = lane.take();
             let storage = buffer.storage_mut();
             let room = net::WSABUF { len: storage.len() as u32, buf: storage.as_mut_ptr() };
-            let (mut overlapped, mut flags, mut bytes) = (OVERLAPPED::default(), 0, 0);
+            let mut overlapped = OVERLAPPED::default();
+            let mut flags = 0;
+            let mut bytes = 0;
             let overlapped = &raw mut overlapped;
             let mut receive = || {
                 let flags = &raw mut flags;
@@ -283,7 +288,8 @@ mod tests {
                 // receive may no longer write to the memory, and this test checks that the system
                 // knows it.
                 unsafe {
-                    let (far, room) = (crate::sys::raw(&far), &raw const room);
+                    let far = crate::sys::raw(&far);
+                    let room = &raw const room;
                     net::WSARecv(far, room, 1, null_mut(), flags, overlapped, None) == 0
                         || net::WSAGetLastError() == ERROR_IO_PENDING.cast_signed()
                 }
@@ -301,7 +307,8 @@ mod tests {
             // SAFETY: everything that is named lives during the call, which waits for the end.
             let has_received = begun
                 && unsafe {
-                    let (bytes, flags) = (&raw mut bytes, &raw mut flags);
+                    let bytes = &raw mut bytes;
+                    let flags = &raw mut flags;
                     let far = crate::sys::raw(&far);
                     net::WSAGetOverlappedResult(far, overlapped, bytes, 1, flags) != 0
                 };

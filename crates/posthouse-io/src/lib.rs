@@ -37,7 +37,9 @@
 //! let listener = port.listen(any_port, ListenOptions::default())?;
 //! let address = listener.local_address();
 //!
-//! let (mut unregistered, mut sockets, mut closed) = (Some(listener), Vec::new(), 0);
+//! let mut unregistered = Some(listener);
+//! let mut sockets = Vec::new();
+//! let mut closed = 0;
 //! port.spawn(LaneId(0), "echo", move |lane| {
 //!     if let Some(listener) = unregistered.take() {
 //!         sockets.push(lane.adopt_listener(listener));

@@ -94,7 +94,8 @@ const ENDINGS: [Ending; 3] = [Ending::AtOnce, Ending::InAStepOfItsOwn, Ending::B
 
 /// Ends the only lane of a harness with an operation in flight for each piece of a file.
 fn leave(harness: Harness, ending: Ending, op: impl Fn(usize) -> FileOp + Send + 'static) {
-    let (driver, stop) = (harness.driver.clone(), harness.driver.clone());
+    let driver = harness.driver.clone();
+    let stop = harness.driver.clone();
     let lane = harness.lane(0);
     // The worker takes no completion meanwhile.
     harness.driver.take_at_most(0);
@@ -194,7 +195,8 @@ fn a_lane_that_goes_frees_no_memory_that_is_written_from() {
         let dir = TestDir::new(&outer);
         let (file, _) = dir.part("part").expect("a part");
         let path = dir.path(".posthouse/part");
-        let (writing, bytes) = (file.clone(), content.clone());
+        let writing = file.clone();
+        let bytes = content.clone();
         leave(harness, ending, move |piece| FileOp::Write {
             file: writing.clone(),
             offset: (piece * PIECE) as u64,

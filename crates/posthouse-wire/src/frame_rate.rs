@@ -127,7 +127,8 @@ mod tests {
         assert_eq!(rate.deadline(&LIMITS), Some(at(105)));
         assert_eq!(rate.check(at(104), &LIMITS), Ok(()));
         let error = rate.check(at(105), &LIMITS).unwrap_err();
-        let (taken, min_bytes_per_second) = (at(5), 240);
+        let taken = at(5);
+        let min_bytes_per_second = 240;
         assert_eq!(error, Violation::FrameSlow { bytes: 1, taken, min_bytes_per_second });
     }
 

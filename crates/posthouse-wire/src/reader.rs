@@ -227,7 +227,8 @@ impl Reader {
     fn hold(&mut self, bytes: usize, max_frame_bytes: usize, input: &mut &[u8]) {
         let (taken, rest) = input.split_at(bytes);
         *input = rest;
-        let (len, needed) = (self.assembly.len(), self.assembly.len() + bytes);
+        let len = self.assembly.len();
+        let needed = self.assembly.len() + bytes;
         if needed > self.assembly.capacity() {
             op_count::add(len);
             self.assembly.reserve_exact(needed.max((2 * len).min(max_frame_bytes)) - len);

@@ -5,6 +5,8 @@ mod entry;
 mod failure;
 mod file_name;
 mod frames;
+#[cfg(test)]
+mod harness;
 mod listing;
 mod operations;
 mod part_name;

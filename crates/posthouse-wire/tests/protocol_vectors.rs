@@ -63,7 +63,9 @@ fn handle_frame<T>(
     check: impl FnOnce(SessionEvent<'_>) -> T,
 ) -> (T, Vec<u8>) {
     let reader_config = ReaderConfig { framing: Framing::Native, max_payload_bytes: 1 << 20 };
-    let (mut reader, mut rest, mut out) = (Reader::new(), bytes, Vec::new());
+    let mut reader = Reader::new();
+    let mut rest = bytes;
+    let mut out = Vec::new();
     let frame = reader.next(&reader_config, 1 << 20, &mut rest).unwrap().expect("a whole frame");
     assert!(rest.is_empty(), "a vector is one frame");
     let mut nonce = || SERVER_NONCE;
@@ -100,7 +102,8 @@ fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 10] {
         attributes: OfferAttributes { delivery_id: DELIVERY_ID, unknown_critical: None },
     };
     let accept = TransferFrame::Accept { id: 2, offset: 2, limit: 4, prefix };
-    let (code, text) = (abort_code::NOT_FOUND, b"no such file");
+    let code = abort_code::NOT_FOUND;
+    let text = b"no such file";
     [
         ("get", Side::Client, TransferFrame::Get { id: 1, name: NOTES.name }),
         ("offer", Side::Server, offer),
@@ -166,7 +169,8 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
     let mut vectors = vectors();
     let mut vector = |name: &str| vectors.remove(name).unwrap_or_else(|| panic!("no {name}"));
     let (client_config, server_config) = configs();
-    let (mut client, mut server) = (Session::connecting(), Session::accepted());
+    let mut client = Session::connecting();
+    let mut server = Session::accepted();
     let nothing = |event: SessionEvent<'_>| assert_eq!(event, SessionEvent::Nothing);
     let established = |event: SessionEvent<'_>| assert_eq!(event, SessionEvent::Established);
 
@@ -202,7 +206,9 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
         });
     }
 
-    let (mut request, mut reply, mut bye) = (Vec::new(), Vec::new(), Vec::new());
+    let mut request = Vec::new();
+    let mut reply = Vec::new();
+    let mut bye = Vec::new();
     encode_request(7, 33, b"time?", 1 << 16, &mut request).unwrap();
     assert_eq!(request, vector("request"));
     handle_frame(&mut server, &server_config, &request, |event| {
@@ -211,7 +217,8 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
     encode_reply(7, ReplyStatus::Ok, 33, b"noon", 1 << 20, &mut reply).unwrap();
     assert_eq!(reply, vector("reply"));
     handle_frame(&mut client, &client_config, &reply, |event| {
-        let (status, payload) = (ReplyStatus::Ok, &b"noon"[..]);
+        let status = ReplyStatus::Ok;
+        let payload = &b"noon"[..];
         assert_eq!(event, SessionEvent::Reply { id: 7, status, kind: 33, payload });
     });
     check_transfers(&mut vector, (&mut client, &client_config), (&mut server, &server_config));
@@ -220,7 +227,8 @@ fn the_vectors_are_one_session_as_the_code_speaks_it() {
     assert!(server.bye(bye_code::BUSY, "come back", after, &mut bye));
     assert_eq!(bye, vector("bye"));
     handle_frame(&mut client, &client_config, &bye, |event| {
-        let (code, text) = (bye_code::BUSY, "come back".to_owned());
+        let code = bye_code::BUSY;
+        let text = "come back".to_owned();
         assert_eq!(event, SessionEvent::Bye(Bye { code, retry_after: after, text }));
     });
 

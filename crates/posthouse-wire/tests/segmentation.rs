@@ -17,8 +17,10 @@ fn read_in_chunks(
     stream: &[u8],
     sizes: &[usize],
 ) -> (Messages, Option<FrameError>) {
-    let (mut reader, mut messages) = (Reader::new(), Messages::new());
-    let (mut rest, mut sizes) = (stream, sizes.iter().cycle());
+    let mut reader = Reader::new();
+    let mut messages = Messages::new();
+    let mut rest = stream;
+    let mut sizes = sizes.iter().cycle();
     while !rest.is_empty() {
         let (mut chunk, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
         rest = after;
@@ -96,7 +98,8 @@ proptest! {
         sizes in sizes(),
     ) {
         let config = ReaderConfig { framing, max_payload_bytes: 50 };
-        let (mut stream, mut expected) = (Vec::new(), Messages::new());
+        let mut stream = Vec::new();
+        let mut expected = Messages::new();
         for (kind, payload) in payloads {
             let kind = if config.framing == Framing::Native { kind } else { 0 };
             let before = stream.len();
@@ -195,7 +198,8 @@ proptest! {
 /// stripped bytes.
 fn kept_field(framing: &Framing) -> Option<(std::ops::Range<usize>, usize)> {
     let Framing::Length(field) = framing else { return None };
-    let (strip, at) = (usize::from(field.strip()), usize::from(field.offset()));
+    let strip = usize::from(field.strip());
+    let at = usize::from(field.offset());
     let from = at.checked_sub(strip)?;
     Some((from..from + usize::from(field.width()), strip))
 }

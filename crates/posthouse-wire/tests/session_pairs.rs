@@ -41,8 +41,12 @@ impl Peer {
         config.check().unwrap();
         let max_payload_bytes = config.max_payload_bytes as usize;
         let reader_config = ReaderConfig { framing: Framing::Native, max_payload_bytes };
-        let (reader, observed, out, sent) = (Reader::new(), Vec::new(), Vec::new(), Vec::new());
-        let (closed, now) = (false, Duration::ZERO);
+        let reader = Reader::new();
+        let observed = Vec::new();
+        let out = Vec::new();
+        let sent = Vec::new();
+        let closed = false;
+        let now = Duration::ZERO;
         let mut peer = Self {
             config,
             reader_config,
@@ -82,7 +86,8 @@ impl Peer {
         let Some(frame) = self.reader.next(&self.reader_config, max, chunk)? else {
             return Ok(false);
         };
-        let (mut nonce, out) = (|| [self.nonce; 16], &mut self.out);
+        let mut nonce = || [self.nonce; 16];
+        let out = &mut self.out;
         let event = self.session.handle_frame(&self.config, self.now, &mut nonce, frame, out)?;
         self.observed.push(match event {
             SessionEvent::Message { kind, payload } => Observed::Message(kind, payload.to_vec()),

@@ -34,9 +34,11 @@ struct Peer {
 impl Peer {
     fn new(session: Session, max_payload_bytes: u32) -> Self {
         let config = SessionConfig { max_payload_bytes, ..SessionConfig::default() };
-        let (framing, max_payload_bytes) = (Framing::Native, max_payload_bytes as usize);
+        let framing = Framing::Native;
+        let max_payload_bytes = max_payload_bytes as usize;
         let reader_config = ReaderConfig { framing, max_payload_bytes };
-        let (reader, mut out) = (Reader::new(), Vec::new());
+        let reader = Reader::new();
+        let mut out = Vec::new();
         let mut session = session;
         session.start(&config, [1; 16], &mut out);
         Self { config, session, reader, reader_config, out }
@@ -207,7 +209,8 @@ impl<'a> TransferRun<'a> {
     // ---- the sender ----
 
     fn run_sender(&mut self) {
-        let (id, size) = (self.id, self.file.len() as u64);
+        let id = self.id;
+        let size = self.file.len() as u64;
         let mut sizes = ChunkSizes { max_bytes: usize::MAX, prefers_unread: &mut |_| false };
         while let Some(action) = self.outgoing.poll(Duration::ZERO, &mut sizes) {
             match action {
@@ -419,7 +422,8 @@ impl Receiving {
     fn said(&mut self, frame: &TransferFrame<'_>) {
         match *frame {
             TransferFrame::Accept { offset, limit, .. } => {
-                (self.received, self.limit) = (offset, limit);
+                self.received = offset;
+                self.limit = limit;
             }
             TransferFrame::Credit { limit, .. } => {
                 assert!(limit > self.limit);

@@ -71,7 +71,8 @@ impl<H: Handler> Builder<H> {
     pub fn start(self) -> Result<Endpoint<H>, StartError> {
         self.options.validate()?;
         self.tuning.validate()?;
-        let (backend, io) = (self.options.io_backend(self.network), self.options.io(&self.tuning));
+        let backend = self.options.io_backend(self.network);
+        let io = self.options.io(&self.tuning);
         let (port, selected) = CompletionPort::open(backend, &io).map_err(StartError::System)?;
         tracing::info!(
             backend = selected.backend,
@@ -109,7 +110,8 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
     let markers: Vec<Arc<CallbackMarker>> = (0..workers).map(|_| Arc::default()).collect();
     for (number, marker) in markers.iter().enumerate() {
         let name = format!("posthouse-io-{number}");
-        let (shared, marker) = (shared.clone(), marker.clone());
+        let shared = shared.clone();
+        let marker = marker.clone();
         let port = shared.port.clone();
         let spawned = if shared.strands.is_some() {
             let mut worker = SharedWorker::new(shared.clone(), marker);

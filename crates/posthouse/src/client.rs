@@ -312,7 +312,8 @@ impl Client {
     ) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
         let answer = Arc::<Mutex<Option<Result<OwnedMessage, RequestError>>>>::default();
-        let (slot, notify) = (answer.clone(), self.endpoint.notify().clone());
+        let slot = answer.clone();
+        let notify = self.endpoint.notify().clone();
         let payload = payload.to_vec();
         let asked = self.endpoint.run(self.peer, move |peer| {
             peer.request(kind, &payload, timeout, move |_, reply| {
@@ -368,7 +369,8 @@ impl Client {
         name: &str,
         destination: impl Into<Destination>,
     ) -> Result<[u8; 32], ClientError> {
-        let (name, destination) = (name.to_owned(), destination.into());
+        let name = name.to_owned();
+        let destination = destination.into();
         self.transfer(move |peer| peer.fetch_file(&name, destination))
     }
 
@@ -409,7 +411,8 @@ impl Client {
         loop {
             let after = all.last().map(|entry| entry.name.to_string()).unwrap_or_default();
             let page = Arc::<Mutex<Option<Result<Vec<FileEntry>, TransferError>>>>::default();
-            let (slot, notify) = (page.clone(), self.endpoint.notify().clone());
+            let slot = page.clone();
+            let notify = self.endpoint.notify().clone();
             self.on_strand(move |peer| {
                 peer.list_files(&after, move |_, listed| {
                     *lock(&slot) = Some(listed);
@@ -438,7 +441,8 @@ impl Client {
     ) -> Result<T, ClientError> {
         Self::may_wait()?;
         let result = Arc::new(Mutex::new(None));
-        let (slot, notify) = (result.clone(), self.endpoint.notify().clone());
+        let slot = result.clone();
+        let notify = self.endpoint.notify().clone();
         let posted = self.endpoint.run(self.peer, move |peer| {
             let value = run(peer);
             *lock(&slot) = Some(value);

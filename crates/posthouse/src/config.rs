@@ -47,7 +47,8 @@ impl ConnectionConfig {
         handler: HandlerId,
         (sends, tuning): (&SendConfigs, &Tuning),
     ) -> Result<Arc<Self>, OptionsError> {
-        let (options, key) = (&listener.options, listener.key.as_ref());
+        let options = &listener.options;
+        let key = listener.key.as_ref();
         options.validate()?;
         if key.is_some() && listener.framing != Framing::Native {
             return Err(OptionsError::new("a key needs the native framing, for its proof"));

@@ -254,7 +254,8 @@ impl<'a, H: Handler> Peer<'a, H> {
     ) -> TransferHandle {
         let Destination { directory, name: keep_as } = destination.into();
         let handle = TransferHandle::new(name, true);
-        let (name, progress) = (keep_as.unwrap_or_else(|| name.into()), handle.clone());
+        let name = keep_as.unwrap_or_else(|| name.into());
+        let progress = handle.clone();
         self.output.push_command(TransferCommand::Get { directory, name, progress });
         handle
     }

@@ -253,7 +253,8 @@ impl<'a> OfferResponder<'a> {
     ///         responder: &mut OfferResponder<'_>,
     ///     ) -> Result<Option<Destination>, Reject> {
     ///         if let Some(later) = responder.take() {
-    ///             let (name, inbox) = (offer.name().to_owned(), self.0.clone());
+    ///             let name = offer.name().to_owned();
+    ///             let inbox = self.0.clone();
     ///             // Here: a check in a database.
     ///             std::thread::spawn(move || match name.ends_with(".csv") {
     ///                 true => later.accept(&inbox),

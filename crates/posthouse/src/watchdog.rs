@@ -22,7 +22,8 @@ const NO_KIND: u64 = u64::MAX;
 
 impl Default for CallbackMarker {
     fn default() -> Self {
-        let (turn, peer) = (AtomicU64::default(), AtomicU64::default());
+        let turn = AtomicU64::default();
+        let peer = AtomicU64::default();
         Self { turn, peer, kind: AtomicU64::new(NO_KIND) }
     }
 }

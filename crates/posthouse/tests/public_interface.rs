@@ -287,7 +287,8 @@ fn requests(world: &sim::World, server: &Endpoint<Everything>) {
 }
 
 fn files(world: &sim::World, log: &Log) {
-    let (here, disk) = (world.disk("here"), world.disk("here").directory());
+    let here = world.disk("here");
+    let disk = world.disk("here").directory();
     for name in ["one", "no", "later"] {
         here.write(name, b"content");
     }
@@ -351,7 +352,8 @@ fn others(world: &sim::World, server: &Endpoint<Everything>, log: &Log) {
     let stopped = world.run_until(PATIENCE, || (server.addresses().len() == 1).then_some(()));
     assert!(stopped.is_some());
 
-    let (seen, timer) = (log.clone(), log.clone());
+    let seen = log.clone();
+    let timer = log.clone();
     server
         .after(Duration::from_millis(1), move |endpoint| {
             assert!(endpoint.now() > Duration::ZERO);

@@ -134,7 +134,8 @@ fn compare(
             "connection {number}: {what}\n  client: {client:?}\n  server: {server:?}\n  {script:?}"
         ))
     };
-    let (of_client, of_server) = ((client, &script.client), (server, &script.server));
+    let of_client = (client, &script.client);
+    let of_server = (server, &script.server);
     for ((from, from_part), (to, _)) in [(of_client, of_server), (of_server, of_client)] {
         if to.received > from.sent + from.doubtful {
             return wrong("more bytes were received than sent");

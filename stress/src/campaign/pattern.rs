@@ -51,7 +51,8 @@ impl Pattern {
 
     /// Returns the bytes from one offset to another.
     pub(super) fn bytes(&self, from: u32, until: u32) -> Vec<u8> {
-        let (from, until) = (from as usize, until as usize);
+        let from = from as usize;
+        let until = until as usize;
         let words = from / WORD..until.div_ceil(WORD);
         let mut bytes = Vec::with_capacity(words.len() * WORD);
         for index in words {

@@ -97,13 +97,16 @@ impl Script {
             } else {
                 (&mut script.server, &mut script.client)
             };
-            (sender.sizes, sender.messages, receiver.dawdles) = (Sizes::Flood, 1, true);
+            sender.sizes = Sizes::Flood;
+            sender.messages = 1;
+            receiver.dawdles = true;
         }
         let mut random_of_resets = Random::of([plan.seed, number.into(), 32]);
         if random_of_resets.below(100) < plan.resets_percent {
             let side =
                 if random_of_resets.one_in(2) { &mut script.client } else { &mut script.server };
-            (side.disturbance, side.disturb_at) = (Disturbance::Reset, random_of_resets.below(8));
+            side.disturbance = Disturbance::Reset;
+            side.disturb_at = random_of_resets.below(8);
         }
         match random.below(4) {
             0 => script.server.replies_last = true,

@@ -60,13 +60,13 @@ impl ListenerSlot {
 impl Slot {
     /// Returns the end with this id, which must be in this slot.
     pub(super) fn conn(&mut self, id: ConnId) -> Check<&mut Conn> {
-        if self.id != id || self.conn.is_none() {
-            return Err(format!(
-                "a completion for an end that is over: {id:?}; its slot has {:?}: {:?}",
-                self.id, self.conn
-            ));
+        match self.conn.as_deref_mut() {
+            Some(conn) if self.id == id => Ok(conn),
+            conn => Err(format!(
+                "a completion for an end that is over: {id:?}; its slot has {:?}: {conn:?}",
+                self.id
+            )),
         }
-        Ok(self.conn.as_deref_mut().expect("just looked"))
     }
 
     /// Returns the end with this id, or `None` if it is over.

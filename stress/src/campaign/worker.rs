@@ -134,7 +134,9 @@ impl Worker {
                 }
             }
             Next::Over => {
-                let (number, side, summary) = (conn.number, conn.side, conn.summary);
+                let number = conn.number;
+                let side = conn.side;
+                let summary = conn.summary;
                 self.table.leave(&mut slot);
                 drop(slot);
                 if side == Side::Client {
@@ -174,7 +176,8 @@ impl Worker {
     }
 
     fn insert(&self, number: u32, side: Side, id: ConnId, socket: posthouse_io::Socket) {
-        let (plan, ordered) = (self.campaign.settings.plan, self.campaign.settings.is_ordered());
+        let plan = self.campaign.settings.plan;
+        let ordered = self.campaign.settings.is_ordered();
         let conn = Conn::new(plan, (number, side), id, socket, ordered);
         lock(self.table.slot(id.slot)).conn = Some(Box::new(conn));
     }
@@ -214,7 +217,8 @@ impl Worker {
         completion: Completion,
         lane: &mut Lane,
     ) -> Check {
-        let (table, index) = (self.table.clone(), id.slot as usize);
+        let table = self.table.clone();
+        let index = id.slot as usize;
         let mut listener_slot = lock(&table.listeners[index]);
         // In the shared layout, one worker can still be busy with a peer when another sees the
         // accept end.

@@ -57,7 +57,8 @@ impl Copy {
 
 fn mirror(from: &Path, files: &BTreeSet<String>, to: &Path) -> std::io::Result<()> {
     for file in files {
-        let (source, target) = (from.join(file), to.join(file));
+        let source = from.join(file);
+        let target = to.join(file);
         let wanted = fs::read(&source)?;
         if fs::read(&target).is_ok_and(|there| there == wanted) {
             continue;
@@ -94,7 +95,8 @@ mod tests {
     #[test]
     fn the_copy_holds_the_listed_files_and_equal_ones_keep_their_time() {
         let directory = tempfile::tempdir().unwrap();
-        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        let from = directory.path().join("from");
+        let to = directory.path().join("to");
         fs::create_dir_all(from.join("src")).unwrap();
         fs::create_dir_all(to.join("src")).unwrap();
         for (path, text) in [

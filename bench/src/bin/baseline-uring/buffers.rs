@@ -29,7 +29,8 @@ impl Buffers {
         assert!(count.is_power_of_two(), "the kernel masks the index");
         let entries = pages(usize::from(count) * size_of::<BufRingEntry>()).cast();
         let memory = pages(usize::from(count) * buffer_bytes);
-        let (tail, free) = (Cell::new(0), Cell::new(0));
+        let tail = Cell::new(0);
+        let free = Cell::new(0);
         let buffers = Self { entries, memory, count, buffer_bytes, tail, free };
         (0..count).for_each(|id| buffers.give_back(id));
         buffers

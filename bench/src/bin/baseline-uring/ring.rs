@@ -130,8 +130,10 @@ impl Queue<'_> {
 impl From<cqueue::Entry> for Completion {
     #[inline]
     fn from(entry: cqueue::Entry) -> Self {
-        let (result, flags) = (entry.result(), entry.flags());
-        let (more, slot) = (cqueue::more(flags), entry.user_data() as u32);
+        let result = entry.result();
+        let flags = entry.flags();
+        let more = cqueue::more(flags);
+        let slot = entry.user_data() as u32;
         match entry.user_data() >> 32 {
             ACCEPT => Self::Accepted { result, more },
             RECEIVE => Self::Received { slot, result, buffer: cqueue::buffer_select(flags), more },

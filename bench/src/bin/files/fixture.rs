@@ -69,7 +69,8 @@ impl Fixture {
             FileSet::Small => (0..SMALL_FILES).map(|n| format!("small/{n:04}.bin")).collect(),
         };
         for name in names {
-            let (source, copy) = (self.outbox().join(&name), self.inbox().join(&name));
+            let source = self.outbox().join(&name);
+            let copy = self.inbox().join(&name);
             if !same(&source, &copy)? {
                 return Err(format!("{method}: the received {name} differs from the sent one"));
             }
@@ -84,9 +85,10 @@ impl Fixture {
 }
 
 fn same(one: &Path, other: &Path) -> Result<bool, String> {
-    let (mut one, mut other) =
-        (File::open(one).map_err(at_path(one))?, File::open(other).map_err(at_path(other))?);
-    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut one = File::open(one).map_err(at_path(one))?;
+    let mut other = File::open(other).map_err(at_path(other))?;
+    let mut left = vec![0; 1 << 20];
+    let mut right = vec![0; 1 << 20];
     loop {
         let bytes = one.read(&mut left).map_err(|error| error.to_string())?;
         if bytes == 0 {

@@ -86,7 +86,8 @@ impl Method {
 fn raw(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let address = format!("127.0.0.1:{port}");
-    let (mut server, mut client) = (Command::new(&this), Command::new(&this));
+    let mut server = Command::new(&this);
+    let mut client = Command::new(&this);
     server.args(["raw-receive", &address]).arg(fixture.inbox());
     let what = if set == FileSet::Large { "large.bin" } else { "small/" };
     client.args(["raw-send", &address]).arg(fixture.outbox()).arg(what);
@@ -95,7 +96,8 @@ fn raw(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
 
 fn posthouse(program: &Path, backend: &str, set: FileSet, fixture: &Fixture, port: u16) -> Ends {
     let address = format!("127.0.0.1:{port}");
-    let (mut server, mut client) = (Command::new(program), Command::new(program));
+    let mut server = Command::new(program);
+    let mut client = Command::new(program);
     server.args(["serve", "--backend", backend, "--listen", &address, "--dir"]);
     server.arg(fixture.inbox()).stdout(Stdio::null());
     client.args(["send", "--quiet", "--backend", backend, &address]).arg(source(set, fixture));
@@ -107,7 +109,8 @@ fn source(set: FileSet, fixture: &Fixture) -> PathBuf {
 }
 
 fn nginx(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
-    let (root, conf) = (fixture.root(), fixture.root().join("nginx.conf"));
+    let root = fixture.root();
+    let conf = fixture.root().join("nginx.conf");
     let text = format!(
         "daemon off; master_process off; error_log stderr error; pid {0}/nginx.pid;\n\
          events {{ worker_connections 64; }}\n\
@@ -156,8 +159,10 @@ fn rsync(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
 #[expect(clippy::unnecessary_wraps, reason = "every method begins like this")]
 fn tar(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
     let what = if set == FileSet::Large { "large.bin" } else { "small" };
-    let (mut server, mut client) = (Command::new("sh"), Command::new("sh"));
-    let (inbox, outbox) = (fixture.inbox(), fixture.outbox());
+    let mut server = Command::new("sh");
+    let mut client = Command::new("sh");
+    let inbox = fixture.inbox();
+    let outbox = fixture.outbox();
     server.args(["-c", &format!("nc -l 127.0.0.1 {port} | tar xf - -C {}", inbox.display())]);
     client
         .args(["-c", &format!("tar cf - -C {} {what} | nc -N 127.0.0.1 {port}", outbox.display())]);

@@ -73,7 +73,8 @@ impl Busy {
 
     /// Returns the share of other processes in the processors' work since `before`.
     pub(crate) fn share_of_others(self, before: Self) -> f64 {
-        let (all, own) = (self.all - before.all, self.own - before.own);
+        let all = self.all - before.all;
+        let own = self.own - before.own;
         all.saturating_sub(own) as f64 / all.max(1) as f64
     }
 }

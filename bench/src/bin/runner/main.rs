@@ -61,7 +61,8 @@ fn run() -> Outcome {
         profile::run(&arguments);
         return Ok(());
     }
-    let (start, busy) = (Instant::now(), Busy::now());
+    let start = Instant::now();
+    let busy = Busy::now();
     let plan = Plan::new(&arguments);
     let machine = Machine::here();
     server::come_first();

@@ -91,7 +91,8 @@ pub(crate) fn compare(
     work: Work,
     pairs: usize,
 ) -> Result<Compared, NoServer> {
-    let (mut baseline, mut other) = (Side::default(), Side::default());
+    let mut baseline = Side::default();
+    let mut other = Side::default();
     let mut ratios = Vec::new();
     for baseline_first in [true, false] {
         let (of_baseline, of_other) = if baseline_first {

@@ -45,7 +45,8 @@ impl Pattern {
     /// Returns whether `bytes` are the stream's content at `position`.
     pub(crate) fn is_at(&self, connection: u32, position: u64, mut bytes: &[u8]) -> bool {
         let frame_bytes = self.frame_bytes as u64;
-        let (mut sequence, offset) = (position / frame_bytes, (position % frame_bytes) as usize);
+        let mut sequence = position / frame_bytes;
+        let offset = (position % frame_bytes) as usize;
         if offset > 0 {
             let piece = bytes.len().min(self.frame_bytes - offset);
             if !self.piece_is_at(connection, sequence, offset, &bytes[..piece]) {

@@ -88,7 +88,8 @@ impl Row {
     }
 
     pub(crate) fn title(work: Work) -> String {
-        let (name, unit) = (work.name(), work.unit());
+        let name = work.name();
+        let unit = work.unit();
         format!(
             "{name}\n  {:22} {:>6}  {:13} {:>10} {:>12} {:>7}",
             "",
@@ -158,7 +159,8 @@ impl Memory {
 
 impl Report {
     pub(crate) fn new(machine: Machine, pairs: usize, quick: bool) -> Self {
-        let (works, memory) = (Vec::new(), Vec::new());
+        let works = Vec::new();
+        let memory = Vec::new();
         Self { machine, pairs, quick, works, memory, took: Duration::ZERO, share_of_others: 0.0 }
     }
 

@@ -240,7 +240,8 @@ impl Adversary {
         let id = frame.id();
         match frame.kind {
             ACCEPT => {
-                let (offset, limit) = (frame.word(4), frame.word(12));
+                let offset = frame.word(4);
+                let limit = frame.word(12);
                 self.check_credit(checker, id, limit);
                 if let Some(sending) = self.sending.get_mut(&id) {
                     // The transfer ends here if the adversary sent wrong frames before.
@@ -382,7 +383,8 @@ impl Adversary {
         let id = own.get(rng.below(own.len() as u64) as usize).copied().unwrap_or(self.next_id);
         let id = if rng.one_in(6) { 1 + rng.below(64) as u32 } else { id };
         let name = fixtures::NAMES[rng.below(fixtures::NAMES.len() as u64) as usize].as_bytes();
-        let (limit, hash) = (rng.below(70_000), [rng.next() as u8; 32]);
+        let limit = rng.below(70_000);
+        let hash = [rng.next() as u8; 32];
         match rng.below(26) {
             0 => self.send_frame(TransferFrame::Chunk { id, bytes: &[7; 3000] }),
             1 => {
@@ -429,14 +431,7 @@ impl Adversary {
                 let id = self.new_id();
                 self.send_frame(TransferFrame::List { id, after: b"" });
             }
-            16 => {
-                let id = self.new_id();
-                let in_reply_to = rng.below(4) as u32;
-                self.send_corrupted(rng, offer_of(id, in_reply_to, limit, name));
-                // The wrong byte may have changed its number, perhaps to that of a later offer.
-                self.spoiled_offer = true;
-                self.next_id = self.next_id.max(257);
-            }
+            16 => self.send_corrupted_offer(rng, limit, name),
             20 => self.send_corrupted(rng, TransferFrame::Get { id, name }),
             21 => {
                 self.disown(id);
@@ -482,6 +477,15 @@ impl Adversary {
 
     fn send_offer_of(&self, id: u32, size: u64, name: &[u8]) {
         self.send_frame(offer_of(id, 0, size, name));
+    }
+
+    fn send_corrupted_offer(&mut self, rng: &mut Rng, size: u64, name: &[u8]) {
+        let id = self.new_id();
+        let in_reply_to = rng.below(4) as u32;
+        self.send_corrupted(rng, offer_of(id, in_reply_to, size, name));
+        // The wrong byte may have changed its number, perhaps to that of a later offer.
+        self.spoiled_offer = true;
+        self.next_id = self.next_id.max(257);
     }
 
     /// Offers up to 2,000 files and sends none of them.

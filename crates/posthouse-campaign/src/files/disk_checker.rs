@@ -80,7 +80,8 @@ impl DiskChecker {
     pub(super) fn is_full_for(&self, bytes: u64) -> bool {
         let Some((bytes_max, files_max)) = self.quota else { return false };
         let disk = &self.disks[SERVER_PLACE];
-        let (files, parts) = (disk.files(), disk.parts());
+        let files = disk.files();
+        let parts = disk.parts();
         let whole: usize = files.iter().filter_map(|it| disk.read(it)).map(|it| it.len()).sum();
         let begun: usize = parts.iter().map(|(_, bytes)| bytes.len()).sum();
         let count = (files.len() + parts.len()) as u64;
@@ -256,10 +257,12 @@ impl DiskChecker {
     /// Checks every file of every disk.
     pub(super) fn check(&mut self) -> Result<(), String> {
         for place in 0..self.disks.len() {
-            let (mut bytes, mut files) = (0, 0);
+            let mut bytes = 0;
+            let mut files = 0;
             let there = self.disks[place].files();
             for path in &there {
-                (bytes, files) = (bytes + self.check_file(place, path)?, files + 1);
+                bytes += self.check_file(place, path)?;
+                files += 1;
             }
             for (_, path) in self.promised_directories.iter().filter(|(on, _)| *on == place) {
                 if !self.disks[place].has_directory(path) {

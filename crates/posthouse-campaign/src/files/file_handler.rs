@@ -333,7 +333,8 @@ impl Handler for FileHandler {
         offer: &Offer<'_>,
         responder: &mut OfferResponder<'_>,
     ) -> Result<Option<Destination>, Reject> {
-        let (actor, offered) = (self.actor(peer), Offered::from(offer));
+        let actor = self.actor(peer);
+        let offered = Offered::from(offer);
         let name = self.checker.with_disks(|disks| disks.path_of(self.place, offer.name()));
         let destination = Destination::new(&self.directory).named(name);
         if self.checker.is_quiescent() {
@@ -400,7 +401,8 @@ impl Handler for FileHandler {
     }
 
     fn disconnected(&self, peer: ConnPeer<'_, '_>, why: &DisconnectReason) {
-        let (actor, line) = (self.actor(peer), peer.state().line.number);
+        let actor = self.actor(peer);
+        let line = peer.state().line.number;
         self.checker.disconnected(actor, line, why);
     }
 }

@@ -271,9 +271,7 @@ mod tests {
     use super::*;
 
     fn summary(seed: u64) -> Summary {
-        let mut summary = Summary::default();
-        (summary.messages, summary.fingerprint) = (seed, 1 << seed);
-        summary
+        Summary { messages: seed, fingerprint: 1 << seed, ..Summary::default() }
     }
 
     #[test]

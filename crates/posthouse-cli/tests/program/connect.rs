@@ -27,7 +27,8 @@ fn a_key_is_demanded_for_files_too() {
 #[test]
 fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
     let here = TemporaryDirectory::new();
-    let (missing, short) = (here.text("missing"), here.text("short"));
+    let missing = here.text("missing");
+    let short = here.text("short");
     here.write("short", "too short");
     for (path, why) in [(&missing, "os error 2"), (&short, "16 to 1024 bytes")] {
         let how = if cfg!(windows) {

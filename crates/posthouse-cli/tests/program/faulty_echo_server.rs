@@ -68,7 +68,8 @@ fn serve(mut stream: TcpStream, number: usize, fault: EchoFault) -> std::io::Res
 
 fn swap_frames(mut stream: &TcpStream) -> std::io::Result<()> {
     loop {
-        let (first, second) = (read_frame(stream)?, read_frame(stream)?);
+        let first = read_frame(stream)?;
+        let second = read_frame(stream)?;
         stream.write_all(&[second, first].concat())?;
     }
 }

@@ -47,7 +47,8 @@ fn netcat_talks_lines() {
 /// installed.
 fn python(address: SocketAddr, options: &[&str]) -> Option<(bool, String)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/echo.py");
-    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let host = address.ip().to_string();
+    let port = address.port().to_string();
     let arguments = [&[script, &host, &port, "10000"], options].concat();
     let output = run("python3", &arguments, "")?;
     let said = [output.stdout, output.stderr].concat();

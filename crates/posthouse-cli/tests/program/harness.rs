@@ -165,7 +165,8 @@ impl Program {
     /// Waits until the program has ended by itself.
     pub(crate) fn finish(mut self) -> ProgramOutput {
         // The streams end with the process: nothing else holds them.
-        let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
+        let stdout = rest(&self.stdout);
+        let stderr = rest(&self.stderr);
         let code = self.child.wait().expect("it can be waited for").code();
         ProgramOutput { code, stdout, stderr }
     }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use posthouse::sim::SplitMix64;
+
 use super::faulty_proxy::{FaultyProxy, ProxyFault};
 use super::harness::{Program, ProgramOutput, run, serve, wait_until};
 use super::tempdir::TemporaryDirectory;
@@ -18,13 +20,8 @@ const HELD_BYTES: u64 = 1 << 20;
 
 /// Returns bytes that do not repeat.
 fn content() -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..FILE_BYTES).map(|_| next()).collect()
+    let mut random = SplitMix64::new(1);
+    (0..FILE_BYTES / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect()
 }
 
 /// A directory with a file to send, and a server with an empty one.
@@ -124,7 +121,8 @@ fn a_link_that_is_cut_again_and_again_is_made_again_as_long_as_there_is_progress
 fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
     let fixture = ResumeFixture::new();
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::Cuts(FORWARDED_BYTES));
-    let (address, path) = (proxy.address.to_string(), fixture.here.text("disk.img"));
+    let address = proxy.address.to_string();
+    let path = fixture.here.text("disk.img");
     let ended = run(["send", &address, &path, "--retry=0"]).expect(1);
     let lines: Vec<&str> = ended.stderr.lines().collect();
     let [file, error] = lines[..] else { panic!("the file and the sum: {ended:#?}") };
@@ -151,7 +149,8 @@ fn a_file_that_is_got_goes_on_after_a_kill_as_well() {
     fs::rename(fixture.here.join("disk.img"), fixture.here.join("inbox/disk.img")).unwrap();
     fs::create_dir(fixture.here.join("back")).unwrap();
     let getter = |address: SocketAddr| {
-        let (address, back) = (address.to_string(), fixture.here.text("back"));
+        let address = address.to_string();
+        let back = fixture.here.text("back");
         Program::start(["get", &address, "disk.img", "-o", &back, "--json"])
     };
     let proxy = FaultyProxy::start(fixture.address, ProxyFault::DropsResponses(FORWARDED_BYTES));

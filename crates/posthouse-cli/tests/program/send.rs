@@ -241,7 +241,8 @@ fn two_senders_of_the_same_names_leave_one_whole_file_of_each() {
     let start = |path: &str| {
         Program::start_in(fixture.here.path(), ["send", &fixture.address, path, "--as", "d"])
     };
-    let (one, two) = (start("one"), start("two"));
+    let one = start("one");
+    let two = start("two");
     let sent: usize = [one.finish(), two.finish()]
         .iter()
         .map(|ended| ended.stdout.lines().filter(|line| line.starts_with("sent ")).count())

@@ -56,7 +56,8 @@ fn each_listener_of_a_file_speaks_its_own_framing_and_has_its_own_options() {
     exchange(&mut connect(native), &frame(7, b"one\n"), &frame(7, b"one\n"));
     let longer = format!("{}\n", "l".repeat(101));
     exchange(&mut connect(lines), longer.as_bytes(), longer.as_bytes());
-    let (small, large) = (frame(0, b"small"), frame(0, &[7; 101]));
+    let small = frame(0, b"small");
+    let large = frame(0, &[7; 101]);
     let mut stream = connect(native);
     exchange(&mut stream, &[&small[..], &large].concat(), &small);
     let mut after = Vec::new();

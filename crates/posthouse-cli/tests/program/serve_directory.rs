@@ -71,7 +71,8 @@ fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
     let here = TemporaryDirectory::new();
     here.write("a", "a");
     let (_server, address) = serve(&[]);
-    let (address, file) = (address.to_string(), here.text("a"));
+    let address = address.to_string();
+    let file = here.text("a");
     let sent = run(["send", &address, &file]).expect(1);
     assert!(sent.stderr.contains("rejected: files are not accepted here"), "{sent:#?}");
     run(["list", &address])
@@ -82,7 +83,8 @@ fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
 #[test]
 fn the_directory_must_be_there_and_is_announced_with_how_to_send() {
     let here = TemporaryDirectory::new();
-    let (missing, file) = (here.text("missing"), here.write("file", "x"));
+    let missing = here.text("missing");
+    let file = here.write("file", "x");
     let file = file.to_str().unwrap();
     run(["serve", "--dir", &missing]).expect(2).expect_stderr(&[&missing, MKDIR]);
     run(["serve", "--dir", file])

@@ -27,7 +27,8 @@ fn seeds_run_messages_and_every_fourth_one_files_where_nothing_else_is_said() {
     let attempts = |json: &serde_json::Value| {
         json["files"].as_u64().unwrap() + json["files_failed"].as_u64().unwrap()
     };
-    let (traffic, files) = (["--what", "traffic"], ["--what", "files"]);
+    let traffic = ["--what", "traffic"];
+    let files = ["--what", "files"];
     assert_eq!(run("1", &[])["fingerprint"], run("1", &traffic)["fingerprint"]);
     assert_eq!(attempts(&run("4", &traffic)), 0);
     assert!(attempts(&run("4", &[])) > 0);

@@ -6,40 +6,34 @@
 //! itself if the operation ends there. In between nobody touches it; only its address is kept, to
 //! name it in a cancel.
 
+mod file_calls;
+mod functions;
+
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::windows::io::{AsRawHandle, OwnedSocket};
+use std::os::windows::io::OwnedSocket;
 use std::ptr::{self, NonNull};
 
 use windows_sys::Win32::Foundation::{
     ERROR_IO_PENDING, ERROR_NOT_FOUND, FALSE, GetLastError, HANDLE,
 };
 use windows_sys::Win32::Networking::WinSock as net;
-use windows_sys::Win32::Networking::WinSock::{
-    LPFN_ACCEPTEX, LPFN_CONNECTEX, LPFN_TRANSMITFILE, SOCKET, WSABUF,
-};
-use windows_sys::Win32::Storage::FileSystem as fs;
+use windows_sys::Win32::Networking::WinSock::SOCKET;
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0_0, OVERLAPPED_ENTRY};
-use windows_sys::core::GUID;
 
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::file_op::FileOp;
 use crate::gather::Gather;
-use crate::handle::File;
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
 
-/// The maximum number of segments in one operation; a longer gather leaves in several.
-const MAX_SEGMENTS: usize = 64;
+pub(super) use file_calls::{length, on_file};
+pub(super) use functions::{FileRange, Functions};
+
 /// The bytes of one of an accepted peer's two addresses, with the sixteen extra ones that the call
 /// requires.
 const ADDRESS_BYTES: u32 = 64 + 16;
-
-/// The maximum number of bytes of a file that one operation moves: data that is in memory already
-/// is copied within the call.
-const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// The box of an operation. The system knows it by the address of its first field.
 #[repr(C)]
@@ -139,73 +133,6 @@ impl OverlappedId {
 // SAFETY: the pointer is compared and given to the system, never dereferenced.
 unsafe impl Send for OverlappedId {}
 
-/// The type of a function behind a pointer that may be null.
-trait Nullable {
-    type Function;
-}
-
-impl<F> Nullable for Option<F> {
-    type Function = F;
-}
-
-/// The functions of Winsock that are found at run time.
-#[derive(Clone, Copy)]
-pub(super) struct Functions {
-    accept: <LPFN_ACCEPTEX as Nullable>::Function,
-    connect: <LPFN_CONNECTEX as Nullable>::Function,
-    transmit: <LPFN_TRANSMITFILE as Nullable>::Function,
-    /// True exactly when operations of sockets may end in the call that begins them, without a
-    /// packet.
-    pub(super) at_once: bool,
-    /// True exactly when this is a server edition of Windows, which does not limit the number of
-    /// simultaneous file sends.
-    pub(super) on_server: bool,
-    #[cfg(test)]
-    pub(super) faults: super::tests::TestFaults,
-}
-
-impl Functions {
-    /// Requests the functions from the system.
-    pub(super) fn find() -> Result<Self, Error> {
-        // The providers of both families must allow it; one of the two may not exist.
-        let v6 = sys::stream_socket(Ipv6Addr::LOCALHOST.into());
-        let v6_at_once = v6.as_ref().map_or(true, sys::is_the_systems_own);
-        let socket = sys::stream_socket(Ipv4Addr::LOCALHOST.into()).or(v6)?;
-        let find = |id: &GUID| {
-            let mut function = [0usize];
-            let code = net::SIO_GET_EXTENSION_FUNCTION_POINTER;
-            sys::control(&socket, code, id, &mut function).map(|()| function[0])
-        };
-        let accept = find(&net::WSAID_ACCEPTEX)?;
-        let connect = find(&net::WSAID_CONNECTEX)?;
-        let transmit = find(&net::WSAID_TRANSMITFILE)?;
-        // SAFETY: the system returns the functions of these names, which have the documented types.
-        // An `Option` of a function is as wide as its address.
-        let (accept, connect, transmit) = unsafe {
-            (
-                std::mem::transmute::<usize, LPFN_ACCEPTEX>(accept),
-                std::mem::transmute::<usize, LPFN_CONNECTEX>(connect),
-                std::mem::transmute::<usize, LPFN_TRANSMITFILE>(transmit),
-            )
-        };
-        let (Some(accept), Some(connect), Some(transmit)) = (accept, connect, transmit) else {
-            return Err(Error::new(crate::Failure::Unsupported));
-        };
-        let at_once = v6_at_once && sys::is_the_systems_own(&socket);
-        #[cfg(test)]
-        let at_once = at_once && !super::tests::TestFaults::now().layered;
-        Ok(Self {
-            accept,
-            connect,
-            transmit,
-            at_once,
-            on_server: sys::is_server(),
-            #[cfg(test)]
-            faults: super::tests::TestFaults::now(),
-        })
-    }
-}
-
 /// The free boxes of finished operations, which a lane keeps for later ones.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the list keeps boxes because the system knows their address")]
@@ -296,259 +223,13 @@ fn overlapped(raw: *mut Operation) -> *mut OVERLAPPED {
     raw.cast()
 }
 
-/// Returns the error number of a call on sockets, or zero.
+/// Returns the error number of a call on sockets or files, or zero.
 fn code(result: i32) -> u32 {
     // SAFETY: the call reads a value of this thread.
     if result == 0 { 0 } else { unsafe { GetLastError() } }
 }
 
-/// The calls. Each moves everything that it needs into the box.
-impl Functions {
-    pub(super) fn connect(
-        &self,
-        handle: SOCKET,
-        socket: Socket,
-        to: RawAddress,
-        free_list: &mut FreeList,
-    ) -> Submitted {
-        let operation = free_list.take(Some(socket), OperationKind::Connect { address: to });
-        let connect = self.connect;
-        let call = |raw: *mut Operation| {
-            // SAFETY: the box is complete, and belongs to this function until the call takes it.
-            let OperationKind::Connect { address } = (unsafe { &(*raw).work }) else {
-                unreachable!()
-            };
-            // SAFETY: the address, the number and the OVERLAPPED are in the box.
-            unsafe {
-                let number = (*raw).number.get();
-                let start = address.start();
-                let len = address.len();
-                let submitted =
-                    connect(handle, start, len, ptr::null(), 0, number, overlapped(raw));
-                code(i32::from(submitted == 0))
-            }
-        };
-        // SAFETY: as argued in the call.
-        unsafe { operation.begin(self.at_once, call) }
-    }
-
-    pub(super) fn accept(
-        &self,
-        listener: SOCKET,
-        socket: Socket,
-        new: OwnedSocket,
-        free_list: &mut FreeList,
-    ) -> Submitted {
-        let addresses = UnsafeCell::new([0; 2 * ADDRESS_BYTES as usize]);
-        let operation = free_list.take(Some(socket), OperationKind::Accept { new, addresses });
-        #[cfg(test)]
-        if let Some(failure) = self.faults.no_peer {
-            return Submitted::Ended(super::tests::refused(operation, failure));
-        }
-        let accept = self.accept;
-        let call = |raw: *mut Operation| {
-            // SAFETY: the box is complete, and belongs to this function until the call takes it.
-            let OperationKind::Accept { new, addresses } = (unsafe { &(*raw).work }) else {
-                unreachable!()
-            };
-            let room = addresses.get().cast();
-            let bytes = ADDRESS_BYTES;
-            // SAFETY: the new socket, the memory for the addresses, the number and the OVERLAPPED
-            // are in the box. No data is awaited, so a peer that sends nothing delays nobody.
-            unsafe {
-                let new = sys::raw(new);
-                let number = (*raw).number.get();
-                let at = overlapped(raw);
-                let submitted = accept(listener, new, room, 0, bytes, bytes, number, at);
-                code(i32::from(submitted == 0))
-            }
-        };
-        // SAFETY: as argued in the call.
-        unsafe { operation.begin(self.at_once, call) }
-    }
-
-    /// Waits, without memory, until there is something to receive or the stream ends.
-    pub(super) fn probe(
-        &self,
-        handle: SOCKET,
-        socket: Socket,
-        free_list: &mut FreeList,
-    ) -> Submitted {
-        let operation = free_list.take(Some(socket), OperationKind::Probe);
-        let nothing = WSABUF { len: 0, buf: ptr::null_mut() };
-        self.receive_into(handle, operation, nothing)
-    }
-
-    pub(super) fn receive(
-        &self,
-        handle: SOCKET,
-        socket: Socket,
-        mut buffer: Buffer,
-        free_list: &mut FreeList,
-    ) -> Submitted {
-        let storage = buffer.storage_mut();
-        let len = u32::try_from(storage.len()).unwrap_or(u32::MAX);
-        let room = WSABUF { len, buf: storage.as_mut_ptr() };
-        let operation = free_list.take(Some(socket), OperationKind::Receive { buffer });
-        #[cfg(test)]
-        if self.faults.no_memory {
-            return Submitted::Ended(super::tests::refused(operation, crate::Failure::NoBuffers));
-        }
-        self.receive_into(handle, operation, room)
-    }
-
-    fn receive_into(&self, handle: SOCKET, operation: Box<Operation>, room: WSABUF) -> Submitted {
-        let call = |raw: *mut Operation| {
-            // SAFETY: the memory, the flags and the OVERLAPPED are in the box; the description of
-            // the memory is read before the call returns.
-            unsafe {
-                let flags = (*raw).number.get();
-                let at = overlapped(raw);
-                code(net::WSARecv(handle, &raw const room, 1, ptr::null_mut(), flags, at, None))
-            }
-        };
-        // SAFETY: as argued in the call; memory behind a pointer does not move with the box.
-        unsafe { operation.begin(self.at_once, call) }
-    }
-
-    /// Sends at most `max_bytes` bytes from the beginning of the gather.
-    pub(super) fn send(
-        &self,
-        handle: SOCKET,
-        socket: Socket,
-        tag: Tag,
-        gather: Gather,
-        max_bytes: u32,
-        free_list: &mut FreeList,
-    ) -> Submitted {
-        let mut segments = [WSABUF { len: 0, buf: ptr::null_mut() }; MAX_SEGMENTS];
-        let mut count = 0;
-        let mut left = max_bytes;
-        for (place, bytes) in segments.iter_mut().zip(gather.slices()) {
-            if left == 0 {
-                break;
-            }
-            let len = u32::try_from(bytes.len()).map_or(left, |len| len.min(left));
-            left -= len;
-            count += 1;
-            *place = WSABUF { len, buf: bytes.as_ptr().cast_mut() };
-        }
-        let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
-        let call = |raw: *mut Operation| {
-            // SAFETY: the gather in the box owns the bytes, which are on the heap and only read.
-            // The OVERLAPPED is in the box. The description of the bytes is read before the call
-            // returns.
-            unsafe {
-                let start = segments.as_ptr();
-                let at = overlapped(raw);
-                code(net::WSASend(handle, start, count, ptr::null_mut(), 0, at, None))
-            }
-        };
-        // SAFETY: as argued in the call.
-        unsafe { operation.begin(self.at_once, call) }
-    }
-}
-
-impl Functions {
-    /// Sends `range` of the part of a file that comes next in the gather.
-    pub(super) fn transmit(
-        &self,
-        handle: SOCKET,
-        socket: Socket,
-        tag: Tag,
-        gather: Gather,
-        range: FileRange,
-        free_list: &mut FreeList,
-    ) -> Submitted {
-        let operation = free_list.take(Some(socket), OperationKind::Send { tag, gather });
-        #[cfg(test)]
-        if self.faults.no_files {
-            return Submitted::Ended(super::tests::refused(operation, crate::Failure::Unsupported));
-        }
-        let transmit = self.transmit;
-        let call = |raw: *mut Operation| {
-            let FileRange { file, offset, bytes } = range;
-            // SAFETY: the gather in the box owns the file and keeps it open; the OVERLAPPED is in
-            // the box, and no call has it yet.
-            unsafe {
-                (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset);
-                let at = overlapped(raw);
-                let submitted = transmit(handle, file, bytes, 0, at, ptr::null(), 0);
-                code(i32::from(submitted == 0))
-            }
-        };
-        // SAFETY: as argued in the call.
-        unsafe { operation.begin(self.at_once, call) }
-    }
-}
-
-/// A range of the part of a file that comes next in a gather.
-#[derive(Clone, Copy)]
-pub(super) struct FileRange {
-    file: HANDLE,
-    offset: u64,
-    bytes: u32,
-}
-
-impl FileRange {
-    pub(super) fn new(file: &File, offset: u64, bytes: u32) -> Self {
-        Self { file: file.handle().as_raw_handle(), offset, bytes }
-    }
-}
-
-/// Begins the read or write of a file.
-pub(super) fn on_file(operation: Box<Operation>) -> Submitted {
-    let call = |raw: *mut Operation| {
-        // SAFETY: the box is complete, and belongs to this function until the call takes it.
-        let OperationKind::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
-        let at = |offset: u64| {
-            // SAFETY: no call has the OVERLAPPED yet.
-            unsafe { (*(*raw).overlapped.get()).Anonymous.Anonymous = place(offset) };
-            overlapped(raw)
-        };
-        // SAFETY: the operation owns the handle. The operation in the box also owns the memory,
-        // which is on the heap, and the OVERLAPPED is in the box. The memory has room for all bytes
-        // that are read, and contains all bytes that are written.
-        let submitted = unsafe {
-            match &mut **op {
-                FileOp::Read { file, offset, bytes, memory } => {
-                    memory.clear();
-                    memory.reserve(*bytes);
-                    let bytes = (*bytes).min(MAX_FILE_BYTES) as u32;
-                    let handle = file.handle().as_raw_handle();
-                    let room = memory.as_mut_ptr();
-                    fs::ReadFile(handle, room, bytes, ptr::null_mut(), at(*offset))
-                }
-                // The system gathers only whole pages, so one call writes one segment.
-                FileOp::Write { file, offset, data } => {
-                    let first = data.slices().next().unwrap_or_default();
-                    let bytes = first.len().min(MAX_FILE_BYTES) as u32;
-                    let handle = file.handle().as_raw_handle();
-                    let from = first.as_ptr();
-                    fs::WriteFile(handle, from, bytes, ptr::null_mut(), at(*offset))
-                }
-                _ => unreachable!("no other operation is given to the port"),
-            }
-        };
-        code(i32::from(submitted == 0))
-    };
-    // SAFETY: as argued in the call. Files are associated in the mode in which success in the call
-    // has no packet.
-    unsafe { operation.begin(true, call) }
-}
-
-/// Returns the present length of a file.
-pub(super) fn length(file: &File) -> Result<u64, Error> {
-    let mut length = 0;
-    // SAFETY: the call writes only one number.
-    let told = unsafe { fs::GetFileSizeEx(file.handle().as_raw_handle(), &raw mut length) };
-    if told == 0 {
-        // SAFETY: the call reads a value of this thread.
-        return Err(sys::error(unsafe { GetLastError() }));
-    }
-    Ok(length.cast_unsigned())
-}
-
+/// Returns the part of an `OVERLAPPED` that says where in a file the operation begins.
 fn place(offset: u64) -> OVERLAPPED_0_0 {
     OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 }
 }
@@ -580,103 +261,5 @@ impl fmt::Debug for Operation {
     }
 }
 
-impl fmt::Debug for Functions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Functions").field("at_once", &self.at_once).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use windows_sys::Win32::Foundation::{ERROR_DISK_FULL, ERROR_HANDLE_EOF};
-
-    use super::super::file_ops::{self, FileEnd};
-    use super::*;
-    use crate::error::Failure;
-    use crate::file_op::FileOutcome;
-
-    fn a_read(free_list: &mut FreeList) -> Box<Operation> {
-        let (_, file) = crate::iocp::tests::file_ops::file_with(b"");
-        let op = Box::new(FileOp::Read { file, offset: 0, bytes: 10, memory: Vec::new() });
-        free_list.take(None, OperationKind::File { tag: Tag(7), op })
-    }
-
-    /// Fills the memory of a read, as the system does if it has the bytes already.
-    fn fill(raw: *mut Operation, bytes: &[u8]) {
-        // SAFETY: the box is complete, and belongs to the call.
-        let OperationKind::File { op, .. } = (unsafe { &mut (*raw).work }) else { unreachable!() };
-        let FileOp::Read { memory, .. } = &mut **op else { unreachable!() };
-        memory.reserve(10);
-        // SAFETY: there is room for ten bytes; nobody else has the OVERLAPPED.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), memory.as_mut_ptr(), bytes.len());
-            (*(*raw).overlapped.get()).InternalHigh = bytes.len();
-        }
-    }
-
-    /// Windows reads cached data within the call, Wine never does.
-    #[test]
-    fn what_ends_in_its_call_has_what_the_call_has_moved() {
-        let free_list = &mut FreeList::default();
-        let call = |raw| {
-            fill(raw, b"at once");
-            0
-        };
-        // SAFETY: the system gets nothing.
-        let submitted = unsafe { a_read(free_list).begin(true, call) };
-        let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
-        assert_eq!(ended.result, Ok(7));
-        let FileEnd::Completed(Tag(7), FileOutcome::Read { memory }) =
-            file_ops::end(ended, free_list)
-        else {
-            panic!("a read")
-        };
-        assert_eq!(memory, b"at once");
-    }
-
-    #[test]
-    fn a_read_that_fails_in_its_call_is_at_the_end_or_is_tried_again() {
-        let free_list = &mut FreeList::default();
-        // SAFETY: the system gets nothing.
-        let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_HANDLE_EOF) };
-        let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
-        let told = file_ops::end(ended, free_list);
-        assert!(
-            matches!(told, FileEnd::Completed(_, FileOutcome::Read { memory }) if memory.is_empty())
-        );
-
-        // SAFETY: the system gets nothing.
-        let submitted = unsafe { a_read(free_list).begin(true, |_| ERROR_DISK_FULL) };
-        let Submitted::Ended(ended) = submitted else { panic!("there will be no packet") };
-        assert_eq!(ended.result.map_err(|error| error.failure), Err(Failure::NoSpace));
-        assert!(matches!(file_ops::end(ended, free_list), FileEnd::Retry(Tag(7), _)));
-    }
-
-    /// The first operation has ended but its packet is still to come; the second has not ended.
-    #[test]
-    fn what_has_a_packet_to_come_is_in_flight() {
-        let free_list = &mut FreeList::default();
-        for (at_once, code) in [(false, 0), (true, ERROR_IO_PENDING), (false, ERROR_IO_PENDING)] {
-            let call = |raw| {
-                fill(raw, b"later");
-                code
-            };
-            // SAFETY: the system gets nothing.
-            let submitted = unsafe { a_read(free_list).begin(at_once, call) };
-            let Submitted::InFlight(id) = submitted else { panic!("in flight: {at_once}, {code}") };
-            let packet = OVERLAPPED_ENTRY {
-                lpOverlapped: id.0.as_ptr().cast(),
-                dwNumberOfBytesTransferred: 5,
-                ..Default::default()
-            };
-            // SAFETY: the operation is in flight, and this is its one packet.
-            let ended = unsafe { Operation::dequeued(&packet) };
-            assert_eq!(OverlappedId::of(&ended.operation), id);
-            let end = file_ops::end(ended, free_list);
-            let FileEnd::Completed(_, FileOutcome::Read { memory }) = end else {
-                panic!("a read that has ended")
-            };
-            assert_eq!(memory, b"later");
-        }
-    }
-}
+mod tests;

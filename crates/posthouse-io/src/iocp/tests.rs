@@ -99,7 +99,8 @@ fn everywhere(faults: TestFaults, test: impl Fn(&CompletionPort)) {
 }
 
 fn open(layout: Layout, faults: TestFaults) -> CompletionPort {
-    let (layout, read_mode) = (Some(layout), ReadMode::Pending);
+    let layout = Some(layout);
+    let read_mode = ReadMode::Pending;
     TEST_FAULTS.set(faults);
     let options = Options { layout, read_mode, ..Options::default() };
     let opened = CompletionPort::open(Backend::Iocp, &options);

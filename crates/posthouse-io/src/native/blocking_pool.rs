@@ -198,7 +198,8 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
         for _ in 0..MAX_THREADS {
-            let (tell, released) = (tell.clone(), released.clone());
+            let tell = tell.clone();
+            let released = released.clone();
             assert!(pool.try_spawn(move || {
                 let _ = tell.send(());
                 let _ = lock(&released).recv();
@@ -269,7 +270,8 @@ mod tests {
         let held = lock(&released);
         let (tell, told) = channel();
         for _ in 0..MAX_WAITING {
-            let (tell, released) = (tell.clone(), released.clone());
+            let tell = tell.clone();
+            let released = released.clone();
             assert!(pool.try_spawn(move || {
                 let _ = tell.send(());
                 drop(lock(&released));

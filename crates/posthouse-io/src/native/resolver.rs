@@ -105,7 +105,8 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
         for _ in 0..MAX_THREADS {
-            let (tell, released) = (tell.clone(), released.clone());
+            let tell = tell.clone();
+            let released = released.clone();
             let at_once = resolver.look_up(Tag(0), localhost(), move |_| {
                 let _ = tell.send(());
                 let _ = lock(&released).recv();

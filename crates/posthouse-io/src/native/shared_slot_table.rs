@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn a_slot_is_used_again_under_another_name() {
         let table = SharedSlotTable::<Plain>::new();
-        let (first, other) = (table.occupy(|_, _| {}), table.occupy(|_, _| {}));
+        let first = table.occupy(|_, _| {});
+        let other = table.occupy(|_, _| {});
         close(&table, first);
         let second = table.occupy(|_, _| {});
         assert_eq!(second.slot, first.slot);

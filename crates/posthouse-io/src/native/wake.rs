@@ -173,7 +173,8 @@ mod tests {
             (Pending(2), (Owed(2), false), (Pending(2), false)),
             (Owed(2), (Owed(2), false), (Owed(2), false)),
         ] {
-            let (mut woken, mut worked) = (before, before);
+            let mut woken = before;
+            let mut worked = before;
             let calls = (woken.on_wake(), worked.on_work());
             assert_eq!((woken, calls.0), on_wake, "a wake-up in {before:?}");
             assert_eq!((worked, calls.1), on_work, "work in {before:?}");

@@ -162,7 +162,8 @@ impl World {
         let layout = port.layout;
         let lane = &mut port.lanes[at.lane];
         if lane.has_no_worker_left() {
-            let (tag, kind) = (queued.tag, queued.kind);
+            let tag = queued.tag;
+            let kind = queued.kind;
             self.bug(&format!(
                 "a lost completion: {tag:?} ({kind:?}), no worker of its lane is left"
             ));

@@ -127,9 +127,11 @@ impl World {
     /// Separates the two ends. Data on the way still arrives.
     pub(super) fn sever(&mut self, socket: Socket) -> Option<Socket> {
         let stream = self.table.stream(socket)?;
-        let (peer, there) = (stream.peer.take()?, stream.room());
+        let peer = stream.peer.take()?;
+        let there = stream.room();
         let other = self.table.stream(peer)?;
-        (other.peer, other.room_left) = (None, there);
+        other.peer = None;
+        other.room_left = there;
         let here = other.room();
         self.table.stream(socket)?.room_left = here;
         Some(peer)

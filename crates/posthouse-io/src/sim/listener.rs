@@ -213,7 +213,8 @@ impl World {
         if stream.phase != Phase::Connecting {
             return;
         }
-        let (local, remote) = (stream.local, stream.remote);
+        let local = stream.local;
+        let remote = stream.remote;
         let address = remote.expect("a connecting stream has a remote address");
         if self.blackholes.contains(&address) {
             return;
@@ -234,7 +235,8 @@ impl World {
         }
         let end = self.new_stream(Owner::Nobody, Phase::Open);
         if let Some(stream) = self.table.stream(end) {
-            (stream.local, stream.remote) = (remote, local);
+            stream.local = remote;
+            stream.remote = local;
             stream.peer = Some(from);
             stream.queue = Some(socket);
         }

@@ -68,7 +68,8 @@ impl Random {
     }
 
     pub(super) fn time(&mut self, range: &RangeInclusive<Duration>) -> Nanos {
-        let (from, to) = (super::nanos(*range.start()), super::nanos(*range.end()));
+        let from = super::nanos(*range.start());
+        let to = super::nanos(*range.end());
         from + self.below(to.saturating_sub(from) as usize + 1) as Nanos
     }
 

@@ -359,7 +359,8 @@ impl World {
     /// Returns the number of bytes that a stream can send now.
     pub(super) fn room(&mut self, from: Socket) -> usize {
         let Some(stream) = self.table.stream(from) else { return 0 };
-        let (peer, room_left) = (stream.peer, stream.room_left);
+        let peer = stream.peer;
+        let room_left = stream.room_left;
         match peer.and_then(|peer| self.table.stream(peer)) {
             Some(peer) => peer.room(),
             None => room_left,

@@ -227,7 +227,8 @@ impl World {
     fn end(&mut self, worker: usize) {
         self.note(Note::Ended, worker as u64, 0);
         self.workers[worker].state = State::Ended;
-        let (port, at) = (self.workers[worker].port, self.workers[worker].at);
+        let port = self.workers[worker].port;
+        let at = self.workers[worker].at;
         self.ports[port].workers -= 1;
         let Some(at) = at else { return };
         let lane = self.lane(at);

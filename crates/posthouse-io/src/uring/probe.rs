@@ -85,7 +85,8 @@ mod tests {
     /// queue.
     #[test]
     fn a_kernel_without_multishot_receive_is_told_from_one_that_has_it() {
-        let (request, buffer) = (Request::of_lane(RequestKind::Receive), Some(0));
+        let request = Request::of_lane(RequestKind::Receive);
+        let buffer = Some(0);
         let good = Cqe { request, result: Ok(1), more: true, buffer };
         assert!(needs_poll(good).is_ok());
         for (bad, text) in [

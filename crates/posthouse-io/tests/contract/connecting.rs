@@ -43,7 +43,8 @@ pub fn a_socket_that_never_connected_fails_what_is_submitted_on_it(harness: &Har
 pub fn a_connect_that_is_cancelled_ends_once(harness: &Harness) {
     let listening = harness.listen(harness.lane(0));
     for _ in 0..20 {
-        let (driver, lane) = (harness.driver.clone(), harness.lane(1));
+        let driver = harness.driver.clone();
+        let lane = harness.lane(1);
         let (socket, connect) = harness.on(lane, move |lane| {
             let socket = lane.socket();
             let connect = driver.submit(lane, Op::Connect(socket, listening.address));
@@ -62,7 +63,8 @@ pub fn a_connect_that_is_cancelled_ends_once(harness: &Harness) {
 
 pub fn a_reset_ends_a_connect(harness: &Harness) {
     let listening = harness.listen(harness.lane(0));
-    let (driver, lane) = (harness.driver.clone(), harness.lane(1));
+    let driver = harness.driver.clone();
+    let lane = harness.lane(1);
     let (socket, connect) = harness.on(lane, move |lane| {
         let socket = lane.socket();
         let connect = driver.submit(lane, Op::Connect(socket, listening.address));

@@ -44,7 +44,8 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
     let mut memory = vec![0xee; 50_000];
     for offset in [0, 5000, 9990, 10_000] {
         let room = (memory.as_ptr(), memory.capacity());
-        let (file, bytes) = (file.clone(), 100);
+        let file = file.clone();
+        let bytes = 100;
         memory = match dir.run(FileOp::Read { file, offset, bytes, memory }) {
             Ok(FileOutcome::Read { memory }) => memory,
             other => panic!("bytes, not {other:?}"),
@@ -103,7 +104,8 @@ pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &
     let times = [0, 100, 999_999_900, -100, -1_001_000_000, 4_102_444_800_000_000_000];
     for (n, modified_ns) in times.into_iter().enumerate() {
         let (file, _) = dir.part("part").expect("a part");
-        let (path, executable) = (format!("{n}"), n % 2 == 1);
+        let path = format!("{n}");
+        let executable = n % 2 == 1;
         dir.run(FileOp::Publish {
             directory: dir.directory.clone(),
             part: "part".into(),
@@ -266,7 +268,8 @@ pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(harness:
                         }
                     };
                     assert_eq!(bytes, 0, "nobody left one behind");
-                    let (path, content) = (format!("{n}-{published}"), pattern(3000, n));
+                    let path = format!("{n}-{published}");
+                    let content = pattern(3000, n);
                     dir.write(&file, 0, &content).expect("written");
                     dir.publish("part", &file, &path).expect("the part has its name");
                     dir.remove_part("part", &file).expect("removed");
@@ -440,7 +443,8 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
     expected.sort();
     assert_eq!(dir.paths(), expected);
     for max_entries in [1, 2, 3, 7, expected.len() - 1, expected.len(), 1000] {
-        let (mut got, mut after) = (Vec::new(), String::new());
+        let mut got = Vec::new();
+        let mut after = String::new();
         loop {
             let (entries, more) = dir.list(&after, max_entries);
             assert!(entries.len() <= max_entries);
@@ -496,11 +500,14 @@ pub fn many_operations_at_once_all_end(harness: &Harness) {
             other => panic!("bytes written, not {other:?}"),
         }
     }
-    let (mut reads, mut others) = (Vec::new(), Vec::new());
+    let mut reads = Vec::new();
+    let mut others = Vec::new();
     for piece in 0..PIECES {
         for (n, file) in files.iter().enumerate() {
-            let (offset, bytes) = ((piece * piece_bytes) as u64, piece_bytes);
-            let (file, memory) = (file.clone(), Vec::new());
+            let offset = (piece * piece_bytes) as u64;
+            let bytes = piece_bytes;
+            let file = file.clone();
+            let memory = Vec::new();
             let sync = FileOp::Sync { file: file.clone() };
             let read = FileOp::Read { file, offset, bytes, memory };
             reads.push((n, piece, dir.submit_on(harness.lane(piece), read)));

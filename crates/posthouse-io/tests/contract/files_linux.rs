@@ -147,7 +147,8 @@ fn no_descriptor_and_no_thread_is_left_behind() {
         no_disk_threads();
         dir.make("a/b/c", b"content");
         let opens = (0..40).map(|n| {
-            let (directory, path) = (dir.directory.clone(), "a/b/c".into());
+            let directory = dir.directory.clone();
+            let path = "a/b/c".into();
             dir.submit_on(harness.lane(n), FileOp::Open { directory, path })
         });
         for tag in opens.collect::<Vec<_>>() {
@@ -238,7 +239,8 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
     std::fs::set_permissions(roots.path().join("closed"), closed).expect("permissions");
     let theirs = tempfile::tempdir().expect("a new directory");
     std::os::unix::fs::chown(theirs.path(), Some(65_534), None).expect("given away");
-    let (root, nobody) = (Uid::from_raw(0), Uid::from_raw(65_534));
+    let root = Uid::from_raw(0);
+    let nobody = Uid::from_raw(65_534);
     rustix::thread::set_thread_res_uid(nobody, nobody, root).expect("another user");
     on_all(|harness| {
         let dir = TestDir::at(harness, theirs.path());
@@ -263,7 +265,8 @@ fn refuse(refused: &[(libc::c_long, Option<u64>)], errno: libc::c_int) {
     for (call, bits) in refused {
         let rules = rules.entry(*call).or_default();
         if let Some(bits) = bits {
-            let (length, masked) = (SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(*bits));
+            let length = SeccompCmpArgLen::Dword;
+            let masked = SeccompCmpOp::MaskedEq(*bits);
             let condition = SeccompCondition::new(4, length, masked, *bits);
             let rule = SeccompRule::new(vec![condition.expect("a condition")]);
             rules.push(rule.expect("a rule"));

@@ -44,7 +44,8 @@ impl Outside {
 #[test]
 fn links_are_not_followed_to_be_read() {
     on_all(|harness| {
-        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        let dir = TestDir::new(harness);
+        let outside = Outside::new();
         dir.make("inside/file", b"content");
         symlink(outside.file(), dir.path("absolute")).expect("a link");
         symlink("inside/file", dir.path("relative")).expect("a link");
@@ -67,7 +68,8 @@ fn links_are_not_followed_to_be_read() {
 #[test]
 fn links_are_not_followed_to_be_written_to() {
     on_all(|harness| {
-        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        let dir = TestDir::new(harness);
+        let outside = Outside::new();
         symlink(outside.path(), dir.path("directory")).expect("a link");
         symlink(outside.file(), dir.path("file")).expect("a link");
         symlink(outside.path().join("new"), dir.path("dangling")).expect("a link");
@@ -93,7 +95,8 @@ fn links_are_not_followed_to_be_written_to() {
 #[test]
 fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
     on_all(|harness| {
-        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        let dir = TestDir::new(harness);
+        let outside = Outside::new();
         drop(dir.part("first").expect("the directory of parts is made"));
         let parts = dir.path(PARTS_DIRECTORY);
         symlink(outside.file(), parts.join("link")).expect("a link");
@@ -229,11 +232,14 @@ fn swapping<R>(one: &Path, other: &Path, work: impl FnOnce() -> R) -> R {
 fn a_directory_swapped_with_a_link_leads_nowhere() {
     const ROUNDS: usize = 800;
     on_all(|harness| {
-        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        let dir = TestDir::new(harness);
+        let outside = Outside::new();
         dir.make("way/secret", b"not a secret");
         symlink(outside.path(), dir.path("link")).expect("a link");
         let (part, _) = dir.part("part").expect("a part");
-        let (mut published, mut refused, mut read) = (0, 0, 0);
+        let mut published = 0;
+        let mut refused = 0;
+        let mut read = 0;
         swapping(&dir.path("way"), &dir.path("link"), || {
             for round in 0..ROUNDS {
                 match dir.publish("part", &part, &format!("way/deep/{round}")) {
@@ -262,7 +268,8 @@ fn a_directory_swapped_with_a_link_leads_nowhere() {
 fn a_part_swapped_with_a_link_is_not_written_through() {
     const ROUNDS: usize = 250;
     on_all(|harness| {
-        let (dir, outside) = (TestDir::new(harness), Outside::new());
+        let dir = TestDir::new(harness);
+        let outside = Outside::new();
         drop(dir.part("part").expect("a part"));
         let parts = dir.path(PARTS_DIRECTORY);
         symlink(outside.file(), parts.join("soft")).expect("a link");

@@ -29,7 +29,8 @@ impl Sender {
 
     pub fn start_gather(harness: &Harness, end: End, gather: Gather) -> Self {
         let state = Arc::new(Mutex::new(Sending::default()));
-        let (driver, shared) = (harness.driver.clone(), state.clone());
+        let driver = harness.driver.clone();
+        let shared = state.clone();
         harness.on(end.lane, move |lane| send_on(&driver, lane, end, &shared, gather));
         Self { end, state }
     }
@@ -66,7 +67,8 @@ fn send_on(
     state: &Arc<Mutex<Sending>>,
     gather: Gather,
 ) {
-    let (again, shared) = (driver.clone(), state.clone());
+    let again = driver.clone();
+    let shared = state.clone();
     driver.submit_then(lane, Op::Send(end.socket, gather), move |lane, completion| {
         let mut state = lock(&shared);
         match completion.outcome {
@@ -112,7 +114,8 @@ struct Reading {
 impl Reader {
     pub fn start(harness: &Harness, end: End, pending: usize) -> Self {
         let state = Arc::new(Mutex::new(Reading::default()));
-        let (driver, shared) = (harness.driver.clone(), state.clone());
+        let driver = harness.driver.clone();
+        let shared = state.clone();
         harness.on(end.lane, move |lane| {
             let mut state = lock(&shared);
             (0..pending).for_each(|_| receive_on(&driver, lane, end, &shared, &mut state));
@@ -150,7 +153,8 @@ fn receive_on(
     let number = state.next;
     state.next += 1;
     state.pending += 1;
-    let (again, shared) = (driver.clone(), shared.clone());
+    let again = driver.clone();
+    let shared = shared.clone();
     let op = Op::Receive(end.socket, ReceiveMode::Once);
     driver.submit_then(lane, op, move |lane, completion| {
         let mut state = lock(&shared);

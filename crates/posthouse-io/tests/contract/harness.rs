@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use posthouse_io::sim::SplitMix64;
 use posthouse_io::{
     Address, Backend, Buffer, Completion, CompletionPort, Drained, Error, Failure, Gather, Lane,
     LaneId, Layout, ListenOptions, Notify, Op, Options, Outcome, ReceiveMode, Segment, Selected,
@@ -78,7 +79,8 @@ impl Harness {
     /// once it is released.
     #[cfg(windows)]
     pub fn pending(backend: Backend, layout: Layout, io_workers: usize) -> Self {
-        let (layout, read_mode) = (Some(layout), posthouse_io::ReadMode::Pending);
+        let layout = Some(layout);
+        let read_mode = posthouse_io::ReadMode::Pending;
         let options =
             Options { layout, io_workers, read_mode, guard_buffers: true, ..Options::default() };
         Self::with(backend, &options)
@@ -104,7 +106,8 @@ impl Harness {
         let driver = Arc::new(Driver::new(port.lanes(), notify.clone(), sees_order));
         for worker in 0..io_workers {
             let lane = LaneId((worker % port.lanes()) as u16);
-            let (driver, port_of_worker) = (driver.clone(), port.clone());
+            let driver = driver.clone();
+            let port_of_worker = port.clone();
             let step = move |lane: &mut Lane| driver.step(lane, &port_of_worker);
             port.spawn(lane, &format!("io-{worker}"), step).expect("the worker starts");
         }
@@ -323,13 +326,10 @@ pub fn gather(bytes: &[u8]) -> Gather {
 
 /// Bytes that do not repeat within what a test sends, so that a displaced piece is seen.
 pub fn pattern(count: usize, salt: u64) -> Vec<u8> {
-    let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = SplitMix64::new(salt);
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     bytes.truncate(count);
     bytes

@@ -203,7 +203,8 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
         }
         let file = file.take().expect("one last step");
         for n in 0..PIECES {
-            let (file, offset) = (file.clone(), (n * PIECE) as u64);
+            let file = file.clone();
+            let offset = (n * PIECE) as u64;
             let op = match n % 2 {
                 0 => FileOp::Read { file, offset, bytes: PIECE, memory: Vec::new() },
                 _ => FileOp::Write { file, offset, data: gather(&vec![1; PIECE]) },

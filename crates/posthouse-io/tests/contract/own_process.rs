@@ -27,7 +27,8 @@ pub fn in_own_process_with(test: &str, backend: Option<&str>) -> bool {
         None => command.env_remove(BACKEND),
     };
     let output = command.output().expect("the test program runs");
-    let (said, report) = (output.stderr, String::from_utf8_lossy(&output.stdout));
+    let said = output.stderr;
+    let report = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "{} on its own: {}\n{said}", test, output.status);
     assert!(report.contains("1 passed"), "the test {test} was found by its name");

@@ -63,12 +63,14 @@ fn wake_ups_from_many_threads_are_not_lost() {
         let ran = Arc::new(AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for n in 0..4 {
-                let (driver, port, ran) =
-                    (harness.driver.clone(), harness.port.clone(), ran.clone());
+                let driver = harness.driver.clone();
+                let port = harness.port.clone();
+                let ran = ran.clone();
                 let lane = harness.lane(n % 2);
                 scope.spawn(move || {
                     for _ in 0..EACH {
-                        let (ran, driver_of_call) = (ran.clone(), driver.clone());
+                        let ran = ran.clone();
+                        let driver_of_call = driver.clone();
                         driver.post(lane, move |_| {
                             ran.fetch_add(1, Ordering::SeqCst);
                             driver_of_call.notify_all();
@@ -107,11 +109,14 @@ fn several_receives_of_one_socket_are_taken_by_several_workers() {
     let harness = Harness::new(SHARED, Layout::Shared, WORKERS);
     for _ in 0..20 {
         let (near, far) = harness.pair();
-        let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
-        let (driver, all_met) = (harness.driver.clone(), met.clone());
+        let meeting = Arc::new(Meeting::default());
+        let met = Arc::new(AtomicUsize::new(0));
+        let driver = harness.driver.clone();
+        let all_met = met.clone();
         harness.on(far.lane, move |lane| {
             for _ in 0..WORKERS {
-                let (meeting, met) = (meeting.clone(), met.clone());
+                let meeting = meeting.clone();
+                let met = met.clone();
                 let op = Op::Receive(far.socket, ReceiveMode::Once);
                 driver.submit_then(lane, op, move |_, _| {
                     met.fetch_add(usize::from(meeting.join(WORKERS)), Ordering::SeqCst);
@@ -132,11 +137,15 @@ fn a_worker_that_is_busy_leaves_the_rest_of_its_batch_to_others() {
     let harness = Harness::new(SHARED, Layout::Shared, WORKERS);
     let pairs: Vec<_> = (0..WORKERS).map(|_| harness.pair()).collect();
     for _ in 0..20 {
-        let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
-        let (driver, all_met, ends) = (harness.driver.clone(), met.clone(), pairs.clone());
+        let meeting = Arc::new(Meeting::default());
+        let met = Arc::new(AtomicUsize::new(0));
+        let driver = harness.driver.clone();
+        let all_met = met.clone();
+        let ends = pairs.clone();
         harness.on(LaneId(0), move |lane| {
             for (near, far) in ends {
-                let (meeting, met) = (meeting.clone(), met.clone());
+                let meeting = meeting.clone();
+                let met = met.clone();
                 let op = Op::Receive(far.socket, ReceiveMode::Once);
                 driver.submit_then(lane, op, move |_, _| {
                     met.fetch_add(usize::from(meeting.join(WORKERS)), Ordering::SeqCst);
@@ -158,12 +167,15 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
     // In the second round the command itself takes part in the meeting, so its worker takes no
     // completions.
     for in_command in [false, true] {
-        let (meeting, met) = (Arc::new(Meeting::default()), Arc::new(AtomicUsize::new(0)));
-        let (driver, all_met) = (harness.driver.clone(), met.clone());
+        let meeting = Arc::new(Meeting::default());
+        let met = Arc::new(AtomicUsize::new(0));
+        let driver = harness.driver.clone();
+        let all_met = met.clone();
         let socket = harness.on(LaneId(0), move |lane| {
             let socket = lane.socket();
             for _ in 0..HANDLERS {
-                let (meeting, met) = (meeting.clone(), met.clone());
+                let meeting = meeting.clone();
+                let met = met.clone();
                 // It ends at its submission: the socket is not connected.
                 let op = Op::Receive(socket, ReceiveMode::Once);
                 driver.submit_then(lane, op, move |_, _| {

@@ -42,7 +42,8 @@ fn sent(harness: &Harness, gather: Gather) -> (Vec<u8>, Vec<Option<FileFault>>) 
 
 pub fn files_leave_in_their_place_between_memory(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let (one, two) = (pattern(3_000_001, 1), pattern(70_000, 2));
+    let one = pattern(3_000_001, 1);
+    let two = pattern(70_000, 2);
     std::fs::write(dir.path("one"), &one).expect("written");
     std::fs::write(dir.path("two"), &two).expect("written");
     let (file_one, _) = dir.open("one").expect("it is there");
@@ -67,7 +68,8 @@ pub fn parts_of_a_file_begin_and_end_anywhere(harness: &Harness) {
     let content = pattern(300_001, 3);
     std::fs::write(dir.path("file"), &content).expect("written");
     let (file, _) = dir.open("file").expect("it is there");
-    let (mut gather, mut expected) = (Gather::default(), Vec::new());
+    let mut gather = Gather::default();
+    let mut expected = Vec::new();
     for (offset, bytes) in [(0, 1), (299_999, 2), (4095, 4097), (1, 131_072), (300_000, 1)] {
         gather.push(part(&file, offset, bytes));
         expected.extend_from_slice(&content[offset..offset + bytes]);
@@ -106,8 +108,10 @@ pub fn more_of_a_file_is_sent_than_31_bits_count(harness: &Harness) {
 /// them.
 fn read_zeros(from: &mut TcpStream) -> (u64, Vec<u8>) {
     from.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let (mut zeros, mut rest) = (0, Vec::new());
-    let (mut room, only_zeros) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut zeros = 0;
+    let mut rest = Vec::new();
+    let mut room = vec![0; 1 << 20];
+    let only_zeros = vec![0; 1 << 20];
     loop {
         let bytes = from.read(&mut room).expect("bytes");
         if bytes == 0 {

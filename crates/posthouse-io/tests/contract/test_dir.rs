@@ -89,7 +89,8 @@ impl<'a> TestDir<'a> {
 
     #[track_caller]
     pub fn read(&self, file: &File, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
-        let (file, memory) = (file.clone(), Vec::new());
+        let file = file.clone();
+        let memory = Vec::new();
         match self.run(FileOp::Read { file, offset, bytes, memory })? {
             FileOutcome::Read { memory } => Ok(memory),
             other => panic!("bytes, not {other:?}"),
@@ -134,7 +135,8 @@ impl<'a> TestDir<'a> {
                     assert_eq!(back.len(), before, "the memory comes back as it was");
                     assert!(bytes > 0, "a write that ends writes something");
                     back.advance(bytes, drop);
-                    (offset, data) = (offset + bytes as u64, back);
+                    offset += bytes as u64;
+                    data = back;
                 }
                 other => panic!("bytes written, not {other:?}"),
             }
@@ -178,12 +180,14 @@ impl<'a> TestDir<'a> {
 
     #[track_caller]
     pub fn sync_name(&self, path: &str, file: &File) -> Result<(), Failure> {
-        let (directory, path) = (self.directory.clone(), path.into());
+        let directory = self.directory.clone();
+        let path = path.into();
         self.run(FileOp::SyncName { directory, path, file: file.clone() }).map(drop)
     }
 
     pub fn remove_part(&self, name: &str, file: &File) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
+        let directory = self.directory.clone();
+        let file = file.clone();
         self.done(FileOp::RemovePart { directory, name: name.into(), file })
     }
 
@@ -205,7 +209,8 @@ impl<'a> TestDir<'a> {
 
     #[track_caller]
     pub fn list(&self, after: &str, max_entries: usize) -> (Vec<FileEntry>, bool) {
-        let (directory, after) = (self.directory.clone(), after.into());
+        let directory = self.directory.clone();
+        let after = after.into();
         match self.run(FileOp::List { directory, after, max_entries }) {
             Ok(FileOutcome::Listed { entries, more }) => (entries, more),
             other => panic!("a list, not {other:?}"),

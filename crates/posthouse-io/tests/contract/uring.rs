@@ -113,7 +113,8 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
 fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End> {
     /// Fewer connections than the system queues before they are accepted.
     const WAVE: usize = 1000;
-    let (lane, address) = (harness.lane(0), listening.address);
+    let lane = harness.lane(0);
+    let address = listening.address;
     let mut ends = Vec::new();
     while ends.len() < 2 * count {
         let wave = WAVE.min(count - ends.len() / 2);
@@ -262,7 +263,8 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
         let stream = harness.receive(near, ReceiveMode::Stream);
         // Under way when the end comes.
         let lost = harness.send(far, &vec![1; BUFFER_BYTES]);
-        let (address, driver) = (listening.address, harness.driver.clone());
+        let address = listening.address;
+        let driver = harness.driver.clone();
         let begun = Arc::new(Mutex::new(None));
         let successor = begun.clone();
         // Cancelled three times over, closed, and another in its place, with nothing in between.
@@ -289,7 +291,8 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
         assert_eq!(harness.read(next, 8), round.to_le_bytes());
         let _ = harness.outcome(lost);
         harness.close(far);
-        (near, far) = (next, peer);
+        near = next;
+        far = peer;
     }
     assert_eq!(used_again, ROUNDS);
     harness.close_all([near, far]);

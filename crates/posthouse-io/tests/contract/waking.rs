@@ -18,7 +18,8 @@ pub fn a_wake_is_not_lost_whether_the_worker_sleeps_runs_or_goes_to_sleep(harnes
     for round in 0..rounds {
         // Some commands at a time, so that wake-ups also meet a worker that runs.
         for _ in 0..=round % 4 {
-            let (done, driver) = (done.clone(), harness.driver.clone());
+            let done = done.clone();
+            let driver = harness.driver.clone();
             posted += 1;
             harness.post(harness.lane(round), move |_| {
                 done.fetch_add(1, Ordering::SeqCst);
@@ -84,7 +85,8 @@ pub fn a_sleep_ends_when_its_time_is_over_and_not_before(harness: &Harness) {
     assert_eq!(port.drain(PATIENCE), Drained::default());
     let times = lock(&times);
     // A worker may wake for no reason, and then the step's time is not over.
-    let (first, last) = (times[0], times[4]);
+    let first = times[0];
+    let last = times[4];
     assert!(last > first, "time passes while a worker sleeps: {times:?}");
     if harness.real {
         assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + NAP), "{times:?}");
@@ -133,7 +135,8 @@ pub fn background_workers_are_woken_and_sleep_their_time(harness: &Harness) {
     const WAKES: u64 = 200;
     let port = open(harness, 1);
     let rounds = Arc::new(AtomicU64::new(0));
-    let (seen, notify) = (rounds.clone(), harness.notify.clone());
+    let seen = rounds.clone();
+    let notify = harness.notify.clone();
     port.spawn_background("woken", move |_| {
         let round = seen.fetch_add(1, Ordering::SeqCst);
         notify.notify_all();

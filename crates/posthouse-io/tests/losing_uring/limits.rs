@@ -58,7 +58,9 @@ fn without_descriptors() {
     if !in_own_process("limits::without_descriptors") {
         return;
     }
-    let (mut failed, mut fell_back, mut worked) = (0, 0, 0);
+    let mut failed = 0;
+    let mut fell_back = 0;
+    let mut worked = 0;
     for (io_workers, room) in [1, 3].into_iter().flat_map(|n| (0..10).map(move |room| (n, room))) {
         for backend in [Backend::Auto, Backend::Uring] {
             let options = Options { io_workers, ..Options::default() };

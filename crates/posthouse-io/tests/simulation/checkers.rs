@@ -121,7 +121,8 @@ fn a_socket_of_another_port_is_a_bug() {
 
 #[test]
 fn a_socket_of_another_network_is_a_bug() {
-    let (one, other) = (fixture(), fixture());
+    let one = fixture();
+    let other = fixture();
     let address = "127.0.0.1:0".parse().unwrap();
     let listener = one.port.listen(address, posthouse_io::ListenOptions::default()).unwrap();
     let act = || other.on_lane(move |lane| lane.adopt_listener(listener));
@@ -284,10 +285,13 @@ fn files_and_directories_of_other_disks_are_bugs() {
     let directory = disk_fixture.fixture.network.disk("other").directory();
     let act = || disk_fixture.submit(FileOp::RemovePart { directory, name: "p".into(), file });
     assert_says(act, "different disks");
-    let (one, (two, _)) = (with_part().0, with_part());
-    let (directory, age_ms) = (one.directory.clone(), 0);
+    let one = with_part().0;
+    let (two, _) = with_part();
+    let directory = one.directory.clone();
+    let age_ms = 0;
     assert_says(|| two.submit(FileOp::ExpireParts { directory, age_ms }), "another network");
-    let ((_one, file), (two, _)) = (with_part(), with_part());
+    let (_one, file) = with_part();
+    let (two, _) = with_part();
     assert_says(|| two.sync(&file), "another network");
     #[cfg(target_os = "linux")]
     {

@@ -157,7 +157,10 @@ fn what_was_published_is_there_whole_however_its_part_fares() {
 
 #[test]
 fn a_crash_can_come_between_the_two_moments_of_a_publication() {
-    let (mut completed, mut linked, mut not_linked, mut no_directory) = (0, 0, 0, 0);
+    let mut completed = 0;
+    let mut linked = 0;
+    let mut not_linked = 0;
+    let mut no_directory = 0;
     for seed in 0..SEEDS {
         let disk_fixture = disk_fixture(seed);
         let file = disk_fixture.part_with("p", b"published");
@@ -268,8 +271,8 @@ fn what_was_opened_before_a_crash_is_dead() {
     for immediate_ppm in [1_000_000, 0] {
         let disk_fixture = DiskFixture::new(Faults { immediate_ppm, ..Faults::none() });
         disk_fixture.disk.write("f", b"read");
-        let (part, (file, _)) =
-            (disk_fixture.part_with("p", b"part"), disk_fixture.open("f").unwrap());
+        let part = disk_fixture.part_with("p", b"part");
+        let (file, _) = disk_fixture.open("f").unwrap();
         disk_fixture.sync(&part).unwrap();
         disk_fixture.disk.crash();
         let before = (disk_fixture.disk.parts(), disk_fixture.disk.files());

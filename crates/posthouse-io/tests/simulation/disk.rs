@@ -329,7 +329,8 @@ fn operations_take_time_and_none_waits_for_another() {
     let before = disk_fixture.fixture.network.now();
     disk_fixture.open("f").unwrap();
     assert_eq!(disk_fixture.fixture.since(before), millis(3));
-    let (directory, mut orders) = (disk_fixture.directory.clone(), BTreeSet::new());
+    let directory = disk_fixture.directory.clone();
+    let mut orders = BTreeSet::new();
     disk_fixture.set_faults(Faults {
         immediate_ppm: 0,
         disk_delay: millis(1)..=millis(100),

@@ -122,7 +122,8 @@ impl DiskFixture {
 
     /// Writes all bytes, and returns the number of writes.
     pub(crate) fn write_all(&self, file: &File, offset: u64, bytes: &[u8]) -> usize {
-        let (mut written, mut writes) = (0, 0);
+        let mut written = 0;
+        let mut writes = 0;
         while written < bytes.len() {
             written += self.write(file, offset + written as u64, &bytes[written..]).unwrap();
             writes += 1;
@@ -161,12 +162,14 @@ impl DiskFixture {
     }
 
     pub(crate) fn sync_name(&self, path: &str, file: &File) -> Result<()> {
-        let (directory, path) = (self.directory.clone(), path.into());
+        let directory = self.directory.clone();
+        let path = path.into();
         self.do_it(FileOp::SyncName { directory, path, file: file.clone() })
     }
 
     pub(crate) fn remove_part(&self, name: &str, file: &File) -> Result<()> {
-        let (directory, file) = (self.directory.clone(), file.clone());
+        let directory = self.directory.clone();
+        let file = file.clone();
         self.do_it(FileOp::RemovePart { directory, name: name.into(), file })
     }
 

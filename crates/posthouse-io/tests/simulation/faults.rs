@@ -224,7 +224,8 @@ fn reads_and_writes_of_files_are_short() {
     let written = disk_fixture.write(&file, 0, &content).unwrap();
     assert_eq!(disk_fixture.read(&file, written as u64, 1).unwrap(), b"", "no more than it says");
     let writes = disk_fixture.write_all(&file, 0, &content);
-    let (mut read, mut reads) = (Vec::new(), 0);
+    let mut read = Vec::new();
+    let mut reads = 0;
     while read.len() < content.len() {
         let piece = disk_fixture.read(&file, read.len() as u64, content.len()).unwrap();
         assert!(!piece.is_empty(), "nothing is the end of the file");
@@ -282,7 +283,8 @@ fn every_operation_on_files_can_fail() {
 
 #[test]
 fn a_publication_that_fails_can_have_given_the_name() {
-    let (mut with, mut without) = (0, 0);
+    let mut with = 0;
+    let mut without = 0;
     for seed in 0..100 {
         let disk_fixture = DiskFixture::on(&Network::with(seed, Faults::none()));
         let file = disk_fixture.part_with("p", b"whole");
@@ -313,7 +315,8 @@ fn workers_wake_for_no_reason_and_late() {
     let ms = Duration::from_millis;
     let fixture = fixture(Faults::none());
     fixture.network.settle();
-    let (steps, before) = (fixture.steps(), fixture.network.now());
+    let steps = fixture.steps();
+    let before = fixture.network.now();
     let late = Faults { wake_late_ppm: ALWAYS, wake_delay: ms(5)..=ms(5), ..Faults::none() };
     fixture.network.set_faults(late);
     fixture.on_lane(|_| ());

@@ -73,7 +73,8 @@ fn a_port_may_go_without_what_was_given_up_and_its_late_end_meets_nobody() {
         disk_fixture.fixture.end();
         let left = disk_fixture.fixture.port.drain(std::time::Duration::ZERO);
         assert_eq!((left.workers, left.leaked), (0, 1));
-        let (there, network) = (disk_fixture.disk.clone(), disk_fixture.fixture.network.clone());
+        let there = disk_fixture.disk.clone();
+        let network = disk_fixture.fixture.network.clone();
         if resumes_before {
             there.resume();
             network.settle();

@@ -72,7 +72,8 @@ fn closing_a_listener_resets_who_stands_in_its_queue() {
 
 #[test]
 fn a_peer_that_leaves_the_accept_queue_may_vanish_and_accepting_goes_on() {
-    let (mut vanished, mut came) = (0, 0);
+    let mut vanished = 0;
+    let mut came = 0;
     for seed in 0..50 {
         let fixture = Fixture::new(&Network::new(seed));
         let (listener, address) = fixture.listen("127.0.0.1:0");
@@ -93,7 +94,8 @@ fn a_peer_that_leaves_the_accept_queue_may_vanish_and_accepting_goes_on() {
 #[test]
 fn each_port_is_a_host_and_loopback_is_loopback() {
     let network = quiet(1);
-    let (server, client) = (Fixture::new(&network), Fixture::new(&network));
+    let server = Fixture::new(&network);
+    let client = Fixture::new(&network);
     for (listen, expected) in [("0.0.0.0:700", "10.200.0.2"), ("[::]:800", "fd00::2")] {
         let (listener, local) = server.listen(listen);
         let accept = server.submit(Op::Accept(listener));

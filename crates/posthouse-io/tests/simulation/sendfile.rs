@@ -22,7 +22,8 @@ fn sent(
     mut meanwhile: impl FnMut(),
 ) -> (Vec<u8>, FileFaults) {
     let (socket, raw, listener) = disk_fixture.fixture.pair();
-    let (mut faults, mut came) = (Vec::new(), Vec::new());
+    let mut faults = Vec::new();
+    let mut came = Vec::new();
     while !left.is_empty() {
         let Outcome::Sent { bytes, mut gather } =
             disk_fixture.fixture.perform(Op::Send(socket, left))

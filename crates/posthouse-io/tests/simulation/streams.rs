@@ -86,7 +86,8 @@ fn a_reset_fails_what_is_pending_and_what_comes_later() {
 
 #[test]
 fn a_reset_can_overtake_data() {
-    let (mut first, mut second) = (0, 0);
+    let mut first = 0;
+    let mut second = 0;
     for seed in 0..100 {
         let fixture = Fixture::new(&Network::new(seed));
         let (socket, raw, _) = fixture.pair();
@@ -104,7 +105,8 @@ fn a_reset_can_overtake_data() {
 
 #[test]
 fn a_reset_can_discard_what_was_not_taken() {
-    let (mut kept, mut lost) = (0, 0);
+    let mut kept = 0;
+    let mut lost = 0;
     for seed in 0..100 {
         let fixture = Fixture::new(&Network::new(seed));
         let (socket, raw, _) = fixture.pair();

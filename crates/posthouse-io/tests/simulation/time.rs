@@ -91,7 +91,8 @@ fn a_wake_up_while_a_worker_runs_makes_its_next_sleep_return() {
     for layout in [Layout::Pinned, Layout::Shared] {
         let network = Network::with(1, Faults::none());
         let port = open(&network, layout, 1);
-        let (waker, steps) = (port.clone(), Arc::new(AtomicUsize::new(0)));
+        let waker = port.clone();
+        let steps = Arc::new(AtomicUsize::new(0));
         let counter = steps.clone();
         let step = move |lane: &mut Lane| {
             if counter.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -138,7 +139,8 @@ fn background_workers_sleep_until_their_time_or_until_they_are_woken() {
 fn a_background_worker_woken_while_it_runs_runs_again() {
     let network = Network::with(1, Faults::none());
     let port = open(&network, Layout::Pinned, 1);
-    let (waker, mut steps) = (port.clone(), 0);
+    let waker = port.clone();
+    let mut steps = 0;
     let step = move |_| {
         steps += 1;
         if steps == 1 {
@@ -157,7 +159,8 @@ fn completions_wake_as_many_shared_workers_as_there_are() {
     let taken = Arc::<Mutex<[usize; 4]>>::default();
     let jobs = Arc::new(Mutex::new(true));
     for worker in 0..4 {
-        let (taken, jobs) = (taken.clone(), jobs.clone());
+        let taken = taken.clone();
+        let jobs = jobs.clone();
         let step = move |lane: &mut Lane| {
             if std::mem::take(&mut *jobs.lock().unwrap()) {
                 for tag in 0..100 {

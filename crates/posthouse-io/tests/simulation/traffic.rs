@@ -159,7 +159,9 @@ impl App {
 
     fn handle(&mut self, lane: &mut Lane, completion: Completion) {
         let Completion { tag: Tag(tag), more, outcome } = completion;
-        let (kind, i, sequence) = (tag >> 56, (tag >> 24 & 0xff_ffff) as usize, tag & STREAM);
+        let kind = tag >> 56;
+        let i = (tag >> 24 & 0xff_ffff) as usize;
+        let sequence = tag & STREAM;
         let again = lane.now() + AGAIN;
         match outcome {
             Outcome::Accepted(new) => {
@@ -178,7 +180,8 @@ impl App {
             }
             Outcome::Closed => self.peers[i].closed = true,
             Outcome::Connected => {
-                (self.peers[i].is_connected, self.peers[i].is_sending) = (true, false);
+                self.peers[i].is_connected = true;
+                self.peers[i].is_sending = false;
             }
             Outcome::Failed(error) if kind == Kind::Connect as u64 => {
                 self.peers[i].is_sending = false;
@@ -191,7 +194,8 @@ impl App {
                 self.peers[i].is_sending = false;
             }
             Outcome::Failed(_) if kind == Kind::Send as u64 => {
-                (self.peers[i].is_sending, self.peers[i].failed) = (false, true);
+                self.peers[i].is_sending = false;
+                self.peers[i].failed = true;
             }
             Outcome::Received(buffer) => {
                 let piece = Piece::Bytes(buffer.to_vec());
@@ -334,7 +338,8 @@ impl Side {
             done: false,
         }));
         for worker in 0..workers {
-            let (app, port_again) = (app.clone(), port.clone());
+            let app = app.clone();
+            let port_again = port.clone();
             let step = move |lane: &mut Lane| {
                 let turn = app.lock().unwrap().step(lane);
                 if turn == Turn::Done {

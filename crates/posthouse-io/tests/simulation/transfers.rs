@@ -39,13 +39,15 @@ impl Transfer {
     fn new(network: &Network, number: usize) -> Self {
         let bytes = 1 + network.random() as usize % 1000;
         let content = (0..bytes).map(|i| (1 + (i * 31 + number) % 255) as u8).collect();
-        let (name, path) = (format!("part-{number}"), format!("in/{}/{number}", number % 2));
+        let name = format!("part-{number}");
+        let path = format!("in/{}/{number}", number % 2);
         Self { name, path, content, step: Step::Open, is_published: false }
     }
 
     /// Returns the next operation of the transfer; none if it is done.
     fn op(&self, disk_fixture: &DiskFixture) -> Option<FileOp> {
-        let (directory, name) = (disk_fixture.directory.clone(), self.name.as_str().into());
+        let directory = disk_fixture.directory.clone();
+        let name = self.name.as_str().into();
         Some(match &self.step {
             Step::Open => FileOp::OpenPart { directory, name },
             Step::Compare(file, offset) => DiskFixture::read_op(file, *offset, CHUNK),
@@ -192,7 +194,8 @@ fn files_come_onto_the_disk_whole_or_not_at_all() {
 fn a_seed_decides_about_disks_and_crashes() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..100 {
-        let (one, two) = (run(seed), run(seed));
+        let one = run(seed);
+        let two = run(seed);
         assert_eq!(one, two, "seed {seed}");
         assert!(seen.insert(one.0), "seed {seed}: as another run");
     }

@@ -138,7 +138,8 @@ impl LengthField {
 
     pub(super) fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let strip = usize::from(self.strip);
-        let (len, head) = (payload.len(), self.head_bytes());
+        let len = payload.len();
+        let head = self.head_bytes();
         // The message contains the part of the header that is not stripped, and the value of the
         // field cannot be negative.
         let min = head - strip + usize::try_from(self.adjust).unwrap_or(0);
@@ -158,7 +159,8 @@ impl LengthField {
         out.extend_from_slice(payload);
         let field_at = frame_at + usize::from(self.offset);
         let value = value as u64;
-        let (little, big) = (value.to_le_bytes(), value.to_be_bytes());
+        let little = value.to_le_bytes();
+        let big = value.to_be_bytes();
         let width = usize::from(self.width);
         out[field_at..field_at + width].copy_from_slice(match self.endian {
             Endian::Big => &big[8 - width..],

@@ -55,7 +55,10 @@ impl fmt::Display for Framing {
 }
 
 fn length_field(text: &str, parts: &str) -> Result<LengthField, FramingError> {
-    let (mut offset, mut width, mut endian, mut adjust) = (0_u8, 4_u8, Endian::Big, 0_i32);
+    let mut offset = 0_u8;
+    let mut width = 4_u8;
+    let mut endian = Endian::Big;
+    let mut adjust = 0_i32;
     let mut strip = None;
     for part in parts.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let wrong = |what: String| {

@@ -19,7 +19,8 @@ fn read_all(
     stream: &[u8],
     chunk_bytes: usize,
 ) -> (Vec<Vec<u8>>, Option<FrameError>) {
-    let (mut reader, mut payloads) = (Reader::new(), Vec::new());
+    let mut reader = Reader::new();
+    let mut payloads = Vec::new();
     for mut chunk in stream.chunks(chunk_bytes) {
         loop {
             match reader.next(config, usize::MAX, &mut chunk) {

@@ -103,7 +103,8 @@ impl SessionConfig {
     /// # Errors
     /// [`SessionConfigError`] if the credential is too long or the payload limit too small.
     pub fn check(&self) -> Result<(), SessionConfigError> {
-        let (len, max_payload_bytes) = (self.credential.len(), self.max_payload_bytes);
+        let len = self.credential.len();
+        let max_payload_bytes = self.max_payload_bytes;
         if len > MAX_CREDENTIAL_BYTES {
             return Err(SessionConfigError::CredentialTooLong { len });
         }

@@ -51,7 +51,9 @@ fn handle_all(
     mut bytes: &[u8],
 ) -> (Result<OwnedEvent, Violation>, Vec<u8>) {
     let reader_config = ReaderConfig { framing: Framing::Native, max_payload_bytes: 1 << 20 };
-    let (mut reader, mut out, mut last) = (Reader::new(), Vec::new(), Ok(OwnedEvent::Nothing));
+    let mut reader = Reader::new();
+    let mut out = Vec::new();
+    let mut last = Ok(OwnedEvent::Nothing);
     while let Some(Frame { kind, payload }) =
         reader.next(&reader_config, 1 << 20, &mut bytes).unwrap()
     {
@@ -61,7 +63,8 @@ fn handle_all(
 }
 
 fn connecting(config: &SessionConfig) -> (Session, Vec<u8>) {
-    let (mut session, mut out) = (Session::connecting(), Vec::new());
+    let mut session = Session::connecting();
+    let mut out = Vec::new();
     session.start(config, [1; 16], &mut out);
     (session, out)
 }
@@ -92,7 +95,8 @@ fn kind_of(frame: &[u8]) -> Option<u8> {
 #[test]
 fn a_plain_peer_may_use_every_kind_and_hears_nothing_of_ours() {
     let config = config(HelloPolicy::Optional);
-    let (mut session, mut out) = (Session::accepted(), Vec::new());
+    let mut session = Session::accepted();
+    let mut out = Vec::new();
     for kind in (0..=255).rev().chain(0..=255) {
         let event = handle(&mut session, &config, kind, b"x", &mut out);
         assert_eq!(event, Ok(OwnedEvent::Message(kind, b"x".to_vec())));
@@ -110,7 +114,8 @@ fn a_plain_peer_may_use_every_kind_and_hears_nothing_of_ours() {
 #[test]
 fn a_first_frame_of_kind_4_without_the_magic_is_a_message() {
     let config = config(HelloPolicy::Optional);
-    let (mut session, mut out) = (Session::accepted(), Vec::new());
+    let mut session = Session::accepted();
+    let mut out = Vec::new();
     let event = handle(&mut session, &config, 4, b"POSTHOU", &mut out);
     assert_eq!(event, Ok(OwnedEvent::Message(4, b"POSTHOU".to_vec())));
 }
@@ -130,7 +135,8 @@ fn where_hello_is_never_it_is_a_message_and_none_is_said() {
 #[test]
 fn where_hello_is_required_another_first_frame_is_refused() {
     for config in [config(HelloPolicy::Required), config_with_key(1)] {
-        let (mut session, mut out) = (Session::accepted(), Vec::new());
+        let mut session = Session::accepted();
+        let mut out = Vec::new();
         assert!(!session.is_established(&config));
         let event = handle(&mut session, &config, 0, b"hi", &mut out);
         assert_eq!(event, Err(Violation::HelloMissing { kind: 0 }));
@@ -142,7 +148,8 @@ fn where_hello_is_required_another_first_frame_is_refused() {
 #[test]
 fn a_server_may_speak_before_it_answers_but_not_to_a_client_with_a_key() {
     for config in [config(HelloPolicy::Optional), config(HelloPolicy::Required)] {
-        let (mut session, mut out) = (connecting(&config).0, Vec::new());
+        let mut session = connecting(&config).0;
+        let mut out = Vec::new();
         assert_eq!(session.is_established(&config), config.hello == HelloPolicy::Optional);
         assert!(session.kinds_are_reserved() && !session.may_use_reserved_kinds());
         for kind in [0, 4, 5, 16, 200] {
@@ -152,7 +159,8 @@ fn a_server_may_speak_before_it_answers_but_not_to_a_client_with_a_key() {
         assert!(out.is_empty());
     }
     let config = config_with_key(1);
-    let (mut session, mut out) = (connecting(&config).0, Vec::new());
+    let mut session = connecting(&config).0;
+    let mut out = Vec::new();
     let event = handle(&mut session, &config, 0, b"hi", &mut out);
     assert_eq!(event, Err(Violation::HelloMissing { kind: 0 }));
 }
@@ -202,7 +210,8 @@ fn both_sides_prove_that_they_hold_the_key() {
 
 #[test]
 fn a_wrong_proof_is_told_once_and_nothing_passes() {
-    let (ours, theirs) = (config_with_key(1), config_with_key(2));
+    let ours = config_with_key(1);
+    let theirs = config_with_key(2);
     let (mut client, hello) = connecting(&theirs);
     let mut server = Session::accepted();
     let answer = replies_to(&mut server, &ours, &hello);
@@ -218,7 +227,8 @@ fn a_wrong_proof_is_told_once_and_nothing_passes() {
 
 #[test]
 fn a_server_without_the_key_cannot_pass_for_one_with_it() {
-    let (client_config, hello) = (config_with_key(1), connecting(&config_with_key(1)).1);
+    let client_config = config_with_key(1);
+    let hello = connecting(&config_with_key(1)).1;
     let answer = replies_to(&mut Session::accepted(), &config_with_key(2), &hello);
     let (mut client, _) = connecting(&client_config);
     let prove = replies_to(&mut client, &client_config, &answer);
@@ -299,7 +309,8 @@ fn is_proven_after(
 
 #[test]
 fn keys_on_one_side_only_are_refused_by_the_client() {
-    let (plain, key) = (config(HelloPolicy::Optional), config_with_key(1));
+    let plain = config(HelloPolicy::Optional);
+    let key = config_with_key(1);
     for (ours, theirs, expected) in
         [(&plain, &key, Violation::KeyMissing), (&key, &plain, Violation::ProofNotOffered)]
     {

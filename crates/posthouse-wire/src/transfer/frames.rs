@@ -251,7 +251,9 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             TransferFrame::Offer { id, in_reply_to, entry, replace, attributes }
         }
         kind::ACCEPT => {
-            let (offset, limit, prefix) = (fields.u64()?, fields.u64()?, fields.take()?);
+            let offset = fields.u64()?;
+            let limit = fields.u64()?;
+            let prefix = fields.take()?;
             TransferFrame::Accept { id, offset, limit, prefix }
         }
         kind::CHUNK if fields.rest().is_empty() => return Err(malformed("no bytes")),
@@ -329,7 +331,8 @@ mod tests {
     use super::*;
 
     fn frames() -> Vec<TransferFrame<'static>> {
-        let (prefix, hash) = ([7; 32], [9; 32]);
+        let prefix = [7; 32];
+        let hash = [9; 32];
         vec![
             TransferFrame::Offer {
                 id: 1,
@@ -464,7 +467,8 @@ mod tests {
         for frame in frames() {
             let mut whole = Vec::new();
             frame.encode(1 << 20, &mut whole).unwrap();
-            let (mut out, len) = (b"before".to_vec(), whole.len() - 5);
+            let mut out = b"before".to_vec();
+            let len = whole.len() - 5;
             let fits = matches!(frame, TransferFrame::Abort { text: [_, ..], .. });
             assert_eq!(frame.encode(len - 1, &mut out).is_ok(), fits, "{frame:?}");
             assert!(fits || out == b"before");

@@ -78,7 +78,9 @@ pub fn encode_listed<'a>(
 ) -> Option<usize> {
     assert_ne!(id, 0, "numbers begin with 1");
     let max = max_payload_bytes.min(MAX_PAYLOAD_BYTES);
-    let (mut body, mut taken, mut more) = (Vec::new(), 0, more);
+    let mut body = Vec::new();
+    let mut taken = 0;
+    let mut more = more;
     for entry in entries {
         assert!(!entry.name.is_empty(), "an entry without a name");
         let bytes = ENTRY_HEAD_BYTES + entry.name.len();
@@ -224,7 +226,8 @@ mod tests {
             let names: Vec<Vec<u8>> = lens.iter().map(|len| vec![b'n'; *len]).collect();
             let fits = |name: &&Vec<u8>| HEAD_BYTES + ENTRY_HEAD_BYTES + name.len() <= max;
             let expected: Vec<&Vec<u8>> = names.iter().filter(fits).collect();
-            let (mut seen, mut next) = (Vec::new(), 0);
+            let mut seen = Vec::new();
+            let mut next = 0;
             loop {
                 let given = &names[next..names.len().min(next + at_once)];
                 let others = next + given.len() < names.len();

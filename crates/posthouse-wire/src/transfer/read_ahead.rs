@@ -126,7 +126,8 @@ impl ReadAhead {
             Content::Unread(bytes) => *bytes,
         };
         if read < bytes {
-            let (offset, bytes) = (offset + read as u64, bytes - read);
+            let offset = offset + read as u64;
+            let bytes = bytes - read;
             self.reads.push_front(Read { offset, bytes, state: ReadState::Asked });
             ask(bytes);
         }

@@ -415,7 +415,8 @@ pub enum EndCause {
 
 impl Holding {
     fn boxed(source: Source, bytes: u64) -> Box<Self> {
-        let (reads, hasher) = (ReadAhead::default(), Hasher::new());
+        let reads = ReadAhead::default();
+        let hasher = Hasher::new();
         Box::new(Self { source, bytes, hashed: 0, read_to: 0, reads, hasher })
     }
 

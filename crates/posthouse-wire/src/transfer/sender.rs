@@ -168,7 +168,8 @@ impl<E> FileSender<E> {
         let (State::Offered { .. }, Some(file)) = (&self.state, self.file) else {
             return Err(TransferViolation::AcceptedTwice);
         };
-        let (size, hasher) = (file.facts.bytes, Hasher::new());
+        let size = file.facts.bytes;
+        let hasher = Hasher::new();
         if offset > size {
             return Err(TransferViolation::OffsetBeyondSize { offset, size });
         }
@@ -184,7 +185,8 @@ impl<E> FileSender<E> {
         self.state = if offset == 0 {
             State::Sending(Box::new(Sending::new(0, limit, hasher)))
         } else {
-            let (held, reads) = (offset, ReadAhead::default());
+            let held = offset;
+            let reads = ReadAhead::default();
             let comparing = Comparing { held, prefix, limit, hashed: 0, read_to: 0, reads, hasher };
             State::Comparing(Box::new(comparing))
         };
@@ -408,7 +410,8 @@ impl<E> FileSender<E> {
         let (Some(file), State::Sending(sending)) = (self.file, &mut self.state) else { return };
         let size = file.facts.bytes;
         while sending.reads.len() < MAX_READS && sending.read_to < sending.limit {
-            let (offset, left) = (sending.read_to, sending.limit - sending.read_to);
+            let offset = sending.read_to;
+            let left = sending.limit - sending.read_to;
             let max_bytes = sizes.max_bytes.min(self.max_chunk_bytes);
             let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(max_bytes);
             let is_unread = file.known.is_some() && (sizes.prefers_unread)(bytes);

@@ -52,7 +52,8 @@ impl Strands {
     }
 
     pub(crate) fn slot(&self, slot: u32) -> &Mutex<Slot> {
-        let (segment, index) = (slot as usize / SEGMENT, slot as usize % SEGMENT);
+        let segment = slot as usize / SEGMENT;
+        let index = slot as usize % SEGMENT;
         let make = || (0..SEGMENT).map(|_| Mutex::default()).collect();
         &self.segments[segment].get_or_init(make)[index]
     }

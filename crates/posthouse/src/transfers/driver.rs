@@ -191,7 +191,8 @@ impl Strand {
             Ok(_) => cx.shared.stats.transfers.add(1),
             Err(_) => cx.shared.stats.transfers_failed.add(1),
         }
-        let (incoming, bytes) = (progress.is_incoming(), progress.transferred_bytes());
+        let incoming = progress.is_incoming();
+        let bytes = progress.transferred_bytes();
         let name = Escaped(progress.name()).to_string();
         let delivery = progress.delivery_id().map(tracing::field::display);
         match &result {

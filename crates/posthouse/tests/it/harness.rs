@@ -109,7 +109,8 @@ pub fn in_simulation(scenario: impl Fn(&Harness<'_>)) {
     for (layout, io_workers, pending_reads) in [(Layout::Pinned, 2, 1), (Layout::Shared, 4, 4)] {
         eprintln!("in simulation, {layout}");
         sim::check(SEEDS, |world| {
-            let (backend, world) = (Backend::Auto, Some(world));
+            let backend = Backend::Auto;
+            let world = Some(world);
             scenario(&Harness { backend, layout, io_workers, pending_reads, world });
         });
     }

@@ -146,7 +146,8 @@ impl Raw {
         let (head, rest) = self.received.split_first_chunk::<5>()?;
         let payload_bytes = usize::from(head[0]) | usize::from(head[1]) << 8;
         let payload_bytes = (payload_bytes | usize::from(head[2]) << 16) - 1;
-        let (kind, payload) = (head[4], rest.get(..payload_bytes)?.to_vec());
+        let kind = head[4];
+        let payload = rest.get(..payload_bytes)?.to_vec();
         self.received.drain(..5 + payload_bytes);
         Some((kind, payload))
     }

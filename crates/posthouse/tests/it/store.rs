@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{MAIN_SEPARATOR, Path};
 
 use posthouse::Directory;
-use posthouse::sim::Disk;
+use posthouse::sim::{Disk, SplitMix64};
 use tempfile::TempDir;
 
 /// A place for files; a real one is removed with it.
@@ -149,12 +149,10 @@ fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
 
 /// Bytes that no two files share, and that repeat nowhere.
 pub fn content(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
+    let mut random = SplitMix64::new(seed);
     let mut content = Vec::with_capacity(bytes + 8);
     while content.len() < bytes {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let word = (state ^ state >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        content.extend_from_slice(&(word ^ word >> 32).to_le_bytes());
+        content.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     content.truncate(bytes);
     content

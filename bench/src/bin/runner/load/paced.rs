@@ -71,7 +71,8 @@ impl Load for Paced {
         let mut slice = Slice::default();
         let watch = Watch::start();
         let start = Instant::now();
-        let (mut next, mut count) = (start, 0);
+        let mut next = start;
+        let mut count = 0;
         while start.elapsed() < time {
             self.send_what_is_due(&mut next, &mut count)?;
             self.receive_what_is_there(&mut slice)?;

@@ -48,11 +48,13 @@ pub(super) fn document(report: &Report) -> String {
 }
 
 fn panel(svg: &mut String, x: f64, y: f64, result: &WorkResult) {
-    let (left, scale) = (x + NAMES_WIDTH, scale());
+    let left = x + NAMES_WIDTH;
+    let scale = scale();
     let rows = std::iter::once(&result.baseline).chain(&result.rows);
     let count = result.rows.len() as f64 + 1.0;
     text(svg, x, y + 18.0, "start", "font-weight=\"bold\"", &result.work.name());
-    let (top, bottom) = (y + PANEL_HEAD - 4.0, y + PANEL_HEAD + count * ROW_HEIGHT);
+    let top = y + PANEL_HEAD - 4.0;
+    let bottom = y + PANEL_HEAD + count * ROW_HEIGHT;
     for (number, tick) in [0.0, 0.5, 1.0, 1.5, 2.0, 2.5].into_iter().enumerate() {
         let at = left + tick * scale;
         let color = if number == 2 { "#222222" } else { "#dddddd" };
@@ -69,7 +71,8 @@ fn panel(svg: &mut String, x: f64, y: f64, result: &WorkResult) {
 }
 
 fn bar(svg: &mut String, x: f64, y: f64, row: &Row) {
-    let (left, scale) = (x + NAMES_WIDTH, scale());
+    let left = x + NAMES_WIDTH;
+    let scale = scale();
     text(svg, left - 8.0, y + 13.0, "end", "", row.name);
     let Ok(measured) = &row.measured else {
         text(svg, left + 4.0, y + 13.0, "start", "fill=\"#999999\"", "left out");
@@ -89,8 +92,9 @@ fn bar(svg: &mut String, x: f64, y: f64, row: &Row) {
         ROW_HEIGHT - 6.0
     );
     if ratio.high <= RATIO_MAX {
-        let (low, high, middle) =
-            (left + ratio.low * scale, left + ratio.high * scale, y + ROW_HEIGHT / 2.0 - 1.0);
+        let low = left + ratio.low * scale;
+        let high = left + ratio.high * scale;
+        let middle = y + ROW_HEIGHT / 2.0 - 1.0;
         let _ = writeln!(
             svg,
             "<path d=\"M{low:.1} {middle}H{high:.1}M{low:.1} {0}v6M{high:.1} {0}v6\" \

@@ -123,7 +123,8 @@ fn echo(endpoint: &Endpoint<Echo>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("it starts but does not echo: {error}");
     let mut stream = TcpStream::connect_timeout(&address, ROUND_TRIP_TIMEOUT).map_err(failed)?;
     stream.set_read_timeout(Some(ROUND_TRIP_TIMEOUT)).map_err(failed)?;
-    let (sent, mut received) = (*b"posthouse", [0; 9]);
+    let sent = *b"posthouse";
+    let mut received = [0; 9];
     stream.write_all(&sent).map_err(failed)?;
     stream.read_exact(&mut received).map_err(failed)?;
     if received == sent { Ok(()) } else { Err("it starts but echoes other bytes".into()) }

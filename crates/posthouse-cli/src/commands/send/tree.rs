@@ -254,7 +254,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn another_file_system_is_skipped_with_its_reason() {
-        let (top, inside) = (Path::new("/dev"), Path::new("/dev/pts"));
+        let top = Path::new("/dev");
+        let inside = Path::new("/dev/pts");
         let number = |path| fs::symlink_metadata(path).ok().as_ref().map(file_system);
         if number(inside).is_none_or(|inside| Some(inside) == number(top)) {
             eprintln!("not tested: nothing is mounted on {}", inside.display());

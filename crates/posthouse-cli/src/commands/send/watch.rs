@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn a_file_that_somebody_has_open_to_write_is_not_queued() {
         let (directory, mut watch) = watched();
-        let (top, start) = (directory.path(), Instant::now());
+        let top = directory.path();
+        let start = Instant::now();
         let none: [&str; 0] = [];
 
         fs::create_dir(top.join("deep")).unwrap();
@@ -191,7 +192,8 @@ mod tests {
     #[test]
     fn a_file_is_queued_once_and_only_when_two_scans_find_it_the_same() {
         let (directory, mut watch) = watched();
-        let (top, start) = (directory.path(), Instant::now());
+        let top = directory.path();
+        let start = Instant::now();
         let none: [&str; 0] = [];
 
         fs::write(top.join("a"), "1").unwrap();

@@ -180,8 +180,10 @@ mod tests {
     #[test]
     fn the_announcement_of_a_directory_says_from_where_and_how_to_send_into_it() {
         let dir = Path::new(if cfg!(windows) { "C:\\no\\such" } else { "/no/such" });
-        let (uploads, downloads) = (Service::Uploads(dir), Service::DownloadsOnly(dir));
-        let (key, open) = (Access::Key, Access::Open);
+        let uploads = Service::Uploads(dir);
+        let downloads = Service::DownloadsOnly(dir);
+        let key = Access::Key;
+        let open = Access::Open;
         for (address, access, service, how) in [
             ("0.0.0.0:7", open, uploads, "any machine: posthouse send HOST:7 PATH..."),
             ("[::]:7", key, uploads, "any machine: posthouse send HOST:7 --key-file FILE PATH..."),

@@ -187,12 +187,14 @@ mod tests {
     #[test]
     fn finish_waits_until_every_line_is_written() {
         let (lines, writer) = channel();
-        let (out, err) = (KeptBytes::default(), KeptBytes::default());
+        let out = KeptBytes::default();
+        let err = KeptBytes::default();
         for number in 0..1000 {
             lines.done(format!("{number}"));
         }
         lines.failed("failed".into());
-        let (to_out, to_err) = (out.clone(), err.clone());
+        let to_out = out.clone();
+        let to_err = err.clone();
         thread::spawn(move || writer.write_to(to_out, to_err));
         lines.finish();
         assert!(out.0.lock().unwrap().ends_with(b"\n999\n"));

@@ -75,11 +75,11 @@ impl DirHandle {
     /// Opens the target of a path, which may be a link. A link on the way is rejected.
     pub(super) fn open_beneath(&self, path: &str, how: How) -> Result<(OwnedHandle, Found), Error> {
         let mut inner = None;
-        let mut parts = path.split('/');
-        let name = parts.next_back().expect("a split gives something");
-        for part in parts {
+        let mut name = path;
+        while let Some((part, rest)) = name.split_once('/') {
             let from = inner.as_ref().unwrap_or(&self.root);
             inner = Some(enter_beneath(from, WideName::to_find(part)?.as_wide())?);
+            name = rest;
         }
         let from = inner.as_ref().unwrap_or(&self.root);
         let file = calls::open(from, WideName::to_find(name)?.as_wide(), how)?;

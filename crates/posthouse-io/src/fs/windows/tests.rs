@@ -1,171 +1,20 @@
 //! Behaviour of Windows only. The contract list has the tests of common behaviour.
 
-use std::cell::Cell;
+mod links;
+mod place;
+
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::channel;
 
-use tempfile::TempDir;
-use windows_sys::Win32::Foundation::{NTSTATUS, STATUS_ACCESS_DENIED, STATUS_DISK_FULL};
-
-use super::names::WideName;
 use super::*;
-use crate::file_op::{FileOp, FileOutcome, PARTS_DIRECTORY};
-use crate::fs::Publication;
-use crate::gather::Segment;
 use crate::handle::Directory;
-use crate::native::file_pool::FilePool;
-use crate::op::Outcome;
-use crate::token::Tag;
 use posthouse_process::is_wine;
 
-/// A directory for a test.
-struct Place {
-    files: FilePool,
-    directory: Directory,
-    path: PathBuf,
-    _temporary: Option<TempDir>,
-}
-
-impl Place {
-    fn new() -> Self {
-        let temporary = tempfile::tempdir().expect("a new directory");
-        let place = Self::at(temporary.path());
-        Self { _temporary: Some(temporary), ..place }
-    }
-
-    fn at(path: &Path) -> Self {
-        let directory = Directory::open(path).expect("a directory");
-        Self { files: FilePool::default(), directory, path: path.to_owned(), _temporary: None }
-    }
-
-    fn parts(&self) -> PathBuf {
-        self.path.join(PARTS_DIRECTORY)
-    }
-
-    fn run(&self, op: FileOp) -> Result<FileOutcome, Failure> {
-        let (post, posted) = channel();
-        let post = move |completion| post.send(completion).expect("the test waits");
-        assert!(self.files.start(Tag(0), Box::new(op), post).is_none());
-        match posted.recv().expect("a completion").outcome {
-            Outcome::File(outcome) => Ok(*outcome),
-            Outcome::Failed(error) => Err(error.failure),
-            other => panic!("the outcome of a file operation, not {other:?}"),
-        }
-    }
-
-    fn open(&self, path: &str) -> Result<File, Failure> {
-        match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
-            FileOutcome::Opened { file, .. } => Ok(file),
-            other => panic!("a file, not {other:?}"),
-        }
-    }
-
-    fn part(&self, name: &str) -> Result<(File, u64), Failure> {
-        match self.run(FileOp::OpenPart { directory: self.directory.clone(), name: name.into() })? {
-            FileOutcome::Part { file, bytes } => Ok((file, bytes)),
-            other => panic!("a part, not {other:?}"),
-        }
-    }
-
-    #[track_caller]
-    fn new_part(&self, name: &str) -> File {
-        self.part(name).expect("a part").0
-    }
-
-    fn held_in_part(&self, name: &str) -> Result<u64, Failure> {
-        self.part(name).map(|(_, bytes)| bytes)
-    }
-
-    #[track_caller]
-    fn opened(&self, path: &str) -> File {
-        self.open(path).expect("it is there")
-    }
-
-    #[track_caller]
-    fn write(&self, file: &File, bytes: &[u8]) {
-        let mut data = Gather::default();
-        bytes.chunks(3).for_each(|piece| data.push(Segment::Owned(piece.to_vec())));
-        let write = FileOp::Write { file: file.clone(), offset: 0, data };
-        let written = self.run(write).expect("written");
-        assert!(matches!(written, FileOutcome::Written { bytes: all, .. } if all == bytes.len()));
-    }
-
-    fn read(&self, file: &File) -> Vec<u8> {
-        let (file, memory) = (file.clone(), Vec::new());
-        match self.run(FileOp::Read { file, offset: 0, bytes: 1000, memory }) {
-            Ok(FileOutcome::Read { memory }) => memory,
-            other => panic!("bytes, not {other:?}"),
-        }
-    }
-
-    fn content(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        Ok(self.read(&self.open(path)?))
-    }
-
-    fn publish(&self, file: &File, path: &str) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
-        let (part, path, modified_ns) = ("part".into(), path.into(), None);
-        self.run(FileOp::Publish { directory, part, file, path, modified_ns, executable: true })
-            .map(drop)
-    }
-
-    fn remove_part(&self, name: &str, file: &File) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
-        self.run(FileOp::RemovePart { directory, name: name.into(), file }).map(drop)
-    }
-
-    fn sync_name(&self, path: &str, file: &File) -> Result<(), Failure> {
-        let (directory, file) = (self.directory.clone(), file.clone());
-        self.run(FileOp::SyncName { directory, path: path.into(), file }).map(drop)
-    }
-
-    fn expire(&self, age_ms: u64) -> Result<(), Failure> {
-        self.run(FileOp::ExpireParts { directory: self.directory.clone(), age_ms }).map(drop)
-    }
-
-    fn paths(&self) -> Vec<String> {
-        let (directory, after) = (self.directory.clone(), "".into());
-        match self.run(FileOp::List { directory, after, max_entries: usize::MAX }) {
-            Ok(FileOutcome::Listed { entries, more: false }) => {
-                entries.into_iter().map(|entry| entry.path.into()).collect()
-            }
-            other => panic!("a list, not {other:?}"),
-        }
-    }
-
-    fn files(&self) -> u64 {
-        self.directory.usage().expect("usage").files
-    }
-}
-
-#[track_caller]
-fn write_file(path: impl AsRef<Path>, bytes: &[u8]) {
-    std::fs::write(path, bytes).expect("a file");
-}
-
-#[track_caller]
-fn make_dir(path: impl AsRef<Path>) {
-    std::fs::create_dir_all(path).expect("a directory");
-}
-
-#[track_caller]
-fn count_names(path: impl AsRef<Path>) -> usize {
-    std::fs::read_dir(path).expect("a directory").count()
-}
-
-#[track_caller]
-fn content_of(path: impl AsRef<Path>) -> Vec<u8> {
-    std::fs::read(path).expect("it is there")
-}
-
-/// Returns the path in the form that the system takes literally.
-fn verbatim(path: &Path, name: &str) -> PathBuf {
-    PathBuf::from(format!(r"\\?\{}\{name}", path.display()))
-}
+pub(super) use links::link_refused;
+use place::{Place, content_of, count_names, make_dir, verbatim, write_file};
 
 #[test]
 fn a_name_that_means_something_else_is_none() {
@@ -345,7 +194,8 @@ fn a_process_that_is_killed_holds_nothing() {
 
 #[test]
 fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
-    let (place, outside) = (Place::new(), Place::new());
+    let place = Place::new();
+    let outside = Place::new();
     let secret = outside.path.join("secret");
     write_file(&secret, b"secret");
     drop(place.new_part("first"));
@@ -395,7 +245,8 @@ fn make_junction(at: &Path, to: &Path) -> bool {
 
 #[test]
 fn a_junction_leads_nowhere() {
-    let (place, outside) = (Place::new(), Place::new());
+    let place = Place::new();
+    let outside = Place::new();
     let secret = outside.path.join("secret");
     write_file(&secret, b"secret");
     make_dir(place.path.join("inside"));
@@ -526,73 +377,6 @@ fn a_directory_is_read_from_its_beginning_each_time() {
     }
 }
 
-thread_local! {
-    /// The status that links fail with on this thread.
-    static LINK: Cell<Option<NTSTATUS>> = const { Cell::new(None) };
-}
-
-/// Fails as a file system without links does, or for another reason.
-pub(super) fn link_refused() -> Result<(), Status> {
-    LINK.get().map_or(Ok(()), |status| Err(Status(status)))
-}
-
-/// Publishes on this thread, where links are refused.
-fn publish_here(place: &Place, part: &File, path: &str) -> Result<(), Failure> {
-    let publication = Publication { path, modified_ns: None, executable: false };
-    let published = place.directory.dir_handle().publish("part", part.opened(), &publication);
-    published.map_err(|error| error.failure)
-}
-
-#[test]
-fn a_file_system_without_links_gives_the_name_in_the_place_of_the_parts() {
-    for status in [
-        STATUS_INVALID_DEVICE_REQUEST,
-        STATUS_NOT_SUPPORTED,
-        STATUS_NOT_IMPLEMENTED,
-        STATUS_INVALID_INFO_CLASS,
-        STATUS_INVALID_PARAMETER,
-    ] {
-        let place = Place::new();
-        let part = place.new_part("part");
-        place.write(&part, b"content");
-        write_file(place.path.join("there"), b"already");
-        LINK.set(Some(status));
-        assert_eq!(publish_here(&place, &part, "THERE"), Err(Failure::Exists));
-        // Another process created the name after the check.
-        let (root, name) =
-            (&place.directory.dir_handle().root, WideName::to_make("THERE").expect("a name"));
-        let linked = publishing::link(part.opened(), root, &name);
-        assert_eq!(linked.map_err(|error| error.failure), Err(Failure::Exists));
-        assert_eq!(content_of(place.path.join("there")), b"already");
-        assert_eq!(publish_here(&place, &part, "way/name"), Ok(()));
-        LINK.take();
-        assert!(!place.parts().join("part").exists(), "{status:#x}: it is the part that moved");
-        assert_eq!(place.remove_part("part", &part), Ok(()));
-        assert_eq!(place.content("way/name"), Ok(b"content".to_vec()));
-        assert_eq!(place.paths(), ["there", "way/name"]);
-        drop(part);
-        assert_eq!(place.content("way/name"), Ok(b"content".to_vec()));
-        assert_eq!(place.held_in_part("part"), Ok(0));
-    }
-}
-
-#[test]
-fn a_link_that_is_refused_for_another_reason_leaves_the_part_where_it_is() {
-    let place = Place::new();
-    let part = place.new_part("part");
-    for (status, failure) in
-        [(STATUS_ACCESS_DENIED, Failure::Denied), (STATUS_DISK_FULL, Failure::NoSpace)]
-    {
-        LINK.set(Some(status));
-        assert_eq!(publish_here(&place, &part, "name"), Err(failure));
-        LINK.take();
-        assert!(place.parts().join("part").exists());
-        assert_eq!(place.paths(), [""; 0]);
-    }
-    assert_eq!(publish_here(&place, &part, "name"), Ok(()));
-    assert!(place.parts().join("part").exists(), "it has two names");
-}
-
 /// Publishing itself ignores most errors of this call.
 #[test]
 fn a_directory_is_flushed() {
@@ -636,7 +420,9 @@ fn a_completion_port_hears_nothing_of_what_is_waited_for() {
     sync(file.opened()).expect("synced");
     assert_eq!(place.publish(&file, "name"), Ok(()));
     assert_eq!(place.remove_part("part", &file), Ok(()));
-    let (mut bytes, mut key, mut overlapped) = (0, 0, std::ptr::null_mut());
+    let mut bytes = 0;
+    let mut key = 0;
+    let mut overlapped = std::ptr::null_mut();
     // SAFETY: the port is open, and the pointers refer to values of this function.
     let told = unsafe {
         GetQueuedCompletionStatus(port, &raw mut bytes, &raw mut key, &raw mut overlapped, 0)

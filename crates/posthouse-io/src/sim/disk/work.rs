@@ -404,7 +404,8 @@ impl World {
     /// Reads at most `max_bytes` of the part of a file that comes next in a send.
     pub(crate) fn load(&mut self, gather: &mut Gather, max_bytes: usize) {
         let Some((file, offset, bytes)) = gather.file_ahead() else { return };
-        let (file, bytes) = (own(file).clone(), bytes.min(max_bytes));
+        let file = own(file).clone();
+        let bytes = bytes.min(max_bytes);
         let disk = file.id.disk;
         let read = if self.disks[disk].is_dead(&file) {
             Err(Failure::Disk)

@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn credit_comes_by_half_windows_and_at_last_for_all() {
         for window in 1..9 {
-            let (mut credit, mut limits) = (Credit::new(20, window, 0), Vec::new());
+            let mut credit = Credit::new(20, window, 0);
+            let mut limits = Vec::new();
             let mut limit = credit.limit();
             assert_eq!(limit, window);
             for written in 1..=20 {

@@ -36,7 +36,8 @@ impl<E> FileReceiver<E> {
         let hasher = hasher.clone();
         let ReceiverConfig { id, size, window_bytes, .. } = self.config;
         let credit = Credit::new(size, window_bytes, offset);
-        let (limit, prefix) = (credit.limit(), *hasher.finalize().as_bytes());
+        let limit = credit.limit();
+        let prefix = *hasher.finalize().as_bytes();
         let moving = Moving { source, hasher, credit, verified: None, accepted_at: now };
         self.state = State::Moving(Box::new(moving));
         self.notify(ReceiverEvent::ResumedFrom(offset));
@@ -58,8 +59,8 @@ impl<E> FileReceiver<E> {
             return;
         };
         let Part { written, synced, .. } = *part;
-        let (has_queue, is_unsynced) =
-            (!part.is_written(), written - synced >= self.config.sync_bytes);
+        let has_queue = !part.is_written();
+        let is_unsynced = written - synced >= self.config.sync_bytes;
         let syncs = self.operations.any(|kind| matches!(kind, OpKind::Sync { .. }));
         if is_unsynced && !syncs && verified.is_none() {
             self.submit(OpKind::Sync { covers: written }, ReceiverOp::Sync);

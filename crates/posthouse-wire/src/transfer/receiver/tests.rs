@@ -1,9 +1,8 @@
 mod ending;
 
 use super::*;
+use crate::transfer::harness::{End, failure_of, take_operation};
 use crate::transfer::{DiskFailure, TransferFrame, file_hash};
-
-type End = Result<[u8; 32], TransferFailure<&'static str>>;
 
 /// A receiver. The harness performs its actions, except those on the disk.
 struct Harness {
@@ -90,9 +89,7 @@ impl Harness {
 
     /// Answers the operation in flight that looks like this one.
     fn answer(&mut self, op: &ReceiverOp, result: Result<DiskOutcome, DiskFailure>) -> &mut Self {
-        let found = self.operations.iter().position(|(_, other)| other == op);
-        let found = found.unwrap_or_else(|| panic!("{op:?} of {:?}", self.operations));
-        let (number, op) = self.operations.remove(found);
+        let (number, op) = take_operation(&mut self.operations, op);
         if let (ReceiverOp::Read { .. }, Err(_)) = (&op, &result) {
             self.lent -= 1; // it failed with its memory
         }
@@ -149,10 +146,7 @@ impl Harness {
     }
 
     fn failed(&self) -> &TransferFailure<&'static str> {
-        match &self.end {
-            Some((Err(failure), _)) => failure,
-            end => panic!("{end:?}"),
-        }
+        failure_of(self.end.as_ref())
     }
 
     /// Checks that no operation, no memory and no slot is left.

@@ -1,7 +1,6 @@
 use super::*;
 use crate::transfer::file_hash;
-
-type End = Result<[u8; 32], TransferFailure<&'static str>>;
+use crate::transfer::harness::{End, failure_of, take_operation};
 
 /// A sender. The harness performs its actions, except those on the disk.
 struct Harness {
@@ -59,9 +58,7 @@ impl Harness {
     }
 
     fn answer(&mut self, op: &SenderOp, result: Result<DiskOutcome, ()>) -> &mut Self {
-        let found = self.operations.iter().position(|(_, other)| other == op);
-        let found = found.unwrap_or_else(|| panic!("{op:?} of {:?}", self.operations));
-        let (number, op) = self.operations.remove(found);
+        let (number, op) = take_operation(&mut self.operations, op);
         if let (SenderOp::Read { .. }, Err(())) = (&op, &result) {
             self.lent -= 1; // it failed with its memory
         }
@@ -119,10 +116,7 @@ impl Harness {
     }
 
     fn failed(&self) -> &TransferFailure<&'static str> {
-        match &self.end {
-            Some((Err(failure), _)) => failure,
-            end => panic!("{end:?}"),
-        }
+        failure_of(self.end.as_ref())
     }
 
     fn assert_over(&self) {

@@ -79,8 +79,8 @@ impl Strand {
         {
             self.send_abort(cx, id, &expired());
         }
-        let (last_activity, idle_timeout) =
-            (self.transfers().last_activity, self.transfer_timeout());
+        let last_activity = self.transfers().last_activity;
+        let idle_timeout = self.transfer_timeout();
         let is_over = |state: &TransferState| {
             state.expires_at(last_activity, idle_timeout).is_some_and(|at| at <= now)
         };

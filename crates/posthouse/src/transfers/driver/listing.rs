@@ -83,7 +83,8 @@ impl Strand {
         else {
             unreachable!("a transfer that lists");
         };
-        let (id, directory) = (*id, directory.clone());
+        let id = *id;
+        let directory = directory.clone();
         match result {
             Ok(FileOutcome::Listed { entries, more }) => {
                 let sent_frame = self.send_listed(cx, id, &entries, more);

@@ -71,7 +71,8 @@ impl Strand {
         match FileName::parse(name.as_deref().unwrap_or(offer.name)) {
             Ok(name) => {
                 let progress = TransferHandle::new(offer.name, true);
-                let (begun_by, directory) = (Side::Peer, &directory);
+                let begun_by = Side::Peer;
+                let directory = &directory;
                 let file = NewFile { id, begun_by, offer, directory, name, progress };
                 self.begin_receiving(cx, file);
             }

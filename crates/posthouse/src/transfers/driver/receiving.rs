@@ -111,7 +111,8 @@ impl Receiving {
             },
             ReceiverOp::RemovePart => {
                 // The operation gets the last handle, because closing a large file also takes time.
-                let (name, file) = (part(), self.file());
+                let name = part();
+                let file = self.file();
                 self.file = None;
                 FileOp::RemovePart { directory, name, file }
             }

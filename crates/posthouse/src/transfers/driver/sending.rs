@@ -285,7 +285,8 @@ impl Strand {
         };
         let id = self.transfers().withdraw(slot);
         let sending = self.transfers().sending(slot);
-        let (progress, answers) = (sending.progress.clone(), sending.answers);
+        let progress = sending.progress.clone();
+        let answers = sending.answers;
         let id = if id == 0 { answers } else { id };
         let result = result.map_err(|failure| self.say_end(cx, id, failure, tell));
         let sending = self.transfers().sending(slot);

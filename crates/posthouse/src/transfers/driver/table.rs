@@ -333,7 +333,9 @@ impl Transfers {
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {
-        let (mut sequences, mut named, mut unnamed) = (Vec::new(), None, None);
+        let mut sequences = Vec::new();
+        let mut named = None;
+        let mut unnamed = None;
         for (slot, transfer) in self.slots() {
             let operations = transfer.state.operations();
             if operations.is_empty() {

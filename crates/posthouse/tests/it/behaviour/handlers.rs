@@ -77,7 +77,8 @@ fn both(harness: &Harness<'_>) -> Both {
         peer.join(&group);
         Ok(())
     });
-    let (seen, told) = (probe.seen(), Devices::default());
+    let seen = probe.seen();
+    let told = Devices::default();
     let native = Listener::new(harness.address_of(1)).name("operators");
     let operators = harness.start(harness.options().builder(probe, native));
     let devices = operators.attach(told.clone()).expect("it runs");

@@ -71,7 +71,8 @@ fn listening_begins_at_any_time_from_any_thread() {
 
 /// Starts a server that adds and stops listeners as a message says, in the callback of the message.
 fn commanded(harness: &Harness<'_>, kept: &Arc<Mutex<Vec<ListenerHandle>>>) -> Endpoint<Probe> {
-    let (kept, address) = (kept.clone(), harness.address_of(7));
+    let kept = kept.clone();
+    let address = harness.address_of(7);
     harness.serve(Probe::new().on_received(move |peer, message| {
         match message.payload() {
             b"listen" => kept.lock().unwrap().push(peer.endpoint().listen(&address)?),

@@ -216,7 +216,8 @@ fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
         for number in 0..messages {
             if (512..515).contains(&number) {
                 // It asks for more about now, and is refused.
-                let (endpoint, peer) = (client.endpoint(), client.peer());
+                let endpoint = client.endpoint();
+                let peer = client.peer();
                 (0..70_000).all(|_| endpoint.run(peer, |_| Ok(())).is_ok());
             }
             let message = client.receive(Duration::from_secs(30)).expect("it was sent");

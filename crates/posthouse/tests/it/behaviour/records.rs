@@ -115,7 +115,8 @@ struct RawRecords(CutRecords);
 
 impl RawRecords {
     fn greeting() -> (Self, Vec<u8>) {
-        let (mut layer, mut greeting) = (CutRecords::new(1), Vec::new());
+        let mut layer = CutRecords::new(1);
+        let mut greeting = Vec::new();
         layer.take_output(&mut greeting);
         // It answers and accepts any greeting, its own too.
         layer.open(&mut greeting.clone()).expect("a hello");

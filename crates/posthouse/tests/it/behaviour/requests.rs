@@ -136,7 +136,8 @@ fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
             Ok(())
         }));
         let answers: Answers = Arc::default();
-        let (kept, at_end) = (answers.clone(), answers.clone());
+        let kept = answers.clone();
+        let at_end = answers.clone();
         let probe = Probe::new()
             .on_connected(move |peer| {
                 (0..5).for_each(|_| ask(peer, b"?", Duration::from_secs(3600), &kept));

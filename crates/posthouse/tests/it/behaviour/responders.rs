@@ -126,7 +126,8 @@ fn a_kept_request_has_a_place_until_it_is_answered() {
 fn a_responder_outlives_its_connection_and_its_endpoint_and_keeps_neither() {
     everywhere(|harness| {
         let kept = Kept::default();
-        let (responders, alive) = (kept.clone(), Arc::new(()));
+        let responders = kept.clone();
+        let alive = Arc::new(());
         let gone = Arc::downgrade(&alive);
         let probe = Probe::new().on_requested(move |_, _, responder| {
             let _ = &alive;
@@ -217,7 +218,8 @@ fn a_rejection_has_its_place_where_nothing_else_has_one() {
         });
         let (server, seen, kept) = keeping(harness, options);
         let mut raw = greeted(harness, &server, 16 << 20);
-        let (reply, dropped) = (ask(harness, &mut raw, &kept, 1), ask(harness, &mut raw, &kept, 2));
+        let reply = ask(harness, &mut raw, &kept, 1);
+        let dropped = ask(harness, &mut raw, &kept, 2);
         raw.stop_reading();
         let id = seen.connected()[0];
         server.send(id, 41, &vec![0; size]).expect("a lone message always fits");

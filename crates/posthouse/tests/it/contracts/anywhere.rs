@@ -106,10 +106,14 @@ fn probe_with<D>(at: &impl Fn(Place) -> D) -> Probe
 where
     D: Fn(&Endpoint<Probe>, Option<PeerId>) + Clone + Send + Sync + 'static,
 {
-    let (connected, received) = (at(Place::Connected), at(Place::Received));
+    let connected = at(Place::Connected);
+    let received = at(Place::Received);
     let asked = at(Place::Received);
-    let (writable, disconnected) = (at(Place::Writable), at(Place::Disconnected));
-    let (unreachable, reply, after) = (at(Place::Unreachable), at(Place::Reply), at(Place::After));
+    let writable = at(Place::Writable);
+    let disconnected = at(Place::Disconnected);
+    let unreachable = at(Place::Unreachable);
+    let reply = at(Place::Reply);
+    let after = at(Place::After);
     Probe::new()
         .on_connected(move |peer| {
             connected(peer.endpoint(), Some(peer.id()));
@@ -221,7 +225,8 @@ fn waiting_in_a_callback_is_an_error() {
 fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
     everywhere(|harness| {
         let last: Arc<Mutex<Option<Endpoint<Probe>>>> = Arc::default();
-        let (kept, alive) = (last.clone(), Arc::new(()));
+        let kept = last.clone();
+        let alive = Arc::new(());
         let gone = Arc::downgrade(&alive);
         let probe = Probe::new().on_received(move |_, _| {
             let _ = &alive;
@@ -270,7 +275,8 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
             Ok(())
         });
         let server = harness.serve_with(probe, options);
-        let (stop, stopped) = (std::sync::atomic::AtomicBool::new(false), &harness);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stopped = &harness;
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

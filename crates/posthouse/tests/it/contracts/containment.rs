@@ -189,7 +189,8 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
         let options = harness.options().with(|o| o.endpoint.handler_overrun_ms = 20);
         let server = harness.serve_with(probe, options);
         // Pinned: dealt to a worker each.
-        let (mut raw, mut other) = (harness.dial(&server), harness.dial(&server));
+        let mut raw = harness.dial(&server);
+        let mut other = harness.dial(&server);
         harness.wait_for("both", || server.stats().connected == 2);
         raw.send(&frame(77, b"long"));
         harness.wait_for("the overrun", || server.stats().overruns == 1);

@@ -94,7 +94,8 @@ fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
 fn a_full_queue_refuses_and_keeps_what_it_has() {
     everywhere(|harness| {
         let size = if harness.is_real() { 16_000_000 } else { 600_000 };
-        let (max_frame, send_queue_bytes) = (size, size);
+        let max_frame = size;
+        let send_queue_bytes = size;
         let options = harness.options().with(|o| {
             o.connection.max_frame_bytes = max_frame;
             o.connection.send_queue_bytes = send_queue_bytes;

@@ -32,7 +32,8 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
             let so_far = usize::from(number) + 1;
             harness.wait_for("the next message", || seen.messages().len() >= so_far);
             // The closure runs after all deliveries, also of a message that ignored the pause.
-            let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
+            let id = seen.connected()[0];
+            let (done, wait) = std::sync::mpsc::channel();
             server
                 .run(id, move |_| {
                     let _ = done.send(());

@@ -139,7 +139,8 @@ fn what_was_left_unsent_is_told() {
         });
         let seen = probe.seen();
         let tuning = harness.options().tuning.with_queue_high_bytes(1 << 28);
-        let (max_frame, send_queue_bytes) = (10 << 20, 1 << 28);
+        let max_frame = 10 << 20;
+        let send_queue_bytes = 1 << 28;
         let options = harness.options().with(|o| {
             o.connection.max_frame_bytes = max_frame;
             o.connection.send_queue_bytes = send_queue_bytes;
@@ -202,7 +203,8 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
                 }
             }
             harness.wait_for("the end", || server.stats().connections == 0);
-            let (taken, told) = (taken.load(Ordering::SeqCst), told.load(Ordering::SeqCst));
+            let taken = taken.load(Ordering::SeqCst);
+            let told = told.load(Ordering::SeqCst);
             assert_eq!(taken, told, "taken and told on {harness:?}");
         }
         harness.end(&server);
@@ -215,7 +217,8 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
 fn a_group_forgets_who_is_gone() {
     everywhere(|harness| {
         let probe = Probe::new().on_connected(|peer| {
-            let (red, blue) = (peer.endpoint().group("red"), peer.endpoint().group("blue"));
+            let red = peer.endpoint().group("red");
+            let blue = peer.endpoint().group("blue");
             peer.join(&red);
             peer.join(&red);
             peer.join(&blue);
@@ -224,7 +227,8 @@ fn a_group_forgets_who_is_gone() {
         });
         let seen = probe.seen();
         let server = harness.serve(probe);
-        let (red, blue) = (server.group("red"), server.group("blue"));
+        let red = server.group("red");
+        let blue = server.group("blue");
         let mut raws: Vec<Raw> = (0..3).map(|_| harness.dial(&server)).collect();
         harness.wait_for("the peers", || seen.connected().len() == 3);
         harness.wait_for("the members", || (red.len(), server.everyone().len()) == (3, 3));

@@ -119,7 +119,8 @@ fn what_one_thread_sends_in_any_way_leaves_in_the_order_of_its_calls() {
         let server = harness.serve_with(probe, roomy(harness));
         let mut raw = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 1);
-        let (peer, group) = (seen.connected()[0], server.group("all"));
+        let peer = seen.connected()[0];
+        let group = server.group("all");
         harness.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
         let messages = if harness.is_real() { 5_000 } else { 300 };
         for next in 0..messages {
@@ -145,11 +146,13 @@ fn each_of_several_threads_keeps_its_own_order() {
         let server = harness.serve_with(probe, roomy(harness));
         let mut raw = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 1);
-        let (peer, group) = (seen.connected()[0], server.group("all"));
+        let peer = seen.connected()[0];
+        let group = server.group("all");
         harness.wait_for("the member", || (group.len(), server.everyone().len()) == (1, 1));
         std::thread::scope(|scope| {
             for thread in 0..4 {
-                let (server, group) = (&server, &group);
+                let server = &server;
+                let group = &group;
                 scope.spawn(move || {
                     for next in 0..EACH {
                         send_in_some_way(server, group, peer, thread << 32 | next);
@@ -160,7 +163,8 @@ fn each_of_several_threads_keeps_its_own_order() {
         let mut next = [0; 4];
         for _ in 0..4 * EACH {
             let got = number(&harness.read_frame(&mut raw).1);
-            let (thread, number) = ((got >> 32) as usize, got & 0xffff_ffff);
+            let thread = (got >> 32) as usize;
+            let number = got & 0xffff_ffff;
             assert_eq!(number, next[thread], "thread {thread}");
             next[thread] += 1;
         }

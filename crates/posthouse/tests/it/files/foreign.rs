@@ -47,7 +47,8 @@ fn text(path: &Path) -> &str {
 #[test]
 fn a_python_client_sends_a_file_and_fetches_it_again() {
     with_python(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log) = serve(harness, &there.directory());
         let sent = here.path().join("sent");
         for (name, bytes) in [("empty", 0), ("sub/dir/file", 150_000)] {
@@ -80,9 +81,11 @@ fn a_python_client_sends_a_file_and_fetches_it_again() {
 #[test]
 fn a_python_client_goes_on_with_what_was_cut() {
     with_python(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log) = serve(harness, &there.directory());
-        let (file, other) = (content(1, 150_000), content(2, 150_000));
+        let file = content(1, 150_000);
+        let other = content(2, 150_000);
         here.write("file", &file);
         let path = here.path().join("file");
         let cut = |bytes: &str, ends: usize| {
@@ -127,7 +130,8 @@ fn a_python_client_goes_on_with_what_was_cut() {
 #[test]
 fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
     with_python(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, _log) = serve(harness, &there.directory());
         assert_eq!(python(&server, &["list"]), (0, String::new()));
         let mut names: Vec<String> =

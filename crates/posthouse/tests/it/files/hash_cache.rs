@@ -149,7 +149,8 @@ fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
         harness.wait_for("the end of it", || server.stats().connections == 0);
         // Size and time do not show the change: only a sender that reads the file knows its hash.
         there.rewrite("file", &content(2, 200_000));
-        let (client, here) = (harness.client(&server), harness.store("second"));
+        let client = harness.client(&server);
+        let here = harness.store("second");
         client.get("file", &here.directory()).expect("it comes");
         assert!(here.read("file").expect("it is there") == content(2, 200_000));
         client.close();

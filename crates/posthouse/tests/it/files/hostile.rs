@@ -54,7 +54,8 @@ fn a_name_that_may_not_be_is_refused_and_the_next_offer_is_heard() {
 #[test]
 fn a_full_disk_fails_one_transfer_and_what_came_is_kept_for_the_next() {
     in_simulation(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         here.write("large", &content(1, 100_000));
         here.write("small", &content(2, 100));
         harness.world().disk("there").capacity(60_000);

@@ -20,7 +20,8 @@ fn hung(
     files: u64,
     bytes: u64,
 ) -> (Endpoint<FileHandler>, Log, Endpoint<FileHandler>, Disk) {
-    let (here, disk) = (harness.store("here"), harness.world().disk("there"));
+    let here = harness.store("here");
+    let disk = harness.world().disk("there");
     let tuning = harness.options().tuning.with_chunk_bytes(1024).with_transfer_window_bytes(4096);
     let options = harness.options().with(|o| o.tuning = tuning);
     let (server, log) = serve_with(harness, &disk.directory(), options);
@@ -168,7 +169,8 @@ fn what_comes_late_meets_nobody() {
         harness.wait_for("a second", || server.stats().connected == 2);
         harness.world().run_for(Duration::from_secs(1));
         // It takes a while to close a socket, so that there is a time between the two ends.
-        let (zero, slow) = (Duration::ZERO, Duration::from_millis(900));
+        let zero = Duration::ZERO;
+        let slow = Duration::from_millis(900);
         harness.world().faults(Faults {
             immediate_ppm: 0,
             completion_delay: slow..=slow * 2,
@@ -213,7 +215,8 @@ mod real {
         on_real_sockets(|harness| {
             // A look at a name is the disk's threads', a read may be the ring's.
             for kind in [LOOKUP, READ] {
-                let (fuse_hang, back) = (FuseHang::at(kind), Store::real());
+                let fuse_hang = FuseHang::at(kind);
+                let back = Store::real();
                 let directory = posthouse::Directory::open(fuse_hang.path()).expect("it is there");
                 let (server, log) = serve(harness, &directory);
                 let to = back.directory();

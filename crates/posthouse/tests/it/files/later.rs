@@ -44,7 +44,8 @@ fn next(harness: &Harness<'_>, kept: &Kept) -> OwnedOfferResponder {
 #[test]
 fn an_offer_that_is_accepted_later_arrives() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log, kept, visitor, sent) = offered(harness, &here);
         let responder = next(harness, &kept);
         assert_eq!(Some(responder.peer()), server.peers().first().map(|info| info.id));
@@ -253,7 +254,8 @@ fn offers_that_are_accepted_all_at_once_run_out_of_no_places() {
     in_simulation(|harness| {
         let disk = harness.world().disk("slow");
         let slow = disk.directory();
-        let (kept, to) = (Kept::default(), slow.clone());
+        let kept = Kept::default();
+        let to = slow.clone();
         let handler = FileHandler::new().taking(slow.clone()).keeping(kept.clone()).on_received(
             move |peer| {
                 for n in 0..100 {

@@ -13,8 +13,9 @@ use std::os::windows::fs::{symlink_dir as link_to_directory, symlink_file as lin
 #[test]
 fn planted_links_are_not_followed_in_either_direction() {
     on_real_sockets(|harness| {
-        let (here, there, outside) =
-            (harness.store("here"), harness.store("there"), harness.store("outside"));
+        let here = harness.store("here");
+        let there = harness.store("there");
+        let outside = harness.store("outside");
         outside.write("secret", b"secret");
         let at = |name: &str| there.path().join(name);
         link_to_file(outside.path().join("secret"), at("link")).expect("a link");
@@ -64,8 +65,9 @@ mod unix {
     #[test]
     fn nothing_leaves_the_directory_whoever_swaps_links() {
         on_real_sockets(|harness| {
-            let (here, there, outside) =
-                (harness.store("here"), harness.store("there"), harness.store("outside"));
+            let here = harness.store("here");
+            let there = harness.store("there");
+            let outside = harness.store("outside");
             fs::create_dir(there.path().join("way")).expect("room");
             symlink(outside.path(), there.path().join("out")).expect("a link");
             let swap =

@@ -33,7 +33,8 @@ const BAD: &[&str] = &[
 #[test]
 fn a_bad_name_is_refused_on_both_sides_and_nothing_is_created() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log) = serve(harness, &there.directory());
         let client = harness.client(&server);
         for name in BAD {

@@ -146,7 +146,8 @@ fn what_was_sent_before_a_half_close_is_confirmed() {
 }
 /// BLAKE3 of bytes, as a transfer of them gives it.
 fn hash_of(harness: &Harness<'_>, bytes: &[u8]) -> [u8; 32] {
-    let (from, to) = (harness.store("to be hashed"), harness.store("hashed"));
+    let from = harness.store("to be hashed");
+    let to = harness.store("hashed");
     from.write("bytes", bytes);
     let handler = FileHandler::new().taking(to.directory());
     let address = if harness.is_real() { "127.0.0.1:0" } else { "10.9.9.9:1" };
@@ -241,7 +242,8 @@ fn no_peer_runs_out_of_places() {
 
 /// Sends many offers and aborts them at once, while the requests of the other side are answered.
 fn run_out_of_places(harness: &Harness<'_>, gets: u32, turn_messages: usize) {
-    let (here, there) = (harness.store("here"), harness.store("there"));
+    let here = harness.store("here");
+    let there = harness.store("there");
     let directory = here.directory();
     let handler = FileHandler::new().taking(there.directory()).on_received(move |peer| {
         for n in 0..gets {

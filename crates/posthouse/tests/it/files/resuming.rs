@@ -69,8 +69,8 @@ fn cut_when(
 fn a_file_that_was_cut_goes_on_where_it_was_whoever_cut_it() {
     everywhere(|harness| {
         for by_sender in [true, false] {
-            let (here, there) =
-                (harness.store("here"), harness.store(&format!("there {by_sender}")));
+            let here = harness.store("here");
+            let there = harness.store(&format!("there {by_sender}"));
             let whole = content(3, 600_000);
             here.write("file", &whole);
             let held = cut_at(harness, (&here, &there), 200_000, by_sender);
@@ -91,7 +91,8 @@ fn a_file_that_was_cut_goes_on_where_it_was_whoever_cut_it() {
 #[test]
 fn another_file_of_the_same_name_and_size_begins_anew() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         here.write("file", &content(3, 600_000));
         cut_at(harness, (&here, &there), 200_000, true);
         // The same name, size and time, and other bytes: only the hash can tell.
@@ -110,7 +111,8 @@ fn another_file_of_the_same_name_and_size_begins_anew() {
 #[test]
 fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         here.write("same", &content(1, 200_000));
         there.write("same", &content(1, 200_000));
         here.write("other", &content(1, 200_000));
@@ -176,7 +178,8 @@ fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
         // Over loopback a smaller one is there before anybody can change it.
         let size = if harness.is_real() { 40_000_000 } else { 600_000 };
         for (name, bytes) in [("shorter", 1000), ("longer", size as u64 + 1000)] {
-            let (here, there) = (harness.store("here"), harness.store(&format!("there {name}")));
+            let here = harness.store("here");
+            let there = harness.store(&format!("there {name}"));
             here.write(name, &content(1, size));
             let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
             let directory = here.directory();
@@ -199,7 +202,8 @@ fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
 #[test]
 fn what_came_of_a_file_that_changed_is_not_kept() {
     in_simulation(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         here.write("file", &content(1, 600_000));
         let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let directory = here.directory();

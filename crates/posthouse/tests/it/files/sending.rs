@@ -18,7 +18,8 @@ fn narrow(harness: &Harness<'_>) -> Options {
 #[test]
 fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log) = serve(harness, &there.directory());
         for (number, bytes) in [0, 1, 1000, 65_536, 300_001].into_iter().enumerate() {
             let name = format!("deep/down/file {number}");
@@ -45,7 +46,8 @@ fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
 #[test]
 fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log) = serve(harness, &there.directory());
         let count = 40;
         for number in 0..count {
@@ -77,7 +79,8 @@ fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
 #[test]
 fn messages_pass_while_a_file_is_on_its_way() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         here.write("long", &content(1, 200_000));
         let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let directory = here.directory();
@@ -134,7 +137,8 @@ fn who_takes_and_gives_nothing_says_so() {
 #[test]
 fn what_is_not_there_is_not_found_on_either_side() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         let (server, log) = serve(harness, &there.directory());
         let client = harness.client(&server);
         for by_peer in [false, true] {
@@ -199,7 +203,8 @@ fn a_plain_peer_is_offered_nothing() {
 #[test]
 fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         here.write("long", &content(1, 2_000_000));
         let (server, log) = serve_with(harness, &there.directory(), narrow(harness));
         let directory = here.directory();
@@ -224,7 +229,8 @@ fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
 #[test]
 fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() {
     everywhere(|harness| {
-        let (here, there) = (harness.store("here"), harness.store("there"));
+        let here = harness.store("here");
+        let there = harness.store("there");
         for (name, bytes) in [("a", 600), ("b", 600), ("c", 300)] {
             here.write(name, &content(7, bytes));
         }

@@ -21,7 +21,8 @@ fn a_reset_with_operations_pending_is_told_once() {
         });
         let seen = probe.seen();
         let tuning = harness.options().tuning.with_queue_high_bytes(1 << 26);
-        let (send_queue_bytes, max_frame) = (1 << 26, 8 << 20);
+        let send_queue_bytes = 1 << 26;
+        let max_frame = 8 << 20;
         let options = harness.options().with(|o| {
             o.connection.send_queue_bytes = send_queue_bytes;
             o.connection.max_frame_bytes = max_frame;

@@ -22,7 +22,8 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
         let held = Mutex::new(held);
         let flooded = Arc::new(AtomicU64::new(0));
         let at_other = Arc::new(Mutex::new(None));
-        let (count, note) = (flooded.clone(), at_other.clone());
+        let count = flooded.clone();
+        let note = at_other.clone();
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
             match message.kind() {
                 1 => {
@@ -39,7 +40,8 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
             Ok(())
         });
         let server = harness.serve(probe);
-        let (mut flood, mut other) = (harness.dial(&server), harness.dial(&server));
+        let mut flood = harness.dial(&server);
+        let mut other = harness.dial(&server);
         harness.wait_for("both", || server.stats().connected == 2);
         flood.send(&frame(1, b"hold"));
         flood.send(&frame(2, b"").repeat(FLOOD as usize));
@@ -220,7 +222,8 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                 Ok(())
             })
             .on_received(|peer, message| {
-                let (id, body) = (peer.id(), message.to_vec());
+                let id = peer.id();
+                let body = message.to_vec();
                 let endpoint = peer.endpoint().clone();
                 peer.send(1, &body);
                 peer.after(Duration::from_millis(1), move |peer| {

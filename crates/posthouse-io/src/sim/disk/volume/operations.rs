@@ -1,0 +1,246 @@
+//! The operations of the files of a disk.
+
+use super::{MAX_FILE_BYTES, Publication, Volume, part_name, part_path};
+use crate::error::Failure;
+use crate::file_op::{FileEntry, FileOutcome, FileVersion};
+use crate::sim::disk::SimFile;
+use crate::sim::disk::content::Content;
+use crate::sim::disk::names::{Found, Inode};
+
+impl Volume {
+    pub(in crate::sim::disk) fn open(&mut self, path: &str) -> Result<FileOutcome, Failure> {
+        let inode = match self.names.look(path) {
+            Some(Found::File(inode)) => inode,
+            Some(Found::Directory) => return Err(Failure::NotAFile),
+            None => return Err(Failure::NotFound),
+        };
+        let metadata = self.data(inode).metadata();
+        let version = Some(self.version(inode));
+        Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
+    }
+
+    pub(in crate::sim::disk) fn open_part(
+        &mut self,
+        name: &str,
+        now_ns: i64,
+    ) -> Result<FileOutcome, Failure> {
+        let path = part_path(name);
+        let found = match self.names.look(&path) {
+            Some(Found::File(inode)) if self.is_locked(inode) => return Err(Failure::Locked),
+            // The part is published and was not removed then, so others would see a write to it.
+            Some(Found::File(inode)) if self.has_final_name(inode) => {
+                self.names.unlink(&path);
+                None
+            }
+            Some(Found::File(inode)) => Some(inode),
+            Some(Found::Directory) => return Err(Failure::NotAFile),
+            None => None,
+        };
+        let inode = match found {
+            Some(inode) => inode,
+            None if self.room() == 0 => return Err(Failure::NoSpace),
+            None => {
+                self.names.make_way(&path)?;
+                let inode = self.insert(Content::default(), now_ns);
+                self.names.link(&path, inode);
+                inode
+            }
+        };
+        let bytes = self.data(inode).content.len() as u64;
+        Ok(FileOutcome::Part { file: self.open_inode(inode, true), bytes })
+    }
+
+    pub(in crate::sim::disk) fn truncate(
+        &mut self,
+        file: &SimFile,
+        bytes: u64,
+        now_ns: i64,
+    ) -> Result<FileOutcome, Failure> {
+        let data = self.opened_data(file)?;
+        if bytes > MAX_FILE_BYTES {
+            return Err(Failure::NoSpace);
+        }
+        data.content.cut(bytes as usize);
+        data.modified_ns = now_ns;
+        Ok(FileOutcome::Done)
+    }
+
+    /// Returns the bytes from the offset on.
+    pub(in crate::sim::disk) fn read(
+        &mut self,
+        file: &SimFile,
+        offset: u64,
+    ) -> Result<&[u8], Failure> {
+        Ok(self.opened_data(file)?.content.from(offset))
+    }
+
+    /// Returns the number of the bytes for which there is room.
+    pub(in crate::sim::disk) fn writable(
+        &mut self,
+        file: &SimFile,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<usize, Failure> {
+        let room = self.room();
+        let here = self.opened_data(file)?.content.len() as u64;
+        let end = here.saturating_add(room).min(MAX_FILE_BYTES);
+        match usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX) {
+            0 => Err(Failure::NoSpace),
+            most => Ok(most.min(bytes)),
+        }
+    }
+
+    /// Writes bytes for which there is room.
+    pub(in crate::sim::disk) fn write(
+        &mut self,
+        file: &SimFile,
+        offset: u64,
+        bytes: Vec<u8>,
+        now_ns: i64,
+    ) -> Result<(), Failure> {
+        let data = self.opened_data(file)?;
+        data.content.write(offset as usize, bytes);
+        data.modified_ns = now_ns;
+        Ok(())
+    }
+
+    /// Syncs the first `changes` changes of a file, and the name of a part, because systems write a
+    /// new file's name with its content.
+    pub(in crate::sim::disk) fn sync(
+        &mut self,
+        file: &SimFile,
+        changes: u64,
+    ) -> Result<FileOutcome, Failure> {
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        self.data(inode).content.sync_to(changes);
+        let parts = self.names.of(inode).filter(|path| part_name(path).is_some());
+        for path in parts.map(str::to_owned).collect::<Vec<_>>() {
+            self.names.sync(&path);
+        }
+        Ok(FileOutcome::Done)
+    }
+
+    pub(in crate::sim::disk) fn metadata(
+        &mut self,
+        file: &SimFile,
+    ) -> Result<FileOutcome, Failure> {
+        let metadata = self.opened_data(file)?.metadata();
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        Ok(FileOutcome::Metadata { metadata, version: Some(self.version(inode)) })
+    }
+
+    /// Returns the version of a file. It leaves out the length and the time: a change that shows in
+    /// nothing else is one that file systems can miss.
+    fn version(&self, inode: Inode) -> FileVersion {
+        let changes = self.files[&inode].content.changes();
+        FileVersion {
+            volume: self.number as u64,
+            file: inode.0.into(),
+            bytes: 0,
+            modified: 0,
+            changed: changes.into(),
+        }
+    }
+
+    /// Performs the first half of a publication: the content is on the disk, and the name exists
+    /// but could be lost. [`sync_name`](Self::sync_name) is the second half.
+    pub(in crate::sim::disk) fn link(
+        &mut self,
+        file: &SimFile,
+        publication: &Publication<'_>,
+    ) -> Result<(), Failure> {
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        self.names.make_way(publication.path)?;
+        if self.names.look(publication.path).is_some() {
+            return Err(Failure::Exists);
+        }
+        if self.names.of(inode).next().is_none() {
+            return Err(Failure::NotFound);
+        }
+        let data = self.data(inode);
+        data.modified_ns = publication.modified_ns;
+        data.executable = publication.executable;
+        data.content.sync();
+        self.names.link(publication.path, inode);
+        Ok(())
+    }
+
+    pub(in crate::sim::disk) fn sync_name(&mut self, path: &str) -> FileOutcome {
+        self.names.sync(path);
+        FileOutcome::Done
+    }
+
+    pub(in crate::sim::disk) fn look_up_directory(
+        &mut self,
+        path: &str,
+    ) -> Result<FileOutcome, Failure> {
+        match self.names.look(path) {
+            Some(Found::Directory) => Ok(self.sync_name(path)),
+            Some(Found::File(_)) => Err(Failure::Exists),
+            None => Err(Failure::NotFound),
+        }
+    }
+
+    pub(in crate::sim::disk) fn is_directory(&self, path: &str) -> bool {
+        self.names.look(path) == Some(Found::Directory)
+    }
+
+    pub(in crate::sim::disk) fn make_directory(
+        &mut self,
+        path: &str,
+    ) -> Result<FileOutcome, Failure> {
+        self.names.make_way(&format!("{path}/"))?;
+        Ok(self.sync_name(path))
+    }
+
+    /// Syncs a file and the name under which it was found.
+    pub(in crate::sim::disk) fn sync_found(
+        &mut self,
+        path: &str,
+        file: &SimFile,
+    ) -> Result<FileOutcome, Failure> {
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        if self.names.look(path) != Some(Found::File(inode)) {
+            return Err(Failure::NotFound);
+        }
+        self.data(inode).content.sync();
+        Ok(self.sync_name(path))
+    }
+
+    pub(in crate::sim::disk) fn remove_part(
+        &mut self,
+        name: &str,
+        file: &SimFile,
+    ) -> Result<FileOutcome, Failure> {
+        let inode = self.opened(file).ok_or(Failure::Disk)?;
+        let path = part_path(name);
+        if self.names.look(&path) == Some(Found::File(inode)) {
+            self.names.unlink(&path);
+        }
+        Ok(FileOutcome::Done)
+    }
+
+    pub(in crate::sim::disk) fn expire_parts(&mut self, age_ms: u64, now_ns: i64) -> FileOutcome {
+        let before_ns = now_ns.saturating_sub_unsigned(age_ms.saturating_mul(1_000_000));
+        let expired = |(path, inode): (&str, Inode)| {
+            let is_old = self.files[&inode].modified_ns < before_ns && !self.is_locked(inode);
+            (is_old && part_name(path).is_some()).then(|| path.to_owned())
+        };
+        for path in self.names.files().filter_map(expired).collect::<Vec<_>>() {
+            self.names.unlink(&path);
+        }
+        self.collect();
+        FileOutcome::Done
+    }
+
+    pub(in crate::sim::disk) fn list(&self, after: &str, max_entries: usize) -> FileOutcome {
+        let mut finals =
+            self.names.files_after(after).filter(|(path, _)| part_name(path).is_none());
+        let entry = |(path, inode): (&str, Inode)| FileEntry {
+            path: path.into(),
+            metadata: self.files[&inode].metadata(),
+        };
+        let entries = finals.by_ref().take(max_entries).map(entry).collect();
+        FileOutcome::Listed { entries, more: finals.next().is_some() }
+    }
+}
