@@ -226,10 +226,10 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
         return Ok(None);
     }
     let malformed = |why| Violation::Malformed { kind, why };
-    let mut fields = Fields::new(payload, kind, "shorter than its fields");
+    let mut fields = Fields::new(payload, kind, "it is shorter than its fields");
     let id = fields.u32()?;
     if id == 0 {
-        return Err(malformed("number 0"));
+        return Err(malformed("its number is 0"));
     }
     let parsed = match kind {
         kind::OFFER => {
@@ -237,7 +237,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let modified = i64::from_le_bytes(fields.take()?);
             let [flags] = fields.take()?;
             if size > MAX_FILE_SIZE {
-                return Err(malformed("a size that no file has"));
+                return Err(malformed("its file size is above the maximum"));
             }
             let modified_ms = (modified != NO_TIME).then_some(modified);
             let executable = flags & EXECUTABLE != 0;
@@ -248,7 +248,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let (offset, limit, prefix) = (fields.u64()?, fields.u64()?, fields.take()?);
             TransferFrame::Accept { id, offset, limit, prefix }
         }
-        kind::CHUNK if fields.rest().is_empty() => return Err(malformed("no bytes")),
+        kind::CHUNK if fields.rest().is_empty() => return Err(malformed("its chunk is empty")),
         kind::CHUNK => TransferFrame::Chunk { id, bytes: fields.rest() },
         kind::CREDIT => TransferFrame::Credit { id, limit: fields.u64()? },
         kind::DONE => TransferFrame::Done { id, hash: fields.take()? },
@@ -264,7 +264,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let more = flags & MORE != 0;
             if more && fields.rest().is_empty() {
                 // No entry to continue after: the next request would get the same answer for ever.
-                return Err(malformed("more is to follow and nothing is there"));
+                return Err(malformed("it announces more entries and has none"));
             }
             TransferFrame::Listed { id, more, entries }
         }

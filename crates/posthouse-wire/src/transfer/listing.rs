@@ -33,9 +33,9 @@ impl<'a> ListingEntries<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (entry, after) = split(rest).ok_or("an entry is cut short")?;
+            let (entry, after) = split(rest).ok_or("an entry is incomplete")?;
             if entry.size > MAX_FILE_SIZE {
-                return Err("an entry has a size that no file has");
+                return Err("an entry has a file size above the maximum");
             }
             if !(1..=MAX_FILE_NAME_BYTES).contains(&entry.name.len()) {
                 return Err("an entry has a name that is empty or too long");

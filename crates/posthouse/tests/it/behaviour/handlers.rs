@@ -263,7 +263,7 @@ fn a_message_for_a_handler_without_received_closes_its_connection_only() {
             assert_eq!((why.kind(), why.fault()), (DisconnectKind::Closed, Fault::Local));
             assert!(why.to_string().contains("`received`"), "{why}");
         }
-        let lines = log::lines("lacks a method");
+        let lines = log::lines("does not implement this method");
         assert!(lines.len() == 1 && lines[0].contains("ERROR"), "once: {lines:?}");
         server.send(id, 40, b"you stay").expect("it is up");
         assert_eq!(harness.read_frame(&mut quiet), (40, b"you stay".to_vec()));

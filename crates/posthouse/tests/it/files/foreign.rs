@@ -146,7 +146,10 @@ fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
         let path = |name: &str| text(&here.path().join(name)).to_owned();
         for (arguments, words) in [
             (["put", &path("same size"), "there"], "the other side gives up: 2:"),
-            (["put", &path("other size"), "there"], "the other side gives up: 2: 'it has 1000"),
+            (
+                ["put", &path("other size"), "there"],
+                "the other side gives up: 2: 'the existing file has 1000",
+            ),
             (["put", &path("other size"), "../up"], "the other side gives up: 8:"),
             (["get", "nothing", &path("new")], "the other side gives up: 7:"),
             (["get", "there", &path("same size")], "given up: it has other content here"),

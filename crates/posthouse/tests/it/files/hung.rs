@@ -238,7 +238,7 @@ mod real {
             let why = log.ends()[0].to_string();
             // Reads run ahead: two may hang.
             let s = if leaked == 1 { "" } else { "s" };
-            let left = format!("did not end {leaked} operation{s}: sending file");
+            let left = format!("did not end {leaked} operation{s}, such as: sending file");
             assert!((1..=2).contains(&leaked) && why.ends_with(&left), "{place}: {why}");
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
