@@ -66,7 +66,7 @@ impl Slot {
                 self.id, self.conn
             ));
         }
-        Ok(self.conn.as_deref_mut().expect("just looked"))
+        Ok(self.conn.as_deref_mut().expect("the slot was just checked"))
     }
 
     /// Returns the end with this id, or `None` if it is over.

@@ -50,7 +50,7 @@ pub(crate) fn native(path: &str) -> String {
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < TEST_TIMEOUT, "not in time: {what}");
+        assert!(started.elapsed() < TEST_TIMEOUT, "timed out while waiting: {what}");
         thread::park_timeout(POLL_INTERVAL);
     }
 }
@@ -113,8 +113,8 @@ impl Program {
         #[cfg(windows)]
         super::windows_console::set_own_console(&mut command);
         let mut child = spawn(&mut command);
-        let stdout = lines(child.stdout.take().expect("it is piped"));
-        let stderr = lines(child.stderr.take().expect("it is piped"));
+        let stdout = lines(child.stdout.take().expect("the stream is piped"));
+        let stderr = lines(child.stderr.take().expect("the stream is piped"));
         Self { child, stdout, stderr }
     }
 
@@ -135,7 +135,7 @@ impl Program {
         match self.stdout.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end arrived"),
         }
     }
 
@@ -153,20 +153,20 @@ impl Program {
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it can be waited for").is_some()
+        self.child.try_wait().expect("the process can be waited for").is_some()
     }
 
     /// Kills the program, as a power cut would.
     pub(crate) fn kill(mut self) {
-        self.child.kill().expect("it still runs");
-        self.child.wait().expect("it can be waited for");
+        self.child.kill().expect("the process still runs");
+        self.child.wait().expect("the process can be waited for");
     }
 
     /// Waits until the program has ended by itself.
     pub(crate) fn finish(mut self) -> ProgramOutput {
         // The streams end with the process: nothing else holds them.
         let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
-        let code = self.child.wait().expect("it can be waited for").code();
+        let code = self.child.wait().expect("the process can be waited for").code();
         ProgramOutput { code, stdout, stderr }
     }
 
@@ -183,7 +183,7 @@ impl Program {
             StopRequest::Interrupt => Signal::INT,
             StopRequest::Terminate => Signal::TERM,
         };
-        kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
+        kill_process(Pid::from_child(&self.child), signal).expect("the process still runs");
     }
 
     #[cfg(windows)]
@@ -234,7 +234,11 @@ impl ProgramOutput {
         for part in parts {
             assert!(self.stderr.contains(part), "{part:?} is missing: {self:#?}");
         }
-        assert_eq!(self.stderr.lines().count(), 1, "one sentence: {self:#?}");
+        assert_eq!(
+            self.stderr.lines().count(),
+            1,
+            "the error has more than one sentence: {self:#?}"
+        );
     }
 }
 
@@ -257,7 +261,9 @@ fn rest(lines: &Receiver<String>) -> String {
         match lines.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => text.push_str(&line),
             Err(RecvTimeoutError::Disconnected) => return text,
-            Err(RecvTimeoutError::Timeout) => panic!("it does not end; so far: {text}"),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the program does not end; its output so far: {text}")
+            }
         }
     }
 }

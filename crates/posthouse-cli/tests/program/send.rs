@@ -16,7 +16,7 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     let sent = fixture.send(&["one.bin", "none", "small"]).expect(0);
     let lines = sorted(&sent.stdout);
     assert_eq!(lines[0], "sent none (0 B)");
-    assert_eq!(lines[2], "sent small (3 B)", "a rate would say nothing");
+    assert_eq!(lines[2], "sent small (3 B)", "a rate is shown");
     assert!(
         lines[1].starts_with("sent one.bin (3.0 MiB, ") && lines[1].ends_with("B/s)"),
         "{sent:#?}"
@@ -137,7 +137,7 @@ fn names_there_are_made_as_cp_makes_them() {
     assert_eq!(fixture.names(), ["d/x", "deep/er/x", "file", "other/name/x", "x"]);
     let here = ["send", &fixture.address, "."];
     Program::start_in(&fixture.here.join("d"), here).finish().expect(0);
-    assert_eq!(fixture.names().len(), 5, "it is x");
+    assert_eq!(fixture.names().len(), 5, "the name of the file");
     fixture.send(&["d", "d/x", "--as", "both"]).expect(2).expect_stderr(&["--as", "one PATH"]);
 }
 
@@ -196,7 +196,7 @@ fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_mi
     let line = watch.stderr_line();
     assert!(line.starts_with("not sent: third: "), "{line}");
     fixture.here.write("out/fourth", "4");
-    assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the others go on");
+    assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the other files were not sent");
     watch.interrupt();
     let ended = watch.finish().expect(1);
     // The failure was reported once, and nothing was sent twice.
@@ -246,7 +246,7 @@ fn two_senders_of_the_same_names_leave_one_whole_file_of_each() {
         .iter()
         .map(|ended| ended.stdout.lines().filter(|line| line.starts_with("sent ")).count())
         .sum();
-    assert_eq!(sent, 10, "each name once");
+    assert_eq!(sent, 10, "a name appears twice");
     let inbox = fixture.inbox();
     assert_eq!(inbox.len(), 10);
     assert!(inbox.values().all(|content| contents.contains(content)));
@@ -362,7 +362,7 @@ mod unix {
         fixture.here.write("tree/es\u{301}\u{a0}x", vec![0; 3 << 20]);
         let tree = fixture.here.text("tree");
         let Some(sent) = on_a_terminal(&["send", &fixture.address, &tree]) else { return };
-        assert!(sent.contains("of 61 files "), "the bar of all: {sent}");
+        assert!(sent.contains("of 61 files "), "no progress bar of the whole run: {sent}");
         let lines: Vec<&str> = sent.split(['\r', '\n']).filter(|it| it.contains("sent ")).collect();
         let [line] = lines[..] else { panic!("one line for all: {sent}") };
         assert!(line.contains("sent 61 files, 5.5 MiB in "), "{line}");

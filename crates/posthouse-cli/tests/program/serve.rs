@@ -120,7 +120,7 @@ fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
             None => server.finish().expect(1).expect_stderr(&[&address, "choose another port"]),
         }
     }
-    panic!("it has never waited");
+    panic!("the server never waited");
 }
 
 mod endings {

@@ -94,7 +94,7 @@ impl Driver {
     /// Returns the next kept completion of an operation.
     pub fn take_kept(&self, tag: Tag) -> Option<Completion> {
         let mut operations = lock(&self.operations);
-        let operation = operations.known.get_mut(&tag).expect("an operation of this test");
+        let operation = operations.known.get_mut(&tag).expect("the operation belongs to this test");
         operation.kept.pop_front()
     }
 

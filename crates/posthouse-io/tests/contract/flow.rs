@@ -85,7 +85,7 @@ fn send_on(
                 }
             }
             Outcome::Failed(error) => state.ended = Some(Err(error.failure)),
-            other => panic!("a send came to {other:?}"),
+            other => panic!("a send ended with {other:?}"),
         }
     });
 }
@@ -165,7 +165,7 @@ fn receive_on(
             }
             Outcome::Ended => Ok(()),
             Outcome::Failed(error) => Err(error.failure),
-            other => panic!("a receive came to {other:?}"),
+            other => panic!("a receive ended with {other:?}"),
         };
         if state.ended.is_none_or(|(first, _)| number < first) {
             state.ended = Some((number, ended));

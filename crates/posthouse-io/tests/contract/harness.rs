@@ -140,7 +140,9 @@ impl Harness {
             self.driver.check();
             ready()
         });
-        value.unwrap_or_else(|| panic!("waited in vain for {what}; {:?}", self.port.counters()))
+        value.unwrap_or_else(|| {
+            panic!("timed out while waiting for {what}; {:?}", self.port.counters())
+        })
     }
 
     pub fn submit(&self, lane: LaneId, op: Op) -> Tag {
@@ -157,7 +159,7 @@ impl Harness {
     #[track_caller]
     pub fn outcome(&self, tag: Tag) -> Outcome {
         let completion = self.completion(tag);
-        assert!(!completion.more, "a terminal completion: {completion:?}");
+        assert!(!completion.more, "expected a terminal completion: {completion:?}");
         completion.outcome
     }
 
@@ -173,7 +175,7 @@ impl Harness {
     /// Listens at any port of this machine, and accepts.
     pub fn listen(&self, lane: LaneId) -> Listening {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
-        let listener = self.port.listen(any, ListenOptions::default()).expect("a listener");
+        let listener = self.port.listen(any, ListenOptions::default()).expect("the listener opens");
         let address = listener.local_address();
         let socket = self.on(lane, move |lane| lane.adopt_listener(listener));
         let accept = self.submit(lane, Op::Accept(socket));
@@ -207,7 +209,7 @@ impl Harness {
     /// The next accepted peer, registered with `lane`.
     pub fn accepted(&self, listening: Listening, lane: LaneId) -> (End, Address) {
         let completion = self.completion(listening.accept);
-        assert!(completion.more, "accepting goes on: {completion:?}");
+        assert!(completion.more, "accepting ended: {completion:?}");
         let Outcome::Accepted(new) = completion.outcome else {
             panic!("a peer, not {:?}", completion.outcome)
         };
@@ -300,13 +302,13 @@ impl Harness {
         self.driver.stop();
         (0..self.port.lanes()).for_each(|lane| self.port.wake(self.lane(lane)));
         let drained = self.port.drain(PATIENCE);
-        assert_eq!(drained, Drained::default(), "every worker ends, and nothing is leaked");
+        assert_eq!(drained, Drained::default(), "a worker or an operation is left");
         // Completions that the test did not look at hold buffers and sockets.
         self.driver.forget();
         let counters = self.port.counters();
-        assert_eq!(counters.submitted, counters.completed, "each operation ended once");
-        assert_eq!(counters.sockets, 0, "sockets are left");
-        assert_eq!(counters.buffers_used, 0, "buffers are left");
+        assert_eq!(counters.submitted, counters.completed, "an operation did not end exactly once");
+        assert_eq!(counters.sockets, 0, "a socket was leaked");
+        assert_eq!(counters.buffers_used, 0, "a buffer was leaked");
     }
 }
 
@@ -349,5 +351,5 @@ pub fn assert_same(got: &[u8], expected: &[u8]) {
 
 #[track_caller]
 pub fn assert_ended(outcome: &Outcome) {
-    assert!(matches!(outcome, Outcome::Ended), "the end, not {outcome:?}");
+    assert!(matches!(outcome, Outcome::Ended), "expected the end, not {outcome:?}");
 }

@@ -17,7 +17,8 @@ use posthouse_process::{Holdings, opened, ring_mappings};
 
 /// A connection from a plain socket.
 fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
-    let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
+    let peer =
+        TcpStream::connect(listening.address.socket_addr()).expect("a connection is established");
     let (end, _) = harness.accepted(listening, harness.lane(1));
     (peer, end)
 }
@@ -29,9 +30,9 @@ fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
         for mode in [ReceiveMode::Once, ReceiveMode::Stream] {
             let (mut peer, end) = plain_peer(harness, listening);
             let early = harness.receive(end, mode);
-            peer.write_all(b"before").expect("sent");
-            rustix::net::send(&peer, b"!", SendFlags::OOB).expect("sent");
-            peer.write_all(b"behind").expect("sent");
+            peer.write_all(b"before").expect("the bytes can be sent");
+            rustix::net::send(&peer, b"!", SendFlags::OOB).expect("the bytes can be sent");
+            peer.write_all(b"behind").expect("the bytes can be sent");
             let mut got = Vec::new();
             while got.len() < 12 {
                 let tag = match mode {
@@ -66,7 +67,8 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         let peers: Vec<_> = (0..PEERS)
             .map(|_| {
                 harness.cancel(listening.end);
-                TcpStream::connect(listening.address.socket_addr()).expect("a connection")
+                TcpStream::connect(listening.address.socket_addr())
+                    .expect("a connection is established")
             })
             .collect();
         // The accept of the beginning is cancelled; what it took before is kept by the harness.
@@ -77,7 +79,8 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         let mut accepted: Vec<_> = before.collect();
 
         let limit = getrlimit(Resource::Nofile);
-        let used = std::fs::read_dir("/proc/self/fd").expect("descriptors").count() as u64;
+        let used =
+            std::fs::read_dir("/proc/self/fd").expect("the descriptors are listed").count() as u64;
         // Room for five more, less what stands between the numbers in use.
         let low = Rlimit { current: Some(used + 4), maximum: limit.maximum };
         setrlimit(Resource::Nofile, low).expect("the limit is lowered");
@@ -136,7 +139,7 @@ fn a_port_leaves_no_descriptor_behind() {
         let mut listener = port.listen(any, ListenOptions::default()).ok();
         port.spawn(LaneId(0), "io", move |lane| {
             // Left open, and left in flight: it goes with its lane, and is counted.
-            let listener = lane.adopt_listener(listener.take().expect("one step"));
+            let listener = lane.adopt_listener(listener.take().expect("the step runs once"));
             lane.submit(Tag(1), Op::Accept(listener));
             Turn::Done
         })

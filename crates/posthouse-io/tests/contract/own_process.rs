@@ -19,7 +19,7 @@ pub fn in_own_process_with(test: &str, backend: Option<&str>) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }
-    let program = std::env::current_exe().expect("the test program");
+    let program = std::env::current_exe().expect("the path of this program is known");
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(MARK, "1");
     match backend {

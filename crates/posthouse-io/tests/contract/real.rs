@@ -42,9 +42,10 @@ fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
     on_all(|harness| {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let no_room = ListenOptions { backlog: 0, ..ListenOptions::default() };
-        let full = harness.port.listen(any, no_room).expect("a listener");
+        let full = harness.port.listen(any, no_room).expect("the listener opens");
         let address = full.local_address();
-        let _first = TcpStream::connect(address.socket_addr()).expect("room for one");
+        let _first =
+            TcpStream::connect(address.socket_addr()).expect("the port has room for one socket");
         let (one, connect) = harness.connect(harness.lane(0), address);
         harness.cancel(one);
         assert_eq!(harness.failure(connect), Failure::Cancelled);
@@ -97,7 +98,7 @@ impl Meeting {
         self.came.notify_all();
         let alone = |here: &mut usize| *here < count;
         let limit = Duration::from_secs(30);
-        !self.came.wait_timeout_while(here, limit, alone).expect("no panic").1.timed_out()
+        !self.came.wait_timeout_while(here, limit, alone).expect("no thread panicked").1.timed_out()
     }
 }
 

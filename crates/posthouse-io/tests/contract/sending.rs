@@ -16,8 +16,8 @@ pub fn what_was_sent_says_how_much_and_gives_the_memory_back(harness: &Harness) 
     let (near, far) = harness.pair();
     let send = harness.send(near, b"some bytes");
     let Outcome::Sent { bytes, mut gather } = harness.outcome(send) else { panic!("bytes sent") };
-    assert!(bytes <= 10, "no more bytes left than there were");
-    assert_eq!(gather.len(), 10, "the caller advances the gather, not the port");
+    assert!(bytes <= 10, "more bytes left than were queued");
+    assert_eq!(gather.len(), 10, "the port advanced the gather");
     gather.advance(bytes, drop);
     assert_eq!(harness.read(far, bytes), b"some bytes"[..bytes]);
     harness.close_all([near, far]);

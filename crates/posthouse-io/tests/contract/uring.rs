@@ -30,7 +30,8 @@ fn on_one_lane() -> Harness {
 
 /// A connection from a plain socket to lane 0.
 fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
-    let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
+    let peer =
+        TcpStream::connect(listening.address.socket_addr()).expect("a connection is established");
     let (end, _) = harness.accepted(listening, harness.lane(0));
     (peer, end)
 }
@@ -72,7 +73,7 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     let mut peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&harness, listening)).collect();
     let sent: Vec<_> = (0..PEERS).map(|n| pattern(ALL, n as u64)).collect();
     for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
-        peer.write_all(&bytes[..FIRST]).expect("sent");
+        peer.write_all(&bytes[..FIRST]).expect("the bytes can be sent");
     }
     let ends: Vec<_> = peers.iter().map(|(_, end)| *end).collect();
     // All of it is there when the streams begin, and nobody gives a buffer back: the harness keeps
@@ -86,7 +87,7 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     held(PEERS * FIRST);
     std::thread::scope(|scope| {
         for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
-            scope.spawn(|| peer.write_all(&bytes[FIRST..]).expect("sent"));
+            scope.spawn(|| peer.write_all(&bytes[FIRST..]).expect("the bytes can be sent"));
         }
     });
     held(PEERS * ALL);
@@ -97,7 +98,7 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     }
     // And they go on when the buffers are back.
     for ((peer, end), stream) in peers.iter_mut().zip(&streams) {
-        peer.write_all(b"after").expect("sent");
+        peer.write_all(b"after").expect("the bytes can be sent");
         let mut got = Vec::new();
         read_stream(&harness, *stream, &mut got, 5);
         assert_eq!(got, b"after");
@@ -138,7 +139,7 @@ fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End>
             let mut pairs = Vec::new();
             for (near, _) in connects {
                 let local = on.local_address(near).expect("an address");
-                pairs.extend([near, far.remove(&local).expect("its other end")]);
+                pairs.extend([near, far.remove(&local).expect("the other end is known")]);
             }
             pairs.into_iter().map(|socket| End { lane, socket }).collect::<Vec<_>>()
         }));
@@ -151,7 +152,7 @@ fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End>
 #[test]
 fn queues_that_are_full_lose_nothing() {
     const PAIRS: usize = COMPLETIONS * 11 / 20;
-    const _: () = assert!(2 * PAIRS > COMPLETIONS, "one completion for each end");
+    const _: () = assert!(2 * PAIRS > COMPLETIONS, "the ends fit into one queue of completions");
     if !is_here(&Backend::Uring) {
         return;
     }
@@ -205,7 +206,7 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
     let peers: Vec<_> = std::thread::scope(|scope| {
         let storm: Vec<_> = (0..THREADS)
             .map(|_| {
-                let connect = |_| TcpStream::connect(address).expect("a connection");
+                let connect = |_| TcpStream::connect(address).expect("a connection is established");
                 scope.spawn(move || (0..EACH).map(connect).collect::<Vec<_>>())
             })
             .collect();
@@ -218,7 +219,9 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
             loop {
                 let completion = next.take().unwrap_or_else(|| harness.completion(accept));
                 match completion.outcome {
-                    Outcome::Accepted(new) => assert!(came.insert(new.peer), "{new:?} came twice"),
+                    Outcome::Accepted(new) => {
+                        assert!(came.insert(new.peer), "{new:?} was accepted twice")
+                    }
                     Outcome::Failed(error) => {
                         assert_eq!(error.failure, Failure::Cancelled);
                         break;
@@ -229,7 +232,7 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
             accept = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         }
         eprintln!("accepted in {rounds} rounds");
-        storm.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        storm.into_iter().flat_map(|thread| thread.join().expect("no thread panicked")).collect()
     });
     let local = |peer: &TcpStream| Address::from(peer.local_addr().expect("an address"));
     assert_eq!(came, peers.iter().map(local).collect());
@@ -239,7 +242,7 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
 
 /// The number that the next descriptor of this process gets.
 fn next_number() -> i32 {
-    std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd()
+    std::fs::File::open("/dev/null").expect("the descriptor opens").as_raw_fd()
 }
 
 #[test]
@@ -350,12 +353,12 @@ fn leave(harness: Harness, end: Ending) {
     }
     std::thread::scope(|scope| {
         for (mut peer, _) in peers {
-            peer.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+            peer.set_write_timeout(Some(PATIENCE)).expect("the time-out can be set");
             // Until the other end is gone.
             scope.spawn(move || while peer.write_all(&[7; BUFFER_BYTES]).is_ok() {});
         }
         let address = listening.address.socket_addr();
-        let late = |_| TcpStream::connect(address).expect("a connection");
+        let late = |_| TcpStream::connect(address).expect("a connection is established");
         let _late: Vec<_> = match end {
             Ending::BeforeTheKernelHasSeenAnything => Vec::new(),
             Ending::InAStepOfItsOwn | Ending::ByAPanic => {
@@ -380,7 +383,7 @@ fn leave(harness: Harness, end: Ending) {
         }
         let drained = harness.port.drain(PATIENCE);
         assert_eq!(drained.workers, 0);
-        assert!(drained.leaked > PEERS as u64, "it was in flight: {drained:?}");
+        assert!(drained.leaked > PEERS as u64, "the operation was not in flight: {drained:?}");
         harness.driver.forget();
     });
     drop((harness, full));

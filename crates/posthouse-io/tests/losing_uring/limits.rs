@@ -29,7 +29,7 @@ fn without_locked_memory() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Memlock, none).expect("the limit is lowered");
     let nobody = rustix::process::Uid::from_raw(65_534);
-    set_thread_res_uid(nobody, nobody, nobody).expect("another user");
+    set_thread_res_uid(nobody, nobody, nobody).expect("the process can become another user");
     if a_ring_is_refused() {
         let reason = fallen_back();
         says(&reason, &["locked memory", "ulimit -l"]);
@@ -38,7 +38,7 @@ fn without_locked_memory() {
     }
     let (port, selected) =
         CompletionPort::open(Backend::Auto, &Options::default()).expect("the port opens");
-    eprintln!("NOT TESTED: this kernel gives a ring to who may lock no memory");
+    eprintln!("NOT TESTED: this kernel grants a ring to a user who may lock no memory");
     assert_eq!(selected.backend, "uring");
     drop(port);
 }
@@ -84,7 +84,7 @@ fn open_with_room_for(room: u64, backend: Backend, options: &Options) -> std::io
     let limit = getrlimit(Resource::Nofile);
     let before = Holdings::now();
     // Closed again, so this is the next number that the system gives.
-    let next = std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd();
+    let next = std::fs::File::open("/dev/null").expect("the descriptor opens").as_raw_fd();
     let next = u64::try_from(next).expect("a number");
     let low = Rlimit { current: Some(next + room), maximum: limit.maximum };
     setrlimit(Resource::Nofile, low).expect("the limit is lowered");

@@ -37,15 +37,16 @@ impl Refused {
                 SeccompCmpOp::Eq,
                 u64::from(operation),
             );
-            SeccompRule::new(vec![condition.expect("a condition")]).expect("a rule")
+            SeccompRule::new(vec![condition.expect("the condition is valid")])
+                .expect("the rule is valid")
         };
         let rules = BTreeMap::from([(self.call, self.only.map(rule).into_iter().collect())]);
         let refusal = SeccompAction::Errno(self.errno.cast_unsigned());
-        let machine = std::env::consts::ARCH.try_into().expect("a machine that has seccomp");
+        let machine = std::env::consts::ARCH.try_into().expect("the machine supports seccomp");
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, machine);
         let program: BpfProgram =
-            filter.expect("a filter").try_into().expect("a program of the filter");
-        apply_filter_all_threads(&program).expect("a sandbox");
+            filter.expect("the filter is valid").try_into().expect("a program of the filter");
+        apply_filter_all_threads(&program).expect("the sandbox can be entered");
     }
 }
 
@@ -56,7 +57,7 @@ fn refuse(call: libc::c_long, only: Option<u32>, errno: libc::c_int, parts: &[&s
     let error = forced();
     says(&error, &["cannot use io_uring: "]);
     says(&error, parts);
-    assert_eq!(fallen_back(), error, "one text for both");
+    assert_eq!(fallen_back(), error, "the two errors have different texts");
     eprintln!("{error}");
 }
 

@@ -13,7 +13,7 @@ use crate::fixture::{Fixture, gather, open};
 /// Makes a mistake and returns the panic text of the world: its seed, the time and the fault.
 fn verdict<T>(act: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(|| drop(act()))).expect_err("a checker fires");
-    let text = payload.downcast_ref::<String>().cloned().expect("with a text");
+    let text = payload.downcast_ref::<String>().cloned().expect("the panic has a text");
     assert!(text.starts_with("simulation, seed 7, at "), "{text}");
     text
 }
@@ -354,6 +354,6 @@ fn a_worker_cannot_wait() {
     };
     port.spawn(LaneId(0), "waiter", step).unwrap();
     let payload = catch_unwind(AssertUnwindSafe(|| network.settle())).expect_err("it panics");
-    let text = payload.downcast_ref::<&str>().expect("with a text");
+    let text = payload.downcast_ref::<&str>().expect("the panic has a text");
     assert!(text.contains("cannot be done on one"), "{text}");
 }

@@ -21,7 +21,7 @@ pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
     match outcome {
         Outcome::File(outcome) => Ok(*outcome),
         Outcome::Failed(error) => Err(error.failure),
-        other => panic!("no outcome of an operation on files: {other:?}"),
+        other => panic!("not an outcome of a file operation: {other:?}"),
     }
 }
 
@@ -113,7 +113,7 @@ impl DiskFixture {
     pub(crate) fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> Result<usize> {
         match self.perform(Self::write_op(file, offset, bytes))? {
             FileOutcome::Written { bytes: written, data } => {
-                assert!(data.slices().flatten().eq(bytes), "the memory comes back");
+                assert!(data.slices().flatten().eq(bytes), "the write returned other bytes");
                 Ok(written)
             }
             other => panic!("{other:?}"),

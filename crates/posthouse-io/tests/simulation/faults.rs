@@ -128,7 +128,10 @@ fn receives_fail_for_want_of_buffers_and_lose_nothing() {
             fixture.network.set_faults(Faults::none());
             assert!(matches!(fixture.receive(socket), Outcome::Received(b) if *b == *b"kept"));
         } else {
-            assert!(matches!(outcome, Outcome::Received(_)), "it failed at its submission or not");
+            assert!(
+                matches!(outcome, Outcome::Received(_)),
+                "neither a failed submission nor received bytes"
+            );
         }
     }
 }
@@ -139,7 +142,7 @@ fn a_send_without_room_in_the_system_comes_back_whole() {
     let (socket, raw, _) = fixture.pair();
     fixture.network.set_faults(Faults { send_no_buffers_ppm: ALWAYS, ..Faults::none() });
     let outcome = fixture.send(socket, b"again");
-    let Outcome::Sent { bytes: 0, gather } = outcome else { panic!("nothing sent: {outcome:?}") };
+    let Outcome::Sent { bytes: 0, gather } = outcome else { panic!("no bytes sent: {outcome:?}") };
     assert_eq!((gather.len(), fixture.network.fault_counts().send_no_buffers), (5, 1));
     fixture.network.set_faults(Faults::none());
     assert!(matches!(fixture.perform(Op::Send(socket, gather)), Outcome::Sent { bytes: 5, .. }));
@@ -204,7 +207,7 @@ fn connects_and_look_ups_fail_by_chance() {
     for _ in 0..30 {
         let socket = fixture.on_lane(Lane::socket);
         let outcome = fixture.perform(Op::Connect(socket, address));
-        let failure = failure(&outcome).expect("it fails");
+        let failure = failure(&outcome).expect("the operation fails");
         if !seen.contains(&failure) {
             seen.push(failure);
         }
@@ -222,12 +225,16 @@ fn reads_and_writes_of_files_are_short() {
     let content: Vec<u8> = (0..=255).collect();
     let (file, _) = disk_fixture.part("p").unwrap();
     let written = disk_fixture.write(&file, 0, &content).unwrap();
-    assert_eq!(disk_fixture.read(&file, written as u64, 1).unwrap(), b"", "no more than it says");
+    assert_eq!(
+        disk_fixture.read(&file, written as u64, 1).unwrap(),
+        b"",
+        "the disk wrote more bytes than it reported"
+    );
     let writes = disk_fixture.write_all(&file, 0, &content);
     let (mut read, mut reads) = (Vec::new(), 0);
     while read.len() < content.len() {
         let piece = disk_fixture.read(&file, read.len() as u64, content.len()).unwrap();
-        assert!(!piece.is_empty(), "nothing is the end of the file");
+        assert!(!piece.is_empty(), "a read before the end of the file returned no bytes");
         read.extend(piece);
         reads += 1;
     }

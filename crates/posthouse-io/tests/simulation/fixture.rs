@@ -76,7 +76,9 @@ impl Fixture {
         let job = Box::new(move |lane: &mut Lane| *out.lock().unwrap() = Some(job(lane)));
         self.shared.lock().unwrap().jobs.push_back(job);
         self.port.wake(LaneId(0));
-        self.network.run_until(None, || result.lock().unwrap().take()).expect("the worker runs it")
+        self.network
+            .run_until(None, || result.lock().unwrap().take())
+            .expect("the worker runs the step")
     }
 
     pub(crate) fn submit(&self, op: Op) -> Tag {
@@ -91,7 +93,7 @@ impl Fixture {
 
     /// Virtual time that has passed since `before`.
     pub(crate) fn since(&self, before: Duration) -> Duration {
-        self.network.now().checked_sub(before).expect("time does not go back")
+        self.network.now().checked_sub(before).expect("time never goes back")
     }
 
     pub(crate) fn steps(&self) -> usize {

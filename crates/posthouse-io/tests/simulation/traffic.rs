@@ -221,7 +221,10 @@ impl App {
                     assert!(!bytes.is_empty() && !peer.ended);
                     if is_client {
                         let expected = (peer.received..).map(|at| byte(i, at));
-                        assert!(bytes.iter().copied().eq(expected.take(bytes.len())), "in order");
+                        assert!(
+                            bytes.iter().copied().eq(expected.take(bytes.len())),
+                            "the numbers are out of order"
+                        );
                     } else {
                         peer.out.extend(&bytes);
                     }
@@ -356,7 +359,7 @@ impl Side {
         self.app.lock().unwrap().peers.clear();
         let Counters { submitted, completed, sockets, buffers_used, .. } = self.port.counters();
         assert_eq!(submitted, completed, "seed {seed}: each operation has completed");
-        assert_eq!((sockets, buffers_used), (0, 0), "seed {seed}: nothing is left");
+        assert_eq!((sockets, buffers_used), (0, 0), "seed {seed}: resources are left");
     }
 }
 
@@ -393,7 +396,7 @@ fn every_byte_comes_back(layout: Layout) {
             faults.window_bytes = 1..=64;
         }
         let result = run(plan, faults, false);
-        assert_eq!(result.whole, plan.clients, "seed {seed}, {layout}: every client has all");
+        assert_eq!(result.whole, plan.clients, "seed {seed}, {layout}: a client lacks messages");
     }
 }
 
@@ -426,7 +429,7 @@ fn a_seed_decides_about_everything() {
             let diverges = one.lines.iter().zip(&two.lines).find(|(one, two)| one != two);
             assert_eq!(diverges, None, "seed {seed}, {layout}");
             assert_eq!(one.fingerprint, two.fingerprint, "seed {seed}, {layout}");
-            assert!(seen.insert(one.fingerprint), "seed {seed}, {layout}: as another run");
+            assert!(seen.insert(one.fingerprint), "seed {seed}, {layout}: two runs differ");
         }
     }
 }

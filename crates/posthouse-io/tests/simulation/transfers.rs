@@ -102,7 +102,10 @@ impl Transfer {
 /// Checks that each file on the disk is whole, and that each confirmed publication is there.
 fn check(seed: u64, disk_fixture: &DiskFixture, transfers: &[Transfer]) {
     for path in disk_fixture.disk.files() {
-        let transfer = transfers.iter().find(|transfer| transfer.path == path).expect("ours");
+        let transfer = transfers
+            .iter()
+            .find(|transfer| transfer.path == path)
+            .expect("the file belongs to a transfer");
         let content = disk_fixture.disk.read(&path);
         assert_eq!(content.as_ref(), Some(&transfer.content), "seed {seed}: {path} is not whole");
     }
@@ -160,8 +163,8 @@ fn run(seed: u64) -> (u64, FaultCounts) {
             disk_fixture = crash(seed, disk_fixture, &mut transfers);
             continue;
         }
-        let (tag, result) = disk_fixture.next().expect("what is in flight completes");
-        let transfer = in_flight.remove(&tag).expect("it is in flight");
+        let (tag, result) = disk_fixture.next().expect("the operations in flight complete");
+        let transfer = in_flight.remove(&tag).expect("the operation is in flight");
         transfers[transfer].go_on(result);
         check(seed, &disk_fixture, &transfers);
     }
@@ -194,6 +197,6 @@ fn a_seed_decides_about_disks_and_crashes() {
     for seed in 0..100 {
         let (one, two) = (run(seed), run(seed));
         assert_eq!(one, two, "seed {seed}");
-        assert!(seen.insert(one.0), "seed {seed}: as another run");
+        assert!(seen.insert(one.0), "seed {seed}: two runs differ");
     }
 }

@@ -35,13 +35,15 @@ fn a_peer_that_is_not_admitted_in_time_is_closed() {
         let mut friend = harness.dial(&server);
         told.send(&hello(0, 1 << 20));
         friend.send(&frame(0, b"please"));
-        harness.wait_for("all three", || seen.connected().len() == 3 && seen.messages().len() == 1);
+        harness.wait_for("all three peers", || {
+            seen.connected().len() == 3 && seen.messages().len() == 1
+        });
         let since = harness.world().now();
         // Talking does not help.
         harness.world().run_for(Duration::from_secs(9));
-        assert!(seen.ends().is_empty(), "there is time left");
+        assert!(seen.ends().is_empty(), "the deadline acted too early");
         stranger.send(&frame(0, b"hello"));
-        harness.wait_for("the end of two", || seen.ends().len() == 2);
+        harness.wait_for("the ends of two connections", || seen.ends().len() == 2);
         // They do not leave by themselves, which a graceful close waits for.
         assert!(harness.world().now() - since < Duration::from_secs(16));
         assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::NotAdmitted));
@@ -75,7 +77,7 @@ fn small_frames_before_admission_and_large_ones_after() {
         stranger.send(&frame_head(0, 16 * 1024 + 1));
         harness.wait_for_end(&mut stranger);
         drop(stranger);
-        harness.wait_for("its end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
         drop(raw);
         harness.end(&server);
@@ -113,9 +115,9 @@ fn a_peer_that_sends_no_first_message_in_time_is_closed() {
         let mut talker = harness.dial(&server);
         polite.send(&hello(0, 1 << 20));
         talker.send(&frame(0, b"hello"));
-        harness.wait_for("all three", || seen.connected().len() == 3);
+        harness.wait_for("all three peers", || seen.connected().len() == 3);
         let since = harness.world().now();
-        harness.wait_for("the end of two", || seen.ends().len() == 2);
+        harness.wait_for("the ends of two connections", || seen.ends().len() == 2);
         assert!(harness.world().now() - since < Duration::from_secs(8));
         for why in seen.ends() {
             assert!(why.to_string().contains("no first message"), "{why}");

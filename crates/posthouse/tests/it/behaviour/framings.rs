@@ -80,14 +80,15 @@ fn a_target_speaks_the_framing_that_it_names() {
         let listener = Listener::new(harness.address()).framing(Framing::Lines);
         let server = harness.start(harness.options().builder(Probe::echo(), listener));
         let to = target(&server).framing(Framing::Lines);
-        let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
-        client.send(0, b"a line").expect("a line");
+        let client =
+            harness.client_with(to, EndpointOptions::default()).expect("the client connects");
+        client.send(0, b"a line").expect("a line can be sent");
         client.send(0, b"two\nlines").expect_err("a line feed ends a line");
         client.send(1, b"kind").expect_err("lines have no kinds");
         client.request(0, b"?", Duration::from_secs(1)).expect_err("lines have no requests");
-        client.send(0, b"").expect("an empty line");
+        client.send(0, b"").expect("an empty line can be sent");
         let replies: Vec<_> = (0..2)
-            .map(|_| client.receive(Duration::from_secs(30)).expect("a reply").payload)
+            .map(|_| client.receive(Duration::from_secs(30)).expect("a reply arrives").payload)
             .collect();
         assert_eq!(replies, [b"a line".to_vec(), b"".to_vec()]);
         client.close();
@@ -116,7 +117,7 @@ fn a_message_over_the_limit_is_refused_in_every_framing() {
             raw.send(bytes);
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Protocol, "{framing}");
             assert!(seen.messages().is_empty(), "{framing}");
             harness.end(&server);

@@ -20,12 +20,12 @@ fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         raw.stop_reading();
         let since = harness.world().now();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let time = harness.world().now() - since;
-        assert!(time <= Duration::from_secs(30), "after {time:?}");
+        assert!(time <= Duration::from_secs(30), "ended only after {time:?}");
         assert!(time >= Duration::from_secs(20), "too early, after {time:?}");
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
-        harness.wait_for("its slot", || server.stats().connections == 0);
+        harness.wait_for("the release of the slot", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
@@ -39,7 +39,7 @@ fn a_silent_honest_peer_stays_for_ever() {
         let client = harness.client(&server);
         harness.world().run_for(Duration::from_secs(3600));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
-        client.send(0, b"still here").expect("it is up");
+        client.send(0, b"still here").expect("the connection is open");
         harness.wait_for("the message", || seen.messages().len() == 1);
         harness.end(&server);
     });
@@ -54,7 +54,7 @@ fn a_plain_peer_is_asked_for_no_sign_of_life() {
         let mut raw = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 1);
         harness.world().run_for(Duration::from_secs(3600));
-        assert!(raw.received().is_empty(), "nothing of Posthouse's own");
+        assert!(raw.received().is_empty(), "a plain peer got a protocol frame");
         raw.send(&frame(0, b"hello"));
         assert_eq!(harness.read_frame(&mut raw), (0, b"hello".to_vec()));
         drop(raw);
@@ -86,10 +86,10 @@ fn a_peer_that_is_not_read_from_is_not_called_silent() {
             peer.resume_reading();
             Ok(())
         };
-        server.run(id, resume).expect("it is up");
+        server.run(id, resume).expect("the connection is open");
         harness.wait_for("the rest", || seen.messages().len() == 2);
-        harness.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent, "now it is");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent, "the peer is not silent by now");
         drop(raw);
         harness.end(&server);
     });
@@ -145,7 +145,7 @@ fn both_ends_ask_and_the_smaller_heartbeat_counts() {
             raw.send_frame(17, &body);
         }
         let since = harness.world().now();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(harness.world().now() - since < Duration::from_secs(4));
         harness.end(&server);
     });
@@ -159,7 +159,7 @@ fn a_client_gives_up_a_server_that_vanished() {
         let client = harness.client_side(probe);
         let listener = harness.world().serve("10.0.0.9:1").expect("a free address");
         let to = Target::new("10.0.0.9:1");
-        let id = client.connect(to, Line::default()).expect("there is room");
+        let id = client.connect(to, Line::default()).expect("no limit is reached");
         let mut server = Raw::simulated(harness.until("the client", || listener.accept()));
         assert_eq!(harness.read_frame(&mut server).0, 4);
         let mut answer = hello(0, 1 << 20);
@@ -167,7 +167,7 @@ fn a_client_gives_up_a_server_that_vanished() {
         server.send(&answer);
         harness.wait_for("the connection", || seen.connected().len() == 1);
         let since = harness.world().now();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(harness.world().now() - since <= Duration::from_secs(30));
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
         assert!(client.send(id, 0, b"").is_err());
@@ -191,9 +191,9 @@ fn a_pause_may_be_longer_than_the_peers_patience() {
         let seen = probe.seen();
         let server = harness.serve(probe);
         let client = harness.client(&server);
-        client.send(0, b"pause").expect("it is up");
-        client.send(0, b"later").expect("it is up");
-        harness.wait_for("the first", || seen.messages().len() == 1);
+        client.send(0, b"pause").expect("the connection is open");
+        client.send(0, b"later").expect("the connection is open");
+        harness.wait_for("the first message", || seen.messages().len() == 1);
         harness.world().run_for(Duration::from_secs(299));
         assert_eq!(seen.messages().len(), 1);
         harness.world().run_for(Duration::from_secs(2));

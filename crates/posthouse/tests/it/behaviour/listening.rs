@@ -54,7 +54,7 @@ fn listening_begins_at_any_time_from_any_thread() {
                     scope.spawn(move || server.listen(address).expect("a free address"))
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            threads.into_iter().map(|thread| thread.join().expect("no thread panicked")).collect()
         });
         for handle in &handles {
             serves_at(harness, handle.local_address());
@@ -128,7 +128,7 @@ fn a_stopped_listener_takes_nobody_and_its_connections_go_on() {
         if cfg!(windows) {
             // There an address is taken as long as a connection has it.
             drop(raw);
-            harness.wait_for("its end", || server.stats().connections == 0);
+            harness.wait_for("the end of the connection", || server.stats().connections == 0);
             raw = harness.dial_at(other.local_address());
         }
         let again = harness.until("the same port", || server.listen(address).ok());
@@ -231,7 +231,7 @@ fn a_listener_that_cannot_be_is_an_error_and_leaves_nothing() {
             assert!(is_it(&error), "{error}");
         }
         assert_eq!(server.addresses(), [taken]);
-        server.listen(free()).expect("it was not taken");
+        server.listen(free()).expect("the address is free");
         server.shutdown(Duration::ZERO);
         let late = server.listen(harness.address_of(3)).expect_err("too late");
         assert!(matches!(late, ListenError::Shutdown), "{late}");

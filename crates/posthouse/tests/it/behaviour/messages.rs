@@ -38,7 +38,7 @@ fn echo(harness: &Harness<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame
         assert_eq!(kind, message.0, "message {number}");
         assert!(body == message.1, "message {number} of {} bytes is another", message.1.len());
     }
-    assert!(seen.messages() == messages, "the handler saw the same");
+    assert!(seen.messages() == messages, "the handler got different messages");
     drop(raw);
     harness.end(&server);
 }
@@ -86,16 +86,19 @@ fn a_client_with_hello_has_all_kinds_but_the_protocols_own() {
         let server = harness.serve(Probe::echo());
         let client = harness.client(&server);
         for kind in (0..4).chain(32..=255) {
-            client.send(kind, &[kind]).expect("an application's kind");
+            client.send(kind, &[kind]).expect("the kind of an application can be sent");
         }
         for kind in (0..4).chain(32..=255) {
-            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply arrives");
             assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
         }
         for kind in 4..32 {
             client.send(kind, &[]).expect_err("one of the protocol's own");
         }
-        assert!(client.request(7, b"?", Duration::from_secs(30)).is_ok(), "it is all in order");
+        assert!(
+            client.request(7, b"?", Duration::from_secs(30)).is_ok(),
+            "the connection is unusable"
+        );
         client.close();
         harness.end(&server);
     });
@@ -106,12 +109,13 @@ fn a_client_without_hello_has_all_kinds() {
     everywhere(|harness| {
         let server = harness.serve(Probe::echo());
         let plain = target(&server).without_hello();
-        let client = harness.client_with(plain, EndpointOptions::default()).expect("it connects");
+        let client =
+            harness.client_with(plain, EndpointOptions::default()).expect("the client connects");
         for kind in 0..=255 {
-            client.send(kind, &[kind]).expect("any kind");
+            client.send(kind, &[kind]).expect("every kind can be sent");
         }
         for kind in 0..=255 {
-            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply arrives");
             assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
         }
         client.close();
@@ -141,12 +145,16 @@ fn a_clients_send_waits_for_room() {
         // Always too much for what is there already, and never over the high mark.
         let options = ConnectionOptions::default().with_send_queue_bytes(210_000);
         let to = target(&server).options(options);
-        let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
+        let client =
+            harness.client_with(to, EndpointOptions::default()).expect("the client connects");
         let size = if harness.is_real() { 150_000 } else { 120_000 };
         for _ in 0..100 {
-            client.send(0, &vec![1; size]).expect("the server reads on");
+            client.send(0, &vec![1; size]).expect("the server continues to read");
         }
-        assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"all");
+        assert_eq!(
+            client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+            b"all"
+        );
         client.close();
         harness.end(&server);
     });
@@ -163,14 +171,18 @@ fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
         assert_eq!(server.addresses().len(), 2);
         for address in server.addresses() {
             let to = Target::new(address.to_string());
-            let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
-            client.send(3, b"hello").expect("it is up");
-            assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+            let client =
+                harness.client_with(to, EndpointOptions::default()).expect("the client connects");
+            client.send(3, b"hello").expect("the connection is open");
+            assert_eq!(
+                client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+                b"hello"
+            );
             client.close();
         }
-        let itself = server.connect(target(&server), Line::default()).expect("there is room");
-        harness.wait_for("both ends", || seen.connected().len() == 4);
-        assert!(server.peer(itself).expect("it is up").outgoing);
+        let itself = server.connect(target(&server), Line::default()).expect("no limit is reached");
+        harness.wait_for("both connections", || seen.connected().len() == 4);
+        assert!(server.peer(itself).expect("the connection is open").outgoing);
         assert_eq!(server.peers().iter().filter(|info| info.outgoing).count(), 1);
         harness.end(&server);
         seen.told();
@@ -190,7 +202,7 @@ fn a_client_gets_what_came_before_the_end() {
         for _ in 0..if harness.is_real() { 30 } else { 1 } {
             let client = harness.client(&server);
             for number in 0..10 {
-                let message = client.receive(Duration::from_secs(30)).expect("it was sent");
+                let message = client.receive(Duration::from_secs(30)).expect("the message arrives");
                 assert_eq!((message.kind, message.payload), (40 + number, vec![number; 100]));
             }
             let end = client.receive(Duration::from_secs(30));
@@ -212,14 +224,14 @@ fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
         });
         let server = harness.serve(probe);
         let client = harness.client(&server);
-        client.send(0, b"go").expect("it is up");
+        client.send(0, b"go").expect("the connection is open");
         for number in 0..messages {
             if (512..515).contains(&number) {
                 // It asks for more about now, and is refused.
                 let (endpoint, peer) = (client.endpoint(), client.peer());
                 (0..70_000).all(|_| endpoint.run(peer, |_| Ok(())).is_ok());
             }
-            let message = client.receive(Duration::from_secs(30)).expect("it was sent");
+            let message = client.receive(Duration::from_secs(30)).expect("the message arrives");
             assert_eq!(message.payload, number.to_le_bytes());
         }
         client.close();

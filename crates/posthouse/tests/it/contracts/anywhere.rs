@@ -50,7 +50,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let done = Arc::new(Mutex::new(false));
     let mark = done.clone();
     let once: Deed = Arc::new(move |endpoint, id| {
-        if !std::mem::replace(&mut *mark.lock().expect("no panic"), true) {
+        if !std::mem::replace(&mut *mark.lock().expect("no thread panicked"), true) {
             deed(endpoint, id);
         }
     });
@@ -81,7 +81,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     });
     harness.wait_for("the first message", || {
         raw.received();
-        seen.len() >= 2 || *done.lock().expect("no panic")
+        seen.len() >= 2 || *done.lock().expect("no thread panicked")
     });
     if let Some(id) = seen.connected().first() {
         let call = at(Place::Run);
@@ -96,7 +96,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     }
     harness.wait_for(&format!("{place:?}"), || {
         raw.received();
-        *done.lock().expect("no panic")
+        *done.lock().expect("no thread panicked")
     });
     server
 }
@@ -204,8 +204,8 @@ fn waiting_in_a_callback_is_an_error() {
             let deed: Deed = Arc::new(move |endpoint, _| {
                 let wait = endpoint.wait();
                 let client = Client::connect("127.0.0.1:1");
-                let told = told.lock().expect("no panic");
-                told.send((wait, client)).expect("the test listens");
+                let told = told.lock().expect("no thread panicked");
+                told.send((wait, client)).expect("a listener of the test exists");
             });
             let server = do_in(harness, place, deed);
             let (wait, client) = harness.until("what it came to", || answers.try_recv().ok());
@@ -225,18 +225,18 @@ fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
         let gone = Arc::downgrade(&alive);
         let probe = Probe::new().on_received(move |_, _| {
             let _ = &alive;
-            drop(kept.lock().expect("no panic").take());
+            drop(kept.lock().expect("no thread panicked").take());
             Ok(())
         });
         let server = harness.serve(probe);
         let mut raw = harness.dial(&server);
-        *last.lock().expect("no panic") = Some(server);
+        *last.lock().expect("no thread panicked") = Some(server);
         raw.send(&frame(0, b"go"));
         harness.wait_for_end(&mut raw);
         drop(raw);
         // The handler goes with the last worker.
-        harness.wait_for("the end", || gone.strong_count() == 0);
-        assert!(last.lock().expect("no panic").is_none());
+        harness.wait_for("the release of the handler", || gone.strong_count() == 0);
+        assert!(last.lock().expect("no thread panicked").is_none());
     });
 }
 
@@ -256,7 +256,7 @@ fn dropping_the_last_handle_outside_is_a_shutdown_too() {
         drop((server, group));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end", || gone.strong_count() == 0);
+        harness.wait_for("the release of the handler", || gone.strong_count() == 0);
     });
 }
 
@@ -288,7 +288,7 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
                 });
             }
             server.shutdown(Duration::from_millis(500));
-            server.wait().expect("no callback waits here");
+            server.wait().expect("no callback waits in this test");
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         assert_eq!(harness.ended(&server).panics, 0);
@@ -307,7 +307,7 @@ fn a_shutdown_can_be_cut_short() {
         for raw in &mut raws {
             harness.wait_for_end(raw);
         }
-        assert_eq!(server.stats().connections, 5, "they have not ended their side");
+        assert_eq!(server.stats().connections, 5, "a peer has ended its side");
         server.shutdown(Duration::from_secs(7_200));
         server.shutdown(Duration::ZERO);
         harness.ended(&server);
@@ -324,18 +324,18 @@ fn a_request_that_the_end_overtakes_is_told_so() {
         let probe = Probe::new().on_connected(move |peer| {
             let kept = kept.clone();
             peer.request(1, b"?", Duration::from_secs(3_600), move |peer, reply| {
-                kept.lock().expect("no panic").push(reply.expect_err("nobody answers"));
+                kept.lock().expect("no thread panicked").push(reply.expect_err("nobody answers"));
                 peer.endpoint().shutdown(Duration::ZERO);
                 Ok(())
             });
             Ok(())
         });
         let client = harness.client_side(probe);
-        client.connect(target(&server), Line::default()).expect("there is room");
+        client.connect(target(&server), Line::default()).expect("no limit is reached");
         harness.wait_for("the connection", || client.stats().connected == 1);
         client.shutdown(Duration::from_secs(1));
         harness.ended(&client);
-        assert_eq!(*answers.lock().expect("no panic"), [RequestError::Disconnected]);
+        assert_eq!(*answers.lock().expect("no thread panicked"), [RequestError::Disconnected]);
         harness.end(&server);
     });
 }

@@ -10,8 +10,8 @@ use crate::raw::{Raw, frame, hello};
 
 /// The connection works: nothing of what was refused is in the way.
 fn still_works(harness: &Harness<'_>, server: &Endpoint<Probe>, peer: PeerId, raw: &mut Raw) {
-    server.send(peer, 1, b"still here").expect("it is as it was");
-    assert_eq!(harness.read_frame(raw), (1, b"still here".to_vec()), "and nothing before it");
+    server.send(peer, 1, b"still here").expect("the connection is unchanged");
+    assert_eq!(harness.read_frame(raw), (1, b"still here".to_vec()), "an earlier frame arrived");
     assert!(server.peer(peer).is_some());
 }
 
@@ -33,7 +33,7 @@ fn a_message_that_is_too_large_is_refused() {
         let too_large = server.send(peer, 0, &[0; 1_001]);
         assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
         still_works(harness, &server, peer, &mut raw);
-        server.send(peer, 2, &[0; 1_000]).expect("it just fits");
+        server.send(peer, 2, &[0; 1_000]).expect("the reply just fits");
         assert_eq!(harness.read_frame(&mut raw), (2, vec![0; 1_000]));
         drop(raw);
         harness.end(&server);
@@ -44,7 +44,7 @@ fn a_message_that_is_too_large_is_refused() {
 fn what_the_peer_takes_counts_once_it_has_said_so() {
     everywhere(|harness| {
         let (server, peer, mut raw) = with_peer(harness, harness.options());
-        server.send(peer, 20, &[0; 5_000]).expect("a plain peer so far");
+        server.send(peer, 20, &[0; 5_000]).expect("the peer is still plain");
         assert_eq!(harness.read_frame(&mut raw), (20, vec![0; 5_000]));
         raw.send(&hello(0, 100));
         assert_eq!(harness.read_frame(&mut raw).0, 4);
@@ -54,7 +54,7 @@ fn what_the_peer_takes_counts_once_it_has_said_so() {
         let too_large = server.send(peer, 0, &[0; 101]);
         assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
         still_works(harness, &server, peer, &mut raw);
-        assert!(server.everyone().send(0, &[0; 101]).is_ok(), "others might take it");
+        assert!(server.everyone().send(0, &[0; 101]).is_ok(), "the send to everyone failed");
         harness.wait_for("the skip", || server.stats().group_skips == 1);
         still_works(harness, &server, peer, &mut raw);
         assert_eq!(server.everyone().send(20, &[]), Err(SendError::ReservedKind(20)));
@@ -101,7 +101,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
         });
         let (server, peer, mut raw) = with_peer(harness, options);
         raw.stop_reading();
-        server.send(peer, 0, &vec![0; size]).expect("a lone message always fits");
+        server.send(peer, 0, &vec![0; size]).expect("a message alone in the queue always fits");
         for more in [size, size - 1_000] {
             match server.send(peer, 0, &vec![0; more]) {
                 Err(SendError::QueueFull { queued_bytes }) => assert!(queued_bytes > 1_000),
@@ -128,14 +128,14 @@ fn too_much_posted_work_is_refused_as_busy() {
         let (server, peer, mut raw) =
             with_peer(harness, harness.options().with(|o| o.tuning = tuning));
         for number in 0..10 {
-            server.send(peer, number, b"waits").expect("there is room");
+            server.send(peer, number, b"waits").expect("no limit is reached");
         }
         assert_eq!(server.send(peer, 11, b"too much"), Err(SendError::Busy));
         assert_eq!(server.run(peer, |_| panic!("refused")), Err(RunError::Busy));
         for number in 0..10 {
             assert_eq!(harness.read_frame(&mut raw), (number, b"waits".to_vec()));
         }
-        harness.wait_for("room", || server.peers()[0].queued_bytes == 0);
+        harness.wait_for("room in the queue", || server.peers()[0].queued_bytes == 0);
         still_works(harness, &server, peer, &mut raw);
         drop(raw);
         assert_eq!(harness.end(&server).panics, 0);
@@ -163,7 +163,7 @@ fn a_group_refuses_for_all_or_for_none() {
                 got += usize::from(kind == 1);
             }
         }
-        assert_eq!(got, 0, "nobody gets it");
+        assert_eq!(got, 0, "a peer received the message");
         drop(raws);
         harness.end(&server);
     });
@@ -194,7 +194,7 @@ fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
             raw.send(&if native { frame(0, case.as_bytes()) } else { line });
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Unsendable, "{case}");
             harness.end(&server);
         }
@@ -206,16 +206,16 @@ fn a_connection_that_is_not_up_takes_nothing() {
     everywhere(|harness| {
         let server = harness.serve(Probe::new());
         let client = harness.client_side(Probe::new());
-        let id = client.connect(target(&server), Line::default()).expect("there is room");
+        let id = client.connect(target(&server), Line::default()).expect("no limit is reached");
         // Up, or not yet: never an error of another kind.
         let early = client.send(id, 0, b"hello");
         assert!(matches!(early, Ok(()) | Err(SendError::NotConnected)), "{early:?}");
         harness.end(&client);
         assert_eq!(client.send(id, 0, b"hello"), Err(SendError::NotConnected));
         assert_eq!(client.run(id, |_| Ok(())), Err(RunError::NotConnected));
-        let late = client.after(Duration::ZERO, |_| panic!("it has ended"));
+        let late = client.after(Duration::ZERO, |_| panic!("the endpoint has ended"));
         assert_eq!(late, Err(RunError::Shutdown));
-        assert_eq!(client.everyone().send(0, b""), Ok(()), "to nobody");
+        assert_eq!(client.everyone().send(0, b""), Ok(()), "a peer received the message");
         harness.end(&server);
     });
 }

@@ -96,11 +96,11 @@ fn send_in_some_way(server: &Endpoint<Probe>, group: &Group, peer: PeerId, next:
                 peer.send(0, &body);
                 Ok(())
             });
-            run.expect("there is room");
+            run.expect("no limit is reached");
             Ok(())
         }
     };
-    sent.expect("there is room");
+    sent.expect("no limit is reached");
 }
 
 fn joining() -> Probe {
@@ -190,8 +190,8 @@ fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
             Ok(())
         });
         let client = harness.client_side(client);
-        client.connect(target(&server), Line::default()).expect("there is room");
-        harness.wait_for("all of them", || seen.len() > 200);
+        client.connect(target(&server), Line::default()).expect("no limit is reached");
+        harness.wait_for("all messages", || seen.len() > 200);
         for (expected, (_, body)) in seen.messages().into_iter().enumerate() {
             assert_eq!(body, numbered(expected as u64));
         }

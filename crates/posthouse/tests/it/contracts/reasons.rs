@@ -26,8 +26,9 @@ fn closed(
     });
     let there = client.seen();
     let client = harness.client_side(client);
-    client.connect(target(&server), Line::default()).expect("there is room");
-    harness.wait_for("both ends", || here.ends().len() + there.ends().len() == 2);
+    client.connect(target(&server), Line::default()).expect("no limit is reached");
+    harness
+        .wait_for("the ends of both connections", || here.ends().len() + there.ends().len() == 2);
     harness.end(&client);
     let stats = harness.end(&server);
     let there = there.ends()[0].clone();
@@ -111,7 +112,7 @@ fn an_end_without_a_goodbye_has_no_code() {
         let mut raw = harness.dial(&server);
         raw.send(&frame(40, b"hello"));
         raw.finish();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!((why.kind(), why.fault()), (DisconnectKind::Ended, Fault::Peer));
         assert_eq!((why.code(), why.text(), why.retry_after()), (None, None, None));

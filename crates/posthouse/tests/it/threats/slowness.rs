@@ -30,7 +30,7 @@ fn a_frame_that_trickles_is_closed_by_the_clock() {
             let time = harness.world().now() - since;
             assert!(time <= Duration::from_secs(latest), "{time:?} with {bytes} bytes at a time");
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == so_far + 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == so_far + 1);
             assert_eq!(seen.ends()[so_far].kind(), DisconnectKind::TooSlow);
         }
         harness.serves(&server);
@@ -77,10 +77,10 @@ fn a_pause_of_ours_does_not_make_the_peer_slow() {
         let server = harness.serve(probe);
         let mut raw = harness.dial(&server);
         raw.send(&[frame(1, b"pause"), frame(2, &[7; 50_000])].concat());
-        harness.wait_for("the first", || seen.messages().len() == 1);
+        harness.wait_for("the first message", || seen.messages().len() == 1);
         harness.world().run_for(Duration::from_secs(99));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
-        harness.wait_for("the second", || seen.messages().len() == 2);
+        harness.wait_for("the second message", || seen.messages().len() == 2);
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         drop(raw);
         harness.end(&server);
@@ -96,11 +96,11 @@ fn silent_peers_keep_nobody_out() {
         let server =
             harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 300));
         let silent: Vec<Raw> = (0..250).map(|_| harness.dial(&server)).collect();
-        harness.wait_for("all of them", || server.stats().connected == 250);
+        harness.wait_for("all connections", || server.stats().connected == 250);
         harness.serves(&server);
         assert_eq!(server.stats().buffers_used, 0, "an idle connection holds no buffer");
         drop(silent);
-        harness.wait_for("their end", || server.stats().connections == 0);
+        harness.wait_for("the ends of the connections", || server.stats().connections == 0);
         assert_eq!(seen.messages().len(), 1);
         harness.end(&server);
     });
