@@ -1,7 +1,7 @@
 //! `cargo xtask start-under-wine WINE PROGRAM...`: the runner with which cargo starts Windows
 //! programs.
 //!
-//! Now and then Wine does not start the program at all: it ends at once with an error and without
+//! Wine sometimes does not start the program at all: it ends at once with an error and without
 //! output (seen once in some five thousand starts). The programs that cargo starts here print
 //! something before they fail. A program that failed without output has therefore not begun, and is
 //! started again. A program that began and failed has failed: no test runs a second time. An

@@ -34,7 +34,7 @@ impl FaultyProxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (server, fault) = *target.lock().expect("no thread panics under this lock");
-                // If nobody listens, the client sees its connection end.
+                // If no program listens at the target, the client sees its connection end.
                 if let Ok(server) = TcpStream::connect(server) {
                     forward(&client, &server, fault);
                 }
@@ -74,7 +74,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut left: u64, cuts: bool) {
         }
     }
     for stream in [&from, &to] {
-        // This fails if the side has ended already.
+        // The shutdown fails if the side has already ended.
         let _ = stream.shutdown(Shutdown::Both);
     }
 }

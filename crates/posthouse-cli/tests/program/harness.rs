@@ -199,7 +199,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Fails if the program has ended already.
+        // The kill fails if the program has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -248,7 +248,7 @@ fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         while stream.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-            // Fails once the test is over.
+            // The send fails after the test has ended.
             let _ = sender.send(std::mem::take(&mut line));
         }
     });

@@ -56,7 +56,7 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
     let by_name = |name: &str| lines.iter().find(|line| line["name"] == name).unwrap();
     let abc = by_name("d/abc");
     assert_eq!((&abc["bytes"], &abc["sent_bytes"]), (&3.into(), &3.into()), "{abc:#}");
-    // Of "abc", by <https://github.com/BLAKE3-team/BLAKE3>.
+    // The hash of "abc", from <https://github.com/BLAKE3-team/BLAKE3>.
     let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
     assert_eq!((&abc["blake3"], &abc["error"]), (&hash.into(), &serde_json::Value::Null));
     assert!(abc["seconds"].as_f64().unwrap() > 0.0);
@@ -89,11 +89,11 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     let lines: Vec<&str> = sent.stderr.lines().collect();
     assert!(lines[0].starts_with("not sent: tree/part 4/file-4.bin: "), "{sent:#?}");
     assert!(lines[0].contains("a file of that name exists, with other content"));
-    // There is no advice to run it again: it would fail the same way.
+    // The program does not advise to run it again, because the next run would fail in the same way.
     assert_eq!(lines[1..], ["error: 1 of 60 files not sent, for the reasons above"]);
     assert_eq!(fixture.inbox()["tree/part 4/file-4.bin"], b"was here before");
 
-    // The same holds for downloads, also if the sizes are equal.
+    // The same applies to downloads, also if the sizes are equal.
     fixture.here.write("tree/part 4/file-4.bin", "was here sooner");
     let got = fixture.get(&["tree"]).expect(1);
     assert_eq!(got.stdout.lines().count(), 59, "{got:#?}");

@@ -35,7 +35,7 @@ pub(super) fn press_ctrl_c(program: &Child) {
         let pressed = attached && GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0) != 0;
         let error = io::Error::last_os_error();
         FreeConsole();
-        // The event may still be on its way to this process.
+        // The event may still be on its way to this process, which must ignore it.
         SetConsoleCtrlHandler(Some(ignore), TRUE);
         pressed.then_some(()).ok_or(error)
     };

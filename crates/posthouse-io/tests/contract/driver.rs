@@ -165,7 +165,7 @@ impl Driver {
         let mut operations = lock(&self.operations);
         let Operations { known, in_flight, fault } = &mut *operations;
         let operation = known.get_mut(&completion.tag);
-        // A worker can arrive here after another one with a completion that the other took later.
+        // Another worker can store the later of two completions first.
         let late = |operation: &Operation| !self.sees_order && completion.more && operation.ended;
         let belongs = |operation: &&mut Operation| !operation.ended || late(operation);
         let Some(operation) = operation.filter(belongs) else {

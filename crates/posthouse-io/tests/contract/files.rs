@@ -1,4 +1,4 @@
-//! Files: what is written is what is read, a name is given once, nothing is there by half.
+//! Files: a read returns the written bytes, a name is given once, and no partial file is visible.
 
 use posthouse_io::{Directory, Failure, File, FileOp, FileOutcome, Segment, Usage};
 
@@ -44,7 +44,7 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
     let content = pattern(10_000, 2);
     dir.make("file", &content);
     let (file, _) = dir.open("file").expect("the file exists");
-    // Memory that was used before, with more room than is asked for.
+    // The memory was used before, and has more capacity than the read requests.
     let mut memory = vec![0xee; 50_000];
     for offset in [0, 5000, 9990, 10_000] {
         let room = (memory.as_ptr(), memory.capacity());
@@ -64,7 +64,7 @@ pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
     let content = pattern(BYTES, 3);
     let (file, bytes) = dir.part("upload").expect("the part opens");
     assert_eq!(bytes, 0);
-    // Out of order, of many segments, and one that has partly left already.
+    // The writes are out of order and have many segments; one is already partly written.
     let pieces: Vec<&[u8]> = content[100_000..200_000].chunks(999).collect();
     dir.write_gather(&file, 100_000, gather_of(&pieces)).expect("the file can be written");
     dir.write(&file, 0, &content[..100_000]).expect("the file can be written");
@@ -240,7 +240,7 @@ pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(harness:
             scope.spawn(move || {
                 let mut published = 0;
                 while published < EACH {
-                    // Whoever comes may find the part of one that is just going.
+                    // A thread may find the part of another thread that is about to remove it.
                     let (file, bytes) = match dir.part("part") {
                         Ok(part) => part,
                         Err(failure) => {
@@ -271,7 +271,7 @@ pub fn a_part_is_cut_and_goes_on_from_there(harness: &Harness) {
     dir.truncate(&file, 7000).expect("the file can be truncated");
     assert_eq!(dir.metadata(&file).bytes, 7000);
     assert_same(&dir.read_all(&file), &content[..7000]);
-    // Beyond the end: what is between is zero.
+    // The write begins beyond the end of the file; the bytes between are zeros.
     dir.write(&file, 9000, &content[9000..]).expect("the file can be written");
     let mut expected = content.clone();
     expected[7000..9000].fill(0);
@@ -287,7 +287,7 @@ pub fn a_part_is_cut_and_goes_on_from_there(harness: &Harness) {
             assert_eq!(dir.metadata(&file).bytes, bytes);
             dir.truncate(&file, expected.len() as u64).expect("the file can be truncated");
         }
-        // Wine has words of its own for it.
+        // Wine reports a full disk by an error of its own.
         Err(failure) if is_wine() => {
             eprintln!("NOT TESTED: Wine reports {failure:?} for a full disk");
         }
@@ -335,7 +335,7 @@ pub fn a_part_is_removed_by_its_own_file_only(harness: &Harness) {
         eprintln!("NOT TESTED: Wine keeps a file that is being removed, and reports success");
         return;
     }
-    // The first has no name, and so cannot be given one by its part's.
+    // The first file has lost the name of its part, so it cannot be published by that name.
     assert_eq!(dir.publish("part", &first, "name"), Err(Failure::NotFound));
     assert_eq!(dir.paths(), [""; 0]);
 }
@@ -346,7 +346,7 @@ pub fn a_part_that_was_published_is_not_written_to_again(harness: &Harness) {
     dir.write(&file, 0, b"whole").expect("the file can be written");
     dir.publish("part", &file, "name").expect("the file can be published");
     assert_eq!(dir.part("part").err(), Some(Failure::Locked));
-    // Its holder goes before it has removed the part's own name.
+    // The holder closes the file before it has removed the part's own name.
     drop(file);
     let (file, bytes) = dir.part("part").expect("the part opens again");
     assert_eq!(bytes, 0);
@@ -365,7 +365,7 @@ pub fn parts_that_nobody_holds_expire(harness: &Harness) {
     drop(left);
     dir.expire_parts(DAY_MS).expect("parts expire without error");
     assert_eq!(dir.part("left").expect("the file exists").1, 4);
-    // Until the clock has gone on.
+    // Repeats until the clock has advanced.
     harness.until("the part to expire", || {
         dir.expire_parts(0).expect("the parts can expire");
         (dir.part("left").expect("the part opens").1 == 0).then_some(())
@@ -411,7 +411,7 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
         "!/x",
         "0/0/0",
     ];
-    // What is a file cannot be a directory.
+    // A file cannot be opened as a directory.
     let is_directory =
         |path: &str| paths.iter().any(|other| other.starts_with(&format!("{path}/")));
     let mut expected: Vec<_> =
@@ -434,7 +434,7 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
         }
         assert_eq!(got, expected, "{max_entries} at a time");
     }
-    // It goes on after whatever it is told, be it there or not.
+    // The listing continues after any given name, whether the name exists or not.
     for after in ["a/", "a/b", "a-", "a/b/c", "b/a/b/c", "b/a/b/c/", "b/a0", "zz", "\u{10ffff}"] {
         let rest: Vec<_> = expected.iter().filter(|path| path.as_str() > after).collect();
         let (entries, more) = dir.list(after, 1000);

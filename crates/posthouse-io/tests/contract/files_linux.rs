@@ -19,7 +19,7 @@ use crate::real::on_all;
 use crate::test_dir::TestDir;
 use posthouse_process::opened;
 
-/// A small file system in memory; none where this machine does not let us have one.
+/// A small file system in memory; unavailable if this machine forbids to mount one.
 struct Mounted {
     directory: TempDir,
 }
@@ -68,7 +68,7 @@ fn a_full_disk_ends_a_write_and_leaves_nothing_by_half() {
         assert_same(&dir.read_all(&file), &content[..held]);
         assert_eq!(dir.paths(), ["before"]);
         assert_same(&dir.content("before"), &content[..100_000]);
-        // When there is room again it goes on.
+        // The write continues after space was freed.
         dir.truncate(&file, 1000).expect("the file can be truncated");
         dir.write(&file, 1000, &content[1000..500_000]).expect("no limit is reached");
         dir.sync(&file).expect("the file can be synced");
@@ -143,7 +143,8 @@ fn no_descriptor_and_no_thread_is_left_behind() {
     let before = opened();
     on_all(|harness| {
         let dir = TestDir::new(harness);
-        // Those of the port before end on their own, and this one has none before there is work.
+        // The threads of the port before end by themselves, and this port has no threads before it
+        // has work.
         no_disk_threads();
         dir.make("a/b/c", b"content");
         let opens = (0..40).map(|n| {
@@ -159,7 +160,7 @@ fn no_descriptor_and_no_thread_is_left_behind() {
     assert_eq!(opened(), before);
 }
 
-/// Waits until the threads of a port that is gone have ended.
+/// Waits until the threads of a dropped port have ended.
 fn no_disk_threads() {
     let until = std::time::Instant::now() + PATIENCE;
     while disk_threads() > 0 {
@@ -168,7 +169,7 @@ fn no_disk_threads() {
     }
 }
 
-/// Threads of this process that work on files.
+/// Returns the number of threads of this process that work on files.
 fn disk_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("the threads are listed");
     let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
@@ -204,7 +205,7 @@ fn files_and_directories_get_the_permissions_that_the_process_gives() {
     });
 }
 
-/// Everything that a transfer does.
+/// Performs every operation of a transfer.
 fn works(dir: &TestDir<'_>) {
     let content = pattern(200_000, 3);
     dir.make("way/deep/name", &content);
@@ -246,13 +247,13 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
     on_all(|harness| {
         let dir = TestDir::at(harness, theirs.path());
         works(&dir);
-        std::fs::remove_dir_all(theirs.path().join("way")).expect("the file can be removed");
+        std::fs::remove_dir_all(theirs.path().join("way")).expect("the directory can be removed");
         let dir = TestDir::at(harness, roots.path());
         assert_eq!(dir.content("readable"), b"content");
         assert_eq!(dir.open("private").err(), Some(Failure::Denied));
         assert_eq!(dir.open("closed/file").err(), Some(Failure::Denied));
         assert_eq!(dir.part("part").err(), Some(Failure::Denied));
-        // What may not be read is no part of a list, and does not end it.
+        // An unreadable directory is left out of the listing and does not end it.
         assert_eq!(dir.paths(), ["private", "readable"]);
         assert_eq!(dir.directory.usage().expect("the usage can be read").files, 2);
     });
@@ -260,8 +261,8 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
         .expect("root can be restored for the cleanup");
 }
 
-/// Has a call fail from now on where the bits of its fifth argument are set, in all threads of
-/// this process and for good.
+/// Makes a call fail from now on if these bits of its fifth argument are set. This affects all
+/// threads of the process and cannot be undone.
 fn refuse(refused: &[(libc::c_long, Option<u64>)], errno: libc::c_int) {
     let mut rules: BTreeMap<libc::c_long, Vec<SeccompRule>> = BTreeMap::new();
     for (call, bits) in refused {
@@ -301,7 +302,7 @@ fn a_kernel_that_links_descriptors_for_the_privileged_only_is_good_enough() {
         on_all(|harness| {
             let dir = TestDir::new(harness);
             works(&dir);
-            // Still it is the open file that counts, not the name.
+            // The open file counts, not the name.
             let (file, _) = dir.part("part").expect("the part opens");
             swap_part(&dir, &file);
             dir.publish("part", &file, "name").expect("the file can be published");
@@ -318,7 +319,7 @@ fn a_system_without_proc_is_good_enough() {
         on_all(|harness| {
             let dir = TestDir::new(harness);
             works(&dir);
-            // Here the part's name is all there is to go by: it must still be the file's.
+            // Only the name identifies the part here, so it must still be the name of the file.
             let (file, _) = dir.part("part").expect("the part opens");
             swap_part(&dir, &file);
             assert_eq!(dir.publish("part", &file, "name"), Err(Failure::NotFound));
@@ -395,7 +396,7 @@ fn a_large_directory_is_listed_in_pieces() {
     let mut expected: Vec<String> = (0..FILES).map(|n| format!("{n}")).collect();
     for (n, name) in expected.iter().enumerate() {
         std::fs::write(large.path().join(name), vec![0; n % 3]).expect("the file opens");
-        // Empty ones: names that are read and yield no entry.
+        // Empty directories: their names are read and yield no entry.
         std::fs::create_dir(large.path().join(format!("{name}-")))
             .expect("the directory can be created");
     }
@@ -448,15 +449,15 @@ fn a_directory_that_is_removed_while_it_is_worked_in_fails_what_comes() {
         let inner = TestDir::at(harness, &dir.path("inner"));
         let (file, _) = inner.part("part").expect("the part opens");
         inner.write(&file, 0, b"content").expect("the file can be written");
-        std::fs::remove_dir_all(dir.path("inner")).expect("the file can be removed");
+        std::fs::remove_dir_all(dir.path("inner")).expect("the directory can be removed");
         assert_eq!(inner.publish("part", &file, "name"), Err(Failure::NotFound));
         assert_eq!(inner.publish("part", &file, "way/name"), Err(Failure::NotFound));
         assert_eq!(inner.part("other").err(), Some(Failure::NotFound));
         inner.remove_part("part", &file).expect("the part can be removed");
         assert_eq!(inner.paths(), [""; 0]);
-        // A directory of parts that goes is made again.
+        // A removed directory of parts is created again.
         let (_held, _) = dir.part("part").expect("the part opens");
-        std::fs::remove_dir_all(dir.path(PARTS_DIRECTORY)).expect("the file can be removed");
+        std::fs::remove_dir_all(dir.path(PARTS_DIRECTORY)).expect("the directory can be removed");
         assert_eq!(dir.part("part").expect("a new part opens").1, 0);
     });
 }

@@ -14,7 +14,7 @@ use crate::test_dir::{TestDir, names_in};
 
 const SECRET: &[u8] = b"nobody but its owner reads or writes this";
 
-/// A directory that nothing may reach, with a file in it.
+/// A directory that no operation may reach, with a file in it.
 struct Outside {
     directory: TempDir,
 }
@@ -120,7 +120,7 @@ fn what_is_planted_in_a_parts_place_is_put_out_of_the_way() {
         }
         std::fs::create_dir_all(parts.join("full/beneath")).expect("the directory can be created");
         assert_eq!(dir.part("full").err(), Some(Failure::NotAFile));
-        // Whoever removes or expires parts touches nothing but parts.
+        // Removing and expiring parts affects only parts.
         symlink(outside.file(), parts.join("old link")).expect("the link can be created");
         dir.expire_parts(0).expect("the parts can expire");
         assert!(parts.join("full/beneath").is_dir());
@@ -192,7 +192,7 @@ fn what_is_no_file_is_refused_at_once_and_not_even_opened() {
         std::fs::create_dir(dir.path("directory")).expect("the directory can be created");
         let opened = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            // It waits until somebody opens the other end.
+            // The open waits until another thread opens the other end.
             scope.spawn(|| {
                 std::fs::OpenOptions::new()
                     .write(true)
@@ -221,7 +221,7 @@ fn what_is_no_file_is_refused_at_once_and_not_even_opened() {
     });
 }
 
-/// Swaps two names for as long as this is there.
+/// Exchanges two names again and again until `work` has returned.
 fn swapping<R>(one: &Path, other: &Path, work: impl FnOnce() -> R) -> R {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -280,7 +280,7 @@ fn a_part_swapped_with_a_link_is_not_written_through() {
         symlink(outside.file(), parts.join("soft")).expect("the link can be created");
         std::fs::hard_link(outside.file(), parts.join("hard")).expect("the link can be created");
         let mut opened = 0;
-        // What is put out of the way comes back: the swapper never finds a name missing.
+        // A removed name comes back, so the swapper always finds both names.
         for planted in ["soft", "hard"] {
             let spare = parts.join("spare");
             swapping_in(&parts.join("part"), &parts.join(planted), &spare, || {
@@ -298,7 +298,7 @@ fn a_part_swapped_with_a_link_is_not_written_through() {
                     let path = format!("{planted}-{round}");
                     match dir.publish("part", &file, &path) {
                         Ok(()) => assert_eq!(dir.content(&path), b"overw"),
-                        // It lost its last name.
+                        // The part has lost its last name.
                         Err(failure) => assert_eq!(failure, Failure::NotFound),
                     }
                     dir.remove_part("part", &file)
@@ -312,16 +312,16 @@ fn a_part_swapped_with_a_link_is_not_written_through() {
     });
 }
 
-/// Plants another link to what is at `planted` at `name` again and again.
+/// Links the file `planted` to `name` again and again.
 fn swapping_in(name: &Path, planted: &Path, spare: &Path, work: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 std::fs::hard_link(planted, spare).expect("the second link can be created");
-                // Over what is there, be it a part.
+                // The rename replaces any file at the name, also a part.
                 std::fs::rename(spare, name).expect("the file can be planted");
-                // Two names of one file: then the rename does nothing.
+                // If both names are of one file, the rename does nothing.
                 let _ = std::fs::remove_file(spare);
                 std::thread::yield_now();
             }

@@ -1,4 +1,4 @@
-//! Files as Windows has them, by way of a port. (The disk's own tests are with it.)
+//! Files on Windows, used through a port. (The tests of the disk itself are in its module.)
 
 use posthouse_io::{Backend, Failure, Layout, PARTS_DIRECTORY};
 

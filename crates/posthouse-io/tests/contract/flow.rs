@@ -120,7 +120,8 @@ impl Reader {
         Self { state }
     }
 
-    /// All bytes, in the order in which their receives were submitted, and what came after them.
+    /// Returns all bytes, in the order in which their receives were submitted, and the result of
+    /// the receive after them.
     pub fn wait(&self, harness: &Harness) -> (Vec<u8>, Result<(), Failure>) {
         let ended = harness.until("the reader to end", || {
             let state = lock(&self.state);

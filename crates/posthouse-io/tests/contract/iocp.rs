@@ -42,7 +42,7 @@ fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
         let listener =
             harness.port.listen(any, ListenOptions::default()).expect("the listener opens");
         let address = listener.local_address();
-        // They wait in the system's queue, and are gone when somebody asks for them.
+        // The peers wait in the system's queue, and are gone before the port accepts them.
         for round in 0..40 {
             let mut peer =
                 TcpStream::connect(address.socket_addr()).expect("a connection is established");
@@ -106,7 +106,7 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
             let (near, _) = harness.accepted(listening, harness.lane(0));
             let receive = harness.receive(near, ReceiveMode::Stream);
             let peer = harness.on(near.lane, move |lane| {
-                // Packets of what comes meanwhile are taken when this is over.
+                // The packets of the operations that end meanwhile are taken afterwards.
                 for _ in 0..20 {
                     peer.write_all(b"x").expect("the bytes can be sent");
                     std::thread::yield_now();
@@ -167,8 +167,8 @@ fn error(outcome: &Outcome) -> Error {
     }
 }
 
-/// A worker that ends without closing anything: whatever the system has is ended and awaited
-/// before its memory goes.
+/// Ends a worker that has closed nothing: the port must cancel and await every operation of the
+/// system before it frees the memory.
 fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
     let options = Options { read_mode, io_workers: 1, ..options(layout) };
     let (port, _) = CompletionPort::open(Backend::Iocp, &options).expect("the port opens");
@@ -216,7 +216,7 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
     })
     .expect("the worker starts");
     let drained = port.drain(PATIENCE);
-    // What is in memory Windows reads in the call: then nothing is in flight.
+    // Windows completes a read of cached bytes in the call, so no read may be in flight.
     let of_files = if is_wine() { PIECES..=PIECES } else { 0..=PIECES };
     let of_sockets = 41;
     assert_eq!(drained.workers, 0);
@@ -224,7 +224,7 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
     assert!(of_files.contains(&(in_flight - of_sockets)), "{drained:?}");
 }
 
-/// Operations on a file that are left behind, and bytes of each.
+/// The number of file operations that are left in flight, and the bytes of each.
 const PIECES: usize = 16;
 const PIECE: usize = 64 * 1024;
 
@@ -237,11 +237,11 @@ fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     let mut part = || {
         parts += 1;
         let (file, _) = dir.part(&format!("part-{parts}")).expect("the part opens");
-        // It grows by that: its port is the first that reads it.
+        // The write extends the file; the port under test is the first to read these bytes.
         dir.write(&file, 0, &vec![0; PIECES * PIECE]).expect("the file can be written");
         file
     };
-    // Whatever is loaded and kept the first time.
+    // The first run loads everything that the process then keeps.
     leave_everything_behind(Layout::Shared, ReadMode::ZeroByte, part());
     let before = opened();
     for layout in LAYOUTS {

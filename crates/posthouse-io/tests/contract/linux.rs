@@ -15,7 +15,7 @@ use crate::own_process::in_own_process;
 use crate::real::{ALL, on_all};
 use posthouse_process::{Holdings, opened, ring_mappings};
 
-/// A connection from a plain socket.
+/// A connection whose peer is a plain socket.
 fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
     let peer =
         TcpStream::connect(listening.address.socket_addr()).expect("a connection is established");
@@ -71,7 +71,7 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
                     .expect("a connection is established")
             })
             .collect();
-        // The accept of the beginning is cancelled; what it took before is kept by the harness.
+        // The first accept is cancelled; the harness keeps the peers that it accepted before.
         let before = std::iter::from_fn(|| {
             let completion = harness.completion(listening.accept);
             completion.more.then_some(completion)
@@ -81,7 +81,7 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         let limit = getrlimit(Resource::Nofile);
         let used =
             std::fs::read_dir("/proc/self/fd").expect("the descriptors are listed").count() as u64;
-        // Room for five more, less what stands between the numbers in use.
+        // There is room for five more descriptors, less the gaps between the numbers in use.
         let low = Rlimit { current: Some(used + 4), maximum: limit.maximum };
         setrlimit(Resource::Nofile, low).expect("the limit is lowered");
         let accept = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
@@ -104,7 +104,7 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         setrlimit(Resource::Nofile, limit).expect("the limit is raised");
         let again = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         while accepted.len() < PEERS {
-            // Shared: another worker may still have been on its way with one of the paused accept.
+            // In the shared layout another worker may still hold a completion of the paused accept.
             let either =
                 || [again, accept].into_iter().find_map(|tag| harness.driver.take_kept(tag));
             accepted.push(harness.until("everybody", either));
@@ -138,7 +138,8 @@ fn a_port_leaves_no_descriptor_behind() {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let mut listener = port.listen(any, ListenOptions::default()).ok();
         port.spawn(LaneId(0), "io", move |lane| {
-            // Left open, and left in flight: it goes with its lane, and is counted.
+            // The listener is left open with its accept in flight: the lane drops both, and they
+            // are counted.
             let listener = lane.adopt_listener(listener.take().expect("the step runs once"));
             lane.submit(Tag(1), Op::Accept(listener));
             Turn::Done

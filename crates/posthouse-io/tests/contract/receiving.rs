@@ -1,4 +1,4 @@
-//! Receiving: streams and single receives, their order, their cancelling, their buffers.
+//! Receiving: streams and single receives, their order, cancellation and buffers.
 
 use std::sync::mpsc;
 
@@ -43,7 +43,7 @@ pub fn a_single_receive_brings_one_buffer_and_no_more(harness: &Harness) {
     for text in [b"first ", b"second"] {
         let receive = harness.receive(far, ReceiveMode::Once);
         let sender = Sender::start(harness, near, text);
-        // A second completion under the same tag would be told by the harness.
+        // The harness would report a second completion of the same tag.
         let first = harness.bytes(receive).to_vec();
         let rest = harness.read(far, text.len() - first.len());
         assert_eq!([first, rest].concat(), text);

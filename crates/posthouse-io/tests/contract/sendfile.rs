@@ -1,4 +1,4 @@
-//! Files that are sent: the system's way from a file to a socket, and what can go wrong on it.
+//! Sending files: the system's path from a file to a socket, and its failures.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::harness::{Harness, PATIENCE, assert_same, pattern};
 use crate::test_dir::TestDir;
 use posthouse_process::is_wine;
 
-/// More than the system holds of one connection on both sides together, when nobody reads.
+/// More bytes than both sides of one connection hold in the system while neither side reads.
 const MORE_THAN_FITS: usize = 24 << 20;
 
 fn part(file: &File, offset: usize, bytes: usize) -> Segment {
@@ -27,7 +27,8 @@ fn memory(bytes: &[u8]) -> Segment {
     Segment::Owned(bytes.to_vec())
 }
 
-/// Sends it over a new connection: what came, and what was said of the files.
+/// Sends the gather over a new connection. Returns the received bytes and the faults of the file
+/// parts.
 fn sent(harness: &Harness, gather: Gather) -> (Vec<u8>, Vec<Option<FileFault>>) {
     let (near, far) = harness.pair();
     let reader = Reader::start(harness, far, 1);
@@ -163,7 +164,7 @@ pub fn a_file_that_is_cut_while_it_is_sent_is_made_up_with_zeros(harness: &Harne
     assert_eq!(sender.files(), [Some(FileFault::Short)]);
     let (file, tail) = got.split_at(MORE_THAN_FITS);
     assert_eq!(tail, b"tail");
-    // What lay in the system when it was cut is sent as it was, or as zeros.
+    // Bytes that the system had read before the cut are sent unchanged, or as zeros.
     let zeros = file.iter().rev().take_while(|byte| **byte == 0).count();
     assert!(zeros > 0, "the file was sent as it was before the cut");
     let wrong = file.iter().zip(&content).filter(|(a, b)| a != b && **a != 0).count();
@@ -178,7 +179,7 @@ pub fn a_file_waits_for_a_peer_that_does_not_read(harness: &Harness) {
     let (file, _) = dir.open("file").expect("the file exists");
     let (near, far) = harness.pair();
     let sender = Sender::start_gather(harness, near, whole(&file, content.len()));
-    // Others are served meanwhile.
+    // Other connections are served meanwhile.
     let (other, its_peer) = harness.pair();
     harness.send_all(other, b"one word");
     assert_eq!(harness.read(its_peer, 8), b"one word");
@@ -214,8 +215,8 @@ pub fn a_send_of_a_file_is_cancelled_and_reset(harness: &Harness) {
 
 pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
     if is_wine() && harness.real {
-        // What it has just woken finds no cancel either: that was seen once in some 40 runs on a
-        // busy machine (the call says that there is nothing, and then it waits on).
+        // A cancel does not find the call that Wine has just woken: seen once in some 40 runs on a
+        // busy machine (the cancel reports no operation, and then the call continues to wait).
         eprintln!("NOT TESTED: Wine may not cancel a TransmitFile that has just been woken");
         return;
     }
@@ -224,7 +225,7 @@ pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
     let (file, _) = dir.open("file").expect("the file exists");
     for receives in [false, true] {
         let (near, far) = harness.pair();
-        // There is no room: the next one waits from its submission on.
+        // The stream has no room, so the next send waits from its submission.
         Sender::start(harness, near, &pattern(MORE_THAN_FITS, 9)).cancel(harness);
         let sender = Sender::start_gather(harness, near, whole(&file, MORE_THAN_FITS));
         let receive = receives.then(|| harness.receive(near, ReceiveMode::Once));

@@ -26,13 +26,13 @@ impl<'a> TestDir<'a> {
         Self { _temporary: Some(temporary), ..dir }
     }
 
-    /// Uses an existing directory, which stays.
+    /// Uses an existing directory, which is not removed.
     pub fn at(harness: &'a Harness, path: &Path) -> Self {
         let directory = Directory::open(path).expect("the directory opens");
         Self { harness, directory, path: path.to_owned(), _temporary: None }
     }
 
-    /// A path of this machine beneath the directory.
+    /// Returns a path of this machine in the directory.
     pub fn path(&self, beneath: &str) -> PathBuf {
         self.path.join(beneath)
     }
@@ -192,7 +192,7 @@ impl<'a> TestDir<'a> {
         self.done(FileOp::ExpireParts { directory: self.directory.clone(), age_ms })
     }
 
-    /// A file with this content, as a transfer would make it.
+    /// Creates a file with this content in the way of a transfer.
     #[track_caller]
     pub fn make(&self, path: &str, content: &[u8]) {
         let (file, bytes) = self.part("making").expect("the part opens");
@@ -212,7 +212,7 @@ impl<'a> TestDir<'a> {
         }
     }
 
-    /// The paths of all files.
+    /// Returns the paths of all files.
     #[track_caller]
     pub fn paths(&self) -> Vec<String> {
         let (entries, more) = self.list("", usize::MAX);
@@ -221,7 +221,7 @@ impl<'a> TestDir<'a> {
     }
 }
 
-/// The names in a directory of this machine, sorted.
+/// Returns the names in a directory of this machine, sorted.
 pub fn names_in(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).expect("the directory opens");
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -232,7 +232,7 @@ pub fn names_in(path: &Path) -> Vec<String> {
     names
 }
 
-/// The pieces as one gather.
+/// Returns the pieces as one gather.
 pub fn gather_of(pieces: &[&[u8]]) -> Gather {
     let mut gather = Gather::default();
     for piece in pieces {

@@ -11,7 +11,7 @@ use crate::harness::is_here;
 use crate::own_process::in_own_process;
 use crate::{fallen_back, forced, says};
 
-/// From linux/io_uring.h.
+/// The value in linux/io_uring.h.
 const REGISTER_ENABLE_RINGS: u32 = 12;
 const REGISTER_PBUF_RING: u32 = 22;
 
@@ -19,10 +19,10 @@ const REGISTER_PBUF_RING: u32 = 22;
 const WHAT_TO_DO: &str = "kernel.io_uring_disabled";
 const TOO_OLD: &str = "Linux 6.1";
 
-/// A system call that a sandbox fails, and its error number.
+/// A system call that the sandbox fails, and its error number.
 struct Refused {
     call: libc::c_long,
-    /// Only this operation of `io_uring_register`.
+    /// The only operation of `io_uring_register` that fails; `None` means all.
     only: Option<u32>,
     errno: libc::c_int,
 }
@@ -106,7 +106,8 @@ fn setup_without_locked_memory() {
     }
 }
 
-/// The ring is there by then, with its descriptor and its memory: nothing of it may be left.
+/// The ring exists at that point, with its descriptor and its memory, and all of it must be
+/// released.
 #[test]
 fn enter_denied() {
     if !is_here(&posthouse_io::Backend::Uring) {

@@ -171,7 +171,7 @@ fn a_port_dropped_with_operations_in_flight_is_a_bug() {
     assert_says(|| fixture, "dropped with 2 operations in flight");
 }
 
-/// A port with a part open, on the disk that it has it on.
+/// Opens a part on a disk, and returns both.
 fn with_part() -> (DiskFixture, File) {
     let disk_fixture = DiskFixture::on(&Network::with(7, Faults::none()));
     let file = disk_fixture.part_with("p", b"part");
@@ -237,7 +237,8 @@ fn nothing_is_in_flight_beside_a_change_of_a_file() {
     let write = |file: &File| DiskFixture::write_op(file, 0, b"x");
     let truncate = |file: &File| FileOp::Truncate { file: file.clone(), bytes: 0 };
     let sync = |file: &File| FileOp::Sync { file: file.clone() };
-    // Also where the first has finished and nobody has taken that.
+    // The checker also finds it if the first operation has completed and its completion was not
+    // taken.
     for immediate_ppm in [0, 1_000_000] {
         for pair in 0..4 {
             let (disk_fixture, file) = with_part();

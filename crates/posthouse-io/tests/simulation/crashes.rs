@@ -290,7 +290,7 @@ fn what_was_opened_before_a_crash_is_dead() {
         assert_eq!(disk_fixture.expire(0), dead);
         assert_eq!((disk_fixture.disk.parts(), disk_fixture.disk.files()), before);
         assert_eq!(disk_fixture.directory.usage().unwrap(), Usage { bytes: 8, files: 2 });
-        // A new directory does not bring the old file back to life, nor does the old one help.
+        // Neither a new directory nor the old one revives the old handles.
         let disk_fixture = disk_fixture.again();
         assert_eq!(disk_fixture.remove_part("p", &part), dead);
         let (again, bytes) = disk_fixture.part("p").unwrap();

@@ -1,4 +1,4 @@
-//! Simulated disks: what each operation on files does, and how long it takes.
+//! Simulated disks: the effects of each file operation, and its duration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Every fault that can be asked for really happens, and is counted.
+//! Every configured fault happens, and is counted.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn submissions_finish_at_once_or_later() {
     let faults = Faults { immediate_ppm: 0, ..Faults::none() };
     let tally = tally(faults);
     assert!(tally.immediate == 0 && tally.delayed > 0, "{tally:?}");
-    // At once means before the step ends.
+    // An immediate operation completes before the step ends.
     for (immediate_ppm, expected) in [(ALWAYS, true), (0, false)] {
         let fixture = fixture(Faults { immediate_ppm, ..Faults::none() });
         let (socket, _raw, _) = fixture.pair();
@@ -175,7 +175,7 @@ fn descriptors_are_short_for_a_while_and_the_peer_waits() {
     let connect = Op::Connect(socket, address);
     assert_eq!(failure(&fixture.perform(connect)), Some(Failure::NoDescriptors));
     assert_eq!(fixture.network.fault_counts().no_descriptors, 2);
-    // The shortage lasts, whatever the chance of another.
+    // A shortage that has begun lasts, whatever the chance of the next one.
     fixture.network.set_faults(Faults::none());
     fixture.network.run_until(Some(ms(50)), || None::<()>);
     let accept = fixture.submit(Op::Accept(listener));

@@ -1,4 +1,4 @@
-//! Disks that hang, and operations that nobody awaits any more.
+//! Disks that hang, and abandoned operations.
 
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{

@@ -45,7 +45,7 @@ fn a_full_accept_queue_makes_peers_wait_and_then_time_out() {
     let up = peers.iter().filter(|peer| peer.is_connected()).count();
     let refused = peers.iter().filter(|peer| peer.is_refused()).count();
     assert_eq!((up, refused), (2, 1));
-    // Whoever comes back while there is room again gets in.
+    // A peer that connects after the queue has room again is accepted.
     let late = fixture.network.dial(address);
     fixture.network.run_until(Some(Duration::from_millis(100)), || None::<()>);
     assert!(!late.is_connected());

@@ -1,4 +1,4 @@
-//! Streams: what travels, and how streams end.
+//! Streams: their bytes, and their ends.
 
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Cancel, Failure, Layout, Op, Outcome, ReceiveMode, Socket};
@@ -16,7 +16,7 @@ fn failure(outcome: &Outcome) -> Option<Failure> {
     }
 }
 
-/// Everything that a socket receives, to the end or the failure.
+/// Returns all bytes that a socket receives, up to the end or a failure.
 fn read_out(fixture: &Fixture, socket: Socket) -> (Vec<u8>, Outcome) {
     let mut bytes = Vec::new();
     loop {
@@ -90,7 +90,7 @@ fn a_reset_can_overtake_data() {
     for seed in 0..100 {
         let fixture = Fixture::new(&Network::new(seed));
         let (socket, raw, _) = fixture.pair();
-        // It takes the data as soon as that is there.
+        // The receive takes the data as soon as it arrives.
         let receive = fixture.submit(Op::Receive(socket, ReceiveMode::Once));
         raw.send(b"last words");
         raw.reset();
@@ -248,7 +248,7 @@ fn a_peer_that_stops_reading_fills_the_window_and_the_send_waits() {
     assert!(matches!(fixture.outcome(waiting), Outcome::Sent { bytes: 500, .. }));
     fixture.network.settle();
     assert_eq!(raw.received_bytes(), 1500);
-    // The other way round: a script waits, too.
+    // In the other direction, a scripted peer waits, too.
     raw.send(&[9; 2500]);
     fixture.network.settle();
     assert_eq!(raw.unsent_bytes(), 1500);

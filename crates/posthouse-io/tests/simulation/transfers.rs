@@ -1,5 +1,5 @@
-//! Transfers onto a disk under every fault and through crashes, written as the framework above
-//! would have to be: a part is resumed after its correct beginning, synced, published, and removed.
+//! Transfers onto a disk, under every fault and through crashes. As in the framework above the
+//! port, a part is resumed after its correct beginning, synced, published, and removed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Transfer {
         Self { name, path, content, step: Step::Open, is_published: false }
     }
 
-    /// Returns the next operation of the transfer; none if it is done.
+    /// Returns the next operation of the transfer, or `None` if the transfer is done.
     fn op(&self, disk_fixture: &DiskFixture) -> Option<FileOp> {
         let (directory, name) = (disk_fixture.directory.clone(), self.name.as_str().into());
         Some(match &self.step {
@@ -134,7 +134,7 @@ fn crash(seed: u64, disk_fixture: DiskFixture, transfers: &mut [Transfer]) -> Di
     disk_fixture
 }
 
-/// Brings all files onto the disk; gives the fingerprint and what went wrong.
+/// Transfers all files to the disk. Returns the fingerprint and the counts of faults.
 fn run(seed: u64) -> (u64, FaultCounts) {
     let mut faults = Faults::from_seed(seed);
     faults.clock_jump_ppm = 0;

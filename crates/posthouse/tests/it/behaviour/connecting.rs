@@ -22,7 +22,7 @@ fn a_name_is_looked_up() {
         let address = if harness.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
         let server = harness.start(harness.options().builder(Probe::echo(), address));
         let name = to(&format!("localhost:{}", server.addresses()[0].port()));
-        // On some machines the name has an IPv6 address, too, where nobody listens.
+        // On some machines the name also has an IPv6 address, at which no program listens.
         let client = harness
             .client_with(name, EndpointOptions::default())
             .expect("localhost has an address");
@@ -94,7 +94,8 @@ fn a_connection_that_nobody_answers_times_out() {
     });
 }
 
-/// A server that takes connections and says nothing: what a plain server is to one with hello.
+/// A server that accepts connections and sends nothing, as a plain server does with a client that
+/// sends a hello.
 #[test]
 fn a_hello_that_is_never_answered_times_out() {
     on_real_sockets(|harness| {
@@ -166,8 +167,8 @@ fn a_connection_is_not_begun_where_it_cannot_be() {
     });
 }
 
-/// A server that greets at once says so before it has read the hello: the greeting waits, so that
-/// `connected` finds a connection with hello.
+/// A server that greets at once sends its greeting before it has read the hello. The client keeps
+/// the greeting until `connected` has found a connection with a hello.
 #[test]
 fn connected_comes_after_hello_even_where_the_server_greets_first() {
     everywhere(|harness| {
@@ -215,7 +216,7 @@ fn a_connections_state_is_there_and_knows_its_id_before_anything_happens() {
         harness.wait_for("the first connection", || seen.connected().len() == 1);
         let mut early = None;
         let made = client.connect_with(target(&server), |id| {
-            // Nothing of it can have happened: nobody has been asked to begin it.
+            // The connection cannot exist yet: no worker has started it.
             assert_eq!(client.send(id, 0, b""), Err(SendError::NotConnected));
             early = Some(id);
             Line { count: id.as_u64(), ..Line::default() }

@@ -7,7 +7,7 @@ use posthouse::{EndpointOptions, Framing, Listener};
 use crate::harness::{Harness, everywhere, target};
 use crate::probe::Probe;
 
-/// Sends bytes in pieces, expects these messages, and these bytes as their echo.
+/// Sends bytes in pieces. Expects these messages in the handler and these bytes as their echo.
 fn exchange(harness: &Harness<'_>, framing: &str, sent: &[u8], messages: &[&[u8]], echoed: &[u8]) {
     let framing: Framing = framing.parse().expect("a framing");
     for piece in [1, 3, sent.len()] {
@@ -51,7 +51,7 @@ fn a_length_field_says_how_long_a_message_is() {
         exchange(harness, "length:width=2", b"\0\x03abc\0\0", &messages, b"\0\x03abc\0\0");
         let own = "length:width=4,endian=little,adjust=-4";
         exchange(harness, own, b"\x06\0\0\0xy", &[b"xy"], b"\x06\0\0\0xy");
-        // The header stays in the message; the field is written with the right value again.
+        // The header is kept in the message, and the echo has the correct length in its field.
         let kept = "length:offset=1,width=1,strip=0";
         exchange(harness, kept, b"T\x02hiU\x00", &[b"T\x02hi", b"U\x00"], b"T\x02hiU\x00");
     });

@@ -52,7 +52,7 @@ impl Handler for Devices {
     }
 }
 
-/// Operators on a native listener, devices on one with a length field, one peer of each.
+/// An operator on a native listener, and a device on a listener with a length field.
 struct Both {
     operators: Endpoint<Probe>,
     devices: Endpoint<Devices>,
@@ -228,7 +228,7 @@ fn an_endpoint_runs_as_long_as_any_view_of_it() {
         assert_eq!(harness.read_frame(&mut both.operator.1), (40, b"still here".to_vec()));
         both.device.1.send(b"\0\0");
         assert_eq!(harness.read(&mut both.device.1, 3), b"\0\x011");
-        // Neither keeps it running.
+        // Neither the group nor the listener keeps the endpoint running.
         let held = (both.devices.group("all"), both.listener);
         drop(both.devices);
         harness.wait_for_end(&mut both.operator.1);

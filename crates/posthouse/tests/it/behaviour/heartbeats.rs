@@ -1,4 +1,5 @@
-//! Heartbeats: a connection whose peer is gone is closed, one whose peer only sends nothing is not.
+//! Heartbeats: a connection is closed if its peer is gone, and kept if its peer only has nothing to
+//! send.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::harness::in_simulation;
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
-/// T5. The default heartbeat is what must hold.
+/// T5. The bounds hold with the default heartbeat.
 #[test]
 fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
     in_simulation(|harness| {
@@ -62,7 +63,7 @@ fn a_plain_peer_is_asked_for_no_sign_of_life() {
     });
 }
 
-/// The peer is not silent: it is not listened to.
+/// A peer is not silent while this side does not read from it.
 #[test]
 fn a_peer_that_is_not_read_from_is_not_called_silent() {
     in_simulation(|harness| {
@@ -95,7 +96,7 @@ fn a_peer_that_is_not_read_from_is_not_called_silent() {
     });
 }
 
-/// The same where it is the full queue that stops reading: the peer takes what it is sent, slowly.
+/// The same, if a full send queue stops the reading: the peer reads slowly.
 #[test]
 fn a_slow_reader_is_not_called_silent() {
     in_simulation(|harness| {
@@ -111,7 +112,7 @@ fn a_slow_reader_is_not_called_silent() {
         raw.send(&frame(0, b"give"));
         harness.wait_for("the message", || seen.messages().len() == 1);
         raw.stop_reading();
-        // Some 16 KiB and more every 8 seconds: far above the least rate.
+        // The peer reads about 16 KiB every 8 seconds, far above the minimum rate.
         for _ in 0..40 {
             harness.world().run_for(Duration::from_secs(8));
             raw.resume_reading();
@@ -138,7 +139,7 @@ fn both_ends_ask_and_the_smaller_heartbeat_counts() {
         raw.send(&hello(1_000, 1 << 20));
         let (kind, answer) = harness.read_frame(&mut raw);
         assert_eq!((kind, &answer[18..22]), (4, &1_000u32.to_le_bytes()[..]));
-        // It is asked for a sign of life, answers, and is asked again.
+        // The server pings the peer, gets the pong, and pings again.
         for _ in 0..5 {
             let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!(kind, 16);

@@ -60,7 +60,7 @@ fn a_wrong_key_a_missing_one_and_one_too_many_are_refused() {
                 Ok(client) => client,
             };
             assert_eq!(what, "without hello", "a client with a hello did not wait for its answer");
-            // Fails where the refusal is there already.
+            // This send fails if the rejection has already arrived.
             let _ = client.send(40, b"hello");
             let answer = client.receive(Duration::from_secs(30));
             assert!(matches!(answer, Err(ClientError::Disconnected(_))), "{what}: {answer:?}");

@@ -1,4 +1,4 @@
-//! Messages, there and back.
+//! Messages and their echoes.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::harness::{Harness, Options, everywhere, target};
 use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
-/// A payload that shows where it was cut or mixed up.
+/// A payload in which a cut or a mixed-up piece is visible.
 pub fn payload(number: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
 }
 
 fn echo_options(harness: &Harness<'_>, max_frame: usize) -> Options {
-    // The peer sends all before it reads: the queue must take everything that comes back.
+    // The peer sends everything before it reads, so the queue must hold all echoes.
     let tuning = harness.options().tuning.with_queue_high_bytes(1 << 26);
     harness.options().with(|o| {
         o.connection.max_frame_bytes = max_frame;
@@ -23,7 +23,7 @@ fn echo_options(harness: &Harness<'_>, max_frame: usize) -> Options {
     })
 }
 
-/// Sends the messages in pieces of `cut` bytes, and expects them back.
+/// Sends the messages in pieces of `cut` bytes, and expects their echoes.
 fn echo(harness: &Harness<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame: usize) {
     let probe = Probe::echo();
     let seen = probe.seen();
@@ -123,7 +123,7 @@ fn a_client_without_hello_has_all_kinds() {
     });
 }
 
-/// A send that does not fit the queue now waits until it does.
+/// A send waits if the queue has no room for it, until the queue has room.
 #[test]
 fn a_clients_send_waits_for_room() {
     everywhere(|harness| {
@@ -142,7 +142,7 @@ fn a_clients_send_waits_for_room() {
             Ok(())
         });
         let server = harness.serve(probe);
-        // Always too much for what is there already, and never over the high mark.
+        // Each message is too large for the rest of the queue, and alone it is below the high mark.
         let options = ConnectionOptions::default().with_send_queue_bytes(210_000);
         let to = target(&server).options(options);
         let client =
@@ -189,7 +189,8 @@ fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
     });
 }
 
-/// However soon the server leaves: what it said before is received before the end is told.
+/// Messages that a server sent before its end are received before the end is reported, however
+/// early the server ends.
 #[test]
 fn a_client_gets_what_came_before_the_end() {
     everywhere(|harness| {
@@ -213,7 +214,7 @@ fn a_client_gets_what_came_before_the_end() {
     });
 }
 
-/// A client that receives little by little slows the server down, and loses nothing.
+/// A client that reads slowly slows the server down, and loses nothing.
 #[test]
 fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
     everywhere(|harness| {
@@ -227,7 +228,7 @@ fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
         client.send(0, b"go").expect("the connection is open");
         for number in 0..messages {
             if (512..515).contains(&number) {
-                // It asks for more about now, and is refused.
+                // At about this point the client makes a request, which is rejected.
                 let (endpoint, peer) = (client.endpoint(), client.peer());
                 (0..70_000).all(|_| endpoint.run(peer, |_| Ok(())).is_ok());
             }

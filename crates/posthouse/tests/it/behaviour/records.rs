@@ -1,4 +1,4 @@
-//! The seam for encryption, with a layer that cuts the stream into records at random.
+//! The seam for encryption, tested with a layer that cuts the stream into records at random.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn listener(harness: &Harness<'_>, framing: Framing) -> Listener {
     Listener::new(harness.address()).framing(framing).record_layer(layer)
 }
 
-/// Messages of every size, up to several sends' worth.
+/// Messages of every size, up to the size of several sends.
 fn payload(number: usize) -> Vec<u8> {
     let bytes = [0, 1, 5, 700, 1500, 16_384, 40_000, 150_000][number % 8] + number;
     (0..bytes).map(|at| (at * 31 + number) as u8).collect()
@@ -121,7 +121,7 @@ impl RawRecords {
     fn greeting() -> (Self, Vec<u8>) {
         let (mut layer, mut greeting) = (CutRecords::new(1), Vec::new());
         layer.take_output(&mut greeting);
-        // It answers and accepts any greeting, its own too.
+        // The layer answers and accepts any greeting, also its own.
         layer.open(&mut greeting.clone()).expect("a hello");
         let hello_bytes = greeting.len();
         layer.take_output(&mut greeting);
@@ -146,8 +146,8 @@ impl RawRecords {
     }
 }
 
-/// A request is still to be answered when the peer ends its stream, so the connection stays open
-/// and could read on.
+/// A peer ends its stream while its request is still unanswered. The connection stays open until
+/// the answer, and could still read.
 #[test]
 fn nothing_counts_that_follows_the_last_record() {
     everywhere(|harness| {
@@ -182,7 +182,7 @@ fn nothing_counts_that_follows_the_last_record() {
     });
 }
 
-/// A layer whose handshake succeeds, and that cannot seal anything.
+/// A layer whose handshake succeeds, and which cannot seal anything.
 struct Broken(CutRecords);
 
 impl RecordLayer for Broken {
@@ -234,7 +234,7 @@ fn a_layer_that_cannot_seal_ends_the_connection_and_says_why() {
         harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert!(why.to_string().contains("out of keys"), "{why}");
-        // At once, not with the next deadline. Virtual time can be compared.
+        // The connection ends at once, not at its next deadline. Only virtual time can be compared.
         let age = *age.lock().unwrap();
         assert!(harness.is_real() || age < Duration::from_secs(2), "{age:?}");
         harness.wait_for("the release of the slot", || server.stats().connections == 0);

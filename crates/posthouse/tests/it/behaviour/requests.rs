@@ -14,10 +14,10 @@ use crate::raw::{hello, request};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The answers to requests, in the order in which they came.
+/// The answers to requests, in their order of arrival.
 type Answers = Arc<Mutex<Vec<Result<Vec<u8>, RequestError>>>>;
 
-/// Asks, and keeps the answer.
+/// Sends a request, and keeps the answer.
 fn ask(peer: &mut Peer<'_, Probe>, body: &[u8], timeout: Duration, answers: &Answers) {
     let answers = answers.clone();
     peer.request(40, body, timeout, move |_, reply| {
@@ -26,7 +26,7 @@ fn ask(peer: &mut Peer<'_, Probe>, body: &[u8], timeout: Duration, answers: &Ans
     });
 }
 
-/// A client that does this on its connection.
+/// A client that makes this call when it is connected.
 fn asking(
     harness: &Harness<'_>,
     server: &Endpoint<Probe>,
@@ -66,7 +66,7 @@ fn a_request_is_answered_or_refused_and_the_text_comes_through() {
 #[test]
 fn replies_come_in_any_order_and_find_their_requests() {
     everywhere(|harness| {
-        // Keeps the responders and answers all of them when the last one is there, the last first.
+        // Keeps the responders until the last one has arrived, and answers them in reverse order.
         let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             let id = peer.id();
             let kept = &mut peer.state_mut().responders;
@@ -149,7 +149,7 @@ fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
             .on_disconnected(move |peer, _| {
                 let before = at_end.lock().unwrap().len();
                 assert_eq!(before, 5, "C6: disconnected was not the last callback");
-                // One that is made now has its answer at once.
+                // A request that is made in `disconnected` is answered at once.
                 ask(peer, b"?", SOON, &at_end);
             });
         let seen = probe.seen();
@@ -257,7 +257,7 @@ fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
     });
 }
 
-/// A responder answers the connection that asked, wherever it is used.
+/// A responder answers the connection that made the request, wherever it is used.
 #[test]
 fn a_responder_kept_by_another_connection_answers_its_own() {
     everywhere(|harness| {
@@ -332,7 +332,7 @@ fn a_request_has_one_answer_however_often_it_is_answered() {
             let answer = [&[7, 0, 0, 0, status, 0][..], b"first"].concat();
             assert_eq!(harness.read_frame(&mut raw), (9, answer), "of kind {kind}");
         }
-        // A late answer would have arrived before this one.
+        // A late answer would arrive before the answer to this request.
         raw.send(&request(8, 1, b"?"));
         assert_eq!(harness.read_frame(&mut raw).1[..4], [8, 0, 0, 0]);
         drop(raw);

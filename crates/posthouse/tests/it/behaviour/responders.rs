@@ -27,7 +27,7 @@ fn keeping(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, Seen, K
     (harness.serve_with(probe, options), seen, kept)
 }
 
-/// A peer that has agreed on hello.
+/// A peer that has exchanged hellos with the server.
 fn greeted<H: posthouse::Handler>(harness: &Harness<'_>, server: &Endpoint<H>, takes: u32) -> Raw {
     let mut raw = harness.dial(server);
     raw.send(&hello(0, takes));
@@ -35,13 +35,13 @@ fn greeted<H: posthouse::Handler>(harness: &Harness<'_>, server: &Endpoint<H>, t
     raw
 }
 
-/// Asks, and gives the right to answer.
+/// Sends a request, and returns its responder.
 fn ask(harness: &Harness<'_>, raw: &mut Raw, kept: &Kept, id: u32) -> OwnedResponder {
     raw.send(&request(id, 40, b"?"));
     harness.until("the request", || kept.lock().unwrap().pop())
 }
 
-/// The next frame is the answer to this request: its status and its payload.
+/// Expects the answer to this request as the next frame, and returns its status and payload.
 fn answer(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u8, Vec<u8>) {
     let (kind, body) = harness.read_frame(raw);
     assert_eq!((kind, &body[..4]), (9, &id.to_le_bytes()[..]), "an answer: {body:?}");
@@ -100,7 +100,7 @@ fn a_request_can_be_answered_from_another_thread() {
     });
 }
 
-/// Requests that are kept count as long as they are: their answers make room.
+/// Each kept request counts towards the limit until it is answered.
 #[test]
 fn a_kept_request_has_a_place_until_it_is_answered() {
     everywhere(|harness| {
@@ -148,7 +148,7 @@ fn a_responder_outlives_its_connection_and_its_endpoint_and_keeps_neither() {
         };
         drop(raw);
         harness.wait_for("the end of the connection", || server.stats().connections == 0);
-        // Somebody else has the slot now, and hears nothing of it.
+        // Another connection has the slot now, and gets none of the answers.
         let mut other = greeted(harness, &server, 1 << 20);
         use_up(three());
         let late = ask(harness, &mut other, &kept, 1);
@@ -174,7 +174,7 @@ fn a_kept_reply_that_is_too_large_is_an_error_and_the_request_is_rejected() {
         assert_eq!(answer(harness, &mut raw, 7), (1, FORGOTTEN.to_vec()));
         ask(harness, &mut raw, &kept, 8).reply(0, &[1; 94]).expect("the reply just fits");
         assert_eq!(answer(harness, &mut raw, 8), (0, vec![1; 94]));
-        // A text is cut, between two characters.
+        // A text is cut between two characters.
         ask(harness, &mut raw, &kept, 9).reject(&format!("x{}", "ü".repeat(60)));
         let text = format!("x{}", "ü".repeat(46)).into_bytes();
         assert_eq!(answer(harness, &mut raw, 9), (1, text));
@@ -184,7 +184,8 @@ fn a_kept_reply_that_is_too_large_is_an_error_and_the_request_is_rejected() {
     });
 }
 
-/// In the callback nobody would see the error: the connection is closed, as by any such message.
+/// A callback has no way to return the error of the reply, so the connection is closed, as after
+/// any invalid message.
 #[test]
 fn a_reply_in_the_callback_that_is_too_large_closes_with_the_reason() {
     everywhere(|harness| {
@@ -236,7 +237,7 @@ fn a_rejection_has_its_place_where_nothing_else_has_one() {
     });
 }
 
-/// The world stands still between two calls here, so nobody takes the posts away.
+/// The simulated world stands still between two calls of the test, so no worker takes the posts.
 #[test]
 fn answers_find_room_where_too_much_posted_work_waits() {
     in_simulation(|harness| {
@@ -263,7 +264,7 @@ fn answers_find_room_where_too_much_posted_work_waits() {
     });
 }
 
-/// An error ends the connection, and the answer that was given before it still leaves.
+/// An error ends the connection, and the answer that was given before the error is still sent.
 #[test]
 fn an_answer_leaves_although_the_callback_fails() {
     everywhere(|harness| {
@@ -283,7 +284,7 @@ fn an_answer_leaves_although_the_callback_fails() {
     });
 }
 
-/// A responder that goes down with a panic of its callback.
+/// A responder that is dropped by a panic of its callback.
 #[test]
 fn a_panic_with_a_responder_in_hand_is_contained() {
     everywhere(|harness| {

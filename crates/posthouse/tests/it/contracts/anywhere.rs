@@ -40,12 +40,12 @@ const PLACES: [Place; 10] = [
     Place::Every,
 ];
 
-/// A call under test. It gets the endpoint and the identifier of one of its connections, if there
-/// is one; the connection need not be established.
+/// A call under test. It gets the endpoint and the identifier of one of its connections, if it has
+/// one. The connection need not be established.
 type Deed = Arc<dyn Fn(&Endpoint<Probe>, Option<PeerId>) + Send + Sync>;
 
-/// Makes the call once in that place, on an endpoint that has a raw peer and a connection to
-/// itself. Returns the endpoint when the call has returned.
+/// Makes the call once in that place. The endpoint has a raw peer and a connection to itself.
+/// Returns the endpoint after the call has returned.
 fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let done = Arc::new(Mutex::new(false));
     let mark = done.clone();
@@ -68,7 +68,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let mut raw = harness.dial(&server);
     raw.send(&hello(0, 1 << 20));
     raw.send(&frame(40, b"hello"));
-    // Fails if the call under test was a shutdown.
+    // The connect fails if the call under test was a shutdown.
     let _ = server.connect(itself(&server), Line::default());
     let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
     let _ = server.connect(Target::new(nowhere), Line::default());
@@ -85,7 +85,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     });
     if let Some(id) = seen.connected().first() {
         let call = at(Place::Run);
-        // Fails if the connection has been closed.
+        // The call fails if the connection has been closed.
         let _ = server.run(*id, move |peer| {
             call(peer.endpoint(), Some(peer.id()));
             Ok(())
@@ -143,12 +143,13 @@ where
         .on_connect_failed(move |endpoint| unreachable(endpoint, None))
 }
 
-/// The way to the endpoint itself, or to nobody once it does not listen any more.
+/// The address of the endpoint itself, or an address without a listener after the endpoint has
+/// stopped listening.
 fn itself(endpoint: &Endpoint<Probe>) -> Target {
     endpoint.addresses().first().map_or_else(|| Target::new("127.0.0.1:1"), Target::new)
 }
 
-/// Every call but those that wait.
+/// Makes every call except those that wait.
 fn everything(endpoint: &Endpoint<Probe>, id: Option<PeerId>) {
     let _ = (endpoint.stats(), endpoint.peers(), endpoint.now(), endpoint.addresses().len());
     let group = endpoint.group("some");
@@ -216,7 +217,7 @@ fn waiting_in_a_callback_is_an_error() {
     });
 }
 
-/// The last handle is dropped where nobody could wait for the end.
+/// The last handle is dropped in a callback, where no code can wait for the end.
 #[test]
 fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
     everywhere(|harness| {
@@ -234,7 +235,7 @@ fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
         raw.send(&frame(0, b"go"));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        // The handler goes with the last worker.
+        // The last worker drops the handler.
         harness.wait_for("the release of the handler", || gone.strong_count() == 0);
         assert!(last.lock().expect("no thread panicked").is_none());
     });
@@ -260,7 +261,8 @@ fn dropping_the_last_handle_outside_is_a_shutdown_too() {
     });
 }
 
-/// All calls from many threads at once, while peers come and go, and while it ends.
+/// Makes all calls from many threads at once, while peers connect and leave, and while the endpoint
+/// ends.
 #[test]
 fn every_call_is_safe_from_many_threads_also_while_it_ends() {
     on_real_sockets(|harness| {
@@ -295,7 +297,7 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
     });
 }
 
-/// A later call can only bring the end forward, and it is heeded at once.
+/// A later shutdown can only make the deadline earlier, and takes effect at once.
 #[test]
 fn a_shutdown_can_be_cut_short() {
     everywhere(|harness| {

@@ -1,4 +1,4 @@
-//! C3: how a connection is ended, and what its peer sees of that.
+//! C3: the ways to end a connection, and their effects on the peer.
 
 use std::time::Duration;
 
@@ -122,7 +122,7 @@ fn an_abort_is_seen_as_a_reset() {
     });
 }
 
-/// An abort overtakes a graceful close; the first reason stays.
+/// An abort overtakes a graceful close; the reason of the first close counts.
 #[test]
 fn a_graceful_close_can_be_cut_short() {
     everywhere(|harness| {
@@ -146,7 +146,7 @@ fn a_graceful_close_can_be_cut_short() {
     });
 }
 
-/// From its beginning on a close takes nothing more, from whatever thread.
+/// A close rejects all later sends, from whatever thread.
 #[test]
 fn a_connection_that_is_closing_takes_nothing() {
     everywhere(|harness| {
@@ -155,7 +155,7 @@ fn a_connection_that_is_closing_takes_nothing() {
             assert!(peer.is_open());
             peer.close(Close::graceful());
             assert!(!peer.is_open());
-            // This callback is still a part of the open connection's life.
+            // The connection is still open in this callback, so its sends are accepted.
             let _ = peer.endpoint().send(id, 9, b"too late");
             Ok(())
         });
@@ -190,7 +190,7 @@ fn a_graceful_close_waits_no_longer_than_it_should() {
         });
         let seen = probe.seen();
         let server = harness.serve(probe);
-        // One takes nothing, one takes all and stays.
+        // One peer reads nothing; the other reads everything and stays connected.
         let mut deaf = harness.dial(&server);
         deaf.stop_reading();
         deaf.send(&frame(0, b"go"));
@@ -210,8 +210,8 @@ fn a_graceful_close_waits_no_longer_than_it_should() {
     });
 }
 
-/// A close whose peer ends, too, is done as soon as the end is there, however much was on its way
-/// and in whatever order it came.
+/// A close is complete as soon as the peer's end has arrived, in whatever order the bytes in flight
+/// arrived and however many they were.
 #[test]
 fn a_graceful_close_is_over_when_the_peer_has_ended() {
     in_simulation(|harness| {

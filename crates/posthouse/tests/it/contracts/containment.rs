@@ -1,5 +1,5 @@
-//! C7: what goes wrong in a callback stays with its connection, and one that runs too long is
-//! named while it does.
+//! C7: a panic in a callback affects only its connection, and a callback that runs too long is
+//! logged while it runs.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -63,7 +63,7 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
         let first = Arc::new(Mutex::new(true));
         let probe = Probe::echo()
             .on_connected(move |_| {
-                // The lock is let go before the panic.
+                // The lock is released before the panic.
                 let first = std::mem::take(&mut *first.lock().expect("the lock is free"));
                 assert!(!first, "in connected");
                 Ok(())
@@ -102,10 +102,10 @@ fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
     });
 }
 
-/// True exactly while no state can be made.
+/// True exactly when the next creation of a state panics.
 static FAILS: AtomicBool = AtomicBool::new(false);
 
-/// A state whose making fails once.
+/// A state whose creation panics once.
 struct Fragile;
 
 impl Default for Fragile {
@@ -188,7 +188,7 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
         let held = Mutex::new(held);
         let probe = Probe::new().on_received(move |peer, message| {
             if message.kind() == 77 {
-                // Until the test lets it go on.
+                // The callback blocks until the test releases it.
                 let _ = held.lock().expect("no thread panicked").recv();
             }
             peer.send(message.kind(), message.payload());
@@ -196,7 +196,7 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
         });
         let options = harness.options().with(|o| o.endpoint.handler_overrun_ms = 20);
         let server = harness.serve_with(probe, options);
-        // Pinned: dealt to a worker each.
+        // In the pinned layout each of the two connections has its own worker.
         let (mut raw, mut other) = (harness.dial(&server), harness.dial(&server));
         harness.wait_for("both connections", || server.stats().connected == 2);
         raw.send(&frame(77, b"long"));
@@ -215,7 +215,8 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
     });
 }
 
-/// In the shared layout a long callback holds up nobody else, however many there are.
+/// In the shared layout a long callback delays no other connection, however many connections there
+/// are.
 #[test]
 fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
     on_real_sockets(|harness| {

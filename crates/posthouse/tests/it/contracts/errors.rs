@@ -1,4 +1,4 @@
-//! C8: errors of `send` are synchronous, and leave the connection as it was.
+//! C8: errors of `send` are synchronous and do not change the connection.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::harness::{Harness, Options, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
-/// The connection works: nothing of what was refused is in the way.
+/// Checks that the connection works, and that no byte of a rejected message was queued.
 fn still_works(harness: &Harness<'_>, server: &Endpoint<Probe>, peer: PeerId, raw: &mut Raw) {
     server.send(peer, 1, b"still here").expect("the connection is unchanged");
     assert_eq!(harness.read_frame(raw), (1, b"still here".to_vec()), "an earlier frame arrived");
@@ -48,7 +48,7 @@ fn what_the_peer_takes_counts_once_it_has_said_so() {
         assert_eq!(harness.read_frame(&mut raw), (20, vec![0; 5_000]));
         raw.send(&hello(0, 100));
         assert_eq!(harness.read_frame(&mut raw).0, 4);
-        // The gate is told in the same turn as the answer leaves, or right after it.
+        // The gate gets the new limit in the turn in which the answer leaves, or right after it.
         harness.wait_for("the new limit", || server.send(peer, 20, &[]).is_err());
         assert_eq!(server.send(peer, 20, &[]), Err(SendError::ReservedKind(20)));
         let too_large = server.send(peer, 0, &[0; 101]);
@@ -63,7 +63,8 @@ fn what_the_peer_takes_counts_once_it_has_said_so() {
     });
 }
 
-/// A frame that could be sent when it was encoded, and cannot since: hello came in between.
+/// A frame that could be sent when it was encoded, and cannot be sent after the hello that arrived
+/// meanwhile.
 #[test]
 fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
     in_simulation(|harness| {
@@ -74,7 +75,7 @@ fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let peer = seen.connected()[0];
         raw.send(&hello(0, 1 << 20));
-        // At every moment of the hello's way, until it is refused.
+        // Sends at every step of the hello exchange, until a send is rejected.
         while server.send(peer, 20, b"").is_ok() {
             harness.world().run_for(Duration::from_micros(7));
         }
@@ -120,7 +121,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
     });
 }
 
-/// The world stands still between two calls here, so nobody takes the posts away.
+/// The simulated world stands still between two calls of the test, so no worker takes the posts.
 #[test]
 fn too_much_posted_work_is_refused_as_busy() {
     in_simulation(|harness| {
@@ -142,7 +143,7 @@ fn too_much_posted_work_is_refused_as_busy() {
     });
 }
 
-/// A refused group message reaches nobody.
+/// A rejected group message reaches no member.
 #[test]
 fn a_group_refuses_for_all_or_for_none() {
     in_simulation(|harness| {
@@ -152,7 +153,7 @@ fn a_group_refuses_for_all_or_for_none() {
         let server = harness.serve_with(probe, harness.options().with(|o| o.tuning = tuning));
         let mut raws: Vec<Raw> = (0..3).map(|_| harness.dial(&server)).collect();
         harness.wait_for("the peers", || seen.connected().len() == 3);
-        // One member's way is full.
+        // The send queue of one member is full.
         let first = seen.connected()[2];
         while server.send(first, 9, b"").is_ok() {}
         assert_eq!(server.everyone().send(1, b"for all"), Err(SendError::Busy));
@@ -169,7 +170,7 @@ fn a_group_refuses_for_all_or_for_none() {
     });
 }
 
-/// In a callback there is nobody to tell: the connection is closed, and says why.
+/// A callback has no way to return the error, so the connection is closed with it as the reason.
 #[test]
 fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
     everywhere(|harness| {
@@ -207,7 +208,7 @@ fn a_connection_that_is_not_up_takes_nothing() {
         let server = harness.serve(Probe::new());
         let client = harness.client_side(Probe::new());
         let id = client.connect(target(&server), Line::default()).expect("no limit is reached");
-        // Up, or not yet: never an error of another kind.
+        // The connection is open or not yet open: the send succeeds or fails with `NotConnected`.
         let early = client.send(id, 0, b"hello");
         assert!(matches!(early, Ok(()) | Err(SendError::NotConnected)), "{early:?}");
         harness.end(&client);

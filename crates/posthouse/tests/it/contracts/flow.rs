@@ -1,4 +1,4 @@
-//! C5 and C8: reading stops and goes on, and no queue grows without bound.
+//! C5 and C8: reading stops and resumes, and no queue grows without bound.
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -31,7 +31,8 @@ fn a_pause_stops_between_any_two_messages_of_one_chunk() {
         for number in 0..50u8 {
             let so_far = usize::from(number) + 1;
             harness.wait_for("the next message", || seen.messages().len() >= so_far);
-            // The closure runs after all deliveries, also of a message that ignored the pause.
+            // The closure runs after all deliveries, including that of a message that ignored the
+            // pause.
             let (id, (done, wait)) = (seen.connected()[0], std::sync::mpsc::channel());
             server
                 .run(id, move |_| {
@@ -77,7 +78,7 @@ fn a_pause_in_connected_holds_everything_back() {
     });
 }
 
-/// Every message of the peer brings a reply of 10,000 bytes.
+/// A probe that answers every message with 10,000 bytes.
 fn tenfold() -> Probe {
     Probe::new().forgetting_messages().on_received(|peer, _| {
         peer.state_mut().count += 1;
@@ -89,7 +90,7 @@ fn tenfold() -> Probe {
     })
 }
 
-/// T6. The peer that does not read is not read from: its own sends come to a stop.
+/// T6. The server stops reading from a peer that does not read, so the peer's own sends stop.
 #[test]
 fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
     everywhere(|harness| {
@@ -98,14 +99,14 @@ fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
         let server = harness.serve(probe);
         let mut raw = harness.dial(&server);
         raw.stop_reading();
-        // Far more than all buffers on the way take.
+        // The messages exceed all buffers between the two ends by far.
         let messages = if harness.is_real() { 1_500 } else { 150 };
         let question = if harness.is_real() { 20_000 } else { 5_000 };
         for _ in 0..messages {
             raw.send(&frame(0, &vec![1; question]));
         }
         match harness.is_real() {
-            // The peer has more to say, and for a while nobody has listened.
+            // The peer has more to send, and the server has not read for a while.
             true => harness.wait_for("a server that has stopped reading", || {
                 let long = Duration::from_millis(300);
                 raw.unsent() > 0 && server.peers().first().is_some_and(|info| info.idle > long)
@@ -159,7 +160,7 @@ fn a_sender_that_was_refused_is_told_when_to_try_again() {
     everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        // The queue never passes its high mark: only the refusal makes somebody wait.
+        // The queue never exceeds its high mark; only a rejected send makes a sender wait.
         let size = if harness.is_real() { 16_000_000 } else { 500_000 };
         let tuning =
             harness.options().tuning.with_queue_high_bytes(size + 5).with_queue_low_bytes(1_000);
@@ -190,7 +191,7 @@ fn a_sender_that_was_refused_is_told_when_to_try_again() {
     });
 }
 
-/// A server that is played by the test.
+/// A server whose side of the stream the test writes itself.
 fn against(harness: &Harness<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
     let client = harness.client_side(probe);
     if harness.is_real() {
@@ -209,7 +210,7 @@ fn against(harness: &Harness<'_>, probe: Probe) -> (Endpoint<Probe>, Raw) {
     }
 }
 
-/// Two ends that both stop reading would wait for ever: the connecting side closes instead.
+/// Two ends that both stop reading would wait for ever, so the connecting side closes instead.
 #[test]
 fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
     everywhere(|harness| {
@@ -231,7 +232,7 @@ fn a_connecting_side_whose_peer_does_not_read_is_closed_and_not_stopped() {
     });
 }
 
-/// T7. Members of a group that do not read are closed by their own bound.
+/// T7. Members of a group that do not read are closed by their own send-queue limit.
 #[test]
 fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
     on_real_sockets(|harness| {
@@ -262,7 +263,8 @@ fn a_member_that_stops_reading_is_closed_and_the_others_do_not_notice() {
     });
 }
 
-/// Closures that are posted to a connection do not lengthen its turn at the cost of the others.
+/// Closures that are posted to a connection do not lengthen its turn at the expense of other
+/// connections.
 #[test]
 fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
     on_real_sockets(|harness| {
@@ -272,7 +274,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
             peer.state_mut().count += 1;
             if message.kind() == 1 {
-                // Waits until everything has been sent and posted.
+                // The callback blocks until everything has been sent and posted.
                 let _ = held.lock().expect("no thread panicked").recv();
             }
             Ok(())
@@ -300,7 +302,7 @@ fn closures_sent_to_a_connection_do_not_lengthen_its_turn() {
     });
 }
 
-/// The end of the peer is also delivered in its turn: not while the connection is paused.
+/// The peer's end is also delivered in order: not while the connection is paused.
 #[test]
 fn an_end_waits_for_the_end_of_a_pause() {
     in_simulation(|harness| {

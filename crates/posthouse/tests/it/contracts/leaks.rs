@@ -1,4 +1,4 @@
-//! C3: what is left of an endpoint that has ended. Nothing.
+//! C3: an endpoint that has ended leaves nothing behind.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::probe::{Line, Probe};
 use crate::process::{Holdings, threads};
 use crate::raw::frame;
 
-/// The threads of this process, and what it has open.
+/// Returns the number of threads of this process, and its open resources.
 fn held() -> (usize, Holdings) {
     (threads(), Holdings::now())
 }
 
-/// An endpoint with a bit of everything.
+/// An endpoint with one of every kind of resource.
 fn busy(harness: &Harness<'_>) -> Endpoint<Probe> {
     let probe = Probe::echo().forgetting_messages().on_connected(|peer| {
         let group = peer.endpoint().group("all");

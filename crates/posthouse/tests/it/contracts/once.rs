@@ -10,7 +10,7 @@ use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, hello};
 
-/// Peers that come and go in every way, for a while. The probe checks what is told, and when.
+/// Peers connect and leave in every way for a while. The probe checks each callback and its order.
 #[test]
 fn every_connection_is_told_once_and_in_order_however_it_ends() {
     everywhere(|harness| {
@@ -51,7 +51,7 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
         }
         match harness.is_real() {
             true => harness.wait_for("all peers", || server.stats().accepted == rounds as u64),
-            // Who leaves the accept queue at once has never been there.
+            // A peer that leaves the accept queue at once was never connected.
             false => harness.world().run_for(Duration::from_secs(1)),
         }
         stay.drain(..).for_each(|mut raw| raw.finish());
@@ -69,7 +69,7 @@ fn an_id_of_a_gone_connection_never_names_another() {
     everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        // One slot: each connection gets the last one's.
+        // The registry has one slot, so each connection reuses the slot of the last one.
         let server =
             harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 1));
         let mut gone = Vec::new();
@@ -107,7 +107,8 @@ fn posts_that_are_overtaken_by_the_end_reach_nobody() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
         server.close(id, Close::abort()).expect("the connection is open");
-        // The worker has not seen the close: the endpoint accepts all of these, and sends none.
+        // The worker has not seen the close yet, so the endpoint accepts all of these messages and
+        // sends none.
         for _ in 0..5 {
             server.send(id, 0, b"too late").expect("the end is not known to the sender yet");
         }
@@ -162,8 +163,8 @@ fn what_was_left_unsent_is_told() {
     });
 }
 
-/// Every byte that was taken has been handed to the system or is told as unsent, whatever the end
-/// overtook on its way.
+/// Every accepted byte has been passed to the system or is reported as unsent, whatever operation
+/// the end of the connection overtook.
 #[test]
 fn what_was_taken_was_sent_or_is_told_as_unsent() {
     everywhere(|harness| {
@@ -211,8 +212,8 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
     });
 }
 
-/// A group has only members that are up: a connection that ends leaves its groups by itself, and
-/// one that left is not in the group.
+/// A group has only open connections as members: a connection that ends leaves its groups, and a
+/// connection that has left is not a member.
 #[test]
 fn a_group_forgets_who_is_gone() {
     everywhere(|harness| {
@@ -247,7 +248,7 @@ fn a_group_forgets_who_is_gone() {
     });
 }
 
-/// Timers of a connection and closures sent to it do not outlive it.
+/// Timers of a connection and closures posted to it do not outlive it.
 #[test]
 fn nothing_runs_after_disconnected() {
     in_simulation(|harness| {

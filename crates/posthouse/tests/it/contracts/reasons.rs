@@ -1,4 +1,4 @@
-//! The reason of a close, as the handler, the log and the peer get it.
+//! The reason of a close, as the handler, the log and the peer see it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::log;
 use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
-/// A server closes like this: its own reason, the other side's, and the server's last figures.
+/// Closes a connection of a server in this way. Returns the server's reason, the peer's reason and
+/// the server's last statistics.
 fn closed(
     harness: &Harness<'_>,
     close: impl Fn(&[u8]) -> HandlerResult + Send + Sync + 'static,

@@ -8,7 +8,7 @@ use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{frame, frame_head, hello, request};
 
-/// T14. Reads pending, a send that waits for room, chunks that are held: all of it ends, once.
+/// T14. Pending reads, a send that waits for room, and held chunks each end exactly once.
 #[test]
 fn a_reset_with_operations_pending_is_told_once() {
     everywhere(|harness| {
@@ -73,8 +73,7 @@ fn a_request_before_a_half_close_is_answered_and_then_closed() {
     });
 }
 
-/// The same with an answer that takes its time, and with a deadline for first messages that ends
-/// before it.
+/// The same with a slow answer, and with a first-message deadline that passes before the answer.
 #[test]
 fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
     everywhere(|harness| {
@@ -125,7 +124,8 @@ fn a_request_that_is_never_answered_does_not_keep_a_half_closed_peer_for_ever() 
     });
 }
 
-/// Replies of plain messages leave before the close, too: they are queued when the end is seen.
+/// Replies to plain messages are sent before the close, too: they are already queued when the end
+/// arrives.
 #[test]
 fn messages_before_a_half_close_are_answered() {
     everywhere(|harness| {

@@ -1,4 +1,4 @@
-//! Peers that want too much at once: T8, T10, T11, T16.
+//! Peers that ask for too much at once: T8, T10, T11, T16.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,8 +11,8 @@ use crate::harness::{everywhere, in_simulation, on_real_sockets};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, hello, request};
 
-/// T10. The flood waits for its turns like everybody else: with one worker, another peer's message
-/// is handled when only a little of the flood has been.
+/// T10. A flood is served in turns like all other traffic: with one worker, another peer's message
+/// is handled after only a small part of the flood.
 #[test]
 fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
     const FLOOD: u64 = 100_000;
@@ -26,7 +26,7 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
             match message.kind() {
                 1 => {
-                    // Until everything has been sent.
+                    // The callback blocks until everything has been sent.
                     let _ = held.lock().expect("no thread panicked").recv();
                 }
                 2 => drop(count.fetch_add(1, Ordering::Relaxed)),
@@ -84,7 +84,7 @@ fn a_flood_of_pings_whose_pongs_are_not_read_is_closed() {
         let mut raw = harness.dial(&server);
         raw.stop_reading();
         raw.send(&hello(0, 1 << 20));
-        // More pongs than all buffers on the way take.
+        // The pongs exceed all buffers between the two ends.
         raw.send(&frame(16, &[1; 8]).repeat(if harness.is_real() { 1_500_000 } else { 60_000 }));
         harness.wait_for("the end of the connection", || {
             raw.unsent();
@@ -118,7 +118,7 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
         let mut raw = harness.dial(&server);
         raw.stop_reading();
         raw.send(&hello(0, 1 << 20));
-        // More rejections than all buffers on the way take.
+        // The rejections exceed all buffers between the two ends.
         let count = if harness.is_real() { 400_000 } else { 20_000 };
         raw.send(&(1..=count).flat_map(|id| request(id, 40, b"")).collect::<Vec<_>>());
         let queued = |raw: &mut Raw| {
@@ -126,7 +126,7 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
             server.peers().first().map_or(0, |info| info.queued_bytes)
         };
         harness.wait_for("a full queue", || queued(&mut raw) > HIGH);
-        // Time in which a server that reads on would queue far more.
+        // A server that continued to read would queue far more in this time.
         for _ in 0..20 {
             let other = harness.dial(&server);
             harness.wait_for("the other connection", || server.stats().connections == 2);
@@ -140,7 +140,7 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
     });
 }
 
-/// Pings in numbers that an honest peer may send.
+/// A peer sends as many pings as an honest peer may send.
 #[test]
 fn every_ping_is_answered_with_its_own_bytes() {
     everywhere(|harness| {
@@ -210,7 +210,8 @@ fn a_shortage_of_descriptors_pauses_accepting_and_no_more() {
     });
 }
 
-/// T16. The answer to a connection that was reset never reaches the one that came instead.
+/// T16. The answer to a connection that was reset never reaches the connection that reuses its
+/// slot.
 #[test]
 fn a_reset_and_an_instant_reconnect_do_not_mix() {
     everywhere(|harness| {
@@ -227,7 +228,7 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                     peer.send(2, &body);
                     let again = body.clone();
                     let sent = endpoint.after(Duration::from_millis(1), move |endpoint| {
-                        // To a connection that is gone by then, or not.
+                        // The connection may already be gone.
                         let _ = endpoint.send(id, 3, &again);
                     });
                     assert!(sent.is_ok() || peer.endpoint().stats().connections > 0);

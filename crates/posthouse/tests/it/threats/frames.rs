@@ -1,4 +1,4 @@
-//! Frames that may not be: T1, T2, T12, T13, T25, and other protocols' traffic.
+//! Invalid frames: T1, T2, T12, T13, T25, and the traffic of other protocols.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ fn echo(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, Seen) {
     (harness.serve_with(probe, options), seen)
 }
 
-/// A peer sends this and is closed, for a reason with these words.
+/// Checks that a peer that sends these bytes is closed, for a reason that contains these words.
 fn refuses(harness: &Harness<'_>, bytes: &[u8], words: &str) {
     let (server, seen) = echo(harness, harness.options());
     let mut raw = harness.dial(&server);
@@ -53,14 +53,14 @@ fn the_traffic_of_other_protocols_is_named() {
         refuses(harness, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY");
         for name in ["HTTP", "TLS", "SSH", "PROXY"] {
             let lines = log::lines(name);
-            // Each endpoint here warns of its first.
+            // Each endpoint of this test logs its first failure as a warning.
             let warned = |line: &String| line.contains("WARN") && line.contains("address=");
             assert!(lines.iter().any(warned), "{name} reaches the log: {lines:?}");
         }
     });
 }
 
-/// T2. Each of them announces a frame of a mebibyte and sends one byte of it.
+/// T2. Each peer announces a frame of a mebibyte and sends one byte of it.
 #[test]
 fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
     everywhere(|harness| {
@@ -73,7 +73,7 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
             let received: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
             received == 6 * peers as u64
         });
-        // What has come is counted before what is kept of it.
+        // Received bytes are counted before the memory that holds them.
         harness.wait_for("the rest of the bytes", || {
             let stats = server.stats();
             stats.buffers_used == 0 && stats.assembly_bytes >= 6 * peers
@@ -104,7 +104,7 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
             raws.iter_mut().for_each(|raw| {
                 let _ = raw.is_over();
             });
-            // All that is left has come, and fits.
+            // The bytes of all remaining peers have arrived and fit into the budget.
             !raws.iter_mut().all(|raw| !raw.is_over()) && alive > 0
         });
         raws.retain_mut(|raw| !raw.is_over());
@@ -124,7 +124,7 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
     });
 }
 
-/// T12. One frame of farewell at most, and then the end.
+/// T12. The server sends at most one frame, the bye, and then ends the stream.
 #[test]
 fn a_frame_that_may_not_come_is_answered_with_one_bye() {
     everywhere(|harness| {
@@ -165,7 +165,7 @@ fn a_frame_that_may_not_come_is_answered_with_one_bye() {
     });
 }
 
-/// Each would be a right to answer of its own, beyond max_requests.
+/// Each of these requests would take a responder of its own, beyond `max_requests`.
 #[test]
 fn the_number_of_a_request_that_waits_cannot_be_used_again() {
     everywhere(|harness| {
@@ -239,7 +239,7 @@ fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
     on_real_sockets(|harness| {
         let (server, seen) = echo(harness, harness.options());
         let mut raw = harness.dial(&server);
-        // Wine carries some thousand calls a second.
+        // Wine makes only some thousand calls a second.
         let bytes = if cfg!(windows) { 3_000 } else { 50_000 };
         let body: Vec<u8> = (0..bytes).map(|at: u32| (at * 7) as u8).collect();
         frame(40, &body).iter().for_each(|byte| raw.send(&[*byte]));
@@ -251,7 +251,7 @@ fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
     });
 }
 
-/// T25. What a peer says is never written to a log as it is.
+/// T25. A peer's text is never written to a log unescaped.
 #[test]
 fn control_characters_of_a_peer_do_not_reach_the_log() {
     log::keep();
@@ -279,7 +279,7 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
     assert!(refused.contains("forged line") && clean(&refused), "{refused:?}");
 }
 
-/// Nobody fills a disk with what is logged about him; the counter has them all.
+/// The log of one peer's failures cannot fill a disk; the counter counts all of them.
 #[test]
 fn many_faults_are_logged_once_a_second() {
     log::keep();

@@ -1,4 +1,4 @@
-//! More peers than there may be: T27.
+//! More peers than the limits allow: T27.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         harness.wait_for("the honest peers", || server.stats().connected == 10);
         let mut storm: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
         for raw in &mut storm {
-            // Wine: a reset that comes before a read looks like a clean end.
+            // Under Wine, a reset that arrives before a read looks like a clean end.
             harness.wait_for("a reset", || raw.is_reset() || (is_wine() && raw.is_over()));
         }
         let stats = server.stats();
@@ -37,7 +37,7 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         assert!((1..=5).contains(&lines.len()), "a line a second: {lines:?}");
         assert!(lines[0].contains("max_connections"), "{}", lines[0]);
         assert_eq!((seen.connected().len(), seen.ends().len()), (10, 0));
-        // A place that becomes free is given to the next.
+        // A free slot is given to the next peer.
         drop(honest.pop());
         harness.wait_for("a free place", || server.stats().connections == 9);
         harness.serves(&server);
@@ -74,7 +74,7 @@ fn connections_of_one_address_are_bounded_and_counted_down_again() {
     });
 }
 
-/// This machine's own connections are not limited by address, unless the program says no more.
+/// Connections from this machine have no limit per address, unless the program says otherwise.
 #[test]
 fn loopback_is_exempt_from_the_limit_of_one_address() {
     everywhere(|harness| {
@@ -89,7 +89,7 @@ fn loopback_is_exempt_from_the_limit_of_one_address() {
     });
 }
 
-/// A slot counts from the moment it is taken: connections that are being made count, too.
+/// A slot counts from the moment it is taken, so connections that are being established count, too.
 #[test]
 fn connections_that_are_being_made_count() {
     in_simulation(|harness| {
