@@ -474,9 +474,7 @@ impl Live {
                 }
                 _ => Err(malformed("it is shorter than 6 bytes")),
             },
-            kind::PING | kind::PONG if payload.len() != 8 => {
-                Err(malformed("it is not 8 bytes long"))
-            }
+            kind::PING | kind::PONG if payload.len() != 8 => Err(malformed("it is not 8 bytes")),
             kind::PING => {
                 let max_control_replies = config.max_control_replies;
                 if self.control_replies >= max_control_replies {

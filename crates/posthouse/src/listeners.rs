@@ -260,7 +260,7 @@ impl Listeners {
                 let peer = new.peer;
                 new.refuse();
                 if let Some(suppressed) = self.refusals_logged.may_log(now) {
-                    tracing::warn!(%peer, why, suppressed, "rejected a new connection");
+                    tracing::warn!(%peer, why, suppressed, "refused a new connection");
                 }
             }
         }
